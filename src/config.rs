@@ -1,0 +1,277 @@
+//! What was Bursar told to do? The typed configuration; past this module nothing is left to validate.
+//!
+//! The file becomes a tree that knows lines ([`node`]), references are resolved ([`expand`]), the tree
+//! is read as plain data ([`file`]), and one pass ([`compile`]) turns that into the types here. Every
+//! problem is collected; any problem at all means that there is no configuration.
+
+mod compile;
+mod expand;
+mod file;
+mod node;
+mod presets;
+mod problem;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method, Uri};
+
+pub use file::{ClientAuth, Encoding, Environment, Refresh};
+pub use problem::Problem;
+
+use crate::path::Pattern;
+use crate::secret::Secret;
+use crate::tls::ClientTls;
+use node::Node;
+use problem::Problems;
+
+/// The whole configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// Where callers connect.
+    pub listen: SocketAddr,
+    /// Where the admin port is.
+    pub admin: SocketAddr,
+    /// How long new connections are still taken once draining.
+    pub drain_delay: Duration,
+    /// How long requests in flight may take to finish after that.
+    pub drain_timeout: Duration,
+    /// Bytes of request bodies kept for replays, all together.
+    pub replay_memory: usize,
+    /// None: there is no authentication, which only a loopback listener may do without.
+    pub callers: Option<Vec<Caller>>,
+    /// In the order of their names; [`Provider::index`] is the place here.
+    pub providers: Vec<Arc<Provider>>,
+    /// What is allowed but probably not meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// A program that may send requests.
+#[derive(Debug)]
+pub struct Caller {
+    /// Its name, also in metrics and logs.
+    pub name: Arc<str>,
+    /// What it authenticates with.
+    pub password: Secret,
+    /// What it may reach. Empty: nothing.
+    pub allow: Vec<Allow>,
+}
+
+/// Requests that a caller may send.
+#[derive(Debug)]
+pub struct Allow {
+    /// [`Provider::index`].
+    pub provider: usize,
+    /// None: any.
+    pub methods: Option<Vec<Method>>,
+    /// None: any.
+    pub paths: Option<Vec<Pattern>>,
+}
+
+/// A payment API.
+#[derive(Debug)]
+pub struct Provider {
+    /// Its place in [`Config::providers`].
+    pub index: usize,
+    /// Its name, also in metrics and logs.
+    pub name: Arc<str>,
+    /// Part of the token key.
+    pub environment: Option<Environment>,
+    /// The request hosts that route here.
+    pub hosts: Vec<Host>,
+    /// None: `https://` and the matched host.
+    pub upstream: Option<Origin>,
+    /// The API's paths.
+    pub paths: Vec<Pattern>,
+    /// The operator's routes, most specific first; looked at before the preset's.
+    pub routes: Vec<Route>,
+    /// The preset's routes, most specific first.
+    pub preset_routes: Vec<Route>,
+    /// The scope sets that tokens are obtained for, sorted and space-joined.
+    pub scope_sets: Vec<Arc<str>>,
+    /// For requests without a route: an index into `scope_sets`. None: they are refused.
+    pub default_scopes: Option<usize>,
+    /// Normalised lower-case paths of token, refresh and revoke endpoints.
+    pub protected: Vec<Box<str>>,
+    /// What follows these paths is masked in logs.
+    pub secret_below: Vec<Pattern>,
+    /// A header that is added where the caller sent none of its names.
+    pub merchant: Option<Merchant>,
+    /// How tokens are obtained.
+    pub token: TokenDialect,
+    /// Bytes of one request body kept for a replay.
+    pub replay_buffer: usize,
+    /// How long things may take at the API.
+    pub timeouts: Timeouts,
+    /// Trust and client certificate.
+    pub tls: ClientTls,
+}
+
+/// A request host: exact, or any name below it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Host {
+    /// Lower case; for a wildcard what follows `*.`.
+    pub name: Box<str>,
+    /// Whether it stands for one or more labels below `name`.
+    pub wildcard: bool,
+    /// None: 80 and 443.
+    pub port: Option<u16>,
+}
+
+/// Scheme, host and port of a server.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// `https`, or `http` to loopback.
+    pub scheme: http::uri::Scheme,
+    /// Host, and the port where it is not the scheme's own: what `Host` says upstream.
+    pub authority: http::uri::Authority,
+}
+
+/// A method and path pattern, with the scopes that it needs.
+#[derive(Debug)]
+pub struct Route {
+    /// What logs call it, e.g. `POST /payment-links`.
+    pub name: Arc<str>,
+    /// None: any.
+    pub methods: Option<Vec<Method>>,
+    /// Its paths.
+    pub path: Pattern,
+    /// Index into [`Provider::scope_sets`].
+    pub scopes: usize,
+}
+
+/// PayU's merchant header.
+#[derive(Debug)]
+pub struct Merchant {
+    /// The first is sent; any of them counts as sent by the caller.
+    pub headers: Vec<HeaderName>,
+    /// The merchant's id.
+    pub value: HeaderValue,
+}
+
+/// How a provider hands out tokens, and to whom.
+#[derive(Debug)]
+pub struct TokenDialect {
+    /// The token endpoint.
+    pub url: Uri,
+    /// Where refresh tokens go with [`Refresh::Endpoint`].
+    pub refresh_url: Option<Uri>,
+    /// Of the token request's body.
+    pub encoding: Encoding,
+    /// Where id and secret go.
+    pub client_auth: ClientAuth,
+    /// The account's id.
+    pub client_id: Secret,
+    /// The account's secret.
+    pub client_secret: Secret,
+    /// JSON pointer to the object with the token.
+    pub response: Box<str>,
+    /// What refresh tokens are for.
+    pub refresh: Refresh,
+    /// Lifetime of a refresh token whose reply does not say. None: used until it is refused.
+    pub refresh_lifetime: Option<Duration>,
+    /// Extra parameters of the token request.
+    pub params: Vec<(String, Secret)>,
+    /// How long before expiry a token is renewed, at most.
+    pub margin: Duration,
+    /// Where the reply has no usable `expires_in`.
+    pub default_lifetime: Duration,
+    /// For one call.
+    pub timeout: Duration,
+    /// How long a request waits for a token.
+    pub wait: Duration,
+}
+
+/// How long things may take at the API.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// Name, TCP and TLS together.
+    pub connect: Duration,
+    /// From the last byte of the request written to the response head.
+    pub head: Duration,
+    /// Between bytes of a body, either way.
+    pub idle: Duration,
+    /// How long an unused connection is kept.
+    pub pool_idle: Duration,
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load(path: &Path) -> Result<Self, Vec<Problem>> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            vec![Problem {
+                path: String::new(),
+                line: None,
+                message: format!("cannot be read: {error}"),
+            }]
+        })?;
+        Self::parse(&text, path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// Reads YAML text; relative file names in it start at `directory`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(text: &str, directory: &Path) -> Result<Self, Vec<Problem>> {
+        let mut problems = Problems::default();
+        let config = read(text, directory, &mut problems)
+            .and_then(|file| compile::compile(file, directory, &mut problems));
+        match config {
+            Some(mut config) if problems.is_empty() => {
+                config.warnings = std::mem::take(&mut problems.warnings);
+                Ok(config)
+            }
+            _ => Err(problems.into_found()),
+        }
+    }
+}
+
+/// From YAML to plain data, references resolved.
+fn read(text: &str, directory: &Path, problems: &mut Problems) -> Option<file::Proxy> {
+    let mut root = Node::parse(text, problems)?;
+    root.visit(&mut |node| {
+        if let Some(line) = node.line {
+            problems.learn_line(&node.path, line);
+        }
+    });
+    root.replace_texts(&mut |text, place| match expand::expand(text, directory) {
+        Ok(expanded) => Some(expanded),
+        Err(error) => {
+            problems.add_at(place.path.to_owned(), place.line, error.to_string());
+            None
+        }
+    });
+    root.read(problems)
+}
+
+impl Origin {
+    /// Makes an origin; the scheme's own port is left out of the authority.
+    ///
+    /// # Errors
+    /// Where the host is none.
+    pub fn new(
+        scheme: http::uri::Scheme,
+        host: &str,
+        port: u16,
+    ) -> Result<Self, http::uri::InvalidUri> {
+        let own = if scheme == http::uri::Scheme::HTTP {
+            80
+        } else {
+            443
+        };
+        let authority = if port == own {
+            host.parse()?
+        } else {
+            format!("{host}:{port}").parse()?
+        };
+        Ok(Self { scheme, authority })
+    }
+}
+
+#[cfg(test)]
+mod tests;

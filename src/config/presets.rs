@@ -1,0 +1,214 @@
+//! What does Bursar know of the four providers out of the box? A table, no code paths.
+//!
+//! A further provider is one more entry. Everything but the rows marked *fixed* has a key in `proxy.yaml`
+//! that overrides it. Sources are the providers' own documents; where they contradict each other, what
+//! is accepted is wide and what is sent is narrow.
+
+use std::time::Duration;
+
+#[cfg(test)]
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::file::{ClientAuth, Encoding, Environment, Refresh};
+
+/// The name of a preset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(JsonSchema))]
+pub(super) enum PresetName {
+    /// PayLater (Keycloak).
+    Paylater,
+    /// PayU India: payment links and partner API.
+    Payu,
+    /// Alternative Payments.
+    AlternativePayments,
+    /// Quidkey.
+    Quidkey,
+}
+
+/// One provider.
+pub(super) struct Preset {
+    pub(super) sandbox: Endpoints,
+    pub(super) production: Endpoints,
+    pub(super) paths: &'static [&'static str],
+    pub(super) encoding: Encoding,
+    pub(super) client_auth: ClientAuth,
+    pub(super) response: &'static str,
+    pub(super) refresh: Refresh,
+    pub(super) refresh_lifetime: Option<Duration>,
+    /// None: a request that matches no route is refused, because no token fits it.
+    pub(super) default_scopes: Option<&'static [&'static str]>,
+    /// Fixed: the token endpoint refuses more.
+    pub(super) max_scopes: Option<usize>,
+    pub(super) routes: &'static [PresetRoute],
+    /// Fixed: the header that `merchant_id` goes into; where the caller sent any of these, it stays.
+    pub(super) merchant_headers: &'static [&'static str],
+    /// Fixed: token endpoints in other spellings than `token.url`, `token.refresh_url` and the `revoke` beside them.
+    pub(super) protected: &'static [&'static str],
+    /// Fixed: what follows these paths is a secret, and masked in logs.
+    pub(super) secret_below: &'static [&'static str],
+}
+
+/// Where one environment of a provider lives.
+pub(super) struct Endpoints {
+    pub(super) hosts: &'static [&'static str],
+    pub(super) token_url: &'static str,
+    pub(super) refresh_url: Option<&'static str>,
+}
+
+/// Methods, path and scopes of one operation.
+pub(super) struct PresetRoute(
+    pub(super) &'static [&'static str],
+    pub(super) &'static str,
+    pub(super) &'static [&'static str],
+);
+
+impl Preset {
+    pub(super) fn of(name: PresetName) -> &'static Self {
+        match name {
+            PresetName::Paylater => &PAYLATER,
+            PresetName::Payu => &PAYU,
+            PresetName::AlternativePayments => &ALTERNATIVE_PAYMENTS,
+            PresetName::Quidkey => &QUIDKEY,
+        }
+    }
+
+    pub(super) fn endpoints(&self, environment: Environment) -> &Endpoints {
+        match environment {
+            Environment::Sandbox => &self.sandbox,
+            Environment::Production => &self.production,
+        }
+    }
+}
+
+/// Its API shares the host with its Keycloak, hence `paths`. The refresh grant needs client
+/// authentication, whatever the documentation says: Keycloak checks the client for every grant.
+const PAYLATER: Preset = Preset {
+    sandbox: Endpoints {
+        hosts: &["connect.uat.paylaterapp.com"],
+        token_url: "https://connect.uat.paylaterapp.com/auth/realms/api/protocol/openid-connect/token",
+        refresh_url: None,
+    },
+    production: Endpoints {
+        hosts: &["connect.paylaterapp.com"],
+        token_url: "https://connect.paylaterapp.com/auth/realms/api/protocol/openid-connect/token",
+        refresh_url: None,
+    },
+    paths: &["/api/**"],
+    encoding: Encoding::Form,
+    client_auth: ClientAuth::Body,
+    response: "",
+    refresh: Refresh::Grant,
+    refresh_lifetime: None,
+    default_scopes: Some(&[]),
+    max_scopes: None,
+    routes: &[],
+    merchant_headers: &[],
+    protected: &[],
+    secret_below: &[],
+};
+
+const READ: &[&str] = &["GET", "HEAD"];
+
+/// One token per operation: a token holds at most three scopes, and each operation needs one.
+const PAYU: Preset = Preset {
+    sandbox: Endpoints {
+        hosts: &[
+            "uatoneapi.payu.in",
+            "uat-partner.payu.in",
+            "test-partner.payu.in",
+        ],
+        token_url: "https://uat-accounts.payu.in/oauth/token",
+        refresh_url: None,
+    },
+    production: Endpoints {
+        hosts: &["oneapi.payu.in", "partner.payu.in"],
+        token_url: "https://accounts.payu.in/oauth/token",
+        refresh_url: None,
+    },
+    paths: &["/**"],
+    encoding: Encoding::Form,
+    client_auth: ClientAuth::Body,
+    response: "",
+    refresh: Refresh::None,
+    refresh_lifetime: None,
+    default_scopes: None,
+    max_scopes: Some(3),
+    routes: &[
+        // Payment links.
+        PresetRoute(&["POST"], "/payment-links", &["create_payment_links"]),
+        PresetRoute(READ, "/payment-links", &["read_payment_links"]),
+        PresetRoute(READ, "/payment-links/*", &["read_payment_links"]),
+        PresetRoute(READ, "/payment-links/*/txns", &["read_payment_links"]),
+        PresetRoute(&["PUT"], "/payment-links/*", &["update_payment_links"]),
+        PresetRoute(&["POST"], "/payment-links/*/share", &["read_payment_links"]),
+        // Partner integration.
+        PresetRoute(&["POST"], "/api/v3/merchants", &["refer_merchant"]),
+        PresetRoute(
+            &["GET", "HEAD", "POST", "PUT", "PATCH"],
+            "/api/v3/merchants/**",
+            &["refer_merchant"],
+        ),
+        PresetRoute(
+            &["GET", "HEAD", "POST", "PUT", "PATCH"],
+            "/api/v1/merchants/**",
+            &["refer_merchant"],
+        ),
+    ],
+    merchant_headers: &["merchantId", "mid"],
+    protected: &["/token", "/oauth/oauth/token"],
+    secret_below: &[],
+};
+
+/// Refuses bad credentials with 403 and a free-form object.
+const ALTERNATIVE_PAYMENTS: Preset = Preset {
+    sandbox: Endpoints {
+        hosts: &["public-api.demo.alternativepayments.io"],
+        token_url: "https://public-api.demo.alternativepayments.io/oauth/token",
+        refresh_url: None,
+    },
+    production: Endpoints {
+        hosts: &["public-api.alternativepayments.io"],
+        token_url: "https://public-api.alternativepayments.io/oauth/token",
+        refresh_url: None,
+    },
+    paths: &["/**"],
+    encoding: Encoding::Form,
+    client_auth: ClientAuth::Basic,
+    response: "",
+    refresh: Refresh::None,
+    refresh_lifetime: None,
+    default_scopes: Some(&[]),
+    max_scopes: None,
+    routes: &[],
+    merchant_headers: &[],
+    protected: &[],
+    secret_below: &[],
+};
+
+/// Wraps its replies in `data`, and takes the refresh token alone at an endpoint of its own.
+const QUIDKEY: Preset = Preset {
+    sandbox: Endpoints {
+        hosts: &["core-dev.quidkey.com", "core-tst.quidkey.com"],
+        token_url: "https://core-dev.quidkey.com/api/v1/oauth2/token",
+        refresh_url: Some("https://core-dev.quidkey.com/api/v1/oauth2/refresh"),
+    },
+    production: Endpoints {
+        hosts: &["core.quidkey.com"],
+        token_url: "https://core.quidkey.com/api/v1/oauth2/token",
+        refresh_url: Some("https://core.quidkey.com/api/v1/oauth2/refresh"),
+    },
+    paths: &["/api/v1/**"],
+    encoding: Encoding::Json,
+    client_auth: ClientAuth::Body,
+    response: "/data",
+    refresh: Refresh::Endpoint,
+    refresh_lifetime: Some(Duration::from_secs(24 * 60 * 60)),
+    default_scopes: Some(&[]),
+    max_scopes: None,
+    routes: &[],
+    merchant_headers: &[],
+    protected: &["/oauth2/token"],
+    secret_below: &["/api/v1/payment-requests"],
+};

@@ -1,0 +1,280 @@
+use std::path::Path;
+
+use super::*;
+
+fn problems(text: &str) -> Vec<String> {
+    match Config::parse(text, Path::new("")) {
+        Ok(_) => panic!("the configuration was accepted"),
+        Err(problems) => problems.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// A provider without a preset, to be varied.
+const ACME: &str = "
+providers:
+  acme:
+    hosts: [api.acme.example]
+    client_id: id
+    client_secret: s3cret
+    token: {url: https://login.acme.example/oauth/token}
+";
+
+fn acme_with(lines: &str) -> String {
+    format!("{ACME}{lines}")
+}
+
+#[track_caller]
+fn assert_problem(text: &str, expected: &str) {
+    let problems = problems(text);
+    assert!(
+        problems.iter().any(|problem| problem.contains(expected)),
+        "no `{expected}` in {problems:#?}"
+    );
+}
+
+#[test]
+fn every_problem_is_reported_at_once_with_path_and_line() {
+    let found = problems(
+        "listen: 127.0.0.1:1
+drain_timeout: soon
+colour: red
+providers:
+  payu:
+    preset: payu
+    environment: sandbox
+    client_id: ${BURSAR_TEST_UNSET}
+    client_secret: x
+    client_secret: y
+    token:
+      margin: 5
+      timeuot: 1s
+  acme:
+    hosts: []
+    token: {url: http://login.acme.example/oauth/token}
+    routes:
+      - {path: /a, scopes: []}
+      - {path: /a, scopes: []}
+",
+    );
+    for expected in [
+        "line 2: drain_timeout: is not a duration such as 250ms, 60s or 5m",
+        "line 3: colour: is not a known key; known here: listen,",
+        "line 8: providers.payu.client_id: environment variable BURSAR_TEST_UNSET is not set",
+        "line 10: providers.payu.client_secret: stands twice",
+        "line 12: providers.payu.token.margin: is a number (put quotes around it to make it text), but must be a duration",
+        "line 13: providers.payu.token.timeuot: is not a known key",
+        "line 15: providers.acme.hosts: is empty",
+        "line 14: providers.acme.client_id: is missing",
+        "line 16: providers.acme.token.url: must begin with `https://`",
+        "line 19: providers.acme.routes[1]: can never match, because routes[0] matches all of it",
+    ] {
+        assert!(
+            found.iter().any(|problem| problem.starts_with(expected)),
+            "no `{expected}` in {found:#?}"
+        );
+    }
+    assert_eq!(found.len(), 11, "{found:#?}");
+}
+
+#[test]
+fn a_problem_never_repeats_a_value() {
+    for text in [
+        "providers: {a: {client_secret: [hunter2]}}",
+        "providers: {a: {client_secret: {hunter2a: hunter2}}}",
+        "providers: {a: {preset: hunter2}}",
+        "providers: {a: {token: {margin: hunter2}}}",
+        "providers: hunter2",
+        "admin: hunter2",
+        "callers: {a: {password: 12345678}}\nlisten: hunter2\nproviders: {}",
+        "providers: {a: {hosts: [\"hunter2:x\"], upstream: \"https://u:hunter2@h\"}}",
+    ] {
+        for problem in problems(text) {
+            assert!(
+                !problem.contains("hunter2") || problem.contains("hunter2a"),
+                "{problem}"
+            );
+            assert!(!problem.contains("12345678"), "{problem}");
+        }
+    }
+}
+
+#[test]
+fn broken_yaml_is_one_problem_with_its_line() {
+    let found = problems("listen: [\nadmin: }");
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].starts_with("line 2"), "{found:#?}");
+}
+
+#[test]
+fn a_key_without_a_value_is_not_taken_for_absent() {
+    assert_problem(
+        &acme_with("callers:\n"),
+        "callers: has no value; give it one or remove the key",
+    );
+}
+
+#[test]
+fn an_open_listener_needs_callers() {
+    let open = acme_with("listen: 0.0.0.0:3128\n");
+    assert_problem(
+        &open,
+        "callers: is missing; without it `listen` must be a loopback",
+    );
+    let named = format!("{open}callers: {{a: {{password: b, allow: [acme]}}}}\n");
+    assert!(Config::parse(&named, Path::new("")).is_ok());
+}
+
+#[test]
+fn a_preset_needs_an_environment() {
+    assert_problem(
+        "providers: {payu: {preset: payu, client_id: a, client_secret: b}}",
+        "providers.payu.environment: is missing; it must be `sandbox` or `production`",
+    );
+}
+
+#[test]
+fn bad_values_say_what_to_write_instead() {
+    for (line, expected) in [
+        ("    hosts: [\"https://x\"]\n", "is no host"),
+        ("    hosts: [\"*.1.2.3.4\"]\n", "is no host"),
+        ("    upstream: https://x/y\n", "scheme, host and port only"),
+        (
+            "    upstream: http://10.0.0.1\n",
+            "must begin with `https://`",
+        ),
+        ("    merchant_id: \"1\"\n", "only the payu preset"),
+        ("    paths: [a]\n", "paths[0]: must begin with `/`"),
+        (
+            "    routes: [{path: /a, methods: [get]}]\n",
+            "did you mean GET?",
+        ),
+        (
+            "    routes: [{path: /a, methods: [TRACE]}]\n",
+            "never sent upstream",
+        ),
+        (
+            "    routes: [{path: /a, scopes: [\"a b\"]}]\n",
+            "is no scope",
+        ),
+        ("    timeouts: {head: 0s}\n", "longer than nothing"),
+        ("    timeouts: {head: 9999days}\n", "longer than a year"),
+        ("    tls: {certificate: a.pem}\n", "together"),
+        ("    tls: {ca: /no/such.pem}\n", "tls.ca: cannot be read"),
+        ("    replay_buffer: lots\n", "is not a size such as 64KiB"),
+        (
+            "    environment: test\n",
+            "must be one of sandbox, production",
+        ),
+    ] {
+        let text = acme_with(line);
+        let text = if line.contains("hosts") {
+            text.replace("    hosts: [api.acme.example]\n", "")
+        } else {
+            text
+        };
+        assert_problem(&text, expected);
+    }
+    assert_problem(
+        &ACME.replace("oauth/token}", "oauth/token, params: {scope: a}}"),
+        "token.params.scope: is set by Bursar itself",
+    );
+    assert_problem(
+        &ACME.replace("oauth/token}", "oauth/token, refresh: endpoint}"),
+        "token.refresh_url: is missing",
+    );
+}
+
+#[test]
+fn two_providers_cannot_claim_one_host() {
+    let twice = format!(
+        "{ACME}  other:\n    hosts: [API.acme.example]\n    client_id: a\n    client_secret: b\n    token: {{url: https://x/t}}\n"
+    );
+    assert_problem(
+        &twice,
+        "api.acme.example is already a host of the provider acme",
+    );
+}
+
+#[test]
+fn a_payu_token_holds_at_most_three_scopes() {
+    assert_problem(
+        "providers: {payu: {preset: payu, environment: sandbox, client_id: a, client_secret: b, token: {scopes: [a, b, c, d]}}}",
+        "token.scopes: holds 4 scopes; this provider's tokens hold at most 3",
+    );
+}
+
+#[test]
+fn an_allow_list_names_providers_of_the_file() {
+    assert_problem(
+        &acme_with("callers: {a: {password: b, allow: [acme, acne]}}\n"),
+        "callers.a.allow[1]: names no provider of this file; there are: acme",
+    );
+    assert_problem(
+        &acme_with("callers: {a: {password: b, allow: [{methods: [GET]}]}}\n"),
+        "callers.a.allow[0].provider: is missing",
+    );
+    assert_problem(
+        &acme_with("callers: {a: {password: b, allow: [{provider: acme, path: [/x]}]}}\n"),
+        "callers.a.allow[0].path: is not a known key; known here: provider, methods, paths",
+    );
+}
+
+#[test]
+fn every_preset_compiles_for_both_environments_without_losing_a_row() {
+    for (name, preset) in [
+        ("paylater", presets::PresetName::Paylater),
+        ("payu", presets::PresetName::Payu),
+        (
+            "alternative_payments",
+            presets::PresetName::AlternativePayments,
+        ),
+        ("quidkey", presets::PresetName::Quidkey),
+    ] {
+        let preset = presets::Preset::of(preset);
+        for environment in ["sandbox", "production"] {
+            let text = format!(
+                "providers: {{p: {{preset: {name}, environment: {environment}, client_id: a, client_secret: b}}}}"
+            );
+            let config = Config::parse(&text, Path::new("")).unwrap();
+            let provider = &config.providers[0];
+            assert_eq!(provider.preset_routes.len(), preset.routes.len());
+            assert_eq!(provider.paths.len(), preset.paths.len());
+            assert_eq!(provider.secret_below.len(), preset.secret_below.len());
+            assert!(!provider.hosts.is_empty());
+        }
+    }
+}
+
+#[test]
+fn the_example_in_the_tree_is_a_configuration() {
+    let text = include_str!("../../proxy.yaml");
+    let lines = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'));
+    let mut text: String = lines.map(|line| format!("{line}\n")).collect();
+    for name in [
+        "CHECKOUT_PASSWORD",
+        "LEDGER_PASSWORD",
+        "PAYLATER_CLIENT_ID",
+        "PAYLATER_CLIENT_SECRET",
+        "PAYU_CLIENT_ID",
+        "PAYU_CLIENT_SECRET",
+        "AP_CLIENT_ID",
+        "AP_CLIENT_SECRET",
+        "QUIDKEY_CLIENT_ID",
+        "QUIDKEY_CLIENT_SECRET",
+        "ACME_ID",
+        "ACME_SECRET",
+    ] {
+        let reference = format!("${{{name}}}");
+        assert!(
+            text.contains(&reference),
+            "the example no longer uses {reference}"
+        );
+        text = text.replace(&reference, "x");
+    }
+    let config = Config::parse(&text, Path::new(""));
+    let config = config.unwrap_or_else(|problems| panic!("{problems:#?}"));
+    assert_eq!(config.providers.len(), 5);
+    assert_eq!(config.callers.as_ref().map(Vec::len), Some(2));
+}

@@ -1,0 +1,106 @@
+//! Whom does Bursar trust, and who is it? rustls client configurations from PEM.
+//!
+//! Certificates are always verified; there is no switch to turn that off.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+
+/// The two configurations of a provider. They share trust and client certificate.
+#[derive(Debug, Clone)]
+pub struct ClientTls {
+    /// For API requests: HTTP/2 and HTTP/1.1 by ALPN.
+    pub api: Arc<ClientConfig>,
+    /// For token calls: HTTP/1.1, one call to a connection.
+    pub token: Arc<ClientConfig>,
+}
+
+/// A client certificate with its chain and key.
+pub type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// Why certificates cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read or holds broken PEM.
+    #[error("cannot be read as PEM: {0}")]
+    Pem(#[from] rustls::pki_types::pem::Error),
+    /// The file is fine but holds nothing of use.
+    #[error("holds no certificate")]
+    NoCertificate,
+    /// Certificate and key do not belong together, or are of a kind that rustls does not take.
+    #[error("cannot be used: {0}")]
+    Rustls(#[from] rustls::Error),
+    /// Neither the distribution's bundle nor `SSL_CERT_FILE` has any.
+    #[error("no system roots found; install ca-certificates, set SSL_CERT_FILE, or set tls.ca")]
+    NoSystemRoots,
+}
+
+/// The system's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured).
+///
+/// # Errors
+/// Where there are none.
+pub fn system_roots() -> Result<Arc<RootCertStore>, Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(Error::NoSystemRoots);
+    }
+    Ok(Arc::new(roots))
+}
+
+/// The roots in a PEM file.
+///
+/// # Errors
+/// Where it cannot be read, or holds none.
+pub fn roots_from(path: &Path) -> Result<Arc<RootCertStore>, Error> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate)?;
+    }
+    Ok(Arc::new(roots))
+}
+
+/// A certificate chain from a PEM file.
+///
+/// # Errors
+/// Where it cannot be read, or holds none.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let found: Vec<_> = CertificateDer::pem_file_iter(path)?.collect::<Result<_, _>>()?;
+    if found.is_empty() {
+        return Err(Error::NoCertificate);
+    }
+    Ok(found)
+}
+
+/// A private key from a PEM file.
+///
+/// # Errors
+/// Where it cannot be read, or holds none.
+pub fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+    Ok(PrivateKeyDer::from_pem_file(path)?)
+}
+
+/// The configurations that trust `roots` and present `identity`.
+///
+/// # Errors
+/// Where the identity's key and certificate do not belong together.
+pub fn client(roots: Arc<RootCertStore>, identity: Option<Identity>) -> Result<ClientTls, Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots);
+    let mut api = match identity {
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
+        None => builder.with_no_client_auth(),
+    };
+    let mut token = api.clone();
+    api.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    token.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(ClientTls {
+        api: Arc::new(api),
+        token: Arc::new(token),
+    })
+}
