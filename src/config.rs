@@ -11,6 +11,7 @@ mod node;
 mod presets;
 mod problem;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -60,7 +61,7 @@ pub struct Caller {
 }
 
 /// Requests that a caller may send.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Allow {
     /// [`Provider::index`].
     pub provider: usize,
@@ -247,6 +248,17 @@ fn read(text: &str, directory: &Path, problems: &mut Problems) -> Option<file::P
         }
     });
     root.read(problems)
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let star = if self.wildcard { "*." } else { "" };
+        write!(formatter, "{star}{}", self.name)?;
+        match self.port {
+            Some(port) => write!(formatter, ":{port}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Origin {

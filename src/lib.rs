@@ -1,6 +1,28 @@
 //! Bursar
+pub mod accept;
+pub mod access;
+pub mod admin;
+pub mod body;
+pub mod caller;
+pub mod check;
 pub mod clock;
 pub mod config;
+pub mod connect;
+pub mod exchange;
+pub mod headers;
+pub mod health;
+pub mod log;
+pub mod metrics;
 pub mod path;
+pub mod relay;
+pub mod replay;
+pub mod respond;
+pub mod route;
+pub mod sandbox;
 pub mod secret;
+pub mod server;
+mod stream;
+pub mod target;
 pub mod tls;
+pub mod token;
+pub mod upstream;

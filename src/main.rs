@@ -1,1 +1,179 @@
-fn main() {}
+//! The command line: arguments, runtime, signals, exit status. No logic.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use bursar::config::{Config, Problem};
+use bursar::server::Server;
+use bursar::{check, health, log, sandbox};
+use clap::{Parser, Subcommand};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The configuration or the command line is wrong; nothing was bound.
+const WRONG: u8 = 2;
+
+/// An authenticating egress proxy for payment APIs: it keeps the OAuth 2.0 tokens, so that your services need not.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy
+    Run(ConfigFile),
+    /// Report every problem of a configuration file; start nothing
+    Check {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Also obtain one token for each account, and say what came back
+        #[arg(long)]
+        live: bool,
+    },
+    /// Try it: the four providers emulated on loopback, TLS included, with the proxy in front of them
+    Sandbox(sandbox::Options),
+    /// Ask a running Bursar on this machine for /healthz, as a container's probe does
+    Health(ConfigFile),
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = "proxy.yaml")]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments.command) {
+        Ok(code) => code,
+        Err(error) => {
+            say(&format!("bursar: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let runtime = Runtime::new().context("cannot start the runtime")?;
+    match command {
+        Command::Run(ConfigFile { config: path }) => {
+            let config = match Config::load(&path) {
+                Ok(config) => config,
+                Err(problems) => return Ok(report(&path, &problems)),
+            };
+            let (access, _flushed_at_exit) = log::start();
+            for warning in &config.warnings {
+                tracing::warn!(%warning, "configuration");
+            }
+            runtime.block_on(async {
+                let signals = Signals::new()?;
+                let server = Server::bind(&config, access).await?;
+                server.announce(&config)?;
+                signals.until_drained(server).await
+            })
+        }
+        Command::Check { file, live } => {
+            let config = match Config::load(&file.config) {
+                Ok(config) => config,
+                Err(problems) => return Ok(report(&file.config, &problems)),
+            };
+            for warning in &config.warnings {
+                say(&format!("{}: warning: {warning}", file.config.display()));
+            }
+            if !live {
+                return print(&check::summary(&config), ExitCode::SUCCESS);
+            }
+            let (text, all_well) = runtime.block_on(check::live(&config))?;
+            print(
+                &text,
+                if all_well {
+                    ExitCode::SUCCESS
+                } else {
+                    ExitCode::FAILURE
+                },
+            )
+        }
+        Command::Sandbox(options) => {
+            let (access, _flushed_at_exit) = log::start();
+            runtime.block_on(async {
+                let signals = Signals::new()?;
+                let sandbox = sandbox::start(&options, access).await?;
+                print(&sandbox.welcome()?, ExitCode::SUCCESS)?;
+                signals.until_drained(sandbox.server).await
+            })
+        }
+        Command::Health(ConfigFile { config: path }) => {
+            let config = match Config::load(&path) {
+                Ok(config) => config,
+                Err(problems) => return Ok(report(&path, &problems)),
+            };
+            runtime.block_on(health::ask(config.admin))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// SIGTERM and SIGINT; taken before anything is bound, so that none is missed.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// The first signal drains, a second one ends it.
+    async fn until_drained(mut self, server: Server) -> anyhow::Result<ExitCode> {
+        let (drain, draining) = tokio::sync::oneshot::channel::<()>();
+        let mut drained = std::pin::pin!(server.run(async {
+            // Whether it is sent or dropped: it is time.
+            drop(draining.await);
+        }));
+        tokio::select! {
+            () = &mut drained => return Ok(ExitCode::SUCCESS),
+            () = self.next() => drop(drain),
+        }
+        tokio::select! {
+            () = drained => Ok(ExitCode::SUCCESS),
+            () = self.next() => anyhow::bail!("ended by a second signal; requests in flight were cut off"),
+        }
+    }
+}
+
+fn report(path: &Path, problems: &[Problem]) -> ExitCode {
+    for problem in problems {
+        say(&format!("{}: {problem}", path.display()));
+    }
+    ExitCode::from(WRONG)
+}
+
+fn say(text: &str) {
+    use std::io::Write as _;
+    // Nobody is left to be told that standard error is closed.
+    drop(writeln!(std::io::stderr(), "{text}"));
+}
+
+fn print(text: &str, code: ExitCode) -> anyhow::Result<ExitCode> {
+    use std::io::Write as _;
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("cannot write to standard output")?;
+    Ok(code)
+}

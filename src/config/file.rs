@@ -128,6 +128,17 @@ pub enum Environment {
     Production,
 }
 
+impl Environment {
+    /// As it is written in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sandbox => "sandbox",
+            Self::Production => "production",
+        }
+    }
+}
+
 /// A provider's token dialect.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -126,11 +126,7 @@ impl Node {
                 return;
             };
             for (at, (key, value)) in entries.iter().enumerate() {
-                if entries
-                    .iter()
-                    .take(at)
-                    .any(|(earlier, _)| earlier == key)
-                {
+                if entries.iter().take(at).any(|(earlier, _)| earlier == key) {
                     problems.add_at(
                         value.path.clone(),
                         value.line,
@@ -192,8 +188,8 @@ pub(super) fn join(parent: &str, key: &str) -> String {
 /// The file as serde_yaml reads it, before paths and lines are known.
 enum Raw {
     Leaf(Value),
-    List(Vec<Raw>),
-    Map(Vec<(Raw, Raw)>),
+    List(Vec<Self>),
+    Map(Vec<(Self, Self)>),
 }
 
 impl Raw {

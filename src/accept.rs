@@ -1,0 +1,259 @@
+//! How do connections come in and go out? The accept loop, the choice of HTTP version, draining.
+//!
+//! It knows connections, not requests. A broken connection costs nobody else anything; running out of
+//! file descriptors pauses accepting.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::task::TaskTracker;
+
+use crate::exchange::Proxy;
+use crate::metrics::{Counted, Reason};
+use crate::stream::CallerStream;
+
+/// Connections of callers at once; further ones wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 32_768;
+/// From the connection, or the last answer, to a complete request head. Then the connection is closed.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Request line and header fields together; more is 431. The target alone is limited by hyper (414).
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// The same for HTTP/2, where the caller is told beforehand.
+const MAX_HTTP2_HEAD_BYTES: u32 = 64 * 1024;
+/// Header fields; more are 431.
+const MAX_HEADERS: usize = 128;
+/// Requests at once on an HTTP/2 connection; the caller is told and waits.
+const MAX_STREAMS: u32 = 128;
+/// An HTTP/2 caller that shows no sign of life for both together is disconnected.
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// An upload may be that far ahead of the provider.
+const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
+/// How long, and for how many bytes, a closed connection is read from, so that the caller gets to read
+/// the answer before its unread bytes make the kernel reset the connection.
+const LINGER: Duration = Duration::from_secs(2);
+const MAX_LINGER_BYTES: usize = 1 << 20;
+/// After a failed accept, so that a lack of file descriptors does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How far the end has come. It only ever moves forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Not at all.
+    Serving,
+    /// Answers ask for their connection to be closed; new connections are still taken.
+    Delay,
+    /// New connections are refused, idle ones closed.
+    Closing,
+}
+
+/// Accepts connections until the phase is [`Phase::Closing`]; each is a task of `tasks`.
+pub async fn accept(
+    listener: TcpListener,
+    proxy: Arc<Proxy>,
+    mut phase: watch::Receiver<Phase>,
+    tasks: TaskTracker,
+) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let serving = phase.clone();
+    let mut closing = pin!(phase.wait_for(|phase| *phase == Phase::Closing));
+    loop {
+        let next = async {
+            let permit = permits.clone().acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            next = next => next,
+            _ = &mut closing => return,
+        };
+        match (permit, accepted) {
+            (Ok(permit), Ok((stream, _))) => {
+                tasks.spawn(connection(stream, proxy.clone(), serving.clone(), permit));
+            }
+            (_, Err(error)) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            // The semaphore is never closed.
+            (Err(_), _) => return,
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    proxy: Arc<Proxy>,
+    phase: watch::Receiver<Phase>,
+    permit: OwnedSemaphorePermit,
+) {
+    let _open = Counted::new(&proxy.metrics().connections.caller);
+    // Answers are written in one piece; waiting for more would only delay them.
+    drop(stream.set_nodelay(true));
+    let mut stream = CallerStream::new(stream);
+    let Ok(is_http2) = tokio::time::timeout(HEAD_TIMEOUT, sniff(&mut stream)).await else {
+        return;
+    };
+    let ended = match is_http2 {
+        Ok(true) => serve_http2(stream, proxy, phase).await,
+        Ok(false) => serve_http1(stream, proxy, phase).await,
+        Err(error) => Err(error.into()),
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "caller connection ended");
+    }
+    drop(permit);
+}
+
+/// Whether the caller speaks HTTP/2 with prior knowledge (RFC 9113 section 3.3).
+async fn sniff(stream: &mut CallerStream) -> io::Result<bool> {
+    let mut first = [0; HTTP2_PREFACE.len()];
+    let mut read = 0;
+    while let Some(rest) = first.get_mut(read..).filter(|rest| !rest.is_empty()) {
+        let more = stream.read(rest).await?;
+        read += more;
+        let so_far = first.get(..read).unwrap_or_default();
+        if more == 0 || !HTTP2_PREFACE.starts_with(so_far) {
+            stream.unread(Bytes::copy_from_slice(so_far));
+            return Ok(false);
+        }
+    }
+    stream.unread(Bytes::from_static(HTTP2_PREFACE));
+    Ok(true)
+}
+
+type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+async fn serve_http1(
+    stream: CallerStream,
+    proxy: Arc<Proxy>,
+    mut phase: watch::Receiver<Phase>,
+) -> Ended {
+    let unread = AtomicBool::new(false);
+    let metrics = proxy.metrics().clone();
+    let service = service_fn(|request| {
+        let exchange = proxy.handle(request);
+        let unread = &unread;
+        async move {
+            let answer = exchange.await;
+            if answer.headers().contains_key(http::header::CONNECTION) {
+                unread.store(true, Ordering::Relaxed);
+            }
+            Ok::<_, std::convert::Infallible>(answer)
+        }
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_header_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS)
+        // A caller may end its side after the request; and a request that is under way is seen through.
+        .half_close(true)
+        // Old programs compare field names with their letter case.
+        .preserve_header_case(true)
+        .title_case_headers(true)
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(stream), service);
+    let ended = {
+        let mut closing = pin!(phase.wait_for(|phase| *phase == Phase::Closing));
+        let mut is_closing = false;
+        poll_fn(|context| {
+            if !is_closing && closing.as_mut().poll(context).is_ready() {
+                is_closing = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            Pin::new(&mut connection).poll(context)
+        })
+        .await
+    };
+    let parts = connection.into_parts();
+    let mut stream = parts.io.into_inner();
+    if let Err(error) = &ended {
+        if let Some(reason) = refusal(error, !parts.read_buf.is_empty()) {
+            metrics.requests.refused(reason);
+        }
+        if error.is_timeout() && !parts.read_buf.is_empty() {
+            let answer =
+                b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(answer).await?;
+        }
+    }
+    stream.shutdown().await?;
+    if ended.is_err() || unread.load(Ordering::Relaxed) {
+        linger(stream).await;
+    }
+    ended.map_err(Into::into)
+}
+
+/// What a request is counted as that hyper did not even hand over.
+fn refusal(error: &hyper::Error, has_begun: bool) -> Option<Reason> {
+    if error.is_timeout() {
+        return has_begun.then_some(Reason::RequestTimeout);
+    }
+    if !error.is_parse() {
+        return None;
+    }
+    Some(if error.is_parse_too_large() {
+        Reason::HeadersTooLarge
+    } else if error.to_string().contains("URI too long") {
+        Reason::TargetTooLong
+    } else {
+        Reason::BadRequest
+    })
+}
+
+async fn serve_http2(
+    stream: CallerStream,
+    proxy: Arc<Proxy>,
+    mut phase: watch::Receiver<Phase>,
+) -> Ended {
+    let service = service_fn(|request| {
+        let proxy = proxy.clone();
+        async move { Ok::<_, std::convert::Infallible>(proxy.handle(request).await) }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HTTP2_HEAD_BYTES)
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW)
+        .initial_connection_window_size(4 * HTTP2_STREAM_WINDOW)
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        ended = &mut connection => return ended.map_err(Into::into),
+        // GOAWAY is what `Connection: close` is to HTTP/1.1.
+        _ = phase.wait_for(|phase| *phase >= Phase::Delay) => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await.map_err(Into::into)
+}
+
+/// Reads what the caller still sends, for a while.
+async fn linger(mut stream: CallerStream) {
+    let drained = async {
+        let mut scratch = [0; 8 * 1024];
+        let mut total = 0;
+        while total < MAX_LINGER_BYTES {
+            match stream.read(&mut scratch).await {
+                Ok(0) | Err(_) => return,
+                Ok(read) => total += read,
+            }
+        }
+    };
+    // Whether the caller has closed its side or the time is over, the connection is closed now.
+    drop(tokio::time::timeout(LINGER, drained).await);
+}

@@ -1,0 +1,340 @@
+//! What happened to a request? One record per request, written once, when the request is over.
+//!
+//! The record goes with the request and then with the answer's body; dropping it writes the access line
+//! and counts the request, so that one that ends early is neither forgotten nor counted twice.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{Method, StatusCode, Uri};
+use serde::Serialize;
+use tokio::time::Instant;
+use tracing_appender::non_blocking::NonBlocking;
+
+use crate::body::Replayable;
+use crate::clock;
+use crate::metrics::{Counted, Metrics, NO_PROVIDER, ProviderSeries, Reason};
+use crate::path::{Path, Pattern};
+use crate::token::Lease;
+
+/// What a request is counted as whose caller left before the answer; never sent.
+const CALLER_LEFT: u16 = 499;
+
+/// Where access lines go.
+#[derive(Debug, Clone)]
+pub struct AccessLog {
+    /// None: nowhere.
+    writer: Option<NonBlocking>,
+    format: Format,
+}
+
+/// For whom lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For machines.
+    Json,
+    /// For a person at a terminal.
+    Text,
+}
+
+impl AccessLog {
+    /// Writes to `writer` without waiting for it.
+    #[must_use]
+    pub fn new(writer: NonBlocking, format: Format) -> Self {
+        Self {
+            writer: Some(writer),
+            format,
+        }
+    }
+
+    /// Writes nothing.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            writer: None,
+            format: Format::Json,
+        }
+    }
+
+    fn write(&self, line: &Line<'_>) {
+        let Some(writer) = &self.writer else {
+            return;
+        };
+        if !tracing::enabled!(target: "bursar::access", tracing::Level::INFO) {
+            return;
+        }
+        let mut text = Vec::with_capacity(512);
+        match self.format {
+            Format::Json => {
+                if serde_json::to_writer(&mut text, line).is_err() {
+                    return;
+                }
+            }
+            Format::Text => line.write_text(&mut text),
+        }
+        text.push(b'\n');
+        // A full queue drops the line and counts it; a request never waits for the log.
+        drop(writer.clone().write_all(&text));
+    }
+}
+
+/// One request, from its head to the last byte of its answer.
+#[derive(Debug)]
+pub struct Record {
+    log: AccessLog,
+    metrics: Metrics,
+    id: u128,
+    started: Instant,
+    method: Method,
+    uri: Uri,
+    caller: Arc<str>,
+    provider: Option<Known>,
+    route: Option<Arc<str>>,
+    /// None: no answer was begun.
+    status: Option<StatusCode>,
+    /// Why Bursar answered, or cut the answer off.
+    reason: Option<Reason>,
+    lease: Option<(u64, Arc<str>)>,
+    replayed: bool,
+    token_wait: Duration,
+    upstream: Duration,
+    upload: Option<Replayable>,
+    sent: u64,
+}
+
+#[derive(Debug)]
+struct Known {
+    name: Arc<str>,
+    series: ProviderSeries,
+    secret_below: Vec<Pattern>,
+    _in_flight: Counted,
+}
+
+impl Record {
+    /// Begins a request.
+    #[must_use]
+    pub fn begin(log: &AccessLog, metrics: &Metrics, head: &Parts, anonymous: &Arc<str>) -> Self {
+        Self {
+            log: log.clone(),
+            metrics: metrics.clone(),
+            id: fastrand::u128(..),
+            started: Instant::now(),
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            caller: anonymous.clone(),
+            provider: None,
+            route: None,
+            status: None,
+            reason: None,
+            lease: None,
+            replayed: false,
+            token_wait: Duration::ZERO,
+            upstream: Duration::ZERO,
+            upload: None,
+            sent: 0,
+        }
+    }
+
+    /// Names the request to people: 32 hexadecimal digits.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{:032x}", self.id)
+    }
+
+    /// The request's caller was verified.
+    pub fn caller(&mut self, name: &Arc<str>) {
+        self.caller = name.clone();
+    }
+
+    /// The request is for that provider.
+    pub fn provider(&mut self, provider: &crate::config::Provider, series: &ProviderSeries) {
+        self.provider = Some(Known {
+            name: provider.name.clone(),
+            secret_below: provider.secret_below.clone(),
+            _in_flight: Counted::new(&series.in_flight),
+            series: series.clone(),
+        });
+    }
+
+    /// The request takes that route.
+    pub fn route(&mut self, name: &Arc<str>) {
+        self.route = Some(name.clone());
+    }
+
+    /// The request still carried an `Authorization` of its own.
+    pub fn credentials_replaced(&self) {
+        if let Some(provider) = &self.provider {
+            self.metrics
+                .requests
+                .credentials_replaced(&provider.name, &self.caller);
+        }
+    }
+
+    /// The request waited for its token since then.
+    pub fn waited_for_token(&mut self, since: Instant) {
+        let waited = since.elapsed();
+        self.token_wait += waited;
+        if let Some(provider) = &self.provider {
+            provider.series.token_wait.observe(waited.as_secs_f64());
+        }
+    }
+
+    /// The request is sent with that token.
+    pub fn lease(&mut self, lease: &Lease) {
+        self.lease = Some((lease.generation, lease.fingerprint.clone()));
+    }
+
+    /// The provider was busy with the request since then.
+    pub fn upstream(&mut self, since: Instant) {
+        self.upstream += since.elapsed();
+    }
+
+    /// The request is being sent a second time.
+    pub fn replayed(&mut self) {
+        self.replayed = true;
+    }
+
+    /// The body that is being sent.
+    pub fn upload(&mut self, upload: &Replayable) {
+        self.upload = Some(upload.clone());
+    }
+
+    /// Whether the caller's body was read to its end; None: it was never touched.
+    #[must_use]
+    pub fn is_body_read(&self) -> Option<bool> {
+        self.upload.as_ref().map(Replayable::is_read)
+    }
+
+    /// The answer begins.
+    pub fn answer(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    /// Bursar itself answers, or cuts the provider's answer off.
+    pub fn reason(&mut self, reason: Reason) {
+        self.reason = Some(reason);
+        self.metrics.requests.refused(reason);
+    }
+
+    /// Bytes of the answer's body went to the caller.
+    pub fn sent(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+    }
+
+    fn path(&self) -> String {
+        let raw = self.uri.path();
+        let path = Path::new(raw);
+        let secret_below = self
+            .provider
+            .as_ref()
+            .map_or(&[][..], |known| &known.secret_below);
+        for pattern in secret_below {
+            let prefix = pattern.as_str();
+            let below = path.normalised().strip_prefix(prefix);
+            if below.is_some_and(|below| below.starts_with('/')) {
+                return format!("{prefix}/***");
+            }
+        }
+        raw.to_owned()
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let total = self.started.elapsed();
+        let left = || StatusCode::from_u16(CALLER_LEFT).unwrap_or(StatusCode::BAD_REQUEST);
+        let status = self.status.unwrap_or_else(left);
+        let provider = self
+            .provider
+            .as_ref()
+            .map_or(NO_PROVIDER, |known| &known.name);
+        self.metrics
+            .requests
+            .answered(provider, &self.caller, status);
+        if let Some(known) = &self.provider {
+            known.series.duration.observe(total.as_secs_f64());
+        }
+        let milliseconds = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
+        let line = Line {
+            timestamp: humantime::format_rfc3339_micros(clock::wall()).to_string(),
+            level: "INFO",
+            target: "bursar::access",
+            message: "request",
+            request_id: self.id(),
+            caller: &self.caller,
+            provider,
+            route: self.route.as_deref(),
+            method: self.method.as_str(),
+            path: self.path(),
+            status: status.as_u16(),
+            reason: self.reason.map(Reason::as_str),
+            token_generation: self.lease.as_ref().map(|(generation, _)| *generation),
+            token_fingerprint: self.lease.as_ref().map(|(_, fingerprint)| &**fingerprint),
+            replayed: self.replayed,
+            total_ms: milliseconds(total),
+            token_wait_ms: milliseconds(self.token_wait),
+            upstream_ms: milliseconds(self.upstream),
+            request_bytes: self.upload.as_ref().map_or(0, Replayable::bytes_read),
+            response_bytes: self.sent,
+        };
+        self.log.write(&line);
+    }
+}
+
+/// The access line's fields, in their order.
+#[derive(Serialize)]
+struct Line<'a> {
+    timestamp: String,
+    level: &'static str,
+    target: &'static str,
+    message: &'static str,
+    request_id: String,
+    caller: &'a str,
+    provider: &'a str,
+    route: Option<&'a str>,
+    method: &'a str,
+    path: String,
+    status: u16,
+    reason: Option<&'static str>,
+    token_generation: Option<u64>,
+    token_fingerprint: Option<&'a str>,
+    replayed: bool,
+    total_ms: f64,
+    token_wait_ms: f64,
+    upstream_ms: f64,
+    request_bytes: u64,
+    response_bytes: u64,
+}
+
+impl Line<'_> {
+    fn write_text(&self, text: &mut Vec<u8>) {
+        let reason = self
+            .reason
+            .map(|reason| format!(" {reason}"))
+            .unwrap_or_default();
+        let replayed = if self.replayed { " replayed" } else { "" };
+        let generation = self
+            .token_generation
+            .map(|number| format!(" token {number}"))
+            .unwrap_or_default();
+        let written = write!(
+            text,
+            "{} {} {} {} {}{reason}{generation}{replayed} {} {:.1} ms (token {:.1}, upstream {:.1}) in {} out {} {}",
+            self.timestamp,
+            self.status,
+            self.provider,
+            self.method,
+            self.path.escape_default(),
+            self.caller,
+            self.total_ms,
+            self.token_wait_ms,
+            self.upstream_ms,
+            self.request_bytes,
+            self.response_bytes,
+            self.request_id,
+        );
+        drop(written);
+    }
+}

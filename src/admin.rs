@@ -1,0 +1,201 @@
+//! What do operators see? `/metrics`, `/healthz`, `/readyz` and `/status`, read-only, on their own port.
+//!
+//! It shows what others know: cells, counters, phases. No secret and no token comes through here.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::exchange::Proxy;
+use crate::token::{Cell, Snapshot};
+
+/// Connections at once; further ones wait.
+const MAX_CONNECTIONS: usize = 64;
+/// For a request's head, and for an idle connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// For a whole connection; a scraper that reads slowly does not hold one for ever.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Serves until it is dropped.
+pub async fn serve(listener: TcpListener, proxy: Arc<Proxy>) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    while let Ok(permit) = permits.clone().acquire_owned().await {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection at the admin port");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let proxy = proxy.clone();
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let answer = answer(&proxy, &request);
+                async { Ok::<_, Infallible>(answer) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            // Whatever ends it, there is nobody to tell.
+            drop(tokio::time::timeout(CONNECTION_TIMEOUT, connection).await);
+            drop(permit);
+        });
+    }
+}
+
+fn answer(proxy: &Proxy, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut answer = text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "the admin port is for reading only\n",
+        );
+        answer
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return answer;
+    }
+    match request.uri().path() {
+        "/healthz" => text(StatusCode::OK, "ok\n"),
+        "/readyz" => readiness(proxy),
+        "/status" => json(StatusCode::OK, &status(proxy)),
+        "/metrics" => match proxy.metrics().scrape() {
+            Ok(metrics) => with_type(StatusCode::OK, prometheus::TEXT_FORMAT, metrics.into()),
+            Err(error) => {
+                tracing::error!(%error, "cannot write the metrics");
+                text(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the metrics cannot be written; see the log\n",
+                )
+            }
+        },
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "there are /metrics, /healthz, /readyz and /status\n",
+        ),
+    }
+}
+
+fn readiness(proxy: &Proxy) -> Response<Full<Bytes>> {
+    let why = if proxy.is_draining() {
+        Some("draining")
+    } else if !proxy.tokens.are_ready() {
+        Some("no account has had a token yet")
+    } else {
+        None
+    };
+    let mut providers = serde_json::Map::new();
+    for cell in proxy.tokens.all() {
+        let trouble = trouble(cell);
+        let entry = providers
+            .entry(&*cell.provider.name)
+            .or_insert_with(|| json!({ "well": true }));
+        if let Some(why) = trouble {
+            *entry = json!({ "well": false, "why": why });
+        }
+    }
+    let status = if why.is_none() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    json(
+        status,
+        &json!({ "ready": why.is_none(), "why": why, "providers": providers }),
+    )
+}
+
+/// Why requests that need this token would fail now, if they would.
+fn trouble(cell: &Cell) -> Option<String> {
+    let snapshot = cell.snapshot(Instant::now());
+    if snapshot
+        .token
+        .is_some_and(|token| token.remaining.is_some())
+    {
+        return None;
+    }
+    match (
+        snapshot.failing,
+        cell.is_wanted_at_startup() && !cell.ever_had_a_token(),
+    ) {
+        (Some(failure), _) => Some(failure),
+        (None, true) => Some("no token yet".to_owned()),
+        (None, false) => None,
+    }
+}
+
+fn status(proxy: &Proxy) -> Value {
+    let now = Instant::now();
+    let tokens: Vec<Value> = proxy
+        .tokens
+        .all()
+        .map(|cell| token(cell, &cell.snapshot(now)))
+        .collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "draining": proxy.is_draining(),
+        "replay_memory_used_bytes": proxy.replay_memory_used(),
+        "tokens": tokens,
+    })
+}
+
+fn token(cell: &Cell, snapshot: &Snapshot) -> Value {
+    let seconds = |time: Duration| (time.as_secs_f64() * 1e3).round() / 1e3;
+    let date = |at: SystemTime| humantime::format_rfc3339_millis(at).to_string();
+    let token = snapshot.token.as_ref();
+    let remaining = token.and_then(|token| token.remaining);
+    let (last_outcome, last_outcome_at) = snapshot.last.unzip();
+    let (last_error, last_error_at) = snapshot.last_error.clone().unzip();
+    json!({
+        "provider": &*cell.provider.name,
+        "environment": cell.provider.environment.map(crate::config::Environment::as_str),
+        "account": cell.account,
+        "scopes": &*cell.scopes,
+        "generation": token.map_or(0, |token| token.generation),
+        "fingerprint": token.map(|token| token.fingerprint.clone()),
+        "age_seconds": token.map(|token| seconds(token.age)),
+        "expires_in_seconds": remaining.map(seconds),
+        "expires_at": remaining.map(|remaining| date(clock::wall() + remaining)),
+        "missing_scopes": token.map(|token| token.missing_scopes.clone()).filter(|missing| !missing.is_empty()),
+        "last_outcome": last_outcome,
+        "last_outcome_at": last_outcome_at.map(date),
+        "last_error": last_error,
+        "last_error_at": last_error_at.map(date),
+    })
+}
+
+fn text(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    with_type(
+        status,
+        "text/plain; charset=utf-8",
+        Bytes::from_static(text.as_bytes()),
+    )
+}
+
+fn json(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
+    with_type(status, "application/json", format!("{value:#}\n").into())
+}
+
+fn with_type(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::new(body));
+    *answer.status_mut() = status;
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}

@@ -1,0 +1,447 @@
+//! What is in a body, and how long is it kept? Reading with a limit, and the upload that can be replayed.
+//!
+//! A caller's body is streamed to the provider while its first bytes are kept. [`Upload`] is what a
+//! connection sends; the caller's stream itself stays with [`Replayable`], so that a second upload can
+//! take it over in the middle: it sends what was kept and then the rest. The mutex between them is held
+//! only while a frame is polled, and only one of the two uploads is alive to the stream at any time.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::headers;
+
+/// Frames shorter than this are joined, so that a body in tiny chunks costs no more than its bytes.
+const JOIN_BELOW: usize = 1024;
+
+/// Why a body could not be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It is larger than the limit.
+    #[error("the body is too large")]
+    TooLarge,
+    /// The stream broke.
+    #[error("the body broke off")]
+    Broken(#[source] hyper::Error),
+}
+
+/// Reads a whole body of at most `limit` bytes.
+///
+/// # Errors
+/// Where it is larger, or breaks off.
+pub async fn read_limited(mut body: Incoming, limit: usize) -> Result<Bytes, ReadError> {
+    let mut read = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() {
+            if read.len() + data.len() > limit {
+                return Err(ReadError::TooLarge);
+            }
+            read.extend_from_slice(&data);
+        }
+    }
+    Ok(read.freeze())
+}
+
+/// The memory that all kept bodies share.
+#[derive(Debug)]
+pub struct ReplayMemory {
+    used: AtomicUsize,
+    limit: usize,
+}
+
+impl ReplayMemory {
+    /// `limit` in bytes.
+    #[must_use]
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            used: AtomicUsize::new(0),
+            limit,
+        })
+    }
+
+    /// Bytes kept now.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn reserve(&self, bytes: usize) -> bool {
+        let fits = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.limit);
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
+            .is_ok()
+    }
+
+    fn release(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// How much of a body is kept, and where that is accounted.
+#[derive(Debug, Clone)]
+pub struct Keeping {
+    /// At most so many bytes of this body.
+    pub buffer: usize,
+    /// And no more than fit in here.
+    pub memory: Arc<ReplayMemory>,
+}
+
+/// A caller's body that can be sent a second time. Clones are handles to the same body.
+#[derive(Debug, Clone)]
+pub struct Replayable(Arc<Mutex<State>>);
+
+/// A request body as one connection sends it.
+#[derive(Debug, Default)]
+pub struct Upload(Option<Part>);
+
+#[derive(Debug)]
+struct Part {
+    state: Arc<Mutex<State>>,
+    /// Which sending of the body this is; only the latest gets frames.
+    sending: usize,
+    /// Kept frames that this sending has yet to repeat.
+    repeat: VecDeque<Bytes>,
+    repeat_trailers: Option<HeaderMap>,
+    /// Bytes yet to be repeated, for the size hint.
+    repeat_bytes: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    source: Incoming,
+    /// What a `Connection` field of the request named, for the trailers.
+    connection_named: Vec<http::HeaderName>,
+    sendings: usize,
+    keeping: Keeping,
+    kept: Kept,
+    kept_bytes: usize,
+    trailers: Option<HeaderMap>,
+    read: u64,
+    progress: Progress,
+    /// Whether reading waits for the decision about a replay.
+    paused: bool,
+    waiter: Option<Waker>,
+}
+
+#[derive(Debug)]
+enum Kept {
+    /// All that was read so far.
+    All { frames: Vec<Bytes>, tail: BytesMut },
+    /// More was read than may be kept.
+    TooLarge,
+    /// No replay can follow any more.
+    Settled,
+}
+
+/// How far a body has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// The next bytes are for the caller to send, since then.
+    AwaitingCaller(Instant),
+    /// The next bytes are for the provider to take, since then.
+    AwaitingProvider(Instant),
+    /// The last byte was handed over then.
+    Ended(Instant),
+    /// The caller's stream broke off.
+    CallerFailed,
+}
+
+/// Why an upload ends before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// The caller's stream broke off, or was malformed.
+    #[error("the caller's body broke off")]
+    Caller(#[source] hyper::Error),
+    /// The caller's stream had broken off before this sending reached its end.
+    #[error("the caller's body has broken off")]
+    CallerGone,
+    /// A replay has taken the stream over.
+    #[error("the body is being sent again")]
+    Superseded,
+}
+
+impl Replayable {
+    /// Takes a caller's body; None where it has none.
+    #[must_use]
+    pub fn new(
+        source: Incoming,
+        connection_named: Vec<http::HeaderName>,
+        keeping: Keeping,
+    ) -> Option<Self> {
+        if source.is_end_stream() {
+            return None;
+        }
+        Some(Self(Arc::new(Mutex::new(State {
+            source,
+            connection_named,
+            sendings: 0,
+            keeping,
+            kept: Kept::All {
+                frames: Vec::new(),
+                tail: BytesMut::new(),
+            },
+            kept_bytes: 0,
+            trailers: None,
+            read: 0,
+            progress: Progress::AwaitingProvider(Instant::now()),
+            paused: false,
+            waiter: None,
+        }))))
+    }
+
+    /// The next sending of the body, from its first byte; the one before it ends with an error.
+    ///
+    /// # Errors
+    /// Where more was read than was kept.
+    pub fn upload(&self) -> Result<Upload, BodyTooLarge> {
+        let mut state = lock(&self.0);
+        let frames = match &mut state.kept {
+            Kept::All { frames, tail } => {
+                if !tail.is_empty() {
+                    frames.push(tail.split().freeze());
+                }
+                VecDeque::from(frames.clone())
+            }
+            Kept::TooLarge | Kept::Settled => return Err(BodyTooLarge),
+        };
+        state.sendings += 1;
+        if !matches!(state.progress, Progress::Ended(_) | Progress::CallerFailed) {
+            state.progress = Progress::AwaitingProvider(Instant::now());
+        }
+        state.resume();
+        let part = Part {
+            sending: state.sendings,
+            repeat_bytes: frames.iter().map(|frame| frame.len() as u64).sum(),
+            repeat: frames,
+            repeat_trailers: state.trailers.clone(),
+            state: self.0.clone(),
+        };
+        drop(state);
+        Ok(Upload(Some(part)))
+    }
+
+    /// Reads no more from the caller until it is decided whether there is a replay; false where there
+    /// cannot be one, because too much was read already.
+    #[must_use]
+    pub fn pause(&self) -> bool {
+        let mut state = lock(&self.0);
+        state.paused = matches!(state.kept, Kept::All { .. });
+        state.paused
+    }
+
+    /// No replay will follow: lets go of what was kept, keeps no more, and goes on reading.
+    pub fn settle(&self) {
+        let mut state = lock(&self.0);
+        state.let_go(Kept::Settled);
+        state.resume();
+    }
+
+    /// Whether more was read than was kept, so that no sending can begin any more.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        !matches!(lock(&self.0).kept, Kept::All { .. })
+    }
+
+    /// How far it has come.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        lock(&self.0).progress
+    }
+
+    /// Whether the caller's bytes were read to their end.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        matches!(self.progress(), Progress::Ended(_))
+    }
+
+    /// Bytes read from the caller.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        lock(&self.0).read
+    }
+}
+
+/// More of a body was read than may be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("more of the body was read than may be kept")]
+pub struct BodyTooLarge;
+
+/// A panic in a poll leaves the state as it was before the frame.
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl State {
+    fn poll_source(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let polled = Pin::new(&mut self.source).poll_frame(context);
+        let Poll::Ready(frame) = polled else {
+            if !matches!(self.progress, Progress::AwaitingCaller(_)) {
+                self.progress = Progress::AwaitingCaller(Instant::now());
+            }
+            return self.wait(context);
+        };
+        let now = Instant::now();
+        self.progress = Progress::AwaitingProvider(now);
+        let frame = match frame {
+            None => {
+                self.progress = Progress::Ended(now);
+                return Poll::Ready(None);
+            }
+            Some(Err(error)) => {
+                self.progress = Progress::CallerFailed;
+                return Poll::Ready(Some(Err(UploadError::Caller(error))));
+            }
+            Some(Ok(frame)) => frame,
+        };
+        let frame = match frame.into_data() {
+            Ok(data) => {
+                self.read += data.len() as u64;
+                self.keep(&data);
+                Frame::data(data)
+            }
+            Err(frame) => {
+                let mut trailers = frame.into_trailers().unwrap_or_default();
+                headers::clean_trailers(&mut trailers, &self.connection_named);
+                self.trailers = Some(trailers.clone());
+                Frame::trailers(trailers)
+            }
+        };
+        if self.source.is_end_stream() || frame.is_trailers() {
+            self.progress = Progress::Ended(now);
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn wait(&mut self, context: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        if !self
+            .waiter
+            .as_ref()
+            .is_some_and(|waiter| waiter.will_wake(context.waker()))
+        {
+            self.waiter = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Wakes whoever waits: the current sending goes on, an earlier one ends.
+    fn resume(&mut self) {
+        self.paused = false;
+        if let Some(waiter) = self.waiter.take() {
+            waiter.wake();
+        }
+    }
+
+    fn keep(&mut self, data: &Bytes) {
+        let Kept::All { frames, tail } = &mut self.kept else {
+            return;
+        };
+        let total = self.kept_bytes + data.len();
+        if total > self.keeping.buffer || !self.keeping.memory.reserve(data.len()) {
+            self.let_go(Kept::TooLarge);
+            return;
+        }
+        self.kept_bytes = total;
+        if data.len() < JOIN_BELOW {
+            tail.extend_from_slice(data);
+        } else {
+            if !tail.is_empty() {
+                frames.push(tail.split().freeze());
+            }
+            frames.push(data.clone());
+        }
+    }
+
+    fn let_go(&mut self, kept: Kept) {
+        self.kept = kept;
+        self.keeping
+            .memory
+            .release(std::mem::take(&mut self.kept_bytes));
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.let_go(Kept::Settled);
+    }
+}
+
+impl Upload {
+    /// A request without a body.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self(None)
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = UploadError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let Some(part) = &mut self.get_mut().0 else {
+            return Poll::Ready(None);
+        };
+        let mut state = lock(&part.state);
+        if state.sendings != part.sending {
+            return Poll::Ready(Some(Err(UploadError::Superseded)));
+        }
+        if let Some(frame) = part.repeat.pop_front() {
+            part.repeat_bytes -= frame.len() as u64;
+            if !matches!(state.progress, Progress::Ended(_)) {
+                state.progress = Progress::AwaitingProvider(Instant::now());
+            }
+            return Poll::Ready(Some(Ok(Frame::data(frame))));
+        }
+        if matches!(state.progress, Progress::Ended(_)) {
+            return Poll::Ready(
+                part.repeat_trailers
+                    .take()
+                    .map(|trailers| Ok(Frame::trailers(trailers))),
+            );
+        }
+        if state.progress == Progress::CallerFailed {
+            // A stream that broke off must not look like one that ended.
+            return Poll::Ready(Some(Err(UploadError::CallerGone)));
+        }
+        if state.paused {
+            return state.wait(context);
+        }
+        state.poll_source(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(|part| {
+            part.repeat.is_empty()
+                && part.repeat_trailers.is_none()
+                && matches!(lock(&part.state).progress, Progress::Ended(_))
+        })
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let Some(part) = &self.0 else {
+            return SizeHint::with_exact(0);
+        };
+        let rest = lock(&part.state).source.size_hint();
+        let mut hint = SizeHint::new();
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + part.repeat_bytes);
+        }
+        hint.set_lower(rest.lower() + part.repeat_bytes);
+        hint
+    }
+}

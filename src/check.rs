@@ -1,0 +1,71 @@
+//! Is a configuration good? What `bursar check` says of one that has no problems, and whether its
+//! accounts get tokens.
+
+use std::fmt::Write as _;
+
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::token::Tokens;
+
+/// The configuration in a few lines.
+#[must_use]
+pub fn summary(config: &Config) -> String {
+    let mut text = String::from("The configuration is good.\n");
+    for provider in &config.providers {
+        let hosts: Vec<String> = provider.hosts.iter().map(ToString::to_string).collect();
+        let environment = provider
+            .environment
+            .map_or("", |environment| environment.as_str());
+        // Writing to a String cannot fail.
+        let written = writeln!(
+            text,
+            "  {} {environment}: {}",
+            provider.name,
+            hosts.join(", ")
+        );
+        debug_assert!(written.is_ok());
+    }
+    text
+}
+
+/// Obtains one token for each account, all at once, and tells what came back, without the tokens. The
+/// second value is whether all went well.
+///
+/// # Errors
+/// Where the metrics cannot be set up.
+pub async fn live(config: &Config) -> Result<(String, bool), prometheus::Error> {
+    let tokens = Tokens::asleep(config, &Metrics::new(config)?);
+    let mut calls = tokio::task::JoinSet::new();
+    for provider in &config.providers {
+        // One token to an account: the default scopes, or the first route's.
+        let cell = tokens
+            .cell(provider.index, provider.default_scopes.unwrap_or(0))
+            .clone();
+        calls.spawn(async move {
+            let obtained = cell.call_once().await;
+            (cell, obtained)
+        });
+    }
+    let mut lines = Vec::new();
+    let mut all_well = true;
+    for (cell, obtained) in calls.join_all().await {
+        let scopes = if cell.scopes.is_empty() {
+            String::new()
+        } else {
+            format!(" [{}]", cell.scopes)
+        };
+        let said = match obtained {
+            Ok(obtained) => obtained,
+            Err(failure) => {
+                all_well = false;
+                format!("FAILED: {failure}")
+            }
+        };
+        lines.push(format!(
+            "  {} {}{scopes}: {said}\n",
+            cell.provider.name, cell.account
+        ));
+    }
+    lines.sort();
+    Ok((lines.concat(), all_well))
+}

@@ -1,0 +1,529 @@
+//! From a provider's part of the file, and its preset, to a [`Provider`].
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method, Uri};
+use rustls::RootCertStore;
+
+use super::value::{
+    MIB, ScopeSets, endpoint, host, methods, origin, pattern, patterns, positive, refuse_reserved,
+    time, trusted,
+};
+use crate::config::file::{self, ClientAuth, Encoding, Refresh, Size};
+use crate::config::node::join;
+use crate::config::presets::{Endpoints, Preset};
+use crate::config::problem::Problems;
+use crate::config::{Host, Merchant, Provider, Route, Timeouts, TokenDialect};
+use crate::path::{Path as RequestPath, Pattern};
+use crate::secret::Secret;
+use crate::tls::{self, ClientTls};
+
+/// What compiling one provider needs of the others.
+pub(super) struct Shared<'a> {
+    pub(super) directory: &'a Path,
+    /// Loaded once, and only if some provider wants them.
+    pub(super) system: Option<(Arc<RootCertStore>, ClientTls)>,
+}
+
+/// A provider's part of the file, its preset, and its key path.
+pub(super) struct ProviderFile {
+    name: String,
+    path: String,
+    file: file::Provider,
+    preset: Option<(&'static Preset, &'static Endpoints)>,
+}
+
+impl ProviderFile {
+    pub(super) fn new(name: &str, file: file::Provider, problems: &mut Problems) -> Option<Self> {
+        let path = join("providers", name);
+        let word = |char: char| char.is_ascii_alphanumeric() || "_-.".contains(char);
+        if name.is_empty() || !name.chars().all(word) {
+            problems.add(
+                &path,
+                "a provider's name may hold letters, digits, `_`, `-` and `.`",
+            );
+        }
+        refuse_reserved(name, &path, problems);
+        let preset = match (file.preset, file.environment) {
+            (Some(preset), Some(environment)) => {
+                let preset = Preset::of(preset);
+                Some((preset, preset.endpoints(environment)))
+            }
+            (Some(_), None) => {
+                problems.add(
+                    &join(&path, "environment"),
+                    "is missing; it must be `sandbox` or `production`, there is no default",
+                );
+                return None;
+            }
+            (None, _) => None,
+        };
+        Some(Self {
+            name: name.to_owned(),
+            path,
+            file,
+            preset,
+        })
+    }
+
+    fn key(&self, key: &str) -> String {
+        join(&self.path, key)
+    }
+
+    pub(super) fn compile(
+        mut self,
+        index: usize,
+        shared: &mut Shared<'_>,
+        problems: &mut Problems,
+    ) -> Option<Provider> {
+        let hosts = self.hosts(problems);
+        let paths = match self.file.paths.take() {
+            Some(paths) => patterns(&paths, &self.key("paths"), problems),
+            None => trusted(self.preset.map_or(&["/**"], |(preset, _)| preset.paths)),
+        };
+        let upstream = self.file.upstream.take().and_then(|text| {
+            let origin = origin(&text, &self.key("upstream"), problems)?;
+            Some(origin)
+        });
+        let mut scopes = ScopeSets::new(self.preset.and_then(|(preset, _)| preset.max_scopes));
+        let default_scopes = self.default_scopes(&mut scopes, problems);
+        let routes = self.routes(default_scopes, &mut scopes, problems);
+        let preset_routes = self.preset_routes(&mut scopes);
+        let merchant = self.merchant(problems);
+        let replay_buffer = self.file.replay_buffer.map_or(MIB, |Size(size)| size);
+        let timeouts = self.timeouts(problems);
+        let tls = self.tls(shared, problems);
+        let token = self.token(problems)?;
+        Some(Provider {
+            index,
+            name: self.name.as_str().into(),
+            environment: self.file.environment,
+            hosts,
+            upstream,
+            paths,
+            routes,
+            preset_routes,
+            scope_sets: scopes.sets,
+            default_scopes,
+            protected: self.protected(&token),
+            secret_below: trusted(self.preset.map_or(&[], |(preset, _)| preset.secret_below)),
+            merchant,
+            token,
+            replay_buffer,
+            timeouts,
+            tls: tls?,
+        })
+    }
+
+    fn hosts(&mut self, problems: &mut Problems) -> Vec<Host> {
+        let key = self.key("hosts");
+        match self.file.hosts.take() {
+            Some(hosts) => {
+                if hosts.is_empty() {
+                    problems.add(&key, "is empty; nothing would ever be routed here");
+                }
+                let parsed = hosts
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(at, text)| host(text, &format!("{key}[{at}]"), problems));
+                parsed.collect()
+            }
+            None => match self.preset {
+                Some((_, endpoints)) => {
+                    let parsed = endpoints
+                        .hosts
+                        .iter()
+                        .filter_map(|text| host(text, &key, problems));
+                    parsed.collect()
+                }
+                None => {
+                    problems.add(
+                        &key,
+                        "is missing; without a preset the hosts to route must be named",
+                    );
+                    Vec::new()
+                }
+            },
+        }
+    }
+
+    fn default_scopes(&mut self, scopes: &mut ScopeSets, problems: &mut Problems) -> Option<usize> {
+        let key = self.key("token.scopes");
+        match self.file.token.scopes.take() {
+            Some(names) => Some(scopes.add(&names, &key, problems)),
+            None => match self.preset {
+                Some((preset, _)) => preset.default_scopes.map(|names| scopes.add_trusted(names)),
+                None => Some(scopes.add_trusted(&[])),
+            },
+        }
+    }
+
+    fn routes(
+        &mut self,
+        default_scopes: Option<usize>,
+        scopes: &mut ScopeSets,
+        problems: &mut Problems,
+    ) -> Vec<Route> {
+        let mut routes = Vec::new();
+        for (at, route) in self
+            .file
+            .routes
+            .take()
+            .unwrap_or_default()
+            .into_iter()
+            .enumerate()
+        {
+            let key = self.key(&format!("routes[{at}]"));
+            let methods = methods(route.methods, &join(&key, "methods"), problems);
+            let set = match route.scopes {
+                Some(names) => Some(scopes.add(&names, &join(&key, "scopes"), problems)),
+                None => default_scopes,
+            };
+            if set.is_none() {
+                problems.add(
+                    &join(&key, "scopes"),
+                    "is missing, and there is no `token.scopes` to fall back to",
+                );
+            }
+            let path = match route.path {
+                Some(path) => pattern(&path, &join(&key, "path"), problems),
+                None => {
+                    problems.add(&join(&key, "path"), "is missing");
+                    None
+                }
+            };
+            if let (Some(path), Some(scopes)) = (path, set) {
+                routes.push((at, new_route(methods, path, scopes)));
+            }
+        }
+        routes.sort_by(|(_, one), (_, other)| compare_specificity(one, other));
+        self.refuse_unreachable(&routes, problems);
+        routes.into_iter().map(|(_, route)| route).collect()
+    }
+
+    /// A route is unreachable where one that is looked at before it matches whatever it matches.
+    fn refuse_unreachable(&self, routes: &[(usize, Route)], problems: &mut Problems) {
+        for (place, (at, route)) in routes.iter().enumerate() {
+            let shadow = routes.iter().take(place).find(|(_, earlier)| {
+                earlier.path.covers(&route.path)
+                    && covers_methods(earlier.methods.as_deref(), route.methods.as_deref())
+            });
+            if let Some((earlier, _)) = shadow {
+                let key = self.key(&format!("routes[{at}]"));
+                problems.add(
+                    &key,
+                    format_args!("can never match, because routes[{earlier}] matches all of it"),
+                );
+            }
+        }
+    }
+
+    fn preset_routes(&self, scopes: &mut ScopeSets) -> Vec<Route> {
+        let mut routes: Vec<Route> = self
+            .preset
+            .map_or(&[][..], |(preset, _)| preset.routes)
+            .iter()
+            .filter_map(|route| {
+                let methods = route
+                    .0
+                    .iter()
+                    .filter_map(|name| name.parse().ok())
+                    .collect();
+                let path = Pattern::parse(route.1).ok()?;
+                Some(new_route(Some(methods), path, scopes.add_trusted(route.2)))
+            })
+            .collect();
+        routes.sort_by(compare_specificity);
+        routes
+    }
+
+    fn merchant(&mut self, problems: &mut Problems) -> Option<Merchant> {
+        let key = self.key("merchant_id");
+        let id = self.file.merchant_id.take()?;
+        let names = self
+            .preset
+            .map_or(&[][..], |(preset, _)| preset.merchant_headers);
+        if names.is_empty() {
+            problems.add(
+                &key,
+                "has no effect here; only the payu preset has a merchant header",
+            );
+            return None;
+        }
+        let Ok(value) = HeaderValue::from_str(&id) else {
+            problems.add(&key, "holds characters that no header may hold");
+            return None;
+        };
+        let headers = names
+            .iter()
+            .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok());
+        Some(Merchant {
+            headers: headers.collect(),
+            value,
+        })
+    }
+
+    fn timeouts(&self, problems: &mut Problems) -> Timeouts {
+        let file = &self.file.timeouts;
+        let mut limit = |key, value, default| {
+            let path = self.key(&format!("timeouts.{key}"));
+            positive(&path, value, Duration::from_secs(default), problems)
+        };
+        Timeouts {
+            connect: limit("connect", file.connect, 5),
+            head: limit("head", file.head, 60),
+            idle: limit("idle", file.idle, 60),
+            pool_idle: limit("pool_idle", file.pool_idle, 30),
+        }
+    }
+
+    fn tls(&self, shared: &mut Shared<'_>, problems: &mut Problems) -> Option<ClientTls> {
+        let file = &self.file.tls;
+        if file.certificate.is_some() != file.key.is_some() {
+            problems.add(
+                &self.key("tls"),
+                "needs `certificate` and `key` together, or neither",
+            );
+        }
+        let path = |name: &Option<String>| name.as_ref().map(|name| shared.directory.join(name));
+        let (ca, certificate, key) = (path(&file.ca), path(&file.certificate), path(&file.key));
+        let mut report = |key: &str, error: tls::Error| problems.add(&self.key(key), error);
+        let roots = match ca {
+            Some(ca) => tls::roots_from(&ca)
+                .map_err(|error| report("tls.ca", error))
+                .ok()?,
+            None => match &shared.system {
+                Some((_, tls)) if certificate.is_none() => return Some(tls.clone()),
+                Some((roots, _)) => roots.clone(),
+                None => {
+                    let roots = tls::system_roots()
+                        .map_err(|error| report("tls.ca", error))
+                        .ok()?;
+                    let tls = tls::client(roots.clone(), None)
+                        .map_err(|error| report("tls", error))
+                        .ok()?;
+                    shared.system.insert((roots, tls)).0.clone()
+                }
+            },
+        };
+        let identity = match (certificate, key) {
+            (Some(certificate), Some(key)) => {
+                let chain = tls::certificates(&certificate)
+                    .map_err(|error| report("tls.certificate", error));
+                let key = tls::key(&key).map_err(|error| report("tls.key", error));
+                Some((chain.ok()?, key.ok()?))
+            }
+            _ => None,
+        };
+        tls::client(roots, identity)
+            .map_err(|error| report("tls", error))
+            .ok()
+    }
+
+    fn token(&mut self, problems: &mut Problems) -> Option<TokenDialect> {
+        let preset = self.preset.map(|(preset, _)| preset);
+        let mut file = std::mem::take(&mut self.file.token);
+        let client_id = self.credential("client_id", self.file.client_id.clone(), problems);
+        let client_secret =
+            self.credential("client_secret", self.file.client_secret.clone(), problems);
+        let refresh = file
+            .refresh
+            .or(preset.map(|preset| preset.refresh))
+            .unwrap_or(Refresh::None);
+        let (url, refresh_url) = self.token_urls(&mut file, refresh, problems);
+        let response = file
+            .response
+            .unwrap_or_else(|| preset.map_or("", |preset| preset.response).to_owned());
+        if !response.is_empty() && !response.starts_with('/') {
+            problems.add(
+                &self.key("token.response"),
+                "must be empty or a JSON pointer that begins with `/`",
+            );
+        }
+        let refresh_lifetime = file
+            .refresh_lifetime
+            .map(|value| {
+                time(
+                    &self.key("token.refresh_lifetime"),
+                    Some(value),
+                    Duration::ZERO,
+                    problems,
+                )
+            })
+            .or(preset.and_then(|preset| preset.refresh_lifetime));
+        let seconds = Duration::from_secs;
+        let mut limit =
+            |key, value, default| positive(&self.key(key), value, seconds(default), problems);
+        let default_lifetime = limit("token.default_lifetime", file.default_lifetime, 300);
+        let timeout = limit("token.timeout", file.timeout, 10);
+        let wait = limit("token.wait", file.wait, 5);
+        Some(TokenDialect {
+            encoding: file
+                .encoding
+                .or(preset.map(|preset| preset.encoding))
+                .unwrap_or(Encoding::Form),
+            client_auth: file
+                .client_auth
+                .or(preset.map(|preset| preset.client_auth))
+                .unwrap_or(ClientAuth::Body),
+            response: response.into(),
+            refresh,
+            refresh_lifetime,
+            params: self.params(file.params.unwrap_or_default(), problems),
+            margin: time(
+                &self.key("token.margin"),
+                file.margin,
+                seconds(60),
+                problems,
+            ),
+            default_lifetime,
+            timeout,
+            wait,
+            url: url?,
+            refresh_url,
+            client_id: client_id?,
+            client_secret: client_secret?,
+        })
+    }
+
+    fn token_urls(
+        &self,
+        file: &mut file::Token,
+        refresh: Refresh,
+        problems: &mut Problems,
+    ) -> (Option<Uri>, Option<Uri>) {
+        let endpoints = self.preset.map(|(_, endpoints)| endpoints);
+        let preset_url = || endpoints.map(|endpoints| endpoints.token_url.to_owned());
+        let url = match file.url.take().or_else(preset_url) {
+            Some(url) => endpoint(&url, &self.key("token.url"), problems),
+            None => {
+                problems.add(
+                    &self.key("token.url"),
+                    "is missing; without a preset the token endpoint must be named",
+                );
+                None
+            }
+        };
+        let preset_url = || {
+            endpoints
+                .and_then(|endpoints| endpoints.refresh_url)
+                .map(str::to_owned)
+        };
+        let refresh_url = file.refresh_url.take().or_else(preset_url);
+        let refresh_url =
+            refresh_url.and_then(|url| endpoint(&url, &self.key("token.refresh_url"), problems));
+        if refresh == Refresh::Endpoint && refresh_url.is_none() {
+            problems.add(
+                &self.key("token.refresh_url"),
+                "is missing; `refresh: endpoint` needs it",
+            );
+        }
+        (url, refresh_url)
+    }
+
+    fn credential(
+        &self,
+        key: &str,
+        value: Option<file::Hidden>,
+        problems: &mut Problems,
+    ) -> Option<Secret> {
+        let key = self.key(key);
+        match value {
+            Some(file::Hidden(secret)) if !secret.expose().is_empty() => Some(secret),
+            Some(_) => {
+                problems.add(&key, "is empty");
+                None
+            }
+            None => {
+                problems.add(&key, "is missing");
+                None
+            }
+        }
+    }
+
+    fn params(
+        &self,
+        params: BTreeMap<String, file::Hidden>,
+        problems: &mut Problems,
+    ) -> Vec<(String, Secret)> {
+        // A parameter sent twice is refused by RFC 6749 section 3.2.
+        for name in [
+            "grant_type",
+            "client_id",
+            "client_secret",
+            "refresh_token",
+            "scope",
+        ] {
+            if params.contains_key(name) {
+                problems.add(
+                    &self.key(&format!("token.params.{name}")),
+                    "is set by Bursar itself",
+                );
+            }
+        }
+        params
+            .into_iter()
+            .map(|(name, value)| (name, value.0))
+            .collect()
+    }
+
+    fn protected(&self, token: &TokenDialect) -> Vec<Box<str>> {
+        let mut paths = Vec::new();
+        for url in [Some(&token.url), token.refresh_url.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            let path = RequestPath::new(url.path())
+                .normalised()
+                .to_ascii_lowercase();
+            if let Some((parent, _)) = path.rsplit_once('/') {
+                paths.push(format!("{parent}/revoke"));
+            }
+            paths.push(path);
+        }
+        paths.extend(
+            self.preset
+                .map_or(&[][..], |(preset, _)| preset.protected)
+                .iter()
+                .map(ToString::to_string),
+        );
+        paths.sort();
+        paths.dedup();
+        paths.into_iter().map(String::into_boxed_str).collect()
+    }
+}
+
+fn new_route(methods: Option<Vec<Method>>, path: Pattern, scopes: usize) -> Route {
+    let name = match &methods {
+        Some(methods) => {
+            let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
+            format!("{} {}", names.join(","), path.as_str())
+        }
+        None => path.as_str().to_owned(),
+    };
+    Route {
+        name: name.into(),
+        methods,
+        path,
+        scopes,
+    }
+}
+
+/// The more specific path first, then the fewer methods.
+fn compare_specificity(one: &Route, other: &Route) -> std::cmp::Ordering {
+    let methods = |route: &Route| route.methods.as_ref().map_or(usize::MAX, Vec::len);
+    one.path
+        .compare_specificity(&other.path)
+        .then(methods(one).cmp(&methods(other)))
+}
+
+fn covers_methods(one: Option<&[Method]>, other: Option<&[Method]>) -> bool {
+    match (one, other) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(one), Some(other)) => other.iter().all(|method| one.contains(method)),
+    }
+}

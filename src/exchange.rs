@@ -1,0 +1,384 @@
+//! One request, from top to bottom. The only file that knows every stage.
+//!
+//! Absolute-form and gateway requests, HTTP/1.1 and HTTP/2, come the same way. The stages do not know
+//! each other: values are handed from one to the next here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use http::header::{AUTHORIZATION, CONNECTION};
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::access::{AccessLog, Record};
+use crate::body::{BodyTooLarge, Keeping, ReplayMemory, Replayable, Upload};
+use crate::caller::Callers;
+use crate::config::{Config, Merchant};
+use crate::headers;
+use crate::metrics::{Metrics, ProviderSeries, Replay, Unauthorized};
+use crate::path::Path;
+use crate::relay::{Answer, Relay};
+use crate::replay::{Verdict, verdict};
+use crate::respond::{Refusal, route_detail};
+use crate::route::{Destination, Routes};
+use crate::target::{Form, Target};
+use crate::token::{Cell, Lease, Missing, Recovery, Tokens};
+use crate::upstream::{Connection, Failed, Outgoing, Upstream};
+
+/// Requests being served at once; the next one is answered 503 `overloaded`.
+const MAX_IN_FLIGHT: usize = 16_384;
+/// How often a request that was certainly never written may be given to another connection.
+const MAX_UNSENT: usize = 4;
+
+/// Everything that a request needs on its way.
+#[derive(Debug)]
+pub struct Proxy {
+    callers: Callers,
+    routes: Routes,
+    /// All tokens.
+    pub tokens: Tokens,
+    /// By provider index.
+    upstreams: Vec<(Arc<Upstream>, ProviderSeries)>,
+    replay_memory: Arc<ReplayMemory>,
+    in_flight: AtomicUsize,
+    metrics: Metrics,
+    log: AccessLog,
+    draining: AtomicBool,
+}
+
+/// A request on its way: what the stages found out about it.
+struct Trip<'a> {
+    upstream: &'a Arc<Upstream>,
+    series: &'a ProviderSeries,
+    destination: Destination<'a>,
+    cell: &'a Arc<Cell>,
+    outgoing: Outgoing,
+    body: Option<Replayable>,
+}
+
+/// A provider's answer and the connection that it comes on.
+type Answered = (Response<Incoming>, Connection);
+
+impl Proxy {
+    /// Builds every stage. Must be called inside a runtime, because tokens are obtained at once.
+    #[must_use]
+    pub fn new(config: &Config, metrics: &Metrics, log: AccessLog) -> Self {
+        let upstreams = config.providers.iter().map(|provider| {
+            let upstream = Upstream::new(provider, &metrics.connections);
+            (Arc::new(upstream), metrics.provider(&provider.name))
+        });
+        Self {
+            callers: Callers::new(config),
+            routes: Routes::new(config),
+            tokens: Tokens::start(config, metrics),
+            upstreams: upstreams.collect(),
+            replay_memory: ReplayMemory::new(config.replay_memory),
+            in_flight: AtomicUsize::new(0),
+            metrics: metrics.clone(),
+            log,
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on answers ask for their connection to be closed.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether Bursar is about to end.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of request bodies kept for replays now.
+    #[must_use]
+    pub fn replay_memory_used(&self) -> usize {
+        self.replay_memory.used()
+    }
+
+    /// What this proxy counts.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Answers one request, whatever happens.
+    pub async fn handle(&self, request: Request<Incoming>) -> Response<Answer> {
+        let (head, body) = request.into_parts();
+        let mut record = Box::new(Record::begin(
+            &self.log,
+            &self.metrics,
+            &head,
+            self.callers.anonymous(),
+        ));
+        let (version, has_body) = (head.version, !body.is_end_stream());
+        let is_connect = head.method == http::Method::CONNECT;
+        let _in_flight = InFlight::enter(&self.in_flight);
+        let result = self.forward(&mut record, head, body).await;
+        let mut answer = match result {
+            Ok((answer, connection, upstream)) => relay(answer, connection, upstream, record),
+            Err(refusal) => {
+                let unread = has_body && record.is_body_read() != Some(true);
+                refusal.answer(record, (unread || is_connect) && version < Version::HTTP_2)
+            }
+        };
+        if self.is_draining() && version < Version::HTTP_2 {
+            answer
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
+    }
+
+    /// The way of a request, stage by stage.
+    async fn forward(
+        &self,
+        record: &mut Record,
+        head: Parts,
+        body: Incoming,
+    ) -> Result<(Response<Incoming>, Connection, Arc<Upstream>), Refusal> {
+        if self.in_flight.load(Ordering::Relaxed) > MAX_IN_FLIGHT {
+            return Err(Refusal::Overloaded);
+        }
+        let target = Target::read(&head).map_err(Refusal::Target)?;
+        let caller = self.callers.check(&head.headers, target.form);
+        let caller = caller.map_err(|error| Refusal::Caller(error, target.form))?;
+        record.caller(caller.name);
+        if target.form == Form::Authority {
+            return Err(Refusal::Connect);
+        }
+        if headers::is_loop(&head.headers) {
+            return Err(Refusal::Loop);
+        }
+        let path = Path::new(target.path);
+        let unroutable =
+            |error, provider: Option<&str>| Refusal::Route(error, route_detail(error, provider));
+        let site = self
+            .routes
+            .site(&target, &path)
+            .map_err(|error| unroutable(error, None))?;
+        let provider = site.provider;
+        let (upstream, series) = &self.upstreams[provider.index];
+        record.provider(provider, series);
+        let destination = site.route(&head.method, &path, caller.allow);
+        let destination = destination.map_err(|error| unroutable(error, Some(&provider.name)))?;
+        record.route(&destination.route);
+        if head.headers.contains_key(AUTHORIZATION) && !caller.by_authorization {
+            record.credentials_replaced();
+        }
+        let cell = self.tokens.cell(provider.index, destination.scopes);
+        let keeping = Keeping {
+            buffer: provider.replay_buffer,
+            memory: self.replay_memory.clone(),
+        };
+        drop(path);
+        let (outgoing, named) = outgoing(head, provider.merchant.as_ref());
+        let body = Replayable::new(body, named, keeping);
+        if let Some(body) = &body {
+            record.upload(body);
+        }
+        let trip = Trip {
+            upstream,
+            series,
+            destination,
+            cell,
+            outgoing,
+            body,
+        };
+        let (answer, connection) = trip.send_and_recover(record).await?;
+        Ok((answer, connection, upstream.clone()))
+    }
+}
+
+impl Trip<'_> {
+    /// Sends the request, and after a 401 renews once and replays.
+    async fn send_and_recover(&self, record: &mut Record) -> Result<Answered, Refusal> {
+        let lease = self.lease(record).await?;
+        let upload = self.upload().map_err(|BodyTooLarge| Refusal::Overloaded)?;
+        let (answered, lease) = self.send(record, lease, upload).await?;
+        let outcome = match verdict(answered.0.status(), answered.0.headers()) {
+            Verdict::Relay => {
+                self.settle();
+                return Ok(answered);
+            }
+            Verdict::InsufficientScope => Err(Replay::NotAllowed),
+            Verdict::Renew => self.recover(record, lease.generation).await,
+        };
+        let (fresh, upload) = match outcome {
+            Ok(fresh) => fresh,
+            Err(result) => {
+                self.settle();
+                self.series.replay(result);
+                self.series.unauthorized(Unauthorized::Surfaced);
+                return Ok(answered);
+            }
+        };
+        // The first answer is not needed any more; its connection is not waited for.
+        drop(answered);
+        record.replayed();
+        let replayed = self.send(record, fresh, upload).await;
+        self.settle();
+        match &replayed {
+            Ok(((answer, _), lease)) if answer.status() == StatusCode::UNAUTHORIZED => {
+                self.cell.replay_refused(lease.generation);
+                self.series.replay(Replay::UnauthorizedAgain);
+                self.series.unauthorized(Unauthorized::Surfaced);
+            }
+            Ok(_) => {
+                self.series.replay(Replay::Ok);
+                self.series.unauthorized(Unauthorized::Absorbed);
+            }
+            Err(_) => {
+                self.series.replay(Replay::Failed);
+                self.series.unauthorized(Unauthorized::Absorbed);
+            }
+        }
+        replayed.map(|(answered, _)| answered)
+    }
+
+    /// What to replay with, or why the provider's 401 goes to the caller.
+    async fn recover(&self, record: &mut Record, sent: u64) -> Result<(Lease, Upload), Replay> {
+        if self.body.as_ref().is_some_and(|body| !body.pause()) {
+            self.cell.renew(sent);
+            return Err(Replay::BodyTooLarge);
+        }
+        let since = Instant::now();
+        let recovery = self.cell.recover(sent).await;
+        record.waited_for_token(since);
+        match recovery {
+            Recovery::Replay(lease) => Ok((
+                lease,
+                self.upload().map_err(|BodyTooLarge| Replay::BodyTooLarge)?,
+            )),
+            Recovery::Unchanged => Err(Replay::TokenUnchanged),
+            Recovery::TooYoung => Err(Replay::TokenTooYoung),
+            Recovery::Unavailable => Err(Replay::TokenUnavailable),
+        }
+    }
+
+    fn upload(&self) -> Result<Upload, BodyTooLarge> {
+        self.body
+            .as_ref()
+            .map_or_else(|| Ok(Upload::empty()), Replayable::upload)
+    }
+
+    /// One sending. Only a request that was certainly never processed is given to a second connection.
+    async fn send(
+        &self,
+        record: &mut Record,
+        mut lease: Lease,
+        mut upload: Upload,
+    ) -> Result<(Answered, Lease), Refusal> {
+        let mut unsent = 0;
+        loop {
+            let since = Instant::now();
+            let connection = self.upstream.connection(&self.destination.origin).await;
+            record.upstream(since);
+            let mut connection = connection.map_err(Refusal::NoConnection)?;
+            if lease.is_expired(Instant::now()) {
+                // Connecting took longer than the token had left.
+                lease = self.lease(record).await?;
+            }
+            record.lease(&lease);
+            let request =
+                self.outgoing
+                    .clone()
+                    .request(&connection, lease.authorization.clone(), upload);
+            let since = Instant::now();
+            let answer = self
+                .upstream
+                .send(&mut connection, request, self.body.as_ref())
+                .await;
+            record.upstream(since);
+            let failed = match answer {
+                Ok(answer) => return Ok(((answer, connection), lease)),
+                Err(failed) => failed,
+            };
+            upload = match (&failed, self.upload()) {
+                (Failed::Unsent(_) | Failed::Refused, Ok(again)) if unsent < MAX_UNSENT => again,
+                _ => return Err(Refusal::Failed(failed)),
+            };
+            unsent += 1;
+        }
+    }
+
+    async fn lease(&self, record: &mut Record) -> Result<Lease, Refusal> {
+        let now = Instant::now();
+        if let Some(lease) = self.cell.read(now) {
+            return Ok(lease);
+        }
+        let lease: Result<Lease, Missing> = self.cell.obtain().await;
+        record.waited_for_token(now);
+        lease.map_err(Refusal::Token)
+    }
+
+    /// No replay can follow.
+    fn settle(&self) {
+        if let Some(body) = &self.body {
+            body.settle();
+        }
+    }
+}
+
+/// The request as it goes on, and what its `Connection` fields named.
+fn outgoing(head: Parts, merchant: Option<&Merchant>) -> (Outgoing, Vec<http::HeaderName>) {
+    let mut headers = head.headers;
+    let named = headers::connection_named(&headers);
+    headers::clean_request(&mut headers, &named);
+    headers::append_via(&mut headers, head.version);
+    if let Some(merchant) = merchant
+        && !merchant
+            .headers
+            .iter()
+            .any(|name| headers.contains_key(name))
+        && let Some(name) = merchant.headers.first()
+    {
+        headers.insert(name, merchant.value.clone());
+    }
+    let target = head.uri.path_and_query().cloned();
+    let outgoing = Outgoing {
+        method: head.method,
+        target: target.map_or_else(|| Uri::from_static("/"), Uri::from),
+        headers,
+        extensions: head.extensions,
+    };
+    (outgoing, named)
+}
+
+/// The provider's answer as it goes to the caller.
+fn relay(
+    answer: Response<Incoming>,
+    connection: Connection,
+    upstream: Arc<Upstream>,
+    mut record: Box<Record>,
+) -> Response<Answer> {
+    let (mut head, body) = answer.into_parts();
+    headers::clean_response(&mut head.headers);
+    headers::append_via(&mut head.headers, head.version);
+    record.answer(head.status);
+    head.version = Version::HTTP_11;
+    Response::from_parts(
+        head,
+        Answer::Relay(Box::new(Relay::new(body, record, connection, upstream))),
+    )
+}
+
+/// Counts a request while it is being served.
+struct InFlight<'a>(&'a AtomicUsize);
+
+impl<'a> InFlight<'a> {
+    fn enter(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

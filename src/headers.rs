@@ -1,0 +1,130 @@
+//! Which fields go on? Hop-by-hop rules, credentials, `Via`: both ways.
+//!
+//! It knows field names and nothing about routes. The one invariant: what a caller sends can neither
+//! remove nor repeat the `Authorization` that Bursar sets, because that is set after everything else.
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
+
+/// Bursar's pseudonym in `Via` and `Proxy-Status` (RFC 9110 section 7.6.3).
+pub const PSEUDONYM: &str = "bursar";
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
+
+/// Fields of one connection only (RFC 9110 section 7.6.1). `Trailer` is not among them.
+const HOP_BY_HOP: [HeaderName; 6] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Fields by which a request poses as another one: a framework behind the provider's front would see
+/// another method or path than the one that was judged.
+const POSING: [HeaderName; 5] = [
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-method-override"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+];
+
+/// The names in every `Connection` field. Mostly empty, and then without an allocation.
+#[must_use]
+pub fn connection_named(headers: &HeaderMap) -> Vec<HeaderName> {
+    let mut named = Vec::new();
+    for value in headers.get_all(CONNECTION) {
+        for name in value.as_bytes().split(|byte| *byte == b',') {
+            let name = name.trim_ascii();
+            let common =
+                name.eq_ignore_ascii_case(b"close") || name.eq_ignore_ascii_case(b"keep-alive");
+            if !common && let Ok(name) = HeaderName::from_bytes(name) {
+                named.push(name);
+            }
+        }
+    }
+    named
+}
+
+/// Takes out of a request what must not go on: `named` by `Connection`, hop-by-hop, `Proxy-*`, the
+/// caller's credentials, the posing ones, and `Expect`, which was for Bursar. `Host` is set anew.
+pub fn clean_request(headers: &mut HeaderMap, named: &[HeaderName]) {
+    remove_named(headers, named);
+    for name in HOP_BY_HOP.iter().chain(&POSING) {
+        headers.remove(name);
+    }
+    headers.remove(AUTHORIZATION);
+    headers.remove(EXPECT);
+    headers.remove(HOST);
+    remove_proxy(headers);
+}
+
+/// Takes out of a response what was for Bursar.
+pub fn clean_response(headers: &mut HeaderMap) {
+    let named = connection_named(headers);
+    remove_named(headers, &named);
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    headers.remove(PROXY_AUTHENTICATE);
+    headers.remove(PROXY_AUTHENTICATION_INFO);
+}
+
+/// Takes out of trailers what a request must not have, and what no trailer may hold (RFC 9110 section
+/// 6.5.1).
+pub fn clean_trailers(trailers: &mut HeaderMap, named: &[HeaderName]) {
+    clean_request(trailers, named);
+    trailers.remove(CONTENT_LENGTH);
+    trailers.remove(VIA);
+}
+
+/// Lengths and framing stay whatever `Connection` says: without them a body would become another one.
+fn remove_named(headers: &mut HeaderMap, named: &[HeaderName]) {
+    for name in named {
+        if *name != CONTENT_LENGTH {
+            headers.remove(name);
+        }
+    }
+}
+
+fn remove_proxy(headers: &mut HeaderMap) {
+    headers.remove(PROXY_AUTHORIZATION);
+    let is_proxy = |name: &&HeaderName| name.as_str().starts_with("proxy-");
+    while let Some(name) = headers.keys().find(is_proxy).cloned() {
+        headers.remove(name);
+    }
+}
+
+/// Adds Bursar to `Via`; `received` is the version of the message that was received.
+pub fn append_via(headers: &mut HeaderMap, received: Version) {
+    let via = match received {
+        Version::HTTP_10 => "1.0 bursar",
+        Version::HTTP_2 => "2 bursar",
+        _ => "1.1 bursar",
+    };
+    headers.append(VIA, HeaderValue::from_static(via));
+}
+
+/// Whether the message has already passed through Bursar.
+#[must_use]
+pub fn is_loop(headers: &HeaderMap) -> bool {
+    headers.get_all(VIA).iter().any(|value| {
+        value.as_bytes().split(|byte| *byte == b',').any(|element| {
+            let mut words = element
+                .split(u8::is_ascii_whitespace)
+                .filter(|word| !word.is_empty());
+            let by = words.nth(1).unwrap_or_default();
+            by.eq_ignore_ascii_case(PSEUDONYM.as_bytes())
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn map(fields: &[(&str, &str)]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in fields {
+        map.append(
+            HeaderName::from_bytes(name.as_bytes()).unwrap(),
+            HeaderValue::from_str(value).unwrap(),
+        );
+    }
+    map
+}
+
+fn clean(fields: &[(&str, &str)]) -> Vec<String> {
+    let mut headers = map(fields);
+    let named = connection_named(&headers);
+    clean_request(&mut headers, &named);
+    headers.keys().map(ToString::to_string).collect()
+}
+
+#[test]
+fn every_connection_line_is_walked() {
+    let left = clean(&[
+        ("Connection", "close, X-One"),
+        ("Connection", "x-two , keep-alive"),
+        ("X-One", "1"),
+        ("X-Two", "2"),
+        ("X-Three", "3"),
+        ("Keep-Alive", "timeout=5"),
+    ]);
+    assert_eq!(left, ["x-three"]);
+}
+
+#[test]
+fn what_a_request_must_not_carry_on_is_removed() {
+    let left = clean(&[
+        ("Authorization", "Bearer mine"),
+        ("Authorization", "Basic YTpi"),
+        ("Proxy-Authorization", "Basic YTpi"),
+        ("Proxy-Foo", "x"),
+        ("Proxy-Connection", "keep-alive"),
+        ("TE", "trailers"),
+        ("Upgrade", "h2c"),
+        ("Transfer-Encoding", "chunked"),
+        ("Expect", "100-continue"),
+        ("Host", "a"),
+        ("X-HTTP-Method-Override", "DELETE"),
+        ("X-Original-URL", "/admin"),
+        ("X-Rewrite-URL", "/admin"),
+        ("Trailer", "X-Sum"),
+        ("Idempotency-Key", "k"),
+    ]);
+    assert_eq!(left, ["trailer", "idempotency-key"]);
+}
+
+#[test]
+fn connection_cannot_take_the_length_away() {
+    assert_eq!(
+        clean(&[("Connection", "content-length"), ("Content-Length", "5")]),
+        ["content-length"]
+    );
+}
+
+#[test]
+fn our_own_via_is_found_wherever_it_stands() {
+    for (value, is_ours) in [
+        ("1.1 bursar", true),
+        ("1.0 fred, 1.1 BURSAR (2.0)", true),
+        ("HTTP/1.1 bursar", true),
+        ("1.1 bursary", false),
+        ("bursar", false),
+        ("1.1 fred (bursar)", false),
+    ] {
+        assert_eq!(is_loop(&map(&[("via", value)])), is_ours, "{value}");
+    }
+    assert!(is_loop(&map(&[("via", "1.1 a"), ("via", "1.1 bursar")])));
+}
+
+proptest! {
+    #[test]
+    fn no_header_of_a_caller_removes_or_repeats_the_authorization(
+        names in prop::collection::vec("authorization|AUTHORIZATION|Connection|proxy-[a-z]{1,5}|te|x-[a-z]{1,3}|keep-alive|content-length", 0..8),
+        connection in "[, ]{0,2}(authorization|Authorization|via|x-[a-z]{1,3}|close|keep-alive)?(, ?(authorization|host|upgrade))?",
+    ) {
+        let mut headers = HeaderMap::new();
+        for name in &names {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("v"));
+        }
+        headers.append(CONNECTION, HeaderValue::from_str(&connection).unwrap());
+        let named = connection_named(&headers);
+        clean_request(&mut headers, &named);
+        headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer ours"));
+        prop_assert_eq!(headers.get_all(AUTHORIZATION).iter().count(), 1);
+        for name in &HOP_BY_HOP {
+            prop_assert!(!headers.contains_key(name), "{name} survived");
+        }
+        prop_assert!(!headers.keys().any(|name| name.as_str().starts_with("proxy-")));
+    }
+}

@@ -1,0 +1,474 @@
+//! What is counted? Every family, its label values as enums, and the text that Prometheus scrapes.
+//!
+//! Label values come from the configuration or from the enums here, never from the wire. Families that
+//! have a series per account are not here: they are written from the token cells at scrape time.
+
+#![warn(clippy::wildcard_enum_match_arm)]
+
+use http::StatusCode;
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::config::Config;
+
+/// The provider's name where a request has none.
+pub const NO_PROVIDER: &str = "none";
+/// The caller's name where there is no authentication, or it failed.
+pub const ANONYMOUS: &str = "anonymous";
+
+/// Makes an enum whose variants are label values.
+macro_rules! labels {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[$doc])* $variant,)+ }
+
+        impl $name {
+            /// Every value.
+            pub const ALL: [Self; Self::COUNT] = [$(Self::$variant,)+];
+            /// How many there are.
+            pub const COUNT: usize = [$(Self::$variant,)+].len();
+
+            /// The label's value.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+    };
+}
+
+labels! {
+    /// Why Bursar itself answered.
+    Reason {
+        /// Malformed target or `Host`, conflicting lengths, ambiguous framing.
+        BadRequest = "bad_request",
+        /// No caller, or a wrong password.
+        CallerUnauthenticated = "caller_unauthenticated",
+        /// A host that no provider has.
+        DestinationNotAllowed = "destination_not_allowed",
+        /// A path outside the API's, or one that the caller may not use.
+        RouteNotAllowed = "route_not_allowed",
+        /// A provider's own token, refresh or revoke path.
+        TokenEndpointProtected = "token_endpoint_protected",
+        /// `CONNECT` where it is not configured.
+        ConnectNotAllowed = "connect_not_allowed",
+        /// `TRACE`, or `CONNECT` to a path.
+        MethodNotAllowed = "method_not_allowed",
+        /// The caller was too slow.
+        RequestTimeout = "request_timeout",
+        /// The request target is too long.
+        TargetTooLong = "target_too_long",
+        /// Too many header fields, or too large ones.
+        HeadersTooLarge = "headers_too_large",
+        /// Inside a tunnel: another host than the tunnel's.
+        Misdirected = "misdirected",
+        /// No connection to the provider.
+        UpstreamUnreachable = "upstream_unreachable",
+        /// TLS to the provider failed.
+        UpstreamTls = "upstream_tls",
+        /// The provider's answer was reset, cut off or garbled.
+        UpstreamProtocol = "upstream_protocol",
+        /// The token endpoint refuses the account.
+        CredentialsRejected = "credentials_rejected",
+        /// There is no token for now.
+        TokenUnavailable = "token_unavailable",
+        /// Too much at once.
+        Overloaded = "overloaded",
+        /// Bursar is about to end.
+        Draining = "draining",
+        /// The provider took too long.
+        UpstreamTimeout = "upstream_timeout",
+        /// Our own `Via` came back.
+        Loop = "loop",
+    }
+}
+
+labels! {
+    /// What became of a provider's 401.
+    Unauthorized {
+        /// The caller never saw it.
+        Absorbed = "absorbed",
+        /// The caller got it.
+        Surfaced = "surfaced",
+    }
+}
+
+labels! {
+    /// What became of the replay after a 401.
+    Replay {
+        /// It was answered, and not with 401.
+        Ok = "ok",
+        /// It was answered 401 again.
+        UnauthorizedAgain = "unauthorized_again",
+        /// It broke off.
+        Failed = "failed",
+        /// More of the body was read than was kept.
+        BodyTooLarge = "body_too_large",
+        /// The provider handed out the same token again.
+        TokenUnchanged = "token_unchanged",
+        /// 401s renewed this token too often lately.
+        TokenTooYoung = "token_too_young",
+        /// No token could be had.
+        TokenUnavailable = "token_unavailable",
+        /// The provider said that another token would not help.
+        NotAllowed = "not_allowed",
+    }
+}
+
+labels! {
+    /// How a token was asked for.
+    GrantLabel {
+        /// With client id and secret.
+        ClientCredentials = "client_credentials",
+        /// With a refresh token.
+        RefreshToken = "refresh_token",
+    }
+}
+
+labels! {
+    /// How a token call ended.
+    FetchOutcome {
+        /// With a new token.
+        Ok = "ok",
+        /// With the token that was there already.
+        Unchanged = "unchanged",
+        /// The account, or the refresh token, was refused.
+        Rejected = "rejected",
+        /// Fewer calls, please.
+        RateLimited = "rate_limited",
+        /// An error, a time-out, a broken connection.
+        Unavailable = "unavailable",
+        /// An answer that is no token.
+        Malformed = "malformed",
+    }
+}
+
+/// The two kinds of connections.
+#[derive(Debug, Clone)]
+pub struct Connections {
+    /// From callers.
+    pub caller: IntGauge,
+    /// To providers' APIs.
+    pub upstream: IntGauge,
+}
+
+/// Requests and answers.
+#[derive(Debug, Clone)]
+pub struct Requests {
+    total: IntCounterVec,
+    duration: HistogramVec,
+    in_flight: IntGaugeVec,
+    refusals: IntCounterVec,
+    unauthorized: IntCounterVec,
+    replays: IntCounterVec,
+    credentials_replaced: IntCounterVec,
+}
+
+/// Token calls and waits.
+#[derive(Debug, Clone)]
+pub struct TokenTimes {
+    fetch_duration: HistogramVec,
+    wait: HistogramVec,
+}
+
+/// All families.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// Requests and answers.
+    pub requests: Requests,
+    /// Token calls and waits.
+    pub tokens: TokenTimes,
+    /// Open connections.
+    pub connections: Connections,
+}
+
+/// The series of one provider, looked up once.
+#[derive(Debug, Clone)]
+pub struct ProviderSeries {
+    /// From the request head to the answer's last byte.
+    pub duration: Histogram,
+    /// Requests being served.
+    pub in_flight: IntGauge,
+    /// Time spent waiting for a token.
+    pub token_wait: Histogram,
+    unauthorized: [IntCounter; Unauthorized::COUNT],
+    replays: [IntCounter; Replay::COUNT],
+}
+
+impl ProviderSeries {
+    /// Counts a 401 of the provider.
+    pub fn unauthorized(&self, result: Unauthorized) {
+        self.unauthorized[result as usize].inc();
+    }
+
+    /// Counts what became of a replay.
+    pub fn replay(&self, result: Replay) {
+        self.replays[result as usize].inc();
+    }
+}
+
+/// A loopback answer takes a fraction of a millisecond, a provider's a few hundred, and a time-out is a
+/// minute: four buckets to a decade from 0.5 ms up.
+const REQUEST_SECONDS: [f64; 15] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0,
+];
+/// Token calls end with `token.timeout`, 10 s unless configured; waits with `token.wait`, 5 s.
+const TOKEN_SECONDS: [f64; 11] = [
+    0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0,
+];
+
+impl Metrics {
+    /// Declares every family and creates every series that the configuration lets one know.
+    ///
+    /// # Errors
+    /// Where a name is declared twice, which a test would have shown.
+    pub fn new(config: &Config) -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let requests = Requests::new(&registry)?;
+        let tokens = TokenTimes::new(&registry)?;
+        let connections = vec(
+            &registry,
+            IntGaugeVec::new(
+                Opts::new("bursar_connections", "Open connections."),
+                &["side"],
+            )?,
+        )?;
+        let reloads = Opts::new(
+            "bursar_config_reloads_total",
+            "Attempts to re-read the configuration.",
+        );
+        let reloads = vec(&registry, IntCounterVec::new(reloads, &["outcome"])?)?;
+        for outcome in ["ok", "rejected"] {
+            reloads.with_label_values(&[outcome]);
+        }
+        let build = Opts::new(
+            "bursar_build_info",
+            "Always 1; the label says what is running.",
+        );
+        let build = vec(&registry, IntGaugeVec::new(build, &["version"])?)?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        #[cfg(target_os = "linux")]
+        registry.register(Box::new(
+            prometheus::process_collector::ProcessCollector::for_self(),
+        ))?;
+        let metrics = Self {
+            registry,
+            requests,
+            tokens,
+            connections: Connections {
+                caller: connections.with_label_values(&["caller"]),
+                upstream: connections.with_label_values(&["upstream"]),
+            },
+        };
+        metrics.create_series(config);
+        Ok(metrics)
+    }
+
+    fn create_series(&self, config: &Config) {
+        for reason in Reason::ALL {
+            self.requests.refusals.with_label_values(&[reason.as_str()]);
+        }
+        for provider in &config.providers {
+            drop(self.provider(&provider.name));
+        }
+        let mut pairs = Vec::new();
+        match &config.callers {
+            Some(callers) => {
+                for caller in callers {
+                    for allow in &caller.allow {
+                        pairs.extend(
+                            config
+                                .providers
+                                .get(allow.provider)
+                                .map(|provider| (&provider.name, &*caller.name)),
+                        );
+                    }
+                }
+            }
+            None => pairs.extend(
+                config
+                    .providers
+                    .iter()
+                    .map(|provider| (&provider.name, ANONYMOUS)),
+            ),
+        }
+        for (provider, caller) in pairs {
+            self.requests
+                .total
+                .with_label_values(&[&**provider, caller, "200"]);
+            self.requests
+                .credentials_replaced
+                .with_label_values(&[&**provider, caller]);
+        }
+    }
+
+    /// The series of one provider.
+    #[must_use]
+    pub fn provider(&self, name: &str) -> ProviderSeries {
+        let requests = &self.requests;
+        ProviderSeries {
+            duration: requests.duration.with_label_values(&[name]),
+            in_flight: requests.in_flight.with_label_values(&[name]),
+            token_wait: self.tokens.wait.with_label_values(&[name]),
+            unauthorized: Unauthorized::ALL.map(|result| {
+                requests
+                    .unauthorized
+                    .with_label_values(&[name, result.as_str()])
+            }),
+            replays: Replay::ALL
+                .map(|result| requests.replays.with_label_values(&[name, result.as_str()])),
+        }
+    }
+
+    /// Adds a family that is written at scrape time.
+    ///
+    /// # Errors
+    /// Where a name is declared twice.
+    pub fn register(&self, collector: Box<dyn Collector>) -> Result<(), prometheus::Error> {
+        self.registry.register(collector)
+    }
+
+    /// Everything, in the Prometheus text format.
+    ///
+    /// # Errors
+    /// Where a collector yields what cannot be written.
+    pub fn scrape(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+impl Requests {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            vec(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+        };
+        let in_flight = Opts::new("bursar_requests_in_flight", "Requests being served.");
+        Ok(Self {
+            total: counter(
+                "bursar_requests_total",
+                "Requests that were answered; 499 where the caller left first.",
+                &["provider", "caller", "status"],
+            )?,
+            duration: histogram(
+                registry,
+                "bursar_request_duration_seconds",
+                "From the request's head to the answer's last byte.",
+                &REQUEST_SECONDS,
+                &["provider"],
+            )?,
+            in_flight: vec(registry, IntGaugeVec::new(in_flight, &["provider"])?)?,
+            refusals: counter(
+                "bursar_refusals_total",
+                "Answers of Bursar's own.",
+                &["reason"],
+            )?,
+            unauthorized: counter(
+                "bursar_unauthorized_total",
+                "401s of providers, absorbed by a replay or surfaced to the caller.",
+                &["provider", "result"],
+            )?,
+            replays: counter(
+                "bursar_replays_total",
+                "What became of replays after a 401.",
+                &["provider", "result"],
+            )?,
+            credentials_replaced: counter(
+                "bursar_caller_credentials_replaced_total",
+                "Requests that still carried an Authorization of their own.",
+                &["provider", "caller"],
+            )?,
+        })
+    }
+
+    /// Counts an answered request.
+    pub fn answered(&self, provider: &str, caller: &str, status: StatusCode) {
+        self.total
+            .with_label_values(&[provider, caller, status.as_str()])
+            .inc();
+    }
+
+    /// Counts an answer of Bursar's own.
+    pub fn refused(&self, reason: Reason) {
+        self.refusals.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// Counts a request that carried an `Authorization` of its own.
+    pub fn credentials_replaced(&self, provider: &str, caller: &str) {
+        self.credentials_replaced
+            .with_label_values(&[provider, caller])
+            .inc();
+    }
+}
+
+impl TokenTimes {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            fetch_duration: histogram(
+                registry,
+                "bursar_token_fetch_duration_seconds",
+                "Calls to token endpoints.",
+                &TOKEN_SECONDS,
+                &["provider", "grant"],
+            )?,
+            wait: histogram(
+                registry,
+                "bursar_token_wait_seconds",
+                "Time that requests spent waiting for a token.",
+                &TOKEN_SECONDS,
+                &["provider"],
+            )?,
+        })
+    }
+
+    /// How long calls with a grant take.
+    #[must_use]
+    pub fn fetch_duration(&self, provider: &str, grant: GrantLabel) -> Histogram {
+        self.fetch_duration
+            .with_label_values(&[provider, grant.as_str()])
+    }
+}
+
+fn histogram(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    buckets: &[f64],
+    labels: &[&str],
+) -> Result<HistogramVec, prometheus::Error> {
+    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+    vec(registry, HistogramVec::new(options, labels)?)
+}
+
+fn vec<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> Result<C, prometheus::Error> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+/// Counts one up while it lives.
+#[derive(Debug)]
+pub struct Counted(IntGauge);
+
+impl Counted {
+    /// Goes down when it is dropped.
+    #[must_use]
+    pub fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

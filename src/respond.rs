@@ -1,0 +1,331 @@
+//! What does the caller get when something fails? The one place where a status is chosen.
+//!
+//! Every failure of every stage is matched here, so that a new one does not compile until it has a
+//! status, a reason and words. The words are fixed: no internal error text, no secret, nothing that came
+//! over the wire gets into an answer.
+
+#![warn(clippy::wildcard_enum_match_arm)]
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CONNECTION, CONTENT_TYPE, DATE, PROXY_AUTHENTICATE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use serde::Serialize;
+
+use crate::access::Record;
+use crate::caller;
+use crate::clock;
+use crate::headers::PSEUDONYM;
+use crate::metrics::Reason;
+use crate::relay::Answer;
+use crate::route;
+use crate::target::{self, Form};
+use crate::token::{Failure, Missing};
+use crate::upstream::{Failed, NoConnection};
+
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"bursar\", charset=\"UTF-8\"");
+
+/// Why Bursar itself answers.
+#[derive(Debug)]
+pub enum Refusal {
+    /// No usable target.
+    Target(target::Error),
+    /// Our own `Via` came back.
+    Loop,
+    /// No caller.
+    Caller(caller::Unauthenticated, Form),
+    /// `CONNECT`.
+    Connect,
+    /// Nowhere to go; with what to say about it.
+    Route(route::Error, Cow<'static, str>),
+    /// No token.
+    Token(Missing),
+    /// No connection.
+    NoConnection(NoConnection),
+    /// Sent, perhaps, and not answered.
+    Failed(Failed),
+    /// Too many requests at once.
+    Overloaded,
+}
+
+/// Whether the provider may have seen the request.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Sent {
+    No,
+    Maybe,
+}
+
+/// The answer to a refusal.
+struct Verdict {
+    status: StatusCode,
+    reason: Reason,
+    /// The error type of `Proxy-Status` (RFC 9209 section 2.3).
+    proxy_error: &'static str,
+    detail: Cow<'static, str>,
+    sent: Sent,
+    retry_after: Option<Duration>,
+}
+
+/// RFC 9457.
+#[derive(Serialize)]
+struct Problem<'a> {
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    reason: &'static str,
+    request_sent: Sent,
+    request_id: String,
+}
+
+impl Refusal {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Target(target::Error::Method) => verdict(
+                (405, Reason::MethodNotAllowed, "http_request_error"),
+                "TRACE is never forwarded, because its answer would repeat the token; CONNECT takes host:port only",
+            ),
+            Self::Target(target::Error::Malformed(what)) => {
+                verdict((400, Reason::BadRequest, "http_request_error"), *what)
+            }
+            Self::Loop => verdict(
+                (508, Reason::Loop, "proxy_loop_detected"),
+                "the request has already passed through Bursar; check the provider's upstream",
+            ),
+            Self::Caller(caller::Unauthenticated, form) => {
+                let (status, detail) = match form {
+                    Form::Absolute | Form::Authority => (
+                        407,
+                        "caller name and password are missing or wrong; put them into the proxy's URL: http://NAME:PASSWORD@HOST:PORT",
+                    ),
+                    Form::Origin => (
+                        401,
+                        "caller name and password are missing or wrong; send them as Proxy-Authorization or Authorization: Basic",
+                    ),
+                };
+                verdict(
+                    (status, Reason::CallerUnauthenticated, "http_request_denied"),
+                    detail,
+                )
+            }
+            Self::Connect => verdict(
+                (403, Reason::ConnectNotAllowed, "http_request_denied"),
+                "CONNECT is not configured; give the service http:// URLs of the provider (Bursar sends them over TLS), or https:// URLs in absolute form",
+            ),
+            Self::Route(error, detail) => {
+                let reason = match error {
+                    route::Error::UnknownHost => Reason::DestinationNotAllowed,
+                    route::Error::TokenEndpoint => Reason::TokenEndpointProtected,
+                    route::Error::OutsidePaths
+                    | route::Error::NotAllowed
+                    | route::Error::NoScopes
+                    | route::Error::Ambiguous => Reason::RouteNotAllowed,
+                };
+                verdict((403, reason, "http_request_denied"), detail.clone())
+            }
+            Self::Token(missing) => token(missing),
+            Self::NoConnection(error) => no_connection(*error),
+            Self::Failed(error) => failed(error),
+            Self::Overloaded => Verdict {
+                retry_after: Some(Duration::from_secs(1)),
+                ..verdict(
+                    (503, Reason::Overloaded, "connection_limit_reached"),
+                    "too many requests at once",
+                )
+            },
+        }
+    }
+
+    /// Answers with the refusal. `close` where the rest of the request will not be read.
+    #[must_use]
+    pub fn answer(self, mut record: Box<Record>, close: bool) -> Response<Answer> {
+        let verdict = self.verdict();
+        record.reason(verdict.reason);
+        record.answer(verdict.status);
+        let reason = verdict.reason.as_str();
+        let problem = Problem {
+            title: verdict.status.canonical_reason().unwrap_or("Error"),
+            status: verdict.status.as_u16(),
+            detail: &verdict.detail,
+            reason,
+            request_sent: verdict.sent,
+            request_id: record.id(),
+        };
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut answer = Response::new(Answer::Own {
+            body: Some(Bytes::from(body)),
+            record: Some(record),
+        });
+        *answer.status_mut() = verdict.status;
+        let headers = answer.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        insert(
+            headers,
+            PROXY_STATUS,
+            &format!(
+                "{PSEUDONYM}; error={}; details=\"{reason}\"",
+                verdict.proxy_error
+            ),
+        );
+        insert(headers, DATE, &httpdate::fmt_http_date(clock::wall()));
+        if let Some(wait) = verdict.retry_after {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        match self {
+            Self::Caller(_, Form::Origin) => headers.insert(WWW_AUTHENTICATE, BASIC),
+            Self::Caller(_, Form::Absolute | Form::Authority) => {
+                headers.insert(PROXY_AUTHENTICATE, BASIC)
+            }
+            Self::Target(target::Error::Method) => headers.insert(
+                ALLOW,
+                HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+            ),
+            Self::Target(target::Error::Malformed(_))
+            | Self::Loop
+            | Self::Connect
+            | Self::Route(..)
+            | Self::Token(_)
+            | Self::NoConnection(_)
+            | Self::Failed(_)
+            | Self::Overloaded => None,
+        };
+        if close {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
+    }
+}
+
+fn verdict(
+    (status, reason, proxy_error): (u16, Reason, &'static str),
+    detail: impl Into<Cow<'static, str>>,
+) -> Verdict {
+    Verdict {
+        status: StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY),
+        reason,
+        proxy_error,
+        detail: detail.into(),
+        sent: Sent::No,
+        retry_after: None,
+    }
+}
+
+fn token(missing: &Missing) -> Verdict {
+    let unavailable = |detail| Verdict {
+        retry_after: Some(missing.retry_after),
+        ..verdict(
+            (503, Reason::TokenUnavailable, "destination_unavailable"),
+            detail,
+        )
+    };
+    match missing.failure {
+        Failure::Rejected(_) => Verdict {
+            retry_after: Some(missing.retry_after),
+            ..verdict(
+                (502, Reason::CredentialsRejected, "destination_unavailable"),
+                "the provider's token endpoint refuses the configured account; check client_id, client_secret and scopes",
+            )
+        },
+        Failure::RateLimited(_) => {
+            unavailable("the provider's token endpoint limits the rate of calls")
+        }
+        Failure::TimedOut => unavailable("the provider's token endpoint did not answer in time"),
+        Failure::Unreachable | Failure::Tls => {
+            unavailable("the provider's token endpoint cannot be reached")
+        }
+        Failure::Status(_) | Failure::Broken => unavailable("the provider's token endpoint fails"),
+        Failure::Malformed(_) | Failure::BornExpired => {
+            unavailable("the provider's token endpoint answered without a usable token")
+        }
+    }
+}
+
+fn no_connection(error: NoConnection) -> Verdict {
+    match error {
+        NoConnection::Unreachable => verdict(
+            (502, Reason::UpstreamUnreachable, "destination_unavailable"),
+            "no connection to the provider; nothing was sent",
+        ),
+        NoConnection::Tls => verdict(
+            (502, Reason::UpstreamTls, "tls_protocol_error"),
+            "TLS to the provider failed; nothing was sent. Is its certificate signed by a trusted authority (tls.ca)?",
+        ),
+        NoConnection::TimedOut => verdict(
+            (504, Reason::UpstreamTimeout, "connection_timeout"),
+            "connecting to the provider took longer than timeouts.connect; nothing was sent",
+        ),
+    }
+}
+
+fn failed(error: &Failed) -> Verdict {
+    let maybe = |verdict| Verdict {
+        sent: Sent::Maybe,
+        ..verdict
+    };
+    match error {
+        Failed::Unsent(_) => verdict(
+            (502, Reason::UpstreamUnreachable, "connection_terminated"),
+            "the provider closed the connection before anything was sent",
+        ),
+        Failed::Refused => verdict(
+            (502, Reason::UpstreamProtocol, "http_protocol_error"),
+            "the provider refused the request without processing it",
+        ),
+        Failed::Broken => maybe(verdict(
+            (502, Reason::UpstreamProtocol, "http_protocol_error"),
+            "the connection to the provider broke, or its answer was no HTTP; the request may have been processed",
+        )),
+        Failed::TimedOut => maybe(verdict(
+            (504, Reason::UpstreamTimeout, "http_response_timeout"),
+            "the provider took too long; the request may have been processed",
+        )),
+        Failed::CallerStalled => maybe(verdict(
+            (408, Reason::RequestTimeout, "http_request_error"),
+            "the request's body did not come in time",
+        )),
+        Failed::CallerGone => maybe(verdict(
+            (400, Reason::BadRequest, "http_request_error"),
+            "the request's body broke off or is malformed",
+        )),
+    }
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// What to say about a request that goes nowhere.
+#[must_use]
+pub fn route_detail(error: route::Error, provider: Option<&str>) -> Cow<'static, str> {
+    match (error, provider) {
+        (route::Error::UnknownHost, _) => "no provider has this host; see `hosts` of the providers".into(),
+        (route::Error::TokenEndpoint, _) => {
+            "token endpoints are not reachable through Bursar; it obtains the tokens itself".into()
+        }
+        (route::Error::OutsidePaths, _) => {
+            "the path is not one of the API's; see `paths` of the provider".into()
+        }
+        (route::Error::NotAllowed, _) => {
+            "the caller may not use this provider, method or path; see `allow` of the caller".into()
+        }
+        (route::Error::NoScopes, Some(provider)) => format!(
+            "no route matches, so the token's scopes are unknown; add {{methods, path, scopes}} to providers.{provider}.routes, or set providers.{provider}.token.scopes"
+        )
+        .into(),
+        (route::Error::NoScopes, None) => "no route matches".into(),
+        (route::Error::Ambiguous, _) => {
+            "the path means one route as it is written and another one decoded; write it plainly".into()
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Whose API is meant, and with which scopes? The compiled table of hosts, paths and routes.
+//!
+//! Absolute-form and gateway requests meet here; everything after this takes a [`Destination`]. Looking
+//! up costs the same with one host or ten thousand.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::Method;
+use http::uri::Scheme;
+
+use crate::config::{Allow, Config, Host, Origin, Provider, Route};
+use crate::path::Path;
+use crate::target::Target;
+
+/// What logs call the route of a request that matches none of its own.
+const DEFAULT_ROUTE: &str = "default";
+
+/// All hosts and their providers.
+#[derive(Debug)]
+pub struct Routes {
+    exact: HashMap<Box<str>, Vec<Entry>>,
+    /// By what follows the `*.`.
+    wildcard: HashMap<Box<str>, Vec<Entry>>,
+    /// Hosts of token endpoints, with the provider whose it is.
+    token_hosts: HashMap<Box<str>, Arc<Provider>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// None: 80 and 443.
+    port: Option<u16>,
+    provider: Arc<Provider>,
+    /// None: it depends on the request's host.
+    origin: Option<Origin>,
+}
+
+/// Where a request goes and what it needs.
+#[derive(Debug)]
+pub struct Destination<'a> {
+    /// Whose API it is.
+    pub provider: &'a Arc<Provider>,
+    /// The server to send to.
+    pub origin: Cow<'a, Origin>,
+    /// The route's name.
+    pub route: Cow<'a, Arc<str>>,
+    /// Index into [`Provider::scope_sets`].
+    pub scopes: usize,
+}
+
+/// A provider's host, before path and method were looked at.
+#[derive(Debug)]
+pub struct Site<'a> {
+    /// Whose it is.
+    pub provider: &'a Arc<Provider>,
+    origin: Cow<'a, Origin>,
+}
+
+/// Why a request goes nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Error {
+    /// No provider has that host.
+    UnknownHost,
+    /// A provider's own token, refresh or revoke path.
+    TokenEndpoint,
+    /// The path is not one of the API's.
+    OutsidePaths,
+    /// The caller may not use that provider, method or path.
+    NotAllowed,
+    /// No route matches, and the provider has no default scopes.
+    NoScopes,
+    /// The path's raw and normalised readings lead to different routes.
+    Ambiguous,
+}
+
+impl Routes {
+    /// Compiles the table.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let mut routes = Self {
+            exact: HashMap::new(),
+            wildcard: HashMap::new(),
+            token_hosts: HashMap::new(),
+        };
+        for provider in &config.providers {
+            for host in &provider.hosts {
+                routes.add(provider, host);
+            }
+            let urls = [
+                Some(&provider.token.url),
+                provider.token.refresh_url.as_ref(),
+            ];
+            for host in urls.into_iter().flatten().filter_map(http::Uri::host) {
+                routes
+                    .token_hosts
+                    .insert(bare(host).to_ascii_lowercase().into(), provider.clone());
+            }
+        }
+        routes
+    }
+
+    fn add(&mut self, provider: &Arc<Provider>, host: &Host) {
+        let table = if host.wildcard {
+            &mut self.wildcard
+        } else {
+            &mut self.exact
+        };
+        let origin = match &provider.upstream {
+            Some(upstream) => Some(upstream.clone()),
+            None if host.wildcard => None,
+            None => matched_origin(&host.name, host.port.unwrap_or(443)),
+        };
+        table
+            .entry(bare(&host.name).into())
+            .or_default()
+            .push(Entry {
+                port: host.port,
+                provider: provider.clone(),
+                origin,
+            });
+    }
+
+    /// The provider that has a target's host, and protects its token endpoints first of all.
+    ///
+    /// # Errors
+    /// Where no provider has the host, or the path is a token endpoint.
+    pub fn site(&self, target: &Target<'_>, path: &Path<'_>) -> Result<Site<'_>, Error> {
+        let host = lower_case(target.host);
+        let entry = self.entry(&host, target.port);
+        let token_host = || self.token_hosts.get(&*host);
+        let provider = entry.map(|entry| &entry.provider).or_else(token_host);
+        if provider.is_some_and(|provider| is_token_endpoint(provider, path)) {
+            return Err(Error::TokenEndpoint);
+        }
+        let entry = entry.ok_or(Error::UnknownHost)?;
+        let origin = match &entry.origin {
+            Some(origin) => Cow::Borrowed(origin),
+            None => {
+                let origin = matched_origin(&host, target.port);
+                Cow::Owned(origin.ok_or(Error::UnknownHost)?)
+            }
+        };
+        Ok(Site {
+            provider: &entry.provider,
+            origin,
+        })
+    }
+
+    fn entry(&self, host: &str, port: u16) -> Option<&Entry> {
+        if let Some(entry) = self.exact.get(host).and_then(|entries| fits(entries, port)) {
+            return Some(entry);
+        }
+        // The longest name below which the host lies wins.
+        let mut rest = host;
+        while !self.wildcard.is_empty() {
+            let (_, below) = rest.split_once('.')?;
+            if let Some(entry) = self
+                .wildcard
+                .get(below)
+                .and_then(|entries| fits(entries, port))
+            {
+                return Some(entry);
+            }
+            rest = below;
+        }
+        None
+    }
+}
+
+/// A port that was named wins over one that was not.
+fn fits(entries: &[Entry], port: u16) -> Option<&Entry> {
+    let own = |entry: &&Entry| entry.port.is_none() && matches!(port, 80 | 443);
+    entries
+        .iter()
+        .find(|entry| entry.port == Some(port))
+        .or_else(|| entries.iter().find(own))
+}
+
+impl<'a> Site<'a> {
+    /// Judges method and path; `allow` is None where there is no authentication.
+    ///
+    /// # Errors
+    /// Where the request is not for the API, not for this caller, or no token would fit it.
+    pub fn route(
+        self,
+        method: &Method,
+        path: &Path<'_>,
+        allow: Option<&[Allow]>,
+    ) -> Result<Destination<'a>, Error> {
+        let provider = self.provider;
+        if !provider
+            .paths
+            .iter()
+            .any(|pattern| path.matches_strictly(pattern))
+        {
+            return Err(Error::OutsidePaths);
+        }
+        let allowed = |allow: &Allow| {
+            allow.provider == provider.index
+                && allow
+                    .methods
+                    .as_ref()
+                    .is_none_or(|methods| methods.contains(method))
+                && allow
+                    .paths
+                    .as_ref()
+                    .is_none_or(|paths| paths.iter().any(|pattern| path.matches_strictly(pattern)))
+        };
+        if allow.is_some_and(|list| !list.iter().any(allowed)) {
+            return Err(Error::NotAllowed);
+        }
+        let route = find(provider, method, path.normalised());
+        if !path.is_plain()
+            && find(provider, method, path.raw()).map(std::ptr::from_ref)
+                != route.map(std::ptr::from_ref)
+        {
+            return Err(Error::Ambiguous);
+        }
+        let (route, scopes) = match (route, provider.default_scopes) {
+            (Some(route), _) => (Cow::Borrowed(&route.name), route.scopes),
+            (None, Some(scopes)) => (Cow::Owned(DEFAULT_ROUTE.into()), scopes),
+            (None, None) => return Err(Error::NoScopes),
+        };
+        Ok(Destination {
+            provider,
+            origin: self.origin,
+            route,
+            scopes,
+        })
+    }
+}
+
+fn find<'a>(provider: &'a Provider, method: &Method, path: &str) -> Option<&'a Route> {
+    let fits = |route: &&Route| {
+        route
+            .methods
+            .as_ref()
+            .is_none_or(|methods| methods.contains(method))
+            && route.path.matches(path)
+    };
+    provider
+        .routes
+        .iter()
+        .find(fits)
+        .or_else(|| provider.preset_routes.iter().find(fits))
+}
+
+/// Compared without regard to case and to a format suffix, which Rails takes (`/oauth/token.json`).
+fn is_token_endpoint(provider: &Provider, path: &Path<'_>) -> bool {
+    let protects = |protected: &str, path: &str| {
+        let head = path.as_bytes().get(..protected.len());
+        head.is_some_and(|head| head.eq_ignore_ascii_case(protected.as_bytes()))
+            && matches!(path.as_bytes().get(protected.len()), None | Some(b'.'))
+    };
+    provider
+        .protected
+        .iter()
+        .any(|protected| protects(protected, path.normalised()) || protects(protected, path.raw()))
+}
+
+/// The matched host itself, over TLS; 80 becomes 443.
+fn matched_origin(host: &str, port: u16) -> Option<Origin> {
+    let port = if port == 80 { 443 } else { port };
+    if host.contains(':') && !host.starts_with('[') {
+        return Origin::new(Scheme::HTTPS, &format!("[{host}]"), port).ok();
+    }
+    Origin::new(Scheme::HTTPS, host, port).ok()
+}
+
+/// An address without brackets.
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+fn lower_case(host: &str) -> Cow<'_, str> {
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    }
+}
+
+#[cfg(test)]
+mod tests;

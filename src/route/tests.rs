@@ -1,0 +1,173 @@
+use std::path::Path as FilePath;
+
+use super::*;
+use crate::target::Form;
+
+const CONFIG: &str = "
+providers:
+  paylater: {preset: paylater, environment: sandbox, client_id: a, client_secret: b}
+  payu: {preset: payu, environment: sandbox, client_id: a, client_secret: b}
+  quidkey: {preset: quidkey, environment: production, client_id: a, client_secret: b}
+  acme:
+    hosts: [api.acme.example, \"*.eu.acme.example\", \"ported.example:8443\", \"one.eu.acme.example\"]
+    client_id: a
+    client_secret: b
+    token: {url: https://login.acme.example/v2/Token, scopes: [all]}
+    routes:
+      - {path: /r/**, scopes: [many]}
+      - {path: /r/*, scopes: [one]}
+      - {path: /r/x, scopes: [x]}
+      - {path: /r/x, methods: [POST], scopes: [post]}
+";
+
+fn routes(text: &str) -> Routes {
+    Routes::new(&Config::parse(text, FilePath::new("")).unwrap())
+}
+
+/// `METHOD host:port path` to `origin route scopes`.
+fn find(routes: &Routes, request: &str) -> Result<String, Error> {
+    let words: Vec<&str> = request.split(' ').collect();
+    let (host, port) = words[1].rsplit_once(':').unwrap_or((words[1], "80"));
+    let target = Target {
+        form: Form::Absolute,
+        host,
+        port: port.parse().unwrap(),
+        path: words[2],
+    };
+    let path = Path::new(target.path);
+    let site = routes.site(&target, &path)?;
+    let destination = site.route(&words[0].parse().unwrap(), &path, None)?;
+    let origin = destination.origin.authority.as_str();
+    let scopes = &destination.provider.scope_sets[destination.scopes];
+    Ok(format!("{origin} {} [{scopes}]", destination.route))
+}
+
+#[test]
+fn requests_find_their_route() {
+    let routes = routes(CONFIG);
+    for (request, found) in [
+        ("GET api.acme.example /a", "api.acme.example default [all]"),
+        (
+            "GET API.Acme.Example:443 /a",
+            "api.acme.example default [all]",
+        ),
+        (
+            "GET x.y.eu.acme.example /a",
+            "x.y.eu.acme.example default [all]",
+        ),
+        (
+            "GET one.eu.acme.example /a",
+            "one.eu.acme.example default [all]",
+        ),
+        (
+            "GET ported.example:8443 /a",
+            "ported.example:8443 default [all]",
+        ),
+        ("GET api.acme.example /r", "api.acme.example /r/** [many]"),
+        ("GET api.acme.example /r/y", "api.acme.example /r/* [one]"),
+        ("GET api.acme.example /r/x", "api.acme.example /r/x [x]"),
+        (
+            "POST api.acme.example /r/x",
+            "api.acme.example POST /r/x [post]",
+        ),
+        (
+            "POST uatoneapi.payu.in /payment-links/",
+            "uatoneapi.payu.in POST /payment-links [create_payment_links]",
+        ),
+        (
+            "GET uatoneapi.payu.in /payment-links/7",
+            "uatoneapi.payu.in GET,HEAD /payment-links/* [read_payment_links]",
+        ),
+        (
+            "POST uatoneapi.payu.in /payment-links/7/share",
+            "uatoneapi.payu.in POST /payment-links/*/share [read_payment_links]",
+        ),
+        (
+            "PUT uatoneapi.payu.in /payment-links/7",
+            "uatoneapi.payu.in PUT /payment-links/* [update_payment_links]",
+        ),
+        (
+            "POST uat-partner.payu.in /api/v3/merchants",
+            "uat-partner.payu.in POST /api/v3/merchants [refer_merchant]",
+        ),
+        (
+            "POST core.quidkey.com /api/v1/payment-requests:redirect",
+            "core.quidkey.com default []",
+        ),
+    ] {
+        assert_eq!(find(&routes, request).as_deref(), Ok(found), "{request}");
+    }
+}
+
+#[test]
+fn what_leads_nowhere_is_told_apart() {
+    let routes = routes(CONFIG);
+    for (request, error) in [
+        ("GET other.example /a", Error::UnknownHost),
+        ("GET eu.acme.example /a", Error::UnknownHost),
+        ("GET ported.example:80 /a", Error::UnknownHost),
+        ("GET api.acme.example:8080 /a", Error::UnknownHost),
+        ("GET oneapi.payu.in /payment-links", Error::UnknownHost),
+        ("GET uat-accounts.payu.in /other", Error::UnknownHost),
+        (
+            "GET connect.uat.paylaterapp.com /auth/admin",
+            Error::OutsidePaths,
+        ),
+        (
+            "GET connect.uat.paylaterapp.com /api/../auth/admin",
+            Error::OutsidePaths,
+        ),
+        (
+            "GET connect.uat.paylaterapp.com /auth/../api/x",
+            Error::OutsidePaths,
+        ),
+        ("DELETE uatoneapi.payu.in /payment-links", Error::NoScopes),
+        ("GET api.acme.example /r/%78", Error::Ambiguous),
+    ] {
+        assert_eq!(find(&routes, request), Err(error), "{request}");
+    }
+}
+
+#[test]
+fn token_endpoints_are_protected_in_every_spelling() {
+    let routes = routes(CONFIG);
+    for request in [
+        "POST uat-accounts.payu.in /oauth/token",
+        "POST uatoneapi.payu.in //oauth//token",
+        "POST uatoneapi.payu.in /OAuth/%74oken;x",
+        "POST uatoneapi.payu.in /x/../oauth%2Ftoken/",
+        "POST uatoneapi.payu.in /oauth/token.json",
+        "POST uatoneapi.payu.in /oauth/revoke",
+        "POST uatoneapi.payu.in /oauth\\token",
+        "POST connect.uat.paylaterapp.com /auth/realms/api/protocol/openid-connect/token",
+        "POST core.quidkey.com /api/v1/oauth2/refresh",
+        "POST core.quidkey.com /api/v1/oauth2/revoke",
+        "POST api.acme.example /v2/token",
+        "POST login.acme.example /v2/TOKEN/",
+    ] {
+        assert_eq!(
+            find(&routes, request),
+            Err(Error::TokenEndpoint),
+            "{request}"
+        );
+    }
+}
+
+#[test]
+fn an_operators_route_is_looked_at_before_the_presets() {
+    let routes = routes(
+        "
+providers:
+  payu:
+    preset: payu
+    environment: sandbox
+    client_id: a
+    client_secret: b
+    routes: [{path: /payment-links, methods: [GET], scopes: [mine]}, {path: /otp, scopes: [otp]}]
+",
+    );
+    let scopes = |request| find(&routes, request).unwrap();
+    assert!(scopes("GET uatoneapi.payu.in /payment-links").ends_with("[mine]"));
+    assert!(scopes("POST uatoneapi.payu.in /otp").ends_with("[otp]"));
+    assert!(scopes("POST uatoneapi.payu.in /payment-links").ends_with("[create_payment_links]"));
+}

@@ -1,0 +1,219 @@
+//! Where does the caller want to go? The forms of a request target, decided per request, and the rules
+//! for `Host` that hyper leaves to us (RFC 9112 sections 3.2 and 3.3).
+//!
+//! It knows no provider; whether the host may be reached is decided in [`crate::route`].
+
+use http::header::HOST;
+use http::request::Parts;
+use http::{Method, Version};
+
+/// How a request names its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `GET http://host/path`: `HTTP_PROXY`.
+    Absolute,
+    /// `GET /path` with `Host`, or an HTTP/2 request: gateway.
+    Origin,
+    /// `CONNECT host:port`.
+    Authority,
+}
+
+/// A request's target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// Decides how a missing password is answered.
+    pub form: Form,
+    /// As it was written, without brackets or port.
+    pub host: &'a str,
+    /// The scheme's own where none was written.
+    pub port: u16,
+    /// The raw path.
+    pub path: &'a str,
+}
+
+/// Why a request has no usable target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Error {
+    /// `TRACE`, or `CONNECT` to something that is no host.
+    Method,
+    /// With what is wrong.
+    Malformed(&'static str),
+}
+
+impl<'a> Target<'a> {
+    /// Reads the target from a request's head.
+    ///
+    /// # Errors
+    /// Where the method is never served, or target or `Host` are malformed.
+    pub fn read(head: &'a Parts) -> Result<Self, Error> {
+        if head.method == Method::TRACE {
+            return Err(Error::Method);
+        }
+        if head.method == Method::CONNECT {
+            let authority = head.uri.authority().filter(|_| head.uri.scheme().is_none());
+            let (host, port) = split(authority.ok_or(Error::Method)?.as_str())?;
+            let port = port.ok_or(Error::Malformed("CONNECT needs a port"))?;
+            return Ok(Self {
+                form: Form::Authority,
+                host,
+                port,
+                path: "/",
+            });
+        }
+        let path = head.uri.path();
+        if !path.starts_with('/') {
+            return Err(Error::Malformed("the request target is not a path"));
+        }
+        if !head
+            .uri
+            .path_and_query()
+            .is_some_and(|target| target.as_str().is_ascii())
+        {
+            return Err(Error::Malformed("the request target is not ASCII"));
+        }
+        let own_port = match head.uri.scheme_str() {
+            None | Some("http") => 80,
+            Some("https") => 443,
+            Some(_) => return Err(Error::Malformed("the scheme is neither http nor https")),
+        };
+        let (form, authority) = match head.uri.authority() {
+            Some(authority) if head.version == Version::HTTP_2 => {
+                let same = |host: &str| host.eq_ignore_ascii_case(authority.as_str());
+                if head.headers.contains_key(HOST) && !same(only_host(head)?) {
+                    return Err(Error::Malformed(":authority and Host differ"));
+                }
+                (Form::Origin, authority.as_str())
+            }
+            Some(authority) => (Form::Absolute, authority.as_str()),
+            None => (Form::Origin, only_host(head)?),
+        };
+        let (host, port) = split(authority)?;
+        Ok(Self {
+            form,
+            host,
+            port: port.unwrap_or(own_port),
+            path,
+        })
+    }
+}
+
+/// The one `Host` field.
+fn only_host(head: &Parts) -> Result<&str, Error> {
+    let mut values = head.headers.get_all(HOST).iter();
+    match (values.next(), values.next()) {
+        (Some(host), None) => host
+            .to_str()
+            .map_err(|_not_ascii| Error::Malformed("Host is invalid")),
+        (None, _) => Err(Error::Malformed("Host is missing")),
+        (Some(_), Some(_)) => Err(Error::Malformed("there is more than one Host")),
+    }
+}
+
+/// Splits `host`, `host:port` or `[address]:port`. A user name is refused: it could be a secret, and it
+/// can make a target look like another one.
+fn split(authority: &str) -> Result<(&str, Option<u16>), Error> {
+    const INVALID: Error = Error::Malformed("the host is invalid");
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']').ok_or(INVALID)?;
+            address
+                .parse::<std::net::Ipv6Addr>()
+                .map_err(|_invalid| INVALID)?;
+            (address, port)
+        }
+        None => {
+            let end = authority.find(':').unwrap_or(authority.len());
+            let (host, port) = authority.split_at(end);
+            let allowed =
+                |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte);
+            if !host.bytes().all(allowed) {
+                return Err(INVALID);
+            }
+            (host.strip_suffix('.').unwrap_or(host), port)
+        }
+    };
+    if host.is_empty() {
+        return Err(INVALID);
+    }
+    match port.strip_prefix(':') {
+        None if port.is_empty() => Ok((host, None)),
+        Some("") => Ok((host, None)),
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits
+            .parse()
+            .map(|port| (host, Some(port)))
+            .map_err(|_too_large| INVALID),
+        _ => Err(INVALID),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn read(method: &str, uri: &str, hosts: &[&str]) -> Result<(Form, String, u16), Error> {
+        let mut request = Request::builder().method(method).uri(uri);
+        for host in hosts {
+            request = request.header(HOST, *host);
+        }
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        Target::read(&head).map(|target| (target.form, target.host.to_owned(), target.port))
+    }
+
+    #[test]
+    fn the_form_decides_where_the_host_is_read() {
+        let target = |form, host: &str, port| Ok((form, host.to_owned(), port));
+        assert_eq!(
+            read("GET", "http://a/x", &["b", "c"]),
+            target(Form::Absolute, "a", 80)
+        );
+        assert_eq!(
+            read("GET", "https://a/x", &[]),
+            target(Form::Absolute, "a", 443)
+        );
+        assert_eq!(
+            read("GET", "http://a.:8080", &[]),
+            target(Form::Absolute, "a", 8080)
+        );
+        assert_eq!(read("GET", "/x", &["b:81"]), target(Form::Origin, "b", 81));
+        assert_eq!(
+            read("GET", "/x", &["[::1]:81"]),
+            target(Form::Origin, "::1", 81)
+        );
+        assert_eq!(
+            read("CONNECT", "a:443", &[]),
+            target(Form::Authority, "a", 443)
+        );
+    }
+
+    #[test]
+    fn a_malformed_target_or_host_is_refused() {
+        for (method, uri, hosts) in [
+            ("GET", "/x", &[][..]),
+            ("GET", "/x", &["a", "a"]),
+            ("GET", "/x", &[""]),
+            ("GET", "/x", &["a b"]),
+            ("GET", "/x", &["u@a"]),
+            ("GET", "/x", &["a:b"]),
+            ("GET", "/x", &["a:99999"]),
+            ("GET", "/x", &["[::1"]),
+            ("GET", "/x", &["a/b"]),
+            ("GET", "http://u:p@a/x", &[]),
+            ("GET", "ftp://a/x", &[]),
+            ("OPTIONS", "*", &["a"]),
+        ] {
+            let error = read(method, uri, hosts);
+            assert!(
+                matches!(error, Err(Error::Malformed(_))),
+                "{method} {uri} {hosts:?}: {error:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn trace_and_connect_to_a_path_are_never_served() {
+        assert_eq!(read("TRACE", "http://a/x", &[]), Err(Error::Method));
+        assert_eq!(read("CONNECT", "/x", &["a"]), Err(Error::Method));
+    }
+}

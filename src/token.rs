@@ -1,0 +1,120 @@
+//! Which token goes on this request? All cells, by provider and scopes, and what keeps them young.
+//!
+//! A request reads its cell ([`Cell::read`]), waits for a flight where there is no token
+//! ([`Cell::obtain`]) and asks what a 401 means ([`Cell::recover`]). The rest happens behind its back:
+//! renewal ahead ([`renewal`]), the ladder of grants ([`cell`]), the providers' dialects ([`fetch`],
+//! [`reply`]), and pauses after failures ([`backoff`]).
+
+mod backoff;
+mod cell;
+mod fetch;
+mod lease;
+mod renewal;
+mod reply;
+mod series;
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+pub use cell::{Cell, Missing, Recovery, Snapshot, TokenSnapshot};
+pub use fetch::{Answer, Transport};
+pub use lease::{Freshness, Lease, Token};
+pub use reply::Failure;
+
+use crate::config::Config;
+use crate::connect::Connector;
+use crate::metrics::{GrantLabel, Metrics};
+use cell::Parts;
+use renewal::{Appointment, keep_appointments};
+
+/// The tokens of all accounts.
+#[derive(Debug)]
+pub struct Tokens {
+    /// By provider index, then by index into its scope sets.
+    cells: Vec<Vec<Arc<Cell>>>,
+}
+
+impl Tokens {
+    /// Makes a cell per token key and starts to obtain the tokens that are wanted at start-up. Must be
+    /// called inside a runtime.
+    #[must_use]
+    pub fn start(config: &Config, metrics: &Metrics) -> Self {
+        let count: usize = config
+            .providers
+            .iter()
+            .map(|provider| provider.scope_sets.len())
+            .sum();
+        // A cell asks once for a token and once for its successor before the loop has read either.
+        let (sender, appointments) = mpsc::channel(2 * count + 16);
+        let tokens = Self::new(config, metrics, &sender);
+        let at = Instant::now();
+        for cell in tokens.all().filter(|cell| cell.is_wanted_at_startup()) {
+            let cell = Arc::downgrade(cell);
+            // The queue holds more than these, and the loop paces them.
+            drop(sender.try_send(Appointment { cell, at }));
+        }
+        tokio::spawn(keep_appointments(appointments));
+        tokens
+    }
+
+    /// Makes a cell per token key, and nothing happens by itself.
+    #[must_use]
+    pub fn asleep(config: &Config, metrics: &Metrics) -> Self {
+        Self::new(config, metrics, &mpsc::channel(1).0)
+    }
+
+    fn new(config: &Config, metrics: &Metrics, appointments: &mpsc::Sender<Appointment>) -> Self {
+        let mut ids = 0..;
+        let cells = config.providers.iter().map(|provider| {
+            let connector = Arc::new(Connector::new(provider.tls.token.clone()));
+            let transport: Arc<dyn Transport> = Arc::new(fetch::Sockets(connector));
+            let histogram = |grant| metrics.tokens.fetch_duration(&provider.name, grant);
+            let sets = provider.scope_sets.iter().enumerate().map(|(set, scopes)| {
+                Arc::new(Cell::new(Parts {
+                    id: ids.next().unwrap_or_default(),
+                    provider: provider.clone(),
+                    scopes: scopes.clone(),
+                    at_startup: provider.default_scopes == Some(set),
+                    transport: transport.clone(),
+                    appointments: appointments.clone(),
+                    fetch_durations: GrantLabel::ALL.map(histogram),
+                }))
+            });
+            sets.collect()
+        });
+        Self {
+            cells: cells.collect(),
+        }
+    }
+
+    /// What Prometheus sees of them.
+    ///
+    /// # Errors
+    /// Where a family is declared twice.
+    pub fn series(&self) -> Result<Box<dyn prometheus::core::Collector>, prometheus::Error> {
+        Ok(Box::new(series::TokenSeries::new(
+            self.all().cloned().collect(),
+        )?))
+    }
+
+    /// The cell for requests to a provider that need one of its scope sets; both are indices that the
+    /// same configuration gave.
+    #[must_use]
+    pub fn cell(&self, provider: usize, scopes: usize) -> &Arc<Cell> {
+        &self.cells[provider][scopes]
+    }
+
+    /// Every cell.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Cell>> {
+        self.cells.iter().flatten()
+    }
+
+    /// Whether at least one account that wants a token at start-up has had one, or none wants one.
+    #[must_use]
+    pub fn are_ready(&self) -> bool {
+        let mut wanting = self.all().filter(|cell| cell.at_startup).peekable();
+        wanting.peek().is_none() || wanting.any(|cell| cell.ever_had_a_token())
+    }
+}

@@ -1,0 +1,73 @@
+//! How long until the token endpoint is asked again? A function of what went wrong and how often.
+
+use std::time::Duration;
+
+use super::reply::Failure;
+
+/// The range of exponential back-off with full jitter.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+/// The range of the cool-down of an account that is refused.
+const COOL_DOWN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(5 * 60));
+/// Rate limited, but not told for how long.
+const RATE_LIMITED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// A token that is already over is asked for again at most that often.
+const BORN_EXPIRED: Duration = Duration::from_secs(1);
+
+/// The pause after a failure, `earlier` of which came before it without a success between; `jitter` is
+/// from 0 to 1.
+pub(super) fn pause(failure: Failure, earlier: u32, jitter: f64) -> Duration {
+    match failure {
+        Failure::Rejected(_) => doubled(COOL_DOWN, earlier),
+        Failure::RateLimited(Some(asked)) => asked.max(BORN_EXPIRED),
+        Failure::RateLimited(None) => doubled(RATE_LIMITED, earlier),
+        Failure::BornExpired => BORN_EXPIRED,
+        Failure::Status(_)
+        | Failure::TimedOut
+        | Failure::Unreachable
+        | Failure::Tls
+        | Failure::Broken
+        | Failure::Malformed(_) => doubled(BACKOFF, earlier).mul_f64(jitter.clamp(0.0, 1.0)),
+    }
+}
+
+fn doubled((least, most): (Duration, Duration), times: u32) -> Duration {
+    least
+        .saturating_mul(1_u32.checked_shl(times).unwrap_or(u32::MAX))
+        .min(most)
+}
+
+impl Failure {
+    /// Whether it may be over in a moment, so that a request may as well wait for the next flight.
+    pub(super) fn is_passing(self) -> bool {
+        !matches!(self, Self::Rejected(_) | Self::RateLimited(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_cool_down_grows_to_five_minutes() {
+        let seconds = |earlier| pause(Failure::Rejected(""), earlier, 0.0).as_secs();
+        assert_eq!([0, 1, 2, 6, 7, 99].map(seconds), [5, 10, 20, 300, 300, 300]);
+    }
+
+    proptest! {
+        #[test]
+        fn backoff_stays_in_its_range(earlier: u32, jitter in 0.0..=1.0) {
+            let pause = pause(Failure::Broken, earlier, jitter);
+            prop_assert!(pause <= Duration::from_secs(30));
+            let full = super::pause(Failure::Broken, earlier, 1.0);
+            prop_assert!(pause <= full && full >= Duration::from_millis(200));
+        }
+
+        #[test]
+        fn no_call_comes_before_the_asked_wait(earlier: u32, asked in 0_u64..900, jitter in 0.0..=1.0) {
+            let asked = Duration::from_secs(asked);
+            prop_assert!(pause(Failure::RateLimited(Some(asked)), earlier, jitter) >= asked);
+        }
+    }
+}

@@ -1,0 +1,623 @@
+//! Which token is it now, and who renews it? One cell per token key.
+//!
+//! Readers take the token from an arc-swap: no lock, no allocation, and they set at most a flag. All else
+//! is behind `desk`, a mutex that is never held across an await: whether a flight is under way, when the
+//! next may start, the refresh token, and what 401s have told. Only the flight publishes a token, and
+//! there is one flight at a time, because whoever starts one finds none at the desk and leaves one there
+//! under the same lock. Waiters hold the flight's channel, not the desk; one that gives up cancels nothing.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwapOption;
+use prometheus::Histogram;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout_at};
+
+use super::backoff;
+use super::fetch::{Grant, Transport, fetch};
+use super::lease::{Freshness, Lease, Lifespan, Token};
+use super::renewal::Appointment;
+use super::reply::{Failure, Reply, Stated};
+use crate::clock;
+use crate::config::{Provider, Refresh, TokenDialect};
+use crate::metrics::{FetchOutcome, GrantLabel};
+use crate::secret::Secret;
+
+/// How long a generation that 401s have shown to be no better is left alone.
+const SUSPECT_TIME: Duration = Duration::from_secs(10);
+/// How many renewals 401s may cause in [`RECOVERY_WINDOW`].
+const MAX_RECOVERIES: usize = 10;
+const RECOVERY_WINDOW: Duration = Duration::from_secs(60);
+
+/// The token of one key: provider, account and scopes.
+pub struct Cell {
+    /// Index among all cells; the renewal loop's name for it.
+    pub(super) id: usize,
+    /// Whose it is.
+    pub provider: Arc<Provider>,
+    /// Which credentials: `default` while a provider has one account.
+    pub account: &'static str,
+    /// Sorted and space-joined; empty for none.
+    pub scopes: Arc<str>,
+    /// Whether it is obtained before anybody asks.
+    pub(super) at_startup: bool,
+    token: ArcSwapOption<Token>,
+    desk: Mutex<Desk>,
+    transport: Arc<dyn Transport>,
+    appointments: mpsc::Sender<Appointment>,
+    fetches: [[AtomicU64; FetchOutcome::COUNT]; GrantLabel::COUNT],
+    fetch_durations: [Histogram; GrantLabel::COUNT],
+}
+
+type Landing = Result<Arc<Token>, Failure>;
+
+/// What is decided under the lock.
+#[derive(Default)]
+struct Desk {
+    flight: Option<watch::Receiver<Option<Landing>>>,
+    refresh_token: Option<RefreshToken>,
+    /// Why there was no token, and until when nobody asks again.
+    grounded: Option<(Failure, Instant)>,
+    failures: u32,
+    /// A generation that further 401s do not renew, and until when.
+    suspect: Option<(u64, Instant)>,
+    /// When 401s caused renewals; at most [`MAX_RECOVERIES`].
+    recoveries: Vec<Instant>,
+    generations: u64,
+    last: Option<(&'static str, SystemTime)>,
+    last_error: Option<(String, SystemTime)>,
+}
+
+struct RefreshToken {
+    text: Secret,
+    /// None: until it is refused.
+    deadline: Option<Instant>,
+}
+
+/// What a flight is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// There is no token, or it ages.
+    Need,
+    /// A provider answered 401 to this generation.
+    Unauthorized(u64),
+}
+
+/// What came of asking for a flight.
+enum Boarding {
+    Flight(watch::Receiver<Option<Landing>>),
+    Grounded(Failure, Instant),
+    /// The cache is newer than the 401.
+    Newer(Arc<Token>),
+    TooYoung,
+}
+
+/// Why a request goes without a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missing {
+    /// What the token endpoint did.
+    pub failure: Failure,
+    /// When it is worth asking again.
+    pub retry_after: Duration,
+}
+
+/// What follows from a provider's 401.
+#[derive(Debug)]
+pub enum Recovery {
+    /// Replay with this.
+    Replay(Lease),
+    /// The provider handed out the same token again.
+    Unchanged,
+    /// 401s have renewed this key too often lately.
+    TooYoung,
+    /// No token could be had.
+    Unavailable,
+}
+
+/// What `/status` and `/metrics` show of a cell.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// None: there is no token.
+    pub token: Option<TokenSnapshot>,
+    /// Why there was no token when it was last asked for; None where there was one.
+    pub failing: Option<String>,
+    /// How the last call ended, and when.
+    pub last: Option<(&'static str, SystemTime)>,
+    /// The last error of a flight, and when.
+    pub last_error: Option<(String, SystemTime)>,
+}
+
+/// A token, without its text.
+#[derive(Debug)]
+pub struct TokenSnapshot {
+    /// Counts the tokens of the key.
+    pub generation: u64,
+    /// Names it.
+    pub fingerprint: String,
+    /// Since its request was sent.
+    pub age: Duration,
+    /// Until its end; None: it is over.
+    pub remaining: Option<Duration>,
+    /// Asked, but not granted.
+    pub missing_scopes: String,
+}
+
+/// What a cell is made of.
+pub(super) struct Parts {
+    pub(super) id: usize,
+    pub(super) provider: Arc<Provider>,
+    pub(super) scopes: Arc<str>,
+    pub(super) at_startup: bool,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) appointments: mpsc::Sender<Appointment>,
+    pub(super) fetch_durations: [Histogram; GrantLabel::COUNT],
+}
+
+impl Cell {
+    pub(super) fn new(parts: Parts) -> Self {
+        Self {
+            id: parts.id,
+            provider: parts.provider,
+            account: "default",
+            scopes: parts.scopes,
+            at_startup: parts.at_startup,
+            token: ArcSwapOption::empty(),
+            desk: Mutex::default(),
+            transport: parts.transport,
+            appointments: parts.appointments,
+            fetches: Default::default(),
+            fetch_durations: parts.fetch_durations,
+        }
+    }
+
+    /// The valid token, if there is one: without a lock, without an allocation, without waiting.
+    #[must_use]
+    pub fn read(self: &Arc<Self>, now: Instant) -> Option<Lease> {
+        let token = self.token.load();
+        let token = token.as_ref()?;
+        match token.freshness(now) {
+            Freshness::Fresh => Some(token.lease()),
+            Freshness::Ageing => {
+                if token.ask_for_renewal() {
+                    self.make_appointment(now);
+                }
+                Some(token.lease())
+            }
+            Freshness::Expired => None,
+        }
+    }
+
+    /// The valid token; where there is none, what the flight brings within `token.wait`.
+    ///
+    /// # Errors
+    /// Where the flight fails, none may start for now, or the wait is over.
+    pub async fn obtain(self: &Arc<Self>) -> Result<Lease, Missing> {
+        let deadline = Instant::now() + self.dialect().wait;
+        loop {
+            let now = Instant::now();
+            if let Some(lease) = self.read(now) {
+                return Ok(lease);
+            }
+            if now >= deadline {
+                return Err(self.missing(Failure::TimedOut, now));
+            }
+            match self.board(Cause::Need) {
+                Boarding::Newer(_) | Boarding::TooYoung => {}
+                Boarding::Flight(flight) => match land(flight, deadline).await {
+                    Ok(token) if token.freshness(Instant::now()) != Freshness::Expired => {
+                        return Ok(token.lease());
+                    }
+                    Ok(_) | Err(Failure::BornExpired) => {}
+                    Err(failure) => return Err(self.missing(failure, Instant::now())),
+                },
+                // Shorter than the request may wait: what the next flight brings is its answer.
+                Boarding::Grounded(failure, until) if failure.is_passing() && until < deadline => {
+                    tokio::time::sleep_until(until).await;
+                }
+                Boarding::Grounded(failure, _) => return Err(self.missing(failure, now)),
+            }
+        }
+    }
+
+    /// What to do about a 401 that a request with generation `sent` was answered with.
+    pub async fn recover(self: &Arc<Self>, sent: u64) -> Recovery {
+        let deadline = Instant::now() + self.dialect().wait;
+        let landing = match self.board(Cause::Unauthorized(sent)) {
+            Boarding::Newer(token) => Ok(token),
+            Boarding::Flight(flight) => land(flight, deadline).await,
+            Boarding::TooYoung => return Recovery::TooYoung,
+            Boarding::Grounded(..) => return Recovery::Unavailable,
+        };
+        match landing {
+            Ok(token) if token.generation == sent => Recovery::Unchanged,
+            Ok(token) if token.freshness(Instant::now()) != Freshness::Expired => {
+                Recovery::Replay(token.lease())
+            }
+            Ok(_) | Err(_) => Recovery::Unavailable,
+        }
+    }
+
+    /// Renews because of a 401 without anybody waiting: the request was too large to be replayed.
+    pub fn renew(self: &Arc<Self>, sent: u64) {
+        // Whatever comes of it is for the next request.
+        drop(self.board(Cause::Unauthorized(sent)));
+    }
+
+    /// A replay with this generation was answered 401 again. Where the generation was obtained because of
+    /// a 401, another one would be no better.
+    pub fn replay_refused(&self, generation: u64) {
+        let current = self.token.load();
+        let is_recovered =
+            |token: &Arc<Token>| token.generation == generation && token.after_unauthorized;
+        if current.as_ref().is_some_and(is_recovered) {
+            self.desk().suspect = Some((generation, Instant::now() + SUSPECT_TIME));
+        }
+    }
+
+    /// What the renewal loop does when this cell's time has come: a token that nobody used since it was
+    /// obtained is left to expire.
+    pub(super) fn keep_appointment(self: &Arc<Self>) {
+        let now = Instant::now();
+        let due = match self.token.load().as_ref() {
+            Some(token) => token.freshness(now) != Freshness::Fresh && token.is_used(),
+            None => self.at_startup,
+        };
+        if due {
+            drop(self.board(Cause::Need));
+        }
+    }
+
+    /// Whether its token is obtained before anybody asks for it.
+    #[must_use]
+    pub fn is_wanted_at_startup(&self) -> bool {
+        self.at_startup
+    }
+
+    /// Asks the token endpoint once and says in words what came back, never the token.
+    ///
+    /// # Errors
+    /// Where no token came.
+    pub async fn call_once(&self) -> Result<String, Failure> {
+        let (reply, issued) = self.climb().await?;
+        let token = self.publish(reply, issued, Cause::Need)?;
+        let lifetime = token.expires.duration_since(token.issued).as_secs();
+        let less = match token.missing_scopes.as_str() {
+            "" => String::new(),
+            missing => format!(", but not granted: {missing}"),
+        };
+        Ok(format!(
+            "a token for {lifetime} s, fingerprint {}{less}",
+            token.fingerprint()
+        ))
+    }
+
+    /// Whether there is or was a token.
+    #[must_use]
+    pub fn ever_had_a_token(&self) -> bool {
+        self.token.load().is_some()
+    }
+
+    /// What there is to show.
+    #[must_use]
+    pub fn snapshot(&self, now: Instant) -> Snapshot {
+        let token = self.token.load_full().map(|token| TokenSnapshot {
+            generation: token.generation,
+            fingerprint: token.fingerprint().to_owned(),
+            age: now.saturating_duration_since(token.issued),
+            remaining: token
+                .expires
+                .checked_duration_since(now)
+                .filter(|left| !left.is_zero()),
+            missing_scopes: token.missing_scopes.clone(),
+        });
+        let desk = self.desk();
+        Snapshot {
+            token,
+            failing: desk.grounded.map(|(failure, _)| failure.to_string()),
+            last: desk.last,
+            last_error: desk.last_error.clone(),
+        }
+    }
+
+    /// How many token calls with that grant ended so.
+    #[must_use]
+    pub fn fetches(&self, grant: GrantLabel, outcome: FetchOutcome) -> u64 {
+        self.fetches[grant as usize][outcome as usize].load(Ordering::Relaxed)
+    }
+
+    fn dialect(&self) -> &TokenDialect {
+        &self.provider.token
+    }
+
+    /// The desk is consistent whenever the lock is free, so a panic elsewhere does not spoil it.
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn missing(&self, failure: Failure, now: Instant) -> Missing {
+        let until = self.desk().grounded.map_or(now, |(_, until)| until);
+        Missing {
+            failure,
+            retry_after: until.saturating_duration_since(now),
+        }
+    }
+
+    /// Joins the flight that is under way, or starts one where that is allowed.
+    fn board(self: &Arc<Self>, cause: Cause) -> Boarding {
+        let now = Instant::now();
+        let mut desk = self.desk();
+        if let Some(boarding) = self.without_flight(&mut desk, cause, now) {
+            return boarding;
+        }
+        if let Some(flight) = &desk.flight
+            && flight.has_changed().is_ok()
+        {
+            return Boarding::Flight(flight.clone());
+        }
+        if let Some((failure, until)) = desk.grounded
+            && now < until
+        {
+            return Boarding::Grounded(failure, until);
+        }
+        if matches!(cause, Cause::Unauthorized(_)) {
+            if desk.recoveries.len() >= MAX_RECOVERIES {
+                return Boarding::TooYoung;
+            }
+            desk.recoveries.push(now);
+        }
+        let (land, flight) = watch::channel(None);
+        desk.flight = Some(flight.clone());
+        tokio::spawn(self.clone().fly(cause, land));
+        Boarding::Flight(flight)
+    }
+
+    /// What needs no flight, or must not have one.
+    fn without_flight(&self, desk: &mut Desk, cause: Cause, now: Instant) -> Option<Boarding> {
+        let current = self.token.load_full();
+        let Cause::Unauthorized(sent) = cause else {
+            // Somebody landed between the caller's look at the token and the lock.
+            let token = current.filter(|token| token.freshness(now) == Freshness::Fresh)?;
+            return Some(Boarding::Newer(token));
+        };
+        if let Some(token) = current
+            && token.generation > sent
+            && token.freshness(now) != Freshness::Expired
+        {
+            return Some(Boarding::Newer(token));
+        }
+        if desk
+            .suspect
+            .is_some_and(|(generation, until)| generation == sent && now < until)
+        {
+            return Some(Boarding::TooYoung);
+        }
+        desk.recoveries
+            .retain(|then| now.duration_since(*then) < RECOVERY_WINDOW);
+        None
+    }
+
+    /// One trip to the token endpoint: the ladder, what follows from it, and the news to all waiters.
+    async fn fly(self: Arc<Self>, cause: Cause, land: watch::Sender<Option<Landing>>) {
+        let landed = self.climb().await;
+        let landing = match landed {
+            Ok((reply, issued)) => self.publish(reply, issued, cause),
+            Err(failure) => Err(failure),
+        };
+        let now = Instant::now();
+        let appointment = {
+            let mut desk = self.desk();
+            desk.flight = None;
+            match &landing {
+                Ok(token) => {
+                    desk.grounded = None;
+                    desk.failures = 0;
+                    Some(token.renew_at)
+                }
+                Err(failure) => {
+                    let until = now + backoff::pause(*failure, desk.failures, fastrand::f64());
+                    desk.failures = desk.failures.saturating_add(1);
+                    desk.grounded = Some((*failure, until));
+                    desk.last_error = Some((failure.to_string(), clock::wall()));
+                    // Nobody need ask for a token that was wanted before.
+                    Some(until)
+                }
+            }
+        };
+        if let Err(failure) = &landing {
+            tracing::warn!(provider = %self.provider.name, account = self.account, scopes = %self.scopes, %failure, "no token");
+        }
+        if let Some(at) = appointment {
+            self.make_appointment(at);
+        }
+        land.send_replace(Some(landing));
+    }
+
+    /// The refresh token where there is a live one, then client credentials.
+    async fn climb(&self) -> Result<(Reply, Instant), Failure> {
+        let refresh_token = {
+            let mut desk = self.desk();
+            let now = Instant::now();
+            desk.refresh_token
+                .take_if(|token| token.deadline.is_some_and(|deadline| now >= deadline));
+            desk.refresh_token.take()
+        };
+        if let Some(token) = refresh_token {
+            let issued = Instant::now();
+            match self
+                .call(GrantLabel::RefreshToken, Grant::RefreshToken(&token.text))
+                .await
+            {
+                Ok(mut reply) => {
+                    self.keep_refresh_token(&mut reply, Some(token), issued);
+                    return Ok((reply, issued));
+                }
+                // Nothing was used up, and asking once more would be against the endpoint's word.
+                Err(failure @ Failure::RateLimited(_)) => {
+                    self.desk().refresh_token = Some(token);
+                    return Err(failure);
+                }
+                Err(failure) if failure.is_unsent() => self.desk().refresh_token = Some(token),
+                // Refused, or sent and never answered: it may be used up, and sending a used one again
+                // makes some servers revoke everything.
+                Err(_) => {}
+            }
+        }
+        let issued = Instant::now();
+        let grant = Grant::ClientCredentials {
+            scopes: &self.scopes,
+        };
+        let mut reply = self.call(GrantLabel::ClientCredentials, grant).await?;
+        self.keep_refresh_token(&mut reply, None, issued);
+        Ok((reply, issued))
+    }
+
+    async fn call(&self, label: GrantLabel, grant: Grant<'_>) -> Result<Reply, Failure> {
+        let started = Instant::now();
+        let result = fetch(&*self.transport, self.dialect(), grant).await;
+        self.fetch_durations[label as usize].observe(started.elapsed().as_secs_f64());
+        let outcome = match &result {
+            Ok(reply) if reply.lifetime == Stated::Over => FetchOutcome::Malformed,
+            Ok(reply) if self.holds(&reply.access_token) => FetchOutcome::Unchanged,
+            Ok(_) => FetchOutcome::Ok,
+            Err(Failure::Rejected(_)) => FetchOutcome::Rejected,
+            Err(Failure::RateLimited(_)) => FetchOutcome::RateLimited,
+            Err(Failure::Malformed(_) | Failure::BornExpired) => FetchOutcome::Malformed,
+            Err(
+                Failure::Status(_)
+                | Failure::TimedOut
+                | Failure::Unreachable
+                | Failure::Tls
+                | Failure::Broken,
+            ) => FetchOutcome::Unavailable,
+        };
+        self.fetches[label as usize][outcome as usize].fetch_add(1, Ordering::Relaxed);
+        self.desk().last = Some((outcome.as_str(), clock::wall()));
+        result
+    }
+
+    /// Whether the cell already holds this very token.
+    fn holds(&self, text: &Secret) -> bool {
+        let span = Lifespan {
+            issued: Instant::now(),
+            lifetime: Duration::ZERO,
+            margin: Duration::ZERO,
+        };
+        let other = Token::new(text, 0, span);
+        let current = self.token.load();
+        current
+            .as_ref()
+            .zip(other)
+            .is_some_and(|(current, other)| current.is_same_as(&other))
+    }
+
+    /// A new refresh token replaces the old one; where the reply has none, the old one is kept with its
+    /// own deadline.
+    fn keep_refresh_token(&self, reply: &mut Reply, old: Option<RefreshToken>, issued: Instant) {
+        if self.dialect().refresh == Refresh::None {
+            return;
+        }
+        let lifetime = match reply.refresh_lifetime {
+            Stated::For(lifetime) => Some(lifetime),
+            Stated::Nothing => self.dialect().refresh_lifetime,
+            Stated::Over => Some(Duration::ZERO),
+        };
+        let kept = match reply.refresh_token.take() {
+            Some(text) => match lifetime {
+                Some(lifetime) if lifetime.is_zero() => None,
+                lifetime => Some(RefreshToken {
+                    text,
+                    deadline: lifetime.and_then(|lifetime| issued.checked_add(lifetime)),
+                }),
+            },
+            None => old,
+        };
+        self.desk().refresh_token = kept;
+    }
+
+    fn publish(&self, reply: Reply, issued: Instant, cause: Cause) -> Landing {
+        let lifetime = match reply.lifetime {
+            Stated::For(lifetime) => lifetime,
+            Stated::Nothing => self.dialect().default_lifetime,
+            Stated::Over => return Err(Failure::BornExpired),
+        };
+        let span = Lifespan {
+            issued,
+            lifetime,
+            margin: self.dialect().margin,
+        };
+        let mut desk = self.desk();
+        let malformed = Failure::Malformed("it holds bytes that no header may hold");
+        let mut token =
+            Token::new(&reply.access_token, desk.generations + 1, span).ok_or(malformed)?;
+        let current = self.token.load_full();
+        match current.filter(|current| current.is_same_as(&token)) {
+            // The same token again is no renewal: it is used to its real end, and asked for then.
+            Some(current) => {
+                token.generation = current.generation;
+                token.after_unauthorized = current.after_unauthorized;
+                token.renew_at = token.expires;
+                if current.is_used() {
+                    drop(token.lease());
+                }
+                if matches!(cause, Cause::Unauthorized(_)) {
+                    desk.suspect = Some((token.generation, Instant::now() + SUSPECT_TIME));
+                }
+            }
+            None => {
+                desk.generations = token.generation;
+                token.after_unauthorized = matches!(cause, Cause::Unauthorized(_));
+            }
+        }
+        token.missing_scopes = missing_scopes(&self.scopes, reply.scope.as_deref());
+        if !token.missing_scopes.is_empty() {
+            tracing::warn!(provider = %self.provider.name, account = self.account, scopes = %self.scopes, missing = %token.missing_scopes, "the token endpoint granted fewer scopes than were asked for");
+        }
+        let token = Arc::new(token);
+        self.token.store(Some(token.clone()));
+        tracing::debug!(provider = %self.provider.name, account = self.account, scopes = %self.scopes, generation = token.generation, fingerprint = token.fingerprint(), "token obtained");
+        Ok(token)
+    }
+
+    fn make_appointment(self: &Arc<Self>, at: Instant) {
+        let appointment = Appointment {
+            cell: Arc::downgrade(self),
+            at,
+        };
+        // The queue holds more than all cells together can ask for at a time. Were it full, the token
+        // would be renewed when a request finds it expired.
+        drop(self.appointments.try_send(appointment));
+    }
+}
+
+/// Waits for a flight to land.
+async fn land(mut flight: watch::Receiver<Option<Landing>>, deadline: Instant) -> Landing {
+    match timeout_at(deadline, flight.wait_for(Option::is_some)).await {
+        Ok(Ok(landing)) => landing.clone().unwrap_or(Err(Failure::Broken)),
+        // The flight's task is gone: the process is ending.
+        Ok(Err(_)) => Err(Failure::Broken),
+        Err(_) => Err(Failure::TimedOut),
+    }
+}
+
+fn missing_scopes(asked: &str, granted: Option<&str>) -> String {
+    let Some(granted) = granted else {
+        return String::new();
+    };
+    let missing: Vec<&str> = asked
+        .split_whitespace()
+        .filter(|scope| !granted.split_whitespace().any(|granted| granted == *scope))
+        .collect();
+    missing.join(" ")
+}
+
+impl std::fmt::Debug for Cell {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Cell")
+            .field("provider", &self.provider.name)
+            .field("scopes", &self.scopes)
+            .finish_non_exhaustive()
+    }
+}

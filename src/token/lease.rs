@@ -1,0 +1,216 @@
+//! How old is a token? The token itself, its ages, and the lease that a request takes on it.
+//!
+//! Ages are decided here, as a function of the token and `now`; nothing here reads a clock.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::HeaderValue;
+use tokio::time::Instant;
+
+use crate::secret::{Secret, fingerprint};
+
+/// A longer lifetime is clamped to this: no payment API means it, and timers have an end.
+const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// An access token in its cell.
+pub struct Token {
+    /// `Bearer …`, marked sensitive.
+    authorization: HeaderValue,
+    fingerprint: Arc<str>,
+    /// Counts the different tokens of a key, from 1.
+    pub(super) generation: u64,
+    /// When its token request was sent.
+    pub(super) issued: Instant,
+    pub(super) expires: Instant,
+    pub(super) renew_at: Instant,
+    /// Whether it was obtained because a provider answered 401.
+    pub(super) after_unauthorized: bool,
+    /// The asked scopes that the reply did not grant, space-joined; empty mostly.
+    pub(super) missing_scopes: String,
+    /// Whether a request took it. Readers only ever set it, and set it only once, so that they do not
+    /// take the cache line from each other; the renewal loop reads it.
+    used: AtomicBool,
+    /// Whether its renewal was asked for by a reader.
+    renewal_asked: AtomicBool,
+}
+
+/// What a token is good for at some instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// To be used.
+    Fresh,
+    /// To be used, and to be renewed.
+    Ageing,
+    /// Never to be sent.
+    Expired,
+}
+
+/// A token as one request uses it.
+#[derive(Clone)]
+pub struct Lease {
+    /// The value of the `Authorization` header.
+    pub authorization: HeaderValue,
+    /// Which token of its key it is.
+    pub generation: u64,
+    /// Names the token in logs without giving it away.
+    pub fingerprint: Arc<str>,
+    expires: Instant,
+}
+
+impl Lease {
+    /// An expired token is never sent, however long connecting took.
+    #[must_use]
+    pub fn is_expired(&self, now: Instant) -> bool {
+        now >= self.expires
+    }
+}
+
+/// How long a token lives and when it is renewed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lifespan {
+    pub(super) issued: Instant,
+    pub(super) lifetime: Duration,
+    pub(super) margin: Duration,
+}
+
+impl Token {
+    /// None where the token holds bytes that no header may hold.
+    pub(super) fn new(text: &Secret, generation: u64, span: Lifespan) -> Option<Self> {
+        let bearer = Secret::new(format!("Bearer {}", text.expose()));
+        let mut authorization = HeaderValue::from_str(bearer.expose()).ok()?;
+        authorization.set_sensitive(true);
+        let lifetime = span.lifetime.min(MAX_LIFETIME);
+        let expires = span.issued + lifetime;
+        Some(Self {
+            authorization,
+            fingerprint: fingerprint(text.expose()).into(),
+            generation,
+            issued: span.issued,
+            expires,
+            renew_at: expires - renewal_margin(lifetime, span.margin, fastrand::f64()),
+            after_unauthorized: false,
+            missing_scopes: String::new(),
+            used: AtomicBool::new(false),
+            renewal_asked: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether both are the same token, byte for byte.
+    pub(super) fn is_same_as(&self, other: &Self) -> bool {
+        self.authorization == other.authorization
+    }
+
+    pub(super) fn freshness(&self, now: Instant) -> Freshness {
+        if now >= self.expires {
+            Freshness::Expired
+        } else if now >= self.renew_at {
+            Freshness::Ageing
+        } else {
+            Freshness::Fresh
+        }
+    }
+
+    pub(super) fn lease(&self) -> Lease {
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+        Lease {
+            authorization: self.authorization.clone(),
+            generation: self.generation,
+            fingerprint: self.fingerprint.clone(),
+            expires: self.expires,
+        }
+    }
+
+    pub(super) fn is_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// True once: for the reader that is to ask for the renewal.
+    pub(super) fn ask_for_renewal(&self) -> bool {
+        !self.renewal_asked.load(Ordering::Relaxed)
+            && !self.renewal_asked.swap(true, Ordering::Relaxed)
+    }
+
+    pub(super) fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Token")
+            .field("fingerprint", &self.fingerprint)
+            .field("generation", &self.generation)
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Lease")
+            .field("fingerprint", &self.fingerprint)
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How long before its end a token is renewed: the margin, but at most a fifth of the lifetime, and up to
+/// a tenth of that on top (`jitter` is from 0 to 1), so that tokens obtained together are not renewed
+/// together.
+fn renewal_margin(lifetime: Duration, margin: Duration, jitter: f64) -> Duration {
+    let margin = margin.min(lifetime / 5);
+    margin + margin.mul_f64(jitter.clamp(0.0, 1.0) / 10.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_margin_is_at_most_a_fifth_of_the_lifetime_and_a_little_jitter() {
+        let seconds = Duration::from_secs;
+        assert_eq!(renewal_margin(seconds(3600), seconds(60), 0.0), seconds(60));
+        assert_eq!(renewal_margin(seconds(3600), seconds(60), 1.0), seconds(66));
+        assert_eq!(renewal_margin(seconds(20), seconds(60), 0.0), seconds(4));
+        assert_eq!(renewal_margin(seconds(0), seconds(60), 1.0), seconds(0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_ages_at_its_margin_and_expires_at_its_end() {
+        let issued = Instant::now();
+        let span = Lifespan {
+            issued,
+            lifetime: Duration::from_secs(300),
+            margin: Duration::from_secs(60),
+        };
+        let token = Token::new(&Secret::new("t".into()), 1, span).unwrap();
+        let at = |seconds| token.freshness(issued + Duration::from_secs(seconds));
+        assert_eq!(at(233), Freshness::Fresh);
+        assert_eq!(at(240), Freshness::Ageing);
+        assert_eq!(at(299), Freshness::Ageing);
+        assert_eq!(at(300), Freshness::Expired);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn neither_debug_form_shows_the_token() {
+        let span = Lifespan {
+            issued: Instant::now(),
+            lifetime: Duration::MAX,
+            margin: Duration::ZERO,
+        };
+        let token = Token::new(&Secret::new("s3cr3t".into()), 1, span).unwrap();
+        let shown = format!(
+            "{token:?} {:?} {:?}",
+            token.lease(),
+            token.lease().authorization
+        );
+        assert!(!shown.contains("s3cr3t"), "{shown}");
+    }
+}

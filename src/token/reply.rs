@@ -1,0 +1,215 @@
+//! What did the token endpoint say? Pure reading of its answers, lenient in what is accepted.
+//!
+//! The body is read as JSON whatever its content type says; fields that are not needed may have any type.
+//! Nothing of the body gets into a [`Failure`] but error codes that OAuth itself defines.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use serde_json::{Map, Value};
+
+use crate::secret::Secret;
+
+/// No call is put off for longer than that, whatever the endpoint asks for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
+
+/// A token, as the endpoint described it.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) access_token: Secret,
+    pub(super) lifetime: Stated,
+    pub(super) refresh_token: Option<Secret>,
+    pub(super) refresh_lifetime: Stated,
+    /// The scopes granted, where the reply names them.
+    pub(super) scope: Option<String>,
+}
+
+/// A lifetime, as the endpoint stated it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Stated {
+    /// Not at all, or not as a number.
+    Nothing,
+    /// Longer than nothing.
+    For(Duration),
+    /// Zero or less.
+    Over,
+}
+
+/// Why there is no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The endpoint refuses the account.
+    Rejected(&'static str),
+    /// The endpoint wants fewer calls; with the wait that it asked for.
+    RateLimited(Option<Duration>),
+    /// The endpoint answered an error that says nothing about the account.
+    Status(u16),
+    /// The endpoint did not answer in time.
+    TimedOut,
+    /// It could not be reached: nothing was sent.
+    Unreachable,
+    /// TLS failed: nothing was sent.
+    Tls,
+    /// The connection broke after the request was sent.
+    Broken,
+    /// The answer is no token; with what it is instead.
+    Malformed(&'static str),
+    /// The token was already expired when it came.
+    BornExpired,
+}
+
+impl Failure {
+    /// Whether the request cannot have reached the endpoint.
+    pub(super) fn is_unsent(self) -> bool {
+        matches!(self, Self::Unreachable | Self::Tls)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Rejected(code) => {
+                write!(formatter, "the token endpoint refuses the account ({code})")
+            }
+            Self::RateLimited(_) => {
+                formatter.write_str("the token endpoint limits the rate of calls")
+            }
+            Self::Status(status) => write!(formatter, "the token endpoint answered {status}"),
+            Self::TimedOut => formatter.write_str("the token endpoint did not answer in time"),
+            Self::Unreachable => formatter.write_str("the token endpoint cannot be reached"),
+            Self::Tls => formatter.write_str("TLS to the token endpoint failed"),
+            Self::Broken => formatter.write_str("the token endpoint broke the connection"),
+            Self::Malformed(what) => {
+                write!(formatter, "the token endpoint's answer is no token: {what}")
+            }
+            Self::BornExpired => {
+                formatter.write_str("the token endpoint handed out an expired token")
+            }
+        }
+    }
+}
+
+/// Reads an answer; `pointer` leads to the object with the token, `retry_after` is the header's value.
+pub(super) fn read(
+    status: StatusCode,
+    retry_after: Option<Duration>,
+    body: &[u8],
+    pointer: &str,
+) -> Result<Reply, Failure> {
+    let root = match serde_json::from_slice(body) {
+        Ok(Value::Object(root)) => Value::Object(root),
+        Ok(_) | Err(_) if status == StatusCode::TOO_MANY_REQUESTS => {
+            return Err(Failure::RateLimited(retry_after.map(clamp)));
+        }
+        Ok(_) | Err(_) if !status.is_success() => return Err(Failure::Status(status.as_u16())),
+        Ok(_) => return Err(Failure::Malformed("it is JSON, but not an object")),
+        Err(_) if body.is_empty() => return Err(Failure::Malformed("the body is empty")),
+        Err(_) => return Err(Failure::Malformed("the body is not JSON")),
+    };
+    let empty = Map::new();
+    let object = root.as_object().unwrap_or(&empty);
+    let error = error_code(object);
+    let failed = object.get("success") == Some(&Value::Bool(false)) || error.is_some();
+    if status.is_success() && !failed {
+        let place = root.pointer(pointer).and_then(Value::as_object);
+        return token(place.unwrap_or(object));
+    }
+    let body_retry_after = object.get("retry_after").and_then(seconds);
+    if status == StatusCode::TOO_MANY_REQUESTS
+        || error == Some("rate_limit_exceeded")
+        || body_retry_after.is_some()
+    {
+        let asked = body_retry_after.map(positive).or(retry_after);
+        return Err(Failure::RateLimited(asked.map(clamp)));
+    }
+    match error {
+        Some(code @ ("invalid_client" | "unauthorized_client" | "invalid_scope")) => {
+            Err(Failure::Rejected(code))
+        }
+        code if matches!(status.as_u16(), 401 | 403) => {
+            Err(Failure::Rejected(code.unwrap_or("no error code")))
+        }
+        _ if status.is_success() => Err(Failure::Malformed(
+            "it reports a failure with a success status",
+        )),
+        _ => Err(Failure::Status(status.as_u16())),
+    }
+}
+
+fn token(object: &Map<String, Value>) -> Result<Reply, Failure> {
+    let text = |name| match object.get(name) {
+        Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
+        _ => None,
+    };
+    let access_token = text("access_token").ok_or(Failure::Malformed("it has no access_token"))?;
+    Ok(Reply {
+        access_token: Secret::new(access_token),
+        lifetime: stated(object.get("expires_in")),
+        refresh_token: text("refresh_token").map(Secret::new),
+        refresh_lifetime: stated(object.get("refresh_expires_in")),
+        scope: text("scope"),
+    })
+}
+
+/// The error code where OAuth (RFC 6749 section 5.2) or a provider's document defines it; another one is
+/// only known to be there, because an unknown text might be anything.
+fn error_code(object: &Map<String, Value>) -> Option<&'static str> {
+    const KNOWN: [&str; 10] = [
+        "invalid_client",
+        "unauthorized_client",
+        "invalid_scope",
+        "invalid_grant",
+        "invalid_request",
+        "unsupported_grant_type",
+        "access_denied",
+        "server_error",
+        "temporarily_unavailable",
+        "rate_limit_exceeded",
+    ];
+    let code = match object.get("error")? {
+        Value::String(code) => code.as_str(),
+        Value::Object(error) => error
+            .get("code")
+            .and_then(Value::as_str)
+            .unwrap_or("unknown"),
+        _ => return None,
+    };
+    if code.is_empty() {
+        return None;
+    }
+    Some(
+        KNOWN
+            .into_iter()
+            .find(|known| *known == code)
+            .unwrap_or("an unknown error code"),
+    )
+}
+
+/// A number, a float or a numeric string, in seconds.
+fn seconds(value: &Value) -> Option<f64> {
+    let number = match value {
+        Value::Number(number) => number.as_f64()?,
+        Value::String(text) => text.trim().parse().ok()?,
+        _ => return None,
+    };
+    number.is_finite().then_some(number)
+}
+
+fn stated(value: Option<&Value>) -> Stated {
+    match value.and_then(seconds) {
+        None => Stated::Nothing,
+        Some(number) if number <= 0.0 => Stated::Over,
+        Some(number) => Stated::For(positive(number)),
+    }
+}
+
+fn positive(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
+}
+
+fn clamp(asked: Duration) -> Duration {
+    asked.min(MAX_RETRY_AFTER)
+}
+
+#[cfg(test)]
+mod tests;

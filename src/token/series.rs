@@ -1,0 +1,149 @@
+//! What does Prometheus see of the tokens? Series per account, written from the cells at scrape time, so
+//! that ten thousand accounts cost nothing between two scrapes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use tokio::time::Instant;
+
+use super::cell::{Cell, TokenSnapshot};
+use crate::clock;
+use crate::config::Refresh;
+use crate::metrics::{FetchOutcome, GrantLabel};
+
+/// The families that this module writes.
+pub(super) struct TokenSeries {
+    cells: Vec<Arc<Cell>>,
+    descriptions: Vec<Desc>,
+}
+
+const EXPIRY: (&str, &str) = (
+    "bursar_token_expiry_timestamp_seconds",
+    "When the token ends; 0 while there is none.",
+);
+const ISSUED: (&str, &str) = (
+    "bursar_token_issued_timestamp_seconds",
+    "When the token was asked for; 0 while there is none.",
+);
+const GENERATION: (&str, &str) = (
+    "bursar_token_generation",
+    "Counts the different tokens of a key.",
+);
+const FETCHES: (&str, &str) = ("bursar_token_fetches_total", "Calls to token endpoints.");
+
+const TOKEN_LABELS: [&str; 3] = ["provider", "account", "scopes"];
+const FETCH_LABELS: [&str; 4] = ["provider", "account", "grant", "outcome"];
+
+impl TokenSeries {
+    pub(super) fn new(cells: Vec<Arc<Cell>>) -> Result<Self, prometheus::Error> {
+        let describe = |(name, help): (&str, &str), labels: &[&str]| {
+            let labels = labels.iter().map(ToString::to_string).collect();
+            Desc::new(
+                name.to_owned(),
+                help.to_owned(),
+                labels,
+                std::collections::HashMap::new(),
+            )
+        };
+        Ok(Self {
+            cells,
+            descriptions: vec![
+                describe(EXPIRY, &TOKEN_LABELS)?,
+                describe(ISSUED, &TOKEN_LABELS)?,
+                describe(GENERATION, &TOKEN_LABELS)?,
+                describe(FETCHES, &FETCH_LABELS)?,
+            ],
+        })
+    }
+
+    fn gauges(
+        &self,
+        (name, help): (&str, &str),
+        value: impl Fn(&TokenSnapshot) -> f64,
+    ) -> MetricFamily {
+        let now = Instant::now();
+        let metrics = self.cells.iter().map(|cell| {
+            let snapshot = cell.snapshot(now);
+            let mut gauge = Gauge::default();
+            gauge.set_value(snapshot.token.as_ref().map_or(0.0, &value));
+            let mut metric = Metric::from_label(labels(
+                &TOKEN_LABELS,
+                &[&cell.provider.name, cell.account, &cell.scopes],
+            ));
+            metric.set_gauge(gauge);
+            metric
+        });
+        family((name, help), MetricType::GAUGE, metrics.collect())
+    }
+
+    fn fetches(&self) -> MetricFamily {
+        let mut sums: BTreeMap<[&str; 4], u64> = BTreeMap::new();
+        for cell in &self.cells {
+            for grant in GrantLabel::ALL {
+                if grant == GrantLabel::RefreshToken && cell.provider.token.refresh == Refresh::None
+                {
+                    continue;
+                }
+                for outcome in FetchOutcome::ALL {
+                    let key = [
+                        &cell.provider.name,
+                        cell.account,
+                        grant.as_str(),
+                        outcome.as_str(),
+                    ];
+                    *sums.entry(key).or_default() += cell.fetches(grant, outcome);
+                }
+            }
+        }
+        let metrics = sums.into_iter().map(|(values, sum)| {
+            let mut counter = Counter::default();
+            // Exact up to 2^53.
+            counter.set_value(sum as f64);
+            let mut metric = Metric::from_label(labels(&FETCH_LABELS, &values));
+            metric.set_counter(counter);
+            metric
+        });
+        family(FETCHES, MetricType::COUNTER, metrics.collect())
+    }
+}
+
+impl Collector for TokenSeries {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let wall = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let at = |time: Duration| (time.as_secs_f64() * 1e3).round() / 1e3;
+        vec![
+            self.gauges(EXPIRY, |token| {
+                at(wall + token.remaining.unwrap_or_default())
+            }),
+            self.gauges(ISSUED, |token| at(wall.saturating_sub(token.age))),
+            self.gauges(GENERATION, |token| token.generation as f64),
+            self.fetches(),
+        ]
+    }
+}
+
+fn family((name, help): (&str, &str), kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family.set_metric(metrics);
+    family
+}
+
+fn labels(names: &[&str], values: &[&str]) -> Vec<LabelPair> {
+    let pair = |(name, value): (&&str, &&str)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    };
+    names.iter().zip(values).map(pair).collect()
+}

@@ -1,0 +1,246 @@
+//! How does a request get to the provider? Pooled connections, one sending, and what became of it.
+//!
+//! A failure is told apart by what the provider may have seen: [`Failed::Unsent`] gives the request back
+//! and may go out again on another connection; after anything else it must not, because it may have been
+//! acted upon. Nothing here sends a request twice.
+
+mod pool;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use tokio::time::{Instant, sleep_until};
+
+use crate::body::{Progress, Replayable, Upload, UploadError};
+use crate::config::{Origin, Provider, Timeouts};
+use crate::connect::{self, Connector};
+use crate::metrics::{Connections, Counted};
+pub use pool::Connection;
+use pool::Pool;
+
+/// One provider's servers.
+#[derive(Debug)]
+pub struct Upstream {
+    pool: Arc<Pool>,
+    connector: Connector,
+    timeouts: Timeouts,
+    connections: Connections,
+}
+
+/// Why there is no connection: nothing was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoConnection {
+    /// No address of the name accepted.
+    Unreachable,
+    /// TLS failed.
+    Tls,
+    /// It took longer than `timeouts.connect`.
+    TimedOut,
+}
+
+/// Why a request was not answered.
+#[derive(Debug)]
+pub enum Failed {
+    /// Certainly not one byte was written; here it is again.
+    Unsent(Box<Request<Upload>>),
+    /// The provider says that it did not process it (`REFUSED_STREAM`, RFC 9113 section 8.7).
+    Refused,
+    /// The connection broke, or the answer is no HTTP.
+    Broken,
+    /// The provider took longer than it may.
+    TimedOut,
+    /// The caller sent no byte of its body for too long.
+    CallerStalled,
+    /// The caller's body broke off.
+    CallerGone,
+}
+
+impl Upstream {
+    /// Connects to a provider as its configuration says.
+    #[must_use]
+    pub fn new(provider: &Provider, connections: &Connections) -> Self {
+        Self {
+            pool: Pool::new(provider.timeouts.pool_idle),
+            connector: Connector::new(provider.tls.api.clone()),
+            timeouts: provider.timeouts,
+            connections: connections.clone(),
+        }
+    }
+
+    /// An idle connection, or a new one.
+    ///
+    /// # Errors
+    /// Where there is none to be had in time.
+    pub async fn connection(&self, origin: &Origin) -> Result<Connection, NoConnection> {
+        if let Some(connection) = self.pool.take(origin) {
+            return Ok(connection);
+        }
+        let connecting = async {
+            let url = Uri::builder()
+                .scheme(origin.scheme.clone())
+                .authority(origin.authority.clone())
+                .path_and_query("/")
+                .build()
+                .map_err(|_invalid| NoConnection::Unreachable)?;
+            let stream = self.connector.connect(url).await.map_err(|error| {
+                tracing::debug!(origin = %origin.authority, error = %chain(&error), "no connection");
+                match error {
+                    connect::Error::Unreachable(_) => NoConnection::Unreachable,
+                    connect::Error::Tls(_) => NoConnection::Tls,
+                }
+            })?;
+            let open = Counted::new(&self.connections.upstream);
+            self.pool
+                .open(origin, stream, open)
+                .await
+                .map_err(|_closed| NoConnection::Unreachable)
+        };
+        let limit = self.timeouts.connect;
+        tokio::time::timeout(limit, connecting)
+            .await
+            .unwrap_or(Err(NoConnection::TimedOut))
+    }
+
+    /// Sends a request once and waits for the head of its answer.
+    ///
+    /// # Errors
+    /// Told apart by what the provider may have seen.
+    pub async fn send(
+        &self,
+        connection: &mut Connection,
+        request: Request<Upload>,
+        body: Option<&Replayable>,
+    ) -> Result<Response<Incoming>, Failed> {
+        let started = Instant::now();
+        let mut answer = pin!(connection.send(request));
+        let mut stalled = pin!(sleep_until(self.look_again(body, started)));
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut answer => return answer,
+                () = &mut stalled => {}
+            }
+            let now = Instant::now();
+            let again = self.look_again(body, started);
+            if again > now {
+                stalled.as_mut().reset(again);
+                continue;
+            }
+            return Err(match body.map(Replayable::progress) {
+                Some(Progress::AwaitingCaller(_)) => Failed::CallerStalled,
+                _ => Failed::TimedOut,
+            });
+        }
+    }
+
+    /// How long bytes of an answer's body may keep away.
+    #[must_use]
+    pub fn idle_timeout(&self) -> Duration {
+        self.timeouts.idle
+    }
+
+    /// Keeps a connection for the next request, once its answer was read to the end.
+    pub fn give_back(&self, connection: Connection) {
+        self.pool.give_back(connection);
+    }
+
+    /// When the request has stalled if nothing happens until then: `timeouts.head` counts from the last
+    /// byte of the body, `timeouts.idle` between its bytes.
+    fn look_again(&self, body: Option<&Replayable>, started: Instant) -> Instant {
+        match body.map(Replayable::progress) {
+            None => started + self.timeouts.head,
+            Some(Progress::Ended(at)) => at.max(started) + self.timeouts.head,
+            Some(Progress::AwaitingCaller(since) | Progress::AwaitingProvider(since)) => {
+                since.max(started) + self.timeouts.idle
+            }
+            // The sending ends with an error by itself; this only bounds it.
+            Some(Progress::CallerFailed) => started + self.timeouts.head,
+        }
+    }
+}
+
+/// A request as it goes to the provider, apart from its body.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// The caller's.
+    pub method: Method,
+    /// The raw path and query, byte for byte.
+    pub target: Uri,
+    /// Cleaned; without `Host` and `Authorization`.
+    pub headers: HeaderMap,
+    /// hyper keeps the letter case of field names in here.
+    pub extensions: Extensions,
+}
+
+impl Outgoing {
+    /// Puts the request into the form that the connection speaks; `Authorization` comes last of all.
+    #[must_use]
+    pub fn request(
+        self,
+        connection: &Connection,
+        authorization: HeaderValue,
+        body: Upload,
+    ) -> Request<Upload> {
+        let origin = connection.origin();
+        let mut headers = self.headers;
+        headers.insert(http::header::AUTHORIZATION, authorization);
+        let uri = if connection.is_http2() {
+            let mut parts = self.target.into_parts();
+            parts.scheme = Some(origin.scheme.clone());
+            parts.authority = Some(origin.authority.clone());
+            Uri::from_parts(parts).unwrap_or_default()
+        } else {
+            if let Ok(host) = HeaderValue::from_str(origin.authority.as_str()) {
+                headers.insert(http::header::HOST, host);
+            }
+            // hyper takes a GET of unknown length for one without a body.
+            let unknown = !body.is_end_stream() && body.size_hint().exact().is_none();
+            if unknown && !headers.contains_key(http::header::CONTENT_LENGTH) {
+                headers.insert(
+                    http::header::TRANSFER_ENCODING,
+                    HeaderValue::from_static("chunked"),
+                );
+            }
+            self.target
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        *request.extensions_mut() = self.extensions;
+        request
+    }
+}
+
+/// What hyper's error says about the request.
+fn classify(error: &hyper::Error) -> Failed {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(UploadError::Caller(_) | UploadError::CallerGone) = error.downcast_ref() {
+            return Failed::CallerGone;
+        }
+        if let Some(error) = error.downcast_ref::<h2::Error>()
+            && error.is_remote()
+            && error.reason() == Some(h2::Reason::REFUSED_STREAM)
+        {
+            return Failed::Refused;
+        }
+        source = error.source();
+    }
+    Failed::Broken
+}
+
+/// An error and what is behind it, for the log. Connection errors hold addresses and names, no secrets.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}

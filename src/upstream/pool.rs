@@ -1,0 +1,291 @@
+//! Which connections are open? Idle HTTP/1.1 connections and the one HTTP/2 connection of each server.
+//!
+//! The mutex is held to look something up, never across an await. An idle connection that the server has
+//! closed is seen by its driver and skipped here; one that is idle for too long is closed by a task that
+//! lives as long as there are any.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::client::legacy::connect::Connection as _;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::Instant;
+
+use super::{Failed, classify};
+use crate::body::Upload;
+use crate::config::Origin;
+use crate::connect::Stream;
+use crate::metrics::Counted;
+
+/// Idle HTTP/1.1 connections to one server; more are closed.
+const MAX_IDLE: usize = 1024;
+/// Servers of one provider that are remembered; more only exist below a wildcard.
+const MAX_SERVERS: usize = 4096;
+/// HTTP/2 connections are asked for a sign of life, so that a dead one costs seconds, not `timeouts.head`.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// The least that is in flight to a caller without it being read; hyper's own 64 KiB slow long paths.
+const HTTP2_STREAM_WINDOW: u32 = 1 << 20;
+
+/// A provider's connections.
+#[derive(Debug)]
+pub(super) struct Pool {
+    servers: Mutex<Servers>,
+    idle_timeout: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Servers {
+    idle: HashMap<Arc<Origin>, Server>,
+    sweeping: bool,
+}
+
+#[derive(Debug, Default)]
+struct Server {
+    /// The latest last: it is taken first, so that a surplus grows old and is closed.
+    http1: Vec<(http1::SendRequest<Upload>, Instant)>,
+    http2: Option<(http2::SendRequest<Upload>, Instant)>,
+}
+
+/// A connection that a request may be sent on.
+#[derive(Debug)]
+pub struct Connection {
+    origin: Arc<Origin>,
+    sender: Sender,
+    /// Whether it has carried a request before.
+    is_reused: bool,
+}
+
+#[derive(Debug)]
+enum Sender {
+    Http1(http1::SendRequest<Upload>),
+    Http2(http2::SendRequest<Upload>),
+}
+
+impl Pool {
+    pub(super) fn new(idle_timeout: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            servers: Mutex::default(),
+            idle_timeout,
+        })
+    }
+
+    /// A panic while it was held leaves a consistent list of connections.
+    fn servers(&self) -> MutexGuard<'_, Servers> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An open connection, if there is one.
+    pub(super) fn take(&self, origin: &Origin) -> Option<Connection> {
+        let now = Instant::now();
+        let mut servers = self.servers();
+        let key = servers
+            .idle
+            .get_key_value(origin)
+            .map(|(key, _)| key.clone())?;
+        let server = servers.idle.get_mut(origin)?;
+        if let Some((sender, used)) = &mut server.http2
+            && !sender.is_closed()
+        {
+            *used = now;
+            return Some(Connection {
+                origin: key,
+                sender: Sender::Http2(sender.clone()),
+                is_reused: true,
+            });
+        }
+        server.http2 = None;
+        while let Some((sender, since)) = server.http1.pop() {
+            if sender.is_ready() && now.duration_since(since) < self.idle_timeout {
+                return Some(Connection {
+                    origin: key,
+                    sender: Sender::Http1(sender),
+                    is_reused: true,
+                });
+            }
+        }
+        None
+    }
+
+    /// Speaks HTTP on a new stream, and drives it until it is closed.
+    pub(super) async fn open(
+        self: &Arc<Self>,
+        origin: &Origin,
+        stream: Stream,
+        open: Counted,
+    ) -> Result<Connection, hyper::Error> {
+        let origin = Arc::new(origin.clone());
+        let sender = if stream.connected().is_negotiated_h2() {
+            let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .keep_alive_interval(PING_INTERVAL)
+                .keep_alive_timeout(PING_TIMEOUT)
+                .initial_stream_window_size(HTTP2_STREAM_WINDOW)
+                .initial_connection_window_size(4 * HTTP2_STREAM_WINDOW)
+                .handshake(stream)
+                .await?;
+            drive(connection, open);
+            Sender::Http2(self.share(&origin, sender))
+        } else {
+            let (sender, connection) = http1::Builder::new()
+                .preserve_header_case(true)
+                .title_case_headers(true)
+                .handshake(stream)
+                .await?;
+            drive(connection, open);
+            Sender::Http1(sender)
+        };
+        Ok(Connection {
+            origin,
+            sender,
+            is_reused: false,
+        })
+    }
+
+    /// Of two HTTP/2 connections that were opened at once, one is enough.
+    fn share(
+        self: &Arc<Self>,
+        origin: &Arc<Origin>,
+        sender: http2::SendRequest<Upload>,
+    ) -> http2::SendRequest<Upload> {
+        let mut servers = self.servers();
+        let Some(server) = servers.server(origin) else {
+            return sender;
+        };
+        let sender = match &server.http2 {
+            Some((other, _)) if !other.is_closed() => other.clone(),
+            _ => sender,
+        };
+        server.http2 = Some((sender.clone(), Instant::now()));
+        self.sweep(&mut servers);
+        sender
+    }
+
+    /// Keeps an HTTP/1.1 connection for the next request, as soon as it is ready for one.
+    pub(super) fn give_back(self: &Arc<Self>, connection: Connection) {
+        let Connection { origin, sender, .. } = connection;
+        let Sender::Http1(mut sender) = sender else {
+            return;
+        };
+        if sender.is_ready() {
+            self.keep(&origin, sender);
+        } else if !sender.is_closed() {
+            // The answer is read; what is left is for the driver to notice it. If it does not, the
+            // connection is of no use.
+            let pool = Arc::downgrade(self);
+            let limit = self.idle_timeout;
+            tokio::spawn(async move {
+                if let Ok(Ok(())) = tokio::time::timeout(limit, sender.ready()).await
+                    && let Some(pool) = pool.upgrade()
+                {
+                    pool.keep(&origin, sender);
+                }
+            });
+        }
+    }
+
+    fn keep(self: &Arc<Self>, origin: &Arc<Origin>, sender: http1::SendRequest<Upload>) {
+        let mut servers = self.servers();
+        if let Some(server) = servers.server(origin)
+            && server.http1.len() < MAX_IDLE
+        {
+            server.http1.push((sender, Instant::now()));
+        }
+        self.sweep(&mut servers);
+    }
+
+    /// Starts the task that closes what is idle for too long, unless it is running.
+    fn sweep(self: &Arc<Self>, servers: &mut Servers) {
+        if !std::mem::replace(&mut servers.sweeping, true) {
+            tokio::spawn(sweep(Arc::downgrade(self), self.idle_timeout));
+        }
+    }
+}
+
+/// Drives a connection until it is closed, and counts it until then.
+fn drive<F>(connection: F, open: Counted)
+where
+    F: Future<Output = Result<(), hyper::Error>> + Send + 'static,
+{
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            // The request that it happened to is told as well; an idle connection has nobody else.
+            tracing::debug!(error = %super::chain(&error), "upstream connection ended");
+        }
+        drop(open);
+    });
+}
+
+/// Ends when there is nothing left to close.
+async fn sweep(pool: Weak<Pool>, idle_timeout: Duration) {
+    loop {
+        tokio::time::sleep(idle_timeout / 2).await;
+        let Some(pool) = pool.upgrade() else {
+            return;
+        };
+        let now = Instant::now();
+        let young = |since: &Instant| now.duration_since(*since) < idle_timeout;
+        let mut servers = pool.servers();
+        servers.idle.retain(|_, server| {
+            server
+                .http1
+                .retain(|(sender, since)| young(since) && !sender.is_closed());
+            // Requests under way have senders of their own; the connection ends with the last of them.
+            server
+                .http2
+                .take_if(|(sender, used)| !young(used) || sender.is_closed());
+            !server.http1.is_empty() || server.http2.is_some()
+        });
+        if servers.idle.is_empty() {
+            servers.sweeping = false;
+            return;
+        }
+    }
+}
+
+impl Servers {
+    fn server(&mut self, origin: &Arc<Origin>) -> Option<&mut Server> {
+        if self.idle.len() >= MAX_SERVERS && !self.idle.contains_key(origin) {
+            return None;
+        }
+        Some(self.idle.entry(origin.clone()).or_default())
+    }
+}
+
+impl Connection {
+    /// Whose it is.
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        matches!(self.sender, Sender::Http2(_))
+    }
+
+    /// Whether it has carried a request before, so that the server may have closed it meanwhile.
+    #[must_use]
+    pub fn is_reused(&self) -> bool {
+        self.is_reused
+    }
+
+    pub(super) async fn send(
+        &mut self,
+        request: Request<Upload>,
+    ) -> Result<Response<Incoming>, Failed> {
+        let result = match &mut self.sender {
+            Sender::Http1(sender) => sender.try_send_request(request).await,
+            Sender::Http2(sender) => sender.try_send_request(request).await,
+        };
+        result.map_err(|mut error| match error.take_message() {
+            Some(request) => Failed::Unsent(Box::new(request)),
+            None => {
+                tracing::debug!(error = %super::chain(error.error()), "request failed");
+                classify(error.error())
+            }
+        })
+    }
+}
