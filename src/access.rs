@@ -17,6 +17,7 @@ use crate::body::Replayable;
 use crate::clock;
 use crate::metrics::{Counted, Metrics, NO_PROVIDER, ProviderSeries, Reason};
 use crate::path::{Path, Pattern};
+use crate::secret::Fingerprint;
 use crate::token::Lease;
 
 /// What a request is counted as whose caller left before the answer; never sent.
@@ -96,7 +97,7 @@ pub struct Record {
     status: Option<StatusCode>,
     /// Why Bursar answered, or cut the answer off.
     reason: Option<Reason>,
-    lease: Option<(u64, Arc<str>)>,
+    lease: Option<(u64, Fingerprint)>,
     replayed: bool,
     token_wait: Duration,
     upstream: Duration,
@@ -183,7 +184,7 @@ impl Record {
 
     /// The request is sent with that token.
     pub fn lease(&mut self, lease: &Lease) {
-        self.lease = Some((lease.generation, lease.fingerprint.clone()));
+        self.lease = Some((lease.generation, lease.fingerprint));
     }
 
     /// The provider was busy with the request since then.
@@ -271,7 +272,7 @@ impl Drop for Record {
             status: status.as_u16(),
             reason: self.reason.map(Reason::as_str),
             token_generation: self.lease.as_ref().map(|(generation, _)| *generation),
-            token_fingerprint: self.lease.as_ref().map(|(_, fingerprint)| &**fingerprint),
+            token_fingerprint: self.lease.map(|(_, fingerprint)| fingerprint.to_string()),
             replayed: self.replayed,
             total_ms: milliseconds(total),
             token_wait_ms: milliseconds(self.token_wait),
@@ -299,7 +300,7 @@ struct Line<'a> {
     status: u16,
     reason: Option<&'static str>,
     token_generation: Option<u64>,
-    token_fingerprint: Option<&'a str>,
+    token_fingerprint: Option<String>,
     replayed: bool,
     total_ms: f64,
     token_wait_ms: f64,

@@ -167,7 +167,7 @@ fn token(cell: &Cell, snapshot: &Snapshot) -> Value {
         "account": cell.account,
         "scopes": &*cell.scopes,
         "generation": token.map_or(0, |token| token.generation),
-        "fingerprint": token.map(|token| token.fingerprint.clone()),
+        "fingerprint": token.map(|token| token.fingerprint.to_string()),
         "age_seconds": token.map(|token| seconds(token.age)),
         "expires_in_seconds": remaining.map(seconds),
         "expires_at": remaining.map(|remaining| date(clock::wall() + remaining)),

@@ -1,4 +1,33 @@
-//! Bursar
+//! Bursar: an authenticating egress proxy for payment APIs. This page is the map of the crate.
+//!
+//! # The life of a request
+//!
+//! 1. [`accept`] takes the connection, finds out which HTTP it speaks, and serves it.
+//! 2. [`exchange`] tells the whole story of one request, top to bottom; it is the place to start reading.
+//!    It hands values from stage to stage; the stages do not know each other:
+//!    1. [`target`]: which host and path does the request name, and in which form?
+//!    2. [`caller`]: who sends it?
+//!    3. [`route`]: whose API is that, may this caller use it, and which scopes does it need?
+//!    4. [`token`]: the token for that, read without a lock, or waited for.
+//!    5. [`headers`] and [`body`]: what goes on, and what is kept in case of a 401.
+//!    6. [`upstream`]: sent once, over a pooled connection.
+//!    7. [`replay`]: does the answer ask for another token and a second try?
+//! 3. [`relay`] streams the provider's answer back; [`respond`] answers where Bursar itself must, and is
+//!    the only place that chooses a status.
+//! 4. [`access`] writes one line and counts the request, when the last byte has gone.
+//!
+//! # Behind the requests
+//!
+//! [`config`] reads `proxy.yaml` once, into types that cannot be wrong. [`token`] keeps a cell for each
+//! token key, renews ahead and asks the token endpoints. [`server`] starts and drains. [`admin`] shows
+//! what operators want to see, [`metrics`] what Prometheus scrapes. [`sandbox`] emulates the providers.
+//!
+//! # What is deliberately absent
+//!
+//! No global state, no statics that change: everything is built in [`server`] and passed on. No second
+//! pipeline: absolute-form and gateway requests differ in [`target`] and nowhere else. No sending of a
+//! request that the provider may have seen, except after its 401.
+
 pub mod accept;
 pub mod access;
 pub mod admin;

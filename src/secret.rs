@@ -31,14 +31,35 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The first 12 hexadecimal digits of the text's SHA-256: enough to tell two tokens apart in a log, far
-/// too few to say anything about the token.
-#[must_use]
-pub fn fingerprint(text: &str) -> String {
-    ring::digest::digest(&ring::digest::SHA256, text.as_bytes())
-        .as_ref()
-        .iter()
-        .take(6)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+/// The first 6 bytes of a text's SHA-256, shown as 12 hexadecimal digits: enough to tell two tokens apart
+/// in a log, far too few to say anything about the token.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint([u8; 6]);
+
+impl Fingerprint {
+    /// Of that text.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+        let mut first = [0; 6];
+        first
+            .iter_mut()
+            .zip(digest.as_ref())
+            .for_each(|(to, from)| *to = *from);
+        Self(first)
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0
+            .iter()
+            .try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
 }

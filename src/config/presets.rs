@@ -110,6 +110,7 @@ const PAYLATER: Preset = Preset {
 };
 
 const READ: &[&str] = &["GET", "HEAD"];
+const EVERYTHING: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 
 /// One token per operation: a token holds at most three scopes, and each operation needs one.
 const PAYU: Preset = Preset {
@@ -143,17 +144,14 @@ const PAYU: Preset = Preset {
         PresetRoute(READ, "/payment-links/*/txns", &["read_payment_links"]),
         PresetRoute(&["PUT"], "/payment-links/*", &["update_payment_links"]),
         PresetRoute(&["POST"], "/payment-links/*/share", &["read_payment_links"]),
-        // Partner integration.
+        // Partner integration: a merchant's account, documents and bank details.
         PresetRoute(&["POST"], "/api/v3/merchants", &["refer_merchant"]),
+        PresetRoute(EVERYTHING, "/api/v3/merchants/**", &["refer_merchant"]),
+        PresetRoute(EVERYTHING, "/api/v1/merchants/**", &["refer_merchant"]),
         PresetRoute(
-            &["GET", "HEAD", "POST", "PUT", "PATCH"],
-            "/api/v3/merchants/**",
-            &["refer_merchant"],
-        ),
-        PresetRoute(
-            &["GET", "HEAD", "POST", "PUT", "PATCH"],
-            "/api/v1/merchants/**",
-            &["refer_merchant"],
+            READ,
+            "/api/v1/merchants/*/generate_merged_document_for_esign",
+            &["refer_merchant", "client_manage_agreement"],
         ),
     ],
     merchant_headers: &["merchantId", "mid"],

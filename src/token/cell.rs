@@ -23,7 +23,7 @@ use super::reply::{Failure, Reply, Stated};
 use crate::clock;
 use crate::config::{Provider, Refresh, TokenDialect};
 use crate::metrics::{FetchOutcome, GrantLabel};
-use crate::secret::Secret;
+use crate::secret::{Fingerprint, Secret};
 
 /// How long a generation that 401s have shown to be no better is left alone.
 const SUSPECT_TIME: Duration = Duration::from_secs(10);
@@ -135,7 +135,7 @@ pub struct TokenSnapshot {
     /// Counts the tokens of the key.
     pub generation: u64,
     /// Names it.
-    pub fingerprint: String,
+    pub fingerprint: Fingerprint,
     /// Since its request was sent.
     pub age: Duration,
     /// Until its end; None: it is over.
@@ -289,7 +289,7 @@ impl Cell {
         };
         Ok(format!(
             "a token for {lifetime} s, fingerprint {}{less}",
-            token.fingerprint()
+            token.fingerprint
         ))
     }
 
@@ -304,7 +304,7 @@ impl Cell {
     pub fn snapshot(&self, now: Instant) -> Snapshot {
         let token = self.token.load_full().map(|token| TokenSnapshot {
             generation: token.generation,
-            fingerprint: token.fingerprint().to_owned(),
+            fingerprint: token.fingerprint,
             age: now.saturating_duration_since(token.issued),
             remaining: token
                 .expires
@@ -576,7 +576,7 @@ impl Cell {
         }
         let token = Arc::new(token);
         self.token.store(Some(token.clone()));
-        tracing::debug!(provider = %self.provider.name, account = self.account, scopes = %self.scopes, generation = token.generation, fingerprint = token.fingerprint(), "token obtained");
+        tracing::debug!(provider = %self.provider.name, account = self.account, scopes = %self.scopes, generation = token.generation, fingerprint = %token.fingerprint, "token obtained");
         Ok(token)
     }
 

@@ -3,14 +3,13 @@
 //! Ages are decided here, as a function of the token and `now`; nothing here reads a clock.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use crate::secret::{Secret, fingerprint};
+use crate::secret::{Fingerprint, Secret};
 
 /// A longer lifetime is clamped to this: no payment API means it, and timers have an end.
 const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -19,7 +18,7 @@ const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 pub struct Token {
     /// `Bearer …`, marked sensitive.
     authorization: HeaderValue,
-    fingerprint: Arc<str>,
+    pub(super) fingerprint: Fingerprint,
     /// Counts the different tokens of a key, from 1.
     pub(super) generation: u64,
     /// When its token request was sent.
@@ -56,7 +55,7 @@ pub struct Lease {
     /// Which token of its key it is.
     pub generation: u64,
     /// Names the token in logs without giving it away.
-    pub fingerprint: Arc<str>,
+    pub fingerprint: Fingerprint,
     expires: Instant,
 }
 
@@ -86,7 +85,7 @@ impl Token {
         let expires = span.issued + lifetime;
         Some(Self {
             authorization,
-            fingerprint: fingerprint(text.expose()).into(),
+            fingerprint: Fingerprint::of(text.expose()),
             generation,
             issued: span.issued,
             expires,
@@ -120,7 +119,7 @@ impl Token {
         Lease {
             authorization: self.authorization.clone(),
             generation: self.generation,
-            fingerprint: self.fingerprint.clone(),
+            fingerprint: self.fingerprint,
             expires: self.expires,
         }
     }
@@ -133,10 +132,6 @@ impl Token {
     pub(super) fn ask_for_renewal(&self) -> bool {
         !self.renewal_asked.load(Ordering::Relaxed)
             && !self.renewal_asked.swap(true, Ordering::Relaxed)
-    }
-
-    pub(super) fn fingerprint(&self) -> &str {
-        &self.fingerprint
     }
 }
 
