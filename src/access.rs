@@ -15,8 +15,9 @@ use tracing_appender::non_blocking::NonBlocking;
 
 use crate::body::Replayable;
 use crate::clock;
+use crate::config::Provider;
 use crate::metrics::{Counted, Metrics, NO_PROVIDER, ProviderSeries, Reason};
-use crate::path::{Path, Pattern};
+use crate::path::Path;
 use crate::secret::Fingerprint;
 use crate::token::Lease;
 
@@ -81,11 +82,19 @@ impl AccessLog {
     }
 }
 
+/// Where requests are written down and counted.
+#[derive(Debug)]
+pub struct Books {
+    /// Access lines.
+    pub log: AccessLog,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
 /// One request, from its head to the last byte of its answer.
 #[derive(Debug)]
 pub struct Record {
-    log: AccessLog,
-    metrics: Metrics,
+    books: Arc<Books>,
     id: u128,
     started: Instant,
     method: Method,
@@ -107,19 +116,17 @@ pub struct Record {
 
 #[derive(Debug)]
 struct Known {
-    name: Arc<str>,
-    series: ProviderSeries,
-    secret_below: Vec<Pattern>,
+    provider: Arc<Provider>,
+    series: Arc<ProviderSeries>,
     _in_flight: Counted,
 }
 
 impl Record {
     /// Begins a request.
     #[must_use]
-    pub fn begin(log: &AccessLog, metrics: &Metrics, head: &Parts, anonymous: &Arc<str>) -> Self {
+    pub fn begin(books: &Arc<Books>, head: &Parts, anonymous: &Arc<str>) -> Self {
         Self {
-            log: log.clone(),
-            metrics: metrics.clone(),
+            books: books.clone(),
             id: fastrand::u128(..),
             started: Instant::now(),
             method: head.method.clone(),
@@ -150,10 +157,9 @@ impl Record {
     }
 
     /// The request is for that provider.
-    pub fn provider(&mut self, provider: &crate::config::Provider, series: &ProviderSeries) {
+    pub fn provider(&mut self, provider: &Arc<Provider>, series: &Arc<ProviderSeries>) {
         self.provider = Some(Known {
-            name: provider.name.clone(),
-            secret_below: provider.secret_below.clone(),
+            provider: provider.clone(),
             _in_flight: Counted::new(&series.in_flight),
             series: series.clone(),
         });
@@ -167,9 +173,10 @@ impl Record {
     /// The request still carried an `Authorization` of its own.
     pub fn credentials_replaced(&self) {
         if let Some(provider) = &self.provider {
-            self.metrics
+            self.books
+                .metrics
                 .requests
-                .credentials_replaced(&provider.name, &self.caller);
+                .credentials_replaced(&provider.provider.name, &self.caller);
         }
     }
 
@@ -177,8 +184,8 @@ impl Record {
     pub fn waited_for_token(&mut self, since: Instant) {
         let waited = since.elapsed();
         self.token_wait += waited;
-        if let Some(provider) = &self.provider {
-            provider.series.token_wait.observe(waited.as_secs_f64());
+        if let Some(known) = &self.provider {
+            known.series.token_wait.observe(waited.as_secs_f64());
         }
     }
 
@@ -216,7 +223,7 @@ impl Record {
     /// Bursar itself answers, or cuts the provider's answer off.
     pub fn reason(&mut self, reason: Reason) {
         self.reason = Some(reason);
-        self.metrics.requests.refused(reason);
+        self.books.metrics.requests.refused(reason);
     }
 
     /// Bytes of the answer's body went to the caller.
@@ -230,7 +237,7 @@ impl Record {
         let secret_below = self
             .provider
             .as_ref()
-            .map_or(&[][..], |known| &known.secret_below);
+            .map_or(&[][..], |known| &known.provider.secret_below);
         for pattern in secret_below {
             let prefix = pattern.as_str();
             let below = path.normalised().strip_prefix(prefix);
@@ -250,8 +257,9 @@ impl Drop for Record {
         let provider = self
             .provider
             .as_ref()
-            .map_or(NO_PROVIDER, |known| &known.name);
-        self.metrics
+            .map_or(NO_PROVIDER, |known| &known.provider.name);
+        self.books
+            .metrics
             .requests
             .answered(provider, &self.caller, status);
         if let Some(known) = &self.provider {
@@ -280,7 +288,7 @@ impl Drop for Record {
             request_bytes: self.upload.as_ref().map_or(0, Replayable::bytes_read),
             response_bytes: self.sent,
         };
-        self.log.write(&line);
+        self.books.log.write(&line);
     }
 }
 

@@ -13,7 +13,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::access::{AccessLog, Record};
+use crate::access::{AccessLog, Books, Record};
 use crate::body::{BodyTooLarge, Keeping, ReplayMemory, Replayable, Upload};
 use crate::caller::Callers;
 use crate::config::{Config, Merchant};
@@ -41,18 +41,17 @@ pub struct Proxy {
     /// All tokens.
     pub tokens: Tokens,
     /// By provider index.
-    upstreams: Vec<(Arc<Upstream>, ProviderSeries)>,
+    upstreams: Vec<(Arc<Upstream>, Arc<ProviderSeries>)>,
     replay_memory: Arc<ReplayMemory>,
     in_flight: AtomicUsize,
-    metrics: Metrics,
-    log: AccessLog,
+    books: Arc<Books>,
     draining: AtomicBool,
 }
 
 /// A request on its way: what the stages found out about it.
 struct Trip<'a> {
     upstream: &'a Arc<Upstream>,
-    series: &'a ProviderSeries,
+    series: &'a Arc<ProviderSeries>,
     destination: Destination<'a>,
     cell: &'a Arc<Cell>,
     outgoing: Outgoing,
@@ -68,7 +67,10 @@ impl Proxy {
     pub fn new(config: &Config, metrics: &Metrics, log: AccessLog) -> Self {
         let upstreams = config.providers.iter().map(|provider| {
             let upstream = Upstream::new(provider, &metrics.connections);
-            (Arc::new(upstream), metrics.provider(&provider.name))
+            (
+                Arc::new(upstream),
+                Arc::new(metrics.provider(&provider.name)),
+            )
         });
         Self {
             callers: Callers::new(config),
@@ -77,8 +79,10 @@ impl Proxy {
             upstreams: upstreams.collect(),
             replay_memory: ReplayMemory::new(config.replay_memory),
             in_flight: AtomicUsize::new(0),
-            metrics: metrics.clone(),
-            log,
+            books: Arc::new(Books {
+                log,
+                metrics: metrics.clone(),
+            }),
             draining: AtomicBool::new(false),
         }
     }
@@ -103,18 +107,13 @@ impl Proxy {
     /// What this proxy counts.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
-        &self.metrics
+        &self.books.metrics
     }
 
     /// Answers one request, whatever happens.
     pub async fn handle(&self, request: Request<Incoming>) -> Response<Answer> {
         let (head, body) = request.into_parts();
-        let mut record = Box::new(Record::begin(
-            &self.log,
-            &self.metrics,
-            &head,
-            self.callers.anonymous(),
-        ));
+        let mut record = Box::new(Record::begin(&self.books, &head, self.callers.anonymous()));
         let (version, has_body) = (head.version, !body.is_end_stream());
         let is_connect = head.method == http::Method::CONNECT;
         let _in_flight = InFlight::enter(&self.in_flight);

@@ -118,8 +118,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// SIGTERM and SIGINT; taken before anything is bound, so that none is missed.
+/// The process's signals; taken before anything is bound, so that none is missed.
 struct Signals {
+    hangup: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
 }
@@ -127,15 +128,22 @@ struct Signals {
 impl Signals {
     fn new() -> anyhow::Result<Self> {
         Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
     }
 
     async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                // Left to the system it would end the process, and the shop with it.
+                _ = self.hangup.recv() => {
+                    tracing::warn!("SIGHUP is ignored; this version reads its configuration once, at start");
+                }
+            }
         }
     }
 
