@@ -264,8 +264,10 @@ impl Cell {
             Some(token) => token.freshness(now) != Freshness::Fresh && token.is_used(),
             None => self.at_startup,
         };
-        if due {
-            drop(self.board(Cause::Need));
+        if due && let Boarding::Grounded(_, until) = self.board(Cause::Need) {
+            // A reader asked during the pause after a failure, and its appointment replaced the one that
+            // was made for the pause's end.
+            self.make_appointment(until);
         }
     }
 
@@ -469,13 +471,20 @@ impl Cell {
             scopes: &self.scopes,
         };
         let mut reply = self.call(GrantLabel::ClientCredentials, grant).await?;
-        self.keep_refresh_token(&mut reply, None, issued);
+        let unsent = self.desk().refresh_token.take();
+        self.keep_refresh_token(&mut reply, unsent, issued);
         Ok((reply, issued))
     }
 
     async fn call(&self, label: GrantLabel, grant: Grant<'_>) -> Result<Reply, Failure> {
         let started = Instant::now();
-        let result = fetch(&*self.transport, self.dialect(), grant).await;
+        let mut result = fetch(&*self.transport, self.dialect(), grant).await;
+        if let Ok(reply) = &mut result
+            && matches!(reply.lifetime, Stated::For(lifetime) if lifetime <= started.elapsed())
+        {
+            // It ended on its way here. Asked for again at once it might do so for ever.
+            reply.lifetime = Stated::Over;
+        }
         self.fetch_durations[label as usize].observe(started.elapsed().as_secs_f64());
         let outcome = match &result {
             Ok(reply) if reply.lifetime == Stated::Over => FetchOutcome::Malformed,
@@ -621,3 +630,6 @@ impl std::fmt::Debug for Cell {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
