@@ -1,0 +1,8 @@
+//! Bursar from outside: real sockets on port 0, the real YAML parser, every peer scripted.
+//!
+//! What the scenarios share is in [`support`]; read its page first.
+
+#[cfg(test)]
+mod forward;
+#[cfg(test)]
+mod support;
