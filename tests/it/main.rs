@@ -6,3 +6,5 @@
 mod forward;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod token;
