@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod forward;
 #[cfg(test)]
+mod peers;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod token;
