@@ -224,18 +224,26 @@ impl Cell {
     /// What to do about a 401 that a request with generation `sent` was answered with.
     pub async fn recover(self: &Arc<Self>, sent: u64) -> Recovery {
         let deadline = Instant::now() + self.dialect().wait;
-        let landing = match self.board(Cause::Unauthorized(sent)) {
-            Boarding::Newer(token) => Ok(token),
-            Boarding::Flight(flight) => land(flight, deadline).await,
-            Boarding::TooYoung => return Recovery::TooYoung,
-            Boarding::Grounded(..) => return Recovery::Unavailable,
-        };
-        match landing {
-            Ok(token) if token.generation == sent => Recovery::Unchanged,
-            Ok(token) if token.freshness(Instant::now()) != Freshness::Expired => {
-                Recovery::Replay(token.lease())
-            }
-            Ok(_) | Err(_) => Recovery::Unavailable,
+        loop {
+            let landing = match self.board(Cause::Unauthorized(sent)) {
+                Boarding::Newer(token) => Ok(token),
+                Boarding::Flight(flight) => land(flight, deadline).await,
+                Boarding::TooYoung => return Recovery::TooYoung,
+                // The old token at its very end. The next one is a second away, as in `obtain`.
+                Boarding::Grounded(Failure::BornExpired, until) if until < deadline => {
+                    tokio::time::sleep_until(until).await;
+                    continue;
+                }
+                Boarding::Grounded(..) => return Recovery::Unavailable,
+            };
+            return match landing {
+                Ok(token) if token.generation == sent => Recovery::Unchanged,
+                Ok(token) if token.freshness(Instant::now()) != Freshness::Expired => {
+                    Recovery::Replay(token.lease())
+                }
+                Err(Failure::BornExpired) => continue,
+                Ok(_) | Err(_) => Recovery::Unavailable,
+            };
         }
     }
 

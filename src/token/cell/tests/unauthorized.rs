@@ -121,12 +121,27 @@ async fn renewing_without_waiting_serves_the_next_request() {
 #[tokio::test(start_paused = true)]
 async fn a_401_joins_the_flight_that_renews_ahead() {
     let rig = rig("", in_turn([lives(300), after(20.0, lives(300))]));
-    let rig_timeout = rig.cell.obtain().await.unwrap();
+    let sent = rig.cell.obtain().await.unwrap();
     rig.until(245.0).await;
     assert_eq!(rig.count(), 2);
     assert_eq!(
-        word(&rig.cell.recover(rig_timeout.generation).await),
+        word(&rig.cell.recover(sent.generation).await),
         "unavailable"
     );
     assert_eq!(rig.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_401_waits_for_the_token_after_one_that_is_over() {
+    // Doorkeeper with `reuse_access_token` says `expires_in: 0` in the last second of a token.
+    let rig = rig("", in_turn([lives(300), lives(0), lives(300)]));
+    assert_eq!(word(&rig.renew().await), "t3");
+    assert_eq!(rig.times(), [0.0, 0.0, 1.0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_401_waits_no_longer_than_a_request_may() {
+    let rig = rig("", in_turn([lives(300), lives(0)]));
+    assert_eq!(word(&rig.renew().await), "unavailable");
+    assert!(rig.start.elapsed() <= Duration::from_secs(5));
 }
