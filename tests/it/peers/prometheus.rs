@@ -41,6 +41,7 @@ async fn prometheus(config: &std::path::Path) -> Option<(Child, String)> {
 
 /// The values of a query.
 async fn query(origin: &str, expression: &str) -> Vec<f64> {
+    let expression: String = form_urlencoded::byte_serialize(expression.as_bytes()).collect();
     let path = format!("/api/v1/query?query={expression}");
     let reply = direct(origin, "GET", &path).await;
     let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
@@ -75,8 +76,7 @@ async fn a_real_prometheus_scrapes_it() {
     let (_child, origin) = running.unwrap();
     eventually(|| async { query(&origin, "up").await == [1.0] }).await;
     let requests = "bursar_requests_total{provider=\"acme\",status=\"200\"}";
-    let requests = form_urlencoded::byte_serialize(requests.as_bytes()).collect::<String>();
-    eventually(|| async { query(&origin, &requests).await == [1.0] }).await;
+    eventually(|| async { query(&origin, requests).await == [1.0] }).await;
     let remaining = query(&origin, "bursar_token_expiry_timestamp_seconds-time()").await;
     assert!((3500.0..=3600.0).contains(&remaining[0]), "{remaining:?}");
     assert_eq!(query(&origin, "process_open_fds>0").await.len(), 1);

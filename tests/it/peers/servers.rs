@@ -55,15 +55,16 @@ async fn burst(proxy: &Proxy, path: &'static str, count: usize) {
     }
 }
 
-/// Requests on twenty connections until `done`; every one is answered 200.
+/// Requests on `callers` connections until `done`; every one is answered 200.
 async fn load_until<F: Future<Output = bool>>(
     proxy: &Proxy,
     path: &'static str,
+    callers: usize,
     done: impl FnMut() -> F,
 ) {
     let stop = Arc::new(AtomicBool::new(false));
     let mut callers = tokio::task::JoinSet::new();
-    for _ in 0..20 {
+    for _ in 0..callers {
         let (listen, stop) = (proxy.listen, stop.clone());
         callers.spawn(async move {
             let mut caller = Caller::connect(listen).await;
@@ -71,7 +72,7 @@ async fn load_until<F: Future<Output = bool>>(
                 let reply = caller.send("GET", path, "").await;
                 assert_eq!(reply.status, 200, "{reply:?}");
                 // Real servers on few cores: enough load, not all that there is.
-                tokio::time::sleep(Duration::from_millis(40)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         });
     }
@@ -109,7 +110,7 @@ async fn a_family_of_refresh_tokens_survives_rotation_under_load() {
         return;
     };
     let proxy = proxy(&server, "/clients/ladder", ACME, ", refresh: grant").await;
-    load_until(&proxy, "/api/links", || async {
+    load_until(&proxy, "/api/links", 20, || async {
         server.tokens("refresh_token", "200").await >= 4
     })
     .await;
@@ -193,12 +194,12 @@ async fn doorkeeper_grants_each_payu_operation_its_scope_and_no_more() {
 
 #[tokio::test]
 async fn the_same_token_again_makes_no_storm() {
-    let environment = [("REUSE", "1"), ("ACCESS_TOKEN_TTL", "4")];
+    let environment = [("REUSE", "1"), ("ACCESS_TOKEN_TTL", "10")];
     let Some(server) = doorkeeper(&environment).await else {
         return;
     };
     let proxy = proxy(&server, "", ACME, "").await;
-    load_until(&proxy, "/payment-links", || async {
+    load_until(&proxy, "/payment-links", 3, || async {
         let generation = proxy.metric("bursar_token_generation", &[]).await;
         generation >= 2.0
     })
@@ -206,7 +207,7 @@ async fn the_same_token_again_makes_no_storm() {
     let unchanged = [("outcome", "unchanged")];
     let fetches = "bursar_token_fetches_total";
     assert!(proxy.metric(fetches, &unchanged).await >= 1.0);
-    // First, renewal ahead, real end, and a second's grace for the server's rounding.
+    // The first, renewal ahead, the real end; there the server says `expires_in: 0` for a second.
     let calls = server.token_calls().await;
     assert!((3..=6).contains(&calls), "{calls} calls for two tokens");
 }
@@ -248,12 +249,13 @@ async fn two_instances_whose_tokens_revoke_each_other_do_not_renew_for_ever() {
     assert!(statuses.contains(&401), "{statuses:?}");
     let calls = server.token_calls().await;
     assert!(calls <= 22, "{calls} calls");
-    let too_young = [("result", "token_too_young")];
+    // One gives way, and the other one's token is left alone from then on.
+    let mut gave_way = 0.0;
     for instance in &instances {
-        let surfaced = instance.metric("bursar_replays_total", &too_young).await;
-        let renewed = instance
-            .metric("bursar_replays_total", &[("result", "ok")])
-            .await;
-        assert!(surfaced > 0.0 || renewed < 10.0, "{surfaced} {renewed}");
+        let replays = instance.scrape().await;
+        let replays = |result| replays.value("bursar_replays_total", &[("result", result)]);
+        assert!(replays("ok") <= 10.0);
+        gave_way += replays("token_too_young");
     }
+    assert!(gave_way > 0.0);
 }
