@@ -5,4 +5,6 @@
 #[cfg(test)]
 mod forward;
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod support;
