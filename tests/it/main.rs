@@ -7,4 +7,6 @@ mod forward;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod replay;
+#[cfg(test)]
 mod support;
