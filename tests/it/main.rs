@@ -7,6 +7,10 @@ mod forward;
 #[cfg(test)]
 mod peers;
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod replay;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod token;

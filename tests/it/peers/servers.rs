@@ -55,16 +55,16 @@ async fn burst(proxy: &Proxy, path: &'static str, count: usize) {
     }
 }
 
-/// Requests on `callers` connections until `done`; every one is answered 200.
+/// Requests on `count` connections until `done`; every one is answered 200.
 async fn load_until<F: Future<Output = bool>>(
     proxy: &Proxy,
     path: &'static str,
-    callers: usize,
+    count: usize,
     done: impl FnMut() -> F,
 ) {
     let stop = Arc::new(AtomicBool::new(false));
     let mut callers = tokio::task::JoinSet::new();
-    for _ in 0..callers {
+    for _ in 0..count {
         let (listen, stop) = (proxy.listen, stop.clone());
         callers.spawn(async move {
             let mut caller = Caller::connect(listen).await;

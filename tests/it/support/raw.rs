@@ -12,13 +12,16 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::soon;
 
+/// Everything that a connection has brought.
+type Captured = Arc<Mutex<Vec<u8>>>;
+
 /// A TCP connection, either side.
 pub(crate) struct Raw {
     stream: TcpStream,
     /// Read, but not asked for.
     ahead: Vec<u8>,
     /// Everything that was read.
-    captured: Arc<Mutex<Vec<u8>>>,
+    captured: Captured,
 }
 
 /// A message as it stood on the wire.
@@ -82,7 +85,7 @@ impl Raw {
     /// Writes as much as the peer takes until it takes nothing for a moment, or `limit` is reached; says
     /// how much that was.
     pub(crate) async fn write_until_blocked(&mut self, limit: usize) -> usize {
-        let block = [b'x'; 16 * 1024];
+        let block = vec![b'x'; 16 * 1024];
         let mut written = 0;
         while written < limit {
             let write = tokio::time::timeout(BLOCKED, self.stream.write(&block));
@@ -181,16 +184,14 @@ impl Raw {
     }
 
     async fn read_more(&mut self) -> io::Result<()> {
-        let mut block = [0; 16 * 1024];
-        let read = soon(self.stream.read(&mut block)).await?;
-        if read == 0 {
+        let before = self.ahead.len();
+        if soon(self.stream.read_buf(&mut self.ahead)).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        self.ahead.extend_from_slice(&block[..read]);
         self.captured
             .lock()
             .unwrap()
-            .extend_from_slice(&block[..read]);
+            .extend_from_slice(&self.ahead[before..]);
         Ok(())
     }
 }
@@ -220,7 +221,7 @@ fn end_of_chunks(bytes: &[u8]) -> Option<usize> {
 /// A server that is given each connection raw, with its number from 0.
 pub(crate) struct RawUpstream {
     pub(crate) address: SocketAddr,
-    captured: Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>>,
+    captured: Arc<Mutex<Vec<Captured>>>,
     panics: Arc<Mutex<Vec<String>>>,
     _accepting: AbortOnDropHandle<()>,
 }
@@ -232,7 +233,7 @@ impl RawUpstream {
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let captured: Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>> = Arc::default();
+        let captured: Arc<Mutex<Vec<Captured>>> = Arc::default();
         let panics: Arc<Mutex<Vec<String>>> = Arc::default();
         let (all, failures) = (captured.clone(), panics.clone());
         let accepting = tokio::spawn(async move {

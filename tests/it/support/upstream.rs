@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, Version};
+use http_body_util::channel::{Channel, Sender};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -23,7 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::eventually;
 
-/// The body of a scripted answer; see [`full`] and `http_body_util::channel`.
+/// The body of a scripted answer; see [`full`] and [`stream`].
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// A request as it arrived.
@@ -56,6 +57,12 @@ pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into())
         .map_err(|never| match never {})
         .boxed_unsync()
+}
+
+/// A body of unknown length, frame by frame; dropping the sender ends it.
+pub(crate) fn stream() -> (Sender<Bytes, io::Error>, Body) {
+    let (sender, body) = Channel::new(1);
+    (sender, body.boxed_unsync())
 }
 
 /// An answer with a status and a body.
