@@ -27,8 +27,9 @@ use crate::stream::CallerStream;
 const MAX_CONNECTIONS: usize = 32_768;
 /// From the connection, or the last answer, to a complete request head. Then the connection is closed.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// Request line and header fields together; more is 431. The target alone is limited by hyper (414).
-const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// Request line and header fields together; more is 431. Above the 64 KiB to which hyper limits the target
+/// alone, or its 414 would never be seen.
+const MAX_HEAD_BYTES: usize = 128 * 1024;
 /// The same for HTTP/2, where the caller is told beforehand.
 const MAX_HTTP2_HEAD_BYTES: u32 = 64 * 1024;
 /// Header fields; more are 431.
@@ -205,10 +206,11 @@ fn refusal(error: &hyper::Error, has_begun: bool) -> Option<Reason> {
     if !error.is_parse() {
         return None;
     }
-    Some(if error.is_parse_too_large() {
-        Reason::HeadersTooLarge
-    } else if error.to_string().contains("URI too long") {
+    // A target that is too long is "too large" as well, so it is looked for first.
+    Some(if error.to_string().contains("URI too long") {
         Reason::TargetTooLong
+    } else if error.is_parse_too_large() {
+        Reason::HeadersTooLarge
     } else {
         Reason::BadRequest
     })

@@ -117,7 +117,10 @@ impl Upstream {
     ) -> Result<Response<Incoming>, Failed> {
         let started = Instant::now();
         let mut answer = pin!(connection.send(request));
-        let mut stalled = pin!(sleep_until(self.look_again(body, started)));
+        // What is waited for changes while nobody looks, so no look is further away than either limit:
+        // whichever limit begins after a look cannot be over before the next.
+        let shorter = self.timeouts.head.min(self.timeouts.idle);
+        let mut stalled = pin!(sleep_until(started + shorter));
         loop {
             tokio::select! {
                 biased;
@@ -127,7 +130,7 @@ impl Upstream {
             let now = Instant::now();
             let again = self.look_again(body, started);
             if again > now {
-                stalled.as_mut().reset(again);
+                stalled.as_mut().reset(again.min(now + shorter));
                 continue;
             }
             return Err(match body.map(Replayable::progress) {

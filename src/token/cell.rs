@@ -224,18 +224,26 @@ impl Cell {
     /// What to do about a 401 that a request with generation `sent` was answered with.
     pub async fn recover(self: &Arc<Self>, sent: u64) -> Recovery {
         let deadline = Instant::now() + self.dialect().wait;
-        let landing = match self.board(Cause::Unauthorized(sent)) {
-            Boarding::Newer(token) => Ok(token),
-            Boarding::Flight(flight) => land(flight, deadline).await,
-            Boarding::TooYoung => return Recovery::TooYoung,
-            Boarding::Grounded(..) => return Recovery::Unavailable,
-        };
-        match landing {
-            Ok(token) if token.generation == sent => Recovery::Unchanged,
-            Ok(token) if token.freshness(Instant::now()) != Freshness::Expired => {
-                Recovery::Replay(token.lease())
-            }
-            Ok(_) | Err(_) => Recovery::Unavailable,
+        loop {
+            let landing = match self.board(Cause::Unauthorized(sent)) {
+                Boarding::Newer(token) => Ok(token),
+                Boarding::Flight(flight) => land(flight, deadline).await,
+                Boarding::TooYoung => return Recovery::TooYoung,
+                // The old token at its very end. The next one is a second away, as in `obtain`.
+                Boarding::Grounded(Failure::BornExpired, until) if until < deadline => {
+                    tokio::time::sleep_until(until).await;
+                    continue;
+                }
+                Boarding::Grounded(..) => return Recovery::Unavailable,
+            };
+            return match landing {
+                Ok(token) if token.generation == sent => Recovery::Unchanged,
+                Ok(token) if token.freshness(Instant::now()) != Freshness::Expired => {
+                    Recovery::Replay(token.lease())
+                }
+                Err(Failure::BornExpired) => continue,
+                Ok(_) | Err(_) => Recovery::Unavailable,
+            };
         }
     }
 
@@ -264,8 +272,10 @@ impl Cell {
             Some(token) => token.freshness(now) != Freshness::Fresh && token.is_used(),
             None => self.at_startup,
         };
-        if due {
-            drop(self.board(Cause::Need));
+        if due && let Boarding::Grounded(_, until) = self.board(Cause::Need) {
+            // A reader asked during the pause after a failure, and its appointment replaced the one that
+            // was made for the pause's end.
+            self.make_appointment(until);
         }
     }
 
@@ -469,13 +479,20 @@ impl Cell {
             scopes: &self.scopes,
         };
         let mut reply = self.call(GrantLabel::ClientCredentials, grant).await?;
-        self.keep_refresh_token(&mut reply, None, issued);
+        let unsent = self.desk().refresh_token.take();
+        self.keep_refresh_token(&mut reply, unsent, issued);
         Ok((reply, issued))
     }
 
     async fn call(&self, label: GrantLabel, grant: Grant<'_>) -> Result<Reply, Failure> {
         let started = Instant::now();
-        let result = fetch(&*self.transport, self.dialect(), grant).await;
+        let mut result = fetch(&*self.transport, self.dialect(), grant).await;
+        if let Ok(reply) = &mut result
+            && matches!(reply.lifetime, Stated::For(lifetime) if lifetime <= started.elapsed())
+        {
+            // It ended on its way here. Asked for again at once it might do so for ever.
+            reply.lifetime = Stated::Over;
+        }
         self.fetch_durations[label as usize].observe(started.elapsed().as_secs_f64());
         let outcome = match &result {
             Ok(reply) if reply.lifetime == Stated::Over => FetchOutcome::Malformed,
@@ -621,3 +638,6 @@ impl std::fmt::Debug for Cell {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

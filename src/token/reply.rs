@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value};
 
 use crate::secret::Secret;
@@ -110,11 +110,14 @@ pub(super) fn read(
     let object = root.as_object().unwrap_or(&empty);
     let error = error_code(object);
     let failed = object.get("success") == Some(&Value::Bool(false)) || error.is_some();
+    let body_retry_after = object.get("retry_after").and_then(seconds);
     if status.is_success() && !failed {
         let place = root.pointer(pointer).and_then(Value::as_object);
-        return token(place.unwrap_or(object));
+        let token = token(place.unwrap_or(object));
+        if token.is_ok() || body_retry_after.is_none() {
+            return token;
+        }
     }
-    let body_retry_after = object.get("retry_after").and_then(seconds);
     if status == StatusCode::TOO_MANY_REQUESTS
         || error == Some("rate_limit_exceeded")
         || body_retry_after.is_some()
@@ -142,6 +145,9 @@ fn token(object: &Map<String, Value>) -> Result<Reply, Failure> {
         _ => None,
     };
     let access_token = text("access_token").ok_or(Failure::Malformed("it has no access_token"))?;
+    if HeaderValue::from_str(&access_token).is_err() {
+        return Err(Failure::Malformed("it holds bytes that no header may hold"));
+    }
     Ok(Reply {
         access_token: Secret::new(access_token),
         lifetime: stated(object.get("expires_in")),

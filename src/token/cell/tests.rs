@@ -1,0 +1,256 @@
+//! Tokens under a paused clock, with a token endpoint in memory.
+//!
+//! [`rig`] makes a cell whose endpoint answers as a closure says, and runs the real renewal loop beside
+//! it. Time passes only when everybody waits, so that instants can be compared exactly.
+
+mod failures;
+mod flights;
+mod ladder;
+mod renewal;
+mod unauthorized;
+
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use prometheus::HistogramOpts;
+use serde_json::{Value, json};
+
+use super::super::fetch::Answer;
+use super::super::renewal::keep_appointments;
+use super::*;
+use crate::config::Config;
+
+/// One call that the endpoint saw.
+#[derive(Debug, Clone)]
+struct Call {
+    /// From 1.
+    number: usize,
+    /// Since the rig was made.
+    at: Duration,
+    /// `client_credentials`, or the refresh token that was offered.
+    grant: String,
+}
+
+/// What the endpoint does with a call.
+#[derive(Clone)]
+enum Said {
+    /// Status and body; `{n}` in it becomes the call's number.
+    Reply(u16, String),
+    /// The body is empty, the header says when to come back.
+    RetryAfter(u16, Duration),
+    Fails(Failure),
+    Never,
+    Panics,
+    /// So much later.
+    After(Duration, Box<Self>),
+}
+
+/// A new token with each call: `t1`, `t2`, …
+fn lives(seconds: impl Into<Value>) -> Said {
+    reply(&json!({ "access_token": "t{n}", "expires_in": seconds.into() }))
+}
+
+/// A new access token that lives for 300 s, and a new refresh token: `r1`, `r2`, …
+fn with_refresh() -> Said {
+    reply(&json!({ "access_token": "t{n}", "expires_in": 300, "refresh_token": "r{n}" }))
+}
+
+fn reply(body: &Value) -> Said {
+    Said::Reply(200, body.to_string())
+}
+
+fn refuses(status: u16, error: &str) -> Said {
+    Said::Reply(status, json!({ "error": error }).to_string())
+}
+
+fn after(seconds: f64, said: Said) -> Said {
+    Said::After(Duration::from_secs_f64(seconds), Box::new(said))
+}
+
+/// One after the other; the last one for ever.
+fn in_turn(said: impl Into<Vec<Said>>) -> impl Fn(&Call) -> Said + Send + Sync {
+    let said = said.into();
+    move |call| said[(call.number - 1).min(said.len() - 1)].clone()
+}
+
+struct Endpoint<F> {
+    start: Instant,
+    calls: Arc<Mutex<Vec<Call>>>,
+    script: F,
+}
+
+impl<F: Fn(&Call) -> Said + Send + Sync + 'static> Transport for Endpoint<F> {
+    fn call(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send + '_>> {
+        Box::pin(async move {
+            let frame = request.into_body().frame().await.unwrap().unwrap();
+            let body = frame.into_data().unwrap();
+            let refresh_token = form_urlencoded::parse(&body)
+                .find(|(name, _)| name == "refresh_token")
+                .map(|(_, token)| token.into_owned());
+            let call = {
+                let mut calls = self.calls.lock().unwrap();
+                let call = Call {
+                    number: calls.len() + 1,
+                    at: self.start.elapsed(),
+                    grant: refresh_token.unwrap_or_else(|| "client_credentials".into()),
+                };
+                calls.push(call.clone());
+                call
+            };
+            let mut said = (self.script)(&call);
+            while let Said::After(wait, then) = said {
+                tokio::time::sleep(wait).await;
+                said = *then;
+            }
+            let (status, retry_after, body) = match said {
+                Said::Reply(status, body) => (status, None, body),
+                Said::RetryAfter(status, wait) => (status, Some(wait), String::new()),
+                Said::Fails(failure) => return Err(failure),
+                Said::Never => std::future::pending().await,
+                Said::Panics | Said::After(..) => panic!("a bug in a flight, for a test"),
+            };
+            Ok(Answer {
+                status: StatusCode::from_u16(status).unwrap(),
+                retry_after,
+                body: body.replace("{n}", &call.number.to_string()).into(),
+            })
+        })
+    }
+}
+
+struct Rig {
+    cell: Arc<Cell>,
+    start: Instant,
+    calls: Arc<Mutex<Vec<Call>>>,
+}
+
+/// A cell with further keys of its `token`, as YAML, and an endpoint.
+fn rig(keys: &str, script: impl Fn(&Call) -> Said + Send + Sync + 'static) -> Rig {
+    rigs(1, keys, script).pop().unwrap()
+}
+
+/// Many cells that share one endpoint, one renewal loop and its count of calls.
+fn rigs(
+    count: usize,
+    keys: &str,
+    script: impl Fn(&Call) -> Said + Send + Sync + 'static,
+) -> Vec<Rig> {
+    let text = format!(
+        "providers: {{acme: {{hosts: [api.acme.example], client_id: id, client_secret: s3cret, token: {{url: \"https://login.acme.example/token\", {keys}}}}}}}"
+    );
+    let config = Config::parse(&text, Path::new("")).unwrap();
+    let provider = &config.providers[0];
+    let (appointments, receiver) = mpsc::channel(2 * count + 16);
+    tokio::spawn(keep_appointments(receiver));
+    let calls = Arc::<Mutex<Vec<Call>>>::default();
+    let start = Instant::now();
+    let transport = Arc::new(Endpoint {
+        start,
+        calls: calls.clone(),
+        script,
+    });
+    let histogram = || Histogram::with_opts(HistogramOpts::new("h", "h")).unwrap();
+    let rig = |id| Rig {
+        cell: Arc::new(Cell::new(Parts {
+            id,
+            provider: provider.clone(),
+            scopes: provider.scope_sets[0].clone(),
+            at_startup: true,
+            transport: transport.clone(),
+            appointments: appointments.clone(),
+            fetch_durations: [histogram(), histogram()],
+        })),
+        start,
+        calls: calls.clone(),
+    };
+    (0..count).map(rig).collect()
+}
+
+impl Rig {
+    /// What `Tokens::start` does for the accounts that want a token at start-up.
+    fn wants_token_at_startup(&self) {
+        self.cell.make_appointment(self.start);
+    }
+
+    /// The token of a request that waits for one.
+    async fn obtain(&self) -> Result<String, Failure> {
+        let lease = self.cell.obtain().await;
+        lease
+            .map(|lease| text(&lease))
+            .map_err(|missing| missing.failure)
+    }
+
+    /// The token of a request that does not wait.
+    fn read(&self) -> Option<String> {
+        self.cell.read(Instant::now()).map(|lease| text(&lease))
+    }
+
+    /// Obtains a token and has a provider refuse it: makes one flight, without time passing.
+    async fn renew(&self) -> Recovery {
+        let lease = self.cell.obtain().await.unwrap();
+        self.cell.recover(lease.generation).await
+    }
+
+    fn count(&self) -> usize {
+        self.calls.lock().unwrap().len()
+    }
+
+    /// When the calls came, in seconds.
+    fn times(&self) -> Vec<f64> {
+        let calls = self.calls.lock().unwrap();
+        calls.iter().map(|call| call.at.as_secs_f64()).collect()
+    }
+
+    fn gaps(&self) -> Vec<f64> {
+        let times = self.times();
+        times.windows(2).map(|pair| pair[1] - pair[0]).collect()
+    }
+
+    fn grants(&self) -> Vec<String> {
+        let calls = self.calls.lock().unwrap();
+        calls.iter().map(|call| call.grant.clone()).collect()
+    }
+
+    fn outcome(&self, outcome: FetchOutcome) -> u64 {
+        GrantLabel::ALL
+            .iter()
+            .map(|grant| self.cell.fetches(*grant, outcome))
+            .sum()
+    }
+
+    /// Until the token's end.
+    fn remaining(&self) -> Duration {
+        let snapshot = self.cell.snapshot(Instant::now());
+        snapshot.token.unwrap().remaining.unwrap_or_default()
+    }
+
+    async fn until(&self, seconds: f64) {
+        tokio::time::sleep_until(self.start + Duration::from_secs_f64(seconds)).await;
+    }
+}
+
+fn text(lease: &Lease) -> String {
+    let value = lease.authorization.to_str().unwrap();
+    value.strip_prefix("Bearer ").unwrap().to_owned()
+}
+
+async fn pass(seconds: f64) {
+    tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+}
+
+/// Replayed with this token, or a word for the rest.
+fn word(recovery: &Recovery) -> String {
+    match recovery {
+        Recovery::Replay(lease) => text(lease),
+        Recovery::Unchanged => "unchanged".into(),
+        Recovery::TooYoung => "too young".into(),
+        Recovery::Unavailable => "unavailable".into(),
+    }
+}

@@ -1,0 +1,137 @@
+//! Which grant comes first, and what becomes of the refresh token?
+
+use super::*;
+
+const CLIENT: &str = "client_credentials";
+
+/// Which grants three flights use: the first brings `r1`, the second offers it and is answered `said`,
+/// the client credentials that may follow bring no refresh token, and the third one shows what was kept.
+async fn three_flights(said: Said) -> Vec<String> {
+    let rig = rig("refresh: grant, timeout: 1s", move |call: &Call| {
+        match (call.number, call.grant.as_str()) {
+            (1, _) => with_refresh(),
+            (2, _) => said.clone(),
+            _ => lives(300),
+        }
+    });
+    drop(rig.renew().await);
+    pass(20.0).await;
+    drop(rig.renew().await);
+    rig.grants()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_or_possibly_used_refresh_token_is_dropped_in_the_same_flight() {
+    for (name, said) in [
+        ("refused", refuses(400, "invalid_grant")),
+        ("refused with 401", refuses(401, "invalid_token")),
+        ("an error", Said::Reply(500, "oops".into())),
+        ("no token", Said::Reply(200, "<html>".into())),
+        ("no header value", reply(&json!({ "access_token": "a\nb" }))),
+        ("timed out", Said::Never),
+        ("broke off", Said::Fails(Failure::Broken)),
+    ] {
+        let grants = three_flights(said).await;
+        assert_eq!(grants, [CLIENT, "r1", CLIENT, CLIENT], "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_token_that_was_never_sent_is_kept() {
+    for failure in [Failure::Unreachable, Failure::Tls] {
+        let grants = three_flights(Said::Fails(failure)).await;
+        assert_eq!(grants, [CLIENT, "r1", CLIENT, "r1"], "{failure:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_keeps_the_refresh_token_and_ends_the_flight() {
+    let said = Said::RetryAfter(429, Duration::from_secs(15));
+    assert_eq!(three_flights(said).await, [CLIENT, "r1", "r1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_refresh_token_replaces_the_old_one() {
+    let rig = rig("refresh: grant", in_turn([with_refresh()]));
+    for _ in 0..3 {
+        drop(rig.renew().await);
+    }
+    assert_eq!(rig.grants(), [CLIENT, "r1", "r2", "r3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_token_is_used_ahead_of_expiry_too() {
+    let rig = rig("refresh: grant", in_turn([with_refresh()]));
+    for _ in 0..8 {
+        rig.obtain().await.unwrap();
+        pass(100.0).await;
+    }
+    assert_eq!(rig.grants(), [CLIENT, "r1", "r2", "r3"]);
+}
+
+/// How long the first refresh token, never replaced, is offered: the last call that had it, in seconds.
+async fn offered_until(keys: &str, refresh_expires_in: Value) -> f64 {
+    let rig = rig(keys, move |call: &Call| {
+        let mut body = json!({ "access_token": "t{n}", "expires_in": 100 });
+        if call.number == 1 {
+            body["refresh_token"] = json!("first");
+            body["refresh_expires_in"] = refresh_expires_in.clone();
+        }
+        reply(&body)
+    });
+    for _ in 0..200 {
+        rig.obtain().await.unwrap();
+        pass(10.0).await;
+    }
+    let calls = rig.calls.lock().unwrap();
+    let offered = calls.iter().filter(|call| call.grant == "first");
+    offered
+        .map(|call| call.at.as_secs_f64())
+        .fold(0.0, f64::max)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_refresh_token_keeps_its_own_deadline() {
+    for (keys, stated, least, most) in [
+        // As the reply says.
+        ("refresh: grant", json!(1000), 900.0, 1000.0),
+        // As the configuration says, where the reply does not.
+        (
+            "refresh: grant, refresh_lifetime: 600s",
+            Value::Null,
+            500.0,
+            600.0,
+        ),
+        (
+            "refresh: grant, refresh_lifetime: 600s",
+            json!(1000),
+            900.0,
+            1000.0,
+        ),
+        // Until it is refused, where nobody says.
+        ("refresh: grant", Value::Null, 1800.0, 2000.0),
+        // A stated zero or less means that it is not used.
+        ("refresh: grant, refresh_lifetime: 600s", json!(0), 0.0, 0.0),
+        ("refresh: grant", json!(-5), 0.0, 0.0),
+        ("refresh: none", json!(1000), 0.0, 0.0),
+    ] {
+        let last = offered_until(keys, stated.clone()).await;
+        assert!((least..=most).contains(&last), "{keys}, {stated}: {last}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_of_waiters_offers_a_refresh_token_once() {
+    let rig = rig(
+        "refresh: grant",
+        in_turn([with_refresh(), after(1.0, with_refresh())]),
+    );
+    let sent = rig.cell.obtain().await.unwrap().generation;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..60 {
+        let cell = rig.cell.clone();
+        tasks.spawn(async move { word(&cell.recover(sent).await) });
+    }
+    assert!(tasks.join_all().await.iter().all(|word| word == "t2"));
+    assert_eq!(rig.grants(), [CLIENT, "r1"]);
+}

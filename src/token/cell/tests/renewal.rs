@@ -1,0 +1,207 @@
+//! When is a token asked for, and until when is it used?
+
+use std::collections::HashMap;
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn used_tokens_are_renewed_at_their_margin_each_a_little_earlier_or_later() {
+    let rigs = rigs(50, "", in_turn([lives(300)]));
+    for rig in &rigs {
+        rig.obtain().await.unwrap();
+    }
+    pass(299.0).await;
+    let times = rigs[0].times();
+    let (first, renewals) = times.split_at(50);
+    assert!(first.iter().all(|at| *at == 0.0));
+    // The margin of 60 s, up to a tenth of it on top, and 5 ms between two flights.
+    assert_eq!(renewals.len(), 50);
+    assert!(
+        renewals.iter().all(|at| (234.0..=240.3).contains(at)),
+        "{renewals:?}"
+    );
+    let spread = renewals[49] - renewals[0];
+    assert!(spread > 2.0, "no jitter: all within {spread} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn renewal_makes_no_request_wait() {
+    let rig = rig("", in_turn([lives(300), after(9.0, lives(300))]));
+    rig.obtain().await.unwrap();
+    let mut seen = HashMap::new();
+    for _ in 0..3000 {
+        pass(0.1).await;
+        let before = Instant::now();
+        *seen.entry(rig.obtain().await.unwrap()).or_insert(0) += 1;
+        assert_eq!(Instant::now(), before);
+    }
+    assert_eq!(rig.count(), 2);
+    assert!(seen["t1"] > 2300 && seen["t2"] > 400, "{seen:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unused_token_is_not_renewed_until_somebody_asks_for_it() {
+    let rig = rig("", in_turn([lives(300)]));
+    rig.wants_token_at_startup();
+    rig.until(270.0).await;
+    assert_eq!(rig.times(), [0.0]);
+    // It is used in its last minute: this request takes it, and the next one finds a new one.
+    assert_eq!(rig.read().as_deref(), Some("t1"));
+    pass(0.1).await;
+    assert_eq!(rig.read().as_deref(), Some("t2"));
+    assert_eq!(rig.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unused_token_that_expired_stays_so_until_somebody_asks_for_it() {
+    let rig = rig("", in_turn([lives(300)]));
+    rig.wants_token_at_startup();
+    rig.until(100_000.0).await;
+    assert_eq!(rig.count(), 1);
+    assert_eq!(rig.obtain().await.unwrap(), "t2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_valid_token_is_used_while_renewal_fails_and_never_after_its_end() {
+    let rig = rig("", in_turn([lives(300), Said::Reply(500, "oops".into())]));
+    rig.obtain().await.unwrap();
+    for second in 1..300 {
+        rig.until(f64::from(second)).await;
+        assert_eq!(rig.read().as_deref(), Some("t1"), "at {second} s");
+    }
+    rig.until(299.999).await;
+    assert_eq!(rig.read().as_deref(), Some("t1"));
+    rig.until(300.0).await;
+    assert_eq!(rig.read(), None);
+    assert_eq!(rig.obtain().await, Err(Failure::Status(500)));
+    assert!(rig.count() > 5, "renewal was given up: {:?}", rig.times());
+}
+
+#[tokio::test(start_paused = true)]
+async fn expiry_counts_from_the_instant_the_request_was_sent() {
+    let rig = rig("wait: 9s", in_turn([after(4.0, lives(20))]));
+    assert_eq!(rig.obtain().await.unwrap(), "t1");
+    assert_eq!(
+        (rig.start.elapsed(), rig.remaining()),
+        (Duration::from_secs(4), Duration::from_secs(16))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_token_has_the_lifetime_of_its_own_reply() {
+    let replies = [lives(100), lives("1000"), lives(Value::Null), lives(50.5)];
+    let rig = rig("default_lifetime: 200s", in_turn(replies));
+    for (token, lifetime) in [("t1", 100.0), ("t2", 1000.0), ("t3", 200.0), ("t4", 50.5)] {
+        assert_eq!(rig.obtain().await.unwrap(), token);
+        assert_eq!(rig.remaining().as_secs_f64(), lifetime);
+        // Its renewal would be next; the 401 comes before that.
+        drop(rig.renew().await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absurd_lifetime_is_clamped_to_a_year() {
+    for lifetime in [json!(1e300), json!(u64::MAX), json!("1e18")] {
+        let rig = rig("", in_turn([lives(lifetime)]));
+        rig.obtain().await.unwrap();
+        assert_eq!(rig.remaining().as_secs(), 365 * 24 * 3600);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_token_again_is_used_to_its_real_end_and_asked_for_only_then() {
+    // Doorkeeper with `reuse_access_token`: what remains of the same token, until it is over.
+    let rig = rig("", |call: &Call| {
+        let (token, age) = (call.at.as_secs() / 300, call.at.as_secs() % 300);
+        reply(&json!({ "access_token": format!("t{token}"), "expires_in": 300 - age }))
+    });
+    for second in 0..=605 {
+        rig.until(f64::from(second)).await;
+        rig.obtain().await.unwrap();
+    }
+    let times = rig.times();
+    assert_eq!(times.len(), 5, "{times:?}");
+    assert!((234.0..=240.1).contains(&times[1]), "{times:?}");
+    // `expires_in` is whole seconds, so the cell's ends are up to a second later than the server's.
+    assert!(
+        (300.0..=301.1).contains(&times[2]) && times[4] >= 600.0,
+        "{times:?}"
+    );
+    assert_eq!(rig.outcome(FetchOutcome::Unchanged), 2);
+    assert_eq!(rig.outcome(FetchOutcome::Ok), 3);
+    assert_eq!(
+        rig.cell.snapshot(Instant::now()).token.unwrap().generation,
+        3
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_over_when_it_comes_is_asked_for_again_once_a_second() {
+    for (name, reply) in [
+        ("zero", lives(0)),
+        ("negative", lives(-20)),
+        ("over on its way", after(0.002, lives(0.001))),
+    ] {
+        let rig = rig("", in_turn([reply]));
+        for _ in 0..4 {
+            assert_eq!(rig.obtain().await, Err(Failure::BornExpired), "{name}");
+        }
+        assert!((4..=25).contains(&rig.count()), "{name}: {:?}", rig.times());
+        assert!(
+            rig.gaps().iter().all(|gap| *gap >= 1.0),
+            "{name}: {:?}",
+            rig.gaps()
+        );
+        assert_eq!(rig.read(), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_accounts_start_at_two_hundred_a_second() {
+    let rigs = rigs(10_000, "", in_turn([after(0.05, lives(3600))]));
+    for rig in &rigs {
+        rig.wants_token_at_startup();
+    }
+    pass(70.0).await;
+    let times = rigs[0].times();
+    assert_eq!(times.len(), 10_000);
+    let mut by_second = HashMap::new();
+    for at in &times {
+        *by_second
+            .entry(Duration::from_secs_f64(*at).as_secs())
+            .or_insert(0) += 1;
+    }
+    assert!(
+        by_second.values().all(|calls| *calls <= 201),
+        "{by_second:?}"
+    );
+    // And no slower than that, so that the last one is ready within a minute and a bit.
+    assert!(by_second[&0] > 100, "{by_second:?}");
+    assert!(rigs.iter().all(|rig| rig.cell.ever_had_a_token()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hanging_account_holds_up_no_others_start() {
+    let rigs = rigs(100, "", |call: &Call| {
+        if call.number == 1 {
+            Said::Never
+        } else {
+            lives(3600)
+        }
+    });
+    for rig in &rigs {
+        rig.wants_token_at_startup();
+    }
+    pass(1.0).await;
+    let ready = rigs.iter().filter(|rig| rig.cell.ever_had_a_token());
+    assert_eq!(ready.count(), 99);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fewer_scopes_than_asked_for_are_shown() {
+    let reply = reply(&json!({ "access_token": "t", "expires_in": 300, "scope": "links.read" }));
+    let rig = rig("scopes: [links.write, links.read]", in_turn([reply]));
+    rig.obtain().await.unwrap();
+    let token = rig.cell.snapshot(Instant::now()).token.unwrap();
+    assert_eq!(token.missing_scopes, "links.write");
+}

@@ -1,0 +1,147 @@
+//! What does a provider's 401 cost?
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn the_first_401_on_a_generation_renews() {
+    let rig = rig("", in_turn([lives(300)]));
+    for token in ["t2", "t3", "t4"] {
+        assert_eq!(word(&rig.renew().await), token);
+    }
+    assert_eq!(rig.count(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_401s_share_one_flight() {
+    let rig = rig("", in_turn([lives(300), after(1.0, lives(300))]));
+    let sent = rig.cell.obtain().await.unwrap().generation;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let cell = rig.cell.clone();
+        tasks.spawn(async move { word(&cell.recover(sent).await) });
+    }
+    assert!(tasks.join_all().await.iter().all(|word| word == "t2"));
+    assert_eq!(rig.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_401_on_an_old_generation_is_replayed_with_the_newer_one_without_a_call() {
+    let rig = rig("", in_turn([lives(300)]));
+    drop(rig.renew().await);
+    for _ in 0..20 {
+        assert_eq!(word(&rig.cell.recover(1).await), "t2");
+    }
+    assert_eq!(rig.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_token_again_is_not_replayed_and_not_asked_for_in_ten_seconds() {
+    let same = reply(&json!({ "access_token": "same", "expires_in": 300 }));
+    let rig = rig("", in_turn([same]));
+    assert_eq!(word(&rig.renew().await), "unchanged");
+    for _ in 0..9 {
+        pass(1.0).await;
+        assert_eq!(word(&rig.renew().await), "too young");
+    }
+    assert_eq!(rig.count(), 2);
+    pass(1.0).await;
+    assert_eq!(word(&rig.renew().await), "unchanged");
+    assert_eq!(rig.count(), 3);
+    // It is the same token, and so the same generation; requests use it all the same.
+    assert_eq!(
+        rig.cell.snapshot(Instant::now()).token.unwrap().generation,
+        1
+    );
+    assert_eq!(rig.read().as_deref(), Some("same"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_that_lacks_a_scope_costs_one_call_in_ten_seconds() {
+    let rig = rig("", in_turn([lives(3600)]));
+    for _ in 0..600 {
+        if let Recovery::Replay(lease) = rig.renew().await {
+            rig.cell.replay_refused(lease.generation);
+        }
+        pass(0.1).await;
+    }
+    // The first token, its renewal, and one more every ten seconds.
+    assert_eq!(rig.count(), 7, "{:?}", rig.times());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_refused_says_nothing_of_a_token_that_no_401_asked_for() {
+    let rig = rig("", in_turn([lives(300)]));
+    rig.obtain().await.unwrap();
+    rig.until(250.0).await;
+    // Renewed ahead; a request that was sent with the first token is replayed with this one, in vain.
+    assert_eq!(word(&rig.cell.recover(1).await), "t2");
+    rig.cell.replay_refused(2);
+    assert_eq!(word(&rig.cell.recover(2).await), "t3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_instances_that_revoke_each_other_renew_at_most_ten_times_a_minute() {
+    let rig = rig("", in_turn([lives(3600)]));
+    let mut words = Vec::new();
+    for _ in 0..118 {
+        words.push(word(&rig.renew().await));
+        pass(0.5).await;
+    }
+    assert_eq!(
+        words.iter().filter(|word| *word == "too young").count(),
+        108
+    );
+    assert_eq!(rig.count(), 11);
+    // A minute after the first renewal there may be another one.
+    rig.until(60.0).await;
+    assert_eq!(word(&rig.renew().await), "t12");
+    assert_eq!(word(&rig.renew().await), "too young");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flight_that_fails_leaves_the_token_in_use() {
+    let script = [lives(300), Said::Reply(500, String::new()), lives(300)];
+    let rig = rig("", in_turn(script));
+    assert_eq!(word(&rig.renew().await), "unavailable");
+    assert_eq!(rig.read().as_deref(), Some("t1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn renewing_without_waiting_serves_the_next_request() {
+    let rig = rig("", in_turn([lives(300), after(1.0, lives(300))]));
+    let lease = rig.cell.obtain().await.unwrap();
+    for _ in 0..5 {
+        rig.cell.renew(lease.generation);
+    }
+    pass(1.5).await;
+    assert_eq!(rig.read().as_deref(), Some("t2"));
+    assert_eq!(rig.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_401_joins_the_flight_that_renews_ahead() {
+    let rig = rig("", in_turn([lives(300), after(20.0, lives(300))]));
+    let sent = rig.cell.obtain().await.unwrap();
+    rig.until(245.0).await;
+    assert_eq!(rig.count(), 2);
+    assert_eq!(
+        word(&rig.cell.recover(sent.generation).await),
+        "unavailable"
+    );
+    assert_eq!(rig.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_401_waits_for_the_token_after_one_that_is_over() {
+    // Doorkeeper with `reuse_access_token` says `expires_in: 0` in the last second of a token.
+    let rig = rig("", in_turn([lives(300), lives(0), lives(300)]));
+    assert_eq!(word(&rig.renew().await), "t3");
+    assert_eq!(rig.times(), [0.0, 0.0, 1.0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_401_waits_no_longer_than_a_request_may() {
+    let rig = rig("", in_turn([lives(300), lives(0)]));
+    assert_eq!(word(&rig.renew().await), "unavailable");
+    assert!(rig.start.elapsed() <= Duration::from_secs(5));
+}

@@ -1,0 +1,16 @@
+//! Bursar from outside: real sockets on port 0, the real YAML parser, every peer scripted.
+//!
+//! What the scenarios share is in [`support`]; read its page first.
+
+#[cfg(test)]
+mod forward;
+#[cfg(test)]
+mod peers;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod replay;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod token;

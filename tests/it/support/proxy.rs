@@ -1,0 +1,210 @@
+//! The proxy: in process from YAML text, or the real program as a child.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, Once};
+
+use bursar::access::{AccessLog, Format};
+use bursar::config::Config;
+use bursar::server::Server;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
+
+use super::metrics::{Scrape, admin};
+use super::{eventually, soon};
+
+/// The proxy in process. Dropping it begins to drain it; the rest ends with the test's runtime.
+pub(crate) struct Proxy {
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    shutdown: Option<oneshot::Sender<()>>,
+    running: JoinHandle<()>,
+    lines: Lines,
+    _writing: WorkerGuard,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Proxy {
+    /// Starts it on free ports.
+    pub(crate) async fn start(yaml: &str) -> Self {
+        Self::start_in(Path::new(""), yaml).await
+    }
+
+    /// The same; relative files in the text are in `directory`.
+    pub(crate) async fn start_in(directory: &Path, yaml: &str) -> Self {
+        // Access lines are only written while somebody listens at `info`.
+        static LISTENING: Once = Once::new();
+        LISTENING.call_once(|| {
+            tracing_subscriber::fmt()
+                .with_writer(io::sink)
+                .try_init()
+                .unwrap();
+        });
+        let yaml = format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n{yaml}");
+        let config = Config::parse(&yaml, directory)
+            .unwrap_or_else(|problems| panic!("{problems:#?}\n{yaml}"));
+        let lines = Lines::default();
+        let (writer, writing) = NonBlocking::new(lines.clone());
+        let server = Server::bind(&config, AccessLog::new(writer, Format::Json))
+            .await
+            .unwrap();
+        let (listen, admin) = (
+            server.listen_address().unwrap(),
+            server.admin_address().unwrap(),
+        );
+        let (shutdown, stopping) = oneshot::channel();
+        let running = tokio::spawn(server.run(async {
+            drop(stopping.await);
+        }));
+        Self {
+            listen,
+            admin,
+            shutdown: Some(shutdown),
+            running,
+            lines,
+            _writing: writing,
+        }
+    }
+
+    /// Begins to drain.
+    pub(crate) fn shut_down(&mut self) {
+        self.shutdown.take();
+    }
+
+    /// Waits until it has drained.
+    pub(crate) async fn drained(&mut self) {
+        soon(&mut self.running).await.unwrap();
+    }
+
+    pub(crate) async fn scrape(&self) -> Scrape {
+        Scrape::of(self.admin).await
+    }
+
+    /// A metric's value now.
+    pub(crate) async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.scrape().await.value(name, labels)
+    }
+
+    /// Waits until a metric has that value.
+    pub(crate) async fn metric_becomes(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+        eventually(|| async { self.scrape().await.get(name, labels) == Some(value) }).await;
+    }
+
+    /// The body of `/readyz` or `/status`, and the status.
+    pub(crate) async fn json(&self, path: &str) -> (u16, Value) {
+        let reply = admin(self.admin, path).await;
+        let body = serde_json::from_slice(&reply.body).unwrap();
+        (reply.status.as_u16(), body)
+    }
+
+    /// Waits until that many access lines are written, and returns them.
+    pub(crate) async fn access_lines(&self, count: usize) -> Vec<Value> {
+        eventually(|| async { self.written().len() >= count }).await;
+        let lines = self.written();
+        assert_eq!(lines.len(), count, "{lines:#?}");
+        lines
+    }
+
+    fn written(&self) -> Vec<Value> {
+        let text = self.lines.0.lock().unwrap().clone();
+        let text = String::from_utf8(text).unwrap();
+        // A line that is being written has no end yet.
+        text.split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'))
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+}
+
+/// `bursar run` as a child process; killed where it is still alive at the end.
+pub(crate) struct Program {
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    child: Child,
+    log: Arc<Mutex<String>>,
+    reading: JoinHandle<()>,
+    _directory: TempDir,
+}
+
+impl Program {
+    /// Starts it with a `RUST_LOG` on free ports, and waits until it listens.
+    pub(crate) async fn start(yaml: &str, rust_log: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("proxy.yaml");
+        let yaml = format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n{yaml}");
+        std::fs::write(&file, yaml).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_bursar"))
+            .args(["run", "--config"])
+            .arg(&file)
+            .env("RUST_LOG", rust_log)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let log: Arc<Mutex<String>> = Arc::default();
+        let all = log.clone();
+        let reading = tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let mut all = all.lock().unwrap();
+                all.push_str(&line);
+                all.push('\n');
+            }
+        });
+        let addresses = || {
+            let log = log.lock().unwrap();
+            let lines = log.lines();
+            let mut lines = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let line = lines.find(|line| line["message"] == "listening")?;
+            let address = |key: &str| line[key].as_str()?.parse::<SocketAddr>().ok();
+            address("listen").zip(address("admin"))
+        };
+        eventually(|| async { addresses().is_some() }).await;
+        let (listen, admin) = addresses().unwrap();
+        Self {
+            listen,
+            admin,
+            child,
+            log,
+            reading,
+            _directory: directory,
+        }
+    }
+
+    /// Sends a signal, e.g. `TERM`.
+    pub(crate) async fn signal(&self, name: &str) {
+        let id = self.child.id().unwrap().to_string();
+        let status = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(status.await.unwrap().success());
+    }
+
+    /// Waits for its end: the exit status, and all that it logged.
+    pub(crate) async fn ended(mut self) -> (Option<i32>, String) {
+        let status = soon(self.child.wait()).await.unwrap();
+        soon(self.reading).await.unwrap();
+        let log = self.log.lock().unwrap().clone();
+        (status.code(), log)
+    }
+}

@@ -1,0 +1,71 @@
+//! Certificates for one test: an authority, servers and callers that it vouches for.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+
+/// An authority.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// Whether a server wants its peer to show a certificate of the same authority.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClientCertificate {
+    Ignored,
+    Required,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut parameters = CertificateParams::default();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().unwrap();
+        Self(CertifiedIssuer::self_signed(parameters, key).unwrap())
+    }
+
+    /// Writes its certificate to a file, for `tls.ca`.
+    pub(crate) fn write(&self, file: &Path) {
+        std::fs::write(file, self.0.pem()).unwrap();
+    }
+
+    /// Writes a client's certificate and key, for `tls.certificate` and `tls.key`.
+    pub(crate) fn write_client(&self, certificate: &Path, key: &Path) {
+        let pair = KeyPair::generate().unwrap();
+        let parameters = CertificateParams::new(["bursar.test".to_owned()]).unwrap();
+        let signed = parameters.signed_by(&pair, &self.0).unwrap();
+        std::fs::write(certificate, signed.pem()).unwrap();
+        std::fs::write(key, pair.serialize_pem()).unwrap();
+    }
+
+    /// A server at 127.0.0.1 that speaks these protocols.
+    pub(crate) fn server(&self, alpn: &[&str], client: ClientCertificate) -> Arc<ServerConfig> {
+        let (chain, key) = self.identity();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        let builder = if client == ClientCertificate::Required {
+            let mut roots = RootCertStore::empty();
+            roots.add(self.0.der().clone()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        } else {
+            builder.with_no_client_auth()
+        };
+        let mut config = builder.with_single_cert(chain, key).unwrap();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Arc::new(config)
+    }
+
+    fn identity(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let pair = KeyPair::generate().unwrap();
+        let parameters = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        let signed = parameters.signed_by(&pair, &self.0).unwrap();
+        let key = PrivateKeyDer::try_from(pair.serialize_der()).unwrap();
+        (vec![signed.der().clone()], key)
+    }
+}
