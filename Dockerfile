@@ -3,10 +3,12 @@
 FROM rust:1.95.0-slim-bookworm AS build
 WORKDIR /src
 COPY . .
-# Downloads and compiled dependencies outlive a change of the source; the binary must leave the cache.
+# Downloads and compiled dependencies outlive a change of the source. Without the `touch`, cargo would take a
+# binary of other sources for this one's where those were built later than these were written.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked --bin bursar \
+    touch src/lib.rs src/main.rs \
+    && cargo build --release --locked --bin bursar \
     && cp target/release/bursar /bursar
 
 # glibc, so that names resolve as on any host (/etc/nsswitch.conf, /etc/hosts, DNS); CA certificates, time
