@@ -1,7 +1,7 @@
 //! What was Bursar told to do? The typed configuration; past this module nothing is left to validate.
 //!
 //! The file becomes a tree that knows lines ([`node`]), references are resolved ([`expand`]), the tree
-//! is read as plain data ([`file`]), and one pass ([`compile`]) turns that into the types here. Every
+//! is read as plain data ([`mod@file`]), and one pass ([`compile`]) turns that into the types here. Every
 //! problem is collected; any problem at all means that there is no configuration.
 
 mod compile;

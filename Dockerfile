@@ -1,0 +1,25 @@
+# The toolchain is the one of rust-toolchain.toml. That file stays out of the image: it also asks for
+# clippy and rustfmt, which a build does not need.
+FROM rust:1.95.0-slim-bookworm AS build
+WORKDIR /src
+COPY . .
+# Downloads and compiled dependencies outlive a change of the source. Without the `touch`, cargo would take a
+# binary of other sources for this one's where those were built later than these were written.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    touch src/lib.rs src/main.rs \
+    && cargo build --release --locked --bin bursar \
+    && cp target/release/bursar /bursar
+
+# glibc, so that names resolve as on any host (/etc/nsswitch.conf, /etc/hosts, DNS); CA certificates, time
+# zones, and no shell.
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=build /bursar /bursar
+COPY LICENSE-MIT LICENSE-APACHE /licenses/
+# By number, so that Kubernetes can see that it is not root.
+USER 65532:65532
+EXPOSE 3128 9128
+HEALTHCHECK --interval=10s --timeout=5s --start-period=5s \
+    CMD ["/bursar", "health", "--config", "/etc/bursar/proxy.yaml"]
+ENTRYPOINT ["/bursar"]
+CMD ["run", "--config", "/etc/bursar/proxy.yaml"]
