@@ -7,7 +7,6 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +20,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::exchange::Proxy;
 use crate::metrics::{Counted, Reason};
-use crate::stream::CallerStream;
+use crate::relay::CutOff;
+use crate::stream::{CallerSide, CallerStream};
 
 /// Connections of callers at once; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 32_768;
@@ -32,8 +32,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_HEAD_BYTES: usize = 128 * 1024;
 /// The same for HTTP/2, where the caller is told beforehand.
 const MAX_HTTP2_HEAD_BYTES: u32 = 64 * 1024;
-/// Header fields; more are 431.
-const MAX_HEADERS: usize = 128;
 /// Requests at once on an HTTP/2 connection; the caller is told and waits.
 const MAX_STREAMS: u32 = 128;
 /// An HTTP/2 caller that shows no sign of life for both together is disconnected.
@@ -103,14 +101,19 @@ async fn connection(
     let _open = Counted::new(&proxy.metrics().connections.caller);
     // Answers are written in one piece; waiting for more would only delay them.
     drop(stream.set_nodelay(true));
-    let mut stream = CallerStream::new(stream);
-    let Ok(is_http2) = tokio::time::timeout(HEAD_TIMEOUT, sniff(&mut stream)).await else {
-        return;
+    let side = CallerSide::new();
+    let mut stream = CallerStream::new(stream, side.clone());
+    let mut closing = phase.clone();
+    let is_http2 = tokio::select! {
+        sniffed = tokio::time::timeout(HEAD_TIMEOUT, sniff(&mut stream)) => sniffed,
+        // Browsers and pools open connections in advance; those must not hold up the end.
+        _ = closing.wait_for(|phase| *phase == Phase::Closing) => return,
     };
     let ended = match is_http2 {
-        Ok(true) => serve_http2(stream, proxy, phase).await,
-        Ok(false) => serve_http1(stream, proxy, phase).await,
-        Err(error) => Err(error.into()),
+        Ok(Ok(true)) => serve_http2(stream, side, proxy, phase).await,
+        Ok(Ok(false)) => serve_http1(stream, side, proxy, phase).await,
+        Ok(Err(error)) => Err(error.into()),
+        Err(_silent) => Ok(()),
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "caller connection ended");
@@ -139,27 +142,18 @@ type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 async fn serve_http1(
     stream: CallerStream,
+    side: Arc<CallerSide>,
     proxy: Arc<Proxy>,
     mut phase: watch::Receiver<Phase>,
 ) -> Ended {
-    let unread = AtomicBool::new(false);
-    let metrics = proxy.metrics().clone();
     let service = service_fn(|request| {
-        let exchange = proxy.handle(request);
-        let unread = &unread;
-        async move {
-            let answer = exchange.await;
-            if answer.headers().contains_key(http::header::CONNECTION) {
-                unread.store(true, Ordering::Relaxed);
-            }
-            Ok::<_, std::convert::Infallible>(answer)
-        }
+        let exchange = proxy.handle(request, &side);
+        async { Ok::<_, std::convert::Infallible>(exchange.await) }
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_header_size(MAX_HEAD_BYTES)
-        .max_headers(MAX_HEADERS)
         // A caller may end its side after the request; and a request that is under way is seen through.
         .half_close(true)
         // Old programs compare field names with their letter case.
@@ -181,21 +175,34 @@ async fn serve_http1(
     };
     let parts = connection.into_parts();
     let mut stream = parts.io.into_inner();
-    if let Err(error) = &ended {
-        if let Some(reason) = refusal(error, !parts.read_buf.is_empty()) {
-            metrics.requests.refused(reason);
+    let Err(error) = ended else {
+        if side.is_unread() {
+            linger(stream).await;
         }
-        if error.is_timeout() && !parts.read_buf.is_empty() {
-            let answer =
-                b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-            stream.write_all(answer).await?;
-        }
+        return Ok(());
+    };
+    if is_cut_off(&error) {
+        // Without a length, the end of the connection would look like the end of the answer.
+        stream.reset_on_close();
+        return Err(error.into());
+    }
+    let has_begun = !parts.read_buf.is_empty();
+    if let Some(reason) = refusal(&error, has_begun) {
+        proxy.metrics().requests.refused(reason);
+    }
+    if error.is_timeout() && has_begun {
+        let answer =
+            b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        stream.write_all(answer).await?;
     }
     stream.shutdown().await?;
-    if ended.is_err() || unread.load(Ordering::Relaxed) {
-        linger(stream).await;
-    }
-    ended.map_err(Into::into)
+    linger(stream).await;
+    Err(error.into())
+}
+
+/// Whether the provider's answer ended before its end.
+fn is_cut_off(error: &hyper::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<CutOff>())
 }
 
 /// What a request is counted as that hyper did not even hand over.
@@ -218,12 +225,13 @@ fn refusal(error: &hyper::Error, has_begun: bool) -> Option<Reason> {
 
 async fn serve_http2(
     stream: CallerStream,
+    side: Arc<CallerSide>,
     proxy: Arc<Proxy>,
     mut phase: watch::Receiver<Phase>,
 ) -> Ended {
     let service = service_fn(|request| {
-        let proxy = proxy.clone();
-        async move { Ok::<_, std::convert::Infallible>(proxy.handle(request).await) }
+        let (proxy, side) = (proxy.clone(), side.clone());
+        async move { Ok::<_, std::convert::Infallible>(proxy.handle(request, &side).await) }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

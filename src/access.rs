@@ -7,8 +7,9 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::request::Parts;
-use http::{Method, StatusCode, Uri};
+use http::{Method, Request, StatusCode, Uri};
+use http_body::Body as _;
+use hyper::body::Incoming;
 use serde::Serialize;
 use tokio::time::Instant;
 use tracing_appender::non_blocking::NonBlocking;
@@ -17,8 +18,9 @@ use crate::body::Replayable;
 use crate::clock;
 use crate::config::Provider;
 use crate::metrics::{Counted, Metrics, NO_PROVIDER, ProviderSeries, Reason};
-use crate::path::Path;
+use crate::path::{Path, Pattern};
 use crate::secret::Fingerprint;
+use crate::stream::CallerSide;
 use crate::token::Lease;
 
 /// What a request is counted as whose caller left before the answer; never sent.
@@ -89,6 +91,9 @@ pub struct Books {
     pub log: AccessLog,
     /// Counters.
     pub metrics: Metrics,
+    /// What follows these paths is masked, whosever request it is: a request that is refused early has
+    /// no provider yet.
+    pub secret_below: Vec<Pattern>,
 }
 
 /// One request, from its head to the last byte of its answer.
@@ -111,6 +116,8 @@ pub struct Record {
     token_wait: Duration,
     upstream: Duration,
     upload: Option<Replayable>,
+    has_body: bool,
+    side: Arc<CallerSide>,
     sent: u64,
 }
 
@@ -124,13 +131,18 @@ struct Known {
 impl Record {
     /// Begins a request.
     #[must_use]
-    pub fn begin(books: &Arc<Books>, head: &Parts, anonymous: &Arc<str>) -> Self {
+    pub fn begin(
+        books: &Arc<Books>,
+        request: &Request<Incoming>,
+        anonymous: &Arc<str>,
+        side: &Arc<CallerSide>,
+    ) -> Self {
         Self {
             books: books.clone(),
             id: fastrand::u128(..),
             started: Instant::now(),
-            method: head.method.clone(),
-            uri: head.uri.clone(),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
             caller: anonymous.clone(),
             provider: None,
             route: None,
@@ -141,6 +153,8 @@ impl Record {
             token_wait: Duration::ZERO,
             upstream: Duration::ZERO,
             upload: None,
+            has_body: !request.body().is_end_stream(),
+            side: side.clone(),
             sent: 0,
         }
     }
@@ -209,10 +223,10 @@ impl Record {
         self.upload = Some(upload.clone());
     }
 
-    /// Whether the caller's body was read to its end; None: it was never touched.
+    /// Whether there is more of the caller's body to read.
     #[must_use]
-    pub fn is_body_read(&self) -> Option<bool> {
-        self.upload.as_ref().map(Replayable::is_read)
+    pub fn is_unread(&self) -> bool {
+        self.has_body && !self.upload.as_ref().is_some_and(Replayable::is_read)
     }
 
     /// The answer begins.
@@ -234,14 +248,15 @@ impl Record {
     fn path(&self) -> String {
         let raw = self.uri.path();
         let path = Path::new(raw);
-        let secret_below = self
-            .provider
-            .as_ref()
-            .map_or(&[][..], |known| &known.provider.secret_below);
-        for pattern in secret_below {
+        for pattern in &self.books.secret_below {
             let prefix = pattern.as_str();
-            let below = path.normalised().strip_prefix(prefix);
-            if below.is_some_and(|below| below.starts_with('/')) {
+            let is_below = path
+                .normalised()
+                .split_at_checked(prefix.len())
+                .is_some_and(|(head, below)| {
+                    head.eq_ignore_ascii_case(prefix) && below.starts_with('/')
+                });
+            if is_below {
                 return format!("{prefix}/***");
             }
         }
@@ -251,6 +266,13 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if self.is_unread() {
+            // The answer is over; nobody wants the rest of the request any more.
+            self.side.leave_unread();
+            if let Some(upload) = &self.upload {
+                upload.abandon();
+            }
+        }
         let total = self.started.elapsed();
         let left = || StatusCode::from_u16(CALLER_LEFT).unwrap_or(StatusCode::BAD_REQUEST);
         let status = self.status.unwrap_or_else(left);

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::exchange::Proxy;
-use crate::token::{Cell, Snapshot};
+use crate::token::{Cell, Snapshot, TokenSnapshot};
 
 /// Connections at once; further ones wait.
 const MAX_CONNECTIONS: usize = 64;
@@ -125,13 +125,13 @@ fn trouble(cell: &Cell) -> Option<String> {
     let snapshot = cell.snapshot(Instant::now());
     if snapshot
         .token
-        .is_some_and(|token| token.remaining.is_some())
+        .is_some_and(|token| token.remaining().is_some())
     {
         return None;
     }
     match (
         snapshot.failing,
-        cell.is_wanted_at_startup() && !cell.ever_had_a_token(),
+        cell.at_startup && !cell.ever_had_a_token(),
     ) {
         (Some(failure), _) => Some(failure),
         (None, true) => Some("no token yet".to_owned()),
@@ -158,7 +158,7 @@ fn token(cell: &Cell, snapshot: &Snapshot) -> Value {
     let seconds = |time: Duration| (time.as_secs_f64() * 1e3).round() / 1e3;
     let date = |at: SystemTime| humantime::format_rfc3339_millis(at).to_string();
     let token = snapshot.token.as_ref();
-    let remaining = token.and_then(|token| token.remaining);
+    let remaining = token.and_then(TokenSnapshot::remaining);
     let (last_outcome, last_outcome_at) = snapshot.last.unzip();
     let (last_error, last_error_at) = snapshot.last_error.clone().unzip();
     json!({

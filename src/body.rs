@@ -164,8 +164,8 @@ pub enum UploadError {
     /// The caller's stream had broken off before this sending reached its end.
     #[error("the caller's body has broken off")]
     CallerGone,
-    /// A replay has taken the stream over.
-    #[error("the body is being sent again")]
+    /// A replay has taken the stream over, or the rest is not wanted any more.
+    #[error("the body is not sent to its end here")]
     Superseded,
 }
 
@@ -245,10 +245,12 @@ impl Replayable {
         state.resume();
     }
 
-    /// Whether more was read than was kept, so that no sending can begin any more.
-    #[must_use]
-    pub fn is_too_large(&self) -> bool {
-        !matches!(lock(&self.0).kept, Kept::All { .. })
+    /// The rest is not wanted any more: whoever is sending it ends with an error.
+    pub fn abandon(&self) {
+        let mut state = lock(&self.0);
+        state.let_go(Kept::Settled);
+        state.sendings += 1;
+        state.resume();
     }
 
     /// How far it has come.
@@ -426,9 +428,12 @@ impl Body for Upload {
 
     fn is_end_stream(&self) -> bool {
         self.0.as_ref().is_none_or(|part| {
+            let state = lock(&part.state);
             part.repeat.is_empty()
                 && part.repeat_trailers.is_none()
-                && matches!(lock(&part.state).progress, Progress::Ended(_))
+                // One that was superseded must end with an error, never as if it were complete.
+                && state.sendings == part.sending
+                && matches!(state.progress, Progress::Ended(_))
         })
     }
 

@@ -15,11 +15,12 @@ pub fn summary(config: &Config) -> String {
         let hosts: Vec<String> = provider.hosts.iter().map(ToString::to_string).collect();
         let environment = provider
             .environment
-            .map_or("", |environment| environment.as_str());
+            .map(|environment| format!(" ({})", environment.as_str()));
+        let environment = environment.unwrap_or_default();
         // Writing to a String cannot fail.
         let written = writeln!(
             text,
-            "  {} {environment}: {}",
+            "  {}{environment}: {}",
             provider.name,
             hosts.join(", ")
         );

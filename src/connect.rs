@@ -35,17 +35,20 @@ pub enum Error {
 }
 
 impl Connector {
-    /// Uses that TLS configuration for `https` addresses.
+    /// Uses that TLS configuration for `https` addresses. `limit` is shared out among the addresses of a
+    /// name, so that one that hangs does not keep the others from being tried.
     #[must_use]
-    pub fn new(tls: Arc<ClientConfig>) -> Self {
+    pub fn new(tls: Arc<ClientConfig>, limit: Duration) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(limit));
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(KEEP_ALIVE));
         Self(HttpsConnector::from((tcp, tls)))
     }
 
-    /// Connects to the URL's host and port; all addresses of the name are tried (RFC 8305).
+    /// Connects to the URL's host and port; all addresses of the name are tried, both families at once
+    /// (RFC 8305).
     ///
     /// # Errors
     /// Where TCP or TLS fails.

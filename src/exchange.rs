@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use http::header::{AUTHORIZATION, CONNECTION};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
-use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -19,11 +18,12 @@ use crate::caller::Callers;
 use crate::config::{Config, Merchant};
 use crate::headers;
 use crate::metrics::{Metrics, ProviderSeries, Replay, Unauthorized};
-use crate::path::Path;
+use crate::path::{Path, Pattern};
 use crate::relay::{Answer, Relay};
 use crate::replay::{Verdict, verdict};
 use crate::respond::{Refusal, route_detail};
 use crate::route::{Destination, Routes};
+use crate::stream::CallerSide;
 use crate::target::{Form, Target};
 use crate::token::{Cell, Lease, Missing, Recovery, Tokens};
 use crate::upstream::{Connection, Failed, Outgoing, Upstream};
@@ -61,6 +61,13 @@ struct Trip<'a> {
 /// A provider's answer and the connection that it comes on.
 type Answered = (Response<Incoming>, Connection);
 
+/// A provider's answer that goes to the caller.
+struct Relayed {
+    answer: Response<Incoming>,
+    connection: Connection,
+    upstream: Arc<Upstream>,
+}
+
 impl Proxy {
     /// Builds every stage. Must be called inside a runtime, because tokens are obtained at once.
     #[must_use]
@@ -82,6 +89,7 @@ impl Proxy {
             books: Arc::new(Books {
                 log,
                 metrics: metrics.clone(),
+                secret_below: secret_below(config),
             }),
             draining: AtomicBool::new(false),
         }
@@ -110,22 +118,33 @@ impl Proxy {
         &self.books.metrics
     }
 
-    /// Answers one request, whatever happens.
-    pub async fn handle(&self, request: Request<Incoming>) -> Response<Answer> {
+    /// Answers one request, whatever happens; `side` is the connection that it came on.
+    pub async fn handle(
+        &self,
+        request: Request<Incoming>,
+        side: &Arc<CallerSide>,
+    ) -> Response<Answer> {
+        let mut record = Box::new(Record::begin(
+            &self.books,
+            &request,
+            self.callers.anonymous(),
+            side,
+        ));
         let (head, body) = request.into_parts();
-        let mut record = Box::new(Record::begin(&self.books, &head, self.callers.anonymous()));
-        let (version, has_body) = (head.version, !body.is_end_stream());
+        let is_http2 = head.version == Version::HTTP_2;
         let is_connect = head.method == http::Method::CONNECT;
         let _in_flight = InFlight::enter(&self.in_flight);
         let result = self.forward(&mut record, head, body).await;
+        // The rest of the request is not waited for after the answer.
+        let close = record.is_unread() || is_connect || self.is_draining();
         let mut answer = match result {
-            Ok((answer, connection, upstream)) => relay(answer, connection, upstream, record),
-            Err(refusal) => {
-                let unread = has_body && record.is_body_read() != Some(true);
-                refusal.answer(record, (unread || is_connect) && version < Version::HTTP_2)
+            Ok(relayed) => {
+                side.limit_writes(relayed.upstream.idle_timeout());
+                relayed.answer(record, is_http2)
             }
+            Err(refusal) => refusal.answer(record),
         };
-        if self.is_draining() && version < Version::HTTP_2 {
+        if close && !is_http2 {
             answer
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -139,7 +158,7 @@ impl Proxy {
         record: &mut Record,
         head: Parts,
         body: Incoming,
-    ) -> Result<(Response<Incoming>, Connection, Arc<Upstream>), Refusal> {
+    ) -> Result<Relayed, Refusal> {
         if self.in_flight.load(Ordering::Relaxed) > MAX_IN_FLIGHT {
             return Err(Refusal::Overloaded);
         }
@@ -189,7 +208,11 @@ impl Proxy {
             body,
         };
         let (answer, connection) = trip.send_and_recover(record).await?;
-        Ok((answer, connection, upstream.clone()))
+        Ok(Relayed {
+            answer,
+            connection,
+            upstream: upstream.clone(),
+        })
     }
 }
 
@@ -293,15 +316,21 @@ impl Trip<'_> {
                 .send(&mut connection, request, self.body.as_ref())
                 .await;
             record.upstream(since);
-            let failed = match answer {
+            match answer {
+                // An upgrade that nobody asked for: its connection is no HTTP any more.
+                Ok(answer) if answer.status().is_informational() => {
+                    return Err(Refusal::Failed(Failed::Broken));
+                }
                 Ok(answer) => return Ok(((answer, connection), lease)),
-                Err(failed) => failed,
-            };
-            upload = match (&failed, self.upload()) {
-                (Failed::Unsent(_) | Failed::Refused, Ok(again)) if unsent < MAX_UNSENT => again,
-                _ => return Err(Refusal::Failed(failed)),
-            };
-            unsent += 1;
+                Err(failed @ (Failed::Unsent | Failed::Refused)) => {
+                    unsent += 1;
+                    upload = match self.upload() {
+                        Ok(again) if unsent <= MAX_UNSENT => again,
+                        _ => return Err(Refusal::Failed(failed)),
+                    };
+                }
+                Err(failed) => return Err(Refusal::Failed(failed)),
+            }
         }
     }
 
@@ -323,11 +352,29 @@ impl Trip<'_> {
     }
 }
 
+/// Every provider's, each once.
+fn secret_below(config: &Config) -> Vec<Pattern> {
+    let mut patterns: Vec<Pattern> = Vec::new();
+    for pattern in config
+        .providers
+        .iter()
+        .flat_map(|provider| &provider.secret_below)
+    {
+        if !patterns.contains(pattern) {
+            patterns.push(pattern.clone());
+        }
+    }
+    patterns
+}
+
 /// The request as it goes on, and what its `Connection` fields named.
 fn outgoing(head: Parts, merchant: Option<&Merchant>) -> (Outgoing, Vec<http::HeaderName>) {
     let mut headers = head.headers;
     let named = headers::connection_named(&headers);
     headers::clean_request(&mut headers, &named);
+    if head.version == Version::HTTP_2 {
+        headers::join_cookies(&mut headers);
+    }
     headers::append_via(&mut headers, head.version);
     if let Some(merchant) = merchant
         && !merchant
@@ -348,22 +395,28 @@ fn outgoing(head: Parts, merchant: Option<&Merchant>) -> (Outgoing, Vec<http::He
     (outgoing, named)
 }
 
-/// The provider's answer as it goes to the caller.
-fn relay(
-    answer: Response<Incoming>,
-    connection: Connection,
-    upstream: Arc<Upstream>,
-    mut record: Box<Record>,
-) -> Response<Answer> {
-    let (mut head, body) = answer.into_parts();
-    headers::clean_response(&mut head.headers);
-    headers::append_via(&mut head.headers, head.version);
-    record.answer(head.status);
-    head.version = Version::HTTP_11;
-    Response::from_parts(
-        head,
-        Answer::Relay(Box::new(Relay::new(body, record, connection, upstream))),
-    )
+impl Relayed {
+    /// The provider's answer as it goes to the caller.
+    fn answer(self, mut record: Box<Record>, to_http2: bool) -> Response<Answer> {
+        let (mut head, body) = self.answer.into_parts();
+        let named = headers::connection_named(&head.headers);
+        headers::clean_response(&mut head.headers, &named);
+        headers::append_via(&mut head.headers, head.version);
+        record.answer(head.status);
+        head.version = Version::HTTP_11;
+        let relay = Box::new(Relay::new(
+            body,
+            named,
+            record,
+            (self.connection, self.upstream),
+        ));
+        let answer = if to_http2 {
+            relay.pump()
+        } else {
+            Answer::Relay(relay)
+        };
+        Response::from_parts(head, answer)
+    }
 }
 
 /// Counts a request while it is being served.

@@ -4,7 +4,7 @@
 //! remove nor repeat the `Authorization` that Bursar sets, because that is set after everything else.
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
@@ -63,13 +63,17 @@ pub fn clean_request(headers: &mut HeaderMap, named: &[HeaderName]) {
     headers.remove(AUTHORIZATION);
     headers.remove(EXPECT);
     headers.remove(HOST);
-    remove_proxy(headers);
+    remove_disguised(headers);
 }
 
-/// Takes out of a response what was for Bursar.
-pub fn clean_response(headers: &mut HeaderMap) {
-    let named = connection_named(headers);
-    remove_named(headers, &named);
+/// Takes out of a response, or of its trailers, what was for Bursar: `named` by `Connection`, and
+/// hop-by-hop.
+pub fn clean_response(headers: &mut HeaderMap, named: &[HeaderName]) {
+    remove_named(headers, named);
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // It overrides the length (RFC 9112 section 6.3), which may be false.
+        headers.remove(CONTENT_LENGTH);
+    }
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
@@ -94,11 +98,36 @@ fn remove_named(headers: &mut HeaderMap, named: &[HeaderName]) {
     }
 }
 
-fn remove_proxy(headers: &mut HeaderMap) {
+/// `Proxy-*`, and the posing fields with underscores, which many gateways take for hyphens.
+fn remove_disguised(headers: &mut HeaderMap) {
     headers.remove(PROXY_AUTHORIZATION);
-    let is_proxy = |name: &&HeaderName| name.as_str().starts_with("proxy-");
-    while let Some(name) = headers.keys().find(is_proxy).cloned() {
+    let is_posing = |name: &str| {
+        POSING
+            .iter()
+            .any(|posing| posing.as_str() == name.replace('_', "-"))
+    };
+    let must_go = |name: &&HeaderName| {
+        name.as_str().starts_with("proxy-")
+            || (name.as_str().contains('_') && is_posing(name.as_str()))
+    };
+    while let Some(name) = headers.keys().find(must_go).cloned() {
         headers.remove(name);
+    }
+}
+
+/// Joins the `Cookie` fields into which HTTP/2 splits one for compression (RFC 9113 section 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    let (Some(first), Some(_)) = (crumbs.next(), crumbs.next()) else {
+        return;
+    };
+    let mut joined = first.as_bytes().to_vec();
+    for crumb in headers.get_all(COOKIE).iter().skip(1) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        headers.insert(COOKIE, joined);
     }
 }
 

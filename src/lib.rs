@@ -50,7 +50,7 @@ pub mod route;
 pub mod sandbox;
 pub mod secret;
 pub mod server;
-mod stream;
+pub mod stream;
 pub mod target;
 pub mod tls;
 pub mod token;

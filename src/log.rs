@@ -4,7 +4,7 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -13,19 +13,51 @@ use crate::access::{AccessLog, Format};
 /// Lines that wait for the reader of the log; more are dropped.
 const MAX_LINES: usize = 65_536;
 
-/// Starts logging for the process: `info` unless `RUST_LOG` says otherwise. The guard writes what is
-/// left when it is dropped.
-pub fn start() -> (AccessLog, WorkerGuard) {
-    let (writer, guard) = NonBlockingBuilder::default()
-        .buffered_lines_limit(MAX_LINES)
-        .finish(std::io::stderr());
-    let format = if std::io::stderr().is_terminal() {
-        Format::Text
-    } else {
-        Format::Json
-    };
-    subscribe(writer.clone(), format);
-    (AccessLog::new(writer, format), guard)
+/// The process's log. Dropping it writes what is left.
+#[derive(Debug)]
+pub struct Log {
+    access: AccessLog,
+    dropped: ErrorCounter,
+    _writer: WorkerGuard,
+}
+
+impl Log {
+    /// Starts logging: `info` unless `RUST_LOG` says otherwise.
+    #[must_use]
+    pub fn start() -> Self {
+        let (writer, guard) = NonBlockingBuilder::default()
+            .buffered_lines_limit(MAX_LINES)
+            .finish(std::io::stderr());
+        let format = if std::io::stderr().is_terminal() {
+            Format::Text
+        } else {
+            Format::Json
+        };
+        subscribe(writer.clone(), format);
+        Self {
+            dropped: writer.error_counter(),
+            access: AccessLog::new(writer, format),
+            _writer: guard,
+        }
+    }
+
+    /// Where access lines go.
+    #[must_use]
+    pub fn access(&self) -> AccessLog {
+        self.access.clone()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let lines = self.dropped.dropped_lines();
+        if lines > 0 {
+            tracing::warn!(
+                lines,
+                "log lines were dropped, because the log was not read fast enough"
+            );
+        }
+    }
 }
 
 fn subscribe(writer: NonBlocking, format: Format) {

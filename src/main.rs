@@ -2,17 +2,21 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bursar::config::{Config, Problem};
+use bursar::log::Log;
 use bursar::server::Server;
-use bursar::{check, health, log, sandbox};
+use bursar::{check, health, sandbox};
 use clap::{Parser, Subcommand};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The configuration or the command line is wrong; nothing was bound.
 const WRONG: u8 = 2;
+/// For tasks that are dropped at the end.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// An authenticating egress proxy for payment APIs: it keeps the OAuth 2.0 tokens, so that your services need not.
 #[derive(Debug, Parser)]
@@ -49,7 +53,17 @@ struct ConfigFile {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(arguments.command) {
+    // Ends last: what the runtime's tasks write while they are dropped is written to the end.
+    let mut log = None;
+    let result = Runtime::new()
+        .context("cannot start the runtime")
+        .and_then(|runtime| {
+            let result = run(arguments.command, &runtime, &mut log);
+            // A name that is still being looked up is not waited for.
+            runtime.shutdown_timeout(GRACE);
+            result
+        });
+    match result {
         Ok(code) => code,
         Err(error) => {
             say(&format!("bursar: {error:#}"));
@@ -58,15 +72,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<ExitCode> {
-    let runtime = Runtime::new().context("cannot start the runtime")?;
+fn run(command: Command, runtime: &Runtime, log: &mut Option<Log>) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(ConfigFile { config: path }) => {
             let config = match Config::load(&path) {
                 Ok(config) => config,
                 Err(problems) => return Ok(report(&path, &problems)),
             };
-            let (access, _flushed_at_exit) = log::start();
+            let access = log.insert(Log::start()).access();
             for warning in &config.warnings {
                 tracing::warn!(%warning, "configuration");
             }
@@ -99,7 +112,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             )
         }
         Command::Sandbox(options) => {
-            let (access, _flushed_at_exit) = log::start();
+            let access = log.insert(Log::start()).access();
             runtime.block_on(async {
                 let signals = Signals::new()?;
                 let sandbox = sandbox::start(&options, access).await?;

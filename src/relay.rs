@@ -2,18 +2,26 @@
 //!
 //! The body holds on to everything that must live as long as the answer: the record, which is written
 //! when the body is dropped, and the upstream connection, which goes back to its pool at the end.
+//!
+//! On HTTP/1.1 a caller that does not read is noticed by its connection. On HTTP/2 a body is not even
+//! polled while the caller grants no window, so there a task of its own moves the frames, and its
+//! patience has an end.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderName;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
 use crate::access::Record;
+use crate::headers;
 use crate::metrics::Reason;
 use crate::upstream::{Connection, Upstream};
 
@@ -29,6 +37,8 @@ pub enum Answer {
     },
     /// The provider's.
     Relay(Box<Relay>),
+    /// The provider's, moved by a task.
+    Pumped(mpsc::Receiver<Result<Frame<Bytes>, CutOff>>),
 }
 
 /// A provider's body on its way to the caller.
@@ -36,6 +46,8 @@ pub enum Answer {
 pub struct Relay {
     source: Incoming,
     record: Box<Record>,
+    /// What the answer's `Connection` fields named, for the trailers.
+    connection_named: Vec<HeaderName>,
     /// None once it went back.
     connection: Option<(Connection, Arc<Upstream>)>,
     idle: Option<Pin<Box<Sleep>>>,
@@ -52,6 +64,9 @@ pub enum CutOff {
     /// The provider sent no byte for too long.
     #[error("the provider's answer stalled")]
     Stalled,
+    /// The caller took no byte for too long.
+    #[error("the caller does not read the answer")]
+    Untaken,
 }
 
 impl Relay {
@@ -59,14 +74,15 @@ impl Relay {
     #[must_use]
     pub fn new(
         source: Incoming,
+        connection_named: Vec<HeaderName>,
         record: Box<Record>,
-        connection: Connection,
-        upstream: Arc<Upstream>,
+        (connection, upstream): (Connection, Arc<Upstream>),
     ) -> Self {
         let idle_timeout = upstream.idle_timeout();
         let mut relay = Self {
             source,
             record,
+            connection_named,
             connection: Some((connection, upstream)),
             idle: None,
             last_byte: Instant::now(),
@@ -76,6 +92,18 @@ impl Relay {
             relay.end();
         }
         relay
+    }
+
+    /// Moves the frames in a task of its own.
+    #[must_use]
+    pub fn pump(self: Box<Self>) -> Answer {
+        if self.source.is_end_stream() {
+            return Answer::Relay(self);
+        }
+        // One frame on its way; the next is read when that one is taken.
+        let (frames, taken) = mpsc::channel(1);
+        tokio::spawn(pump(self, frames));
+        Answer::Pumped(taken)
     }
 
     fn end(&mut self) {
@@ -111,7 +139,10 @@ impl Relay {
         };
         self.last_byte = Instant::now();
         match frame {
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    headers::clean_response(trailers, &self.connection_named);
+                }
                 self.record.sent(frame.data_ref().map_or(0, Bytes::len));
                 if self.source.is_end_stream() {
                     self.end();
@@ -125,6 +156,29 @@ impl Relay {
             None => {
                 self.end();
                 Poll::Ready(None)
+            }
+        }
+    }
+}
+
+/// Ends with the answer, with the caller's interest in it, or with its patience.
+async fn pump(mut relay: Box<Relay>, frames: mpsc::Sender<Result<Frame<Bytes>, CutOff>>) {
+    loop {
+        let frame = tokio::select! {
+            frame = poll_fn(|context| relay.poll_frame(context)) => frame,
+            () = frames.closed() => return,
+        };
+        let Some(frame) = frame else { return };
+        let is_last = frame.is_err();
+        match tokio::time::timeout(relay.idle_timeout, frames.send(frame)).await {
+            Ok(Ok(())) if !is_last => {}
+            Ok(_) => return,
+            Err(_untaken) => {
+                relay.record.reason(Reason::RequestTimeout);
+                // Whatever the caller asks for later, it is told that this was not all.
+                drop(relay);
+                drop(frames.send(Err(CutOff::Untaken)).await);
+                return;
             }
         }
     }
@@ -147,6 +201,7 @@ impl Body for Answer {
                 Poll::Ready(body.map(|body| Ok(Frame::data(body))))
             }
             Self::Relay(relay) => relay.poll_frame(context),
+            Self::Pumped(frames) => frames.poll_recv(context),
         }
     }
 
@@ -154,6 +209,7 @@ impl Body for Answer {
         match self {
             Self::Own { body, .. } => body.is_none(),
             Self::Relay(relay) => relay.source.is_end_stream(),
+            Self::Pumped(_) => false,
         }
     }
 
@@ -163,6 +219,7 @@ impl Body for Answer {
                 SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64))
             }
             Self::Relay(relay) => relay.source.size_hint(),
+            Self::Pumped(_) => SizeHint::default(),
         }
     }
 }

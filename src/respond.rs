@@ -10,9 +10,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{
-    ALLOW, CONNECTION, CONTENT_TYPE, DATE, PROXY_AUTHENTICATE, RETRY_AFTER, WWW_AUTHENTICATE,
-};
+use http::header::{ALLOW, CONTENT_TYPE, DATE, PROXY_AUTHENTICATE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
@@ -62,7 +60,7 @@ enum Sent {
 }
 
 /// The answer to a refusal.
-struct Verdict {
+struct Description {
     status: StatusCode,
     reason: Reason,
     /// The error type of `Proxy-Status` (RFC 9209 section 2.3).
@@ -84,16 +82,16 @@ struct Problem<'a> {
 }
 
 impl Refusal {
-    fn verdict(&self) -> Verdict {
+    fn describe(&self) -> Description {
         match self {
-            Self::Target(target::Error::Method) => verdict(
+            Self::Target(target::Error::Method) => describe(
                 (405, Reason::MethodNotAllowed, "http_request_error"),
                 "TRACE is never forwarded, because its answer would repeat the token; CONNECT takes host:port only",
             ),
             Self::Target(target::Error::Malformed(what)) => {
-                verdict((400, Reason::BadRequest, "http_request_error"), *what)
+                describe((400, Reason::BadRequest, "http_request_error"), *what)
             }
-            Self::Loop => verdict(
+            Self::Loop => describe(
                 (508, Reason::Loop, "proxy_loop_detected"),
                 "the request has already passed through Bursar; check the provider's upstream",
             ),
@@ -108,12 +106,12 @@ impl Refusal {
                         "caller name and password are missing or wrong; send them as Proxy-Authorization or Authorization: Basic",
                     ),
                 };
-                verdict(
+                describe(
                     (status, Reason::CallerUnauthenticated, "http_request_denied"),
                     detail,
                 )
             }
-            Self::Connect => verdict(
+            Self::Connect => describe(
                 (403, Reason::ConnectNotAllowed, "http_request_denied"),
                 "CONNECT is not configured; give the service http:// URLs of the provider (Bursar sends them over TLS), or https:// URLs in absolute form",
             ),
@@ -126,14 +124,14 @@ impl Refusal {
                     | route::Error::NoScopes
                     | route::Error::Ambiguous => Reason::RouteNotAllowed,
                 };
-                verdict((403, reason, "http_request_denied"), detail.clone())
+                describe((403, reason, "http_request_denied"), detail.clone())
             }
             Self::Token(missing) => token(missing),
             Self::NoConnection(error) => no_connection(*error),
             Self::Failed(error) => failed(error),
-            Self::Overloaded => Verdict {
+            Self::Overloaded => Description {
                 retry_after: Some(Duration::from_secs(1)),
-                ..verdict(
+                ..describe(
                     (503, Reason::Overloaded, "connection_limit_reached"),
                     "too many requests at once",
                 )
@@ -141,19 +139,19 @@ impl Refusal {
         }
     }
 
-    /// Answers with the refusal. `close` where the rest of the request will not be read.
+    /// Answers with the refusal.
     #[must_use]
-    pub fn answer(self, mut record: Box<Record>, close: bool) -> Response<Answer> {
-        let verdict = self.verdict();
-        record.reason(verdict.reason);
-        record.answer(verdict.status);
-        let reason = verdict.reason.as_str();
+    pub fn answer(self, mut record: Box<Record>) -> Response<Answer> {
+        let described = self.describe();
+        record.reason(described.reason);
+        record.answer(described.status);
+        let reason = described.reason.as_str();
         let problem = Problem {
-            title: verdict.status.canonical_reason().unwrap_or("Error"),
-            status: verdict.status.as_u16(),
-            detail: &verdict.detail,
+            title: described.status.canonical_reason().unwrap_or("Error"),
+            status: described.status.as_u16(),
+            detail: &described.detail,
             reason,
-            request_sent: verdict.sent,
+            request_sent: described.sent,
             request_id: record.id(),
         };
         let body = serde_json::to_vec(&problem).unwrap_or_default();
@@ -161,7 +159,7 @@ impl Refusal {
             body: Some(Bytes::from(body)),
             record: Some(record),
         });
-        *answer.status_mut() = verdict.status;
+        *answer.status_mut() = described.status;
         let headers = answer.headers_mut();
         headers.insert(
             CONTENT_TYPE,
@@ -172,11 +170,11 @@ impl Refusal {
             PROXY_STATUS,
             &format!(
                 "{PSEUDONYM}; error={}; details=\"{reason}\"",
-                verdict.proxy_error
+                described.proxy_error
             ),
         );
         insert(headers, DATE, &httpdate::fmt_http_date(clock::wall()));
-        if let Some(wait) = verdict.retry_after {
+        if let Some(wait) = described.retry_after {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
@@ -198,18 +196,15 @@ impl Refusal {
             | Self::Failed(_)
             | Self::Overloaded => None,
         };
-        if close {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
         answer
     }
 }
 
-fn verdict(
+fn describe(
     (status, reason, proxy_error): (u16, Reason, &'static str),
     detail: impl Into<Cow<'static, str>>,
-) -> Verdict {
-    Verdict {
+) -> Description {
+    Description {
         status: StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY),
         reason,
         proxy_error,
@@ -219,18 +214,18 @@ fn verdict(
     }
 }
 
-fn token(missing: &Missing) -> Verdict {
-    let unavailable = |detail| Verdict {
+fn token(missing: &Missing) -> Description {
+    let unavailable = |detail| Description {
         retry_after: Some(missing.retry_after),
-        ..verdict(
+        ..describe(
             (503, Reason::TokenUnavailable, "destination_unavailable"),
             detail,
         )
     };
     match missing.failure {
-        Failure::Rejected(_) => Verdict {
+        Failure::Rejected(_) => Description {
             retry_after: Some(missing.retry_after),
-            ..verdict(
+            ..describe(
                 (502, Reason::CredentialsRejected, "destination_unavailable"),
                 "the provider's token endpoint refuses the configured account; check client_id, client_secret and scopes",
             )
@@ -249,50 +244,50 @@ fn token(missing: &Missing) -> Verdict {
     }
 }
 
-fn no_connection(error: NoConnection) -> Verdict {
+fn no_connection(error: NoConnection) -> Description {
     match error {
-        NoConnection::Unreachable => verdict(
+        NoConnection::Unreachable => describe(
             (502, Reason::UpstreamUnreachable, "destination_unavailable"),
             "no connection to the provider; nothing was sent",
         ),
-        NoConnection::Tls => verdict(
+        NoConnection::Tls => describe(
             (502, Reason::UpstreamTls, "tls_protocol_error"),
             "TLS to the provider failed; nothing was sent. Is its certificate signed by a trusted authority (tls.ca)?",
         ),
-        NoConnection::TimedOut => verdict(
+        NoConnection::TimedOut => describe(
             (504, Reason::UpstreamTimeout, "connection_timeout"),
             "connecting to the provider took longer than timeouts.connect; nothing was sent",
         ),
     }
 }
 
-fn failed(error: &Failed) -> Verdict {
-    let maybe = |verdict| Verdict {
+fn failed(error: &Failed) -> Description {
+    let maybe = |described| Description {
         sent: Sent::Maybe,
-        ..verdict
+        ..described
     };
     match error {
-        Failed::Unsent(_) => verdict(
+        Failed::Unsent => describe(
             (502, Reason::UpstreamUnreachable, "connection_terminated"),
             "the provider closed the connection before anything was sent",
         ),
-        Failed::Refused => verdict(
+        Failed::Refused => describe(
             (502, Reason::UpstreamProtocol, "http_protocol_error"),
             "the provider refused the request without processing it",
         ),
-        Failed::Broken => maybe(verdict(
+        Failed::Broken => maybe(describe(
             (502, Reason::UpstreamProtocol, "http_protocol_error"),
             "the connection to the provider broke, or its answer was no HTTP; the request may have been processed",
         )),
-        Failed::TimedOut => maybe(verdict(
+        Failed::TimedOut => maybe(describe(
             (504, Reason::UpstreamTimeout, "http_response_timeout"),
             "the provider took too long; the request may have been processed",
         )),
-        Failed::CallerStalled => maybe(verdict(
+        Failed::CallerStalled => maybe(describe(
             (408, Reason::RequestTimeout, "http_request_error"),
             "the request's body did not come in time",
         )),
-        Failed::CallerGone => maybe(verdict(
+        Failed::CallerGone => maybe(describe(
             (400, Reason::BadRequest, "http_request_error"),
             "the request's body broke off or is malformed",
         )),

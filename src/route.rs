@@ -23,8 +23,8 @@ pub struct Routes {
     exact: HashMap<Box<str>, Vec<Entry>>,
     /// By what follows the `*.`.
     wildcard: HashMap<Box<str>, Vec<Entry>>,
-    /// Hosts of token endpoints, with the provider whose it is.
-    token_hosts: HashMap<Box<str>, Arc<Provider>>,
+    /// Hosts of token endpoints, with the providers whose they are.
+    token_hosts: HashMap<Box<str>, Vec<Arc<Provider>>>,
 }
 
 #[derive(Debug)]
@@ -92,9 +92,12 @@ impl Routes {
                 provider.token.refresh_url.as_ref(),
             ];
             for host in urls.into_iter().flatten().filter_map(http::Uri::host) {
+                let host = bare(host).to_ascii_lowercase().into();
                 routes
                     .token_hosts
-                    .insert(bare(host).to_ascii_lowercase().into(), provider.clone());
+                    .entry(host)
+                    .or_default()
+                    .push(provider.clone());
             }
         }
         routes
@@ -128,9 +131,13 @@ impl Routes {
     pub fn site(&self, target: &Target<'_>, path: &Path<'_>) -> Result<Site<'_>, Error> {
         let host = lower_case(target.host);
         let entry = self.entry(&host, target.port);
-        let token_host = || self.token_hosts.get(&*host);
-        let provider = entry.map(|entry| &entry.provider).or_else(token_host);
-        if provider.is_some_and(|provider| is_token_endpoint(provider, path)) {
+        let owner = entry.map(|entry| &entry.provider);
+        let tenants = self.token_hosts.get(&*host).into_iter().flatten();
+        if owner
+            .into_iter()
+            .chain(tenants)
+            .any(|provider| is_token_endpoint(provider, path))
+        {
             return Err(Error::TokenEndpoint);
         }
         let entry = entry.ok_or(Error::UnknownHost)?;

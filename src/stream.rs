@@ -3,6 +3,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,13 +13,61 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-/// How long a caller may take no byte of an answer. Then the connection is closed.
+/// How long a caller may take no byte of an answer where no provider's `timeouts.idle` says otherwise.
+/// Then the connection is closed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What requests tell the connection that they came on.
+#[derive(Debug)]
+pub struct CallerSide {
+    /// Milliseconds.
+    write_timeout: AtomicU64,
+    /// Whether bytes of a request's body were left unread.
+    unread: AtomicBool,
+}
+
+impl CallerSide {
+    /// For a connection that has not carried a request yet.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            write_timeout: AtomicU64::new(milliseconds(WRITE_TIMEOUT)),
+            unread: AtomicBool::new(false),
+        })
+    }
+
+    /// How long the caller may take no byte of the answer that is about to be written.
+    pub fn limit_writes(&self, timeout: Duration) {
+        self.write_timeout
+            .store(milliseconds(timeout), Ordering::Relaxed);
+    }
+
+    /// Bytes of a request's body were left unread: the connection cannot carry another request, and
+    /// must be closed with care.
+    pub fn leave_unread(&self) {
+        self.unread.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether bytes of a request's body were left unread.
+    #[must_use]
+    pub fn is_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed)
+    }
+
+    fn write_timeout(&self) -> Duration {
+        Duration::from_millis(self.write_timeout.load(Ordering::Relaxed))
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// A caller's connection.
 #[derive(Debug)]
 pub(crate) struct CallerStream {
     tcp: TcpStream,
+    side: Arc<CallerSide>,
     /// Read before, to be read again.
     unread: Bytes,
     /// Set while a write waits.
@@ -25,9 +75,10 @@ pub(crate) struct CallerStream {
 }
 
 impl CallerStream {
-    pub(crate) fn new(tcp: TcpStream) -> Self {
+    pub(crate) fn new(tcp: TcpStream, side: Arc<CallerSide>) -> Self {
         Self {
             tcp,
+            side,
             unread: Bytes::new(),
             stalled: None,
         }
@@ -36,6 +87,12 @@ impl CallerStream {
     /// Makes bytes that were read be read again.
     pub(crate) fn unread(&mut self, bytes: Bytes) {
         self.unread = bytes;
+    }
+
+    /// Closing resets the connection from now on, so that the caller cannot take what it has for all.
+    pub(crate) fn reset_on_close(&self) {
+        // Where the system refuses, a plain close is all that is left.
+        drop(self.tcp.set_zero_linger());
     }
 
     fn watch(
@@ -47,9 +104,10 @@ impl CallerStream {
             self.stalled = None;
             return written;
         }
-        let stalled = self.stalled.get_or_insert_with(|| {
-            Box::pin(tokio::time::sleep_until(Instant::now() + WRITE_TIMEOUT))
-        });
+        let limit = self.side.write_timeout();
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + limit)));
         match stalled.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending => Poll::Pending,

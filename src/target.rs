@@ -3,7 +3,7 @@
 //!
 //! It knows no provider; whether the host may be reached is decided in [`crate::route`].
 
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, Version};
 
@@ -46,9 +46,12 @@ impl<'a> Target<'a> {
     /// # Errors
     /// Where the method is never served, or target or `Host` are malformed.
     pub fn read(head: &'a Parts) -> Result<Self, Error> {
-        if head.method == Method::TRACE {
+        let is = |name: &str| head.method.as_str().eq_ignore_ascii_case(name);
+        // TRACK is another server's TRACE, and some servers do not mind the letter case.
+        if is("TRACE") || is("TRACK") || (is("CONNECT") && head.method != Method::CONNECT) {
             return Err(Error::Method);
         }
+        refuse_ambiguous_framing(head)?;
         if head.method == Method::CONNECT {
             let authority = head.uri.authority().filter(|_| head.uri.scheme().is_none());
             let (host, port) = split(authority.ok_or(Error::Method)?.as_str())?;
@@ -95,6 +98,26 @@ impl<'a> Target<'a> {
             path,
         })
     }
+}
+
+/// Where the body's end could be read in two ways (RFC 9112 section 6.1). hyper removes a length that
+/// stands before a transfer encoding, so that what goes on has one meaning; the rest is refused here.
+fn refuse_ambiguous_framing(head: &Parts) -> Result<(), Error> {
+    let mut encodings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    let Some(encoding) = encodings.next() else {
+        return Ok(());
+    };
+    if encodings.next().is_some() || !encoding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        return Err(Error::Malformed(
+            "the only transfer encoding that is understood is chunked",
+        ));
+    }
+    if head.headers.contains_key(CONTENT_LENGTH) {
+        return Err(Error::Malformed(
+            "there are both Content-Length and Transfer-Encoding",
+        ));
+    }
+    Ok(())
 }
 
 /// The one `Host` field.
@@ -213,7 +236,13 @@ mod tests {
 
     #[test]
     fn trace_and_connect_to_a_path_are_never_served() {
-        assert_eq!(read("TRACE", "http://a/x", &[]), Err(Error::Method));
+        for method in ["TRACE", "trace", "TRACK", "connect"] {
+            assert_eq!(
+                read(method, "http://a/x", &[]),
+                Err(Error::Method),
+                "{method}"
+            );
+        }
         assert_eq!(read("CONNECT", "/x", &["a"]), Err(Error::Method));
     }
 }

@@ -9,6 +9,7 @@ mod backoff;
 mod cell;
 mod fetch;
 mod lease;
+mod refresh;
 mod renewal;
 mod reply;
 mod series;
@@ -50,7 +51,7 @@ impl Tokens {
         let (sender, appointments) = mpsc::channel(2 * count + 16);
         let tokens = Self::new(config, metrics, &sender);
         let at = Instant::now();
-        for cell in tokens.all().filter(|cell| cell.is_wanted_at_startup()) {
+        for cell in tokens.all().filter(|cell| cell.at_startup) {
             let cell = Arc::downgrade(cell);
             // The queue holds more than these, and the loop paces them.
             drop(sender.try_send(Appointment { cell, at }));
@@ -68,8 +69,11 @@ impl Tokens {
     fn new(config: &Config, metrics: &Metrics, appointments: &mpsc::Sender<Appointment>) -> Self {
         let mut ids = 0..;
         let cells = config.providers.iter().map(|provider| {
-            let connector = Arc::new(Connector::new(provider.tls.token.clone()));
-            let transport: Arc<dyn Transport> = Arc::new(fetch::Sockets(connector));
+            let connect_timeout = provider.timeouts.connect;
+            let transport: Arc<dyn Transport> = Arc::new(fetch::Sockets {
+                connector: Connector::new(provider.tls.token.clone(), connect_timeout),
+                connect_timeout,
+            });
             let histogram = |grant| metrics.tokens.fetch_duration(&provider.name, grant);
             let sets = provider.scope_sets.iter().enumerate().map(|(set, scopes)| {
                 Arc::new(Cell::new(Parts {

@@ -1,7 +1,7 @@
 //! How does a request get to the provider? Pooled connections, one sending, and what became of it.
 //!
-//! A failure is told apart by what the provider may have seen: [`Failed::Unsent`] gives the request back
-//! and may go out again on another connection; after anything else it must not, because it may have been
+//! A failure is told apart by what the provider may have seen: [`Failed::Unsent`] may
+//! go out again on another connection; after anything else it must not, because it may have been
 //! acted upon. Nothing here sends a request twice.
 
 mod pool;
@@ -45,8 +45,8 @@ pub enum NoConnection {
 /// Why a request was not answered.
 #[derive(Debug)]
 pub enum Failed {
-    /// Certainly not one byte was written; here it is again.
-    Unsent(Box<Request<Upload>>),
+    /// Certainly not one byte was written.
+    Unsent,
     /// The provider says that it did not process it (`REFUSED_STREAM`, RFC 9113 section 8.7).
     Refused,
     /// The connection broke, or the answer is no HTTP.
@@ -65,7 +65,7 @@ impl Upstream {
     pub fn new(provider: &Provider, connections: &Connections) -> Self {
         Self {
             pool: Pool::new(provider.timeouts.pool_idle),
-            connector: Connector::new(provider.tls.api.clone()),
+            connector: Connector::new(provider.tls.api.clone(), provider.timeouts.connect),
             timeouts: provider.timeouts,
             connections: connections.clone(),
         }
@@ -124,7 +124,11 @@ impl Upstream {
         loop {
             tokio::select! {
                 biased;
-                answer = &mut answer => return answer,
+                answer = &mut answer => return answer.map_err(|failed| match body.map(Replayable::progress) {
+                    // HTTP/2 does not say so in its error.
+                    Some(Progress::CallerFailed) => Failed::CallerGone,
+                    _ => failed,
+                }),
                 () = &mut stalled => {}
             }
             let now = Instant::now();

@@ -50,11 +50,8 @@ impl Node {
         let raw: Raw = match serde_yaml::from_str(text) {
             Ok(raw) => raw,
             Err(error) => {
-                problems.add_at(String::new(), error.location().map(|at| at.line()), {
-                    // The parser's words for a syntax error quote no values.
-                    let message = error.to_string();
-                    format!("is not valid YAML: {message}")
-                });
+                let line = error.location().map(|at| at.line());
+                problems.add_at(String::new(), line, describe(&error.to_string()));
                 return None;
             }
         };
@@ -169,6 +166,15 @@ impl Node {
     }
 }
 
+/// The parser's words for broken syntax name characters in single quotes; where it quotes otherwise, it
+/// quotes a value, and that might be a secret.
+fn describe(message: &str) -> String {
+    if message.contains(['"', '`']) {
+        return "is not valid YAML: a value here does not fit its tag, or is no plain scalar, list or mapping".to_owned();
+    }
+    format!("is not valid YAML: {message}")
+}
+
 /// Where a string stands.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
@@ -280,6 +286,15 @@ impl<'de> Visitor<'de> for RawVisitor {
         Ok(Raw::Leaf(
             i64::try_from(value).map_or(Value::Float(f64::MAX), Value::Integer),
         ))
+    }
+
+    /// Longer than any number that this file knows; as text it might be meant.
+    fn visit_i128<E>(self, _: i128) -> Result<Raw, E> {
+        Ok(Raw::Leaf(Value::Float(f64::MIN)))
+    }
+
+    fn visit_u128<E>(self, _: u128) -> Result<Raw, E> {
+        Ok(Raw::Leaf(Value::Float(f64::MAX)))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {

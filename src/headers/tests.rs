@@ -49,6 +49,7 @@ fn what_a_request_must_not_carry_on_is_removed() {
         ("X-HTTP-Method-Override", "DELETE"),
         ("X-Original-URL", "/admin"),
         ("X-Rewrite-URL", "/admin"),
+        ("X_HTTP_Method_Override", "DELETE"),
         ("Trailer", "X-Sum"),
         ("Idempotency-Key", "k"),
     ]);
@@ -61,6 +62,24 @@ fn connection_cannot_take_the_length_away() {
         clean(&[("Connection", "content-length"), ("Content-Length", "5")]),
         ["content-length"]
     );
+}
+
+#[test]
+fn a_length_beside_a_transfer_encoding_is_removed_from_answers() {
+    let mut headers = map(&[
+        ("Transfer-Encoding", "chunked"),
+        ("Content-Length", "50"),
+        ("ETag", "x"),
+    ]);
+    clean_response(&mut headers, &[]);
+    assert_eq!(headers, map(&[("ETag", "x")]));
+}
+
+#[test]
+fn cookie_crumbs_are_joined() {
+    let mut headers = map(&[("Cookie", "a=1"), ("Cookie", "b=2")]);
+    join_cookies(&mut headers);
+    assert_eq!(headers, map(&[("Cookie", "a=1; b=2")]));
 }
 
 #[test]

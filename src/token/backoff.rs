@@ -36,6 +36,16 @@ fn doubled((least, most): (Duration, Duration), times: u32) -> Duration {
         .min(most)
 }
 
+/// Whether two failures in a row are one trouble that lasts.
+pub(super) fn is_same_kind(one: Failure, other: Failure) -> bool {
+    let kind = |failure| match failure {
+        Failure::Rejected(_) => 0,
+        Failure::RateLimited(_) => 1,
+        _ => 2,
+    };
+    kind(one) == kind(other)
+}
+
 impl Failure {
     /// Whether it may be over in a moment, so that a request may as well wait for the next flight.
     pub(super) fn is_passing(self) -> bool {

@@ -18,12 +18,13 @@ use tokio::time::{Instant, timeout_at};
 use super::backoff;
 use super::fetch::{Grant, Transport, fetch};
 use super::lease::{Freshness, Lease, Lifespan, Token};
+use super::refresh::RefreshToken;
 use super::renewal::Appointment;
 use super::reply::{Failure, Reply, Stated};
 use crate::clock;
 use crate::config::{Provider, Refresh, TokenDialect};
 use crate::metrics::{FetchOutcome, GrantLabel};
-use crate::secret::{Fingerprint, Secret};
+use crate::secret::Fingerprint;
 
 /// How long a generation that 401s have shown to be no better is left alone.
 const SUSPECT_TIME: Duration = Duration::from_secs(10);
@@ -41,8 +42,8 @@ pub struct Cell {
     pub account: &'static str,
     /// Sorted and space-joined; empty for none.
     pub scopes: Arc<str>,
-    /// Whether it is obtained before anybody asks.
-    pub(super) at_startup: bool,
+    /// Whether its token is obtained before anybody asks for it.
+    pub at_startup: bool,
     token: ArcSwapOption<Token>,
     desk: Mutex<Desk>,
     transport: Arc<dyn Transport>,
@@ -70,10 +71,30 @@ struct Desk {
     last_error: Option<(String, SystemTime)>,
 }
 
-struct RefreshToken {
-    text: Secret,
-    /// None: until it is refused.
-    deadline: Option<Instant>,
+/// What the ladder brought.
+struct Climbed {
+    reply: Reply,
+    /// When its request was sent.
+    issued: Instant,
+    label: GrantLabel,
+}
+
+impl Desk {
+    /// Nobody asks again before the instant that this returns.
+    fn ground(&mut self, failure: Failure) -> Instant {
+        // A long outage says nothing about how to treat a refusal that comes after it.
+        if self
+            .grounded
+            .is_some_and(|(earlier, _)| !backoff::is_same_kind(earlier, failure))
+        {
+            self.failures = 0;
+        }
+        let until = Instant::now() + backoff::pause(failure, self.failures, fastrand::f64());
+        self.failures = self.failures.saturating_add(1);
+        self.grounded = Some((failure, until));
+        self.last_error = Some((failure.to_string(), clock::wall()));
+        until
+    }
 }
 
 /// What a flight is for.
@@ -138,10 +159,20 @@ pub struct TokenSnapshot {
     pub fingerprint: Fingerprint,
     /// Since its request was sent.
     pub age: Duration,
-    /// Until its end; None: it is over.
-    pub remaining: Option<Duration>,
+    /// From its request to its end.
+    pub lifetime: Duration,
     /// Asked, but not granted.
     pub missing_scopes: String,
+}
+
+impl TokenSnapshot {
+    /// Until its end; None: it is over.
+    #[must_use]
+    pub fn remaining(&self) -> Option<Duration> {
+        self.lifetime
+            .checked_sub(self.age)
+            .filter(|left| !left.is_zero())
+    }
 }
 
 /// What a cell is made of.
@@ -180,10 +211,12 @@ impl Cell {
         match token.freshness(now) {
             Freshness::Fresh => Some(token.lease()),
             Freshness::Ageing => {
+                // Taken first: the renewal loop looks at whether it is used.
+                let lease = token.lease();
                 if token.ask_for_renewal() {
                     self.make_appointment(now);
                 }
-                Some(token.lease())
+                Some(lease)
             }
             Freshness::Expired => None,
         }
@@ -279,19 +312,13 @@ impl Cell {
         }
     }
 
-    /// Whether its token is obtained before anybody asks for it.
-    #[must_use]
-    pub fn is_wanted_at_startup(&self) -> bool {
-        self.at_startup
-    }
-
     /// Asks the token endpoint once and says in words what came back, never the token.
     ///
     /// # Errors
     /// Where no token came.
     pub async fn call_once(&self) -> Result<String, Failure> {
-        let (reply, issued) = self.climb().await?;
-        let token = self.publish(reply, issued, Cause::Need)?;
+        let climbed = self.climb().await?;
+        let token = self.publish(&mut self.desk(), climbed, Cause::Need)?;
         let lifetime = token.expires.duration_since(token.issued).as_secs();
         let less = match token.missing_scopes.as_str() {
             "" => String::new(),
@@ -316,10 +343,7 @@ impl Cell {
             generation: token.generation,
             fingerprint: token.fingerprint,
             age: now.saturating_duration_since(token.issued),
-            remaining: token
-                .expires
-                .checked_duration_since(now)
-                .filter(|left| !left.is_zero()),
+            lifetime: token.expires.duration_since(token.issued),
             missing_scopes: token.missing_scopes.clone(),
         });
         let desk = self.desk();
@@ -410,62 +434,56 @@ impl Cell {
 
     /// One trip to the token endpoint: the ladder, what follows from it, and the news to all waiters.
     async fn fly(self: Arc<Self>, cause: Cause, land: watch::Sender<Option<Landing>>) {
-        let landed = self.climb().await;
-        let landing = match landed {
-            Ok((reply, issued)) => self.publish(reply, issued, cause),
-            Err(failure) => Err(failure),
-        };
-        let now = Instant::now();
-        let appointment = {
+        let climbed = self.climb().await;
+        let (landing, next_look) = {
             let mut desk = self.desk();
+            // Under one lock, so that nobody boards a flight that has landed already.
             desk.flight = None;
-            match &landing {
+            let landing = climbed.and_then(|climbed| self.publish(&mut desk, climbed, cause));
+            let next_look = match &landing {
                 Ok(token) => {
                     desk.grounded = None;
                     desk.failures = 0;
-                    Some(token.renew_at)
+                    token.renew_at
                 }
-                Err(failure) => {
-                    let until = now + backoff::pause(*failure, desk.failures, fastrand::f64());
-                    desk.failures = desk.failures.saturating_add(1);
-                    desk.grounded = Some((*failure, until));
-                    desk.last_error = Some((failure.to_string(), clock::wall()));
-                    // Nobody need ask for a token that was wanted before.
-                    Some(until)
-                }
-            }
+                // Nobody need ask again for a token that was wanted before.
+                Err(failure) => desk.ground(*failure),
+            };
+            (landing, next_look)
         };
         if let Err(failure) = &landing {
             tracing::warn!(provider = %self.provider.name, account = self.account, scopes = %self.scopes, %failure, "no token");
         }
-        if let Some(at) = appointment {
-            self.make_appointment(at);
-        }
+        self.make_appointment(next_look);
         land.send_replace(Some(landing));
     }
 
     /// The refresh token where there is a live one, then client credentials.
-    async fn climb(&self) -> Result<(Reply, Instant), Failure> {
-        let refresh_token = {
-            let mut desk = self.desk();
-            let now = Instant::now();
-            desk.refresh_token
-                .take_if(|token| token.deadline.is_some_and(|deadline| now >= deadline));
-            desk.refresh_token.take()
-        };
+    async fn climb(&self) -> Result<Climbed, Failure> {
+        let now = Instant::now();
+        let refresh_token = self
+            .desk()
+            .refresh_token
+            .take()
+            .filter(|token| token.is_live(now));
         if let Some(token) = refresh_token {
-            let issued = Instant::now();
             match self
                 .call(GrantLabel::RefreshToken, Grant::RefreshToken(&token.text))
                 .await
             {
-                Ok(mut reply) => {
-                    self.keep_refresh_token(&mut reply, Some(token), issued);
-                    return Ok((reply, issued));
+                Ok(mut climbed) => {
+                    self.keep_refresh_token(&mut climbed, Some(token));
+                    return Ok(climbed);
                 }
                 // Nothing was used up, and asking once more would be against the endpoint's word.
                 Err(failure @ Failure::RateLimited(_)) => {
                     self.desk().refresh_token = Some(token);
+                    return Err(failure);
+                }
+                // The client itself is refused, which client credentials would not change.
+                Err(failure @ Failure::Rejected("invalid_client"))
+                    if self.dialect().refresh == Refresh::Grant =>
+                {
                     return Err(failure);
                 }
                 Err(failure) if failure.is_unsent() => self.desk().refresh_token = Some(token),
@@ -474,97 +492,64 @@ impl Cell {
                 Err(_) => {}
             }
         }
-        let issued = Instant::now();
         let grant = Grant::ClientCredentials {
             scopes: &self.scopes,
         };
-        let mut reply = self.call(GrantLabel::ClientCredentials, grant).await?;
+        let mut climbed = self.call(GrantLabel::ClientCredentials, grant).await?;
         let unsent = self.desk().refresh_token.take();
-        self.keep_refresh_token(&mut reply, unsent, issued);
-        Ok((reply, issued))
+        self.keep_refresh_token(&mut climbed, unsent);
+        Ok(climbed)
     }
 
-    async fn call(&self, label: GrantLabel, grant: Grant<'_>) -> Result<Reply, Failure> {
-        let started = Instant::now();
-        let mut result = fetch(&*self.transport, self.dialect(), grant).await;
-        if let Ok(reply) = &mut result
-            && matches!(reply.lifetime, Stated::For(lifetime) if lifetime <= started.elapsed())
-        {
-            // It ended on its way here. Asked for again at once it might do so for ever.
-            reply.lifetime = Stated::Over;
+    async fn call(&self, label: GrantLabel, grant: Grant<'_>) -> Result<Climbed, Failure> {
+        let issued = Instant::now();
+        let result = fetch(&*self.transport, self.dialect(), grant).await;
+        self.fetch_durations[label as usize].observe(issued.elapsed().as_secs_f64());
+        match result {
+            Ok(reply) => Ok(Climbed {
+                reply,
+                issued,
+                label,
+            }),
+            Err(failure) => {
+                self.count(&mut self.desk(), label, failure.outcome());
+                Err(failure)
+            }
         }
-        self.fetch_durations[label as usize].observe(started.elapsed().as_secs_f64());
-        let outcome = match &result {
-            Ok(reply) if reply.lifetime == Stated::Over => FetchOutcome::Malformed,
-            Ok(reply) if self.holds(&reply.access_token) => FetchOutcome::Unchanged,
-            Ok(_) => FetchOutcome::Ok,
-            Err(Failure::Rejected(_)) => FetchOutcome::Rejected,
-            Err(Failure::RateLimited(_)) => FetchOutcome::RateLimited,
-            Err(Failure::Malformed(_) | Failure::BornExpired) => FetchOutcome::Malformed,
-            Err(
-                Failure::Status(_)
-                | Failure::TimedOut
-                | Failure::Unreachable
-                | Failure::Tls
-                | Failure::Broken,
-            ) => FetchOutcome::Unavailable,
-        };
+    }
+
+    fn count(&self, desk: &mut Desk, label: GrantLabel, outcome: FetchOutcome) {
         self.fetches[label as usize][outcome as usize].fetch_add(1, Ordering::Relaxed);
-        self.desk().last = Some((outcome.as_str(), clock::wall()));
-        result
+        desk.last = Some((outcome.as_str(), clock::wall()));
     }
 
-    /// Whether the cell already holds this very token.
-    fn holds(&self, text: &Secret) -> bool {
-        let span = Lifespan {
-            issued: Instant::now(),
-            lifetime: Duration::ZERO,
-            margin: Duration::ZERO,
-        };
-        let other = Token::new(text, 0, span);
-        let current = self.token.load();
-        current
-            .as_ref()
-            .zip(other)
-            .is_some_and(|(current, other)| current.is_same_as(&other))
-    }
-
-    /// A new refresh token replaces the old one; where the reply has none, the old one is kept with its
-    /// own deadline.
-    fn keep_refresh_token(&self, reply: &mut Reply, old: Option<RefreshToken>, issued: Instant) {
-        if self.dialect().refresh == Refresh::None {
-            return;
-        }
-        let lifetime = match reply.refresh_lifetime {
-            Stated::For(lifetime) => Some(lifetime),
-            Stated::Nothing => self.dialect().refresh_lifetime,
-            Stated::Over => Some(Duration::ZERO),
-        };
-        let kept = match reply.refresh_token.take() {
-            Some(text) => match lifetime {
-                Some(lifetime) if lifetime.is_zero() => None,
-                lifetime => Some(RefreshToken {
-                    text,
-                    deadline: lifetime.and_then(|lifetime| issued.checked_add(lifetime)),
-                }),
-            },
-            None => old,
-        };
+    fn keep_refresh_token(&self, climbed: &mut Climbed, old: Option<RefreshToken>) {
+        let kept = RefreshToken::after(&mut climbed.reply, old, self.dialect(), climbed.issued);
         self.desk().refresh_token = kept;
     }
 
-    fn publish(&self, reply: Reply, issued: Instant, cause: Cause) -> Landing {
+    /// Makes the reply's token the cell's.
+    fn publish(&self, desk: &mut Desk, climbed: Climbed, cause: Cause) -> Landing {
+        let Climbed {
+            reply,
+            issued,
+            label,
+        } = climbed;
+        let now = Instant::now();
         let lifetime = match reply.lifetime {
-            Stated::For(lifetime) => lifetime,
+            // One that ended on its way here would be asked for again at once, and might for ever.
+            Stated::For(lifetime) if lifetime > now.duration_since(issued) => lifetime,
             Stated::Nothing => self.dialect().default_lifetime,
-            Stated::Over => return Err(Failure::BornExpired),
+            Stated::For(_) | Stated::Over => {
+                self.count(desk, label, Failure::BornExpired.outcome());
+                return Err(Failure::BornExpired);
+            }
         };
         let span = Lifespan {
             issued,
             lifetime,
             margin: self.dialect().margin,
         };
-        let mut desk = self.desk();
         let malformed = Failure::Malformed("it holds bytes that no header may hold");
         let mut token =
             Token::new(&reply.access_token, desk.generations + 1, span).ok_or(malformed)?;
@@ -575,19 +560,18 @@ impl Cell {
                 token.generation = current.generation;
                 token.after_unauthorized = current.after_unauthorized;
                 token.renew_at = token.expires;
-                if current.is_used() {
-                    drop(token.lease());
-                }
                 if matches!(cause, Cause::Unauthorized(_)) {
-                    desk.suspect = Some((token.generation, Instant::now() + SUSPECT_TIME));
+                    desk.suspect = Some((token.generation, now + SUSPECT_TIME));
                 }
+                self.count(desk, label, FetchOutcome::Unchanged);
             }
             None => {
                 desk.generations = token.generation;
                 token.after_unauthorized = matches!(cause, Cause::Unauthorized(_));
+                self.count(desk, label, FetchOutcome::Ok);
             }
         }
-        token.missing_scopes = missing_scopes(&self.scopes, reply.scope.as_deref());
+        token.missing_scopes = reply.missing_scopes(&self.scopes);
         if !token.missing_scopes.is_empty() {
             tracing::warn!(provider = %self.provider.name, account = self.account, scopes = %self.scopes, missing = %token.missing_scopes, "the token endpoint granted fewer scopes than were asked for");
         }
@@ -616,17 +600,6 @@ async fn land(mut flight: watch::Receiver<Option<Landing>>, deadline: Instant) -
         Ok(Err(_)) => Err(Failure::Broken),
         Err(_) => Err(Failure::TimedOut),
     }
-}
-
-fn missing_scopes(asked: &str, granted: Option<&str>) -> String {
-    let Some(granted) = granted else {
-        return String::new();
-    };
-    let missing: Vec<&str> = asked
-        .split_whitespace()
-        .filter(|scope| !granted.split_whitespace().any(|granted| granted == *scope))
-        .collect();
-    missing.join(" ")
 }
 
 impl std::fmt::Debug for Cell {

@@ -6,7 +6,6 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -168,7 +167,11 @@ fn form_encode(text: &str) -> String {
 }
 
 /// Token calls over sockets.
-pub(super) struct Sockets(pub(super) Arc<Connector>);
+pub(super) struct Sockets {
+    pub(super) connector: Connector,
+    /// For name, TCP and TLS: a call that takes longer than that was certainly never sent.
+    pub(super) connect_timeout: Duration,
+}
 
 impl Transport for Sockets {
     fn call(
@@ -182,10 +185,10 @@ impl Transport for Sockets {
 impl Sockets {
     async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
         let url = request.uri().clone();
-        let stream = self
-            .0
-            .connect(url.clone())
-            .await
+        let connecting = self.connector.connect(url.clone());
+        let connected = tokio::time::timeout(self.connect_timeout, connecting).await;
+        let stream = connected
+            .map_err(|_elapsed| Failure::Unreachable)?
             .map_err(|error| match error {
                 connect::Error::Unreachable(_) => Failure::Unreachable,
                 connect::Error::Tls(_) => Failure::Tls,
@@ -231,8 +234,8 @@ fn origin_form(url: &Uri) -> Uri {
 /// RFC 9110 section 10.2.3: seconds, or a date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let date = httpdate::parse_http_date(text).ok()?;
     Some(date.duration_since(clock::wall()).unwrap_or_default())

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value};
 
+use crate::metrics::FetchOutcome;
 use crate::secret::Secret;
 
 /// No call is put off for longer than that, whatever the endpoint asks for.
@@ -58,7 +59,32 @@ pub enum Failure {
     BornExpired,
 }
 
+impl Reply {
+    /// The scopes of `asked` that the reply does not grant, space-joined; empty where it names none.
+    pub(super) fn missing_scopes(&self, asked: &str) -> String {
+        let Some(granted) = &self.scope else {
+            return String::new();
+        };
+        let is_missing =
+            |scope: &&str| !granted.split_whitespace().any(|granted| granted == *scope);
+        let missing: Vec<&str> = asked.split_whitespace().filter(is_missing).collect();
+        missing.join(" ")
+    }
+}
+
 impl Failure {
+    /// What the call is counted as.
+    pub(super) fn outcome(self) -> FetchOutcome {
+        match self {
+            Self::Rejected(_) => FetchOutcome::Rejected,
+            Self::RateLimited(_) => FetchOutcome::RateLimited,
+            Self::Malformed(_) | Self::BornExpired => FetchOutcome::Malformed,
+            Self::Status(_) | Self::TimedOut | Self::Unreachable | Self::Tls | Self::Broken => {
+                FetchOutcome::Unavailable
+            }
+        }
+    }
+
     /// Whether the request cannot have reached the endpoint.
     pub(super) fn is_unsent(self) -> bool {
         matches!(self, Self::Unreachable | Self::Tls)
@@ -110,7 +136,10 @@ pub(super) fn read(
     let object = root.as_object().unwrap_or(&empty);
     let error = error_code(object);
     let failed = object.get("success") == Some(&Value::Bool(false)) || error.is_some();
-    let body_retry_after = object.get("retry_after").and_then(seconds);
+    let nested = object
+        .get("error")
+        .and_then(|error| error.get("retry_after"));
+    let body_retry_after = object.get("retry_after").or(nested).and_then(seconds);
     if status.is_success() && !failed {
         let place = root.pointer(pointer).and_then(Value::as_object);
         let token = token(place.unwrap_or(object));

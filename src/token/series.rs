@@ -120,7 +120,7 @@ impl Collector for TokenSeries {
         let at = |time: Duration| (time.as_secs_f64() * 1e3).round() / 1e3;
         vec![
             self.gauges(EXPIRY, |token| {
-                at(wall + token.remaining.unwrap_or_default())
+                at(wall.saturating_sub(token.age) + token.lifetime)
             }),
             self.gauges(ISSUED, |token| at(wall.saturating_sub(token.age))),
             self.gauges(GENERATION, |token| token.generation as f64),

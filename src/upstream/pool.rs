@@ -1,10 +1,16 @@
-//! Which connections are open? Idle HTTP/1.1 connections and the one HTTP/2 connection of each server.
+//! Which connections are open? Idle HTTP/1.1 connections, and HTTP/2 connections with room for a request.
+//!
+//! A request never queues inside an HTTP/2 connection: it would be sent whenever there is room, perhaps
+//! just when its caller has been told that it failed. Where there is no room, another one is opened.
 //!
 //! The mutex is held to look something up, never across an await. An idle connection that the server has
 //! closed is seen by its driver and skipped here; one that is idle for too long is closed by a task that
 //! lives as long as there are any.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -48,16 +54,36 @@ struct Servers {
 struct Server {
     /// The latest last: it is taken first, so that a surplus grows old and is closed.
     http1: Vec<(http1::SendRequest<Upload>, Instant)>,
-    http2: Option<(http2::SendRequest<Upload>, Instant)>,
+    http2: Vec<Multiplex>,
 }
+
+/// An HTTP/2 connection.
+#[derive(Debug)]
+struct Multiplex {
+    sender: http2::SendRequest<Upload>,
+    streams: Arc<Streams>,
+    used: Instant,
+}
+
+/// How many requests an HTTP/2 connection carries, and how many the server wants at most.
+#[derive(Debug)]
+struct Streams {
+    open: AtomicUsize,
+    /// Written by the connection's driver whenever it was busy; read when a request looks for room.
+    limit: AtomicUsize,
+}
+
+/// One request's place on an HTTP/2 connection.
+#[derive(Debug)]
+struct Place(Arc<Streams>);
 
 /// A connection that a request may be sent on.
 #[derive(Debug)]
 pub struct Connection {
     origin: Arc<Origin>,
     sender: Sender,
-    /// Whether it has carried a request before.
-    is_reused: bool,
+    /// Held until the answer is over.
+    _place: Option<Place>,
 }
 
 #[derive(Debug)]
@@ -88,23 +114,24 @@ impl Pool {
             .get_key_value(origin)
             .map(|(key, _)| key.clone())?;
         let server = servers.idle.get_mut(origin)?;
-        if let Some((sender, used)) = &mut server.http2
-            && !sender.is_closed()
-        {
-            *used = now;
-            return Some(Connection {
-                origin: key,
-                sender: Sender::Http2(sender.clone()),
-                is_reused: true,
-            });
+        for multiplex in &mut server.http2 {
+            if !multiplex.sender.is_closed()
+                && let Some(place) = Place::on(&multiplex.streams)
+            {
+                multiplex.used = now;
+                return Some(Connection {
+                    origin: key,
+                    sender: Sender::Http2(multiplex.sender.clone()),
+                    _place: Some(place),
+                });
+            }
         }
-        server.http2 = None;
         while let Some((sender, since)) = server.http1.pop() {
             if sender.is_ready() && now.duration_since(since) < self.idle_timeout {
                 return Some(Connection {
                     origin: key,
                     sender: Sender::Http1(sender),
-                    is_reused: true,
+                    _place: None,
                 });
             }
         }
@@ -119,7 +146,7 @@ impl Pool {
         open: Counted,
     ) -> Result<Connection, hyper::Error> {
         let origin = Arc::new(origin.clone());
-        let sender = if stream.connected().is_negotiated_h2() {
+        let (sender, place) = if stream.connected().is_negotiated_h2() {
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .keep_alive_interval(PING_INTERVAL)
@@ -128,8 +155,14 @@ impl Pool {
                 .initial_connection_window_size(4 * HTTP2_STREAM_WINDOW)
                 .handshake(stream)
                 .await?;
-            drive(connection, open);
-            Sender::Http2(self.share(&origin, sender))
+            let streams = Arc::new(Streams {
+                open: AtomicUsize::new(1),
+                limit: AtomicUsize::new(connection.current_max_send_streams()),
+            });
+            let place = Place(streams.clone());
+            drive(watch_limit(connection, streams.clone()), open);
+            self.share(&origin, &sender, streams);
+            (Sender::Http2(sender), Some(place))
         } else {
             let (sender, connection) = http1::Builder::new()
                 .preserve_header_case(true)
@@ -137,32 +170,31 @@ impl Pool {
                 .handshake(stream)
                 .await?;
             drive(connection, open);
-            Sender::Http1(sender)
+            (Sender::Http1(sender), None)
         };
         Ok(Connection {
             origin,
             sender,
-            is_reused: false,
+            _place: place,
         })
     }
 
-    /// Of two HTTP/2 connections that were opened at once, one is enough.
+    /// Lets other requests use an HTTP/2 connection, too.
     fn share(
         self: &Arc<Self>,
         origin: &Arc<Origin>,
-        sender: http2::SendRequest<Upload>,
-    ) -> http2::SendRequest<Upload> {
+        sender: &http2::SendRequest<Upload>,
+        streams: Arc<Streams>,
+    ) {
         let mut servers = self.servers();
-        let Some(server) = servers.server(origin) else {
-            return sender;
-        };
-        let sender = match &server.http2 {
-            Some((other, _)) if !other.is_closed() => other.clone(),
-            _ => sender,
-        };
-        server.http2 = Some((sender.clone(), Instant::now()));
+        if let Some(server) = servers.server(origin) {
+            server.http2.push(Multiplex {
+                sender: sender.clone(),
+                streams,
+                used: Instant::now(),
+            });
+        }
         self.sweep(&mut servers);
-        sender
     }
 
     /// Keeps an HTTP/1.1 connection for the next request, as soon as it is ready for one.
@@ -220,6 +252,24 @@ where
     });
 }
 
+/// Drives an HTTP/2 connection, and tells how many requests its server wants at a time.
+async fn watch_limit<T>(
+    mut connection: http2::Connection<T, Upload, TokioExecutor>,
+    streams: Arc<Streams>,
+) -> Result<(), hyper::Error>
+where
+    T: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    poll_fn(|context| {
+        let ended = Pin::new(&mut connection).poll(context);
+        streams
+            .limit
+            .store(connection.current_max_send_streams(), Ordering::Relaxed);
+        ended
+    })
+    .await
+}
+
 /// Ends when there is nothing left to close.
 async fn sweep(pool: Weak<Pool>, idle_timeout: Duration) {
     loop {
@@ -235,10 +285,11 @@ async fn sweep(pool: Weak<Pool>, idle_timeout: Duration) {
                 .http1
                 .retain(|(sender, since)| young(since) && !sender.is_closed());
             // Requests under way have senders of their own; the connection ends with the last of them.
-            server
-                .http2
-                .take_if(|(sender, used)| !young(used) || sender.is_closed());
-            !server.http1.is_empty() || server.http2.is_some()
+            server.http2.retain(|multiplex| {
+                let is_busy = multiplex.streams.open.load(Ordering::Relaxed) > 0;
+                !multiplex.sender.is_closed() && (is_busy || young(&multiplex.used))
+            });
+            !server.http1.is_empty() || !server.http2.is_empty()
         });
         if servers.idle.is_empty() {
             servers.sweeping = false;
@@ -256,6 +307,25 @@ impl Servers {
     }
 }
 
+impl Place {
+    /// None where the connection carries as many requests as it may.
+    fn on(streams: &Arc<Streams>) -> Option<Self> {
+        let limit = streams.limit.load(Ordering::Relaxed);
+        let room = |open: usize| (open < limit).then_some(open + 1);
+        streams
+            .open
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
+            .ok()?;
+        Some(Self(streams.clone()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Connection {
     /// Whose it is.
     pub(super) fn origin(&self) -> &Origin {
@@ -264,12 +334,6 @@ impl Connection {
 
     pub(super) fn is_http2(&self) -> bool {
         matches!(self.sender, Sender::Http2(_))
-    }
-
-    /// Whether it has carried a request before, so that the server may have closed it meanwhile.
-    #[must_use]
-    pub fn is_reused(&self) -> bool {
-        self.is_reused
     }
 
     pub(super) async fn send(
@@ -281,7 +345,7 @@ impl Connection {
             Sender::Http2(sender) => sender.try_send_request(request).await,
         };
         result.map_err(|mut error| match error.take_message() {
-            Some(request) => Failed::Unsent(Box::new(request)),
+            Some(_request) => Failed::Unsent,
             None => {
                 tracing::debug!(error = %super::chain(error.error()), "request failed");
                 classify(error.error())

@@ -228,7 +228,7 @@ impl Rig {
     /// Until the token's end.
     fn remaining(&self) -> Duration {
         let snapshot = self.cell.snapshot(Instant::now());
-        snapshot.token.unwrap().remaining.unwrap_or_default()
+        snapshot.token.unwrap().remaining().unwrap_or_default()
     }
 
     async fn until(&self, seconds: f64) {

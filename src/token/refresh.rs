@@ -1,0 +1,49 @@
+//! Which refresh token is there, and for how long? What a reply makes of the one that was there before.
+
+use tokio::time::Instant;
+
+use super::reply::{Reply, Stated};
+use crate::config::{Refresh, TokenDialect};
+use crate::secret::Secret;
+
+/// A refresh token and its end.
+pub(super) struct RefreshToken {
+    pub(super) text: Secret,
+    /// None: until it is refused.
+    deadline: Option<Instant>,
+}
+
+impl RefreshToken {
+    /// Whether it may still be offered.
+    pub(super) fn is_live(&self, now: Instant) -> bool {
+        self.deadline.is_none_or(|deadline| now < deadline)
+    }
+
+    /// The one that a reply leaves: a new one replaces the old one; where the reply has none, the old one
+    /// is kept, and its own deadline with it. A stated lifetime of zero means that it is not to be used.
+    pub(super) fn after(
+        reply: &mut Reply,
+        old: Option<Self>,
+        dialect: &TokenDialect,
+        issued: Instant,
+    ) -> Option<Self> {
+        if dialect.refresh == Refresh::None {
+            return None;
+        }
+        let Some(text) = reply.refresh_token.take() else {
+            return old;
+        };
+        let lifetime = match reply.refresh_lifetime {
+            Stated::For(lifetime) => Some(lifetime),
+            Stated::Nothing => dialect.refresh_lifetime,
+            Stated::Over => return None,
+        };
+        if lifetime.is_some_and(|lifetime| lifetime.is_zero()) {
+            return None;
+        }
+        Some(Self {
+            text,
+            deadline: lifetime.and_then(|lifetime| issued.checked_add(lifetime)),
+        })
+    }
+}
