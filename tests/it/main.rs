@@ -3,10 +3,18 @@
 //! What the scenarios share is in [`support`]; read its page first.
 
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
+mod drain;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod forward;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod replay;
+#[cfg(test)]
+mod streaming;
 #[cfg(test)]
 mod support;
