@@ -154,115 +154,88 @@ async fn status_tells_everything_about_a_token_but_the_token() {
 
 #[tokio::test]
 async fn every_known_series_exists_from_the_start() {
+    let gate = Gate::closed();
+    let held = gate.clone();
     let (api, idp) = (
         Upstream::start(|_| async { answer(200, "") }).await,
-        Idp::counting().await,
+        Idp::start(move |_| {
+            let held = held.clone();
+            async move {
+                held.pass().await;
+                idp::token("late")
+            }
+        })
+        .await,
     );
-    let yaml = acme(&api.url(), &idp.url(), "token.refresh: grant");
+    let yaml = acme(
+        &api.url(),
+        &idp.url(),
+        "token.refresh: grant\ntoken.scopes: [a]",
+    );
     let proxy = Proxy::start(&format!(
         "callers: {{shop: {{password: p, allow: [acme]}}}}\n{yaml}"
     ))
     .await;
     let scrape = proxy.scrape().await;
-    let provider = ("provider", "acme");
-    let zero = |name: &str, labels: &[(&str, &str)]| {
-        assert_eq!(scrape.value(name, labels), 0.0, "{name} {labels:?}")
-    };
-    zero("bursar_requests_total", &[provider, ("caller", "shop")]);
-    zero("bursar_request_duration_seconds_count", &[provider]);
-    zero("bursar_requests_in_flight", &[provider]);
-    zero("bursar_token_wait_seconds_count", &[provider]);
-    zero(
-        "bursar_caller_credentials_replaced_total",
-        &[provider, ("caller", "shop")],
+    let acme = "provider=acme";
+    let account = "provider=acme account=default";
+    let (grants, results) = (
+        "client_credentials refresh_token",
+        "ok unauthorized_again failed body_too_large token_unchanged token_too_young token_unavailable not_allowed",
     );
-    zero("bursar_connections", &[("side", "caller")]);
-    zero("bursar_connections", &[("side", "upstream")]);
-    for result in ["absorbed", "surfaced"] {
-        zero("bursar_unauthorized_total", &[provider, ("result", result)]);
-    }
-    for result in [
-        "ok",
-        "unauthorized_again",
-        "failed",
-        "body_too_large",
-        "token_unchanged",
-        "token_too_young",
-        "token_unavailable",
-        "not_allowed",
+    let reasons = "bad_request caller_unauthenticated destination_not_allowed route_not_allowed \
+        token_endpoint_protected connect_not_allowed method_not_allowed request_timeout target_too_long \
+        headers_too_large misdirected upstream_unreachable upstream_tls upstream_protocol \
+        credentials_rejected token_unavailable overloaded draining upstream_timeout loop";
+    let outcomes = "ok unchanged rejected rate_limited unavailable malformed";
+    // Name, labels that are the same for all its series, a label with each of its values.
+    for (name, labels, (label, values)) in [
+        ("requests_total", acme, ("caller", "shop")),
+        ("request_duration_seconds_count", acme, ("provider", "acme")),
+        ("requests_in_flight", acme, ("provider", "acme")),
+        ("refusals_total", "", ("reason", reasons)),
+        ("unauthorized_total", acme, ("result", "absorbed surfaced")),
+        ("replays_total", acme, ("result", results)),
+        ("token_expiry_timestamp_seconds", account, ("scopes", "a")),
+        ("token_issued_timestamp_seconds", account, ("scopes", "a")),
+        ("token_generation", account, ("scopes", "a")),
+        (
+            "token_fetches_total",
+            &format!("{account} grant=refresh_token"),
+            ("outcome", outcomes),
+        ),
+        (
+            "token_fetches_total",
+            &format!("{account} grant=client_credentials"),
+            ("outcome", outcomes),
+        ),
+        (
+            "token_fetch_duration_seconds_count",
+            acme,
+            ("grant", grants),
+        ),
+        ("token_wait_seconds_count", acme, ("provider", "acme")),
+        (
+            "caller_credentials_replaced_total",
+            acme,
+            ("caller", "shop"),
+        ),
+        ("connections", "", ("side", "caller upstream")),
+        ("config_reloads_total", "", ("outcome", "ok rejected")),
     ] {
-        zero("bursar_replays_total", &[provider, ("result", result)]);
-    }
-    for outcome in ["ok", "rejected"] {
-        zero("bursar_config_reloads_total", &[("outcome", outcome)]);
-    }
-    for reason in [
-        "bad_request",
-        "caller_unauthenticated",
-        "destination_not_allowed",
-        "route_not_allowed",
-        "token_endpoint_protected",
-        "connect_not_allowed",
-        "method_not_allowed",
-        "request_timeout",
-        "target_too_long",
-        "headers_too_large",
-        "misdirected",
-        "upstream_unreachable",
-        "upstream_tls",
-        "upstream_protocol",
-        "credentials_rejected",
-        "token_unavailable",
-        "overloaded",
-        "draining",
-        "upstream_timeout",
-        "loop",
-    ] {
-        zero("bursar_refusals_total", &[("reason", reason)]);
-    }
-    let account = [provider, ("account", "default"), ("scopes", "")];
-    for name in [
-        "bursar_token_expiry_timestamp_seconds",
-        "bursar_token_issued_timestamp_seconds",
-        "bursar_token_generation",
-    ] {
-        assert!(scrape.get(name, &account).is_some(), "{name}");
-    }
-    for grant in ["client_credentials", "refresh_token"] {
-        let labels = [provider, ("grant", grant)];
-        assert!(
-            scrape
-                .get("bursar_token_fetch_duration_seconds_count", &labels)
-                .is_some()
-        );
-        for outcome in [
-            "ok",
-            "unchanged",
-            "rejected",
-            "rate_limited",
-            "unavailable",
-            "malformed",
-        ] {
-            let labels = [
-                provider,
-                ("account", "default"),
-                ("grant", grant),
-                ("outcome", outcome),
-            ];
-            assert!(
-                scrape.get("bursar_token_fetches_total", &labels).is_some(),
-                "{labels:?}"
-            );
+        let labels = labels
+            .split_whitespace()
+            .map(|pair| pair.split_once('=').unwrap());
+        for value in values.split_whitespace() {
+            let labels: Vec<_> = labels.clone().chain([(label, value)]).collect();
+            let name = format!("bursar_{name}");
+            assert_eq!(scrape.value(&name, &labels), 0.0, "{name} {labels:?}");
         }
     }
-    assert_eq!(
-        scrape.value(
-            "bursar_build_info",
-            &[("version", env!("CARGO_PKG_VERSION"))]
-        ),
-        1.0
-    );
+    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    assert_eq!(scrape.value("bursar_build_info", &version), 1.0);
     assert!(scrape.value("process_open_fds", &[]) > 0.0);
+    gate.open();
 }
 
 #[tokio::test]
