@@ -104,7 +104,14 @@ async fn connection(
     // Answers are written in one piece; waiting for more would only delay them.
     drop(stream.set_nodelay(true));
     let mut stream = CallerStream::new(stream);
-    let Ok(is_http2) = tokio::time::timeout(HEAD_TIMEOUT, sniff(&mut stream)).await else {
+    let mut closing = phase.clone();
+    let sniffed = tokio::select! {
+        biased;
+        sniffed = tokio::time::timeout(HEAD_TIMEOUT, sniff(&mut stream)) => sniffed,
+        // Nothing was asked on it: browsers and pools open connections that never carry a byte.
+        _ = closing.wait_for(|phase| *phase == Phase::Closing) => return,
+    };
+    let Ok(is_http2) = sniffed else {
         return;
     };
     let ended = match is_http2 {
