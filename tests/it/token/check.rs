@@ -81,3 +81,31 @@ async fn check_live_fails_where_an_account_gets_no_token() {
         assert!(text.contains(said), "{text}");
     }
 }
+
+#[tokio::test]
+async fn check_live_tells_of_every_account() {
+    let good = Idp::counting().await;
+    let bad = Idp::start(|_| async { answer(403, r#"{"message":"Invalid credentials"}"#) }).await;
+    let provider = |name: &str, idp: &Idp| {
+        let url = idp.url();
+        format!(
+            "  {name}: {{preset: {name}, environment: sandbox, client_id: i, client_secret: '{CLIENT_SECRET}', token: {{url: '{url}'}}}}\n"
+        )
+    };
+    let accounts = [
+        provider("alternative_payments", &bad),
+        provider("payu", &good),
+    ];
+    let (code, text) = check(&format!("providers:\n{}", accounts.concat()), &["--live"]).await;
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains("alternative_payments default: FAILED"),
+        "{text}"
+    );
+    // PayU has no default scopes: one operation's stand for the account.
+    assert!(
+        text.contains("payu default [create_payment_links]: a token"),
+        "{text}"
+    );
+    assert_eq!((good.calls(), bad.calls()), (1, 1));
+}
