@@ -3,6 +3,12 @@
 //! What the scenarios share is in [`support`]; read its page first.
 
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
+mod drain;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod forward;
 #[cfg(test)]
 mod peers;
@@ -10,6 +16,8 @@ mod peers;
 mod refusals;
 #[cfg(test)]
 mod replay;
+#[cfg(test)]
+mod streaming;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use base64::Engine as _;
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -32,7 +32,6 @@ enum Sender {
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
-    pub(crate) version: Version,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) trailers: Option<HeaderMap>,
@@ -129,7 +128,6 @@ pub(crate) async fn read(answer: Response<Incoming>) -> io::Result<Reply> {
     }
     Ok(Reply {
         status: head.status,
-        version: head.version,
         headers: head.headers,
         body: bytes.into(),
         trailers,

@@ -43,13 +43,6 @@ impl Message {
         status.parse().unwrap()
     }
 
-    /// The field lines, sorted without regard to case.
-    pub(crate) fn fields(&self) -> Vec<&str> {
-        let mut fields: Vec<&str> = self.head.lines().skip(1).collect();
-        fields.sort_by_key(|field| field.to_ascii_lowercase());
-        fields
-    }
-
     /// The value of a field.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {

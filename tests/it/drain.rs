@@ -1,0 +1,209 @@
+//! How it ends: by signal, in phases, with the promised exit status.
+
+use std::io::ErrorKind;
+use std::process::Stdio;
+
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+use crate::support::caller::{Caller, Reply};
+use crate::support::idp::Idp;
+use crate::support::metrics::admin;
+use crate::support::proxy::{Program, Proxy};
+use crate::support::raw::Raw;
+use crate::support::upstream::{Upstream, answer};
+use crate::support::{Gate, acme, eventually, soon};
+
+const GET: &str = "GET /x HTTP/1.1\r\nHost: api.test\r\n\r\n";
+
+/// An API whose answers to `/held` wait at the gate.
+async fn api(gate: &Gate) -> Upstream {
+    let gate = gate.clone();
+    Upstream::start(move |request| {
+        let gate = gate.clone();
+        async move {
+            if request.uri().path() == "/held" {
+                gate.pass().await;
+            }
+            answer(200, "done")
+        }
+    })
+    .await
+}
+
+async fn is_draining(address: std::net::SocketAddr) -> bool {
+    let reply = admin(address, "/readyz").await;
+    reply.status == 503 && reply.text().contains("draining")
+}
+
+async fn is_refused(address: std::net::SocketAddr) -> bool {
+    let connected = TcpStream::connect(address).await;
+    connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+}
+
+/// One request that is answered when the gate opens.
+fn held(mut caller: Caller) -> tokio::task::JoinHandle<Reply> {
+    tokio::spawn(async move { caller.send("POST", "/held", "abc").await })
+}
+
+#[tokio::test]
+async fn a_signal_drains_and_the_exit_status_is_0() {
+    let idp = Idp::counting().await;
+    for signal in ["TERM", "INT"] {
+        let gate = Gate::closed();
+        let api = api(&gate).await;
+        let yaml = format!("drain_delay: 400ms\n{}", acme(&api.url(), &idp.url(), ""));
+        let program = Program::start(&yaml, "info").await;
+        let mut idle = Raw::connect(program.listen).await;
+        assert_eq!(idle.ask(GET).await.field("connection"), None);
+        let (http1, http2) = (
+            held(Caller::connect(program.listen).await),
+            held(Caller::connect_http2(program.listen).await),
+        );
+        gate.reached_by(2).await;
+        program.signal(signal).await;
+        eventually(|| is_draining(program.admin)).await;
+        // New connections are still taken, and told to leave.
+        for mut caller in [idle, Raw::connect(program.listen).await] {
+            let reply = caller.ask(GET).await;
+            assert_eq!(
+                (reply.status(), reply.field("connection")),
+                (200, Some("close"))
+            );
+            assert_eq!(caller.read_to_end().await.unwrap(), b"");
+        }
+        let status = admin(program.admin, "/status").await;
+        assert!(
+            status.text().contains("\"draining\": true"),
+            "{}",
+            status.text()
+        );
+        eventually(|| is_refused(program.listen)).await;
+        assert!(is_draining(program.admin).await);
+        gate.open();
+        let (http1, http2) = (http1.await.unwrap(), http2.await.unwrap());
+        assert_eq!((http1.text(), http2.text()), ("done", "done"));
+        assert_eq!(http1.all("connection"), ["close"]);
+        let (code, log) = program.ended().await;
+        assert_eq!(code, Some(0), "{log}");
+        assert_eq!(log.matches("bursar::access").count(), 5, "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it() {
+    let (gate, idp) = (Gate::closed(), Idp::counting().await);
+    let api = api(&gate).await;
+    let program = Program::start(&acme(&api.url(), &idp.url(), ""), "info").await;
+    let mut caller = Raw::connect(program.listen).await;
+    caller
+        .write("GET /held HTTP/1.1\r\nHost: api.test\r\n\r\n")
+        .await;
+    gate.reached_by(1).await;
+    program.signal("TERM").await;
+    eventually(|| is_draining(program.admin)).await;
+    program.signal("TERM").await;
+    let (code, log) = program.ended().await;
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("second signal"), "{log}");
+    caller.closed().await;
+    gate.open();
+}
+
+#[tokio::test]
+async fn drain_timeout_cuts_off_what_is_left() {
+    let (gate, idp) = (Gate::closed(), Idp::counting().await);
+    let api = api(&gate).await;
+    let yaml = format!("drain_timeout: 200ms\n{}", acme(&api.url(), &idp.url(), ""));
+    let program = Program::start(&yaml, "info").await;
+    let mut caller = Raw::connect(program.listen).await;
+    caller
+        .write("GET /held HTTP/1.1\r\nHost: api.test\r\n\r\n")
+        .await;
+    gate.reached_by(1).await;
+    program.signal("TERM").await;
+    let (code, log) = program.ended().await;
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("drain_timeout is over"), "{log}");
+    assert!(caller.try_read_head().await.is_err());
+    gate.open();
+}
+
+#[tokio::test]
+async fn idle_connections_do_not_hold_up_the_end() {
+    let idp = Idp::counting().await;
+    let api = api(&Gate::closed()).await;
+    let mut proxy = Proxy::start(&acme(&api.url(), &idp.url(), "")).await;
+    let (mut fresh, mut used) = (
+        Raw::connect(proxy.listen).await,
+        Raw::connect(proxy.listen).await,
+    );
+    assert_eq!(used.ask(GET).await.status(), 200);
+    let mut http2 = Caller::connect_http2(proxy.listen).await;
+    assert_eq!(http2.send("GET", "/x", "").await.status, 200);
+    proxy.shut_down();
+    soon(proxy.drained()).await;
+    used.closed().await;
+    fresh.closed().await;
+}
+
+#[tokio::test]
+async fn a_wrong_file_ends_with_2_and_every_problem() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("proxy.yaml");
+    let yaml = "listen: nowhere\nadmin: 127.0.0.1:0\nproviders:\n  acme:\n    hosts: []\n    client_id: ${BURSAR_TEST_UNSET}\n    client_secret: s3cret\n    surprise: 1\n    token: {margin: soon}\n";
+    std::fs::write(&file, yaml).unwrap();
+    let missing = directory.path().join("none.yaml");
+    for (arguments, expected) in [
+        (
+            vec!["run", "--config", file.to_str().unwrap()],
+            &["listen", "hosts", "BURSAR_TEST_UNSET", "surprise", "margin"][..],
+        ),
+        (
+            vec!["check", "--config", file.to_str().unwrap()],
+            &["listen", "hosts", "BURSAR_TEST_UNSET", "surprise", "margin"],
+        ),
+        (
+            vec!["run", "--config", missing.to_str().unwrap()],
+            &["none.yaml"],
+        ),
+        (vec!["run", "--no-such-argument"], &["--no-such-argument"]),
+        (vec![], &["Usage"]),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_bursar"))
+            .args(&arguments)
+            .stdin(Stdio::null())
+            .output();
+        let output = soon(output).await.unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+        for word in expected {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+        assert!(!text.contains("s3cret"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_ends_with_1() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("proxy.yaml");
+    let yaml = format!(
+        "listen: {}\nadmin: 127.0.0.1:0\n{}",
+        taken.local_addr().unwrap(),
+        acme("http://127.0.0.1:1", "http://127.0.0.1:1/t", "")
+    );
+    std::fs::write(&file, yaml).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_bursar"))
+        .args(["run", "--config"])
+        .arg(&file)
+        .output();
+    let output = soon(output).await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("`listen`")
+    );
+}

@@ -1,0 +1,521 @@
+//! Peers that break, hang, leave and garble: what callers get, and what is never sent twice.
+
+use std::time::Duration;
+
+use http::Request;
+use serde_json::json;
+
+use crate::support::caller::{self, Caller};
+use crate::support::idp::Idp;
+use crate::support::proxy::Proxy;
+use crate::support::raw::{Raw, RawUpstream};
+use crate::support::upstream::{Upstream, answer, full, stream};
+use crate::support::{Gate, Rig, acme, eventually, soon};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const POST: &str = "POST /x HTTP/1.1\r\nHost: api.test\r\nContent-Length: 3\r\n\r\nabc";
+
+/// One byte is missing.
+fn unfinished() -> &'static str {
+    POST.strip_suffix('c').unwrap()
+}
+
+async fn proxy(api: &str, idp: &Idp, lines: &str) -> Proxy {
+    Proxy::start(&acme(api, &idp.url(), lines)).await
+}
+
+/// Neither in-flight requests nor upstream connections are left over.
+async fn assert_idle(proxy: &Proxy) {
+    let acme = [("provider", "acme")];
+    proxy
+        .metric_becomes("bursar_requests_in_flight", &acme, 0.0)
+        .await;
+}
+
+#[tokio::test]
+async fn what_may_have_reached_the_provider_is_never_sent_again() {
+    for (fault, on_reused) in [
+        ("reset", false),
+        ("reset", true),
+        ("close", false),
+        ("close", true),
+        ("HELLO\r\n\r\n", false),
+        ("HTTP/1.1 200 OK\r\nContent-Le", true),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
+            false,
+        ),
+        ("HTTP/1.1 200 OK\r\nBad Name: 1\r\n\r\n", false),
+    ] {
+        let api = RawUpstream::start(move |_, mut raw| async move {
+            if on_reused {
+                raw.read_message().await;
+                raw.write(OK).await;
+            }
+            raw.read_message().await;
+            match fault {
+                "reset" => raw.reset(),
+                "close" => {}
+                garbage => raw.write(garbage).await,
+            }
+        })
+        .await;
+        let idp = Idp::counting().await;
+        let proxy = proxy(&api.url(), &idp, "").await;
+        let mut caller = Caller::connect(proxy.listen).await;
+        if on_reused {
+            assert_eq!(caller.send("POST", "/first", "abc").await.status, 200);
+        }
+        let reply = caller.send("POST", "/second", "abc").await;
+        let problem = reply.problem();
+        assert_eq!(
+            (
+                reply.status.as_u16(),
+                &problem["reason"],
+                &problem["request_sent"]
+            ),
+            (502, &json!("upstream_protocol"), &json!("maybe")),
+            "{fault} {on_reused}"
+        );
+        assert_eq!(
+            (api.count("/second"), api.connections()),
+            (1, 1),
+            "{fault} {on_reused}"
+        );
+        assert_eq!(idp.calls(), 1);
+        assert_idle(&proxy).await;
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_the_provider_closed_costs_nothing() {
+    for reset in [false, true] {
+        let api = RawUpstream::start(move |_, mut raw| async move {
+            raw.read_message().await;
+            raw.write(OK).await;
+            if reset {
+                raw.reset();
+            }
+        })
+        .await;
+        let idp = Idp::counting().await;
+        let proxy = proxy(&api.url(), &idp, "").await;
+        let mut caller = Caller::connect(proxy.listen).await;
+        for requests in 1..=5 {
+            let reply = caller.send("POST", "/x", "abc").await;
+            assert_eq!(reply.status, 200, "{reset}: {reply:?}");
+            assert_eq!(api.connections(), requests);
+            let upstream = [("side", "upstream")];
+            proxy
+                .metric_becomes("bursar_connections", &upstream, 0.0)
+                .await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn connections_are_used_again_until_pool_idle_is_over() {
+    let rig = Rig::with("timeouts: {pool_idle: 200ms}", |_| async {
+        answer(200, "x")
+    })
+    .await;
+    for _ in 0..3 {
+        assert_eq!(rig.get("/x").await.status, 200);
+    }
+    let upstream = [("side", "upstream")];
+    rig.proxy
+        .metric_becomes("bursar_connections", &upstream, 0.0)
+        .await;
+    assert_eq!(rig.get("/x").await.status, 200);
+    let connections: Vec<usize> = rig.api.seen().iter().map(|seen| seen.connection).collect();
+    assert_eq!(connections, [0, 0, 0, 1]);
+}
+
+#[tokio::test]
+async fn an_answer_before_the_end_of_the_request_is_relayed_at_once() {
+    let api = RawUpstream::start(|_, mut raw| async move {
+        raw.read_head().await;
+        raw.write(
+            "HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig",
+        )
+        .await;
+        raw.closed().await;
+    })
+    .await;
+    let idp = Idp::counting().await;
+    let proxy = proxy(&api.url(), &idp, "").await;
+    for framing in ["Content-Length: 1000000", "Transfer-Encoding: chunked"] {
+        let mut caller = Raw::connect(proxy.listen).await;
+        let head = format!("POST /x HTTP/1.1\r\nHost: api.test\r\n{framing}\r\n\r\n");
+        caller.write(head).await;
+        caller.write("5\r\nbegin\r\n").await;
+        let reply = caller.read_message().await;
+        assert_eq!((reply.status(), reply.text()), (413, "big"));
+    }
+    assert_eq!(api.connections(), 2);
+    assert_idle(&proxy).await;
+}
+
+#[tokio::test]
+async fn the_limit_for_the_head_counts_from_the_end_of_the_request() {
+    // The upload takes longer than timeouts.head; what is measured is the wait after it.
+    let api = RawUpstream::start(|number, mut raw| async move {
+        raw.read_message().await;
+        if number == 0 {
+            raw.write(OK).await;
+        }
+        raw.closed().await;
+    })
+    .await;
+    let idp = Idp::counting().await;
+    let limit = Duration::from_millis(400);
+    let proxy = proxy(&api.url(), &idp, "timeouts: {head: 400ms, idle: 20s}").await;
+    for (number, status) in [(0, 200), (1, 504)] {
+        let mut caller = Raw::connect(proxy.listen).await;
+        caller.write(POST.strip_suffix("bc").unwrap()).await;
+        eventually(|| async { api.count("\r\n\r\na") > number }).await;
+        tokio::time::sleep(limit * 2).await;
+        let sent = tokio::time::Instant::now();
+        let reply = caller.ask("bc").await;
+        assert_eq!(reply.status(), status);
+        assert_eq!(sent.elapsed() >= limit, status == 504);
+    }
+    assert_eq!(api.count("POST"), 2);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_off_never_looks_complete() {
+    for (answer, complete) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", false),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+            false,
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n",
+            false,
+        ),
+        // Without either the end of the connection is the end of the answer.
+        ("HTTP/1.1 200 OK\r\n\r\nhalf", true),
+    ] {
+        for fault in ["close", "stall"] {
+            if complete && fault == "stall" {
+                continue;
+            }
+            let api = RawUpstream::start(move |_, mut raw| async move {
+                raw.read_message().await;
+                raw.write(answer).await;
+                if fault == "stall" {
+                    raw.closed().await;
+                }
+            })
+            .await;
+            let idp = Idp::counting().await;
+            let proxy = proxy(&api.url(), &idp, "timeouts: {idle: 200ms}").await;
+            for http2 in [false, true] {
+                let mut caller = if http2 {
+                    Caller::connect_http2(proxy.listen).await
+                } else {
+                    Caller::connect(proxy.listen).await
+                };
+                let request = Request::get("http://api.test/x").body(full("")).unwrap();
+                let reply = caller.begin(request).await.unwrap();
+                assert_eq!(reply.status(), 200);
+                let read = caller::read(reply).await;
+                assert_eq!(read.is_ok(), complete, "{answer} {fault} {http2}: {read:?}");
+            }
+            let lines = proxy.access_lines(2).await;
+            let is_garbled = answer.contains("zz");
+            for line in lines {
+                let reason = match (complete, fault, is_garbled) {
+                    (true, ..) => serde_json::Value::Null,
+                    (_, "stall", false) => json!("upstream_timeout"),
+                    _ => json!("upstream_protocol"),
+                };
+                assert_eq!(
+                    (&line["status"], &line["reason"]),
+                    (&json!(200), &reason),
+                    "{answer} {fault}"
+                );
+            }
+            assert_idle(&proxy).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_takes_its_request_along() {
+    // Whether it left or sent nonsense cannot be told; a caller that ended only its side reads the answer.
+    a_caller_leaves("upload", 400).await;
+    a_caller_leaves("read", 200).await;
+}
+
+#[tokio::test]
+#[ignore = "hyper does not look at a connection whose request is read to its end, because half_close is on"]
+async fn a_caller_that_leaves_while_it_waits_takes_its_request_along() {
+    a_caller_leaves("token", 499).await;
+    a_caller_leaves("wait", 499).await;
+}
+
+/// While its token is fetched, while it uploads, while it waits for the answer, or while it reads that.
+async fn a_caller_leaves(stage: &'static str, status: u16) {
+    let gone = Gate::closed();
+    let (seen, arrived) = (gone.clone(), Gate::closed());
+    let here = arrived.clone();
+    let api = RawUpstream::start(move |_, mut raw| {
+        let (gone, arrived) = (seen.clone(), here.clone());
+        async move {
+            raw.read_head().await;
+            arrived.open();
+            if stage == "read" {
+                raw.write("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+                    .await;
+                raw.write_until_blocked(100_000_000).await;
+            }
+            // The abort is all that ends this.
+            raw.closed().await;
+            gone.open();
+        }
+    })
+    .await;
+    let (token, asked) = (Gate::closed(), Gate::closed());
+    let (held, was_asked) = (token.clone(), asked.clone());
+    let idp = Idp::start(move |_| {
+        let (held, asked) = (held.clone(), was_asked.clone());
+        async move {
+            asked.open();
+            held.pass().await;
+            crate::support::idp::token("token-1")
+        }
+    })
+    .await;
+    let proxy = proxy(&api.url(), &idp, "").await;
+    let mut caller = Raw::connect(proxy.listen).await;
+    // An unread body keeps hyper from looking at the connection, so the first stage is without.
+    let request = match stage {
+        "token" => "GET /x HTTP/1.1\r\nHost: api.test\r\n\r\n",
+        "upload" => unfinished(),
+        _ => POST,
+    };
+    caller.write(request).await;
+    let acme = [("provider", "acme")];
+    proxy
+        .metric_becomes("bursar_requests_in_flight", &acme, 1.0)
+        .await;
+    if stage == "token" {
+        asked.pass().await;
+    } else {
+        token.open();
+        arrived.pass().await;
+    }
+    if stage == "read" {
+        caller.read_head().await;
+    }
+    caller.reset();
+    assert_idle(&proxy).await;
+    if stage == "token" {
+        // The flight goes on without it.
+        token.open();
+        proxy
+            .metric_becomes("bursar_token_generation", &acme, 1.0)
+            .await;
+        assert_eq!(api.connections(), 0);
+    } else {
+        gone.pass().await;
+    }
+    let lines = proxy.access_lines(1).await;
+    assert_eq!(lines[0]["status"], status, "{stage}: {}", lines[0]);
+    let labels = [("status", &*status.to_string()), ("provider", "acme")];
+    assert_eq!(proxy.metric("bursar_requests_total", &labels).await, 1.0);
+}
+
+#[tokio::test]
+async fn an_http_2_caller_that_gives_up_takes_its_request_along() {
+    let gone = Gate::closed();
+    let seen = gone.clone();
+    let api = RawUpstream::start(move |_, mut raw| {
+        let gone = seen.clone();
+        async move {
+            raw.read_head().await;
+            raw.closed().await;
+            gone.open();
+        }
+    })
+    .await;
+    let idp = Idp::counting().await;
+    let proxy = proxy(&api.url(), &idp, "").await;
+    let mut caller = Caller::connect_http2(proxy.listen).await;
+    let request = Request::get("http://api.test/x").body(full("")).unwrap();
+    tokio::select! {
+        _ = caller.begin(request) => panic!("it was answered"),
+        () = eventually(|| async { api.count("GET") == 1 }) => {}
+    }
+    gone.pass().await;
+    assert_idle(&proxy).await;
+    let lines = proxy.access_lines(1).await;
+    assert_eq!(lines[0]["status"], 499);
+}
+
+#[tokio::test]
+async fn a_caller_whose_upload_stalls_is_told_so() {
+    let gone = Gate::closed();
+    let seen = gone.clone();
+    let api = RawUpstream::start(move |_, mut raw| {
+        let gone = seen.clone();
+        async move {
+            assert!(
+                raw.try_read_message().await.is_err(),
+                "the upload looks complete"
+            );
+            gone.open();
+        }
+    })
+    .await;
+    let idp = Idp::counting().await;
+    let proxy = proxy(&api.url(), &idp, "timeouts: {idle: 200ms}").await;
+    let mut caller = Raw::connect(proxy.listen).await;
+    let reply = caller.ask(unfinished()).await;
+    assert_eq!(
+        (reply.status(), reply.field("connection")),
+        (408, Some("close"))
+    );
+    assert!(reply.text().contains("\"request_timeout\""), "{reply:?}");
+    gone.pass().await;
+    assert_idle(&proxy).await;
+}
+
+#[tokio::test]
+async fn a_broken_upload_does_not_look_complete_to_the_provider() {
+    let api = RawUpstream::start(|_, mut raw| async move {
+        assert!(
+            raw.try_read_message().await.is_err(),
+            "the upload looks complete"
+        );
+    })
+    .await;
+    let idp = Idp::counting().await;
+    let proxy = proxy(&api.url(), &idp, "").await;
+    let chunked =
+        "POST /x HTTP/1.1\r\nHost: api.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+    let cases = [(chunked, "nonsense\r\n"), (chunked, ""), (unfinished(), "")];
+    for (number, (request, rest)) in cases.into_iter().enumerate() {
+        let mut caller = Raw::connect(proxy.listen).await;
+        caller.write(request).await;
+        let arrived = || async {
+            let captured = api.captured();
+            let last = captured.get(number);
+            last.is_some_and(|last| last.ends_with(b"ab") || last.ends_with(b"abc\r\n"))
+        };
+        eventually(arrived).await;
+        caller.write(rest).await;
+        caller.finish().await;
+        let reply = caller.read_message().await;
+        assert_eq!(reply.status(), 400, "{request}{rest}");
+        assert!(reply.text().contains("\"bad_request\""), "{reply:?}");
+    }
+    assert_idle(&proxy).await;
+}
+
+#[tokio::test]
+async fn a_caller_that_ends_its_side_after_the_request_still_gets_the_answer() {
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let rig = Rig::start(move |_| {
+        let held = held.clone();
+        async move {
+            held.pass().await;
+            answer(200, "late")
+        }
+    })
+    .await;
+    let mut caller = Raw::connect(rig.proxy.listen).await;
+    caller.write(POST).await;
+    caller.finish().await;
+    gate.reached_by(1).await;
+    gate.open();
+    assert_eq!(caller.read_message().await.text(), "late");
+}
+
+#[tokio::test]
+async fn connections_without_a_request_are_harmless() {
+    let rig = Rig::start(|_| async { answer(200, "") }).await;
+    Raw::connect(rig.proxy.listen).await.reset();
+    let mut silent = Raw::connect(rig.proxy.listen).await;
+    silent.finish().await;
+    soon(silent.closed()).await;
+    let mut half = Raw::connect(rig.proxy.listen).await;
+    half.write("GET /x HT").await;
+    half.reset();
+    let idle = Raw::connect(rig.proxy.listen).await;
+    assert_eq!(rig.get("/x").await.status, 200);
+    drop(idle);
+    let callers = [("side", "caller")];
+    rig.proxy
+        .metric_becomes("bursar_connections", &callers, 0.0)
+        .await;
+    assert_eq!(
+        rig.proxy
+            .metric("bursar_refusals_total", &[("reason", "bad_request")])
+            .await,
+        0.0
+    );
+    rig.proxy.access_lines(1).await;
+}
+
+#[tokio::test]
+async fn a_provider_in_trouble_does_not_hold_up_another() {
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let slow = Upstream::start(move |_| {
+        let held = held.clone();
+        async move {
+            held.pass().await;
+            answer(200, "slow")
+        }
+    });
+    let (slow, quick) = (
+        slow.await,
+        Upstream::start(|_| async { answer(200, "quick") }).await,
+    );
+    let (idp, other) = (Idp::counting().await, Idp::counting().await);
+    let second = acme(&quick.url(), &other.url(), "")
+        .replace("acme:", "other:")
+        .replace("api.test", "other.test");
+    let yaml = format!(
+        "{}{}",
+        acme(&slow.url(), &idp.url(), ""),
+        second.strip_prefix("providers:\n").unwrap()
+    );
+    let proxy = Proxy::start(&yaml).await;
+    let mut waiting = Raw::connect(proxy.listen).await;
+    waiting.write(POST).await;
+    gate.reached_by(1).await;
+    let mut caller = Raw::connect(proxy.listen).await;
+    let reply = caller
+        .ask("GET http://other.test/ HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
+    assert_eq!(reply.text(), "quick");
+    gate.open();
+    assert_eq!(waiting.read_message().await.text(), "slow");
+}
+
+#[tokio::test]
+async fn a_pause_in_an_upload_is_no_stall_while_bytes_come() {
+    let rig = Rig::with(
+        "timeouts: {idle: 400ms, head: 400ms}",
+        |request| async move { answer(200, request.into_body()) },
+    )
+    .await;
+    let (mut sender, body) = stream();
+    let request = Request::post("http://api.test/x").body(body).unwrap();
+    let mut caller = rig.caller().await;
+    let (reply, ()) = tokio::join!(caller.request(request), async {
+        // Three pauses of half the limit: longer than it together.
+        for _ in 0..4 {
+            sender.send_data("x".into()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        drop(sender);
+    });
+    assert_eq!((reply.status.as_u16(), reply.text()), (200, "xxxx"));
+}

@@ -1,0 +1,111 @@
+//! `bursar check` and `bursar check --live`, the real program.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use super::*;
+use crate::support::soon;
+
+/// Exit status and everything that `bursar` printed.
+async fn bursar(arguments: &[&str], directory: &Path) -> (Option<i32>, String) {
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_bursar"))
+        .args(arguments)
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = soon(output).await.unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+/// `bursar check` with further arguments on this text.
+async fn check(yaml: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("proxy.yaml"), yaml).unwrap();
+    let result = bursar(&[&["check"], arguments].concat(), directory.path()).await;
+    assert!(!result.1.contains(CLIENT_SECRET), "{}", result.1);
+    result
+}
+
+#[tokio::test]
+async fn check_says_what_is_wrong_and_binds_nothing() {
+    let good = acme("https://api.example", "https://login.example/token", "");
+    let (code, text) = check(&good, &[]).await;
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("api.test"), "{text}");
+    let (code, text) = check(&good.replace("hosts:", "hosst:"), &[]).await;
+    assert_eq!(code, Some(2), "{text}");
+    assert!(
+        text.contains("line 3") && text.contains("providers.acme"),
+        "{text}"
+    );
+    let directory = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["check"][..],
+        &["check", "--config", "none.yaml"],
+        &["check", "--lvie"],
+        &[],
+    ] {
+        let (code, text) = bursar(arguments, directory.path()).await;
+        assert_eq!(code, Some(2), "{arguments:?}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn check_live_obtains_one_token_per_account_and_prints_none() {
+    let idp = Idp::counting().await;
+    let yaml = acme("https://api.example", &idp.url(), "");
+    let (code, text) = check(&yaml, &["--live"]).await;
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("acme default: a token for 3600 s"), "{text}");
+    assert!(!text.contains("token-1"), "{text}");
+    assert_eq!(idp.calls(), 1);
+}
+
+#[tokio::test]
+async fn check_live_fails_where_an_account_gets_no_token() {
+    for (status, body, said) in [
+        (
+            401,
+            r#"{"error":"invalid_client"}"#,
+            "refuses the account (invalid_client)",
+        ),
+        (200, r#"{"access_token":"no\nheader"}"#, "no token"),
+        (500, "internal s3cret+of/acme=", "answered 500"),
+    ] {
+        let idp = Idp::start(move |_| async move { answer(status, body) }).await;
+        let yaml = acme("https://api.example", &idp.url(), "");
+        let (code, text) = check(&yaml, &["--live"]).await;
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains(said), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn check_live_tells_of_every_account() {
+    let good = Idp::counting().await;
+    let bad = Idp::start(|_| async { answer(403, r#"{"message":"Invalid credentials"}"#) }).await;
+    let provider = |name: &str, idp: &Idp| {
+        let url = idp.url();
+        format!(
+            "  {name}: {{preset: {name}, environment: sandbox, client_id: i, client_secret: '{CLIENT_SECRET}', token: {{url: '{url}'}}}}\n"
+        )
+    };
+    let accounts = [
+        provider("alternative_payments", &bad),
+        provider("payu", &good),
+    ];
+    let (code, text) = check(&format!("providers:\n{}", accounts.concat()), &["--live"]).await;
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains("alternative_payments default: FAILED"),
+        "{text}"
+    );
+    // PayU has no default scopes: one operation's stand for the account.
+    assert!(
+        text.contains("payu default [create_payment_links]: a token"),
+        "{text}"
+    );
+    assert_eq!((good.calls(), bad.calls()), (1, 1));
+}
