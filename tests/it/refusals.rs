@@ -427,14 +427,9 @@ async fn only_the_right_password_in_the_right_place_passes() {
         (origin, Some(&wrong), Some(&right), 401),
     ] {
         let mut request = format!("{target} HTTP/1.1\r\nHost: api.test\r\n");
-        for (name, value) in [
-            ("Proxy-Authorization", proxy_authorization),
-            ("Authorization", authorization),
-        ] {
-            if let Some(value) = value {
-                request.push_str(&format!("{name}: {value}\r\n"));
-            }
-        }
+        request
+            .extend(proxy_authorization.map(|value| format!("Proxy-Authorization: {value}\r\n")));
+        request.extend(authorization.map(|value| format!("Authorization: {value}\r\n")));
         let reply = Raw::connect(proxy.listen)
             .await
             .ask(format!("{request}\r\n"))
