@@ -48,7 +48,7 @@ async fn ready_is_whoever_has_had_one_token() {
         async move {
             held.pass().await;
             match call.number {
-                1 => idp::reply(200, &json!({"access_token": "short", "expires_in": 1})),
+                1 => idp::reply(200, &json!({"access_token": "short", "expires_in": 3})),
                 _ => answer(500, "oops"),
             }
         }
