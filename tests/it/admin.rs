@@ -48,7 +48,7 @@ async fn ready_is_whoever_has_had_one_token() {
         async move {
             held.pass().await;
             match call.number {
-                1 => idp::reply(200, &json!({"access_token": "short", "expires_in": 1})),
+                1 => idp::reply(200, &json!({"access_token": "short", "expires_in": 3})),
                 _ => answer(500, "oops"),
             }
         }
@@ -152,6 +152,46 @@ async fn status_tells_everything_about_a_token_but_the_token() {
     }
 }
 
+/// Name, labels that are the same for all its series, and a label with each of its values.
+const SERIES: [(&str, &str, (&str, &str)); 16] = [
+    ("requests_total", ACME, ("caller", "shop")),
+    ("request_duration_seconds_count", ACME, ("provider", "acme")),
+    ("requests_in_flight", ACME, ("provider", "acme")),
+    ("refusals_total", "", ("reason", REASONS)),
+    ("unauthorized_total", ACME, ("result", "absorbed surfaced")),
+    ("replays_total", ACME, ("result", RESULTS)),
+    ("token_expiry_timestamp_seconds", ACCOUNT, ("scopes", "a")),
+    ("token_issued_timestamp_seconds", ACCOUNT, ("scopes", "a")),
+    ("token_generation", ACCOUNT, ("scopes", "a")),
+    ("token_fetches_total", CREDENTIALS, ("outcome", OUTCOMES)),
+    ("token_fetches_total", REFRESH, ("outcome", OUTCOMES)),
+    (
+        "token_fetch_duration_seconds_count",
+        ACME,
+        ("grant", GRANTS),
+    ),
+    ("token_wait_seconds_count", ACME, ("provider", "acme")),
+    (
+        "caller_credentials_replaced_total",
+        ACME,
+        ("caller", "shop"),
+    ),
+    ("connections", "", ("side", "caller upstream")),
+    ("config_reloads_total", "", ("outcome", "ok rejected")),
+];
+const ACME: &str = "provider=acme";
+const ACCOUNT: &str = "provider=acme account=default";
+const CREDENTIALS: &str = "provider=acme account=default grant=client_credentials";
+const REFRESH: &str = "provider=acme account=default grant=refresh_token";
+const GRANTS: &str = "client_credentials refresh_token";
+const RESULTS: &str = "ok unauthorized_again failed body_too_large token_unchanged token_too_young \
+    token_unavailable not_allowed";
+const REASONS: &str = "bad_request caller_unauthenticated destination_not_allowed route_not_allowed \
+    token_endpoint_protected connect_not_allowed method_not_allowed request_timeout target_too_long \
+    headers_too_large misdirected upstream_unreachable upstream_tls upstream_protocol \
+    credentials_rejected token_unavailable overloaded draining upstream_timeout loop";
+const OUTCOMES: &str = "ok unchanged rejected rate_limited unavailable malformed";
+
 #[tokio::test]
 async fn every_known_series_exists_from_the_start() {
     let gate = Gate::closed();
@@ -177,52 +217,7 @@ async fn every_known_series_exists_from_the_start() {
     ))
     .await;
     let scrape = proxy.scrape().await;
-    let acme = "provider=acme";
-    let account = "provider=acme account=default";
-    let (grants, results) = (
-        "client_credentials refresh_token",
-        "ok unauthorized_again failed body_too_large token_unchanged token_too_young token_unavailable not_allowed",
-    );
-    let reasons = "bad_request caller_unauthenticated destination_not_allowed route_not_allowed \
-        token_endpoint_protected connect_not_allowed method_not_allowed request_timeout target_too_long \
-        headers_too_large misdirected upstream_unreachable upstream_tls upstream_protocol \
-        credentials_rejected token_unavailable overloaded draining upstream_timeout loop";
-    let outcomes = "ok unchanged rejected rate_limited unavailable malformed";
-    // Name, labels that are the same for all its series, a label with each of its values.
-    for (name, labels, (label, values)) in [
-        ("requests_total", acme, ("caller", "shop")),
-        ("request_duration_seconds_count", acme, ("provider", "acme")),
-        ("requests_in_flight", acme, ("provider", "acme")),
-        ("refusals_total", "", ("reason", reasons)),
-        ("unauthorized_total", acme, ("result", "absorbed surfaced")),
-        ("replays_total", acme, ("result", results)),
-        ("token_expiry_timestamp_seconds", account, ("scopes", "a")),
-        ("token_issued_timestamp_seconds", account, ("scopes", "a")),
-        ("token_generation", account, ("scopes", "a")),
-        (
-            "token_fetches_total",
-            &format!("{account} grant=refresh_token"),
-            ("outcome", outcomes),
-        ),
-        (
-            "token_fetches_total",
-            &format!("{account} grant=client_credentials"),
-            ("outcome", outcomes),
-        ),
-        (
-            "token_fetch_duration_seconds_count",
-            acme,
-            ("grant", grants),
-        ),
-        ("token_wait_seconds_count", acme, ("provider", "acme")),
-        (
-            "caller_credentials_replaced_total",
-            acme,
-            ("caller", "shop"),
-        ),
-        ("connections", "", ("side", "caller upstream")),
-        ("config_reloads_total", "", ("outcome", "ok rejected")),
-    ] {
+    for (name, labels, (label, values)) in SERIES {
         let labels = labels
             .split_whitespace()
             .map(|pair| pair.split_once('=').unwrap());

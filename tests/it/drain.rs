@@ -52,7 +52,7 @@ async fn a_signal_drains_and_the_exit_status_is_0() {
     for signal in ["TERM", "INT"] {
         let gate = Gate::closed();
         let api = api(&gate).await;
-        let yaml = format!("drain_delay: 400ms\n{}", acme(&api.url(), &idp.url(), ""));
+        let yaml = format!("drain_delay: 2s\n{}", acme(&api.url(), &idp.url(), ""));
         let program = Program::start(&yaml, "info").await;
         let mut idle = Raw::connect(program.listen).await;
         assert_eq!(idle.ask(GET).await.field("connection"), None);
