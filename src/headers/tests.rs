@@ -17,7 +17,9 @@ fn clean(fields: &[(&str, &str)]) -> Vec<String> {
     let mut headers = map(fields);
     let named = connection_named(&headers);
     clean_request(&mut headers, &named);
-    headers.keys().map(ToString::to_string).collect()
+    let mut left: Vec<String> = headers.keys().map(ToString::to_string).collect();
+    left.sort();
+    left
 }
 
 #[test]
@@ -53,7 +55,7 @@ fn what_a_request_must_not_carry_on_is_removed() {
         ("Trailer", "X-Sum"),
         ("Idempotency-Key", "k"),
     ]);
-    assert_eq!(left, ["trailer", "idempotency-key"]);
+    assert_eq!(left, ["idempotency-key", "trailer"]);
 }
 
 #[test]
