@@ -156,7 +156,7 @@ async fn serve_http1(
         let unread = &unread;
         async move {
             let answer = exchange.await;
-            if answer.headers().contains_key(http::header::CONNECTION) {
+            if answer.headers().contains_key(http::header::CONNECTION) || answer.body().is_early() {
                 unread.store(true, Ordering::Relaxed);
             }
             Ok::<_, std::convert::Infallible>(answer)

@@ -130,6 +130,18 @@ impl Relay {
     }
 }
 
+impl Answer {
+    /// Whether the provider has answered before the request's body was read to its end, so that bytes of
+    /// it may be left over.
+    #[must_use]
+    pub fn is_early(&self) -> bool {
+        match self {
+            Self::Own { .. } => false,
+            Self::Relay(relay) => relay.record.is_body_read() == Some(false),
+        }
+    }
+}
+
 impl Body for Answer {
     type Data = Bytes;
     type Error = CutOff;
