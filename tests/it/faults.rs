@@ -206,6 +206,31 @@ async fn an_answer_before_the_end_of_the_request_is_relayed_at_once() {
 }
 
 #[tokio::test]
+async fn an_early_answer_can_be_read_after_the_whole_request_was_written() {
+    let api = RawUpstream::start(|_, mut raw| async move {
+        raw.read_head().await;
+        raw.write(
+            "HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig",
+        )
+        .await;
+    })
+    .await;
+    let idp = Idp::counting().await;
+    let proxy = proxy(&api.url(), &idp, "").await;
+    let mut caller = Raw::connect(proxy.listen).await;
+    caller
+        .write("POST /x HTTP/1.1\r\nHost: api.test\r\nContent-Length: 900000\r\n\r\n")
+        .await;
+    proxy.access_lines(1).await;
+    for _ in 0..90 {
+        caller.write(vec![b'x'; 10_000]).await;
+        tokio::task::yield_now().await;
+    }
+    let reply = caller.read_message().await;
+    assert_eq!((reply.status(), reply.text()), (413, "big"));
+}
+
+#[tokio::test]
 async fn the_limit_for_the_head_counts_from_the_end_of_the_request() {
     // The upload takes longer than timeouts.head; what is measured is the wait after it.
     let api = RawUpstream::start(|number, mut raw| async move {

@@ -369,14 +369,20 @@ async fn what_the_token_endpoint_is_to_blame_for() {
 #[tokio::test]
 async fn an_upload_that_is_refused_still_reads_the_answer() {
     let rig = Rig::start(|_| async { answer(200, "") }).await;
-    for framing in ["Content-Length: 900000", "Transfer-Encoding: chunked"] {
+    let framings = ["Content-Length: 900000", "Transfer-Encoding: chunked"];
+    for (number, framing) in framings.into_iter().enumerate() {
         let mut caller = Raw::connect(rig.proxy.listen).await;
         caller
             .write(format!(
                 "POST http://other.test/x HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n"
             ))
             .await;
-        // All of it is written before the answer is looked at, as simple programs do.
+        // All of it is written before the answer is looked at, as simple programs do; and long after the
+        // answer was given.
+        let refused = [("reason", "destination_not_allowed")];
+        rig.proxy
+            .metric_becomes("bursar_refusals_total", &refused, number as f64 + 1.0)
+            .await;
         if framing.starts_with("Transfer") {
             caller
                 .write(format!("DBBA0\r\n{}\r\n0\r\n\r\n", "x".repeat(900_000)))
