@@ -3,25 +3,31 @@
 //! It knows connections, not requests. A broken connection costs nobody else anything; running out of
 //! file descriptors pauses accepting.
 
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
+use crate::access::Record;
 use crate::exchange::Proxy;
 use crate::metrics::{Counted, Reason};
 use crate::relay::CutOff;
-use crate::stream::{CallerSide, CallerStream};
+use crate::stream::{CallerSide, CallerStream, Inside, Transport};
+use crate::tunnel::{self, Leads, Opened, Spoken};
 
 /// Connections of callers at once; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 32_768;
@@ -45,8 +51,6 @@ const LINGER: Duration = Duration::from_secs(2);
 const MAX_LINGER_BYTES: usize = 1 << 20;
 /// After a failed accept, so that a lack of file descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How far the end has come. It only ever moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,7 +84,11 @@ pub async fn accept(
         };
         match (permit, accepted) {
             (Ok(permit), Ok((stream, _))) => {
-                tasks.spawn(connection(stream, proxy.clone(), serving.clone(), permit));
+                let serving = Serving {
+                    proxy: proxy.clone(),
+                    phase: serving.clone(),
+                };
+                tasks.spawn(connection(stream, serving, tasks.clone(), permit));
             }
             (_, Err(error)) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -92,26 +100,49 @@ pub async fn accept(
     }
 }
 
-async fn connection(
-    stream: TcpStream,
+/// What every connection is served with.
+#[derive(Clone)]
+struct Serving {
     proxy: Arc<Proxy>,
     phase: watch::Receiver<Phase>,
+}
+
+/// Carries a tunnel that a stream of an HTTP/2 connection has become.
+type CarryStream = dyn Fn(OnUpgrade, Opened) + Send + Sync;
+
+async fn connection(
+    stream: TcpStream,
+    serving: Serving,
+    tasks: TaskTracker,
     permit: OwnedSemaphorePermit,
 ) {
-    let _open = Counted::new(&proxy.metrics().connections.caller);
+    let _open = Counted::new(&serving.proxy.metrics().connections.caller);
     // Answers are written in one piece; waiting for more would only delay them.
     drop(stream.set_nodelay(true));
     let side = CallerSide::new();
     let mut stream = CallerStream::new(stream, side.clone());
-    let mut closing = phase.clone();
-    let is_http2 = tokio::select! {
-        sniffed = tokio::time::timeout(HEAD_TIMEOUT, sniff(&mut stream)) => sniffed,
+    let mut closing = serving.phase.clone();
+    let spoken = tokio::select! {
+        sniffed = tokio::time::timeout(HEAD_TIMEOUT, sniff(&mut stream, tunnel::look_for_http2)) => sniffed,
         // Browsers and pools open connections in advance; those must not hold up the end.
         _ = closing.wait_for(|phase| *phase == Phase::Closing) => return,
     };
-    let ended = match is_http2 {
-        Ok(Ok(true)) => serve_http2(stream, side, proxy, phase).await,
-        Ok(Ok(false)) => serve_http1(stream, side, proxy, phase).await,
+    let ended = match spoken {
+        Ok(Ok(Some(Spoken::Http2))) => {
+            let carrying = serving.clone();
+            let carry = move |upgrade: OnUpgrade, opened| {
+                tasks.spawn(carry_stream(upgrade, opened, carrying.clone()));
+            };
+            serve_http2(stream, side, serving, Some(Arc::new(carry))).await
+        }
+        Ok(Ok(_)) => match serve_http1(stream, side.clone(), serving.clone()).await {
+            Ok(Some((opened, stream))) => {
+                // From now on stalling is for those to notice who know what is inside.
+                side.limit_writes(tunnel::TOTAL_TIMEOUT);
+                carry(opened, Box::new(stream), serving).await
+            }
+            ended => ended.map(|_no_tunnel| ()),
+        },
         Ok(Err(error)) => Err(error.into()),
         Err(_silent) => Ok(()),
     };
@@ -121,34 +152,105 @@ async fn connection(
     drop(permit);
 }
 
-/// Whether the caller speaks HTTP/2 with prior knowledge (RFC 9113 section 3.3).
-async fn sniff(stream: &mut CallerStream) -> io::Result<bool> {
-    let mut first = [0; HTTP2_PREFACE.len()];
+/// What is spoken, or as much as can be known where the caller says no more. HTTP/2 comes with prior
+/// knowledge (RFC 9113 section 3.3).
+async fn sniff<S: Transport>(
+    stream: &mut CallerStream<S>,
+    look: fn(&[u8]) -> Option<Spoken>,
+) -> io::Result<Option<Spoken>> {
+    let mut first = [0; tunnel::LOOK];
     let mut read = 0;
-    while let Some(rest) = first.get_mut(read..).filter(|rest| !rest.is_empty()) {
-        let more = stream.read(rest).await?;
-        read += more;
-        let so_far = first.get(..read).unwrap_or_default();
-        if more == 0 || !HTTP2_PREFACE.starts_with(so_far) {
+    loop {
+        let (so_far, rest) = first.split_at_mut(read);
+        let spoken = look(so_far);
+        let more = match spoken {
+            Some(_) => 0,
+            None => stream.read(rest).await?,
+        };
+        if more == 0 {
             stream.unread(Bytes::copy_from_slice(so_far));
-            return Ok(false);
+            return Ok(spoken);
         }
+        read += more;
     }
-    stream.unread(Bytes::from_static(HTTP2_PREFACE));
-    Ok(true)
 }
 
-type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+async fn carry_stream(upgrade: OnUpgrade, opened: Opened, serving: Serving) {
+    let ended = match upgrade.await {
+        Ok(upgraded) => carry(opened, Box::new(TokioIo::new(upgraded)), serving).await,
+        Err(error) => Err(error.into()),
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "tunnel ended");
+    }
+}
 
-async fn serve_http1(
-    stream: CallerStream,
-    side: Arc<CallerSide>,
-    proxy: Arc<Proxy>,
-    mut phase: watch::Receiver<Phase>,
+/// Carries a tunnel to its end.
+async fn carry(opened: Opened, stream: Box<dyn Transport>, serving: Serving) -> Ended {
+    let Opened { mut record, leads } = opened;
+    match leads {
+        Leads::Away(server, _held) => {
+            let (ended, sent, received) = tunnel::copy(stream, TokioIo::new(*server)).await;
+            tracing::debug!(?ended, "opaque tunnel ended");
+            record.carried(sent, received);
+            Ok(())
+        }
+        Leads::ToProvider(inside) => carry_to_provider(record, inside, stream, serving).await,
+    }
+}
+
+/// Serves what comes through a tunnel, as if it had come without; the `CONNECT` ends with it.
+async fn carry_to_provider(
+    mut record: Box<Record>,
+    inside: Inside,
+    stream: Box<dyn Transport>,
+    mut serving: Serving,
 ) -> Ended {
+    let side = CallerSide::within(Some(inside));
+    let mut stream = CallerStream::new(stream, side.clone());
+    let spoken = tokio::select! {
+        sniffed = tokio::time::timeout(tunnel::FIRST_BYTES_TIMEOUT, sniff(&mut stream, tunnel::look)) => sniffed,
+        _ = serving.phase.wait_for(|phase| *phase == Phase::Closing) => return Ok(()),
+    };
+    match spoken {
+        Ok(Ok(Some(Spoken::Http1))) => {
+            let ended = serve_http1(stream, side, serving).await;
+            ended.map(|_no_tunnel_inside_of_a_tunnel| ())
+        }
+        Ok(Ok(Some(Spoken::Http2))) => serve_http2(stream, side, serving, None).await,
+        Ok(Ok(Some(Spoken::Tls))) => {
+            record.reason(Reason::ConnectNotAllowed);
+            Ok(())
+        }
+        Ok(Ok(Some(Spoken::Unknown))) => {
+            record.reason(Reason::BadRequest);
+            Ok(())
+        }
+        // A connection that was opened in advance and never used.
+        Ok(Ok(None)) | Err(_) => Ok(()),
+        Ok(Err(error)) => Err(error.into()),
+    }
+}
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+type Ended = Result<(), Error>;
+
+/// Serves until the connection ends, or becomes a tunnel.
+async fn serve_http1<S: Transport>(
+    stream: CallerStream<S>,
+    side: Arc<CallerSide>,
+    Serving { proxy, mut phase }: Serving,
+) -> Result<Option<(Opened, CallerStream<S>)>, Error> {
+    let opened = Mutex::new(None);
     let service = service_fn(|request| {
         let exchange = proxy.handle(request, &side);
-        async { Ok::<_, std::convert::Infallible>(exchange.await) }
+        async {
+            let (answer, tunnel) = exchange.await;
+            if tunnel.is_some() {
+                *opened.lock().unwrap_or_else(PoisonError::into_inner) = tunnel;
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -176,10 +278,16 @@ async fn serve_http1(
     let parts = connection.into_parts();
     let mut stream = parts.io.into_inner();
     let Err(error) = ended else {
+        let opened = opened.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(opened) = opened {
+            // What the caller sent without waiting for the answer is in the tunnel already.
+            stream.unread(parts.read_buf);
+            return Ok(Some((opened, stream)));
+        }
         if side.is_unread() {
             linger(stream).await;
         }
-        return Ok(());
+        return Ok(None);
     };
     if is_cut_off(&error) {
         // Without a length, the end of the connection would look like the end of the answer.
@@ -223,15 +331,22 @@ fn refusal(error: &hyper::Error, has_begun: bool) -> Option<Reason> {
     })
 }
 
-async fn serve_http2(
-    stream: CallerStream,
+async fn serve_http2<S: Transport + 'static>(
+    stream: CallerStream<S>,
     side: Arc<CallerSide>,
-    proxy: Arc<Proxy>,
-    mut phase: watch::Receiver<Phase>,
+    Serving { proxy, mut phase }: Serving,
+    carry: Option<Arc<CarryStream>>,
 ) -> Ended {
-    let service = service_fn(|request| {
-        let (proxy, side) = (proxy.clone(), side.clone());
-        async move { Ok::<_, std::convert::Infallible>(proxy.handle(request, &side).await) }
+    let service = service_fn(|mut request: Request<Incoming>| {
+        let (proxy, side, carry) = (proxy.clone(), side.clone(), carry.clone());
+        async move {
+            let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+            let (answer, tunnel) = proxy.handle(request, &side).await;
+            if let (Some(tunnel), Some(upgrade), Some(carry)) = (tunnel, upgrade, carry) {
+                carry(upgrade, tunnel);
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -253,7 +368,7 @@ async fn serve_http2(
 }
 
 /// Reads what the caller still sends, for a while.
-async fn linger(mut stream: CallerStream) {
+async fn linger<S: Transport>(mut stream: CallerStream<S>) {
     let drained = async {
         let mut scratch = [0; 8 * 1024];
         let mut total = 0;

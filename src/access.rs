@@ -119,6 +119,8 @@ pub struct Record {
     has_body: bool,
     side: Arc<CallerSide>,
     sent: u64,
+    /// Bytes that the caller sent through a tunnel.
+    tunnelled: u64,
 }
 
 #[derive(Debug)]
@@ -156,6 +158,7 @@ impl Record {
             has_body: !request.body().is_end_stream(),
             side: side.clone(),
             sent: 0,
+            tunnelled: 0,
         }
     }
 
@@ -168,6 +171,12 @@ impl Record {
     /// The request's caller was verified.
     pub fn caller(&mut self, name: &Arc<str>) {
         self.caller = name.clone();
+    }
+
+    /// Who that is.
+    #[must_use]
+    pub fn caller_name(&self) -> &str {
+        &self.caller
     }
 
     /// The request is for that provider.
@@ -245,8 +254,22 @@ impl Record {
         self.sent += bytes as u64;
     }
 
+    /// A tunnel carried bytes from and to the caller.
+    pub fn carried(&mut self, from_caller: u64, to_caller: u64) {
+        self.tunnelled += from_caller;
+        self.sent += to_caller;
+    }
+
     fn path(&self) -> String {
         let raw = self.uri.path();
+        if raw.is_empty() {
+            // `CONNECT`. What stands before an `@` might be a secret.
+            let authority = self
+                .uri
+                .authority()
+                .map_or("", |authority| authority.as_str());
+            return authority.rsplit('@').next().unwrap_or_default().to_owned();
+        }
         let path = Path::new(raw);
         for pattern in &self.books.secret_below {
             let prefix = pattern.as_str();
@@ -307,7 +330,10 @@ impl Drop for Record {
             total_ms: milliseconds(total),
             token_wait_ms: milliseconds(self.token_wait),
             upstream_ms: milliseconds(self.upstream),
-            request_bytes: self.upload.as_ref().map_or(0, Replayable::bytes_read),
+            request_bytes: self
+                .upload
+                .as_ref()
+                .map_or(self.tunnelled, Replayable::bytes_read),
             response_bytes: self.sent,
         };
         self.books.log.write(&line);

@@ -81,6 +81,26 @@ impl Callers {
         &self.anonymous
     }
 
+    /// The caller with that name, who was verified before: when a tunnel was opened.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn verified(&self, name: &str) -> Result<Principal<'_>, Unauthenticated> {
+        let Some(known) = &self.known else {
+            return Ok(Principal {
+                name: &self.anonymous,
+                allow: None,
+                by_authorization: false,
+            });
+        };
+        let (name, caller) = known.get_key_value(name).ok_or(Unauthenticated)?;
+        Ok(Principal {
+            name,
+            allow: Some(&caller.allow),
+            by_authorization: false,
+        })
+    }
+
     /// Verifies a request's credentials. `Proxy-Authorization` decides alone where it is present; where
     /// the request does not name Bursar as its proxy, `Authorization` will do.
     ///

@@ -45,6 +45,8 @@ pub struct Config {
     pub callers: Option<Vec<Caller>>,
     /// In the order of their names; [`Provider::index`] is the place here.
     pub providers: Vec<Arc<Provider>>,
+    /// What else callers may reach.
+    pub passthrough: Vec<Passthrough>,
     /// What is allowed but probably not meant.
     pub warnings: Vec<Problem>,
 }
@@ -69,6 +71,17 @@ pub struct Allow {
     pub methods: Option<Vec<Method>>,
     /// None: any.
     pub paths: Option<Vec<Pattern>>,
+}
+
+/// Servers that callers may reach without a token.
+#[derive(Debug, Clone)]
+pub struct Passthrough {
+    /// Without a port.
+    pub host: Host,
+    /// At least one.
+    pub ports: Vec<u16>,
+    /// None: everybody who may call at all.
+    pub callers: Option<Vec<Arc<str>>>,
 }
 
 /// A payment API.
@@ -248,6 +261,39 @@ fn read(text: &str, directory: &Path, problems: &mut Problems) -> Option<file::P
         }
     });
     root.read(problems)
+}
+
+/// An address without brackets.
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+impl Host {
+    /// Whether a host's name is meant, in whatever letter case.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        let (own, name) = (bare(&self.name), bare(name));
+        if !self.wildcard {
+            return name.eq_ignore_ascii_case(own);
+        }
+        let at = name.len().checked_sub(own.len());
+        at.and_then(|at| name.split_at_checked(at))
+            .is_some_and(|(labels, below)| {
+                labels.len() > 1 && labels.ends_with('.') && below.eq_ignore_ascii_case(own)
+            })
+    }
+
+    /// Whether some name is meant by both, whatever their ports.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        match (self.wildcard, other.wildcard) {
+            (_, false) => self.matches(&other.name),
+            (false, true) => other.matches(&self.name),
+            (true, true) => {
+                self.name == other.name || self.matches(&other.name) || other.matches(&self.name)
+            }
+        }
+    }
 }
 
 impl fmt::Display for Host {

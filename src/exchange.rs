@@ -8,24 +8,27 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use http::header::{AUTHORIZATION, CONNECTION};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::access::{AccessLog, Books, Record};
 use crate::body::{BodyTooLarge, Keeping, ReplayMemory, Replayable, Upload};
-use crate::caller::Callers;
-use crate::config::{Config, Merchant};
+use crate::caller::{Callers, Principal};
+use crate::config::{Config, Merchant, Origin};
 use crate::headers;
 use crate::metrics::{Metrics, ProviderSeries, Replay, Unauthorized};
+use crate::passthrough::{self, Passthrough};
 use crate::path::{Path, Pattern};
 use crate::relay::{Answer, Relay};
 use crate::replay::{Verdict, verdict};
 use crate::respond::{Refusal, route_detail};
-use crate::route::{Destination, Routes};
-use crate::stream::CallerSide;
-use crate::target::{Form, Target};
+use crate::route::{self, Destination, Routes};
+use crate::stream::{CallerSide, Inside};
+use crate::target::{self, Form, Target};
 use crate::token::{Cell, Lease, Missing, Recovery, Tokens};
+use crate::tunnel::{self, Leads, Opened};
 use crate::upstream::{Connection, Failed, Outgoing, Upstream};
 
 /// Requests being served at once; the next one is answered 503 `overloaded`.
@@ -42,6 +45,8 @@ pub struct Proxy {
     pub tokens: Tokens,
     /// By provider index.
     upstreams: Vec<(Arc<Upstream>, Arc<ProviderSeries>)>,
+    /// None: there is nothing but providers.
+    passthrough: Option<Passthrough>,
     replay_memory: Arc<ReplayMemory>,
     in_flight: AtomicUsize,
     books: Arc<Books>,
@@ -60,6 +65,12 @@ struct Trip<'a> {
 
 /// A provider's answer and the connection that it comes on.
 type Answered = (Response<Incoming>, Connection);
+
+/// What became of a request that was not refused.
+enum Outcome {
+    Relayed(Relayed),
+    Tunnel(Leads),
+}
 
 /// A provider's answer that goes to the caller.
 struct Relayed {
@@ -84,6 +95,7 @@ impl Proxy {
             routes: Routes::new(config),
             tokens: Tokens::start(config, metrics),
             upstreams: upstreams.collect(),
+            passthrough: Passthrough::new(config, &metrics.connections),
             replay_memory: ReplayMemory::new(config.replay_memory),
             in_flight: AtomicUsize::new(0),
             books: Arc::new(Books {
@@ -118,12 +130,13 @@ impl Proxy {
         &self.books.metrics
     }
 
-    /// Answers one request, whatever happens; `side` is the connection that it came on.
+    /// Answers one request, whatever happens; `side` is the connection that it came on. After a `CONNECT`
+    /// that is answered 200 there is a tunnel to be carried.
     pub async fn handle(
         &self,
         request: Request<Incoming>,
         side: &Arc<CallerSide>,
-    ) -> Response<Answer> {
+    ) -> (Response<Answer>, Option<Opened>) {
         let mut record = Box::new(Record::begin(
             &self.books,
             &request,
@@ -134,13 +147,21 @@ impl Proxy {
         let is_http2 = head.version == Version::HTTP_2;
         let is_connect = head.method == http::Method::CONNECT;
         let _in_flight = InFlight::enter(&self.in_flight);
-        let result = self.forward(&mut record, head, body).await;
+        let result = self.forward(&mut record, head, body, side).await;
         // The rest of the request is not waited for after the answer.
         let close = record.is_unread() || is_connect || self.is_draining();
         let mut answer = match result {
-            Ok(relayed) => {
+            Ok(Outcome::Relayed(relayed)) => {
                 side.limit_writes(relayed.upstream.idle_timeout());
                 relayed.answer(record, is_http2)
+            }
+            Ok(Outcome::Tunnel(leads)) => {
+                record.answer(StatusCode::OK);
+                let answer = Answer::Own {
+                    body: None,
+                    record: None,
+                };
+                return (Response::new(answer), Some(Opened { record, leads }));
             }
             Err(refusal) => refusal.answer(record),
         };
@@ -149,7 +170,7 @@ impl Proxy {
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        answer
+        (answer, None)
     }
 
     /// The way of a request, stage by stage.
@@ -158,27 +179,29 @@ impl Proxy {
         record: &mut Record,
         head: Parts,
         body: Incoming,
-    ) -> Result<Relayed, Refusal> {
-        if self.in_flight.load(Ordering::Relaxed) > MAX_IN_FLIGHT {
-            return Err(Refusal::Overloaded);
-        }
-        let target = Target::read(&head).map_err(Refusal::Target)?;
-        let caller = self.callers.check(&head.headers, target.form);
-        let caller = caller.map_err(|error| Refusal::Caller(error, target.form))?;
-        record.caller(caller.name);
+        side: &CallerSide,
+    ) -> Result<Outcome, Refusal> {
+        let (target, caller) = self.admit(record, &head, side)?;
         if target.form == Form::Authority {
-            return Err(Refusal::Connect);
-        }
-        if headers::is_loop(&head.headers) {
-            return Err(Refusal::Loop);
+            let leads = self.tunnel(record, &target, &body, caller.name);
+            let leads = Box::pin(leads).await?;
+            return Ok(Outcome::Tunnel(leads));
         }
         let path = Path::new(target.path);
         let unroutable =
             |error, provider: Option<&str>| Refusal::Route(error, route_detail(error, provider));
-        let site = self
-            .routes
-            .site(&target, &path)
-            .map_err(|error| unroutable(error, None))?;
+        let site = match self.routes.site(&target, &path) {
+            Ok(site) => site,
+            Err(error) => {
+                let listed = self.passthrough.as_ref().and_then(|passthrough| {
+                    let is_unknown = error == route::Error::UnknownHost;
+                    let origin = is_unknown.then(|| passthrough.listed(record, &target, &head));
+                    Some((passthrough, origin??))
+                });
+                let (passthrough, origin) = listed.ok_or_else(|| unroutable(error, None))?;
+                return Box::pin(pass_on(passthrough, record, origin, (head, body))).await;
+            }
+        };
         let provider = site.provider;
         let (upstream, series) = &self.upstreams[provider.index];
         record.provider(provider, series);
@@ -208,11 +231,101 @@ impl Proxy {
             body,
         };
         let (answer, connection) = trip.send_and_recover(record).await?;
-        Ok(Relayed {
+        Ok(Outcome::Relayed(Relayed {
             answer,
             connection,
             upstream: upstream.clone(),
-        })
+        }))
+    }
+
+    /// Whose request it is and what it names, whatever its form.
+    fn admit<'a>(
+        &'a self,
+        record: &mut Record,
+        head: &'a Parts,
+        side: &CallerSide,
+    ) -> Result<(Target<'a>, Principal<'a>), Refusal> {
+        if self.in_flight.load(Ordering::Relaxed) > MAX_IN_FLIGHT {
+            return Err(Refusal::Overloaded);
+        }
+        let inside = side.inside();
+        let target = Target::read(head, inside.map(|inside| inside.port));
+        let target = target.map_err(Refusal::Target)?;
+        let caller = match inside {
+            Some(inside) => self.callers.verified(&inside.caller),
+            None => self.callers.check(&head.headers, target.form),
+        };
+        let caller = caller.map_err(|error| Refusal::Caller(error, target.form))?;
+        record.caller(caller.name);
+        if headers::is_loop(&head.headers) {
+            return Err(Refusal::Loop);
+        }
+        match inside {
+            Some(_) if target.form == Form::Authority => {
+                Err(Refusal::Tunnel(tunnel::Error::Nested))
+            }
+            Some(inside) if !inside.leads_to(target.host, target.port) => {
+                Err(Refusal::Tunnel(tunnel::Error::Misdirected))
+            }
+            _ => Ok((target, caller)),
+        }
+    }
+
+    /// Where a `CONNECT` leads. What comes through it is judged when it comes.
+    async fn tunnel(
+        &self,
+        record: &mut Record,
+        target: &Target<'_>,
+        body: &Incoming,
+        caller: &Arc<str>,
+    ) -> Result<Leads, Refusal> {
+        if !body.is_end_stream() {
+            let what = "CONNECT has no body";
+            return Err(Refusal::Target(target::Error::Malformed(what)));
+        }
+        let Target { host, port, .. } = *target;
+        if self.routes.is_provider(host, port) && port == 80 {
+            return Ok(Leads::ToProvider(Inside::new(caller, host, port)));
+        }
+        if self.routes.is_provider_at_any_port(host) {
+            return Err(Refusal::Tunnel(tunnel::Error::NotIntercepted));
+        }
+        let passthrough = self.passthrough.as_ref().and_then(|passthrough| {
+            let rule = passthrough.rule(host, port, caller)?;
+            Some((passthrough, rule))
+        });
+        let not_listed = Refusal::Tunnel(tunnel::Error::NotListed);
+        let (passthrough, rule) = passthrough.ok_or(not_listed)?;
+        record.route(&rule.name);
+        let since = Instant::now();
+        let connected = passthrough.connect(host, port).await;
+        record.upstream(since);
+        let (stream, held) = connected.map_err(no_passage)?;
+        Ok(Leads::Away(Box::new(stream), held))
+    }
+}
+
+/// Sends a request to a server that is no provider's.
+async fn pass_on(
+    passthrough: &Passthrough,
+    record: &mut Record,
+    origin: Origin,
+    (head, body): (Parts, Incoming),
+) -> Result<Outcome, Refusal> {
+    let sent = passthrough.send(record, &origin, head, body).await;
+    let (answer, connection) = sent.map_err(no_passage)?;
+    Ok(Outcome::Relayed(Relayed {
+        answer,
+        connection,
+        upstream: passthrough.upstream().clone(),
+    }))
+}
+
+fn no_passage(error: passthrough::Error) -> Refusal {
+    match error {
+        passthrough::Error::TooMany => Refusal::Overloaded,
+        passthrough::Error::NoConnection(error) => Refusal::NoConnection(error),
+        passthrough::Error::Failed(failed) => Refusal::Failed(failed),
     }
 }
 
@@ -306,10 +419,11 @@ impl Trip<'_> {
                 lease = self.lease(record).await?;
             }
             record.lease(&lease);
-            let request =
-                self.outgoing
-                    .clone()
-                    .request(&connection, lease.authorization.clone(), upload);
+            let request = self.outgoing.clone().request(
+                &connection,
+                Some(lease.authorization.clone()),
+                upload,
+            );
             let since = Instant::now();
             let answer = self
                 .upstream
@@ -368,14 +482,14 @@ fn secret_below(config: &Config) -> Vec<Pattern> {
 }
 
 /// The request as it goes on, and what its `Connection` fields named.
-fn outgoing(head: Parts, merchant: Option<&Merchant>) -> (Outgoing, Vec<http::HeaderName>) {
-    let mut headers = head.headers;
-    let named = headers::connection_named(&headers);
-    headers::clean_request(&mut headers, &named);
+fn outgoing(mut head: Parts, merchant: Option<&Merchant>) -> (Outgoing, Vec<http::HeaderName>) {
+    let headers = &mut head.headers;
+    let named = headers::connection_named(headers);
+    headers::clean_request(headers, &named);
     if head.version == Version::HTTP_2 {
-        headers::join_cookies(&mut headers);
+        headers::join_cookies(headers);
     }
-    headers::append_via(&mut headers, head.version);
+    headers::append_via(headers, head.version);
     if let Some(merchant) = merchant
         && !merchant
             .headers
@@ -385,14 +499,7 @@ fn outgoing(head: Parts, merchant: Option<&Merchant>) -> (Outgoing, Vec<http::He
     {
         headers.insert(name, merchant.value.clone());
     }
-    let target = head.uri.path_and_query().cloned();
-    let outgoing = Outgoing {
-        method: head.method,
-        target: target.map_or_else(|| Uri::from_static("/"), Uri::from),
-        headers,
-        extensions: head.extensions,
-    };
-    (outgoing, named)
+    (Outgoing::new(head), named)
 }
 
 impl Relayed {

@@ -56,14 +56,27 @@ pub fn connection_named(headers: &HeaderMap) -> Vec<HeaderName> {
 /// Takes out of a request what must not go on: `named` by `Connection`, hop-by-hop, `Proxy-*`, the
 /// caller's credentials, the posing ones, and `Expect`, which was for Bursar. `Host` is set anew.
 pub fn clean_request(headers: &mut HeaderMap, named: &[HeaderName]) {
-    remove_named(headers, named);
-    for name in HOP_BY_HOP.iter().chain(&POSING) {
+    clean_foreign_request(headers, named);
+    for name in &POSING {
         headers.remove(name);
     }
     headers.remove(AUTHORIZATION);
+    remove_disguised(headers);
+}
+
+/// The same for a request that no provider gets: its credentials and the posing fields are for its server.
+pub fn clean_foreign_request(headers: &mut HeaderMap, named: &[HeaderName]) {
+    remove_named(headers, named);
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
     headers.remove(EXPECT);
     headers.remove(HOST);
-    remove_disguised(headers);
+    headers.remove(PROXY_AUTHORIZATION);
+    let is_for_proxies = |name: &&HeaderName| name.as_str().starts_with("proxy-");
+    while let Some(name) = headers.keys().find(is_for_proxies).cloned() {
+        headers.remove(name);
+    }
 }
 
 /// Takes out of a response, or of its trailers, what was for Bursar: `named` by `Connection`, and
@@ -98,18 +111,14 @@ fn remove_named(headers: &mut HeaderMap, named: &[HeaderName]) {
     }
 }
 
-/// `Proxy-*`, and the posing fields with underscores, which many gateways take for hyphens.
+/// The posing fields with underscores, which many gateways take for hyphens.
 fn remove_disguised(headers: &mut HeaderMap) {
-    headers.remove(PROXY_AUTHORIZATION);
     let is_posing = |name: &str| {
         POSING
             .iter()
             .any(|posing| posing.as_str() == name.replace('_', "-"))
     };
-    let must_go = |name: &&HeaderName| {
-        name.as_str().starts_with("proxy-")
-            || (name.as_str().contains('_') && is_posing(name.as_str()))
-    };
+    let must_go = |name: &&HeaderName| name.as_str().contains('_') && is_posing(name.as_str());
     while let Some(name) = headers.keys().find(must_go).cloned() {
         headers.remove(name);
     }

@@ -23,6 +23,7 @@ use crate::relay::Answer;
 use crate::route;
 use crate::target::{self, Form};
 use crate::token::{Failure, Missing};
+use crate::tunnel;
 use crate::upstream::{Failed, NoConnection};
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
@@ -37,8 +38,8 @@ pub enum Refusal {
     Loop,
     /// No caller.
     Caller(caller::Unauthenticated, Form),
-    /// `CONNECT`.
-    Connect,
+    /// No tunnel, or the wrong one.
+    Tunnel(tunnel::Error),
     /// Nowhere to go; with what to say about it.
     Route(route::Error, Cow<'static, str>),
     /// No token.
@@ -111,10 +112,7 @@ impl Refusal {
                     detail,
                 )
             }
-            Self::Connect => describe(
-                (403, Reason::ConnectNotAllowed, "http_request_denied"),
-                "CONNECT is not configured; give the service http:// URLs of the provider (Bursar sends them over TLS), or https:// URLs in absolute form",
-            ),
+            Self::Tunnel(error) => no_tunnel(*error),
             Self::Route(error, detail) => {
                 let reason = match error {
                     route::Error::UnknownHost => Reason::DestinationNotAllowed,
@@ -189,7 +187,7 @@ impl Refusal {
             ),
             Self::Target(target::Error::Malformed(_))
             | Self::Loop
-            | Self::Connect
+            | Self::Tunnel(_)
             | Self::Route(..)
             | Self::Token(_)
             | Self::NoConnection(_)
@@ -212,6 +210,28 @@ fn describe(
         sent: Sent::No,
         retry_after: None,
     }
+}
+
+fn no_tunnel(error: tunnel::Error) -> Description {
+    let (answer, detail) = match error {
+        tunnel::Error::NotIntercepted => (
+            (403, Reason::ConnectNotAllowed, "http_request_denied"),
+            "CONNECT to a provider needs `intercept`, except for plain HTTP on port 80; give the service http:// URLs of the provider (Bursar sends them over TLS), or https:// URLs in absolute form",
+        ),
+        tunnel::Error::Nested => (
+            (403, Reason::ConnectNotAllowed, "http_request_denied"),
+            "there are no tunnels inside of a tunnel",
+        ),
+        tunnel::Error::NotListed => (
+            (403, Reason::DestinationNotAllowed, "http_request_denied"),
+            "no provider has this host and port, and `passthrough` does not list them for this caller",
+        ),
+        tunnel::Error::Misdirected => (
+            (421, Reason::Misdirected, "http_request_error"),
+            "the request's host, or the server name of its TLS, is not the one that CONNECT named",
+        ),
+    };
+    describe(answer, detail)
 }
 
 fn token(missing: &Missing) -> Description {
@@ -304,7 +324,7 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 #[must_use]
 pub fn route_detail(error: route::Error, provider: Option<&str>) -> Cow<'static, str> {
     match (error, provider) {
-        (route::Error::UnknownHost, _) => "no provider has this host; see `hosts` of the providers".into(),
+        (route::Error::UnknownHost, _) => "no provider has this host; see `hosts` of the providers, and `passthrough`".into(),
         (route::Error::TokenEndpoint, _) => {
             "token endpoints are not reachable through Bursar; it obtains the tokens itself".into()
         }

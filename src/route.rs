@@ -154,6 +154,29 @@ impl Routes {
         })
     }
 
+    /// Whether a tunnel there leads to a provider.
+    #[must_use]
+    pub fn is_provider(&self, host: &str, port: u16) -> bool {
+        self.entry(&lower_case(host), port).is_some()
+    }
+
+    /// Whether a provider has the host, or its token endpoint, at whatever port.
+    #[must_use]
+    pub fn is_provider_at_any_port(&self, host: &str) -> bool {
+        let host = lower_case(host);
+        let mut rest: &str = &host;
+        if self.exact.contains_key(rest) || self.token_hosts.contains_key(rest) {
+            return true;
+        }
+        while let Some((_, below)) = rest.split_once('.') {
+            if self.wildcard.contains_key(below) {
+                return true;
+            }
+            rest = below;
+        }
+        false
+    }
+
     fn entry(&self, host: &str, port: u16) -> Option<&Entry> {
         if let Some(entry) = self.exact.get(host).and_then(|entries| fits(entries, port)) {
             return Some(entry);

@@ -9,6 +9,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
@@ -17,9 +19,43 @@ use tokio::time::{Instant, Sleep};
 /// Then the connection is closed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What requests tell the connection that they came on.
+/// The tunnel that a connection is inside of, and who opened it.
+#[derive(Debug, Clone)]
+pub struct Inside {
+    /// The caller of every request in it.
+    pub caller: Arc<str>,
+    /// The host that `CONNECT` named: no request in it goes to another one.
+    pub host: Box<str>,
+    /// And its port, which a request in it may leave out.
+    pub port: u16,
+    /// Whether TLS in it names another host.
+    pub is_misnamed: bool,
+}
+
+impl Inside {
+    /// A tunnel to that host.
+    #[must_use]
+    pub fn new(caller: &Arc<str>, host: &str, port: u16) -> Self {
+        Self {
+            caller: caller.clone(),
+            host: host.into(),
+            port,
+            is_misnamed: false,
+        }
+    }
+
+    /// Whether a request for that host belongs here.
+    #[must_use]
+    pub fn leads_to(&self, host: &str, port: u16) -> bool {
+        !self.is_misnamed && self.port == port && self.host.eq_ignore_ascii_case(host)
+    }
+}
+
+/// What requests tell the connection that they came on, and what that tells them.
 #[derive(Debug)]
 pub struct CallerSide {
+    /// None: it is not inside of a tunnel.
+    inside: Option<Inside>,
     /// Milliseconds.
     write_timeout: AtomicU64,
     /// Whether bytes of a request's body were left unread.
@@ -30,10 +66,23 @@ impl CallerSide {
     /// For a connection that has not carried a request yet.
     #[must_use]
     pub fn new() -> Arc<Self> {
+        Self::within(None)
+    }
+
+    /// The same, for a connection inside of a tunnel.
+    #[must_use]
+    pub fn within(inside: Option<Inside>) -> Arc<Self> {
         Arc::new(Self {
+            inside,
             write_timeout: AtomicU64::new(milliseconds(WRITE_TIMEOUT)),
             unread: AtomicBool::new(false),
         })
+    }
+
+    /// The tunnel that the connection is inside of.
+    #[must_use]
+    pub fn inside(&self) -> Option<&Inside> {
+        self.inside.as_ref()
     }
 
     /// How long the caller may take no byte of the answer that is about to be written.
@@ -63,10 +112,40 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// What carries a caller's bytes.
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Closing resets the connection from now on, as far as the transport can say so.
+    fn reset_on_close(&self);
+}
+
+impl Transport for TcpStream {
+    fn reset_on_close(&self) {
+        // Where the system refuses, a plain close is all that is left.
+        drop(self.set_zero_linger());
+    }
+}
+
+/// A stream of an HTTP/2 connection, which others share.
+impl Transport for TokioIo<Upgraded> {
+    fn reset_on_close(&self) {}
+}
+
+impl<S: Transport> Transport for CallerStream<S> {
+    fn reset_on_close(&self) {
+        self.stream.reset_on_close();
+    }
+}
+
+impl Transport for Box<dyn Transport> {
+    fn reset_on_close(&self) {
+        (**self).reset_on_close();
+    }
+}
+
 /// A caller's connection.
 #[derive(Debug)]
-pub(crate) struct CallerStream {
-    tcp: TcpStream,
+pub(crate) struct CallerStream<S> {
+    stream: S,
     side: Arc<CallerSide>,
     /// Read before, to be read again.
     unread: Bytes,
@@ -74,10 +153,10 @@ pub(crate) struct CallerStream {
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl CallerStream {
-    pub(crate) fn new(tcp: TcpStream, side: Arc<CallerSide>) -> Self {
+impl<S: Transport> CallerStream<S> {
+    pub(crate) fn new(stream: S, side: Arc<CallerSide>) -> Self {
         Self {
-            tcp,
+            stream,
             side,
             unread: Bytes::new(),
             stalled: None,
@@ -87,12 +166,6 @@ impl CallerStream {
     /// Makes bytes that were read be read again.
     pub(crate) fn unread(&mut self, bytes: Bytes) {
         self.unread = bytes;
-    }
-
-    /// Closing resets the connection from now on, so that the caller cannot take what it has for all.
-    pub(crate) fn reset_on_close(&self) {
-        // Where the system refuses, a plain close is all that is left.
-        drop(self.tcp.set_zero_linger());
     }
 
     fn watch(
@@ -115,14 +188,14 @@ impl CallerStream {
     }
 }
 
-impl AsyncRead for CallerStream {
+impl<S: Transport> AsyncRead for CallerStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.unread.is_empty() {
-            return Pin::new(&mut self.tcp).poll_read(context, buffer);
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
         }
         let bytes = self.unread.len().min(buffer.remaining());
         let (now, _) = self.unread.split_at(bytes);
@@ -132,13 +205,13 @@ impl AsyncRead for CallerStream {
     }
 }
 
-impl AsyncWrite for CallerStream {
+impl<S: Transport> AsyncWrite for CallerStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tcp).poll_write(context, bytes);
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.watch(context, written)
     }
 
@@ -147,19 +220,19 @@ impl AsyncWrite for CallerStream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tcp).poll_write_vectored(context, slices);
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         self.watch(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(context)
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(context)
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

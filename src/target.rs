@@ -41,11 +41,11 @@ pub enum Error {
 }
 
 impl<'a> Target<'a> {
-    /// Reads the target from a request's head.
+    /// Reads the target from a request's head; inside of a tunnel a port that is left out is the tunnel's.
     ///
     /// # Errors
     /// Where the method is never served, or target or `Host` are malformed.
-    pub fn read(head: &'a Parts) -> Result<Self, Error> {
+    pub fn read(head: &'a Parts, tunnel: Option<u16>) -> Result<Self, Error> {
         let is = |name: &str| head.method.as_str().eq_ignore_ascii_case(name);
         // TRACK is another server's TRACE, and some servers do not mind the letter case.
         if is("TRACE") || is("TRACK") || (is("CONNECT") && head.method != Method::CONNECT) {
@@ -94,7 +94,7 @@ impl<'a> Target<'a> {
         Ok(Self {
             form,
             host,
-            port: port.unwrap_or(own_port),
+            port: port.or(tunnel).unwrap_or(own_port),
             path,
         })
     }
@@ -181,7 +181,7 @@ mod tests {
             request = request.header(HOST, *host);
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
-        Target::read(&head).map(|target| (target.form, target.host.to_owned(), target.port))
+        Target::read(&head, None).map(|target| (target.form, target.host.to_owned(), target.port))
     }
 
     #[test]

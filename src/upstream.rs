@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::body::{Progress, Replayable, Upload, UploadError};
 use crate::config::{Origin, Provider, Timeouts};
-use crate::connect::{self, Connector};
+use crate::connect::{self, Connector, Stream};
 use crate::metrics::{Connections, Counted};
 pub use pool::Connection;
 use pool::Pool;
@@ -29,6 +29,8 @@ pub struct Upstream {
     connector: Connector,
     timeouts: Timeouts,
     connections: Connections,
+    /// Whether a connection may carry requests of several callers.
+    is_shared: bool,
 }
 
 /// Why there is no connection: nothing was sent.
@@ -68,6 +70,20 @@ impl Upstream {
             connector: Connector::new(provider.tls.api.clone(), provider.timeouts.connect),
             timeouts: provider.timeouts,
             connections: connections.clone(),
+            is_shared: true,
+        }
+    }
+
+    /// Servers that are no provider's. Each request has a connection of its own, because credentials of
+    /// its caller may stick to that.
+    #[must_use]
+    pub fn foreign(connector: Connector, timeouts: Timeouts, connections: &Connections) -> Self {
+        Self {
+            pool: Pool::new(timeouts.pool_idle),
+            connector,
+            timeouts,
+            connections: connections.clone(),
+            is_shared: false,
         }
     }
 
@@ -79,28 +95,47 @@ impl Upstream {
         if let Some(connection) = self.pool.take(origin) {
             return Ok(connection);
         }
-        let connecting = async {
-            let url = Uri::builder()
-                .scheme(origin.scheme.clone())
-                .authority(origin.authority.clone())
-                .path_and_query("/")
-                .build()
-                .map_err(|_invalid| NoConnection::Unreachable)?;
-            let stream = self.connector.connect(url).await.map_err(|error| {
-                tracing::debug!(origin = %origin.authority, error = %chain(&error), "no connection");
-                match error {
-                    connect::Error::Unreachable(_) => NoConnection::Unreachable,
-                    connect::Error::Tls(_) => NoConnection::Tls,
-                }
-            })?;
-            let open = Counted::new(&self.connections.upstream);
+        // Apart, so that a request that finds a connection does not carry room for making one.
+        let connecting = Box::pin(async {
+            let (stream, open) = self.dial(origin).await?;
             self.pool
                 .open(origin, stream, open)
                 .await
                 .map_err(|_closed| NoConnection::Unreachable)
-        };
-        let limit = self.timeouts.connect;
-        tokio::time::timeout(limit, connecting)
+        });
+        self.in_time(connecting).await
+    }
+
+    /// A new connection without HTTP on it, counted while the second value lives.
+    ///
+    /// # Errors
+    /// Where there is none to be had in time.
+    pub async fn connect(&self, origin: &Origin) -> Result<(Stream, Counted), NoConnection> {
+        self.in_time(self.dial(origin)).await
+    }
+
+    async fn dial(&self, origin: &Origin) -> Result<(Stream, Counted), NoConnection> {
+        let url = Uri::builder()
+            .scheme(origin.scheme.clone())
+            .authority(origin.authority.clone())
+            .path_and_query("/")
+            .build()
+            .map_err(|_invalid| NoConnection::Unreachable)?;
+        let stream = self.connector.connect(url).await.map_err(|error| {
+            tracing::debug!(origin = %origin.authority, error = %chain(&error), "no connection");
+            match error {
+                connect::Error::Unreachable(_) => NoConnection::Unreachable,
+                connect::Error::Tls(_) => NoConnection::Tls,
+            }
+        })?;
+        Ok((stream, Counted::new(&self.connections.upstream)))
+    }
+
+    async fn in_time<T>(
+        &self,
+        connecting: impl Future<Output = Result<T, NoConnection>>,
+    ) -> Result<T, NoConnection> {
+        tokio::time::timeout(self.timeouts.connect, connecting)
             .await
             .unwrap_or(Err(NoConnection::TimedOut))
     }
@@ -152,7 +187,9 @@ impl Upstream {
 
     /// Keeps a connection for the next request, once its answer was read to the end.
     pub fn give_back(&self, connection: Connection) {
-        self.pool.give_back(connection);
+        if self.is_shared {
+            self.pool.give_back(connection);
+        }
     }
 
     /// When the request has stalled if nothing happens until then: `timeouts.head` counts from the last
@@ -177,24 +214,39 @@ pub struct Outgoing {
     pub method: Method,
     /// The raw path and query, byte for byte.
     pub target: Uri,
-    /// Cleaned; without `Host` and `Authorization`.
+    /// Cleaned; without `Host`, and without `Authorization` where Bursar sets it.
     pub headers: HeaderMap,
     /// hyper keeps the letter case of field names in here.
     pub extensions: Extensions,
 }
 
 impl Outgoing {
-    /// Puts the request into the form that the connection speaks; `Authorization` comes last of all.
+    /// From a head whose fields are cleaned.
+    #[must_use]
+    pub fn new(head: http::request::Parts) -> Self {
+        let target = head.uri.path_and_query().cloned();
+        Self {
+            method: head.method,
+            target: target.map_or_else(|| Uri::from_static("/"), Uri::from),
+            headers: head.headers,
+            extensions: head.extensions,
+        }
+    }
+
+    /// Puts the request into the form that the connection speaks; `Authorization` comes last of all, where
+    /// it is Bursar's.
     #[must_use]
     pub fn request(
         self,
         connection: &Connection,
-        authorization: HeaderValue,
+        authorization: Option<HeaderValue>,
         body: Upload,
     ) -> Request<Upload> {
         let origin = connection.origin();
         let mut headers = self.headers;
-        headers.insert(http::header::AUTHORIZATION, authorization);
+        if let Some(authorization) = authorization {
+            headers.insert(http::header::AUTHORIZATION, authorization);
+        }
         let uri = if connection.is_http2() {
             let mut parts = self.target.into_parts();
             parts.scheme = Some(origin.scheme.clone());

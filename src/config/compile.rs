@@ -1,6 +1,7 @@
 //! From plain data to [`Config`]: every default and every rule of the file, in one pass that goes on
 //! after a problem so that all of them are reported.
 
+mod passthrough;
 mod provider;
 mod value;
 
@@ -49,6 +50,8 @@ pub(super) fn compile(
         .map(Arc::new)
         .collect();
     refuse_shared_hosts(&providers, problems);
+    let known = callers.as_deref().unwrap_or_default();
+    let passthrough = passthrough::compile(file.passthrough, known, &providers, problems);
     Some(Config {
         listen,
         admin: file
@@ -64,6 +67,7 @@ pub(super) fn compile(
         replay_memory,
         callers,
         providers,
+        passthrough,
         warnings: Vec::new(),
     })
 }

@@ -24,7 +24,7 @@ use crate::secret::Secret;
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(super) struct Proxy {
-    /// Where callers connect: `HTTP_PROXY` and gateway requests, HTTP/1.1 and HTTP/2. Default 127.0.0.1:3128.
+    /// Where callers connect: `HTTP_PROXY`, `CONNECT` and gateway requests, HTTP/1.1 and HTTP/2. Default 127.0.0.1:3128.
     pub(super) listen: Option<SocketAddr>,
     /// Where /metrics, /healthz, /readyz and /status are served. Default 127.0.0.1:9128.
     pub(super) admin: Option<SocketAddr>,
@@ -36,6 +36,9 @@ pub(super) struct Proxy {
     pub(super) replay_memory: Option<Size>,
     /// Who may send requests, by name. May be absent only while `listen` is a loopback address.
     pub(super) callers: Option<BTreeMap<String, Caller>>,
+    /// What else callers may reach, without a token: `CONNECT` (opaque) and `http://` URLs (in clear).
+    #[serde(default)]
+    pub(super) passthrough: Vec<Passthrough>,
     /// The payment APIs, by name.
     #[serde(default)]
     pub(super) providers: BTreeMap<String, Provider>,
@@ -52,6 +55,19 @@ pub(super) struct Caller {
     /// What it may reach; nothing where this is empty or missing.
     #[serde(default)]
     pub(super) allow: Vec<Allow>,
+}
+
+/// A host that is no provider's.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub(super) struct Passthrough {
+    /// Exact, or a leading `*.` for one or more labels; without a port.
+    pub(super) host: Option<String>,
+    /// Default [443]. An `http://` URL needs its port here, e.g. 80.
+    pub(super) ports: Option<Vec<u16>>,
+    /// The callers that may reach it; all where this is missing.
+    pub(super) callers: Option<Vec<String>>,
 }
 
 /// A provider's name, or a provider with methods and paths.

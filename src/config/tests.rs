@@ -283,3 +283,59 @@ fn the_example_in_the_tree_is_a_configuration() {
     assert_eq!(config.providers.len(), 5);
     assert_eq!(config.callers.as_ref().map(Vec::len), Some(2));
 }
+
+#[test]
+fn a_passthrough_leads_to_no_provider() {
+    for (entry, expected) in [
+        ("{}", "host: is missing"),
+        ("{host: 'a b'}", "host: is no host"),
+        ("{host: 'a:443'}", "host: must not name a port"),
+        ("{host: a, ports: []}", "ports: must name ports"),
+        ("{host: a, ports: [0]}", "ports: must name ports"),
+        ("{host: a, ports: [65536]}", "ports[0]: is a number"),
+        (
+            "{host: a, callers: [nobody]}",
+            "callers[0]: names no caller",
+        ),
+        (
+            "{host: API.acme.example}",
+            "host: is also a host of the provider acme",
+        ),
+        (
+            "{host: '*.acme.example', ports: [8443]}",
+            "host: is also a host of the provider acme",
+        ),
+        (
+            "{host: '*.example'}",
+            "host: is also a host of the provider acme",
+        ),
+        (
+            "{host: login.acme.example}",
+            "host: is also the host of a token endpoint of the provider acme",
+        ),
+    ] {
+        let text = acme_with(&format!("passthrough: [{entry}]\n"));
+        assert_problem(&text, &format!("passthrough[0].{expected}"));
+    }
+    let text = acme_with(
+        "passthrough: [{host: acme.example}, {host: '*.sentry.io', ports: [80, 443], callers: [a]}]
+callers: {a: {password: b, allow: [acme]}}
+",
+    );
+    let config = Config::parse(&text, Path::new("")).unwrap();
+    let [exact, wildcard] = &config.passthrough[..] else {
+        panic!("{:?}", config.passthrough)
+    };
+    assert_eq!(exact.ports, [443]);
+    assert!(exact.host.matches("ACME.example") && !exact.host.matches("x.acme.example"));
+    for (name, matches) in [
+        ("o1.sentry.io", true),
+        ("a.b.SENTRY.io", true),
+        ("sentry.io", false),
+        (".sentry.io", false),
+        ("notsentry.io", false),
+        ("sentry.io.evil", false),
+    ] {
+        assert_eq!(wildcard.host.matches(name), matches, "{name}");
+    }
+}

@@ -219,6 +219,7 @@ async fn curl_calls_through_it_in_every_form() {
         ([&["-x", &proxy][..], &post].concat(), "1.1"),
         ([&["-x", &proxy][..], &post, &chunked].concat(), "1.1"),
         ([&["-x", &proxy, "--http1.0"][..], &post].concat(), "1.0"),
+        ([&["-p", "-x", &proxy][..], &post].concat(), "1.1"),
         ([&["--connect-to", &connect_to][..], &post].concat(), "1.1"),
         (
             [
@@ -248,8 +249,4 @@ async fn curl_calls_through_it_in_every_form() {
             "{arguments:?}: {status}"
         );
     }
-    let tunnel = command(&["curl", "-sS", "-p", "-x", &proxy, url]).output();
-    let tunnel = within("curl", tunnel).await.unwrap();
-    assert!(!tunnel.status.success());
-    assert!(String::from_utf8_lossy(&tunnel.stderr).contains("403"));
 }

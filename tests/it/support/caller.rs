@@ -9,17 +9,26 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::soon;
 use super::upstream::{Body, full};
 
+/// What HTTP is spoken over.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
 /// One connection to the proxy; dropping it closes it.
 pub(crate) struct Caller {
     sender: Sender,
+    /// Sent with `CONNECT`.
+    authorization: Option<String>,
     _driver: AbortOnDropHandle<()>,
 }
 
@@ -63,21 +72,31 @@ impl Reply {
 impl Caller {
     /// HTTP/1.1.
     pub(crate) async fn connect(proxy: SocketAddr) -> Self {
-        let stream = TcpStream::connect(proxy).await.unwrap();
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        Self::over(TcpStream::connect(proxy).await.unwrap()).await
+    }
+
+    /// HTTP/1.1 over a stream, e.g. inside of a tunnel.
+    pub(crate) async fn over(stream: impl Stream) -> Self {
+        let (sender, connection) = soon(http1::handshake(TokioIo::new(stream))).await.unwrap();
         Self {
             sender: Sender::Http1(sender),
+            authorization: None,
             _driver: AbortOnDropHandle::new(tokio::spawn(async { drop(connection.await) })),
         }
     }
 
     /// HTTP/2 with prior knowledge.
     pub(crate) async fn connect_http2(proxy: SocketAddr) -> Self {
-        let stream = TcpStream::connect(proxy).await.unwrap();
+        Self::over_http2(TcpStream::connect(proxy).await.unwrap()).await
+    }
+
+    /// The same over a stream.
+    pub(crate) async fn over_http2(stream: impl Stream) -> Self {
         let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
-        let (sender, connection) = handshake.await.unwrap();
+        let (sender, connection) = soon(handshake).await.unwrap();
         Self {
             sender: Sender::Http2(sender),
+            authorization: None,
             _driver: AbortOnDropHandle::new(tokio::spawn(async { drop(connection.await) })),
         }
     }
@@ -90,6 +109,24 @@ impl Caller {
             .body(full(body))
             .unwrap();
         self.request(request).await
+    }
+
+    /// Opens tunnels with that `Proxy-Authorization`.
+    pub(crate) fn authorize(&mut self, value: &str) {
+        self.authorization = Some(value.to_owned());
+    }
+
+    /// Opens a tunnel; the answer where it is refused.
+    pub(crate) async fn tunnel(&mut self, target: &str) -> Result<Upgraded, Reply> {
+        let mut request = Request::builder().method("CONNECT").uri(target);
+        if let Some(authorization) = &self.authorization {
+            request = request.header("proxy-authorization", authorization);
+        }
+        let answer = self.begin(request.body(full("")).unwrap()).await.unwrap();
+        if answer.status() != StatusCode::OK {
+            return Err(read(answer).await.unwrap());
+        }
+        Ok(soon(hyper::upgrade::on(answer)).await.unwrap())
     }
 
     /// Sends a request and reads the answer to its end.

@@ -62,6 +62,12 @@ impl Raw {
         Self::over(TcpStream::connect(address).await.unwrap())
     }
 
+    /// What is left of it after a tunnel was opened.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        assert!(self.ahead.is_empty());
+        self.stream
+    }
+
     fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         Self {

@@ -1,0 +1,199 @@
+//! What else may callers reach? Hosts that are no provider's: no token, and nothing looked at.
+//!
+//! It knows the list and how to get there. A provider's host is never in it; the configuration sees to
+//! that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::uri::Scheme;
+use http::{HeaderName, Response};
+use hyper::body::Incoming;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::access::Record;
+use crate::body::{BodyTooLarge, Keeping, ReplayMemory, Replayable, Upload};
+use crate::config::{self, Config, Origin, Timeouts};
+use crate::connect::{Connector, Stream};
+use crate::headers;
+use crate::metrics::{Connections, Counted};
+use crate::target::{Form, Target};
+use crate::upstream::{Connection, Failed, NoConnection, Outgoing, Upstream};
+
+/// Opaque tunnels at once; the next one is answered 503 `overloaded`.
+const MAX_TUNNELS: usize = 8192;
+/// The same as a provider's, where that is not configured.
+const TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_secs(5),
+    head: Duration::from_secs(60),
+    idle: Duration::from_secs(60),
+    pool_idle: Duration::from_secs(30),
+};
+
+/// The list.
+#[derive(Debug)]
+pub struct Passthrough {
+    rules: Vec<Rule>,
+    upstream: Arc<Upstream>,
+    tunnels: Arc<Semaphore>,
+    /// No body is sent twice.
+    nothing_kept: Arc<ReplayMemory>,
+}
+
+/// One entry of the list.
+#[derive(Debug)]
+pub struct Rule {
+    /// What logs call it, e.g. `passthrough *.sentry.io`.
+    pub name: Arc<str>,
+    rule: config::Passthrough,
+}
+
+/// What a tunnel holds while it is open.
+#[derive(Debug)]
+pub struct Held {
+    _permit: OwnedSemaphorePermit,
+    _open: Counted,
+}
+
+/// Why there is no tunnel, or no answer.
+#[derive(Debug)]
+pub enum Error {
+    /// There are as many as there may be.
+    TooMany,
+    /// The server cannot be reached.
+    NoConnection(NoConnection),
+    /// Sent, perhaps, and not answered.
+    Failed(Failed),
+}
+
+impl Passthrough {
+    /// None where nothing is listed.
+    #[must_use]
+    pub fn new(config: &Config, connections: &Connections) -> Option<Self> {
+        if config.passthrough.is_empty() {
+            return None;
+        }
+        // Of no use here, because what is not opaque goes on in clear.
+        let tls = config.providers.first()?.tls.api.clone();
+        let connector = Connector::new(tls, TIMEOUTS.connect);
+        let name = |rule: &config::Passthrough| format!("passthrough {}", rule.host).into();
+        let rules = config.passthrough.iter().map(|rule| Rule {
+            name: name(rule),
+            rule: rule.clone(),
+        });
+        Some(Self {
+            rules: rules.collect(),
+            upstream: Arc::new(Upstream::foreign(connector, TIMEOUTS, connections)),
+            tunnels: Arc::new(Semaphore::new(MAX_TUNNELS)),
+            nothing_kept: ReplayMemory::new(0),
+        })
+    }
+
+    /// The entry that lets that caller there.
+    #[must_use]
+    pub fn rule(&self, host: &str, port: u16, caller: &str) -> Option<&Rule> {
+        self.rules.iter().find(|Rule { rule, .. }| {
+            rule.ports.contains(&port)
+                && rule.host.matches(host)
+                && rule
+                    .callers
+                    .as_ref()
+                    .is_none_or(|callers| callers.iter().any(|name| **name == *caller))
+        })
+    }
+
+    /// Where a request goes that asks for a listed host in so many words: in clear, and in proxy form.
+    pub fn listed(&self, record: &mut Record, target: &Target<'_>, head: &Parts) -> Option<Origin> {
+        if target.form != Form::Absolute || head.uri.scheme() != Some(&Scheme::HTTP) {
+            return None;
+        }
+        let rule = self.rule(target.host, target.port, record.caller_name())?;
+        record.route(&rule.name);
+        origin(target.host, target.port)
+    }
+
+    /// How requests in clear get there.
+    #[must_use]
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// Sends a request in clear: once, and without a token.
+    ///
+    /// # Errors
+    /// Where it is not answered.
+    pub async fn send(
+        &self,
+        record: &mut Record,
+        origin: &Origin,
+        head: Parts,
+        body: Incoming,
+    ) -> Result<(Response<Incoming>, Connection), Error> {
+        let (outgoing, named) = outgoing(head);
+        let keeping = Keeping {
+            buffer: 0,
+            memory: self.nothing_kept.clone(),
+        };
+        let body = Replayable::new(body, named, keeping);
+        if let Some(body) = &body {
+            record.upload(body);
+        }
+        let upload = match &body {
+            Some(body) => body.upload().map_err(|BodyTooLarge| Error::TooMany)?,
+            None => Upload::empty(),
+        };
+        let since = Instant::now();
+        let connection = self.upstream.connection(origin).await;
+        record.upstream(since);
+        let mut connection = connection.map_err(Error::NoConnection)?;
+        let request = outgoing.request(&connection, None, upload);
+        let since = Instant::now();
+        let answer = self.upstream.send(&mut connection, request, body.as_ref());
+        let answer = answer.await;
+        record.upstream(since);
+        match answer {
+            Ok(answer) if answer.status().is_informational() => Err(Error::Failed(Failed::Broken)),
+            Ok(answer) => Ok((answer, connection)),
+            Err(failed) => Err(Error::Failed(failed)),
+        }
+    }
+
+    /// A connection for a tunnel.
+    ///
+    /// # Errors
+    /// Where there is none to be had.
+    pub async fn connect(&self, host: &str, port: u16) -> Result<(Stream, Held), Error> {
+        let permit = self.tunnels.clone().try_acquire_owned();
+        let permit = permit.map_err(|_none_left| Error::TooMany)?;
+        let origin = origin(host, port);
+        let origin = origin.ok_or(Error::NoConnection(NoConnection::Unreachable))?;
+        let connected = self.upstream.connect(&origin).await;
+        let (stream, open) = connected.map_err(Error::NoConnection)?;
+        let held = Held {
+            _permit: permit,
+            _open: open,
+        };
+        Ok((stream, held))
+    }
+}
+
+/// The request as it goes on, and what its `Connection` fields named.
+fn outgoing(mut head: Parts) -> (Outgoing, Vec<HeaderName>) {
+    let named = headers::connection_named(&head.headers);
+    headers::clean_foreign_request(&mut head.headers, &named);
+    headers::append_via(&mut head.headers, head.version);
+    (Outgoing::new(head), named)
+}
+
+/// A server in clear.
+fn origin(host: &str, port: u16) -> Option<Origin> {
+    let brackets = if host.contains(':') {
+        ("[", "]")
+    } else {
+        ("", "")
+    };
+    let host = format!("{}{host}{}", brackets.0, brackets.1);
+    Origin::new(Scheme::HTTP, &host, port).ok()
+}

@@ -1,0 +1,282 @@
+//! What is in a tunnel? Opening one with `CONNECT`, its first bytes, and the copy of one that is opaque.
+//!
+//! It knows neither policy nor HTTP: what a provider's tunnel carries is served by [`crate::accept`], as
+//! every other connection is. Nothing of what an opaque tunnel carries is looked at or logged.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::time::Instant;
+
+use crate::access::Record;
+use crate::connect::Stream;
+use crate::passthrough::Held;
+use crate::stream::Inside;
+
+/// From the answer to `CONNECT` to the first bytes of a provider's tunnel. Then it is closed.
+pub const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(60);
+/// An opaque tunnel that carries no byte for so long, either way, is closed.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+/// And so is one that has been open for so long.
+pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+/// How many first bytes are looked at: the preface of HTTP/2, which is longer than any method.
+pub const LOOK: usize = HTTP2_PREFACE.len();
+
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The first byte of a TLS record with a handshake message (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// A tunnel that was opened: its caller was answered 200, or is about to be.
+#[derive(Debug)]
+pub struct Opened {
+    /// The `CONNECT`; it is written down when the tunnel is over.
+    pub record: Box<Record>,
+    /// Where it leads.
+    pub leads: Leads,
+}
+
+/// Where a tunnel leads.
+#[derive(Debug)]
+pub enum Leads {
+    /// Into the pipeline.
+    ToProvider(Inside),
+    /// To some other server, unseen.
+    Away(Box<Stream>, Held),
+}
+
+/// Why there is no tunnel, or a request inside one is not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Error {
+    /// A provider's host, where TLS would have to be intercepted.
+    NotIntercepted,
+    /// `CONNECT` inside a tunnel.
+    Nested,
+    /// Neither a provider's host nor a passthrough.
+    NotListed,
+    /// Inside a tunnel: the request's host, or the SNI, is not the tunnel's target.
+    Misdirected,
+}
+
+/// What is spoken in a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spoken {
+    /// HTTP/1 in clear.
+    Http1,
+    /// HTTP/2 in clear.
+    Http2,
+    /// TLS.
+    Tls,
+    /// Nothing that can be served.
+    Unknown,
+}
+
+/// What the first bytes say; None: more are needed. After [`LOOK`] bytes there is an answer.
+#[must_use]
+pub fn look(first: &[u8]) -> Option<Spoken> {
+    if HTTP2_PREFACE.starts_with(first) {
+        return (first.len() == HTTP2_PREFACE.len()).then_some(Spoken::Http2);
+    }
+    if first.first() == Some(&TLS_HANDSHAKE) {
+        return Some(Spoken::Tls);
+    }
+    // RFC 9110 section 9.1: a method is a token; the usual ones are capital letters with a hyphen at most.
+    let is_method = |byte: &u8| byte.is_ascii_uppercase() || *byte == b'-';
+    match first.iter().position(|byte| !is_method(byte)) {
+        None if first.len() < LOOK => None,
+        Some(end) if end > 0 && first.get(end) == Some(&b' ') => Some(Spoken::Http1),
+        _ => Some(Spoken::Unknown),
+    }
+}
+
+/// The same outside of tunnels, where what is no HTTP at all is for the parser to refuse.
+#[must_use]
+pub fn look_for_http2(first: &[u8]) -> Option<Spoken> {
+    if HTTP2_PREFACE.starts_with(first) {
+        return look(first);
+    }
+    Some(Spoken::Http1)
+}
+
+/// How an opaque tunnel ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// Both sides have closed.
+    Closed,
+    /// One side broke off.
+    Broken(io::Error),
+    /// No byte for [`IDLE_TIMEOUT`].
+    Idle,
+    /// It was open for [`TOTAL_TIMEOUT`].
+    TooLong,
+}
+
+/// Copies both ways until both sides have closed; one side's end is passed on, and the other way stays
+/// open. Returns the bytes to and from the server, too.
+pub async fn copy(
+    mut caller: impl AsyncRead + AsyncWrite + Unpin,
+    server: impl AsyncRead + AsyncWrite + Unpin,
+) -> (Ended, u64, u64) {
+    let counts = Arc::new(Counts::default());
+    let mut server = Metered {
+        stream: server,
+        counts: counts.clone(),
+    };
+    let ended = {
+        let mut copying = pin!(copy_bidirectional(&mut caller, &mut server));
+        let mut over = pin!(tokio::time::sleep(TOTAL_TIMEOUT));
+        let mut seen = (counts.both(), Instant::now());
+        loop {
+            tokio::select! {
+                copied = &mut copying => break match copied {
+                    Ok(_) => Ended::Closed,
+                    Err(error) => Ended::Broken(error),
+                },
+                () = &mut over => break Ended::TooLong,
+                // Looking now and then costs less than a timer that every byte sets anew.
+                () = tokio::time::sleep(IDLE_TIMEOUT / 10) => {}
+            }
+            let now = Instant::now();
+            if counts.both() != seen.0 {
+                seen = (counts.both(), now);
+            } else if now.duration_since(seen.1) >= IDLE_TIMEOUT {
+                break Ended::Idle;
+            }
+        }
+    };
+    let (sent, received) = counts.both();
+    (ended, sent, received)
+}
+
+/// Bytes to and from the server.
+#[derive(Debug, Default)]
+struct Counts {
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+impl Counts {
+    fn both(&self) -> (u64, u64) {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (load(&self.sent), load(&self.received))
+    }
+}
+
+/// Counts what goes through.
+#[derive(Debug)]
+struct Metered<S> {
+    stream: S,
+    counts: Arc<Counts>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let read = buffer.filled().len() - before;
+        self.counts
+            .received
+            .fetch_add(read as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+        self.counts
+            .sent
+            .fetch_add(written as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[test]
+    fn the_first_bytes_tell_what_is_spoken() {
+        for (first, spoken) in [
+            (&b""[..], None),
+            (b"G", None),
+            (b"PRI", None),
+            (b"GET /", Some(Spoken::Http1)),
+            (b"PROPFIND ", Some(Spoken::Http1)),
+            (b"M-SEARCH *", Some(Spoken::Http1)),
+            (HTTP2_PREFACE, Some(Spoken::Http2)),
+            (b"PRI * HTTP/1.1\r\n", Some(Spoken::Http1)),
+            (b"\x16", Some(Spoken::Tls)),
+            (b"\x16\x03\x01", Some(Spoken::Tls)),
+            (b"\x80\x2e\x01", Some(Spoken::Unknown)),
+            (b"SSH-2.0-OpenSSH\r\n", Some(Spoken::Unknown)),
+            (b" GET /", Some(Spoken::Unknown)),
+            (b"\r\nGET /", Some(Spoken::Unknown)),
+            (b"EHLO\r\n", Some(Spoken::Unknown)),
+            (&[b'A'; LOOK], Some(Spoken::Unknown)),
+            (&[0; 5], Some(Spoken::Unknown)),
+        ] {
+            assert_eq!(look(first), spoken, "{first:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_without_a_byte_is_closed_and_one_with_bytes_is_not() {
+        let ((mut caller, inner), (outer, mut server)) =
+            (tokio::io::duplex(64), tokio::io::duplex(64));
+        let started = Instant::now();
+        let copying = tokio::spawn(copy(inner, outer));
+        for _ in 0..4 {
+            tokio::time::sleep(IDLE_TIMEOUT * 3 / 4).await;
+            server.write_all(b"tick").await.unwrap();
+            caller.read_exact(&mut [0; 4]).await.unwrap();
+        }
+        let (ended, sent, received) = copying.await.unwrap();
+        assert!(matches!(ended, Ended::Idle), "{ended:?}");
+        assert_eq!((sent, received), (0, 16));
+        let idle = started.elapsed().checked_sub(IDLE_TIMEOUT * 3).unwrap();
+        assert!(
+            idle >= IDLE_TIMEOUT && idle < IDLE_TIMEOUT * 3 / 2,
+            "{idle:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_ends_after_its_time() {
+        let ((mut caller, inner), (outer, mut server)) =
+            (tokio::io::duplex(64), tokio::io::duplex(64));
+        let started = Instant::now();
+        let copying = tokio::spawn(copy(inner, outer));
+        while !copying.is_finished() {
+            // It may be over just now.
+            drop(caller.write_all(b"x").await);
+            drop(server.read(&mut [0; 1]).await);
+            tokio::time::sleep(IDLE_TIMEOUT / 2).await;
+        }
+        let (ended, ..) = copying.await.unwrap();
+        assert!(matches!(ended, Ended::TooLong), "{ended:?}");
+        assert!(started.elapsed() >= TOTAL_TIMEOUT);
+    }
+}
