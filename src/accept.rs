@@ -168,7 +168,7 @@ async fn sniff<S: Transport>(
             None => stream.read(rest).await?,
         };
         if more == 0 {
-            stream.unread(Bytes::copy_from_slice(so_far));
+            stream.put_back(Bytes::copy_from_slice(so_far));
             return Ok(spoken);
         }
         read += more;
@@ -256,6 +256,8 @@ async fn serve_http1<S: Transport>(
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_header_size(MAX_HEAD_BYTES)
+        // A frame of a body is no larger, so that time limits between frames are limits between bytes.
+        .max_buf_size(MAX_HEAD_BYTES)
         // A caller may end its side after the request; and a request that is under way is seen through.
         .half_close(true)
         // Old programs compare field names with their letter case.
@@ -281,7 +283,7 @@ async fn serve_http1<S: Transport>(
         let opened = opened.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(opened) = opened {
             // What the caller sent without waiting for the answer is in the tunnel already.
-            stream.unread(parts.read_buf);
+            stream.put_back(parts.read_buf);
             return Ok(Some((opened, stream)));
         }
         if side.is_unread() {

@@ -157,11 +157,8 @@ impl Proxy {
             }
             Ok(Outcome::Tunnel(leads)) => {
                 record.answer(StatusCode::OK);
-                let answer = Answer::Own {
-                    body: None,
-                    record: None,
-                };
-                return (Response::new(answer), Some(Opened { record, leads }));
+                let opened = Opened { record, leads };
+                return (Response::new(Answer::Own(None)), Some(opened));
             }
             Err(refusal) => refusal.answer(record),
         };
