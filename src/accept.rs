@@ -17,9 +17,12 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
 
 use crate::access::Record;
@@ -31,6 +34,8 @@ use crate::tunnel::{self, Leads, Opened, Spoken};
 
 /// Connections of callers at once; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 32_768;
+/// For TLS to be agreed upon.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the connection, or the last answer, to a complete request head. Then the connection is closed.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Request line and header fields together; more is 431. Above the 64 KiB to which hyper limits the target
@@ -206,7 +211,7 @@ async fn carry_to_provider(
     stream: Box<dyn Transport>,
     mut serving: Serving,
 ) -> Ended {
-    let side = CallerSide::within(Some(inside));
+    let side = CallerSide::within(Some(inside.clone()));
     let mut stream = CallerStream::new(stream, side.clone());
     let spoken = tokio::select! {
         sniffed = tokio::time::timeout(tunnel::FIRST_BYTES_TIMEOUT, sniff(&mut stream, tunnel::look)) => sniffed,
@@ -218,10 +223,17 @@ async fn carry_to_provider(
             ended.map(|_no_tunnel_inside_of_a_tunnel| ())
         }
         Ok(Ok(Some(Spoken::Http2))) => serve_http2(stream, side, serving, None).await,
-        Ok(Ok(Some(Spoken::Tls))) => {
-            record.reason(Reason::ConnectNotAllowed);
-            Ok(())
-        }
+        Ok(Ok(Some(Spoken::Tls))) => match serving.proxy.authority() {
+            Some(authority) => {
+                let server = authority.server(&inside.host)?;
+                side.limit_writes(tunnel::TOTAL_TIMEOUT);
+                intercept(server, inside, stream, serving).await
+            }
+            None => {
+                record.reason(Reason::ConnectNotAllowed);
+                Ok(())
+            }
+        },
         Ok(Ok(Some(Spoken::Unknown))) => {
             record.reason(Reason::BadRequest);
             Ok(())
@@ -230,6 +242,44 @@ async fn carry_to_provider(
         Ok(Ok(None)) | Err(_) => Ok(()),
         Ok(Err(error)) => Err(error.into()),
     }
+}
+
+/// Speaks TLS for the provider, and serves what comes out of it.
+async fn intercept(
+    server: Arc<ServerConfig>,
+    mut inside: Inside,
+    stream: CallerStream<Box<dyn Transport>>,
+    serving: Serving,
+) -> Ended {
+    let stream = match shake_hands(server, stream).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::info!(caller = %inside.caller, host = %inside.host, %error,
+                "TLS in a tunnel failed; does the caller trust the authority at /ca.pem?");
+            return Ok(());
+        }
+    };
+    let (_, session) = stream.get_ref();
+    let is_http2 = session.alpn_protocol() == Some(b"h2");
+    inside.is_misnamed = session
+        .server_name()
+        .is_some_and(|name| !name.eq_ignore_ascii_case(&inside.host));
+    let side = CallerSide::within(Some(inside));
+    let stream: Box<dyn Transport> = Box::new(stream);
+    let stream = CallerStream::new(stream, side.clone());
+    if is_http2 {
+        return serve_http2(stream, side, serving, None).await;
+    }
+    let ended = serve_http1(stream, side, serving).await;
+    ended.map(|_no_tunnel_inside_of_a_tunnel| ())
+}
+
+async fn shake_hands<S: Transport>(
+    server: Arc<ServerConfig>,
+    stream: S,
+) -> io::Result<TlsStream<S>> {
+    let handshake = TlsAcceptor::from(server).accept(stream);
+    tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await?
 }
 
 type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -84,9 +84,17 @@ fn answer(proxy: &Proxy, request: &Request<Incoming>) -> Response<Full<Bytes>> {
                 )
             }
         },
+        "/ca.pem" => match proxy.authority() {
+            Some(authority) => with_type(
+                StatusCode::OK,
+                "application/x-pem-file",
+                authority.pem().to_owned().into(),
+            ),
+            None => text(StatusCode::NOT_FOUND, "there is no `intercept`\n"),
+        },
         _ => text(
             StatusCode::NOT_FOUND,
-            "there are /metrics, /healthz, /readyz and /status\n",
+            "there are /metrics, /healthz, /readyz, /status and /ca.pem\n",
         ),
     }
 }

@@ -22,6 +22,7 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 pub use file::{ClientAuth, Encoding, Environment, Refresh};
 pub use problem::Problem;
 
+use crate::intercept::Authority;
 use crate::path::Pattern;
 use crate::secret::Secret;
 use crate::tls::ClientTls;
@@ -47,6 +48,8 @@ pub struct Config {
     pub providers: Vec<Arc<Provider>>,
     /// What else callers may reach.
     pub passthrough: Vec<Passthrough>,
+    /// Who speaks for providers in tunnels. None: TLS in them is refused.
+    pub intercept: Option<Arc<Authority>>,
     /// What is allowed but probably not meant.
     pub warnings: Vec<Problem>,
 }
@@ -217,14 +220,23 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn load(path: &Path) -> Result<Self, Vec<Problem>> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            vec![Problem {
-                path: String::new(),
-                line: None,
-                message: format!("cannot be read: {error}"),
-            }]
-        })?;
+        let text = text(path)?;
         Self::parse(&text, path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// The same without `intercept`, whose authority is yet to be made.
+    ///
+    /// # Errors
+    /// Everything else that is wrong with it.
+    pub fn load_without_authority(path: &Path) -> Result<Self, Vec<Problem>> {
+        let text = text(path)?;
+        compile_text(&text, path.parent().unwrap_or(Path::new("")), false)
+    }
+
+    /// The names and addresses of all providers' hosts, each once; for a wildcard what it is below.
+    #[must_use]
+    pub fn host_names(&self) -> Vec<Box<str>> {
+        host_names(&self.providers)
     }
 
     /// Reads YAML text; relative file names in it start at `directory`.
@@ -232,17 +244,43 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn parse(text: &str, directory: &Path) -> Result<Self, Vec<Problem>> {
-        let mut problems = Problems::default();
-        let config = read(text, directory, &mut problems)
-            .and_then(|file| compile::compile(file, directory, &mut problems));
-        match config {
-            Some(mut config) if problems.is_empty() => {
-                config.warnings = std::mem::take(&mut problems.warnings);
-                Ok(config)
-            }
-            _ => Err(problems.into_found()),
-        }
+        compile_text(text, directory, true)
     }
+}
+
+fn text(path: &Path) -> Result<String, Vec<Problem>> {
+    std::fs::read_to_string(path).map_err(|error| {
+        vec![Problem {
+            path: String::new(),
+            line: None,
+            message: format!("cannot be read: {error}"),
+        }]
+    })
+}
+
+fn compile_text(text: &str, directory: &Path, has_authority: bool) -> Result<Config, Vec<Problem>> {
+    let mut problems = Problems::default();
+    let config = read(text, directory, &mut problems).and_then(|mut file| {
+        if !has_authority {
+            file.intercept = None;
+        }
+        compile::compile(file, directory, &mut problems)
+    });
+    match config {
+        Some(mut config) if problems.is_empty() => {
+            config.warnings = std::mem::take(&mut problems.warnings);
+            Ok(config)
+        }
+        _ => Err(problems.into_found()),
+    }
+}
+
+fn host_names(providers: &[Arc<Provider>]) -> Vec<Box<str>> {
+    let hosts = providers.iter().flat_map(|provider| &provider.hosts);
+    let mut names: Vec<Box<str>> = hosts.map(|host| bare(&host.name).into()).collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// From YAML to plain data, references resolved.

@@ -18,6 +18,7 @@ use crate::body::{BodyTooLarge, Keeping, ReplayMemory, Replayable, Upload};
 use crate::caller::{Callers, Principal};
 use crate::config::{Config, Merchant, Origin};
 use crate::headers;
+use crate::intercept::Authority;
 use crate::metrics::{Metrics, ProviderSeries, Replay, Unauthorized};
 use crate::passthrough::{self, Passthrough};
 use crate::path::{Path, Pattern};
@@ -47,6 +48,8 @@ pub struct Proxy {
     upstreams: Vec<(Arc<Upstream>, Arc<ProviderSeries>)>,
     /// None: there is nothing but providers.
     passthrough: Option<Passthrough>,
+    /// None: TLS in tunnels to providers is refused.
+    authority: Option<Arc<Authority>>,
     replay_memory: Arc<ReplayMemory>,
     in_flight: AtomicUsize,
     books: Arc<Books>,
@@ -96,6 +99,7 @@ impl Proxy {
             tokens: Tokens::start(config, metrics),
             upstreams: upstreams.collect(),
             passthrough: Passthrough::new(config, &metrics.connections),
+            authority: config.intercept.clone(),
             replay_memory: ReplayMemory::new(config.replay_memory),
             in_flight: AtomicUsize::new(0),
             books: Arc::new(Books {
@@ -128,6 +132,12 @@ impl Proxy {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.books.metrics
+    }
+
+    /// Who speaks for providers in tunnels.
+    #[must_use]
+    pub fn authority(&self) -> Option<&Arc<Authority>> {
+        self.authority.as_ref()
     }
 
     /// Answers one request, whatever happens; `side` is the connection that it came on. After a `CONNECT`
@@ -281,11 +291,15 @@ impl Proxy {
             return Err(Refusal::Target(target::Error::Malformed(what)));
         }
         let Target { host, port, .. } = *target;
-        if self.routes.is_provider(host, port) && port == 80 {
+        let is_open = port == 80 || self.authority.is_some();
+        if is_open && self.routes.is_provider(host, port) {
             return Ok(Leads::ToProvider(Inside::new(caller, host, port)));
         }
         if self.routes.is_provider_at_any_port(host) {
-            return Err(Refusal::Tunnel(tunnel::Error::NotIntercepted));
+            return Err(Refusal::Tunnel(match self.authority {
+                Some(_) => tunnel::Error::NotListed,
+                None => tunnel::Error::NotIntercepted,
+            }));
         }
         let passthrough = self.passthrough.as_ref().and_then(|passthrough| {
             let rule = passthrough.rule(host, port, caller)?;

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use bursar::config::{Config, Problem};
 use bursar::log::Log;
 use bursar::server::Server;
-use bursar::{check, health, sandbox};
+use bursar::{ca, check, health, sandbox};
 use clap::{Parser, Subcommand};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -40,6 +40,9 @@ enum Command {
     },
     /// Try it: the four providers emulated on loopback, TLS included, with the proxy in front of them
     Sandbox(sandbox::Options),
+    /// The authority for `intercept`
+    #[command(subcommand)]
+    Ca(ca::Command),
     /// Ask a running Bursar on this machine for /healthz, as a container's probe does
     Health(ConfigFile),
 }
@@ -119,6 +122,12 @@ fn run(command: Command, runtime: &Runtime, log: &mut Option<Log>) -> anyhow::Re
                 print(&sandbox.welcome()?, ExitCode::SUCCESS)?;
                 signals.until_drained(sandbox.server).await
             })
+        }
+        Command::Ca(ca::Command::New(ca::New { config: path, dir })) => {
+            match Config::load_without_authority(&path) {
+                Ok(config) => print(&ca::new(&config, &dir)?, ExitCode::SUCCESS),
+                Err(problems) => Ok(report(&path, &problems)),
+            }
         }
         Command::Health(ConfigFile { config: path }) => {
             let config = match Config::load(&path) {

@@ -252,6 +252,14 @@ impl Metrics {
         );
         let build = vec(&registry, IntGaugeVec::new(build, &["version"])?)?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        if let Some(authority) = &config.intercept {
+            let expiry = IntGauge::new(
+                "bursar_intercept_ca_expiry_timestamp_seconds",
+                "When the authority for interception expires.",
+            )?;
+            expiry.set(authority.expiry());
+            registry.register(Box::new(expiry))?;
+        }
         #[cfg(target_os = "linux")]
         registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),

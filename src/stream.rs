@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
+use tokio_rustls::server::TlsStream;
 
 /// How long a caller may take no byte of an answer where no provider's `timeouts.idle` says otherwise.
 /// Then the connection is closed.
@@ -122,6 +123,12 @@ impl Transport for TcpStream {
     fn reset_on_close(&self) {
         // Where the system refuses, a plain close is all that is left.
         drop(self.set_zero_linger());
+    }
+}
+
+impl<S: Transport> Transport for TlsStream<S> {
+    fn reset_on_close(&self) {
+        self.get_ref().0.reset_on_close();
     }
 }
 

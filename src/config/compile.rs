@@ -1,6 +1,7 @@
 //! From plain data to [`Config`]: every default and every rule of the file, in one pass that goes on
 //! after a problem so that all of them are reported.
 
+mod intercept;
 mod passthrough;
 mod provider;
 mod value;
@@ -50,6 +51,8 @@ pub(super) fn compile(
         .map(Arc::new)
         .collect();
     refuse_shared_hosts(&providers, problems);
+    let hosts = super::host_names(&providers);
+    let intercept = intercept::compile(file.intercept, directory, &hosts, problems);
     let known = callers.as_deref().unwrap_or_default();
     let passthrough = passthrough::compile(file.passthrough, known, &providers, problems);
     Some(Config {
@@ -68,6 +71,7 @@ pub(super) fn compile(
         callers,
         providers,
         passthrough,
+        intercept,
         warnings: Vec::new(),
     })
 }

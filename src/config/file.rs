@@ -36,6 +36,8 @@ pub(super) struct Proxy {
     pub(super) replay_memory: Option<Size>,
     /// Who may send requests, by name. May be absent only while `listen` is a loopback address.
     pub(super) callers: Option<BTreeMap<String, Caller>>,
+    /// Interception of TLS in tunnels to providers' hosts. Without it, `https://` URLs of providers are refused.
+    pub(super) intercept: Option<Intercept>,
     /// What else callers may reach, without a token: `CONNECT` (opaque) and `http://` URLs (in clear).
     #[serde(default)]
     pub(super) passthrough: Vec<Passthrough>,
@@ -55,6 +57,26 @@ pub(super) struct Caller {
     /// What it may reach; nothing where this is empty or missing.
     #[serde(default)]
     pub(super) allow: Vec<Allow>,
+}
+
+/// Interception of TLS.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub(super) struct Intercept {
+    /// The authority that callers trust; `bursar ca new` makes it.
+    pub(super) ca: Option<AuthorityFiles>,
+}
+
+/// An authority's files.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub(super) struct AuthorityFiles {
+    /// PEM file with the certificate, name-constrained to the providers' hosts.
+    pub(super) certificate: Option<String>,
+    /// PEM file with its key, which nobody else may read.
+    pub(super) key: Option<String>,
 }
 
 /// A host that is no provider's.

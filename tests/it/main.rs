@@ -13,6 +13,8 @@ mod faults;
 #[cfg(test)]
 mod forward;
 #[cfg(test)]
+mod intercept;
+#[cfg(test)]
 mod peers;
 #[cfg(test)]
 mod refusals;

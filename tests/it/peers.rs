@@ -5,6 +5,7 @@
 //! with Rust only. With `BURSAR_REQUIRE_PEERS` in the environment it fails instead.
 
 mod callers;
+mod https;
 mod prometheus;
 mod servers;
 
@@ -57,6 +58,7 @@ enum Needs {
     Curl,
     Java,
     NodeWithAxios,
+    NodeWithEnvProxy,
     OidcProvider,
     PythonWithRequests,
     Doorkeeper,
@@ -72,6 +74,12 @@ impl Needs {
             Self::Curl => &["curl", "--version"],
             Self::Java => &["javac", "-version"],
             Self::NodeWithAxios => &[NODE[0], NODE[1], NODE[2], "await import('axios')"],
+            Self::NodeWithEnvProxy => &[
+                NODE[0],
+                NODE[1],
+                NODE[2],
+                "process.exit(process.allowedNodeEnvironmentFlags.has('--use-env-proxy') ? 0 : 1)",
+            ],
             Self::OidcProvider => &[NODE[0], NODE[1], NODE[2], "await import('oidc-provider')"],
             Self::PythonWithRequests => &["python3", "-c", "import requests"],
             Self::Doorkeeper => &["gem", "contents", "doorkeeper"],

@@ -30,6 +30,7 @@ if (process.argv[2] === '--gateway') {
 } else {
   // As an operator would set it. axios takes the credentials as they stand, percent signs and all.
   [process.env.HTTP_PROXY, url] = process.argv.slice(2);
+  process.env.HTTPS_PROXY = process.env.HTTP_PROXY;
 }
 const service = axios.create(settings);
 

@@ -51,7 +51,7 @@ impl Sandbox {
 }
 
 /// The three responses that a caller prints: statuses and bodies.
-async fn responses(program: &[&str], arguments: &[&str]) -> Vec<(u64, Value)> {
+pub(super) async fn responses(program: &[&str], arguments: &[&str]) -> Vec<(u64, Value)> {
     let text = output(&[program, arguments].concat()).await;
     let responses = text.lines().map(|line| {
         let response: Value = serde_json::from_str(line).unwrap();

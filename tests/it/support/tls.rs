@@ -32,6 +32,11 @@ impl Authority {
         std::fs::write(file, self.0.pem()).unwrap();
     }
 
+    /// Its key.
+    pub(crate) fn key_pem(&self) -> String {
+        self.0.key().serialize_pem()
+    }
+
     /// Writes a client's certificate and key, for `tls.certificate` and `tls.key`.
     pub(crate) fn write_client(&self, certificate: &Path, key: &Path) {
         let pair = KeyPair::generate().unwrap();

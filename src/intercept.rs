@@ -1,0 +1,341 @@
+//! Who speaks for a provider inside of a tunnel? An authority of one's own, and what it signs on demand.
+//!
+//! It may sign for the configured hosts only: that stands in its certificate, where every client checks
+//! it, and [`Authority::load`] refuses one without. Leaf certificates live in memory, for a day.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, CidrSubnet, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    NameConstraints, PublicKeyData as _,
+};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{RootCertStore, ServerConfig};
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::secret::Secret;
+use crate::tls;
+
+/// How long a new authority lives.
+pub const AUTHORITY_LIFETIME: Duration = Duration::from_secs(730 * 24 * 60 * 60);
+/// How long a leaf certificate is valid; it is used for [`LEAF_USE`].
+const LEAF_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// After that a host gets a new one.
+const LEAF_USE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Clocks of callers may be behind by so much.
+const LEAF_BACKDATED: Duration = Duration::from_secs(60 * 60);
+const AUTHORITY_BACKDATED: Duration = Duration::from_secs(24 * 60 * 60);
+/// Certificates in memory; there are more hosts only below a wildcard, and then all are made anew.
+const MAX_LEAVES: usize = 1024;
+/// A name that no authority for providers may sign for (RFC 6761 section 6.4).
+const STRANGER: &str = "stranger.bursar.invalid";
+
+/// An authority that may sign for the providers' hosts.
+pub struct Authority {
+    /// Its own certificate first, then what leads to a root.
+    chain: Vec<CertificateDer<'static>>,
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+    /// One for all leaf certificates.
+    leaf_key: KeyPair,
+    not_after: OffsetDateTime,
+    /// By host, in lower case. Held while one is made, so that a host's first connections share it.
+    leaves: Mutex<HashMap<Box<str>, (Instant, Arc<ServerConfig>)>>,
+}
+
+/// Why an authority cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file cannot be read.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    /// A file cannot be read.
+    #[error("cannot be read: {0}")]
+    Read(std::io::Error),
+    /// Whoever reads it can pose as every provider to every caller.
+    #[error("can be read by its group or by others; `chmod 600` it")]
+    Open,
+    /// Neither PKCS#8 nor of a kind that can sign.
+    #[error("is no private key in PKCS#8 PEM")]
+    Key,
+    /// Not what an authority has.
+    #[error("is not the certificate of an authority")]
+    NoAuthority,
+    /// Key and certificate are not of one kind.
+    #[error("does not belong to the key")]
+    Mismatch,
+    /// It could sign for the whole world.
+    #[error(
+        "may sign for any name; make one with `bursar ca new`, which is constrained to the providers' hosts"
+    )]
+    Unconstrained,
+    /// Its time is over.
+    #[error("has expired; make a new one with `bursar ca new`")]
+    Expired,
+    /// Clients would refuse what it signs.
+    #[error("may not sign for the provider host {0}; make a new one with `bursar ca new`")]
+    MayNotSign(Box<str>),
+    /// A certificate cannot be made.
+    #[error("cannot sign: {0}")]
+    Sign(#[from] rcgen::Error),
+}
+
+/// Which of the two files is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum File {
+    /// The authority's certificate.
+    Certificate,
+    /// Its key.
+    Key,
+}
+
+impl Authority {
+    /// Reads an authority that is to sign for `hosts`.
+    ///
+    /// # Errors
+    /// Where it is not fit for that, with the file that shows it.
+    pub fn load(
+        certificate: &Path,
+        key: &Path,
+        hosts: &[Box<str>],
+    ) -> Result<Arc<Self>, (File, Error)> {
+        let of_key = |error| (File::Key, error);
+        refuse_open(key).map_err(of_key)?;
+        let text = std::fs::read_to_string(key).map_err(|error| of_key(Error::Read(error)))?;
+        // The library's own words could quote the file.
+        let key = KeyPair::from_pem(&text).map_err(|_no_key| of_key(Error::Key))?;
+        drop(Secret::new(text));
+        let authority = Self::read(certificate, key);
+        let authority = authority.and_then(|authority| {
+            authority.refuse_unfit(hosts)?;
+            Ok(Arc::new(authority))
+        });
+        authority.map_err(|error| (File::Certificate, error))
+    }
+
+    fn read(certificate: &Path, key: KeyPair) -> Result<Self, Error> {
+        let chain = tls::certificates(certificate)?;
+        let pem = std::fs::read_to_string(certificate).map_err(Error::Read)?;
+        let own = chain.first().ok_or(Error::NoAuthority)?;
+        let parsed = x509_parser::parse_x509_certificate(own);
+        let (_, parsed) = parsed.map_err(|_malformed| Error::NoAuthority)?;
+        if !parsed.is_ca() {
+            return Err(Error::NoAuthority);
+        }
+        if parsed.public_key().raw != key.subject_public_key_info() {
+            return Err(Error::Mismatch);
+        }
+        let not_after = parsed.validity().not_after.to_datetime();
+        Ok(Self {
+            issuer: Issuer::from_ca_cert_der(own, key)?,
+            leaf_key: KeyPair::generate()?,
+            chain,
+            // Nothing but certificates is shown to others, whatever else the file holds.
+            pem: only_certificates(&pem),
+            not_after,
+            leaves: Mutex::default(),
+        })
+    }
+
+    fn refuse_unfit(&self, hosts: &[Box<str>]) -> Result<(), Error> {
+        if self.not_after <= now() {
+            return Err(Error::Expired);
+        }
+        if self.may_sign_for(STRANGER)? {
+            return Err(Error::Unconstrained);
+        }
+        for host in hosts {
+            if !self.may_sign_for(host)? {
+                return Err(Error::MayNotSign(host.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a client that trusts the authority would believe what it signs for a host.
+    fn may_sign_for(&self, host: &str) -> Result<bool, Error> {
+        let leaf = self.sign(host)?;
+        let mut roots = RootCertStore::empty();
+        let own = self.chain.first().cloned();
+        let added = own.is_some_and(|own| roots.add(own).is_ok());
+        let verifier = WebPkiServerVerifier::builder_with_provider(
+            Arc::new(roots),
+            Arc::new(default_provider()),
+        );
+        let (true, Ok(verifier), Ok(name)) = (
+            added,
+            verifier.build(),
+            ServerName::try_from(host.to_owned()),
+        ) else {
+            return Ok(false);
+        };
+        let since_1970 = clock::wall().duration_since(std::time::UNIX_EPOCH);
+        let now = UnixTime::since_unix_epoch(since_1970.unwrap_or_default());
+        Ok(verifier
+            .verify_server_cert(&leaf, &[], &name, &[], now)
+            .is_ok())
+    }
+
+    fn sign(&self, host: &str) -> Result<CertificateDer<'static>, Error> {
+        let mut parameters = CertificateParams::new([host.to_owned()])?;
+        parameters.distinguished_name = named("Bursar");
+        parameters.not_before = now() - LEAF_BACKDATED;
+        parameters.not_after = (now() + LEAF_LIFETIME).min(self.not_after);
+        parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        parameters.use_authority_key_identifier_extension = true;
+        let certificate = parameters.signed_by(&self.leaf_key, &self.issuer)?;
+        Ok(certificate.der().clone())
+    }
+
+    /// A server at that host, with HTTP/2 and HTTP/1.1 by ALPN. A host has one for a day.
+    ///
+    /// # Errors
+    /// Where the certificate cannot be made.
+    pub fn server(&self, host: &str) -> Result<Arc<ServerConfig>, Error> {
+        let host = host.to_ascii_lowercase();
+        let now = Instant::now();
+        let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((since, server)) = leaves.get(&*host)
+            && now.duration_since(*since) < LEAF_USE
+        {
+            return Ok(server.clone());
+        }
+        if leaves.len() >= MAX_LEAVES {
+            leaves.clear();
+        }
+        let mut chain = vec![self.sign(&host)?];
+        chain.extend(self.chain.iter().cloned());
+        let key = PrivateKeyDer::try_from(self.leaf_key.serialize_der());
+        let key = key.map_err(|_never| Error::Key)?;
+        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(tls::Error::Rustls)?;
+        let server = builder.with_no_client_auth().with_single_cert(chain, key);
+        let mut server = server.map_err(tls::Error::Rustls)?;
+        server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let server = Arc::new(server);
+        leaves.insert(host.into(), (now, server.clone()));
+        drop(leaves);
+        Ok(server)
+    }
+
+    /// Its certificate, for callers to trust.
+    #[must_use]
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// When it expires, in seconds since 1970.
+    #[must_use]
+    pub fn expiry(&self) -> i64 {
+        self.not_after.unix_timestamp()
+    }
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Authority").finish_non_exhaustive()
+    }
+}
+
+/// A new authority's certificate and key as PEM; it may sign for `hosts` and what is below them.
+///
+/// # Errors
+/// Where a host is no name.
+pub fn make(hosts: &[Box<str>]) -> Result<(String, Secret), Error> {
+    let mut permitted = Vec::new();
+    let mut excluded = Vec::new();
+    for host in hosts {
+        permitted.push(match host.parse::<IpAddr>() {
+            Ok(address @ IpAddr::V4(_)) => {
+                GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(address, 32))
+            }
+            Ok(address @ IpAddr::V6(_)) => {
+                GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(address, 128))
+            }
+            Err(_) => GeneralSubtree::DnsName(host.to_string()),
+        });
+    }
+    // What is not constrained at all is permitted (RFC 5280 section 4.2.1.10), so each kind is.
+    let is_name = |subtree: &GeneralSubtree| matches!(subtree, GeneralSubtree::DnsName(_));
+    if permitted.iter().all(is_name) {
+        excluded.push(GeneralSubtree::IpAddress(CidrSubnet::from_v4_prefix(
+            [0; 4], 0,
+        )));
+        excluded.push(GeneralSubtree::IpAddress(CidrSubnet::from_v6_prefix(
+            [0; 16], 0,
+        )));
+    }
+    if !permitted.iter().any(is_name) {
+        permitted.push(GeneralSubtree::DnsName("none.bursar.invalid".to_owned()));
+    }
+    let mut parameters = CertificateParams::default();
+    parameters.distinguished_name = named("Bursar, for the providers of one configuration");
+    parameters.not_before = now() - AUTHORITY_BACKDATED;
+    parameters.not_after = now() + AUTHORITY_LIFETIME;
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    parameters.name_constraints = Some(NameConstraints {
+        permitted_subtrees: permitted,
+        excluded_subtrees: excluded,
+    });
+    let authority = CertifiedIssuer::self_signed(parameters, KeyPair::generate()?)?;
+    let key = Secret::new(authority.key().serialize_pem());
+    Ok((authority.pem(), key))
+}
+
+fn named(name: &str) -> DistinguishedName {
+    let mut distinguished = DistinguishedName::new();
+    distinguished.push(DnType::CommonName, name);
+    distinguished
+}
+
+fn now() -> OffsetDateTime {
+    OffsetDateTime::from(clock::wall())
+}
+
+fn only_certificates(pem: &str) -> String {
+    const END: &str = "-----END CERTIFICATE-----";
+    let mut kept = String::new();
+    for part in pem.split("-----BEGIN CERTIFICATE-----").skip(1) {
+        if let Some((body, _)) = part.split_once(END) {
+            kept.push_str("-----BEGIN CERTIFICATE-----");
+            kept.push_str(body);
+            kept.push_str(END);
+            kept.push('\n');
+        }
+    }
+    kept
+}
+
+#[cfg(unix)]
+fn refuse_open(key: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(key)
+        .map_err(Error::Read)?
+        .permissions()
+        .mode();
+    if mode & 0o077 == 0 {
+        Ok(())
+    } else {
+        Err(Error::Open)
+    }
+}
+
+#[cfg(not(unix))]
+fn refuse_open(_: &Path) -> Result<(), Error> {
+    Ok(())
+}

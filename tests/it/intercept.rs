@@ -1,0 +1,424 @@
+//! `intercept`: TLS of callers in tunnels to providers; and what is the same in whatever form a request
+//! comes.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use http::Request;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::support::caller::{Caller, Reply, Stream, basic};
+use crate::support::idp::Idp;
+use crate::support::metrics::admin;
+use crate::support::proxy::Proxy;
+use crate::support::tls::Authority;
+use crate::support::upstream::{Upstream, answer, full};
+use crate::support::{acme, soon};
+
+const INTERCEPT: &str = "intercept: {ca: {certificate: ca.pem, key: ca.key}}\n";
+
+/// `bursar ca new` for a configuration, in its directory.
+async fn ca_new(directory: &Path, yaml: &str) -> std::process::Output {
+    std::fs::write(directory.join("proxy.yaml"), yaml).unwrap();
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_bursar"));
+    command.args(["ca", "new", "--config", "proxy.yaml", "--dir", "."]);
+    soon(command.current_dir(directory).output()).await.unwrap()
+}
+
+/// A proxy that intercepts; its directory holds the authority.
+pub(crate) struct Intercepting {
+    pub(crate) api: Upstream,
+    idp: Idp,
+    pub(crate) proxy: Proxy,
+    pub(crate) directory: TempDir,
+}
+
+impl Intercepting {
+    /// An API that echoes, answers `/401` once with 401, and is open below `/api` only.
+    async fn start(top: &str) -> Self {
+        let api = Upstream::start(|request| async move {
+            let is_old = request.headers()["authorization"] == "Bearer token-1";
+            let refuses = is_old && request.uri().path() == "/api/401";
+            answer(if refuses { 401 } else { 200 }, request.into_body())
+        })
+        .await;
+        Self::of(api, top).await
+    }
+
+    /// The same with some API; `top` is YAML of the whole configuration.
+    pub(crate) async fn of(api: Upstream, top: &str) -> Self {
+        let idp = Idp::counting().await;
+        let lines = "paths: [\"/api/**\"]\nhosts: [api.test, other.test, \"*.wild.test\"]";
+        let yaml = acme(&api.url(), &idp.url(), lines).replace("    hosts: [api.test]\n", "");
+        let yaml = format!("{top}{INTERCEPT}{yaml}");
+        let directory = tempfile::tempdir().unwrap();
+        let made = ca_new(directory.path(), &yaml).await;
+        assert!(made.status.success(), "{made:?}");
+        let proxy = Proxy::start_in(directory.path(), &yaml).await;
+        Self {
+            api,
+            idp,
+            proxy,
+            directory,
+        }
+    }
+
+    /// TLS over a stream, with nothing trusted but the authority.
+    async fn tls<S: Stream>(
+        &self,
+        stream: S,
+        name: &str,
+        alpn: &[&str],
+    ) -> std::io::Result<TlsStream<S>> {
+        let mut roots = RootCertStore::empty();
+        let ca = CertificateDer::from_pem_file(self.directory.path().join("ca.pem"));
+        roots.add(ca.unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        soon(TlsConnector::from(Arc::new(config)).connect(name, stream)).await
+    }
+
+    async fn tunnel(&self, target: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.proxy.listen).await.unwrap();
+        let connect = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
+        stream.write_all(connect.as_bytes()).await.unwrap();
+        let expected = b"HTTP/1.1 200 OK\r\n\r\n";
+        let mut head = vec![0; expected.len()];
+        soon(stream.read_exact(&mut head)).await.unwrap();
+        assert_eq!(head, expected);
+        stream
+    }
+}
+
+/// The forms in which a request can arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Absolute,
+    Gateway,
+    Http2,
+    Tunnel,
+    TunnelOfHttp2,
+    Http2InTunnel,
+    Intercepted,
+    InterceptedHttp2,
+    InterceptedInHttp2,
+    InterceptedOnPort80,
+}
+
+impl Form {
+    const ALL: [Self; 10] = [
+        Self::Absolute,
+        Self::Gateway,
+        Self::Http2,
+        Self::Tunnel,
+        Self::TunnelOfHttp2,
+        Self::Http2InTunnel,
+        Self::Intercepted,
+        Self::InterceptedHttp2,
+        Self::InterceptedInHttp2,
+        Self::InterceptedOnPort80,
+    ];
+
+    fn is_tunnel(self) -> bool {
+        !matches!(self, Self::Absolute | Self::Gateway | Self::Http2)
+    }
+
+    async fn connect(self, rig: &Intercepting) -> Caller {
+        let proxy = rig.proxy.listen;
+        let outer = async |target| {
+            let mut caller = Caller::connect_http2(proxy).await;
+            let stream = TokioIo::new(caller.tunnel(target).await.unwrap());
+            // It ends with its tunnels.
+            tokio::spawn(async move {
+                std::future::pending::<()>().await;
+                drop(caller);
+            });
+            stream
+        };
+        match self {
+            Self::Absolute | Self::Gateway => Caller::connect(proxy).await,
+            Self::Http2 => Caller::connect_http2(proxy).await,
+            Self::Tunnel => Caller::over(rig.tunnel("api.test:80").await).await,
+            Self::TunnelOfHttp2 => Caller::over(outer("api.test:80").await).await,
+            Self::Http2InTunnel => Caller::over_http2(rig.tunnel("api.test:80").await).await,
+            Self::Intercepted | Self::InterceptedOnPort80 => {
+                let is_80 = self == Self::InterceptedOnPort80;
+                let target = if is_80 { "api.test:80" } else { "API.test:443" };
+                let stream = rig.tunnel(target).await;
+                let stream = rig.tls(stream, "api.test", &["http/1.1"]).await.unwrap();
+                assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+                Caller::over(stream).await
+            }
+            Self::InterceptedHttp2 => {
+                let stream = rig.tunnel("api.test:443").await;
+                let stream = rig.tls(stream, "api.test", &["h2", "http/1.1"]).await;
+                let stream = stream.unwrap();
+                assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+                Caller::over_http2(stream).await
+            }
+            Self::InterceptedInHttp2 => {
+                let stream = rig.tls(outer("api.test:443").await, "api.test", &[]).await;
+                Caller::over(stream.unwrap()).await
+            }
+        }
+    }
+
+    async fn send(self, caller: &mut Caller, host: &str, path: &str, body: &'static str) -> Reply {
+        let request = match self {
+            Self::Absolute => Request::post(format!("http://{host}{path}")),
+            Self::Http2 | Self::Http2InTunnel => Request::post(format!("http://{host}{path}")),
+            Self::InterceptedHttp2 => Request::post(format!("https://{host}{path}")),
+            _ => Request::post(path).header("host", host),
+        };
+        let request = request.header("authorization", "Bearer own");
+        caller.request(request.body(full(body)).unwrap()).await
+    }
+}
+
+#[tokio::test]
+async fn every_form_meets_the_same_pipeline() {
+    for form in Form::ALL {
+        let rig = Intercepting::start("").await;
+        let mut caller = form.connect(&rig).await;
+        for path in ["/api/x?q=1", "/api/401"] {
+            let reply = form.send(&mut caller, "api.test", path, "body").await;
+            assert_eq!(
+                (reply.status.as_u16(), reply.text()),
+                (200, "body"),
+                "{form:?}"
+            );
+        }
+        let seen = rig.api.seen();
+        let seen: Vec<_> = seen
+            .iter()
+            .map(|seen| (&*seen.target, seen.all("authorization")))
+            .collect();
+        let expected = [
+            ("/api/x?q=1", vec!["Bearer token-1"]),
+            ("/api/401", vec!["Bearer token-1"]),
+            ("/api/401", vec!["Bearer token-2"]),
+        ];
+        assert_eq!(seen, expected, "{form:?}");
+        let elsewhere = if form.is_tunnel() {
+            (421, "misdirected")
+        } else {
+            (200, "")
+        };
+        for (host, path, status, reason) in [
+            ("api.test", "/other", 403, "route_not_allowed"),
+            ("api.test", "//%74oken", 403, "token_endpoint_protected"),
+            ("other.test", "/api/x", elsewhere.0, elsewhere.1),
+        ] {
+            // A refusal with an unread body closes the connection.
+            let mut caller = form.connect(&rig).await;
+            let reply = form.send(&mut caller, host, path, "").await;
+            assert_eq!(reply.status, status, "{form:?} {path}");
+            if status != 200 {
+                assert_eq!(reply.problem()["reason"], reason, "{form:?} {path}");
+            }
+        }
+        assert_eq!(rig.idp.calls(), 2, "{form:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_caller_of_an_intercepted_request_is_who_opened_the_tunnel() {
+    let callers = "callers: {shop: {password: p, allow: [acme]}, b: {password: q, allow: []}}\n";
+    let rig = Intercepting::start(callers).await;
+    for (name, password, status) in [("shop", "p", 200), ("b", "q", 403)] {
+        let mut outer = Caller::connect_http2(rig.proxy.listen).await;
+        assert_eq!(outer.tunnel("api.test:443").await.unwrap_err().status, 407);
+        outer.authorize(&basic(name, password));
+        let stream = outer.tunnel("api.test:443").await.unwrap();
+        let stream = rig
+            .tls(TokioIo::new(stream), "api.test", &[])
+            .await
+            .unwrap();
+        let mut inner = Caller::over(stream).await;
+        let reply = Form::Intercepted
+            .send(&mut inner, "api.test", "/api", "")
+            .await;
+        assert_eq!(reply.status, status);
+    }
+    let lines = rig.proxy.access_lines(6).await;
+    let of = |caller: &str| lines.iter().filter(|line| line["caller"] == caller).count();
+    assert_eq!(
+        (of("anonymous"), of("shop"), of("b")),
+        (2, 2, 2),
+        "{lines:#?}"
+    );
+}
+
+#[tokio::test]
+async fn another_server_name_than_the_tunnels_is_misdirected() {
+    let rig = Intercepting::start("").await;
+    // What such a client verifies is the tunnel's name, not the one that it sends.
+    let stream = rig.tunnel("api.test:443").await;
+    let refused = rig.tls(stream, "other.test", &[]).await.unwrap_err();
+    assert!(refused.to_string().contains("certificate"), "{refused}");
+    // Below a wildcard every name has a certificate of its own.
+    let stream = rig.tunnel("a.b.wild.test:443").await;
+    let stream = rig.tls(stream, "a.b.wild.test", &[]).await.unwrap();
+    let mut caller = Caller::over(stream).await;
+    let reply = Form::Intercepted
+        .send(&mut caller, "a.b.wild.test", "/api", "")
+        .await;
+    assert_eq!(reply.status, 200);
+}
+
+#[tokio::test]
+async fn first_connections_share_one_certificate() {
+    let rig = Intercepting::start("").await;
+    let connect = async || {
+        let stream = rig.tunnel("api.test:443").await;
+        let stream = rig.tls(stream, "api.test", &[]).await.unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0].clone()
+    };
+    let (one, two, three) = tokio::join!(connect(), connect(), connect());
+    assert!(one == two && two == three);
+    assert_eq!(connect().await, one);
+}
+
+#[tokio::test]
+async fn the_authority_is_shown_to_operators_without_its_key() {
+    let rig = Intercepting::start("").await;
+    let shown = admin(rig.proxy.admin, "/ca.pem").await;
+    let file = std::fs::read_to_string(rig.directory.path().join("ca.pem")).unwrap();
+    assert_eq!(
+        (shown.status.as_u16(), shown.text().trim()),
+        (200, file.trim())
+    );
+    let expiry = rig
+        .proxy
+        .metric("bursar_intercept_ca_expiry_timestamp_seconds", &[])
+        .await;
+    let now = std::fs::metadata(rig.directory.path().join("ca.pem")).unwrap();
+    let now = now
+        .modified()
+        .unwrap()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    let days = (expiry - now.as_secs_f64()) / 86_400.0;
+    assert!((729.0..731.0).contains(&days), "{days}");
+}
+
+#[tokio::test]
+async fn ca_new_makes_a_private_key_and_overwrites_nothing() {
+    let yaml = acme("http://127.0.0.1:1", "http://127.0.0.1:1/t", "");
+    let directory = tempfile::tempdir().unwrap();
+    assert!(ca_new(directory.path(), &yaml).await.status.success());
+    let (key, certificate) = (
+        directory.path().join("ca.key"),
+        directory.path().join("ca.pem"),
+    );
+    let mode = std::fs::metadata(&key).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let before = (
+        std::fs::read(&key).unwrap(),
+        std::fs::read(&certificate).unwrap(),
+    );
+    for gone in [None, Some(&certificate)] {
+        if let Some(gone) = gone {
+            std::fs::remove_file(gone).unwrap();
+        }
+        let again = ca_new(directory.path(), &yaml).await;
+        assert_eq!(again.status.code(), Some(1), "{again:?}");
+        assert_eq!(std::fs::read(&key).unwrap(), before.0);
+        assert_eq!(certificate.exists(), gone.is_none());
+    }
+}
+
+#[tokio::test]
+async fn an_authority_that_is_unfit_is_refused_at_start() {
+    let yaml = |hosts: &str| {
+        let yaml = acme("http://127.0.0.1:1", "http://127.0.0.1:1/t", "");
+        format!("{INTERCEPT}{}", yaml.replace("[api.test]", hosts))
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let (key, certificate) = (
+        directory.path().join("ca.key"),
+        directory.path().join("ca.pem"),
+    );
+    let problems = |hosts: &str| {
+        let config = bursar::config::Config::parse(&yaml(hosts), directory.path());
+        let problems = config.err().unwrap_or_default();
+        problems
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    assert!(problems("[api.test]").contains("intercept.ca.key: cannot be read"));
+    let made = ca_new(
+        directory.path(),
+        &yaml("[api.test, 192.0.2.1, '*.eu.test']"),
+    )
+    .await;
+    assert!(made.status.success());
+    assert_eq!(
+        problems("[api.test, 'x.api.test:8443', 192.0.2.1, '*.eu.test']"),
+        ""
+    );
+    for host in ["other.test", "192.0.2.2", "'[2001:db8::1]'", "'*.test'"] {
+        let expected = "intercept.ca.certificate: may not sign for the provider host";
+        let found = problems(&format!("[api.test, {host}]"));
+        assert!(found.contains(expected), "{host}: {found}");
+    }
+    for mode in [0o640, 0o604] {
+        std::fs::set_permissions(&key, PermissionsExt::from_mode(mode)).unwrap();
+        assert!(problems("[api.test]").contains("intercept.ca.key: can be read by its group"));
+    }
+    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
+    let right = std::fs::read(&certificate).unwrap();
+    let unconstrained = Authority::new();
+    unconstrained.write(&certificate);
+    assert!(
+        problems("[api.test]").contains("intercept.ca.certificate: does not belong to the key")
+    );
+    std::fs::write(&key, unconstrained.key_pem()).unwrap();
+    assert!(problems("[api.test]").contains("intercept.ca.certificate: may sign for any name"));
+    unconstrained.write_client(&certificate, &key);
+    assert!(
+        problems("[api.test]").contains("intercept.ca.certificate: is not the certificate of an")
+    );
+    std::fs::write(&key, "hunter2").unwrap();
+    std::fs::write(&certificate, right).unwrap();
+    let found = problems("[api.test]");
+    assert!(
+        found.contains("intercept.ca.key: is no private key"),
+        "{found}"
+    );
+    assert!(!found.contains("hunter2"));
+}
+
+#[tokio::test]
+async fn a_caller_that_does_not_trust_the_authority_costs_nobody_else_anything() {
+    let rig = Intercepting::start("").await;
+    let mut stream = rig.tunnel("api.test:443").await;
+    stream.write_all(b"\x16\x03\x01\x00\x02no").await.unwrap();
+    let mut rest = Vec::new();
+    // An alert, or nothing.
+    drop(soon(stream.read_to_end(&mut rest)).await);
+    let lines = rig.proxy.access_lines(1).await;
+    assert_eq!(
+        (&lines[0]["status"], &lines[0]["reason"]),
+        (&json!(200), &json!(null))
+    );
+    assert_eq!(rig.api.count(), 0);
+}
