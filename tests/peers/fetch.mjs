@@ -1,9 +1,12 @@
-// A legacy service with Node's own fetch, behind a proxy by NODE_USE_ENV_PROXY=1 and HTTP(S)_PROXY:
-// the exchanges of caller.mjs.
+// A legacy service with undici's fetch, which is Node's own: the exchanges of caller.mjs. With this agent, as with
+// NODE_USE_ENV_PROXY=1 from Node 24 on, it sends CONNECT for http:// URLs, too.
 //
-//     fetch.mjs TARGET_URL
+//     fetch.mjs PROXY_URL TARGET_URL
 
-const url = process.argv[2];
+import { EnvHttpProxyAgent, fetch, setGlobalDispatcher } from 'undici';
+
+const [proxy, url] = process.argv.slice(2);
+setGlobalDispatcher(new EnvHttpProxyAgent({ httpProxy: proxy, httpsProxy: proxy, noProxy: '' }));
 const upload = () => new ReadableStream({
   start(controller) {
     for (let i = 0; i < 300; i++) controller.enqueue(new Uint8Array(1000).fill(120));

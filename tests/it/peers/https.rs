@@ -102,25 +102,11 @@ async fn node_axios_calls_an_intercepted_provider() {
 
 #[tokio::test]
 async fn node_fetch_calls_a_provider_in_clear_and_intercepted() {
-    if Needs::NodeWithEnvProxy.are_met().await {
+    if Needs::NodeWithUndici.are_met().await {
         let (rig, proxy, ca) = intercepting().await;
-        let environment = [
-            format!("NODE_EXTRA_CA_CERTS={ca}"),
-            format!("HTTP_PROXY={proxy}"),
-            format!("HTTPS_PROXY={proxy}"),
-        ];
-        let [ca, http, https] = environment.each_ref().map(String::as_str);
-        let program = [
-            "env",
-            ca,
-            http,
-            https,
-            "NODE_USE_ENV_PROXY=1",
-            "node",
-            "fetch.mjs",
-        ];
+        let ca = format!("NODE_EXTRA_CA_CERTS={ca}");
         for url in [URL, "http://api.test/api/links"] {
-            three_calls(&rig, &program, &[url]).await;
+            three_calls(&rig, &["env", &ca, "node", "fetch.mjs"], &[&proxy, url]).await;
         }
     }
 }
