@@ -107,6 +107,8 @@ pub struct Record {
     caller: Arc<str>,
     provider: Option<Known>,
     route: Option<Arc<str>>,
+    /// A place in the provider's accounts.
+    account: Option<usize>,
     /// None: no answer was begun.
     status: Option<StatusCode>,
     /// Why Bursar answered, or cut the answer off.
@@ -146,6 +148,7 @@ impl Record {
             caller: anonymous.clone(),
             provider: None,
             route: None,
+            account: None,
             status: None,
             reason: None,
             lease: None,
@@ -179,9 +182,10 @@ impl Record {
         });
     }
 
-    /// The request takes that route.
-    pub fn route(&mut self, name: &Arc<str>) {
+    /// The request takes that route, for that account of the provider.
+    pub fn route(&mut self, name: &Arc<str>, account: usize) {
         self.route = Some(name.clone());
+        self.account = Some(account);
     }
 
     /// The request still carried an `Authorization` of its own.
@@ -245,6 +249,12 @@ impl Record {
         self.sent += bytes as u64;
     }
 
+    fn account(&self) -> Option<&str> {
+        let known = self.provider.as_ref()?;
+        let account = known.provider.accounts.get(self.account?)?;
+        Some(&account.name)
+    }
+
     fn path(&self) -> String {
         let raw = self.uri.path();
         let path = Path::new(raw);
@@ -296,6 +306,7 @@ impl Drop for Record {
             request_id: self.id(),
             caller: &self.caller,
             provider,
+            account: self.account(),
             route: self.route.as_deref(),
             method: self.method.as_str(),
             path: self.path(),
@@ -324,6 +335,7 @@ struct Line<'a> {
     request_id: String,
     caller: &'a str,
     provider: &'a str,
+    account: Option<&'a str>,
     route: Option<&'a str>,
     method: &'a str,
     path: String,

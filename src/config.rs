@@ -28,6 +28,9 @@ use crate::tls::ClientTls;
 use node::Node;
 use problem::Problems;
 
+/// The account that a provider's own `client_id` and `client_secret` make.
+pub const DEFAULT_ACCOUNT: &str = "default";
+
 /// The whole configuration.
 #[derive(Debug)]
 pub struct Config {
@@ -69,6 +72,18 @@ pub struct Allow {
     pub methods: Option<Vec<Method>>,
     /// None: any.
     pub paths: Option<Vec<Pattern>>,
+    /// Places in [`Provider::accounts`], ascending. None: any.
+    pub accounts: Option<Box<[usize]>>,
+}
+
+impl Allow {
+    /// Whether requests may be sent for that account, a place in [`Provider::accounts`].
+    #[must_use]
+    pub fn has_account(&self, account: usize) -> bool {
+        self.accounts
+            .as_ref()
+            .is_none_or(|accounts| accounts.binary_search(&account).is_ok())
+    }
 }
 
 /// A payment API.
@@ -98,8 +113,8 @@ pub struct Provider {
     pub protected: Vec<Box<str>>,
     /// What follows these paths is masked in logs.
     pub secret_below: Vec<Pattern>,
-    /// A header that is added where the caller sent none of its names.
-    pub merchant: Option<Merchant>,
+    /// Whose tokens there are, in the order of their names; never empty.
+    pub accounts: Vec<Account>,
     /// How tokens are obtained.
     pub token: TokenDialect,
     /// Bytes of one request body kept for a replay.
@@ -143,16 +158,29 @@ pub struct Route {
     pub scopes: usize,
 }
 
+/// One set of credentials at a provider.
+#[derive(Debug)]
+pub struct Account {
+    /// Its name, also in metrics and logs; [`DEFAULT_ACCOUNT`] for the provider's own credentials.
+    pub name: Arc<str>,
+    /// Its id at the token endpoint.
+    pub client_id: Secret,
+    /// Its secret there.
+    pub client_secret: Secret,
+    /// A header that is added where the caller sent none of its names.
+    pub merchant: Option<Merchant>,
+}
+
 /// PayU's merchant header.
 #[derive(Debug)]
 pub struct Merchant {
     /// The first is sent; any of them counts as sent by the caller.
-    pub headers: Vec<HeaderName>,
+    pub headers: Arc<[HeaderName]>,
     /// The merchant's id.
     pub value: HeaderValue,
 }
 
-/// How a provider hands out tokens, and to whom.
+/// How a provider hands out tokens.
 #[derive(Debug)]
 pub struct TokenDialect {
     /// The token endpoint.
@@ -163,10 +191,6 @@ pub struct TokenDialect {
     pub encoding: Encoding,
     /// Where id and secret go.
     pub client_auth: ClientAuth,
-    /// The account's id.
-    pub client_id: Secret,
-    /// The account's secret.
-    pub client_secret: Secret,
     /// JSON pointer to the object with the token.
     pub response: Box<str>,
     /// What refresh tokens are for.
@@ -248,6 +272,16 @@ fn read(text: &str, directory: &Path, problems: &mut Problems) -> Option<file::P
         }
     });
     root.read(problems)
+}
+
+impl Provider {
+    /// The place of an account in [`Self::accounts`].
+    #[must_use]
+    pub fn account(&self, name: &str) -> Option<usize> {
+        self.accounts
+            .binary_search_by(|account| (*account.name).cmp(name))
+            .ok()
+    }
 }
 
 impl fmt::Display for Host {

@@ -22,7 +22,7 @@ use crate::path::{Path, Pattern};
 use crate::relay::{Answer, Relay};
 use crate::replay::{Verdict, verdict};
 use crate::respond::{Refusal, route_detail};
-use crate::route::{Destination, Routes};
+use crate::route::{Destination, Routes, Wish};
 use crate::stream::CallerSide;
 use crate::target::{Form, Target};
 use crate::token::{Cell, Lease, Missing, Recovery, Tokens};
@@ -182,19 +182,26 @@ impl Proxy {
         let provider = site.provider;
         let (upstream, series) = &self.upstreams[provider.index];
         record.provider(provider, series);
-        let destination = site.route(&head.method, &path, caller.allow);
+        let wish = Wish {
+            method: &head.method,
+            account: headers::account(&head.headers),
+        };
+        let destination = site.route(wish, &path, caller.allow);
         let destination = destination.map_err(|error| unroutable(error, Some(&provider.name)))?;
-        record.route(&destination.route);
+        record.route(&destination.route, destination.account);
         if head.headers.contains_key(AUTHORIZATION) && !caller.by_authorization {
             record.credentials_replaced();
         }
-        let cell = self.tokens.cell(provider.index, destination.scopes);
+        let Destination {
+            account, scopes, ..
+        } = destination;
+        let cell = self.tokens.cell(provider.index, account, scopes);
         let keeping = Keeping {
             buffer: provider.replay_buffer,
             memory: self.replay_memory.clone(),
         };
         drop(path);
-        let (outgoing, named) = outgoing(head, provider.merchant.as_ref());
+        let (outgoing, named) = outgoing(head, cell.account().merchant.as_ref());
         let body = Replayable::new(body, named, keeping);
         if let Some(body) = &body {
             record.upload(body);

@@ -121,6 +121,8 @@ impl Refusal {
                     route::Error::TokenEndpoint => Reason::TokenEndpointProtected,
                     route::Error::OutsidePaths
                     | route::Error::NotAllowed
+                    | route::Error::AccountNotAllowed
+                    | route::Error::AccountMissing
                     | route::Error::NoScopes
                     | route::Error::Ambiguous => Reason::RouteNotAllowed,
                 };
@@ -313,6 +315,12 @@ pub fn route_detail(error: route::Error, provider: Option<&str>) -> Cow<'static,
         }
         (route::Error::NotAllowed, _) => {
             "the caller may not use this provider, method or path; see `allow` of the caller".into()
+        }
+        (route::Error::AccountNotAllowed, _) => {
+            "Bursar-Account names no account that the caller may use here; see `allow` of the caller and `accounts` of the provider".into()
+        }
+        (route::Error::AccountMissing, _) => {
+            "the provider has several accounts; send the name of one that the caller may use in the request header Bursar-Account".into()
         }
         (route::Error::NoScopes, Some(provider)) => format!(
             "no route matches, so the token's scopes are unknown; add {{methods, path, scopes}} to providers.{provider}.routes, or set providers.{provider}.token.scopes"

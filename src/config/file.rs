@@ -76,6 +76,10 @@ pub(super) struct AllowSome {
     pub(super) methods: Option<Vec<String>>,
     /// Any path where this is missing. `*` is one segment, `**` any number.
     pub(super) paths: Option<Vec<String>>,
+    /// The one account that it uses there.
+    pub(super) account: Option<String>,
+    /// The accounts of which it names one in the request header `Bursar-Account`; any where both are missing.
+    pub(super) accounts: Option<Vec<String>>,
 }
 
 /// A payment API and its token endpoint.
@@ -101,6 +105,9 @@ pub(super) struct Provider {
     pub(super) client_secret: Option<Hidden>,
     /// PayU: sent as `merchantId` where the caller sent none.
     pub(super) merchant_id: Option<String>,
+    /// Further accounts by name, instead of `client_id` and `client_secret` or beside them: those are the
+    /// account `default`.
+    pub(super) accounts: Option<BTreeMap<String, Account>>,
     /// How tokens are obtained.
     #[serde(default)]
     pub(super) token: Token,
@@ -115,6 +122,21 @@ pub(super) struct Provider {
     /// How long things may take at the API.
     #[serde(default)]
     pub(super) timeouts: Timeouts,
+}
+
+/// One set of credentials at a provider.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub(super) struct Account {
+    /// The account's client id.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(super) client_id: Option<Hidden>,
+    /// The account's client secret.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(super) client_secret: Option<Hidden>,
+    /// PayU: sent as `merchantId` where the caller sent none.
+    pub(super) merchant_id: Option<String>,
 }
 
 /// Which of a provider's two worlds.

@@ -220,7 +220,7 @@ fn an_allow_list_names_providers_of_the_file() {
     );
     assert_problem(
         &acme_with("callers: {a: {password: b, allow: [{provider: acme, path: [/x]}]}}\n"),
-        "callers.a.allow[0].path: is not a known key; known here: provider, methods, paths",
+        "callers.a.allow[0].path: is not a known key; known here: provider, methods, paths, account, accounts",
     );
 }
 
@@ -282,4 +282,102 @@ fn the_example_in_the_tree_is_a_configuration() {
     let config = config.unwrap_or_else(|problems| panic!("{problems:#?}"));
     assert_eq!(config.providers.len(), 5);
     assert_eq!(config.callers.as_ref().map(Vec::len), Some(2));
+}
+
+#[test]
+fn accounts_stand_beside_the_providers_own_credentials_or_instead() {
+    let own = "    client_id: id\n    client_secret: s3cret\n";
+    let accounts = "    accounts: {b: {client_id: x, client_secret: y}}\n";
+    for (text, expected) in [
+        (ACME.to_owned(), vec!["default"]),
+        (acme_with(accounts), vec!["b", "default"]),
+        (acme_with(accounts).replace(own, ""), vec!["b"]),
+        (
+            acme_with("    accounts: {default: {client_id: x, client_secret: y}}\n")
+                .replace(own, ""),
+            vec!["default"],
+        ),
+    ] {
+        let config = Config::parse(&text, Path::new("")).unwrap();
+        let provider = &config.providers[0];
+        let names: Vec<&str> = provider
+            .accounts
+            .iter()
+            .map(|account| &*account.name)
+            .collect();
+        assert_eq!(names, expected);
+        for (place, name) in names.iter().enumerate() {
+            assert_eq!(provider.account(name), Some(place));
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_about_accounts_is_said() {
+    let own = "    client_id: id\n    client_secret: s3cret\n";
+    for (lines, expected) in [
+        (
+            "    accounts: {default: {client_id: x, client_secret: y}}\n",
+            "accounts.default: is the account that",
+        ),
+        ("    accounts: {}\n", "accounts: is empty"),
+        (
+            "    accounts: {b: {client_id: x}}\n",
+            "accounts.b.client_secret: is missing",
+        ),
+        (
+            "    accounts: {b c: {client_id: x, client_secret: y}}\n",
+            "an account's name may hold",
+        ),
+        (
+            "    accounts: {b: {client_id: x, client_secret: y, merchant_id: '1'}}\n",
+            "accounts.b.merchant_id: has no effect here",
+        ),
+        (
+            "callers: {a: {password: b, allow: [{provider: acme, account: c}]}}\n",
+            "callers.a.allow[0].account: names no account of that provider",
+        ),
+        (
+            "callers: {a: {password: b, allow: [{provider: acme, accounts: [default, c]}]}}\n",
+            "callers.a.allow[0].accounts: names no account",
+        ),
+        (
+            "callers: {a: {password: b, allow: [{provider: acme, accounts: []}]}}\n",
+            "callers.a.allow[0].accounts: is empty",
+        ),
+        (
+            "callers: {a: {password: b, allow: [{provider: acme, account: default, accounts: [default]}]}}\n",
+            "stands beside `account`",
+        ),
+    ] {
+        assert_problem(&acme_with(lines), expected);
+    }
+    assert_problem(
+        &acme_with("    accounts: {b: {client_id: x, client_secret: y}}\n    merchant_id: '1'\n")
+            .replace(own, ""),
+        "merchant_id: belongs to an account",
+    );
+}
+
+#[test]
+fn an_account_that_no_caller_may_use_is_warned_about() {
+    let accounts = "    accounts: {b: {client_id: x, client_secret: y}}\n";
+    for (allow, unused) in [
+        ("[acme]", None),
+        ("[{provider: acme, accounts: [b, default]}]", None),
+        ("[{provider: acme, account: b}]", Some("account default;")),
+        ("[]", Some("account b, default;")),
+    ] {
+        let text = format!("{ACME}{accounts}callers: {{a: {{password: p, allow: {allow}}}}}\n");
+        let config = Config::parse(&text, Path::new("")).unwrap();
+        let warned = config
+            .warnings
+            .iter()
+            .find(|warning| warning.path == "providers.acme");
+        match (warned, unused) {
+            (None, None) => {}
+            (Some(warning), Some(unused)) => assert!(warning.message.contains(unused), "{warning}"),
+            (warned, unused) => panic!("{allow}: {warned:?}, but {unused:?}"),
+        }
+    }
 }
