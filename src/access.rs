@@ -17,6 +17,7 @@ use tracing_appender::non_blocking::NonBlocking;
 use crate::body::Replayable;
 use crate::clock;
 use crate::config::Provider;
+use crate::limit::Slot;
 use crate::metrics::{Counted, Metrics, NO_PROVIDER, ProviderSeries, Reason};
 use crate::path::{Path, Pattern};
 use crate::secret::Fingerprint;
@@ -121,6 +122,8 @@ pub struct Record {
     has_body: bool,
     side: Arc<CallerSide>,
     sent: u64,
+    /// None: its caller has no limits.
+    slot: Option<Slot>,
 }
 
 #[derive(Debug)]
@@ -159,6 +162,7 @@ impl Record {
             has_body: !request.body().is_end_stream(),
             side: side.clone(),
             sent: 0,
+            slot: None,
         }
     }
 
@@ -171,6 +175,11 @@ impl Record {
     /// The request's caller was verified.
     pub fn caller(&mut self, name: &Arc<str>) {
         self.caller = name.clone();
+    }
+
+    /// The request takes up that until it is over.
+    pub fn hold(&mut self, slot: Slot) {
+        self.slot = Some(slot);
     }
 
     /// The request is for that provider.

@@ -13,15 +13,18 @@ mod problem;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, Uri};
+use ipnet::IpNet;
 
 pub use file::{ClientAuth, Encoding, Environment, Refresh};
 pub use problem::Problem;
 
+use crate::password::Password;
 use crate::path::Pattern;
 use crate::secret::Secret;
 use crate::tls::ClientTls;
@@ -57,10 +60,25 @@ pub struct Config {
 pub struct Caller {
     /// Its name, also in metrics and logs.
     pub name: Arc<str>,
-    /// What it authenticates with.
-    pub password: Secret,
+    /// One of them is enough. Empty: it is known by the rest alone.
+    pub passwords: Vec<Password>,
+    /// Where it calls from. Empty: anywhere.
+    pub addresses: Vec<IpNet>,
+    /// A name in its client certificate: a URI as it is, or a DNS name in lower case.
+    pub certificate: Option<Box<str>>,
+    /// How much it may ask for.
+    pub limits: Limits,
     /// What it may reach. Empty: nothing.
     pub allow: Vec<Allow>,
+}
+
+/// How much a caller may ask for; None: as much as it likes.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Requests at once.
+    pub in_flight: Option<NonZeroU32>,
+    /// Requests in a second.
+    pub per_second: Option<NonZeroU32>,
 }
 
 /// Requests that a caller may send.

@@ -46,12 +46,33 @@ pub(super) struct Proxy {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(super) struct Caller {
-    /// What it sends in `Proxy-Authorization: Basic`, with its name.
+    /// What it sends in `Proxy-Authorization: Basic`, with its name. Or the Argon2 or bcrypt hash of that.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(super) password: Option<Hidden>,
+    /// Further passwords or hashes; one is enough.
+    #[cfg_attr(test, schemars(with = "Option<Vec<String>>"))]
+    pub(super) passwords: Option<Vec<Hidden>>,
+    /// Where it calls from, e.g. 10.2.0.0/16. Alone, or besides a password.
+    pub(super) addresses: Option<Vec<String>>,
+    /// A URI or DNS name in the subjectAltName of its client certificate.
+    pub(super) certificate: Option<String>,
+    /// How much it may ask for.
+    #[serde(default)]
+    pub(super) limits: Limits,
     /// What it may reach; nothing where this is empty or missing.
     #[serde(default)]
     pub(super) allow: Vec<Allow>,
+}
+
+/// How much a caller may ask for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub(super) struct Limits {
+    /// Requests at once, until the last byte of the answer.
+    pub(super) in_flight: Option<u32>,
+    /// Requests in a second.
+    pub(super) per_second: Option<u32>,
 }
 
 /// A provider's name, or a provider with methods and paths.

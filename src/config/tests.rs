@@ -381,3 +381,96 @@ fn an_account_that_no_caller_may_use_is_warned_about() {
         }
     }
 }
+
+#[test]
+fn what_is_wrong_about_callers_is_said() {
+    for (caller, expected) in [
+        ("{allow: []}", "callers.a.password: is missing"),
+        ("{passwords: []}", "callers.a.passwords: is empty"),
+        ("{password: ''}", "callers.a.password: is empty"),
+        (
+            "{password: b, passwords: [c, '']}",
+            "callers.a.passwords[1]: is empty",
+        ),
+        (
+            "{password: '$6$salt$hash'}",
+            "callers.a.password: looks like a password hash",
+        ),
+        (
+            "{password: '$2b$04$short'}",
+            "callers.a.password: looks like a password hash",
+        ),
+        ("{addresses: []}", "callers.a.addresses: is empty"),
+        (
+            "{addresses: [corp]}",
+            "callers.a.addresses[0]: is no address range",
+        ),
+        (
+            "{addresses: [10.2.0.0/33]}",
+            "callers.a.addresses[0]: is no address range",
+        ),
+        (
+            "{addresses: [10.2.0.1/16]}",
+            "callers.a.addresses[0]: is an address inside of a range",
+        ),
+        (
+            "{addresses: ['::ffff:10.2.0.0/112']}",
+            "callers.a.addresses[0]: is an IPv4 range in IPv6 form",
+        ),
+        (
+            "{addresses: [0.0.0.0/0]}",
+            "callers.a.addresses: stands for everybody",
+        ),
+        (
+            "{certificate: 'spiffe://corp/a'}",
+            "callers.a.certificate: needs TLS on `listen`",
+        ),
+        (
+            "{password: b, limits: {in_flight: 0}}",
+            "callers.a.limits.in_flight: must be at least 1",
+        ),
+        (
+            "{password: b, limits: {per_second: 1000001}}",
+            "callers.a.limits.per_second: must be at least 1",
+        ),
+        (
+            "{password: b, limits: {per_second: -1}}",
+            "callers.a.limits.per_second: ",
+        ),
+        (
+            "{password: b, limits: {per_minute: 1}}",
+            "callers.a.limits.per_minute: is not a known key",
+        ),
+    ] {
+        assert_problem(&acme_with(&format!("callers: {{a: {caller}}}\n")), expected);
+    }
+}
+
+#[test]
+fn callers_without_a_password_must_not_overlap() {
+    for (one, other, overlap) in [
+        ("10.0.0.0/8", "10.2.0.0/16", true),
+        ("10.2.3.4", "10.2.0.0/16", true),
+        ("10.2.0.0/16", "10.2.0.0/16", true),
+        ("10.2.0.0/16", "10.3.0.0/16", false),
+        (
+            "10.2.0.0/16, 10.4.0.0/16, 'fd00::/8'",
+            "10.3.0.0/16, 'fd00:1::/32'",
+            true,
+        ),
+        ("10.2.0.0/15, 10.2.0.0/16", "10.3.0.0/16", true),
+    ] {
+        let text = format!("callers: {{a: {{addresses: [{one}]}}, b: {{addresses: [{other}]}}}}\n");
+        let config = Config::parse(&acme_with(&text), Path::new(""));
+        assert_eq!(config.is_err(), overlap, "{one} and {other}");
+        if overlap {
+            assert_problem(
+                &acme_with(&text),
+                "without passwords the two could not be told apart",
+            );
+        }
+        // A password tells them apart.
+        let text = text.replace("b: {", "b: {password: c, ");
+        assert!(Config::parse(&acme_with(&text), Path::new("")).is_ok());
+    }
+}

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::support::caller::{Caller, Reply, basic};
 use crate::support::idp::{self, Idp};
 use crate::support::proxy::Proxy;
-use crate::support::soon;
 use crate::support::upstream::{Upstream, answer, full};
+use crate::support::{Gate, PATIENCE, soon};
 
 /// How a request arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -274,4 +274,253 @@ async fn ten_thousand_accounts_start_at_once() {
         .await;
     assert_eq!(reply.status, 200);
     assert_eq!(peers.last()["authorization"], "Bearer token-of-id9876");
+}
+
+/// Hashes of [`PASSWORD`], made with libargon2 and Perl's crypt.
+const ARGON2: &str = "$argon2id$v=19$m=64,t=1,p=1$c29tZSBzYWx0IDEyMzQ1Ng$GGf0dqYV+OgO/c3CKWH7z/h6l1+sBs6rf82iDRK2m/c";
+const BCRYPT: &str = "$2b$04$abcdefghijklmnopqrstuumKxKh3CYLemG/HQI5Yhafiu.JiVrNjy";
+
+/// The answer to credentials that are missing or wrong, with the right challenge.
+#[track_caller]
+fn assert_unauthenticated(reply: &Reply, form: Form) {
+    let (status, challenge) = match form {
+        Form::Absolute => (407, "proxy-authenticate"),
+        Form::Gateway | Form::Http2 => (401, "www-authenticate"),
+    };
+    assert_eq!(reply.status, status, "{form:?} {reply:?}");
+    assert!(reply.headers.contains_key(challenge), "{reply:?}");
+    assert_eq!(reply.problem()["reason"], "caller_unauthenticated");
+}
+
+#[tokio::test]
+async fn one_of_several_passwords_is_enough_hashed_or_not() {
+    let peers = Peers::start().await;
+    let callers = format!(
+        "callers:
+  shop: {{password: old, passwords: ['{ARGON2}', new], allow: [acme]}}
+  bank: {{passwords: ['{BCRYPT}'], allow: [acme]}}"
+    );
+    let own = "    client_id: own\n    client_secret: s";
+    let proxy = peers.proxy(&callers, own).await;
+    for form in FORMS {
+        for (name, password, passes) in [
+            ("shop", "old", true),
+            ("shop", "new", true),
+            ("shop", PASSWORD, true),
+            ("shop", "older", false),
+            ("shop", ARGON2, false),
+            ("bank", PASSWORD, true),
+            ("bank", "old", false),
+            ("nobody", PASSWORD, false),
+        ] {
+            let field = ("proxy-authorization", &*basic(name, password));
+            let reply = form.get(proxy.listen, &[field]).await;
+            if passes {
+                assert_eq!(reply.status, 200, "{form:?} {name} {password}");
+                assert!(!peers.last().contains_key("proxy-authorization"));
+            } else {
+                assert_unauthenticated(&reply, form);
+            }
+        }
+        assert_unauthenticated(&form.get(proxy.listen, &[]).await, form);
+    }
+    // Right ones once each; of the wrong ones each time one of both kinds.
+    proxy
+        .metric_becomes("bursar_password_hashes_total", &[], 2.0 + 3.0 * 4.0 * 2.0)
+        .await;
+}
+
+#[tokio::test]
+async fn passwords_that_nobody_can_verify_in_time_are_503() {
+    let peers = Peers::start().await;
+    let callers = format!("callers: {{shop: {{password: '{BCRYPT}', allow: [acme]}}, fast: {{password: f, allow: [acme]}}}}")
+        .replace("$2b$04", "$2b$10");
+    let own = "    client_id: own\n    client_secret: s";
+    let proxy = peers.proxy(&callers, own).await;
+    let mut flood = tokio::task::JoinSet::new();
+    for number in 0..200 {
+        let proxy = proxy.listen;
+        flood.spawn(async move {
+            let value = basic("shop", &number.to_string());
+            let fields = [("proxy-authorization", &*value)];
+            FORMS[number % 3].get(proxy, &fields).await
+        });
+    }
+    // Those who need no hash do not notice.
+    let value = basic("fast", "f");
+    let reply = Form::Absolute
+        .get(proxy.listen, &[("proxy-authorization", &*value)])
+        .await;
+    assert_eq!(reply.status, 200);
+    let replies = soon(flood.join_all()).await;
+    let refused = replies.iter().filter(|reply| reply.status == 503);
+    for reply in refused.clone() {
+        assert_eq!(reply.problem()["reason"], "overloaded");
+        assert_eq!(reply.headers["retry-after"], "1");
+    }
+    let refused = refused.count();
+    assert!(refused > 0);
+    let hashes = (200 - refused) as f64;
+    assert_eq!(
+        proxy.metric("bursar_password_hashes_total", &[]).await,
+        hashes
+    );
+}
+
+#[tokio::test]
+async fn callers_are_known_by_their_address_alone_or_beside_a_password() {
+    let peers = Peers::start().await;
+    let callers = format!(
+        "callers:
+  here: {{addresses: [127.0.0.0/8], allow: [acme]}}
+  shop: {{password: '{PASSWORD}', addresses: [127.0.0.1], allow: [acme]}}
+  away: {{password: '{PASSWORD}', addresses: [192.0.2.0/24], allow: [acme]}}"
+    );
+    let own = "    client_id: own\n    client_secret: s";
+    let proxy = peers.proxy(&callers, own).await;
+    let field = "proxy-authorization";
+    let mut lines = 0;
+    for form in FORMS {
+        for (credentials, caller) in [
+            (None, "here"),
+            (Some((field, basic("shop", PASSWORD))), "shop"),
+            (Some((field, basic("shop", "wrong"))), "anonymous"),
+            (Some((field, basic("away", PASSWORD))), "anonymous"),
+            (Some((field, basic("here", ""))), "anonymous"),
+            (Some((field, "Bearer x".to_owned())), "anonymous"),
+            // For the provider, and replaced.
+            (Some(("authorization", "Bearer x".to_owned())), "here"),
+        ] {
+            let fields: Vec<_> = credentials
+                .iter()
+                .map(|(name, value)| (*name, &**value))
+                .collect();
+            let reply = form.get(proxy.listen, &fields).await;
+            lines += 1;
+            let line = proxy.access_lines(lines).await.pop().unwrap();
+            assert_eq!(line["caller"], caller, "{form:?} {fields:?}");
+            if caller == "anonymous" {
+                assert_unauthenticated(&reply, form);
+            } else {
+                assert_eq!(reply.status, 200);
+                assert_eq!(peers.last()["authorization"], "Bearer token-of-own");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_empty_list_of_callers_or_of_what_they_may_do_allows_nothing() {
+    let peers = Peers::start().await;
+    let own = "    client_id: own\n    client_secret: s";
+    let nobody = peers.proxy("callers: {}", own).await;
+    let nothing = format!("callers: {{shop: {{password: '{PASSWORD}', allow: []}}}}");
+    let nothing = peers.proxy(&nothing, own).await;
+    let (name, value) = shop();
+    for form in FORMS {
+        assert_unauthenticated(&form.get(nobody.listen, &[(name, &value)]).await, form);
+        let reply = form.get(nothing.listen, &[(name, &value)]).await;
+        assert_eq!(reply.problem()["reason"], "route_not_allowed");
+    }
+    assert_eq!(peers.api.count(), 0);
+}
+
+#[tokio::test]
+async fn requests_in_flight_count_until_the_answers_last_byte() {
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let api = Upstream::start(move |_| {
+        let held = held.clone();
+        async move {
+            let (mut sender, body) = crate::support::upstream::stream();
+            tokio::spawn(async move {
+                sender.send_data("begun".into()).await.unwrap();
+                held.pass().await;
+                sender.send_data("done".into()).await.unwrap();
+            });
+            http::Response::new(body)
+        }
+    });
+    let peers = Peers {
+        api: api.await,
+        idp: Idp::counting().await,
+    };
+    let callers = format!(
+        "callers: {{shop: {{password: '{PASSWORD}', limits: {{in_flight: 3}}, allow: [acme]}}, other: {{password: o, allow: [acme]}}}}"
+    );
+    let proxy = peers
+        .proxy(&callers, "    client_id: own\n    client_secret: s")
+        .await;
+    let (name, value) = shop();
+    let mut answers = Vec::new();
+    let mut connections = Vec::new();
+    for form in FORMS {
+        let mut caller = form.connect(proxy.listen).await;
+        let answer = caller.begin(form.request(&[(name, &value)])).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        answers.push(answer);
+        connections.push(caller);
+    }
+    for form in FORMS {
+        let reply = form.get(proxy.listen, &[(name, &value)]).await;
+        assert_eq!(reply.status, 429);
+        assert_eq!(reply.problem()["reason"], "caller_limit_exceeded");
+        assert_eq!(reply.headers["retry-after"], "1");
+    }
+    assert_eq!(peers.api.count(), 3);
+    // Nobody else's business.
+    let mut other = Caller::connect(proxy.listen).await;
+    let request = Form::Gateway.request(&[(name, &basic("other", "o"))]);
+    assert_eq!(other.begin(request).await.unwrap().status(), 200);
+    gate.open();
+    for answer in answers {
+        let reply = crate::support::caller::read(answer).await.unwrap();
+        assert_eq!(reply.text(), "begundone");
+    }
+    // The record goes with the answer's last byte, which the caller may have a moment earlier.
+    crate::support::eventually(|| async {
+        Form::Http2
+            .get(proxy.listen, &[(name, &value)])
+            .await
+            .status
+            == 200
+    })
+    .await;
+    let refused = [("reason", "caller_limit_exceeded")];
+    assert!(proxy.metric("bursar_refusals_total", &refused).await >= 3.0);
+}
+
+#[tokio::test]
+async fn requests_per_second_are_limited_for_each_caller() {
+    let peers = Peers::start().await;
+    let callers = format!(
+        "callers: {{shop: {{password: '{PASSWORD}', limits: {{per_second: 1}}, allow: [acme]}}, other: {{password: o, limits: {{per_second: 1000}}, allow: [acme]}}}}"
+    );
+    let proxy = peers
+        .proxy(&callers, "    client_id: own\n    client_secret: s")
+        .await;
+    let (name, value) = shop();
+    let other = basic("other", "o");
+    let begun = tokio::time::Instant::now();
+    let mut passed = 0;
+    for form in FORMS.repeat(3) {
+        let reply = form.get(proxy.listen, &[(name, &value)]).await;
+        if reply.status == 200 {
+            passed += 1;
+        } else {
+            assert_eq!(reply.status, 429);
+            assert_eq!(reply.problem()["reason"], "caller_limit_exceeded");
+            assert_eq!(reply.headers["retry-after"], "1");
+        }
+        assert_eq!(form.get(proxy.listen, &[(name, &other)]).await.status, 200);
+        // A wrong password uses nobody's limit up.
+        let wrong = basic("shop", "wrong");
+        assert_unauthenticated(&form.get(proxy.listen, &[(name, &wrong)]).await, form);
+    }
+    let seconds = begun.elapsed().as_secs();
+    assert!(
+        (1..=seconds + 1).contains(&passed),
+        "{passed} in {seconds} s"
+    );
+    assert!(begun.elapsed() < PATIENCE);
 }
