@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 pub use cell::{Cell, Missing, Recovery};
 pub use fetch::{Answer, Transport};
-pub use lease::{Freshness, Lease, Token};
+pub use lease::Lease;
 pub use reply::Failure;
 pub use snapshot::{Snapshot, TokenSnapshot};
 
