@@ -7,6 +7,7 @@
 mod hashing;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -60,7 +61,6 @@ struct Table {
     hashing: Option<Arc<Hashing>>,
 }
 
-#[derive(Debug)]
 struct Known {
     name: Arc<str>,
     /// Of equal length for all, so that comparing tells nothing about the length.
@@ -104,7 +104,6 @@ pub enum Doubt<'a> {
 }
 
 /// A password that takes a hash to be judged.
-#[derive(Debug)]
 pub struct Attempt<'a> {
     /// None: whatever the hash says, it is wrong.
     known: Option<&'a Known>,
@@ -360,6 +359,26 @@ impl Known {
             limits: self.limits.as_ref(),
             by_authorization,
         }
+    }
+}
+
+/// Without the digests: a weak password could be found by them.
+impl fmt::Debug for Known {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Known")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Attempt<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Attempt")
+            .field("known", &self.known)
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 

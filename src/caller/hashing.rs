@@ -7,7 +7,7 @@
 //! remembered under the same lock, so that a right password costs its hashes once.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,7 +40,6 @@ type Landing = Result<bool, Busy>;
 pub(super) struct Busy;
 
 /// A hash, and what was found to have it.
-#[derive(Debug)]
 pub(super) struct Hashed {
     hash: Hash,
     verified: ArcSwapOption<Tag>,
@@ -59,6 +58,7 @@ pub(super) struct Hashing {
 }
 
 struct Flight {
+    /// See [`network`].
     address: IpAddr,
     landing: watch::Receiver<Option<Landing>>,
 }
@@ -133,6 +133,7 @@ impl Hashing {
         address: IpAddr,
     ) -> Landing {
         let hashes = hashes.unwrap_or_default();
+        let address = network(address);
         if self.key.is_none() {
             return Err(Busy);
         }
@@ -210,6 +211,15 @@ impl Hashing {
     fn flights(&self) -> MutexGuard<'_, HashMap<Tag, Flight>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What one host can call from: of IPv6 a whole subnet.
+fn network(address: IpAddr) -> IpAddr {
+    let IpAddr::V6(address) = address else {
+        return address;
+    };
+    let [a, b, c, d, ..] = address.segments();
+    Ipv6Addr::from([a, b, c, d, 0, 0, 0, 0]).into()
 }
 
 fn count(hashes: &[Hashed], cost: Cost) -> usize {

@@ -274,10 +274,12 @@ mod hashed {
     async fn a_flood_of_wrong_passwords_is_bounded_and_leaves_room_for_others() {
         let rig = rig();
         // Flights are tasks of the runtime's one thread: none starts before all have asked.
-        let flood: Vec<String> = (0..300).map(|number| format!("nobody:{number}")).collect();
+        let flood: Vec<(String, String)> = (0..300)
+            .map(|number| (format!("nobody:{number}"), format!("fd00::{number}")))
+            .collect();
         let mut asked: Vec<_> = flood
             .iter()
-            .map(|credentials| rig.ask(credentials, "192.0.2.1"))
+            .map(|(credentials, address)| rig.ask(credentials, address))
             .collect();
         asked.push(rig.ask("argon2:p4ss:w0rd", "192.0.2.2"));
         let mut answers = all_at_once(asked).await;
@@ -306,9 +308,16 @@ mod hashed {
     }
 
     #[test]
-    fn nothing_prints_a_hash() {
-        let printed = format!("{:?}", rig().callers);
-        for part in [ARGON2, BCRYPT, "$2b$"] {
+    fn nothing_prints_a_password_or_its_hash() {
+        let rig = rig();
+        let mut headers = HeaderMap::new();
+        let value = format!("Basic {}", BASE64.encode("argon2:p4ss"));
+        headers.insert(PROXY_AUTHORIZATION, value.parse().unwrap());
+        let peer = peer("192.0.2.1");
+        let doubt = rig.callers.check(&headers, Form::Absolute, &peer);
+        let printed = format!("{:?} {doubt:?}", rig.callers);
+        let digest = format!("{:?}", hash(b"clear"));
+        for part in [ARGON2, BCRYPT, "$2b$", &digest, "[112, 52, 115", "p4ss"] {
             assert!(!printed.contains(part), "{printed}");
         }
     }
