@@ -34,7 +34,7 @@ async fn main() {
         Config::parse(&text, Path::new("")).unwrap_or_else(|problems| panic!("{problems:?}"));
     let metrics = Metrics::new(&config).expect("every metric has a name of its own");
     let tokens = Tokens::start(&config, &metrics);
-    let cell = tokens.cell(0, 0).clone();
+    let cell = tokens.cell(0, 0, 0).clone();
     cell.obtain().await.expect("the endpoint hands out tokens");
     println!(
         "{:>8} {:>12} {:>14} {:>8}",

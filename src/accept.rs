@@ -29,7 +29,7 @@ use crate::access::Record;
 use crate::exchange::Proxy;
 use crate::metrics::{Counted, Reason};
 use crate::relay::CutOff;
-use crate::stream::{CallerSide, CallerStream, Inside, Transport};
+use crate::stream::{CallerSide, CallerStream, Inside, Peer, Transport};
 use crate::tunnel::{self, Leads, Opened, Spoken};
 
 /// Connections of callers at once; further ones wait in the kernel's queue.
@@ -88,10 +88,11 @@ pub async fn accept(
             _ = &mut closing => return,
         };
         match (permit, accepted) {
-            (Ok(permit), Ok((stream, _))) => {
+            (Ok(permit), Ok((stream, address))) => {
                 let serving = Serving {
                     proxy: proxy.clone(),
                     phase: serving.clone(),
+                    peer: Peer::at(address.ip()),
                 };
                 tasks.spawn(connection(stream, serving, tasks.clone(), permit));
             }
@@ -110,6 +111,7 @@ pub async fn accept(
 struct Serving {
     proxy: Arc<Proxy>,
     phase: watch::Receiver<Phase>,
+    peer: Peer,
 }
 
 /// Carries a tunnel that a stream of an HTTP/2 connection has become.
@@ -124,7 +126,7 @@ async fn connection(
     let _open = Counted::new(&serving.proxy.metrics().connections.caller);
     // Answers are written in one piece; waiting for more would only delay them.
     drop(stream.set_nodelay(true));
-    let side = CallerSide::new();
+    let side = CallerSide::new(serving.peer.clone());
     let mut stream = CallerStream::new(stream, side.clone());
     let mut closing = serving.phase.clone();
     let spoken = tokio::select! {
@@ -211,7 +213,7 @@ async fn carry_to_provider(
     stream: Box<dyn Transport>,
     mut serving: Serving,
 ) -> Ended {
-    let side = CallerSide::within(Some(inside.clone()));
+    let side = CallerSide::within(Some(inside.clone()), serving.peer.clone());
     let mut stream = CallerStream::new(stream, side.clone());
     let spoken = tokio::select! {
         sniffed = tokio::time::timeout(tunnel::FIRST_BYTES_TIMEOUT, sniff(&mut stream, tunnel::look)) => sniffed,
@@ -264,7 +266,7 @@ async fn intercept(
     inside.is_misnamed = session
         .server_name()
         .is_some_and(|name| !name.eq_ignore_ascii_case(&inside.host));
-    let side = CallerSide::within(Some(inside));
+    let side = CallerSide::within(Some(inside), serving.peer.clone());
     let stream: Box<dyn Transport> = Box::new(stream);
     let stream = CallerStream::new(stream, side.clone());
     if is_http2 {
@@ -289,7 +291,9 @@ type Ended = Result<(), Error>;
 async fn serve_http1<S: Transport>(
     stream: CallerStream<S>,
     side: Arc<CallerSide>,
-    Serving { proxy, mut phase }: Serving,
+    Serving {
+        proxy, mut phase, ..
+    }: Serving,
 ) -> Result<Option<(Opened, CallerStream<S>)>, Error> {
     let opened = Mutex::new(None);
     let service = service_fn(|request| {
@@ -386,7 +390,9 @@ fn refusal(error: &hyper::Error, has_begun: bool) -> Option<Reason> {
 async fn serve_http2<S: Transport + 'static>(
     stream: CallerStream<S>,
     side: Arc<CallerSide>,
-    Serving { proxy, mut phase }: Serving,
+    Serving {
+        proxy, mut phase, ..
+    }: Serving,
     carry: Option<Arc<CarryStream>>,
 ) -> Ended {
     let service = service_fn(|mut request: Request<Incoming>| {

@@ -17,6 +17,7 @@ use tracing_appender::non_blocking::NonBlocking;
 use crate::body::Replayable;
 use crate::clock;
 use crate::config::Provider;
+use crate::limit::Slot;
 use crate::metrics::{Counted, Metrics, NO_PROVIDER, ProviderSeries, Reason};
 use crate::path::{Path, Pattern};
 use crate::secret::Fingerprint;
@@ -107,6 +108,8 @@ pub struct Record {
     caller: Arc<str>,
     provider: Option<Known>,
     route: Option<Arc<str>>,
+    /// A place in the provider's accounts.
+    account: Option<usize>,
     /// None: no answer was begun.
     status: Option<StatusCode>,
     /// Why Bursar answered, or cut the answer off.
@@ -121,6 +124,8 @@ pub struct Record {
     sent: u64,
     /// Bytes that the caller sent through a tunnel.
     tunnelled: u64,
+    /// None: its caller has no limits.
+    slot: Option<Slot>,
 }
 
 #[derive(Debug)]
@@ -148,6 +153,7 @@ impl Record {
             caller: anonymous.clone(),
             provider: None,
             route: None,
+            account: None,
             status: None,
             reason: None,
             lease: None,
@@ -159,6 +165,7 @@ impl Record {
             side: side.clone(),
             sent: 0,
             tunnelled: 0,
+            slot: None,
         }
     }
 
@@ -173,10 +180,25 @@ impl Record {
         self.caller = name.clone();
     }
 
+    /// The request goes past all providers, by that entry of `passthrough`.
+    pub fn passthrough(&mut self, name: &Arc<str>) {
+        self.route = Some(name.clone());
+    }
+
     /// Who that is.
     #[must_use]
     pub fn caller_name(&self) -> &str {
         &self.caller
+    }
+
+    /// The request takes up that until it is over.
+    pub fn hold(&mut self, slot: Slot) {
+        self.slot = Some(slot);
+    }
+
+    /// Whatever comes of the request takes up what it needs by itself.
+    pub fn let_go(&mut self) {
+        self.slot = None;
     }
 
     /// The request is for that provider.
@@ -188,9 +210,10 @@ impl Record {
         });
     }
 
-    /// The request takes that route.
-    pub fn route(&mut self, name: &Arc<str>) {
+    /// The request takes that route, for that account of the provider.
+    pub fn route(&mut self, name: &Arc<str>, account: usize) {
         self.route = Some(name.clone());
+        self.account = Some(account);
     }
 
     /// The request still carried an `Authorization` of its own.
@@ -260,6 +283,12 @@ impl Record {
         self.sent += to_caller;
     }
 
+    fn account(&self) -> Option<&str> {
+        let known = self.provider.as_ref()?;
+        let account = known.provider.accounts.get(self.account?)?;
+        Some(&account.name)
+    }
+
     fn path(&self) -> String {
         let raw = self.uri.path();
         if raw.is_empty() {
@@ -319,6 +348,7 @@ impl Drop for Record {
             request_id: self.id(),
             caller: &self.caller,
             provider,
+            account: self.account(),
             route: self.route.as_deref(),
             method: self.method.as_str(),
             path: self.path(),
@@ -350,6 +380,7 @@ struct Line<'a> {
     request_id: String,
     caller: &'a str,
     provider: &'a str,
+    account: Option<&'a str>,
     route: Option<&'a str>,
     method: &'a str,
     path: String,

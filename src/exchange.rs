@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use http::header::{AUTHORIZATION, CONNECTION};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::access::{AccessLog, Books, Record};
 use crate::body::{BodyTooLarge, Keeping, ReplayMemory, Replayable, Upload};
-use crate::caller::{Callers, Principal};
+use crate::caller::{self, Callers, Doubt, Principal};
 use crate::config::{Config, Merchant, Origin};
 use crate::headers;
 use crate::intercept::Authority;
@@ -25,8 +25,8 @@ use crate::path::{Path, Pattern};
 use crate::relay::{Answer, Relay};
 use crate::replay::{Verdict, verdict};
 use crate::respond::{Refusal, route_detail};
-use crate::route::{self, Destination, Routes};
-use crate::stream::{CallerSide, Inside};
+use crate::route::{self, Destination, Routes, Wish};
+use crate::stream::{CallerSide, Inside, Peer};
 use crate::target::{self, Form, Target};
 use crate::token::{Cell, Lease, Missing, Recovery, Tokens};
 use crate::tunnel::{self, Leads, Opened};
@@ -94,7 +94,7 @@ impl Proxy {
             )
         });
         Self {
-            callers: Callers::new(config),
+            callers: Callers::new(config, &metrics.password_hashes),
             routes: Routes::new(config),
             tokens: Tokens::start(config, metrics),
             upstreams: upstreams.collect(),
@@ -180,6 +180,20 @@ impl Proxy {
         (answer, None)
     }
 
+    /// Who sends a request. Waits only where a password has to be hashed.
+    async fn caller(
+        &self,
+        headers: &HeaderMap,
+        form: Form,
+        peer: &Peer,
+    ) -> Result<Principal<'_>, caller::Error> {
+        match self.callers.check(headers, form, peer) {
+            Ok(caller) => Ok(caller),
+            Err(Doubt::Unauthenticated) => Err(caller::Error::Unauthenticated),
+            Err(Doubt::Password(attempt)) => self.callers.settle(attempt).await,
+        }
+    }
+
     /// The way of a request, stage by stage.
     async fn forward(
         &self,
@@ -188,7 +202,7 @@ impl Proxy {
         body: Incoming,
         side: &CallerSide,
     ) -> Result<Outcome, Refusal> {
-        let (target, caller) = self.admit(record, &head, side)?;
+        let (target, caller) = self.admit(record, &head, side).await?;
         if target.form == Form::Authority {
             let leads = self.tunnel(record, &target, &body, caller.name);
             let leads = Box::pin(leads).await?;
@@ -212,19 +226,26 @@ impl Proxy {
         let provider = site.provider;
         let (upstream, series) = &self.upstreams[provider.index];
         record.provider(provider, series);
-        let destination = site.route(&head.method, &path, caller.allow);
+        let wish = Wish {
+            method: &head.method,
+            account: headers::account(&head.headers),
+        };
+        let destination = site.route(wish, &path, caller.allow);
         let destination = destination.map_err(|error| unroutable(error, Some(&provider.name)))?;
-        record.route(&destination.route);
+        record.route(&destination.route, destination.account);
         if head.headers.contains_key(AUTHORIZATION) && !caller.by_authorization {
             record.credentials_replaced();
         }
-        let cell = self.tokens.cell(provider.index, destination.scopes);
+        let Destination {
+            account, scopes, ..
+        } = destination;
+        let cell = self.tokens.cell(provider.index, account, scopes);
         let keeping = Keeping {
             buffer: provider.replay_buffer,
             memory: self.replay_memory.clone(),
         };
         drop(path);
-        let (outgoing, named) = outgoing(head, provider.merchant.as_ref());
+        let (outgoing, named) = outgoing(head, cell.account().merchant.as_ref());
         let body = Replayable::new(body, named, keeping);
         if let Some(body) = &body {
             record.upload(body);
@@ -246,7 +267,7 @@ impl Proxy {
     }
 
     /// Whose request it is and what it names, whatever its form.
-    fn admit<'a>(
+    async fn admit<'a>(
         &'a self,
         record: &mut Record,
         head: &'a Parts,
@@ -260,10 +281,14 @@ impl Proxy {
         let target = target.map_err(Refusal::Target)?;
         let caller = match inside {
             Some(inside) => self.callers.verified(&inside.caller),
-            None => self.callers.check(&head.headers, target.form),
+            None => self.caller(&head.headers, target.form, &side.peer).await,
         };
         let caller = caller.map_err(|error| Refusal::Caller(error, target.form))?;
         record.caller(caller.name);
+        if let Some(limits) = caller.limits {
+            let slot = limits.enter(Instant::now());
+            record.hold(slot.map_err(Refusal::CallerLimit)?);
+        }
         if headers::is_loop(&head.headers) {
             return Err(Refusal::Loop);
         }
@@ -293,6 +318,8 @@ impl Proxy {
         let Target { host, port, .. } = *target;
         let is_open = port == 80 || self.authority.is_some();
         if is_open && self.routes.is_provider(host, port) {
+            // The requests in it count, not the tunnel itself.
+            record.let_go();
             return Ok(Leads::ToProvider(Inside::new(caller, host, port)));
         }
         if self.routes.is_provider_at_any_port(host) {
@@ -307,7 +334,7 @@ impl Proxy {
         });
         let not_listed = Refusal::Tunnel(tunnel::Error::NotListed);
         let (passthrough, rule) = passthrough.ok_or(not_listed)?;
-        record.route(&rule.name);
+        record.passthrough(&rule.name);
         let since = Instant::now();
         let connected = passthrough.connect(host, port).await;
         record.upstream(since);

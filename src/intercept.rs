@@ -51,8 +51,11 @@ pub struct Authority {
     leaf_key: KeyPair,
     not_after: OffsetDateTime,
     /// By host, in lower case. Held while one is made, so that a host's first connections share it.
-    leaves: Mutex<HashMap<Box<str>, (Instant, Arc<ServerConfig>)>>,
+    leaves: Mutex<HashMap<Box<str>, Leaf>>,
 }
+
+/// A server with a certificate that was made then.
+type Leaf = (Instant, Arc<ServerConfig>);
 
 /// Why an authority cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -110,7 +110,7 @@ impl Passthrough {
             return None;
         }
         let rule = self.rule(target.host, target.port, record.caller_name())?;
-        record.route(&rule.name);
+        record.passthrough(&rule.name);
         origin(target.host, target.port)
     }
 

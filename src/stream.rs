@@ -2,6 +2,7 @@
 //! whose writes do not wait for ever for a caller that does not read.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,6 +20,27 @@ use tokio_rustls::server::TlsStream;
 /// How long a caller may take no byte of an answer where no provider's `timeouts.idle` says otherwise.
 /// Then the connection is closed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Who is at the other end of a connection, as far as the connection itself tells.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Never an IPv4 address in IPv6 clothes.
+    pub address: IpAddr,
+    /// The URIs and DNS names in the subjectAltName of a verified client certificate; a DNS name that
+    /// holds a colon is none, and must not get in here, because it would pass for a URI.
+    pub certificate_names: Vec<Box<str>>,
+}
+
+impl Peer {
+    /// One without a certificate.
+    #[must_use]
+    pub fn at(address: IpAddr) -> Self {
+        Self {
+            address: address.to_canonical(),
+            certificate_names: Vec::new(),
+        }
+    }
+}
 
 /// The tunnel that a connection is inside of, and who opened it.
 #[derive(Debug, Clone)]
@@ -52,9 +74,11 @@ impl Inside {
     }
 }
 
-/// What requests tell the connection that they came on, and what that tells them.
+/// What requests tell the connection that they came on, and what it tells them.
 #[derive(Debug)]
 pub struct CallerSide {
+    /// Who sends them.
+    pub peer: Peer,
     /// None: it is not inside of a tunnel.
     inside: Option<Inside>,
     /// Milliseconds.
@@ -66,14 +90,15 @@ pub struct CallerSide {
 impl CallerSide {
     /// For a connection that has not carried a request yet.
     #[must_use]
-    pub fn new() -> Arc<Self> {
-        Self::within(None)
+    pub fn new(peer: Peer) -> Arc<Self> {
+        Self::within(None, peer)
     }
 
     /// The same, for a connection inside of a tunnel.
     #[must_use]
-    pub fn within(inside: Option<Inside>) -> Arc<Self> {
+    pub fn within(inside: Option<Inside>, peer: Peer) -> Arc<Self> {
         Arc::new(Self {
+            peer,
             inside,
             write_timeout: AtomicU64::new(milliseconds(WRITE_TIMEOUT)),
             unread: AtomicBool::new(false),
