@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::Record;
 use crate::exchange::Proxy;
+use crate::listen::{self, Tls};
 use crate::metrics::{Counted, Reason};
 use crate::relay::CutOff;
 use crate::stream::{CallerSide, CallerStream, Inside, Peer, Transport};
@@ -70,7 +71,7 @@ pub enum Phase {
 
 /// Accepts connections until the phase is [`Phase::Closing`]; each is a task of `tasks`.
 pub async fn accept(
-    listener: TcpListener,
+    (listener, tls): (TcpListener, Option<Arc<Tls>>),
     proxy: Arc<Proxy>,
     mut phase: watch::Receiver<Phase>,
     tasks: TaskTracker,
@@ -94,7 +95,8 @@ pub async fn accept(
                     phase: serving.clone(),
                     peer: Peer::at(address.ip()),
                 };
-                tasks.spawn(connection(stream, serving, tasks.clone(), permit));
+                let tls = tls.as_ref().map(|tls| tls.current());
+                tasks.spawn(connection((stream, tls), serving, tasks.clone(), permit));
             }
             (_, Err(error)) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -118,23 +120,57 @@ struct Serving {
 type CarryStream = dyn Fn(OnUpgrade, Opened) + Send + Sync;
 
 async fn connection(
-    stream: TcpStream,
-    serving: Serving,
+    (stream, tls): (TcpStream, Option<Arc<ServerConfig>>),
+    mut serving: Serving,
     tasks: TaskTracker,
     permit: OwnedSemaphorePermit,
 ) {
     let _open = Counted::new(&serving.proxy.metrics().connections.caller);
     // Answers are written in one piece; waiting for more would only delay them.
     drop(stream.set_nodelay(true));
+    let ended = match tls {
+        None => serve(stream, serving, tasks).await,
+        Some(tls) => match enter(stream, tls, &mut serving).await {
+            Ok(stream) => Box::pin(serve(stream, serving, tasks)).await,
+            Err(error) => Err(error.into()),
+        },
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "caller connection ended");
+    }
+    drop(permit);
+}
+
+/// Speaks TLS with a caller, and learns who it is from its certificate, if it shows one.
+async fn enter(
+    stream: TcpStream,
+    tls: Arc<ServerConfig>,
+    serving: &mut Serving,
+) -> io::Result<Box<dyn Transport>> {
+    let stream = tokio::select! {
+        stream = shake_hands(tls, stream) => stream?,
+        _ = serving.phase.wait_for(|phase| *phase == Phase::Closing) => {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+    };
+    let certificates = stream.get_ref().1.peer_certificates();
+    if let Some(certificate) = certificates.and_then(<[_]>::first) {
+        serving.peer.certificate_names = listen::names(certificate)?;
+    }
+    Ok(Box::new(stream))
+}
+
+/// Serves whatever HTTP is spoken. With TLS that is what ALPN agreed on, or the caller would not say it.
+async fn serve<S: Transport + 'static>(stream: S, serving: Serving, tasks: TaskTracker) -> Ended {
     let side = CallerSide::new(serving.peer.clone());
     let mut stream = CallerStream::new(stream, side.clone());
     let mut closing = serving.phase.clone();
     let spoken = tokio::select! {
         sniffed = tokio::time::timeout(HEAD_TIMEOUT, sniff(&mut stream, tunnel::look_for_http2)) => sniffed,
         // Browsers and pools open connections in advance; those must not hold up the end.
-        _ = closing.wait_for(|phase| *phase == Phase::Closing) => return,
+        _ = closing.wait_for(|phase| *phase == Phase::Closing) => return Ok(()),
     };
-    let ended = match spoken {
+    match spoken {
         Ok(Ok(Some(Spoken::Http2))) => {
             let carrying = serving.clone();
             let carry = move |upgrade: OnUpgrade, opened| {
@@ -152,11 +188,7 @@ async fn connection(
         },
         Ok(Err(error)) => Err(error.into()),
         Err(_silent) => Ok(()),
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "caller connection ended");
     }
-    drop(permit);
 }
 
 /// What is spoken, or as much as can be known where the caller says no more. HTTP/2 comes with prior

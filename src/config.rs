@@ -25,6 +25,7 @@ pub use file::{ClientAuth, Encoding, Environment, Refresh};
 pub use problem::Problem;
 
 use crate::intercept::Authority;
+use crate::listen;
 use crate::password::Password;
 use crate::path::Pattern;
 use crate::secret::Secret;
@@ -54,6 +55,8 @@ pub struct Config {
     pub providers: Vec<Arc<Provider>>,
     /// What else callers may reach.
     pub passthrough: Vec<Passthrough>,
+    /// TLS on `listen`. None: there is none.
+    pub tls: Option<Arc<listen::Tls>>,
     /// Who speaks for providers in tunnels. None: TLS in them is refused.
     pub intercept: Option<Arc<Authority>>,
     /// What is allowed but probably not meant.

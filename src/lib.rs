@@ -43,6 +43,7 @@ pub mod headers;
 pub mod health;
 pub mod intercept;
 pub mod limit;
+pub mod listen;
 pub mod log;
 pub mod metrics;
 pub mod passthrough;

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::accept::{Phase, accept};
 use crate::access::AccessLog;
 use crate::admin;
 use crate::config::Config;
 use crate::exchange::Proxy;
+use crate::listen::Tls;
 use crate::metrics::Metrics;
 
 /// A proxy whose ports are bound.
@@ -23,6 +24,7 @@ pub struct Server {
     listener: TcpListener,
     admin: TcpListener,
     proxy: Arc<Proxy>,
+    tls: Option<Arc<Tls>>,
     drain_delay: Duration,
     drain_timeout: Duration,
 }
@@ -60,6 +62,7 @@ impl Server {
             listener,
             admin,
             proxy: Arc::new(proxy),
+            tls: config.tls.clone(),
             drain_delay: config.drain_delay,
             drain_timeout: config.drain_timeout,
         })
@@ -88,7 +91,7 @@ impl Server {
     pub fn announce(&self, config: &Config) -> io::Result<()> {
         let (listen, admin) = (self.listen_address()?, self.admin_address()?);
         tracing::info!(%listen, %admin, providers = config.providers.len(), "listening");
-        if !listen.ip().is_loopback() {
+        if !listen.ip().is_loopback() && self.tls.is_none() {
             tracing::warn!(
                 "`listen` is not a loopback address and has no TLS: callers' passwords cross the network in clear"
             );
@@ -102,8 +105,10 @@ impl Server {
         let (phase, phases) = watch::channel(Phase::Serving);
         let connections = TaskTracker::new();
         let admin = tokio::spawn(admin::serve(self.admin, self.proxy.clone()));
+        let reading = self.tls.clone().map(Tls::keep_current);
+        let _reading = reading.map(|reading| AbortOnDropHandle::new(tokio::spawn(reading)));
         let accepting = tokio::spawn(accept(
-            self.listener,
+            (self.listener, self.tls.clone()),
             self.proxy.clone(),
             phases,
             connections.clone(),

@@ -4,6 +4,7 @@
 mod account;
 mod caller;
 mod intercept;
+mod listen;
 mod passthrough;
 mod provider;
 mod value;
@@ -36,10 +37,11 @@ pub(super) fn compile(
     if file.providers.is_empty() {
         problems.add("providers", "is missing or empty; name at least one");
     }
+    let has_client_ca = (file.tls.as_ref()).is_some_and(|tls| tls.client_ca.is_some());
     let names = caller::Names::new(&file.providers);
     let callers = file
         .callers
-        .map(|callers| caller::callers(callers, &names, problems));
+        .map(|callers| caller::callers(callers, &names, has_client_ca, problems));
     let mut shared = Shared {
         directory,
         system: None,
@@ -52,6 +54,7 @@ pub(super) fn compile(
         .map(Arc::new)
         .collect();
     refuse_shared_hosts(&providers, problems);
+    let tls = listen::compile(file.tls, directory, problems);
     let hosts = super::host_names(&providers);
     let intercept = intercept::compile(file.intercept, directory, &hosts, problems);
     let known = callers.as_deref().unwrap_or_default();
@@ -75,6 +78,7 @@ pub(super) fn compile(
         callers,
         providers,
         passthrough,
+        tls,
         intercept,
         warnings: Vec::new(),
     })

@@ -36,6 +36,8 @@ pub(super) struct Proxy {
     pub(super) replay_memory: Option<Size>,
     /// Who may send requests, by name. May be absent only while `listen` is a loopback address.
     pub(super) callers: Option<BTreeMap<String, Caller>>,
+    /// TLS on `listen`. The files are read again when they change.
+    pub(super) tls: Option<ListenTls>,
     /// Interception of TLS in tunnels to providers' hosts. Without it, `https://` URLs of providers are refused.
     pub(super) intercept: Option<Intercept>,
     /// What else callers may reach, without a token: `CONNECT` (opaque) and `http://` URLs (in clear).
@@ -67,6 +69,19 @@ pub(super) struct Caller {
     /// What it may reach; nothing where this is empty or missing.
     #[serde(default)]
     pub(super) allow: Vec<Allow>,
+}
+
+/// TLS on `listen`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub(super) struct ListenTls {
+    /// PEM file with the certificate and its chain.
+    pub(super) certificate: Option<String>,
+    /// PEM file with the certificate's key.
+    pub(super) key: Option<String>,
+    /// PEM file with the authorities that sign for callers, who may then show certificates.
+    pub(super) client_ca: Option<String>,
 }
 
 /// Interception of TLS.

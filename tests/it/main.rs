@@ -27,4 +27,6 @@ mod streaming;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod tls_listen;
+#[cfg(test)]
 mod token;

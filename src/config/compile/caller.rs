@@ -34,6 +34,7 @@ impl Names {
 pub(super) fn callers(
     callers: BTreeMap<String, file::Caller>,
     names: &Names,
+    has_client_ca: bool,
     problems: &mut Problems,
 ) -> Vec<Caller> {
     let mut compiled = Vec::new();
@@ -80,12 +81,15 @@ pub(super) fn callers(
         });
     }
     refuse_overlaps(&compiled, problems);
+    for caller in compiled.iter().filter(|_| !has_client_ca) {
+        if caller.certificate.is_some() {
+            problems.add(
+                &format!("callers.{}.certificate", caller.name),
+                "needs TLS on `listen` with `tls.client_ca`, so that callers can show a certificate",
+            );
+        }
+    }
     compiled
-}
-
-/// Whether callers can show client certificates.
-fn tls_on_listen() -> bool {
-    false
 }
 
 /// None where the file has none.
@@ -141,12 +145,6 @@ fn addresses(texts: &[String], path: &str, problems: &mut Problems) -> Vec<IpNet
 }
 
 fn certificate(name: &str, path: &str, problems: &mut Problems) -> Box<str> {
-    if !tls_on_listen() {
-        problems.add(
-            path,
-            "needs TLS on `listen`, so that callers can show a certificate",
-        );
-    }
     if name.contains(':') {
         if name.parse::<http::Uri>().is_err() {
             problems.add(path, "is no URI; write it as it stands in the certificate");

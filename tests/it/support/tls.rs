@@ -3,7 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+    SanType,
+};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -35,6 +38,23 @@ impl Authority {
     /// Its key.
     pub(crate) fn key_pem(&self) -> String {
         self.0.key().serialize_pem()
+    }
+
+    /// A certificate and its key as PEM; a name with a colon is a URI.
+    pub(crate) fn sign(&self, names: &[&str], common_name: &str) -> (String, String) {
+        let (uris, names): (Vec<&str>, Vec<&str>) =
+            names.iter().partition(|name| name.contains("://"));
+        let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+        let mut parameters = CertificateParams::new(names).unwrap();
+        let uris = uris
+            .into_iter()
+            .map(|uri| SanType::URI(uri.try_into().unwrap()));
+        parameters.subject_alt_names.extend(uris);
+        let name = &mut parameters.distinguished_name;
+        name.push(DnType::CommonName, common_name);
+        let pair = KeyPair::generate().unwrap();
+        let signed = parameters.signed_by(&pair, &self.0).unwrap();
+        (signed.pem(), pair.serialize_pem())
     }
 
     /// Writes a client's certificate and key, for `tls.certificate` and `tls.key`.

@@ -1,0 +1,204 @@
+//! TLS on `listen`: versions by ALPN, callers by certificate, certificates that change.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::support::caller::Caller;
+use crate::support::idp::Idp;
+use crate::support::proxy::Proxy;
+use crate::support::raw::Raw;
+use crate::support::tls::Authority;
+use crate::support::upstream::{Upstream, answer};
+use crate::support::{acme, eventually, soon};
+
+const TLS: &str = "tls: {certificate: server.pem, key: server.key, client_ca: ca.pem}\n";
+
+/// A proxy with TLS, whose certificate and whose callers' are signed by one authority.
+struct Rig {
+    _api: Upstream,
+    _idp: Idp,
+    proxy: Proxy,
+    authority: Authority,
+    directory: TempDir,
+}
+
+impl Rig {
+    async fn start(top: &str) -> Self {
+        let api = Upstream::start(|_| async { answer(200, "fine") }).await;
+        let idp = Idp::counting().await;
+        let directory = tempfile::tempdir().unwrap();
+        let authority = Authority::new();
+        authority.write(&directory.path().join("ca.pem"));
+        write(&authority, directory.path(), "server", &["127.0.0.1"], "");
+        let yaml = format!("{TLS}{top}{}", acme(&api.url(), &idp.url(), ""));
+        let proxy = Proxy::start_in(directory.path(), &yaml).await;
+        Self {
+            _api: api,
+            _idp: idp,
+            proxy,
+            authority,
+            directory,
+        }
+    }
+
+    /// A connection that shows the certificate of that name.
+    async fn connect(
+        &self,
+        alpn: &[&str],
+        shown: Option<&str>,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let file = |name: String| self.directory.path().join(name);
+        let mut roots = RootCertStore::empty();
+        let ca = CertificateDer::from_pem_file(file("ca.pem".to_owned()));
+        roots.add(ca.unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match shown {
+            None => builder.with_no_client_auth(),
+            Some(name) => {
+                let chain = CertificateDer::from_pem_file(file(format!("{name}.pem"))).unwrap();
+                let key = PrivateKeyDer::from_pem_file(file(format!("{name}.key"))).unwrap();
+                builder.with_client_auth_cert(vec![chain], key).unwrap()
+            }
+        };
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let stream = TcpStream::connect(self.proxy.listen).await.unwrap();
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        soon(TlsConnector::from(Arc::new(config)).connect(name, stream)).await
+    }
+
+    /// The certificate that the listener shows.
+    async fn certificate(&self) -> CertificateDer<'static> {
+        let stream = self.connect(&[], None).await.unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0].clone()
+    }
+}
+
+fn write(authority: &Authority, directory: &Path, name: &str, sans: &[&str], common_name: &str) {
+    let (certificate, key) = authority.sign(sans, common_name);
+    std::fs::write(directory.join(format!("{name}.pem")), certificate).unwrap();
+    std::fs::write(directory.join(format!("{name}.key")), key).unwrap();
+}
+
+#[tokio::test]
+async fn both_versions_of_http_are_spoken_over_tls_and_nothing_in_clear() {
+    let rig = Rig::start("").await;
+    let stream = rig.connect(&["h2", "http/1.1"], None).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let reply = Caller::over_http2(stream).await.send("GET", "/x", "").await;
+    assert_eq!((reply.status.as_u16(), reply.text()), (200, "fine"));
+    for alpn in [&["http/1.1"][..], &[]] {
+        let stream = rig.connect(alpn, None).await.unwrap();
+        let mut caller = Caller::over(stream).await;
+        for _ in 0..2 {
+            let reply = caller.send("GET", "/x", "").await;
+            assert_eq!((reply.status.as_u16(), reply.text()), (200, "fine"));
+        }
+    }
+    // A tunnel inside.
+    let stream = rig.connect(&["h2"], None).await.unwrap();
+    let mut caller = Caller::over_http2(stream).await;
+    let tunnel = caller.tunnel("api.test:80").await.unwrap();
+    let mut inside = Caller::over(hyper_util::rt::TokioIo::new(tunnel)).await;
+    assert_eq!(inside.send("GET", "/x", "").await.status, 200);
+    let mut clear = Raw::connect(rig.proxy.listen).await;
+    clear
+        .write("GET http://api.test/x HTTP/1.1\r\nHost: api.test\r\n\r\n")
+        .await;
+    let answer = clear.read_to_end().await.unwrap_or_default();
+    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_caller_is_known_by_the_names_in_its_certificate_and_never_by_the_common_name() {
+    let callers = "callers: {shop: {certificate: 'spiffe://corp/shop', allow: [acme]}, till: {certificate: till.corp, allow: [acme]}}\n";
+    let rig = Rig::start(callers).await;
+    let directory = rig.directory.path();
+    write(
+        &rig.authority,
+        directory,
+        "shop",
+        &["spiffe://corp/shop"],
+        "x",
+    );
+    write(&rig.authority, directory, "till", &["Till.corp"], "x");
+    write(
+        &rig.authority,
+        directory,
+        "posing",
+        &["other.corp"],
+        "till.corp",
+    );
+    write(
+        &rig.authority,
+        directory,
+        "uri",
+        &["spiffe://corp/shop2"],
+        "spiffe://corp/shop",
+    );
+    for (shown, status) in [
+        (Some("shop"), 200),
+        (Some("till"), 200),
+        (Some("posing"), 407),
+        (Some("uri"), 407),
+        (None, 407),
+    ] {
+        let stream = rig.connect(&[], shown).await.unwrap();
+        let reply = Caller::over(stream).await.send("GET", "/x", "").await;
+        assert_eq!(reply.status, status, "{shown:?}");
+    }
+    let lines = rig.proxy.access_lines(5).await;
+    let callers: Vec<_> = lines
+        .iter()
+        .map(|line| line["caller"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        callers,
+        ["shop", "till", "anonymous", "anonymous", "anonymous"]
+    );
+    // One that somebody else signed ends the handshake.
+    write(
+        &Authority::new(),
+        directory,
+        "shop",
+        &["spiffe://corp/shop"],
+        "x",
+    );
+    let served = match rig.connect(&[], Some("shop")).await {
+        Err(_) => false,
+        Ok(stream) => {
+            let mut caller = Caller::over(stream).await;
+            let request = http::Request::get("http://api.test/x");
+            let request = request.body(crate::support::upstream::full("")).unwrap();
+            caller.begin(request).await.is_ok()
+        }
+    };
+    assert!(!served);
+}
+
+#[tokio::test]
+async fn a_certificate_that_changes_is_taken_up_and_a_broken_one_is_not() {
+    let rig = Rig::start("").await;
+    let first = rig.certificate().await;
+    let directory = rig.directory.path();
+    std::fs::write(directory.join("server.pem"), "broken").unwrap();
+    write(&rig.authority, directory, "next", &["127.0.0.1"], "");
+    assert_eq!(rig.certificate().await, first);
+    for file in ["key", "pem"] {
+        let (from, to) = (format!("next.{file}"), format!("server.{file}"));
+        std::fs::rename(directory.join(from), directory.join(to)).unwrap();
+    }
+    let next = CertificateDer::from_pem_file(directory.join("server.pem")).unwrap();
+    eventually(|| async { rig.certificate().await == next }).await;
+}
