@@ -30,6 +30,7 @@
 
 pub mod accept;
 pub mod access;
+pub mod address;
 pub mod admin;
 pub mod body;
 pub mod caller;
