@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use crate::config::Config;
+use crate::egress::Egress;
 use crate::metrics::Metrics;
 use crate::token::Tokens;
 
@@ -35,7 +36,9 @@ pub fn summary(config: &Config) -> String {
 /// # Errors
 /// Where the metrics cannot be set up.
 pub async fn live(config: &Config) -> Result<(String, bool), prometheus::Error> {
-    let tokens = Tokens::asleep(config, &Metrics::new(config)?);
+    let metrics = Metrics::new(config)?;
+    let egress = Egress::new(&config.egress, metrics.egress.clone());
+    let tokens = Tokens::asleep(config, &metrics, &egress);
     let mut calls = tokio::task::JoinSet::new();
     for provider in &config.providers {
         // One token to an account: the default scopes, or the first route's.

@@ -11,17 +11,20 @@ mod node;
 mod presets;
 mod problem;
 
+use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, Uri};
+use ipnet::IpNet;
 
-pub use file::{ClientAuth, Encoding, Environment, Refresh};
+pub use file::{ClientAuth, Encoding, Environment, Mode, Refresh};
 pub use problem::Problem;
 
+use crate::address::Rule;
 use crate::path::Pattern;
 use crate::secret::Secret;
 use crate::tls::ClientTls;
@@ -41,12 +44,58 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Bytes of request bodies kept for replays, all together.
     pub replay_memory: usize,
+    /// Where connections to APIs and token endpoints may go.
+    pub egress: Arc<Egress>,
     /// None: there is no authentication, which only a loopback listener may do without.
     pub callers: Option<Vec<Caller>>,
     /// In the order of their names; [`Provider::index`] is the place here.
     pub providers: Vec<Arc<Provider>>,
     /// What is allowed but probably not meant.
     pub warnings: Vec<Problem>,
+}
+
+/// Where connections to APIs and token endpoints may go.
+#[derive(Debug)]
+pub struct Egress {
+    /// Allowed although a rule refuses them.
+    pub allow_addresses: Vec<IpNet>,
+    /// What each rule does, in the order of [`Rule::ALL`].
+    pub modes: [Mode; Rule::ALL.len()],
+    /// For API calls.
+    pub api_proxy: Option<Arc<ParentProxy>>,
+    /// For token calls.
+    pub token_proxy: Option<Arc<ParentProxy>>,
+    /// Reached without a parent proxy.
+    pub no_proxy: NoProxy,
+    /// Who resolves names. A file cannot choose.
+    pub names: Names,
+}
+
+/// Who resolves names.
+#[derive(Debug, Clone)]
+pub enum Names {
+    /// The system, which is what a file means.
+    System,
+    /// This table and nobody else, so that tests need no name server.
+    Fixed(HashMap<Box<str>, Vec<IpAddr>>),
+}
+
+/// A proxy on the way to the internet.
+#[derive(Debug)]
+pub struct ParentProxy {
+    /// `http://` and its host and port.
+    pub url: Uri,
+    /// `Proxy-Authorization`, where its URL has a user.
+    pub authorization: Option<HeaderValue>,
+}
+
+/// What is reached without a parent proxy.
+#[derive(Debug, Default)]
+pub struct NoProxy {
+    /// By name; without a port: any.
+    pub hosts: Vec<Host>,
+    /// By literal address.
+    pub addresses: Vec<IpNet>,
 }
 
 /// A program that may send requests.
@@ -248,6 +297,22 @@ fn read(text: &str, directory: &Path, problems: &mut Problems) -> Option<file::P
         }
     });
     root.read(problems)
+}
+
+impl Egress {
+    /// Whether the operator allowed an address that a rule refuses.
+    #[must_use]
+    pub fn allows(&self, address: IpAddr) -> bool {
+        self.allow_addresses
+            .iter()
+            .any(|net| net.contains(&address))
+    }
+
+    /// What a rule does.
+    #[must_use]
+    pub fn mode(&self, rule: Rule) -> Mode {
+        self.modes[rule as usize]
+    }
 }
 
 impl fmt::Display for Host {

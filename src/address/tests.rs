@@ -8,245 +8,62 @@ fn rule(text: &str) -> Option<Rule> {
     rules(address).next().map(|(_, rule)| rule)
 }
 
+/// The last address before a range and its rule, the range and its rule, the first address after it and
+/// its rule.
+const RANGES: &str = "\
+- none | 0.0.0.0 0.255.255.255 unspecified | 1.0.0.0 none
+9.255.255.255 none | 10.0.0.0 10.255.255.255 private | 11.0.0.0 none
+100.63.255.255 none | 100.64.0.0 100.127.255.255 cgnat | 100.128.0.0 none
+126.255.255.255 none | 127.0.0.0 127.255.255.255 loopback | 128.0.0.0 none
+169.253.255.255 none | 169.254.0.0 169.254.255.255 link_local | 169.255.0.0 none
+169.254.169.253 link_local | 169.254.169.254 169.254.169.254 metadata | 169.254.169.255 link_local
+172.15.255.255 none | 172.16.0.0 172.31.255.255 private | 172.32.0.0 none
+191.255.255.255 none | 192.0.0.0 192.0.0.191 reserved | 192.0.0.192 metadata
+192.0.0.192 metadata | 192.0.0.193 192.0.0.255 reserved | 192.0.1.0 none
+192.0.1.255 none | 192.0.2.0 192.0.2.255 documentation | 192.0.3.0 none
+192.88.98.255 none | 192.88.99.0 192.88.99.255 reserved | 192.88.100.0 none
+192.167.255.255 none | 192.168.0.0 192.168.255.255 private | 192.169.0.0 none
+198.17.255.255 none | 198.18.0.0 198.19.255.255 benchmark | 198.20.0.0 none
+198.51.99.255 none | 198.51.100.0 198.51.100.255 documentation | 198.51.101.0 none
+203.0.112.255 none | 203.0.113.0 203.0.113.255 documentation | 203.0.114.0 none
+223.255.255.255 none | 224.0.0.0 239.255.255.255 multicast | 240.0.0.0 reserved
+239.255.255.255 multicast | 240.0.0.0 255.255.255.255 reserved | - none
+100.100.100.199 cgnat | 100.100.100.200 100.100.100.200 metadata | 100.100.100.201 cgnat
+168.63.129.15 none | 168.63.129.16 168.63.129.16 metadata | 168.63.129.17 none
+:: unspecified | ::1 ::1 loopback | ::2 unspecified
+63:ffff:: reserved | 64:ff9a:: 64:ff9a:ffff:: reserved | 64:ff9b:: unspecified
+::0.0.1.0 unspecified | 100:: 100::ffff:ffff:ffff:ffff reserved | 101:: reserved
+1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff reserved | 2000:: 2000:ffff:: none | 2001:200:: none
+3ffe:: none | 4000:: 5f00:ffff:: reserved | 6000:: reserved
+2001:1:: reserved | 2001:2:: 2001:2:0:ffff:ffff:ffff:ffff:ffff benchmark | 2001:2:1:: reserved
+2001:2:: benchmark | 2001:3:: 2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff reserved | 2001:200:: none
+2001:db7:ffff:ffff:ffff:ffff:ffff:ffff none | 2001:db8:: 2001:db8:ffff:ffff:ffff:ffff:ffff:ffff documentation | 2001:db9:: none
+3ffe:ffff:ffff:ffff:ffff:ffff:ffff:ffff none | 3fff:: 3fff:fff:ffff:ffff:ffff:ffff:ffff:ffff documentation | 3fff:1000:: none
+fbff:ffff:ffff:ffff:ffff:ffff:ffff:ffff reserved | fc00:: fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff private | fe00:: reserved
+fd00:ec2::253 private | fd00:ec2::254 fd00:ec2::254 metadata | fd00:ec2::255 private
+fe7f:ffff:ffff:ffff:ffff:ffff:ffff:ffff reserved | fe80:: febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff link_local | fec0:: private
+febf:: link_local | fec0:: feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff private | ff00:: multicast
+feff:: private | ff00:: ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff multicast | - none
+";
+
 #[test]
 fn every_range_is_judged_at_both_edges() {
-    use Rule::*;
-    // The last address before, the first, the last, and the first after; with what is beside the range.
-    for (before, first, last, after, expected) in [
-        (
-            (None, ""),
-            "0.0.0.0",
-            "0.255.255.255",
-            (None, "1.0.0.0"),
-            Unspecified,
-        ),
-        (
-            (None, "9.255.255.255"),
-            "10.0.0.0",
-            "10.255.255.255",
-            (None, "11.0.0.0"),
-            Private,
-        ),
-        (
-            (None, "100.63.255.255"),
-            "100.64.0.0",
-            "100.127.255.255",
-            (None, "100.128.0.0"),
-            Cgnat,
-        ),
-        (
-            (None, "126.255.255.255"),
-            "127.0.0.0",
-            "127.255.255.255",
-            (None, "128.0.0.0"),
-            Loopback,
-        ),
-        (
-            (None, "169.253.255.255"),
-            "169.254.0.0",
-            "169.254.255.255",
-            (None, "169.255.0.0"),
-            LinkLocal,
-        ),
-        (
-            (Some(LinkLocal), "169.254.169.253"),
-            "169.254.169.254",
-            "169.254.169.254",
-            (Some(LinkLocal), "169.254.169.255"),
-            Metadata,
-        ),
-        (
-            (None, "172.15.255.255"),
-            "172.16.0.0",
-            "172.31.255.255",
-            (None, "172.32.0.0"),
-            Private,
-        ),
-        (
-            (None, "191.255.255.255"),
-            "192.0.0.0",
-            "192.0.0.191",
-            (Some(Metadata), "192.0.0.192"),
-            Reserved,
-        ),
-        (
-            (Some(Metadata), "192.0.0.192"),
-            "192.0.0.193",
-            "192.0.0.255",
-            (None, "192.0.1.0"),
-            Reserved,
-        ),
-        (
-            (None, "192.0.1.255"),
-            "192.0.2.0",
-            "192.0.2.255",
-            (None, "192.0.3.0"),
-            Documentation,
-        ),
-        (
-            (None, "192.88.98.255"),
-            "192.88.99.0",
-            "192.88.99.255",
-            (None, "192.88.100.0"),
-            Reserved,
-        ),
-        (
-            (None, "192.167.255.255"),
-            "192.168.0.0",
-            "192.168.255.255",
-            (None, "192.169.0.0"),
-            Private,
-        ),
-        (
-            (None, "198.17.255.255"),
-            "198.18.0.0",
-            "198.19.255.255",
-            (None, "198.20.0.0"),
-            Benchmark,
-        ),
-        (
-            (None, "198.51.99.255"),
-            "198.51.100.0",
-            "198.51.100.255",
-            (None, "198.51.101.0"),
-            Documentation,
-        ),
-        (
-            (None, "203.0.112.255"),
-            "203.0.113.0",
-            "203.0.113.255",
-            (None, "203.0.114.0"),
-            Documentation,
-        ),
-        (
-            (None, "223.255.255.255"),
-            "224.0.0.0",
-            "239.255.255.255",
-            (Some(Reserved), "240.0.0.0"),
-            Multicast,
-        ),
-        (
-            (Some(Multicast), "239.255.255.255"),
-            "240.0.0.0",
-            "255.255.255.255",
-            (None, ""),
-            Reserved,
-        ),
-        (
-            (Some(Cgnat), "100.100.100.199"),
-            "100.100.100.200",
-            "100.100.100.200",
-            (Some(Cgnat), "100.100.100.201"),
-            Metadata,
-        ),
-        (
-            (None, "168.63.129.15"),
-            "168.63.129.16",
-            "168.63.129.16",
-            (None, "168.63.129.17"),
-            Metadata,
-        ),
-        (
-            (Some(Unspecified), "::"),
-            "::1",
-            "::1",
-            (Some(Unspecified), "::2"),
-            Loopback,
-        ),
-        (
-            (Some(Reserved), "63:ffff::"),
-            "64:ff9a::",
-            "64:ff9a:ffff::",
-            (Some(Unspecified), "64:ff9b::"),
-            Reserved,
-        ),
-        (
-            (Some(Unspecified), "::0.0.1.0"),
-            "100::",
-            "100::ffff:ffff:ffff:ffff",
-            (Some(Reserved), "101::"),
-            Reserved,
-        ),
-        (
-            (None, "2606:4700::1"),
-            "4000::",
-            "5f00:ffff::",
-            (Some(Reserved), "6000::"),
-            Reserved,
-        ),
-        (
-            (Some(Reserved), "2001:1::"),
-            "2001:2::",
-            "2001:2:0:ffff:ffff:ffff:ffff:ffff",
-            (Some(Reserved), "2001:2:1::"),
-            Benchmark,
-        ),
-        (
-            (Some(Benchmark), "2001:2::"),
-            "2001:3::",
-            "2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff",
-            (None, "2001:200::"),
-            Reserved,
-        ),
-        (
-            (None, "2001:db7:ffff:ffff:ffff:ffff:ffff:ffff"),
-            "2001:db8::",
-            "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff",
-            (None, "2001:db9::"),
-            Documentation,
-        ),
-        (
-            (None, "3ffe:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
-            "3fff::",
-            "3fff:fff:ffff:ffff:ffff:ffff:ffff:ffff",
-            (None, "3fff:1000::"),
-            Documentation,
-        ),
-        (
-            (Some(Reserved), "fbff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
-            "fc00::",
-            "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
-            (Some(Reserved), "fe00::"),
-            Private,
-        ),
-        (
-            (Some(Private), "fd00:ec2::253"),
-            "fd00:ec2::254",
-            "fd00:ec2::254",
-            (Some(Private), "fd00:ec2::255"),
-            Metadata,
-        ),
-        (
-            (Some(Reserved), "fe7f:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
-            "fe80::",
-            "febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
-            (Some(Private), "fec0::"),
-            LinkLocal,
-        ),
-        (
-            (Some(LinkLocal), "febf::"),
-            "fec0::",
-            "feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
-            (Some(Multicast), "ff00::"),
-            Private,
-        ),
-        (
-            (Some(Private), "feff::"),
-            "ff00::",
-            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
-            (None, ""),
-            Multicast,
-        ),
-    ] {
-        for (text, expected) in [
-            (first, Some(expected)),
-            (last, Some(expected)),
-            (before.1, before.0),
-            (after.1, after.0),
-        ] {
-            if !text.is_empty() {
-                assert_eq!(rule(text), expected, "{text}");
-            }
+    for line in RANGES.lines() {
+        let words: Vec<&str> = line
+            .split([' ', '|'])
+            .filter(|word| !word.is_empty())
+            .collect();
+        let [before, its, first, last, expected, after, next] = words[..] else {
+            panic!("{line}");
+        };
+        let cases = [
+            (before, its),
+            (first, expected),
+            (last, expected),
+            (after, next),
+        ];
+        for (text, expected) in cases.into_iter().filter(|(text, _)| *text != "-") {
+            assert_eq!(rule(text).map_or("none", Rule::as_str), expected, "{text}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! From plain data to [`Config`]: every default and every rule of the file, in one pass that goes on
 //! after a problem so that all of them are reported.
 
+mod egress;
 mod provider;
 mod value;
 
@@ -49,6 +50,8 @@ pub(super) fn compile(
         .map(Arc::new)
         .collect();
     refuse_shared_hosts(&providers, problems);
+    let egress = egress::compile(file.egress, problems);
+    egress::warn_of_refused_literals(&egress, &providers, problems);
     Some(Config {
         listen,
         admin: file
@@ -62,6 +65,7 @@ pub(super) fn compile(
             problems,
         ),
         replay_memory,
+        egress: Arc::new(egress),
         callers,
         providers,
         warnings: Vec::new(),

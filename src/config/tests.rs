@@ -142,6 +142,15 @@ fn bad_values_say_what_to_write_instead() {
     for (line, expected) in [
         ("    hosts: [\"https://x\"]\n", "is no host"),
         ("    hosts: [\"*.1.2.3.4\"]\n", "is no host"),
+        (
+            "    upstream: https://x:99999\n",
+            "upstream: has an invalid port",
+        ),
+        (
+            "    upstream: https://x:0\n",
+            "upstream: has an invalid port",
+        ),
+        ("    hosts: [\"x:99999\"]\n", "is no host"),
         ("    upstream: https://x/y\n", "scheme, host and port only"),
         (
             "    upstream: http://10.0.0.1\n",
@@ -186,6 +195,143 @@ fn bad_values_say_what_to_write_instead() {
     assert_problem(
         &ACME.replace("oauth/token}", "oauth/token, refresh: endpoint}"),
         "token.refresh_url: is missing",
+    );
+}
+
+#[test]
+fn egress_says_what_is_wrong_with_it() {
+    for (keys, expected) in [
+        (
+            "allow_addresses: [10.0.0.0/33]",
+            "egress.allow_addresses[0]: is neither an address nor a range",
+        ),
+        (
+            "allow_addresses: [localhost]",
+            "egress.allow_addresses[0]: is neither",
+        ),
+        ("mode: log", "egress.mode: must be one of enforce, report"),
+        (
+            "rules: {privat: report}",
+            "egress.rules.privat: is not a known key; known here: unspecified, loopback,",
+        ),
+        ("rules: {private: off}", "must be one of enforce, report"),
+        ("proxy: proxy.example:3128", "egress.proxy: is no proxy"),
+        (
+            "proxy: 'https://proxy.example'",
+            "egress.proxy: is no proxy",
+        ),
+        (
+            "proxy: 'http://proxy.example/x'",
+            "egress.proxy: is no proxy",
+        ),
+        (
+            "proxy: 'http://proxy.example:99999'",
+            "egress.proxy: is no proxy",
+        ),
+        (
+            "proxy: 'http://a:%ff@proxy.example'",
+            "egress.proxy: is no proxy",
+        ),
+        (
+            "proxy: {api: 'http://0x7f.1:3128'}",
+            "egress.proxy.api: is neither a name nor an address",
+        ),
+        (
+            "proxy: {apy: 'http://a'}",
+            "egress.proxy.apy: is not a known key; known here: api, token",
+        ),
+        (
+            "proxy: [a]",
+            "egress.proxy: is a list, but must be a URL, or a mapping",
+        ),
+        ("no_proxy: ['a b']", "egress.no_proxy[0]: is no host"),
+    ] {
+        assert_problem(&acme_with(&format!("egress: {{{keys}}}\n")), expected);
+    }
+}
+
+#[test]
+fn a_parent_proxy_has_a_url_and_perhaps_a_password() {
+    let egress = |keys: &str| {
+        let config = Config::parse(&acme_with(&format!("egress: {{{keys}}}\n")), Path::new(""));
+        config.unwrap_or_else(|problems| panic!("{problems:#?}"))
+    };
+    let config = egress("proxy: 'http://us%40er:p%3Aass@127.0.0.1:3128/'");
+    assert_eq!(config.warnings, []);
+    let api = config.egress.api_proxy.as_ref().unwrap();
+    assert_eq!(api.url, "http://127.0.0.1:3128/");
+    // us@er:p:ass
+    assert_eq!(
+        api.authorization.as_ref().unwrap(),
+        "Basic dXNAZXI6cDphc3M="
+    );
+    assert!(!format!("{config:?}").contains("dXNAZXI"), "{config:?}");
+    assert_eq!(config.egress.token_proxy.as_ref().unwrap().url, api.url);
+
+    let config = egress("proxy: {token: 'http://u:p@proxy.example'}");
+    assert!(config.egress.api_proxy.is_none());
+    assert_eq!(
+        config.egress.token_proxy.as_ref().unwrap().url,
+        "http://proxy.example/"
+    );
+    assert!(
+        config.warnings[0].message.contains("in clear"),
+        "{:?}",
+        config.warnings
+    );
+}
+
+#[test]
+fn an_address_in_another_spelling_is_no_host() {
+    for odd in ["2130706433", "0x7f.1", "0177.0.0.1", "127.1", "1.2.3.256"] {
+        for text in [
+            acme_with(&format!("    upstream: https://{odd}\n")),
+            acme_with(&format!("    upstream: http://{odd}:80\n")),
+            ACME.replace("login.acme.example", odd),
+            ACME.replace("api.acme.example", &format!("'{odd}'")),
+            ACME.replace("api.acme.example", &format!("'*.{odd}'")),
+        ] {
+            let found = problems(&text);
+            let expected = ["is neither a name nor an address", "is no host"];
+            let matches = |expected| found[0].contains(expected);
+            assert!(expected.into_iter().any(matches), "{found:?}");
+        }
+    }
+}
+
+#[test]
+fn a_destination_that_will_be_refused_is_warned_of() {
+    let warnings = |text: &str| {
+        let config = Config::parse(text, Path::new("")).unwrap();
+        config
+            .warnings
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    let inside = acme_with("    upstream: https://10.0.0.1\n");
+    let [warning] = &warnings(&inside)[..] else {
+        panic!("one warning was expected");
+    };
+    assert!(
+        warning
+            .contains("providers.acme.upstream: is an address that will be refused (rule private)"),
+        "{warning}"
+    );
+    for keys in [
+        "allow_addresses: [10.0.0.0/8]",
+        "mode: report",
+        "rules: {private: report}",
+    ] {
+        assert_eq!(
+            warnings(&format!("{inside}egress: {{{keys}}}\n")),
+            [""; 0],
+            "{keys}"
+        );
+    }
+    assert_eq!(
+        warnings(&acme_with("    upstream: https://127.0.0.1\n")),
+        [""; 0]
     );
 }
 

@@ -7,6 +7,8 @@ mod admin;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod egress;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod forward;
