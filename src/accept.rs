@@ -130,11 +130,11 @@ async fn sniff(stream: &mut CallerStream) -> io::Result<bool> {
         read += more;
         let so_far = first.get(..read).unwrap_or_default();
         if more == 0 || !HTTP2_PREFACE.starts_with(so_far) {
-            stream.unread(Bytes::copy_from_slice(so_far));
+            stream.put_back(Bytes::copy_from_slice(so_far));
             return Ok(false);
         }
     }
-    stream.unread(Bytes::from_static(HTTP2_PREFACE));
+    stream.put_back(Bytes::from_static(HTTP2_PREFACE));
     Ok(true)
 }
 
@@ -154,6 +154,8 @@ async fn serve_http1(
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_header_size(MAX_HEAD_BYTES)
+        // A frame of a body is no larger, so that time limits between frames are limits between bytes.
+        .max_buf_size(MAX_HEAD_BYTES)
         // A caller may end its side after the request; and a request that is under way is seen through.
         .half_close(true)
         // Old programs compare field names with their letter case.

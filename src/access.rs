@@ -248,15 +248,15 @@ impl Record {
     fn path(&self) -> String {
         let raw = self.uri.path();
         let path = Path::new(raw);
-        for pattern in &self.books.secret_below {
-            let prefix = pattern.as_str();
-            let is_below = path
-                .normalised()
-                .split_at_checked(prefix.len())
+        let is_below = |path: &str, prefix: &str| {
+            path.split_at_checked(prefix.len())
                 .is_some_and(|(head, below)| {
                     head.eq_ignore_ascii_case(prefix) && below.starts_with('/')
-                });
-            if is_below {
+                })
+        };
+        for pattern in &self.books.secret_below {
+            let prefix = pattern.as_str();
+            if is_below(path.normalised(), prefix) || is_below(raw, prefix) {
                 return format!("{prefix}/***");
             }
         }

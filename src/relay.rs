@@ -28,18 +28,24 @@ use crate::upstream::{Connection, Upstream};
 /// The body of every answer.
 #[derive(Debug)]
 pub enum Answer {
-    /// Bursar's own.
-    Own {
-        /// None once it is sent.
-        body: Option<Bytes>,
-        /// Written when the answer is over.
-        record: Option<Box<Record>>,
-    },
+    /// Bursar's own; None once it is sent.
+    Own(Option<Bytes>),
     /// The provider's.
     Relay(Box<Relay>),
-    /// The provider's, moved by a task.
-    Pumped(mpsc::Receiver<Result<Frame<Bytes>, CutOff>>),
+    /// The provider's, moved by a task; it says when it has come to the end.
+    Pumped {
+        /// What the task moves.
+        frames: mpsc::Receiver<Moved>,
+        /// Whether that was all.
+        ended: bool,
+    },
 }
+
+/// What the task of a [`Answer::Pumped`] moves: a frame, or None at the end.
+type Moved = Option<Result<Frame<Bytes>, CutOff>>;
+
+/// Data goes in pieces of this size, so that a slow caller's patience is measured by the byte.
+const PIECE_BYTES: usize = 16 * 1024;
 
 /// A provider's body on its way to the caller.
 #[derive(Debug)]
@@ -103,7 +109,10 @@ impl Relay {
         // One frame on its way; the next is read when that one is taken.
         let (frames, taken) = mpsc::channel(1);
         tokio::spawn(pump(self, frames));
-        Answer::Pumped(taken)
+        Answer::Pumped {
+            frames: taken,
+            ended: false,
+        }
     }
 
     fn end(&mut self) {
@@ -162,26 +171,46 @@ impl Relay {
 }
 
 /// Ends with the answer, with the caller's interest in it, or with its patience.
-async fn pump(mut relay: Box<Relay>, frames: mpsc::Sender<Result<Frame<Bytes>, CutOff>>) {
+async fn pump(mut relay: Box<Relay>, frames: mpsc::Sender<Moved>) {
     loop {
         let frame = tokio::select! {
             frame = poll_fn(|context| relay.poll_frame(context)) => frame,
             () = frames.closed() => return,
         };
-        let Some(frame) = frame else { return };
-        let is_last = frame.is_err();
-        match tokio::time::timeout(relay.idle_timeout, frames.send(frame)).await {
-            Ok(Ok(())) if !is_last => {}
-            Ok(_) => return,
-            Err(_untaken) => {
-                relay.record.reason(Reason::RequestTimeout);
-                // Whatever the caller asks for later, it is told that this was not all.
-                drop(relay);
-                drop(frames.send(Err(CutOff::Untaken)).await);
-                return;
+        let is_last = !matches!(frame, Some(Ok(_)));
+        for piece in pieces(frame) {
+            match tokio::time::timeout(relay.idle_timeout, frames.send(piece)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_left)) => return,
+                Err(_untaken) => {
+                    // Without an end the caller is told that this was not all.
+                    relay.record.reason(Reason::RequestTimeout);
+                    return;
+                }
             }
         }
+        if is_last {
+            return;
+        }
     }
+}
+
+/// A frame, its data cut into [`PIECE_BYTES`].
+fn pieces(frame: Moved) -> impl Iterator<Item = Moved> {
+    let (mut data, mut whole) = match frame {
+        Some(Ok(frame)) => match frame.into_data() {
+            Ok(data) => (data, None),
+            Err(frame) => (Bytes::new(), Some(Some(Ok(frame)))),
+        },
+        last => (Bytes::new(), Some(last)),
+    };
+    std::iter::from_fn(move || {
+        if data.is_empty() {
+            return whole.take();
+        }
+        let piece = data.split_to(data.len().min(PIECE_BYTES));
+        Some(Some(Ok(Frame::data(piece))))
+    })
 }
 
 impl Body for Answer {
@@ -193,33 +222,35 @@ impl Body for Answer {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
         match self.get_mut() {
-            Self::Own { body, record } => {
-                let body = body.take();
-                if let (Some(body), Some(record)) = (&body, record) {
-                    record.sent(body.len());
-                }
-                Poll::Ready(body.map(|body| Ok(Frame::data(body))))
-            }
+            Self::Own(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
             Self::Relay(relay) => relay.poll_frame(context),
-            Self::Pumped(frames) => frames.poll_recv(context),
+            Self::Pumped { ended: true, .. } => Poll::Ready(None),
+            Self::Pumped { frames, ended } => match ready!(frames.poll_recv(context)) {
+                Some(Some(frame)) => Poll::Ready(Some(frame)),
+                Some(None) => {
+                    *ended = true;
+                    Poll::Ready(None)
+                }
+                None => Poll::Ready(Some(Err(CutOff::Untaken))),
+            },
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Own { body, .. } => body.is_none(),
+            Self::Own(body) => body.is_none(),
             Self::Relay(relay) => relay.source.is_end_stream(),
-            Self::Pumped(_) => false,
+            Self::Pumped { ended, .. } => *ended,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Own { body, .. } => {
+            Self::Own(body) => {
                 SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64))
             }
             Self::Relay(relay) => relay.source.size_hint(),
-            Self::Pumped(_) => SizeHint::default(),
+            Self::Pumped { .. } => SizeHint::default(),
         }
     }
 }

@@ -155,10 +155,11 @@ impl Refusal {
             request_id: record.id(),
         };
         let body = serde_json::to_vec(&problem).unwrap_or_default();
-        let mut answer = Response::new(Answer::Own {
-            body: Some(Bytes::from(body)),
-            record: Some(record),
-        });
+        record.sent(body.len());
+        // It is over for us: whether and when the caller reads the answer changes nothing, and must not
+        // keep the request's body in memory.
+        drop(record);
+        let mut answer = Response::new(Answer::Own(Some(Bytes::from(body))));
         *answer.status_mut() = described.status;
         let headers = answer.headers_mut();
         headers.insert(

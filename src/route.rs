@@ -132,7 +132,15 @@ impl Routes {
         let host = lower_case(target.host);
         let entry = self.entry(&host, target.port);
         let owner = entry.map(|entry| &entry.provider);
-        let tenants = self.token_hosts.get(&*host).into_iter().flatten();
+        let upstream = owner.and_then(|provider| provider.upstream.as_ref());
+        let upstream =
+            upstream.and_then(|upstream| self.token_hosts.get(bare(upstream.authority.host())));
+        let tenants = self
+            .token_hosts
+            .get(&*host)
+            .into_iter()
+            .chain(upstream)
+            .flatten();
         if owner
             .into_iter()
             .chain(tenants)

@@ -69,7 +69,7 @@ pub(crate) struct CallerStream {
     tcp: TcpStream,
     side: Arc<CallerSide>,
     /// Read before, to be read again.
-    unread: Bytes,
+    sniffed: Bytes,
     /// Set while a write waits.
     stalled: Option<Pin<Box<Sleep>>>,
 }
@@ -79,14 +79,14 @@ impl CallerStream {
         Self {
             tcp,
             side,
-            unread: Bytes::new(),
+            sniffed: Bytes::new(),
             stalled: None,
         }
     }
 
     /// Makes bytes that were read be read again.
-    pub(crate) fn unread(&mut self, bytes: Bytes) {
-        self.unread = bytes;
+    pub(crate) fn put_back(&mut self, bytes: Bytes) {
+        self.sniffed = bytes;
     }
 
     /// Closing resets the connection from now on, so that the caller cannot take what it has for all.
@@ -121,13 +121,13 @@ impl AsyncRead for CallerStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.unread.is_empty() {
+        if self.sniffed.is_empty() {
             return Pin::new(&mut self.tcp).poll_read(context, buffer);
         }
-        let bytes = self.unread.len().min(buffer.remaining());
-        let (now, _) = self.unread.split_at(bytes);
+        let bytes = self.sniffed.len().min(buffer.remaining());
+        let (now, _) = self.sniffed.split_at(bytes);
         buffer.put_slice(now);
-        self.unread.advance(bytes);
+        self.sniffed.advance(bytes);
         Poll::Ready(Ok(()))
     }
 }

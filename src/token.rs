@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 pub use cell::{Cell, Missing, Recovery, Snapshot, TokenSnapshot};
 pub use fetch::{Answer, Transport};
-pub use lease::{Freshness, Lease, Token};
+pub use lease::Lease;
 pub use reply::Failure;
 
 use crate::config::Config;

@@ -4,6 +4,7 @@
 //! go out again on another connection; after anything else it must not, because it may have been
 //! acted upon. Nothing here sends a request twice.
 
+mod failed;
 mod pool;
 
 use std::pin::pin;
@@ -15,11 +16,13 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until};
 
-use crate::body::{Progress, Replayable, Upload, UploadError};
+use crate::body::{Progress, Replayable, Upload};
 use crate::config::{Origin, Provider, Timeouts};
 use crate::connect::{self, Connector};
 use crate::egress::Egress;
 use crate::metrics::{Connections, Counted};
+pub use failed::Failed;
+use failed::chain;
 pub use pool::Connection;
 use pool::Pool;
 
@@ -45,23 +48,6 @@ pub enum NoConnection {
     Tls,
     /// It took longer than `timeouts.connect`.
     TimedOut,
-}
-
-/// Why a request was not answered.
-#[derive(Debug)]
-pub enum Failed {
-    /// Certainly not one byte was written.
-    Unsent,
-    /// The provider says that it did not process it (`REFUSED_STREAM`, RFC 9113 section 8.7).
-    Refused,
-    /// The connection broke, or the answer is no HTTP.
-    Broken,
-    /// The provider took longer than it may.
-    TimedOut,
-    /// The caller sent no byte of its body for too long.
-    CallerStalled,
-    /// The caller's body broke off.
-    CallerGone,
 }
 
 impl Upstream {
@@ -233,33 +219,4 @@ impl Outgoing {
         *request.extensions_mut() = self.extensions;
         request
     }
-}
-
-/// What hyper's error says about the request.
-fn classify(error: &hyper::Error) -> Failed {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if let Some(UploadError::Caller(_) | UploadError::CallerGone) = error.downcast_ref() {
-            return Failed::CallerGone;
-        }
-        if let Some(error) = error.downcast_ref::<h2::Error>()
-            && error.is_remote()
-            && error.reason() == Some(h2::Reason::REFUSED_STREAM)
-        {
-            return Failed::Refused;
-        }
-        source = error.source();
-    }
-    Failed::Broken
-}
-
-/// An error and what is behind it, for the log. Connection errors hold addresses and names, no secrets.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }

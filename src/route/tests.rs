@@ -154,6 +154,22 @@ fn token_endpoints_are_protected_in_every_spelling() {
 }
 
 #[test]
+fn another_providers_token_endpoint_is_protected_by_either_name_of_its_host() {
+    let routes = routes(
+        "
+providers:
+  links: {hosts: [links.example], client_id: a, client_secret: b, token: {url: \"https://a/t\"}}
+  gateway: {hosts: [gw.example], upstream: \"https://links.example\", client_id: a, client_secret: b, token: {url: \"https://a/t\"}}
+  payouts: {hosts: [payouts.example], client_id: a, client_secret: b, token: {url: \"https://links.example/x/token\"}}
+",
+    );
+    for host in ["links.example", "gw.example", "payouts.example"] {
+        let request = format!("POST {host} /x/token");
+        assert_eq!(find(&routes, &request), Err(Error::TokenEndpoint), "{host}");
+    }
+}
+
+#[test]
 fn an_operators_route_is_looked_at_before_the_presets() {
     let routes = routes(
         "

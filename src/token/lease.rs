@@ -15,7 +15,7 @@ use crate::secret::{Fingerprint, Secret};
 const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// An access token in its cell.
-pub struct Token {
+pub(super) struct Token {
     /// `Bearer …`, marked sensitive.
     authorization: HeaderValue,
     pub(super) fingerprint: Fingerprint,
@@ -38,7 +38,7 @@ pub struct Token {
 
 /// What a token is good for at some instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Freshness {
+pub(super) enum Freshness {
     /// To be used.
     Fresh,
     /// To be used, and to be renewed.

@@ -8,8 +8,6 @@
 //! lives as long as there are any.
 
 use std::collections::HashMap;
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -19,14 +17,18 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::client::legacy::connect::Connection as _;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Failed, classify};
+use super::failed::{Failed, chain, classify};
 use crate::body::Upload;
 use crate::config::Origin;
 use crate::connect::Stream;
 use crate::metrics::Counted;
 
+/// Read at once; a frame of a body is no larger, so that time limits between frames are limits between
+/// bytes.
+const MAX_READ_BYTES: usize = 128 * 1024;
 /// Idle HTTP/1.1 connections to one server; more are closed.
 const MAX_IDLE: usize = 1024;
 /// Servers of one provider that are remembered; more only exist below a wildcard.
@@ -34,6 +36,9 @@ const MAX_SERVERS: usize = 4096;
 /// HTTP/2 connections are asked for a sign of life, so that a dead one costs seconds, not `timeouts.head`.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often, and how many times, a new HTTP/2 connection is looked at for its server's settings.
+const SETTINGS_LOOK: Duration = Duration::from_millis(20);
+const SETTINGS_LOOKS: usize = 100;
 /// The least that is in flight to a caller without it being read; hyper's own 64 KiB slow long paths.
 const HTTP2_STREAM_WINDOW: u32 = 1 << 20;
 
@@ -69,8 +74,11 @@ struct Multiplex {
 #[derive(Debug)]
 struct Streams {
     open: AtomicUsize,
-    /// Written by the connection's driver whenever it was busy; read when a request looks for room.
+    /// 1 until the server's settings came. Written by the connection's driver, read when a request looks
+    /// for room.
     limit: AtomicUsize,
+    /// An answer came, so that the settings may have changed.
+    answered: Notify,
 }
 
 /// One request's place on an HTTP/2 connection.
@@ -151,13 +159,15 @@ impl Pool {
                 .timer(TokioTimer::new())
                 .keep_alive_interval(PING_INTERVAL)
                 .keep_alive_timeout(PING_TIMEOUT)
+                .initial_max_send_streams(1)
                 .initial_stream_window_size(HTTP2_STREAM_WINDOW)
                 .initial_connection_window_size(4 * HTTP2_STREAM_WINDOW)
                 .handshake(stream)
                 .await?;
             let streams = Arc::new(Streams {
                 open: AtomicUsize::new(1),
-                limit: AtomicUsize::new(connection.current_max_send_streams()),
+                limit: AtomicUsize::new(1),
+                answered: Notify::new(),
             });
             let place = Place(streams.clone());
             drive(watch_limit(connection, streams.clone()), open);
@@ -165,6 +175,7 @@ impl Pool {
             (Sender::Http2(sender), Some(place))
         } else {
             let (sender, connection) = http1::Builder::new()
+                .max_buf_size(MAX_READ_BYTES)
                 .preserve_header_case(true)
                 .title_case_headers(true)
                 .handshake(stream)
@@ -246,7 +257,7 @@ where
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             // The request that it happened to is told as well; an idle connection has nobody else.
-            tracing::debug!(error = %super::chain(&error), "upstream connection ended");
+            tracing::debug!(error = %chain(&error), "upstream connection ended");
         }
         drop(open);
     });
@@ -260,14 +271,21 @@ async fn watch_limit<T>(
 where
     T: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
-    poll_fn(|context| {
-        let ended = Pin::new(&mut connection).poll(context);
-        streams
-            .limit
-            .store(connection.current_max_send_streams(), Ordering::Relaxed);
-        ended
-    })
-    .await
+    let mut looks = 0;
+    loop {
+        // hyper reads the settings in a task of its own and does not say when they come.
+        let ended = tokio::select! {
+            ended = &mut connection => Some(ended),
+            () = streams.answered.notified() => None,
+            () = tokio::time::sleep(SETTINGS_LOOK), if looks < SETTINGS_LOOKS => None,
+        };
+        looks += 1;
+        let limit = connection.current_max_send_streams();
+        streams.limit.store(limit, Ordering::Relaxed);
+        if let Some(ended) = ended {
+            return ended;
+        }
+    }
 }
 
 /// Ends when there is nothing left to close.
@@ -285,9 +303,11 @@ async fn sweep(pool: Weak<Pool>, idle_timeout: Duration) {
                 .http1
                 .retain(|(sender, since)| young(since) && !sender.is_closed());
             // Requests under way have senders of their own; the connection ends with the last of them.
-            server.http2.retain(|multiplex| {
-                let is_busy = multiplex.streams.open.load(Ordering::Relaxed) > 0;
-                !multiplex.sender.is_closed() && (is_busy || young(&multiplex.used))
+            server.http2.retain_mut(|multiplex| {
+                if multiplex.streams.open.load(Ordering::Relaxed) > 0 {
+                    multiplex.used = now;
+                }
+                !multiplex.sender.is_closed() && young(&multiplex.used)
             });
             !server.http1.is_empty() || !server.http2.is_empty()
         });
@@ -344,10 +364,15 @@ impl Connection {
             Sender::Http1(sender) => sender.try_send_request(request).await,
             Sender::Http2(sender) => sender.try_send_request(request).await,
         };
+        if result.is_ok()
+            && let Some(place) = &self._place
+        {
+            place.0.answered.notify_one();
+        }
         result.map_err(|mut error| match error.take_message() {
             Some(_request) => Failed::Unsent,
             None => {
-                tracing::debug!(error = %super::chain(error.error()), "request failed");
+                tracing::debug!(error = %chain(error.error()), "request failed");
                 classify(error.error())
             }
         })

@@ -329,6 +329,7 @@ async fn segments_that_a_preset_calls_secret_are_masked() {
         "/api/v1//payment-requests/x/../TOKEN?TOKEN",
         "/api/v1/%70ayment-requests/TOKEN",
         "/api/v1/payment-requests;a=b/TOKEN",
+        "/api/v1/payment-requests/TOKEN%2f..",
     ];
     for path in paths {
         let mut caller = Raw::connect(proxy.listen).await;

@@ -307,8 +307,8 @@ async fn trailers_go_both_ways_on_http_1() {
         b"HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 2\r\n\r\n",
     )
     .await;
-    let request = "POST /x HTTP/1.1\r\nHost: api.test\r\nTE: trailers\r\nConnection: TE\r\nTrailer: X-Sum, Authorization\r\nTransfer-Encoding: chunked\r\n\r\n\
-        3\r\nabc\r\n0\r\nX-Sum: 3\r\nAuthorization: Bearer stolen\r\n\r\n";
+    let request = "POST /x HTTP/1.1\r\nHost: api.test\r\nTE: trailers\r\nConnection: TE, X-Hop\r\nTrailer: X-Sum, X-Hop, Authorization\r\nTransfer-Encoding: chunked\r\n\r\n\
+        3\r\nabc\r\n0\r\nX-Sum: 3\r\nX-Hop: 1\r\nAuthorization: Bearer stolen\r\n\r\n";
     let reply = rig.caller().await.ask(request).await;
     assert!(
         reply

@@ -239,11 +239,9 @@ async fn where_no_token_can_be_had_the_provider_speaks_for_itself() {
         for _ in 0..2 {
             assert_own_401(&rig.send("POST", "/x", "abc").await);
         }
-        assert_eq!(
-            (rig.idp.calls(), rig.api.count()),
-            (2, 2),
-            "{status} {body}"
-        );
+        assert_eq!(rig.api.count(), 2, "{status} {body}");
+        // After what passes it is asked again soon, and by nobody's request; not after a refusal.
+        assert!(rig.idp.calls() == 2 || status != 401, "{status} {body}");
         assert_counted(
             &rig.proxy,
             &[("surfaced", 2.0)],

@@ -185,6 +185,39 @@ async fn bodies_arrive_byte_for_byte_in_both_directions_at_once() {
 }
 
 #[tokio::test]
+async fn requests_beyond_a_providers_stream_limit_do_not_wait_inside_a_connection() {
+    let authority = Authority::new();
+    let directory = tempfile::tempdir().unwrap();
+    authority.write(&directory.path().join("ca.pem"));
+    let tls = authority.server(&["h2"], ClientCertificate::Ignored);
+    let release = Gate::closed();
+    let held = release.clone();
+    let api = Upstream::with_tls(tls, move |_| {
+        let held = held.clone();
+        async move {
+            held.pass().await;
+            answer(200, "")
+        }
+    })
+    .await;
+    let idp = Idp::counting().await;
+    let yaml = acme(&api.url(), &idp.url(), "tls: {ca: ca.pem}");
+    let proxy = Proxy::start_in(directory.path(), &yaml).await;
+    let listen = proxy.listen;
+    let callers: Vec<_> = (0..9)
+        .map(|_| {
+            tokio::spawn(async move { Caller::connect(listen).await.send("GET", "/x", "").await })
+        })
+        .collect();
+    // The server takes two at a time on a connection, and answers none of them yet.
+    api.reached_by(9).await;
+    release.open();
+    for caller in callers {
+        assert_eq!(caller.await.unwrap().status, 200);
+    }
+}
+
+#[tokio::test]
 async fn a_stream_that_nobody_reads_does_not_hold_up_its_neighbours() {
     let authority = Authority::new();
     let directory = tempfile::tempdir().unwrap();

@@ -259,8 +259,10 @@ async fn serve(
     });
     let stream = TokioIo::new(stream);
     if is_http2 {
-        let connection =
-            http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service);
+        // Few, so that tests meet the limit without many requests.
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .max_concurrent_streams(2)
+            .serve_connection(stream, service);
         drop(connection.await);
     } else {
         let connection = http1::Builder::new()
