@@ -10,6 +10,7 @@ mod file;
 mod node;
 mod presets;
 mod problem;
+mod readable;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -260,7 +261,11 @@ impl Config {
                 message: format!("cannot be read: {error}"),
             }]
         })?;
-        Self::parse(&text, path.parent().unwrap_or(Path::new("")))
+        let mut secret = None;
+        let mut config = Self::read(&text, path.parent().unwrap_or(Path::new("")), &mut secret)?;
+        let warning = secret.and_then(|secret| readable::warn_of_open_configuration(path, secret));
+        config.warnings.extend(warning);
+        Ok(config)
     }
 
     /// Reads YAML text; relative file names in it start at `directory`.
@@ -268,8 +273,17 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn parse(text: &str, directory: &Path) -> Result<Self, Vec<Problem>> {
+        Self::read(text, directory, &mut None)
+    }
+
+    /// The same; also says where a secret stands in the text itself.
+    fn read(
+        text: &str,
+        directory: &Path,
+        secret: &mut Option<(String, Option<usize>)>,
+    ) -> Result<Self, Vec<Problem>> {
         let mut problems = Problems::default();
-        let config = read(text, directory, &mut problems)
+        let config = read(text, directory, secret, &mut problems)
             .and_then(|file| compile::compile(file, directory, &mut problems));
         match config {
             Some(mut config) if problems.is_empty() => {
@@ -282,13 +296,20 @@ impl Config {
 }
 
 /// From YAML to plain data, references resolved.
-fn read(text: &str, directory: &Path, problems: &mut Problems) -> Option<file::Proxy> {
+fn read(
+    text: &str,
+    directory: &Path,
+    secret: &mut Option<(String, Option<usize>)>,
+    problems: &mut Problems,
+) -> Option<file::Proxy> {
     let mut root = Node::parse(text, problems)?;
     root.visit(&mut |node| {
         if let Some(line) = node.line {
             problems.learn_line(&node.path, line);
         }
     });
+    readable::warn_of_open_files(&root, directory, problems);
+    *secret = readable::literal_secret(&root);
     root.replace_texts(&mut |text, place| match expand::expand(text, directory) {
         Ok(expanded) => Some(expanded),
         Err(error) => {

@@ -2,6 +2,7 @@
 //! after a problem so that all of them are reported.
 
 mod egress;
+mod environment;
 mod provider;
 mod value;
 
@@ -50,6 +51,9 @@ pub(super) fn compile(
         .map(Arc::new)
         .collect();
     refuse_shared_hosts(&providers, problems);
+    for provider in &providers {
+        environment::refuse_the_other(provider, problems);
+    }
     let egress = egress::compile(file.egress, problems);
     egress::warn_of_refused_literals(&egress, &providers, problems);
     Some(Config {

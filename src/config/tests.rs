@@ -336,6 +336,136 @@ fn a_destination_that_will_be_refused_is_warned_of() {
 }
 
 #[test]
+fn sandbox_and_production_are_never_mixed() {
+    let payu = |environment: &str, keys: &str| {
+        format!(
+            "providers: {{p: {{preset: payu, environment: {environment}, client_id: a, client_secret: b, {keys}}}}}"
+        )
+    };
+    for (environment, keys, expected) in [
+        (
+            "sandbox",
+            "hosts: [oneapi.payu.in]",
+            "hosts[0]: is of production, but `environment` says sandbox",
+        ),
+        (
+            "sandbox",
+            "hosts: [a, '*.payu.in']",
+            "hosts[1]: is of production",
+        ),
+        (
+            "sandbox",
+            "upstream: https://OneAPI.payu.in.",
+            "upstream: is of production",
+        ),
+        (
+            "sandbox",
+            "token: {url: 'https://accounts.payu.in/oauth/token'}",
+            "token.url: is of production",
+        ),
+        (
+            "production",
+            "hosts: ['uatoneapi.payu.in:8443']",
+            "hosts[0]: is of sandbox",
+        ),
+        (
+            "production",
+            "upstream: https://uat-partner.payu.in",
+            "upstream: is of sandbox",
+        ),
+        (
+            "production",
+            "token: {url: 'https://uat-accounts.payu.in/t'}",
+            "token.url: is of sandbox",
+        ),
+        // Another preset's, too.
+        (
+            "production",
+            "token: {refresh_url: 'https://core-dev.quidkey.com/r'}",
+            "token.refresh_url: is of sandbox",
+        ),
+    ] {
+        assert_problem(&payu(environment, keys), expected);
+    }
+    for (environment, keys) in [
+        (
+            "sandbox",
+            "hosts: [uatoneapi.payu.in, pay.inside], upstream: https://test-partner.payu.in",
+        ),
+        (
+            "production",
+            "hosts: [partner.payu.in], token: {url: 'https://accounts.payu.in/oauth/token'}",
+        ),
+        ("production", "upstream: https://127.0.0.1"),
+    ] {
+        let config = Config::parse(&payu(environment, keys), Path::new(""));
+        assert!(config.is_ok(), "{keys}: {config:?}");
+    }
+    assert_problem(
+        &acme_with("    environment: sandbox\n").replace("api.acme.example", "oneapi.payu.in"),
+        "hosts[0]: is of production",
+    );
+}
+
+#[test]
+fn a_secret_that_everybody_can_read_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str, mode| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    let warnings = |text: &str, mode| {
+        let config = Config::load(&write("proxy.yaml", text, mode)).unwrap();
+        config
+            .warnings
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(warnings(ACME, 0o640), [""; 0]);
+    let found = warnings(ACME, 0o644);
+    assert!(
+        found.len() == 1
+            && found[0].starts_with("line 6: providers.acme.client_secret: is a secret in a file"),
+        "{found:?}"
+    );
+    assert!(!found[0].contains("s3cret"), "{found:?}");
+
+    write("secret", "s3cret", 0o600);
+    let elsewhere = ACME.replace("s3cret", "${file:secret}");
+    assert_eq!(warnings(&elsewhere, 0o644), [""; 0]);
+    write("secret", "s3cret", 0o604);
+    let found = warnings(&elsewhere, 0o600);
+    assert!(
+        found.len() == 1
+            && found[0].starts_with("line 6: providers.acme.client_secret: its file can be read"),
+        "{found:?}"
+    );
+    write("client.key", "no PEM", 0o644);
+    let keyed = format!("{elsewhere}    tls: {{certificate: x.pem, key: client.key}}\n");
+    let mut found = Problems::default();
+    let root = Node::parse(&keyed, &mut found).unwrap();
+    write("secret", "s3cret", 0o640);
+    readable::warn_of_open_files(&root, directory.path(), &mut found);
+    assert_eq!(found.warnings.len(), 1);
+    assert_eq!(found.warnings[0].path, "providers.acme.tls.key");
+    let proxy = |url: &str| format!("{elsewhere}egress: {{proxy: 'http://{url}'}}\n");
+    assert_eq!(warnings(&proxy("127.0.0.1:3128"), 0o644), [""; 0]);
+    assert_eq!(
+        warnings(&proxy("u:${file:secret}@127.0.0.1"), 0o644),
+        [""; 0]
+    );
+    let found = warnings(&proxy("u:p@127.0.0.1"), 0o644);
+    assert!(
+        found.len() == 1 && found[0].contains("egress.proxy: is a secret"),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn two_providers_cannot_claim_one_host() {
     let twice = format!(
         "{ACME}  other:\n    hosts: [API.acme.example]\n    client_id: a\n    client_secret: b\n    token: {{url: https://x/t}}\n"
