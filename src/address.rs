@@ -218,8 +218,8 @@ fn embedded(address: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
     if is_mapped || is_translated || NAT64.contains(&address) {
         [last, None]
     } else if NAT64_LOCAL.contains(&address) {
-        // The operator of the translator chose a length from 48 to 96 (RFC 6052 section 2.2); what does
-        // not end in zeros can only be the latter, or the former with a suffix.
+        // The operator of the translator chose a prefix length (RFC 6052 section 2.2), 96 or 48 as far as
+        // it is known; where the zeros do not tell, both readings are judged.
         if is_zero(6..12) {
             [last, None]
         } else if is_zero(11..16) {

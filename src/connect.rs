@@ -126,7 +126,8 @@ impl Connector {
             && !self.gate.bypasses_parent(host, port)
         {
             self.gate.may_ask_parent(host).await.map_err(denied)?;
-            let connecting = parent.clone().call(url.clone());
+            // The tunnel takes a missing port for 443, whatever the scheme.
+            let connecting = parent.clone().call(at(&format!("{host}:{port}"))?);
             return connecting.await.map_err(|error| match denial(&error) {
                 Some(rule) => Error::NotAllowed(rule),
                 None => Error::Parent(error.into()),
@@ -137,7 +138,7 @@ impl Connector {
             // The connector does not have an address resolved, so its resolver would not judge it.
             let addresses = self.gate.addresses(host).await.map_err(denied)?;
             if let Some(address) = addresses.first() {
-                url = at(SocketAddr::new(*address, port))?;
+                url = at(&SocketAddr::new(*address, port).to_string())?;
             }
         }
         let connecting = self.direct.clone().call(url);
@@ -157,9 +158,9 @@ fn tcp(limit: Duration, gate: Gate) -> HttpConnector<Resolver> {
     tcp
 }
 
-/// The connector looks at nothing but host and port.
-fn at(address: SocketAddr) -> Result<Uri, Error> {
-    let url = format!("http://{address}/").parse();
+/// Connectors look at nothing but host and port.
+fn at(authority: &str) -> Result<Uri, Error> {
+    let url = format!("http://{authority}/").parse();
     url.map_err(|error: http::uri::InvalidUri| Error::Unreachable(error.into()))
 }
 

@@ -1,6 +1,12 @@
 //! Through a parent proxy.
 
+use bursar::config::Config;
+use bursar::connect::Connector;
+use bursar::egress::Egress;
+use bursar::metrics::Metrics;
+
 use super::*;
+use crate::support::PATIENCE;
 use crate::support::parent::{Parent, Verdict};
 
 /// A parent that sends `api.test` and `login.test` to where they are.
@@ -51,6 +57,33 @@ async fn api_and_token_calls_go_through_the_parent_proxy() {
             .headers
             .contains_key("proxy-authorization")
     );
+}
+
+#[tokio::test]
+async fn the_parent_is_always_told_the_port() {
+    let server = Upstream::start(|_| async { answer(200, "") }).await;
+    let address = server.address;
+    let parent = Parent::start(move |_| Verdict::To(address)).await;
+    let keys = format!("egress: {{proxy: 'http://{}'}}", parent.address);
+    let yaml = acme("https://api.test", "https://login.test/t", "");
+    let config = Config::parse(&format!("{yaml}{keys}\n"), Path::new("")).unwrap();
+    let metrics = Metrics::new(&config).unwrap();
+    let egress = Egress::new(&config.egress, metrics.egress.clone());
+    let provider = &config.providers[0];
+    let (tls, gate) = (provider.tls.api.clone(), egress.api(provider));
+    let connector = Connector::new(tls, PATIENCE, gate, egress.api_proxy());
+    for (url, expected) in [
+        ("http://plain.test/", "CONNECT plain.test:80 "),
+        ("https://secure.test/", "CONNECT secure.test:443 "),
+        ("https://secure.test:8443/", "CONNECT secure.test:8443 "),
+        ("https://[2606:4700::1]/", "CONNECT [2606:4700::1]:443 "),
+    ] {
+        soon(connector.reach(&url.parse().unwrap())).await.unwrap();
+        assert!(
+            parent.heads().last().unwrap().starts_with(expected),
+            "{url}"
+        );
+    }
 }
 
 #[tokio::test]
