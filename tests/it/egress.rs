@@ -13,7 +13,7 @@ use crate::support::idp::{self, Idp};
 use crate::support::proxy::{Program, Proxy};
 use crate::support::raw::Raw;
 use crate::support::tls::{Authority, ClientCertificate};
-use crate::support::upstream::{Upstream, answer};
+use crate::support::upstream::{Upstream, answer, full};
 use crate::support::{acme, soon};
 
 const DENIED: &str = "bursar_egress_denied_total";
@@ -113,6 +113,24 @@ async fn a_name_that_leads_inside_is_refused() {
         assert_eq!(line["reason"], "address_not_allowed");
     }
     assert_eq!(scene.api.count(), 0);
+}
+
+#[tokio::test]
+async fn a_name_below_a_wildcard_is_judged_whatever_it_is_called() {
+    let idp = Idp::counting().await;
+    let yaml = acme("https://x", &idp.url(), "").replace("    upstream: https://x\n", "");
+    let yaml = yaml.replace("[api.test]", "['*.test', '*.localhost']");
+    let table = [
+        ("inside.test", &["192.168.0.1"][..]),
+        ("a.localhost", &["127.0.0.1"]),
+        ("127.0.0.1.test", &["127.0.0.1"]),
+    ];
+    let proxy = Proxy::start_naming(Path::new(""), &yaml, names(&table)).await;
+    for (host, _) in table {
+        let request = http::Request::get(format!("http://{host}/x"));
+        let request = request.body(full("")).unwrap();
+        assert_denied(&Caller::connect(proxy.listen).await.request(request).await);
+    }
 }
 
 #[tokio::test]
