@@ -36,7 +36,7 @@ async fn main() {
     let metrics = Metrics::new(&config).expect("every metric has a name of its own");
     let egress = Egress::new(&config.egress, metrics.egress.clone());
     let tokens = Tokens::start(&config, &metrics, &egress);
-    let cell = tokens.cell(0, 0).clone();
+    let cell = tokens.cell(0, 0, 0).clone();
     cell.obtain().await.expect("the endpoint hands out tokens");
     println!(
         "{:>8} {:>12} {:>14} {:>8}",

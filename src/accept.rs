@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::exchange::Proxy;
 use crate::metrics::{Counted, Reason};
 use crate::relay::CutOff;
-use crate::stream::{CallerSide, CallerStream};
+use crate::stream::{CallerSide, CallerStream, Peer};
 
 /// Connections of callers at once; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 32_768;
@@ -79,8 +79,15 @@ pub async fn accept(
             _ = &mut closing => return,
         };
         match (permit, accepted) {
-            (Ok(permit), Ok((stream, _))) => {
-                tasks.spawn(connection(stream, proxy.clone(), serving.clone(), permit));
+            (Ok(permit), Ok((stream, address))) => {
+                let peer = Peer::at(address.ip());
+                tasks.spawn(connection(
+                    stream,
+                    peer,
+                    proxy.clone(),
+                    serving.clone(),
+                    permit,
+                ));
             }
             (_, Err(error)) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -94,6 +101,7 @@ pub async fn accept(
 
 async fn connection(
     stream: TcpStream,
+    peer: Peer,
     proxy: Arc<Proxy>,
     phase: watch::Receiver<Phase>,
     permit: OwnedSemaphorePermit,
@@ -101,7 +109,7 @@ async fn connection(
     let _open = Counted::new(&proxy.metrics().connections.caller);
     // Answers are written in one piece; waiting for more would only delay them.
     drop(stream.set_nodelay(true));
-    let side = CallerSide::new();
+    let side = CallerSide::new(peer);
     let mut stream = CallerStream::new(stream, side.clone());
     let mut closing = phase.clone();
     let is_http2 = tokio::select! {

@@ -17,6 +17,7 @@ use tracing_appender::non_blocking::NonBlocking;
 use crate::body::Replayable;
 use crate::clock;
 use crate::config::Provider;
+use crate::limit::Slot;
 use crate::metrics::{Counted, Metrics, NO_PROVIDER, ProviderSeries, Reason};
 use crate::path::{Path, Pattern};
 use crate::secret::Fingerprint;
@@ -107,6 +108,8 @@ pub struct Record {
     caller: Arc<str>,
     provider: Option<Known>,
     route: Option<Arc<str>>,
+    /// A place in the provider's accounts.
+    account: Option<usize>,
     /// None: no answer was begun.
     status: Option<StatusCode>,
     /// Why Bursar answered, or cut the answer off.
@@ -119,6 +122,8 @@ pub struct Record {
     has_body: bool,
     side: Arc<CallerSide>,
     sent: u64,
+    /// None: its caller has no limits.
+    slot: Option<Slot>,
 }
 
 #[derive(Debug)]
@@ -146,6 +151,7 @@ impl Record {
             caller: anonymous.clone(),
             provider: None,
             route: None,
+            account: None,
             status: None,
             reason: None,
             lease: None,
@@ -156,6 +162,7 @@ impl Record {
             has_body: !request.body().is_end_stream(),
             side: side.clone(),
             sent: 0,
+            slot: None,
         }
     }
 
@@ -170,6 +177,11 @@ impl Record {
         self.caller = name.clone();
     }
 
+    /// The request takes up that until it is over.
+    pub fn hold(&mut self, slot: Slot) {
+        self.slot = Some(slot);
+    }
+
     /// The request is for that provider.
     pub fn provider(&mut self, provider: &Arc<Provider>, series: &Arc<ProviderSeries>) {
         self.provider = Some(Known {
@@ -179,9 +191,10 @@ impl Record {
         });
     }
 
-    /// The request takes that route.
-    pub fn route(&mut self, name: &Arc<str>) {
+    /// The request takes that route, for that account of the provider.
+    pub fn route(&mut self, name: &Arc<str>, account: usize) {
         self.route = Some(name.clone());
+        self.account = Some(account);
     }
 
     /// The request still carried an `Authorization` of its own.
@@ -245,6 +258,12 @@ impl Record {
         self.sent += bytes as u64;
     }
 
+    fn account(&self) -> Option<&str> {
+        let known = self.provider.as_ref()?;
+        let account = known.provider.accounts.get(self.account?)?;
+        Some(&account.name)
+    }
+
     fn path(&self) -> String {
         let raw = self.uri.path();
         let path = Path::new(raw);
@@ -296,6 +315,7 @@ impl Drop for Record {
             request_id: self.id(),
             caller: &self.caller,
             provider,
+            account: self.account(),
             route: self.route.as_deref(),
             method: self.method.as_str(),
             path: self.path(),
@@ -324,6 +344,7 @@ struct Line<'a> {
     request_id: String,
     caller: &'a str,
     provider: &'a str,
+    account: Option<&'a str>,
     route: Option<&'a str>,
     method: &'a str,
     path: String,

@@ -101,7 +101,10 @@ fn readiness(proxy: &Proxy) -> Response<Full<Bytes>> {
     };
     let mut providers = serde_json::Map::new();
     for cell in proxy.tokens.all() {
-        let trouble = trouble(cell);
+        let trouble = trouble(cell).map(|why| match cell.provider.accounts.len() {
+            1 => why,
+            _ => format!("account {}: {why}", cell.account().name),
+        });
         let entry = providers
             .entry(&*cell.provider.name)
             .or_insert_with(|| json!({ "well": true }));
@@ -164,7 +167,7 @@ fn token(cell: &Cell, snapshot: &Snapshot) -> Value {
     json!({
         "provider": &*cell.provider.name,
         "environment": cell.provider.environment.map(crate::config::Environment::as_str),
-        "account": cell.account,
+        "account": &*cell.account().name,
         "scopes": &*cell.scopes,
         "generation": token.map_or(0, |token| token.generation),
         "fingerprint": token.map(|token| token.fingerprint.to_string()),

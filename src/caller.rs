@@ -1,20 +1,33 @@
-//! Who is calling? Basic credentials against the configured callers (RFC 7617).
+//! Who is calling? Basic credentials (RFC 7617), the connection's address and certificate names, against
+//! the configured callers. All that is configured for a caller must hold.
 //!
-//! Comparison takes the same time whether the name is known or not and wherever the password differs.
+//! A wrong password takes the same time whether the name is known or not and wherever it differs. Where
+//! any password is kept as a hash, each failure costs as many hashes as the most expensive caller's.
+
+mod hashing;
 
 use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use ipnet::IpNet;
+use prometheus::IntCounter;
 use ring::digest::{Digest, SHA256, digest};
-use subtle::ConstantTimeEq as _;
+use subtle::{Choice, ConstantTimeEq as _};
+use zeroize::Zeroizing;
 
-use crate::config::{Allow, Config};
+use crate::config::{self, Allow, Config};
+use crate::limit::Limits;
 use crate::metrics::ANONYMOUS;
+use crate::password::Password;
+use crate::stream::Peer;
 use crate::target::Form;
+use hashing::{Hashed, Hashing, Tag};
 
 /// Some clients leave the padding out.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -26,52 +39,89 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 #[derive(Debug)]
 pub struct Callers {
     /// None: everybody may.
-    known: Option<HashMap<Arc<str>, Known>>,
+    table: Option<Table>,
     anonymous: Arc<str>,
-    /// What an unknown name's password is compared with.
-    nobody: Digest,
 }
 
 #[derive(Debug)]
-struct Known {
-    /// Of equal length for all, so that comparing tells nothing about the length.
-    password: Digest,
-    allow: Vec<Allow>,
+struct Table {
+    callers: Vec<Known>,
+    by_name: HashMap<Arc<str>, usize>,
+    /// The callers without a password but with a certificate, by its name.
+    by_certificate: HashMap<Box<str>, Vec<usize>>,
+    /// The callers with addresses and nothing else: first and last address, in their order, never
+    /// overlapping.
+    by_address: Vec<(IpAddr, IpAddr, usize)>,
+    /// The most passwords that one caller has in clear; as many are compared for everybody.
+    most_passwords: usize,
+    /// What the passwords are compared with that are not there.
+    nobody: Digest,
+    has_passwords: bool,
+    /// None: no password is kept as a hash.
+    hashing: Option<Arc<Hashing>>,
 }
 
-/// A caller whose credentials were verified.
+struct Known {
+    name: Arc<str>,
+    /// Of equal length for all, so that comparing tells nothing about the length.
+    passwords: Vec<Digest>,
+    hashes: Arc<[Hashed]>,
+    addresses: Vec<IpNet>,
+    certificate: Option<Box<str>>,
+    allow: Vec<Allow>,
+    limits: Option<Arc<Limits>>,
+}
+
+/// A caller that was verified.
 #[derive(Debug, Clone, Copy)]
 pub struct Principal<'a> {
     /// For metrics and logs.
     pub name: &'a Arc<str>,
     /// None: everything, because there is no authentication.
     pub allow: Option<&'a [Allow]>,
+    /// None: there are none.
+    pub limits: Option<&'a Arc<Limits>>,
     /// Whether `Authorization` was the caller's credential at Bursar, and none for the provider.
     pub by_authorization: bool,
 }
 
-/// The credentials are missing or wrong.
+/// Why nobody is known to call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unauthenticated;
+pub enum Error {
+    /// Credentials, address or certificate are missing or wrong.
+    Unauthenticated,
+    /// Too many passwords wait for their hashes.
+    Busy,
+}
+
+/// What a look at the request leaves open.
+#[derive(Debug)]
+pub enum Doubt<'a> {
+    /// Nothing: nobody known.
+    Unauthenticated,
+    /// Hashes have to be computed; see [`Callers::settle`].
+    Password(Attempt<'a>),
+}
+
+/// A password that takes a hash to be judged.
+pub struct Attempt<'a> {
+    /// None: whatever the hash says, it is wrong.
+    known: Option<&'a Known>,
+    hashing: &'a Arc<Hashing>,
+    tag: Tag,
+    password: Zeroizing<Vec<u8>>,
+    address: IpAddr,
+    by_authorization: bool,
+}
 
 impl Callers {
-    /// Hashes the passwords, which are not needed after that.
+    /// Digests the passwords, which are not needed after that; `hashes` counts computed hashes.
     #[must_use]
-    pub fn new(config: &Config) -> Self {
-        let known = config.callers.as_ref().map(|callers| {
-            let entry = |caller: &crate::config::Caller| {
-                let known = Known {
-                    password: hash(caller.password.expose().as_bytes()),
-                    allow: caller.allow.clone(),
-                };
-                (caller.name.clone(), known)
-            };
-            callers.iter().map(entry).collect()
-        });
+    pub fn new(config: &Config, hashes: &IntCounter) -> Self {
+        let callers = config.callers.as_deref();
         Self {
-            known,
+            table: callers.map(|callers| Table::new(callers, hashes)),
             anonymous: ANONYMOUS.into(),
-            nobody: hash(&[]),
         }
     }
 
@@ -81,16 +131,22 @@ impl Callers {
         &self.anonymous
     }
 
-    /// Verifies a request's credentials. `Proxy-Authorization` decides alone where it is present; where
-    /// the request does not name Bursar as its proxy, `Authorization` will do.
+    /// Finds out who sends a request. `Proxy-Authorization` decides alone where it is present; where the
+    /// request does not name Bursar as its proxy, `Authorization: Basic` will do.
     ///
     /// # Errors
-    /// Where they are missing or wrong.
-    pub fn check(&self, headers: &HeaderMap, form: Form) -> Result<Principal<'_>, Unauthenticated> {
-        let Some(known) = &self.known else {
+    /// Where nobody known does, or it takes a hash to tell.
+    pub fn check(
+        &self,
+        headers: &HeaderMap,
+        form: Form,
+        peer: &Peer,
+    ) -> Result<Principal<'_>, Doubt<'_>> {
+        let Some(table) = &self.table else {
             return Ok(Principal {
                 name: &self.anonymous,
                 allow: None,
+                limits: None,
                 by_authorization: false,
             });
         };
@@ -100,28 +156,229 @@ impl Callers {
         } else {
             PROXY_AUTHORIZATION
         };
-        let credentials = only(headers, &field)
-            .and_then(basic)
-            .ok_or(Unauthenticated)?;
-        let at = credentials
-            .iter()
-            .position(|byte| *byte == b':')
-            .ok_or(Unauthenticated)?;
-        let (name, password) = credentials.split_at(at);
+        if table.has_credentials(headers, &field) {
+            let credentials = only(headers, &field).and_then(basic);
+            return table.by_password(credentials, by_authorization, peer);
+        }
+        let found = table
+            .by_certificate(peer)
+            .or_else(|| table.by_address(peer.address));
+        found
+            .map(|known| known.principal(false))
+            .ok_or(Doubt::Unauthenticated)
+    }
+
+    /// Computes the hashes that it takes.
+    ///
+    /// # Errors
+    /// Where the password is wrong, or too many wait already.
+    pub async fn settle<'a>(&'a self, attempt: Attempt<'a>) -> Result<Principal<'a>, Error> {
+        let hashes = attempt.known.map(|known| known.hashes.clone());
+        let is_right = attempt
+            .hashing
+            .verify(attempt.tag, hashes, attempt.password, attempt.address)
+            .await
+            .map_err(|hashing::Busy| Error::Busy)?;
+        match attempt.known {
+            Some(known) if is_right => Ok(known.principal(attempt.by_authorization)),
+            _ => Err(Error::Unauthenticated),
+        }
+    }
+}
+
+impl Table {
+    fn new(callers: &[config::Caller], hashes: &IntCounter) -> Self {
+        let known: Vec<Known> = callers.iter().map(Known::new).collect();
+        let by_name = known.iter().map(|known| known.name.clone()).zip(0..);
+        let mut by_certificate: HashMap<Box<str>, Vec<usize>> = HashMap::new();
+        let mut by_address = Vec::new();
+        for (place, caller) in callers.iter().enumerate() {
+            match &caller.certificate {
+                _ if !caller.passwords.is_empty() => {}
+                Some(name) => by_certificate.entry(name.clone()).or_default().push(place),
+                None => {
+                    let ranges = IpNet::aggregate(&caller.addresses);
+                    let ends = |range: IpNet| (range.network(), range.broadcast(), place);
+                    by_address.extend(ranges.into_iter().map(ends));
+                }
+            }
+        }
+        by_address.sort_unstable();
+        Self {
+            by_name: by_name.collect(),
+            by_certificate,
+            by_address,
+            most_passwords: known
+                .iter()
+                .map(|known| known.passwords.len())
+                .max()
+                .unwrap_or_default(),
+            nobody: hash(&[]),
+            has_passwords: callers.iter().any(|caller| !caller.passwords.is_empty()),
+            hashing: Hashing::new(known.iter().map(|known| &*known.hashes), hashes),
+            callers: known,
+        }
+    }
+
+    /// Whether a request carries credentials for Bursar. Where no caller has a password, and in gateway
+    /// form for any scheme but Basic, `Authorization` is for the provider.
+    fn has_credentials(&self, headers: &HeaderMap, field: &HeaderName) -> bool {
+        if *field == PROXY_AUTHORIZATION {
+            return headers.contains_key(field);
+        }
+        let is_basic = |value: &HeaderValue| scheme(value).is_some();
+        self.has_passwords && headers.get_all(field).iter().any(is_basic)
+    }
+
+    fn by_password(
+        &self,
+        credentials: Option<Zeroizing<Vec<u8>>>,
+        by_authorization: bool,
+        peer: &Peer,
+    ) -> Result<Principal<'_>, Doubt<'_>> {
+        let credentials = credentials.ok_or(Doubt::Unauthenticated)?;
+        let at = credentials.iter().position(|byte| *byte == b':');
+        let (name, password) = credentials.split_at(at.ok_or(Doubt::Unauthenticated)?);
+        let password = password.get(1..).unwrap_or_default();
         let found = std::str::from_utf8(name)
             .ok()
-            .and_then(|name| known.get_key_value(name));
-        let expected = found.map_or(&self.nobody, |(_, caller)| &caller.password);
-        let given = hash(password.get(1..).unwrap_or_default());
-        let is_equal: bool = expected.as_ref().ct_eq(given.as_ref()).into();
-        match found {
-            Some((name, caller)) if is_equal => Ok(Principal {
-                name,
-                allow: Some(&caller.allow),
-                by_authorization,
-            }),
-            _ => Err(Unauthenticated),
+            .and_then(|name| self.callers.get(*self.by_name.get(name)?));
+        let is_equal = self.is_password(found, password);
+        // Who calls from elsewhere is as unknown as anybody.
+        let found = found.filter(|known| known.is_at(peer.address) && known.is_certified(peer));
+        if let Some(known) = found.filter(|_| is_equal) {
+            return Ok(known.principal(by_authorization));
         }
+        let hashing = self.hashing.as_ref().ok_or(Doubt::Unauthenticated)?;
+        let tag = hashing.tag(&credentials);
+        match found {
+            Some(known) if hashing::is_remembered(&known.hashes, &tag) => {
+                Ok(known.principal(by_authorization))
+            }
+            _ => Err(Doubt::Password(Attempt {
+                known: found,
+                hashing,
+                tag,
+                password: Zeroizing::new(password.to_vec()),
+                address: peer.address,
+                by_authorization,
+            })),
+        }
+    }
+
+    /// Compares with as many passwords as any caller has.
+    fn is_password(&self, found: Option<&Known>, password: &[u8]) -> bool {
+        let given = hash(password);
+        let passwords = found.map_or(&[][..], |known| &known.passwords);
+        let mut is_equal = Choice::from(0);
+        for place in 0..self.most_passwords {
+            let expected = passwords.get(place);
+            let exists = Choice::from(u8::from(expected.is_some()));
+            let expected = expected.unwrap_or(&self.nobody);
+            is_equal |= exists & expected.as_ref().ct_eq(given.as_ref());
+        }
+        is_equal.into()
+    }
+
+    /// The caller that the certificate and the address stand for; nobody where there are several.
+    fn by_certificate(&self, peer: &Peer) -> Option<&Known> {
+        let mut found: Option<usize> = None;
+        for name in &peer.certificate_names {
+            let key = if name.contains(':') {
+                name.clone()
+            } else {
+                name.to_ascii_lowercase().into_boxed_str()
+            };
+            for place in self.by_certificate.get(&key).into_iter().flatten() {
+                let known = self.callers.get(*place)?;
+                if !known.is_at(peer.address) {
+                    continue;
+                }
+                if found.is_some_and(|found| found != *place) {
+                    return None;
+                }
+                found = Some(*place);
+            }
+        }
+        self.callers.get(found?)
+    }
+
+    fn by_address(&self, address: IpAddr) -> Option<&Known> {
+        let after = self
+            .by_address
+            .partition_point(|(first, _, _)| *first <= address);
+        let (_, last, place) = self.by_address.get(after.checked_sub(1)?)?;
+        (address <= *last).then(|| self.callers.get(*place))?
+    }
+}
+
+impl Known {
+    fn new(caller: &config::Caller) -> Self {
+        let mut passwords = Vec::new();
+        let mut hashes = Vec::new();
+        for password in &caller.passwords {
+            match password {
+                Password::Plain(text) => passwords.push(hash(text.expose().as_bytes())),
+                Password::Hashed(hash) => hashes.push(Hashed::new(hash.clone())),
+            }
+        }
+        Self {
+            name: caller.name.clone(),
+            passwords,
+            hashes: hashes.into(),
+            addresses: caller.addresses.clone(),
+            certificate: caller.certificate.clone(),
+            allow: caller.allow.clone(),
+            limits: Limits::new(caller.limits),
+        }
+    }
+
+    fn is_at(&self, address: IpAddr) -> bool {
+        self.addresses.is_empty() || self.addresses.iter().any(|range| range.contains(&address))
+    }
+
+    /// A URI is compared as it is, a DNS name without regard to case.
+    fn is_certified(&self, peer: &Peer) -> bool {
+        let Some(wanted) = &self.certificate else {
+            return true;
+        };
+        let is_wanted = |name: &str| {
+            if wanted.contains(':') {
+                *name == **wanted
+            } else {
+                name.eq_ignore_ascii_case(wanted)
+            }
+        };
+        peer.certificate_names.iter().any(|name| is_wanted(name))
+    }
+
+    fn principal(&self, by_authorization: bool) -> Principal<'_> {
+        Principal {
+            name: &self.name,
+            allow: Some(&self.allow),
+            limits: self.limits.as_ref(),
+            by_authorization,
+        }
+    }
+}
+
+/// Without the digests: a weak password could be found by them.
+impl fmt::Debug for Known {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Known")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Attempt<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Attempt")
+            .field("known", &self.known)
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -134,57 +391,18 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue
     values.next().filter(|_| values.next().is_none())
 }
 
-fn basic(value: &HeaderValue) -> Option<Vec<u8>> {
+/// What follows the scheme `Basic`.
+fn scheme(value: &HeaderValue) -> Option<&[u8]> {
     let (scheme, credentials) = value.as_bytes().split_at_checked(6)?;
-    if !scheme.eq_ignore_ascii_case(b"basic ") {
-        return None;
-    }
-    BASE64.decode(credentials.trim_ascii()).ok()
+    scheme
+        .eq_ignore_ascii_case(b"basic ")
+        .then_some(credentials)
+}
+
+fn basic(value: &HeaderValue) -> Option<Zeroizing<Vec<u8>>> {
+    let credentials = BASE64.decode(scheme(value)?.trim_ascii()).ok()?;
+    Some(Zeroizing::new(credentials))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(field: &str, value: &str, form: Form) -> Option<String> {
-        let text = "callers: {shop: {password: 'p:ss', allow: [a]}, b: {password: '', allow: []}}";
-        let text = text.replace(", b: {password: '', allow: []}", "");
-        let text = format!(
-            "{text}\nproviders: {{a: {{hosts: [a], client_id: a, client_secret: b, token: {{url: https://a/t}}}}}}"
-        );
-        let callers = Callers::new(&Config::parse(&text, std::path::Path::new("")).unwrap());
-        let mut headers = HeaderMap::new();
-        headers.insert(field.parse::<HeaderName>().unwrap(), value.parse().unwrap());
-        let principal = callers.check(&headers, form).ok()?;
-        Some(principal.name.to_string())
-    }
-
-    #[test]
-    fn only_the_right_name_and_password_pass() {
-        let shop = BASE64.encode("shop:p:ss");
-        for (value, passes) in [
-            (format!("Basic {shop}"), true),
-            (format!("bAsIc   {shop}"), true),
-            (format!("Basic {}", shop.trim_end_matches('=')), true),
-            (format!("Basic {}", BASE64.encode("shop:p:s")), false),
-            (format!("Basic {}", BASE64.encode("shop:")), false),
-            (format!("Basic {}", BASE64.encode("shop")), false),
-            (format!("Basic {}", BASE64.encode("other:p:ss")), false),
-            (format!("Basic {}", BASE64.encode("nobody:")), false),
-            (format!("Bearer {shop}"), false),
-            ("Basic !".to_owned(), false),
-            ("Basic".to_owned(), false),
-        ] {
-            let found = check("proxy-authorization", &value, Form::Absolute);
-            assert_eq!(found.is_some(), passes, "{value}");
-        }
-    }
-
-    #[test]
-    fn authorization_counts_in_gateway_form_only() {
-        let value = format!("Basic {}", BASE64.encode("shop:p:ss"));
-        assert!(check("authorization", &value, Form::Origin).is_some());
-        assert!(check("authorization", &value, Form::Absolute).is_none());
-        assert!(check("proxy-authorization", &value, Form::Origin).is_some());
-    }
-}
+mod tests;

@@ -2,11 +2,17 @@
 //! accounts get tokens.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::egress::Egress;
 use crate::metrics::Metrics;
 use crate::token::Tokens;
+
+/// Token calls at a time; the others wait.
+const MAX_CALLS: usize = 32;
 
 /// The configuration in a few lines.
 #[must_use]
@@ -30,7 +36,7 @@ pub fn summary(config: &Config) -> String {
     text
 }
 
-/// Obtains one token for each account, all at once, and tells what came back, without the tokens. The
+/// Obtains one token for each account, and tells what came back, without the tokens. The
 /// second value is whether all went well.
 ///
 /// # Errors
@@ -39,16 +45,22 @@ pub async fn live(config: &Config) -> Result<(String, bool), prometheus::Error> 
     let metrics = Metrics::new(config)?;
     let egress = Egress::new(&config.egress, metrics.egress.clone());
     let tokens = Tokens::asleep(config, &metrics, &egress);
+    let permits = Arc::new(Semaphore::new(MAX_CALLS));
     let mut calls = tokio::task::JoinSet::new();
     for provider in &config.providers {
         // One token to an account: the default scopes, or the first route's.
-        let cell = tokens
-            .cell(provider.index, provider.default_scopes.unwrap_or(0))
-            .clone();
-        calls.spawn(async move {
-            let obtained = cell.call_once().await;
-            (cell, obtained)
-        });
+        let scopes = provider.default_scopes.unwrap_or(0);
+        for account in 0..provider.accounts.len() {
+            let cell = tokens.cell(provider.index, account, scopes).clone();
+            let permits = permits.clone();
+            calls.spawn(async move {
+                // Never closed; without a permit it would only be more at a time.
+                let permit = permits.acquire_owned().await;
+                let obtained = cell.call_once().await;
+                drop(permit);
+                (cell, obtained)
+            });
+        }
     }
     let mut lines = Vec::new();
     let mut all_well = true;
@@ -67,7 +79,8 @@ pub async fn live(config: &Config) -> Result<(String, bool), prometheus::Error> 
         };
         lines.push(format!(
             "  {} {}{scopes}: {said}\n",
-            cell.provider.name, cell.account
+            cell.provider.name,
+            cell.account().name
         ));
     }
     lines.sort();

@@ -15,6 +15,7 @@ mod readable;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,11 +27,15 @@ pub use file::{ClientAuth, Encoding, Environment, Mode, Refresh};
 pub use problem::Problem;
 
 use crate::address::Rule;
+use crate::password::Password;
 use crate::path::Pattern;
 use crate::secret::Secret;
 use crate::tls::ClientTls;
 use node::Node;
 use problem::Problems;
+
+/// The account that a provider's own `client_id` and `client_secret` make.
+pub const DEFAULT_ACCOUNT: &str = "default";
 
 /// The whole configuration.
 #[derive(Debug)]
@@ -104,10 +109,25 @@ pub struct NoProxy {
 pub struct Caller {
     /// Its name, also in metrics and logs.
     pub name: Arc<str>,
-    /// What it authenticates with.
-    pub password: Secret,
+    /// One of them is enough. Empty: it is known by the rest alone.
+    pub passwords: Vec<Password>,
+    /// Where it calls from. Empty: anywhere.
+    pub addresses: Vec<IpNet>,
+    /// A name in its client certificate: a URI as it is, or a DNS name in lower case.
+    pub certificate: Option<Box<str>>,
+    /// How much it may ask for.
+    pub limits: Limits,
     /// What it may reach. Empty: nothing.
     pub allow: Vec<Allow>,
+}
+
+/// How much a caller may ask for; None: as much as it likes.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Requests at once.
+    pub in_flight: Option<NonZeroU32>,
+    /// Requests in a second.
+    pub per_second: Option<NonZeroU32>,
 }
 
 /// Requests that a caller may send.
@@ -119,6 +139,18 @@ pub struct Allow {
     pub methods: Option<Vec<Method>>,
     /// None: any.
     pub paths: Option<Vec<Pattern>>,
+    /// Places in [`Provider::accounts`], ascending. None: any.
+    pub accounts: Option<Box<[usize]>>,
+}
+
+impl Allow {
+    /// Whether requests may be sent for that account, a place in [`Provider::accounts`].
+    #[must_use]
+    pub fn has_account(&self, account: usize) -> bool {
+        self.accounts
+            .as_ref()
+            .is_none_or(|accounts| accounts.binary_search(&account).is_ok())
+    }
 }
 
 /// A payment API.
@@ -148,8 +180,8 @@ pub struct Provider {
     pub protected: Vec<Box<str>>,
     /// What follows these paths is masked in logs.
     pub secret_below: Vec<Pattern>,
-    /// A header that is added where the caller sent none of its names.
-    pub merchant: Option<Merchant>,
+    /// Whose tokens there are, in the order of their names; never empty.
+    pub accounts: Vec<Account>,
     /// How tokens are obtained.
     pub token: TokenDialect,
     /// Bytes of one request body kept for a replay.
@@ -193,16 +225,29 @@ pub struct Route {
     pub scopes: usize,
 }
 
+/// One set of credentials at a provider.
+#[derive(Debug)]
+pub struct Account {
+    /// Its name, also in metrics and logs; [`DEFAULT_ACCOUNT`] for the provider's own credentials.
+    pub name: Arc<str>,
+    /// Its id at the token endpoint.
+    pub client_id: Secret,
+    /// Its secret there.
+    pub client_secret: Secret,
+    /// A header that is added where the caller sent none of its names.
+    pub merchant: Option<Merchant>,
+}
+
 /// PayU's merchant header.
 #[derive(Debug)]
 pub struct Merchant {
     /// The first is sent; any of them counts as sent by the caller.
-    pub headers: Vec<HeaderName>,
+    pub headers: Arc<[HeaderName]>,
     /// The merchant's id.
     pub value: HeaderValue,
 }
 
-/// How a provider hands out tokens, and to whom.
+/// How a provider hands out tokens.
 #[derive(Debug)]
 pub struct TokenDialect {
     /// The token endpoint.
@@ -213,10 +258,6 @@ pub struct TokenDialect {
     pub encoding: Encoding,
     /// Where id and secret go.
     pub client_auth: ClientAuth,
-    /// The account's id.
-    pub client_id: Secret,
-    /// The account's secret.
-    pub client_secret: Secret,
     /// JSON pointer to the object with the token.
     pub response: Box<str>,
     /// What refresh tokens are for.
@@ -333,6 +374,16 @@ impl Egress {
     #[must_use]
     pub fn mode(&self, rule: Rule) -> Mode {
         self.modes[rule as usize]
+    }
+}
+
+impl Provider {
+    /// The place of an account in [`Self::accounts`].
+    #[must_use]
+    pub fn account(&self, name: &str) -> Option<usize> {
+        self.accounts
+            .binary_search_by(|account| (*account.name).cmp(name))
+            .ok()
     }
 }
 

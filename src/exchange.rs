@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use http::header::{AUTHORIZATION, CONNECTION};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::access::{AccessLog, Books, Record};
 use crate::body::{BodyTooLarge, Keeping, ReplayMemory, Replayable, Upload};
-use crate::caller::Callers;
+use crate::caller::{self, Callers, Doubt, Principal};
 use crate::config::{Config, Merchant};
 use crate::egress::Egress;
 use crate::headers;
@@ -23,8 +23,8 @@ use crate::path::{Path, Pattern};
 use crate::relay::{Answer, Relay};
 use crate::replay::{Verdict, verdict};
 use crate::respond::{Refusal, route_detail};
-use crate::route::{Destination, Routes};
-use crate::stream::CallerSide;
+use crate::route::{Destination, Routes, Wish};
+use crate::stream::{CallerSide, Peer};
 use crate::target::{Form, Target};
 use crate::token::{Cell, Lease, Missing, Recovery, Tokens};
 use crate::upstream::{Connection, Failed, Outgoing, Upstream};
@@ -82,7 +82,7 @@ impl Proxy {
             )
         });
         Self {
-            callers: Callers::new(config),
+            callers: Callers::new(config, &metrics.password_hashes),
             routes: Routes::new(config),
             tokens: Tokens::start(config, metrics, &egress),
             upstreams: upstreams.collect(),
@@ -136,7 +136,7 @@ impl Proxy {
         let is_http2 = head.version == Version::HTTP_2;
         let is_connect = head.method == http::Method::CONNECT;
         let _in_flight = InFlight::enter(&self.in_flight);
-        let result = self.forward(&mut record, head, body).await;
+        let result = self.forward(&mut record, head, body, &side.peer).await;
         // The rest of the request is not waited for after the answer.
         let close = record.is_unread() || is_connect || self.is_draining();
         let mut answer = match result {
@@ -154,20 +154,39 @@ impl Proxy {
         answer
     }
 
+    /// Who sends a request. Waits only where a password has to be hashed.
+    async fn caller(
+        &self,
+        headers: &HeaderMap,
+        form: Form,
+        peer: &Peer,
+    ) -> Result<Principal<'_>, caller::Error> {
+        match self.callers.check(headers, form, peer) {
+            Ok(caller) => Ok(caller),
+            Err(Doubt::Unauthenticated) => Err(caller::Error::Unauthenticated),
+            Err(Doubt::Password(attempt)) => self.callers.settle(attempt).await,
+        }
+    }
+
     /// The way of a request, stage by stage.
     async fn forward(
         &self,
         record: &mut Record,
         head: Parts,
         body: Incoming,
+        peer: &Peer,
     ) -> Result<Relayed, Refusal> {
         if self.in_flight.load(Ordering::Relaxed) > MAX_IN_FLIGHT {
             return Err(Refusal::Overloaded);
         }
         let target = Target::read(&head).map_err(Refusal::Target)?;
-        let caller = self.callers.check(&head.headers, target.form);
+        let caller = self.caller(&head.headers, target.form, peer).await;
         let caller = caller.map_err(|error| Refusal::Caller(error, target.form))?;
         record.caller(caller.name);
+        if let Some(limits) = caller.limits {
+            let slot = limits.enter(Instant::now());
+            record.hold(slot.map_err(Refusal::CallerLimit)?);
+        }
         if target.form == Form::Authority {
             return Err(Refusal::Connect);
         }
@@ -184,19 +203,26 @@ impl Proxy {
         let provider = site.provider;
         let (upstream, series) = &self.upstreams[provider.index];
         record.provider(provider, series);
-        let destination = site.route(&head.method, &path, caller.allow);
+        let wish = Wish {
+            method: &head.method,
+            account: headers::account(&head.headers),
+        };
+        let destination = site.route(wish, &path, caller.allow);
         let destination = destination.map_err(|error| unroutable(error, Some(&provider.name)))?;
-        record.route(&destination.route);
+        record.route(&destination.route, destination.account);
         if head.headers.contains_key(AUTHORIZATION) && !caller.by_authorization {
             record.credentials_replaced();
         }
-        let cell = self.tokens.cell(provider.index, destination.scopes);
+        let Destination {
+            account, scopes, ..
+        } = destination;
+        let cell = self.tokens.cell(provider.index, account, scopes);
         let keeping = Keeping {
             buffer: provider.replay_buffer,
             memory: self.replay_memory.clone(),
         };
         drop(path);
-        let (outgoing, named) = outgoing(head, provider.merchant.as_ref());
+        let (outgoing, named) = outgoing(head, cell.account().merchant.as_ref());
         let body = Replayable::new(body, named, keeping);
         if let Some(body) = &body {
             record.upload(body);

@@ -16,6 +16,9 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
 
+/// Names the account that a request is sent for. It is for Bursar alone.
+pub const ACCOUNT: HeaderName = HeaderName::from_static("bursar-account");
+
 /// Fields of one connection only (RFC 9110 section 7.6.1). `Trailer` is not among them.
 const HOP_BY_HOP: [HeaderName; 6] = [
     CONNECTION,
@@ -53,8 +56,18 @@ pub fn connection_named(headers: &HeaderMap) -> Vec<HeaderName> {
     named
 }
 
+/// The account that a request names; an empty name, which no account has, where it names several or none
+/// that can be read.
+#[must_use]
+pub fn account(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(ACCOUNT).iter();
+    let first = values.next()?;
+    let only = first.to_str().ok().filter(|_| values.next().is_none());
+    Some(only.unwrap_or_default())
+}
+
 /// Takes out of a request what must not go on: `named` by `Connection`, hop-by-hop, `Proxy-*`, the
-/// caller's credentials, the posing ones, and `Expect`, which was for Bursar. `Host` is set anew.
+/// caller's credentials, the posing ones, and `Expect` and [`ACCOUNT`], which were for Bursar. `Host` is set anew.
 pub fn clean_request(headers: &mut HeaderMap, named: &[HeaderName]) {
     remove_named(headers, named);
     for name in HOP_BY_HOP.iter().chain(&POSING) {
@@ -62,6 +75,7 @@ pub fn clean_request(headers: &mut HeaderMap, named: &[HeaderName]) {
     }
     headers.remove(AUTHORIZATION);
     headers.remove(EXPECT);
+    headers.remove(ACCOUNT);
     headers.remove(HOST);
     remove_disguised(headers);
 }
@@ -98,12 +112,13 @@ fn remove_named(headers: &mut HeaderMap, named: &[HeaderName]) {
     }
 }
 
-/// `Proxy-*`, and the posing fields with underscores, which many gateways take for hyphens.
+/// `Proxy-*`, and the posing fields and [`ACCOUNT`] with underscores, which many gateways take for hyphens.
 fn remove_disguised(headers: &mut HeaderMap) {
     headers.remove(PROXY_AUTHORIZATION);
     let is_posing = |name: &str| {
         POSING
             .iter()
+            .chain([&ACCOUNT])
             .any(|posing| posing.as_str() == name.replace('_', "-"))
     };
     let must_go = |name: &&HeaderName| {

@@ -6,7 +6,7 @@
 //! 2. [`exchange`] tells the whole story of one request, top to bottom; it is the place to start reading.
 //!    It hands values from stage to stage; the stages do not know each other:
 //!    1. [`target`]: which host and path does the request name, and in which form?
-//!    2. [`caller`]: who sends it?
+//!    2. [`caller`]: who sends it, and [`limit`]: is that too much?
 //!    3. [`route`]: whose API is that, may this caller use it, and which scopes does it need?
 //!    4. [`token`]: the token for that, read without a lock, or waited for.
 //!    5. [`headers`] and [`body`]: what goes on, and what is kept in case of a 401.
@@ -42,8 +42,10 @@ pub mod egress;
 pub mod exchange;
 pub mod headers;
 pub mod health;
+pub mod limit;
 pub mod log;
 pub mod metrics;
+pub mod password;
 pub mod path;
 pub mod relay;
 pub mod replay;

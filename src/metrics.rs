@@ -49,6 +49,8 @@ labels! {
         BadRequest = "bad_request",
         /// No caller, or a wrong password.
         CallerUnauthenticated = "caller_unauthenticated",
+        /// Too many requests of one caller.
+        CallerLimitExceeded = "caller_limit_exceeded",
         /// A host that no provider has.
         DestinationNotAllowed = "destination_not_allowed",
         /// A path outside the API's, or one that the caller may not use.
@@ -194,6 +196,8 @@ pub struct Metrics {
     pub connections: Connections,
     /// Connections that `egress` does not allow.
     pub egress: EgressSeries,
+    /// Hashes computed for callers' passwords.
+    pub password_hashes: IntCounter,
 }
 
 /// The series of one provider, looked up once.
@@ -256,6 +260,11 @@ impl Metrics {
         for outcome in ["ok", "rejected"] {
             reloads.with_label_values(&[outcome]);
         }
+        let password_hashes = IntCounter::new(
+            "bursar_password_hashes_total",
+            "Hashes computed for callers' passwords.",
+        )?;
+        let password_hashes = vec(&registry, password_hashes)?;
         let build = Opts::new(
             "bursar_build_info",
             "Always 1; the label says what is running.",
@@ -270,6 +279,7 @@ impl Metrics {
             registry,
             requests,
             tokens,
+            password_hashes,
             connections: Connections {
                 caller: connections.with_label_values(&["caller"]),
                 upstream: connections.with_label_values(&["upstream"]),

@@ -18,6 +18,7 @@ use crate::access::Record;
 use crate::caller;
 use crate::clock;
 use crate::headers::PSEUDONYM;
+use crate::limit;
 use crate::metrics::Reason;
 use crate::relay::Answer;
 use crate::route;
@@ -36,7 +37,9 @@ pub enum Refusal {
     /// Our own `Via` came back.
     Loop,
     /// No caller.
-    Caller(caller::Unauthenticated, Form),
+    Caller(caller::Error, Form),
+    /// Too many requests of one caller.
+    CallerLimit(limit::Exceeded),
     /// `CONNECT`.
     Connect,
     /// Nowhere to go; with what to say about it.
@@ -95,7 +98,21 @@ impl Refusal {
                 (508, Reason::Loop, "proxy_loop_detected"),
                 "the request has already passed through Bursar; check the provider's upstream",
             ),
-            Self::Caller(caller::Unauthenticated, form) => {
+            Self::Caller(caller::Error::Busy, _) => Description {
+                retry_after: Some(Duration::from_secs(1)),
+                ..describe(
+                    (503, Reason::Overloaded, "connection_limit_reached"),
+                    "too many callers' passwords wait to be verified",
+                )
+            },
+            Self::CallerLimit(exceeded) => Description {
+                retry_after: Some(exceeded.retry_after),
+                ..describe(
+                    (429, Reason::CallerLimitExceeded, "http_request_denied"),
+                    "too many requests of this caller at once or in a second; see `limits` of the caller",
+                )
+            },
+            Self::Caller(caller::Error::Unauthenticated, form) => {
                 let (status, detail) = match form {
                     Form::Absolute | Form::Authority => (
                         407,
@@ -121,6 +138,8 @@ impl Refusal {
                     route::Error::TokenEndpoint => Reason::TokenEndpointProtected,
                     route::Error::OutsidePaths
                     | route::Error::NotAllowed
+                    | route::Error::AccountNotAllowed
+                    | route::Error::AccountMissing
                     | route::Error::NoScopes
                     | route::Error::Ambiguous => Reason::RouteNotAllowed,
                 };
@@ -180,8 +199,10 @@ impl Refusal {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         match self {
-            Self::Caller(_, Form::Origin) => headers.insert(WWW_AUTHENTICATE, BASIC),
-            Self::Caller(_, Form::Absolute | Form::Authority) => {
+            Self::Caller(caller::Error::Unauthenticated, Form::Origin) => {
+                headers.insert(WWW_AUTHENTICATE, BASIC)
+            }
+            Self::Caller(caller::Error::Unauthenticated, Form::Absolute | Form::Authority) => {
                 headers.insert(PROXY_AUTHENTICATE, BASIC)
             }
             Self::Target(target::Error::Method) => headers.insert(
@@ -190,6 +211,8 @@ impl Refusal {
             ),
             Self::Target(target::Error::Malformed(_))
             | Self::Loop
+            | Self::Caller(caller::Error::Busy, _)
+            | Self::CallerLimit(_)
             | Self::Connect
             | Self::Route(..)
             | Self::Token(_)
@@ -328,6 +351,12 @@ pub fn route_detail(error: route::Error, provider: Option<&str>) -> Cow<'static,
         }
         (route::Error::NotAllowed, _) => {
             "the caller may not use this provider, method or path; see `allow` of the caller".into()
+        }
+        (route::Error::AccountNotAllowed, _) => {
+            "Bursar-Account names no account that the caller may use here; see `allow` of the caller and `accounts` of the provider".into()
+        }
+        (route::Error::AccountMissing, _) => {
+            "the provider has several accounts; send the name of one that the caller may use in the request header Bursar-Account".into()
         }
         (route::Error::NoScopes, Some(provider)) => format!(
             "no route matches, so the token's scopes are unknown; add {{methods, path, scopes}} to providers.{provider}.routes, or set providers.{provider}.token.scopes"

@@ -47,6 +47,17 @@ pub struct Destination<'a> {
     pub route: Cow<'a, Arc<str>>,
     /// Index into [`Provider::scope_sets`].
     pub scopes: usize,
+    /// Index into [`Provider::accounts`].
+    pub account: usize,
+}
+
+/// What a request asks for besides a path.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    /// Its method.
+    pub method: &'a Method,
+    /// The account that it names; an empty name where it does not name one unambiguously.
+    pub account: Option<&'a str>,
 }
 
 /// A provider's host, before path and method were looked at.
@@ -68,6 +79,10 @@ pub enum Error {
     OutsidePaths,
     /// The caller may not use that provider, method or path.
     NotAllowed,
+    /// The request names an account that there is not, or that the caller may not use.
+    AccountNotAllowed,
+    /// The caller may use several accounts, and the request names none.
+    AccountMissing,
     /// No route matches, and the provider has no default scopes.
     NoScopes,
     /// The path's raw and normalised readings lead to different routes.
@@ -193,16 +208,17 @@ fn fits(entries: &[Entry], port: u16) -> Option<&Entry> {
 }
 
 impl<'a> Site<'a> {
-    /// Judges method and path; `allow` is None where there is no authentication.
+    /// Judges method, path and account; `allow` is None where there is no authentication.
     ///
     /// # Errors
     /// Where the request is not for the API, not for this caller, or no token would fit it.
     pub fn route(
         self,
-        method: &Method,
+        wish: Wish<'_>,
         path: &Path<'_>,
         allow: Option<&[Allow]>,
     ) -> Result<Destination<'a>, Error> {
+        let method = wish.method;
         let provider = self.provider;
         if !provider
             .paths
@@ -222,9 +238,11 @@ impl<'a> Site<'a> {
                     .as_ref()
                     .is_none_or(|paths| paths.iter().any(|pattern| path.matches_strictly(pattern)))
         };
-        if allow.is_some_and(|list| !list.iter().any(allowed)) {
+        let mut allow = allow.map(|list| list.iter().filter(|entry| allowed(entry)).peekable());
+        if allow.as_mut().is_some_and(|list| list.peek().is_none()) {
             return Err(Error::NotAllowed);
         }
+        let account = choose_account(provider, wish.account, allow)?;
         let route = find(provider, method, path.normalised());
         if !path.is_plain()
             && find(provider, method, path.raw()).map(std::ptr::from_ref)
@@ -242,8 +260,46 @@ impl<'a> Site<'a> {
             origin: self.origin,
             route,
             scopes,
+            account,
         })
     }
+}
+
+/// The account that a request is sent for: the one that it names, or the only one that the entries which
+/// allow the request leave. `allow` is None where there is no authentication.
+fn choose_account<'a>(
+    provider: &Provider,
+    named: Option<&str>,
+    allow: Option<impl Iterator<Item = &'a Allow>>,
+) -> Result<usize, Error> {
+    if let Some(name) = named {
+        let account = provider.account(name).ok_or(Error::AccountNotAllowed)?;
+        let is_allowed = match allow {
+            Some(mut list) => list.any(|allow| allow.has_account(account)),
+            None => true,
+        };
+        return is_allowed
+            .then_some(account)
+            .ok_or(Error::AccountNotAllowed);
+    }
+    let single = (provider.accounts.len() == 1).then_some(0);
+    let Some(list) = allow else {
+        return single.ok_or(Error::AccountMissing);
+    };
+    let mut chosen = None;
+    for allow in list {
+        let only = match allow.accounts.as_deref() {
+            None => single,
+            Some([account]) => Some(*account),
+            Some(_) => None,
+        };
+        let only = only.ok_or(Error::AccountMissing)?;
+        if chosen.is_some_and(|chosen| chosen != only) {
+            return Err(Error::AccountMissing);
+        }
+        chosen = Some(only);
+    }
+    chosen.ok_or(Error::AccountMissing)
 }
 
 fn find<'a>(provider: &'a Provider, method: &Method, path: &str) -> Option<&'a Route> {

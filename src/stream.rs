@@ -2,6 +2,7 @@
 //! whose writes do not wait for ever for a caller that does not read.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,9 +18,32 @@ use tokio::time::{Instant, Sleep};
 /// Then the connection is closed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What requests tell the connection that they came on.
+/// Who is at the other end of a connection, as far as the connection itself tells.
+#[derive(Debug)]
+pub struct Peer {
+    /// Never an IPv4 address in IPv6 clothes.
+    pub address: IpAddr,
+    /// The URIs and DNS names in the subjectAltName of a verified client certificate; a DNS name that
+    /// holds a colon is none, and must not get in here, because it would pass for a URI.
+    pub certificate_names: Vec<Box<str>>,
+}
+
+impl Peer {
+    /// One without a certificate.
+    #[must_use]
+    pub fn at(address: IpAddr) -> Self {
+        Self {
+            address: address.to_canonical(),
+            certificate_names: Vec::new(),
+        }
+    }
+}
+
+/// What requests tell the connection that they came on, and what it tells them.
 #[derive(Debug)]
 pub struct CallerSide {
+    /// Who sends them.
+    pub peer: Peer,
     /// Milliseconds.
     write_timeout: AtomicU64,
     /// Whether bytes of a request's body were left unread.
@@ -29,8 +53,9 @@ pub struct CallerSide {
 impl CallerSide {
     /// For a connection that has not carried a request yet.
     #[must_use]
-    pub fn new() -> Arc<Self> {
+    pub fn new(peer: Peer) -> Arc<Self> {
         Arc::new(Self {
+            peer,
             write_timeout: AtomicU64::new(milliseconds(WRITE_TIMEOUT)),
             unread: AtomicBool::new(false),
         })

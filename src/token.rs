@@ -13,16 +13,18 @@ mod refresh;
 mod renewal;
 mod reply;
 mod series;
+mod snapshot;
 
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub use cell::{Cell, Missing, Recovery, Snapshot, TokenSnapshot};
+pub use cell::{Cell, Missing, Recovery};
 pub use fetch::{Answer, Transport};
 pub use lease::Lease;
 pub use reply::Failure;
+pub use snapshot::{Snapshot, TokenSnapshot};
 
 use crate::config::Config;
 use crate::connect::Connector;
@@ -34,8 +36,15 @@ use renewal::{Appointment, keep_appointments};
 /// The tokens of all accounts.
 #[derive(Debug)]
 pub struct Tokens {
-    /// By provider index, then by index into its scope sets.
-    cells: Vec<Vec<Arc<Cell>>>,
+    /// By provider index; of each provider all scope sets of its first account, then of its second, ….
+    cells: Vec<Cells>,
+}
+
+/// The tokens of one provider.
+#[derive(Debug)]
+struct Cells {
+    scope_sets: usize,
+    cells: Vec<Arc<Cell>>,
 }
 
 impl Tokens {
@@ -46,7 +55,7 @@ impl Tokens {
         let count: usize = config
             .providers
             .iter()
-            .map(|provider| provider.scope_sets.len())
+            .map(|provider| provider.accounts.len() * provider.scope_sets.len())
             .sum();
         // A cell asks once for a token and once for its successor before the loop has read either.
         let (sender, appointments) = mpsc::channel(2 * count + 16);
@@ -86,18 +95,26 @@ impl Tokens {
                 connect_timeout,
             });
             let histogram = |grant| metrics.tokens.fetch_duration(&provider.name, grant);
-            let sets = provider.scope_sets.iter().enumerate().map(|(set, scopes)| {
+            let fetch_durations = GrantLabel::ALL.map(histogram);
+            let scope_sets = provider.scope_sets.len();
+            let places = (0..provider.accounts.len() * scope_sets)
+                .map(|place| (place / scope_sets, place % scope_sets));
+            let cells = places.zip(&mut ids).map(|((account, set), id)| {
                 Arc::new(Cell::new(Parts {
-                    id: ids.next().unwrap_or_default(),
+                    id,
                     provider: provider.clone(),
-                    scopes: scopes.clone(),
+                    account,
+                    scopes: provider.scope_sets[set].clone(),
                     at_startup: provider.default_scopes == Some(set),
                     transport: transport.clone(),
                     appointments: appointments.clone(),
-                    fetch_durations: GrantLabel::ALL.map(histogram),
+                    fetch_durations: fetch_durations.clone(),
                 }))
             });
-            sets.collect()
+            Cells {
+                scope_sets,
+                cells: cells.collect(),
+            }
         });
         Self {
             cells: cells.collect(),
@@ -114,16 +131,17 @@ impl Tokens {
         )?))
     }
 
-    /// The cell for requests to a provider that need one of its scope sets; both are indices that the
-    /// same configuration gave.
+    /// The cell for requests to a provider, for one of its accounts, that need one of its scope sets;
+    /// all are indices that the same configuration gave.
     #[must_use]
-    pub fn cell(&self, provider: usize, scopes: usize) -> &Arc<Cell> {
-        &self.cells[provider][scopes]
+    pub fn cell(&self, provider: usize, account: usize, scopes: usize) -> &Arc<Cell> {
+        let Cells { scope_sets, cells } = &self.cells[provider];
+        &cells[account * scope_sets + scopes]
     }
 
     /// Every cell.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Cell>> {
-        self.cells.iter().flatten()
+        self.cells.iter().flat_map(|provider| &provider.cells)
     }
 
     /// Whether at least one account that wants a token at start-up has had one, or none wants one.

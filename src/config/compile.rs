@@ -1,6 +1,8 @@
 //! From plain data to [`Config`]: every default and every rule of the file, in one pass that goes on
 //! after a problem so that all of them are reported.
 
+mod account;
+mod caller;
 mod egress;
 mod environment;
 mod provider;
@@ -13,11 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::file::{self, Size};
-use super::node::join;
 use super::problem::Problems;
-use super::{Allow, Caller, Config, Host, Provider};
+use super::{Config, Host, Provider};
 use provider::{ProviderFile, Shared};
-use value::{MIB, methods, patterns, refuse_reserved, time};
+use value::{MIB, time};
 
 /// Turns the file into the configuration, or reports why it cannot.
 pub(super) fn compile(
@@ -35,10 +36,10 @@ pub(super) fn compile(
     if file.providers.is_empty() {
         problems.add("providers", "is missing or empty; name at least one");
     }
-    let names: Vec<String> = file.providers.keys().cloned().collect();
+    let names = caller::Names::new(&file.providers);
     let callers = file
         .callers
-        .map(|callers| compile_callers(callers, &names, problems));
+        .map(|callers| caller::callers(callers, &names, problems));
     let mut shared = Shared {
         directory,
         system: None,
@@ -56,6 +57,9 @@ pub(super) fn compile(
     }
     let egress = egress::compile(file.egress, problems);
     egress::warn_of_refused_literals(&egress, &providers, problems);
+    if let Some(callers) = &callers {
+        caller::warn_of_unused_accounts(callers, &names, problems);
+    }
     Some(Config {
         listen,
         admin: file
@@ -73,86 +77,6 @@ pub(super) fn compile(
         callers,
         providers,
         warnings: Vec::new(),
-    })
-}
-
-fn compile_callers(
-    callers: std::collections::BTreeMap<String, file::Caller>,
-    providers: &[String],
-    problems: &mut Problems,
-) -> Vec<Caller> {
-    let mut compiled = Vec::new();
-    for (name, caller) in callers {
-        let path = join("callers", &name);
-        if name.is_empty() || name.contains(':') || name.chars().any(char::is_control) {
-            problems.add(&path, "a caller's name must not be empty or hold `:` or control characters, because it is the user name of Basic authentication");
-        }
-        refuse_reserved(&name, &path, problems);
-        if caller.allow.is_empty() {
-            problems.warn(
-                &path,
-                "may reach nothing, because `allow` is missing or empty",
-            );
-        }
-        let allow = caller
-            .allow
-            .into_iter()
-            .enumerate()
-            .filter_map(|(at, allow)| {
-                compile_allow(allow, &format!("{path}.allow[{at}]"), providers, problems)
-            });
-        let allow = allow.collect();
-        match caller.password {
-            Some(file::Hidden(password)) if !password.expose().is_empty() => {
-                compiled.push(Caller {
-                    name: name.into(),
-                    password,
-                    allow,
-                })
-            }
-            Some(_) => problems.add(&join(&path, "password"), "is empty"),
-            None => problems.add(&join(&path, "password"), "is missing"),
-        }
-    }
-    compiled
-}
-
-fn compile_allow(
-    allow: file::Allow,
-    path: &str,
-    providers: &[String],
-    problems: &mut Problems,
-) -> Option<Allow> {
-    let (some, provider_key) = match allow {
-        file::Allow::Provider(name) => (
-            file::AllowSome {
-                provider: Some(name),
-                ..file::AllowSome::default()
-            },
-            path.to_owned(),
-        ),
-        file::Allow::Some(some) => (some, join(path, "provider")),
-    };
-    let methods = methods(some.methods, &join(path, "methods"), problems);
-    let paths = some
-        .paths
-        .map(|paths| patterns(&paths, &join(path, "paths"), problems));
-    let Some(name) = some.provider else {
-        problems.add(&provider_key, "is missing");
-        return None;
-    };
-    let provider = providers.iter().position(|provider| *provider == name);
-    if provider.is_none() {
-        let known = providers.join(", ");
-        problems.add(
-            &provider_key,
-            format_args!("names no provider of this file; there are: {known}"),
-        );
-    }
-    Some(Allow {
-        provider: provider?,
-        methods,
-        paths,
     })
 }
 

@@ -115,12 +115,33 @@ pub(super) struct ParentProxies {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(super) struct Caller {
-    /// What it sends in `Proxy-Authorization: Basic`, with its name.
+    /// What it sends in `Proxy-Authorization: Basic`, with its name. Or the Argon2 or bcrypt hash of that.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(super) password: Option<Hidden>,
+    /// Further passwords or hashes; one is enough.
+    #[cfg_attr(test, schemars(with = "Option<Vec<String>>"))]
+    pub(super) passwords: Option<Vec<Hidden>>,
+    /// Where it calls from, e.g. 10.2.0.0/16. Alone, or besides a password.
+    pub(super) addresses: Option<Vec<String>>,
+    /// A URI or DNS name in the subjectAltName of its client certificate.
+    pub(super) certificate: Option<String>,
+    /// How much it may ask for.
+    #[serde(default)]
+    pub(super) limits: Limits,
     /// What it may reach; nothing where this is empty or missing.
     #[serde(default)]
     pub(super) allow: Vec<Allow>,
+}
+
+/// How much a caller may ask for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub(super) struct Limits {
+    /// Requests at once, until the last byte of the answer.
+    pub(super) in_flight: Option<u32>,
+    /// Requests in a second.
+    pub(super) per_second: Option<u32>,
 }
 
 /// A provider's name, or a provider with methods and paths.
@@ -145,6 +166,10 @@ pub(super) struct AllowSome {
     pub(super) methods: Option<Vec<String>>,
     /// Any path where this is missing. `*` is one segment, `**` any number.
     pub(super) paths: Option<Vec<String>>,
+    /// The one account that it uses there.
+    pub(super) account: Option<String>,
+    /// The accounts of which it names one in the request header `Bursar-Account`; any where both are missing.
+    pub(super) accounts: Option<Vec<String>>,
 }
 
 /// A payment API and its token endpoint.
@@ -170,6 +195,9 @@ pub(super) struct Provider {
     pub(super) client_secret: Option<Hidden>,
     /// PayU: sent as `merchantId` where the caller sent none.
     pub(super) merchant_id: Option<String>,
+    /// Further accounts by name, instead of `client_id` and `client_secret` or beside them: those are the
+    /// account `default`.
+    pub(super) accounts: Option<BTreeMap<String, Account>>,
     /// How tokens are obtained.
     #[serde(default)]
     pub(super) token: Token,
@@ -184,6 +212,21 @@ pub(super) struct Provider {
     /// How long things may take at the API.
     #[serde(default)]
     pub(super) timeouts: Timeouts,
+}
+
+/// One set of credentials at a provider.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub(super) struct Account {
+    /// The account's client id.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(super) client_id: Option<Hidden>,
+    /// The account's client secret.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(super) client_secret: Option<Hidden>,
+    /// PayU: sent as `merchantId` where the caller sent none.
+    pub(super) merchant_id: Option<String>,
 }
 
 /// Which of a provider's two worlds.

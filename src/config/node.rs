@@ -7,6 +7,7 @@
 //! A value may be a secret, so no message here ever repeats one; keys are not secrets.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::fmt;
 
 use saphyr_parser::{Event, Parser};
@@ -122,8 +123,9 @@ impl Node {
             let Value::Map(entries) = &node.value else {
                 return;
             };
-            for (at, (key, value)) in entries.iter().enumerate() {
-                if entries.iter().take(at).any(|(earlier, _)| earlier == key) {
+            let mut earlier = HashSet::with_capacity(entries.len());
+            for (key, value) in entries {
+                if !earlier.insert(key) {
                     problems.add_at(
                         value.path.clone(),
                         value.line,

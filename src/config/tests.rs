@@ -229,7 +229,7 @@ fn an_allow_list_names_providers_of_the_file() {
     );
     assert_problem(
         &acme_with("callers: {a: {password: b, allow: [{provider: acme, path: [/x]}]}}\n"),
-        "callers.a.allow[0].path: is not a known key; known here: provider, methods, paths",
+        "callers.a.allow[0].path: is not a known key; known here: provider, methods, paths, account, accounts",
     );
 }
 
@@ -294,3 +294,193 @@ fn the_example_in_the_tree_is_a_configuration() {
 }
 
 mod egress;
+#[test]
+fn accounts_stand_beside_the_providers_own_credentials_or_instead() {
+    let own = "    client_id: id\n    client_secret: s3cret\n";
+    let accounts = "    accounts: {b: {client_id: x, client_secret: y}}\n";
+    for (text, expected) in [
+        (ACME.to_owned(), vec!["default"]),
+        (acme_with(accounts), vec!["b", "default"]),
+        (acme_with(accounts).replace(own, ""), vec!["b"]),
+        (
+            acme_with("    accounts: {default: {client_id: x, client_secret: y}}\n")
+                .replace(own, ""),
+            vec!["default"],
+        ),
+    ] {
+        let config = Config::parse(&text, Path::new("")).unwrap();
+        let provider = &config.providers[0];
+        let names: Vec<&str> = provider
+            .accounts
+            .iter()
+            .map(|account| &*account.name)
+            .collect();
+        assert_eq!(names, expected);
+        for (place, name) in names.iter().enumerate() {
+            assert_eq!(provider.account(name), Some(place));
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_about_accounts_is_said() {
+    let own = "    client_id: id\n    client_secret: s3cret\n";
+    for (lines, expected) in [
+        (
+            "    accounts: {default: {client_id: x, client_secret: y}}\n",
+            "accounts.default: is the account that",
+        ),
+        ("    accounts: {}\n", "accounts: is empty"),
+        (
+            "    accounts: {b: {client_id: x}}\n",
+            "accounts.b.client_secret: is missing",
+        ),
+        (
+            "    accounts: {b c: {client_id: x, client_secret: y}}\n",
+            "an account's name may hold",
+        ),
+        (
+            "    accounts: {b: {client_id: x, client_secret: y, merchant_id: '1'}}\n",
+            "accounts.b.merchant_id: has no effect here",
+        ),
+        (
+            "callers: {a: {password: b, allow: [{provider: acme, account: c}]}}\n",
+            "callers.a.allow[0].account: names no account of that provider",
+        ),
+        (
+            "callers: {a: {password: b, allow: [{provider: acme, accounts: [default, c]}]}}\n",
+            "callers.a.allow[0].accounts: names no account",
+        ),
+        (
+            "callers: {a: {password: b, allow: [{provider: acme, accounts: []}]}}\n",
+            "callers.a.allow[0].accounts: is empty",
+        ),
+        (
+            "callers: {a: {password: b, allow: [{provider: acme, account: default, accounts: [default]}]}}\n",
+            "stands beside `account`",
+        ),
+    ] {
+        assert_problem(&acme_with(lines), expected);
+    }
+    assert_problem(
+        &acme_with("    accounts: {b: {client_id: x, client_secret: y}}\n    merchant_id: '1'\n")
+            .replace(own, ""),
+        "merchant_id: belongs to an account",
+    );
+}
+
+#[test]
+fn an_account_that_no_caller_may_use_is_warned_about() {
+    let accounts = "    accounts: {b: {client_id: x, client_secret: y}}\n";
+    for (allow, unused) in [
+        ("[acme]", None),
+        ("[{provider: acme, accounts: [b, default]}]", None),
+        ("[{provider: acme, account: b}]", Some("account default;")),
+        ("[]", Some("account b, default;")),
+    ] {
+        let text = format!("{ACME}{accounts}callers: {{a: {{password: p, allow: {allow}}}}}\n");
+        let config = Config::parse(&text, Path::new("")).unwrap();
+        let warned = config
+            .warnings
+            .iter()
+            .find(|warning| warning.path == "providers.acme");
+        match (warned, unused) {
+            (None, None) => {}
+            (Some(warning), Some(unused)) => assert!(warning.message.contains(unused), "{warning}"),
+            (warned, unused) => panic!("{allow}: {warned:?}, but {unused:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_about_callers_is_said() {
+    for (caller, expected) in [
+        ("{allow: []}", "callers.a.password: is missing"),
+        ("{passwords: []}", "callers.a.passwords: is empty"),
+        ("{password: ''}", "callers.a.password: is empty"),
+        (
+            "{password: b, passwords: [c, '']}",
+            "callers.a.passwords[1]: is empty",
+        ),
+        (
+            "{password: '$6$salt$hash'}",
+            "callers.a.password: looks like a password hash",
+        ),
+        (
+            "{password: '$2b$04$short'}",
+            "callers.a.password: looks like a password hash",
+        ),
+        ("{addresses: []}", "callers.a.addresses: is empty"),
+        (
+            "{addresses: [corp]}",
+            "callers.a.addresses[0]: is no address range",
+        ),
+        (
+            "{addresses: [10.2.0.0/33]}",
+            "callers.a.addresses[0]: is no address range",
+        ),
+        (
+            "{addresses: [10.2.0.1/16]}",
+            "callers.a.addresses[0]: is an address inside of a range",
+        ),
+        (
+            "{addresses: ['::ffff:10.2.0.0/112']}",
+            "callers.a.addresses[0]: is an IPv4 range in IPv6 form",
+        ),
+        (
+            "{addresses: [0.0.0.0/0]}",
+            "callers.a.addresses: stands for everybody",
+        ),
+        (
+            "{certificate: 'spiffe://corp/a'}",
+            "callers.a.certificate: needs TLS on `listen`",
+        ),
+        (
+            "{password: b, limits: {in_flight: 0}}",
+            "callers.a.limits.in_flight: must be at least 1",
+        ),
+        (
+            "{password: b, limits: {per_second: 1000001}}",
+            "callers.a.limits.per_second: must be at least 1",
+        ),
+        (
+            "{password: b, limits: {per_second: -1}}",
+            "callers.a.limits.per_second: ",
+        ),
+        (
+            "{password: b, limits: {per_minute: 1}}",
+            "callers.a.limits.per_minute: is not a known key",
+        ),
+    ] {
+        assert_problem(&acme_with(&format!("callers: {{a: {caller}}}\n")), expected);
+    }
+}
+
+#[test]
+fn callers_without_a_password_must_not_overlap() {
+    for (one, other, overlap) in [
+        ("10.0.0.0/8", "10.2.0.0/16", true),
+        ("10.2.3.4", "10.2.0.0/16", true),
+        ("10.2.0.0/16", "10.2.0.0/16", true),
+        ("10.2.0.0/16", "10.3.0.0/16", false),
+        (
+            "10.2.0.0/16, 10.4.0.0/16, 'fd00::/8'",
+            "10.3.0.0/16, 'fd00:1::/32'",
+            true,
+        ),
+        ("10.2.0.0/15, 10.2.0.0/16", "10.3.0.0/16", true),
+    ] {
+        let text = format!("callers: {{a: {{addresses: [{one}]}}, b: {{addresses: [{other}]}}}}\n");
+        let config = Config::parse(&acme_with(&text), Path::new(""));
+        assert_eq!(config.is_err(), overlap, "{one} and {other}");
+        if overlap {
+            assert_problem(
+                &acme_with(&text),
+                "without passwords the two could not be told apart",
+            );
+        }
+        // A password tells them apart.
+        let text = text.replace("b: {", "b: {password: c, ");
+        assert!(Config::parse(&acme_with(&text), Path::new("")).is_ok());
+    }
+}

@@ -36,7 +36,14 @@ fn find(routes: &Routes, request: &str) -> Result<String, Error> {
     };
     let path = Path::new(target.path);
     let site = routes.site(&target, &path)?;
-    let destination = site.route(&words[0].parse().unwrap(), &path, None)?;
+    let destination = site.route(
+        Wish {
+            method: &words[0].parse().unwrap(),
+            account: None,
+        },
+        &path,
+        None,
+    )?;
     let origin = destination.origin.authority.as_str();
     let scopes = &destination.provider.scope_sets[destination.scopes];
     Ok(format!("{origin} {} [{scopes}]", destination.route))
@@ -186,4 +193,83 @@ providers:
     assert!(scopes("GET uatoneapi.payu.in /payment-links").ends_with("[mine]"));
     assert!(scopes("POST uatoneapi.payu.in /otp").ends_with("[otp]"));
     assert!(scopes("POST uatoneapi.payu.in /payment-links").ends_with("[create_payment_links]"));
+}
+
+/// The account that a request gets whose caller has these entries in `allow`, at a provider with the
+/// accounts a, b and c.
+fn account(allow: &str, named: Option<&str>) -> Result<String, Error> {
+    let text = format!(
+        "
+callers: {{x: {{password: y, allow: {allow}}}}}
+providers:
+  acme:
+    hosts: [api.acme.example]
+    accounts: {{c: {{client_id: i, client_secret: s}}, a: {{client_id: i, client_secret: s}}, b: {{client_id: i, client_secret: s}}}}
+    token: {{url: https://login.acme.example/t}}
+  other:
+    hosts: [other.example]
+    client_id: i
+    client_secret: s
+    token: {{url: https://login.other.example/t}}
+"
+    );
+    let config = Config::parse(&text, FilePath::new("")).unwrap();
+    let routes = Routes::new(&config);
+    let target = Target {
+        form: Form::Absolute,
+        host: "api.acme.example",
+        port: 80,
+        path: "/r",
+    };
+    let path = Path::new(target.path);
+    let wish = Wish {
+        method: &Method::GET,
+        account: named,
+    };
+    let allow = config.callers.as_ref().unwrap()[0].allow.as_slice();
+    let destination = routes
+        .site(&target, &path)?
+        .route(wish, &path, Some(allow))?;
+    let name = &destination.provider.accounts[destination.account].name;
+    Ok(name.to_string())
+}
+
+#[test]
+fn the_entries_that_allow_a_request_decide_its_account() {
+    use Error::{AccountMissing, AccountNotAllowed, NotAllowed};
+    let bound = "[{provider: acme, account: b}]";
+    let several = "[{provider: acme, accounts: [c, a]}]";
+    let by_method = "[{provider: acme, account: a, methods: [POST]}, {provider: acme, account: c, methods: [GET]}]";
+    let twice = "[{provider: acme, account: a}, {provider: acme, account: c}]";
+    for (allow, named, expected) in [
+        (bound, None, Ok("b")),
+        (bound, Some("b"), Ok("b")),
+        (bound, Some("a"), Err(AccountNotAllowed)),
+        (bound, Some("nobody"), Err(AccountNotAllowed)),
+        (bound, Some(""), Err(AccountNotAllowed)),
+        (several, None, Err(AccountMissing)),
+        (several, Some("a"), Ok("a")),
+        (several, Some("c"), Ok("c")),
+        (several, Some("b"), Err(AccountNotAllowed)),
+        (several, Some("A"), Err(AccountNotAllowed)),
+        ("[{provider: acme, accounts: [c]}]", None, Ok("c")),
+        ("[acme]", None, Err(AccountMissing)),
+        ("[acme]", Some("b"), Ok("b")),
+        ("[acme]", Some("nobody"), Err(AccountNotAllowed)),
+        (by_method, None, Ok("c")),
+        (by_method, Some("a"), Err(AccountNotAllowed)),
+        (twice, None, Err(AccountMissing)),
+        (twice, Some("c"), Ok("c")),
+        (twice, Some("b"), Err(AccountNotAllowed)),
+        ("[other]", Some("a"), Err(NotAllowed)),
+        ("[other]", Some("nobody"), Err(NotAllowed)),
+        ("[]", None, Err(NotAllowed)),
+    ] {
+        let found = account(allow, named);
+        assert_eq!(
+            found.as_deref().map_err(|error| *error),
+            expected,
+            "{allow} {named:?}"
+        );
+    }
 }

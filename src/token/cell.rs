@@ -21,10 +21,10 @@ use super::lease::{Freshness, Lease, Lifespan, Token};
 use super::refresh::RefreshToken;
 use super::renewal::Appointment;
 use super::reply::{Failure, Reply, Stated};
+use super::snapshot::{Snapshot, TokenSnapshot};
 use crate::clock;
-use crate::config::{Provider, Refresh, TokenDialect};
+use crate::config::{Account, Provider, Refresh, TokenDialect};
 use crate::metrics::{FetchOutcome, GrantLabel};
-use crate::secret::Fingerprint;
 
 /// How long a generation that 401s have shown to be no better is left alone.
 const SUSPECT_TIME: Duration = Duration::from_secs(10);
@@ -38,8 +38,8 @@ pub struct Cell {
     pub(super) id: usize,
     /// Whose it is.
     pub provider: Arc<Provider>,
-    /// Which credentials: `default` while a provider has one account.
-    pub account: &'static str,
+    /// Whose credentials: a place in the provider's accounts.
+    account: usize,
     /// Sorted and space-joined; empty for none.
     pub scopes: Arc<str>,
     /// Whether its token is obtained before anybody asks for it.
@@ -137,48 +137,11 @@ pub enum Recovery {
     Unavailable,
 }
 
-/// What `/status` and `/metrics` show of a cell.
-#[derive(Debug)]
-pub struct Snapshot {
-    /// None: there is no token.
-    pub token: Option<TokenSnapshot>,
-    /// Why there was no token when it was last asked for; None where there was one.
-    pub failing: Option<String>,
-    /// How the last call ended, and when.
-    pub last: Option<(&'static str, SystemTime)>,
-    /// The last error of a flight, and when.
-    pub last_error: Option<(String, SystemTime)>,
-}
-
-/// A token, without its text.
-#[derive(Debug)]
-pub struct TokenSnapshot {
-    /// Counts the tokens of the key.
-    pub generation: u64,
-    /// Names it.
-    pub fingerprint: Fingerprint,
-    /// Since its request was sent.
-    pub age: Duration,
-    /// From its request to its end.
-    pub lifetime: Duration,
-    /// Asked, but not granted.
-    pub missing_scopes: String,
-}
-
-impl TokenSnapshot {
-    /// Until its end; None: it is over.
-    #[must_use]
-    pub fn remaining(&self) -> Option<Duration> {
-        self.lifetime
-            .checked_sub(self.age)
-            .filter(|left| !left.is_zero())
-    }
-}
-
 /// What a cell is made of.
 pub(super) struct Parts {
     pub(super) id: usize,
     pub(super) provider: Arc<Provider>,
+    pub(super) account: usize,
     pub(super) scopes: Arc<str>,
     pub(super) at_startup: bool,
     pub(super) transport: Arc<dyn Transport>,
@@ -191,7 +154,7 @@ impl Cell {
         Self {
             id: parts.id,
             provider: parts.provider,
-            account: "default",
+            account: parts.account,
             scopes: parts.scopes,
             at_startup: parts.at_startup,
             token: ArcSwapOption::empty(),
@@ -361,6 +324,12 @@ impl Cell {
         self.fetches[grant as usize][outcome as usize].load(Ordering::Relaxed)
     }
 
+    /// Whose credentials they are.
+    #[must_use]
+    pub fn account(&self) -> &Account {
+        &self.provider.accounts[self.account]
+    }
+
     fn dialect(&self) -> &TokenDialect {
         &self.provider.token
     }
@@ -452,7 +421,7 @@ impl Cell {
             (landing, next_look)
         };
         if let Err(failure) = &landing {
-            tracing::warn!(provider = %self.provider.name, account = self.account, scopes = %self.scopes, %failure, "no token");
+            tracing::warn!(provider = %self.provider.name, account = %self.account().name, scopes = %self.scopes, %failure, "no token");
         }
         self.make_appointment(next_look);
         land.send_replace(Some(landing));
@@ -503,7 +472,7 @@ impl Cell {
 
     async fn call(&self, label: GrantLabel, grant: Grant<'_>) -> Result<Climbed, Failure> {
         let issued = Instant::now();
-        let result = fetch(&*self.transport, self.dialect(), grant).await;
+        let result = fetch(&*self.transport, self.dialect(), self.account(), grant).await;
         self.fetch_durations[label as usize].observe(issued.elapsed().as_secs_f64());
         match result {
             Ok(reply) => Ok(Climbed {
@@ -573,11 +542,11 @@ impl Cell {
         }
         token.missing_scopes = reply.missing_scopes(&self.scopes);
         if !token.missing_scopes.is_empty() {
-            tracing::warn!(provider = %self.provider.name, account = self.account, scopes = %self.scopes, missing = %token.missing_scopes, "the token endpoint granted fewer scopes than were asked for");
+            tracing::warn!(provider = %self.provider.name, account = %self.account().name, scopes = %self.scopes, missing = %token.missing_scopes, "the token endpoint granted fewer scopes than were asked for");
         }
         let token = Arc::new(token);
         self.token.store(Some(token.clone()));
-        tracing::debug!(provider = %self.provider.name, account = self.account, scopes = %self.scopes, generation = token.generation, fingerprint = %token.fingerprint, "token obtained");
+        tracing::debug!(provider = %self.provider.name, account = %self.account().name, scopes = %self.scopes, generation = token.generation, fingerprint = %token.fingerprint, "token obtained");
         Ok(token)
     }
 
@@ -607,6 +576,7 @@ impl std::fmt::Debug for Cell {
         formatter
             .debug_struct("Cell")
             .field("provider", &self.provider.name)
+            .field("account", &self.account().name)
             .field("scopes", &self.scopes)
             .finish_non_exhaustive()
     }

@@ -19,7 +19,7 @@ use hyper::client::conn::http1;
 use super::reply::{self, Failure, Reply};
 use crate::body::read_limited;
 use crate::clock;
-use crate::config::{ClientAuth, Encoding, Refresh, TokenDialect};
+use crate::config::{Account, ClientAuth, Encoding, Refresh, TokenDialect};
 use crate::connect::{self, Connector};
 use crate::secret::Secret;
 
@@ -58,10 +58,11 @@ pub trait Transport: Send + Sync + 'static {
 pub(super) async fn fetch(
     transport: &dyn Transport,
     dialect: &TokenDialect,
+    account: &Account,
     grant: Grant<'_>,
 ) -> Result<Reply, Failure> {
-    let request =
-        request(dialect, grant).ok_or(Failure::Rejected("the credentials fit no header"))?;
+    let request = request(dialect, account, grant)
+        .ok_or(Failure::Rejected("the credentials fit no header"))?;
     let answer = tokio::time::timeout(dialect.timeout, transport.call(request))
         .await
         .unwrap_or(Err(Failure::TimedOut))?;
@@ -74,7 +75,11 @@ pub(super) async fn fetch(
 }
 
 /// None where the credentials hold bytes that no header may hold.
-fn request(dialect: &TokenDialect, grant: Grant<'_>) -> Option<Request<Full<Bytes>>> {
+fn request(
+    dialect: &TokenDialect,
+    account: &Account,
+    grant: Grant<'_>,
+) -> Option<Request<Full<Bytes>>> {
     let alone = dialect.refresh == Refresh::Endpoint && matches!(grant, Grant::RefreshToken(_));
     let url = match &dialect.refresh_url {
         Some(url) if alone => url,
@@ -106,7 +111,7 @@ fn request(dialect: &TokenDialect, grant: Grant<'_>) -> Option<Request<Full<Byte
                 fields.push(("refresh_token", token.expose()));
             }
         }
-        let (id, secret) = (dialect.client_id.expose(), dialect.client_secret.expose());
+        let (id, secret) = (account.client_id.expose(), account.client_secret.expose());
         match dialect.client_auth {
             ClientAuth::Body => fields.extend([("client_id", id), ("client_secret", secret)]),
             ClientAuth::Basic => authorization = Some(basic(id, secret)?),

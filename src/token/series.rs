@@ -9,7 +9,8 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use tokio::time::Instant;
 
-use super::cell::{Cell, TokenSnapshot};
+use super::cell::Cell;
+use super::snapshot::TokenSnapshot;
 use crate::clock;
 use crate::config::Refresh;
 use crate::metrics::{FetchOutcome, GrantLabel};
@@ -71,7 +72,7 @@ impl TokenSeries {
             gauge.set_value(snapshot.token.as_ref().map_or(0.0, &value));
             let mut metric = Metric::from_label(labels(
                 &TOKEN_LABELS,
-                &[&cell.provider.name, cell.account, &cell.scopes],
+                &[&cell.provider.name, &cell.account().name, &cell.scopes],
             ));
             metric.set_gauge(gauge);
             metric
@@ -90,7 +91,7 @@ impl TokenSeries {
                 for outcome in FetchOutcome::ALL {
                     let key = [
                         &cell.provider.name,
-                        cell.account,
+                        &cell.account().name,
                         grant.as_str(),
                         outcome.as_str(),
                     ];

@@ -191,7 +191,8 @@ const RESULTS: &str = "ok unauthorized_again failed body_too_large token_unchang
 const REASONS: &str = "bad_request caller_unauthenticated destination_not_allowed route_not_allowed \
     token_endpoint_protected connect_not_allowed method_not_allowed request_timeout target_too_long \
     headers_too_large misdirected address_not_allowed upstream_unreachable upstream_tls upstream_protocol \
-    credentials_rejected token_unavailable overloaded draining upstream_timeout loop";
+    credentials_rejected token_unavailable overloaded draining upstream_timeout loop \
+    caller_limit_exceeded";
 const RULES: &str = "unspecified loopback private link_local metadata cgnat multicast documentation \
     benchmark reserved embedded_ipv4 literal";
 const OUTCOMES: &str = "ok unchanged rejected rate_limited unavailable malformed";
@@ -233,6 +234,7 @@ async fn every_known_series_exists_from_the_start() {
     }
     let version = [("version", env!("CARGO_PKG_VERSION"))];
     assert_eq!(scrape.value("bursar_build_info", &version), 1.0);
+    assert_eq!(scrape.value("bursar_password_hashes_total", &[]), 0.0);
     assert!(scrape.value("process_open_fds", &[]) > 0.0);
     gate.open();
 }

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method, Uri};
+use http::{Method, Uri};
 use rustls::RootCertStore;
 
+use super::account::accounts;
 use super::value::{
     MIB, ScopeSets, endpoint, host, methods, origin, pattern, patterns, positive, refuse_reserved,
     time, trusted,
@@ -16,7 +17,7 @@ use crate::config::file::{self, ClientAuth, Encoding, Refresh, Size};
 use crate::config::node::join;
 use crate::config::presets::{Endpoints, Preset};
 use crate::config::problem::Problems;
-use crate::config::{Host, Merchant, Provider, Route, Timeouts, TokenDialect};
+use crate::config::{Host, Provider, Route, Timeouts, TokenDialect};
 use crate::path::{Path as RequestPath, Pattern};
 use crate::secret::Secret;
 use crate::tls::{self, ClientTls};
@@ -92,7 +93,10 @@ impl ProviderFile {
         let default_scopes = self.default_scopes(&mut scopes, problems);
         let routes = self.routes(default_scopes, &mut scopes, problems);
         let preset_routes = self.preset_routes(&mut scopes);
-        let merchant = self.merchant(problems);
+        let merchant_headers = self
+            .preset
+            .map_or(&[][..], |(preset, _)| preset.merchant_headers);
+        let accounts = accounts(&mut self.file, &self.path, merchant_headers, problems);
         let replay_buffer = self.file.replay_buffer.map_or(MIB, |Size(size)| size);
         let timeouts = self.timeouts(problems);
         let tls = self.tls(shared, problems);
@@ -110,7 +114,7 @@ impl ProviderFile {
             default_scopes,
             protected: self.protected(&token),
             secret_below: trusted(self.preset.map_or(&[], |(preset, _)| preset.secret_below)),
-            merchant,
+            accounts,
             token,
             replay_buffer,
             timeouts,
@@ -240,32 +244,6 @@ impl ProviderFile {
         routes
     }
 
-    fn merchant(&mut self, problems: &mut Problems) -> Option<Merchant> {
-        let key = self.key("merchant_id");
-        let id = self.file.merchant_id.take()?;
-        let names = self
-            .preset
-            .map_or(&[][..], |(preset, _)| preset.merchant_headers);
-        if names.is_empty() {
-            problems.add(
-                &key,
-                "has no effect here; only the payu preset has a merchant header",
-            );
-            return None;
-        }
-        let Ok(value) = HeaderValue::from_str(&id) else {
-            problems.add(&key, "holds characters that no header may hold");
-            return None;
-        };
-        let headers = names
-            .iter()
-            .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok());
-        Some(Merchant {
-            headers: headers.collect(),
-            value,
-        })
-    }
-
     fn timeouts(&self, problems: &mut Problems) -> Timeouts {
         let file = &self.file.timeouts;
         let mut limit = |key, value, default| {
@@ -326,9 +304,6 @@ impl ProviderFile {
     fn token(&mut self, problems: &mut Problems) -> Option<TokenDialect> {
         let preset = self.preset.map(|(preset, _)| preset);
         let mut file = std::mem::take(&mut self.file.token);
-        let client_id = self.credential("client_id", self.file.client_id.clone(), problems);
-        let client_secret =
-            self.credential("client_secret", self.file.client_secret.clone(), problems);
         let refresh = file
             .refresh
             .or(preset.map(|preset| preset.refresh))
@@ -384,8 +359,6 @@ impl ProviderFile {
             wait,
             url: url?,
             refresh_url,
-            client_id: client_id?,
-            client_secret: client_secret?,
         })
     }
 
@@ -422,26 +395,6 @@ impl ProviderFile {
             );
         }
         (url, refresh_url)
-    }
-
-    fn credential(
-        &self,
-        key: &str,
-        value: Option<file::Hidden>,
-        problems: &mut Problems,
-    ) -> Option<Secret> {
-        let key = self.key(key);
-        match value {
-            Some(file::Hidden(secret)) if !secret.expose().is_empty() => Some(secret),
-            Some(_) => {
-                problems.add(&key, "is empty");
-                None
-            }
-            None => {
-                problems.add(&key, "is missing");
-                None
-            }
-        }
     }
 
     fn params(

@@ -161,6 +161,7 @@ fn rigs(
         cell: Arc::new(Cell::new(Parts {
             id,
             provider: provider.clone(),
+            account: 0,
             scopes: provider.scope_sets[0].clone(),
             at_startup: true,
             transport: transport.clone(),

@@ -109,3 +109,28 @@ async fn check_live_tells_of_every_account() {
     );
     assert_eq!((good.calls(), bad.calls()), (1, 1));
 }
+
+#[tokio::test]
+async fn check_live_obtains_a_token_for_each_account_of_a_provider() {
+    let idp = Idp::start(|call| async move {
+        match &*call.field("client_id").unwrap() {
+            "red" => answer(403, r#"{"message":"Invalid credentials"}"#),
+            id => token(id),
+        }
+    });
+    let idp = idp.await;
+    let lines = format!(
+        "accounts: {{red: {{client_id: red, client_secret: '{CLIENT_SECRET}'}}, blue: {{client_id: blue, client_secret: '{CLIENT_SECRET}'}}}}"
+    );
+    let yaml = acme("https://api.example", &idp.url(), &lines);
+    let (code, text) = check(&yaml, &["--live"]).await;
+    assert_eq!(code, Some(1), "{text}");
+    for said in [
+        "acme blue: a token",
+        "acme default: a token",
+        "acme red: FAILED",
+    ] {
+        assert!(text.contains(said), "{text}");
+    }
+    assert_eq!(idp.calls(), 3);
+}

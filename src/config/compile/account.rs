@@ -1,0 +1,143 @@
+//! From the credentials in a provider's part of the file to its [`Account`]s.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+
+use crate::config::file;
+use crate::config::node::join;
+use crate::config::problem::Problems;
+use crate::config::{Account, DEFAULT_ACCOUNT, Merchant};
+use crate::secret::Secret;
+
+/// The names of a provider's accounts as the file has them, ascending: [`accounts`] keeps that order.
+pub(super) fn names(file: &file::Provider) -> Vec<String> {
+    let mut names: Vec<String> = file
+        .accounts
+        .iter()
+        .flatten()
+        .map(|(name, _)| name.clone())
+        .collect();
+    if has_own(file) {
+        names.push(DEFAULT_ACCOUNT.to_owned());
+    }
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// Whether the provider's own keys are an account.
+fn has_own(file: &file::Provider) -> bool {
+    file.client_id.is_some() || file.client_secret.is_some() || file.accounts.is_none()
+}
+
+/// Takes the accounts out of a provider's part of the file.
+pub(super) fn accounts(
+    file: &mut file::Provider,
+    path: &str,
+    merchant_headers: &[&str],
+    problems: &mut Problems,
+) -> Vec<Account> {
+    let has_own = has_own(file);
+    let headers: Arc<[HeaderName]> = merchant_headers
+        .iter()
+        .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
+        .collect();
+    let listed = file.accounts.take();
+    if listed.as_ref().is_some_and(BTreeMap::is_empty) {
+        problems.add(
+            &join(path, "accounts"),
+            "is empty; name at least one account, or leave it out",
+        );
+    }
+    let own = file::Account {
+        client_id: file.client_id.take(),
+        client_secret: file.client_secret.take(),
+        merchant_id: file.merchant_id.take(),
+    };
+    let mut accounts = BTreeMap::new();
+    if has_own {
+        accounts.insert(DEFAULT_ACCOUNT.to_owned(), (own, path.to_owned()));
+    } else if own.merchant_id.is_some() {
+        problems.add(
+            &join(path, "merchant_id"),
+            "belongs to an account; move it to each of `accounts`",
+        );
+    }
+    for (name, account) in listed.into_iter().flatten() {
+        let path = join(&join(path, "accounts"), &name);
+        let word = |char: char| char.is_ascii_alphanumeric() || "_-.".contains(char);
+        if name.is_empty() || !name.chars().all(word) {
+            problems.add(
+                &path,
+                "an account's name may hold letters, digits, `_`, `-` and `.`",
+            );
+        }
+        if accounts.contains_key(&name) {
+            problems.add(&path, "is the account that the provider's own `client_id` and `client_secret` make; keep one of the two");
+        }
+        accounts.insert(name, (account, path));
+    }
+    accounts
+        .into_iter()
+        .filter_map(|(name, (account, path))| compile(&name, account, &path, &headers, problems))
+        .collect()
+}
+
+fn compile(
+    name: &str,
+    file: file::Account,
+    path: &str,
+    headers: &Arc<[HeaderName]>,
+    problems: &mut Problems,
+) -> Option<Account> {
+    let client_id = credential(&join(path, "client_id"), file.client_id, problems);
+    let client_secret = credential(&join(path, "client_secret"), file.client_secret, problems);
+    let merchant = file
+        .merchant_id
+        .and_then(|id| merchant(&join(path, "merchant_id"), &id, headers, problems));
+    Some(Account {
+        name: name.into(),
+        client_id: client_id?,
+        client_secret: client_secret?,
+        merchant,
+    })
+}
+
+fn credential(path: &str, value: Option<file::Hidden>, problems: &mut Problems) -> Option<Secret> {
+    match value {
+        Some(file::Hidden(secret)) if !secret.expose().is_empty() => Some(secret),
+        Some(_) => {
+            problems.add(path, "is empty");
+            None
+        }
+        None => {
+            problems.add(path, "is missing");
+            None
+        }
+    }
+}
+
+fn merchant(
+    path: &str,
+    id: &str,
+    headers: &Arc<[HeaderName]>,
+    problems: &mut Problems,
+) -> Option<Merchant> {
+    if headers.is_empty() {
+        problems.add(
+            path,
+            "has no effect here; only the payu preset has a merchant header",
+        );
+        return None;
+    }
+    let Ok(value) = HeaderValue::from_str(id) else {
+        problems.add(path, "holds characters that no header may hold");
+        return None;
+    };
+    Some(Merchant {
+        headers: headers.clone(),
+        value,
+    })
+}

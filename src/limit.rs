@@ -1,0 +1,191 @@
+//! How much may one caller ask for? Requests in flight, and requests per second.
+//!
+//! It knows numbers and instants. A request counts from when its caller is verified until the last byte
+//! of its answer, because its [`Slot`] goes with it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config;
+
+/// When it is worth asking again after too many requests in flight: nobody knows when one will end.
+const IN_FLIGHT_PAUSE: Duration = Duration::from_secs(1);
+
+/// One caller's.
+#[derive(Debug)]
+pub struct Limits {
+    max_in_flight: usize,
+    in_flight: AtomicUsize,
+    rate: Option<Rate>,
+}
+
+/// So many in a second, spread evenly, and as many at once after a quiet second: the generic cell rate
+/// algorithm (ITU-T I.371), whose one state is when the next request would be due at an even pace.
+#[derive(Debug)]
+struct Rate {
+    interval: Duration,
+    /// How far ahead of the even pace requests may be.
+    tolerance: Duration,
+    /// Written by each request under the lock, which nobody holds for longer than that.
+    due: Mutex<Option<Instant>>,
+}
+
+/// A request that counts; dropping it makes room.
+#[derive(Debug)]
+pub struct Slot(Arc<Limits>);
+
+/// The caller has to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exceeded {
+    /// For so long, probably.
+    pub retry_after: Duration,
+}
+
+impl Limits {
+    /// None where there is no limit.
+    #[must_use]
+    pub fn new(limits: config::Limits) -> Option<Arc<Self>> {
+        let config::Limits {
+            in_flight,
+            per_second,
+        } = limits;
+        if in_flight.is_none() && per_second.is_none() {
+            return None;
+        }
+        Some(Arc::new(Self {
+            max_in_flight: in_flight.map_or(usize::MAX, |limit| limit.get() as usize),
+            in_flight: AtomicUsize::new(0),
+            rate: per_second.map(|limit| {
+                let interval = Duration::from_secs(1) / limit.get();
+                Rate {
+                    interval,
+                    tolerance: interval * (limit.get() - 1),
+                    due: Mutex::new(None),
+                }
+            }),
+        }))
+    }
+
+    /// Lets a request in, or says when to come back.
+    ///
+    /// # Errors
+    /// Where there are too many.
+    pub fn enter(self: &Arc<Self>, now: Instant) -> Result<Slot, Exceeded> {
+        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let slot = Slot(self.clone());
+        if before >= self.max_in_flight {
+            return Err(Exceeded {
+                retry_after: IN_FLIGHT_PAUSE,
+            });
+        }
+        if let Some(rate) = &self.rate {
+            rate.take(now)?;
+        }
+        Ok(slot)
+    }
+}
+
+impl Rate {
+    fn take(&self, now: Instant) -> Result<(), Exceeded> {
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = due.map_or(now, |due| due.max(now));
+        let ahead = at.duration_since(now);
+        if ahead > self.tolerance {
+            return Err(Exceeded {
+                retry_after: ahead - self.tolerance,
+            });
+        }
+        *due = Some(at + self.interval);
+        Ok(())
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    fn limits(in_flight: u32, per_second: u32) -> Arc<Limits> {
+        Limits::new(config::Limits {
+            in_flight: NonZeroU32::new(in_flight),
+            per_second: NonZeroU32::new(per_second),
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_second_holds_as_many_as_it_may_and_recovers_evenly() {
+        let limits = limits(0, 4);
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let retry = |milliseconds| {
+            Some(Exceeded {
+                retry_after: Duration::from_millis(milliseconds),
+            })
+        };
+        for (now, refused) in [
+            (0, None),
+            (0, None),
+            (0, None),
+            (0, None),
+            (0, retry(250)),
+            (100, retry(150)),
+            (250, None),
+            (250, retry(250)),
+            (1250, None),
+            (1250, None),
+            (1250, None),
+            (1250, None),
+            (1250, retry(250)),
+            (60_000, None),
+        ] {
+            assert_eq!(limits.enter(at(now)).err(), refused, "at {now} ms");
+        }
+    }
+
+    #[test]
+    fn a_request_counts_until_its_slot_is_dropped() {
+        let limits = limits(2, 0);
+        let now = Instant::now();
+        let first = limits.enter(now).unwrap();
+        let second = limits.enter(now).unwrap();
+        assert_eq!(
+            limits.enter(now).err().map(|exceeded| exceeded.retry_after),
+            Some(IN_FLIGHT_PAUSE)
+        );
+        drop(first);
+        let third = limits.enter(now).unwrap();
+        assert!(limits.enter(now).is_err());
+        drop((second, third));
+        assert_eq!(limits.in_flight.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn one_refused_for_another_limit_does_not_use_up_the_second() {
+        let limits = limits(1, 2);
+        let now = Instant::now();
+        let only = limits.enter(now).unwrap();
+        assert!(limits.enter(now).is_err());
+        drop(only);
+        assert!(limits.enter(now).is_ok());
+    }
+
+    #[test]
+    fn no_limit_costs_nothing() {
+        let none = config::Limits {
+            in_flight: None,
+            per_second: None,
+        };
+        assert!(Limits::new(none).is_none());
+    }
+}

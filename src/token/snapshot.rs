@@ -1,0 +1,43 @@
+//! What can be shown of a cell? Everything about its token but the token.
+
+use std::time::{Duration, SystemTime};
+
+use crate::secret::Fingerprint;
+
+/// What `/status` and `/metrics` show of a cell.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// None: there is no token.
+    pub token: Option<TokenSnapshot>,
+    /// Why there was no token when it was last asked for; None where there was one.
+    pub failing: Option<String>,
+    /// How the last call ended, and when.
+    pub last: Option<(&'static str, SystemTime)>,
+    /// The last error of a flight, and when.
+    pub last_error: Option<(String, SystemTime)>,
+}
+
+/// A token, without its text.
+#[derive(Debug)]
+pub struct TokenSnapshot {
+    /// Counts the tokens of the key.
+    pub generation: u64,
+    /// Names it.
+    pub fingerprint: Fingerprint,
+    /// Since its request was sent.
+    pub age: Duration,
+    /// From its request to its end.
+    pub lifetime: Duration,
+    /// Asked, but not granted.
+    pub missing_scopes: String,
+}
+
+impl TokenSnapshot {
+    /// Until its end; None: it is over.
+    #[must_use]
+    pub fn remaining(&self) -> Option<Duration> {
+        self.lifetime
+            .checked_sub(self.age)
+            .filter(|left| !left.is_zero())
+    }
+}
