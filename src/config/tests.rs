@@ -427,15 +427,15 @@ fn what_is_wrong_about_callers_is_said() {
         ),
         (
             "{password: b, limits: {in_flight: 0}}",
-            "callers.a.limits.in_flight: must be at least 1",
+            "callers.a.limits.in_flight: is not a whole number from 1",
         ),
         (
             "{password: b, limits: {per_second: 1000001}}",
-            "callers.a.limits.per_second: must be at least 1",
+            "callers.a.limits.per_second: is not a whole number from 1",
         ),
         (
             "{password: b, limits: {per_second: -1}}",
-            "callers.a.limits.per_second: ",
+            "callers.a.limits.per_second: is not a whole number from 1 to 1000000",
         ),
         (
             "{password: b, limits: {per_minute: 1}}",
