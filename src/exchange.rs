@@ -16,6 +16,7 @@ use crate::access::{AccessLog, Books, Record};
 use crate::body::{BodyTooLarge, Keeping, ReplayMemory, Replayable, Upload};
 use crate::caller::{self, Callers, Doubt, Principal};
 use crate::config::{Config, Merchant};
+use crate::egress::Egress;
 use crate::headers;
 use crate::metrics::{Metrics, ProviderSeries, Replay, Unauthorized};
 use crate::path::{Path, Pattern};
@@ -72,8 +73,9 @@ impl Proxy {
     /// Builds every stage. Must be called inside a runtime, because tokens are obtained at once.
     #[must_use]
     pub fn new(config: &Config, metrics: &Metrics, log: AccessLog) -> Self {
+        let egress = Egress::new(&config.egress, metrics.egress.clone());
         let upstreams = config.providers.iter().map(|provider| {
-            let upstream = Upstream::new(provider, &metrics.connections);
+            let upstream = Upstream::new(provider, &metrics.connections, &egress);
             (
                 Arc::new(upstream),
                 Arc::new(metrics.provider(&provider.name)),
@@ -82,7 +84,7 @@ impl Proxy {
         Self {
             callers: Callers::new(config, &metrics.password_hashes),
             routes: Routes::new(config),
-            tokens: Tokens::start(config, metrics),
+            tokens: Tokens::start(config, metrics, &egress),
             upstreams: upstreams.collect(),
             replay_memory: ReplayMemory::new(config.replay_memory),
             in_flight: AtomicUsize::new(0),

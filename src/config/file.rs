@@ -40,9 +40,78 @@ pub(super) struct Proxy {
     pub(super) replay_memory: Option<Size>,
     /// Who may send requests, by name. May be absent only while `listen` is a loopback address.
     pub(super) callers: Option<BTreeMap<String, Caller>>,
+    /// Where Bursar's own connections may go, and through which proxy.
+    #[serde(default)]
+    pub(super) egress: Egress,
     /// The payment APIs, by name.
     #[serde(default)]
     pub(super) providers: BTreeMap<String, Provider>,
+}
+
+/// Where connections to APIs and token endpoints may go.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub(super) struct Egress {
+    /// Addresses and ranges that are allowed although a rule refuses them, e.g. 10.0.0.0/8.
+    pub(super) allow_addresses: Option<Vec<String>>,
+    /// What happens to a connection that a rule refuses. Default enforce.
+    pub(super) mode: Option<Mode>,
+    /// The same for single rules, e.g. `private: report`.
+    pub(super) rules: Option<BTreeMap<String, Mode>>,
+    /// Parent proxy, reached through CONNECT.
+    pub(super) proxy: Option<ParentProxy>,
+    /// Hosts (exact, or with a leading `*.`), addresses and ranges that are reached without it.
+    pub(super) no_proxy: Option<Vec<String>>,
+}
+
+/// What a rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(JsonSchema))]
+pub enum Mode {
+    /// The connection is refused.
+    Enforce,
+    /// It is made, logged and counted.
+    Report,
+}
+
+impl Mode {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Enforce, Self::Report];
+
+    /// As it is written in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Report => "report",
+        }
+    }
+}
+
+/// A URL such as `http://user:password@proxy.example:3128` for everything, or one for each kind of call.
+#[derive(Debug)]
+#[cfg_attr(test, derive(JsonSchema))]
+#[cfg_attr(test, schemars(untagged))]
+pub(super) enum ParentProxy {
+    /// For both.
+    Both(#[cfg_attr(test, schemars(with = "String"))] Hidden),
+    /// For each.
+    Each(ParentProxies),
+}
+
+/// A parent proxy for API calls, and one for token calls.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub(super) struct ParentProxies {
+    /// None where this is missing.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(super) api: Option<Hidden>,
+    /// None where this is missing.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(super) token: Option<Hidden>,
 }
 
 /// A program that sends requests to Bursar.
@@ -288,7 +357,7 @@ pub(super) struct Tls {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(super) struct Timeouts {
-    /// Name, TCP and TLS together. Default 5s.
+    /// Name, TCP, parent proxy and TLS together. Default 5s.
     pub(super) connect: Option<Time>,
     /// From the last byte of the request written to the response head. Default 60s.
     pub(super) head: Option<Time>,
@@ -418,6 +487,28 @@ impl<'de> Deserialize<'de> for Allow {
             }
         }
         deserializer.deserialize_any(AllowVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for ParentProxy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ParentVisitor;
+        impl<'de> Visitor<'de> for ParentVisitor {
+            type Value = ParentProxy;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a URL, or a mapping with `api` and `token`")
+            }
+
+            fn visit_str<E>(self, url: &str) -> Result<ParentProxy, E> {
+                Ok(ParentProxy::Both(Hidden(Secret::new(url.to_owned()))))
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<ParentProxy, A::Error> {
+                ParentProxies::deserialize(MapAccessDeserializer::new(map)).map(ParentProxy::Each)
+            }
+        }
+        deserializer.deserialize_any(ParentVisitor)
     }
 }
 

@@ -142,6 +142,15 @@ fn bad_values_say_what_to_write_instead() {
     for (line, expected) in [
         ("    hosts: [\"https://x\"]\n", "is no host"),
         ("    hosts: [\"*.1.2.3.4\"]\n", "is no host"),
+        (
+            "    upstream: https://x:99999\n",
+            "upstream: has an invalid port",
+        ),
+        (
+            "    upstream: https://x:0\n",
+            "upstream: has an invalid port",
+        ),
+        ("    hosts: [\"x:99999\"]\n", "is no host"),
         ("    upstream: https://x/y\n", "scheme, host and port only"),
         (
             "    upstream: http://10.0.0.1\n",
@@ -474,3 +483,5 @@ fn callers_without_a_password_must_not_overlap() {
         assert!(Config::parse(&acme_with(&text), Path::new("")).is_ok());
     }
 }
+
+mod egress;

@@ -153,7 +153,7 @@ async fn status_tells_everything_about_a_token_but_the_token() {
 }
 
 /// Name, labels that are the same for all its series, and a label with each of its values.
-const SERIES: [(&str, &str, (&str, &str)); 16] = [
+const SERIES: [(&str, &str, (&str, &str)); 18] = [
     ("requests_total", ACME, ("caller", "shop")),
     ("request_duration_seconds_count", ACME, ("provider", "acme")),
     ("requests_in_flight", ACME, ("provider", "acme")),
@@ -177,6 +177,8 @@ const SERIES: [(&str, &str, (&str, &str)); 16] = [
         ("caller", "shop"),
     ),
     ("connections", "", ("side", "caller upstream")),
+    ("egress_denied_total", "mode=enforce", ("rule", RULES)),
+    ("egress_denied_total", "mode=report", ("rule", RULES)),
     ("config_reloads_total", "", ("outcome", "ok rejected")),
 ];
 const ACME: &str = "provider=acme";
@@ -188,9 +190,11 @@ const RESULTS: &str = "ok unauthorized_again failed body_too_large token_unchang
     token_unavailable not_allowed";
 const REASONS: &str = "bad_request caller_unauthenticated destination_not_allowed route_not_allowed \
     token_endpoint_protected connect_not_allowed method_not_allowed request_timeout target_too_long \
-    headers_too_large misdirected upstream_unreachable upstream_tls upstream_protocol \
+    headers_too_large misdirected address_not_allowed upstream_unreachable upstream_tls upstream_protocol \
     credentials_rejected token_unavailable overloaded draining upstream_timeout loop \
     caller_limit_exceeded";
+const RULES: &str = "unspecified loopback private link_local metadata cgnat multicast documentation \
+    benchmark reserved embedded_ipv4 literal";
 const OUTCOMES: &str = "ok unchanged rejected rate_limited unavailable malformed";
 
 #[tokio::test]

@@ -9,6 +9,8 @@ mod callers;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod egress;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod forward;
