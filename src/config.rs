@@ -361,6 +361,16 @@ fn read(
     root.read(problems)
 }
 
+impl Provider {
+    /// The place of an account in [`Self::accounts`].
+    #[must_use]
+    pub fn account(&self, name: &str) -> Option<usize> {
+        self.accounts
+            .binary_search_by(|account| (*account.name).cmp(name))
+            .ok()
+    }
+}
+
 impl Egress {
     /// Whether the operator allowed an address that a rule refuses.
     #[must_use]
@@ -374,16 +384,6 @@ impl Egress {
     #[must_use]
     pub fn mode(&self, rule: Rule) -> Mode {
         self.modes[rule as usize]
-    }
-}
-
-impl Provider {
-    /// The place of an account in [`Self::accounts`].
-    #[must_use]
-    pub fn account(&self, name: &str) -> Option<usize> {
-        self.accounts
-            .binary_search_by(|account| (*account.name).cmp(name))
-            .ok()
     }
 }
 

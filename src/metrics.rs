@@ -194,10 +194,10 @@ pub struct Metrics {
     pub tokens: TokenTimes,
     /// Open connections.
     pub connections: Connections,
-    /// Connections that `egress` does not allow.
-    pub egress: EgressSeries,
     /// Hashes computed for callers' passwords.
     pub password_hashes: IntCounter,
+    /// Connections that `egress` does not allow.
+    pub egress: EgressSeries,
 }
 
 /// The series of one provider, looked up once.

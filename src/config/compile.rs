@@ -52,14 +52,14 @@ pub(super) fn compile(
         .map(Arc::new)
         .collect();
     refuse_shared_hosts(&providers, problems);
+    if let Some(callers) = &callers {
+        caller::warn_of_unused_accounts(callers, &names, problems);
+    }
     for provider in &providers {
         environment::refuse_the_other(provider, problems);
     }
     let egress = egress::compile(file.egress, problems);
     egress::warn_of_refused_literals(&egress, &providers, problems);
-    if let Some(callers) = &callers {
-        caller::warn_of_unused_accounts(callers, &names, problems);
-    }
     Some(Config {
         listen,
         admin: file

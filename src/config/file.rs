@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 #[cfg(test)]
@@ -17,6 +18,9 @@ use serde::de::{self, Deserializer, Visitor};
 
 use super::presets::PresetName;
 use crate::secret::Secret;
+
+/// The most that a limit may be; more is no limit.
+const MAX_COUNT: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
 
 /// The configuration of Bursar. Any string may hold `${NAME}` (environment) and `${file:PATH}` (a file's
 /// content); `$${` is a literal `${`.
@@ -139,9 +143,9 @@ pub(super) struct Caller {
 #[cfg_attr(test, derive(JsonSchema))]
 pub(super) struct Limits {
     /// Requests at once, until the last byte of the answer.
-    pub(super) in_flight: Option<u32>,
+    pub(super) in_flight: Option<Count>,
     /// Requests in a second.
-    pub(super) per_second: Option<u32>,
+    pub(super) per_second: Option<Count>,
 }
 
 /// A provider's name, or a provider with methods and paths.
@@ -371,6 +375,10 @@ pub(super) struct Time(pub(super) Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Size(pub(super) usize);
 
+/// A whole number from 1 to 1000000.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Count(pub(super) NonZeroU32);
+
 /// A string that must not be printed.
 #[derive(Debug, Clone)]
 pub(super) struct Hidden(pub(super) Secret);
@@ -422,6 +430,33 @@ impl<'de> Deserialize<'de> for Size {
             let size: bytesize::ByteSize = text.parse().ok()?;
             usize::try_from(size.as_u64()).ok().map(Self)
         })
+    }
+}
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct CountVisitor;
+        impl Visitor<'_> for CountVisitor {
+            type Value = Count;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a whole number from 1 to 1000000")
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Count, E> {
+                let count = u32::try_from(number).ok().and_then(NonZeroU32::new);
+                let count = count.filter(|count| *count <= MAX_COUNT);
+                count
+                    .map(Count)
+                    .ok_or_else(|| E::custom("is not a whole number from 1 to 1000000"))
+            }
+
+            /// `${NAME}` is text.
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Count, E> {
+                self.visit_i64(text.parse().unwrap_or_default())
+            }
+        }
+        deserializer.deserialize_any(CountVisitor)
     }
 }
 
@@ -481,7 +516,23 @@ impl<'de> Deserialize<'de> for ParentProxy {
 mod schema {
     use schemars::{Schema, SchemaGenerator, json_schema};
 
-    use super::{JsonSchema, Proxy, Size, Time};
+    use super::{Count, JsonSchema, Proxy, Size, Time};
+
+    impl JsonSchema for Count {
+        fn schema_name() -> std::borrow::Cow<'static, str> {
+            "Count".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({
+                "description": "A whole number from 1 to 1000000.",
+                "anyOf": [
+                    {"type": "integer", "minimum": 1, "maximum": 1000000},
+                    {"type": "string", "pattern": "\\$\\{|^[0-9]+$"}
+                ]
+            })
+        }
+    }
 
     impl JsonSchema for Time {
         fn schema_name() -> std::borrow::Cow<'static, str> {
