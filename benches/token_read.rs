@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bursar::config::Config;
+use bursar::egress::Egress;
 use bursar::metrics::Metrics;
 use bursar::token::{Cell, Tokens};
 use tokio::time::Instant;
@@ -33,7 +34,8 @@ async fn main() {
     let config =
         Config::parse(&text, Path::new("")).unwrap_or_else(|problems| panic!("{problems:?}"));
     let metrics = Metrics::new(&config).expect("every metric has a name of its own");
-    let tokens = Tokens::start(&config, &metrics);
+    let egress = Egress::new(&config.egress, metrics.egress.clone());
+    let tokens = Tokens::start(&config, &metrics, &egress);
     let cell = tokens.cell(0, 0, 0).clone();
     cell.obtain().await.expect("the endpoint hands out tokens");
     println!(

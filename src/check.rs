@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use crate::config::Config;
+use crate::egress::Egress;
 use crate::metrics::Metrics;
 use crate::token::Tokens;
 
@@ -41,7 +42,9 @@ pub fn summary(config: &Config) -> String {
 /// # Errors
 /// Where the metrics cannot be set up.
 pub async fn live(config: &Config) -> Result<(String, bool), prometheus::Error> {
-    let tokens = Tokens::asleep(config, &Metrics::new(config)?);
+    let metrics = Metrics::new(config)?;
+    let egress = Egress::new(&config.egress, metrics.egress.clone());
+    let tokens = Tokens::asleep(config, &metrics, &egress);
     let permits = Arc::new(Semaphore::new(MAX_CALLS));
     let mut calls = tokio::task::JoinSet::new();
     for provider in &config.providers {

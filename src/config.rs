@@ -10,9 +10,11 @@ mod file;
 mod node;
 mod presets;
 mod problem;
+mod readable;
 
+use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,9 +23,10 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, Uri};
 use ipnet::IpNet;
 
-pub use file::{ClientAuth, Encoding, Environment, Refresh};
+pub use file::{ClientAuth, Encoding, Environment, Mode, Refresh};
 pub use problem::Problem;
 
+use crate::address::Rule;
 use crate::intercept::Authority;
 use crate::listen;
 use crate::password::Password;
@@ -49,6 +52,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Bytes of request bodies kept for replays, all together.
     pub replay_memory: usize,
+    /// Where connections to APIs and token endpoints may go.
+    pub egress: Arc<Egress>,
     /// None: there is no authentication, which only a loopback listener may do without.
     pub callers: Option<Vec<Caller>>,
     /// In the order of their names; [`Provider::index`] is the place here.
@@ -61,6 +66,50 @@ pub struct Config {
     pub intercept: Option<Arc<Authority>>,
     /// What is allowed but probably not meant.
     pub warnings: Vec<Problem>,
+}
+
+/// Where connections to APIs and token endpoints may go.
+#[derive(Debug)]
+pub struct Egress {
+    /// Allowed although a rule refuses them.
+    pub allow_addresses: Vec<IpNet>,
+    /// What each rule does, in the order of [`Rule::ALL`].
+    pub modes: [Mode; Rule::ALL.len()],
+    /// For API calls.
+    pub api_proxy: Option<Arc<ParentProxy>>,
+    /// For token calls.
+    pub token_proxy: Option<Arc<ParentProxy>>,
+    /// Reached without a parent proxy.
+    pub no_proxy: NoProxy,
+    /// Who resolves names. A file cannot choose.
+    pub names: Names,
+}
+
+/// Who resolves names.
+#[derive(Debug, Clone)]
+pub enum Names {
+    /// The system, which is what a file means.
+    System,
+    /// This table and nobody else, so that tests need no name server.
+    Fixed(HashMap<Box<str>, Vec<IpAddr>>),
+}
+
+/// A proxy on the way to the internet.
+#[derive(Debug)]
+pub struct ParentProxy {
+    /// `http://` and its host and port.
+    pub url: Uri,
+    /// `Proxy-Authorization`, where its URL has a user.
+    pub authorization: Option<HeaderValue>,
+}
+
+/// What is reached without a parent proxy.
+#[derive(Debug, Default)]
+pub struct NoProxy {
+    /// By name; without a port: any.
+    pub hosts: Vec<Host>,
+    /// By literal address.
+    pub addresses: Vec<IpNet>,
 }
 
 /// A program that may send requests.
@@ -266,7 +315,16 @@ impl Config {
     /// Everything that is wrong with it.
     pub fn load(path: &Path) -> Result<Self, Vec<Problem>> {
         let text = text(path)?;
-        Self::parse(&text, path.parent().unwrap_or(Path::new("")))
+        let mut secret = None;
+        let mut config = compile_text(
+            &text,
+            path.parent().unwrap_or(Path::new("")),
+            true,
+            &mut secret,
+        )?;
+        let warning = secret.and_then(|secret| readable::warn_of_open_configuration(path, secret));
+        config.warnings.extend(warning);
+        Ok(config)
     }
 
     /// The same without `intercept`, whose authority is yet to be made.
@@ -275,7 +333,12 @@ impl Config {
     /// Everything else that is wrong with it.
     pub fn load_without_authority(path: &Path) -> Result<Self, Vec<Problem>> {
         let text = text(path)?;
-        compile_text(&text, path.parent().unwrap_or(Path::new("")), false)
+        compile_text(
+            &text,
+            path.parent().unwrap_or(Path::new("")),
+            false,
+            &mut None,
+        )
     }
 
     /// The names and addresses of all providers' hosts, each once; for a wildcard what it is below.
@@ -289,7 +352,7 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn parse(text: &str, directory: &Path) -> Result<Self, Vec<Problem>> {
-        compile_text(text, directory, true)
+        compile_text(text, directory, true, &mut None)
     }
 }
 
@@ -303,9 +366,14 @@ fn text(path: &Path) -> Result<String, Vec<Problem>> {
     })
 }
 
-fn compile_text(text: &str, directory: &Path, has_authority: bool) -> Result<Config, Vec<Problem>> {
+fn compile_text(
+    text: &str,
+    directory: &Path,
+    has_authority: bool,
+    secret: &mut Option<(String, Option<usize>)>,
+) -> Result<Config, Vec<Problem>> {
     let mut problems = Problems::default();
-    let config = read(text, directory, &mut problems).and_then(|mut file| {
+    let config = read(text, directory, secret, &mut problems).and_then(|mut file| {
         if !has_authority {
             file.intercept = None;
         }
@@ -329,13 +397,20 @@ fn host_names(providers: &[Arc<Provider>]) -> Vec<Box<str>> {
 }
 
 /// From YAML to plain data, references resolved.
-fn read(text: &str, directory: &Path, problems: &mut Problems) -> Option<file::Proxy> {
+fn read(
+    text: &str,
+    directory: &Path,
+    secret: &mut Option<(String, Option<usize>)>,
+    problems: &mut Problems,
+) -> Option<file::Proxy> {
     let mut root = Node::parse(text, problems)?;
     root.visit(&mut |node| {
         if let Some(line) = node.line {
             problems.learn_line(&node.path, line);
         }
     });
+    readable::warn_of_open_files(&root, directory, problems);
+    *secret = readable::literal_secret(&root);
     root.replace_texts(&mut |text, place| match expand::expand(text, directory) {
         Ok(expanded) => Some(expanded),
         Err(error) => {
@@ -386,6 +461,22 @@ impl Provider {
         self.accounts
             .binary_search_by(|account| (*account.name).cmp(name))
             .ok()
+    }
+}
+
+impl Egress {
+    /// Whether the operator allowed an address that a rule refuses.
+    #[must_use]
+    pub fn allows(&self, address: IpAddr) -> bool {
+        self.allow_addresses
+            .iter()
+            .any(|net| net.contains(&address))
+    }
+
+    /// What a rule does.
+    #[must_use]
+    pub fn mode(&self, rule: Rule) -> Mode {
+        self.modes[rule as usize]
     }
 }
 

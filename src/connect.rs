@@ -1,65 +1,212 @@
-//! How is a server reached? Name, TCP and TLS to a stream, and which of them failed.
+//! How is a server reached? Name, TCP, a parent proxy perhaps, and TLS to a stream, and which of them
+//! failed.
 //!
-//! It knows neither pools nor requests. The caller of [`Connector::connect`] sets the time limit.
+//! It knows neither pools nor requests. Which addresses may be connected to is decided in
+//! [`crate::egress`]. The caller of [`Connector::connect`] sets the time limit.
 
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
-use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use http::uri::Scheme;
+use hyper_rustls::MaybeHttpsStream;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use std::sync::Arc;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
-use tower_service::Service as _;
+use tokio_rustls::TlsConnector;
+use tower_service::Service;
+
+use crate::address::{Rule, Spelling};
+use crate::config::ParentProxy;
+use crate::egress::{Denied, Gate};
 
 /// A connection, with TLS unless the operator wrote down a loopback address.
-pub type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+pub type Stream = MaybeHttpsStream<Tcp>;
+/// A connection without TLS, through a parent proxy perhaps.
+pub type Tcp = TokioIo<TcpStream>;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Dead peers are noticed although nothing is sent.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// Connects with one TLS configuration.
 #[derive(Debug, Clone)]
-pub struct Connector(HttpsConnector<HttpConnector>);
+pub struct Connector {
+    tls: Arc<ClientConfig>,
+    gate: Gate,
+    direct: HttpConnector<Resolver>,
+    parent: Option<Tunnel<HttpConnector<Resolver>>>,
+}
 
-/// Why there is no connection. In either case no byte of a request was sent.
+/// Why there is no connection. In any case no byte of a request was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// No address of the name may be connected to.
+    #[error("no address is allowed (egress rule {})", .0.as_str())]
+    NotAllowed(Rule),
     /// The name did not resolve, or no address accepted.
     #[error("cannot connect")]
-    Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Unreachable(#[source] BoxError),
+    /// The parent proxy cannot be reached, or does not connect.
+    #[error("the parent proxy does not connect")]
+    Parent(#[source] BoxError),
     /// The handshake failed, or the certificate is not to be trusted.
     #[error("TLS failed")]
-    Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Tls(#[source] BoxError),
 }
 
 impl Connector {
     /// Uses that TLS configuration for `https` addresses. `limit` is shared out among the addresses of a
     /// name, so that one that hangs does not keep the others from being tried.
     #[must_use]
-    pub fn new(tls: Arc<ClientConfig>, limit: Duration) -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(limit));
-        tcp.set_nodelay(true);
-        tcp.set_keepalive(Some(KEEP_ALIVE));
-        Self(HttpsConnector::from((tcp, tls)))
+    pub fn new(
+        tls: Arc<ClientConfig>,
+        limit: Duration,
+        gate: Gate,
+        parent: Option<&Arc<ParentProxy>>,
+    ) -> Self {
+        // hyper-util's tunnel bounds the answer's head at 8 KiB, and `limit` its time. It takes 200 alone
+        // for a yes, which is what every proxy says.
+        let parent = parent.map(|parent| {
+            let tunnel = Tunnel::new(parent.url.clone(), tcp(limit, gate.to_parent(parent)));
+            match &parent.authorization {
+                Some(authorization) => tunnel.with_auth(authorization.clone()),
+                None => tunnel,
+            }
+        });
+        Self {
+            tls,
+            direct: tcp(limit, gate.clone()),
+            gate,
+            parent,
+        }
     }
 
-    /// Connects to the URL's host and port; all addresses of the name are tried, both families at once
-    /// (RFC 8305).
+    /// Connects to the URL's host and port; all allowed addresses of the name are tried, both families at
+    /// once (RFC 8305).
     ///
     /// # Errors
-    /// Where TCP or TLS fails.
+    /// Where no address is allowed, or a parent proxy, TCP or TLS fails.
     pub async fn connect(&self, url: Uri) -> Result<Stream, Error> {
-        self.0.clone().call(url).await.map_err(|error| {
-            // The TLS layer reports as `io::Error`, the TCP layer with a type of its own.
-            if error.is::<std::io::Error>() {
-                Error::Tls(error)
-            } else {
-                Error::Unreachable(error)
+        let tcp = self.reach(&url).await?;
+        if url.scheme() == Some(&Scheme::HTTP) {
+            return Ok(MaybeHttpsStream::Http(tcp));
+        }
+        let host = url.host().unwrap_or_default();
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let name =
+            ServerName::try_from(bare.to_owned()).map_err(|error| Error::Tls(error.into()))?;
+        let connecting = TlsConnector::from(self.tls.clone()).connect(name, TokioIo::new(tcp));
+        let stream = connecting.await.map_err(|error| Error::Tls(error.into()))?;
+        Ok(MaybeHttpsStream::Https(TokioIo::new(stream)))
+    }
+
+    /// The same without TLS.
+    ///
+    /// # Errors
+    /// Where no address is allowed, or a parent proxy or TCP fails.
+    pub async fn reach(&self, url: &Uri) -> Result<Tcp, Error> {
+        let host = url.host().unwrap_or_default();
+        let own_port = if url.scheme() == Some(&Scheme::HTTP) {
+            80
+        } else {
+            443
+        };
+        let port = url.port_u16().unwrap_or(own_port);
+        if let Some(parent) = &self.parent
+            && !self.gate.bypasses_parent(host, port)
+        {
+            self.gate.may_ask_parent(host).await.map_err(denied)?;
+            // The tunnel takes a missing port for 443, whatever the scheme.
+            let connecting = parent.clone().call(at(&format!("{host}:{port}"))?);
+            return connecting.await.map_err(|error| match denial(&error) {
+                Some(rule) => Error::NotAllowed(rule),
+                None => Error::Parent(error.into()),
+            });
+        }
+        let mut url = url.clone();
+        if Spelling::of(host) != Spelling::Name {
+            // The connector does not have an address resolved, so its resolver would not judge it.
+            let addresses = self.gate.addresses(host).await.map_err(denied)?;
+            if let Some(address) = addresses.first() {
+                url = at(&SocketAddr::new(*address, port).to_string())?;
             }
+        }
+        let connecting = self.direct.clone().call(url);
+        connecting.await.map_err(|error| match denial(&error) {
+            Some(rule) => Error::NotAllowed(rule),
+            None => Error::Unreachable(error.into()),
+        })
+    }
+}
+
+fn tcp(limit: Duration, gate: Gate) -> HttpConnector<Resolver> {
+    let mut tcp = HttpConnector::new_with_resolver(Resolver(gate));
+    tcp.enforce_http(false);
+    tcp.set_connect_timeout(Some(limit));
+    tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(KEEP_ALIVE));
+    tcp
+}
+
+/// Connectors look at nothing but host and port.
+fn at(authority: &str) -> Result<Uri, Error> {
+    let url = format!("http://{authority}/").parse();
+    url.map_err(|error: http::uri::InvalidUri| Error::Unreachable(error.into()))
+}
+
+fn denied(error: Denied) -> Error {
+    match error {
+        Denied::Rule(rule) => Error::NotAllowed(rule),
+        Denied::Unresolved(error) => Error::Unreachable(error.into()),
+    }
+}
+
+/// The rule that a [`Resolver`] refused all addresses for.
+fn denial(error: &(dyn std::error::Error + 'static)) -> Option<Rule> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(Denied::Rule(rule)) = error.downcast_ref() {
+            return Some(*rule);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// Yields the addresses that may be connected to.
+#[derive(Debug, Clone)]
+struct Resolver(Gate);
+
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = Denied;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Denied>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Denied>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let gate = self.0.clone();
+        Box::pin(async move {
+            let addresses = gate.addresses(name.as_str()).await?;
+            // The connector sets the port.
+            let with_port = |address| SocketAddr::new(address, 0);
+            Ok(addresses
+                .into_iter()
+                .map(with_port)
+                .collect::<Vec<_>>()
+                .into_iter())
         })
     }
 }

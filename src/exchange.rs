@@ -17,6 +17,7 @@ use crate::access::{AccessLog, Books, Record};
 use crate::body::{BodyTooLarge, Keeping, ReplayMemory, Replayable, Upload};
 use crate::caller::{self, Callers, Doubt, Principal};
 use crate::config::{Config, Merchant, Origin};
+use crate::egress::Egress;
 use crate::headers;
 use crate::intercept::Authority;
 use crate::metrics::{Metrics, ProviderSeries, Replay, Unauthorized};
@@ -86,8 +87,9 @@ impl Proxy {
     /// Builds every stage. Must be called inside a runtime, because tokens are obtained at once.
     #[must_use]
     pub fn new(config: &Config, metrics: &Metrics, log: AccessLog) -> Self {
+        let egress = Egress::new(&config.egress, metrics.egress.clone());
         let upstreams = config.providers.iter().map(|provider| {
-            let upstream = Upstream::new(provider, &metrics.connections);
+            let upstream = Upstream::new(provider, &metrics.connections, &egress);
             (
                 Arc::new(upstream),
                 Arc::new(metrics.provider(&provider.name)),
@@ -96,9 +98,9 @@ impl Proxy {
         Self {
             callers: Callers::new(config, &metrics.password_hashes),
             routes: Routes::new(config),
-            tokens: Tokens::start(config, metrics),
+            tokens: Tokens::start(config, metrics, &egress),
             upstreams: upstreams.collect(),
-            passthrough: Passthrough::new(config, &metrics.connections),
+            passthrough: Passthrough::new(config, &metrics.connections, &egress),
             authority: config.intercept.clone(),
             replay_memory: ReplayMemory::new(config.replay_memory),
             in_flight: AtomicUsize::new(0),

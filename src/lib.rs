@@ -10,7 +10,7 @@
 //!    3. [`route`]: whose API is that, may this caller use it, and which scopes does it need?
 //!    4. [`token`]: the token for that, read without a lock, or waited for.
 //!    5. [`headers`] and [`body`]: what goes on, and what is kept in case of a 401.
-//!    6. [`upstream`]: sent once, over a pooled connection.
+//!    6. [`upstream`]: sent once, over a pooled connection, or a new one where [`egress`] lets it go.
 //!    7. [`replay`]: does the answer ask for another token and a second try?
 //! 3. [`relay`] streams the provider's answer back; [`respond`] answers where Bursar itself must, and is
 //!    the only place that chooses a status.
@@ -30,6 +30,7 @@
 
 pub mod accept;
 pub mod access;
+pub mod address;
 pub mod admin;
 pub mod body;
 pub mod ca;
@@ -38,6 +39,7 @@ pub mod check;
 pub mod clock;
 pub mod config;
 pub mod connect;
+pub mod egress;
 pub mod exchange;
 pub mod headers;
 pub mod health;

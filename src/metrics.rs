@@ -12,7 +12,8 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::config::Config;
+use crate::address::Rule;
+use crate::config::{Config, Mode};
 
 /// The provider's name where a request has none.
 pub const NO_PROVIDER: &str = "none";
@@ -68,6 +69,8 @@ labels! {
         HeadersTooLarge = "headers_too_large",
         /// Inside a tunnel: another host than the tunnel's.
         Misdirected = "misdirected",
+        /// No address of the provider's host may be connected to.
+        AddressNotAllowed = "address_not_allowed",
         /// No connection to the provider.
         UpstreamUnreachable = "upstream_unreachable",
         /// TLS to the provider failed.
@@ -177,6 +180,10 @@ pub struct TokenTimes {
     wait: HistogramVec,
 }
 
+/// Connections that `egress` does not allow.
+#[derive(Debug, Clone)]
+pub struct EgressSeries(IntCounterVec);
+
 /// All families.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -189,6 +196,8 @@ pub struct Metrics {
     pub connections: Connections,
     /// Hashes computed for callers' passwords.
     pub password_hashes: IntCounter,
+    /// Connections that `egress` does not allow.
+    pub egress: EgressSeries,
 }
 
 /// The series of one provider, looked up once.
@@ -242,6 +251,7 @@ impl Metrics {
                 &["side"],
             )?,
         )?;
+        let egress = EgressSeries::new(&registry)?;
         let reloads = Opts::new(
             "bursar_config_reloads_total",
             "Attempts to re-read the configuration.",
@@ -282,6 +292,7 @@ impl Metrics {
                 caller: connections.with_label_values(&["caller"]),
                 upstream: connections.with_label_values(&["upstream"]),
             },
+            egress,
         };
         metrics.create_series(config);
         Ok(metrics)
@@ -421,6 +432,30 @@ impl Requests {
     pub fn credentials_replaced(&self, provider: &str, caller: &str) {
         self.credentials_replaced
             .with_label_values(&[provider, caller])
+            .inc();
+    }
+}
+
+impl EgressSeries {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let denied = Opts::new(
+            "bursar_egress_denied_total",
+            "Connections to addresses that a rule refuses; in mode report they were made all the same.",
+        );
+        let denied = vec(registry, IntCounterVec::new(denied, &["rule", "mode"])?)?;
+        for (rule, mode) in Rule::ALL
+            .iter()
+            .flat_map(|rule| Mode::ALL.map(|mode| (rule, mode)))
+        {
+            denied.with_label_values(&[rule.as_str(), mode.as_str()]);
+        }
+        Ok(Self(denied))
+    }
+
+    /// Counts a connection to an address that the rule refuses.
+    pub fn denied(&self, rule: Rule, mode: Mode) {
+        self.0
+            .with_label_values(&[rule.as_str(), mode.as_str()])
             .inc();
     }
 }

@@ -17,6 +17,7 @@ use crate::access::Record;
 use crate::body::{BodyTooLarge, Keeping, ReplayMemory, Replayable, Upload};
 use crate::config::{self, Config, Origin, Timeouts};
 use crate::connect::{Connector, Stream};
+use crate::egress::Egress;
 use crate::headers;
 use crate::metrics::{Connections, Counted};
 use crate::target::{Form, Target};
@@ -71,13 +72,15 @@ pub enum Error {
 impl Passthrough {
     /// None where nothing is listed.
     #[must_use]
-    pub fn new(config: &Config, connections: &Connections) -> Option<Self> {
+    pub fn new(config: &Config, connections: &Connections, egress: &Egress) -> Option<Self> {
         if config.passthrough.is_empty() {
             return None;
         }
         // Of no use here, because what is not opaque goes on in clear.
         let tls = config.providers.first()?.tls.api.clone();
-        let connector = Connector::new(tls, TIMEOUTS.connect);
+        let exact = config.passthrough.iter().filter(|rule| !rule.host.wildcard);
+        let gate = egress.gate(&"passthrough".into(), exact.map(|rule| &*rule.host.name));
+        let connector = Connector::new(tls, TIMEOUTS.connect, gate, egress.api_proxy());
         let name = |rule: &config::Passthrough| format!("passthrough {}", rule.host).into();
         let rules = config.passthrough.iter().map(|rule| Rule {
             name: name(rule),

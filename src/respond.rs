@@ -278,6 +278,12 @@ fn token(missing: &Missing) -> Description {
             unavailable("the provider's token endpoint limits the rate of calls")
         }
         Failure::TimedOut => unavailable("the provider's token endpoint did not answer in time"),
+        Failure::NotAllowed(_) => unavailable(
+            "the address of the provider's token endpoint is not allowed; see egress.allow_addresses",
+        ),
+        Failure::Parent => unavailable(
+            "the parent proxy (egress.proxy) does not connect to the provider's token endpoint",
+        ),
         Failure::Unreachable | Failure::Tls => {
             unavailable("the provider's token endpoint cannot be reached")
         }
@@ -290,6 +296,14 @@ fn token(missing: &Missing) -> Description {
 
 fn no_connection(error: NoConnection) -> Description {
     match error {
+        NoConnection::NotAllowed => describe(
+            (403, Reason::AddressNotAllowed, "destination_ip_prohibited"),
+            "no address of the provider's host (or of the parent proxy) is allowed; see egress.allow_addresses",
+        ),
+        NoConnection::Parent => describe(
+            (502, Reason::UpstreamUnreachable, "destination_unavailable"),
+            "the parent proxy (egress.proxy) does not connect to the provider; nothing was sent",
+        ),
         NoConnection::Unreachable => describe(
             (502, Reason::UpstreamUnreachable, "destination_unavailable"),
             "no connection to the provider; nothing was sent",

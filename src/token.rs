@@ -28,6 +28,7 @@ pub use snapshot::{Snapshot, TokenSnapshot};
 
 use crate::config::Config;
 use crate::connect::Connector;
+use crate::egress::Egress;
 use crate::metrics::{GrantLabel, Metrics};
 use cell::Parts;
 use renewal::{Appointment, keep_appointments};
@@ -50,7 +51,7 @@ impl Tokens {
     /// Makes a cell per token key and starts to obtain the tokens that are wanted at start-up. Must be
     /// called inside a runtime.
     #[must_use]
-    pub fn start(config: &Config, metrics: &Metrics) -> Self {
+    pub fn start(config: &Config, metrics: &Metrics, egress: &Egress) -> Self {
         let count: usize = config
             .providers
             .iter()
@@ -58,7 +59,7 @@ impl Tokens {
             .sum();
         // A cell asks once for a token and once for its successor before the loop has read either.
         let (sender, appointments) = mpsc::channel(2 * count + 16);
-        let tokens = Self::new(config, metrics, &sender);
+        let tokens = Self::new(config, metrics, egress, &sender);
         let at = Instant::now();
         for cell in tokens.all().filter(|cell| cell.at_startup) {
             let cell = Arc::downgrade(cell);
@@ -71,16 +72,26 @@ impl Tokens {
 
     /// Makes a cell per token key, and nothing happens by itself.
     #[must_use]
-    pub fn asleep(config: &Config, metrics: &Metrics) -> Self {
-        Self::new(config, metrics, &mpsc::channel(1).0)
+    pub fn asleep(config: &Config, metrics: &Metrics, egress: &Egress) -> Self {
+        Self::new(config, metrics, egress, &mpsc::channel(1).0)
     }
 
-    fn new(config: &Config, metrics: &Metrics, appointments: &mpsc::Sender<Appointment>) -> Self {
+    fn new(
+        config: &Config,
+        metrics: &Metrics,
+        egress: &Egress,
+        appointments: &mpsc::Sender<Appointment>,
+    ) -> Self {
         let mut ids = 0..;
         let cells = config.providers.iter().map(|provider| {
             let connect_timeout = provider.timeouts.connect;
             let transport: Arc<dyn Transport> = Arc::new(fetch::Sockets {
-                connector: Connector::new(provider.tls.token.clone(), connect_timeout),
+                connector: Connector::new(
+                    provider.tls.token.clone(),
+                    connect_timeout,
+                    egress.token(provider),
+                    egress.token_proxy(),
+                ),
                 connect_timeout,
             });
             let histogram = |grant| metrics.tokens.fetch_duration(&provider.name, grant);

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::body::{Progress, Replayable, Upload};
 use crate::config::{Origin, Provider, Timeouts};
 use crate::connect::{self, Connector, Stream};
+use crate::egress::Egress;
 use crate::metrics::{Connections, Counted};
 pub use failed::Failed;
 use failed::chain;
@@ -39,8 +40,12 @@ pub struct Upstream {
 /// Why there is no connection: nothing was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoConnection {
+    /// No address of the name is allowed.
+    NotAllowed,
     /// No address of the name accepted.
     Unreachable,
+    /// The parent proxy did not connect.
+    Parent,
     /// TLS failed.
     Tls,
     /// It took longer than `timeouts.connect`.
@@ -50,10 +55,15 @@ pub enum NoConnection {
 impl Upstream {
     /// Connects to a provider as its configuration says.
     #[must_use]
-    pub fn new(provider: &Provider, connections: &Connections) -> Self {
+    pub fn new(provider: &Provider, connections: &Connections, egress: &Egress) -> Self {
         Self {
             pool: Pool::new(provider.timeouts.pool_idle),
-            connector: Connector::new(provider.tls.api.clone(), provider.timeouts.connect),
+            connector: Connector::new(
+                provider.tls.api.clone(),
+                provider.timeouts.connect,
+                egress.api(provider),
+                egress.api_proxy(),
+            ),
             timeouts: provider.timeouts,
             connections: connections.clone(),
             is_shared: true,
@@ -110,7 +120,9 @@ impl Upstream {
         let stream = self.connector.connect(url).await.map_err(|error| {
             tracing::debug!(origin = %origin.authority, error = %chain(&error), "no connection");
             match error {
+                connect::Error::NotAllowed(_) => NoConnection::NotAllowed,
                 connect::Error::Unreachable(_) => NoConnection::Unreachable,
+                connect::Error::Parent(_) => NoConnection::Parent,
                 connect::Error::Tls(_) => NoConnection::Tls,
             }
         })?;

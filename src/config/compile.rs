@@ -3,6 +3,8 @@
 
 mod account;
 mod caller;
+mod egress;
+mod environment;
 mod intercept;
 mod listen;
 mod passthrough;
@@ -62,6 +64,11 @@ pub(super) fn compile(
     if let Some(callers) = &callers {
         caller::warn_of_unused_accounts(callers, &names, problems);
     }
+    for provider in &providers {
+        environment::refuse_the_other(provider, problems);
+    }
+    let egress = egress::compile(file.egress, problems);
+    egress::warn_of_refused_literals(&egress, &providers, problems);
     Some(Config {
         listen,
         admin: file
@@ -75,6 +82,7 @@ pub(super) fn compile(
             problems,
         ),
         replay_memory,
+        egress: Arc::new(egress),
         callers,
         providers,
         passthrough,

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 #[cfg(test)]
@@ -17,6 +18,9 @@ use serde::de::{self, Deserializer, Visitor};
 
 use super::presets::PresetName;
 use crate::secret::Secret;
+
+/// The most that a limit may be; more is no limit.
+const MAX_COUNT: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
 
 /// The configuration of Bursar. Any string may hold `${NAME}` (environment) and `${file:PATH}` (a file's
 /// content); `$${` is a literal `${`.
@@ -43,9 +47,78 @@ pub(super) struct Proxy {
     /// What else callers may reach, without a token: `CONNECT` (opaque) and `http://` URLs (in clear).
     #[serde(default)]
     pub(super) passthrough: Vec<Passthrough>,
+    /// Where Bursar's own connections may go, and through which proxy.
+    #[serde(default)]
+    pub(super) egress: Egress,
     /// The payment APIs, by name.
     #[serde(default)]
     pub(super) providers: BTreeMap<String, Provider>,
+}
+
+/// Where connections to APIs and token endpoints may go.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub(super) struct Egress {
+    /// Addresses and ranges that are allowed although a rule refuses them, e.g. 10.0.0.0/8.
+    pub(super) allow_addresses: Option<Vec<String>>,
+    /// What happens to a connection that a rule refuses. Default enforce.
+    pub(super) mode: Option<Mode>,
+    /// The same for single rules, e.g. `private: report`.
+    pub(super) rules: Option<BTreeMap<String, Mode>>,
+    /// Parent proxy, reached through CONNECT.
+    pub(super) proxy: Option<ParentProxy>,
+    /// Hosts (exact, or with a leading `*.`), addresses and ranges that are reached without it.
+    pub(super) no_proxy: Option<Vec<String>>,
+}
+
+/// What a rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(JsonSchema))]
+pub enum Mode {
+    /// The connection is refused.
+    Enforce,
+    /// It is made, logged and counted.
+    Report,
+}
+
+impl Mode {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Enforce, Self::Report];
+
+    /// As it is written in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Report => "report",
+        }
+    }
+}
+
+/// A URL such as `http://user:password@proxy.example:3128` for everything, or one for each kind of call.
+#[derive(Debug)]
+#[cfg_attr(test, derive(JsonSchema))]
+#[cfg_attr(test, schemars(untagged))]
+pub(super) enum ParentProxy {
+    /// For both.
+    Both(#[cfg_attr(test, schemars(with = "String"))] Hidden),
+    /// For each.
+    Each(ParentProxies),
+}
+
+/// A parent proxy for API calls, and one for token calls.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub(super) struct ParentProxies {
+    /// None where this is missing.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(super) api: Option<Hidden>,
+    /// None where this is missing.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(super) token: Option<Hidden>,
 }
 
 /// A program that sends requests to Bursar.
@@ -123,9 +196,9 @@ pub(super) struct Passthrough {
 #[cfg_attr(test, derive(JsonSchema))]
 pub(super) struct Limits {
     /// Requests at once, until the last byte of the answer.
-    pub(super) in_flight: Option<u32>,
+    pub(super) in_flight: Option<Count>,
     /// Requests in a second.
-    pub(super) per_second: Option<u32>,
+    pub(super) per_second: Option<Count>,
 }
 
 /// A provider's name, or a provider with methods and paths.
@@ -337,7 +410,7 @@ pub(super) struct Tls {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(super) struct Timeouts {
-    /// Name, TCP and TLS together. Default 5s.
+    /// Name, TCP, parent proxy and TLS together. Default 5s.
     pub(super) connect: Option<Time>,
     /// From the last byte of the request written to the response head. Default 60s.
     pub(super) head: Option<Time>,
@@ -354,6 +427,10 @@ pub(super) struct Time(pub(super) Duration);
 /// A size such as `64KiB` or `1MiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Size(pub(super) usize);
+
+/// A whole number from 1 to 1000000.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Count(pub(super) NonZeroU32);
 
 /// A string that must not be printed.
 #[derive(Debug, Clone)]
@@ -409,6 +486,33 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct CountVisitor;
+        impl Visitor<'_> for CountVisitor {
+            type Value = Count;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a whole number from 1 to 1000000")
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Count, E> {
+                let count = u32::try_from(number).ok().and_then(NonZeroU32::new);
+                let count = count.filter(|count| *count <= MAX_COUNT);
+                count
+                    .map(Count)
+                    .ok_or_else(|| E::custom("is not a whole number from 1 to 1000000"))
+            }
+
+            /// `${NAME}` is text.
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Count, E> {
+                self.visit_i64(text.parse().unwrap_or_default())
+            }
+        }
+        deserializer.deserialize_any(CountVisitor)
+    }
+}
+
 impl<'de> Deserialize<'de> for Hidden {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         from_text(deserializer, "text", |text| {
@@ -439,11 +543,49 @@ impl<'de> Deserialize<'de> for Allow {
     }
 }
 
+impl<'de> Deserialize<'de> for ParentProxy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ParentVisitor;
+        impl<'de> Visitor<'de> for ParentVisitor {
+            type Value = ParentProxy;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a URL, or a mapping with `api` and `token`")
+            }
+
+            fn visit_str<E>(self, url: &str) -> Result<ParentProxy, E> {
+                Ok(ParentProxy::Both(Hidden(Secret::new(url.to_owned()))))
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<ParentProxy, A::Error> {
+                ParentProxies::deserialize(MapAccessDeserializer::new(map)).map(ParentProxy::Each)
+            }
+        }
+        deserializer.deserialize_any(ParentVisitor)
+    }
+}
+
 #[cfg(test)]
 mod schema {
     use schemars::{Schema, SchemaGenerator, json_schema};
 
-    use super::{JsonSchema, Proxy, Size, Time};
+    use super::{Count, JsonSchema, Proxy, Size, Time};
+
+    impl JsonSchema for Count {
+        fn schema_name() -> std::borrow::Cow<'static, str> {
+            "Count".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({
+                "description": "A whole number from 1 to 1000000.",
+                "anyOf": [
+                    {"type": "integer", "minimum": 1, "maximum": 1000000},
+                    {"type": "string", "pattern": "\\$\\{|^[0-9]+$"}
+                ]
+            })
+        }
+    }
 
     impl JsonSchema for Time {
         fn schema_name() -> std::borrow::Cow<'static, str> {

@@ -27,6 +27,16 @@ pub(super) enum PresetName {
     Quidkey,
 }
 
+impl PresetName {
+    /// Every preset.
+    pub(super) const ALL: [Self; 4] = [
+        Self::Paylater,
+        Self::Payu,
+        Self::AlternativePayments,
+        Self::Quidkey,
+    ];
+}
+
 /// One provider.
 pub(super) struct Preset {
     pub(super) sandbox: Endpoints,

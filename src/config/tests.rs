@@ -142,6 +142,15 @@ fn bad_values_say_what_to_write_instead() {
     for (line, expected) in [
         ("    hosts: [\"https://x\"]\n", "is no host"),
         ("    hosts: [\"*.1.2.3.4\"]\n", "is no host"),
+        (
+            "    upstream: https://x:99999\n",
+            "upstream: has an invalid port",
+        ),
+        (
+            "    upstream: https://x:0\n",
+            "upstream: has an invalid port",
+        ),
+        ("    hosts: [\"x:99999\"]\n", "is no host"),
         ("    upstream: https://x/y\n", "scheme, host and port only"),
         (
             "    upstream: http://10.0.0.1\n",
@@ -483,15 +492,15 @@ fn what_is_wrong_about_callers_is_said() {
         ),
         (
             "{password: b, limits: {in_flight: 0}}",
-            "callers.a.limits.in_flight: must be at least 1",
+            "callers.a.limits.in_flight: is not a whole number from 1",
         ),
         (
             "{password: b, limits: {per_second: 1000001}}",
-            "callers.a.limits.per_second: must be at least 1",
+            "callers.a.limits.per_second: is not a whole number from 1",
         ),
         (
             "{password: b, limits: {per_second: -1}}",
-            "callers.a.limits.per_second: ",
+            "callers.a.limits.per_second: is not a whole number from 1 to 1000000",
         ),
         (
             "{password: b, limits: {per_minute: 1}}",
@@ -530,3 +539,5 @@ fn callers_without_a_password_must_not_overlap() {
         assert!(Config::parse(&acme_with(&text), Path::new("")).is_ok());
     }
 }
+
+mod egress;

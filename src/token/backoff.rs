@@ -23,7 +23,9 @@ pub(super) fn pause(failure: Failure, earlier: u32, jitter: f64) -> Duration {
         Failure::BornExpired => BORN_EXPIRED,
         Failure::Status(_)
         | Failure::TimedOut
+        | Failure::NotAllowed(_)
         | Failure::Unreachable
+        | Failure::Parent
         | Failure::Tls
         | Failure::Broken
         | Failure::Malformed(_) => doubled(BACKOFF, earlier).mul_f64(jitter.clamp(0.0, 1.0)),

@@ -195,7 +195,9 @@ impl Sockets {
         let stream = connected
             .map_err(|_elapsed| Failure::Unreachable)?
             .map_err(|error| match error {
+                connect::Error::NotAllowed(rule) => Failure::NotAllowed(rule),
                 connect::Error::Unreachable(_) => Failure::Unreachable,
+                connect::Error::Parent(_) => Failure::Parent,
                 connect::Error::Tls(_) => Failure::Tls,
             })?;
         let (mut sender, connection) = http1::handshake(stream)

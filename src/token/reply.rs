@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value};
 
+use crate::address::Rule;
 use crate::metrics::FetchOutcome;
 use crate::secret::Secret;
 
@@ -47,8 +48,12 @@ pub enum Failure {
     Status(u16),
     /// The endpoint did not answer in time.
     TimedOut,
+    /// No address of it is allowed: nothing was sent.
+    NotAllowed(Rule),
     /// It could not be reached: nothing was sent.
     Unreachable,
+    /// The parent proxy did not connect: nothing was sent.
+    Parent,
     /// TLS failed: nothing was sent.
     Tls,
     /// The connection broke after the request was sent.
@@ -79,15 +84,22 @@ impl Failure {
             Self::Rejected(_) => FetchOutcome::Rejected,
             Self::RateLimited(_) => FetchOutcome::RateLimited,
             Self::Malformed(_) | Self::BornExpired => FetchOutcome::Malformed,
-            Self::Status(_) | Self::TimedOut | Self::Unreachable | Self::Tls | Self::Broken => {
-                FetchOutcome::Unavailable
-            }
+            Self::Status(_)
+            | Self::TimedOut
+            | Self::NotAllowed(_)
+            | Self::Unreachable
+            | Self::Parent
+            | Self::Tls
+            | Self::Broken => FetchOutcome::Unavailable,
         }
     }
 
     /// Whether the request cannot have reached the endpoint.
     pub(super) fn is_unsent(self) -> bool {
-        matches!(self, Self::Unreachable | Self::Tls)
+        matches!(
+            self,
+            Self::NotAllowed(_) | Self::Unreachable | Self::Parent | Self::Tls
+        )
     }
 }
 
@@ -102,6 +114,14 @@ impl std::fmt::Display for Failure {
             }
             Self::Status(status) => write!(formatter, "the token endpoint answered {status}"),
             Self::TimedOut => formatter.write_str("the token endpoint did not answer in time"),
+            Self::NotAllowed(rule) => write!(
+                formatter,
+                "the token endpoint's address is not allowed (egress rule {})",
+                rule.as_str()
+            ),
+            Self::Parent => {
+                formatter.write_str("the parent proxy does not connect to the token endpoint")
+            }
             Self::Unreachable => formatter.write_str("the token endpoint cannot be reached"),
             Self::Tls => formatter.write_str("TLS to the token endpoint failed"),
             Self::Broken => formatter.write_str("the token endpoint broke the connection"),

@@ -153,7 +153,7 @@ async fn status_tells_everything_about_a_token_but_the_token() {
 }
 
 /// Name, labels that are the same for all its series, and a label with each of its values.
-const SERIES: [(&str, &str, (&str, &str)); 16] = [
+const SERIES: [(&str, &str, (&str, &str)); 18] = [
     ("requests_total", ACME, ("caller", "shop")),
     ("request_duration_seconds_count", ACME, ("provider", "acme")),
     ("requests_in_flight", ACME, ("provider", "acme")),
@@ -177,6 +177,8 @@ const SERIES: [(&str, &str, (&str, &str)); 16] = [
         ("caller", "shop"),
     ),
     ("connections", "", ("side", "caller upstream")),
+    ("egress_denied_total", "mode=enforce", ("rule", RULES)),
+    ("egress_denied_total", "mode=report", ("rule", RULES)),
     ("config_reloads_total", "", ("outcome", "ok rejected")),
 ];
 const ACME: &str = "provider=acme";
@@ -188,9 +190,11 @@ const RESULTS: &str = "ok unauthorized_again failed body_too_large token_unchang
     token_unavailable not_allowed";
 const REASONS: &str = "bad_request caller_unauthenticated destination_not_allowed route_not_allowed \
     token_endpoint_protected connect_not_allowed method_not_allowed request_timeout target_too_long \
-    headers_too_large misdirected upstream_unreachable upstream_tls upstream_protocol \
+    headers_too_large misdirected address_not_allowed upstream_unreachable upstream_tls upstream_protocol \
     credentials_rejected token_unavailable overloaded draining upstream_timeout loop \
     caller_limit_exceeded";
+const RULES: &str = "unspecified loopback private link_local metadata cgnat multicast documentation \
+    benchmark reserved embedded_ipv4 literal";
 const OUTCOMES: &str = "ok unchanged rejected rate_limited unavailable malformed";
 
 #[tokio::test]
@@ -346,8 +350,6 @@ async fn segments_that_a_preset_calls_secret_are_masked() {
 
 #[tokio::test]
 async fn no_secret_is_in_the_log_at_any_level() {
-    const PASSWORD: &str = "pa55-of-shop";
-    const TOKEN: &str = "tok3n-from-idp";
     let idp = Idp::start(|call| async move {
         let token = format!("{TOKEN}-{}", call.number);
         idp::reply(
@@ -369,7 +371,9 @@ async fn no_secret_is_in_the_log_at_any_level() {
         &idp.url(),
         "token.client_auth: basic\ntoken.refresh: grant",
     );
-    let yaml = format!("callers: {{shop: {{password: {PASSWORD}, allow: [acme]}}}}\n{yaml}");
+    let yaml = format!(
+        "callers: {{shop: {{password: {PASSWORD}, allow: [acme]}}, bank: {{password: '{HASH}', allow: [acme]}}}}\n{yaml}"
+    );
     let program = Program::start(&yaml, "trace").await;
     let mut http1 = Caller::connect(program.listen).await;
     let mut http2 = Caller::connect_http2(program.listen).await;
@@ -379,6 +383,9 @@ async fn no_secret_is_in_the_log_at_any_level() {
             .header("authorization", "Bearer st0len")
             .body(full("b0dy-of-request"));
         assert_eq!(caller.request(request.unwrap()).await.status, 200);
+    }
+    for (password, status) in [(HASHED, 200), ("wr0ng-password", 407)] {
+        assert_eq!(get_as_bank(&mut http1, password).await, status);
     }
     let refused = Caller::connect(program.listen)
         .await
@@ -391,23 +398,49 @@ async fn no_secret_is_in_the_log_at_any_level() {
     let (code, log) = program.ended().await;
     assert_eq!(code, Some(0), "{log}");
     assert!(log.lines().count() > 20, "{log}");
+    assert_no_secret(&log);
+}
+
+/// A password that is configured by its hash.
+const HASHED: &str = "p4ss:w0rd";
+const HASH: &str = "$2b$04$abcdefghijklmnopqrstuumKxKh3CYLemG/HQI5Yhafiu.JiVrNjy";
+
+async fn get_as_bank(caller: &mut Caller, password: &str) -> u16 {
+    let request = http::Request::get("http://api.test/x")
+        .header("proxy-authorization", basic("bank", password))
+        .body(full(""));
+    caller.request(request.unwrap()).await.status.as_u16()
+}
+
+const TOKEN: &str = "tok3n-from-idp";
+const PASSWORD: &str = "pa55-of-shop";
+
+/// Every line is JSON, and none holds a secret in any encoding.
+fn assert_no_secret(log: &str) {
     for line in log.lines() {
         assert!(serde_json::from_str::<Value>(line).is_ok(), "{line}");
     }
-    for secret in [
-        CLIENT_SECRET.to_owned(),
-        PASSWORD.to_owned(),
-        TOKEN.to_owned(),
-        "r3fresh".to_owned(),
-        "st0len".to_owned(),
-        "qu3ry".to_owned(),
-        "b0dy-of".to_owned(),
-        "r3sponse".to_owned(),
+    let plain = [
+        CLIENT_SECRET,
+        PASSWORD,
+        HASHED,
+        HASH,
+        TOKEN,
+        "wr0ng-password",
+        "r3fresh",
+        "st0len",
+        "qu3ry",
+        "b0dy-of",
+        "r3sponse",
+    ];
+    let encoded = [
         BASE64.encode(format!("shop:{PASSWORD}")),
+        BASE64.encode(format!("bank:{HASHED}")),
         BASE64.encode(format!("acme-id:{CLIENT_SECRET}")),
         BASE64.encode(CLIENT_SECRET),
         form_urlencoded::byte_serialize(CLIENT_SECRET.as_bytes()).collect(),
-    ] {
+    ];
+    for secret in plain.map(str::to_owned).into_iter().chain(encoded) {
         let found = log.lines().find(|line| line.contains(&secret));
         assert_eq!(found, None, "{secret}");
     }

@@ -11,6 +11,8 @@ mod connect;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod egress;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod forward;

@@ -1,5 +1,5 @@
-//! Bursar among real programs: authorization servers, callers and a Prometheus; `tests/peers/install`
-//! installs them.
+//! Bursar among real programs: authorization servers, callers, a parent proxy and a Prometheus;
+//! `tests/peers/install` installs them.
 //!
 //! A test whose programs are missing is skipped, and says so, so that `cargo test` passes on a machine
 //! with Rust only. With `BURSAR_REQUIRE_PEERS` in the environment it fails instead.
@@ -8,6 +8,7 @@ mod callers;
 mod https;
 mod prometheus;
 mod servers;
+mod squid;
 
 use std::future::Future;
 use std::io::Write as _;
@@ -64,6 +65,7 @@ enum Needs {
     Doorkeeper,
     Prometheus,
     Promtool,
+    Squid,
 }
 
 impl Needs {
@@ -80,6 +82,7 @@ impl Needs {
             Self::Doorkeeper => &["gem", "contents", "doorkeeper"],
             Self::Prometheus => &["prometheus", "--version"],
             Self::Promtool => &["promtool", "--version"],
+            Self::Squid => &["squid", "-v"],
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -14,8 +13,6 @@ use crate::config::problem::Problems;
 use crate::config::{Allow, Caller, Limits};
 use crate::password::Password;
 
-/// The most that a limit may be; more is no limit.
-const MAX_LIMIT: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
 /// How many unused accounts one warning names.
 const MAX_NAMED: usize = 10;
 
@@ -76,7 +73,10 @@ pub(super) fn callers(
             passwords: passwords.unwrap_or_default(),
             addresses: addresses.unwrap_or_default(),
             certificate,
-            limits: limits(&caller.limits, &join(&path, "limits"), problems),
+            limits: Limits {
+                in_flight: caller.limits.in_flight.map(|file::Count(limit)| limit),
+                per_second: caller.limits.per_second.map(|file::Count(limit)| limit),
+            },
             allow,
         });
     }
@@ -159,23 +159,6 @@ fn certificate(name: &str, path: &str, problems: &mut Problems) -> Box<str> {
         problems.add(path, "is neither a URI nor a DNS name; it is compared with the certificate's subjectAltName, in full");
     }
     name.to_ascii_lowercase().into()
-}
-
-fn limits(file: &file::Limits, path: &str, problems: &mut Problems) -> Limits {
-    let mut limit = |key, value: Option<u32>| {
-        let found = NonZeroU32::new(value?);
-        if found.is_none() || found.is_some_and(|limit| limit > MAX_LIMIT) {
-            problems.add(
-                &join(path, key),
-                "must be at least 1 and at most 1000000; leave it out for no limit",
-            );
-        }
-        found
-    };
-    Limits {
-        in_flight: limit("in_flight", file.in_flight),
-        per_second: limit("per_second", file.per_second),
-    }
 }
 
 /// Callers without a password that could both be meant by one connection could not be told apart.

@@ -7,12 +7,16 @@ use std::time::Duration;
 use http::uri::Scheme;
 use http::{Method, Uri};
 
+use crate::address::Spelling;
 use crate::config::file::Time;
 use crate::config::problem::Problems;
 use crate::config::{Host, Origin};
 use crate::path::Pattern;
 
 pub(super) const MIB: usize = 1 << 20;
+
+/// What to say of a host that is a number, but no address as RFC 3986 writes it.
+pub(super) const ODD: &str = "is neither a name nor an address as it must be written: four decimal numbers, or IPv6 in brackets";
 
 /// Names that metrics and logs use where there is no caller or provider.
 const RESERVED_NAMES: [&str; 2] = ["anonymous", "none"];
@@ -172,19 +176,38 @@ pub(super) fn host(text: &str, path: &str, problems: &mut Problems) -> Option<Ho
             && !host.contains('*')
             && !rest.contains('@')
             && !rest.ends_with(':')
-            && (authority.port().is_none() || authority.port_u16().is_some())
+            && port(authority).is_ok()
             && !(wildcard && (host.starts_with('[') || host.parse::<IpAddr>().is_ok()))
     });
     let Some(authority) = authority else {
         problems.add(path, "is no host: write `api.example.com`, `api.example.com:8443` or `*.example.com`, without a scheme or path");
         return None;
     };
+    if matches!(Spelling::of(authority.host()), Spelling::Odd(_)) {
+        problems.add(path, ODD);
+        return None;
+    }
     let name = authority.host().trim_end_matches('.').to_ascii_lowercase();
     Some(Host {
         name: name.into(),
         wildcard,
         port: authority.port_u16(),
     })
+}
+
+/// A port that is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct InvalidPort;
+
+/// The port that is written. `Authority::port` takes one that is too large for none at all, and the
+/// connection would go to the scheme's own.
+pub(super) fn port(authority: &http::uri::Authority) -> Result<Option<u16>, InvalidPort> {
+    let text = authority.as_str();
+    let address = text.rsplit_once('@').map_or(text, |(_, address)| address);
+    match address.strip_prefix(authority.host()) {
+        None | Some("") => Ok(None),
+        Some(_) => authority.port_u16().map(Some).ok_or(InvalidPort),
+    }
 }
 
 /// A URL with a host, over TLS unless it stays on this machine.
@@ -204,20 +227,23 @@ fn url(text: &str, path: &str, problems: &mut Problems) -> Option<(Uri, Origin)>
         problems.add(path, "must not hold a user name or password");
     }
     let host = authority.host();
-    let literal = host.trim_start_matches('[').trim_end_matches(']');
-    let loopback = host.eq_ignore_ascii_case("localhost")
-        || literal
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback());
+    let loopback = match Spelling::of(host) {
+        Spelling::Address(address) => address.is_loopback(),
+        Spelling::Name => host.eq_ignore_ascii_case("localhost"),
+        Spelling::Odd(_) => {
+            problems.add(path, ODD);
+            return None;
+        }
+    };
     if scheme != Scheme::HTTPS && !(scheme == Scheme::HTTP && loopback) {
         problems.add(path, "must begin with `https://`; plain `http://` is for loopback addresses and `localhost` only, because tokens and secrets would cross the network in clear");
         return None;
     }
     let own = if scheme == Scheme::HTTP { 80 } else { 443 };
-    let port = match (authority.port(), authority.port_u16()) {
-        (None, _) => own,
-        (Some(_), Some(port)) if port > 0 => port,
-        _ => {
+    let port = match port(&authority) {
+        Ok(None) => own,
+        Ok(Some(port)) if port > 0 => port,
+        Ok(Some(_)) | Err(InvalidPort) => {
             problems.add(path, "has an invalid port");
             return None;
         }

@@ -1,11 +1,13 @@
 //! A scripted token endpoint.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
+use rustls::ServerConfig;
 use serde_json::{Value, json};
 
 use super::upstream::{Body, Seen, Upstream, answer};
@@ -46,17 +48,22 @@ impl Idp {
     where
         F: Future<Output = Response<Body>> + Send + 'static,
     {
-        let calls = Arc::new(AtomicUsize::new(0));
-        let upstream = Upstream::start(move |request: Request<Bytes>| {
-            let (head, body) = request.into_parts();
-            script(TokenCall {
-                number: calls.fetch_add(1, Ordering::SeqCst) + 1,
-                path: head.uri.path().to_owned(),
-                headers: head.headers,
-                body,
-            })
-        });
-        Self(upstream.await)
+        Self(Upstream::start(numbered(script)).await)
+    }
+
+    /// The same behind TLS.
+    pub(crate) async fn with_tls<F>(
+        tls: Arc<ServerConfig>,
+        script: impl Fn(TokenCall) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        Self(Upstream::with_tls(tls, numbered(script)).await)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.address
     }
 
     pub(crate) fn url(&self) -> String {
@@ -76,6 +83,19 @@ impl Idp {
     /// Waits until it was called so often.
     pub(crate) async fn reached_by(&self, calls: usize) {
         self.0.reached_by(calls).await;
+    }
+}
+
+fn numbered<F>(script: impl Fn(TokenCall) -> F) -> impl Fn(Request<Bytes>) -> F {
+    let calls = AtomicUsize::new(0);
+    move |request| {
+        let (head, body) = request.into_parts();
+        script(TokenCall {
+            number: calls.fetch_add(1, Ordering::SeqCst) + 1,
+            path: head.uri.path().to_owned(),
+            headers: head.headers,
+            body,
+        })
     }
 }
 

@@ -5,6 +5,7 @@
 //! - [`upstream::Upstream`]: a scripted server, also behind TLS; it fails its test where a script panicked.
 //! - [`idp::Idp`]: the same as a token endpoint.
 //! - [`caller::Caller`]: an HTTP/1.1 or HTTP/2 caller; [`raw`]: both sides byte by byte.
+//! - [`parent::Parent`]: a parent proxy between the proxy and its servers.
 //! - [`metrics::Scrape`]: `/metrics` as Prometheus reads it.
 //!
 //! Nothing waits for a time to pass. What has to happen is waited for with [`eventually`] or [`soon`],
@@ -13,6 +14,7 @@
 pub(crate) mod caller;
 pub(crate) mod idp;
 pub(crate) mod metrics;
+pub(crate) mod parent;
 pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod tls;

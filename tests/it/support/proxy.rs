@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, Once};
 
 use bursar::access::{AccessLog, Format};
-use bursar::config::Config;
+use bursar::config::{Config, Names};
 use bursar::server::Server;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -52,6 +52,11 @@ impl Proxy {
 
     /// The same; relative files in the text are in `directory`.
     pub(crate) async fn start_in(directory: &Path, yaml: &str) -> Self {
+        Self::start_naming(directory, yaml, Names::System).await
+    }
+
+    /// The same; `names` says where the servers are.
+    pub(crate) async fn start_naming(directory: &Path, yaml: &str, names: Names) -> Self {
         // Access lines are only written while somebody listens at `info`.
         static LISTENING: Once = Once::new();
         LISTENING.call_once(|| {
@@ -61,8 +66,9 @@ impl Proxy {
                 .unwrap();
         });
         let yaml = format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n{yaml}");
-        let config = Config::parse(&yaml, directory)
+        let mut config = Config::parse(&yaml, directory)
             .unwrap_or_else(|problems| panic!("{problems:#?}\n{yaml}"));
+        Arc::get_mut(&mut config.egress).unwrap().names = names;
         let lines = Lines::default();
         let (writer, writing) = NonBlocking::new(lines.clone());
         let server = Server::bind(&config, AccessLog::new(writer, Format::Json))

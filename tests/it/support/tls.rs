@@ -66,7 +66,7 @@ impl Authority {
         std::fs::write(key, pair.serialize_pem()).unwrap();
     }
 
-    /// A server at 127.0.0.1 that speaks these protocols.
+    /// A server at 127.0.0.1, `api.test` and `login.test` that speaks these protocols.
     pub(crate) fn server(&self, alpn: &[&str], client: ClientCertificate) -> Arc<ServerConfig> {
         let (chain, key) = self.identity();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -88,7 +88,8 @@ impl Authority {
 
     fn identity(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let pair = KeyPair::generate().unwrap();
-        let parameters = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        let names = ["127.0.0.1", "api.test", "login.test"].map(str::to_owned);
+        let parameters = CertificateParams::new(names).unwrap();
         let signed = parameters.signed_by(&pair, &self.0).unwrap();
         let key = PrivateKeyDer::try_from(pair.serialize_der()).unwrap();
         (vec![signed.der().clone()], key)
