@@ -234,7 +234,9 @@ async fn carry(opened: Opened, stream: Box<dyn Transport>, serving: Serving) -> 
             record.carried(sent, received);
             Ok(())
         }
-        Leads::ToProvider(inside) => carry_to_provider(record, inside, stream, serving).await,
+        Leads::ToProvider(inside, _permit) => {
+            carry_to_provider(record, inside, stream, serving).await
+        }
     }
 }
 

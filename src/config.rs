@@ -264,6 +264,8 @@ pub struct Merchant {
     pub headers: Arc<[HeaderName]>,
     /// The merchant's id.
     pub value: HeaderValue,
+    /// Whether it replaces what the caller sent, because the provider has several accounts.
+    pub is_binding: bool,
 }
 
 /// How a provider hands out tokens.

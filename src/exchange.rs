@@ -11,6 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::access::{AccessLog, Books, Record};
@@ -35,6 +36,8 @@ use crate::upstream::{Connection, Failed, Outgoing, Upstream};
 
 /// Requests being served at once; the next one is answered 503 `overloaded`.
 const MAX_IN_FLIGHT: usize = 16_384;
+/// Tunnels to providers at once; the next `CONNECT` is answered 503 `overloaded`.
+const MAX_TUNNELS: usize = 8192;
 /// How often a request that was certainly never written may be given to another connection.
 const MAX_UNSENT: usize = 4;
 
@@ -53,6 +56,8 @@ pub struct Proxy {
     authority: Option<Arc<Authority>>,
     replay_memory: Arc<ReplayMemory>,
     in_flight: AtomicUsize,
+    /// For tunnels to providers.
+    tunnels: Arc<Semaphore>,
     books: Arc<Books>,
     draining: AtomicBool,
 }
@@ -104,6 +109,7 @@ impl Proxy {
             authority: config.intercept.clone(),
             replay_memory: ReplayMemory::new(config.replay_memory),
             in_flight: AtomicUsize::new(0),
+            tunnels: Arc::new(Semaphore::new(MAX_TUNNELS)),
             books: Arc::new(Books {
                 log,
                 metrics: metrics.clone(),
@@ -322,7 +328,10 @@ impl Proxy {
         if is_open && self.routes.is_provider(host, port) {
             // The requests in it count, not the tunnel itself.
             record.let_go();
-            return Ok(Leads::ToProvider(Inside::new(caller, host, port)));
+            let permit = self.tunnels.clone().try_acquire_owned();
+            let permit = permit.map_err(|_full| Refusal::Overloaded)?;
+            let inside = Inside::new(caller, host, port);
+            return Ok(Leads::ToProvider(inside, permit));
         }
         if self.routes.is_provider_at_any_port(host) {
             return Err(Refusal::Tunnel(match self.authority {
@@ -530,6 +539,12 @@ fn outgoing(mut head: Parts, merchant: Option<&Merchant>) -> (Outgoing, Vec<http
         headers::join_cookies(headers);
     }
     headers::append_via(headers, head.version);
+    if let Some(merchant) = merchant.filter(|merchant| merchant.is_binding) {
+        // An account is a merchant here, so the caller of one must not name another.
+        for name in &*merchant.headers {
+            headers.remove(name);
+        }
+    }
     if let Some(merchant) = merchant
         && !merchant
             .headers

@@ -87,8 +87,13 @@ pub fn clean_foreign_request(headers: &mut HeaderMap, named: &[HeaderName]) {
     headers.remove(ACCOUNT);
     headers.remove(HOST);
     headers.remove(PROXY_AUTHORIZATION);
-    let is_for_proxies = |name: &&HeaderName| name.as_str().starts_with("proxy-");
-    while let Some(name) = headers.keys().find(is_for_proxies).cloned() {
+    // Many gateways take underscores for hyphens.
+    let is_for_us = |name: &&HeaderName| {
+        name.as_str().starts_with("proxy-")
+            || name.as_str().starts_with("proxy_")
+            || name.as_str() == "bursar_account"
+    };
+    while let Some(name) = headers.keys().find(is_for_us).cloned() {
         headers.remove(name);
     }
 }

@@ -19,6 +19,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::NoServerSessionStorage;
 use rustls::{RootCertStore, ServerConfig};
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -38,8 +39,8 @@ const LEAF_BACKDATED: Duration = Duration::from_secs(60 * 60);
 const AUTHORITY_BACKDATED: Duration = Duration::from_secs(24 * 60 * 60);
 /// Certificates in memory; there are more hosts only below a wildcard, and then all are made anew.
 const MAX_LEAVES: usize = 1024;
-/// A name that no authority for providers may sign for (RFC 6761 section 6.4).
-const STRANGER: &str = "stranger.bursar.invalid";
+/// What no authority for providers may sign for (RFC 6761 section 6.4, RFC 5737, RFC 3849).
+const STRANGERS: [&str; 3] = ["stranger.bursar.invalid", "192.0.2.1", "2001:db8::1"];
 
 /// An authority that may sign for the providers' hosts.
 pub struct Authority {
@@ -80,7 +81,7 @@ pub enum Error {
     Mismatch,
     /// It could sign for the whole world.
     #[error(
-        "may sign for any name; make one with `bursar ca new`, which is constrained to the providers' hosts"
+        "may sign for others than the configured hosts; make one with `bursar ca new`, which is constrained to the providers' hosts"
     )]
     Unconstrained,
     /// Its time is over.
@@ -155,8 +156,22 @@ impl Authority {
         if self.not_after <= now() {
             return Err(Error::Expired);
         }
-        if self.may_sign_for(STRANGER)? {
-            return Err(Error::Unconstrained);
+        // Strangers everywhere: another top-level domain, addresses, and beside each host.
+        let beside = hosts.iter().filter_map(|host| {
+            let (_, parent) = host.split_once('.')?;
+            let is_own = |name: &str| hosts.iter().any(|host| **host == *name);
+            let is_below_own = parent
+                .match_indices('.')
+                .any(|(at, _)| parent.get(at + 1..).is_some_and(is_own));
+            let is_name = host.parse::<IpAddr>().is_err();
+            (is_name && !is_own(parent) && !is_below_own).then(|| format!("stranger.{parent}"))
+        });
+        let strangers = STRANGERS.into_iter().map(str::to_owned).chain(beside);
+        for stranger in strangers {
+            let is_host = hosts.iter().any(|host| **host == *stranger);
+            if !is_host && self.may_sign_for(&stranger)? {
+                return Err(Error::Unconstrained);
+            }
         }
         for host in hosts {
             if !self.may_sign_for(host)? {
@@ -228,6 +243,9 @@ impl Authority {
         let server = builder.with_no_client_auth().with_single_cert(chain, key);
         let mut server = server.map_err(tls::Error::Rustls)?;
         server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // A cache of sessions for each host would outweigh everything else.
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        server.send_tls13_tickets = 0;
         let server = Arc::new(server);
         leaves.insert(host.into(), (now, server.clone()));
         drop(leaves);

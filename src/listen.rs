@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use x509_parser::extensions::GeneralName;
 
 use crate::tls;
@@ -139,11 +139,16 @@ fn read(files: &Files) -> Result<Arc<ServerConfig>, Error> {
     let config = builder.with_single_cert(chain, key);
     let mut config = config.map_err(|error| of("certificate")(error.into()))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    if files.client_ca.is_some() {
+        // A resumed session is not verified again: it would keep an expired client certificate alive.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     Ok(Arc::new(config))
 }
 
 /// The URIs and DNS names of a certificate that was verified; its common name is none of them. A DNS name
-/// with a colon could pass for a URI, so it is left out.
+/// with a colon could pass for a URI, and a URI without one for a DNS name, so those are left out.
 ///
 /// # Errors
 /// Where it is malformed.
@@ -155,7 +160,7 @@ pub fn names(certificate: &CertificateDer<'_>) -> io::Result<Vec<Box<str>>> {
         .map_err(|_repeated| io::Error::from(io::ErrorKind::InvalidData))?;
     let names = names.map_or(&[][..], |names| &names.value.general_names);
     let kept = names.iter().filter_map(|name| match name {
-        GeneralName::URI(uri) => Some((*uri).into()),
+        GeneralName::URI(uri) if uri.contains(':') => Some((*uri).into()),
         GeneralName::DNSName(name) if !name.contains(':') => Some((*name).into()),
         _ => None,
     });

@@ -98,7 +98,11 @@ impl Password {
 /// What stands between the first two dollar signs, where it could be the name of a hash function. A hash
 /// of an unknown kind that was taken for a password would itself be what lets callers in.
 fn kind(text: &str) -> Option<&str> {
-    let (kind, _) = text.strip_prefix('$')?.split_once('$')?;
+    // Doubled, it was escaped for another tool and not for this one.
+    let (kind, _) = text
+        .strip_prefix('$')?
+        .trim_start_matches('$')
+        .split_once('$')?;
     let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (!kind.is_empty() && kind.len() <= MAX_KIND && kind.bytes().all(is_name)).then_some(kind)
 }

@@ -107,7 +107,7 @@ impl Routes {
                 provider.token.refresh_url.as_ref(),
             ];
             for host in urls.into_iter().flatten().filter_map(http::Uri::host) {
-                let host = bare(host).to_ascii_lowercase().into();
+                let host = bare(host).trim_end_matches('.').to_ascii_lowercase().into();
                 routes
                     .token_hosts
                     .entry(host)

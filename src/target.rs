@@ -7,6 +7,9 @@ use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderValue, Method, Version};
 
+/// No name is longer (RFC 1035 section 2.3.4).
+const MAX_HOST_BYTES: usize = 253;
+
 /// How a request names its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -150,7 +153,7 @@ fn split(authority: &str) -> Result<(&str, Option<u16>), Error> {
             (host.strip_suffix('.').unwrap_or(host), port)
         }
     };
-    if host.is_empty() {
+    if host.is_empty() || host.len() > MAX_HOST_BYTES {
         return Err(INVALID);
     }
     match port.strip_prefix(':') {

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::access::Record;
@@ -44,7 +45,7 @@ pub struct Opened {
 #[derive(Debug)]
 pub enum Leads {
     /// Into the pipeline.
-    ToProvider(Inside),
+    ToProvider(Inside, OwnedSemaphorePermit),
     /// To some other server, unseen.
     Away(Box<Stream>, Held),
 }

@@ -27,6 +27,9 @@ const CORES_PER_HASHER: usize = 4;
 pub(super) const MAX_FLIGHTS: usize = 64;
 /// Of these from one address, so that one address does not keep the others waiting.
 pub(super) const MAX_FLIGHTS_OF_ONE: usize = 16;
+/// Requests with the same credentials that wait for one computation; further ones are refused, so that
+/// nobody fills the proxy with requests that only wait.
+const MAX_WAITERS: usize = 128;
 /// How long they wait for their turn; then they are answered 503 `overloaded`.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
@@ -53,11 +56,17 @@ pub(super) struct Hashing {
     /// of them has it.
     price: Vec<(Hash, usize)>,
     permits: Semaphore,
-    flights: Mutex<HashMap<Tag, Flight>>,
+    flights: Mutex<HashMap<Id, Flight>>,
     computed: IntCounter,
 }
 
+/// What is being computed: for whom, and whether there are hashes that it could have. What is wrong by
+/// its address or certificate must not land for one that is right.
+type Id = (Tag, bool);
+
 struct Flight {
+    /// For who waits for it.
+    seats: Arc<Semaphore>,
     /// See [`network`].
     address: IpAddr,
     landing: watch::Receiver<Option<Landing>>,
@@ -137,10 +146,19 @@ impl Hashing {
         if self.key.is_none() {
             return Err(Busy);
         }
+        let id = (tag, hashes.is_empty());
+        let seat;
         let mut landing = {
             let mut flights = self.flights();
-            match flights.get(&tag) {
-                Some(flight) => flight.landing.clone(),
+            match flights.get(&id) {
+                Some(flight) => {
+                    seat = flight
+                        .seats
+                        .clone()
+                        .try_acquire_owned()
+                        .map_err(|_full| Busy)?;
+                    flight.landing.clone()
+                }
                 None if is_remembered(&hashes, &tag) => return Ok(true),
                 None => {
                     let of_one = flights.values().filter(|flight| flight.address == address);
@@ -148,22 +166,27 @@ impl Hashing {
                         return Err(Busy);
                     }
                     let (land, landing) = watch::channel(None);
+                    let seats = Arc::new(Semaphore::new(MAX_WAITERS));
+                    seat = seats.clone().try_acquire_owned().map_err(|_full| Busy)?;
                     let flight = Flight {
+                        seats,
                         address,
                         landing: landing.clone(),
                     };
-                    flights.insert(tag, flight);
+                    flights.insert(id, flight);
                     tokio::spawn(self.clone().fly(tag, hashes, password, land));
                     landing
                 }
             }
         };
         // The flight has a bounded wait and bounded work before it.
-        match landing.wait_for(Option::is_some).await {
+        let landed = match landing.wait_for(Option::is_some).await {
             Ok(landing) => landing.unwrap_or(Err(Busy)),
             // The process is ending.
             Err(_) => Err(Busy),
-        }
+        };
+        drop(seat);
+        landed
     }
 
     async fn fly(
@@ -173,6 +196,7 @@ impl Hashing {
         password: Zeroizing<Vec<u8>>,
         land: watch::Sender<Option<Landing>>,
     ) {
+        let id = (tag, hashes.is_empty());
         let landing = match tokio::time::timeout(MAX_WAIT, self.permits.acquire()).await {
             Ok(Ok(_permit)) => {
                 let hashing = self.clone();
@@ -184,7 +208,7 @@ impl Hashing {
             // The semaphore is never closed.
             Ok(Err(_)) | Err(_) => Err(Busy),
         };
-        self.flights().remove(&tag);
+        self.flights().remove(&id);
         land.send_replace(Some(landing));
     }
 
@@ -208,7 +232,7 @@ impl Hashing {
     }
 
     /// Consistent whenever the lock is free, so a panic elsewhere does not spoil it.
-    fn flights(&self) -> MutexGuard<'_, HashMap<Tag, Flight>> {
+    fn flights(&self) -> MutexGuard<'_, HashMap<Id, Flight>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -184,7 +184,7 @@ pub(super) struct AuthorityFiles {
 pub(super) struct Passthrough {
     /// Exact, or a leading `*.` for one or more labels; without a port.
     pub(super) host: Option<String>,
-    /// Default [443]. An `http://` URL needs its port here, e.g. 80.
+    /// Default 443 alone. An `http://` URL needs its port here, e.g. 80.
     pub(super) ports: Option<Vec<u16>>,
     /// The callers that may reach it; all where this is missing.
     pub(super) callers: Option<Vec<String>>,

@@ -79,10 +79,15 @@ pub(super) fn accounts(
         }
         accounts.insert(name, (account, path));
     }
-    accounts
-        .into_iter()
-        .filter_map(|(name, (account, path))| compile(&name, account, &path, &headers, problems))
-        .collect()
+    let has_several = accounts.len() > 1;
+    let compiled = accounts.into_iter().filter_map(|(name, (account, path))| {
+        let mut account = compile(&name, account, &path, &headers, problems)?;
+        if let Some(merchant) = &mut account.merchant {
+            merchant.is_binding = has_several;
+        }
+        Some(account)
+    });
+    compiled.collect()
 }
 
 fn compile(
@@ -139,5 +144,6 @@ fn merchant(
     Some(Merchant {
         headers: headers.clone(),
         value,
+        is_binding: false,
     })
 }

@@ -171,15 +171,14 @@ fn refuse_overlaps(callers: &[Caller], problems: &mut Problems) {
         if caller.addresses.is_empty() {
             group.extend(everywhere().map(|range| (range, caller)));
         }
-        for range in &caller.addresses {
-            if range.prefix_len() == 0 && caller.certificate.is_none() {
-                problems.add(
-                    &format!("callers.{}.addresses", caller.name),
-                    "stands for everybody; a caller that is known by its address alone needs narrower ranges",
-                );
-            }
-            group.push((*range, caller));
+        let together = IpNet::aggregate(&caller.addresses);
+        if caller.certificate.is_none() && together.iter().any(|range| range.prefix_len() == 0) {
+            problems.add(
+                &format!("callers.{}.addresses", caller.name),
+                "stands for everybody; a caller that is known by its address alone needs narrower ranges",
+            );
         }
+        group.extend(caller.addresses.iter().map(|range| (*range, caller)));
     }
     for mut group in by_certificate.into_values() {
         // Ranges are nested or apart: one overlaps an earlier one if it begins before that one ends.

@@ -67,7 +67,11 @@ fn refuse_providers(host: &Host, path: &str, providers: &[Arc<Provider>], proble
             Some(&provider.token.url),
             provider.token.refresh_url.as_ref(),
         ];
-        let is_token_host = |name: &str| host.matches(name);
+        let is_it = |name: &str| host.matches(&name.trim_end_matches('.').to_ascii_lowercase());
+        let upstream = provider
+            .upstream
+            .as_ref()
+            .map(|upstream| upstream.authority.host());
         if provider.hosts.iter().any(|own| own.overlaps(host)) {
             problems.add(
                 path,
@@ -80,12 +84,20 @@ fn refuse_providers(host: &Host, path: &str, providers: &[Arc<Provider>], proble
             .into_iter()
             .flatten()
             .filter_map(http::Uri::host)
-            .any(is_token_host)
+            .any(is_it)
         {
             problems.add(
                 path,
                 format_args!(
                     "is also the host of a token endpoint of the provider {}",
+                    provider.name
+                ),
+            );
+        } else if upstream.is_some_and(is_it) {
+            problems.add(
+                path,
+                format_args!(
+                    "is also the upstream of the provider {}; callers would pass by its rules",
                     provider.name
                 ),
             );
