@@ -15,6 +15,8 @@ mod faults;
 #[cfg(test)]
 mod forward;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod peers;
 #[cfg(test)]
 mod refusals;
