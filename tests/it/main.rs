@@ -15,6 +15,8 @@ mod faults;
 #[cfg(test)]
 mod forward;
 #[cfg(test)]
+mod fuzzed;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod peers;
