@@ -130,15 +130,20 @@ fn remove_named(headers: &mut HeaderMap, named: &[HeaderName]) {
     }
 }
 
-/// The posing fields and [`ACCOUNT`] with underscores, which many gateways take for hyphens.
+/// `Proxy-*`, and with underscores, which many gateways take for hyphens, also the posing fields,
+/// [`ACCOUNT`] and what frames a body.
 fn remove_disguised(headers: &mut HeaderMap) {
-    let is_posing = |name: &str| {
-        POSING
-            .iter()
-            .chain([&ACCOUNT])
-            .any(|posing| posing.as_str() == name.replace('_', "-"))
+    headers.remove(PROXY_AUTHORIZATION);
+    let is_disguised = |name: &str| {
+        let meant = name.replace('_', "-");
+        let others = [ACCOUNT, TRANSFER_ENCODING, CONTENT_LENGTH];
+        let mut names = POSING.into_iter().chain(others);
+        meant.starts_with("proxy-") || names.any(|name| name.as_str() == meant)
     };
-    let must_go = |name: &&HeaderName| name.as_str().contains('_') && is_posing(name.as_str());
+    let must_go = |name: &&HeaderName| {
+        name.as_str().starts_with("proxy-")
+            || (name.as_str().contains('_') && is_disguised(name.as_str()))
+    };
     while let Some(name) = headers.keys().find(must_go).cloned() {
         headers.remove(name);
     }

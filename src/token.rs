@@ -17,6 +17,7 @@ mod snapshot;
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -30,8 +31,18 @@ use crate::config::Config;
 use crate::connect::Connector;
 use crate::egress::Egress;
 use crate::metrics::{GrantLabel, Metrics};
+use crate::secret::Secret;
 use cell::Parts;
 use renewal::{Appointment, keep_appointments};
+
+/// The token in an answer of a token endpoint: what fuzzing gets to see of [`reply`].
+///
+/// # Errors
+/// Where there is none.
+#[doc(hidden)]
+pub fn read_reply(status: StatusCode, body: &[u8], pointer: &str) -> Result<Secret, Failure> {
+    reply::read(status, None, body, pointer).map(|reply| reply.access_token)
+}
 
 /// The tokens of all accounts.
 #[derive(Debug)]

@@ -27,9 +27,9 @@ const CORES_PER_HASHER: usize = 4;
 pub(super) const MAX_FLIGHTS: usize = 64;
 /// Of these from one address, so that one address does not keep the others waiting.
 pub(super) const MAX_FLIGHTS_OF_ONE: usize = 16;
-/// Requests with the same credentials that wait for one computation; further ones are refused, so that
-/// nobody fills the proxy with requests that only wait.
-const MAX_WAITERS: usize = 128;
+/// Requests that wait for a computation; further ones are refused, so that nobody fills the proxy with
+/// requests that only wait.
+const MAX_WAITERS: usize = 4096;
 /// How long they wait for their turn; then they are answered 503 `overloaded`.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
@@ -56,6 +56,8 @@ pub(super) struct Hashing {
     /// of them has it.
     price: Vec<(Hash, usize)>,
     permits: Semaphore,
+    /// For requests that wait.
+    seats: Semaphore,
     flights: Mutex<HashMap<Id, Flight>>,
     computed: IntCounter,
 }
@@ -65,8 +67,6 @@ pub(super) struct Hashing {
 type Id = (Tag, bool);
 
 struct Flight {
-    /// For who waits for it.
-    seats: Arc<Semaphore>,
     /// See [`network`].
     address: IpAddr,
     landing: watch::Receiver<Option<Landing>>,
@@ -116,6 +116,7 @@ impl Hashing {
             key: hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok(),
             price,
             permits: Semaphore::new(cores.div_ceil(CORES_PER_HASHER)),
+            seats: Semaphore::new(MAX_WAITERS),
             flights: Mutex::default(),
             computed: computed.clone(),
         }))
@@ -147,18 +148,11 @@ impl Hashing {
             return Err(Busy);
         }
         let id = (tag, hashes.is_empty());
-        let seat;
+        let _seat = self.seats.try_acquire().map_err(|_full| Busy)?;
         let mut landing = {
             let mut flights = self.flights();
             match flights.get(&id) {
-                Some(flight) => {
-                    seat = flight
-                        .seats
-                        .clone()
-                        .try_acquire_owned()
-                        .map_err(|_full| Busy)?;
-                    flight.landing.clone()
-                }
+                Some(flight) => flight.landing.clone(),
                 None if is_remembered(&hashes, &tag) => return Ok(true),
                 None => {
                     let of_one = flights.values().filter(|flight| flight.address == address);
@@ -166,10 +160,7 @@ impl Hashing {
                         return Err(Busy);
                     }
                     let (land, landing) = watch::channel(None);
-                    let seats = Arc::new(Semaphore::new(MAX_WAITERS));
-                    seat = seats.clone().try_acquire_owned().map_err(|_full| Busy)?;
                     let flight = Flight {
-                        seats,
                         address,
                         landing: landing.clone(),
                     };
@@ -180,13 +171,11 @@ impl Hashing {
             }
         };
         // The flight has a bounded wait and bounded work before it.
-        let landed = match landing.wait_for(Option::is_some).await {
+        match landing.wait_for(Option::is_some).await {
             Ok(landing) => landing.unwrap_or(Err(Busy)),
             // The process is ending.
             Err(_) => Err(Busy),
-        };
-        drop(seat);
-        landed
+        }
     }
 
     async fn fly(

@@ -186,6 +186,11 @@ pub(super) struct Place<'a> {
 
 /// The dotted path of a key below `parent`.
 pub(super) fn join(parent: &str, key: &str) -> String {
+    // `{client_secret:hunter2}` is a key without a value: what may be one is not repeated.
+    let key = match key.split_once(|char: char| char.is_whitespace() || ":=".contains(char)) {
+        Some((key, _)) => &format!("{key}…"),
+        None => key,
+    };
     if parent.is_empty() {
         key.to_owned()
     } else {

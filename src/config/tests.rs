@@ -540,4 +540,20 @@ fn callers_without_a_password_must_not_overlap() {
     }
 }
 
+#[test]
+fn a_key_that_may_hold_a_secret_is_not_repeated() {
+    for typo in [
+        "client_secret:hunter2",
+        "\"client_secret: hunter2\"",
+        "\"client_secret=hunter2\": x",
+        "client_secret hunter2",
+    ] {
+        let text = format!("providers: {{p: {{preset: payu, {typo}}}}}");
+        let problems = Config::parse(&text, Path::new("")).unwrap_err();
+        let cut = |problem: &Problem| problem.path == "providers.p.client_secret…";
+        assert!(problems.iter().any(cut), "{problems:?}");
+        assert!(!format!("{problems:?}").contains("hunter2"), "{problems:?}");
+    }
+}
+
 mod egress;

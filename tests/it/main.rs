@@ -17,6 +17,10 @@ mod faults;
 #[cfg(test)]
 mod forward;
 #[cfg(test)]
+mod fuzzed;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod intercept;
 #[cfg(test)]
 mod peers;

@@ -111,8 +111,12 @@ impl Raw {
         loop {
             let end = self.ahead.windows(4).position(|four| four == b"\r\n\r\n");
             if let Some(end) = end {
-                let head = self.ahead.drain(..end + 4).take(end).collect();
-                return String::from_utf8(head).map_err(io::Error::other);
+                let head: Vec<u8> = self.ahead.drain(..end + 4).take(end).collect();
+                // Bytes above ASCII are legal in values, and stand for themselves.
+                let latin = |bytes: Vec<u8>| bytes.into_iter().map(char::from).collect();
+                return Ok(
+                    String::from_utf8(head).unwrap_or_else(|error| latin(error.into_bytes()))
+                );
             }
             self.read_more().await?;
         }
@@ -152,10 +156,15 @@ impl Raw {
 
     /// The next `count` bytes.
     pub(crate) async fn read_exact(&mut self, count: usize) -> Vec<u8> {
+        self.try_read_exact(count).await.unwrap()
+    }
+
+    /// The same; an error where the peer closes before.
+    pub(crate) async fn try_read_exact(&mut self, count: usize) -> io::Result<Vec<u8>> {
         while self.ahead.len() < count {
-            self.read_more().await.unwrap();
+            self.read_more().await?;
         }
-        self.ahead.drain(..count).collect()
+        Ok(self.ahead.drain(..count).collect())
     }
 
     /// Everything until the peer closes; an error where it resets.
