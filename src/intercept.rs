@@ -40,7 +40,7 @@ const AUTHORITY_BACKDATED: Duration = Duration::from_secs(24 * 60 * 60);
 /// Certificates in memory; there are more hosts only below a wildcard, and then all are made anew.
 const MAX_LEAVES: usize = 1024;
 /// What no authority for providers may sign for (RFC 6761 section 6.4, RFC 5737, RFC 3849).
-const STRANGERS: [&str; 3] = ["stranger.bursar.invalid", "192.0.2.1", "2001:db8::1"];
+const STRANGERS: [&str; 3] = ["stranger.bursar.invalid", "198.51.100.77", "2001:db8::77"];
 
 /// An authority that may sign for the providers' hosts.
 pub struct Authority {
@@ -156,6 +156,11 @@ impl Authority {
         if self.not_after <= now() {
             return Err(Error::Expired);
         }
+        for host in hosts {
+            if !self.may_sign_for(host)? {
+                return Err(Error::MayNotSign(host.clone()));
+            }
+        }
         // Strangers everywhere: another top-level domain, addresses, and beside each host.
         let beside = hosts.iter().filter_map(|host| {
             let (_, parent) = host.split_once('.')?;
@@ -171,11 +176,6 @@ impl Authority {
             let is_host = hosts.iter().any(|host| **host == *stranger);
             if !is_host && self.may_sign_for(&stranger)? {
                 return Err(Error::Unconstrained);
-            }
-        }
-        for host in hosts {
-            if !self.may_sign_for(host)? {
-                return Err(Error::MayNotSign(host.clone()));
             }
         }
         Ok(())

@@ -295,6 +295,14 @@ fn the_example_in_the_tree_is_a_configuration() {
 
 #[test]
 fn a_passthrough_leads_to_no_provider() {
+    assert_problem(
+        &acme_with("    upstream: https://inside.example\npassthrough: [{host: '*.example'}]\n"),
+        "passthrough[0].host: is also",
+    );
+    assert_problem(
+        &acme_with("    upstream: https://inside.corp\npassthrough: [{host: inside.corp}]\n"),
+        "passthrough[0].host: is also the upstream of the provider acme",
+    );
     for (entry, expected) in [
         ("{}", "host: is missing"),
         ("{host: 'a b'}", "host: is no host"),
@@ -485,6 +493,14 @@ fn what_is_wrong_about_callers_is_said() {
         (
             "{addresses: [0.0.0.0/0]}",
             "callers.a.addresses: stands for everybody",
+        ),
+        (
+            "{addresses: [0.0.0.0/1, 128.0.0.0/1]}",
+            "callers.a.addresses: stands for everybody",
+        ),
+        (
+            "{password: '$$argon2id$$v=19$$x'}",
+            "callers.a.password: looks like a password hash",
         ),
         (
             "{certificate: 'spiffe://corp/a'}",

@@ -167,7 +167,7 @@ fn another_providers_token_endpoint_is_protected_by_either_name_of_its_host() {
 providers:
   links: {hosts: [links.example], client_id: a, client_secret: b, token: {url: \"https://a/t\"}}
   gateway: {hosts: [gw.example], upstream: \"https://links.example\", client_id: a, client_secret: b, token: {url: \"https://a/t\"}}
-  payouts: {hosts: [payouts.example], client_id: a, client_secret: b, token: {url: \"https://links.example/x/token\"}}
+  payouts: {hosts: [payouts.example], client_id: a, client_secret: b, token: {url: \"https://links.example./x/token\"}}
 ",
     );
     for host in ["links.example", "gw.example", "payouts.example"] {

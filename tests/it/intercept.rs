@@ -392,7 +392,10 @@ async fn an_authority_that_is_unfit_is_refused_at_start() {
         problems("[api.test]").contains("intercept.ca.certificate: does not belong to the key")
     );
     std::fs::write(&key, unconstrained.key_pem()).unwrap();
-    assert!(problems("[api.test]").contains("intercept.ca.certificate: may sign for any name"));
+    assert!(
+        problems("[api.test]")
+            .contains("intercept.ca.certificate: may sign for others than the configured hosts")
+    );
     unconstrained.write_client(&certificate, &key);
     assert!(
         problems("[api.test]").contains("intercept.ca.certificate: is not the certificate of an")
