@@ -73,6 +73,11 @@ impl Tls {
             let looked = tokio::task::spawn_blocking(move || this.look_again(seen));
             match looked.await {
                 Ok(now) => seen = Some(now),
+                Err(error) if error.is_panic() => {
+                    tracing::error!(
+                        "reading the files of `tls` failed badly; the old certificate stays"
+                    );
+                }
                 Err(_shutting_down) => return,
             }
             tokio::time::sleep(LOOK_AGAIN).await;
