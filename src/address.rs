@@ -261,11 +261,7 @@ impl Spelling {
     /// Reads a host, with or without a trailing dot.
     #[must_use]
     pub fn of(host: &str) -> Self {
-        let bare = host
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-            .unwrap_or(host);
-        if let Ok(address) = bare.parse() {
+        if let Ok(address) = bare(host).parse() {
             return Self::Address(address);
         }
         let name = host.strip_suffix('.').unwrap_or(host);
@@ -279,6 +275,14 @@ impl Spelling {
             Self::Name
         }
     }
+}
+
+/// A host without the brackets of IPv6.
+#[must_use]
+pub fn bare(host: &str) -> &str {
+    host.strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(host)
 }
 
 /// The digits after `0x`; none are needed.

@@ -100,7 +100,7 @@ pub struct Keeping {
 pub struct Replayable(Arc<Mutex<State>>);
 
 /// A request body as one connection sends it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Upload(Option<Part>);
 
 #[derive(Debug)]

@@ -131,18 +131,23 @@ impl Callers {
         &self.anonymous
     }
 
+    /// Whoever calls where there is no authentication.
+    fn everybody(&self) -> Principal<'_> {
+        Principal {
+            name: &self.anonymous,
+            allow: None,
+            limits: None,
+            by_authorization: false,
+        }
+    }
+
     /// The caller with that name, who was verified before: when a tunnel was opened.
     ///
     /// # Errors
     /// Where there is none.
     pub fn verified(&self, name: &str) -> Result<Principal<'_>, Error> {
         let Some(table) = &self.table else {
-            return Ok(Principal {
-                name: &self.anonymous,
-                allow: None,
-                limits: None,
-                by_authorization: false,
-            });
+            return Ok(self.everybody());
         };
         let known = table.by_name.get(name);
         let known = known.and_then(|place| table.callers.get(*place));
@@ -163,12 +168,7 @@ impl Callers {
         peer: &Peer,
     ) -> Result<Principal<'_>, Doubt<'_>> {
         let Some(table) = &self.table else {
-            return Ok(Principal {
-                name: &self.anonymous,
-                allow: None,
-                limits: None,
-                by_authorization: false,
-            });
+            return Ok(self.everybody());
         };
         let by_authorization = !headers.contains_key(PROXY_AUTHORIZATION) && form == Form::Origin;
         let field = if by_authorization {

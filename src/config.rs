@@ -26,7 +26,7 @@ use ipnet::IpNet;
 pub use file::{ClientAuth, Encoding, Environment, Mode, Refresh};
 pub use problem::Problem;
 
-use crate::address::Rule;
+use crate::address::{Rule, bare};
 use crate::intercept::Authority;
 use crate::listen;
 use crate::password::Password;
@@ -423,11 +423,6 @@ fn read(
     root.read(problems)
 }
 
-/// An address without brackets.
-fn bare(host: &str) -> &str {
-    host.trim_start_matches('[').trim_end_matches(']')
-}
-
 impl Host {
     /// Whether a host's name is meant, in whatever letter case.
     #[must_use]
@@ -494,7 +489,8 @@ impl fmt::Display for Host {
 }
 
 impl Origin {
-    /// Makes an origin; the scheme's own port is left out of the authority.
+    /// Makes an origin; the scheme's own port is left out of the authority, and an IPv6 address gets its
+    /// brackets where it has none.
     ///
     /// # Errors
     /// Where the host is none.
@@ -507,6 +503,13 @@ impl Origin {
             80
         } else {
             443
+        };
+        let bracketed;
+        let host = if host.contains(':') && !host.starts_with('[') {
+            bracketed = format!("[{host}]");
+            &bracketed
+        } else {
+            host
         };
         let authority = if port == own {
             host.parse()?

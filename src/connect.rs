@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
-use crate::address::{Rule, Spelling};
+use crate::address::{Rule, Spelling, bare};
 use crate::config::ParentProxy;
 use crate::egress::{Denied, Gate};
 
@@ -102,9 +102,8 @@ impl Connector {
             return Ok(MaybeHttpsStream::Http(tcp));
         }
         let host = url.host().unwrap_or_default();
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let name =
-            ServerName::try_from(bare.to_owned()).map_err(|error| Error::Tls(error.into()))?;
+        let name = ServerName::try_from(bare(host).to_owned())
+            .map_err(|error| Error::Tls(error.into()))?;
         let connecting = TlsConnector::from(self.tls.clone()).connect(name, TokioIo::new(tcp));
         let stream = connecting.await.map_err(|error| Error::Tls(error.into()))?;
         Ok(MaybeHttpsStream::Https(TokioIo::new(stream)))

@@ -14,7 +14,7 @@ use std::time::Duration;
 use http::Uri;
 use tokio::time::Instant;
 
-use crate::address::{Rule, Spelling, rules};
+use crate::address::{Rule, Spelling, bare, rules};
 use crate::config::{self, Host, Mode, Names, NoProxy, ParentProxy};
 use crate::metrics::EgressSeries;
 
@@ -261,13 +261,6 @@ impl NoProxy {
         };
         self.hosts.iter().any(is_meant)
     }
-}
-
-/// Without the brackets of IPv6.
-fn bare(host: &str) -> &str {
-    host.strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(host)
 }
 
 #[cfg(test)]

@@ -480,10 +480,6 @@ impl Trip<'_> {
                 .await;
             record.upstream(since);
             match answer {
-                // An upgrade that nobody asked for: its connection is no HTTP any more.
-                Ok(answer) if answer.status().is_informational() => {
-                    return Err(Refusal::Failed(Failed::Broken));
-                }
                 Ok(answer) => return Ok(((answer, connection), lease)),
                 Err(failed @ (Failed::Unsent | Failed::Refused)) => {
                     unsent += 1;

@@ -4,8 +4,8 @@
 //! remove nor repeat the `Authorization` that Bursar sets, because that is set after everything else.
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, TE,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
@@ -86,16 +86,10 @@ pub fn clean_foreign_request(headers: &mut HeaderMap, named: &[HeaderName]) {
     headers.remove(EXPECT);
     headers.remove(ACCOUNT);
     headers.remove(HOST);
-    headers.remove(PROXY_AUTHORIZATION);
-    // Many gateways take underscores for hyphens.
-    let is_for_us = |name: &&HeaderName| {
-        name.as_str().starts_with("proxy-")
-            || name.as_str().starts_with("proxy_")
-            || name.as_str() == "bursar_account"
-    };
-    while let Some(name) = headers.keys().find(is_for_us).cloned() {
-        headers.remove(name);
-    }
+    // With underscores, too, which many gateways take for hyphens.
+    remove_where(headers, |name| {
+        name.starts_with("proxy-") || name.starts_with("proxy_") || name == "bursar_account"
+    });
 }
 
 /// Takes out of a response, or of its trailers, what was for Bursar: `named` by `Connection`, and
@@ -130,21 +124,19 @@ fn remove_named(headers: &mut HeaderMap, named: &[HeaderName]) {
     }
 }
 
-/// `Proxy-*`, and with underscores, which many gateways take for hyphens, also the posing fields,
-/// [`ACCOUNT`] and what frames a body.
+/// The posing fields and what frames a body, with underscores, which many gateways take for hyphens.
 fn remove_disguised(headers: &mut HeaderMap) {
-    headers.remove(PROXY_AUTHORIZATION);
-    let is_disguised = |name: &str| {
+    let is_meant = |name: &str| {
         let meant = name.replace('_', "-");
-        let others = [ACCOUNT, TRANSFER_ENCODING, CONTENT_LENGTH];
-        let mut names = POSING.into_iter().chain(others);
-        meant.starts_with("proxy-") || names.any(|name| name.as_str() == meant)
+        let framing = [TRANSFER_ENCODING, CONTENT_LENGTH];
+        let mut names = POSING.into_iter().chain(framing);
+        names.any(|name| name.as_str() == meant)
     };
-    let must_go = |name: &&HeaderName| {
-        name.as_str().starts_with("proxy-")
-            || (name.as_str().contains('_') && is_disguised(name.as_str()))
-    };
-    while let Some(name) = headers.keys().find(must_go).cloned() {
+    remove_where(headers, |name| name.contains('_') && is_meant(name));
+}
+
+fn remove_where(headers: &mut HeaderMap, must_go: impl Fn(&str) -> bool) {
+    while let Some(name) = headers.keys().find(|name| must_go(name.as_str())).cloned() {
         headers.remove(name);
     }
 }

@@ -3,7 +3,7 @@
 //! It may sign for the configured hosts only: that stands in its certificate, where every client checks
 //! it, and [`Authority::load`] refuses one without. Leaf certificates live in memory, for a day.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
@@ -161,20 +161,23 @@ impl Authority {
                 return Err(Error::MayNotSign(host.clone()));
             }
         }
-        // Strangers everywhere: another top-level domain, addresses, and beside each host.
+        // Strangers everywhere: another top-level domain, addresses, and beside each host; each once.
+        let own: HashSet<&str> = hosts.iter().map(|host| &**host).collect();
         let beside = hosts.iter().filter_map(|host| {
             let (_, parent) = host.split_once('.')?;
-            let is_own = |name: &str| hosts.iter().any(|host| **host == *name);
-            let is_below_own = parent
+            let mut above = parent
                 .match_indices('.')
-                .any(|(at, _)| parent.get(at + 1..).is_some_and(is_own));
-            let is_name = host.parse::<IpAddr>().is_err();
-            (is_name && !is_own(parent) && !is_below_own).then(|| format!("stranger.{parent}"))
+                .filter_map(|(at, _)| parent.get(at + 1..));
+            let is_allowed = own.contains(parent) || above.any(|above| own.contains(above));
+            (host.parse::<IpAddr>().is_err() && !is_allowed).then(|| format!("stranger.{parent}"))
         });
-        let strangers = STRANGERS.into_iter().map(str::to_owned).chain(beside);
-        for stranger in strangers {
-            let is_host = hosts.iter().any(|host| **host == *stranger);
-            if !is_host && self.may_sign_for(&stranger)? {
+        let strangers: HashSet<String> = STRANGERS
+            .into_iter()
+            .map(str::to_owned)
+            .chain(beside)
+            .collect();
+        for stranger in &strangers {
+            if !own.contains(&**stranger) && self.may_sign_for(stranger)? {
                 return Err(Error::Unconstrained);
             }
         }

@@ -157,7 +157,6 @@ impl Passthrough {
         let answer = answer.await;
         record.upstream(since);
         match answer {
-            Ok(answer) if answer.status().is_informational() => Err(Error::Failed(Failed::Broken)),
             Ok(answer) => Ok((answer, connection)),
             Err(failed) => Err(Error::Failed(failed)),
         }
@@ -192,11 +191,5 @@ fn outgoing(mut head: Parts) -> (Outgoing, Vec<HeaderName>) {
 
 /// A server in clear.
 fn origin(host: &str, port: u16) -> Option<Origin> {
-    let brackets = if host.contains(':') {
-        ("[", "]")
-    } else {
-        ("", "")
-    };
-    let host = format!("{}{host}{}", brackets.0, brackets.1);
-    Origin::new(Scheme::HTTP, &host, port).ok()
+    Origin::new(Scheme::HTTP, host, port).ok()
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use http::Method;
 use http::uri::Scheme;
 
+use crate::address::bare;
 use crate::config::{Allow, Config, Host, Origin, Provider, Route};
 use crate::path::Path;
 use crate::target::Target;
@@ -356,15 +357,7 @@ fn is_token_endpoint(provider: &Provider, path: &Path<'_>) -> bool {
 /// The matched host itself, over TLS; 80 becomes 443.
 fn matched_origin(host: &str, port: u16) -> Option<Origin> {
     let port = if port == 80 { 443 } else { port };
-    if host.contains(':') && !host.starts_with('[') {
-        return Origin::new(Scheme::HTTPS, &format!("[{host}]"), port).ok();
-    }
     Origin::new(Scheme::HTTPS, host, port).ok()
-}
-
-/// An address without brackets.
-fn bare(host: &str) -> &str {
-    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 fn lower_case(host: &str) -> Cow<'_, str> {

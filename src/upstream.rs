@@ -157,11 +157,14 @@ impl Upstream {
         loop {
             tokio::select! {
                 biased;
-                answer = &mut answer => return answer.map_err(|failed| match body.map(Replayable::progress) {
+                answer = &mut answer => return match answer {
+                    // An upgrade that nobody asked for: its connection is no HTTP any more.
+                    Ok(answer) if answer.status().is_informational() => Err(Failed::Broken),
+                    Ok(answer) => Ok(answer),
                     // HTTP/2 does not say so in its error.
-                    Some(Progress::CallerFailed) => Failed::CallerGone,
-                    _ => failed,
-                }),
+                    Err(_) if body.map(Replayable::progress) == Some(Progress::CallerFailed) => Err(Failed::CallerGone),
+                    Err(failed) => Err(failed),
+                },
                 () = &mut stalled => {}
             }
             let now = Instant::now();
