@@ -200,17 +200,9 @@ const OUTCOMES: &str = "ok unchanged rejected rate_limited unavailable malformed
 #[tokio::test]
 async fn every_known_series_exists_from_the_start() {
     let gate = Gate::closed();
-    let held = gate.clone();
     let (api, idp) = (
         Upstream::start(|_| async { answer(200, "") }).await,
-        Idp::start(move |_| {
-            let held = held.clone();
-            async move {
-                held.pass().await;
-                idp::token("late")
-            }
-        })
-        .await,
+        Idp::held(&gate).await,
     );
     let yaml = acme(
         &api.url(),

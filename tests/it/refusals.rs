@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::caller::{Caller, basic};
-use crate::support::idp::{self, Idp};
+use crate::support::idp::Idp;
 use crate::support::proxy::Proxy;
 use crate::support::raw::{Message, Raw, RawUpstream};
 use crate::support::tls::{Authority, ClientCertificate};
@@ -528,14 +528,7 @@ async fn a_caller_reaches_what_it_is_allowed_and_nothing_else() {
 #[tokio::test]
 async fn a_request_waits_for_its_token_and_not_for_longer_than_token_wait() {
     let gate = crate::support::Gate::closed();
-    let held = gate.clone();
-    let idp = Idp::start(move |_| {
-        let held = held.clone();
-        async move {
-            held.pass().await;
-            idp::token("late")
-        }
-    });
+    let idp = Idp::held(&gate);
     let api = Upstream::start(|_| async { answer(200, "") }).await;
     let rig = Rig::of(api, idp.await, "token.wait: 1s").await;
     let reply = soon(rig.get("/x")).await;

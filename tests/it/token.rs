@@ -102,14 +102,7 @@ async fn a_token_endpoint_that_hangs_is_given_up() {
 #[tokio::test]
 async fn a_request_waits_for_a_token_no_longer_than_it_may() {
     let gate = Gate::closed();
-    let held = gate.clone();
-    let idp = Idp::start(move |_| {
-        let held = held.clone();
-        async move {
-            held.pass().await;
-            token("late")
-        }
-    });
+    let idp = Idp::held(&gate);
     let rig = Rig::of(api().await, idp.await, "token.wait: 100ms").await;
     assert_unavailable(&rig.get("/a").await);
     // The flight goes on, and its token is for the next request.
@@ -233,14 +226,7 @@ async fn a_rate_limit_is_passed_on_and_kept() {
 #[tokio::test]
 async fn sixty_callers_on_a_cold_cache_make_one_call() {
     let gate = Gate::closed();
-    let held = gate.clone();
-    let idp = Idp::start(move |call| {
-        let held = held.clone();
-        async move {
-            held.pass().await;
-            token(&format!("token-{}", call.number))
-        }
-    });
+    let idp = Idp::held(&gate);
     // A scope of its own, so that nothing is obtained at start-up.
     let lines = "routes: [{path: /cold, scopes: [cold]}]\ntoken.scopes: [warm]";
     let rig = Rig::of(api().await, idp.await, lines).await;
@@ -274,14 +260,7 @@ fn preset(name: &str, api: &Upstream, idp: &Idp, extra: &str) -> String {
 #[tokio::test]
 async fn a_token_comes_at_start_up_and_makes_the_proxy_ready() {
     let gate = Gate::closed();
-    let held = gate.clone();
-    let idp = Idp::start(move |_| {
-        let held = held.clone();
-        async move {
-            held.pass().await;
-            token("early")
-        }
-    });
+    let idp = Idp::held(&gate);
     let rig = Rig::of(api().await, idp.await, "").await;
     gate.reached_by(1).await;
     let (status, body) = rig.proxy.json("/readyz").await;

@@ -10,6 +10,7 @@ use http::{HeaderMap, Request, Response};
 use rustls::ServerConfig;
 use serde_json::{Value, json};
 
+use super::Gate;
 use super::upstream::{Body, Seen, Upstream, answer};
 
 /// A call to the token endpoint.
@@ -41,6 +42,19 @@ impl Idp {
     /// Hands out `token-1`, `token-2`, … for an hour each.
     pub(crate) async fn counting() -> Self {
         Self::start(|call| async move { token(&format!("token-{}", call.number)) }).await
+    }
+
+    /// The same, once the gate is open.
+    pub(crate) async fn held(gate: &Gate) -> Self {
+        let gate = gate.clone();
+        let script = move |call: TokenCall| {
+            let gate = gate.clone();
+            async move {
+                gate.pass().await;
+                token(&format!("token-{}", call.number))
+            }
+        };
+        Self::start(script).await
     }
 
     /// Answers every call with `script`.
