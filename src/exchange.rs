@@ -3,6 +3,8 @@
 //! Absolute-form and gateway requests, HTTP/1.1 and HTTP/2, come the same way. The stages do not know
 //! each other: values are handed from one to the next here.
 
+mod trip;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -15,31 +17,29 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::access::{AccessLog, Books, Record};
-use crate::body::{BodyTooLarge, Keeping, ReplayMemory, Replayable, Upload};
+use crate::body::{Keeping, ReplayMemory, Replayable};
 use crate::caller::{self, Callers, Doubt, Principal};
 use crate::config::{Config, Merchant, Origin};
 use crate::egress::Egress;
 use crate::headers;
 use crate::intercept::Authority;
-use crate::metrics::{Metrics, ProviderSeries, Replay, Unauthorized};
+use crate::metrics::{Metrics, ProviderSeries};
 use crate::passthrough::{self, Passthrough};
 use crate::path::{Path, Pattern};
 use crate::relay::{Answer, Relay};
-use crate::replay::{Verdict, verdict};
 use crate::respond::{Refusal, route_detail};
 use crate::route::{self, Destination, Routes, Wish};
 use crate::stream::{CallerSide, Inside, Peer};
 use crate::target::{self, Form, Target};
-use crate::token::{Cell, Lease, Missing, Recovery, Tokens};
+use crate::token::Tokens;
 use crate::tunnel::{self, Leads, Opened};
-use crate::upstream::{Connection, Failed, Outgoing, Upstream};
+use crate::upstream::{Connection, Outgoing, Upstream};
+use trip::Trip;
 
 /// Requests being served at once; the next one is answered 503 `overloaded`.
 const MAX_IN_FLIGHT: usize = 16_384;
 /// Tunnels to providers at once; the next `CONNECT` is answered 503 `overloaded`.
 const MAX_TUNNELS: usize = 8192;
-/// How often a request that was certainly never written may be given to another connection.
-const MAX_UNSENT: usize = 4;
 
 /// Everything that a request needs on its way.
 #[derive(Debug)]
@@ -61,19 +61,6 @@ pub struct Proxy {
     books: Arc<Books>,
     draining: AtomicBool,
 }
-
-/// A request on its way: what the stages found out about it.
-struct Trip<'a> {
-    upstream: &'a Arc<Upstream>,
-    series: &'a Arc<ProviderSeries>,
-    destination: Destination<'a>,
-    cell: &'a Arc<Cell>,
-    outgoing: Outgoing,
-    body: Option<Replayable>,
-}
-
-/// A provider's answer and the connection that it comes on.
-type Answered = (Response<Incoming>, Connection);
 
 /// What became of a request that was not refused.
 enum Outcome {
@@ -375,139 +362,6 @@ fn no_passage(error: passthrough::Error) -> Refusal {
         passthrough::Error::TooMany => Refusal::Overloaded,
         passthrough::Error::NoConnection(error) => Refusal::NoConnection(error),
         passthrough::Error::Failed(failed) => Refusal::Failed(failed),
-    }
-}
-
-impl Trip<'_> {
-    /// Sends the request, and after a 401 renews once and replays.
-    async fn send_and_recover(&self, record: &mut Record) -> Result<Answered, Refusal> {
-        let lease = self.lease(record).await?;
-        let upload = self.upload().map_err(|BodyTooLarge| Refusal::Overloaded)?;
-        let (answered, lease) = self.send(record, lease, upload).await?;
-        let outcome = match verdict(answered.0.status(), answered.0.headers()) {
-            Verdict::Relay => {
-                self.settle();
-                return Ok(answered);
-            }
-            Verdict::InsufficientScope => Err(Replay::NotAllowed),
-            Verdict::Renew => self.recover(record, lease.generation).await,
-        };
-        let (fresh, upload) = match outcome {
-            Ok(fresh) => fresh,
-            Err(result) => {
-                self.settle();
-                self.series.replay(result);
-                self.series.unauthorized(Unauthorized::Surfaced);
-                return Ok(answered);
-            }
-        };
-        // The first answer is not needed any more; its connection is not waited for.
-        drop(answered);
-        record.replayed();
-        let replayed = self.send(record, fresh, upload).await;
-        self.settle();
-        match &replayed {
-            Ok(((answer, _), lease)) if answer.status() == StatusCode::UNAUTHORIZED => {
-                self.cell.replay_refused(lease.generation);
-                self.series.replay(Replay::UnauthorizedAgain);
-                self.series.unauthorized(Unauthorized::Surfaced);
-            }
-            Ok(_) => {
-                self.series.replay(Replay::Ok);
-                self.series.unauthorized(Unauthorized::Absorbed);
-            }
-            Err(_) => {
-                self.series.replay(Replay::Failed);
-                self.series.unauthorized(Unauthorized::Absorbed);
-            }
-        }
-        replayed.map(|(answered, _)| answered)
-    }
-
-    /// What to replay with, or why the provider's 401 goes to the caller.
-    async fn recover(&self, record: &mut Record, sent: u64) -> Result<(Lease, Upload), Replay> {
-        if self.body.as_ref().is_some_and(|body| !body.pause()) {
-            self.cell.renew(sent);
-            return Err(Replay::BodyTooLarge);
-        }
-        let since = Instant::now();
-        let recovery = self.cell.recover(sent).await;
-        record.waited_for_token(since);
-        match recovery {
-            Recovery::Replay(lease) => Ok((
-                lease,
-                self.upload().map_err(|BodyTooLarge| Replay::BodyTooLarge)?,
-            )),
-            Recovery::Unchanged => Err(Replay::TokenUnchanged),
-            Recovery::TooYoung => Err(Replay::TokenTooYoung),
-            Recovery::Unavailable => Err(Replay::TokenUnavailable),
-        }
-    }
-
-    fn upload(&self) -> Result<Upload, BodyTooLarge> {
-        self.body
-            .as_ref()
-            .map_or_else(|| Ok(Upload::empty()), Replayable::upload)
-    }
-
-    /// One sending. Only a request that was certainly never processed is given to a second connection.
-    async fn send(
-        &self,
-        record: &mut Record,
-        mut lease: Lease,
-        mut upload: Upload,
-    ) -> Result<(Answered, Lease), Refusal> {
-        let mut unsent = 0;
-        loop {
-            let since = Instant::now();
-            let connection = self.upstream.connection(&self.destination.origin).await;
-            record.upstream(since);
-            let mut connection = connection.map_err(Refusal::NoConnection)?;
-            if lease.is_expired(Instant::now()) {
-                // Connecting took longer than the token had left.
-                lease = self.lease(record).await?;
-            }
-            record.lease(&lease);
-            let request = self.outgoing.clone().request(
-                &connection,
-                Some(lease.authorization.clone()),
-                upload,
-            );
-            let since = Instant::now();
-            let answer = self
-                .upstream
-                .send(&mut connection, request, self.body.as_ref())
-                .await;
-            record.upstream(since);
-            match answer {
-                Ok(answer) => return Ok(((answer, connection), lease)),
-                Err(failed @ (Failed::Unsent | Failed::Refused)) => {
-                    unsent += 1;
-                    upload = match self.upload() {
-                        Ok(again) if unsent <= MAX_UNSENT => again,
-                        _ => return Err(Refusal::Failed(failed)),
-                    };
-                }
-                Err(failed) => return Err(Refusal::Failed(failed)),
-            }
-        }
-    }
-
-    async fn lease(&self, record: &mut Record) -> Result<Lease, Refusal> {
-        let now = Instant::now();
-        if let Some(lease) = self.cell.read(now) {
-            return Ok(lease);
-        }
-        let lease: Result<Lease, Missing> = self.cell.obtain().await;
-        record.waited_for_token(now);
-        lease.map_err(Refusal::Token)
-    }
-
-    /// No replay can follow.
-    fn settle(&self) {
-        if let Some(body) = &self.body {
-            body.settle();
-        }
     }
 }
 

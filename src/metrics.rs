@@ -5,12 +5,16 @@
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
+mod labels;
+
 use http::StatusCode;
 use prometheus::core::Collector;
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
+
+pub use labels::{FetchOutcome, GrantLabel, Reason, Replay, Unauthorized};
 
 use crate::address::Rule;
 use crate::config::{Config, Mode};
@@ -19,138 +23,6 @@ use crate::config::{Config, Mode};
 pub const NO_PROVIDER: &str = "none";
 /// The caller's name where there is no authentication, or it failed.
 pub const ANONYMOUS: &str = "anonymous";
-
-/// Makes an enum whose variants are label values.
-macro_rules! labels {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name { $($(#[$doc])* $variant,)+ }
-
-        impl $name {
-            /// Every value.
-            pub const ALL: [Self; Self::COUNT] = [$(Self::$variant,)+];
-            /// How many there are.
-            pub const COUNT: usize = [$(Self::$variant,)+].len();
-
-            /// The label's value.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)+ }
-            }
-        }
-    };
-}
-
-labels! {
-    /// Why Bursar itself answered.
-    Reason {
-        /// Malformed target or `Host`, conflicting lengths, ambiguous framing.
-        BadRequest = "bad_request",
-        /// No caller, or a wrong password.
-        CallerUnauthenticated = "caller_unauthenticated",
-        /// Too many requests of one caller.
-        CallerLimitExceeded = "caller_limit_exceeded",
-        /// A host that no provider has.
-        DestinationNotAllowed = "destination_not_allowed",
-        /// A path outside the API's, or one that the caller may not use.
-        RouteNotAllowed = "route_not_allowed",
-        /// A provider's own token, refresh or revoke path.
-        TokenEndpointProtected = "token_endpoint_protected",
-        /// `CONNECT` where it is not configured.
-        ConnectNotAllowed = "connect_not_allowed",
-        /// `TRACE`, or `CONNECT` to a path.
-        MethodNotAllowed = "method_not_allowed",
-        /// The caller was too slow.
-        RequestTimeout = "request_timeout",
-        /// The request target is too long.
-        TargetTooLong = "target_too_long",
-        /// Too many header fields, or too large ones.
-        HeadersTooLarge = "headers_too_large",
-        /// Inside a tunnel: another host than the tunnel's.
-        Misdirected = "misdirected",
-        /// No address of the provider's host may be connected to.
-        AddressNotAllowed = "address_not_allowed",
-        /// No connection to the provider.
-        UpstreamUnreachable = "upstream_unreachable",
-        /// TLS to the provider failed.
-        UpstreamTls = "upstream_tls",
-        /// The provider's answer was reset, cut off or garbled.
-        UpstreamProtocol = "upstream_protocol",
-        /// The token endpoint refuses the account.
-        CredentialsRejected = "credentials_rejected",
-        /// There is no token for now.
-        TokenUnavailable = "token_unavailable",
-        /// Too much at once.
-        Overloaded = "overloaded",
-        /// Bursar is about to end.
-        Draining = "draining",
-        /// The provider took too long.
-        UpstreamTimeout = "upstream_timeout",
-        /// Our own `Via` came back.
-        Loop = "loop",
-    }
-}
-
-labels! {
-    /// What became of a provider's 401.
-    Unauthorized {
-        /// The caller never saw it.
-        Absorbed = "absorbed",
-        /// The caller got it.
-        Surfaced = "surfaced",
-    }
-}
-
-labels! {
-    /// What became of the replay after a 401.
-    Replay {
-        /// It was answered, and not with 401.
-        Ok = "ok",
-        /// It was answered 401 again.
-        UnauthorizedAgain = "unauthorized_again",
-        /// It broke off.
-        Failed = "failed",
-        /// More of the body was read than was kept.
-        BodyTooLarge = "body_too_large",
-        /// The provider handed out the same token again.
-        TokenUnchanged = "token_unchanged",
-        /// 401s renewed this token too often lately.
-        TokenTooYoung = "token_too_young",
-        /// No token could be had.
-        TokenUnavailable = "token_unavailable",
-        /// The provider said that another token would not help.
-        NotAllowed = "not_allowed",
-    }
-}
-
-labels! {
-    /// How a token was asked for.
-    GrantLabel {
-        /// With client id and secret.
-        ClientCredentials = "client_credentials",
-        /// With a refresh token.
-        RefreshToken = "refresh_token",
-    }
-}
-
-labels! {
-    /// How a token call ended.
-    FetchOutcome {
-        /// With a new token.
-        Ok = "ok",
-        /// With the token that was there already.
-        Unchanged = "unchanged",
-        /// The account, or the refresh token, was refused.
-        Rejected = "rejected",
-        /// Fewer calls, please.
-        RateLimited = "rate_limited",
-        /// An error, a time-out, a broken connection.
-        Unavailable = "unavailable",
-        /// An answer that is no token.
-        Malformed = "malformed",
-    }
-}
 
 /// The two kinds of connections.
 #[derive(Debug, Clone)]

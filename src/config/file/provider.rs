@@ -1,0 +1,201 @@
+//! How is a provider written?
+
+use std::collections::BTreeMap;
+
+#[cfg(test)]
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::scalar::{Hidden, Size, Time};
+use crate::config::presets::PresetName;
+
+/// A payment API and its token endpoint.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub(in crate::config) struct Provider {
+    /// What Bursar knows of the provider out of the box; every part of it can be overridden.
+    pub(in crate::config) preset: Option<PresetName>,
+    /// Decides hosts and token URL; required with a preset.
+    pub(in crate::config) environment: Option<Environment>,
+    /// Request hosts that route here: exact, or a leading `*.` for one or more labels.
+    pub(in crate::config) hosts: Option<Vec<String>>,
+    /// The API's paths; anything else on those hosts is refused.
+    pub(in crate::config) paths: Option<Vec<String>>,
+    /// Where requests go, as scheme, host and port. Default: `https://` and the matched host.
+    pub(in crate::config) upstream: Option<String>,
+    /// The account's client id.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(in crate::config) client_id: Option<Hidden>,
+    /// The account's client secret.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(in crate::config) client_secret: Option<Hidden>,
+    /// PayU: sent as `merchantId` where the caller sent none.
+    pub(in crate::config) merchant_id: Option<String>,
+    /// Further accounts by name, instead of `client_id` and `client_secret` or beside them: those are the
+    /// account `default`.
+    pub(in crate::config) accounts: Option<BTreeMap<String, Account>>,
+    /// How tokens are obtained.
+    #[serde(default)]
+    pub(in crate::config) token: Token,
+    /// Methods and paths with the scopes that they need; the most specific wins. They are looked at
+    /// before the preset's.
+    pub(in crate::config) routes: Option<Vec<Route>>,
+    /// How much of one request body is kept for a replay. Default 1MiB.
+    pub(in crate::config) replay_buffer: Option<Size>,
+    /// Trust and client certificate, for both the API and the token endpoint.
+    #[serde(default)]
+    pub(in crate::config) tls: Tls,
+    /// How long things may take at the API.
+    #[serde(default)]
+    pub(in crate::config) timeouts: Timeouts,
+}
+
+/// One set of credentials at a provider.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub(in crate::config) struct Account {
+    /// The account's client id.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(in crate::config) client_id: Option<Hidden>,
+    /// The account's client secret.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(in crate::config) client_secret: Option<Hidden>,
+    /// PayU: sent as `merchantId` where the caller sent none.
+    pub(in crate::config) merchant_id: Option<String>,
+}
+
+/// Which of a provider's two worlds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(JsonSchema))]
+pub enum Environment {
+    /// Test credentials and test money.
+    Sandbox,
+    /// Real money.
+    Production,
+}
+
+impl Environment {
+    /// As it is written in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sandbox => "sandbox",
+            Self::Production => "production",
+        }
+    }
+}
+
+/// A provider's token dialect.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub(in crate::config) struct Token {
+    /// The token endpoint.
+    pub(in crate::config) url: Option<String>,
+    /// Where refresh tokens are sent with `refresh: endpoint`.
+    pub(in crate::config) refresh_url: Option<String>,
+    /// The token request's body. Default form.
+    pub(in crate::config) encoding: Option<Encoding>,
+    /// Where client id and secret go. Default body.
+    pub(in crate::config) client_auth: Option<ClientAuth>,
+    /// JSON pointer to the object with `access_token`, e.g. `/data`; where it leads nowhere the root is tried.
+    pub(in crate::config) response: Option<String>,
+    /// What refresh tokens are used for. Default none.
+    pub(in crate::config) refresh: Option<Refresh>,
+    /// Lifetime of a refresh token whose reply does not say.
+    pub(in crate::config) refresh_lifetime: Option<Time>,
+    /// For requests that match no route of their own.
+    pub(in crate::config) scopes: Option<Vec<String>>,
+    /// Extra parameters of the token request.
+    #[cfg_attr(test, schemars(with = "Option<BTreeMap<String, String>>"))]
+    pub(in crate::config) params: Option<BTreeMap<String, Hidden>>,
+    /// How long before expiry a token is renewed, at most a fifth of its lifetime. Default 60s.
+    pub(in crate::config) margin: Option<Time>,
+    /// Where the reply has no `expires_in`. Default 300s.
+    pub(in crate::config) default_lifetime: Option<Time>,
+    /// One call to the token endpoint. Default 10s.
+    pub(in crate::config) timeout: Option<Time>,
+    /// How long a request waits for a token before it is answered 503. Default 5s.
+    pub(in crate::config) wait: Option<Time>,
+}
+
+/// The encoding of token requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(JsonSchema))]
+pub enum Encoding {
+    /// `application/x-www-form-urlencoded`, as RFC 6749 has it.
+    Form,
+    /// `application/json`.
+    Json,
+}
+
+/// How the client authenticates at the token endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(JsonSchema))]
+pub enum ClientAuth {
+    /// `client_id` and `client_secret` in the body.
+    Body,
+    /// `Authorization: Basic` of the raw id and secret.
+    Basic,
+    /// `Authorization: Basic`, id and secret form-encoded first (RFC 6749 section 2.3.1).
+    BasicForm,
+}
+
+/// What refresh tokens are used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(JsonSchema))]
+pub enum Refresh {
+    /// Nothing.
+    None,
+    /// The refresh_token grant at `token.url`, with client authentication.
+    Grant,
+    /// The refresh token alone, sent to `token.refresh_url`.
+    Endpoint,
+}
+
+/// Methods and a path, with the scopes that they need.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub(in crate::config) struct Route {
+    /// Any method where this is missing.
+    pub(in crate::config) methods: Option<Vec<String>>,
+    /// `*` is one segment, `**` any number.
+    pub(in crate::config) path: Option<String>,
+    /// `token.scopes` where this is missing.
+    pub(in crate::config) scopes: Option<Vec<String>>,
+}
+
+/// Trust and client certificate.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub(in crate::config) struct Tls {
+    /// PEM file trusted instead of the system's roots.
+    pub(in crate::config) ca: Option<String>,
+    /// PEM file with the client certificate and its chain.
+    pub(in crate::config) certificate: Option<String>,
+    /// PEM file with the certificate's key.
+    pub(in crate::config) key: Option<String>,
+}
+
+/// How long things may take at the API.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub(in crate::config) struct Timeouts {
+    /// Name, TCP, parent proxy and TLS together. Default 5s.
+    pub(in crate::config) connect: Option<Time>,
+    /// From the last byte of the request written to the response head. Default 60s.
+    pub(in crate::config) head: Option<Time>,
+    /// Between bytes of a body, either way. Default 60s.
+    pub(in crate::config) idle: Option<Time>,
+    /// How long an unused connection is kept. Default 30s.
+    pub(in crate::config) pool_idle: Option<Time>,
+}

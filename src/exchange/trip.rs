@@ -1,0 +1,168 @@
+//! How is a request sent, and what does a 401 change? One sending, at most one replay.
+//!
+//! It knows nothing of callers and routes: a [`Trip`] is what the stages before found out. It decides when
+//! the same request may go out again, and nothing else does.
+
+use std::sync::Arc;
+
+use http::{Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::access::Record;
+use crate::body::{BodyTooLarge, Replayable, Upload};
+use crate::metrics::{ProviderSeries, Replay, Unauthorized};
+use crate::replay::{Verdict, verdict};
+use crate::respond::Refusal;
+use crate::route::Destination;
+use crate::token::{Cell, Lease, Missing, Recovery};
+use crate::upstream::{Connection, Failed, Outgoing, Upstream};
+
+/// How often a request that was certainly never written may be given to another connection.
+const MAX_UNSENT: usize = 4;
+
+/// A request on its way: what the stages found out about it.
+pub(super) struct Trip<'a> {
+    pub(super) upstream: &'a Arc<Upstream>,
+    pub(super) series: &'a Arc<ProviderSeries>,
+    pub(super) destination: Destination<'a>,
+    pub(super) cell: &'a Arc<Cell>,
+    pub(super) outgoing: Outgoing,
+    pub(super) body: Option<Replayable>,
+}
+
+/// A provider's answer and the connection that it comes on.
+pub(super) type Answered = (Response<Incoming>, Connection);
+
+impl Trip<'_> {
+    /// Sends the request, and after a 401 renews once and replays.
+    pub(super) async fn send_and_recover(&self, record: &mut Record) -> Result<Answered, Refusal> {
+        let lease = self.lease(record).await?;
+        let upload = self.upload().map_err(|BodyTooLarge| Refusal::Overloaded)?;
+        let (answered, lease) = self.send(record, lease, upload).await?;
+        let outcome = match verdict(answered.0.status(), answered.0.headers()) {
+            Verdict::Relay => {
+                self.settle();
+                return Ok(answered);
+            }
+            Verdict::InsufficientScope => Err(Replay::NotAllowed),
+            Verdict::Renew => self.recover(record, lease.generation).await,
+        };
+        let (fresh, upload) = match outcome {
+            Ok(fresh) => fresh,
+            Err(result) => {
+                self.settle();
+                self.series.replay(result);
+                self.series.unauthorized(Unauthorized::Surfaced);
+                return Ok(answered);
+            }
+        };
+        // The first answer is not needed any more; its connection is not waited for.
+        drop(answered);
+        record.replayed();
+        let replayed = self.send(record, fresh, upload).await;
+        self.settle();
+        match &replayed {
+            Ok(((answer, _), lease)) if answer.status() == StatusCode::UNAUTHORIZED => {
+                self.cell.replay_refused(lease.generation);
+                self.series.replay(Replay::UnauthorizedAgain);
+                self.series.unauthorized(Unauthorized::Surfaced);
+            }
+            Ok(_) => {
+                self.series.replay(Replay::Ok);
+                self.series.unauthorized(Unauthorized::Absorbed);
+            }
+            Err(_) => {
+                self.series.replay(Replay::Failed);
+                self.series.unauthorized(Unauthorized::Absorbed);
+            }
+        }
+        replayed.map(|(answered, _)| answered)
+    }
+
+    /// What to replay with, or why the provider's 401 goes to the caller.
+    async fn recover(&self, record: &mut Record, sent: u64) -> Result<(Lease, Upload), Replay> {
+        if self.body.as_ref().is_some_and(|body| !body.pause()) {
+            self.cell.renew(sent);
+            return Err(Replay::BodyTooLarge);
+        }
+        let since = Instant::now();
+        let recovery = self.cell.recover(sent).await;
+        record.waited_for_token(since);
+        match recovery {
+            Recovery::Replay(lease) => Ok((
+                lease,
+                self.upload().map_err(|BodyTooLarge| Replay::BodyTooLarge)?,
+            )),
+            Recovery::Unchanged => Err(Replay::TokenUnchanged),
+            Recovery::TooYoung => Err(Replay::TokenTooYoung),
+            Recovery::Unavailable => Err(Replay::TokenUnavailable),
+        }
+    }
+
+    fn upload(&self) -> Result<Upload, BodyTooLarge> {
+        self.body
+            .as_ref()
+            .map_or_else(|| Ok(Upload::empty()), Replayable::upload)
+    }
+
+    /// One sending. Only a request that was certainly never processed is given to a second connection.
+    async fn send(
+        &self,
+        record: &mut Record,
+        mut lease: Lease,
+        mut upload: Upload,
+    ) -> Result<(Answered, Lease), Refusal> {
+        let mut unsent = 0;
+        loop {
+            let since = Instant::now();
+            let connection = self.upstream.connection(&self.destination.origin).await;
+            record.upstream(since);
+            let mut connection = connection.map_err(Refusal::NoConnection)?;
+            if lease.is_expired(Instant::now()) {
+                // Connecting took longer than the token had left.
+                lease = self.lease(record).await?;
+            }
+            record.lease(&lease);
+            let request = self.outgoing.clone().request(
+                &connection,
+                Some(lease.authorization.clone()),
+                upload,
+            );
+            let since = Instant::now();
+            let answer = self
+                .upstream
+                .send(&mut connection, request, self.body.as_ref())
+                .await;
+            record.upstream(since);
+            match answer {
+                Ok(answer) => return Ok(((answer, connection), lease)),
+                Err(failed @ (Failed::Unsent | Failed::Refused)) => {
+                    unsent += 1;
+                    upload = match self.upload() {
+                        Ok(again) if unsent <= MAX_UNSENT => again,
+                        _ => return Err(Refusal::Failed(failed)),
+                    };
+                }
+                Err(failed) => return Err(Refusal::Failed(failed)),
+            }
+        }
+    }
+
+    async fn lease(&self, record: &mut Record) -> Result<Lease, Refusal> {
+        let now = Instant::now();
+        if let Some(lease) = self.cell.read(now) {
+            return Ok(lease);
+        }
+        let lease: Result<Lease, Missing> = self.cell.obtain().await;
+        record.waited_for_token(now);
+        lease.map_err(Refusal::Token)
+    }
+
+    /// No replay can follow.
+    fn settle(&self) {
+        if let Some(body) = &self.body {
+            body.settle();
+        }
+    }
+}
