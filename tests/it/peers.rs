@@ -9,6 +9,7 @@ mod https;
 mod prometheus;
 mod servers;
 mod squid;
+mod tls;
 
 use std::future::Future;
 use std::io::Write as _;
@@ -57,15 +58,22 @@ async fn output(line: &[&str]) -> String {
 #[derive(Debug, Clone, Copy)]
 enum Needs {
     Curl,
+    Go,
     Java,
+    Node24,
     NodeWithAxios,
     NodeWithUndici,
     OidcProvider,
+    Php,
+    PythonWithAiohttp,
     PythonWithRequests,
+    Ruby,
     Doorkeeper,
     Prometheus,
     Promtool,
     Squid,
+    Sslscan,
+    Testssl,
 }
 
 impl Needs {
@@ -74,15 +82,23 @@ impl Needs {
         const NODE: [&str; 3] = ["node", "--input-type=module", "-e"];
         match self {
             Self::Curl => &["curl", "--version"],
+            // Compiled by the installer, which takes minutes where every core is taken.
+            Self::Go => &["test", "-x", "go-caller"],
             Self::Java => &["javac", "-version"],
+            Self::Node24 => &["node_modules/.bin/node", "--version"],
             Self::NodeWithAxios => &[NODE[0], NODE[1], NODE[2], "await import('axios')"],
             Self::NodeWithUndici => &[NODE[0], NODE[1], NODE[2], "await import('undici')"],
             Self::OidcProvider => &[NODE[0], NODE[1], NODE[2], "await import('oidc-provider')"],
+            Self::Php => &["php", "-r", "exit(function_exists('curl_init') ? 0 : 1);"],
+            Self::PythonWithAiohttp => &["python3", "-c", "import aiohttp"],
             Self::PythonWithRequests => &["python3", "-c", "import requests"],
+            Self::Ruby => &["ruby", "--version"],
             Self::Doorkeeper => &["gem", "contents", "doorkeeper"],
             Self::Prometheus => &["prometheus", "--version"],
             Self::Promtool => &["promtool", "--version"],
             Self::Squid => &["squid", "-v"],
+            Self::Sslscan => &["sslscan", "--version"],
+            Self::Testssl => &["testssl", "--version"],
         }
     }
 

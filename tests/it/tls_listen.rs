@@ -22,16 +22,16 @@ use crate::support::{acme, eventually, soon};
 const TLS: &str = "tls: {certificate: server.pem, key: server.key, client_ca: ca.pem}\n";
 
 /// A proxy with TLS, whose certificate and whose callers' are signed by one authority.
-struct Rig {
+pub(crate) struct Rig {
     _api: Upstream,
     _idp: Idp,
-    proxy: Proxy,
+    pub(crate) proxy: Proxy,
     authority: Authority,
-    directory: TempDir,
+    pub(crate) directory: TempDir,
 }
 
 impl Rig {
-    async fn start(top: &str) -> Self {
+    pub(crate) async fn start(top: &str) -> Self {
         let api = Upstream::start(|_| async { answer(200, "fine") }).await;
         let idp = Idp::counting().await;
         let directory = tempfile::tempdir().unwrap();

@@ -69,6 +69,7 @@ class Caller {
         var response = service.send(one.build(), BodyHandlers.ofString());
         String escaped = response.body().replace("\\", "\\\\").replace("\"", "\\\"")
                 .replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t");
-        System.out.println("{\"status\":" + response.statusCode() + ",\"body\":\"" + escaped + "\"}");
+        String version = response.version() == HttpClient.Version.HTTP_2 ? "HTTP/2.0" : "HTTP/1.1";
+        System.out.println("{\"status\":" + response.statusCode() + ",\"version\":\"" + version + "\",\"body\":\"" + escaped + "\"}");
     }
 }

@@ -1,12 +1,17 @@
-// A legacy service with undici's fetch, which is Node's own: the exchanges of caller.mjs. With this agent, as with
-// NODE_USE_ENV_PROXY=1 from Node 24 on, it sends CONNECT for http:// URLs, too.
+// A service with fetch: the exchanges of caller.mjs.
 //
-//     fetch.mjs PROXY_URL TARGET_URL
+//     NODE_USE_ENV_PROXY=1 HTTP_PROXY=… HTTPS_PROXY=… node fetch.mjs TARGET_URL     Node's own, from Node 24 on
+//     node fetch.mjs TARGET_URL PROXY_URL                                           the package undici's
+//
+// Both send CONNECT for http:// URLs, too.
 
-import { EnvHttpProxyAgent, fetch, setGlobalDispatcher } from 'undici';
-
-const [proxy, url] = process.argv.slice(2);
-setGlobalDispatcher(new EnvHttpProxyAgent({ httpProxy: proxy, httpsProxy: proxy, noProxy: '' }));
+const [url, proxy] = process.argv.slice(2);
+let { fetch } = globalThis;
+if (proxy) {
+  const undici = await import('undici');
+  undici.setGlobalDispatcher(new undici.EnvHttpProxyAgent({ httpProxy: proxy, httpsProxy: proxy, noProxy: '' }));
+  fetch = undici.fetch;
+}
 const upload = () => new ReadableStream({
   start(controller) {
     for (let i = 0; i < 300; i++) controller.enqueue(new Uint8Array(1000).fill(120));

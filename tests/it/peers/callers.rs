@@ -51,8 +51,7 @@ impl Sandbox {
 }
 
 /// The three responses that a caller prints: statuses and bodies.
-pub(super) async fn responses(program: &[&str], arguments: &[&str]) -> Vec<(u64, Value)> {
-    let text = output(&[program, arguments].concat()).await;
+pub(super) fn responses(text: &str) -> Vec<(u64, Value)> {
     let responses = text.lines().map(|line| {
         let response: Value = serde_json::from_str(line).unwrap();
         let body = serde_json::from_str(response["body"].as_str().unwrap()).unwrap_or_default();
@@ -71,7 +70,7 @@ async fn calls_through_the_sandbox(program: &[&str]) {
         &[&*proxy, "http://uatoneapi.payu.in/payment-links"][..],
         &["--gateway", &proxy, "uatoneapi.payu.in", "/payment-links"],
     ] {
-        let responses = responses(program, arguments).await;
+        let responses = responses(&output(&[program, arguments].concat()).await);
         let seen = responses.iter().map(|(status, body)| {
             assert_eq!(*status, 200, "{arguments:?}: {body}");
             assert_eq!(body["path"], "/payment-links");
@@ -108,7 +107,7 @@ providers: {{acme: {{hosts: [api.test], upstream: '{}', client_id: i, client_sec
         &[&*gateway, "http://api.test/links"][..],
         &["--gateway", &gateway, "api.test", "/links"],
     ] {
-        let responses = responses(program, arguments).await;
+        let responses = responses(&output(&[program, arguments].concat()).await);
         for (status, body) in &responses {
             assert_eq!(*status, 200, "{arguments:?}: {body}");
         }
@@ -127,7 +126,7 @@ providers: {{acme: {{hosts: [api.test], upstream: '{}', client_id: i, client_sec
         (&[&*gateway, "http://api.test/links"][..], 407),
         (&["--gateway", &gateway, "api.test", "/links"], 401),
     ] {
-        for (status, body) in responses(program, arguments).await {
+        for (status, body) in responses(&output(&[program, arguments].concat()).await) {
             assert_eq!(
                 (status, &body["reason"]),
                 (refused, &json!("caller_unauthenticated"))

@@ -22,22 +22,42 @@ async fn intercepting() -> (Intercepting, String, String) {
     (rig, proxy, ca)
 }
 
-/// The three exchanges of a caller arrive with a token and whole.
-async fn three_calls(rig: &Intercepting, program: &[&str], arguments: &[&str]) {
-    let before = rig.api.count();
-    let responses = responses(program, arguments).await;
-    for (status, body) in &responses {
-        assert_eq!(*status, 200, "{program:?}: {body}");
+/// What a program calls.
+const URL: &str = "https://api.test/api/links";
+const IN_CLEAR: &str = "http://api.test/api/links";
+
+/// A program with the authority added makes its three calls over TLS, in the version of HTTP that it
+/// offers, and in clear. In its command `{proxy}`, `{ca}` and `{url}` stand for what it is told.
+async fn calls(needs: Needs, version: &str, program: &str) {
+    if needs.are_met().await {
+        let (rig, proxy, ca) = intercepting().await;
+        let program = program.replace("{proxy}", &proxy).replace("{ca}", &ca);
+        three_calls(&rig, version, &program).await;
     }
-    assert_eq!(responses[2].1["received_bytes"], 300_000, "{program:?}");
-    assert_eq!(rig.api.count(), before + 3, "{program:?}");
+}
+
+async fn three_calls(rig: &Intercepting, version: &str, program: &str) {
+    for (url, version) in [(URL, version), (IN_CLEAR, "1.1")] {
+        let before = rig.api.count();
+        let line = program.replace("{url}", url);
+        let line: Vec<&str> = line.split(' ').collect();
+        let text = output(&line).await;
+        let responses = responses(&text);
+        for (status, body) in &responses {
+            assert_eq!(*status, 200, "{line:?}: {body}");
+        }
+        assert_eq!(responses[2].1["received_bytes"], 300_000, "{line:?}");
+        assert_eq!(rig.api.count(), before + 3, "{line:?}");
+        // Not every client says which version it spoke.
+        for said in text.split("\"HTTP/").skip(1) {
+            assert!(said.starts_with(version), "{line:?}: {text}");
+        }
+    }
     for seen in rig.api.seen() {
         assert_eq!(seen.all("authorization"), ["Bearer token-1"]);
         assert!(seen.all("proxy-authorization").is_empty());
     }
 }
-
-const URL: &str = "https://api.test/api/links";
 
 #[tokio::test]
 async fn curl_calls_an_intercepted_provider() {
@@ -84,31 +104,57 @@ async fn curl_calls_an_intercepted_provider() {
 
 #[tokio::test]
 async fn python_requests_calls_an_intercepted_provider() {
-    if Needs::PythonWithRequests.are_met().await {
-        let (rig, proxy, ca) = intercepting().await;
-        let ca = format!("CALLER_CA={ca}");
-        three_calls(&rig, &["env", &ca, "python3", "caller.py"], &[&proxy, URL]).await;
-    }
+    let program = "env CALLER_CA={ca} python3 caller.py {proxy} {url}";
+    calls(Needs::PythonWithRequests, "1.1", program).await;
+}
+
+#[tokio::test]
+async fn python_aiohttp_calls_an_intercepted_provider() {
+    let program = "env HTTP_PROXY={proxy} HTTPS_PROXY={proxy} SSL_CERT_FILE={ca} python3 caller_aiohttp.py {url}";
+    calls(Needs::PythonWithAiohttp, "1.1", program).await;
 }
 
 #[tokio::test]
 async fn node_axios_calls_an_intercepted_provider() {
-    if Needs::NodeWithAxios.are_met().await {
-        let (rig, proxy, ca) = intercepting().await;
-        let ca = format!("NODE_EXTRA_CA_CERTS={ca}");
-        three_calls(&rig, &["env", &ca, "node", "caller.mjs"], &[&proxy, URL]).await;
-    }
+    let program = "env NODE_EXTRA_CA_CERTS={ca} node caller.mjs {proxy} {url}";
+    calls(Needs::NodeWithAxios, "1.1", program).await;
 }
 
 #[tokio::test]
-async fn node_fetch_calls_a_provider_in_clear_and_intercepted() {
-    if Needs::NodeWithUndici.are_met().await {
-        let (rig, proxy, ca) = intercepting().await;
-        let ca = format!("NODE_EXTRA_CA_CERTS={ca}");
-        for url in [URL, "http://api.test/api/links"] {
-            three_calls(&rig, &["env", &ca, "node", "fetch.mjs"], &[&proxy, url]).await;
-        }
-    }
+async fn node_undici_calls_an_intercepted_provider() {
+    let program = "env NODE_EXTRA_CA_CERTS={ca} node fetch.mjs {url} {proxy}";
+    calls(Needs::NodeWithUndici, "1.1", program).await;
+}
+
+#[tokio::test]
+async fn node_fetch_calls_an_intercepted_provider() {
+    let program = "env NODE_USE_ENV_PROXY=1 HTTP_PROXY={proxy} HTTPS_PROXY={proxy} NODE_EXTRA_CA_CERTS={ca} node_modules/.bin/node fetch.mjs {url}";
+    calls(Needs::Node24, "1.1", program).await;
+}
+
+#[tokio::test]
+async fn go_calls_an_intercepted_provider() {
+    let program = "env HTTP_PROXY={proxy} HTTPS_PROXY={proxy} SSL_CERT_FILE={ca} ./go-caller {url}";
+    calls(Needs::Go, "2.0", program).await;
+}
+
+#[tokio::test]
+async fn php_curl_calls_an_intercepted_provider() {
+    let program =
+        "env http_proxy={proxy} https_proxy={proxy} php -d curl.cainfo={ca} caller_curl.php {url}";
+    calls(Needs::Php, "2.0", program).await;
+}
+
+#[tokio::test]
+async fn php_streams_call_an_intercepted_provider() {
+    let program = "php -d openssl.cafile={ca} caller_streams.php {proxy} {url}";
+    calls(Needs::Php, "1.1", program).await;
+}
+
+#[tokio::test]
+async fn ruby_net_http_calls_an_intercepted_provider() {
+    let program = "env http_proxy={proxy} SSL_CERT_FILE={ca} ruby caller.rb {url}";
+    calls(Needs::Ruby, "1.1", program).await;
 }
 
 #[tokio::test]
@@ -119,24 +165,14 @@ async fn java_http_client_calls_an_intercepted_provider() {
     let (rig, proxy, ca) = intercepting().await;
     let store = rig.directory.path().join("trust.p12");
     let store = store.to_str().unwrap();
-    let import = [
-        "keytool",
-        "-importcert",
-        "-noprompt",
-        "-alias",
-        "bursar",
-        "-file",
-        &ca,
-    ];
-    output(&[&import[..], &["-keystore", store, "-storepass", "changeit"]].concat()).await;
-    let store = format!("-Djavax.net.ssl.trustStore={store}");
-    let program = [
-        "java",
-        &store,
-        "-Djavax.net.ssl.trustStorePassword=changeit",
-        // Without that Java sends no password with CONNECT.
-        "-Djdk.http.auth.tunneling.disabledSchemes=",
-        "Caller.java",
-    ];
-    three_calls(&rig, &program, &[&proxy, URL]).await;
+    let import = format!(
+        "keytool -importcert -noprompt -alias bursar -file {ca} -keystore {store} -storepass changeit"
+    );
+    output(&import.split(' ').collect::<Vec<_>>()).await;
+    // Without the last option Java sends no password with CONNECT.
+    let program = format!(
+        "java -Djavax.net.ssl.trustStore={store} -Djavax.net.ssl.trustStorePassword=changeit \
+         -Djdk.http.auth.tunneling.disabledSchemes= Caller.java {proxy} {{url}}"
+    );
+    three_calls(&rig, "2.0", &program).await;
 }
