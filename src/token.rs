@@ -2,12 +2,14 @@
 //!
 //! A request reads its cell ([`Cell::read`]), waits for a flight where there is no token
 //! ([`Cell::obtain`]) and asks what a 401 means ([`Cell::recover`]). The rest happens behind its back:
-//! renewal ahead ([`renewal`]), the ladder of grants ([`cell`]), the providers' dialects ([`fetch`],
-//! [`reply`]), and pauses after failures ([`backoff`]).
+//! renewal ahead ([`renewal`]), who may fly ([`desk`]), the ladder of grants ([`ladder`]), the providers'
+//! dialects ([`fetch`], [`reply`]), and pauses after failures ([`backoff`]).
 
 mod backoff;
 mod cell;
+mod desk;
 mod fetch;
+mod ladder;
 mod lease;
 mod refresh;
 mod renewal;

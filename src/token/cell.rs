@@ -2,35 +2,28 @@
 //!
 //! Readers take the token from an arc-swap: no lock, no allocation, and they set at most a flag. All else
 //! is behind `desk`, a mutex that is never held across an await: whether a flight is under way, when the
-//! next may start, the refresh token, and what 401s have told. Only the flight publishes a token, and
-//! there is one flight at a time, because whoever starts one finds none at the desk and leaves one there
-//! under the same lock. Waiters hold the flight's channel, not the desk; one that gives up cancels nothing.
+//! next may start, and what 401s have told ([`super::desk`] decides it). Only the flight publishes a token,
+//! and there is one flight at a time, because whoever starts one finds none at the desk and leaves one
+//! there under the same lock. Waiters hold the flight's channel, not the desk; one that gives up cancels
+//! nothing. What a flight asks the endpoint is [`super::ladder`]'s.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use prometheus::Histogram;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::backoff;
-use super::fetch::{Grant, Transport, fetch};
+use super::desk::{Boarding, Cause, Decision, Desk, Landing};
+use super::fetch::Transport;
+use super::ladder::{Climbed, Ladder};
 use super::lease::{Freshness, Lease, Lifespan, Token};
-use super::refresh::RefreshToken;
 use super::renewal::Appointment;
-use super::reply::{Failure, Reply, Stated};
+use super::reply::{Failure, Stated};
 use super::snapshot::{Snapshot, TokenSnapshot};
-use crate::clock;
-use crate::config::{Account, Provider, Refresh, TokenDialect};
+use crate::config::{Account, Provider, TokenDialect};
 use crate::metrics::{FetchOutcome, GrantLabel};
-
-/// How long a generation that 401s have shown to be no better is left alone.
-const SUSPECT_TIME: Duration = Duration::from_secs(10);
-/// How many renewals 401s may cause in [`RECOVERY_WINDOW`].
-const MAX_RECOVERIES: usize = 10;
-const RECOVERY_WINDOW: Duration = Duration::from_secs(60);
 
 /// The token of one key: provider, account and scopes.
 pub struct Cell {
@@ -46,73 +39,8 @@ pub struct Cell {
     pub at_startup: bool,
     token: ArcSwapOption<Token>,
     desk: Mutex<Desk>,
-    transport: Arc<dyn Transport>,
+    ladder: Ladder,
     appointments: mpsc::Sender<Appointment>,
-    fetches: [[AtomicU64; FetchOutcome::COUNT]; GrantLabel::COUNT],
-    fetch_durations: [Histogram; GrantLabel::COUNT],
-}
-
-type Landing = Result<Arc<Token>, Failure>;
-
-/// What is decided under the lock.
-#[derive(Default)]
-struct Desk {
-    flight: Option<watch::Receiver<Option<Landing>>>,
-    refresh_token: Option<RefreshToken>,
-    /// Why there was no token, and until when nobody asks again.
-    grounded: Option<(Failure, Instant)>,
-    failures: u32,
-    /// A generation that further 401s do not renew, and until when.
-    suspect: Option<(u64, Instant)>,
-    /// When 401s caused renewals; at most [`MAX_RECOVERIES`].
-    recoveries: Vec<Instant>,
-    generations: u64,
-    last: Option<(&'static str, SystemTime)>,
-    last_error: Option<(String, SystemTime)>,
-}
-
-/// What the ladder brought.
-struct Climbed {
-    reply: Reply,
-    /// When its request was sent.
-    issued: Instant,
-    label: GrantLabel,
-}
-
-impl Desk {
-    /// Nobody asks again before the instant that this returns.
-    fn ground(&mut self, failure: Failure) -> Instant {
-        // A long outage says nothing about how to treat a refusal that comes after it.
-        if self
-            .grounded
-            .is_some_and(|(earlier, _)| !backoff::is_same_kind(earlier, failure))
-        {
-            self.failures = 0;
-        }
-        let until = Instant::now() + backoff::pause(failure, self.failures, fastrand::f64());
-        self.failures = self.failures.saturating_add(1);
-        self.grounded = Some((failure, until));
-        self.last_error = Some((failure.to_string(), clock::wall()));
-        until
-    }
-}
-
-/// What a flight is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cause {
-    /// There is no token, or it ages.
-    Need,
-    /// A provider answered 401 to this generation.
-    Unauthorized(u64),
-}
-
-/// What came of asking for a flight.
-enum Boarding {
-    Flight(watch::Receiver<Option<Landing>>),
-    Grounded(Failure, Instant),
-    /// The cache is newer than the 401.
-    Newer(Arc<Token>),
-    TooYoung,
 }
 
 /// Why a request goes without a token.
@@ -153,16 +81,20 @@ impl Cell {
     pub(super) fn new(parts: Parts) -> Self {
         Self {
             id: parts.id,
+            ladder: Ladder::new(
+                &parts.provider,
+                parts.account,
+                &parts.scopes,
+                parts.transport,
+                parts.fetch_durations,
+            ),
             provider: parts.provider,
             account: parts.account,
             scopes: parts.scopes,
             at_startup: parts.at_startup,
             token: ArcSwapOption::empty(),
             desk: Mutex::default(),
-            transport: parts.transport,
             appointments: parts.appointments,
-            fetches: Default::default(),
-            fetch_durations: parts.fetch_durations,
         }
     }
 
@@ -256,7 +188,7 @@ impl Cell {
         let is_recovered =
             |token: &Arc<Token>| token.generation == generation && token.after_unauthorized;
         if current.as_ref().is_some_and(is_recovered) {
-            self.desk().suspect = Some((generation, Instant::now() + SUSPECT_TIME));
+            self.desk().suspect(generation, Instant::now());
         }
     }
 
@@ -280,7 +212,7 @@ impl Cell {
     /// # Errors
     /// Where no token came.
     pub async fn call_once(&self) -> Result<String, Failure> {
-        let climbed = self.climb().await?;
+        let climbed = self.ladder.climb().await?;
         let token = self.publish(&mut self.desk(), climbed, Cause::Need)?;
         let lifetime = token.expires.duration_since(token.issued).as_secs();
         let less = match token.missing_scopes.as_str() {
@@ -313,7 +245,7 @@ impl Cell {
         Snapshot {
             token,
             failing: desk.grounded.map(|(failure, _)| failure.to_string()),
-            last: desk.last,
+            last: self.ladder.last(),
             last_error: desk.last_error.clone(),
         }
     }
@@ -321,7 +253,7 @@ impl Cell {
     /// How many token calls with that grant ended so.
     #[must_use]
     pub fn fetches(&self, grant: GrantLabel, outcome: FetchOutcome) -> u64 {
-        self.fetches[grant as usize][outcome as usize].load(Ordering::Relaxed)
+        self.ladder.fetches(grant, outcome)
     }
 
     /// Whose credentials they are.
@@ -351,59 +283,21 @@ impl Cell {
     fn board(self: &Arc<Self>, cause: Cause) -> Boarding {
         let now = Instant::now();
         let mut desk = self.desk();
-        if let Some(boarding) = self.without_flight(&mut desk, cause, now) {
-            return boarding;
-        }
-        if let Some(flight) = &desk.flight
-            && flight.has_changed().is_ok()
-        {
-            return Boarding::Flight(flight.clone());
-        }
-        if let Some((failure, until)) = desk.grounded
-            && now < until
-        {
-            return Boarding::Grounded(failure, until);
-        }
-        if matches!(cause, Cause::Unauthorized(_)) {
-            if desk.recoveries.len() >= MAX_RECOVERIES {
-                return Boarding::TooYoung;
-            }
-            desk.recoveries.push(now);
-        }
-        let (land, flight) = watch::channel(None);
-        desk.flight = Some(flight.clone());
-        tokio::spawn(self.clone().fly(cause, land));
-        Boarding::Flight(flight)
-    }
-
-    /// What needs no flight, or must not have one.
-    fn without_flight(&self, desk: &mut Desk, cause: Cause, now: Instant) -> Option<Boarding> {
         let current = self.token.load_full();
-        let Cause::Unauthorized(sent) = cause else {
-            // Somebody landed between the caller's look at the token and the lock.
-            let token = current.filter(|token| token.freshness(now) == Freshness::Fresh)?;
-            return Some(Boarding::Newer(token));
-        };
-        if let Some(token) = current
-            && token.generation > sent
-            && token.freshness(now) != Freshness::Expired
-        {
-            return Some(Boarding::Newer(token));
+        match desk.decide(current, cause, now) {
+            Decision::Board(boarding) => boarding,
+            Decision::Start => {
+                let (land, flight) = watch::channel(None);
+                desk.flight = Some(flight.clone());
+                tokio::spawn(self.clone().fly(cause, land));
+                Boarding::Flight(flight)
+            }
         }
-        if desk
-            .suspect
-            .is_some_and(|(generation, until)| generation == sent && now < until)
-        {
-            return Some(Boarding::TooYoung);
-        }
-        desk.recoveries
-            .retain(|then| now.duration_since(*then) < RECOVERY_WINDOW);
-        None
     }
 
     /// One trip to the token endpoint: the ladder, what follows from it, and the news to all waiters.
     async fn fly(self: Arc<Self>, cause: Cause, land: watch::Sender<Option<Landing>>) {
-        let climbed = self.climb().await;
+        let climbed = self.ladder.climb().await;
         let (landing, next_look) = {
             let mut desk = self.desk();
             // Under one lock, so that nobody boards a flight that has landed already.
@@ -416,7 +310,7 @@ impl Cell {
                     token.renew_at
                 }
                 // Nobody need ask again for a token that was wanted before.
-                Err(failure) => desk.ground(*failure),
+                Err(failure) => desk.ground(*failure, Instant::now()),
             };
             (landing, next_look)
         };
@@ -425,76 +319,6 @@ impl Cell {
         }
         self.make_appointment(next_look);
         land.send_replace(Some(landing));
-    }
-
-    /// The refresh token where there is a live one, then client credentials.
-    async fn climb(&self) -> Result<Climbed, Failure> {
-        let now = Instant::now();
-        let refresh_token = self
-            .desk()
-            .refresh_token
-            .take()
-            .filter(|token| token.is_live(now));
-        if let Some(token) = refresh_token {
-            match self
-                .call(GrantLabel::RefreshToken, Grant::RefreshToken(&token.text))
-                .await
-            {
-                Ok(mut climbed) => {
-                    self.keep_refresh_token(&mut climbed, Some(token));
-                    return Ok(climbed);
-                }
-                // Nothing was used up, and asking once more would be against the endpoint's word.
-                Err(failure @ Failure::RateLimited(_)) => {
-                    self.desk().refresh_token = Some(token);
-                    return Err(failure);
-                }
-                // The client itself is refused, which client credentials would not change.
-                Err(failure @ Failure::Rejected("invalid_client"))
-                    if self.dialect().refresh == Refresh::Grant =>
-                {
-                    return Err(failure);
-                }
-                Err(failure) if failure.is_unsent() => self.desk().refresh_token = Some(token),
-                // Refused, or sent and never answered: it may be used up, and sending a used one again
-                // makes some servers revoke everything.
-                Err(_) => {}
-            }
-        }
-        let grant = Grant::ClientCredentials {
-            scopes: &self.scopes,
-        };
-        let mut climbed = self.call(GrantLabel::ClientCredentials, grant).await?;
-        let unsent = self.desk().refresh_token.take();
-        self.keep_refresh_token(&mut climbed, unsent);
-        Ok(climbed)
-    }
-
-    async fn call(&self, label: GrantLabel, grant: Grant<'_>) -> Result<Climbed, Failure> {
-        let issued = Instant::now();
-        let result = fetch(&*self.transport, self.dialect(), self.account(), grant).await;
-        self.fetch_durations[label as usize].observe(issued.elapsed().as_secs_f64());
-        match result {
-            Ok(reply) => Ok(Climbed {
-                reply,
-                issued,
-                label,
-            }),
-            Err(failure) => {
-                self.count(&mut self.desk(), label, failure.outcome());
-                Err(failure)
-            }
-        }
-    }
-
-    fn count(&self, desk: &mut Desk, label: GrantLabel, outcome: FetchOutcome) {
-        self.fetches[label as usize][outcome as usize].fetch_add(1, Ordering::Relaxed);
-        desk.last = Some((outcome.as_str(), clock::wall()));
-    }
-
-    fn keep_refresh_token(&self, climbed: &mut Climbed, old: Option<RefreshToken>) {
-        let kept = RefreshToken::after(&mut climbed.reply, old, self.dialect(), climbed.issued);
-        self.desk().refresh_token = kept;
     }
 
     /// Makes the reply's token the cell's.
@@ -510,7 +334,7 @@ impl Cell {
             Stated::For(lifetime) if lifetime > now.duration_since(issued) => lifetime,
             Stated::Nothing => self.dialect().default_lifetime,
             Stated::For(_) | Stated::Over => {
-                self.count(desk, label, Failure::BornExpired.outcome());
+                self.ladder.count(label, Failure::BornExpired.outcome());
                 return Err(Failure::BornExpired);
             }
         };
@@ -530,14 +354,14 @@ impl Cell {
                 token.after_unauthorized = current.after_unauthorized;
                 token.renew_at = token.expires;
                 if matches!(cause, Cause::Unauthorized(_)) {
-                    desk.suspect = Some((token.generation, now + SUSPECT_TIME));
+                    desk.suspect(token.generation, now);
                 }
-                self.count(desk, label, FetchOutcome::Unchanged);
+                self.ladder.count(label, FetchOutcome::Unchanged);
             }
             None => {
                 desk.generations = token.generation;
                 token.after_unauthorized = matches!(cause, Cause::Unauthorized(_));
-                self.count(desk, label, FetchOutcome::Ok);
+                self.ladder.count(label, FetchOutcome::Ok);
             }
         }
         token.missing_scopes = reply.missing_scopes(&self.scopes);
