@@ -1,0 +1,373 @@
+//! The callers: one thread that sends requests, and notes how long each took.
+//!
+//! It says `begin` on standard output when it is warm, and then one line of JSON. What is told of the
+//! proxy is read between the two. It ends when its standard input does.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+
+use crate::certificates;
+use crate::wire::Wire;
+
+/// So many callers of a crowd connect at once.
+const CONNECTING: usize = 64;
+
+/// What is to be done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Job {
+    pub(crate) proxy: SocketAddr,
+    pub(crate) kind: Kind,
+    pub(crate) callers: usize,
+    pub(crate) warm: f64,
+    pub(crate) seconds: f64,
+    pub(crate) path: String,
+    /// Bytes of the request's body; none: GET.
+    pub(crate) body: Option<usize>,
+    /// Hosts and accounts that requests go to in turn; none: one host.
+    pub(crate) spread: Option<usize>,
+    /// The authority to trust inside a tunnel; none: plain HTTP.
+    pub(crate) tunnel: Option<PathBuf>,
+    /// The provider's token endpoint, which also revokes.
+    pub(crate) control: SocketAddr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Kind {
+    /// One request after the other on connections that stay.
+    Steady,
+    /// A new connection for each request.
+    Fresh,
+    /// Connections that had one request and stay.
+    Idle,
+    /// One request of each caller, and the token is revoked meanwhile.
+    Storm,
+    /// So many requests, however long they take.
+    Count(usize),
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    pub(crate) requests: usize,
+    pub(crate) failures: usize,
+    pub(crate) seconds: f64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) p999_us: f64,
+    pub(crate) token_calls: Option<u64>,
+}
+
+struct Callers {
+    job: Job,
+    tls: Option<TlsConnector>,
+    requests: Vec<Vec<u8>>,
+    next: Cell<usize>,
+    measuring: Cell<bool>,
+    stop: Cell<bool>,
+    took: RefCell<Vec<u32>>,
+    failures: Cell<usize>,
+}
+
+/// Either kind of connection.
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+type Connection = Wire<Box<dyn Stream>>;
+
+pub(crate) async fn run(job: Job) -> anyhow::Result<()> {
+    let resume = false;
+    let tls = job
+        .tunnel
+        .as_deref()
+        .map(|ca| certificates::connector(ca, resume));
+    let callers = Rc::new(Callers {
+        tls: tls.transpose()?,
+        requests: requests(&job),
+        next: Cell::new(0),
+        measuring: Cell::new(false),
+        stop: Cell::new(false),
+        took: RefCell::default(),
+        failures: Cell::new(0),
+        job,
+    });
+    let local = LocalSet::new();
+    let seconds = local.run_until(callers.clone().work());
+    let seconds = seconds.await?;
+    let mut outcome = callers.outcome(seconds);
+    if callers.job.kind == Kind::Storm {
+        outcome.token_calls = Some(token_calls(callers.job.control).await?);
+    }
+    println!("{}", serde_json::to_string(&outcome)?);
+    // Connections stay open until the proxy's memory has been read.
+    tokio::io::stdin().read_to_end(&mut Vec::new()).await?;
+    Ok(())
+}
+
+/// The bytes of each request, host by host.
+fn requests(job: &Job) -> Vec<Vec<u8>> {
+    let request = |host: &str, account: &str| {
+        let (method, length) = match job.body {
+            None => ("GET", String::new()),
+            Some(length) => (
+                "POST",
+                format!("Content-Type: application/json\r\nContent-Length: {length}\r\n"),
+            ),
+        };
+        // Nobody inside a tunnel says a second time who it is.
+        let caller = if job.tunnel.is_some() {
+            ""
+        } else {
+            "Proxy-Authorization: Basic Yzpw\r\n"
+        };
+        format!(
+            "{method} {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: side-by-side/1.0\r\nAccept: application/json\r\n\
+             Accept-Encoding: gzip\r\n{caller}{account}{length}\r\n",
+            job.path
+        )
+        .into_bytes()
+    };
+    match job.spread {
+        None => vec![request("api.bench.test", "")],
+        Some(count) => (0..count)
+            .map(|at| {
+                request(
+                    &format!("h{at}.bench.test"),
+                    &format!("Bursar-Account: a{at}\r\n"),
+                )
+            })
+            .collect(),
+    }
+}
+
+impl Callers {
+    /// Seconds between `begin` and the end.
+    async fn work(self: Rc<Self>) -> io::Result<f64> {
+        match self.job.kind {
+            Kind::Steady | Kind::Fresh => self.steadily().await,
+            Kind::Count(count) => {
+                let mut wire = self.connect().await?;
+                self.exchange(&mut wire).await?;
+                let since = self.begin();
+                for _ in 0..count {
+                    self.exchange(&mut wire).await?;
+                }
+                Ok(since.elapsed().as_secs_f64())
+            }
+            Kind::Idle | Kind::Storm => self.at_once().await,
+        }
+    }
+
+    fn begin(&self) -> Instant {
+        self.measuring.set(true);
+        println!("begin");
+        Instant::now()
+    }
+
+    async fn steadily(self: Rc<Self>) -> io::Result<f64> {
+        // Every host once, so that each token has been obtained.
+        let each = self.job.spread.unwrap_or(0).div_ceil(self.job.callers);
+        let mut ready = JoinSet::new();
+        for _ in 0..self.job.callers {
+            let callers = self.clone();
+            ready.spawn_local(async move {
+                let mut wire = callers.connect().await?;
+                for _ in 0..each {
+                    callers.exchange(&mut wire).await?;
+                }
+                io::Result::Ok(wire)
+            });
+        }
+        let mut wires = Vec::new();
+        while let Some(wire) = ready.join_next().await {
+            wires.push(wire??);
+        }
+        for wire in wires {
+            let callers = self.clone();
+            tokio::task::spawn_local(callers.go_on(wire));
+        }
+        tokio::time::sleep(Duration::from_secs_f64(self.job.warm)).await;
+        let since = self.begin();
+        tokio::time::sleep(Duration::from_secs_f64(self.job.seconds)).await;
+        self.stop.set(true);
+        Ok(since.elapsed().as_secs_f64())
+    }
+
+    async fn go_on(self: Rc<Self>, mut wire: Connection) {
+        while !self.stop.get() {
+            let is_fresh = self.job.kind == Kind::Fresh;
+            let done = if is_fresh {
+                self.fresh().await
+            } else {
+                self.exchange(&mut wire).await
+            };
+            if done.is_err() && !self.stop.get() {
+                self.failures.set(self.failures.get() + 1);
+                if let Ok(again) = self.connect().await {
+                    wire = again;
+                }
+            }
+        }
+    }
+
+    async fn fresh(&self) -> io::Result<()> {
+        let since = Instant::now();
+        let mut wire = self.connect().await?;
+        let before = self.took.borrow().len();
+        self.exchange(&mut wire).await?;
+        if let Some(took) = self.took.borrow_mut().get_mut(before) {
+            *took = microseconds(since);
+        }
+        Ok(())
+    }
+
+    /// Many callers, each on its own connection: all connect and have one request, and then wait, or,
+    /// in the storm, send another one together.
+    async fn at_once(self: Rc<Self>) -> io::Result<f64> {
+        let (begun, mut wires) = (Rc::new(Cell::new(false)), Vec::new());
+        let mut first = self.connect().await?;
+        self.exchange(&mut first).await?;
+        if self.job.kind == Kind::Idle {
+            begun.set(true);
+            self.begin();
+        }
+        while wires.len() < self.job.callers {
+            let mut connecting = JoinSet::new();
+            for _ in 0..CONNECTING.min(self.job.callers - wires.len()) {
+                let callers = self.clone();
+                connecting.spawn_local(async move {
+                    let mut wire = callers.connect().await?;
+                    callers.exchange(&mut wire).await?;
+                    io::Result::Ok(wire)
+                });
+            }
+            while let Some(wire) = connecting.join_next().await {
+                wires.push(wire??);
+            }
+        }
+        if self.job.kind == Kind::Idle {
+            tokio::time::sleep(Duration::from_secs_f64(self.job.seconds)).await;
+            // They must be open until the very end.
+            std::mem::forget(wires);
+            return Ok(self.job.seconds);
+        }
+        let since = self.begin();
+        let mut under_way = JoinSet::new();
+        for mut wire in wires {
+            let callers = self.clone();
+            under_way.spawn_local(async move { callers.exchange(&mut wire).await });
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        ask(self.job.control, "POST /revoke HTTP/1.1\r\n\r\n").await?;
+        while let Some(done) = under_way.join_next().await {
+            if done?.is_err() {
+                self.failures.set(self.failures.get() + 1);
+            }
+        }
+        Ok(since.elapsed().as_secs_f64())
+    }
+
+    async fn connect(&self) -> io::Result<Connection> {
+        let stream = TcpStream::connect(self.job.proxy).await?;
+        stream.set_nodelay(true)?;
+        let Some(tls) = &self.tls else {
+            return Ok(Wire::new(Box::new(stream)));
+        };
+        let mut wire = Wire::new(stream);
+        wire.send(b"CONNECT api.bench.test:443 HTTP/1.1\r\nHost: api.bench.test:443\r\nProxy-Authorization: Basic Yzpw\r\n\r\n").await?;
+        match wire.head().await? {
+            Some(head) if head.is_ok() => {}
+            _ => return Err(io::Error::other("no tunnel")),
+        }
+        let name = rustls::pki_types::ServerName::try_from("api.bench.test");
+        let name = name.map_err(io::Error::other)?;
+        let stream = tls.connect(name, wire.into_stream()).await?;
+        Ok(Wire::new(Box::new(stream)))
+    }
+
+    async fn exchange(&self, wire: &mut Connection) -> io::Result<()> {
+        let at = self.next.get();
+        self.next.set((at + 1) % self.requests.len());
+        let since = Instant::now();
+        let body = self.job.body.unwrap_or(0);
+        if body <= 64 * 1024 {
+            // In one piece, as programs with small bodies do.
+            let mut request = self.requests[at].clone();
+            request.resize(request.len() + body, b'0');
+            wire.send(&request).await?;
+        } else {
+            wire.send(&self.requests[at]).await?;
+            wire.send_zeros(body).await?;
+        }
+        let head = wire.head().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        wire.skip(head.length()?).await?;
+        if !head.is_ok() {
+            self.failures.set(self.failures.get() + 1);
+        } else if self.measuring.get() && !self.stop.get() {
+            self.took.borrow_mut().push(microseconds(since));
+        }
+        Ok(())
+    }
+
+    fn outcome(&self, seconds: f64) -> Outcome {
+        let mut took = self.took.borrow_mut();
+        took.sort_unstable();
+        let at = |share: f64| {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "it is an index"
+            )]
+            let index = (took.len() as f64 * share) as usize;
+            took.get(index)
+                .or(took.last())
+                .map_or(0.0, |took| f64::from(*took))
+        };
+        Outcome {
+            requests: took.len(),
+            failures: self.failures.get(),
+            seconds,
+            p50_us: at(0.5),
+            p99_us: at(0.99),
+            p999_us: at(0.999),
+            token_calls: None,
+        }
+    }
+}
+
+fn microseconds(since: Instant) -> u32 {
+    u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX)
+}
+
+/// How often the token endpoint was asked for a token.
+pub(crate) async fn token_calls(control: SocketAddr) -> io::Result<u64> {
+    let answer = ask(control, "GET /calls HTTP/1.1\r\n\r\n").await?;
+    answer.parse().map_err(io::Error::other)
+}
+
+async fn ask(control: SocketAddr, request: &str) -> io::Result<String> {
+    let mut wire = Wire::new(TcpStream::connect(control).await?);
+    wire.send(request.as_bytes()).await?;
+    let head = wire.head().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    wire.text(head.length()?).await
+}
+
+/// The first line of the answer to one request, without a runtime.
+pub(crate) fn try_once(proxy: SocketAddr, request: &str) -> io::Result<String> {
+    use std::io::{BufRead as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(proxy)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(request.as_bytes())?;
+    let mut line = String::new();
+    io::BufReader::new(stream).read_line(&mut line)?;
+    Ok(line)
+}

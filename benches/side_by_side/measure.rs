@@ -1,0 +1,174 @@
+//! One measurement: a provider, a proxy and callers, each on the core that it is given.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::load::{Kind, Outcome};
+use crate::peers::Peer;
+use crate::process::{self, Running, Talker};
+use crate::setup::Setup;
+use crate::work::Work;
+
+/// The proxy has a core for itself, as far as the machine's other users let it.
+const PROXY: &str = "0";
+const OTHERS: &str = "1";
+const BOTH: &str = "0,1";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The figures of one run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Figures {
+    pub(crate) user_us: f64,
+    pub(crate) system_us: f64,
+    pub(crate) per_second: f64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) p999_us: f64,
+    pub(crate) resident: f64,
+    pub(crate) resident_peak: f64,
+    /// What the measured part of the work added to resident memory.
+    pub(crate) grown: f64,
+    pub(crate) requests: f64,
+    pub(crate) failures: f64,
+    pub(crate) seconds: f64,
+    pub(crate) token_calls: f64,
+    /// How much of the proxy's core somebody else used, of 1.
+    pub(crate) disturbed: f64,
+}
+
+pub(crate) fn measure(
+    work: Work,
+    peer: Peer,
+    seconds: f64,
+    dir: &Path,
+    logs: bool,
+) -> anyhow::Result<Figures> {
+    let (api, token) = (free()?, free()?);
+    let cores = if work == Work::TwoCores {
+        (BOTH, 2)
+    } else {
+        (PROXY, 1)
+    };
+    let others = if work == Work::TwoCores { BOTH } else { OTHERS };
+    let setup = Setup {
+        dir: dir.to_owned(),
+        listen: free()?,
+        admin: free()?,
+        api,
+        token,
+        cores,
+        spread: work.spread(),
+        intercept: work.is_tunnel(),
+        logs,
+    };
+    let _provider = provider(work, &setup, others)?;
+    let mut proxy = peer.start(&setup)?;
+    let job = work.job(seconds, dir, setup.listen, token);
+    ready(&mut proxy, &setup)?;
+    let this = std::env::current_exe()?.display().to_string();
+    let words = ["load".to_owned(), serde_json::to_string(&job)?];
+    let mut callers = Talker::start(others, &this, &words)?;
+    let line = callers.line()?;
+    anyhow::ensure!(line.trim() == "begin", "not a beginning: {line}");
+    let (cpu, core, memory) = (proxy.cpu(), process::busy(0), proxy.memory());
+    let line = callers.line()?;
+    let (cpu_after, core_after, memory_after) = (proxy.cpu(), process::busy(0), proxy.memory());
+    let outcome: Outcome = serde_json::from_str(&line)?;
+    let user = cpu_after.user - cpu.user;
+    let system = cpu_after.system - cpu.system;
+    #[expect(clippy::cast_precision_loss, reason = "they are not that many")]
+    let requests = if job.kind == Kind::Storm {
+        job.callers as f64
+    } else {
+        outcome.requests as f64
+    };
+    let elsewhere = (core_after - core - user - system).max(0.0) / (outcome.seconds * 1e6);
+    Ok(Figures {
+        user_us: user / requests,
+        system_us: system / requests,
+        per_second: requests / outcome.seconds,
+        p50_us: outcome.p50_us,
+        p99_us: outcome.p99_us,
+        p999_us: outcome.p999_us,
+        resident: memory_after.now,
+        resident_peak: memory_after.peak,
+        grown: memory_after.now - memory.now,
+        requests,
+        failures: outcome.failures as f64,
+        seconds: outcome.seconds,
+        token_calls: outcome.token_calls.unwrap_or(0) as f64,
+        disturbed: if work == Work::TwoCores {
+            0.0
+        } else {
+            elsewhere
+        },
+    })
+}
+
+fn provider(work: Work, setup: &Setup, cores: &str) -> anyhow::Result<Running> {
+    // Renewed several times in a run, except where there are too many.
+    let lifetime = if work.spread().is_some() || work == Work::Storm {
+        "3600"
+    } else {
+        "5"
+    };
+    let args = [
+        "upstream",
+        "--api",
+        &setup.api.to_string(),
+        "--token",
+        &setup.token.to_string(),
+        "--certificate",
+        &setup.path("server.pem"),
+        "--key",
+        &setup.path("server.key"),
+        "--lifetime-seconds",
+        lifetime,
+        "--delay-milliseconds",
+        if work == Work::Storm { "50" } else { "1" },
+    ]
+    .map(str::to_owned);
+    let this = std::env::current_exe()?.display().to_string();
+    process::start(cores, &this, &args, &setup.dir.join("upstream.log"))
+}
+
+/// Waits until a request gets through.
+fn ready(proxy: &mut Running, setup: &Setup) -> anyhow::Result<()> {
+    let since = Instant::now();
+    let (host, account) = match setup.spread {
+        None => ("api.bench.test", ""),
+        Some(_) => ("h0.bench.test", "Bursar-Account: a0\r\n"),
+    };
+    let request = format!(
+        "GET /v1/payments/1 HTTP/1.1\r\nHost: {host}\r\nProxy-Authorization: Basic Yzpw\r\n{account}\r\n"
+    );
+    loop {
+        let answer = crate::load::try_once(setup.listen, &request);
+        if answer
+            .as_ref()
+            .is_ok_and(|line| line.starts_with("HTTP/1.1 200"))
+        {
+            return Ok(());
+        }
+        anyhow::ensure!(
+            !proxy.has_ended(),
+            "it ended; its log is in {}",
+            setup.dir.display()
+        );
+        anyhow::ensure!(
+            since.elapsed() < PATIENCE,
+            "it does not answer 200 but {answer:?}"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn free() -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("no port is free")?;
+    Ok(listener.local_addr()?)
+}

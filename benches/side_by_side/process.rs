@@ -1,0 +1,170 @@
+//! Processes, and what the system says of them: CPU time and memory, children included.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::time::Instant;
+
+/// Of the times in `/proc`.
+const TICK_US: f64 = 10_000.0;
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A process that ends when this is dropped.
+pub(crate) struct Running(Child);
+
+/// What a process and its children have used so far, in microseconds.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Cpu {
+    pub(crate) user: f64,
+    pub(crate) system: f64,
+}
+
+/// Resident memory in bytes: now, and at most.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Memory {
+    pub(crate) now: f64,
+    pub(crate) peak: f64,
+}
+
+/// Starts a program on some cores, its output going to a file.
+pub(crate) fn start(
+    cores: &str,
+    program: &str,
+    args: &[String],
+    log: &Path,
+) -> anyhow::Result<Running> {
+    let log = fs::File::create(log)?;
+    let child = Command::new("taskset")
+        .args(["-c", cores, program])
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn();
+    child
+        .map(Running)
+        .with_context(|| format!("cannot start {program}"))
+}
+
+impl Running {
+    pub(crate) fn cpu(&self) -> Cpu {
+        let mut sum = Cpu::default();
+        for process in family(self.0.id()) {
+            let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+            // The name is in parentheses and may hold anything.
+            let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+            let ticks = |at| -> f64 {
+                let field = fields.split_whitespace().nth(at);
+                field.and_then(|field| field.parse().ok()).unwrap_or(0.0)
+            };
+            sum.user += ticks(11) * TICK_US;
+            sum.system += ticks(12) * TICK_US;
+        }
+        sum
+    }
+
+    pub(crate) fn memory(&self) -> Memory {
+        let mut sum = Memory::default();
+        for process in family(self.0.id()) {
+            let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+            let kilobytes = |name: &str| -> f64 {
+                let line = status.lines().find_map(|line| line.strip_prefix(name));
+                let number = line.and_then(|line| line.split_whitespace().next());
+                number.and_then(|number| number.parse().ok()).unwrap_or(0.0)
+            };
+            sum.now += kilobytes("VmRSS:") * 1024.0;
+            sum.peak += kilobytes("VmHWM:") * 1024.0;
+        }
+        sum
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        !matches!(self.0.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.has_ended() {
+            return;
+        }
+        // Asked, and not killed: nginx's workers end with their master only then.
+        drop(Command::new("kill").arg(self.0.id().to_string()).status());
+        let since = Instant::now();
+        while !self.has_ended() && since.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn family(process: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
+    let children = children.unwrap_or_default();
+    let children = children
+        .split_whitespace()
+        .filter_map(|child| child.parse().ok());
+    let children: Vec<u32> = children.flat_map(family).collect();
+    [vec![process], children].concat()
+}
+
+/// What a core did so far, all processes together, in microseconds.
+pub(crate) fn busy(core: u32) -> f64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let name = format!("cpu{core} ");
+    let line = stat
+        .lines()
+        .find_map(|line| line.strip_prefix(&name))
+        .unwrap_or("");
+    let ticks: Vec<f64> = line
+        .split_whitespace()
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    // user, nice, system, idle, iowait, irq, softirq, steal
+    let at = |at: usize| ticks.get(at).copied().unwrap_or(0.0);
+    (at(0) + at(1) + at(2) + at(5) + at(6) + at(7)) * TICK_US
+}
+
+/// A process that is talked to line by line.
+pub(crate) struct Talker {
+    _running: Running,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Talker {
+    pub(crate) fn start(cores: &str, program: &str, args: &[String]) -> anyhow::Result<Self> {
+        let mut child = Command::new("taskset")
+            .args(["-c", cores, program])
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take().context("standard output is piped")?;
+        Ok(Self {
+            stdin,
+            stdout: BufReader::new(stdout),
+            _running: Running(child),
+        })
+    }
+
+    pub(crate) fn line(&mut self) -> anyhow::Result<String> {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line)?;
+        anyhow::ensure!(!line.is_empty(), "the load generator ended early");
+        Ok(line)
+    }
+}
+
+impl Drop for Talker {
+    fn drop(&mut self) {
+        // That is how it is told to end.
+        self.stdin.take();
+    }
+}

@@ -1,0 +1,164 @@
+//! The provider: an API behind TLS that wants a token, and the token endpoint that has it.
+//!
+//! One thread. TLS 1.3 and one cipher, so that every proxy speaks the same.
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::wire::{Head, Wire};
+
+/// How long a request in the storm is held, so that all of them are under way when the token is revoked.
+const HOLD: Duration = Duration::from_millis(200);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    #[arg(long)]
+    api: SocketAddr,
+    #[arg(long)]
+    token: SocketAddr,
+    #[arg(long)]
+    certificate: PathBuf,
+    #[arg(long)]
+    key: PathBuf,
+    /// Of each token
+    #[arg(long)]
+    lifetime_seconds: u64,
+    /// How far away the token endpoint is
+    #[arg(long)]
+    delay_milliseconds: u64,
+}
+
+/// Tokens are numbered; those before `valid_from` are revoked.
+struct Tokens {
+    calls: Cell<u64>,
+    valid_from: Cell<u64>,
+    lifetime_seconds: u64,
+    delay: Duration,
+}
+
+pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
+    let tokens = Rc::new(Tokens {
+        calls: Cell::new(0),
+        valid_from: Cell::new(0),
+        lifetime_seconds: options.lifetime_seconds,
+        delay: Duration::from_millis(options.delay_milliseconds),
+    });
+    let tls = acceptor(&options)?;
+    let api = TcpListener::bind(options.api).await?;
+    let endpoint = TcpListener::bind(options.token).await?;
+    let local = tokio::task::LocalSet::new();
+    local
+        .run_until(async move {
+            loop {
+                tokio::select! {
+                    connection = api.accept() => {
+                        let (stream, _) = connection?;
+                        let (tls, tokens) = (tls.clone(), tokens.clone());
+                        // A proxy that goes away in the middle is no news.
+                        tokio::task::spawn_local(async move { drop(serve_api(stream, &tls, &tokens).await) });
+                    }
+                    connection = endpoint.accept() => {
+                        let (stream, _) = connection?;
+                        let tokens = tokens.clone();
+                        tokio::task::spawn_local(async move { drop(serve_tokens(stream, &tokens).await) });
+                    }
+                }
+            }
+        })
+        .await
+}
+
+fn acceptor(options: &Options) -> anyhow::Result<TlsAcceptor> {
+    let chain = CertificateDer::pem_file_iter(&options.certificate)?.collect::<Result<_, _>>()?;
+    let key = PrivateKeyDer::from_pem_file(&options.key)?;
+    let mut provider = ring::default_provider();
+    provider.cipher_suites = vec![ring::cipher_suite::TLS13_AES_128_GCM_SHA256];
+    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+async fn serve_api(stream: TcpStream, tls: &TlsAcceptor, tokens: &Tokens) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut wire = Wire::new(tls.accept(stream).await?);
+    let ordinary = answer("200 OK", &"x".repeat(512));
+    let unauthorized = answer("401 Unauthorized", "");
+    while let Some(head) = wire.head().await? {
+        wire.skip(head.length()?).await?;
+        let Some(token) = token(&head) else {
+            wire.send(&unauthorized).await?;
+            continue;
+        };
+        let path = head.first_line().split(|byte| *byte == b' ').nth(1);
+        let path = std::str::from_utf8(path.unwrap_or(&[])).unwrap_or("");
+        if let Some(length) = path.strip_prefix("/bytes/") {
+            let length = length.parse().map_err(io::Error::other)?;
+            wire.send(head_of("200 OK", length).as_bytes()).await?;
+            wire.send_zeros(length).await?;
+        } else if path.starts_with("/storm") {
+            tokio::time::sleep(HOLD).await;
+            let number = token.trim_start_matches("token-").parse::<u64>();
+            let is_valid = number.is_ok_and(|number| number >= tokens.valid_from.get());
+            wire.send(if is_valid { &ordinary } else { &unauthorized })
+                .await?;
+        } else {
+            wire.send(&ordinary).await?;
+        }
+    }
+    Ok(())
+}
+
+fn token(head: &Head) -> Option<&str> {
+    head.field("authorization")?.strip_prefix("Bearer ")
+}
+
+async fn serve_tokens(stream: TcpStream, tokens: &Tokens) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut wire = Wire::new(stream);
+    while let Some(head) = wire.head().await? {
+        wire.skip(head.length()?).await?;
+        let line = head.first_line();
+        if line.starts_with(b"POST /token ") {
+            let number = tokens.calls.get() + 1;
+            tokens.calls.set(number);
+            tokio::time::sleep(tokens.delay).await;
+            let body = format!(
+                r#"{{"access_token":"token-{number:060}","token_type":"Bearer","expires_in":{}}}"#,
+                tokens.lifetime_seconds
+            );
+            wire.send(&answer("200 OK", &body)).await?;
+        } else if line.starts_with(b"POST /revoke ") {
+            tokens.valid_from.set(tokens.calls.get() + 1);
+            wire.send(&answer("200 OK", "")).await?;
+        } else {
+            let calls = tokens.calls.get().to_string();
+            wire.send(&answer("200 OK", &calls)).await?;
+        }
+    }
+    Ok(())
+}
+
+fn head_of(status: &str, length: usize) -> String {
+    format!(
+        "HTTP/1.1 {status}\r\nDate: Fri, 20 Nov 2026 16:00:00 GMT\r\nServer: provider\r\nContent-Type: application/json\r\n\
+         X-Request-Id: 0123456789abcdef\r\nCache-Control: no-store\r\nContent-Length: {length}\r\n\r\n"
+    )
+}
+
+fn answer(status: &str, body: &str) -> Vec<u8> {
+    (head_of(status, body.len()) + body).into_bytes()
+}

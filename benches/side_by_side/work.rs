@@ -1,0 +1,119 @@
+//! The table of work: what callers do, and how the proxy is set up for it.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use crate::load::{Job, Kind};
+use crate::peers::Peer;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Work {
+    Get,
+    Post1k,
+    Post64k,
+    One,
+    Idle,
+    Down,
+    Up,
+    Accounts1,
+    Accounts100,
+    Accounts10000,
+    Storm,
+    TunnelNew,
+    TunnelGet,
+    TwoCores,
+}
+
+/// Callers that wait while others connect, in `Idle`.
+const CROWD: usize = 10_000;
+const BULK: usize = 200_000_000;
+
+impl Work {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET, 0.5 kB reply, 64 callers",
+            Self::Post1k => "POST 1 kB, 64 callers",
+            Self::Post64k => "POST 64 kB, 64 callers",
+            Self::One => "GET, 1 caller",
+            Self::Idle => "10,000 idle callers",
+            Self::Down => "200 MB down, 1 caller",
+            Self::Up => "200 MB up, 1 caller",
+            Self::Accounts1 => "GET, 1 account and host",
+            Self::Accounts100 => "GET, 100 accounts and hosts",
+            Self::Accounts10000 => "GET, 10,000 accounts and hosts",
+            Self::Storm => "401 storm, 1,000 requests in flight",
+            Self::TunnelNew => "HTTPS through interception, new connections",
+            Self::TunnelGet => "HTTPS through interception, keep-alive",
+            Self::TwoCores => "GET, 64 callers, two cores",
+        }
+    }
+
+    pub(crate) fn spread(self) -> Option<usize> {
+        match self {
+            Self::Accounts1 => Some(1),
+            Self::Accounts100 => Some(100),
+            Self::Accounts10000 => Some(10_000),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_tunnel(self) -> bool {
+        matches!(self, Self::TunnelNew | Self::TunnelGet)
+    }
+
+    /// Why a peer cannot do it.
+    pub(crate) fn impossible(self, peer: Peer) -> Option<&'static str> {
+        match (self, peer) {
+            (_, Peer::Bursar) => None,
+            (Self::Storm, Peer::Envoy) => None,
+            (Self::Storm, _) => Some("its token is fixed"),
+            (Self::TunnelNew | Self::TunnelGet, _) => Some("no interception"),
+            (_, Peer::Hyper) if self.spread().is_some() => Some("one token"),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn job(
+        self,
+        seconds: f64,
+        dir: &Path,
+        proxy: SocketAddr,
+        control: SocketAddr,
+    ) -> Job {
+        let kind = match self {
+            Self::Idle => Kind::Idle,
+            Self::Storm => Kind::Storm,
+            Self::TunnelNew => Kind::Fresh,
+            Self::Down | Self::Up => Kind::Count(5),
+            _ => Kind::Steady,
+        };
+        let callers = match self {
+            Self::One | Self::Down | Self::Up => 1,
+            Self::Idle => CROWD,
+            Self::Storm => 1000,
+            Self::TunnelNew => 16,
+            _ => 64,
+        };
+        let (path, body) = match self {
+            Self::Post1k => ("/v1/payments".to_owned(), Some(1000)),
+            Self::Post64k => ("/v1/payments".to_owned(), Some(64_000)),
+            Self::Up => ("/v1/payments".to_owned(), Some(BULK)),
+            Self::Down => (format!("/bytes/{BULK}"), None),
+            Self::Storm => ("/storm".to_owned(), None),
+            _ => ("/v1/payments/42?expand=all".to_owned(), None),
+        };
+        Job {
+            proxy,
+            kind,
+            callers,
+            warm: 1.0,
+            seconds,
+            path,
+            body,
+            spread: self.spread(),
+            // Written by `bursar ca new`.
+            tunnel: self.is_tunnel().then(|| dir.join("intercept/ca.pem")),
+            control,
+        }
+    }
+}
