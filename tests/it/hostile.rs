@@ -1,24 +1,23 @@
 //! Hostile input: what smuggles, splits or garbles requests is refused, or goes on in one form only.
 //!
 //! Every vector goes over a connection of its own, with another request right behind it, to a proxy and
-//! a provider of its own. It is judged by the bytes that the provider received ([`judge`]), by the
+//! a provider of its own, and that in each of some [`ways`]: as it is, in tunnels, intercepted, to a
+//! provider with HTTP/1 or HTTP/2. It is judged by what the provider received ([`judge`]), by the
 //! caller's answers, and by whether it ends at all.
 
 mod http2;
 mod judge;
 mod vectors;
+mod ways;
 
-use http_desync_guardian::ClassificationReason::{
-    UndefinedContentLengthSemantics, UndefinedTransferEncodingSemantics,
-};
-use http_desync_guardian::RequestSafetyTier::{Acceptable, Ambiguous, Compliant};
-use http_desync_guardian::request_analyzer::HttpRequestData;
+use std::io::ErrorKind;
+use std::sync::Arc;
+
 use tokio::task::JoinSet;
 
-use crate::support::acme;
-use crate::support::idp::{self, Idp};
-use crate::support::proxy::Proxy;
-use crate::support::raw::{Raw, RawUpstream};
+use ways::{Ground, WAYS, Way};
+
+use Fate::{Closed, Cut, Once, Refused};
 
 /// What may become of a vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,15 +28,8 @@ enum Fate {
     Once(&'static str),
     /// It arrives without its end, so that it is none.
     Cut,
-}
-
-/// A provider, and the proxy before it with the caller `shop`.
-async fn rig(token_url: &str) -> (RawUpstream, Proxy) {
-    let api = RawUpstream::start(|_, raw| judge::serve(raw)).await;
-    let yaml = acme(&api.url(), token_url, "");
-    let callers = "callers: {shop: {password: pw, allow: [acme]}}";
-    let proxy = Proxy::start(&format!("{callers}\n{yaml}")).await;
-    (api, proxy)
+    /// The connection ends without an answer, and the provider sees nothing.
+    Closed,
 }
 
 /// The bytes of a text of [`vectors`].
@@ -54,18 +46,19 @@ fn bytes(text: &str) -> Vec<u8> {
     text.chars().flat_map(byte).collect()
 }
 
-async fn check(text: String, fate: Fate, token_url: String) -> Result<(), String> {
-    let (api, proxy) = rig(&token_url).await;
-    let mut caller = Raw::connect(proxy.listen).await;
+async fn check(ground: &Ground, way: Way, text: &str, fate: Fate) -> Result<(), String> {
+    let rig = ground.rig(way).await;
+    let mut caller = ground.enter(&rig, way.0, "http/1.1").await;
     let canary = "GET /canary HTTP/1.1\r\n§\r\n\r\n";
     caller.write(bytes(&format!("{text}{canary}"))).await;
     caller.finish().await;
-    let answers = caller
-        .read_to_end()
-        .await
-        .map_err(|error| error.to_string())?;
+    let answers = match caller.read_to_end().await {
+        // What nobody has read is lost with a reset, so no answer may be.
+        Err(error) if error.kind() == ErrorKind::ConnectionReset && fate == Closed => Vec::new(),
+        answers => answers.map_err(|error| error.to_string())?,
+    };
     let answers = judge::statuses(&answers)?;
-    let seen = judged(&api)?;
+    let seen = rig.arrived()?;
     let (canaries, own): (Vec<_>, Vec<_>) = seen
         .complete
         .iter()
@@ -73,10 +66,15 @@ async fn check(text: String, fate: Fate, token_url: String) -> Result<(), String
     let bodies: Vec<&[u8]> = own.iter().map(|seen| &*seen.body).collect();
     let served = answers.iter().filter(|status| **status == 200).count();
     let refused = answers.iter().filter(|status| **status != 200).count();
+    // A 5xx would mean that the provider had to refuse it.
+    let is_refusal = answers
+        .first()
+        .is_none_or(|status| (400..500).contains(status));
     let as_foretold = match fate {
-        Fate::Refused => bodies.is_empty() && seen.cut == 0 && answers.first() != Some(&200),
-        Fate::Once(body) => bodies == [body.as_bytes()] && seen.cut == 0 && refused == 0,
-        Fate::Cut => bodies.is_empty() && canaries.is_empty() && served == 0,
+        Refused => bodies.is_empty() && seen.cut == 0 && is_refusal,
+        Once(body) => bodies == [body.as_bytes()] && seen.cut == 0 && refused == 0,
+        Cut => bodies.is_empty() && canaries.is_empty() && served == 0,
+        Closed => seen.is_nothing() && answers.is_empty(),
     };
     let separate =
         canaries.len() <= 1 && served == own.len() + canaries.len() && answers.len() <= 2;
@@ -84,47 +82,6 @@ async fn check(text: String, fate: Fate, token_url: String) -> Result<(), String
         Ok(())
     } else {
         Err(format!("answers {answers:?}, arrived {seen:?}"))
-    }
-}
-
-/// What a provider has received.
-#[derive(Debug, Default)]
-struct Arrived {
-    complete: Vec<judge::Seen>,
-    cut: usize,
-}
-
-/// Everything that arrived, where all of it has one meaning only.
-fn judged(api: &RawUpstream) -> Result<Arrived, String> {
-    let mut all = Arrived::default();
-    for bytes in api.captured() {
-        let text = bytes.escape_ascii().to_string();
-        let (complete, cut) = judge::parse(&bytes).map_err(|error| format!("{error}: {text}"))?;
-        if complete.iter().any(|seen| seen.target == "/smuggled") {
-            return Err(text);
-        }
-        all.complete.extend(complete);
-        all.cut += usize::from(cut);
-    }
-    for seen in &all.complete {
-        second_opinion(&seen.head)?;
-    }
-    Ok(all)
-}
-
-/// The same by AWS's analyser: no server takes the head for another one.
-fn second_opinion(head: &[u8]) -> Result<(), String> {
-    let verdict = HttpRequestData::analyze_raw_request(head);
-    // A body of a GET or HEAD, which it finds ambiguous by itself, goes on as any body does.
-    let has_body = matches!(
-        verdict.reason,
-        UndefinedContentLengthSemantics | UndefinedTransferEncodingSemantics
-    );
-    let is_get = head.starts_with(b"GET ") || head.starts_with(b"HEAD ");
-    match verdict.tier {
-        Compliant | Acceptable => Ok(()),
-        Ambiguous if is_get && has_body => Ok(()),
-        tier => Err(format!("{tier:?}: {}", head.escape_ascii())),
     }
 }
 
@@ -139,25 +96,28 @@ fn report(failures: &[String], count: usize) {
 }
 
 async fn check_all(vectors: Vec<(String, Fate)>) {
-    let idp = Idp::start(|_| async { idp::token("token") }).await;
+    let ground = Arc::new(Ground::new().await);
     let mut failures = Vec::new();
-    // A few at a time.
-    for some in vectors.chunks(16) {
-        let mut running = JoinSet::new();
-        for (text, fate) in some.iter().cloned() {
-            let url = idp.url();
-            running.spawn(async move {
-                let outcome = check(text.clone(), fate, url).await;
-                outcome.map_err(|error| {
-                    let text: String = text.chars().take(300).collect();
-                    format!("{text:?} {fate:?}: {error}\n")
-                })
-            });
+    for way in WAYS {
+        // A few at a time.
+        for some in vectors.chunks(16) {
+            let mut running = JoinSet::new();
+            for (text, usual) in some.iter().cloned() {
+                let ground = ground.clone();
+                running.spawn(async move {
+                    let fate = ways::fate(way.0, &text, usual);
+                    let outcome = check(&ground, way, &text, fate).await;
+                    outcome.map_err(|error| {
+                        let text: String = text.chars().take(300).collect();
+                        format!("{way:?} {text:?} {fate:?}: {error}\n")
+                    })
+                });
+            }
+            let outcomes = running.join_all().await;
+            failures.extend(outcomes.into_iter().filter_map(Result::err));
         }
-        let outcomes = running.join_all().await;
-        failures.extend(outcomes.into_iter().filter_map(Result::err));
     }
-    report(&failures, vectors.len());
+    report(&failures, WAYS.len() * vectors.len());
 }
 
 #[tokio::test]

@@ -15,6 +15,8 @@ mod egress;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod forms;
+#[cfg(test)]
 mod forward;
 #[cfg(test)]
 mod fuzzed;

@@ -1,10 +1,10 @@
 //! The same over HTTP/2, frame by frame, because no library would send most of it: what HTTP/1 cannot
 //! say must not be said to the provider.
 
-use super::Fate::{self, Cut, Once, Refused};
-use super::{Arrived, bytes, judge, judged, report, rig};
-use crate::support::idp::{self, Idp};
-use crate::support::raw::Raw;
+use super::Fate::{self, Closed, Cut, Once, Refused};
+use super::judge::{self, Arrived};
+use super::ways::{Entry, Ground, WAYS, Way};
+use super::{bytes, report};
 
 /// `name=value` lines in the order of the header block, with a body, or without one.
 struct Vector {
@@ -183,9 +183,14 @@ fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Literal fields without indexing and without Huffman coding (RFC 7541 section 6.2.2).
-fn block(text: &str) -> Vec<u8> {
+fn block(text: &str, entry: Entry) -> Vec<u8> {
     let usual = ":method=POST|:scheme=http|:path=/v|:authority=api.test|";
     let text = text.replace('§', usual);
+    // Over TLS that is the usual one.
+    let text = match entry {
+        Entry::Tls => text.replace(":scheme=http|", ":scheme=https|"),
+        Entry::Direct | Entry::Tunnel => text,
+    };
     let mut block = Vec::new();
     let password = format!("proxy-authorization=Basic {}", judge::PASSWORD);
     let fields = text.split('|').filter(|field| !field.is_empty());
@@ -214,11 +219,11 @@ const END_HEADERS: u8 = 4;
 
 /// Sends it as the only stream of a connection, and waits for its end: an answer, a reset, or the
 /// connection's.
-async fn arrived(vector: &Vector, token_url: &str) -> Result<Arrived, String> {
-    let (api, proxy) = rig(token_url).await;
-    let mut caller = Raw::connect(proxy.listen).await;
+async fn arrived(ground: &Ground, way: Way, vector: &Vector) -> Result<Arrived, String> {
+    let rig = ground.rig(way).await;
+    let mut caller = ground.enter(&rig, way.0, "h2").await;
     let mut sent = [PREFACE, &frame(SETTINGS, 0, 0, b"")].concat();
-    let (block, ends) = (block(vector.block), u8::from(vector.body.is_none()));
+    let (block, ends) = (block(vector.block, way.0), u8::from(vector.body.is_none()));
     sent.extend(frame(HEADERS, END_HEADERS | ends, 1, &block));
     if let Some(body) = vector.body {
         sent.extend(frame(DATA, ACK_OR_END_STREAM, 1, body.as_bytes()));
@@ -248,27 +253,31 @@ async fn arrived(vector: &Vector, token_url: &str) -> Result<Arrived, String> {
             _ => {}
         }
     }
-    judged(&api)
+    rig.arrived()
 }
 
 #[tokio::test]
-async fn nothing_that_only_http_2_can_say_is_said_in_http_1() {
-    let idp = Idp::start(|_| async { idp::token("token") }).await;
+async fn nothing_that_only_http_2_can_say_is_said_to_the_provider() {
+    let ground = Ground::new().await;
     let mut failures = Vec::new();
-    for vector in VECTORS.iter().chain(&PSEUDO) {
-        let outcome = arrived(vector, &idp.url()).await;
+    let all = || VECTORS.iter().chain(&PSEUDO);
+    for (way, vector) in WAYS
+        .into_iter()
+        .flat_map(|way| all().map(move |vector| (way, vector)))
+    {
+        let outcome = arrived(&ground, way, vector).await;
         let as_foretold = outcome.as_ref().is_ok_and(|arrived| {
             let bodies: Vec<_> = arrived.complete.iter().map(|seen| &*seen.body).collect();
             match vector.fate {
-                Refused => bodies.is_empty() && arrived.cut == 0,
+                Refused | Closed => arrived.is_nothing(),
                 Once(body) => bodies == [body.as_bytes()] && arrived.cut == 0,
                 Cut => bodies.is_empty(),
             }
         });
         if !as_foretold {
             let Vector { block, fate, .. } = vector;
-            failures.push(format!("{block:?} {fate:?}: {outcome:?}\n"));
+            failures.push(format!("{way:?} {block:?} {fate:?}: {outcome:?}\n"));
         }
     }
-    report(&failures, VECTORS.len() + PSEUDO.len());
+    report(&failures, WAYS.len() * all().count());
 }

@@ -1,7 +1,14 @@
 //! What may arrive at a provider: a parser that takes no liberties, so that whatever it takes has one
 //! meaning to every server.
 
+use http_desync_guardian::ClassificationReason::{
+    UndefinedContentLengthSemantics, UndefinedTransferEncodingSemantics,
+};
+use http_desync_guardian::RequestSafetyTier::{Acceptable, Ambiguous, Compliant};
+use http_desync_guardian::request_analyzer::HttpRequestData;
+
 use crate::support::raw::Raw;
+use crate::support::upstream;
 
 /// What the callers of these tests must never be seen with.
 pub(super) const PASSWORD: &str = "c2hvcDpwdw==";
@@ -24,8 +31,98 @@ impl Seen {
     }
 }
 
+/// What a provider has received.
+#[derive(Debug, Default)]
+pub(super) struct Arrived {
+    pub(super) complete: Vec<Seen>,
+    pub(super) cut: usize,
+}
+
+impl Arrived {
+    pub(super) fn is_nothing(&self) -> bool {
+        self.complete.is_empty() && self.cut == 0
+    }
+
+    /// From the bytes of each connection.
+    pub(super) fn over_http1(connections: &[Vec<u8>]) -> Result<Self, String> {
+        let mut all = Self::default();
+        for bytes in connections {
+            let text = bytes.escape_ascii();
+            let (complete, cut) = parse(bytes).map_err(|error| format!("{error}: {text}"))?;
+            for seen in &complete {
+                second_opinion(&seen.head)?;
+            }
+            all.complete.extend(complete);
+            all.cut += usize::from(cut);
+        }
+        Ok(all)
+    }
+
+    /// From what an HTTP/2 server made of the streams.
+    pub(super) fn over_http2(requests: &[upstream::Seen]) -> Result<Self, String> {
+        let mut all = Self::default();
+        for request in requests {
+            match over_http2(request).map_err(|error| format!("{error}: {request:?}"))? {
+                Some(seen) => all.complete.push(seen),
+                None => all.cut += 1,
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// The same by AWS's analyser: no server takes the head for another one.
+fn second_opinion(head: &[u8]) -> Result<(), String> {
+    let verdict = HttpRequestData::analyze_raw_request(head);
+    // A body of a GET or HEAD, which it finds ambiguous by itself, goes on as any body does.
+    let has_body = matches!(
+        verdict.reason,
+        UndefinedContentLengthSemantics | UndefinedTransferEncodingSemantics
+    );
+    let is_get = head.starts_with(b"GET ") || head.starts_with(b"HEAD ");
+    match verdict.tier {
+        Compliant | Acceptable => Ok(()),
+        Ambiguous if is_get && has_body => Ok(()),
+        tier => Err(format!("{tier:?}: {}", head.escape_ascii())),
+    }
+}
+
+/// A request of HTTP/2; None where its body broke off.
+fn over_http2(request: &upstream::Seen) -> Result<Option<Seen>, String> {
+    let fields = request.headers.iter();
+    let mut fields: Vec<_> = fields
+        .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()))
+        .collect();
+    // Whoever hands it on takes it for `Host`.
+    let authority = request.authority.iter();
+    fields.extend(authority.map(|host| ("host".to_owned(), host.clone().into_bytes())));
+    let lines = fields.iter().map(|(_, value)| [&value[..], b"\n"].concat());
+    let seen = Seen {
+        target: request.target.clone(),
+        head: lines.collect::<Vec<_>>().concat(),
+        fields,
+        body: request.body.clone().unwrap_or_default().to_vec(),
+    };
+    judge_head(&seen)?;
+    if !seen.all("transfer-encoding").is_empty() {
+        return Err("transfer-encoding".to_owned());
+    }
+    if request.body.is_none() {
+        return Ok(None);
+    }
+    if let [length] = seen.all("content-length")[..] {
+        let length = std::str::from_utf8(length).unwrap().parse::<usize>();
+        if length.ok() != Some(seen.body.len()) {
+            return Err("content-length".to_owned());
+        }
+    }
+    let trailers = request.trailers.iter().flat_map(|trailers| trailers.keys());
+    judge_trailers(trailers.map(http::HeaderName::as_str))?;
+    Ok(Some(seen))
+}
+
 /// Every request on a connection, and whether an incomplete one was cut off after them.
-pub(super) fn parse(mut bytes: &[u8]) -> Result<(Vec<Seen>, bool), String> {
+fn parse(mut bytes: &[u8]) -> Result<(Vec<Seen>, bool), String> {
     let mut seen = Vec::new();
     while !bytes.is_empty() {
         let Some((request, rest)) = one(bytes)? else {
@@ -146,6 +243,13 @@ fn chunks<'a>(mut rest: &'a [u8], body: &mut Vec<u8>) -> Result<Option<&'a [u8]>
         (None, Some(end)) => (lines(&rest[..end])?, &rest[end + 4..]),
         (None, None) => return Ok(None),
     };
+    let trailers = fields(trailers.into_iter())?;
+    judge_trailers(trailers.iter().map(|(name, _)| &**name))?;
+    Ok(Some(after))
+}
+
+/// None that frames, authorises, or was for the proxy.
+fn judge_trailers<'a>(mut names: impl Iterator<Item = &'a str>) -> Result<(), String> {
     let forbidden = [
         "authorization",
         "host",
@@ -153,12 +257,10 @@ fn chunks<'a>(mut rest: &'a [u8], body: &mut Vec<u8>) -> Result<Option<&'a [u8]>
         "transfer-encoding",
         "via",
     ];
-    for (name, _) in fields(trailers.into_iter())? {
-        if forbidden.contains(&&*name) || name.starts_with("proxy-") {
-            return Err(format!("trailer {name}"));
-        }
+    match names.find(|name| forbidden.contains(name) || name.starts_with("proxy-")) {
+        Some(name) => Err(format!("trailer {name}")),
+        None => Ok(()),
     }
-    Ok(Some(after))
 }
 
 /// Lines that end in CRLF, without a CR, LF or NUL anywhere else.

@@ -81,7 +81,9 @@ impl Caller {
         Self {
             sender: Sender::Http1(sender),
             authorization: None,
-            _driver: AbortOnDropHandle::new(tokio::spawn(async { drop(connection.await) })),
+            _driver: AbortOnDropHandle::new(tokio::spawn(async {
+                drop(connection.with_upgrades().await);
+            })),
         }
     }
 

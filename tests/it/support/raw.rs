@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -15,9 +15,9 @@ use super::soon;
 /// Everything that a connection has brought.
 type Captured = Arc<Mutex<Vec<u8>>>;
 
-/// A TCP connection, either side.
-pub(crate) struct Raw {
-    stream: TcpStream,
+/// A connection, either side.
+pub(crate) struct Raw<S = TcpStream> {
+    stream: S,
     /// Read, but not asked for.
     ahead: Vec<u8>,
     /// Everything that was read.
@@ -59,7 +59,12 @@ impl Message {
 impl Raw {
     /// A caller.
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        Self::over(TcpStream::connect(address).await.unwrap())
+        Self::tcp(TcpStream::connect(address).await.unwrap())
+    }
+
+    fn tcp(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
+        Self::over(stream)
     }
 
     /// What is left of it after a tunnel was opened.
@@ -68,8 +73,15 @@ impl Raw {
         self.stream
     }
 
-    fn over(stream: TcpStream) -> Self {
-        stream.set_nodelay(true).unwrap();
+    /// Closes with a reset instead of an end.
+    pub(crate) fn reset(self) {
+        self.stream.set_zero_linger().unwrap();
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
+    /// Over a stream, e.g. inside of a tunnel.
+    pub(crate) fn over(stream: S) -> Self {
         Self {
             stream,
             ahead: Vec::new(),
@@ -99,11 +111,6 @@ impl Raw {
     /// No more will be written.
     pub(crate) async fn finish(&mut self) {
         self.stream.shutdown().await.unwrap();
-    }
-
-    /// Closes with a reset instead of an end.
-    pub(crate) fn reset(self) {
-        self.stream.set_zero_linger().unwrap();
     }
 
     /// Start line and fields. An error where the peer closes before.
@@ -250,7 +257,7 @@ impl RawUpstream {
                 let Ok((stream, _)) = listener.accept().await else {
                     return;
                 };
-                let raw = Raw::over(stream);
+                let raw = Raw::tcp(stream);
                 all.lock().unwrap().push(raw.captured.clone());
                 let running = AbortOnDropHandle::new(tokio::spawn(script(number, raw)));
                 let failures = failures.clone();

@@ -95,3 +95,14 @@ impl Authority {
         (vec![signed.der().clone()], key)
     }
 }
+
+/// Writes an authority for interception, as `bursar ca new` does.
+pub(crate) fn write_intercepting(directory: &Path, hosts: &[&str]) {
+    let hosts: Vec<Box<str>> = hosts.iter().map(|host| (*host).into()).collect();
+    let (certificate, key) = bursar::intercept::make(&hosts).unwrap();
+    std::fs::write(directory.join("ca.pem"), certificate).unwrap();
+    let file = directory.join("ca.key");
+    std::fs::write(&file, key.expose()).unwrap();
+    let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&file, owner_only).unwrap();
+}
