@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bursar::address::{Rule, Spelling, rules};
 use bursar::config::Config;
+use bursar::framing::{Broken, Framing};
 use bursar::path::Path;
 use bursar::route::Routes;
 use bursar::target::Target;
@@ -277,4 +278,38 @@ fn judge_v4(address: Ipv4Addr) {
             "{carrier}"
         );
     }
+}
+
+/// A byte for the reads, and what is read: however that is split, the verdict is the same.
+pub(super) fn framing(data: &[u8]) {
+    let Some((split, bytes)) = data.split_first() else {
+        return;
+    };
+    let whole = frame(&[bytes]);
+    let (first, second) = bytes.split_at(usize::from(*split).min(bytes.len()));
+    let single: Vec<&[u8]> = bytes.chunks(1).collect();
+    let few: Vec<&[u8]> = bytes.chunks(usize::from(split % 16) + 2).collect();
+    for reads in [&[first, second][..], &single, &few] {
+        assert_eq!(frame(reads), whole);
+    }
+    let (heads, doubt, intact) = whole;
+    assert!(intact <= bytes.len());
+    assert!(doubt.is_none_or(|(number, _)| number + 1 == heads));
+}
+
+type Framed = (u64, Option<(u64, bursar::framing::Doubt)>, usize);
+
+fn frame(reads: &[&[u8]]) -> Framed {
+    let mut framing = Framing::new();
+    let mut intact = 0;
+    for read in reads {
+        match framing.read(read) {
+            Ok(()) => intact += read.len(),
+            Err(Broken { intact: more }) => {
+                intact += more;
+                break;
+            }
+        }
+    }
+    (framing.heads(), framing.doubt(), intact)
 }

@@ -323,12 +323,13 @@ type Ended = Result<(), Error>;
 
 /// Serves until the connection ends, or becomes a tunnel.
 async fn serve_http1<S: Transport>(
-    stream: CallerStream<S>,
+    mut stream: CallerStream<S>,
     side: Arc<CallerSide>,
     Serving {
         proxy, mut phase, ..
     }: Serving,
 ) -> Result<Option<(Opened, CallerStream<S>)>, Error> {
+    stream.frame(true);
     let opened = Mutex::new(None);
     let service = service_fn(|request| {
         let exchange = proxy.handle(request, &side);
@@ -367,6 +368,8 @@ async fn serve_http1<S: Transport>(
     };
     let parts = connection.into_parts();
     let mut stream = parts.io.into_inner();
+    // What comes now is a tunnel's, or nobody's.
+    stream.frame(false);
     let Err(error) = ended else {
         let opened = opened.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(opened) = opened {

@@ -152,9 +152,23 @@ impl Proxy {
         let is_http2 = head.version == Version::HTTP_2;
         let is_connect = head.method == http::Method::CONNECT;
         let _in_flight = InFlight::enter(&self.in_flight);
-        let result = self.forward(&mut record, head, body, side).await;
+        let framed = if is_http2 {
+            Ok(())
+        } else {
+            side.next_request()
+        };
+        let is_doubtful = framed.is_err();
+        let result = match framed {
+            Ok(()) => self.forward(&mut record, head, body, side).await,
+            Err(doubt) => {
+                // Whatever comes after it, nobody knows where that begins.
+                side.leave_unread();
+                let malformed = target::Error::Malformed(doubt.as_str());
+                Err(Refusal::Target(malformed))
+            }
+        };
         // The rest of the request is not waited for after the answer.
-        let close = record.is_unread() || is_connect || self.is_draining();
+        let close = is_doubtful || record.is_unread() || is_connect || self.is_draining();
         let mut answer = match result {
             Ok(Outcome::Relayed(relayed)) => {
                 side.limit_writes(relayed.upstream.idle_timeout());

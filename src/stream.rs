@@ -5,8 +5,8 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
@@ -16,6 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
+
+use crate::framing::{Broken, Doubt, Framing};
 
 /// How long a caller may take no byte of an answer where no provider's `timeouts.idle` says otherwise.
 /// Then the connection is closed.
@@ -85,6 +87,20 @@ pub struct CallerSide {
     write_timeout: AtomicU64,
     /// Whether bytes of a request's body were left unread.
     unread: AtomicBool,
+    framed: Framed,
+}
+
+/// What [`Framing`] has seen of an HTTP/1 connection. The stream writes it and requests read it, in the
+/// one task that serves the connection.
+#[derive(Debug)]
+struct Framed {
+    heads: AtomicU64,
+    /// The first request that must not be served.
+    doubtful: AtomicU64,
+    /// Why, by its place in [`Doubt::ALL`].
+    doubt: AtomicU8,
+    /// Requests so far.
+    requests: AtomicU64,
 }
 
 impl CallerSide {
@@ -102,7 +118,44 @@ impl CallerSide {
             inside,
             write_timeout: AtomicU64::new(milliseconds(WRITE_TIMEOUT)),
             unread: AtomicBool::new(false),
+            framed: Framed {
+                heads: AtomicU64::new(0),
+                doubtful: AtomicU64::new(u64::MAX),
+                doubt: AtomicU8::new(0),
+                requests: AtomicU64::new(0),
+            },
         })
+    }
+
+    /// Takes the next request of an HTTP/1 connection.
+    ///
+    /// # Errors
+    /// Where it is not clear what it is; then the connection has to end with it.
+    pub fn next_request(&self) -> Result<(), Doubt> {
+        let Framed {
+            heads,
+            doubtful,
+            doubt,
+            requests,
+        } = &self.framed;
+        let number = requests.load(Ordering::Relaxed);
+        requests.store(number + 1, Ordering::Relaxed);
+        if number >= doubtful.load(Ordering::Relaxed) {
+            let place = usize::from(doubt.load(Ordering::Relaxed));
+            return Err(*Doubt::ALL.get(place).unwrap_or(&Doubt::OutOfStep));
+        }
+        if number >= heads.load(Ordering::Relaxed) {
+            return Err(Doubt::OutOfStep);
+        }
+        Ok(())
+    }
+
+    fn framed(&self, framing: &Framing) {
+        self.framed.heads.store(framing.heads(), Ordering::Relaxed);
+        if let Some((number, doubt)) = framing.doubt() {
+            self.framed.doubtful.store(number, Ordering::Relaxed);
+            self.framed.doubt.store(doubt as u8, Ordering::Relaxed);
+        }
     }
 
     /// The tunnel that the connection is inside of.
@@ -181,6 +234,8 @@ pub(crate) struct CallerStream<S> {
     side: Arc<CallerSide>,
     /// Read before, to be read again.
     sniffed: Bytes,
+    /// None: what is read is not HTTP/1.
+    framing: Option<Framing>,
     /// Set while a write waits.
     stalled: Option<Pin<Box<Sleep>>>,
 }
@@ -191,6 +246,7 @@ impl<S: Transport> CallerStream<S> {
             stream,
             side,
             sniffed: Bytes::new(),
+            framing: None,
             stalled: None,
         }
     }
@@ -198,6 +254,27 @@ impl<S: Transport> CallerStream<S> {
     /// Makes bytes that were read be read again.
     pub(crate) fn put_back(&mut self, bytes: Bytes) {
         self.sniffed = bytes;
+    }
+
+    /// Whether what is read from now on is HTTP/1, from the first byte of a request on.
+    pub(crate) fn frame(&mut self, is_http1: bool) {
+        self.framing = is_http1.then(Framing::new);
+    }
+
+    /// Bytes of the transport, or those that are to be read again.
+    fn poll_bytes(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.sniffed.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        }
+        let bytes = self.sniffed.len().min(buffer.remaining());
+        let (now, _) = self.sniffed.split_at(bytes);
+        buffer.put_slice(now);
+        self.sniffed.advance(bytes);
+        Poll::Ready(Ok(()))
     }
 
     fn watch(
@@ -226,14 +303,27 @@ impl<S: Transport> AsyncRead for CallerStream<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.sniffed.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        let before = buffer.filled().len();
+        ready!(self.poll_bytes(context, buffer))?;
+        let Self { framing, side, .. } = &mut *self;
+        let Some(framing) = framing else {
+            return Poll::Ready(Ok(()));
+        };
+        let bytes = buffer.filled().get(before..).unwrap_or_default();
+        let read = framing.read(bytes);
+        side.framed(framing);
+        match read {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(Broken { intact: 0 }) => {
+                let broken = "the framing of a chunked body is broken";
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, broken)))
+            }
+            // The next read fails.
+            Err(Broken { intact }) => {
+                buffer.set_filled(before + intact);
+                Poll::Ready(Ok(()))
+            }
         }
-        let bytes = self.sniffed.len().min(buffer.remaining());
-        let (now, _) = self.sniffed.split_at(bytes);
-        buffer.put_slice(now);
-        self.sniffed.advance(bytes);
-        Poll::Ready(Ok(()))
     }
 }
 

@@ -3,9 +3,9 @@
 //!
 //! It knows no provider; whether the host may be reached is decided in [`crate::route`].
 
-use http::header::{HOST, TRANSFER_ENCODING};
+use http::header::HOST;
 use http::request::Parts;
-use http::{HeaderValue, Method, Version};
+use http::{Method, Version};
 
 /// No name is longer (RFC 1035 section 2.3.4).
 const MAX_HOST_BYTES: usize = 253;
@@ -54,7 +54,6 @@ impl<'a> Target<'a> {
         if is("TRACE") || is("TRACK") || (is("CONNECT") && head.method != Method::CONNECT) {
             return Err(Error::Method);
         }
-        refuse_ambiguous_framing(head)?;
         if head.method == Method::CONNECT {
             let authority = head.uri.authority().filter(|_| head.uri.scheme().is_none());
             let (host, port) = split(authority.ok_or(Error::Method)?.as_str())?;
@@ -100,21 +99,6 @@ impl<'a> Target<'a> {
             port: port.or(tunnel).unwrap_or(own_port),
             path,
         })
-    }
-}
-
-/// The body's end must not be readable in two ways (RFC 9112 section 6.1): an encoding under `chunked`
-/// would go on without its name. A length beside the encoding is removed by hyper before this, so that
-/// what goes on has one meaning, and the connection ends with the request.
-fn refuse_ambiguous_framing(head: &Parts) -> Result<(), Error> {
-    let mut encodings = head.headers.get_all(TRANSFER_ENCODING).iter();
-    let is_chunked = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"chunked");
-    match (encodings.next(), encodings.next()) {
-        (None, _) => Ok(()),
-        (Some(encoding), None) if is_chunked(encoding) => Ok(()),
-        _ => Err(Error::Malformed(
-            "the only transfer encoding that is understood is chunked",
-        )),
     }
 }
 

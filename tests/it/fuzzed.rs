@@ -1,7 +1,20 @@
 //! The fuzz targets' corpora, and a few thousand inputs that are the same each time.
 
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::io;
 use std::path::Path;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
 
+use bursar::framing::Framing;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -61,4 +74,88 @@ fn no_token_reply_panics_or_yields_a_token_that_no_header_can_hold() {
 #[test]
 fn every_spelling_and_carrier_of_an_address_is_judged_as_the_address() {
     run("address", 8000, targets::address);
+}
+
+#[test]
+fn framing_is_judged_the_same_however_the_bytes_are_split() {
+    run("framing", 8000, targets::framing);
+}
+
+#[test]
+fn no_request_begins_for_hyper_where_none_begins_for_us() {
+    run("framing", 4000, |data| {
+        agree(data.get(1..).unwrap_or_default())
+    });
+}
+
+/// Bytes that hyper and the framing read at the same time, one by one: so each must see a head end with
+/// the same byte.
+struct Bytewise<'a> {
+    bytes: &'a [u8],
+    framing: Rc<RefCell<Framing>>,
+}
+
+impl Read for Bytewise<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some((first, rest)) = self.bytes.split_at_checked(1) {
+            if self.framing.borrow_mut().read(first).is_err() {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
+            buffer.put_slice(first);
+            self.bytes = rest;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for Bytewise<'_> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn agree(bytes: &[u8]) {
+    let framing = Rc::new(RefCell::new(Framing::new()));
+    let requests = RefCell::new(0);
+    let service = service_fn(|request: Request<Incoming>| {
+        let doubt = framing.borrow().doubt();
+        if doubt.is_none() {
+            *requests.borrow_mut() += 1;
+            assert_eq!(framing.borrow().heads(), *requests.borrow());
+        }
+        async {
+            let mut body = request.into_body();
+            while let Some(Ok(_)) = body.frame().await {}
+            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+        }
+    });
+    let stream = Bytewise {
+        bytes,
+        framing: framing.clone(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let connection = http1::Builder::new()
+        .half_close(true)
+        .serve_connection(stream, service);
+    let ended = runtime.unwrap().block_on(connection);
+    let framing = framing.borrow();
+    if ended.is_ok() && framing.doubt().is_none() {
+        assert_eq!(framing.heads(), *requests.borrow());
+    }
 }

@@ -144,3 +144,38 @@ async fn fields_arrive_as_one_line_each_or_not_at_all() {
 async fn a_start_line_has_one_reading_or_the_request_is_refused() {
     check_all(vectors::starts()).await;
 }
+
+#[tokio::test]
+async fn a_doubtful_request_is_refused_in_words_and_those_before_it_are_served() {
+    let ground = Ground::new().await;
+    let good =
+        bytes("POST /good HTTP/1.1\r\n§\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n");
+    let both = bytes(
+        "POST /bad HTTP/1.1\r\n§\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    );
+    let fragment = bytes("GET /bad#x HTTP/1.1\r\n§\r\n\r\n");
+    for (way, piece) in WAYS.iter().flat_map(|way| [(*way, 7), (*way, 10_000)]) {
+        for (bad, words) in [(&both, "exclude each other"), (&fragment, "fragment")] {
+            let rig = ground.rig(way).await;
+            let mut caller = ground.enter(&rig, way.0, "http/1.1").await;
+            for piece in [&good[..], &good, bad, &good].concat().chunks(piece) {
+                caller.write(piece).await;
+            }
+            for _ in 0..2 {
+                assert_eq!(caller.read_message().await.status(), 200);
+            }
+            let answer = caller.read_message().await;
+            assert_eq!(answer.status(), 400);
+            assert_eq!(answer.field("connection"), Some("close"));
+            let text = answer.text();
+            assert!(
+                text.contains("\"bad_request\"") && text.contains(words),
+                "{text}"
+            );
+            assert_eq!(caller.read_to_end().await.unwrap(), b"");
+            let targets = rig.arrived().unwrap().complete;
+            assert!(targets.iter().all(|seen| seen.target == "/good"));
+            assert_eq!(targets.len(), 2);
+        }
+    }
+}

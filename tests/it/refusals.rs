@@ -199,33 +199,6 @@ async fn what_the_parser_refuses_is_counted_and_closed() {
 }
 
 #[tokio::test]
-async fn both_kinds_of_framing_at_once_go_on_as_one() {
-    // hyper keeps the encoding and drops the length (RFC 9112 section 6.3) before Bursar sees either.
-    let rig = Rig::start(|_| async { answer(200, "") }).await;
-    for fields in BOTH_FRAMINGS {
-        let mut caller = Raw::connect(rig.proxy.listen).await;
-        assert_eq!(caller.ask(ambiguous(fields)).await.status(), 200);
-        // What would be a second request by the other framing is none.
-        caller.finish().await;
-        caller.closed().await;
-    }
-    assert_eq!(rig.api.count(), 2);
-    for seen in rig.api.seen() {
-        assert_eq!(seen.body.as_deref(), Some(&b"GET /s"[..]));
-        assert_eq!(seen.headers.get("content-length"), None);
-    }
-}
-
-const BOTH_FRAMINGS: [&str; 2] = [
-    "Content-Length: 3\r\nTransfer-Encoding: chunked",
-    "Transfer-Encoding: chunked\r\nContent-Length: 3",
-];
-
-fn ambiguous(fields: &str) -> String {
-    format!("POST /x HTTP/1.1\r\nHost: api.test\r\n{fields}\r\n\r\n6\r\nGET /s\r\n0\r\n\r\n")
-}
-
-#[tokio::test]
 async fn http_2_requests_meet_the_same_refusals() {
     let rig = Rig::start(|_| async { answer(200, "") }).await;
     let mut caller = Caller::connect_http2(rig.proxy.listen).await;

@@ -1,0 +1,543 @@
+//! Where does each request of an HTTP/1 connection begin and end, read strictly? Looks at the bytes before
+//! hyper gets them, because hyper repairs what has to be refused: it drops a Content-Length beside a
+//! Transfer-Encoding, cuts a fragment off the target, and takes a bare LF after the last chunk.
+//!
+//! It parses no more than frames a request (RFC 9112 sections 6 and 7) and knows nothing of what hyper
+//! makes of it. Whatever hyper refuses by itself need not be refused here. The verdict does not depend on
+//! how the bytes are split into reads, nothing is allocated, and no bytes make it panic.
+
+/// A line that frames the body is no longer than that; a longer one is refused.
+const MAX_FIELD_BYTES: usize = 64;
+const CONTENT_LENGTH: &[u8] = b"content-length";
+const TRANSFER_ENCODING: &[u8] = b"transfer-encoding";
+
+/// Why nobody can be sure what a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// Both of two fields say where the body ends (RFC 9112 section 6.1).
+    LengthBesideEncoding,
+    /// Another encoding than `chunked`, or `chunked` twice.
+    Encoding,
+    /// No number, or two different ones.
+    Length,
+    /// The target has a fragment (RFC 9112 section 3.2).
+    Fragment,
+    /// hyper sees a request where none begins here.
+    OutOfStep,
+}
+
+impl Doubt {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::LengthBesideEncoding,
+        Self::Encoding,
+        Self::Length,
+        Self::Fragment,
+        Self::OutOfStep,
+    ];
+
+    /// What is wrong, for the caller.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::LengthBesideEncoding => {
+                "Content-Length and Transfer-Encoding exclude each other; send one of them"
+            }
+            Self::Encoding => "the only transfer encoding that is understood is chunked",
+            Self::Length => "Content-Length is not one number",
+            Self::Fragment => "the request target has a fragment",
+            Self::OutOfStep => "it is not clear where the request begins",
+        }
+    }
+}
+
+/// Bytes of a chunked body that no sender writes. What comes before them, of the bytes given, is in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Broken {
+    /// How many bytes are.
+    pub intact: usize,
+}
+
+/// How far a connection's bytes were read.
+#[derive(Debug)]
+pub struct Framing {
+    state: State,
+    head: Head,
+    heads: u64,
+    doubt: Option<(u64, Doubt)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Head,
+    /// So many bytes of a body are left.
+    Length(u64),
+    Chunked(Chunked),
+    /// A tunnel begins, or nothing more will be served.
+    Over,
+    /// In the middle of a body.
+    Broken,
+}
+
+/// What the next byte of a chunked body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Chunked {
+    FirstDigit,
+    Size(u64),
+    AfterSize(u64),
+    Extension(u64),
+    SizeLf(u64),
+    /// More than none.
+    Data(u64),
+    DataCr,
+    DataLf,
+    /// The first byte of a trailer, or of the empty line.
+    Line,
+    Trailer,
+    TrailerLf,
+    EndLf,
+}
+
+/// A head that is being read.
+#[derive(Debug, Default)]
+struct Head {
+    /// The line that the last read ended in.
+    line: Partial,
+    facts: Facts,
+}
+
+/// What is known of a head.
+#[derive(Debug, Default)]
+struct Facts {
+    /// Whether the request line is complete.
+    has_start: bool,
+    /// Whether the target has begun.
+    in_target: bool,
+    is_connect: bool,
+    has_fragment: bool,
+    length: Option<u64>,
+    has_length: bool,
+    has_encoding: bool,
+    doubt: Option<Doubt>,
+}
+
+/// The beginning of a line, and the length of all of it.
+#[derive(Debug)]
+struct Partial {
+    first: [u8; MAX_FIELD_BYTES],
+    len: usize,
+}
+
+impl Default for Partial {
+    fn default() -> Self {
+        Self {
+            first: [0; MAX_FIELD_BYTES],
+            len: 0,
+        }
+    }
+}
+
+impl Partial {
+    fn push(&mut self, bytes: &[u8]) {
+        let free = self.first.get_mut(self.len..).unwrap_or_default();
+        for (free, byte) in free.iter_mut().zip(bytes) {
+            *free = *byte;
+        }
+        self.len = self.len.saturating_add(bytes.len());
+    }
+
+    fn first(&self) -> &[u8] {
+        self.first.get(..self.len).unwrap_or(&self.first)
+    }
+}
+
+impl Default for Framing {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Framing {
+    /// For a connection's first byte.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            state: State::Head,
+            head: Head::default(),
+            heads: 0,
+            doubt: None,
+        }
+    }
+
+    /// How many heads are complete.
+    #[must_use]
+    pub fn heads(&self) -> u64 {
+        self.heads
+    }
+
+    /// The first request, counted from 0, that must not be served, and why; nor must any after it.
+    #[must_use]
+    pub fn doubt(&self) -> Option<(u64, Doubt)> {
+        self.doubt
+    }
+
+    /// Reads on.
+    ///
+    /// # Errors
+    /// Where the framing of a chunked body is broken: then nothing can follow.
+    pub fn read(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        let mut rest = bytes;
+        while let Some((first, after)) = rest.split_first() {
+            rest = match self.state {
+                State::Head => self.read_head(rest),
+                State::Length(left) | State::Chunked(Chunked::Data(left)) => self.skip(rest, left),
+                State::Chunked(chunked) => match chunked.after(*first) {
+                    Some(next) => {
+                        self.state = next;
+                        after
+                    }
+                    None => {
+                        self.state = State::Broken;
+                        rest
+                    }
+                },
+                State::Over => return Ok(()),
+                State::Broken => {
+                    return Err(Broken {
+                        intact: bytes.len() - rest.len(),
+                    });
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// Skips bytes of a body; returns what is after them.
+    fn skip<'a>(&mut self, bytes: &'a [u8], left: u64) -> &'a [u8] {
+        let skipped = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+        let left = left - skipped as u64;
+        self.state = match self.state {
+            State::Chunked(_) if left == 0 => State::Chunked(Chunked::DataCr),
+            State::Chunked(_) => State::Chunked(Chunked::Data(left)),
+            _ if left == 0 => State::Head,
+            _ => State::Length(left),
+        };
+        bytes.get(skipped..).unwrap_or_default()
+    }
+
+    /// Reads lines up to the end of the head; returns what is after it.
+    fn read_head<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let mut start = 0;
+        let (eights, _) = bytes.as_chunks::<8>();
+        let last = last_eight(bytes);
+        for (place, eight) in eights.iter().chain([&last]).enumerate() {
+            let mut found = line_feeds(*eight);
+            while found != 0 {
+                let end = place * 8 + found.trailing_zeros() as usize / 8;
+                found &= found - 1;
+                let line = bytes.get(start..end).unwrap_or_default();
+                start = end + 1;
+                if self.head.end_line(line) {
+                    self.end_head();
+                    return bytes.get(start..).unwrap_or_default();
+                }
+            }
+        }
+        self.head.keep(bytes.get(start..).unwrap_or_default());
+        &[]
+    }
+
+    fn end_head(&mut self) {
+        self.state = match self.head.verdict() {
+            Ok(state) => state,
+            Err(doubt) => {
+                self.doubt = Some((self.heads, doubt));
+                State::Over
+            }
+        };
+        self.heads += 1;
+        self.head.facts = Facts::default();
+    }
+}
+
+impl Head {
+    /// Keeps the beginning of a line that the next read will end.
+    fn keep(&mut self, line: &[u8]) {
+        if !line.is_empty() {
+            if !self.facts.has_start {
+                self.facts.look_for_fragment(line);
+            }
+            self.line.push(line);
+        }
+    }
+
+    /// Takes the end of a line, without its LF. Whether the head ends with it.
+    fn end_line(&mut self, line: &[u8]) -> bool {
+        if self.line.len == 0 {
+            return self.facts.take_line(line, line.len(), line);
+        }
+        self.line.push(line);
+        let is_end = self.facts.take_line(self.line.first(), self.line.len, line);
+        self.line.len = 0;
+        is_end
+    }
+
+    fn verdict(&self) -> Result<State, Doubt> {
+        self.facts.verdict()
+    }
+}
+
+impl Facts {
+    /// Takes a line by its first bytes and its length, with what of it is new.
+    fn take_line(&mut self, first: &[u8], len: usize, new: &[u8]) -> bool {
+        if matches!(first, b"" | b"\r") {
+            // Empty lines before a request line are skipped (RFC 9112 section 2.2).
+            return self.has_start;
+        }
+        if self.has_start {
+            self.field(first, len);
+        } else {
+            self.look_for_fragment(new);
+            self.is_connect = first.starts_with(b"CONNECT ");
+            self.has_start = true;
+        }
+        false
+    }
+
+    /// Before its first space a request line may have any token.
+    fn look_for_fragment(&mut self, line: &[u8]) {
+        let is_before = |byte: &u8| *byte != b' ';
+        if line.contains(&b'#') {
+            let target = if self.in_target {
+                line
+            } else {
+                let start = line.iter().take_while(|byte| is_before(byte)).count();
+                line.get(start..).unwrap_or_default()
+            };
+            self.has_fragment |= target.contains(&b'#');
+        }
+        self.in_target = self.in_target || line.contains(&b' ');
+    }
+
+    fn field(&mut self, first: &[u8], len: usize) {
+        let name = match first.first() {
+            Some(b'c' | b'C') => CONTENT_LENGTH,
+            Some(b't' | b'T') => TRANSFER_ENCODING,
+            _ => return,
+        };
+        let Some((found, value)) = first.split_at_checked(name.len()) else {
+            return;
+        };
+        // What follows the name is a colon, or hyper refuses the field, or it is another one.
+        let Some(value) = value.strip_prefix(b":") else {
+            return;
+        };
+        if !found.eq_ignore_ascii_case(name) {
+            return;
+        }
+        let value = value.strip_suffix(b"\r").unwrap_or(value).trim_ascii();
+        let value = (len <= MAX_FIELD_BYTES).then_some(value);
+        if name == CONTENT_LENGTH {
+            self.take_length(value);
+        } else {
+            self.take_encoding(value);
+        }
+    }
+
+    fn take_length(&mut self, value: Option<&[u8]>) {
+        let length = value.and_then(number);
+        if length.is_none() || (self.has_length && self.length != length) {
+            self.doubt = Some(Doubt::Length);
+        }
+        (self.has_length, self.length) = (true, length);
+    }
+
+    fn take_encoding(&mut self, value: Option<&[u8]>) {
+        let is_chunked = value.is_some_and(|value| value.eq_ignore_ascii_case(b"chunked"));
+        if self.has_encoding || !is_chunked {
+            self.doubt = Some(Doubt::Encoding);
+        }
+        self.has_encoding = true;
+    }
+
+    /// What follows the head (RFC 9112 section 6.3).
+    fn verdict(&self) -> Result<State, Doubt> {
+        if self.has_length && self.has_encoding {
+            return Err(Doubt::LengthBesideEncoding);
+        }
+        if let Some(doubt) = self.doubt {
+            return Err(doubt);
+        }
+        if self.has_fragment {
+            return Err(Doubt::Fragment);
+        }
+        Ok(match self.length {
+            // Its end is the end of the connection, or its answer opens a tunnel.
+            _ if self.is_connect => State::Over,
+            _ if self.has_encoding => State::Chunked(Chunked::FirstDigit),
+            None | Some(0) => State::Head,
+            Some(length) => State::Length(length),
+        })
+    }
+}
+
+impl Chunked {
+    /// What follows a byte; None: that byte may not be here (RFC 9112 section 7.1, without its bare LF).
+    fn after(self, byte: u8) -> Option<State> {
+        Some(State::Chunked(match (self, byte) {
+            (Self::FirstDigit, _) => Self::Size(digit(byte)?),
+            (Self::Size(size) | Self::AfterSize(size) | Self::Extension(size), b'\r') => {
+                Self::SizeLf(size)
+            }
+            (Self::Size(size) | Self::AfterSize(size), b' ' | b'\t') => Self::AfterSize(size),
+            (Self::Size(size) | Self::AfterSize(size), b';') => Self::Extension(size),
+            (Self::Size(size), _) => Self::Size(size.checked_mul(16)?.checked_add(digit(byte)?)?),
+            (Self::Extension(size), _) if byte != b'\n' => Self::Extension(size),
+            (Self::SizeLf(0) | Self::TrailerLf, b'\n') => Self::Line,
+            (Self::SizeLf(size), b'\n') => Self::Data(size),
+            (Self::DataCr, b'\r') => Self::DataLf,
+            (Self::DataLf, b'\n') => Self::FirstDigit,
+            (Self::Line, b'\r') => Self::EndLf,
+            (Self::Trailer, b'\r') => Self::TrailerLf,
+            (Self::Line | Self::Trailer, _) if byte != b'\n' => Self::Trailer,
+            (Self::EndLf, b'\n') => return Some(State::Head),
+            _ => return None,
+        }))
+    }
+}
+
+/// A bit for each line feed. Searching line by line would cost more, because lines are short.
+fn line_feeds(eight: [u8; 8]) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    const LOW: u64 = EACH * 0x7f;
+    // Zero where a byte is a line feed; then the high bit of each byte that is zero.
+    let differ = u64::from_le_bytes(eight) ^ (EACH * u64::from(b'\n'));
+    !(((differ & LOW) + LOW) | differ | LOW)
+}
+
+/// What is left after all whole eights, filled up with zeros.
+fn last_eight(bytes: &[u8]) -> [u8; 8] {
+    let mut eight = [0; 8];
+    let (_, rest) = bytes.as_chunks::<8>();
+    for (to, from) in eight.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    eight
+}
+
+fn digit(byte: u8) -> Option<u64> {
+    char::from(byte).to_digit(16).map(u64::from)
+}
+
+/// Digits and nothing else.
+fn number(value: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(value).ok()?;
+    // A sign would be taken as well.
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn framing(bytes: &str) -> (Framing, Result<(), Broken>) {
+        let mut framing = Framing::new();
+        let read = framing.read(bytes.as_bytes());
+        (framing, read)
+    }
+
+    #[test]
+    fn requests_are_counted_whatever_their_bodies_hold() {
+        const LOOKS_LIKE_ONE: &str = "GET / HTTP/1.1\r\n\r\n";
+        let sized = "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: x\r\ncontent-length:\t18 \r\n\r\n";
+        let chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n";
+        let body = "12;a=\"b\"\r\nGET / HTTP/1.1\r\n\r\n\r\n0\r\nX: y\r\n\r\n";
+        for (bytes, heads) in [
+            (String::new(), 0),
+            ("\r\n\n\r\nGET / HTTP/1.1\n\n".to_owned(), 1),
+            (LOOKS_LIKE_ONE.repeat(3), 3),
+            (format!("{sized}{LOOKS_LIKE_ONE}{LOOKS_LIKE_ONE}"), 2),
+            (format!("{chunked}{body}{LOOKS_LIKE_ONE}"), 2),
+            (format!("{chunked}0\r\n\r\n{chunked}"), 2),
+            (
+                "CONNECT a:1 HTTP/1.1\r\n\r\n".to_owned() + LOOKS_LIKE_ONE,
+                1,
+            ),
+            (
+                "CONNECTED / HTTP/1.1\r\n\r\n".to_owned() + LOOKS_LIKE_ONE,
+                2,
+            ),
+            ("G#T / HTTP/1.1\r\n\r\n".to_owned(), 1),
+        ] {
+            let (framing, read) = framing(&bytes);
+            assert_eq!(
+                (framing.heads(), framing.doubt(), read),
+                (heads, None, Ok(())),
+                "{bytes:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_has_two_readings_is_in_doubt_with_all_that_follows() {
+        let before = "GET / HTTP/1.1\r\n\r\n";
+        let long = format!("/ HTTP/1.1\r\nContent-Length:{}5", " ".repeat(80));
+        for (head, doubt) in [
+            (
+                "/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: x",
+                Doubt::LengthBesideEncoding,
+            ),
+            (
+                "/ HTTP/1.1\r\nContent-Length: 0\r\ntransfer-encoding: x",
+                Doubt::LengthBesideEncoding,
+            ),
+            (
+                "/ HTTP/1.1\r\nTransfer-Encoding: gzip, chunked",
+                Doubt::Encoding,
+            ),
+            (
+                "/ HTTP/1.1\nTransfer-Encoding: chunked\nTransfer-Encoding: chunked",
+                Doubt::Encoding,
+            ),
+            ("/ HTTP/1.1\r\nContent-Length: +5", Doubt::Length),
+            (
+                "/ HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6",
+                Doubt::Length,
+            ),
+            (&long, Doubt::Length),
+            ("/x#y HTTP/1.1", Doubt::Fragment),
+        ] {
+            let (framing, read) = framing(&format!("{before}POST {head}\r\n\r\n{before}"));
+            assert_eq!(
+                (framing.doubt(), read),
+                (Some((1, doubt)), Ok(())),
+                "{head}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_chunked_body_is_broken_at_the_first_byte_that_may_not_be_there() {
+        let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        for (intact, broken) in [
+            ("5", "\nhello\r\n0\r\n\r\n"),
+            ("5;a", "\n\r\nhello\r\n0\r\n\r\n"),
+            ("1\r\nx", "\n0\r\n\r\n"),
+            ("1\r\nx\r\n0\r\n", "\nGET / HTTP/1.1\r\n\r\n"),
+            ("0\r\nX: y", "\n\r\n"),
+            ("0\r\nX: y\r\n", "\n"),
+            ("0\r\nX: y\r", "z\r\n\r\n"),
+            ("0\r\n\r", "\r\n"),
+            ("FFFFFFFFFFFFFFFF", "0\r\n"),
+            ("", ";\r\n"),
+        ] {
+            let intact = format!("{head}{intact}");
+            let (mut framing, read) = framing(&format!("{intact}{broken}"));
+            let intact = intact.len();
+            assert_eq!(read, Err(Broken { intact }), "{broken:?}");
+            assert_eq!(framing.read(b"x"), Err(Broken { intact: 0 }));
+            assert_eq!(framing.heads(), 1);
+        }
+    }
+}
