@@ -18,7 +18,7 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
@@ -26,26 +26,23 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
 
 use crate::access::Record;
+use crate::config::ProxyLimits;
 use crate::exchange::Proxy;
 use crate::listen::{self, Tls};
-use crate::metrics::{Counted, Reason};
+use crate::metrics::{Counted, Limit, Metrics, Reason};
 use crate::relay::CutOff;
-use crate::stream::{CallerSide, CallerStream, Inside, Peer, Transport};
+use crate::stream::{CallerSide, CallerStream, Inside, Patience, Peer, Transport};
 use crate::tunnel::{self, Leads, Opened, Spoken};
 
-/// Connections of callers at once; further ones wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 32_768;
+/// Connections beyond `limits.connections` that are answered at once; yet more are just closed.
+const MAX_TURNED_AWAY: usize = 64;
+/// What they are answered.
+const FULL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
 /// For TLS to be agreed upon.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// From the connection, or the last answer, to a complete request head. Then the connection is closed.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// Request line and header fields together; more is 431. Above the 64 KiB to which hyper limits the target
-/// alone, or its 414 would never be seen.
-const MAX_HEAD_BYTES: usize = 128 * 1024;
-/// The same for HTTP/2, where the caller is told beforehand.
-const MAX_HTTP2_HEAD_BYTES: u32 = 64 * 1024;
-/// Requests at once on an HTTP/2 connection; the caller is told and waits.
-const MAX_STREAMS: u32 = 128;
+/// HTTP/2 requests of a connection that its caller has reset before anybody looked at them (CVE-2023-44487).
+const MAX_RESETS: usize = 20;
 /// An HTTP/2 caller that shows no sign of life for both together is disconnected.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -55,6 +52,8 @@ const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 /// the answer before its unread bytes make the kernel reset the connection.
 const LINGER: Duration = Duration::from_secs(2);
 const MAX_LINGER_BYTES: usize = 1 << 20;
+/// Header fields that hyper takes without being told, and faster.
+const HYPER_HEADERS: usize = 100;
 /// After a failed accept, so that a lack of file descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -76,35 +75,47 @@ pub async fn accept(
     mut phase: watch::Receiver<Phase>,
     tasks: TaskTracker,
 ) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(proxy.limits().connections));
+    let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
     let serving = phase.clone();
     let mut closing = pin!(phase.wait_for(|phase| *phase == Phase::Closing));
     loop {
-        let next = async {
-            let permit = permits.clone().acquire_owned().await;
-            (permit, listener.accept().await)
-        };
-        let (permit, accepted) = tokio::select! {
-            next = next => next,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             _ = &mut closing => return,
         };
-        match (permit, accepted) {
-            (Ok(permit), Ok((stream, address))) => {
-                let serving = Serving {
-                    proxy: proxy.clone(),
-                    phase: serving.clone(),
-                    peer: Peer::at(address.ip()),
-                };
-                let tls = tls.as_ref().map(|tls| tls.current());
-                tasks.spawn(connection((stream, tls), serving, tasks.clone(), permit));
-            }
-            (_, Err(error)) => {
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
             }
-            // The semaphore is never closed.
-            (Err(_), _) => return,
+        };
+        let tls = tls.as_ref().map(|tls| tls.current());
+        if let Ok(permit) = permits.clone().try_acquire_owned() {
+            let serving = Serving {
+                proxy: proxy.clone(),
+                phase: serving.clone(),
+                peer: Peer::at(address.ip()),
+            };
+            tasks.spawn(connection((stream, tls), serving, tasks.clone(), permit));
+            continue;
         }
+        proxy.metrics().limits.reached(Limit::Connections);
+        // In clear nobody who speaks TLS would understand it.
+        if tls.is_none()
+            && let Ok(permit) = turned_away.clone().try_acquire_owned()
+        {
+            tasks.spawn(turn_away(stream, permit));
+        }
+    }
+}
+
+/// Answers that there are too many connections.
+async fn turn_away(mut stream: TcpStream, _permit: OwnedSemaphorePermit) {
+    if stream.write_all(FULL).await.is_ok() && stream.shutdown().await.is_ok() {
+        linger(stream).await;
     }
 }
 
@@ -114,6 +125,20 @@ struct Serving {
     proxy: Arc<Proxy>,
     phase: watch::Receiver<Phase>,
     peer: Peer,
+}
+
+impl Serving {
+    fn patience(&self) -> Patience {
+        let limits = self.proxy.limits();
+        Patience {
+            idle: limits.idle_timeout,
+            head: limits.head_timeout,
+        }
+    }
+
+    fn reached(&self, limit: Limit) {
+        self.proxy.metrics().limits.reached(limit);
+    }
 }
 
 /// Carries a tunnel that a stream of an HTTP/2 connection has become.
@@ -155,18 +180,18 @@ async fn enter(
     };
     let certificates = stream.get_ref().1.peer_certificates();
     if let Some(certificate) = certificates.and_then(<[_]>::first) {
-        serving.peer.certificate_names = listen::names(certificate)?;
+        serving.peer.shown = listen::shown(certificate)?;
     }
     Ok(Box::new(stream))
 }
 
 /// Serves whatever HTTP is spoken. With TLS that is what ALPN agreed on, or the caller would not say it.
 async fn serve<S: Transport + 'static>(stream: S, serving: Serving, tasks: TaskTracker) -> Ended {
-    let side = CallerSide::new(serving.peer.clone());
+    let side = CallerSide::new(serving.peer.clone(), serving.patience());
     let mut stream = CallerStream::new(stream, side.clone());
     let mut closing = serving.phase.clone();
     let spoken = tokio::select! {
-        sniffed = tokio::time::timeout(HEAD_TIMEOUT, sniff(&mut stream, tunnel::look_for_http2)) => sniffed,
+        sniffed = tokio::time::timeout(serving.patience().idle, sniff(&mut stream, tunnel::look_for_http2)) => sniffed,
         // Browsers and pools open connections in advance; those must not hold up the end.
         _ = closing.wait_for(|phase| *phase == Phase::Closing) => return Ok(()),
     };
@@ -187,7 +212,10 @@ async fn serve<S: Transport + 'static>(stream: S, serving: Serving, tasks: TaskT
             ended => ended.map(|_no_tunnel| ()),
         },
         Ok(Err(error)) => Err(error.into()),
-        Err(_silent) => Ok(()),
+        Err(_silent) => {
+            serving.reached(Limit::IdleTimeout);
+            Ok(())
+        }
     }
 }
 
@@ -247,7 +275,11 @@ async fn carry_to_provider(
     stream: Box<dyn Transport>,
     mut serving: Serving,
 ) -> Ended {
-    let side = CallerSide::within(Some(inside.clone()), serving.peer.clone());
+    let side = CallerSide::within(
+        Some(inside.clone()),
+        serving.peer.clone(),
+        serving.patience(),
+    );
     let mut stream = CallerStream::new(stream, side.clone());
     let spoken = tokio::select! {
         sniffed = tokio::time::timeout(tunnel::FIRST_BYTES_TIMEOUT, sniff(&mut stream, tunnel::look)) => sniffed,
@@ -300,7 +332,7 @@ async fn intercept(
     inside.is_misnamed = session
         .server_name()
         .is_some_and(|name| !name.eq_ignore_ascii_case(&inside.host));
-    let side = CallerSide::within(Some(inside), serving.peer.clone());
+    let side = CallerSide::within(Some(inside), serving.peer.clone(), serving.patience());
     let stream: Box<dyn Transport> = Box::new(stream);
     let stream = CallerStream::new(stream, side.clone());
     if is_http2 {
@@ -341,19 +373,8 @@ async fn serve_http1<S: Transport>(
             Ok::<_, Infallible>(answer)
         }
     });
-    let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_header_size(MAX_HEAD_BYTES)
-        // A frame of a body is no larger, so that time limits between frames are limits between bytes.
-        .max_buf_size(MAX_HEAD_BYTES)
-        // A caller may end its side after the request; and a request that is under way is seen through.
-        .half_close(true)
-        // Old programs compare field names with their letter case.
-        .preserve_header_case(true)
-        .title_case_headers(true)
-        .auto_date_header(false)
-        .serve_connection(TokioIo::new(stream), service);
+    let builder = http1(proxy.limits());
+    let mut connection = builder.serve_connection(TokioIo::new(stream), service);
     let ended = {
         let mut closing = pin!(phase.wait_for(|phase| *phase == Phase::Closing));
         let mut is_closing = false;
@@ -366,6 +387,10 @@ async fn serve_http1<S: Transport>(
         })
         .await
     };
+    let stopped = side.ended_with();
+    if let Some(limit) = stopped {
+        proxy.metrics().limits.reached(limit);
+    }
     let parts = connection.into_parts();
     let mut stream = parts.io.into_inner();
     // What comes now is a tunnel's, or nobody's.
@@ -387,11 +412,9 @@ async fn serve_http1<S: Transport>(
         stream.reset_on_close();
         return Err(error.into());
     }
-    let has_begun = !parts.read_buf.is_empty();
-    if let Some(reason) = refusal(&error, has_begun) {
-        proxy.metrics().requests.refused(reason);
-    }
-    if error.is_timeout() && has_begun {
+    count_refusal(proxy.metrics(), &error);
+    if stopped == Some(Limit::HeadTimeout) {
+        proxy.metrics().requests.refused(Reason::RequestTimeout);
         let answer =
             b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
         stream.write_all(answer).await?;
@@ -401,27 +424,48 @@ async fn serve_http1<S: Transport>(
     Err(error.into())
 }
 
+fn http1(limits: &ProxyLimits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        // The stream has its own, because this one does not know an idle connection from a slow head.
+        .header_read_timeout(None)
+        .max_header_size(limits.header_size as usize)
+        // A frame of a body is no larger, so that time limits between frames are limits between bytes.
+        .max_buf_size(limits.header_size as usize)
+        // A caller may end its side after the request; and a request that is under way is seen through.
+        .half_close(true)
+        // Old programs compare field names with their letter case.
+        .preserve_header_case(true)
+        .title_case_headers(true)
+        .auto_date_header(false);
+    if limits.headers > HYPER_HEADERS {
+        builder.max_headers(limits.headers);
+    }
+    builder
+}
+
 /// Whether the provider's answer ended before its end.
 fn is_cut_off(error: &hyper::Error) -> bool {
     std::error::Error::source(error).is_some_and(|source| source.is::<CutOff>())
 }
 
-/// What a request is counted as that hyper did not even hand over.
-fn refusal(error: &hyper::Error, has_begun: bool) -> Option<Reason> {
-    if error.is_timeout() {
-        return has_begun.then_some(Reason::RequestTimeout);
-    }
+/// Counts a request that hyper did not even hand over.
+fn count_refusal(metrics: &Metrics, error: &hyper::Error) {
     if !error.is_parse() {
-        return None;
+        return;
     }
     // A target that is too long is "too large" as well, so it is looked for first.
-    Some(if error.to_string().contains("URI too long") {
-        Reason::TargetTooLong
+    let (reason, limit) = if error.to_string().contains("URI too long") {
+        (Reason::TargetTooLong, Some(Limit::TargetSize))
     } else if error.is_parse_too_large() {
-        Reason::HeadersTooLarge
+        (Reason::HeadersTooLarge, Some(Limit::Headers))
     } else {
-        Reason::BadRequest
-    })
+        (Reason::BadRequest, None)
+    };
+    metrics.requests.refused(reason);
+    if let Some(limit) = limit {
+        metrics.limits.reached(limit);
+    }
 }
 
 async fn serve_http2<S: Transport + 'static>(
@@ -443,27 +487,68 @@ async fn serve_http2<S: Transport + 'static>(
             Ok::<_, Infallible>(answer)
         }
     });
+    let limits = *proxy.limits();
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_HTTP2_HEAD_BYTES)
+        .max_concurrent_streams(limits.streams)
+        .max_pending_accept_reset_streams(MAX_RESETS)
+        .max_header_list_size(limits.header_size)
         .initial_stream_window_size(HTTP2_STREAM_WINDOW)
         .initial_connection_window_size(4 * HTTP2_STREAM_WINDOW)
         .auto_date_header(false)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    tokio::select! {
-        ended = &mut connection => return ended.map_err(Into::into),
-        // GOAWAY is what `Connection: close` is to HTTP/1.1.
-        _ = phase.wait_for(|phase| *phase >= Phase::Delay) => connection.as_mut().graceful_shutdown(),
+    let ended = tokio::select! {
+        ended = &mut connection => Some(ended),
+        _ = phase.wait_for(|phase| *phase >= Phase::Delay) => None,
+        () = unused(&side, limits.idle_timeout) => {
+            proxy.metrics().limits.reached(Limit::IdleTimeout);
+            None
+        }
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            // GOAWAY is what `Connection: close` is to HTTP/1.1.
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if ended.as_ref().is_err_and(is_worn_out) {
+        side.end_with(Limit::Resets);
     }
-    connection.await.map_err(Into::into)
+    if let Some(limit) = side.ended_with() {
+        proxy.metrics().limits.reached(limit);
+    }
+    ended.map_err(Into::into)
+}
+
+/// Waits until an HTTP/2 connection has carried nothing for that long, or up to twice as long.
+async fn unused(side: &CallerSide, idle: Duration) {
+    let mut seen = None;
+    loop {
+        let now = (!side.is_busy()).then(|| side.requests());
+        if now.is_some() && now == seen {
+            return;
+        }
+        seen = now;
+        tokio::time::sleep(idle).await;
+    }
+}
+
+/// Whether h2 has ended the connection because its caller kept it busy with nothing.
+fn is_worn_out(error: &hyper::Error) -> bool {
+    let source =
+        std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    source.is_some_and(|error| {
+        error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM)
+    })
 }
 
 /// Reads what the caller still sends, for a while.
-async fn linger<S: Transport>(mut stream: CallerStream<S>) {
+async fn linger(mut stream: impl AsyncRead + Unpin) {
     let drained = async {
         let mut scratch = [0; 8 * 1024];
         let mut total = 0;

@@ -18,10 +18,10 @@ use crate::body::Replayable;
 use crate::clock;
 use crate::config::Provider;
 use crate::limit::Slot;
-use crate::metrics::{Counted, Metrics, NO_PROVIDER, ProviderSeries, Reason};
+use crate::metrics::{Counted, Limit, Metrics, NO_PROVIDER, ProviderSeries, Reason};
 use crate::path::{Path, Pattern};
 use crate::secret::Fingerprint;
-use crate::stream::CallerSide;
+use crate::stream::{Busy, CallerSide};
 use crate::token::Lease;
 
 /// What a request is counted as whose caller left before the answer; never sent.
@@ -120,7 +120,7 @@ pub struct Record {
     upstream: Duration,
     upload: Option<Replayable>,
     has_body: bool,
-    side: Arc<CallerSide>,
+    side: Busy,
     sent: u64,
     /// Bytes that the caller sent through a tunnel.
     tunnelled: u64,
@@ -162,7 +162,7 @@ impl Record {
             upstream: Duration::ZERO,
             upload: None,
             has_body: !request.body().is_end_stream(),
-            side: side.clone(),
+            side: Busy::new(side),
             sent: 0,
             tunnelled: 0,
             slot: None,
@@ -272,6 +272,11 @@ impl Record {
         self.books.metrics.requests.refused(reason);
     }
 
+    /// A limit cuts the answer off.
+    pub fn limit(&self, limit: Limit) {
+        self.books.metrics.limits.reached(limit);
+    }
+
     /// Bytes of the answer's body went to the caller.
     pub fn sent(&mut self, bytes: usize) {
         self.sent += bytes as u64;
@@ -320,7 +325,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         if self.is_unread() {
             // The answer is over; nobody wants the rest of the request any more.
-            self.side.leave_unread();
+            self.side.side().leave_unread();
             if let Some(upload) = &self.upload {
                 upload.abandon();
             }

@@ -303,7 +303,7 @@ impl Table {
     /// The caller that the certificate and the address stand for; nobody where there are several.
     fn by_certificate(&self, peer: &Peer) -> Option<&Known> {
         let mut found: Option<usize> = None;
-        for name in &peer.certificate_names {
+        for name in peer.shown.names() {
             let key = if name.contains(':') {
                 name.clone()
             } else {
@@ -369,7 +369,7 @@ impl Known {
                 name.eq_ignore_ascii_case(wanted)
             }
         };
-        peer.certificate_names.iter().any(|name| is_wanted(name))
+        peer.shown.names().iter().any(|name| is_wanted(name))
     }
 
     fn principal(&self, by_authorization: bool) -> Principal<'_> {

@@ -52,6 +52,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Bytes of request bodies kept for replays, all together.
     pub replay_memory: usize,
+    /// How much all callers together may ask for.
+    pub limits: ProxyLimits,
     /// Where connections to APIs and token endpoints may go.
     pub egress: Arc<Egress>,
     /// None: there is no authentication, which only a loopback listener may do without.
@@ -136,6 +138,31 @@ pub struct Limits {
     pub in_flight: Option<NonZeroU32>,
     /// Requests in a second.
     pub per_second: Option<NonZeroU32>,
+    /// Connections at once.
+    pub connections: Option<NonZeroU32>,
+}
+
+/// How much all callers together may ask for, and how slowly.
+#[derive(Debug, Clone, Copy)]
+pub struct ProxyLimits {
+    /// Connections at once.
+    pub connections: usize,
+    /// Requests at once whose answer has not begun.
+    pub requests: usize,
+    /// Tunnels to providers at once, and as many opaque ones.
+    pub tunnels: usize,
+    /// Requests at once on one HTTP/2 connection.
+    pub streams: u32,
+    /// Header fields of a request.
+    pub headers: usize,
+    /// Bytes of request line and header fields together.
+    pub header_size: u32,
+    /// Bytes of a request target.
+    pub target_size: usize,
+    /// From the first byte of a head to its last.
+    pub head_timeout: Duration,
+    /// How long a connection may wait for a request.
+    pub idle_timeout: Duration,
 }
 
 /// Requests that a caller may send.

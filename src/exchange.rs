@@ -19,11 +19,11 @@ use tokio::time::Instant;
 use crate::access::{AccessLog, Books, Record};
 use crate::body::{Keeping, ReplayMemory, Replayable};
 use crate::caller::{self, Callers, Doubt, Principal};
-use crate::config::{Config, Merchant, Origin};
+use crate::config::{Config, Merchant, Origin, ProxyLimits};
 use crate::egress::Egress;
 use crate::headers;
 use crate::intercept::Authority;
-use crate::metrics::{Metrics, ProviderSeries};
+use crate::metrics::{Limit, Metrics, ProviderSeries};
 use crate::passthrough::{self, Passthrough};
 use crate::path::{Path, Pattern};
 use crate::relay::{Answer, Relay};
@@ -35,11 +35,6 @@ use crate::token::Tokens;
 use crate::tunnel::{self, Leads, Opened};
 use crate::upstream::{Connection, Outgoing, Upstream};
 use trip::Trip;
-
-/// Requests being served at once; the next one is answered 503 `overloaded`.
-const MAX_IN_FLIGHT: usize = 16_384;
-/// Tunnels to providers at once; the next `CONNECT` is answered 503 `overloaded`.
-const MAX_TUNNELS: usize = 8192;
 
 /// Everything that a request needs on its way.
 #[derive(Debug)]
@@ -55,6 +50,7 @@ pub struct Proxy {
     /// None: TLS in tunnels to providers is refused.
     authority: Option<Arc<Authority>>,
     replay_memory: Arc<ReplayMemory>,
+    limits: ProxyLimits,
     in_flight: AtomicUsize,
     /// For tunnels to providers.
     tunnels: Arc<Semaphore>,
@@ -95,8 +91,9 @@ impl Proxy {
             passthrough: Passthrough::new(config, &metrics.connections, &egress),
             authority: config.intercept.clone(),
             replay_memory: ReplayMemory::new(config.replay_memory),
+            limits: config.limits,
             in_flight: AtomicUsize::new(0),
-            tunnels: Arc::new(Semaphore::new(MAX_TUNNELS)),
+            tunnels: Arc::new(Semaphore::new(config.limits.tunnels)),
             books: Arc::new(Books {
                 log,
                 metrics: metrics.clone(),
@@ -129,6 +126,12 @@ impl Proxy {
         &self.books.metrics
     }
 
+    /// How much callers may ask for.
+    #[must_use]
+    pub fn limits(&self) -> &ProxyLimits {
+        &self.limits
+    }
+
     /// Who speaks for providers in tunnels.
     #[must_use]
     pub fn authority(&self) -> Option<&Arc<Authority>> {
@@ -153,6 +156,7 @@ impl Proxy {
         let is_connect = head.method == http::Method::CONNECT;
         let _in_flight = InFlight::enter(&self.in_flight);
         let framed = if is_http2 {
+            side.count_request();
             Ok(())
         } else {
             side.next_request()
@@ -168,7 +172,9 @@ impl Proxy {
             }
         };
         // The rest of the request is not waited for after the answer.
-        let close = is_doubtful || record.is_unread() || is_connect || self.is_draining();
+        let is_last = |refusal: &Refusal| refusal.limit() == Some(Limit::CallerConnections);
+        let is_last = is_doubtful || result.as_ref().is_err_and(is_last);
+        let close = is_last || record.is_unread() || is_connect || self.is_draining();
         let mut answer = match result {
             Ok(Outcome::Relayed(relayed)) => {
                 side.limit_writes(relayed.upstream.idle_timeout());
@@ -179,7 +185,12 @@ impl Proxy {
                 let opened = Opened { record, leads };
                 return (Response::new(Answer::Own(None)), Some(opened));
             }
-            Err(refusal) => refusal.answer(record),
+            Err(refusal) => {
+                if let Some(limit) = refusal.limit() {
+                    self.metrics().limits.reached(limit);
+                }
+                refusal.answer(record)
+            }
         };
         if close && !is_http2 {
             answer
@@ -282,8 +293,14 @@ impl Proxy {
         head: &'a Parts,
         side: &CallerSide,
     ) -> Result<(Target<'a>, Principal<'a>), Refusal> {
-        if self.in_flight.load(Ordering::Relaxed) > MAX_IN_FLIGHT {
-            return Err(Refusal::Overloaded);
+        if self.in_flight.load(Ordering::Relaxed) > self.limits.requests {
+            return Err(Refusal::Limit(Limit::Requests));
+        }
+        if head.headers.len() > self.limits.headers {
+            return Err(Refusal::Limit(Limit::Headers));
+        }
+        if target::size(&head.uri) > self.limits.target_size {
+            return Err(Refusal::Limit(Limit::TargetSize));
         }
         let inside = side.inside();
         let target = Target::read(head, inside.map(|inside| inside.port));
@@ -295,6 +312,10 @@ impl Proxy {
         let caller = caller.map_err(|error| Refusal::Caller(error, target.form))?;
         record.caller(caller.name);
         if let Some(limits) = caller.limits {
+            // What is inside of a tunnel came over a connection that counts already.
+            if inside.is_none() && !side.join(limits) {
+                return Err(Refusal::Limit(Limit::CallerConnections));
+            }
             let slot = limits.enter(Instant::now());
             record.hold(slot.map_err(Refusal::CallerLimit)?);
         }
@@ -330,7 +351,7 @@ impl Proxy {
             // The requests in it count, not the tunnel itself.
             record.let_go();
             let permit = self.tunnels.clone().try_acquire_owned();
-            let permit = permit.map_err(|_full| Refusal::Overloaded)?;
+            let permit = permit.map_err(|_full| Refusal::Limit(Limit::Tunnels))?;
             let inside = Inside::new(caller, host, port);
             return Ok(Leads::ToProvider(inside, permit));
         }
@@ -373,7 +394,7 @@ async fn pass_on(
 
 fn no_passage(error: passthrough::Error) -> Refusal {
     match error {
-        passthrough::Error::TooMany => Refusal::Overloaded,
+        passthrough::Error::TooMany => Refusal::Limit(Limit::Tunnels),
         passthrough::Error::NoConnection(error) => Refusal::NoConnection(error),
         passthrough::Error::Failed(failed) => Refusal::Failed(failed),
     }

@@ -58,6 +58,17 @@ pub struct Broken {
     pub intact: usize,
 }
 
+/// What the next byte should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaits {
+    /// The first of a request.
+    Request,
+    /// A further one of its head.
+    Head,
+    /// None that anybody waits for here.
+    Nothing,
+}
+
 /// How far a connection's bytes were read.
 #[derive(Debug)]
 pub struct Framing {
@@ -179,6 +190,16 @@ impl Framing {
     #[must_use]
     pub fn doubt(&self) -> Option<(u64, Doubt)> {
         self.doubt
+    }
+
+    /// What comes next.
+    #[must_use]
+    pub fn awaits(&self) -> Awaits {
+        match self.state {
+            State::Head if self.head.facts.has_start || self.head.line.len > 0 => Awaits::Head,
+            State::Head => Awaits::Request,
+            State::Length(_) | State::Chunked(_) | State::Over | State::Broken => Awaits::Nothing,
+        }
     }
 
     /// Reads on.

@@ -1,8 +1,10 @@
-//! How much may one caller ask for? Requests in flight, and requests per second.
+//! How much may one caller ask for? Requests in flight, requests per second, and connections.
 //!
 //! It knows numbers and instants. A request counts from when its caller is verified until the last byte
-//! of its answer, because its [`Slot`] goes with it.
+//! of its answer, because its [`Slot`] goes with it; a connection from its first verified request until it
+//! is closed.
 
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,6 +22,8 @@ pub struct Limits {
     max_in_flight: usize,
     in_flight: AtomicUsize,
     rate: Option<Rate>,
+    max_connections: usize,
+    connections: AtomicUsize,
 }
 
 /// So many in a second, spread evenly, and as many at once after a quiet second: the generic cell rate
@@ -37,6 +41,10 @@ struct Rate {
 #[derive(Debug)]
 pub struct Slot(Arc<Limits>);
 
+/// A connection that counts, once for its caller; dropping it makes room.
+#[derive(Debug)]
+pub struct Joined(Arc<Limits>);
+
 /// The caller has to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exceeded {
@@ -51,12 +59,17 @@ impl Limits {
         let config::Limits {
             in_flight,
             per_second,
+            connections,
         } = limits;
-        if in_flight.is_none() && per_second.is_none() {
+        if in_flight.is_none() && per_second.is_none() && connections.is_none() {
             return None;
         }
+        let most =
+            |limit: Option<NonZeroU32>| limit.map_or(usize::MAX, |limit| limit.get() as usize);
         Some(Arc::new(Self {
-            max_in_flight: in_flight.map_or(usize::MAX, |limit| limit.get() as usize),
+            max_connections: most(connections),
+            connections: AtomicUsize::new(0),
+            max_in_flight: most(in_flight),
             in_flight: AtomicUsize::new(0),
             rate: per_second.map(|limit| {
                 let interval = Duration::from_secs(1) / limit.get();
@@ -86,6 +99,34 @@ impl Limits {
         }
         Ok(slot)
     }
+
+    /// Counts a connection; None: there are too many.
+    #[must_use]
+    pub fn join(self: &Arc<Self>) -> Option<Joined> {
+        let before = self.connections.fetch_add(1, Ordering::Relaxed);
+        let joined = Joined(self.clone());
+        (before < self.max_connections).then_some(joined)
+    }
+
+    /// Whether connections are limited at all.
+    #[must_use]
+    pub fn counts_connections(&self) -> bool {
+        self.max_connections != usize::MAX
+    }
+}
+
+impl Joined {
+    /// Whether it counts there.
+    #[must_use]
+    pub fn is_of(&self, limits: &Arc<Limits>) -> bool {
+        Arc::ptr_eq(&self.0, limits)
+    }
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Rate {
@@ -111,14 +152,13 @@ impl Drop for Slot {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
     use super::*;
 
     fn limits(in_flight: u32, per_second: u32) -> Arc<Limits> {
         Limits::new(config::Limits {
             in_flight: NonZeroU32::new(in_flight),
             per_second: NonZeroU32::new(per_second),
+            connections: None,
         })
         .unwrap()
     }
@@ -185,6 +225,7 @@ mod tests {
         let none = config::Limits {
             in_flight: None,
             per_second: None,
+            connections: None,
         };
         assert!(Limits::new(none).is_none());
     }

@@ -13,9 +13,10 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use tokio::time::Instant;
 use x509_parser::extensions::GeneralName;
 
-use crate::tls;
+use crate::{clock, tls};
 
 /// How often the files are looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -36,6 +37,27 @@ pub struct Files {
 pub struct Tls {
     files: Files,
     current: ArcSwap<ServerConfig>,
+}
+
+/// What a verified client certificate says.
+#[derive(Debug, Clone, Default)]
+pub struct Shown {
+    /// The URIs and DNS names in its subjectAltName; a DNS name that holds a colon is none, and must not
+    /// get in here, because it would pass for a URI.
+    pub names: Vec<Box<str>>,
+    /// None: for ever.
+    pub until: Option<Instant>,
+}
+
+impl Shown {
+    /// None once it has expired: a connection may outlive it.
+    #[must_use]
+    pub fn names(&self) -> &[Box<str>] {
+        match self.until {
+            Some(until) if Instant::now() >= until => &[],
+            _ => &self.names,
+        }
+    }
 }
 
 /// Why files cannot be used.
@@ -152,12 +174,13 @@ fn read(files: &Files) -> Result<Arc<ServerConfig>, Error> {
     Ok(Arc::new(config))
 }
 
-/// The URIs and DNS names of a certificate that was verified; its common name is none of them. A DNS name
-/// with a colon could pass for a URI, and a URI without one for a DNS name, so those are left out.
+/// Who a verified certificate says that its holder is, and for how long. Its common name is no name of
+/// it. A DNS name with a colon could pass for a URI, and a URI without one for a DNS name, so those are
+/// left out.
 ///
 /// # Errors
 /// Where it is malformed.
-pub fn names(certificate: &CertificateDer<'_>) -> io::Result<Vec<Box<str>>> {
+pub fn shown(certificate: &CertificateDer<'_>) -> io::Result<Shown> {
     let parsed = x509_parser::parse_x509_certificate(certificate);
     let (_, parsed) = parsed.map_err(|_malformed| io::Error::from(io::ErrorKind::InvalidData))?;
     let names = parsed
@@ -169,5 +192,12 @@ pub fn names(certificate: &CertificateDer<'_>) -> io::Result<Vec<Box<str>>> {
         GeneralName::DNSName(name) if !name.contains(':') => Some((*name).into()),
         _ => None,
     });
-    Ok(kept.collect())
+    let end = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or_default();
+    let end = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(end));
+    let left = end.map(|end| end.duration_since(clock::wall()).unwrap_or_default());
+    Ok(Shown {
+        names: kept.collect(),
+        // Too far away to be an instant is for ever.
+        until: left.and_then(|left| Instant::now().checked_add(left)),
+    })
 }

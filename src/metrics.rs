@@ -14,7 +14,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-pub use labels::{FetchOutcome, GrantLabel, Reason, Replay, Unauthorized};
+pub use labels::{FetchOutcome, GrantLabel, Limit, Reason, Replay, Unauthorized};
 
 use crate::address::Rule;
 use crate::config::{Config, Mode};
@@ -56,6 +56,10 @@ pub struct TokenTimes {
 #[derive(Debug, Clone)]
 pub struct EgressSeries(IntCounterVec);
 
+/// Limits that callers meet.
+#[derive(Debug, Clone)]
+pub struct LimitSeries([IntCounter; Limit::COUNT]);
+
 /// All families.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -70,6 +74,8 @@ pub struct Metrics {
     pub password_hashes: IntCounter,
     /// Connections that `egress` does not allow.
     pub egress: EgressSeries,
+    /// Limits that callers meet.
+    pub limits: LimitSeries,
 }
 
 /// The series of one provider, looked up once.
@@ -124,6 +130,7 @@ impl Metrics {
             )?,
         )?;
         let egress = EgressSeries::new(&registry)?;
+        let limits = LimitSeries::new(&registry)?;
         let reloads = Opts::new(
             "bursar_config_reloads_total",
             "Attempts to re-read the configuration.",
@@ -165,6 +172,7 @@ impl Metrics {
                 upstream: connections.with_label_values(&["upstream"]),
             },
             egress,
+            limits,
         };
         metrics.create_series(config);
         Ok(metrics)
@@ -329,6 +337,24 @@ impl EgressSeries {
         self.0
             .with_label_values(&[rule.as_str(), mode.as_str()])
             .inc();
+    }
+}
+
+impl LimitSeries {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let reached = Opts::new(
+            "bursar_limit_reached_total",
+            "How often a limit of requests and connections was reached.",
+        );
+        let reached = vec(registry, IntCounterVec::new(reached, &["limit"])?)?;
+        Ok(Self(
+            Limit::ALL.map(|limit| reached.with_label_values(&[limit.as_str()])),
+        ))
+    }
+
+    /// Counts a limit that somebody has reached.
+    pub fn reached(&self, limit: Limit) {
+        self.0[limit as usize].inc();
     }
 }
 

@@ -23,8 +23,6 @@ use crate::metrics::{Connections, Counted};
 use crate::target::{Form, Target};
 use crate::upstream::{Connection, Failed, NoConnection, Outgoing, Upstream};
 
-/// Opaque tunnels at once; the next one is answered 503 `overloaded`.
-const MAX_TUNNELS: usize = 8192;
 /// The same as a provider's, where that is not configured.
 const TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_secs(5),
@@ -89,7 +87,7 @@ impl Passthrough {
         Some(Self {
             rules: rules.collect(),
             upstream: Arc::new(Upstream::foreign(connector, TIMEOUTS, connections)),
-            tunnels: Arc::new(Semaphore::new(MAX_TUNNELS)),
+            tunnels: Arc::new(Semaphore::new(config.limits.tunnels)),
             nothing_kept: ReplayMemory::new(0),
         })
     }

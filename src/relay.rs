@@ -22,7 +22,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::access::Record;
 use crate::headers;
-use crate::metrics::Reason;
+use crate::metrics::{Limit, Reason};
 use crate::upstream::{Connection, Upstream};
 
 /// The body of every answer.
@@ -185,6 +185,7 @@ async fn pump(mut relay: Box<Relay>, frames: mpsc::Sender<Moved>) {
                 Err(_untaken) => {
                     // Without an end the caller is told that this was not all.
                     relay.record.reason(Reason::RequestTimeout);
+                    relay.record.limit(Limit::WriteTimeout);
                     return;
                 }
             }

@@ -19,7 +19,7 @@ use crate::caller;
 use crate::clock;
 use crate::headers::PSEUDONYM;
 use crate::limit;
-use crate::metrics::Reason;
+use crate::metrics::{Limit, Reason};
 use crate::relay::Answer;
 use crate::route;
 use crate::target::{self, Form};
@@ -51,8 +51,10 @@ pub enum Refusal {
     NoConnection(NoConnection),
     /// Sent, perhaps, and not answered.
     Failed(Failed),
-    /// Too many requests at once.
+    /// Too much is kept in memory.
     Overloaded,
+    /// A limit of the proxy, or of a caller's connections.
+    Limit(Limit),
 }
 
 /// Whether the provider may have seen the request.
@@ -146,6 +148,7 @@ impl Refusal {
             Self::Token(missing) => token(missing),
             Self::NoConnection(error) => no_connection(*error),
             Self::Failed(error) => failed(error),
+            Self::Limit(limit) => limited(*limit),
             Self::Overloaded => Description {
                 retry_after: Some(Duration::from_secs(1)),
                 ..describe(
@@ -153,6 +156,25 @@ impl Refusal {
                     "too many requests at once",
                 )
             },
+        }
+    }
+
+    /// The limit that was reached, if that is why.
+    #[must_use]
+    pub fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::Limit(limit) => Some(*limit),
+            Self::CallerLimit(_) => Some(Limit::CallerRequests),
+            Self::Failed(Failed::CallerStalled) => Some(Limit::BodyTimeout),
+            Self::Target(_)
+            | Self::Loop
+            | Self::Caller(..)
+            | Self::Tunnel(_)
+            | Self::Route(..)
+            | Self::Token(_)
+            | Self::NoConnection(_)
+            | Self::Failed(_)
+            | Self::Overloaded => None,
         }
     }
 
@@ -216,6 +238,7 @@ impl Refusal {
             | Self::Token(_)
             | Self::NoConnection(_)
             | Self::Failed(_)
+            | Self::Limit(_)
             | Self::Overloaded => None,
         };
         answer
@@ -233,6 +256,43 @@ fn describe(
         detail: detail.into(),
         sent: Sent::No,
         retry_after: None,
+    }
+}
+
+fn limited(limit: Limit) -> Description {
+    let overloaded = |detail| Description {
+        retry_after: Some(Duration::from_secs(1)),
+        ..describe(
+            (503, Reason::Overloaded, "connection_limit_reached"),
+            detail,
+        )
+    };
+    match limit {
+        Limit::CallerConnections => Description {
+            retry_after: Some(Duration::from_secs(1)),
+            ..describe(
+                (429, Reason::CallerLimitExceeded, "http_request_denied"),
+                "too many connections of this caller at once; see `limits.connections` of the caller",
+            )
+        },
+        Limit::Headers => describe(
+            (431, Reason::HeadersTooLarge, "http_request_error"),
+            "the request has too many header fields; see `limits.headers`",
+        ),
+        Limit::TargetSize => describe(
+            (414, Reason::TargetTooLong, "http_request_error"),
+            "the request target is too long; see `limits.target_size`",
+        ),
+        Limit::Tunnels => overloaded("too many tunnels at once; see `limits.tunnels`"),
+        Limit::Requests => overloaded("too many requests at once; see `limits.requests`"),
+        // Those end connections, or are refused by other names.
+        Limit::Connections
+        | Limit::CallerRequests
+        | Limit::Resets
+        | Limit::HeadTimeout
+        | Limit::IdleTimeout
+        | Limit::BodyTimeout
+        | Limit::WriteTimeout => overloaded("too much at once"),
     }
 }
 

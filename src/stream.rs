@@ -4,8 +4,8 @@
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,7 +17,10 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 
-use crate::framing::{Broken, Doubt, Framing};
+use crate::framing::{Awaits, Broken, Doubt, Framing};
+use crate::limit::{self, Joined};
+use crate::listen::Shown;
+use crate::metrics::Limit;
 
 /// How long a caller may take no byte of an answer where no provider's `timeouts.idle` says otherwise.
 /// Then the connection is closed.
@@ -28,9 +31,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct Peer {
     /// Never an IPv4 address in IPv6 clothes.
     pub address: IpAddr,
-    /// The URIs and DNS names in the subjectAltName of a verified client certificate; a DNS name that
-    /// holds a colon is none, and must not get in here, because it would pass for a URI.
-    pub certificate_names: Vec<Box<str>>,
+    /// What its client certificate says; nothing where there is none.
+    pub shown: Shown,
 }
 
 impl Peer {
@@ -39,7 +41,7 @@ impl Peer {
     pub fn at(address: IpAddr) -> Self {
         Self {
             address: address.to_canonical(),
-            certificate_names: Vec::new(),
+            shown: Shown::default(),
         }
     }
 }
@@ -88,6 +90,47 @@ pub struct CallerSide {
     /// Whether bytes of a request's body were left unread.
     unread: AtomicBool,
     framed: Framed,
+    patience: Patience,
+    /// The limit that the connection ended with, by its place in [`Limit::ALL`], or none of them.
+    ended: AtomicU8,
+    /// Requests that are not over.
+    busy: AtomicUsize,
+    /// The callers for whom the connection counts.
+    joined: Mutex<Vec<Joined>>,
+}
+
+/// How long a caller may take over HTTP/1.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// To begin a request.
+    pub idle: Duration,
+    /// From the first byte of a head to its last.
+    pub head: Duration,
+}
+
+/// A request that is not over; the connection is not idle while it lives.
+#[derive(Debug)]
+pub struct Busy(Arc<CallerSide>);
+
+impl Busy {
+    /// Until it is dropped.
+    #[must_use]
+    pub fn new(side: &Arc<CallerSide>) -> Self {
+        side.busy.fetch_add(1, Ordering::Relaxed);
+        Self(side.clone())
+    }
+
+    /// The connection that the request came on.
+    #[must_use]
+    pub fn side(&self) -> &CallerSide {
+        &self.0
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What [`Framing`] has seen of an HTTP/1 connection. The stream writes it and requests read it, in the
@@ -106,13 +149,13 @@ struct Framed {
 impl CallerSide {
     /// For a connection that has not carried a request yet.
     #[must_use]
-    pub fn new(peer: Peer) -> Arc<Self> {
-        Self::within(None, peer)
+    pub fn new(peer: Peer, patience: Patience) -> Arc<Self> {
+        Self::within(None, peer, patience)
     }
 
     /// The same, for a connection inside of a tunnel.
     #[must_use]
-    pub fn within(inside: Option<Inside>, peer: Peer) -> Arc<Self> {
+    pub fn within(inside: Option<Inside>, peer: Peer, patience: Patience) -> Arc<Self> {
         Arc::new(Self {
             peer,
             inside,
@@ -124,7 +167,56 @@ impl CallerSide {
                 doubt: AtomicU8::new(0),
                 requests: AtomicU64::new(0),
             },
+            patience,
+            ended: AtomicU8::new(u8::MAX),
+            busy: AtomicUsize::new(0),
+            joined: Mutex::default(),
         })
+    }
+
+    /// Counts the connection for a caller whom it carries a request of. False: it has too many.
+    #[must_use]
+    pub fn join(&self, limits: &Arc<limit::Limits>) -> bool {
+        if !limits.counts_connections() {
+            return true;
+        }
+        let mut joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
+        if joined.iter().any(|joined| joined.is_of(limits)) {
+            return true;
+        }
+        let new = limits.join();
+        let is_free = new.is_some();
+        joined.extend(new);
+        is_free
+    }
+
+    /// Whether a request is not over yet.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) > 0
+    }
+
+    /// How many requests were taken.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.framed.requests.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request of an HTTP/2 connection, whose framing is not in doubt.
+    pub fn count_request(&self) {
+        self.framed.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The limit that the connection ends with.
+    pub fn end_with(&self, limit: Limit) {
+        self.ended.store(limit as u8, Ordering::Relaxed);
+    }
+
+    /// The limit that the connection ended with, if any.
+    #[must_use]
+    pub fn ended_with(&self) -> Option<Limit> {
+        let place = usize::from(self.ended.load(Ordering::Relaxed));
+        Limit::ALL.get(place).copied()
     }
 
     /// Takes the next request of an HTTP/1 connection.
@@ -238,6 +330,10 @@ pub(crate) struct CallerStream<S> {
     framing: Option<Framing>,
     /// Set while a write waits.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Since when what is waited for, and by how many heads it was preceded.
+    waiting: Option<(Instant, Awaits, u64)>,
+    /// Set when a read waits for a head, and kept for the next one.
+    impatient: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S: Transport> CallerStream<S> {
@@ -248,6 +344,8 @@ impl<S: Transport> CallerStream<S> {
             sniffed: Bytes::new(),
             framing: None,
             stalled: None,
+            waiting: None,
+            impatient: None,
         }
     }
 
@@ -290,9 +388,44 @@ impl<S: Transport> CallerStream<S> {
         let stalled = self
             .stalled
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + limit)));
-        match stalled.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
+        ready!(stalled.as_mut().poll(context));
+        self.side.end_with(Limit::WriteTimeout);
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Ready when the caller has kept a head waiting for too long. Between requests and inside of one the
+    /// limits differ, which hyper's one timer cannot say; bodies have other limits.
+    fn poll_impatient(&mut self, context: &mut Context<'_>) -> Poll<Limit> {
+        let Some(framing) = &self.framing else {
+            return Poll::Pending;
+        };
+        let Patience { idle, head } = self.side.patience;
+        let awaits = framing.awaits();
+        let (patience, limit) = match awaits {
+            Awaits::Request => (idle, Limit::IdleTimeout),
+            Awaits::Head => (head, Limit::HeadTimeout),
+            Awaits::Nothing => return Poll::Pending,
+        };
+        let heads = framing.heads();
+        let since = match self.waiting {
+            Some((since, what, when)) if (what, when) == (awaits, heads) => since,
+            _ => Instant::now(),
+        };
+        self.waiting = Some((since, awaits, heads));
+        let deadline = since + patience;
+        let timer = self
+            .impatient
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        // A timer that is early is only looked at again: setting it for each request would cost more.
+        if timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(timer.as_mut().poll(context));
+            if Instant::now() >= deadline {
+                return Poll::Ready(limit);
+            }
+            timer.as_mut().reset(deadline);
         }
     }
 }
@@ -304,7 +437,16 @@ impl<S: Transport> AsyncRead for CallerStream<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(self.poll_bytes(context, buffer))?;
+        let Poll::Ready(read) = self.poll_bytes(context, buffer) else {
+            let limit = ready!(self.poll_impatient(context));
+            self.side.end_with(limit);
+            return Poll::Ready(match limit {
+                // As if the caller had closed its side.
+                Limit::IdleTimeout => Ok(()),
+                _ => Err(io::ErrorKind::TimedOut.into()),
+            });
+        };
+        read?;
         let Self { framing, side, .. } = &mut *self;
         let Some(framing) = framing else {
             return Poll::Ready(Ok(()));

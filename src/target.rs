@@ -5,7 +5,7 @@
 
 use http::header::HOST;
 use http::request::Parts;
-use http::{Method, Version};
+use http::{Method, Uri, Version};
 
 /// No name is longer (RFC 1035 section 2.3.4).
 const MAX_HOST_BYTES: usize = 253;
@@ -100,6 +100,19 @@ impl<'a> Target<'a> {
             path,
         })
     }
+}
+
+/// How long a request target is, in whichever form it came.
+#[must_use]
+pub fn size(uri: &Uri) -> usize {
+    let scheme = uri
+        .scheme_str()
+        .map_or(0, |scheme| scheme.len() + "://".len());
+    let authority = uri
+        .authority()
+        .map_or(0, |authority| authority.as_str().len());
+    let rest = uri.path_and_query().map_or(0, |rest| rest.as_str().len());
+    scheme + authority + rest
 }
 
 /// The one `Host` field.

@@ -1,4 +1,7 @@
+use tokio::time::Instant;
+
 use super::*;
+use crate::listen::Shown;
 
 const PROVIDERS: &str =
     "providers: {a: {hosts: [a], client_id: a, client_secret: b, token: {url: https://a/t}}}";
@@ -138,13 +141,24 @@ fn all_evidence_that_a_caller_needs_must_hold() {
             headers.insert(PROXY_AUTHORIZATION, value.parse().unwrap());
         }
         let peer = Peer {
-            certificate_names: names.split_whitespace().map(Into::into).collect(),
+            shown: Shown {
+                names: names.split_whitespace().map(Into::into).collect(),
+                until: None,
+            },
             ..peer(address)
         };
         for form in [Form::Absolute, Form::Origin, Form::Authority] {
             let found = callers.check(&headers, form, &peer).ok();
             let found = found.map(|principal| &**principal.name);
             assert_eq!(found, expected, "{address} {names} {credentials} {form:?}");
+        }
+        let mut expired = peer.clone();
+        expired.shown.until = Some(Instant::now());
+        for form in [Form::Absolute, Form::Origin, Form::Authority] {
+            let found = callers.check(&headers, form, &expired).ok();
+            let nameless = callers.check(&headers, form, &self::peer(address)).ok();
+            let name = |principal: Principal<'_>| principal.name.clone();
+            assert_eq!(found.map(name), nameless.map(name), "{address} {names}");
         }
     }
 }

@@ -6,6 +6,7 @@ mod caller;
 mod egress;
 mod environment;
 mod intercept;
+mod limits;
 mod listen;
 mod passthrough;
 mod provider;
@@ -82,6 +83,7 @@ pub(super) fn compile(
             problems,
         ),
         replay_memory,
+        limits: limits::proxy(file.limits, problems),
         egress: Arc::new(egress),
         callers,
         providers,

@@ -3,6 +3,7 @@
 //! Every key is optional here; what is required, and what a missing key means, is decided in one place,
 //! by [`super`]. The JSON schema of the file is generated from these types.
 
+mod limits;
 mod provider;
 mod scalar;
 
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, Visitor};
 
+pub(super) use limits::{CallerLimits, Limits};
 pub(super) use provider::{Account, Provider, Token};
 pub use provider::{ClientAuth, Encoding, Environment, Refresh};
 pub(super) use scalar::{Count, Hidden, Size, Time};
@@ -38,6 +40,9 @@ pub(super) struct Proxy {
     pub(super) drain_timeout: Option<Time>,
     /// All request bodies kept for replays together. Default 256MiB.
     pub(super) replay_memory: Option<Size>,
+    /// How much all callers together may ask for, and how slowly.
+    #[serde(default)]
+    pub(super) limits: Limits,
     /// Who may send requests, by name. May be absent only while `listen` is a loopback address.
     pub(super) callers: Option<BTreeMap<String, Caller>>,
     /// TLS on `listen`. The files are read again when they change.
@@ -138,7 +143,7 @@ pub(super) struct Caller {
     pub(super) certificate: Option<String>,
     /// How much it may ask for.
     #[serde(default)]
-    pub(super) limits: Limits,
+    pub(super) limits: CallerLimits,
     /// What it may reach; nothing where this is empty or missing.
     #[serde(default)]
     pub(super) allow: Vec<Allow>,
@@ -188,17 +193,6 @@ pub(super) struct Passthrough {
     pub(super) ports: Option<Vec<u16>>,
     /// The callers that may reach it; all where this is missing.
     pub(super) callers: Option<Vec<String>>,
-}
-
-/// How much a caller may ask for.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(test, derive(JsonSchema))]
-pub(super) struct Limits {
-    /// Requests at once, until the last byte of the answer.
-    pub(super) in_flight: Option<Count>,
-    /// Requests in a second.
-    pub(super) per_second: Option<Count>,
 }
 
 /// A provider's name, or a provider with methods and paths.

@@ -73,6 +73,36 @@ labels! {
 }
 
 labels! {
+    /// Which limit was reached; most are called as their key is.
+    Limit {
+        /// Callers' connections.
+        Connections = "connections",
+        /// Connections of one caller.
+        CallerConnections = "caller_connections",
+        /// Requests of one caller, at once or in a second.
+        CallerRequests = "caller_requests",
+        /// Requests at once.
+        Requests = "requests",
+        /// Tunnels, of either kind.
+        Tunnels = "tunnels",
+        /// HTTP/2 requests that were reset before anybody looked at them, and what else tires HTTP/2.
+        Resets = "resets",
+        /// Header fields: their number or their size.
+        Headers = "headers",
+        /// The request target.
+        TargetSize = "target_size",
+        /// A head that does not end.
+        HeadTimeout = "head_timeout",
+        /// A connection without a request.
+        IdleTimeout = "idle_timeout",
+        /// A request's body that does not come.
+        BodyTimeout = "body_timeout",
+        /// An answer that is not read.
+        WriteTimeout = "write_timeout",
+    }
+}
+
+labels! {
     /// What became of a provider's 401.
     Unauthorized {
         /// The caller never saw it.

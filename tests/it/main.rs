@@ -25,6 +25,8 @@ mod hostile;
 #[cfg(test)]
 mod intercept;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod peers;
 #[cfg(test)]
 mod refusals;

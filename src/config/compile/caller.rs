@@ -5,12 +5,12 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::account;
 use super::value::{methods, patterns, refuse_reserved};
+use super::{account, limits};
 use crate::config::file;
 use crate::config::node::join;
 use crate::config::problem::Problems;
-use crate::config::{Allow, Caller, Limits};
+use crate::config::{Allow, Caller};
 use crate::password::Password;
 
 /// How many unused accounts one warning names.
@@ -73,10 +73,7 @@ pub(super) fn callers(
             passwords: passwords.unwrap_or_default(),
             addresses: addresses.unwrap_or_default(),
             certificate,
-            limits: Limits {
-                in_flight: caller.limits.in_flight.map(|file::Count(limit)| limit),
-                per_second: caller.limits.per_second.map(|file::Count(limit)| limit),
-            },
+            limits: limits::caller(caller.limits),
             allow,
         });
     }

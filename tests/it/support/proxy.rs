@@ -155,11 +155,24 @@ pub(crate) struct Program {
 impl Program {
     /// Starts it with a `RUST_LOG` on free ports, and waits until it listens.
     pub(crate) async fn start(yaml: &str, rust_log: &str) -> Self {
+        let program = Command::new(env!("CARGO_BIN_EXE_bursar"));
+        Self::start_as(program, yaml, rust_log).await
+    }
+
+    /// The same with so many file descriptors at most.
+    pub(crate) async fn start_with_files(files: u32, yaml: &str, rust_log: &str) -> Self {
+        let mut shell = Command::new("sh");
+        let limited = format!("ulimit -n {files} && exec \"$@\"");
+        shell.args(["-c", &limited, "sh", env!("CARGO_BIN_EXE_bursar")]);
+        Self::start_as(shell, yaml, rust_log).await
+    }
+
+    async fn start_as(mut program: Command, yaml: &str, rust_log: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("proxy.yaml");
         let yaml = format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n{yaml}");
         std::fs::write(&file, yaml).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_bursar"))
+        let mut child = program
             .args(["run", "--config"])
             .arg(&file)
             .env("RUST_LOG", rust_log)
@@ -204,6 +217,11 @@ impl Program {
         let id = self.child.id().unwrap().to_string();
         let status = Command::new("kill").args(["-s", name, &id]).status();
         assert!(status.await.unwrap().success());
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
     }
 
     /// Waits for its end: the exit status, and all that it logged.
