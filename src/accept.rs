@@ -322,9 +322,12 @@ async fn intercept(
     let stream = match shake_hands(server, stream).await {
         Ok(stream) => stream,
         Err(error) => {
-            tracing::info!(caller = %inside.caller, host = %inside.host, %error,
-                "TLS in a tunnel failed; does the caller trust the authority at /ca.pem?");
-            return Ok(());
+            let authority = serving.proxy.authority();
+            if authority.is_some_and(|own| own.may_complain(&inside.caller, &inside.host)) {
+                tracing::info!(caller = %inside.caller, host = %inside.host, %error,
+                    "TLS in a tunnel failed; does the caller trust the authority at /ca.pem?");
+            }
+            return Err(error.into());
         }
     };
     let (_, session) = stream.get_ref();

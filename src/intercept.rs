@@ -3,7 +3,10 @@
 //! It may sign for the configured hosts only: that stands in its certificate, where every client checks
 //! it, and [`Authority::load`] refuses one without. Leaf certificates live in memory, for a day.
 
-use std::collections::{HashMap, HashSet};
+mod complaints;
+mod constraints;
+
+use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
@@ -23,7 +26,11 @@ use rustls::server::NoServerSessionStorage;
 use rustls::{RootCertStore, ServerConfig};
 use time::OffsetDateTime;
 use tokio::time::Instant;
+use x509_parser::certificate::X509Certificate;
 
+use self::complaints::Complaints;
+use self::constraints::NOBODY;
+pub use self::constraints::Wide;
 use crate::clock;
 use crate::secret::Secret;
 use crate::tls;
@@ -39,8 +46,6 @@ const LEAF_BACKDATED: Duration = Duration::from_secs(60 * 60);
 const AUTHORITY_BACKDATED: Duration = Duration::from_secs(24 * 60 * 60);
 /// Certificates in memory; there are more hosts only below a wildcard, and then all are made anew.
 const MAX_LEAVES: usize = 1024;
-/// What no authority for providers may sign for (RFC 6761 section 6.4, RFC 5737, RFC 3849).
-const STRANGERS: [&str; 3] = ["stranger.bursar.invalid", "198.51.100.77", "2001:db8::77"];
 
 /// An authority that may sign for the providers' hosts.
 pub struct Authority {
@@ -53,6 +58,7 @@ pub struct Authority {
     not_after: OffsetDateTime,
     /// By host, in lower case. Held while one is made, so that a host's first connections share it.
     leaves: Mutex<HashMap<Box<str>, Leaf>>,
+    complaints: Complaints,
 }
 
 /// A server with a certificate that was made then.
@@ -79,11 +85,9 @@ pub enum Error {
     /// Key and certificate are not of one kind.
     #[error("does not belong to the key")]
     Mismatch,
-    /// It could sign for the whole world.
-    #[error(
-        "may sign for others than the configured hosts; make one with `bursar ca new`, which is constrained to the providers' hosts"
-    )]
-    Unconstrained,
+    /// It could sign for others than the providers.
+    #[error("{0}; make one with `bursar ca new`, which is constrained to the providers' hosts")]
+    Wide(#[from] Wide),
     /// Its time is over.
     #[error("has expired; make a new one with `bursar ca new`")]
     Expired,
@@ -132,8 +136,7 @@ impl Authority {
         let chain = tls::certificates(certificate)?;
         let pem = std::fs::read_to_string(certificate).map_err(Error::Read)?;
         let own = chain.first().ok_or(Error::NoAuthority)?;
-        let parsed = x509_parser::parse_x509_certificate(own);
-        let (_, parsed) = parsed.map_err(|_malformed| Error::NoAuthority)?;
+        let parsed = parse(own)?;
         if !parsed.is_ca() {
             return Err(Error::NoAuthority);
         }
@@ -149,6 +152,7 @@ impl Authority {
             pem: only_certificates(&pem),
             not_after,
             leaves: Mutex::default(),
+            complaints: Complaints::default(),
         })
     }
 
@@ -161,27 +165,8 @@ impl Authority {
                 return Err(Error::MayNotSign(host.clone()));
             }
         }
-        // Strangers everywhere: another top-level domain, addresses, and beside each host; each once.
-        let own: HashSet<&str> = hosts.iter().map(|host| &**host).collect();
-        let beside = hosts.iter().filter_map(|host| {
-            let (_, parent) = host.split_once('.')?;
-            let mut above = parent
-                .match_indices('.')
-                .filter_map(|(at, _)| parent.get(at + 1..));
-            let is_allowed = own.contains(parent) || above.any(|above| own.contains(above));
-            (host.parse::<IpAddr>().is_err() && !is_allowed).then(|| format!("stranger.{parent}"))
-        });
-        let strangers: HashSet<String> = STRANGERS
-            .into_iter()
-            .map(str::to_owned)
-            .chain(beside)
-            .collect();
-        for stranger in &strangers {
-            if !own.contains(&**stranger) && self.may_sign_for(stranger)? {
-                return Err(Error::Unconstrained);
-            }
-        }
-        Ok(())
+        let own = self.chain.first().ok_or(Error::NoAuthority)?;
+        Ok(constraints::refuse_wide(&parse(own)?, hosts)?)
     }
 
     /// Whether a client that trusts the authority would believe what it signs for a host.
@@ -255,6 +240,12 @@ impl Authority {
         Ok(server)
     }
 
+    /// Whether it is time to say that TLS with a caller failed at a host; it is said once a minute.
+    #[must_use]
+    pub fn may_complain(&self, caller: &Arc<str>, host: &str) -> bool {
+        self.complaints.is_due(caller, host, Instant::now())
+    }
+
     /// Its certificate, for callers to trust.
     #[must_use]
     pub fn pem(&self) -> &str {
@@ -303,7 +294,7 @@ pub fn make(hosts: &[Box<str>]) -> Result<(String, Secret), Error> {
         )));
     }
     if !permitted.iter().any(is_name) {
-        permitted.push(GeneralSubtree::DnsName("none.bursar.invalid".to_owned()));
+        permitted.push(GeneralSubtree::DnsName(NOBODY.to_owned()));
     }
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name = named("Bursar, for the providers of one configuration");
@@ -319,6 +310,12 @@ pub fn make(hosts: &[Box<str>]) -> Result<(String, Secret), Error> {
     let authority = CertifiedIssuer::self_signed(parameters, KeyPair::generate()?)?;
     let key = Secret::new(authority.key().serialize_pem());
     Ok((authority.pem(), key))
+}
+
+fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Error> {
+    let parsed = x509_parser::parse_x509_certificate(certificate);
+    let (_, parsed) = parsed.map_err(|_malformed| Error::NoAuthority)?;
+    Ok(parsed)
 }
 
 fn named(name: &str) -> DistinguishedName {
@@ -362,4 +359,51 @@ fn refuse_open(key: &Path) -> Result<(), Error> {
 #[cfg(not(unix))]
 fn refuse_open(_: &Path) -> Result<(), Error> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn authority() -> Authority {
+        let (certificate, key) = make(&["api.test".into()]).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ca.pem");
+        std::fs::write(&file, certificate).unwrap();
+        Authority::read(&file, KeyPair::from_pem(key.expose()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn connections_that_come_first_all_at_once_share_one_certificate() {
+        let authority = authority();
+        let servers: Vec<_> = std::thread::scope(|scope| {
+            let threads = [(); 8].map(|()| scope.spawn(|| authority.server("api.test").unwrap()));
+            threads.map(|thread| thread.join().unwrap()).into()
+        });
+        assert!(
+            servers
+                .iter()
+                .all(|server| Arc::ptr_eq(server, &servers[0]))
+        );
+        assert_eq!(authority.leaves.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn there_are_never_more_certificates_in_memory_than_the_limit() {
+        let authority = authority();
+        for number in 0..=MAX_LEAVES {
+            authority.server(&format!("{number}.api.test")).unwrap();
+            assert!(authority.leaves.lock().unwrap().len() <= MAX_LEAVES);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_gets_a_new_certificate_after_a_day() {
+        let authority = authority();
+        let first = authority.server("api.test").unwrap();
+        tokio::time::advance(LEAF_USE - Duration::from_secs(1)).await;
+        assert!(Arc::ptr_eq(&first, &authority.server("API.test").unwrap()));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(!Arc::ptr_eq(&first, &authority.server("api.test").unwrap()));
+    }
 }

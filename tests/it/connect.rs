@@ -1,5 +1,6 @@
 //! `CONNECT`: plain HTTP in a provider's tunnel, and tunnels and requests to hosts that are no provider's.
 
+use bursar::tunnel::FIRST_BYTES_TIMEOUT;
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -9,7 +10,7 @@ use crate::support::idp::Idp;
 use crate::support::proxy::Proxy;
 use crate::support::raw::{Raw, RawUpstream};
 use crate::support::upstream::{Upstream, answer, full};
-use crate::support::{Rig, acme, eventually, soon};
+use crate::support::{Rig, acme, closed_in, eventually, soon};
 
 const CONNECT: &str = "CONNECT api.test:80 HTTP/1.1\r\nHost: api.test:80\r\n\r\n";
 
@@ -195,6 +196,21 @@ async fn draining_closes_a_tunnel_that_never_carried_a_byte() {
     rig.proxy.shut_down();
     caller.closed().await;
     rig.proxy.drained().await;
+}
+
+#[tokio::test]
+async fn a_tunnel_to_a_provider_that_stays_silent_is_closed() {
+    let rig = Rig::start(|_| async { answer(200, "") }).await;
+    for begins in ["", "GE"] {
+        let mut stream = tunnel(&rig.proxy, CONNECT).await.into_stream();
+        stream.write_all(begins.as_bytes()).await.unwrap();
+        let waited = closed_in(&mut stream).await;
+        assert!(waited >= FIRST_BYTES_TIMEOUT, "{waited:?}");
+        assert!(waited < FIRST_BYTES_TIMEOUT * 2, "{waited:?}");
+    }
+    let lines = rig.proxy.access_lines(2).await;
+    assert_eq!(lines[0]["method"], "CONNECT");
+    assert_eq!(rig.api.count(), 0);
 }
 
 /// A proxy that lets `shop` pass through to the ports of `localhost`, and nobody to `127.0.0.2`.

@@ -1,10 +1,12 @@
 //! `intercept`: TLS of callers in tunnels to providers. What is the same in every form of a request is in
 //! [`crate::forms`].
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use bursar::tunnel::FIRST_BYTES_TIMEOUT;
 use http::Request;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
@@ -20,10 +22,10 @@ use tokio_rustls::client::TlsStream;
 use crate::support::caller::{Caller, Reply, Stream, basic};
 use crate::support::idp::Idp;
 use crate::support::metrics::admin;
-use crate::support::proxy::Proxy;
-use crate::support::tls::Authority;
+use crate::support::proxy::{Program, Proxy};
+use crate::support::tls::{Authority, write_intercepting};
 use crate::support::upstream::{Upstream, answer, full};
-use crate::support::{acme, soon};
+use crate::support::{acme, closed_in, soon};
 
 const INTERCEPT: &str = "intercept: {ca: {certificate: ca.pem, key: ca.key}}\n";
 
@@ -89,15 +91,19 @@ impl Intercepting {
     }
 
     async fn tunnel(&self, target: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(self.proxy.listen).await.unwrap();
-        let connect = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
-        stream.write_all(connect.as_bytes()).await.unwrap();
-        let expected = b"HTTP/1.1 200 OK\r\n\r\n";
-        let mut head = vec![0; expected.len()];
-        soon(stream.read_exact(&mut head)).await.unwrap();
-        assert_eq!(head, expected);
-        stream
+        tunnel(self.proxy.listen, target).await
     }
+}
+
+async fn tunnel(proxy: SocketAddr, target: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(proxy).await.unwrap();
+    let connect = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
+    stream.write_all(connect.as_bytes()).await.unwrap();
+    let expected = b"HTTP/1.1 200 OK\r\n\r\n";
+    let mut head = vec![0; expected.len()];
+    soon(stream.read_exact(&mut head)).await.unwrap();
+    assert_eq!(head, expected);
+    stream
 }
 
 /// A request in such a tunnel.
@@ -245,6 +251,13 @@ async fn an_authority_that_is_unfit_is_refused_at_start() {
         let found = problems(&format!("[api.test, {host}]"));
         assert!(found.contains(expected), "{host}: {found}");
     }
+    // The one that remains is for three.
+    let found = problems("[api.test, '*.eu.test']");
+    let expected = "may sign for 192.0.2.1/255.255.255.255, which is none of the configured hosts";
+    assert!(found.contains(expected), "{found}");
+    let found = problems("[api.test, 192.0.2.1]");
+    let expected = "may sign for eu.test, which is none of the configured hosts";
+    assert!(found.contains(expected), "{found}");
     for mode in [0o640, 0o604] {
         std::fs::set_permissions(&key, PermissionsExt::from_mode(mode)).unwrap();
         assert!(problems("[api.test]").contains("intercept.ca.key: can be read by its group"));
@@ -257,10 +270,9 @@ async fn an_authority_that_is_unfit_is_refused_at_start() {
         problems("[api.test]").contains("intercept.ca.certificate: does not belong to the key")
     );
     std::fs::write(&key, unconstrained.key_pem()).unwrap();
-    assert!(
-        problems("[api.test]")
-            .contains("intercept.ca.certificate: may sign for others than the configured hosts")
-    );
+    let found = problems("[api.test]");
+    let expected = "intercept.ca.certificate: has no critical name constraints";
+    assert!(found.contains(expected), "{found}");
     unconstrained.write_client(&certificate, &key);
     assert!(
         problems("[api.test]").contains("intercept.ca.certificate: is not the certificate of an")
@@ -289,4 +301,34 @@ async fn a_caller_that_does_not_trust_the_authority_costs_nobody_else_anything()
         (&json!(200), &json!(null))
     );
     assert_eq!(rig.api.count(), 0);
+}
+
+#[tokio::test]
+async fn a_caller_that_does_not_trust_the_authority_is_logged_once_a_minute() {
+    let directory = tempfile::tempdir().unwrap();
+    write_intercepting(directory.path(), &["api.test"]);
+    let ca = directory.path().join("ca");
+    let (ca, nowhere) = (ca.display(), "http://127.0.0.1:1");
+    let yaml = format!(
+        "intercept: {{ca: {{certificate: {ca}.pem, key: {ca}.key}}}}\n{}",
+        acme(nowhere, &format!("{nowhere}/token"), "")
+    );
+    let program = Program::start(&yaml, "info").await;
+    for _ in 0..3 {
+        let mut stream = tunnel(program.listen, "api.test:443").await;
+        stream.write_all(b"\x16\x03\x01\x00\x02no").await.unwrap();
+        drop(soon(stream.read_to_end(&mut Vec::new())).await);
+    }
+    program.signal("TERM").await;
+    let (_, log) = program.ended().await;
+    assert_eq!(log.matches("TLS in a tunnel failed").count(), 1, "{log}");
+}
+
+#[tokio::test]
+async fn tls_in_a_tunnel_that_stalls_is_closed() {
+    let rig = Intercepting::start("").await;
+    let mut stream = rig.tunnel("api.test:443").await;
+    stream.write_all(b"\x16\x03\x01").await.unwrap();
+    let waited = closed_in(&mut stream).await;
+    assert!(waited < FIRST_BYTES_TIMEOUT, "{waited:?}");
 }

@@ -7,6 +7,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -17,7 +18,7 @@ use crate::support::proxy::Proxy;
 use crate::support::raw::Raw;
 use crate::support::tls::Authority;
 use crate::support::upstream::{Upstream, answer};
-use crate::support::{acme, eventually, soon};
+use crate::support::{acme, closed_in, eventually, soon};
 
 const TLS: &str = "tls: {certificate: server.pem, key: server.key, client_ca: ca.pem}\n";
 
@@ -201,4 +202,22 @@ async fn a_certificate_that_changes_is_taken_up_and_a_broken_one_is_not() {
     }
     let next = CertificateDer::from_pem_file(directory.join("server.pem")).unwrap();
     eventually(|| async { rig.certificate().await == next }).await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_stalls_is_closed_long_before_a_request_that_does() {
+    let rig = Rig::start("").await;
+    for begins in [&b""[..], b"\x16\x03\x01"] {
+        let mut stream = TcpStream::connect(rig.proxy.listen).await.unwrap();
+        stream.write_all(begins).await.unwrap();
+        let open = [("side", "caller")];
+        rig.proxy
+            .metric_becomes("bursar_connections", &open, 1.0)
+            .await;
+        let waited = closed_in(&mut stream).await;
+        assert!(waited.as_secs() >= 5 && waited.as_secs() < 30, "{waited:?}");
+        rig.proxy
+            .metric_becomes("bursar_connections", &open, 0.0)
+            .await;
+    }
 }

@@ -25,6 +25,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -64,6 +66,18 @@ pub(crate) fn eventually<F: Future<Output = bool>>(
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+/// How long a peer that says nothing waits until the proxy closes the connection, without waiting so long:
+/// from here on time passes whenever nothing else happens.
+pub(crate) async fn closed_in(stream: &mut TcpStream) -> Duration {
+    tokio::time::pause();
+    let begun = Instant::now();
+    // An alert may come before.
+    drop(stream.read_to_end(&mut Vec::new()).await);
+    let waited = begun.elapsed();
+    tokio::time::resume();
+    waited
 }
 
 /// Holds back whoever waits at it, until it is opened for ever.
