@@ -1,15 +1,13 @@
 //! One matrix: every form in which a request can arrive, and what must hold in each of them.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bursar::config::Names;
 use http::Request;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -17,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use crate::support::caller::{Caller, Reply, Stream, basic};
 use crate::support::idp::{self, Idp};
 use crate::support::proxy::Proxy;
-use crate::support::tls::{Authority, write_intercepting};
+use crate::support::tls::{self, Authority};
 use crate::support::upstream::{Body, Upstream, answer, full};
 use crate::support::{Gate, soon};
 
@@ -114,7 +112,7 @@ impl Form {
         if !self.is_intercepted() {
             return Ok(speak(Box::new(stream), self.inside()).await);
         }
-        let trusted = trusting(&dial.scene.file("ca.pem"), None, self.inside());
+        let trusted = tls::client(&dial.scene.file("ca.pem"), None, &[self.inside()]);
         let name = ServerName::try_from(host.to_owned()).unwrap();
         let stream = soon(TlsConnector::from(trusted).connect(name, stream)).await;
         let stream = stream.unwrap();
@@ -169,31 +167,6 @@ async fn speak(stream: Box<dyn Stream>, version: &str) -> Caller {
         "h2" => Caller::over_http2(stream).await,
         _ => Caller::over(stream).await,
     }
-}
-
-/// Trusts one authority, and shows a certificate, perhaps.
-fn trusting(ca: &Path, shown: Option<(&Path, &Path)>, alpn: &str) -> Arc<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_file(ca).unwrap())
-        .unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots);
-    let mut config = match shown {
-        None => builder.with_no_client_auth(),
-        Some((certificate, key)) => {
-            let certificate = CertificateDer::from_pem_file(certificate).unwrap();
-            let key = PrivateKeyDer::from_pem_file(key).unwrap();
-            builder
-                .with_client_auth_cert(vec![certificate], key)
-                .unwrap()
-        }
-    };
-    config.alpn_protocols = vec![alpn.into()];
-    Arc::new(config)
 }
 
 /// What is asked for. An account that is empty is not named.
@@ -260,7 +233,7 @@ impl<'a> Dial<'a> {
         let files = files
             .as_ref()
             .map(|[certificate, key]| (&**certificate, &**key));
-        let config = trusting(&self.scene.file("peers.pem"), files, alpn);
+        let config = tls::client(&self.scene.file("peers.pem"), files, &[alpn]);
         let name = ServerName::try_from("127.0.0.1").unwrap();
         Box::new(
             soon(TlsConnector::from(config).connect(name, stream))
@@ -301,7 +274,7 @@ impl Scene {
         });
         let directory = tempfile::tempdir().unwrap();
         let hosts = ["api.test", "other.test", "inner.test"];
-        write_intercepting(directory.path(), &hosts);
+        tls::write_intercepting(directory.path(), &hosts);
         let authority = Authority::new();
         authority.write(&directory.path().join("peers.pem"));
         for (name, san) in [("server", "127.0.0.1"), ("till", "till.corp")] {
@@ -317,7 +290,7 @@ impl Scene {
         }
     }
 
-    fn file(&self, name: &str) -> std::path::PathBuf {
+    fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 

@@ -4,14 +4,11 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
 
 use bursar::tunnel::FIRST_BYTES_TIMEOUT;
 use http::Request;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -23,7 +20,7 @@ use crate::support::caller::{Caller, Reply, Stream, basic};
 use crate::support::idp::Idp;
 use crate::support::metrics::admin;
 use crate::support::proxy::{Program, Proxy};
-use crate::support::tls::{Authority, write_intercepting};
+use crate::support::tls::{Authority, client, write_intercepting};
 use crate::support::upstream::{Upstream, answer, full};
 use crate::support::{acme, closed_in, soon};
 
@@ -76,18 +73,9 @@ impl Intercepting {
         name: &str,
         alpn: &[&str],
     ) -> std::io::Result<TlsStream<S>> {
-        let mut roots = RootCertStore::empty();
-        let ca = CertificateDer::from_pem_file(self.directory.path().join("ca.pem"));
-        roots.add(ca.unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let config = client(&self.directory.path().join("ca.pem"), None, alpn);
         let name = ServerName::try_from(name.to_owned()).unwrap();
-        soon(TlsConnector::from(Arc::new(config)).connect(name, stream)).await
+        soon(TlsConnector::from(config).connect(name, stream)).await
     }
 
     async fn tunnel(&self, target: &str) -> TcpStream {

@@ -1,11 +1,9 @@
 //! TLS on `listen`: versions by ALPN, callers by certificate, certificates that change.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -16,7 +14,7 @@ use crate::support::caller::Caller;
 use crate::support::idp::Idp;
 use crate::support::proxy::Proxy;
 use crate::support::raw::Raw;
-use crate::support::tls::Authority;
+use crate::support::tls::{Authority, client};
 use crate::support::upstream::{Upstream, answer};
 use crate::support::{acme, closed_in, eventually, soon};
 
@@ -56,27 +54,13 @@ impl Rig {
         alpn: &[&str],
         shown: Option<&str>,
     ) -> std::io::Result<TlsStream<TcpStream>> {
-        let file = |name: String| self.directory.path().join(name);
-        let mut roots = RootCertStore::empty();
-        let ca = CertificateDer::from_pem_file(file("ca.pem".to_owned()));
-        roots.add(ca.unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-        let mut config = match shown {
-            None => builder.with_no_client_auth(),
-            Some(name) => {
-                let chain = CertificateDer::from_pem_file(file(format!("{name}.pem"))).unwrap();
-                let key = PrivateKeyDer::from_pem_file(file(format!("{name}.key"))).unwrap();
-                builder.with_client_auth_cert(vec![chain], key).unwrap()
-            }
-        };
-        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let file = |name: &str, kind: &str| self.directory.path().join(format!("{name}.{kind}"));
+        let shown = shown.map(|name| (file(name, "pem"), file(name, "key")));
+        let shown = shown.as_ref().map(|(pem, key)| (&**pem, &**key));
+        let config = client(&file("ca", "pem"), shown, alpn);
         let stream = TcpStream::connect(self.proxy.listen).await.unwrap();
         let name = ServerName::try_from("127.0.0.1").unwrap();
-        soon(TlsConnector::from(Arc::new(config)).connect(name, stream)).await
+        soon(TlsConnector::from(config).connect(name, stream)).await
     }
 
     /// The certificate that the listener shows.

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::ServerConfig;
+use rustls::pki_types::ServerName;
 use tempfile::TempDir;
 use tokio_rustls::TlsConnector;
 
@@ -14,7 +13,7 @@ use crate::support::caller::Stream;
 use crate::support::idp::{self, Idp};
 use crate::support::proxy::Proxy;
 use crate::support::raw::{Raw, RawUpstream};
-use crate::support::tls::{Authority, ClientCertificate, write_intercepting};
+use crate::support::tls::{self, Authority, ClientCertificate};
 use crate::support::upstream::{Upstream, answer};
 use crate::support::{acme, soon};
 
@@ -74,7 +73,7 @@ impl Ground {
         let directory = tempfile::tempdir().unwrap();
         let authority = Authority::new();
         authority.write(&directory.path().join("provider.pem"));
-        write_intercepting(directory.path(), &["api.test"]);
+        tls::write_intercepting(directory.path(), &["api.test"]);
         Self {
             idp: Idp::start(|_| async { idp::token("token") }).await,
             directory,
@@ -122,17 +121,9 @@ impl Ground {
         if entry == Entry::Tunnel {
             return Raw::over(Box::new(raw.into_stream()));
         }
-        let mut roots = RootCertStore::empty();
-        let ca = CertificateDer::from_pem_file(self.directory.path().join("ca.pem"));
-        roots.add(ca.unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap();
-        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-        config.alpn_protocols = vec![alpn.into()];
+        let config = tls::client(&self.directory.path().join("ca.pem"), None, &[alpn]);
         let name = ServerName::try_from("api.test").unwrap();
-        let connecting = TlsConnector::from(Arc::new(config)).connect(name, raw.into_stream());
+        let connecting = TlsConnector::from(config).connect(name, raw.into_stream());
         Raw::over(Box::new(soon(connecting).await.unwrap()))
     }
 }
