@@ -1,0 +1,133 @@
+//! Whole requests, from the caller's bytes to the answer's, in one thread of Bursar.
+//!
+//! A connection of Bursar is made of sockets and nothing else, so these go over loopback. The caller and
+//! the provider have a thread of their own, in which nothing is counted, and send one request at a time.
+//! No TLS: what cryptography costs depends on the processor.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+
+use bursar::access::{AccessLog, Format};
+use bursar::config::Config;
+use bursar::server::Server;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+use crate::counted;
+
+const TIMES: usize = 300;
+/// Before anything is counted: connections are made, tokens are there.
+const WARM: usize = 20;
+
+pub(crate) fn runtime() -> Runtime {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.expect("a runtime can be started")
+}
+
+/// Hands out tokens that outlive the measurement.
+pub(crate) fn token_endpoint() -> SocketAddr {
+    let body = format!(r#"{{"access_token":"token-{:060}","expires_in":86400}}"#, 1);
+    serve(&body)
+}
+
+/// A server with one answer to everything.
+fn serve(body: &str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
+    let address = listener.local_addr().expect("it has an address");
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nDate: Fri, 20 Nov 2026 16:00:00 GMT\r\nServer: provider\r\nContent-Type: application/json\r\n\
+         X-Request-Id: 0123456789abcdef\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let answer = answer.clone();
+            std::thread::spawn(move || {
+                while read_message(&mut stream).is_some() {
+                    if stream.write_all(answer.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Reads a head and the body that it tells of. None: the connection is over.
+fn read_message(stream: &mut TcpStream) -> Option<()> {
+    let (mut bytes, mut piece) = (Vec::new(), [0; 16 * 1024]);
+    loop {
+        let read = stream.read(&mut piece).ok().filter(|read| *read > 0)?;
+        bytes.extend_from_slice(piece.get(..read)?);
+        let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+            continue;
+        };
+        let head = String::from_utf8_lossy(bytes.get(..end)?).to_ascii_lowercase();
+        let length = head.split("content-length: ").nth(1);
+        let length = length.and_then(|rest| rest.lines().next()?.parse().ok());
+        if bytes.len() >= end + 4 + length.unwrap_or(0) {
+            return Some(());
+        }
+    }
+}
+
+pub(crate) fn get() -> usize {
+    through_bursar("GET", "/v1/payments/42?expand=all", "", 0)
+}
+
+pub(crate) fn post() -> usize {
+    let fields = "Content-Type: application/json\r\nContent-Length: 1000\r\n";
+    through_bursar("POST", "/v1/payments", fields, 1000)
+}
+
+fn through_bursar(method: &str, path: &str, fields: &str, body: usize) -> usize {
+    let mut request = format!(
+        "{method} http://api.acme.test{path} HTTP/1.1\r\nHost: api.acme.test\r\nUser-Agent: side-by-side/1.0\r\n\
+         Accept: application/json\r\nAccept-Encoding: gzip\r\nProxy-Authorization: Basic Yzpw\r\n{fields}\r\n"
+    )
+    .into_bytes();
+    request.resize(request.len() + body, b'0');
+    let (provider, endpoint) = (serve(&"x".repeat(512)), token_endpoint());
+    let text = format!(
+        "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\ncallers: {{c: {{password: p, allow: [acme]}}}}\n\
+         providers:\n  acme:\n    hosts: [api.acme.test]\n    upstream: http://{provider}\n    client_id: i\n    client_secret: s\n    \
+         token: {{url: \"http://{endpoint}/t\", scopes: [payments]}}\n    \
+         routes:\n      - {{methods: [GET], path: \"/v1/payments/*\", scopes: [payments]}}\n      \
+         - {{methods: [POST], path: /v1/payments, scopes: [payments]}}\n"
+    );
+    let config = Config::parse(&text, Path::new("")).expect("the configuration is right");
+    let (writer, _writing) = tracing_appender::non_blocking(std::io::sink());
+    let runtime = runtime();
+    let server = runtime.block_on(Server::bind(&config, AccessLog::new(writer, Format::Json)));
+    let server = server.expect("loopback ports are free");
+    let address = server.listen_address().expect("it has an address");
+    let (warm, is_warm) = oneshot::channel();
+    let (go, may_go) = oneshot::channel();
+    let (done, is_done) = oneshot::channel();
+    std::thread::spawn(move || {
+        let mut stream = TcpStream::connect(address).expect("Bursar listens");
+        stream.set_nodelay(true).expect("it is a TCP connection");
+        let mut send = |times| {
+            for _ in 0..times {
+                stream.write_all(&request).expect("Bursar reads");
+                read_message(&mut stream).expect("Bursar answers");
+            }
+        };
+        send(WARM);
+        warm.send(()).expect("it is waited for");
+        may_go.blocking_recv().expect("it will be said");
+        send(TIMES);
+        done.send(()).expect("it is waited for");
+    });
+    runtime.block_on(async {
+        tokio::spawn(server.run(std::future::pending()));
+        is_warm.await.expect("requests are answered");
+    });
+    go.send(()).expect("it is waited for");
+    counted(|| runtime.block_on(is_done)).expect("requests are answered");
+    TIMES
+}
