@@ -77,6 +77,8 @@ struct Callers {
     stop: Cell<bool>,
     took: RefCell<Vec<u32>>,
     failures: Cell<usize>,
+    /// Tokens handed out before the storm.
+    tokens: Cell<u64>,
 }
 
 /// Either kind of connection.
@@ -98,6 +100,7 @@ pub(crate) async fn run(job: Job) -> anyhow::Result<()> {
         stop: Cell::new(false),
         took: RefCell::default(),
         failures: Cell::new(0),
+        tokens: Cell::new(0),
         job,
     });
     let local = LocalSet::new();
@@ -105,7 +108,8 @@ pub(crate) async fn run(job: Job) -> anyhow::Result<()> {
     let seconds = seconds.await?;
     let mut outcome = callers.outcome(seconds);
     if callers.job.kind == Kind::Storm {
-        outcome.token_calls = Some(token_calls(callers.job.control).await?);
+        let calls = token_calls(callers.job.control).await?;
+        outcome.token_calls = Some(calls - callers.tokens.get());
     }
     println!("{}", serde_json::to_string(&outcome)?);
     // Connections stay open until the proxy's memory has been read.
@@ -233,12 +237,12 @@ impl Callers {
     /// Many callers, each on its own connection: all connect and have one request, and then wait, or,
     /// in the storm, send another one together.
     async fn at_once(self: Rc<Self>) -> io::Result<f64> {
-        let (begun, mut wires) = (Rc::new(Cell::new(false)), Vec::new());
+        let mut wires = Vec::new();
         let mut first = self.connect().await?;
         self.exchange(&mut first).await?;
+        let mut since = Instant::now();
         if self.job.kind == Kind::Idle {
-            begun.set(true);
-            self.begin();
+            since = self.begin();
         }
         while wires.len() < self.job.callers {
             let mut connecting = JoinSet::new();
@@ -258,9 +262,10 @@ impl Callers {
             tokio::time::sleep(Duration::from_secs_f64(self.job.seconds)).await;
             // They must be open until the very end.
             std::mem::forget(wires);
-            return Ok(self.job.seconds);
+            return Ok(since.elapsed().as_secs_f64());
         }
-        let since = self.begin();
+        self.tokens.set(token_calls(self.job.control).await?);
+        since = self.begin();
         let mut under_way = JoinSet::new();
         for mut wire in wires {
             let callers = self.clone();
@@ -349,7 +354,7 @@ fn microseconds(since: Instant) -> u32 {
 }
 
 /// How often the token endpoint was asked for a token.
-pub(crate) async fn token_calls(control: SocketAddr) -> io::Result<u64> {
+async fn token_calls(control: SocketAddr) -> io::Result<u64> {
     let answer = ask(control, "GET /calls HTTP/1.1\r\n\r\n").await?;
     answer.parse().map_err(io::Error::other)
 }

@@ -14,6 +14,7 @@ mod floor;
 mod load;
 mod measure;
 mod peers;
+mod picture;
 mod process;
 mod report;
 mod setup;

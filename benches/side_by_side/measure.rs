@@ -1,6 +1,6 @@
 //! One measurement: a provider, a proxy and callers, each on the core that it is given.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ pub(crate) struct Figures {
     pub(crate) failures: f64,
     pub(crate) seconds: f64,
     pub(crate) token_calls: f64,
+    /// From the start until a connection is accepted.
+    pub(crate) listening_ms: f64,
     /// How much of the proxy's core somebody else used, of 1.
     pub(crate) disturbed: f64,
 }
@@ -68,6 +70,7 @@ pub(crate) fn measure(
     };
     let _provider = provider(work, &setup, others)?;
     let mut proxy = peer.start(&setup)?;
+    let listening_ms = listening(&setup)?;
     let job = work.job(seconds, dir, setup.listen, token);
     ready(&mut proxy, &setup)?;
     let this = std::env::current_exe()?.display().to_string();
@@ -102,6 +105,7 @@ pub(crate) fn measure(
         failures: outcome.failures as f64,
         seconds: outcome.seconds,
         token_calls: outcome.token_calls.unwrap_or(0) as f64,
+        listening_ms,
         disturbed: if work == Work::TwoCores {
             0.0
         } else {
@@ -135,6 +139,16 @@ fn provider(work: Work, setup: &Setup, cores: &str) -> anyhow::Result<Running> {
     .map(str::to_owned);
     let this = std::env::current_exe()?.display().to_string();
     process::start(cores, &this, &args, &setup.dir.join("upstream.log"))
+}
+
+/// Milliseconds until somebody listens; making an authority before is not counted.
+fn listening(setup: &Setup) -> anyhow::Result<f64> {
+    let since = Instant::now();
+    while TcpStream::connect(setup.listen).is_err() {
+        anyhow::ensure!(since.elapsed() < PATIENCE, "it does not listen");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(since.elapsed().as_secs_f64() * 1e3)
 }
 
 /// Waits until a request gets through.

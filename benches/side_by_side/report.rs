@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::measure::Figures;
 use crate::peers::Peer;
+use crate::picture;
 use crate::work::Work;
 
 /// What came of one work at one peer.
@@ -29,6 +30,8 @@ pub(crate) struct Report {
 #[derive(Debug, Serialize)]
 struct Row {
     work: &'static str,
+    #[serde(skip)]
+    kind: Work,
     cells: Vec<Cell>,
 }
 
@@ -73,6 +76,7 @@ fn median(runs: &[Figures]) -> Figures {
         failures: of(&|run| run.failures),
         seconds: of(&|run| run.seconds),
         token_calls: of(&|run| run.token_calls),
+        listening_ms: of(&|run| run.listening_ms),
         disturbed: of(&|run| run.disturbed),
     }
 }
@@ -113,6 +117,7 @@ impl Report {
     pub(crate) fn push(&mut self, work: Work, cells: Vec<Cell>) {
         self.works.push(Row {
             work: work.name(),
+            kind: work,
             cells,
         });
     }
@@ -124,36 +129,115 @@ impl Report {
             dir.join("results.json"),
             serde_json::to_string_pretty(self)? + "\n",
         )?;
+        let drawn = self.works.iter().filter(|row| row.kind.is_drawn());
+        let groups: Vec<picture::Group<'_>> =
+            drawn.map(|row| (row.work, self.measured(row))).collect();
+        picture::write(&dir.join("picture.svg"), &groups)?;
         Ok(())
     }
 
+    fn measured<'a>(&'a self, row: &'a Row) -> Vec<(&'a str, &'a Figures)> {
+        let cells = self.peers.iter().zip(&row.cells);
+        let measured = cells.filter_map(|(peer, cell)| match cell {
+            Cell::Measured { median, .. } => Some((*peer, median)),
+            Cell::Impossible { .. } => None,
+        });
+        measured.collect()
+    }
+
     fn markdown(&self) -> String {
-        let mut text = self.preface();
+        let logs = if self.peer_logs {
+            "The others write an access log too."
+        } else {
+            "The others write no access log."
+        };
+        let mut text = format!(
+            "# Side by side\n\n{PREFACE}\n\n{logs} {}; {} runs of {} s each, the proxies in turn; medians. \
+             How busy others kept the proxy's core stands beside each figure.\n\n![CPU per request](picture.svg)\n\n\
+             | work | what is told | {} |\n|---|---|{}\n",
+            self.machine,
+            self.runs,
+            self.seconds,
+            self.peers.join(" | "),
+            "---|".repeat(self.peers.len())
+        );
+        for row in &self.works {
+            let cells = row.cells.iter().map(|cell| match cell {
+                Cell::Impossible { why } => why.clone(),
+                Cell::Measured { median, .. } => headline(row.kind, median),
+            });
+            let cells: Vec<String> = cells.collect();
+            text += &format!(
+                "| {} | {} | {} |\n",
+                row.work,
+                told(row.kind),
+                cells.join(" | ")
+            );
+        }
         for row in &self.works {
             text += &format!("\n## {}\n\n{HEAD}", row.work);
-            for (peer, cell) in self.peers.iter().zip(&row.cells) {
-                text += &match cell {
-                    Cell::Impossible { why } => format!("| {peer} | {why} | | | | | | | | |\n"),
-                    Cell::Measured { median, .. } => line(peer, median),
-                };
-            }
+            text.extend(self.measured(row).iter().map(|(peer, run)| line(peer, run)));
         }
         text
     }
+}
 
-    fn preface(&self) -> String {
-        format!(
-            "# Side by side\n\n{}. {} runs of {} s each, in turn; medians.\n",
-            self.machine, self.runs, self.seconds
-        )
+const PREFACE: &str = "Written by `benches/side_by_side/run`, which says in its files how each proxy is set up. Callers speak plain HTTP/1.1 in gateway \
+form; every proxy keeps connections to a provider behind TLS 1.3 (AES-128-GCM) and verifies its certificate. The proxy has one core, callers and provider \
+the other. Bursar has everything on: a caller's password, routes with scopes, metrics, tokens renewed every few seconds, bodies kept for a replay, and an \
+access log in a file. nginx and HAProxy set a fixed `Authorization`; Envoy runs `credential_injector` with OAuth 2.0; the bare hyper proxy (`floor.rs`) does \
+nothing else at all. CPU is the system's account of the process, with all threads and children.";
+
+/// What the overview has of a work.
+fn told(work: Work) -> &'static str {
+    match work {
+        Work::One => "median latency, and CPU",
+        Work::Idle => "memory of each connection",
+        Work::Down | Work::Up => "MB a second, CPU for all of it, and the most memory",
+        Work::Storm => "until all were answered, token calls, failures",
+        Work::TunnelNew => "CPU each, and connections a second",
+        Work::TwoCores => "CPU µs, and requests a second",
+        Work::Accounts1 | Work::Accounts100 | Work::Accounts10000 => "CPU µs (user), and memory",
+        Work::Get | Work::Post1k | Work::Post64k | Work::TunnelGet => "CPU µs (user)",
     }
 }
 
-const HEAD: &str = "| proxy | CPU µs/request | user | system | requests/s | p50 µs | p99 | p99.9 | resident MB | others on its core |\n|---|---|---|---|---|---|---|---|---|---|\n";
+fn headline(work: Work, run: &Figures) -> String {
+    let cpu = cpu(run);
+    match work {
+        Work::One => format!("{:.0} µs, {cpu:.0} µs", run.p50_us),
+        Work::Idle => format!("{:.1} kB", run.grown / run.requests / 1e3),
+        Work::Down | Work::Up => format!(
+            "{:.0}, {:.0} ms, {:.0} MB",
+            run.per_second * 200.0,
+            cpu / 1e3,
+            run.resident_peak / 1e6
+        ),
+        Work::Storm => format!(
+            "{:.0} ms, {:.0}, {:.0}",
+            run.seconds * 1e3,
+            run.token_calls,
+            run.failures
+        ),
+        Work::TunnelNew | Work::TwoCores => format!("{cpu:.1}, {:.0}", run.per_second),
+        Work::Accounts1 | Work::Accounts100 | Work::Accounts10000 => {
+            format!(
+                "{cpu:.1} ({:.1}), {:.1} MB",
+                run.user_us,
+                run.resident / 1e6
+            )
+        }
+        Work::Get | Work::Post1k | Work::Post64k | Work::TunnelGet => {
+            format!("{cpu:.1} ({:.1})", run.user_us)
+        }
+    }
+}
+
+const HEAD: &str = "| proxy | CPU µs/request | user | system | requests/s | p50 µs | p99 | p99.9 | resident MB | failures | listening after ms | others on its core |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n";
 
 fn line(peer: &str, run: &Figures) -> String {
     format!(
-        "| {peer} | {:.1} | {:.1} | {:.1} | {:.0} | {:.0} | {:.0} | {:.0} | {:.1} | {:.0} % |\n",
+        "| {peer} | {:.1} | {:.1} | {:.1} | {:.0} | {:.0} | {:.0} | {:.0} | {:.1} | {:.0} | {:.0} | {:.0} % |\n",
         cpu(run),
         run.user_us,
         run.system_us,
@@ -162,6 +246,8 @@ fn line(peer: &str, run: &Figures) -> String {
         run.p99_us,
         run.p999_us,
         run.resident / 1e6,
+        run.failures,
+        run.listening_ms,
         run.disturbed * 100.0
     )
 }

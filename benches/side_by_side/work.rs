@@ -57,6 +57,11 @@ impl Work {
         }
     }
 
+    /// Whether the picture shows it.
+    pub(crate) fn is_drawn(self) -> bool {
+        matches!(self, Self::Get | Self::Post1k | Self::Post64k)
+    }
+
     pub(crate) fn is_tunnel(self) -> bool {
         matches!(self, Self::TunnelNew | Self::TunnelGet)
     }

@@ -1,4 +1,4 @@
-//! What both benchmarks need: a token endpoint on loopback, and the CPU time of a process.
+//! What a benchmark needs: a token endpoint on loopback, and the CPU time of a process.
 
 use std::net::SocketAddr;
 use std::time::Duration;
