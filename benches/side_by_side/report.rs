@@ -152,7 +152,7 @@ impl Report {
             "The others write no access log."
         };
         let mut text = format!(
-            "# Side by side\n\n{PREFACE}\n\n{logs} {}; {} runs of {} s each, the proxies in turn; medians. \
+            "# Side by side\n\n{PREFACE}\n\n{logs} {}; the median of {} measurements of {} s, the proxies in turn. \
              How busy others kept the proxy's core stands beside each figure.\n\n![CPU per request](picture.svg)\n\n\
              | work | what is told | {} |\n|---|---|{}\n",
             self.machine,
