@@ -23,7 +23,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, Uri};
 use ipnet::IpNet;
 
-pub use file::{ClientAuth, Encoding, Environment, Mode, Refresh};
+pub use file::{ClientAuth, Encoding, Environment, Mode, Refresh, ReplayRule};
 pub use problem::Problem;
 
 use crate::address::{Rule, bare};
@@ -269,6 +269,19 @@ pub struct Route {
     pub path: Pattern,
     /// Index into [`Provider::scope_sets`].
     pub scopes: usize,
+    /// What it says about payments.
+    pub semantics: Semantics,
+}
+
+/// What a route says about payments. None: it does not say; [`crate::route::Payment`] knows what then.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Semantics {
+    /// Whether its requests move money.
+    pub moves_money: Option<bool>,
+    /// Whether they may be sent again after a 401.
+    pub replay: Option<ReplayRule>,
+    /// The header by which the provider knows a request again.
+    pub idempotency_header: Option<HeaderName>,
 }
 
 /// One set of credentials at a provider.

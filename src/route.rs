@@ -7,11 +7,11 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::Method;
 use http::uri::Scheme;
+use http::{HeaderMap, HeaderName, Method};
 
 use crate::address::bare;
-use crate::config::{Allow, Config, Host, Origin, Provider, Route};
+use crate::config::{Allow, Config, Host, Origin, Provider, ReplayRule, Route, Semantics};
 use crate::path::Path;
 use crate::target::Target;
 
@@ -50,6 +50,20 @@ pub struct Destination<'a> {
     pub scopes: usize,
     /// Index into [`Provider::accounts`].
     pub account: usize,
+    /// What the request means for money.
+    pub payment: Payment<'a>,
+}
+
+/// What a request means for money. What its route does not say is as the preset's route for it says; where
+/// that does not either, all methods but those that only read move money, and a replay is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Payment<'a> {
+    /// Whether it moves money.
+    pub moves_money: bool,
+    /// Whether it may be sent again after a 401.
+    pub replay: ReplayRule,
+    /// The header by which the provider knows it again.
+    pub idempotency_header: Option<&'a HeaderName>,
 }
 
 /// What a request asks for besides a path.
@@ -86,7 +100,7 @@ pub enum Error {
     AccountMissing,
     /// No route matches, and the provider has no default scopes.
     NoScopes,
-    /// The path's raw and normalised readings lead to different routes.
+    /// The path's raw and normalised readings lead to different scopes.
     Ambiguous,
 }
 
@@ -267,25 +281,95 @@ impl<'a> Site<'a> {
             return Err(Error::NotAllowed);
         }
         let account = choose_account(provider, wish.account, allow)?;
-        let route = find(provider, method, path.normalised());
-        if !path.is_plain()
-            && find(provider, method, path.raw()).map(std::ptr::from_ref)
-                != route.map(std::ptr::from_ref)
-        {
-            return Err(Error::Ambiguous);
+        let mut reading = Reading::of(provider, method, path.normalised());
+        if !path.is_plain() {
+            let raw = Reading::of(provider, method, path.raw());
+            if raw.scopes != reading.scopes {
+                return Err(Error::Ambiguous);
+            }
+            reading.payment = reading.payment.stricter(raw.payment);
         }
-        let (route, scopes) = match (route, provider.default_scopes) {
-            (Some(route), _) => (Cow::Borrowed(&route.name), route.scopes),
-            (None, Some(scopes)) => (Cow::Owned(DEFAULT_ROUTE.into()), scopes),
-            (None, None) => return Err(Error::NoScopes),
-        };
+        let Reading {
+            route,
+            scopes,
+            payment,
+        } = reading;
+        let route = route.map_or_else(
+            || Cow::Owned(DEFAULT_ROUTE.into()),
+            |route| Cow::Borrowed(&route.name),
+        );
+        let scopes = scopes.ok_or(Error::NoScopes)?;
         Ok(Destination {
             provider,
             origin: self.origin,
             route,
             scopes,
             account,
+            payment,
         })
+    }
+}
+
+/// What one reading of a path leads to.
+struct Reading<'a> {
+    route: Option<&'a Route>,
+    scopes: Option<usize>,
+    payment: Payment<'a>,
+}
+
+impl<'a> Reading<'a> {
+    fn of(provider: &'a Provider, method: &Method, path: &str) -> Self {
+        let own = first(&provider.routes, method, path);
+        let known = first(&provider.preset_routes, method, path);
+        let said = [own, known].map(|route| route.map(|route| &route.semantics));
+        let route = own.or(known);
+        Self {
+            route,
+            scopes: route.map_or(provider.default_scopes, |route| Some(route.scopes)),
+            payment: Payment::of(method, said),
+        }
+    }
+}
+
+impl<'a> Payment<'a> {
+    /// The first that says something counts.
+    fn of(method: &Method, said: [Option<&'a Semantics>; 2]) -> Self {
+        let said = || said.into_iter().flatten();
+        Self {
+            moves_money: said()
+                .find_map(|said| said.moves_money)
+                .unwrap_or(!method.is_safe()),
+            replay: said()
+                .find_map(|said| said.replay)
+                .unwrap_or(ReplayRule::Always),
+            idempotency_header: said().find_map(|said| said.idempotency_header.as_ref()),
+        }
+    }
+
+    /// Where two readings of one path differ.
+    fn stricter(self, other: Self) -> Self {
+        Self {
+            moves_money: self.moves_money || other.moves_money,
+            replay: self.replay.max(other.replay),
+            idempotency_header: self.idempotency_header.or(other.idempotency_header),
+        }
+    }
+
+    /// The request's key; one without a value is none.
+    #[must_use]
+    pub fn key<'h>(&self, headers: &'h HeaderMap) -> Option<&'h http::HeaderValue> {
+        let key = headers.get(self.idempotency_header?)?;
+        (!key.is_empty()).then_some(key)
+    }
+
+    /// Whether a request with such headers may be sent again after a 401.
+    #[must_use]
+    pub fn may_be_replayed(&self, headers: &HeaderMap) -> bool {
+        match self.replay {
+            ReplayRule::Always => true,
+            ReplayRule::IfKeyed => self.key(headers).is_some(),
+            ReplayRule::Never => false,
+        }
     }
 }
 
@@ -326,19 +410,14 @@ fn choose_account<'a>(
     chosen.ok_or(Error::AccountMissing)
 }
 
-fn find<'a>(provider: &'a Provider, method: &Method, path: &str) -> Option<&'a Route> {
-    let fits = |route: &&Route| {
+fn first<'a>(routes: &'a [Route], method: &Method, path: &str) -> Option<&'a Route> {
+    routes.iter().find(|route| {
         route
             .methods
             .as_ref()
             .is_none_or(|methods| methods.contains(method))
             && route.path.matches(path)
-    };
-    provider
-        .routes
-        .iter()
-        .find(fits)
-        .or_else(|| provider.preset_routes.iter().find(fits))
+    })
 }
 
 /// Compared without regard to case and to a format suffix, which Rails takes (`/oauth/token.json`).

@@ -10,6 +10,7 @@ mod limits;
 mod listen;
 mod passthrough;
 mod provider;
+mod route;
 mod value;
 
 use std::collections::HashMap;

@@ -18,8 +18,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, Visitor};
 
 pub(super) use limits::{CallerLimits, Limits};
-pub(super) use provider::{Account, Provider, Token};
-pub use provider::{ClientAuth, Encoding, Environment, Refresh};
+pub(super) use provider::{Account, Provider, Route, Token};
+pub use provider::{ClientAuth, Encoding, Environment, Refresh, ReplayRule};
 pub(super) use scalar::{Count, Hidden, Size, Time};
 
 use crate::secret::Secret;

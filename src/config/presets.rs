@@ -67,12 +67,51 @@ pub(super) struct Endpoints {
     pub(super) refresh_url: Option<&'static str>,
 }
 
-/// Methods, path and scopes of one operation.
-pub(super) struct PresetRoute(
-    pub(super) &'static [&'static str],
-    pub(super) &'static str,
-    pub(super) &'static [&'static str],
-);
+/// One operation.
+pub(super) struct PresetRoute {
+    pub(super) methods: &'static [&'static str],
+    pub(super) path: &'static str,
+    /// None: the default ones.
+    pub(super) scopes: Option<&'static [&'static str]>,
+    pub(super) moves_money: bool,
+    /// In lower case.
+    pub(super) idempotency_header: Option<&'static str>,
+}
+
+/// An operation that creates, changes, pays or pays back what somebody owes.
+const fn pays(methods: &'static [&'static str], path: &'static str) -> PresetRoute {
+    PresetRoute {
+        methods,
+        path,
+        scopes: None,
+        moves_money: true,
+        idempotency_header: None,
+    }
+}
+
+/// Any other.
+const fn other(methods: &'static [&'static str], path: &'static str) -> PresetRoute {
+    PresetRoute {
+        moves_money: false,
+        ..pays(methods, path)
+    }
+}
+
+impl PresetRoute {
+    const fn scopes(self, scopes: &'static [&'static str]) -> Self {
+        Self {
+            scopes: Some(scopes),
+            ..self
+        }
+    }
+
+    const fn keyed(self, header: &'static str) -> Self {
+        Self {
+            idempotency_header: Some(header),
+            ..self
+        }
+    }
+}
 
 impl Preset {
     pub(super) fn of(name: PresetName) -> &'static Self {
@@ -113,13 +152,28 @@ const PAYLATER: Preset = Preset {
     refresh_lifetime: None,
     default_scopes: Some(&[]),
     max_scopes: None,
-    routes: &[],
+    routes: &[
+        pays(&["POST"], "/api/paylater/merchant-portal/v2/web-checkout"),
+        pays(
+            &["POST"],
+            "/api/paylater/merchant-portal/v2/web-checkout/refund",
+        ),
+        pays(&["POST"], "/api/paylater/merchant-portal/web-checkout"),
+        // The first version pays back on a GET.
+        pays(
+            &["GET", "HEAD", "POST"],
+            "/api/paylater/merchant-portal/web-checkout/refund",
+        ),
+    ],
     merchant_headers: &[],
     protected: &[],
     secret_below: &[],
 };
 
 const READ: &[&str] = &["GET", "HEAD"];
+const WRITE: &[&str] = &["POST", "PUT", "PATCH", "DELETE"];
+/// Quidkey's alone; the others know no key.
+const KEY: &str = "idempotency-key";
 const EVERYTHING: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 
 /// One token per operation: a token holds at most three scopes, and each operation needs one.
@@ -148,21 +202,22 @@ const PAYU: Preset = Preset {
     max_scopes: Some(3),
     routes: &[
         // Payment links.
-        PresetRoute(&["POST"], "/payment-links", &["create_payment_links"]),
-        PresetRoute(READ, "/payment-links", &["read_payment_links"]),
-        PresetRoute(READ, "/payment-links/*", &["read_payment_links"]),
-        PresetRoute(READ, "/payment-links/*/txns", &["read_payment_links"]),
-        PresetRoute(&["PUT"], "/payment-links/*", &["update_payment_links"]),
-        PresetRoute(&["POST"], "/payment-links/*/share", &["read_payment_links"]),
+        pays(&["POST"], "/payment-links").scopes(&["create_payment_links"]),
+        other(READ, "/payment-links").scopes(&["read_payment_links"]),
+        other(READ, "/payment-links/*").scopes(&["read_payment_links"]),
+        other(READ, "/payment-links/*/txns").scopes(&["read_payment_links"]),
+        pays(&["PUT"], "/payment-links/*").scopes(&["update_payment_links"]),
+        // Sends the link to the customer once more.
+        other(&["POST"], "/payment-links/*/share").scopes(&["read_payment_links"]),
         // Partner integration: a merchant's account, documents and bank details.
-        PresetRoute(&["POST"], "/api/v3/merchants", &["refer_merchant"]),
-        PresetRoute(EVERYTHING, "/api/v3/merchants/**", &["refer_merchant"]),
-        PresetRoute(EVERYTHING, "/api/v1/merchants/**", &["refer_merchant"]),
-        PresetRoute(
+        other(&["POST"], "/api/v3/merchants").scopes(&["refer_merchant"]),
+        other(EVERYTHING, "/api/v3/merchants/**").scopes(&["refer_merchant"]),
+        other(EVERYTHING, "/api/v1/merchants/**").scopes(&["refer_merchant"]),
+        other(
             READ,
             "/api/v1/merchants/*/generate_merged_document_for_esign",
-            &["refer_merchant", "client_manage_agreement"],
-        ),
+        )
+        .scopes(&["refer_merchant", "client_manage_agreement"]),
     ],
     merchant_headers: &["merchantId", "mid"],
     protected: &["/token", "/oauth/oauth/token"],
@@ -189,7 +244,13 @@ const ALTERNATIVE_PAYMENTS: Preset = Preset {
     refresh_lifetime: None,
     default_scopes: Some(&[]),
     max_scopes: None,
-    routes: &[],
+    routes: &[
+        pays(&["POST"], "/payment/request"),
+        pays(WRITE, "/invoices/**"),
+        other(WRITE, "/customers/**"),
+        // A browser's token.
+        other(&["POST"], "/v1/checkout-auth/init"),
+    ],
     merchant_headers: &[],
     protected: &[],
     secret_below: &[],
@@ -215,7 +276,13 @@ const QUIDKEY: Preset = Preset {
     refresh_lifetime: Some(Duration::from_secs(24 * 60 * 60)),
     default_scopes: Some(&[]),
     max_scopes: None,
-    routes: &[],
+    routes: &[
+        pays(&["POST"], "/api/v1/payment-requests").keyed(KEY),
+        pays(&["POST"], "/api/v1/payment-requests:redirect").keyed(KEY),
+        pays(&["PATCH"], "/api/v1/payment-requests/*").keyed(KEY),
+        pays(&["POST"], "/api/v1/payment-links").keyed(KEY),
+        other(WRITE, "/api/v1/webhooks/**"),
+    ],
     merchant_headers: &[],
     protected: &["/oauth2/token"],
     secret_below: &["/api/v1/payment-requests"],

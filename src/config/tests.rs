@@ -140,6 +140,18 @@ fn a_preset_needs_an_environment() {
 #[test]
 fn bad_values_say_what_to_write_instead() {
     for (line, expected) in [
+        (
+            "    routes: [{path: /a, replay: if_keyed}]\n",
+            "routes[0].idempotency_header: is missing; `replay: if_keyed` needs to know",
+        ),
+        (
+            "    routes: [{path: /a, idempotency_header: \"a b\"}]\n",
+            "routes[0].idempotency_header: is no header's name",
+        ),
+        (
+            "    routes: [{path: /a, idempotency_header: Authorization}]\n",
+            "routes[0].idempotency_header: is a header that holds no key",
+        ),
         ("    hosts: [\"https://x\"]\n", "is no host"),
         ("    hosts: [\"*.1.2.3.4\"]\n", "is no host"),
         (

@@ -46,7 +46,13 @@ impl Trip<'_> {
                 return Ok(answered);
             }
             Verdict::InsufficientScope => Err(Replay::NotAllowed),
-            Verdict::Renew => self.recover(record, lease.generation).await,
+            Verdict::Renew if self.may_be_replayed() => {
+                self.recover(record, lease.generation).await
+            }
+            Verdict::Renew => {
+                self.cell.renew(lease.generation);
+                Err(Replay::NotAllowed)
+            }
         };
         let (fresh, upload) = match outcome {
             Ok(fresh) => fresh,
@@ -98,6 +104,12 @@ impl Trip<'_> {
             Recovery::TooYoung => Err(Replay::TokenTooYoung),
             Recovery::Unavailable => Err(Replay::TokenUnavailable),
         }
+    }
+
+    /// Whether the route lets this request be sent again after a 401.
+    fn may_be_replayed(&self) -> bool {
+        let payment = &self.destination.payment;
+        payment.may_be_replayed(&self.outgoing.headers)
     }
 
     fn upload(&self) -> Result<Upload, BodyTooLarge> {

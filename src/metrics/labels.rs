@@ -129,7 +129,7 @@ labels! {
         TokenTooYoung = "token_too_young",
         /// No token could be had.
         TokenUnavailable = "token_unavailable",
-        /// The provider said that another token would not help.
+        /// The provider said that another token would not help, or the route does not allow it.
         NotAllowed = "not_allowed",
     }
 }

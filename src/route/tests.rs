@@ -99,7 +99,7 @@ fn requests_find_their_route() {
         ),
         (
             "POST core.quidkey.com /api/v1/payment-requests:redirect",
-            "core.quidkey.com default []",
+            "core.quidkey.com POST /api/v1/payment-requests:redirect []",
         ),
     ] {
         assert_eq!(find(&routes, request).as_deref(), Ok(found), "{request}");
@@ -272,4 +272,119 @@ fn the_entries_that_allow_a_request_decide_its_account() {
             "{allow} {named:?}"
         );
     }
+}
+
+/// What `METHOD host path` means for money: `-` or `$`, its replay rule, and its key's header.
+fn payment(routes: &Routes, request: &str) -> String {
+    let words: Vec<&str> = request.split(' ').collect();
+    let target = Target {
+        form: Form::Absolute,
+        host: words[1],
+        port: 443,
+        path: words[2],
+    };
+    let path = Path::new(target.path);
+    let method = words[0].parse().unwrap();
+    let wish = Wish {
+        method: &method,
+        account: None,
+    };
+    let site = routes.site(&target, &path).unwrap();
+    let payment = site.route(wish, &path, None).unwrap().payment;
+    let money = if payment.moves_money { '$' } else { '-' };
+    let key = payment
+        .idempotency_header
+        .map_or("none", HeaderName::as_str);
+    format!("{money} {:?} {key}", payment.replay)
+}
+
+/// What the presets know, as [`payment`] says it. PayLater's first version pays back on a GET; some clients
+/// write the colon in Quidkey's path encoded; and what no route knows goes by its method.
+const KNOWN: &str = "
+POST connect.uat.paylaterapp.com /api/paylater/merchant-portal/v2/web-checkout = $ Always none
+POST connect.uat.paylaterapp.com /api/paylater/merchant-portal/v2/web-checkout/refund = $ Always none
+GET connect.uat.paylaterapp.com /api/paylater/merchant-portal/v2/web-checkout/status = - Always none
+GET connect.uat.paylaterapp.com /api/paylater/merchant-portal/web-checkout/refund = $ Always none
+GET connect.uat.paylaterapp.com /api/paylater/merchant-portal/web-checkout//refund/ = $ Always none
+GET connect.uat.paylaterapp.com /api/paylater/merchant-portal/web-checkout/%72efund;x = $ Always none
+POST connect.uat.paylaterapp.com /api/paylater/merchant-portal/v2/request-to-pay = $ Always none
+POST uatoneapi.payu.in /payment-links = $ Always none
+PUT uatoneapi.payu.in /payment-links/7 = $ Always none
+GET uatoneapi.payu.in /payment-links/7 = - Always none
+POST uatoneapi.payu.in /payment-links/7/share = - Always none
+POST uat-partner.payu.in /api/v3/merchants = - Always none
+POST public-api.demo.alternativepayments.io /payment/request = $ Always none
+POST public-api.demo.alternativepayments.io /invoices = $ Always none
+DELETE public-api.demo.alternativepayments.io /customers/1 = - Always none
+GET public-api.demo.alternativepayments.io /payouts = - Always none
+POST core-dev.quidkey.com /api/v1/payment-requests:redirect = $ Always idempotency-key
+POST core-dev.quidkey.com /api/v1/payment-requests%3Aredirect = $ Always idempotency-key
+PATCH core-dev.quidkey.com /api/v1/payment-requests/t = $ Always idempotency-key
+POST core-dev.quidkey.com /api/v1/payment-links = $ Always idempotency-key
+GET core-dev.quidkey.com /api/v1/payment-links = - Always none
+POST core-dev.quidkey.com /api/v1/webhooks/secret = - Always none
+POST api.acme.example /r = $ Always none
+OPTIONS api.acme.example /r = - Always none
+";
+
+#[test]
+fn presets_know_what_moves_money() {
+    let mut text = CONFIG.replace("environment: production", "environment: sandbox");
+    text.push_str("  ap: {preset: alternative_payments, environment: sandbox, client_id: a, client_secret: b}\n");
+    let routes = routes(&text);
+    for line in KNOWN.lines().filter(|line| !line.is_empty()) {
+        let (request, expected) = line.split_once(" = ").unwrap();
+        assert_eq!(payment(&routes, request), expected, "{request}");
+    }
+}
+
+#[test]
+fn what_a_route_does_not_say_is_as_the_preset_says() {
+    let routes = routes(
+        "
+providers:
+  quidkey:
+    preset: quidkey
+    environment: sandbox
+    client_id: a
+    client_secret: b
+    routes:
+      - {path: /api/v1/payment-links, scopes: [a]}
+      - {path: /api/v1/payment-requests, replay: if_keyed, idempotency_header: X-Key}
+      - {path: /api/v1/reports, methods: [POST], moves_money: false, replay: never}
+",
+    );
+    for (request, expected) in [
+        (
+            "POST core-dev.quidkey.com /api/v1/payment-links",
+            "$ Always idempotency-key",
+        ),
+        (
+            "POST core-dev.quidkey.com /api/v1/payment-requests",
+            "$ IfKeyed x-key",
+        ),
+        (
+            "GET core-dev.quidkey.com /api/v1/payment-requests",
+            "- IfKeyed x-key",
+        ),
+        ("POST core-dev.quidkey.com /api/v1/reports", "- Never none"),
+    ] {
+        assert_eq!(payment(&routes, request), expected, "{request}");
+    }
+}
+
+#[test]
+fn a_key_without_a_value_is_none() {
+    let header = HeaderName::from_static("x-key");
+    let payment = Payment {
+        moves_money: true,
+        replay: ReplayRule::IfKeyed,
+        idempotency_header: Some(&header),
+    };
+    let mut headers = HeaderMap::new();
+    assert!(!payment.may_be_replayed(&headers));
+    headers.insert("x-key", "".parse().unwrap());
+    assert!(!payment.may_be_replayed(&headers));
+    headers.insert("x-key", "1".parse().unwrap());
+    assert!(payment.may_be_replayed(&headers));
 }

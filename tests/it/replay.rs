@@ -14,7 +14,7 @@ use crate::support::proxy::Proxy;
 use crate::support::raw::{Raw, RawUpstream};
 use crate::support::tls::{Authority, ClientCertificate};
 use crate::support::upstream::{Body, Upstream, answer, full};
-use crate::support::{Gate, Rig, acme};
+use crate::support::{Gate, Rig, acme, eventually};
 
 /// What the API says when it does not like a token; it must reach callers byte for byte.
 fn unauthorized() -> Response<Body> {
@@ -126,6 +126,48 @@ async fn a_replay_differs_from_its_request_in_authorization_alone() {
         assert_eq!(caller.send("GET", "/x", "").await.status, 200);
         assert_eq!((api.count(), idp.calls()), (3, 2));
     }
+}
+
+#[tokio::test]
+async fn a_route_that_forbids_replays_hands_on_the_401_and_renews_for_the_next() {
+    let routes = "routes: [{path: /never, replay: never}]";
+    let rig = Rig::with(routes, takes("token-2")).await;
+    assert_own_401(&rig.send("POST", "/never", "amount=10").await);
+    assert_eq!(rig.api.only().body.as_deref(), Some(&b"amount=10"[..]));
+    assert_counted(&rig.proxy, &[("surfaced", 1.0)], &[("not_allowed", 1.0)]).await;
+    // Nobody asked for it, yet the token was renewed.
+    eventually(|| async { rig.idp.calls() == 2 }).await;
+    eventually(|| async { rig.send("POST", "/never", "").await.status == 200 }).await;
+    assert_eq!(rig.idp.calls(), 2);
+}
+
+#[tokio::test]
+async fn where_a_key_is_needed_only_a_request_that_carries_it_is_replayed() {
+    let routes = "routes: [{path: /pay, replay: if_keyed, idempotency_header: Idempotency-Key}]";
+    let rig = Rig::with(routes, takes("token-2")).await;
+    let pay = |key: Option<&str>| {
+        let request = Request::post("http://api.test/pay");
+        let request = match key {
+            Some(key) => request.header("idempotency-key", key),
+            None => request,
+        };
+        request.body(full("amount=10")).unwrap()
+    };
+    let reply = rig.caller().await.request(pay(Some("k-1"))).await;
+    assert_eq!((reply.status.as_u16(), reply.text()), (200, "welcome"));
+    assert_eq!(rig.api.count(), 2);
+    let rig = Rig::with(routes, takes("token-2")).await;
+    for key in [None, Some("")] {
+        // A token that is good by then is used all the same.
+        let reply = rig.caller().await.request(pay(key)).await;
+        assert!(
+            [200, 401].contains(&reply.status.as_u16()),
+            "{}",
+            reply.status
+        );
+    }
+    let bodies = rig.api.seen();
+    assert_eq!(bodies.len(), 2, "one sending each: {bodies:#?}");
 }
 
 #[tokio::test]

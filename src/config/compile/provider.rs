@@ -5,20 +5,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Uri};
+use http::Uri;
 use rustls::RootCertStore;
 
 use super::account::accounts;
+use super::route;
 use super::value::{
-    MIB, ScopeSets, endpoint, host, methods, origin, pattern, patterns, positive, refuse_reserved,
-    time, trusted,
+    MIB, ScopeSets, endpoint, host, origin, patterns, positive, refuse_reserved, time, trusted,
 };
 use crate::config::file::{self, ClientAuth, Encoding, Refresh, Size};
 use crate::config::node::join;
 use crate::config::presets::{Endpoints, Preset};
 use crate::config::problem::Problems;
-use crate::config::{Host, Provider, Route, Timeouts, TokenDialect};
-use crate::path::{Path as RequestPath, Pattern};
+use crate::config::{Host, Provider, Timeouts, TokenDialect};
+use crate::path::Path as RequestPath;
 use crate::secret::Secret;
 use crate::tls::{self, ClientTls};
 
@@ -91,8 +91,11 @@ impl ProviderFile {
         });
         let mut scopes = ScopeSets::new(self.preset.and_then(|(preset, _)| preset.max_scopes));
         let default_scopes = self.default_scopes(&mut scopes, problems);
-        let routes = self.routes(default_scopes, &mut scopes, problems);
-        let preset_routes = self.preset_routes(&mut scopes);
+        let own_routes = self.file.routes.take().unwrap_or_default();
+        let place = (self.key("routes"), default_scopes);
+        let routes = route::routes(own_routes, &place, &mut scopes, problems);
+        let known = self.preset.map_or(&[][..], |(preset, _)| preset.routes);
+        let preset_routes = route::preset_routes(known, default_scopes, &mut scopes);
         let merchant_headers = self
             .preset
             .map_or(&[][..], |(preset, _)| preset.merchant_headers);
@@ -163,85 +166,6 @@ impl ProviderFile {
                 None => Some(scopes.add_trusted(&[])),
             },
         }
-    }
-
-    fn routes(
-        &mut self,
-        default_scopes: Option<usize>,
-        scopes: &mut ScopeSets,
-        problems: &mut Problems,
-    ) -> Vec<Route> {
-        let mut routes = Vec::new();
-        for (at, route) in self
-            .file
-            .routes
-            .take()
-            .unwrap_or_default()
-            .into_iter()
-            .enumerate()
-        {
-            let key = self.key(&format!("routes[{at}]"));
-            let methods = methods(route.methods, &join(&key, "methods"), problems);
-            let set = match route.scopes {
-                Some(names) => Some(scopes.add(&names, &join(&key, "scopes"), problems)),
-                None => default_scopes,
-            };
-            if set.is_none() {
-                problems.add(
-                    &join(&key, "scopes"),
-                    "is missing, and there is no `token.scopes` to fall back to",
-                );
-            }
-            let path = match route.path {
-                Some(path) => pattern(&path, &join(&key, "path"), problems),
-                None => {
-                    problems.add(&join(&key, "path"), "is missing");
-                    None
-                }
-            };
-            if let (Some(path), Some(scopes)) = (path, set) {
-                routes.push((at, new_route(methods, path, scopes)));
-            }
-        }
-        routes.sort_by(|(_, one), (_, other)| compare_specificity(one, other));
-        self.refuse_unreachable(&routes, problems);
-        routes.into_iter().map(|(_, route)| route).collect()
-    }
-
-    /// A route is unreachable where one that is looked at before it matches whatever it matches.
-    fn refuse_unreachable(&self, routes: &[(usize, Route)], problems: &mut Problems) {
-        for (place, (at, route)) in routes.iter().enumerate() {
-            let shadow = routes.iter().take(place).find(|(_, earlier)| {
-                earlier.path.covers(&route.path)
-                    && covers_methods(earlier.methods.as_deref(), route.methods.as_deref())
-            });
-            if let Some((earlier, _)) = shadow {
-                let key = self.key(&format!("routes[{at}]"));
-                problems.add(
-                    &key,
-                    format_args!("can never match, because routes[{earlier}] matches all of it"),
-                );
-            }
-        }
-    }
-
-    fn preset_routes(&self, scopes: &mut ScopeSets) -> Vec<Route> {
-        let mut routes: Vec<Route> = self
-            .preset
-            .map_or(&[][..], |(preset, _)| preset.routes)
-            .iter()
-            .filter_map(|route| {
-                let methods = route
-                    .0
-                    .iter()
-                    .filter_map(|name| name.parse().ok())
-                    .collect();
-                let path = Pattern::parse(route.1).ok()?;
-                Some(new_route(Some(methods), path, scopes.add_trusted(route.2)))
-            })
-            .collect();
-        routes.sort_by(compare_specificity);
-        routes
     }
 
     fn timeouts(&self, problems: &mut Problems) -> Timeouts {
@@ -446,37 +370,5 @@ impl ProviderFile {
         paths.sort();
         paths.dedup();
         paths.into_iter().map(String::into_boxed_str).collect()
-    }
-}
-
-fn new_route(methods: Option<Vec<Method>>, path: Pattern, scopes: usize) -> Route {
-    let name = match &methods {
-        Some(methods) => {
-            let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
-            format!("{} {}", names.join(","), path.as_str())
-        }
-        None => path.as_str().to_owned(),
-    };
-    Route {
-        name: name.into(),
-        methods,
-        path,
-        scopes,
-    }
-}
-
-/// The more specific path first, then the fewer methods.
-fn compare_specificity(one: &Route, other: &Route) -> std::cmp::Ordering {
-    let methods = |route: &Route| route.methods.as_ref().map_or(usize::MAX, Vec::len);
-    one.path
-        .compare_specificity(&other.path)
-        .then(methods(one).cmp(&methods(other)))
-}
-
-fn covers_methods(one: Option<&[Method]>, other: Option<&[Method]>) -> bool {
-    match (one, other) {
-        (None, _) => true,
-        (Some(_), None) => false,
-        (Some(one), Some(other)) => other.iter().all(|method| one.contains(method)),
     }
 }

@@ -170,6 +170,26 @@ pub(in crate::config) struct Route {
     pub(in crate::config) path: Option<String>,
     /// `token.scopes` where this is missing.
     pub(in crate::config) scopes: Option<Vec<String>>,
+    /// Whether such a request moves money. Default: as the preset's route says, else all but GET, HEAD and
+    /// OPTIONS do.
+    pub(in crate::config) moves_money: Option<bool>,
+    /// Whether it may be sent again after a 401. Default: as the preset's route says, else always.
+    pub(in crate::config) replay: Option<ReplayRule>,
+    /// The header by which the provider knows a request again, e.g. Idempotency-Key.
+    pub(in crate::config) idempotency_header: Option<String>,
+}
+
+/// Whether a request may be sent again after a 401, the stricter the later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(JsonSchema))]
+pub enum ReplayRule {
+    /// It may: a 401 means that the provider did not act.
+    Always,
+    /// Only where it carries the route's `idempotency_header`.
+    IfKeyed,
+    /// It may not.
+    Never,
 }
 
 /// Trust and client certificate.

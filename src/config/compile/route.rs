@@ -1,0 +1,157 @@
+//! From a provider's `routes`, and its preset's, to [`Route`]s in the order in which they are looked at.
+
+use http::header::{AUTHORIZATION, COOKIE, HOST, PROXY_AUTHORIZATION};
+use http::{HeaderName, Method};
+
+use super::value::{ScopeSets, methods, pattern};
+use crate::config::file::{self, ReplayRule};
+use crate::config::node::join;
+use crate::config::presets::PresetRoute;
+use crate::config::problem::Problems;
+use crate::config::{Route, Semantics};
+use crate::path::Pattern;
+
+/// The operator's; `place` is the key path of the list, and the scopes of a route that names none.
+pub(super) fn routes(
+    file: Vec<file::Route>,
+    place: &(String, Option<usize>),
+    scopes: &mut ScopeSets,
+    problems: &mut Problems,
+) -> Vec<Route> {
+    let (list, default_scopes) = place;
+    let mut routes = Vec::new();
+    for (at, route) in file.into_iter().enumerate() {
+        let key = format!("{list}[{at}]");
+        let semantics = semantics(&route, &key, problems);
+        let methods = methods(route.methods, &join(&key, "methods"), problems);
+        let set = match route.scopes {
+            Some(names) => Some(scopes.add(&names, &join(&key, "scopes"), problems)),
+            None => *default_scopes,
+        };
+        if set.is_none() {
+            problems.add(
+                &join(&key, "scopes"),
+                "is missing, and there is no `token.scopes` to fall back to",
+            );
+        }
+        let path = match route.path {
+            Some(path) => pattern(&path, &join(&key, "path"), problems),
+            None => {
+                problems.add(&join(&key, "path"), "is missing");
+                None
+            }
+        };
+        if let (Some(path), Some(scopes)) = (path, set) {
+            routes.push((at, new_route(methods, path, scopes, semantics)));
+        }
+    }
+    routes.sort_by(|(_, one), (_, other)| compare_specificity(one, other));
+    refuse_unreachable(&routes, list, problems);
+    routes.into_iter().map(|(_, route)| route).collect()
+}
+
+/// The preset's.
+pub(super) fn preset_routes(
+    known: &[PresetRoute],
+    default_scopes: Option<usize>,
+    scopes: &mut ScopeSets,
+) -> Vec<Route> {
+    let route = |known: &PresetRoute| {
+        let names = known.methods.iter();
+        let methods = names.filter_map(|name| name.parse().ok()).collect();
+        let path = Pattern::parse(known.path).ok()?;
+        let scopes = match known.scopes {
+            Some(names) => scopes.add_trusted(names),
+            None => default_scopes?,
+        };
+        let semantics = Semantics {
+            moves_money: Some(known.moves_money),
+            replay: None,
+            idempotency_header: known.idempotency_header.map(HeaderName::from_static),
+        };
+        Some(new_route(Some(methods), path, scopes, semantics))
+    };
+    let mut routes: Vec<Route> = known.iter().filter_map(route).collect();
+    routes.sort_by(compare_specificity);
+    routes
+}
+
+fn semantics(route: &file::Route, key: &str, problems: &mut Problems) -> Semantics {
+    let key = join(key, "idempotency_header");
+    let idempotency_header = route.idempotency_header.as_ref().and_then(|name| {
+        let Ok(name) = name.parse::<HeaderName>() else {
+            problems.add(&key, "is no header's name");
+            return None;
+        };
+        // The journal writes the key down.
+        if [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, HOST].contains(&name) {
+            problems.add(&key, "is a header that holds no key of a request");
+        }
+        Some(name)
+    });
+    if route.replay == Some(ReplayRule::IfKeyed) && route.idempotency_header.is_none() {
+        problems.add(
+            &key,
+            "is missing; `replay: if_keyed` needs to know which header holds the key",
+        );
+    }
+    Semantics {
+        moves_money: route.moves_money,
+        replay: route.replay,
+        idempotency_header,
+    }
+}
+
+/// A route is unreachable where one that is looked at before it matches whatever it matches.
+fn refuse_unreachable(routes: &[(usize, Route)], list: &str, problems: &mut Problems) {
+    for (place, (at, route)) in routes.iter().enumerate() {
+        let shadow = routes.iter().take(place).find(|(_, earlier)| {
+            earlier.path.covers(&route.path)
+                && covers_methods(earlier.methods.as_deref(), route.methods.as_deref())
+        });
+        if let Some((earlier, _)) = shadow {
+            problems.add(
+                &format!("{list}[{at}]"),
+                format_args!("can never match, because routes[{earlier}] matches all of it"),
+            );
+        }
+    }
+}
+
+fn new_route(
+    methods: Option<Vec<Method>>,
+    path: Pattern,
+    scopes: usize,
+    semantics: Semantics,
+) -> Route {
+    let name = match &methods {
+        Some(methods) => {
+            let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
+            format!("{} {}", names.join(","), path.as_str())
+        }
+        None => path.as_str().to_owned(),
+    };
+    Route {
+        name: name.into(),
+        methods,
+        path,
+        scopes,
+        semantics,
+    }
+}
+
+/// The more specific path first, then the fewer methods.
+fn compare_specificity(one: &Route, other: &Route) -> std::cmp::Ordering {
+    let methods = |route: &Route| route.methods.as_ref().map_or(usize::MAX, Vec::len);
+    one.path
+        .compare_specificity(&other.path)
+        .then(methods(one).cmp(&methods(other)))
+}
+
+fn covers_methods(one: Option<&[Method]>, other: Option<&[Method]>) -> bool {
+    match (one, other) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(one), Some(other)) => other.iter().all(|method| one.contains(method)),
+    }
+}
