@@ -18,9 +18,10 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
 
-/// How far over the committed figure is too far, of 1.
-const MARGIN: f64 = 0.03;
-/// For whole requests: the order in which sockets become ready is not quite the same every time.
+/// How far over the committed figure is too far, of 1. The same program counts the same to a thousandth;
+/// but the compiler decides anew what it inlines when anything in the crate changes, which has moved a
+/// small piece by 5 % and a whole request by 1 %.
+const MARGIN: f64 = 0.1;
 const MARGIN_OF_REQUESTS: f64 = 0.05;
 
 type Figures = BTreeMap<String, f64>;

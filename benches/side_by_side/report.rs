@@ -185,7 +185,7 @@ impl Report {
 const PREFACE: &str = "Written by `benches/side_by_side/run`, which says in its files how each proxy is set up. Callers speak plain HTTP/1.1 in gateway \
 form; every proxy keeps connections to a provider behind TLS 1.3 (AES-128-GCM) and verifies its certificate. The proxy has one core, callers and provider \
 the other. Bursar has everything on: a caller's password, routes with scopes, metrics, tokens renewed every few seconds, bodies kept for a replay, and an \
-access log in a file. nginx and HAProxy set a fixed `Authorization`; Envoy runs `credential_injector` with OAuth 2.0; the bare hyper proxy (`floor.rs`) does \
+access log in a file. nginx and HAProxy set a fixed `Authorization`; Envoy runs `credential_injector` with OAuth 2.0 (with many hosts a fixed header for each, because it knows one account); the bare hyper proxy (`floor.rs`) does \
 nothing else at all. CPU is the system's account of the process, with all threads and children.";
 
 /// What the overview has of a work.

@@ -104,7 +104,7 @@ impl Setup {
             ..
         } = self;
         let log = if self.logs {
-            "log stdout format raw local0 info\n  option httplog"
+            "log stdout format raw local0 info\n  option httplog\n"
         } else {
             ""
         };
@@ -119,8 +119,8 @@ impl Setup {
             }
         };
         Ok(format!(
-            "global\n  nbthread {threads}\n  maxconn 20000\n  no strict-limits\n  {log}\n\
-             defaults\n  mode http\n  log global\n  option http-keep-alive\n  http-reuse always\n  \
+            "global\n  nbthread {threads}\n  maxconn 20000\n  no strict-limits\n\
+             defaults\n  mode http\n  {log}\n  option http-keep-alive\n  http-reuse always\n  \
              timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n\
              frontend callers\n  bind {listen} backlog 4096\n  default_backend api\n\
              backend api\n  http-request del-header proxy-authorization\n  \
