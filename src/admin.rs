@@ -183,6 +183,7 @@ fn token(cell: &Cell, snapshot: &Snapshot) -> Value {
         "expires_in_seconds": remaining.map(seconds),
         "expires_at": remaining.map(|remaining| date(clock::wall() + remaining)),
         "missing_scopes": token.map(|token| token.missing_scopes.clone()).filter(|missing| !missing.is_empty()),
+        "secret_in_use": snapshot.secret_in_use.as_str(),
         "last_outcome": last_outcome,
         "last_outcome_at": last_outcome_at.map(date),
         "last_error": last_error,

@@ -4,6 +4,7 @@
 //! is read as plain data ([`mod@file`]), and one pass ([`compile`]) turns that into the types here. Every
 //! problem is collected; any problem at all means that there is no configuration.
 
+mod account;
 mod compile;
 mod expand;
 mod file;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, Uri};
 use ipnet::IpNet;
 
+pub use account::{Account, DEFAULT_ACCOUNT, Merchant, SecretName};
 pub use file::{ClientAuth, Encoding, Environment, Mode, Refresh, ReplayRule};
 pub use problem::Problem;
 
@@ -35,9 +37,6 @@ use crate::secret::Secret;
 use crate::tls::ClientTls;
 use node::Node;
 use problem::Problems;
-
-/// The account that a provider's own `client_id` and `client_secret` make.
-pub const DEFAULT_ACCOUNT: &str = "default";
 
 /// The whole configuration.
 #[derive(Debug)]
@@ -282,30 +281,6 @@ pub struct Semantics {
     pub replay: Option<ReplayRule>,
     /// The header by which the provider knows a request again.
     pub idempotency_header: Option<HeaderName>,
-}
-
-/// One set of credentials at a provider.
-#[derive(Debug)]
-pub struct Account {
-    /// Its name, also in metrics and logs; [`DEFAULT_ACCOUNT`] for the provider's own credentials.
-    pub name: Arc<str>,
-    /// Its id at the token endpoint.
-    pub client_id: Secret,
-    /// Its secret there.
-    pub client_secret: Secret,
-    /// A header that is added where the caller sent none of its names.
-    pub merchant: Option<Merchant>,
-}
-
-/// PayU's merchant header.
-#[derive(Debug)]
-pub struct Merchant {
-    /// The first is sent; any of them counts as sent by the caller.
-    pub headers: Arc<[HeaderName]>,
-    /// The merchant's id.
-    pub value: HeaderValue,
-    /// Whether it replaces what the caller sent, because the provider has several accounts.
-    pub is_binding: bool,
 }
 
 /// How a provider hands out tokens.

@@ -14,6 +14,7 @@ mod lease;
 mod refresh;
 mod renewal;
 mod reply;
+mod secrets;
 mod series;
 mod snapshot;
 
@@ -36,6 +37,7 @@ use crate::metrics::{GrantLabel, Metrics};
 use crate::secret::Secret;
 use cell::Parts;
 use renewal::{Appointment, keep_appointments};
+use secrets::SecretInUse;
 
 /// The token in an answer of a token endpoint: what fuzzing gets to see of [`reply`].
 ///
@@ -110,6 +112,11 @@ impl Tokens {
             let histogram = |grant| metrics.tokens.fetch_duration(&provider.name, grant);
             let fetch_durations = GrantLabel::ALL.map(histogram);
             let scope_sets = provider.scope_sets.len();
+            let secrets: Vec<Arc<SecretInUse>> = provider
+                .accounts
+                .iter()
+                .map(|_account| Arc::default())
+                .collect();
             let places = (0..provider.accounts.len() * scope_sets)
                 .map(|place| (place / scope_sets, place % scope_sets));
             let cells = places.zip(&mut ids).map(|((account, set), id)| {
@@ -119,6 +126,7 @@ impl Tokens {
                     account,
                     scopes: provider.scope_sets[set].clone(),
                     at_startup: provider.default_scopes == Some(set),
+                    secret: secrets[account].clone(),
                     transport: transport.clone(),
                     appointments: appointments.clone(),
                     fetch_durations: fetch_durations.clone(),

@@ -10,7 +10,13 @@ use super::node::{Node, Value};
 use super::problem::{Problem, Problems};
 
 /// Keys whose values are secrets.
-const SECRETS: [&str; 4] = ["password", "passwords", "client_secret", "params"];
+const SECRETS: [&str; 5] = [
+    "password",
+    "passwords",
+    "client_secret",
+    "next_client_secret",
+    "params",
+];
 
 /// Whether users who are neither owner nor of the group may read a file.
 fn is_open(path: &Path) -> bool {

@@ -407,6 +407,10 @@ fn what_is_wrong_about_accounts_is_said() {
         ),
         ("    accounts: {}\n", "accounts: is empty"),
         (
+            "    next_client_secret: ''\n",
+            "next_client_secret: is empty",
+        ),
+        (
             "    accounts: {b: {client_id: x}}\n",
             "accounts.b.client_secret: is missing",
         ),

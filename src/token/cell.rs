@@ -17,12 +17,13 @@ use tokio::time::{Instant, timeout_at};
 
 use super::desk::{Boarding, Cause, Decision, Desk, Landing};
 use super::fetch::Transport;
-use super::ladder::{Climbed, Ladder};
+use super::ladder::{self, Climbed, Ladder};
 use super::lease::{Freshness, Lease, Lifespan, Token};
 use super::renewal::Appointment;
 use super::reply::{Failure, Stated};
+use super::secrets::SecretInUse;
 use super::snapshot::{Snapshot, TokenSnapshot};
-use crate::config::{Account, Provider, TokenDialect};
+use crate::config::{Account, Provider, SecretName, TokenDialect};
 use crate::metrics::{FetchOutcome, GrantLabel};
 
 /// The token of one key: provider, account and scopes.
@@ -72,6 +73,7 @@ pub(super) struct Parts {
     pub(super) account: usize,
     pub(super) scopes: Arc<str>,
     pub(super) at_startup: bool,
+    pub(super) secret: Arc<SecretInUse>,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) appointments: mpsc::Sender<Appointment>,
     pub(super) fetch_durations: [Histogram; GrantLabel::COUNT],
@@ -81,13 +83,14 @@ impl Cell {
     pub(super) fn new(parts: Parts) -> Self {
         Self {
             id: parts.id,
-            ladder: Ladder::new(
-                &parts.provider,
-                parts.account,
-                &parts.scopes,
-                parts.transport,
-                parts.fetch_durations,
-            ),
+            ladder: Ladder::new(ladder::Parts {
+                provider: parts.provider.clone(),
+                account: parts.account,
+                scopes: parts.scopes.clone(),
+                secret: parts.secret,
+                transport: parts.transport,
+                fetch_durations: parts.fetch_durations,
+            }),
             provider: parts.provider,
             account: parts.account,
             scopes: parts.scopes,
@@ -219,8 +222,12 @@ impl Cell {
             "" => String::new(),
             missing => format!(", but not granted: {missing}"),
         };
+        let with = match self.account().next_client_secret {
+            Some(_) => format!(" with {}", self.ladder.secret_in_use().as_str()),
+            None => String::new(),
+        };
         Ok(format!(
-            "a token for {lifetime} s, fingerprint {}{less}",
+            "a token for {lifetime} s{with}, fingerprint {}{less}",
             token.fingerprint
         ))
     }
@@ -246,6 +253,7 @@ impl Cell {
             token,
             failing: desk.grounded.map(|(failure, _)| failure.to_string()),
             last: self.ladder.last(),
+            secret_in_use: self.ladder.secret_in_use(),
             last_error: desk.last_error.clone(),
         }
     }
@@ -254,6 +262,12 @@ impl Cell {
     #[must_use]
     pub fn fetches(&self, grant: GrantLabel, outcome: FetchOutcome) -> u64 {
         self.ladder.fetches(grant, outcome)
+    }
+
+    /// The secret of its account that the endpoint took last.
+    #[must_use]
+    pub fn secret_in_use(&self) -> SecretName {
+        self.ladder.secret_in_use()
     }
 
     /// Whose credentials they are.

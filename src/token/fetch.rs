@@ -19,7 +19,7 @@ use hyper::client::conn::http1;
 use super::reply::{self, Failure, Reply};
 use crate::body::read_limited;
 use crate::clock;
-use crate::config::{Account, ClientAuth, Encoding, Refresh, TokenDialect};
+use crate::config::{ClientAuth, Encoding, Refresh, TokenDialect};
 use crate::connect::{self, Connector};
 use crate::secret::Secret;
 
@@ -31,6 +31,13 @@ const MAX_REPLY_BYTES: usize = 1 << 20;
 pub(super) enum Grant<'a> {
     ClientCredentials { scopes: &'a str },
     RefreshToken(&'a Secret),
+}
+
+/// Who asks for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Credentials<'a> {
+    pub(super) id: &'a Secret,
+    pub(super) secret: &'a Secret,
 }
 
 /// What the endpoint answered, unread.
@@ -58,10 +65,10 @@ pub trait Transport: Send + Sync + 'static {
 pub(super) async fn fetch(
     transport: &dyn Transport,
     dialect: &TokenDialect,
-    account: &Account,
+    credentials: Credentials<'_>,
     grant: Grant<'_>,
 ) -> Result<Reply, Failure> {
-    let request = request(dialect, account, grant)
+    let request = request(dialect, credentials, grant)
         .ok_or(Failure::Rejected("the credentials fit no header"))?;
     let answer = tokio::time::timeout(dialect.timeout, transport.call(request))
         .await
@@ -77,7 +84,7 @@ pub(super) async fn fetch(
 /// None where the credentials hold bytes that no header may hold.
 fn request(
     dialect: &TokenDialect,
-    account: &Account,
+    credentials: Credentials<'_>,
     grant: Grant<'_>,
 ) -> Option<Request<Full<Bytes>>> {
     let alone = dialect.refresh == Refresh::Endpoint && matches!(grant, Grant::RefreshToken(_));
@@ -111,7 +118,7 @@ fn request(
                 fields.push(("refresh_token", token.expose()));
             }
         }
-        let (id, secret) = (account.client_id.expose(), account.client_secret.expose());
+        let (id, secret) = (credentials.id.expose(), credentials.secret.expose());
         match dialect.client_auth {
             ClientAuth::Body => fields.extend([("client_id", id), ("client_secret", secret)]),
             ClientAuth::Basic => authorization = Some(basic(id, secret)?),

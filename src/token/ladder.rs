@@ -11,18 +11,21 @@ use std::time::SystemTime;
 use prometheus::Histogram;
 use tokio::time::Instant;
 
-use super::fetch::{Grant, Transport, fetch};
+use super::fetch::{Credentials, Grant, Transport, fetch};
 use super::refresh::RefreshToken;
 use super::reply::{Failure, Reply};
+use super::secrets::SecretInUse;
 use crate::clock;
-use crate::config::{Provider, Refresh};
+use crate::config::{Account, Provider, Refresh, SecretName};
 use crate::metrics::{FetchOutcome, GrantLabel};
+use crate::secret::Secret;
 
 /// How one token key is asked for.
 pub(super) struct Ladder {
     provider: Arc<Provider>,
     account: usize,
     scopes: Arc<str>,
+    secret: Arc<SecretInUse>,
     transport: Arc<dyn Transport>,
     memory: Mutex<Memory>,
     fetches: [[AtomicU64; FetchOutcome::COUNT]; GrantLabel::COUNT],
@@ -44,22 +47,27 @@ pub(super) struct Climbed {
     pub(super) label: GrantLabel,
 }
 
+/// What a ladder is made of.
+pub(super) struct Parts {
+    pub(super) provider: Arc<Provider>,
+    pub(super) account: usize,
+    pub(super) scopes: Arc<str>,
+    pub(super) secret: Arc<SecretInUse>,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) fetch_durations: [Histogram; GrantLabel::COUNT],
+}
+
 impl Ladder {
-    pub(super) fn new(
-        provider: &Arc<Provider>,
-        account: usize,
-        scopes: &Arc<str>,
-        transport: Arc<dyn Transport>,
-        fetch_durations: [Histogram; GrantLabel::COUNT],
-    ) -> Self {
+    pub(super) fn new(parts: Parts) -> Self {
         Self {
-            provider: provider.clone(),
-            account,
-            scopes: scopes.clone(),
-            transport,
+            provider: parts.provider,
+            account: parts.account,
+            scopes: parts.scopes,
+            secret: parts.secret,
+            transport: parts.transport,
             memory: Mutex::default(),
             fetches: Default::default(),
-            fetch_durations,
+            fetch_durations: parts.fetch_durations,
         }
     }
 
@@ -111,10 +119,59 @@ impl Ladder {
         Ok(climbed)
     }
 
+    /// One step of the ladder: a call, and another one with the account's other secret where this one is
+    /// refused.
     async fn call(&self, label: GrantLabel, grant: Grant<'_>) -> Result<Climbed, Failure> {
+        let account = self.account();
+        let name = self.secret.name();
+        let first = account.secret(name).unwrap_or(&account.client_secret);
+        let refused = match self.call_with(first, label, grant).await {
+            Err(failure) if self.is_secret_refused(failure, grant) => failure,
+            outcome => return outcome,
+        };
+        let Some(second) = account.secret(name.other()) else {
+            return Err(refused);
+        };
+        let outcome = self.call_with(second, label, grant).await;
+        let is_known = match &outcome {
+            Ok(_) => true,
+            Err(failure @ Failure::Rejected(_)) => !failure.is_about_secret(),
+            Err(_) => false,
+        };
+        if is_known && self.secret.remember(name.other()) {
+            tracing::warn!(provider = %self.provider.name, account = %account.name, refused = name.as_str(), works = name.other().as_str(), "the token endpoint refuses one secret and takes the other");
+        }
+        outcome
+    }
+
+    /// A refresh token that is refused must not be sent again, so there the answer has to be about the
+    /// client.
+    fn is_secret_refused(&self, failure: Failure, grant: Grant<'_>) -> bool {
+        match grant {
+            Grant::ClientCredentials { .. } => failure.is_about_secret(),
+            Grant::RefreshToken(_) => {
+                self.provider.token.refresh == Refresh::Grant
+                    && matches!(
+                        failure,
+                        Failure::Rejected("invalid_client" | "unauthorized_client")
+                    )
+            }
+        }
+    }
+
+    async fn call_with(
+        &self,
+        secret: &Secret,
+        label: GrantLabel,
+        grant: Grant<'_>,
+    ) -> Result<Climbed, Failure> {
         let issued = Instant::now();
-        let account = &self.provider.accounts[self.account];
-        let result = fetch(&*self.transport, &self.provider.token, account, grant).await;
+        let credentials = Credentials {
+            id: &self.account().client_id,
+            secret,
+        };
+        let dialect = &self.provider.token;
+        let result = fetch(&*self.transport, dialect, credentials, grant).await;
         self.fetch_durations[label as usize].observe(issued.elapsed().as_secs_f64());
         match result {
             Ok(reply) => Ok(Climbed {
@@ -148,6 +205,15 @@ impl Ladder {
     /// How many token calls with that grant ended so.
     pub(super) fn fetches(&self, grant: GrantLabel, outcome: FetchOutcome) -> u64 {
         self.fetches[grant as usize][outcome as usize].load(Ordering::Relaxed)
+    }
+
+    /// The secret that the endpoint took last.
+    pub(super) fn secret_in_use(&self) -> SecretName {
+        self.secret.name()
+    }
+
+    fn account(&self) -> &Account {
+        &self.provider.accounts[self.account]
     }
 
     /// How the last call ended, and when.

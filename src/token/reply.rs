@@ -94,6 +94,15 @@ impl Failure {
         }
     }
 
+    /// Whether another secret of the account may be what the endpoint wants. It says nothing about the secret
+    /// where it names something else.
+    pub(super) fn is_about_secret(self) -> bool {
+        matches!(self, Self::Rejected(code) if !matches!(
+            code,
+            "invalid_scope" | "invalid_grant" | "invalid_request" | "unsupported_grant_type"
+        ))
+    }
+
     /// Whether the request cannot have reached the endpoint.
     pub(super) fn is_unsent(self) -> bool {
         matches!(

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::cell::Cell;
 use super::snapshot::TokenSnapshot;
 use crate::clock;
-use crate::config::Refresh;
+use crate::config::{Refresh, SecretName};
 use crate::metrics::{FetchOutcome, GrantLabel};
 
 /// The families that this module writes.
@@ -35,8 +35,14 @@ const GENERATION: (&str, &str) = (
 );
 const FETCHES: (&str, &str) = ("bursar_token_fetches_total", "Calls to token endpoints.");
 
+const SECRET: (&str, &str) = (
+    "bursar_secret_in_use",
+    "1 for the secret of an account that the token endpoint took last.",
+);
+
 const TOKEN_LABELS: [&str; 3] = ["provider", "account", "scopes"];
 const FETCH_LABELS: [&str; 4] = ["provider", "account", "grant", "outcome"];
+const SECRET_LABELS: [&str; 3] = ["provider", "account", "secret"];
 
 impl TokenSeries {
     pub(super) fn new(cells: Vec<Arc<Cell>>) -> Result<Self, prometheus::Error> {
@@ -56,6 +62,7 @@ impl TokenSeries {
                 describe(ISSUED, &TOKEN_LABELS)?,
                 describe(GENERATION, &TOKEN_LABELS)?,
                 describe(FETCHES, &FETCH_LABELS)?,
+                describe(SECRET, &SECRET_LABELS)?,
             ],
         })
     }
@@ -111,6 +118,30 @@ impl TokenSeries {
     }
 }
 
+impl TokenSeries {
+    /// One series for each secret of each account; the cells of an account agree.
+    fn secrets(&self) -> MetricFamily {
+        let mut values: BTreeMap<[&str; 3], bool> = BTreeMap::new();
+        for cell in &self.cells {
+            let account = cell.account();
+            for name in SecretName::ALL {
+                if account.secret(name).is_some() {
+                    let key = [&*cell.provider.name, &*account.name, name.as_str()];
+                    values.insert(key, cell.secret_in_use() == name);
+                }
+            }
+        }
+        let metrics = values.into_iter().map(|(values, is_in_use)| {
+            let mut gauge = Gauge::default();
+            gauge.set_value(f64::from(u8::from(is_in_use)));
+            let mut metric = Metric::from_label(labels(&SECRET_LABELS, &values));
+            metric.set_gauge(gauge);
+            metric
+        });
+        family(SECRET, MetricType::GAUGE, metrics.collect())
+    }
+}
+
 impl Collector for TokenSeries {
     fn desc(&self) -> Vec<&Desc> {
         self.descriptions.iter().collect()
@@ -126,6 +157,7 @@ impl Collector for TokenSeries {
             self.gauges(ISSUED, |token| at(wall.saturating_sub(token.age))),
             self.gauges(GENERATION, |token| token.generation as f64),
             self.fetches(),
+            self.secrets(),
         ]
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::config::SecretName;
 use crate::secret::Fingerprint;
 
 /// What `/status` and `/metrics` show of a cell.
@@ -11,6 +12,8 @@ pub struct Snapshot {
     pub token: Option<TokenSnapshot>,
     /// Why there was no token when it was last asked for; None where there was one.
     pub failing: Option<String>,
+    /// The secret that the endpoint took last.
+    pub secret_in_use: SecretName,
     /// How the last call ended, and when.
     pub last: Option<(&'static str, SystemTime)>,
     /// The last error of a flight, and when.

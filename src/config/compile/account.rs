@@ -29,7 +29,10 @@ pub(super) fn names(file: &file::Provider) -> Vec<String> {
 
 /// Whether the provider's own keys are an account.
 fn has_own(file: &file::Provider) -> bool {
-    file.client_id.is_some() || file.client_secret.is_some() || file.accounts.is_none()
+    file.client_id.is_some()
+        || file.client_secret.is_some()
+        || file.next_client_secret.is_some()
+        || file.accounts.is_none()
 }
 
 /// Takes the accounts out of a provider's part of the file.
@@ -54,6 +57,7 @@ pub(super) fn accounts(
     let own = file::Account {
         client_id: file.client_id.take(),
         client_secret: file.client_secret.take(),
+        next_client_secret: file.next_client_secret.take(),
         merchant_id: file.merchant_id.take(),
     };
     let mut accounts = BTreeMap::new();
@@ -99,6 +103,15 @@ fn compile(
 ) -> Option<Account> {
     let client_id = credential(&join(path, "client_id"), file.client_id, problems);
     let client_secret = credential(&join(path, "client_secret"), file.client_secret, problems);
+    let next_path = join(path, "next_client_secret");
+    let next_client_secret = file
+        .next_client_secret
+        .and_then(|next| credential(&next_path, Some(next), problems));
+    if let (Some(one), Some(next)) = (&client_secret, &next_client_secret)
+        && one.expose() == next.expose()
+    {
+        problems.warn(&next_path, "is the same as `client_secret`");
+    }
     let merchant = file
         .merchant_id
         .and_then(|id| merchant(&join(path, "merchant_id"), &id, headers, problems));
@@ -106,6 +119,7 @@ fn compile(
         name: name.into(),
         client_id: client_id?,
         client_secret: client_secret?,
+        next_client_secret,
         merchant,
     })
 }

@@ -30,6 +30,10 @@ pub(in crate::config) struct Provider {
     /// The account's client secret.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(in crate::config) client_secret: Option<Hidden>,
+    /// The account's second secret, while one is being exchanged for the other: where the token endpoint refuses one,
+    /// the other is tried.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(in crate::config) next_client_secret: Option<Hidden>,
     /// PayU: sent as `merchantId` where the caller sent none.
     pub(in crate::config) merchant_id: Option<String>,
     /// Further accounts by name, instead of `client_id` and `client_secret` or beside them: those are the
@@ -62,6 +66,10 @@ pub(in crate::config) struct Account {
     /// The account's client secret.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(in crate::config) client_secret: Option<Hidden>,
+    /// The account's second secret, while one is being exchanged for the other: where the token endpoint refuses one,
+    /// the other is tried.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(in crate::config) next_client_secret: Option<Hidden>,
     /// PayU: sent as `merchantId` where the caller sent none.
     pub(in crate::config) merchant_id: Option<String>,
 }

@@ -7,6 +7,7 @@ mod failures;
 mod flights;
 mod ladder;
 mod renewal;
+mod secrets;
 mod unauthorized;
 
 use std::future::Future;
@@ -33,6 +34,8 @@ struct Call {
     at: Duration,
     /// `client_credentials`, or the refresh token that was offered.
     grant: String,
+    /// The client secret that was sent.
+    secret: String,
 }
 
 /// What the endpoint does with a call.
@@ -91,15 +94,18 @@ impl<F: Fn(&Call) -> Said + Send + Sync + 'static> Transport for Endpoint<F> {
         Box::pin(async move {
             let frame = request.into_body().frame().await.unwrap().unwrap();
             let body = frame.into_data().unwrap();
-            let refresh_token = form_urlencoded::parse(&body)
-                .find(|(name, _)| name == "refresh_token")
-                .map(|(_, token)| token.into_owned());
+            let field = |key| {
+                form_urlencoded::parse(&body)
+                    .find(|(name, _)| name == key)
+                    .map(|(_, value)| value.into_owned())
+            };
             let call = {
                 let mut calls = self.calls.lock().unwrap();
                 let call = Call {
                     number: calls.len() + 1,
                     at: self.start.elapsed(),
-                    grant: refresh_token.unwrap_or_else(|| "client_credentials".into()),
+                    grant: field("refresh_token").unwrap_or_else(|| "client_credentials".into()),
+                    secret: field("client_secret").unwrap_or_default(),
                 };
                 calls.push(call.clone());
                 call
@@ -142,8 +148,18 @@ fn rigs(
     keys: &str,
     script: impl Fn(&Call) -> Said + Send + Sync + 'static,
 ) -> Vec<Rig> {
+    rigs_of(count, "client_secret: s3cret", keys, script)
+}
+
+/// The same, with keys of the provider as well.
+fn rigs_of(
+    count: usize,
+    provider: &str,
+    keys: &str,
+    script: impl Fn(&Call) -> Said + Send + Sync + 'static,
+) -> Vec<Rig> {
     let text = format!(
-        "providers: {{acme: {{hosts: [api.acme.example], client_id: id, client_secret: s3cret, token: {{url: \"https://login.acme.example/token\", {keys}}}}}}}"
+        "providers: {{acme: {{hosts: [api.acme.example], client_id: id, {provider}, token: {{url: \"https://login.acme.example/token\", {keys}}}}}}}"
     );
     let config = Config::parse(&text, Path::new("")).unwrap();
     let provider = &config.providers[0];
@@ -156,6 +172,7 @@ fn rigs(
         calls: calls.clone(),
         script,
     });
+    let secret = Arc::<SecretInUse>::default();
     let histogram = || Histogram::with_opts(HistogramOpts::new("h", "h")).unwrap();
     let rig = |id| Rig {
         cell: Arc::new(Cell::new(Parts {
@@ -164,6 +181,7 @@ fn rigs(
             account: 0,
             scopes: provider.scope_sets[0].clone(),
             at_startup: true,
+            secret: secret.clone(),
             transport: transport.clone(),
             appointments: appointments.clone(),
             fetch_durations: [histogram(), histogram()],
@@ -217,6 +235,11 @@ impl Rig {
     fn grants(&self) -> Vec<String> {
         let calls = self.calls.lock().unwrap();
         calls.iter().map(|call| call.grant.clone()).collect()
+    }
+
+    fn secrets(&self) -> Vec<String> {
+        let calls = self.calls.lock().unwrap();
+        calls.iter().map(|call| call.secret.clone()).collect()
     }
 
     fn outcome(&self, outcome: FetchOutcome) -> u64 {

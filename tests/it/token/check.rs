@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Stdio;
 
+use super::secrets::knows_only;
 use super::*;
 use crate::support::soon;
 
@@ -80,6 +81,22 @@ async fn check_live_fails_where_an_account_gets_no_token() {
         assert_eq!(code, Some(1), "{text}");
         assert!(text.contains(said), "{text}");
     }
+}
+
+#[tokio::test]
+async fn check_live_says_which_of_two_secrets_worked() {
+    let idp = knows_only("n3xt").await;
+    let yaml = acme(
+        "https://api.example",
+        &idp.url(),
+        "next_client_secret: n3xt",
+    );
+    let (code, text) = check(&yaml, &["--live"]).await;
+    assert_eq!(code, Some(0), "{text}");
+    let said = "acme default: a token for 3600 s with next_client_secret";
+    assert!(text.contains(said), "{text}");
+    assert!(!text.contains("n3xt"), "{text}");
+    assert_eq!(idp.calls(), 2);
 }
 
 #[tokio::test]

@@ -1,0 +1,79 @@
+//! Whose token is it? An account's credentials, and the header that goes with them.
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+
+use crate::secret::Secret;
+
+/// The account that a provider's own `client_id` and `client_secret` make.
+pub const DEFAULT_ACCOUNT: &str = "default";
+
+/// One set of credentials at a provider.
+#[derive(Debug)]
+pub struct Account {
+    /// Its name, also in metrics and logs; [`DEFAULT_ACCOUNT`] for the provider's own credentials.
+    pub name: Arc<str>,
+    /// Its id at the token endpoint.
+    pub client_id: Secret,
+    /// Its secret there.
+    pub client_secret: Secret,
+    /// Another one: the endpoint knows at least one of both.
+    pub next_client_secret: Option<Secret>,
+    /// A header that is added where the caller sent none of its names.
+    pub merchant: Option<Merchant>,
+}
+
+impl Account {
+    /// One of its secrets, where it has that one.
+    #[must_use]
+    pub fn secret(&self, name: SecretName) -> Option<&Secret> {
+        match name {
+            SecretName::Current => Some(&self.client_secret),
+            SecretName::Next => self.next_client_secret.as_ref(),
+        }
+    }
+}
+
+/// Which of an account's secrets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretName {
+    /// The one that every account has.
+    Current,
+    /// The one that is to replace it.
+    Next,
+}
+
+impl SecretName {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Current, Self::Next];
+
+    /// As its key is written in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Current => "client_secret",
+            Self::Next => "next_client_secret",
+        }
+    }
+
+    /// The one that is tried where this one is refused.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Current => Self::Next,
+            Self::Next => Self::Current,
+        }
+    }
+}
+
+/// PayU's merchant header.
+#[derive(Debug)]
+pub struct Merchant {
+    /// The first is sent; any of them counts as sent by the caller.
+    pub headers: Arc<[HeaderName]>,
+    /// The merchant's id.
+    pub value: HeaderValue,
+    /// Whether it replaces what the caller sent, because the provider has several accounts.
+    pub is_binding: bool,
+}
