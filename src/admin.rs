@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::exchange::Proxy;
-use crate::token::{Cell, Snapshot, TokenSnapshot};
+use crate::token::{CONTENTION, Cell, GuardSnapshot, Snapshot, TokenSnapshot};
 
 /// Connections at once; further ones wait.
 const MAX_CONNECTIONS: usize = 64;
@@ -131,9 +131,12 @@ fn readiness(proxy: &Proxy) -> Response<Full<Bytes>> {
     )
 }
 
-/// Why requests that need this token would fail now, if they would.
+/// Why requests that need this token would fail now, or may.
 fn trouble(cell: &Cell) -> Option<String> {
     let snapshot = cell.snapshot(Instant::now());
+    if snapshot.is_contended {
+        return Some(CONTENTION.to_owned());
+    }
     if snapshot
         .token
         .is_some_and(|token| token.remaining().is_some())
@@ -161,7 +164,17 @@ fn status(proxy: &Proxy) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "draining": proxy.is_draining(),
         "replay_memory_used_bytes": proxy.replay_memory_used(),
+        "token_endpoints": proxy.tokens.guards().map(endpoint).collect::<Vec<_>>(),
         "tokens": tokens,
+    })
+}
+
+fn endpoint(guard: GuardSnapshot) -> Value {
+    json!({
+        "provider": &*guard.provider,
+        "calls_per_minute": guard.calls_per_minute,
+        "calls_that_waited": guard.exhausted,
+        "calls_are_held": guard.is_open,
     })
 }
 
@@ -183,6 +196,7 @@ fn token(cell: &Cell, snapshot: &Snapshot) -> Value {
         "expires_in_seconds": remaining.map(seconds),
         "expires_at": remaining.map(|remaining| date(clock::wall() + remaining)),
         "missing_scopes": token.map(|token| token.missing_scopes.clone()).filter(|missing| !missing.is_empty()),
+        "contention": snapshot.is_contended.then_some(CONTENTION),
         "secret_in_use": snapshot.secret_in_use.as_str(),
         "last_outcome": last_outcome,
         "last_outcome_at": last_outcome_at.map(date),

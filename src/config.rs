@@ -306,6 +306,8 @@ pub struct TokenDialect {
     pub margin: Duration,
     /// Where the reply has no usable `expires_in`.
     pub default_lifetime: Duration,
+    /// All calls of the provider in any minute, at most.
+    pub calls_per_minute: NonZeroU32,
     /// For one call.
     pub timeout: Duration,
     /// How long a request waits for a token.

@@ -34,6 +34,7 @@ pub mod access;
 pub mod address;
 pub mod admin;
 pub mod body;
+pub mod breaker;
 pub mod ca;
 pub mod caller;
 pub mod check;

@@ -1,8 +1,8 @@
 //! How much may one caller ask for? Requests in flight, requests per second, and connections.
 //!
-//! It knows numbers and instants. A request counts from when its caller is verified until the last byte
-//! of its answer, because its [`Slot`] goes with it; a connection from its first verified request until it
-//! is closed.
+//! It knows numbers and instants; token calls are paced by the same [`Pace`]. A request counts from when its
+//! caller is verified until the last byte of its answer, because its [`Slot`] goes with it; a connection from
+//! its first verified request until it is closed.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,15 +26,21 @@ pub struct Limits {
     connections: AtomicUsize,
 }
 
-/// So many in a second, spread evenly, and as many at once after a quiet second: the generic cell rate
-/// algorithm (ITU-T I.371), whose one state is when the next request would be due at an even pace.
+/// So many in a second, spread evenly, and as many at once after a quiet second.
 #[derive(Debug)]
 struct Rate {
-    interval: Duration,
     /// How far ahead of the even pace requests may be.
     tolerance: Duration,
     /// Written by each request under the lock, which nobody holds for longer than that.
-    due: Mutex<Option<Instant>>,
+    pace: Mutex<Pace>,
+}
+
+/// One thing in each interval: the generic cell rate algorithm (ITU-T I.371), whose one state is when the
+/// next one would be due at an even pace.
+#[derive(Debug)]
+pub struct Pace {
+    interval: Duration,
+    due: Option<Instant>,
 }
 
 /// A request that counts; dropping it makes room.
@@ -74,9 +80,8 @@ impl Limits {
             rate: per_second.map(|limit| {
                 let interval = Duration::from_secs(1) / limit.get();
                 Rate {
-                    interval,
                     tolerance: interval * (limit.get() - 1),
-                    due: Mutex::new(None),
+                    pace: Mutex::new(Pace::new(interval)),
                 }
             }),
         }))
@@ -131,16 +136,42 @@ impl Drop for Joined {
 
 impl Rate {
     fn take(&self, now: Instant) -> Result<(), Exceeded> {
-        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = due.map_or(now, |due| due.max(now));
-        let ahead = at.duration_since(now);
-        if ahead > self.tolerance {
-            return Err(Exceeded {
-                retry_after: ahead - self.tolerance,
-            });
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        pace.take(now, self.tolerance)
+    }
+}
+
+impl Pace {
+    /// One in each interval; the first may come at once.
+    #[must_use]
+    pub fn new(interval: Duration) -> Self {
+        Self {
+            interval,
+            due: None,
         }
-        *due = Some(at + self.interval);
+    }
+
+    /// Lets one more through where it is no further ahead of the even pace than `tolerance`.
+    ///
+    /// # Errors
+    /// Where it would be.
+    pub fn take(&mut self, now: Instant, tolerance: Duration) -> Result<(), Exceeded> {
+        let wait = self.wait(now, tolerance);
+        if !wait.is_zero() {
+            return Err(Exceeded { retry_after: wait });
+        }
+        let at = self.due.map_or(now, |due| due.max(now));
+        self.due = Some(at + self.interval);
         Ok(())
+    }
+
+    /// How long until one more may come; zero: now.
+    #[must_use]
+    pub fn wait(&self, now: Instant, tolerance: Duration) -> Duration {
+        let ahead = self
+            .due
+            .map_or(Duration::ZERO, |due| due.saturating_duration_since(now));
+        ahead.saturating_sub(tolerance)
     }
 }
 

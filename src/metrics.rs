@@ -50,6 +50,17 @@ pub struct Requests {
 pub struct TokenTimes {
     fetch_duration: HistogramVec,
     wait: HistogramVec,
+    budget_exhausted: IntCounterVec,
+    breaker_open: IntGaugeVec,
+}
+
+/// The guard of one provider's token endpoint.
+#[derive(Debug, Clone)]
+pub struct GuardSeries {
+    /// Calls that had to wait for the budget.
+    pub exhausted: IntCounter,
+    /// 1 while calls are held because the endpoint fails.
+    pub open: IntGauge,
 }
 
 /// Connections that `egress` does not allow.
@@ -360,7 +371,17 @@ impl LimitSeries {
 
 impl TokenTimes {
     fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let exhausted = Opts::new(
+            "bursar_token_budget_exhausted_total",
+            "Token calls that had to wait, because `token.calls_per_minute` was used up.",
+        );
+        let open = Opts::new(
+            "bursar_token_breaker_open",
+            "1 while token calls are held because the token endpoint fails.",
+        );
         Ok(Self {
+            budget_exhausted: vec(registry, IntCounterVec::new(exhausted, &["provider"])?)?,
+            breaker_open: vec(registry, IntGaugeVec::new(open, &["provider"])?)?,
             fetch_duration: histogram(
                 registry,
                 "bursar_token_fetch_duration_seconds",
@@ -376,6 +397,15 @@ impl TokenTimes {
                 &["provider"],
             )?,
         })
+    }
+
+    /// What the guard of a provider's token endpoint counts.
+    #[must_use]
+    pub fn guard(&self, provider: &str) -> GuardSeries {
+        GuardSeries {
+            exhausted: self.budget_exhausted.with_label_values(&[provider]),
+            open: self.breaker_open.with_label_values(&[provider]),
+        }
     }
 
     /// How long calls with a grant take.

@@ -337,6 +337,12 @@ fn token(missing: &Missing) -> Description {
         Failure::RateLimited(_) => {
             unavailable("the provider's token endpoint limits the rate of calls")
         }
+        Failure::OverBudget => unavailable(
+            "too many token calls for the provider in a minute; see token.calls_per_minute",
+        ),
+        Failure::Held => {
+            unavailable("the provider's token endpoint fails, and is probed until it works again")
+        }
         Failure::TimedOut => unavailable("the provider's token endpoint did not answer in time"),
         Failure::NotAllowed(_) => unavailable(
             "the address of the provider's token endpoint is not allowed; see egress.allow_addresses",

@@ -3,12 +3,14 @@
 //! A request reads its cell ([`Cell::read`]), waits for a flight where there is no token
 //! ([`Cell::obtain`]) and asks what a 401 means ([`Cell::recover`]). The rest happens behind its back:
 //! renewal ahead ([`renewal`]), who may fly ([`desk`]), the ladder of grants ([`ladder`]), the providers'
-//! dialects ([`fetch`], [`reply`]), and pauses after failures ([`backoff`]).
+//! dialects ([`fetch`], [`reply`]), pauses after failures ([`backoff`]), and what all calls to one endpoint
+//! share ([`guard`]).
 
 mod backoff;
 mod cell;
 mod desk;
 mod fetch;
+mod guard;
 mod ladder;
 mod lease;
 mod refresh;
@@ -24,8 +26,9 @@ use http::StatusCode;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub use cell::{Cell, Missing, Recovery};
+pub use cell::{CONTENTION, Cell, Missing, Recovery};
 pub use fetch::{Answer, Transport};
+pub use guard::GuardSnapshot;
 pub use lease::Lease;
 pub use reply::Failure;
 pub use snapshot::{Snapshot, TokenSnapshot};
@@ -36,6 +39,7 @@ use crate::egress::Egress;
 use crate::metrics::{GrantLabel, Metrics};
 use crate::secret::Secret;
 use cell::Parts;
+use guard::Guard;
 use renewal::{Appointment, keep_appointments};
 use secrets::SecretInUse;
 
@@ -51,6 +55,8 @@ pub fn read_reply(status: StatusCode, body: &[u8], pointer: &str) -> Result<Secr
 /// The tokens of all accounts.
 #[derive(Debug)]
 pub struct Tokens {
+    /// By provider index.
+    guards: Vec<Arc<Guard>>,
     /// By provider index; of each provider all scope sets of its first account, then of its second, ….
     cells: Vec<Cells>,
 }
@@ -97,49 +103,64 @@ impl Tokens {
         egress: &Egress,
         appointments: &mpsc::Sender<Appointment>,
     ) -> Self {
-        let mut ids = 0..;
-        let cells = config.providers.iter().map(|provider| {
-            let connect_timeout = provider.timeouts.connect;
-            let transport: Arc<dyn Transport> = Arc::new(fetch::Sockets {
-                connector: Connector::new(
-                    provider.tls.token.clone(),
-                    connect_timeout,
-                    egress.token(provider),
-                    egress.token_proxy(),
-                ),
-                connect_timeout,
-            });
-            let histogram = |grant| metrics.tokens.fetch_duration(&provider.name, grant);
-            let fetch_durations = GrantLabel::ALL.map(histogram);
-            let scope_sets = provider.scope_sets.len();
-            let secrets: Vec<Arc<SecretInUse>> = provider
-                .accounts
-                .iter()
-                .map(|_account| Arc::default())
-                .collect();
-            let places = (0..provider.accounts.len() * scope_sets)
-                .map(|place| (place / scope_sets, place % scope_sets));
-            let cells = places.zip(&mut ids).map(|((account, set), id)| {
-                Arc::new(Cell::new(Parts {
-                    id,
-                    provider: provider.clone(),
-                    account,
-                    scopes: provider.scope_sets[set].clone(),
-                    at_startup: provider.default_scopes == Some(set),
-                    secret: secrets[account].clone(),
-                    transport: transport.clone(),
-                    appointments: appointments.clone(),
-                    fetch_durations: fetch_durations.clone(),
-                }))
-            });
-            Cells {
-                scope_sets,
-                cells: cells.collect(),
-            }
+        let guards = config.providers.iter().map(|provider| {
+            let calls = provider.token.calls_per_minute;
+            let series = metrics.tokens.guard(&provider.name);
+            Arc::new(Guard::new(&provider.name, calls, series))
         });
-        Self {
-            cells: cells.collect(),
-        }
+        let guards: Vec<Arc<Guard>> = guards.collect();
+        let mut ids = 0..;
+        let cells = config
+            .providers
+            .iter()
+            .zip(&guards)
+            .map(|(provider, guard)| {
+                let connect_timeout = provider.timeouts.connect;
+                let transport: Arc<dyn Transport> = Arc::new(fetch::Sockets {
+                    connector: Connector::new(
+                        provider.tls.token.clone(),
+                        connect_timeout,
+                        egress.token(provider),
+                        egress.token_proxy(),
+                    ),
+                    connect_timeout,
+                });
+                let histogram = |grant| metrics.tokens.fetch_duration(&provider.name, grant);
+                let fetch_durations = GrantLabel::ALL.map(histogram);
+                let scope_sets = provider.scope_sets.len();
+                let secrets: Vec<Arc<SecretInUse>> = provider
+                    .accounts
+                    .iter()
+                    .map(|_account| Arc::default())
+                    .collect();
+                let places = (0..provider.accounts.len() * scope_sets)
+                    .map(|place| (place / scope_sets, place % scope_sets));
+                let cells = places.zip(&mut ids).map(|((account, set), id)| {
+                    Arc::new(Cell::new(Parts {
+                        id,
+                        provider: provider.clone(),
+                        account,
+                        scopes: provider.scope_sets[set].clone(),
+                        at_startup: provider.default_scopes == Some(set),
+                        secret: secrets[account].clone(),
+                        guard: guard.clone(),
+                        transport: transport.clone(),
+                        appointments: appointments.clone(),
+                        fetch_durations: fetch_durations.clone(),
+                    }))
+                });
+                Cells {
+                    scope_sets,
+                    cells: cells.collect(),
+                }
+            });
+        let cells = cells.collect();
+        Self { guards, cells }
+    }
+
+    /// What there is to show of the token endpoints, by provider.
+    pub fn guards(&self) -> impl Iterator<Item = GuardSnapshot> {
+        self.guards.iter().map(|guard| guard.snapshot())
     }
 
     /// What Prometheus sees of them.

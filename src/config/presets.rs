@@ -4,6 +4,7 @@
 //! that overrides it. Sources are the providers' own documents; where they contradict each other, what
 //! is accepted is wide and what is sent is narrow.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 #[cfg(test)]
@@ -49,6 +50,8 @@ pub(super) struct Preset {
     pub(super) refresh_lifetime: Option<Duration>,
     /// None: a request that matches no route is refused, because no token fits it.
     pub(super) default_scopes: Option<&'static [&'static str]>,
+    /// Token calls in a minute, of all accounts together.
+    pub(super) calls_per_minute: NonZeroU32,
     /// Fixed: the token endpoint refuses more.
     pub(super) max_scopes: Option<usize>,
     pub(super) routes: &'static [PresetRoute],
@@ -131,6 +134,9 @@ impl Preset {
     }
 }
 
+/// For endpoints that say nothing of a limit, or do not say which: ten a second.
+const UNDOCUMENTED: NonZeroU32 = NonZeroU32::new(600).unwrap();
+
 /// Its API shares the host with its Keycloak, hence `paths`. The refresh grant needs client
 /// authentication, whatever the documentation says: Keycloak checks the client for every grant.
 const PAYLATER: Preset = Preset {
@@ -151,6 +157,7 @@ const PAYLATER: Preset = Preset {
     refresh: Refresh::Grant,
     refresh_lifetime: None,
     default_scopes: Some(&[]),
+    calls_per_minute: UNDOCUMENTED,
     max_scopes: None,
     routes: &[
         pays(&["POST"], "/api/paylater/merchant-portal/v2/web-checkout"),
@@ -199,6 +206,7 @@ const PAYU: Preset = Preset {
     refresh: Refresh::None,
     refresh_lifetime: None,
     default_scopes: None,
+    calls_per_minute: UNDOCUMENTED,
     max_scopes: Some(3),
     routes: &[
         // Payment links.
@@ -224,7 +232,8 @@ const PAYU: Preset = Preset {
     secret_below: &[],
 };
 
-/// Refuses bad credentials with 403 and a free-form object.
+/// Refuses bad credentials with 403 and a free-form object. It allows 5 requests in a second, token calls
+/// among them: half of that, so that the rest is left for the API.
 const ALTERNATIVE_PAYMENTS: Preset = Preset {
     sandbox: Endpoints {
         hosts: &["public-api.demo.alternativepayments.io"],
@@ -243,6 +252,7 @@ const ALTERNATIVE_PAYMENTS: Preset = Preset {
     refresh: Refresh::None,
     refresh_lifetime: None,
     default_scopes: Some(&[]),
+    calls_per_minute: NonZeroU32::new(150).unwrap(),
     max_scopes: None,
     routes: &[
         pays(&["POST"], "/payment/request"),
@@ -275,6 +285,7 @@ const QUIDKEY: Preset = Preset {
     refresh: Refresh::Endpoint,
     refresh_lifetime: Some(Duration::from_secs(24 * 60 * 60)),
     default_scopes: Some(&[]),
+    calls_per_minute: UNDOCUMENTED,
     max_scopes: None,
     routes: &[
         pays(&["POST"], "/api/v1/payment-requests").keyed(KEY),

@@ -28,7 +28,9 @@ pub(super) fn pause(failure: Failure, earlier: u32, jitter: f64) -> Duration {
         | Failure::Parent
         | Failure::Tls
         | Failure::Broken
-        | Failure::Malformed(_) => doubled(BACKOFF, earlier).mul_f64(jitter.clamp(0.0, 1.0)),
+        | Failure::Malformed(_)
+        | Failure::OverBudget
+        | Failure::Held => doubled(BACKOFF, earlier).mul_f64(jitter.clamp(0.0, 1.0)),
     }
 }
 

@@ -15,8 +15,9 @@ use prometheus::Histogram;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::desk::{Boarding, Cause, Decision, Desk, Landing};
+use super::desk::{Boarding, Calls, Cause, Decision, Desk, Flight, Landing};
 use super::fetch::Transport;
+use super::guard::{Guard, Lane};
 use super::ladder::{self, Climbed, Ladder};
 use super::lease::{Freshness, Lease, Lifespan, Token};
 use super::renewal::Appointment;
@@ -25,6 +26,9 @@ use super::secrets::SecretInUse;
 use super::snapshot::{Snapshot, TokenSnapshot};
 use crate::config::{Account, Provider, SecretName, TokenDialect};
 use crate::metrics::{FetchOutcome, GrantLabel};
+
+/// What the log and the admin port say of a key whose young tokens are refused again and again.
+pub const CONTENTION: &str = "instances are revoking each other: the provider refuses young tokens, as it does where each new one ends the one before; give each instance an account of its own";
 
 /// The token of one key: provider, account and scopes.
 pub struct Cell {
@@ -40,6 +44,7 @@ pub struct Cell {
     pub at_startup: bool,
     token: ArcSwapOption<Token>,
     desk: Mutex<Desk>,
+    guard: Arc<Guard>,
     ladder: Ladder,
     appointments: mpsc::Sender<Appointment>,
 }
@@ -74,6 +79,7 @@ pub(super) struct Parts {
     pub(super) scopes: Arc<str>,
     pub(super) at_startup: bool,
     pub(super) secret: Arc<SecretInUse>,
+    pub(super) guard: Arc<Guard>,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) appointments: mpsc::Sender<Appointment>,
     pub(super) fetch_durations: [Histogram; GrantLabel::COUNT],
@@ -88,6 +94,7 @@ impl Cell {
                 account: parts.account,
                 scopes: parts.scopes.clone(),
                 secret: parts.secret,
+                guard: parts.guard.clone(),
                 transport: parts.transport,
                 fetch_durations: parts.fetch_durations,
             }),
@@ -97,6 +104,7 @@ impl Cell {
             at_startup: parts.at_startup,
             token: ArcSwapOption::empty(),
             desk: Mutex::default(),
+            guard: parts.guard,
             appointments: parts.appointments,
         }
     }
@@ -147,7 +155,12 @@ impl Cell {
                 Boarding::Grounded(failure, until) if failure.is_passing() && until < deadline => {
                     tokio::time::sleep_until(until).await;
                 }
-                Boarding::Grounded(failure, _) => return Err(self.missing(failure, now)),
+                Boarding::Grounded(failure, until) => {
+                    return Err(Missing {
+                        failure,
+                        retry_after: until.saturating_duration_since(now),
+                    });
+                }
             }
         }
     }
@@ -203,7 +216,12 @@ impl Cell {
             Some(token) => token.freshness(now) != Freshness::Fresh && token.is_used(),
             None => self.at_startup,
         };
-        if due && let Boarding::Grounded(_, until) = self.board(Cause::Need) {
+        // A token that ages is used, or it would not be due.
+        let cause = match self.ever_had_a_token() {
+            true => Cause::Need,
+            false => Cause::Ahead,
+        };
+        if due && let Boarding::Grounded(_, until) = self.board(cause) {
             // A reader asked during the pause after a failure, and its appointment replaced the one that
             // was made for the pause's end.
             self.make_appointment(until);
@@ -215,7 +233,8 @@ impl Cell {
     /// # Errors
     /// Where no token came.
     pub async fn call_once(&self) -> Result<String, Failure> {
-        let climbed = self.ladder.climb().await?;
+        let (_sender, mut lane) = watch::channel(Lane::Need);
+        let climbed = self.ladder.climb(&mut lane).await?;
         let token = self.publish(&mut self.desk(), climbed, Cause::Need)?;
         let lifetime = token.expires.duration_since(token.issued).as_secs();
         let less = match token.missing_scopes.as_str() {
@@ -251,7 +270,13 @@ impl Cell {
         let desk = self.desk();
         Snapshot {
             token,
-            failing: desk.grounded.map(|(failure, _)| failure.to_string()),
+            failing: desk
+                .grounded
+                .map(|(failure, _)| failure)
+                .or_else(|| self.ladder.is_waiting().then(|| self.guard.wait(now).0))
+                .map(|failure| failure.to_string()),
+            is_contended: desk.is_contended(now),
+            contentions: desk.contentions,
             last: self.ladder.last(),
             secret_in_use: self.ladder.secret_in_use(),
             last_error: desk.last_error.clone(),
@@ -286,6 +311,14 @@ impl Cell {
     }
 
     fn missing(&self, failure: Failure, now: Instant) -> Missing {
+        if failure == Failure::TimedOut && self.ladder.is_waiting() {
+            // The endpoint was not asked at all.
+            let (failure, retry_after) = self.guard.wait(now);
+            return Missing {
+                failure,
+                retry_after,
+            };
+        }
         let until = self.desk().grounded.map_or(now, |(_, until)| until);
         Missing {
             failure,
@@ -296,22 +329,39 @@ impl Cell {
     /// Joins the flight that is under way, or starts one where that is allowed.
     fn board(self: &Arc<Self>, cause: Cause) -> Boarding {
         let now = Instant::now();
+        let calls = Calls {
+            held_until: self.guard.held_until(now),
+            are_waiting: self.ladder.is_waiting(),
+        };
         let mut desk = self.desk();
         let current = self.token.load_full();
-        match desk.decide(current, cause, now) {
+        let was_contended = desk.is_contended(now);
+        match desk.decide(current.as_ref(), (cause, now), calls) {
             Decision::Board(boarding) => boarding,
-            Decision::Start => {
-                let (land, flight) = watch::channel(None);
-                desk.flight = Some(flight.clone());
-                tokio::spawn(self.clone().fly(cause, land));
-                Boarding::Flight(flight)
+            Decision::Start(lane) => {
+                if desk.is_contended(now) && !was_contended {
+                    tracing::warn!(provider = %self.provider.name, account = %self.account().name, scopes = %self.scopes, "{CONTENTION}");
+                }
+                let (land, landing) = watch::channel(None);
+                let (sender, lane) = watch::channel(lane);
+                desk.flight = Some(Flight {
+                    landing: landing.clone(),
+                    lane: sender,
+                });
+                tokio::spawn(self.clone().fly(cause, lane, land));
+                Boarding::Flight(landing)
             }
         }
     }
 
     /// One trip to the token endpoint: the ladder, what follows from it, and the news to all waiters.
-    async fn fly(self: Arc<Self>, cause: Cause, land: watch::Sender<Option<Landing>>) {
-        let climbed = self.ladder.climb().await;
+    async fn fly(
+        self: Arc<Self>,
+        cause: Cause,
+        mut lane: watch::Receiver<Lane>,
+        land: watch::Sender<Option<Landing>>,
+    ) {
+        let climbed = self.ladder.climb(&mut lane).await;
         let (landing, next_look) = {
             let mut desk = self.desk();
             // Under one lock, so that nobody boards a flight that has landed already.
@@ -324,7 +374,11 @@ impl Cell {
                     token.renew_at
                 }
                 // Nobody need ask again for a token that was wanted before.
-                Err(failure) => desk.ground(*failure, Instant::now()),
+                Err(failure) => {
+                    let now = Instant::now();
+                    let held = self.guard.held_until(now).filter(|_| failure.is_outage());
+                    desk.ground(*failure, now, held)
+                }
             };
             (landing, next_look)
         };

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::backoff;
+use super::guard::Lane;
 use super::lease::{Freshness, Token};
 use super::reply::Failure;
 use crate::clock;
@@ -18,14 +19,26 @@ const SUSPECT_TIME: Duration = Duration::from_secs(10);
 /// How many renewals 401s may cause in [`RECOVERY_WINDOW`].
 const MAX_RECOVERIES: usize = 10;
 const RECOVERY_WINDOW: Duration = Duration::from_secs(60);
+/// A token of this age ends because somebody ended it.
+const YOUNG: Duration = Duration::from_secs(5 * 60);
+/// So many of them in [`CONTENTION_WINDOW`] are no accident.
+const CONTENTION_SIGNS: usize = 3;
+const CONTENTION_WINDOW: Duration = Duration::from_secs(5 * 60);
 
 /// What a flight brought.
 pub(super) type Landing = Result<Arc<Token>, Failure>;
 
+/// A flight that is under way.
+pub(super) struct Flight {
+    pub(super) landing: watch::Receiver<Option<Landing>>,
+    /// How urgent its calls are; it only rises.
+    pub(super) lane: watch::Sender<Lane>,
+}
+
 /// What is known about a cell's flights.
 #[derive(Default)]
 pub(super) struct Desk {
-    pub(super) flight: Option<watch::Receiver<Option<Landing>>>,
+    pub(super) flight: Option<Flight>,
     /// Why there was no token, and until when nobody asks again.
     pub(super) grounded: Option<(Failure, Instant)>,
     pub(super) failures: u32,
@@ -34,16 +47,33 @@ pub(super) struct Desk {
     /// When 401s caused renewals; at most [`MAX_RECOVERIES`].
     recoveries: Vec<Instant>,
     pub(super) generations: u64,
+    /// When 401s refused tokens that should have been young; at most [`MAX_RECOVERIES`].
+    young_refusals: Vec<Instant>,
+    /// Until when another instance is taken to revoke these tokens.
+    contended_until: Option<Instant>,
+    pub(super) contentions: u64,
     pub(super) last_error: Option<(String, SystemTime)>,
 }
 
 /// What a flight is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
+    /// Start-up: there is no token, and nobody asked for one yet.
+    Ahead,
     /// There is no token, or it ages.
     Need,
     /// A provider answered 401 to this generation.
     Unauthorized(u64),
+}
+
+impl Cause {
+    fn lane(self) -> Lane {
+        match self {
+            Self::Ahead => Lane::Ahead,
+            Self::Need => Lane::Need,
+            Self::Unauthorized(_) => Lane::Recovery,
+        }
+    }
 }
 
 /// What came of asking for a flight.
@@ -60,56 +90,85 @@ pub(super) enum Decision {
     /// No: this is what there is.
     Board(Boarding),
     /// Yes, and leave it at the desk.
-    Start,
+    Start(Lane),
+}
+
+/// What else counts for those who ask: whether calls are made at all.
+#[derive(Clone, Copy)]
+pub(super) struct Calls {
+    /// Until when none is made, because the endpoint fails.
+    pub(super) held_until: Option<Instant>,
+    /// Whether the flight that is under way has not been let through yet.
+    pub(super) are_waiting: bool,
+}
+
+impl Flight {
+    fn raise(&self, lane: Lane) {
+        self.lane.send_if_modified(|now| {
+            let rises = lane > *now;
+            *now = lane.max(*now);
+            rises
+        });
+    }
 }
 
 impl Desk {
     /// What becomes of somebody who asks for a flight while `current` is the token.
     pub(super) fn decide(
         &mut self,
-        current: Option<Arc<Token>>,
-        cause: Cause,
-        now: Instant,
+        current: Option<&Arc<Token>>,
+        (cause, now): (Cause, Instant),
+        calls: Calls,
     ) -> Decision {
         if let Some(boarding) = self.without_flight(current, cause, now) {
             return Decision::Board(boarding);
         }
+        // Start-up waits for the endpoint in its queue; whoever has a caller who waits hears at once.
+        let held = calls.held_until.filter(|_| cause != Cause::Ahead);
         if let Some(flight) = &self.flight
-            && flight.has_changed().is_ok()
+            && flight.landing.has_changed().is_ok()
         {
-            return Decision::Board(Boarding::Flight(flight.clone()));
+            if let Some(until) = held.filter(|_| calls.are_waiting) {
+                return Decision::Board(Boarding::Grounded(Failure::Held, until));
+            }
+            flight.raise(cause.lane());
+            return Decision::Board(Boarding::Flight(flight.landing.clone()));
         }
         if let Some((failure, until)) = self.grounded
             && now < until
         {
             return Decision::Board(Boarding::Grounded(failure, until));
         }
-        if matches!(cause, Cause::Unauthorized(_)) {
+        if let Some(until) = held {
+            return Decision::Board(Boarding::Grounded(Failure::Held, until));
+        }
+        if let Cause::Unauthorized(sent) = cause {
             if self.recoveries.len() >= MAX_RECOVERIES {
                 return Decision::Board(Boarding::TooYoung);
             }
             self.recoveries.push(now);
+            self.refused(current.map(AsRef::as_ref), sent, now);
         }
-        Decision::Start
+        Decision::Start(cause.lane())
     }
 
     /// What needs no flight, or must not have one.
     fn without_flight(
         &mut self,
-        current: Option<Arc<Token>>,
+        current: Option<&Arc<Token>>,
         cause: Cause,
         now: Instant,
     ) -> Option<Boarding> {
         let Cause::Unauthorized(sent) = cause else {
             // Somebody landed between the caller's look at the token and the lock.
             let token = current.filter(|token| token.freshness(now) == Freshness::Fresh)?;
-            return Some(Boarding::Newer(token));
+            return Some(Boarding::Newer(token.clone()));
         };
         if let Some(token) = current
             && token.generation > sent
             && token.freshness(now) != Freshness::Expired
         {
-            return Some(Boarding::Newer(token));
+            return Some(Boarding::Newer(token.clone()));
         }
         if self
             .suspect
@@ -122,13 +181,48 @@ impl Desk {
         None
     }
 
+    /// Keeps count of tokens that a provider took at first and refused while they were young. One may be a
+    /// revocation; several in a row are another instance, whose every new token ends ours.
+    fn refused(&mut self, current: Option<&Token>, sent: u64, now: Instant) {
+        // A token that its replay was refused with is another trouble: a missing scope.
+        let was_taken = self
+            .suspect
+            .is_none_or(|(generation, _)| generation != sent);
+        let is_young = current.is_some_and(|token| {
+            token.generation == sent
+                && now.duration_since(token.issued) < YOUNG
+                && token.freshness(now) == Freshness::Fresh
+        });
+        if !(was_taken && is_young) {
+            return;
+        }
+        self.young_refusals
+            .retain(|then| now.duration_since(*then) < CONTENTION_WINDOW);
+        self.young_refusals.truncate(MAX_RECOVERIES - 1);
+        self.young_refusals.push(now);
+        if self.young_refusals.len() >= CONTENTION_SIGNS {
+            self.contentions += 1;
+            self.contended_until = Some(now + CONTENTION_WINDOW);
+        }
+    }
+
+    /// Whether instances are revoking each other's tokens.
+    pub(super) fn is_contended(&self, now: Instant) -> bool {
+        self.contended_until.is_some_and(|until| now < until)
+    }
+
     /// Further 401s do not renew this generation for a while.
     pub(super) fn suspect(&mut self, generation: u64, now: Instant) {
         self.suspect = Some((generation, now + SUSPECT_TIME));
     }
 
-    /// Nobody asks again before the instant that this returns.
-    pub(super) fn ground(&mut self, failure: Failure, now: Instant) -> Instant {
+    /// Nobody asks again before the instant that this returns: `held_until`, where the guard knows better.
+    pub(super) fn ground(
+        &mut self,
+        failure: Failure,
+        now: Instant,
+        held_until: Option<Instant>,
+    ) -> Instant {
         // A long outage says nothing about how to treat a refusal that comes after it.
         if self
             .grounded
@@ -136,7 +230,8 @@ impl Desk {
         {
             self.failures = 0;
         }
-        let until = now + backoff::pause(failure, self.failures, fastrand::f64());
+        let until = held_until
+            .unwrap_or_else(|| now + backoff::pause(failure, self.failures, fastrand::f64()));
         self.failures = self.failures.saturating_add(1);
         self.grounded = Some((failure, until));
         self.last_error = Some((failure.to_string(), clock::wall()));

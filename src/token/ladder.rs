@@ -4,14 +4,16 @@
 //! Only the one flight of a cell climbs. The mutex is there for those who look on, and never held across
 //! an await.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use prometheus::Histogram;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::fetch::{Credentials, Grant, Transport, fetch};
+use super::guard::{Guard, Lane};
 use super::refresh::RefreshToken;
 use super::reply::{Failure, Reply};
 use super::secrets::SecretInUse;
@@ -26,6 +28,9 @@ pub(super) struct Ladder {
     account: usize,
     scopes: Arc<str>,
     secret: Arc<SecretInUse>,
+    guard: Arc<Guard>,
+    /// Whether a call waits for its turn.
+    is_waiting: AtomicBool,
     transport: Arc<dyn Transport>,
     memory: Mutex<Memory>,
     fetches: [[AtomicU64; FetchOutcome::COUNT]; GrantLabel::COUNT],
@@ -53,6 +58,7 @@ pub(super) struct Parts {
     pub(super) account: usize,
     pub(super) scopes: Arc<str>,
     pub(super) secret: Arc<SecretInUse>,
+    pub(super) guard: Arc<Guard>,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) fetch_durations: [Histogram; GrantLabel::COUNT],
 }
@@ -64,6 +70,8 @@ impl Ladder {
             account: parts.account,
             scopes: parts.scopes,
             secret: parts.secret,
+            guard: parts.guard,
+            is_waiting: AtomicBool::new(false),
             transport: parts.transport,
             memory: Mutex::default(),
             fetches: Default::default(),
@@ -76,8 +84,8 @@ impl Ladder {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The refresh token where there is a live one, then client credentials.
-    pub(super) async fn climb(&self) -> Result<Climbed, Failure> {
+    /// The refresh token where there is a live one, then client credentials. Each call waits for its turn.
+    pub(super) async fn climb(&self, lane: &mut watch::Receiver<Lane>) -> Result<Climbed, Failure> {
         let now = Instant::now();
         let refresh_token = self
             .memory()
@@ -85,10 +93,7 @@ impl Ladder {
             .take()
             .filter(|token| token.is_live(now));
         if let Some(token) = refresh_token {
-            match self
-                .call(GrantLabel::RefreshToken, Grant::RefreshToken(&token.text))
-                .await
-            {
+            match self.call(lane, Grant::RefreshToken(&token.text)).await {
                 Ok(mut climbed) => {
                     self.keep_refresh_token(&mut climbed, Some(token));
                     return Ok(climbed);
@@ -113,7 +118,7 @@ impl Ladder {
         let grant = Grant::ClientCredentials {
             scopes: &self.scopes,
         };
-        let mut climbed = self.call(GrantLabel::ClientCredentials, grant).await?;
+        let mut climbed = self.call(lane, grant).await?;
         let unsent = self.memory().refresh_token.take();
         self.keep_refresh_token(&mut climbed, unsent);
         Ok(climbed)
@@ -121,18 +126,22 @@ impl Ladder {
 
     /// One step of the ladder: a call, and another one with the account's other secret where this one is
     /// refused.
-    async fn call(&self, label: GrantLabel, grant: Grant<'_>) -> Result<Climbed, Failure> {
+    async fn call(
+        &self,
+        lane: &mut watch::Receiver<Lane>,
+        grant: Grant<'_>,
+    ) -> Result<Climbed, Failure> {
         let account = self.account();
         let name = self.secret.name();
         let first = account.secret(name).unwrap_or(&account.client_secret);
-        let refused = match self.call_with(first, label, grant).await {
+        let refused = match self.call_with(first, lane, grant).await {
             Err(failure) if self.is_secret_refused(failure, grant) => failure,
             outcome => return outcome,
         };
         let Some(second) = account.secret(name.other()) else {
             return Err(refused);
         };
-        let outcome = self.call_with(second, label, grant).await;
+        let outcome = self.call_with(second, lane, grant).await;
         let is_known = match &outcome {
             Ok(_) => true,
             Err(failure @ Failure::Rejected(_)) => !failure.is_about_secret(),
@@ -162,9 +171,16 @@ impl Ladder {
     async fn call_with(
         &self,
         secret: &Secret,
-        label: GrantLabel,
+        lane: &mut watch::Receiver<Lane>,
         grant: Grant<'_>,
     ) -> Result<Climbed, Failure> {
+        let label = match grant {
+            Grant::ClientCredentials { .. } => GrantLabel::ClientCredentials,
+            Grant::RefreshToken(_) => GrantLabel::RefreshToken,
+        };
+        self.is_waiting.store(true, Ordering::Relaxed);
+        let permit = self.guard.pass(lane).await;
+        self.is_waiting.store(false, Ordering::Relaxed);
         let issued = Instant::now();
         let credentials = Credentials {
             id: &self.account().client_id,
@@ -173,6 +189,7 @@ impl Ladder {
         let dialect = &self.provider.token;
         let result = fetch(&*self.transport, dialect, credentials, grant).await;
         self.fetch_durations[label as usize].observe(issued.elapsed().as_secs_f64());
+        permit.settle(result.as_ref().err().copied());
         match result {
             Ok(reply) => Ok(Climbed {
                 reply,
@@ -205,6 +222,11 @@ impl Ladder {
     /// How many token calls with that grant ended so.
     pub(super) fn fetches(&self, grant: GrantLabel, outcome: FetchOutcome) -> u64 {
         self.fetches[grant as usize][outcome as usize].load(Ordering::Relaxed)
+    }
+
+    /// Whether a call waits for its turn: it is not made yet.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is_waiting.load(Ordering::Relaxed)
     }
 
     /// The secret that the endpoint took last.

@@ -62,6 +62,10 @@ pub enum Failure {
     Malformed(&'static str),
     /// The token was already expired when it came.
     BornExpired,
+    /// Not called yet: the budget of calls is used up.
+    OverBudget,
+    /// Not called: the endpoint fails, and is only probed.
+    Held,
 }
 
 impl Reply {
@@ -90,7 +94,9 @@ impl Failure {
             | Self::Unreachable
             | Self::Parent
             | Self::Tls
-            | Self::Broken => FetchOutcome::Unavailable,
+            | Self::Broken
+            | Self::OverBudget
+            | Self::Held => FetchOutcome::Unavailable,
         }
     }
 
@@ -101,6 +107,25 @@ impl Failure {
             code,
             "invalid_scope" | "invalid_grant" | "invalid_request" | "unsupported_grant_type"
         ))
+    }
+
+    /// Whether the endpoint itself is in trouble, whoever asks.
+    pub(super) fn is_outage(self) -> bool {
+        match self {
+            Self::Status(status) => status >= 500,
+            Self::TimedOut
+            | Self::NotAllowed(_)
+            | Self::Unreachable
+            | Self::Parent
+            | Self::Tls
+            | Self::Broken => true,
+            Self::Rejected(_)
+            | Self::RateLimited(_)
+            | Self::Malformed(_)
+            | Self::BornExpired
+            | Self::OverBudget
+            | Self::Held => false,
+        }
     }
 
     /// Whether the request cannot have reached the endpoint.
@@ -140,6 +165,11 @@ impl std::fmt::Display for Failure {
             Self::BornExpired => {
                 formatter.write_str("the token endpoint handed out an expired token")
             }
+            Self::OverBudget => formatter
+                .write_str("token.calls_per_minute is used up; the call waits for its turn"),
+            Self::Held => formatter.write_str(
+                "the token endpoint failed too often; calls are held until a probe succeeds",
+            ),
         }
     }
 }

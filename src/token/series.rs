@@ -40,8 +40,14 @@ const SECRET: (&str, &str) = (
     "1 for the secret of an account that the token endpoint took last.",
 );
 
+const CONTENTION: (&str, &str) = (
+    "bursar_token_contention_total",
+    "Young tokens refused by the provider, one after the other: instances are revoking each other.",
+);
+
 const TOKEN_LABELS: [&str; 3] = ["provider", "account", "scopes"];
 const FETCH_LABELS: [&str; 4] = ["provider", "account", "grant", "outcome"];
+const CONTENTION_LABELS: [&str; 2] = ["provider", "account"];
 const SECRET_LABELS: [&str; 3] = ["provider", "account", "secret"];
 
 impl TokenSeries {
@@ -63,6 +69,7 @@ impl TokenSeries {
                 describe(GENERATION, &TOKEN_LABELS)?,
                 describe(FETCHES, &FETCH_LABELS)?,
                 describe(SECRET, &SECRET_LABELS)?,
+                describe(CONTENTION, &CONTENTION_LABELS)?,
             ],
         })
     }
@@ -106,15 +113,17 @@ impl TokenSeries {
                 }
             }
         }
-        let metrics = sums.into_iter().map(|(values, sum)| {
-            let mut counter = Counter::default();
-            // Exact up to 2^53.
-            counter.set_value(sum as f64);
-            let mut metric = Metric::from_label(labels(&FETCH_LABELS, &values));
-            metric.set_counter(counter);
-            metric
-        });
-        family(FETCHES, MetricType::COUNTER, metrics.collect())
+        counters(FETCHES, &FETCH_LABELS, sums)
+    }
+
+    fn contentions(&self) -> MetricFamily {
+        let now = Instant::now();
+        let mut sums: BTreeMap<[&str; 2], u64> = BTreeMap::new();
+        for cell in &self.cells {
+            let key = [&*cell.provider.name, &*cell.account().name];
+            *sums.entry(key).or_default() += cell.snapshot(now).contentions;
+        }
+        counters(CONTENTION, &CONTENTION_LABELS, sums)
     }
 }
 
@@ -158,8 +167,25 @@ impl Collector for TokenSeries {
             self.gauges(GENERATION, |token| token.generation as f64),
             self.fetches(),
             self.secrets(),
+            self.contentions(),
         ]
     }
+}
+
+fn counters<const N: usize>(
+    (name, help): (&str, &str),
+    names: &[&str; N],
+    sums: BTreeMap<[&str; N], u64>,
+) -> MetricFamily {
+    let metrics = sums.into_iter().map(|(values, sum)| {
+        let mut counter = Counter::default();
+        // Exact up to 2^53.
+        counter.set_value(sum as f64);
+        let mut metric = Metric::from_label(labels(names, &values));
+        metric.set_counter(counter);
+        metric
+    });
+    family((name, help), MetricType::COUNTER, metrics.collect())
 }
 
 fn family((name, help): (&str, &str), kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {

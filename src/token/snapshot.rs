@@ -12,6 +12,10 @@ pub struct Snapshot {
     pub token: Option<TokenSnapshot>,
     /// Why there was no token when it was last asked for; None where there was one.
     pub failing: Option<String>,
+    /// Whether another instance seems to revoke its tokens.
+    pub is_contended: bool,
+    /// How often a token was refused because of that.
+    pub contentions: u64,
     /// The secret that the endpoint took last.
     pub secret_in_use: SecretName,
     /// How the last call ended, and when.

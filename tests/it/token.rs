@@ -1,6 +1,7 @@
 //! Tokens over real sockets: what token endpoints may do, and what comes at start-up.
 
 mod check;
+mod guard;
 mod secrets;
 mod wire;
 

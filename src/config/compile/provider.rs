@@ -1,6 +1,7 @@
 //! From a provider's part of the file, and its preset, to a [`Provider`].
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::route;
 use super::value::{
     MIB, ScopeSets, endpoint, host, origin, patterns, positive, refuse_reserved, time, trusted,
 };
-use crate::config::file::{self, ClientAuth, Encoding, Refresh, Size};
+use crate::config::file::{self, ClientAuth, Count, Encoding, Refresh, Size};
 use crate::config::node::join;
 use crate::config::presets::{Endpoints, Preset};
 use crate::config::problem::Problems;
@@ -21,6 +22,9 @@ use crate::config::{Host, Provider, Timeouts, TokenDialect};
 use crate::path::Path as RequestPath;
 use crate::secret::Secret;
 use crate::tls::{self, ClientTls};
+
+/// Token calls in a minute where no preset knows better.
+const CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(6000).unwrap();
 
 /// What compiling one provider needs of the others.
 pub(super) struct Shared<'a> {
@@ -259,7 +263,9 @@ impl ProviderFile {
         let default_lifetime = limit("token.default_lifetime", file.default_lifetime, 300);
         let timeout = limit("token.timeout", file.timeout, 10);
         let wait = limit("token.wait", file.wait, 5);
+        let calls = preset.map_or(CALLS_PER_MINUTE, |preset| preset.calls_per_minute);
         Some(TokenDialect {
+            calls_per_minute: file.calls_per_minute.map_or(calls, |Count(calls)| calls),
             encoding: file
                 .encoding
                 .or(preset.map(|preset| preset.encoding))

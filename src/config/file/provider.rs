@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::scalar::{Hidden, Size, Time};
+use super::scalar::{Count, Hidden, Size, Time};
 use crate::config::presets::PresetName;
 
 /// A payment API and its token endpoint.
@@ -124,6 +124,8 @@ pub(in crate::config) struct Token {
     pub(in crate::config) margin: Option<Time>,
     /// Where the reply has no `expires_in`. Default 300s.
     pub(in crate::config) default_lifetime: Option<Time>,
+    /// Calls to the token endpoint in any minute, of all accounts together. Default: the preset's, else 6000.
+    pub(in crate::config) calls_per_minute: Option<Count>,
     /// One call to the token endpoint. Default 10s.
     pub(in crate::config) timeout: Option<Time>,
     /// How long a request waits for a token before it is answered 503. Default 5s.

@@ -5,6 +5,7 @@
 
 mod failures;
 mod flights;
+mod guard;
 mod ladder;
 mod renewal;
 mod secrets;
@@ -24,6 +25,7 @@ use super::super::fetch::Answer;
 use super::super::renewal::keep_appointments;
 use super::*;
 use crate::config::Config;
+use crate::metrics::Metrics;
 
 /// One call that the endpoint saw.
 #[derive(Debug, Clone)]
@@ -173,6 +175,9 @@ fn rigs_of(
         script,
     });
     let secret = Arc::<SecretInUse>::default();
+    let series = Metrics::new(&config).unwrap().tokens.guard("acme");
+    let guard = Guard::new(&provider.name, provider.token.calls_per_minute, series);
+    let guard = Arc::new(guard);
     let histogram = || Histogram::with_opts(HistogramOpts::new("h", "h")).unwrap();
     let rig = |id| Rig {
         cell: Arc::new(Cell::new(Parts {
@@ -182,6 +187,7 @@ fn rigs_of(
             scopes: provider.scope_sets[0].clone(),
             at_startup: true,
             secret: secret.clone(),
+            guard: guard.clone(),
             transport: transport.clone(),
             appointments: appointments.clone(),
             fetch_durations: [histogram(), histogram()],

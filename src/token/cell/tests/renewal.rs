@@ -158,7 +158,11 @@ async fn a_token_that_is_over_when_it_comes_is_asked_for_again_once_a_second() {
 
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_accounts_start_at_two_hundred_a_second() {
-    let rigs = rigs(10_000, "", in_turn([after(0.05, lives(3600))]));
+    let rigs = rigs(
+        10_000,
+        "calls_per_minute: 24000",
+        in_turn([after(0.05, lives(3600))]),
+    );
     for rig in &rigs {
         rig.wants_token_at_startup();
     }

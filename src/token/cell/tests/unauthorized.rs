@@ -143,3 +143,46 @@ async fn a_401_waits_no_longer_than_a_request_may() {
     assert_eq!(word(&rig.renew().await), "unavailable");
     assert!(rig.start.elapsed() <= Duration::from_secs(5));
 }
+
+/// Whether instances are taken to revoke each other's tokens, and how often that was counted.
+fn contention(rig: &Rig) -> (bool, u64) {
+    let snapshot = rig.cell.snapshot(Instant::now());
+    (snapshot.is_contended, snapshot.contentions)
+}
+
+#[tokio::test(start_paused = true)]
+async fn young_tokens_refused_one_after_the_other_are_taken_for_instances_that_revoke_each_other() {
+    let rig = rig("", in_turn([lives(3600)]));
+    for (count, expected) in [
+        (1, (false, 0)),
+        (2, (false, 0)),
+        (3, (true, 1)),
+        (4, (true, 2)),
+    ] {
+        assert_eq!(word(&rig.renew().await), format!("t{}", count + 1));
+        assert_eq!(contention(&rig), expected);
+        pass(20.0).await;
+    }
+    // It is over where nothing of the kind happens for five minutes.
+    pass(300.0).await;
+    assert_eq!(contention(&rig), (false, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn neither_old_tokens_nor_missing_scopes_are_taken_for_that() {
+    let old = rig("", in_turn([lives(3600)]));
+    for _ in 0..5 {
+        old.obtain().await.unwrap();
+        pass(301.0).await;
+        drop(old.renew().await);
+    }
+    assert_eq!(contention(&old), (false, 0));
+    let scope = rig("", in_turn([lives(3600)]));
+    for _ in 0..600 {
+        if let Recovery::Replay(lease) = scope.renew().await {
+            scope.cell.replay_refused(lease.generation);
+        }
+        pass(0.1).await;
+    }
+    assert_eq!(contention(&scope), (false, 0));
+}

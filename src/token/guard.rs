@@ -1,0 +1,253 @@
+//! May the token endpoint be called now? One guard for each provider: a budget of calls, and a breaker.
+//!
+//! Every token call has a [`Permit`] of its own, whatever it is for. Calls that must wait stand in one of
+//! three queues; only the first of each queue looks at the clock, so that ten thousand waiting keys cost
+//! nothing. A later queue may be further ahead of the even pace than an earlier one: that is the reserve.
+//! The queues hold each key once, and whoever waits for a key has a limit of its own (`token.wait`).
+//!
+//! Who writes: the first of a queue, and whoever ends a call, under `state`, never across an await.
+//! `changed` tells the first of each queue that the breaker has.
+
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::backoff;
+use super::reply::Failure;
+use crate::breaker::{Breaker, Passage};
+use crate::limit::Pace;
+use crate::metrics::GuardSeries;
+
+/// Failures in a row, of all keys together, after which calls are held.
+const MAX_FAILURES: u32 = 5;
+/// While a probe is under way nobody knows how long it takes.
+const PROBE_TIME: Duration = Duration::from_secs(1);
+
+/// How urgent a call is; a later one goes before an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Lane {
+    /// Start-up: nobody asked for it yet.
+    Ahead,
+    /// A request waits for it, or will soon.
+    Need,
+    /// A provider refused the token that is there.
+    Recovery,
+}
+
+/// What all token calls to one provider share.
+#[derive(Debug)]
+pub(super) struct Guard {
+    provider: Arc<str>,
+    calls_per_minute: NonZeroU32,
+    /// By [`Lane`].
+    tolerances: [Duration; 3],
+    lanes: [tokio::sync::Mutex<()>; 3],
+    state: Mutex<State>,
+    changed: watch::Sender<()>,
+    series: GuardSeries,
+}
+
+#[derive(Debug)]
+struct State {
+    pace: Pace,
+    breaker: Breaker,
+}
+
+/// One call, which may be made now. Dropped without a result, it is as if it had not been made.
+#[derive(Debug)]
+pub(super) struct Permit<'a> {
+    guard: &'a Guard,
+    is_probe: bool,
+    is_settled: bool,
+}
+
+/// What can be shown of a guard.
+#[derive(Debug)]
+pub struct GuardSnapshot {
+    /// Whose it is.
+    pub provider: Arc<str>,
+    /// The budget.
+    pub calls_per_minute: NonZeroU32,
+    /// Whether calls are held because the endpoint fails.
+    pub is_open: bool,
+    /// Calls that had to wait for the budget.
+    pub exhausted: u64,
+}
+
+/// Why a call has to wait, and until when; None: for news of the breaker.
+enum Wait {
+    Breaker(Option<Instant>),
+    Budget(Instant),
+}
+
+impl Guard {
+    pub(super) fn new(
+        provider: &Arc<str>,
+        calls_per_minute: NonZeroU32,
+        series: GuardSeries,
+    ) -> Self {
+        let calls = calls_per_minute.get();
+        let burst = (calls / 4).max(1);
+        // A burst, and the rest of the minute at an even pace, are not more than the budget. Rounded up,
+        // so that the last one does not come a moment before the minute is over.
+        let interval = Duration::from_secs(60) / (calls - burst + 1) + Duration::from_nanos(1);
+        let share = (burst / 3).max(1);
+        let tolerance = |less: u32| interval * burst.saturating_sub(less).max(1).saturating_sub(1);
+        Self {
+            provider: provider.clone(),
+            calls_per_minute,
+            tolerances: [tolerance(2 * share), tolerance(share), tolerance(0)],
+            lanes: Default::default(),
+            state: Mutex::new(State {
+                pace: Pace::new(interval),
+                breaker: Breaker::new(MAX_FAILURES),
+            }),
+            changed: watch::Sender::new(()),
+            series,
+        }
+    }
+
+    /// A panic elsewhere leaves nothing half-done here.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a call's turn. `lane` may become more urgent meanwhile.
+    pub(super) async fn pass(&self, lane: &mut watch::Receiver<Lane>) -> Permit<'_> {
+        loop {
+            let now = *lane.borrow_and_update();
+            tokio::select! {
+                biased;
+                permit = self.turn(now) => return permit,
+                Ok(()) = lane.changed() => {}
+            }
+        }
+    }
+
+    async fn turn(&self, lane: Lane) -> Permit<'_> {
+        let _turn = self.lanes[lane as usize].lock().await;
+        let mut changed = self.changed.subscribe();
+        let mut is_counted = false;
+        loop {
+            changed.mark_unchanged();
+            let until = match self.look(lane, Instant::now()) {
+                Ok(permit) => return permit,
+                Err(Wait::Breaker(until)) => until,
+                Err(Wait::Budget(until)) => {
+                    if !std::mem::replace(&mut is_counted, true) {
+                        self.series.exhausted.inc();
+                    }
+                    Some(until)
+                }
+            };
+            let elapsed = async {
+                match until {
+                    Some(until) => sleep_until(until).await,
+                    // The probe has `token.timeout`, and its permit tells how it ended.
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = elapsed => {}
+                // The sender is this guard's own.
+                _ = changed.changed() => {}
+            }
+        }
+    }
+
+    fn look(&self, lane: Lane, now: Instant) -> Result<Permit<'_>, Wait> {
+        let mut state = self.state();
+        let is_probe = match state.breaker.passage(now) {
+            Passage::Free => false,
+            Passage::Probe => true,
+            Passage::Held(until) => return Err(Wait::Breaker(until)),
+        };
+        let taken = state.pace.take(now, self.tolerances[lane as usize]);
+        taken.map_err(|exceeded| Wait::Budget(now + exceeded.retry_after))?;
+        if is_probe {
+            state.breaker.probe();
+        }
+        Ok(Permit {
+            guard: self,
+            is_probe,
+            is_settled: false,
+        })
+    }
+
+    /// Until when no call is made, where the endpoint failed too often.
+    pub(super) fn held_until(&self, now: Instant) -> Option<Instant> {
+        let passage = self.state().breaker.passage(now);
+        match passage {
+            Passage::Held(until) => until,
+            Passage::Free | Passage::Probe => None,
+        }
+    }
+
+    /// Why a call of a request has to wait now, and for how long at least.
+    pub(super) fn wait(&self, now: Instant) -> (Failure, Duration) {
+        let state = self.state();
+        let passage = state.breaker.passage(now);
+        if let Passage::Held(until) = passage {
+            let until = until.unwrap_or(now + PROBE_TIME);
+            return (Failure::Held, until.saturating_duration_since(now));
+        }
+        let tolerance = self.tolerances[Lane::Need as usize];
+        (Failure::OverBudget, state.pace.wait(now, tolerance))
+    }
+
+    /// What there is to show.
+    pub(super) fn snapshot(&self) -> GuardSnapshot {
+        GuardSnapshot {
+            provider: self.provider.clone(),
+            calls_per_minute: self.calls_per_minute,
+            is_open: self.state().breaker.is_open(),
+            exhausted: self.series.exhausted.get(),
+        }
+    }
+}
+
+impl Permit<'_> {
+    /// The call ended, with a failure perhaps.
+    pub(super) fn settle(mut self, failure: Option<Failure>) {
+        self.is_settled = true;
+        let guard = self.guard;
+        let outage = failure.filter(|failure| failure.is_outage());
+        let is_news = {
+            let mut state = guard.state();
+            match outage {
+                Some(failure) => state
+                    .breaker
+                    .failed(self.is_probe, Instant::now(), |earlier| {
+                        backoff::pause(failure, earlier, fastrand::f64())
+                    }),
+                None => state.breaker.succeeded(),
+            }
+        };
+        if is_news {
+            guard.series.open.set(i64::from(outage.is_some()));
+            match outage {
+                Some(failure) => {
+                    tracing::warn!(provider = %guard.provider, %failure, "the token endpoint fails; calls are held, and it is probed");
+                }
+                None => {
+                    tracing::info!(provider = %guard.provider, "the token endpoint works again");
+                }
+            }
+        }
+        if is_news || self.is_probe {
+            guard.changed.send_replace(());
+        }
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        if self.is_probe && !self.is_settled {
+            self.guard.state().breaker.give_up();
+            self.guard.changed.send_replace(());
+        }
+    }
+}
