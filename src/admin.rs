@@ -30,6 +30,10 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a whole connection; a scraper that reads slowly does not hold one for ever.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// What `/readyz` says of a provider whose breaker is open.
+const HELD: &str =
+    "the provider cannot be reached; requests are refused until one that is tried succeeds";
+
 /// Serves until it is dropped.
 pub async fn serve(listener: TcpListener, proxy: Arc<Proxy>) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -120,6 +124,9 @@ fn readiness(proxy: &Proxy) -> Response<Full<Bytes>> {
             *entry = json!({ "well": false, "why": why });
         }
     }
+    for name in proxy.held_providers() {
+        providers.insert(name.to_string(), json!({ "well": false, "why": HELD }));
+    }
     let status = if why.is_none() {
         StatusCode::OK
     } else {
@@ -164,6 +171,7 @@ fn status(proxy: &Proxy) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "draining": proxy.is_draining(),
         "replay_memory_used_bytes": proxy.replay_memory_used(),
+        "held_providers": proxy.held_providers().map(|name| &**name).collect::<Vec<_>>(),
         "token_endpoints": proxy.tokens.guards().map(endpoint).collect::<Vec<_>>(),
         "tokens": tokens,
     })

@@ -21,6 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue, Method, Uri};
 use ipnet::IpNet;
 
@@ -93,6 +94,8 @@ pub enum Names {
     System,
     /// This table and nobody else, so that tests need no name server.
     Fixed(HashMap<Box<str>, Vec<IpAddr>>),
+    /// The same, and it may be another one the next time.
+    Changing(Arc<ArcSwap<HashMap<Box<str>, Vec<IpAddr>>>>),
 }
 
 /// A proxy on the way to the internet.
@@ -231,6 +234,8 @@ pub struct Provider {
     pub token: TokenDialect,
     /// Bytes of one request body kept for a replay.
     pub replay_buffer: usize,
+    /// None: requests are tried however many failed before.
+    pub breaker: Option<BreakerLimits>,
     /// How long things may take at the API.
     pub timeouts: Timeouts,
     /// Trust and client certificate.
@@ -312,6 +317,15 @@ pub struct TokenDialect {
     pub timeout: Duration,
     /// How long a request waits for a token.
     pub wait: Duration,
+}
+
+/// When requests are held back because the API cannot be reached.
+#[derive(Debug, Clone, Copy)]
+pub struct BreakerLimits {
+    /// Failures in a row.
+    pub failures: NonZeroU32,
+    /// Until one request is tried.
+    pub pause: Duration,
 }
 
 /// How long things may take at the API.

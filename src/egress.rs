@@ -215,6 +215,7 @@ impl Gate {
                 .map(|address: SocketAddr| address.ip())
                 .collect(),
             Names::Fixed(table) => table.get(host).cloned().unwrap_or_default(),
+            Names::Changing(table) => table.load().get(host).cloned().unwrap_or_default(),
         };
         if found.is_empty() {
             return Err(io::ErrorKind::NotFound.into());

@@ -77,7 +77,7 @@ impl Proxy {
     pub fn new(config: &Config, metrics: &Metrics, log: AccessLog) -> Self {
         let egress = Egress::new(&config.egress, metrics.egress.clone());
         let upstreams = config.providers.iter().map(|provider| {
-            let upstream = Upstream::new(provider, &metrics.connections, &egress);
+            let upstream = Upstream::new(provider, metrics, &egress);
             (
                 Arc::new(upstream),
                 Arc::new(metrics.provider(&provider.name)),
@@ -112,6 +112,13 @@ impl Proxy {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The providers to which requests are refused, because they cannot be reached.
+    pub fn held_providers(&self) -> impl Iterator<Item = &Arc<str>> {
+        let cells = self.tokens.providers();
+        let held = cells.filter(|provider| self.upstreams[provider.index].0.is_held());
+        held.map(|provider| &provider.name)
     }
 
     /// Bytes of request bodies kept for replays now.

@@ -87,6 +87,7 @@ pub struct Metrics {
     pub egress: EgressSeries,
     /// Limits that callers meet.
     pub limits: LimitSeries,
+    upstream_breaker_open: IntGaugeVec,
 }
 
 /// The series of one provider, looked up once.
@@ -142,6 +143,11 @@ impl Metrics {
         )?;
         let egress = EgressSeries::new(&registry)?;
         let limits = LimitSeries::new(&registry)?;
+        let open = Opts::new(
+            "bursar_upstream_breaker_open",
+            "1 while requests are refused because the provider cannot be reached.",
+        );
+        let upstream_breaker_open = vec(&registry, IntGaugeVec::new(open, &["provider"])?)?;
         let reloads = Opts::new(
             "bursar_config_reloads_total",
             "Attempts to re-read the configuration.",
@@ -178,6 +184,7 @@ impl Metrics {
             requests,
             tokens,
             password_hashes,
+            upstream_breaker_open,
             connections: Connections {
                 caller: connections.with_label_values(&["caller"]),
                 upstream: connections.with_label_values(&["upstream"]),
@@ -243,6 +250,12 @@ impl Metrics {
             replays: Replay::ALL
                 .map(|result| requests.replays.with_label_values(&[name, result.as_str()])),
         }
+    }
+
+    /// Whether requests to a provider are refused because it cannot be reached.
+    #[must_use]
+    pub fn upstream_breaker_open(&self, provider: &str) -> IntGauge {
+        self.upstream_breaker_open.with_label_values(&[provider])
     }
 
     /// Adds a family that is written at scrape time.

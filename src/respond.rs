@@ -378,6 +378,13 @@ fn no_connection(error: NoConnection) -> Description {
             (502, Reason::UpstreamTls, "tls_protocol_error"),
             "TLS to the provider failed; nothing was sent. Is its certificate signed by a trusted authority (tls.ca)?",
         ),
+        NoConnection::Held(wait) => Description {
+            retry_after: Some(wait),
+            ..describe(
+                (503, Reason::UpstreamUnavailable, "destination_unavailable"),
+                "the provider could not be reached lately; nothing was tried (see `breaker` of the provider)",
+            )
+        },
         NoConnection::TimedOut => describe(
             (504, Reason::UpstreamTimeout, "connection_timeout"),
             "connecting to the provider took longer than timeouts.connect; nothing was sent",

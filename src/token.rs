@@ -33,7 +33,7 @@ pub use lease::Lease;
 pub use reply::Failure;
 pub use snapshot::{Snapshot, TokenSnapshot};
 
-use crate::config::Config;
+use crate::config::{Config, Provider};
 use crate::connect::Connector;
 use crate::egress::Egress;
 use crate::metrics::{GrantLabel, Metrics};
@@ -156,6 +156,14 @@ impl Tokens {
             });
         let cells = cells.collect();
         Self { guards, cells }
+    }
+
+    /// Each provider once.
+    pub fn providers(&self) -> impl Iterator<Item = &Arc<Provider>> {
+        self.cells
+            .iter()
+            .filter_map(|cells| cells.cells.first())
+            .map(|cell| &cell.provider)
     }
 
     /// What there is to show of the token endpoints, by provider.

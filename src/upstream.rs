@@ -5,6 +5,7 @@
 //! acted upon. Nothing here sends a request twice.
 
 mod failed;
+mod fuse;
 mod pool;
 
 use std::pin::pin;
@@ -20,9 +21,10 @@ use crate::body::{Progress, Replayable, Upload};
 use crate::config::{Origin, Provider, Timeouts};
 use crate::connect::{self, Connector, Stream};
 use crate::egress::Egress;
-use crate::metrics::{Connections, Counted};
+use crate::metrics::{Connections, Counted, Metrics};
 pub use failed::Failed;
 use failed::chain;
+use fuse::Fuse;
 pub use pool::Connection;
 use pool::Pool;
 
@@ -33,6 +35,8 @@ pub struct Upstream {
     connector: Connector,
     timeouts: Timeouts,
     connections: Connections,
+    /// None: it is tried however often it failed.
+    fuse: Option<Arc<Fuse>>,
     /// Whether a connection may carry requests of several callers.
     is_shared: bool,
 }
@@ -50,13 +54,19 @@ pub enum NoConnection {
     Tls,
     /// It took longer than `timeouts.connect`.
     TimedOut,
+    /// Too many failed lately: none was tried, and none will be for so long.
+    Held(Duration),
 }
 
 impl Upstream {
     /// Connects to a provider as its configuration says.
     #[must_use]
-    pub fn new(provider: &Provider, connections: &Connections, egress: &Egress) -> Self {
+    pub fn new(provider: &Provider, metrics: &Metrics, egress: &Egress) -> Self {
+        // The series is there from the start, and stays at 0 without a breaker.
+        let open = metrics.upstream_breaker_open(&provider.name);
+        let fuse = provider.breaker;
         Self {
+            fuse: fuse.map(|limits| Fuse::new(&provider.name, limits, open)),
             pool: Pool::new(provider.timeouts.pool_idle),
             connector: Connector::new(
                 provider.tls.api.clone(),
@@ -65,7 +75,7 @@ impl Upstream {
                 egress.api_proxy(),
             ),
             timeouts: provider.timeouts,
-            connections: connections.clone(),
+            connections: metrics.connections.clone(),
             is_shared: true,
         }
     }
@@ -79,6 +89,7 @@ impl Upstream {
             connector,
             timeouts,
             connections: connections.clone(),
+            fuse: None,
             is_shared: false,
         }
     }
@@ -88,7 +99,12 @@ impl Upstream {
     /// # Errors
     /// Where there is none to be had in time.
     pub async fn connection(&self, origin: &Origin) -> Result<Connection, NoConnection> {
-        if let Some(connection) = self.pool.take(origin) {
+        let attempt = match self.fuse.as_ref().map(|fuse| fuse.enter(Instant::now())) {
+            Some(entered) => Some(entered.map_err(NoConnection::Held)?),
+            None => None,
+        };
+        if let Some(mut connection) = self.pool.take(origin) {
+            connection.attempt = attempt;
             return Ok(connection);
         }
         // Apart, so that a request that finds a connection does not carry room for making one.
@@ -99,7 +115,20 @@ impl Upstream {
                 .await
                 .map_err(|_closed| NoConnection::Unreachable)
         });
-        self.in_time(connecting).await
+        let mut connected = self.in_time(connecting).await;
+        match (&mut connected, attempt) {
+            (Ok(connection), attempt) => connection.attempt = attempt,
+            // That is Bursar's own word, not the provider's.
+            (Err(NoConnection::NotAllowed), _) | (Err(_), None) => {}
+            (Err(_), Some(attempt)) => attempt.settle(false),
+        }
+        connected
+    }
+
+    /// Whether requests are refused because the provider cannot be reached.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.fuse.as_ref().is_some_and(|fuse| fuse.is_open())
     }
 
     /// A new connection without HTTP on it, counted while the second value lives.
@@ -143,6 +172,25 @@ impl Upstream {
     /// # Errors
     /// Told apart by what the provider may have seen.
     pub async fn send(
+        &self,
+        connection: &mut Connection,
+        request: Request<Upload>,
+        body: Option<&Replayable>,
+    ) -> Result<Response<Incoming>, Failed> {
+        let attempt = connection.attempt.take();
+        let answer = self.wait_for_head(connection, request, body).await;
+        if let Some(attempt) = attempt {
+            match &answer {
+                Ok(_) => attempt.settle(true),
+                Err(Failed::Broken | Failed::TimedOut) => attempt.settle(false),
+                // The caller's doing, or not tried at all.
+                Err(_) => {}
+            }
+        }
+        answer
+    }
+
+    async fn wait_for_head(
         &self,
         connection: &mut Connection,
         request: Request<Upload>,

@@ -53,6 +53,8 @@ labels! {
         AddressNotAllowed = "address_not_allowed",
         /// No connection to the provider.
         UpstreamUnreachable = "upstream_unreachable",
+        /// The provider could not be reached lately; nothing was tried.
+        UpstreamUnavailable = "upstream_unavailable",
         /// TLS to the provider failed.
         UpstreamTls = "upstream_tls",
         /// The provider's answer was reset, cut off or garbled.

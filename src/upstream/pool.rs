@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::failed::{Failed, chain, classify};
+use super::fuse::Attempt;
 use crate::body::Upload;
 use crate::config::Origin;
 use crate::connect::Stream;
@@ -92,6 +93,8 @@ pub struct Connection {
     sender: Sender,
     /// Held until the answer is over.
     _place: Option<Place>,
+    /// What its request is to tell of it.
+    pub(super) attempt: Option<Attempt>,
 }
 
 #[derive(Debug)]
@@ -131,6 +134,7 @@ impl Pool {
                     origin: key,
                     sender: Sender::Http2(multiplex.sender.clone()),
                     _place: Some(place),
+                    attempt: None,
                 });
             }
         }
@@ -140,6 +144,7 @@ impl Pool {
                     origin: key,
                     sender: Sender::Http1(sender),
                     _place: None,
+                    attempt: None,
                 });
             }
         }
@@ -187,6 +192,7 @@ impl Pool {
             origin,
             sender,
             _place: place,
+            attempt: None,
         })
     }
 

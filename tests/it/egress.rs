@@ -1,7 +1,9 @@
 //! Where Bursar's own connections go: which addresses, and through which parent proxy.
 
+mod addresses;
 mod parent;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -20,11 +22,15 @@ const DENIED: &str = "bursar_egress_denied_total";
 
 /// A table of names for [`Proxy::start_naming`].
 fn names(table: &[(&str, &[&str])]) -> Names {
+    Names::Fixed(entries(table))
+}
+
+fn entries(table: &[(&str, &[&str])]) -> HashMap<Box<str>, Vec<IpAddr>> {
     let address = |text: &&str| text.parse::<IpAddr>().unwrap();
     let entries = table.iter();
     let entries =
         entries.map(|(name, texts)| ((*name).into(), texts.iter().map(address).collect()));
-    Names::Fixed(entries.collect())
+    entries.collect()
 }
 
 /// An API at `api.test`, and tokens from a token endpoint on loopback; both behind TLS.

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod admin;
 #[cfg(test)]
+mod breaker;
+#[cfg(test)]
 mod callers;
 #[cfg(test)]
 mod connect;

@@ -5,6 +5,7 @@
 //! with Rust only. With `BURSAR_REQUIRE_PEERS` in the environment it fails instead.
 
 mod callers;
+mod clock;
 mod https;
 mod prometheus;
 mod servers;
@@ -69,6 +70,7 @@ enum Needs {
     PythonWithRequests,
     Ruby,
     Doorkeeper,
+    Faketime,
     Prometheus,
     Promtool,
     Squid,
@@ -94,6 +96,7 @@ impl Needs {
             Self::PythonWithRequests => &["python3", "-c", "import requests"],
             Self::Ruby => &["ruby", "--version"],
             Self::Doorkeeper => &["gem", "contents", "doorkeeper"],
+            Self::Faketime => &["sh", "-c", "ls /usr/lib/*/faketime/libfaketime.so.1"],
             Self::Prometheus => &["prometheus", "--version"],
             Self::Promtool => &["promtool", "--version"],
             Self::Squid => &["squid", "-v"],

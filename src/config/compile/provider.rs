@@ -18,13 +18,16 @@ use crate::config::file::{self, ClientAuth, Count, Encoding, Refresh, Size};
 use crate::config::node::join;
 use crate::config::presets::{Endpoints, Preset};
 use crate::config::problem::Problems;
-use crate::config::{Host, Provider, Timeouts, TokenDialect};
+use crate::config::{BreakerLimits, Host, Provider, Timeouts, TokenDialect};
 use crate::path::Path as RequestPath;
 use crate::secret::Secret;
 use crate::tls::{self, ClientTls};
 
 /// Token calls in a minute where no preset knows better.
 const CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(6000).unwrap();
+
+/// Failures in a row that open a breaker where the file does not say.
+const FAILURES: NonZeroU32 = NonZeroU32::new(5).unwrap();
 
 /// What compiling one provider needs of the others.
 pub(super) struct Shared<'a> {
@@ -106,6 +109,7 @@ impl ProviderFile {
         let accounts = accounts(&mut self.file, &self.path, merchant_headers, problems);
         let replay_buffer = self.file.replay_buffer.map_or(MIB, |Size(size)| size);
         let timeouts = self.timeouts(problems);
+        let breaker = self.breaker(problems);
         let tls = self.tls(shared, problems);
         let token = self.token(problems)?;
         Some(Provider {
@@ -124,6 +128,7 @@ impl ProviderFile {
             accounts,
             token,
             replay_buffer,
+            breaker,
             timeouts,
             tls: tls?,
         })
@@ -170,6 +175,22 @@ impl ProviderFile {
                 None => Some(scopes.add_trusted(&[])),
             },
         }
+    }
+
+    fn breaker(&self, problems: &mut Problems) -> Option<BreakerLimits> {
+        let file = self.file.breaker.as_ref()?;
+        Some(BreakerLimits {
+            failures: file
+                .failures
+                .as_ref()
+                .map_or(FAILURES, |Count(count)| *count),
+            pause: positive(
+                &self.key("breaker.pause"),
+                file.pause,
+                Duration::from_secs(10),
+                problems,
+            ),
+        })
     }
 
     fn timeouts(&self, problems: &mut Problems) -> Timeouts {

@@ -50,6 +50,8 @@ pub(in crate::config) struct Provider {
     /// Trust and client certificate, for both the API and the token endpoint.
     #[serde(default)]
     pub(in crate::config) tls: Tls,
+    /// Refuses requests while the API cannot be reached. There is none where this is missing.
+    pub(in crate::config) breaker: Option<Breaker>,
     /// How long things may take at the API.
     #[serde(default)]
     pub(in crate::config) timeouts: Timeouts,
@@ -213,6 +215,17 @@ pub(in crate::config) struct Tls {
     pub(in crate::config) certificate: Option<String>,
     /// PEM file with the certificate's key.
     pub(in crate::config) key: Option<String>,
+}
+
+/// When requests are held back because the API cannot be reached.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub(in crate::config) struct Breaker {
+    /// Connections in a row that fail, break or time out, after which requests are refused. Default 5.
+    pub(in crate::config) failures: Option<Count>,
+    /// How long they are refused before one of them is tried. Default 10s.
+    pub(in crate::config) pause: Option<Time>,
 }
 
 /// How long things may take at the API.

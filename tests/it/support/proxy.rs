@@ -159,6 +159,13 @@ impl Program {
         Self::start_as(program, yaml, rust_log).await
     }
 
+    /// The same with further variables in its environment.
+    pub(crate) async fn start_with(yaml: &str, environment: &[(&str, &str)]) -> Self {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_bursar"));
+        program.envs(environment.iter().copied());
+        Self::start_as(program, yaml, "info").await
+    }
+
     /// The same with so many file descriptors at most.
     pub(crate) async fn start_with_files(files: u32, yaml: &str, rust_log: &str) -> Self {
         let mut shell = Command::new("sh");

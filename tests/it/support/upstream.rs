@@ -127,8 +127,23 @@ impl Upstream {
         Self::listen(None, script).await
     }
 
+    /// The same as [`Upstream::start`] on a port of the test's.
+    pub(crate) fn at<F>(
+        listener: TcpListener,
+        script: impl Fn(Request<Bytes>) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        Self::over(listener, None, reading(script))
+    }
+
     async fn listen(tls: Option<Arc<ServerConfig>>, script: Script) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::over(listener, tls, script)
+    }
+
+    fn over(listener: TcpListener, tls: Option<Arc<ServerConfig>>, script: Script) -> Self {
         let address = listener.local_addr().unwrap();
         let log = Arc::new(Log::default());
         let scheme = if tls.is_some() { "https" } else { "http" };
