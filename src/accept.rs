@@ -437,8 +437,8 @@ fn http1(limits: &ProxyLimits) -> http1::Builder {
         .max_buf_size(limits.header_size as usize)
         // A caller may end its side after the request; and a request that is under way is seen through.
         .half_close(true)
-        // Old programs compare field names with their letter case.
-        .preserve_header_case(true)
+        // Old programs look for `Content-Length` and not for `content-length`. Keeping each name as it came would
+        // cost more than the rest of the header's way, and HTTP/2 has lower case only.
         .title_case_headers(true)
         .auto_date_header(false);
     if limits.headers > HYPER_HEADERS {

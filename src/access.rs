@@ -3,16 +3,18 @@
 //! The record goes with the request and then with the answer's body; dropping it writes the access line
 //! and counts the request, so that one that ends early is neither forgotten nor counted twice.
 
-use std::io::Write as _;
+mod line;
+mod writer;
+
+use std::borrow::Cow;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, Request, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use serde::Serialize;
 use tokio::time::Instant;
-use tracing_appender::non_blocking::NonBlocking;
 
 use crate::body::Replayable;
 use crate::clock;
@@ -23,6 +25,9 @@ use crate::path::{Path, Pattern};
 use crate::secret::Fingerprint;
 use crate::stream::{Busy, CallerSide};
 use crate::token::Lease;
+use line::Line;
+use writer::Lines;
+pub use writer::Writing;
 
 /// What a request is counted as whose caller left before the answer; never sent.
 const CALLER_LEFT: u16 = 499;
@@ -31,7 +36,7 @@ const CALLER_LEFT: u16 = 499;
 #[derive(Debug, Clone)]
 pub struct AccessLog {
     /// None: nowhere.
-    writer: Option<NonBlocking>,
+    lines: Option<Lines>,
     format: Format,
 }
 
@@ -45,43 +50,39 @@ pub enum Format {
 }
 
 impl AccessLog {
-    /// Writes to `writer` without waiting for it.
+    /// Writes to `out` without waiting for it, until the second value is dropped.
     #[must_use]
-    pub fn new(writer: NonBlocking, format: Format) -> Self {
-        Self {
-            writer: Some(writer),
+    pub fn start(out: impl Write + Send + 'static, format: Format) -> (Self, Writing) {
+        let (lines, writing) = Lines::start(out);
+        let log = Self {
+            lines: Some(lines),
             format,
-        }
+        };
+        (log, writing)
     }
 
     /// Writes nothing.
     #[must_use]
     pub fn none() -> Self {
         Self {
-            writer: None,
+            lines: None,
             format: Format::Json,
         }
     }
 
     fn write(&self, line: &Line<'_>) {
-        let Some(writer) = &self.writer else {
+        let Some(lines) = &self.lines else {
             return;
         };
         if !tracing::enabled!(target: "bursar::access", tracing::Level::INFO) {
             return;
         }
-        let mut text = Vec::with_capacity(512);
+        let mut text = Vec::with_capacity(768);
         match self.format {
-            Format::Json => {
-                if serde_json::to_writer(&mut text, line).is_err() {
-                    return;
-                }
-            }
+            Format::Json => line.write_json(&mut text),
             Format::Text => line.write_text(&mut text),
         }
-        text.push(b'\n');
-        // A full queue drops the line and counts it; a request never waits for the log.
-        drop(writer.clone().write_all(&text));
+        lines.put(&text);
     }
 }
 
@@ -294,7 +295,7 @@ impl Record {
         Some(&account.name)
     }
 
-    fn path(&self) -> String {
+    fn path(&self) -> Cow<'_, str> {
         let raw = self.uri.path();
         if raw.is_empty() {
             // `CONNECT`. What stands before an `@` might be a secret.
@@ -302,7 +303,10 @@ impl Record {
                 .uri
                 .authority()
                 .map_or("", |authority| authority.as_str());
-            return authority.rsplit('@').next().unwrap_or_default().to_owned();
+            return authority.rsplit('@').next().unwrap_or_default().into();
+        }
+        if self.books.secret_below.is_empty() {
+            return raw.into();
         }
         let path = Path::new(raw);
         let is_below = |path: &str, prefix: &str| {
@@ -314,10 +318,10 @@ impl Record {
         for pattern in &self.books.secret_below {
             let prefix = pattern.as_str();
             if is_below(path.normalised(), prefix) || is_below(raw, prefix) {
-                return format!("{prefix}/***");
+                return format!("{prefix}/***").into();
             }
         }
-        raw.to_owned()
+        raw.into()
     }
 }
 
@@ -344,27 +348,22 @@ impl Drop for Record {
         if let Some(known) = &self.provider {
             known.series.duration.observe(total.as_secs_f64());
         }
-        let milliseconds = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
         let line = Line {
-            timestamp: humantime::format_rfc3339_micros(clock::wall()).to_string(),
-            level: "INFO",
-            target: "bursar::access",
-            message: "request",
-            request_id: self.id(),
+            at: clock::wall(),
+            request_id: self.id,
             caller: &self.caller,
             provider,
             account: self.account(),
             route: self.route.as_deref(),
             method: self.method.as_str(),
-            path: self.path(),
+            path: &self.path(),
             status: status.as_u16(),
             reason: self.reason.map(Reason::as_str),
-            token_generation: self.lease.as_ref().map(|(generation, _)| *generation),
-            token_fingerprint: self.lease.map(|(_, fingerprint)| fingerprint.to_string()),
+            token: self.lease,
             replayed: self.replayed,
-            total_ms: milliseconds(total),
-            token_wait_ms: milliseconds(self.token_wait),
-            upstream_ms: milliseconds(self.upstream),
+            total,
+            token_wait: self.token_wait,
+            upstream: self.upstream,
             request_bytes: self
                 .upload
                 .as_ref()
@@ -372,62 +371,5 @@ impl Drop for Record {
             response_bytes: self.sent,
         };
         self.books.log.write(&line);
-    }
-}
-
-/// The access line's fields, in their order.
-#[derive(Serialize)]
-struct Line<'a> {
-    timestamp: String,
-    level: &'static str,
-    target: &'static str,
-    message: &'static str,
-    request_id: String,
-    caller: &'a str,
-    provider: &'a str,
-    account: Option<&'a str>,
-    route: Option<&'a str>,
-    method: &'a str,
-    path: String,
-    status: u16,
-    reason: Option<&'static str>,
-    token_generation: Option<u64>,
-    token_fingerprint: Option<String>,
-    replayed: bool,
-    total_ms: f64,
-    token_wait_ms: f64,
-    upstream_ms: f64,
-    request_bytes: u64,
-    response_bytes: u64,
-}
-
-impl Line<'_> {
-    fn write_text(&self, text: &mut Vec<u8>) {
-        let reason = self
-            .reason
-            .map(|reason| format!(" {reason}"))
-            .unwrap_or_default();
-        let replayed = if self.replayed { " replayed" } else { "" };
-        let generation = self
-            .token_generation
-            .map(|number| format!(" token {number}"))
-            .unwrap_or_default();
-        let written = write!(
-            text,
-            "{} {} {} {} {}{reason}{generation}{replayed} {} {:.1} ms (token {:.1}, upstream {:.1}) in {} out {} {}",
-            self.timestamp,
-            self.status,
-            self.provider,
-            self.method,
-            self.path.escape_default(),
-            self.caller,
-            self.total_ms,
-            self.token_wait_ms,
-            self.upstream_ms,
-            self.request_bytes,
-            self.response_bytes,
-            self.request_id,
-        );
-        drop(written);
     }
 }

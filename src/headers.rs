@@ -3,41 +3,35 @@
 //! It knows field names and nothing about routes. The one invariant: what a caller sends can neither
 //! remove nor repeat the `Authorization` that Bursar sets, because that is set after everything else.
 
-use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, TE,
-    TRANSFER_ENCODING, UPGRADE, VIA,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, TRANSFER_ENCODING, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 /// Bursar's pseudonym in `Via` and `Proxy-Status` (RFC 9110 section 7.6.3).
 pub const PSEUDONYM: &str = "bursar";
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
-
 /// Names the account that a request is sent for. It is for Bursar alone.
 pub const ACCOUNT: HeaderName = HeaderName::from_static("bursar-account");
 
 /// Fields of one connection only (RFC 9110 section 7.6.1). `Trailer` is not among them.
-const HOP_BY_HOP: [HeaderName; 6] = [
-    CONNECTION,
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade"
+    )
+}
 
 /// Fields by which a request poses as another one: a framework behind the provider's front would see
 /// another method or path than the one that was judged.
-const POSING: [HeaderName; 5] = [
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-method-override"),
-    HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-rewrite-url"),
-];
+fn is_posing(name: &str) -> bool {
+    matches!(
+        name,
+        "x-http-method-override"
+            | "x-http-method"
+            | "x-method-override"
+            | "x-original-url"
+            | "x-rewrite-url"
+    )
+}
 
 /// The names in every `Connection` field. Mostly empty, and then without an allocation.
 #[must_use]
@@ -69,27 +63,25 @@ pub fn account(headers: &HeaderMap) -> Option<&str> {
 /// Takes out of a request what must not go on: `named` by `Connection`, hop-by-hop, `Proxy-*`, the
 /// caller's credentials, the posing ones, and `Expect` and [`ACCOUNT`], which were for Bursar. `Host` is set anew.
 pub fn clean_request(headers: &mut HeaderMap, named: &[HeaderName]) {
-    clean_foreign_request(headers, named);
-    for name in &POSING {
-        headers.remove(name);
-    }
-    headers.remove(AUTHORIZATION);
-    remove_disguised(headers);
+    remove_named(headers, named);
+    remove_where(headers, |name| {
+        is_for_bursar(name) || is_posing(name) || name == "authorization" || is_disguised(name)
+    });
 }
 
 /// The same for a request that no provider gets: its credentials and the posing fields are for its server.
 pub fn clean_foreign_request(headers: &mut HeaderMap, named: &[HeaderName]) {
     remove_named(headers, named);
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
-    headers.remove(EXPECT);
-    headers.remove(ACCOUNT);
-    headers.remove(HOST);
-    // With underscores, too, which many gateways take for hyphens.
-    remove_where(headers, |name| {
-        name.starts_with("proxy-") || name.starts_with("proxy_") || name == "bursar_account"
-    });
+    remove_where(headers, is_for_bursar);
+}
+
+/// Whether a request's field is for the next hop alone, which is Bursar.
+fn is_for_bursar(name: &str) -> bool {
+    is_hop_by_hop(name)
+        || matches!(name, "expect" | "host" | "bursar-account" | "bursar_account")
+        // With underscores, too, which many gateways take for hyphens.
+        || name.starts_with("proxy-")
+        || name.starts_with("proxy_")
 }
 
 /// Takes out of a response, or of its trailers, what was for Bursar: `named` by `Connection`, and
@@ -100,11 +92,9 @@ pub fn clean_response(headers: &mut HeaderMap, named: &[HeaderName]) {
         // It overrides the length (RFC 9112 section 6.3), which may be false.
         headers.remove(CONTENT_LENGTH);
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
-    headers.remove(PROXY_AUTHENTICATE);
-    headers.remove(PROXY_AUTHENTICATION_INFO);
+    remove_where(headers, |name| {
+        is_hop_by_hop(name) || matches!(name, "proxy-authenticate" | "proxy-authentication-info")
+    });
 }
 
 /// Takes out of trailers what a request must not have, and what no trailer may hold (RFC 9110 section
@@ -125,16 +115,15 @@ fn remove_named(headers: &mut HeaderMap, named: &[HeaderName]) {
 }
 
 /// The posing fields and what frames a body, with underscores, which many gateways take for hyphens.
-fn remove_disguised(headers: &mut HeaderMap) {
-    let is_meant = |name: &str| {
-        let meant = name.replace('_', "-");
-        let framing = [TRANSFER_ENCODING, CONTENT_LENGTH];
-        let mut names = POSING.into_iter().chain(framing);
-        names.any(|name| name.as_str() == meant)
-    };
-    remove_where(headers, |name| name.contains('_') && is_meant(name));
+fn is_disguised(name: &str) -> bool {
+    if !name.contains('_') {
+        return false;
+    }
+    let meant = name.replace('_', "-");
+    is_posing(&meant) || meant == "transfer-encoding" || meant == "content-length"
 }
 
+/// One look at each name is cheaper than looking each unwanted one up: few requests have more than ten.
 fn remove_where(headers: &mut HeaderMap, must_go: impl Fn(&str) -> bool) {
     while let Some(name) = headers.keys().find(|name| must_go(name.as_str())).cloned() {
         headers.remove(name);

@@ -8,7 +8,7 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuild
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::access::{AccessLog, Format};
+use crate::access::{AccessLog, Format, Writing};
 
 /// Lines that wait for the reader of the log; more are dropped.
 const MAX_LINES: usize = 65_536;
@@ -17,6 +17,8 @@ const MAX_LINES: usize = 65_536;
 #[derive(Debug)]
 pub struct Log {
     access: AccessLog,
+    /// Before the other, which is told of its losses.
+    writing: Writing,
     dropped: ErrorCounter,
     _writer: WorkerGuard,
 }
@@ -33,10 +35,13 @@ impl Log {
         } else {
             Format::Json
         };
-        subscribe(writer.clone(), format);
+        let dropped = writer.error_counter();
+        subscribe(writer, format);
+        let (access, writing) = AccessLog::start(std::io::stderr(), format);
         Self {
-            dropped: writer.error_counter(),
-            access: AccessLog::new(writer, format),
+            access,
+            writing,
+            dropped,
             _writer: guard,
         }
     }
@@ -50,7 +55,7 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        let lines = self.dropped.dropped_lines();
+        let lines = self.dropped.dropped_lines() as u64 + self.writing.dropped();
         if lines > 0 {
             tracing::warn!(
                 lines,

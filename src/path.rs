@@ -151,6 +151,9 @@ impl Pattern {
     /// pattern's, whatever the two hold.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
+        if let [Segment::Many] = *self.segments {
+            return true;
+        }
         self.matches_sequence(segments(path), |pattern, segment| match pattern {
             Segment::Literal(literal) => **literal == *segment,
             Segment::One => !segment.is_empty(),

@@ -31,30 +31,38 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The first 6 bytes of a text's SHA-256, shown as 12 hexadecimal digits: enough to tell two tokens apart
-/// in a log, far too few to say anything about the token.
+/// The first 6 bytes of a text's SHA-256, as 12 hexadecimal digits: enough to tell two tokens apart in a
+/// log, far too few to say anything about the token.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Fingerprint([u8; 6]);
+pub struct Fingerprint([u8; 12]);
 
 impl Fingerprint {
     /// Of that text.
     #[must_use]
     pub fn of(text: &str) -> Self {
         let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-        let mut first = [0; 6];
-        first
-            .iter_mut()
-            .zip(digest.as_ref())
-            .for_each(|(to, from)| *to = *from);
-        Self(first)
+        let nibbles = digest
+            .as_ref()
+            .iter()
+            .flat_map(|byte| [byte >> 4, byte & 15]);
+        let mut digits = [0; 12];
+        for (digit, nibble) in digits.iter_mut().zip(nibbles) {
+            *digit = b"0123456789abcdef"[usize::from(nibble)];
+        }
+        Self(digits)
+    }
+
+    /// Its digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // Digits are text.
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .iter()
-            .try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        formatter.write_str(self.as_str())
     }
 }
 

@@ -12,7 +12,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until};
@@ -265,8 +265,6 @@ pub struct Outgoing {
     pub target: Uri,
     /// Cleaned; without `Host`, and without `Authorization` where Bursar sets it.
     pub headers: HeaderMap,
-    /// hyper keeps the letter case of field names in here.
-    pub extensions: Extensions,
 }
 
 impl Outgoing {
@@ -278,7 +276,6 @@ impl Outgoing {
             method: head.method,
             target: target.map_or_else(|| Uri::from_static("/"), Uri::from),
             headers: head.headers,
-            extensions: head.extensions,
         }
     }
 
@@ -302,9 +299,7 @@ impl Outgoing {
             parts.authority = Some(origin.authority.clone());
             Uri::from_parts(parts).unwrap_or_default()
         } else {
-            if let Ok(host) = HeaderValue::from_str(origin.authority.as_str()) {
-                headers.insert(http::header::HOST, host);
-            }
+            headers.insert(http::header::HOST, connection.host().clone());
             // hyper takes a GET of unknown length for one without a body.
             let unknown = !body.is_end_stream() && body.size_hint().exact().is_none();
             if unknown && !headers.contains_key(http::header::CONTENT_LENGTH) {
@@ -319,7 +314,6 @@ impl Outgoing {
         *request.method_mut() = self.method;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        *request.extensions_mut() = self.extensions;
         request
     }
 }

@@ -100,9 +100,9 @@ fn through_bursar(method: &str, path: &str, fields: &str, body: usize) -> usize 
          - {{methods: [POST], path: /v1/payments, scopes: [payments]}}\n"
     );
     let config = Config::parse(&text, Path::new("")).expect("the configuration is right");
-    let (writer, _writing) = tracing_appender::non_blocking(std::io::sink());
+    let (log, _writing) = AccessLog::start(std::io::sink(), Format::Json);
     let runtime = runtime();
-    let server = runtime.block_on(Server::bind(&config, AccessLog::new(writer, Format::Json)));
+    let server = runtime.block_on(Server::bind(&config, log));
     let server = server.expect("loopback ports are free");
     let address = server.listen_address().expect("it has an address");
     let (warm, is_warm) = oneshot::channel();

@@ -8,11 +8,12 @@
 //! lives as long as there are any.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::client::legacy::connect::Connection as _;
@@ -52,12 +53,21 @@ pub(super) struct Pool {
 
 #[derive(Debug, Default)]
 struct Servers {
-    idle: HashMap<Arc<Origin>, Server>,
+    idle: HashMap<Origin, Server>,
     sweeping: bool,
 }
 
-#[derive(Debug, Default)]
+/// A server, in the words that requests name it by.
+#[derive(Debug)]
+struct Name {
+    origin: Origin,
+    /// `Host`.
+    host: HeaderValue,
+}
+
+#[derive(Debug)]
 struct Server {
+    name: Arc<Name>,
     /// The latest last: it is taken first, so that a surplus grows old and is closed.
     http1: Vec<(http1::SendRequest<Upload>, Instant)>,
     http2: Vec<Multiplex>,
@@ -89,7 +99,7 @@ struct Place(Arc<Streams>);
 /// A connection that a request may be sent on.
 #[derive(Debug)]
 pub struct Connection {
-    origin: Arc<Origin>,
+    server: Arc<Name>,
     sender: Sender,
     /// Held until the answer is over.
     _place: Option<Place>,
@@ -120,10 +130,6 @@ impl Pool {
     pub(super) fn take(&self, origin: &Origin) -> Option<Connection> {
         let now = Instant::now();
         let mut servers = self.servers();
-        let key = servers
-            .idle
-            .get_key_value(origin)
-            .map(|(key, _)| key.clone())?;
         let server = servers.idle.get_mut(origin)?;
         for multiplex in &mut server.http2 {
             if !multiplex.sender.is_closed()
@@ -131,7 +137,7 @@ impl Pool {
             {
                 multiplex.used = now;
                 return Some(Connection {
-                    origin: key,
+                    server: server.name.clone(),
                     sender: Sender::Http2(multiplex.sender.clone()),
                     _place: Some(place),
                     attempt: None,
@@ -141,7 +147,7 @@ impl Pool {
         while let Some((sender, since)) = server.http1.pop() {
             if sender.is_ready() && now.duration_since(since) < self.idle_timeout {
                 return Some(Connection {
-                    origin: key,
+                    server: server.name.clone(),
                     sender: Sender::Http1(sender),
                     _place: None,
                     attempt: None,
@@ -158,7 +164,7 @@ impl Pool {
         stream: Stream,
         open: Counted,
     ) -> Result<Connection, hyper::Error> {
-        let origin = Arc::new(origin.clone());
+        let server = Arc::new(Name::of(origin));
         let (sender, place) = if stream.connected().is_negotiated_h2() {
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
@@ -176,12 +182,11 @@ impl Pool {
             });
             let place = Place(streams.clone());
             drive(watch_limit(connection, streams.clone()), open);
-            self.share(&origin, &sender, streams);
+            self.share(&server, &sender, streams);
             (Sender::Http2(sender), Some(place))
         } else {
             let (sender, connection) = http1::Builder::new()
                 .max_buf_size(MAX_READ_BYTES)
-                .preserve_header_case(true)
                 .title_case_headers(true)
                 .handshake(stream)
                 .await?;
@@ -189,7 +194,7 @@ impl Pool {
             (Sender::Http1(sender), None)
         };
         Ok(Connection {
-            origin,
+            server,
             sender,
             _place: place,
             attempt: None,
@@ -199,12 +204,12 @@ impl Pool {
     /// Lets other requests use an HTTP/2 connection, too.
     fn share(
         self: &Arc<Self>,
-        origin: &Arc<Origin>,
+        name: &Arc<Name>,
         sender: &http2::SendRequest<Upload>,
         streams: Arc<Streams>,
     ) {
         let mut servers = self.servers();
-        if let Some(server) = servers.server(origin) {
+        if let Some(server) = servers.server(name) {
             server.http2.push(Multiplex {
                 sender: sender.clone(),
                 streams,
@@ -216,12 +221,12 @@ impl Pool {
 
     /// Keeps an HTTP/1.1 connection for the next request, as soon as it is ready for one.
     pub(super) fn give_back(self: &Arc<Self>, connection: Connection) {
-        let Connection { origin, sender, .. } = connection;
+        let Connection { server, sender, .. } = connection;
         let Sender::Http1(mut sender) = sender else {
             return;
         };
         if sender.is_ready() {
-            self.keep(&origin, sender);
+            self.keep(&server, sender);
         } else if !sender.is_closed() {
             // The answer is read; what is left is for the driver to notice it. If it does not, the
             // connection is of no use.
@@ -231,15 +236,15 @@ impl Pool {
                 if let Ok(Ok(())) = tokio::time::timeout(limit, sender.ready()).await
                     && let Some(pool) = pool.upgrade()
                 {
-                    pool.keep(&origin, sender);
+                    pool.keep(&server, sender);
                 }
             });
         }
     }
 
-    fn keep(self: &Arc<Self>, origin: &Arc<Origin>, sender: http1::SendRequest<Upload>) {
+    fn keep(self: &Arc<Self>, name: &Arc<Name>, sender: http1::SendRequest<Upload>) {
         let mut servers = self.servers();
-        if let Some(server) = servers.server(origin)
+        if let Some(server) = servers.server(name)
             && server.http1.len() < MAX_IDLE
         {
             server.http1.push((sender, Instant::now()));
@@ -325,11 +330,28 @@ async fn sweep(pool: Weak<Pool>, idle_timeout: Duration) {
 }
 
 impl Servers {
-    fn server(&mut self, origin: &Arc<Origin>) -> Option<&mut Server> {
-        if self.idle.len() >= MAX_SERVERS && !self.idle.contains_key(origin) {
-            return None;
+    fn server(&mut self, name: &Arc<Name>) -> Option<&mut Server> {
+        let is_full = self.idle.len() >= MAX_SERVERS;
+        match self.idle.entry(name.origin.clone()) {
+            Entry::Occupied(entry) => Some(entry.into_mut()),
+            Entry::Vacant(_) if is_full => None,
+            Entry::Vacant(entry) => Some(entry.insert(Server {
+                name: name.clone(),
+                http1: Vec::new(),
+                http2: Vec::new(),
+            })),
         }
-        Some(self.idle.entry(origin.clone()).or_default())
+    }
+}
+
+impl Name {
+    fn of(origin: &Origin) -> Self {
+        // Every authority is a field value: it has neither controls nor spaces.
+        let host = HeaderValue::from_str(origin.authority.as_str());
+        Self {
+            origin: origin.clone(),
+            host: host.unwrap_or(HeaderValue::from_static("")),
+        }
     }
 }
 
@@ -355,7 +377,12 @@ impl Drop for Place {
 impl Connection {
     /// Whose it is.
     pub(super) fn origin(&self) -> &Origin {
-        &self.origin
+        &self.server.origin
+    }
+
+    /// What `Host` says there.
+    pub(super) fn host(&self) -> &HeaderValue {
+        &self.server.host
     }
 
     pub(super) fn is_http2(&self) -> bool {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, Once};
 
-use bursar::access::{AccessLog, Format};
+use bursar::access::{AccessLog, Format, Writing};
 use bursar::config::{Config, Names};
 use bursar::server::Server;
 use serde_json::Value;
@@ -15,7 +15,6 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 
 use super::metrics::{Scrape, admin};
 use super::{eventually, soon};
@@ -27,7 +26,7 @@ pub(crate) struct Proxy {
     shutdown: Option<oneshot::Sender<()>>,
     running: JoinHandle<()>,
     lines: Lines,
-    _writing: WorkerGuard,
+    _writing: Writing,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -70,10 +69,8 @@ impl Proxy {
             .unwrap_or_else(|problems| panic!("{problems:#?}\n{yaml}"));
         Arc::get_mut(&mut config.egress).unwrap().names = names;
         let lines = Lines::default();
-        let (writer, writing) = NonBlocking::new(lines.clone());
-        let server = Server::bind(&config, AccessLog::new(writer, Format::Json))
-            .await
-            .unwrap();
+        let (log, writing) = AccessLog::start(lines.clone(), Format::Json);
+        let server = Server::bind(&config, log).await.unwrap();
         let (listen, admin) = (
             server.listen_address().unwrap(),
             server.admin_address().unwrap(),
