@@ -27,10 +27,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::Record;
 use crate::config::ProxyLimits;
-use crate::exchange::Proxy;
 use crate::listen::{self, Tls};
 use crate::metrics::{Counted, Limit, Metrics, Reason};
 use crate::relay::CutOff;
+use crate::reload::Live;
 use crate::stream::{CallerSide, CallerStream, Inside, Patience, Peer, Transport};
 use crate::tunnel::{self, Leads, Opened, Spoken};
 
@@ -71,11 +71,11 @@ pub enum Phase {
 /// Accepts connections until the phase is [`Phase::Closing`]; each is a task of `tasks`.
 pub async fn accept(
     (listener, tls): (TcpListener, Option<Arc<Tls>>),
-    proxy: Arc<Proxy>,
+    live: Arc<Live>,
     mut phase: watch::Receiver<Phase>,
     tasks: TaskTracker,
 ) {
-    let permits = Arc::new(Semaphore::new(proxy.limits().connections));
+    let permits = Arc::new(Semaphore::new(live.current().limits().connections));
     let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
     let serving = phase.clone();
     let mut closing = pin!(phase.wait_for(|phase| *phase == Phase::Closing));
@@ -95,14 +95,14 @@ pub async fn accept(
         let tls = tls.as_ref().map(|tls| tls.current());
         if let Ok(permit) = permits.clone().try_acquire_owned() {
             let serving = Serving {
-                proxy: proxy.clone(),
+                live: live.clone(),
                 phase: serving.clone(),
                 peer: Peer::at(address.ip()),
             };
             tasks.spawn(connection((stream, tls), serving, tasks.clone(), permit));
             continue;
         }
-        proxy.metrics().limits.reached(Limit::Connections);
+        live.current().metrics().limits.reached(Limit::Connections);
         // In clear nobody who speaks TLS would understand it.
         if tls.is_none()
             && let Ok(permit) = turned_away.clone().try_acquire_owned()
@@ -122,14 +122,15 @@ async fn turn_away(mut stream: TcpStream, _permit: OwnedSemaphorePermit) {
 /// What every connection is served with.
 #[derive(Clone)]
 struct Serving {
-    proxy: Arc<Proxy>,
+    live: Arc<Live>,
     phase: watch::Receiver<Phase>,
     peer: Peer,
 }
 
 impl Serving {
     fn patience(&self) -> Patience {
-        let limits = self.proxy.limits();
+        let proxy = self.live.current();
+        let limits = proxy.limits();
         Patience {
             idle: limits.idle_timeout,
             head: limits.head_timeout,
@@ -137,7 +138,7 @@ impl Serving {
     }
 
     fn reached(&self, limit: Limit) {
-        self.proxy.metrics().limits.reached(limit);
+        self.live.current().metrics().limits.reached(limit);
     }
 }
 
@@ -150,7 +151,7 @@ async fn connection(
     tasks: TaskTracker,
     permit: OwnedSemaphorePermit,
 ) {
-    let _open = Counted::new(&serving.proxy.metrics().connections.caller);
+    let _open = Counted::new(&serving.live.current().metrics().connections.caller);
     // Answers are written in one piece; waiting for more would only delay them.
     drop(stream.set_nodelay(true));
     let ended = match tls {
@@ -291,7 +292,7 @@ async fn carry_to_provider(
             ended.map(|_no_tunnel_inside_of_a_tunnel| ())
         }
         Ok(Ok(Some(Spoken::Http2))) => serve_http2(stream, side, serving, None).await,
-        Ok(Ok(Some(Spoken::Tls))) => match serving.proxy.authority() {
+        Ok(Ok(Some(Spoken::Tls))) => match serving.live.current().authority() {
             Some(authority) => {
                 let server = authority.server(&inside.host)?;
                 side.limit_writes(tunnel::TOTAL_TIMEOUT);
@@ -322,7 +323,8 @@ async fn intercept(
     let stream = match shake_hands(server, stream).await {
         Ok(stream) => stream,
         Err(error) => {
-            let authority = serving.proxy.authority();
+            let proxy = serving.live.current();
+            let authority = proxy.authority();
             if authority.is_some_and(|own| own.may_complain(&inside.caller, &inside.host)) {
                 tracing::info!(caller = %inside.caller, host = %inside.host, %error,
                     "TLS in a tunnel failed; does the caller trust the authority at /ca.pem?");
@@ -361,22 +363,22 @@ async fn serve_http1<S: Transport>(
     mut stream: CallerStream<S>,
     side: Arc<CallerSide>,
     Serving {
-        proxy, mut phase, ..
+        live, mut phase, ..
     }: Serving,
 ) -> Result<Option<(Opened, CallerStream<S>)>, Error> {
     stream.frame(true);
     let opened = Mutex::new(None);
     let service = service_fn(|request| {
-        let exchange = proxy.handle(request, &side);
-        async {
-            let (answer, tunnel) = exchange.await;
+        let (proxy, side, opened) = (live.current(), &side, &opened);
+        async move {
+            let (answer, tunnel) = proxy.handle(request, side).await;
             if tunnel.is_some() {
                 *opened.lock().unwrap_or_else(PoisonError::into_inner) = tunnel;
             }
             Ok::<_, Infallible>(answer)
         }
     });
-    let builder = http1(proxy.limits());
+    let builder = http1(live.current().limits());
     let mut connection = builder.serve_connection(TokioIo::new(stream), service);
     let ended = {
         let mut closing = pin!(phase.wait_for(|phase| *phase == Phase::Closing));
@@ -392,7 +394,7 @@ async fn serve_http1<S: Transport>(
     };
     let stopped = side.ended_with();
     if let Some(limit) = stopped {
-        proxy.metrics().limits.reached(limit);
+        live.current().metrics().limits.reached(limit);
     }
     let parts = connection.into_parts();
     let mut stream = parts.io.into_inner();
@@ -415,9 +417,12 @@ async fn serve_http1<S: Transport>(
         stream.reset_on_close();
         return Err(error.into());
     }
-    count_refusal(proxy.metrics(), &error);
+    count_refusal(live.current().metrics(), &error);
     if stopped == Some(Limit::HeadTimeout) {
-        proxy.metrics().requests.refused(Reason::RequestTimeout);
+        live.current()
+            .metrics()
+            .requests
+            .refused(Reason::RequestTimeout);
         let answer =
             b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
         stream.write_all(answer).await?;
@@ -475,12 +480,12 @@ async fn serve_http2<S: Transport + 'static>(
     stream: CallerStream<S>,
     side: Arc<CallerSide>,
     Serving {
-        proxy, mut phase, ..
+        live, mut phase, ..
     }: Serving,
     carry: Option<Arc<CarryStream>>,
 ) -> Ended {
     let service = service_fn(|mut request: Request<Incoming>| {
-        let (proxy, side, carry) = (proxy.clone(), side.clone(), carry.clone());
+        let (proxy, side, carry) = (live.current(), side.clone(), carry.clone());
         async move {
             let upgrade = request.extensions_mut().remove::<OnUpgrade>();
             let (answer, tunnel) = proxy.handle(request, &side).await;
@@ -490,7 +495,7 @@ async fn serve_http2<S: Transport + 'static>(
             Ok::<_, Infallible>(answer)
         }
     });
-    let limits = *proxy.limits();
+    let limits = *live.current().limits();
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_INTERVAL)
@@ -507,7 +512,7 @@ async fn serve_http2<S: Transport + 'static>(
         ended = &mut connection => Some(ended),
         _ = phase.wait_for(|phase| *phase >= Phase::Delay) => None,
         () = unused(&side, limits.idle_timeout) => {
-            proxy.metrics().limits.reached(Limit::IdleTimeout);
+            live.current().metrics().limits.reached(Limit::IdleTimeout);
             None
         }
     };
@@ -523,7 +528,7 @@ async fn serve_http2<S: Transport + 'static>(
         side.end_with(Limit::Resets);
     }
     if let Some(limit) = side.ended_with() {
-        proxy.metrics().limits.reached(limit);
+        live.current().metrics().limits.reached(limit);
     }
     ended.map_err(Into::into)
 }

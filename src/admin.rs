@@ -20,7 +20,9 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::clock;
-use crate::exchange::Proxy;
+use crate::exchange::{Proxy, Reloaded};
+use crate::metrics::Reload;
+use crate::reload::Live;
 use crate::token::{CONTENTION, Cell, GuardSnapshot, Snapshot, TokenSnapshot};
 
 /// Connections at once; further ones wait.
@@ -35,7 +37,7 @@ const HELD: &str =
     "the provider cannot be reached; requests are refused until one that is tried succeeds";
 
 /// Serves until it is dropped.
-pub async fn serve(listener: TcpListener, proxy: Arc<Proxy>) {
+pub async fn serve(listener: TcpListener, live: Arc<Live>) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     while let Ok(permit) = permits.clone().acquire_owned().await {
         let stream = match listener.accept().await {
@@ -46,10 +48,10 @@ pub async fn serve(listener: TcpListener, proxy: Arc<Proxy>) {
                 continue;
             }
         };
-        let proxy = proxy.clone();
+        let live = live.clone();
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let answer = answer(&proxy, &request);
+                let answer = answer(&live.current(), &request);
                 async { Ok::<_, Infallible>(answer) }
             });
             let connection = http1::Builder::new()
@@ -170,6 +172,7 @@ fn status(proxy: &Proxy) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "draining": proxy.is_draining(),
+        "last_reload": proxy.last_reload().map(|reloaded| reload(&reloaded)),
         "replay_memory_used_bytes": proxy.replay_memory_used(),
         "held_providers": proxy.held_providers().map(|name| &**name).collect::<Vec<_>>(),
         "token_endpoints": proxy.tokens.guards().map(endpoint).collect::<Vec<_>>(),
@@ -186,9 +189,23 @@ fn endpoint(guard: GuardSnapshot) -> Value {
     })
 }
 
+/// Problems hold no values, and so no secrets.
+fn reload(reloaded: &Reloaded) -> Value {
+    let problems = reloaded.problems.iter().map(ToString::to_string);
+    let problems: Vec<String> = problems.collect();
+    let outcome = match problems.is_empty() {
+        true => Reload::Ok,
+        false => Reload::Rejected,
+    };
+    json!({ "at": date(reloaded.at), "outcome": outcome.as_str(), "problems": problems })
+}
+
+fn date(at: SystemTime) -> String {
+    humantime::format_rfc3339_millis(at).to_string()
+}
+
 fn token(cell: &Cell, snapshot: &Snapshot) -> Value {
     let seconds = |time: Duration| (time.as_secs_f64() * 1e3).round() / 1e3;
-    let date = |at: SystemTime| humantime::format_rfc3339_millis(at).to_string();
     let token = snapshot.token.as_ref();
     let remaining = token.and_then(TokenSnapshot::remaining);
     let (last_outcome, last_outcome_at) = snapshot.last.unzip();

@@ -55,7 +55,7 @@ pub async fn read_limited(mut body: Incoming, limit: usize) -> Result<Bytes, Rea
 #[derive(Debug)]
 pub struct ReplayMemory {
     used: AtomicUsize,
-    limit: usize,
+    limit: AtomicUsize,
 }
 
 impl ReplayMemory {
@@ -64,8 +64,13 @@ impl ReplayMemory {
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             used: AtomicUsize::new(0),
-            limit,
+            limit: AtomicUsize::new(limit),
         })
+    }
+
+    /// From now on that is the limit; what is kept beyond it is kept.
+    pub fn limit(&self, bytes: usize) {
+        self.limit.store(bytes, Ordering::Relaxed);
     }
 
     /// Bytes kept now.
@@ -75,7 +80,8 @@ impl ReplayMemory {
     }
 
     fn reserve(&self, bytes: usize) -> bool {
-        let fits = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.limit);
+        let limit = self.limit.load(Ordering::Relaxed);
+        let fits = |used: usize| used.checked_add(bytes).filter(|used| *used <= limit);
         self.used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
             .is_ok()

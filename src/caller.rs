@@ -158,12 +158,14 @@ pub struct Attempt<'a> {
 }
 
 impl Callers {
-    /// Digests the passwords, which are not needed after that; `hashes` counts computed hashes.
+    /// Digests the passwords, which are not needed after that; `hashes` counts computed hashes. What is known
+    /// of callers of `old` that have not changed is taken over.
     #[must_use]
-    pub fn new(config: &Config, hashes: &IntCounter) -> Self {
+    pub fn new(config: &Config, hashes: &IntCounter, old: Option<&Self>) -> Self {
         let callers = config.callers.as_deref();
+        let old = old.and_then(|old| old.table.as_ref());
         Self {
-            table: callers.map(|callers| Table::new(callers, hashes)),
+            table: callers.map(|callers| Table::new(callers, hashes, old)),
             anonymous: ANONYMOUS.into(),
         }
     }
@@ -192,9 +194,8 @@ impl Callers {
         let Some(table) = &self.table else {
             return Ok(self.everybody());
         };
-        let known = table.by_name.get(name);
-        let known = known.and_then(|place| table.callers.get(*place));
-        known
+        table
+            .named(name)
             .map(|known| known.principal(false))
             .ok_or(Error::Unauthenticated)
     }
@@ -253,8 +254,11 @@ impl Callers {
 }
 
 impl Table {
-    fn new(callers: &[config::Caller], hashes: &IntCounter) -> Self {
-        let known: Vec<Known> = callers.iter().map(Known::new).collect();
+    fn new(callers: &[config::Caller], hashes: &IntCounter, old: Option<&Self>) -> Self {
+        let known = callers.iter();
+        let known =
+            known.map(|caller| Known::new(caller, old.and_then(|old| old.named(&caller.name))));
+        let known: Vec<Known> = known.collect();
         let by_name = known.iter().map(|known| known.name.clone()).zip(0..);
         let mut by_certificate: HashMap<Box<str>, Vec<usize>> = HashMap::new();
         let mut by_address = Vec::new();
@@ -281,7 +285,11 @@ impl Table {
                 .unwrap_or_default(),
             nobody: hash(&[]),
             has_passwords: callers.iter().any(|caller| !caller.passwords.is_empty()),
-            hashing: Hashing::new(known.iter().map(|known| &*known.hashes), hashes),
+            hashing: Hashing::new(
+                known.iter().map(|known| &*known.hashes),
+                hashes,
+                old.and_then(|old| old.hashing.as_deref()),
+            ),
             callers: known,
             ready: Ready::new(callers),
         }
@@ -292,6 +300,10 @@ impl Table {
         let place = self.ready.find(only(headers, field)?.as_bytes())?;
         let known = self.callers.get(place)?;
         (known.is_at(peer.address) && known.is_certified(peer)).then_some(known)
+    }
+
+    fn named(&self, name: &str) -> Option<&Known> {
+        self.callers.get(*self.by_name.get(name)?)
     }
 
     /// Whether a request carries credentials for Bursar. Where no caller has a password, and in gateway
@@ -316,7 +328,7 @@ impl Table {
         let password = password.get(1..).unwrap_or_default();
         let found = std::str::from_utf8(name)
             .ok()
-            .and_then(|name| self.callers.get(*self.by_name.get(name)?));
+            .and_then(|name| self.named(name));
         let is_equal = self.is_password(found, password);
         // Who calls from elsewhere is as unknown as anybody.
         let found = found.filter(|known| known.is_at(peer.address) && known.is_certified(peer));
@@ -387,13 +399,14 @@ impl Table {
 }
 
 impl Known {
-    fn new(caller: &config::Caller) -> Self {
+    fn new(caller: &config::Caller, old: Option<&Self>) -> Self {
+        let remembered = old.map_or(&[][..], |old| &old.hashes);
         let mut passwords = Vec::new();
         let mut hashes = Vec::new();
         for password in &caller.passwords {
             match password {
                 Password::Plain(text) => passwords.push(hash(text.expose().as_bytes())),
-                Password::Hashed(hash) => hashes.push(Hashed::new(hash.clone())),
+                Password::Hashed(hash) => hashes.push(Hashed::new(hash.clone(), remembered)),
             }
         }
         Self {
@@ -403,7 +416,10 @@ impl Known {
             addresses: caller.addresses.clone(),
             certificate: caller.certificate.clone(),
             allow: caller.allow.clone(),
-            limits: Limits::new(caller.limits),
+            limits: match old.and_then(|old| old.limits.as_ref()) {
+                Some(limits) if limits.are(caller.limits) => Some(limits.clone()),
+                _ => Limits::new(caller.limits),
+            },
         }
     }
 

@@ -8,10 +8,12 @@ mod account;
 mod compile;
 mod expand;
 mod file;
+mod files;
 mod node;
 mod presets;
 mod problem;
 mod readable;
+mod reading;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -37,8 +39,8 @@ use crate::password::Password;
 use crate::path::Pattern;
 use crate::secret::Secret;
 use crate::tls::ClientTls;
-use node::Node;
-use problem::Problems;
+pub use files::{Files, Stamps};
+use reading::{Reading, text};
 
 /// The whole configuration.
 #[derive(Debug)]
@@ -69,10 +71,12 @@ pub struct Config {
     pub intercept: Option<Arc<Authority>>,
     /// What is allowed but probably not meant.
     pub warnings: Vec<Problem>,
+    /// What it was read from.
+    pub files: Files,
 }
 
 /// Where connections to APIs and token endpoints may go.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Egress {
     /// Allowed although a rule refuses them.
     pub allow_addresses: Vec<IpNet>,
@@ -99,8 +103,15 @@ pub enum Names {
     Changing(Arc<ArcSwap<HashMap<Box<str>, Vec<IpAddr>>>>),
 }
 
+/// Those of a file are the same; a table is only itself.
+impl PartialEq for Names {
+    fn eq(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::System, Self::System)) || std::ptr::eq(self, other)
+    }
+}
+
 /// A proxy on the way to the internet.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct ParentProxy {
     /// `http://` and its host and port.
     pub url: Uri,
@@ -109,7 +120,7 @@ pub struct ParentProxy {
 }
 
 /// What is reached without a parent proxy.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct NoProxy {
     /// By name; without a port: any.
     pub hosts: Vec<Host>,
@@ -135,7 +146,7 @@ pub struct Caller {
 }
 
 /// How much a caller may ask for; None: as much as it likes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Requests at once.
     pub in_flight: Option<NonZeroU32>,
@@ -321,7 +332,7 @@ pub struct TokenDialect {
 }
 
 /// When requests are held back because the API cannot be reached.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerLimits {
     /// Failures in a row.
     pub failures: NonZeroU32,
@@ -330,7 +341,7 @@ pub struct BreakerLimits {
 }
 
 /// How long things may take at the API.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// Name, TCP and TLS together.
     pub connect: Duration,
@@ -348,14 +359,18 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn load(path: &Path) -> Result<Self, Vec<Problem>> {
-        let text = text(path)?;
-        let mut secret = None;
-        let mut config = compile_text(
-            &text,
-            path.parent().unwrap_or(Path::new("")),
-            true,
-            &mut secret,
-        )?;
+        Self::load_noting(path, &mut Files::default())
+    }
+
+    /// The same; which files were read is noted even where something is wrong with them.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn load_noting(path: &Path, files: &mut Files) -> Result<Self, Vec<Problem>> {
+        let text = text(path, files)?;
+        let mut reading = Reading::of(&text, path, files);
+        let mut config = reading.compile()?;
+        let secret = reading.secret.take();
         let warning = secret.and_then(|secret| readable::warn_of_open_configuration(path, secret));
         config.warnings.extend(warning);
         Ok(config)
@@ -366,13 +381,11 @@ impl Config {
     /// # Errors
     /// Everything else that is wrong with it.
     pub fn load_without_authority(path: &Path) -> Result<Self, Vec<Problem>> {
-        let text = text(path)?;
-        compile_text(
-            &text,
-            path.parent().unwrap_or(Path::new("")),
-            false,
-            &mut None,
-        )
+        let mut files = Files::default();
+        let text = text(path, &mut files)?;
+        let mut reading = Reading::of(&text, path, &mut files);
+        reading.has_authority = false;
+        reading.compile()
     }
 
     /// The names and addresses of all providers' hosts, each once; for a wildcard what it is below.
@@ -386,39 +399,14 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn parse(text: &str, directory: &Path) -> Result<Self, Vec<Problem>> {
-        compile_text(text, directory, true, &mut None)
-    }
-}
-
-fn text(path: &Path) -> Result<String, Vec<Problem>> {
-    std::fs::read_to_string(path).map_err(|error| {
-        vec![Problem {
-            path: String::new(),
-            line: None,
-            message: format!("cannot be read: {error}"),
-        }]
-    })
-}
-
-fn compile_text(
-    text: &str,
-    directory: &Path,
-    has_authority: bool,
-    secret: &mut Option<(String, Option<usize>)>,
-) -> Result<Config, Vec<Problem>> {
-    let mut problems = Problems::default();
-    let config = read(text, directory, secret, &mut problems).and_then(|mut file| {
-        if !has_authority {
-            file.intercept = None;
-        }
-        compile::compile(file, directory, &mut problems)
-    });
-    match config {
-        Some(mut config) if problems.is_empty() => {
-            config.warnings = std::mem::take(&mut problems.warnings);
-            Ok(config)
-        }
-        _ => Err(problems.into_found()),
+        let mut reading = Reading {
+            text,
+            directory,
+            has_authority: true,
+            secret: None,
+            files: &mut Files::default(),
+        };
+        reading.compile()
     }
 }
 
@@ -428,31 +416,6 @@ fn host_names(providers: &[Arc<Provider>]) -> Vec<Box<str>> {
     names.sort();
     names.dedup();
     names
-}
-
-/// From YAML to plain data, references resolved.
-fn read(
-    text: &str,
-    directory: &Path,
-    secret: &mut Option<(String, Option<usize>)>,
-    problems: &mut Problems,
-) -> Option<file::Proxy> {
-    let mut root = Node::parse(text, problems)?;
-    root.visit(&mut |node| {
-        if let Some(line) = node.line {
-            problems.learn_line(&node.path, line);
-        }
-    });
-    readable::warn_of_open_files(&root, directory, problems);
-    *secret = readable::literal_secret(&root);
-    root.replace_texts(&mut |text, place| match expand::expand(text, directory) {
-        Ok(expanded) => Some(expanded),
-        Err(error) => {
-            problems.add_at(place.path.to_owned(), place.line, error.to_string());
-            None
-        }
-    });
-    root.read(problems)
 }
 
 impl Host {
@@ -480,6 +443,17 @@ impl Host {
                 self.name == other.name || self.matches(&other.name) || other.matches(&self.name)
             }
         }
+    }
+}
+
+impl TokenDialect {
+    /// Whether both ask the same endpoint in the same way, whatever follows from the answer.
+    #[must_use]
+    pub fn asks_like(&self, other: &Self) -> bool {
+        (&self.url, self.encoding, self.client_auth)
+            == (&other.url, other.encoding, other.client_auth)
+            && (&self.refresh_url, self.refresh) == (&other.refresh_url, other.refresh)
+            && self.params == other.params
     }
 }
 

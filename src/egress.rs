@@ -65,6 +65,12 @@ impl Egress {
         }))
     }
 
+    /// Whether it judges by that configuration.
+    #[must_use]
+    pub fn is_of(&self, config: &config::Egress) -> bool {
+        *self.0.config == *config
+    }
+
     /// For a provider's API.
     #[must_use]
     pub fn api(&self, provider: &config::Provider) -> Gate {

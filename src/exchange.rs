@@ -3,27 +3,29 @@
 //! Absolute-form and gateway requests, HTTP/1.1 and HTTP/2, come the same way. The stages do not know
 //! each other: values are handed from one to the next here.
 
+mod lasting;
 mod trip;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONNECTION};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::access::{AccessLog, Books, Record};
-use crate::body::{Keeping, ReplayMemory, Replayable};
+use crate::body::{Keeping, Replayable};
 use crate::caller::{self, Callers, Doubt, Principal};
-use crate::config::{Config, Merchant, Origin, ProxyLimits};
+use crate::clock;
+use crate::config::{Config, Merchant, Origin, Problem, Provider, ProxyLimits};
 use crate::egress::Egress;
 use crate::headers;
 use crate::intercept::Authority;
-use crate::metrics::{Limit, Metrics, ProviderSeries};
+use crate::metrics::{Limit, Metrics, ProviderSeries, Reload};
 use crate::passthrough::{self, Passthrough};
 use crate::path::{Path, Pattern};
 use crate::relay::{Answer, Relay};
@@ -34,28 +36,31 @@ use crate::target::{self, Form, Target};
 use crate::token::Tokens;
 use crate::tunnel::{self, Leads, Opened};
 use crate::upstream::{Connection, Outgoing, Upstream};
+use lasting::Lasting;
+pub use lasting::Reloaded;
 use trip::Trip;
 
-/// Everything that a request needs on its way.
+/// Everything that a request needs on its way, under one configuration. A request keeps it to its end.
 #[derive(Debug)]
 pub struct Proxy {
     callers: Callers,
     routes: Routes,
     /// All tokens.
     pub tokens: Tokens,
+    /// In the order of their names.
+    providers: Vec<Arc<Provider>>,
     /// By provider index.
     upstreams: Vec<(Arc<Upstream>, Arc<ProviderSeries>)>,
     /// None: there is nothing but providers.
     passthrough: Option<Passthrough>,
     /// None: TLS in tunnels to providers is refused.
     authority: Option<Arc<Authority>>,
-    replay_memory: Arc<ReplayMemory>,
     limits: ProxyLimits,
-    in_flight: AtomicUsize,
-    /// For tunnels to providers.
-    tunnels: Arc<Semaphore>,
+    egress: Egress,
     books: Arc<Books>,
-    draining: AtomicBool,
+    /// New connections are taken for the one, and then there is the other for what is in flight.
+    drain: (Duration, Duration),
+    lasting: Arc<Lasting>,
 }
 
 /// What became of a request that was not refused.
@@ -75,43 +80,87 @@ impl Proxy {
     /// Builds every stage. Must be called inside a runtime, because tokens are obtained at once.
     #[must_use]
     pub fn new(config: &Config, metrics: &Metrics, log: AccessLog) -> Self {
-        let egress = Egress::new(&config.egress, metrics.egress.clone());
+        Self::build(
+            config,
+            Arc::new(Lasting::new(metrics, log, config.limits.tunnels)),
+            None,
+        )
+    }
+
+    /// The same for another configuration; takes over whatever has not changed. From then on only the new one
+    /// renews tokens.
+    #[must_use]
+    pub fn succeeded_by(&self, config: &Config) -> Self {
+        self.metrics().follow(config);
+        Self::build(config, self.lasting.clone(), Some(self))
+    }
+
+    fn build(config: &Config, lasting: Arc<Lasting>, old: Option<&Self>) -> Self {
+        lasting.replay_memory.limit(config.replay_memory);
+        let metrics = &lasting.metrics;
+        let same = old.filter(|old| old.egress.is_of(&config.egress));
+        let egress = same.map_or_else(
+            || Egress::new(&config.egress, metrics.egress.clone()),
+            |old| old.egress.clone(),
+        );
         let upstreams = config.providers.iter().map(|provider| {
-            let upstream = Upstream::new(provider, metrics, &egress);
-            (
-                Arc::new(upstream),
-                Arc::new(metrics.provider(&provider.name)),
-            )
+            let known = same.and_then(|old| old.upstream_for(provider)).cloned();
+            let new = || Arc::new(Upstream::new(provider, metrics, &egress));
+            let series = metrics.provider(&provider.name);
+            (known.unwrap_or_else(new), Arc::new(series))
+        });
+        let passthrough = old.and_then(|old| old.passthrough.as_ref());
+        let passthrough = Passthrough::new(config, &metrics.connections, &egress, passthrough);
+        let authority = old.and_then(|old| old.authority.as_ref());
+        let authority = authority.filter(|old| {
+            let new = config.intercept.as_ref();
+            new.is_some_and(|new| old.is(new))
         });
         Self {
-            callers: Callers::new(config, &metrics.password_hashes),
+            callers: Callers::new(
+                config,
+                &metrics.password_hashes,
+                old.map(|old| &old.callers),
+            ),
             routes: Routes::new(config),
-            tokens: Tokens::start(config, metrics, &egress),
+            tokens: match old {
+                Some(old) => old.tokens.succeeded_by(config, metrics, &egress),
+                None => Tokens::start(config, metrics, &egress),
+            },
+            providers: config.providers.clone(),
             upstreams: upstreams.collect(),
-            passthrough: Passthrough::new(config, &metrics.connections, &egress),
-            authority: config.intercept.clone(),
-            replay_memory: ReplayMemory::new(config.replay_memory),
+            passthrough,
+            authority: authority.or(config.intercept.as_ref()).cloned(),
             limits: config.limits,
-            in_flight: AtomicUsize::new(0),
-            tunnels: Arc::new(Semaphore::new(config.limits.tunnels)),
             books: Arc::new(Books {
-                log,
+                log: lasting.log.clone(),
                 metrics: metrics.clone(),
                 secret_below: secret_below(config),
             }),
-            draining: AtomicBool::new(false),
+            egress,
+            drain: (config.drain_delay, config.drain_timeout),
+            lasting,
         }
+    }
+
+    /// The connections that are as good for `provider` as they were for the one with its name.
+    fn upstream_for(&self, provider: &Provider) -> Option<&Arc<Upstream>> {
+        let by_name = |known: &Arc<Provider>| known.name.cmp(&provider.name);
+        let place = self.providers.binary_search_by(by_name).ok()?;
+        let known = self.providers.get(place)?;
+        let (upstream, _) = self.upstreams.get(place)?;
+        Upstream::serves_both(known, provider).then_some(upstream)
     }
 
     /// From now on answers ask for their connection to be closed.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.lasting.draining.store(true, Ordering::Relaxed);
     }
 
     /// Whether Bursar is about to end.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.lasting.draining.load(Ordering::Relaxed)
     }
 
     /// The providers to which requests are refused, because they cannot be reached.
@@ -124,7 +173,31 @@ impl Proxy {
     /// Bytes of request bodies kept for replays now.
     #[must_use]
     pub fn replay_memory_used(&self) -> usize {
-        self.replay_memory.used()
+        self.lasting.replay_memory.used()
+    }
+
+    /// For how long new connections are taken once draining, and how long requests may take to finish then.
+    #[must_use]
+    pub fn drain_times(&self) -> (Duration, Duration) {
+        self.drain
+    }
+
+    /// The configuration was read again; `problems` say why it is not in force.
+    pub fn reloaded(&self, problems: Vec<Problem>) {
+        let outcome = match problems.is_empty() {
+            true => Reload::Ok,
+            false => Reload::Rejected,
+        };
+        self.metrics().reloaded(outcome);
+        let at = clock::wall();
+        let reloaded = Reloaded { at, problems };
+        self.lasting.last_reload.store(Some(Arc::new(reloaded)));
+    }
+
+    /// What came of the last attempt to re-read the configuration.
+    #[must_use]
+    pub fn last_reload(&self) -> Option<Arc<Reloaded>> {
+        self.lasting.last_reload.load_full()
     }
 
     /// What this proxy counts.
@@ -161,7 +234,7 @@ impl Proxy {
         let (head, body) = request.into_parts();
         let is_http2 = head.version == Version::HTTP_2;
         let is_connect = head.method == http::Method::CONNECT;
-        let _in_flight = InFlight::enter(&self.in_flight);
+        let _in_flight = InFlight::enter(&self.lasting.in_flight);
         let framed = if is_http2 {
             side.count_request();
             Ok(())
@@ -269,7 +342,7 @@ impl Proxy {
         let cell = self.tokens.cell(provider.index, account, scopes);
         let keeping = Keeping {
             buffer: provider.replay_buffer,
-            memory: self.replay_memory.clone(),
+            memory: self.lasting.replay_memory.clone(),
         };
         drop(path);
         let (outgoing, named) = outgoing(head, cell.account().merchant.as_ref());
@@ -300,7 +373,7 @@ impl Proxy {
         head: &'a Parts,
         side: &CallerSide,
     ) -> Result<(Target<'a>, Principal<'a>), Refusal> {
-        if self.in_flight.load(Ordering::Relaxed) > self.limits.requests {
+        if self.lasting.in_flight.load(Ordering::Relaxed) > self.limits.requests {
             return Err(Refusal::Limit(Limit::Requests));
         }
         if head.headers.len() > self.limits.headers {
@@ -357,7 +430,7 @@ impl Proxy {
         if is_open && self.routes.is_provider(host, port) {
             // The requests in it count, not the tunnel itself.
             record.let_go();
-            let permit = self.tunnels.clone().try_acquire_owned();
+            let permit = self.lasting.tunnels.clone().try_acquire_owned();
             let permit = permit.map_err(|_full| Refusal::Limit(Limit::Tunnels))?;
             let inside = Inside::new(caller, host, port);
             return Ok(Leads::ToProvider(inside, permit));

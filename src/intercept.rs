@@ -246,6 +246,12 @@ impl Authority {
         self.complaints.is_due(caller, host, Instant::now())
     }
 
+    /// Whether it is the same as another one: its certificate belongs to one key alone.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.chain == other.chain
+    }
+
     /// Its certificate, for callers to trust.
     #[must_use]
     pub fn pem(&self) -> &str {

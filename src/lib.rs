@@ -19,7 +19,8 @@
 //!
 //! # Behind the requests
 //!
-//! [`config`] reads `proxy.yaml` once, into types that cannot be wrong. [`token`] keeps a cell for each
+//! [`config`] reads `proxy.yaml` into types that cannot be wrong, and [`reload`] has it do so again when a
+//! file changes; what is in force is replaced as a whole. [`token`] keeps a cell for each
 //! token key, renews ahead and asks the token endpoints. [`server`] starts and drains. [`admin`] shows
 //! what operators want to see, [`metrics`] what Prometheus scrapes. [`sandbox`] emulates the providers.
 //!
@@ -55,6 +56,7 @@ pub mod passthrough;
 pub mod password;
 pub mod path;
 pub mod relay;
+pub mod reload;
 pub mod replay;
 pub mod respond;
 pub mod route;

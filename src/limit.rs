@@ -19,6 +19,7 @@ const IN_FLIGHT_PAUSE: Duration = Duration::from_secs(1);
 /// One caller's.
 #[derive(Debug)]
 pub struct Limits {
+    configured: config::Limits,
     max_in_flight: usize,
     in_flight: AtomicUsize,
     rate: Option<Rate>,
@@ -61,12 +62,12 @@ pub struct Exceeded {
 impl Limits {
     /// None where there is no limit.
     #[must_use]
-    pub fn new(limits: config::Limits) -> Option<Arc<Self>> {
+    pub fn new(configured: config::Limits) -> Option<Arc<Self>> {
         let config::Limits {
             in_flight,
             per_second,
             connections,
-        } = limits;
+        } = configured;
         if in_flight.is_none() && per_second.is_none() && connections.is_none() {
             return None;
         }
@@ -76,6 +77,7 @@ impl Limits {
             max_connections: most(connections),
             connections: AtomicUsize::new(0),
             max_in_flight: most(in_flight),
+            configured,
             in_flight: AtomicUsize::new(0),
             rate: per_second.map(|limit| {
                 let interval = Duration::from_secs(1) / limit.get();
@@ -85,6 +87,12 @@ impl Limits {
                 }
             }),
         }))
+    }
+
+    /// Whether they are what the configuration says.
+    #[must_use]
+    pub fn are(&self, configured: config::Limits) -> bool {
+        self.configured == configured
     }
 
     /// Lets a request in, or says when to come back.

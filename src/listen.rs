@@ -1,8 +1,6 @@
-//! How is TLS on `listen` kept current? Files, what was last read from them, and who a caller's certificate
-//! says that it is.
+//! What is TLS on `listen`? Files, what was read from them, and who a caller's certificate says that it is.
 //!
-//! One task reads the files again and replaces the configuration; connections take what is there. What
-//! cannot be used is logged, and the old one stays.
+//! A reload replaces what was read; connections take what is there.
 
 use std::io;
 use std::path::PathBuf;
@@ -18,9 +16,6 @@ use x509_parser::extensions::GeneralName;
 
 use crate::{clock, tls};
 
-/// How often the files are looked at.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
-
 /// PEM files.
 #[derive(Debug, Clone)]
 pub struct Files {
@@ -35,7 +30,6 @@ pub struct Files {
 /// TLS as it is now.
 #[derive(Debug)]
 pub struct Tls {
-    files: Files,
     current: ArcSwap<ServerConfig>,
 }
 
@@ -71,13 +65,13 @@ pub struct Error {
 }
 
 impl Tls {
-    /// Reads the files for the first time.
+    /// Reads the files.
     ///
     /// # Errors
     /// Where one of them cannot be used.
-    pub fn load(files: Files) -> Result<Arc<Self>, Error> {
-        let current = ArcSwap::new(read(&files)?);
-        Ok(Arc::new(Self { files, current }))
+    pub fn load(files: &Files) -> Result<Arc<Self>, Error> {
+        let current = ArcSwap::new(read(files)?);
+        Ok(Arc::new(Self { current }))
     }
 
     /// For the next connection.
@@ -86,61 +80,9 @@ impl Tls {
         self.current.load_full()
     }
 
-    /// Reads the files again whenever they have changed, until it is dropped.
-    pub async fn keep_current(self: Arc<Self>) {
-        let mut seen = None;
-        loop {
-            let this = self.clone();
-            // A file system may take its time.
-            let looked = tokio::task::spawn_blocking(move || this.look_again(seen));
-            match looked.await {
-                Ok(now) => seen = Some(now),
-                Err(error) if error.is_panic() => {
-                    tracing::error!(
-                        "reading the files of `tls` failed badly; the old certificate stays"
-                    );
-                }
-                Err(_shutting_down) => return,
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
-    }
-
-    fn look_again(&self, seen: Option<Stamps>) -> Stamps {
-        let now = self.files.stamps();
-        // The first look may come after a change since the start, so it reads as well.
-        if seen == Some(now) {
-            return now;
-        }
-        match read(&self.files) {
-            Ok(config) => {
-                self.current.store(config);
-                if seen.is_some() {
-                    tracing::info!("`tls` was read again");
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, "`tls` has changed and cannot be used; the old certificate stays");
-            }
-        }
-        now
-    }
-}
-
-/// When each file was changed, and how long it is; None: it cannot be read.
-type Stamps = [Option<(SystemTime, u64)>; 3];
-
-impl Files {
-    fn stamps(&self) -> Stamps {
-        let files = [
-            Some(&self.certificate),
-            Some(&self.key),
-            self.client_ca.as_ref(),
-        ];
-        files.map(|file| {
-            let found = std::fs::metadata(file?).ok()?;
-            Some((found.modified().ok()?, found.len()))
-        })
+    /// From now on connections are served as `other` says.
+    pub fn become_like(&self, other: &Self) {
+        self.current.store(other.current());
     }
 }
 

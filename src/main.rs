@@ -2,16 +2,19 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use bursar::config::{Config, Problem};
 use bursar::log::Log;
+use bursar::reload::Source;
 use bursar::server::Server;
 use bursar::{ca, check, health, sandbox};
 use clap::{Parser, Subcommand};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 /// The configuration or the command line is wrong; nothing was bound.
 const WRONG: u8 = 2;
@@ -90,6 +93,8 @@ fn run(command: Command, runtime: &Runtime, log: &mut Option<Log>) -> anyhow::Re
                 let signals = Signals::new()?;
                 let server = Server::bind(&config, access).await?;
                 server.announce(&config)?;
+                let asked = signals.hung_up.clone();
+                let server = server.following(Source { path, asked });
                 signals.until_drained(server).await
             })
         }
@@ -143,6 +148,8 @@ fn run(command: Command, runtime: &Runtime, log: &mut Option<Log>) -> anyhow::Re
 /// The process's signals; taken before anything is bound, so that none is missed.
 struct Signals {
     hangup: tokio::signal::unix::Signal,
+    /// Told when it came.
+    hung_up: Arc<Notify>,
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
 }
@@ -151,6 +158,7 @@ impl Signals {
     fn new() -> anyhow::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
+            hung_up: Arc::default(),
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
@@ -161,10 +169,8 @@ impl Signals {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                // Left to the system it would end the process, and the shop with it.
-                _ = self.hangup.recv() => {
-                    tracing::warn!("SIGHUP is ignored; this version reads its configuration once, at start");
-                }
+                // Whoever has no configuration to read again need not hear of it.
+                _ = self.hangup.recv() => self.hung_up.notify_one(),
             }
         }
     }

@@ -14,7 +14,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-pub use labels::{FetchOutcome, GrantLabel, Limit, Reason, Replay, Unauthorized};
+pub use labels::{FetchOutcome, GrantLabel, Limit, Reason, Reload, Replay, Unauthorized};
 
 use crate::address::Rule;
 use crate::config::{Config, Mode};
@@ -88,6 +88,9 @@ pub struct Metrics {
     /// Limits that callers meet.
     pub limits: LimitSeries,
     upstream_breaker_open: IntGaugeVec,
+    reloads: IntCounterVec,
+    /// Registered while there is an authority.
+    authority_expiry: IntGauge,
 }
 
 /// The series of one provider, looked up once.
@@ -153,8 +156,8 @@ impl Metrics {
             "Attempts to re-read the configuration.",
         );
         let reloads = vec(&registry, IntCounterVec::new(reloads, &["outcome"])?)?;
-        for outcome in ["ok", "rejected"] {
-            reloads.with_label_values(&[outcome]);
+        for outcome in Reload::ALL {
+            reloads.with_label_values(&[outcome.as_str()]);
         }
         let password_hashes = IntCounter::new(
             "bursar_password_hashes_total",
@@ -167,14 +170,10 @@ impl Metrics {
         );
         let build = vec(&registry, IntGaugeVec::new(build, &["version"])?)?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        if let Some(authority) = &config.intercept {
-            let expiry = IntGauge::new(
-                "bursar_intercept_ca_expiry_timestamp_seconds",
-                "When the authority for interception expires.",
-            )?;
-            expiry.set(authority.expiry());
-            registry.register(Box::new(expiry))?;
-        }
+        let authority_expiry = IntGauge::new(
+            "bursar_intercept_ca_expiry_timestamp_seconds",
+            "When the authority for interception expires.",
+        )?;
         #[cfg(target_os = "linux")]
         registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
@@ -191,12 +190,27 @@ impl Metrics {
             },
             egress,
             limits,
+            reloads,
+            authority_expiry,
         };
-        metrics.create_series(config);
+        metrics.follow(config);
         Ok(metrics)
     }
 
-    fn create_series(&self, config: &Config) {
+    /// Creates every series that the configuration lets one know. Those of an earlier configuration stay:
+    /// what was counted was counted.
+    pub fn follow(&self, config: &Config) {
+        // Refused where it is there already, or not there at all.
+        drop(match &config.intercept {
+            Some(authority) => {
+                self.authority_expiry.set(authority.expiry());
+                self.registry
+                    .register(Box::new(self.authority_expiry.clone()))
+            }
+            None => self
+                .registry
+                .unregister(Box::new(self.authority_expiry.clone())),
+        });
         for reason in Reason::ALL {
             self.requests.refusals.with_label_values(&[reason.as_str()]);
         }
@@ -232,6 +246,11 @@ impl Metrics {
                 .credentials_replaced
                 .with_label_values(&[&**provider, caller]);
         }
+    }
+
+    /// Counts an attempt to re-read the configuration.
+    pub fn reloaded(&self, outcome: Reload) {
+        self.reloads.with_label_values(&[outcome.as_str()]).inc();
     }
 
     /// The series of one provider.

@@ -68,9 +68,14 @@ pub enum Error {
 }
 
 impl Passthrough {
-    /// None where nothing is listed.
+    /// None where nothing is listed. Tunnels of `old` count as this one's.
     #[must_use]
-    pub fn new(config: &Config, connections: &Connections, egress: &Egress) -> Option<Self> {
+    pub fn new(
+        config: &Config,
+        connections: &Connections,
+        egress: &Egress,
+        old: Option<&Self>,
+    ) -> Option<Self> {
         if config.passthrough.is_empty() {
             return None;
         }
@@ -87,7 +92,10 @@ impl Passthrough {
         Some(Self {
             rules: rules.collect(),
             upstream: Arc::new(Upstream::foreign(connector, TIMEOUTS, connections)),
-            tunnels: Arc::new(Semaphore::new(config.limits.tunnels)),
+            tunnels: old.map_or_else(
+                || Arc::new(Semaphore::new(config.limits.tunnels)),
+                |old| old.tunnels.clone(),
+            ),
             nothing_kept: ReplayMemory::new(0),
         })
     }

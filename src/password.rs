@@ -33,7 +33,7 @@ pub enum Password {
 }
 
 /// The hash of a password.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Hash {
     text: Secret,
     /// Of the same cost are hashes that take the same time.

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -13,20 +12,21 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::accept::{Phase, accept};
 use crate::access::AccessLog;
 use crate::admin;
-use crate::config::Config;
+use crate::config::{Config, Files};
 use crate::exchange::Proxy;
-use crate::listen::Tls;
 use crate::metrics::Metrics;
+use crate::reload::{Fixed, Live, Reloader, Source};
 
 /// A proxy whose ports are bound.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
     admin: TcpListener,
-    proxy: Arc<Proxy>,
-    tls: Option<Arc<Tls>>,
-    drain_delay: Duration,
-    drain_timeout: Duration,
+    live: Arc<Live>,
+    fixed: Fixed,
+    files: Files,
+    /// None: the configuration is never read again.
+    source: Option<Source>,
 }
 
 /// Why Bursar cannot start.
@@ -61,11 +61,18 @@ impl Server {
         Ok(Self {
             listener,
             admin,
-            proxy: Arc::new(proxy),
-            tls: config.tls.clone(),
-            drain_delay: config.drain_delay,
-            drain_timeout: config.drain_timeout,
+            live: Live::new(proxy),
+            fixed: Fixed::of(config),
+            files: config.files.clone(),
+            source: None,
         })
+    }
+
+    /// Reads the configuration again when one of its files changes, or somebody asks.
+    #[must_use]
+    pub fn following(mut self, source: Source) -> Self {
+        self.source = Some(source);
+        self
     }
 
     /// Where callers connect; the port is the real one where 0 was configured.
@@ -91,7 +98,7 @@ impl Server {
     pub fn announce(&self, config: &Config) -> io::Result<()> {
         let (listen, admin) = (self.listen_address()?, self.admin_address()?);
         tracing::info!(%listen, %admin, providers = config.providers.len(), "listening");
-        if !listen.ip().is_loopback() && self.tls.is_none() {
+        if !listen.ip().is_loopback() && self.fixed.tls().is_none() {
             tracing::warn!(
                 "`listen` is not a loopback address and has no TLS: callers' passwords cross the network in clear"
             );
@@ -104,25 +111,30 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let (phase, phases) = watch::channel(Phase::Serving);
         let connections = TaskTracker::new();
-        let admin = tokio::spawn(admin::serve(self.admin, self.proxy.clone()));
-        let reading = self.tls.clone().map(Tls::keep_current);
-        let _reading = reading.map(|reading| AbortOnDropHandle::new(tokio::spawn(reading)));
+        let admin = tokio::spawn(admin::serve(self.admin, self.live.clone()));
         let accepting = tokio::spawn(accept(
-            (self.listener, self.tls.clone()),
-            self.proxy.clone(),
+            (self.listener, self.fixed.tls().cloned()),
+            self.live.clone(),
             phases,
             connections.clone(),
         ));
+        let reloading = self.source.map(|source| {
+            let reloader = Reloader::new(self.live.clone(), source, self.fixed, self.files);
+            AbortOnDropHandle::new(tokio::spawn(reloader.run()))
+        });
         shutdown.await;
+        drop(reloading);
+        let proxy = self.live.current();
+        let (delay, timeout) = proxy.drain_times();
         tracing::info!("draining");
-        self.proxy.drain();
+        proxy.drain();
         phase.send_replace(Phase::Delay);
-        tokio::time::sleep(self.drain_delay).await;
+        tokio::time::sleep(delay).await;
         phase.send_replace(Phase::Closing);
         // It ends at once, and the listener with it.
         drop(accepting.await);
         connections.close();
-        if tokio::time::timeout(self.drain_timeout, connections.wait())
+        if tokio::time::timeout(timeout, connections.wait())
             .await
             .is_err()
         {

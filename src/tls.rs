@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use ring::digest::{Context, SHA256};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
@@ -16,6 +17,14 @@ pub struct ClientTls {
     pub api: Arc<ClientConfig>,
     /// For token calls: HTTP/1.1, one call to a connection.
     pub token: Arc<ClientConfig>,
+    /// Of roots, certificates and key: from equal ones equal configurations are made.
+    digest: [u8; 32],
+}
+
+impl PartialEq for ClientTls {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
 }
 
 /// A client certificate with its chain and key.
@@ -88,6 +97,7 @@ pub fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
 /// # Errors
 /// Where the identity's key and certificate do not belong together.
 pub fn client(roots: Arc<RootCertStore>, identity: Option<Identity>) -> Result<ClientTls, Error> {
+    let digest = digest(&roots, identity.as_ref());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -102,5 +112,32 @@ pub fn client(roots: Arc<RootCertStore>, identity: Option<Identity>) -> Result<C
     Ok(ClientTls {
         api: Arc::new(api),
         token: Arc::new(token),
+        digest,
     })
+}
+
+fn digest(roots: &RootCertStore, identity: Option<&Identity>) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    let mut add = |part: &[u8]| {
+        context.update(&part.len().to_le_bytes());
+        context.update(part);
+    };
+    for root in &roots.roots {
+        add(&root.subject);
+        add(&root.subject_public_key_info);
+        add(root.name_constraints.as_deref().unwrap_or_default());
+    }
+    if let Some((chain, key)) = identity {
+        // Roots and chain are told apart.
+        add(&[]);
+        chain.iter().for_each(|certificate| add(certificate));
+        add(key.secret_der());
+    }
+    let mut digest = [0; 32];
+    let found = context.finish();
+    digest
+        .iter_mut()
+        .zip(found.as_ref())
+        .for_each(|(to, from)| *to = *from);
+    digest
 }

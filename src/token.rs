@@ -13,6 +13,7 @@ mod fetch;
 mod guard;
 mod ladder;
 mod lease;
+mod making;
 mod refresh;
 mod renewal;
 mod reply;
@@ -34,14 +35,13 @@ pub use reply::Failure;
 pub use snapshot::{Snapshot, TokenSnapshot};
 
 use crate::config::{Config, Provider};
-use crate::connect::Connector;
 use crate::egress::Egress;
-use crate::metrics::{GrantLabel, Metrics};
+use crate::metrics::Metrics;
 use crate::secret::Secret;
-use cell::Parts;
 use guard::Guard;
+use making::Making;
 use renewal::{Appointment, keep_appointments};
-use secrets::SecretInUse;
+use series::Living;
 
 /// The token in an answer of a token endpoint: what fuzzing gets to see of [`reply`].
 ///
@@ -59,6 +59,10 @@ pub struct Tokens {
     guards: Vec<Arc<Guard>>,
     /// By provider index; of each provider all scope sets of its first account, then of its second, ….
     cells: Vec<Cells>,
+    /// What Prometheus sees: these, once they are in force.
+    living: Living,
+    /// Whether earlier ones were ready: a new secret makes nobody unready.
+    were_ready: bool,
 }
 
 /// The tokens of one provider.
@@ -73,6 +77,17 @@ impl Tokens {
     /// called inside a runtime.
     #[must_use]
     pub fn start(config: &Config, metrics: &Metrics, egress: &Egress) -> Self {
+        Self::run(config, metrics, egress, None)
+    }
+
+    /// The same for another configuration. Token keys that stay keep their tokens, flights and back-off; those
+    /// that are gone are not renewed any more.
+    #[must_use]
+    pub fn succeeded_by(&self, config: &Config, metrics: &Metrics, egress: &Egress) -> Self {
+        Self::run(config, metrics, egress, Some(self))
+    }
+
+    fn run(config: &Config, metrics: &Metrics, egress: &Egress, old: Option<&Self>) -> Self {
         let count: usize = config
             .providers
             .iter()
@@ -80,9 +95,10 @@ impl Tokens {
             .sum();
         // A cell asks once for a token and once for its successor before the loop has read either.
         let (sender, appointments) = mpsc::channel(2 * count + 16);
-        let tokens = Self::new(config, metrics, egress, &sender);
+        let tokens = Self::new(config, metrics, egress, &sender, old);
         let at = Instant::now();
-        for cell in tokens.all().filter(|cell| cell.at_startup) {
+        let is_new = |cell: &&Arc<Cell>| cell.at_startup && !cell.ever_had_a_token();
+        for cell in tokens.all().filter(is_new) {
             let cell = Arc::downgrade(cell);
             // The queue holds more than these, and the loop paces them.
             drop(sender.try_send(Appointment { cell, at }));
@@ -94,7 +110,7 @@ impl Tokens {
     /// Makes a cell per token key, and nothing happens by itself.
     #[must_use]
     pub fn asleep(config: &Config, metrics: &Metrics, egress: &Egress) -> Self {
-        Self::new(config, metrics, egress, &mpsc::channel(1).0)
+        Self::new(config, metrics, egress, &mpsc::channel(1).0, None)
     }
 
     fn new(
@@ -102,60 +118,34 @@ impl Tokens {
         metrics: &Metrics,
         egress: &Egress,
         appointments: &mpsc::Sender<Appointment>,
+        old: Option<&Self>,
     ) -> Self {
-        let guards = config.providers.iter().map(|provider| {
-            let calls = provider.token.calls_per_minute;
-            let series = metrics.tokens.guard(&provider.name);
-            Arc::new(Guard::new(&provider.name, calls, series))
-        });
-        let guards: Vec<Arc<Guard>> = guards.collect();
-        let mut ids = 0..;
-        let cells = config
+        let mut making = Making::new(metrics, egress, appointments);
+        if let Some(old) = old {
+            making.take_over(old.all(), &old.guards);
+        }
+        let guards = config
             .providers
             .iter()
-            .zip(&guards)
-            .map(|(provider, guard)| {
-                let connect_timeout = provider.timeouts.connect;
-                let transport: Arc<dyn Transport> = Arc::new(fetch::Sockets {
-                    connector: Connector::new(
-                        provider.tls.token.clone(),
-                        connect_timeout,
-                        egress.token(provider),
-                        egress.token_proxy(),
-                    ),
-                    connect_timeout,
-                });
-                let histogram = |grant| metrics.tokens.fetch_duration(&provider.name, grant);
-                let fetch_durations = GrantLabel::ALL.map(histogram);
-                let scope_sets = provider.scope_sets.len();
-                let secrets: Vec<Arc<SecretInUse>> = provider
-                    .accounts
-                    .iter()
-                    .map(|_account| Arc::default())
-                    .collect();
-                let places = (0..provider.accounts.len() * scope_sets)
-                    .map(|place| (place / scope_sets, place % scope_sets));
-                let cells = places.zip(&mut ids).map(|((account, set), id)| {
-                    Arc::new(Cell::new(Parts {
-                        id,
-                        provider: provider.clone(),
-                        account,
-                        scopes: provider.scope_sets[set].clone(),
-                        at_startup: provider.default_scopes == Some(set),
-                        secret: secrets[account].clone(),
-                        guard: guard.clone(),
-                        transport: transport.clone(),
-                        appointments: appointments.clone(),
-                        fetch_durations: fetch_durations.clone(),
-                    }))
-                });
-                Cells {
-                    scope_sets,
-                    cells: cells.collect(),
-                }
-            });
+            .map(|provider| making.guard(provider));
+        let guards: Vec<Arc<Guard>> = guards.collect();
+        let providers = config.providers.iter().zip(&guards);
+        let cells = providers.map(|(provider, guard)| Cells {
+            scope_sets: provider.scope_sets.len(),
+            cells: making.cells(provider, guard),
+        });
         let cells = cells.collect();
-        Self { guards, cells }
+        making.retire_the_rest();
+        let tokens = Self {
+            guards,
+            cells,
+            living: old.map(|old| old.living.clone()).unwrap_or_default(),
+            were_ready: old.is_some_and(Self::are_ready),
+        };
+        tokens
+            .living
+            .store(Arc::new(tokens.all().cloned().collect()));
+        tokens
     }
 
     /// Each provider once.
@@ -176,9 +166,7 @@ impl Tokens {
     /// # Errors
     /// Where a family is declared twice.
     pub fn series(&self) -> Result<Box<dyn prometheus::core::Collector>, prometheus::Error> {
-        Ok(Box::new(series::TokenSeries::new(
-            self.all().cloned().collect(),
-        )?))
+        Ok(Box::new(series::TokenSeries::new(self.living.clone())?))
     }
 
     /// The cell for requests to a provider, for one of its accounts, that need one of its scope sets;
@@ -194,10 +182,11 @@ impl Tokens {
         self.cells.iter().flat_map(|provider| &provider.cells)
     }
 
-    /// Whether at least one account that wants a token at start-up has had one, or none wants one.
+    /// Whether at least one account that wants a token at start-up has had one, or none wants one; and from
+    /// then on.
     #[must_use]
     pub fn are_ready(&self) -> bool {
         let mut wanting = self.all().filter(|cell| cell.at_startup).peekable();
-        wanting.peek().is_none() || wanting.any(|cell| cell.ever_had_a_token())
+        self.were_ready || wanting.peek().is_none() || wanting.any(|cell| cell.ever_had_a_token())
     }
 }

@@ -64,6 +64,7 @@ impl Upstream {
     pub fn new(provider: &Provider, metrics: &Metrics, egress: &Egress) -> Self {
         // The series is there from the start, and stays at 0 without a breaker.
         let open = metrics.upstream_breaker_open(&provider.name);
+        open.set(0);
         let fuse = provider.breaker;
         Self {
             fuse: fuse.map(|limits| Fuse::new(&provider.name, limits, open)),
@@ -78,6 +79,16 @@ impl Upstream {
             connections: metrics.connections.clone(),
             is_shared: true,
         }
+    }
+
+    /// Whether its connections are as good for one provider as for the other, where `egress` is the same.
+    #[must_use]
+    pub fn serves_both(one: &Provider, other: &Provider) -> bool {
+        one.timeouts == other.timeouts
+            && one.tls == other.tls
+            && one.upstream == other.upstream
+            && one.hosts == other.hosts
+            && one.breaker == other.breaker
     }
 
     /// Servers that are no provider's. Each request has a connection of its own, because credentials of

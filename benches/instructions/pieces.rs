@@ -106,7 +106,7 @@ pub(crate) fn token_read_and_header() -> usize {
 pub(crate) fn caller() -> usize {
     let config = config(CONFIG);
     let metrics = Metrics::new(&config).expect("every metric has a name of its own");
-    let callers = Callers::new(&config, &metrics.password_hashes);
+    let callers = Callers::new(&config, &metrics.password_hashes, None);
     let head = head();
     let form = Target::read(&head, None).expect("it has a target").form;
     let peer = Peer::at([127, 0, 0, 1].into());
@@ -123,7 +123,7 @@ pub(crate) fn routing() -> usize {
     let config = config(CONFIG);
     let routes = Routes::new(&config);
     let metrics = Metrics::new(&config).expect("every metric has a name of its own");
-    let callers = Callers::new(&config, &metrics.password_hashes);
+    let callers = Callers::new(&config, &metrics.password_hashes, None);
     let caller = callers.verified("checkout").expect("there is that caller");
     let head = head();
     counted(|| {

@@ -55,9 +55,9 @@ pub(super) struct Hashing {
     /// What every failure costs: a hash of each cost that there is, as often as the caller with the most
     /// of them has it.
     price: Vec<(Hash, usize)>,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     /// For requests that wait.
-    seats: Semaphore,
+    seats: Arc<Semaphore>,
     flights: Mutex<HashMap<Id, Flight>>,
     computed: IntCounter,
 }
@@ -73,10 +73,12 @@ struct Flight {
 }
 
 impl Hashed {
-    pub(super) fn new(hash: Hash) -> Self {
+    /// What one of `known` remembers of the same hash, it remembers too.
+    pub(super) fn new(hash: Hash, known: &[Self]) -> Self {
+        let known = known.iter().find(|known| known.hash == hash);
         Self {
             hash,
-            verified: ArcSwapOption::empty(),
+            verified: ArcSwapOption::new(known.and_then(|known| known.verified.load_full())),
         }
     }
 }
@@ -93,10 +95,12 @@ pub(super) fn is_remembered(hashes: &[Hashed], tag: &Tag) -> bool {
 }
 
 impl Hashing {
-    /// None where no caller has a hash.
+    /// None where no caller has a hash. What comes after another one shares its key and its bounds; its
+    /// flights were for other hashes.
     pub(super) fn new<'a>(
         callers: impl Iterator<Item = &'a [Hashed]>,
         computed: &IntCounter,
+        old: Option<&Self>,
     ) -> Option<Arc<Self>> {
         let mut price: Vec<(Hash, usize)> = Vec::new();
         for hashes in callers {
@@ -113,10 +117,19 @@ impl Hashing {
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Some(Arc::new(Self {
-            key: hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok(),
+            key: match old {
+                Some(old) => old.key.clone(),
+                None => hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok(),
+            },
             price,
-            permits: Semaphore::new(cores.div_ceil(CORES_PER_HASHER)),
-            seats: Semaphore::new(MAX_WAITERS),
+            permits: old.map_or_else(
+                || Arc::new(Semaphore::new(cores.div_ceil(CORES_PER_HASHER))),
+                |old| old.permits.clone(),
+            ),
+            seats: old.map_or_else(
+                || Arc::new(Semaphore::new(MAX_WAITERS)),
+                |old| old.seats.clone(),
+            ),
             flights: Mutex::default(),
             computed: computed.clone(),
         }))

@@ -12,7 +12,7 @@ fn config(callers: &str) -> Config {
 }
 
 fn table(config: &Config) -> Callers {
-    Callers::new(config, &IntCounter::new("a", "a").unwrap())
+    Callers::new(config, &IntCounter::new("a", "a").unwrap(), None)
 }
 
 fn peer(address: &str) -> Peer {
@@ -216,7 +216,7 @@ mod hashed {
 "
         ));
         Rig {
-            callers: Callers::new(&config, &computed),
+            callers: Callers::new(&config, &computed, None),
             computed,
         }
     }

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use super::file::{self, Size};
 use super::problem::Problems;
-use super::{Config, Host, Provider};
+use super::{Config, Files, Host, Provider};
 use provider::{ProviderFile, Shared};
 use value::{MIB, time};
 
@@ -92,6 +92,7 @@ pub(super) fn compile(
         tls,
         intercept,
         warnings: Vec::new(),
+        files: Files::default(),
     })
 }
 

@@ -6,6 +6,8 @@
 use std::io::Read as _;
 use std::path::Path;
 
+use super::files::Files;
+
 /// More than that no secret has; a wrong path to a log or a device must not fill the memory.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -29,8 +31,9 @@ pub(super) enum Error {
     BadName,
 }
 
-/// Resolves every reference in `text`; a file's content is not looked into for further ones.
-pub(super) fn expand(text: &str, directory: &Path) -> Result<String, Error> {
+/// Resolves every reference in `text`; a file's content is not looked into for further ones. What is read is
+/// noted in `files`.
+pub(super) fn expand(text: &str, directory: &Path, files: &mut Files) -> Result<String, Error> {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
@@ -43,7 +46,7 @@ pub(super) fn expand(text: &str, directory: &Path) -> Result<String, Error> {
         expanded.push_str(before);
         let (reference, after) = after.split_once('}').ok_or(Error::Unclosed)?;
         match reference.strip_prefix("file:") {
-            Some(path) => expanded.push_str(&read(&directory.join(path))?),
+            Some(path) => expanded.push_str(&read(&directory.join(path), files)?),
             None => expanded.push_str(&variable(reference)?),
         }
         rest = after;
@@ -63,17 +66,18 @@ fn variable(name: &str) -> Result<String, Error> {
     })
 }
 
-fn read(path: &Path) -> Result<String, Error> {
+fn read(path: &Path, files: &mut Files) -> Result<String, Error> {
     let named = || path.display().to_string();
     let failed = |source| Error::File {
         path: named(),
         source,
     };
     let mut content = String::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(MAX_FILE_BYTES + 1)
-        .read_to_string(&mut content)
-        .map_err(failed)?;
+    let file = std::fs::File::open(path);
+    let read = file.and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_string(&mut content));
+    let is_read = read.is_ok();
+    files.saw(path.to_owned(), is_read.then_some(content.as_bytes()));
+    read.map_err(failed)?;
     if content.len() as u64 > MAX_FILE_BYTES {
         return Err(Error::TooLarge(named()));
     }
@@ -94,21 +98,25 @@ mod tests {
     fn a_file_loses_one_trailing_newline_and_no_more() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("secret"), "a${B}c\n\n").unwrap();
-        let expanded = expand("<${file:secret}>", directory.path()).unwrap();
+        let expanded = expand("<${file:secret}>", directory.path(), &mut Files::default()).unwrap();
         assert_eq!(expanded, "<a${B}c\n>");
     }
 
     #[test]
     fn a_doubled_dollar_is_a_literal() {
         assert_eq!(
-            expand("a$${HOME}$b$$", Path::new("")).unwrap(),
+            expand("a$${HOME}$b$$", Path::new(""), &mut Files::default()).unwrap(),
             "a${HOME}$b$$"
         );
     }
 
     #[test]
     fn what_cannot_be_resolved_is_named() {
-        let message = |text| expand(text, Path::new("/")).unwrap_err().to_string();
+        let message = |text| {
+            expand(text, Path::new("/"), &mut Files::default())
+                .unwrap_err()
+                .to_string()
+        };
         assert!(message("${BURSAR_NOT_SET}").contains("BURSAR_NOT_SET is not set"));
         assert!(message("${file:/no/such}").contains("/no/such"));
         assert!(message("a${b").contains("without"));

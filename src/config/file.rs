@@ -45,7 +45,7 @@ pub(super) struct Proxy {
     pub(super) limits: Limits,
     /// Who may send requests, by name. May be absent only while `listen` is a loopback address.
     pub(super) callers: Option<BTreeMap<String, Caller>>,
-    /// TLS on `listen`. The files are read again when they change.
+    /// TLS on `listen`.
     pub(super) tls: Option<ListenTls>,
     /// Interception of TLS in tunnels to providers' hosts. Without it, `https://` URLs of providers are refused.
     pub(super) intercept: Option<Intercept>,

@@ -163,3 +163,13 @@ labels! {
         Malformed = "malformed",
     }
 }
+
+labels! {
+    /// What became of an attempt to re-read the configuration.
+    Reload {
+        /// It is in force.
+        Ok = "ok",
+        /// It has problems, and nothing has changed.
+        Rejected = "rejected",
+    }
+}

@@ -6,8 +6,11 @@
 //! and there is one flight at a time, because whoever starts one finds none at the desk and leaves one
 //! there under the same lock. Waiters hold the flight's channel, not the desk; one that gives up cancels
 //! nothing. What a flight asks the endpoint is [`super::ladder`]'s.
+//!
+//! A reload makes a new cell for a token key that stays, and both have one [`State`]: token, desk and so the
+//! flight. Which of them looks after the renewal is in there too; for a key that is gone, none does.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -18,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use super::desk::{Boarding, Calls, Cause, Decision, Desk, Flight, Landing};
 use super::fetch::Transport;
 use super::guard::{Guard, Lane};
-use super::ladder::{self, Climbed, Ladder};
+use super::ladder::{self, Climbed, Fetches, Ladder, Memory};
 use super::lease::{Freshness, Lease, Lifespan, Token};
 use super::renewal::Appointment;
 use super::reply::{Failure, Stated};
@@ -42,11 +45,20 @@ pub struct Cell {
     pub scopes: Arc<str>,
     /// Whether its token is obtained before anybody asks for it.
     pub at_startup: bool,
-    token: ArcSwapOption<Token>,
-    desk: Mutex<Desk>,
+    state: Arc<State>,
     guard: Arc<Guard>,
     ladder: Ladder,
     appointments: mpsc::Sender<Appointment>,
+}
+
+/// What a token key keeps for as long as it is configured.
+#[derive(Default)]
+struct State {
+    token: ArcSwapOption<Token>,
+    desk: Mutex<Desk>,
+    memory: Arc<Mutex<Memory>>,
+    /// Whose appointments count: the latest cell's.
+    acting: Mutex<Weak<Cell>>,
 }
 
 /// Why a request goes without a token.
@@ -82,12 +94,41 @@ pub(super) struct Parts {
     pub(super) guard: Arc<Guard>,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) appointments: mpsc::Sender<Appointment>,
+    pub(super) fetches: Arc<Fetches>,
     pub(super) fetch_durations: [Histogram; GrantLabel::COUNT],
 }
 
+impl Parts {
+    pub(super) fn credentials(&self) -> &Account {
+        &self.provider.accounts[self.account]
+    }
+}
+
 impl Cell {
-    pub(super) fn new(parts: Parts) -> Self {
-        Self {
+    /// A cell for a new key.
+    pub(super) fn new(parts: Parts) -> Arc<Self> {
+        Self::with(Arc::default(), parts)
+    }
+
+    /// A cell for the key of this one, under another configuration; from now on it looks after the renewal.
+    pub(super) fn succeeded_by(&self, parts: Parts) -> Arc<Self> {
+        let cell = Self::with(self.state.clone(), parts);
+        let token = cell.state.token.load_full().map(|token| token.renew_at);
+        let grounded = cell.desk().grounded.map(|(_, until)| until);
+        let wanted = cell.at_startup.then(Instant::now);
+        if let Some(at) = token.max(grounded).or(wanted) {
+            cell.make_appointment(at);
+        }
+        cell
+    }
+
+    /// Its key is gone: nobody renews it any more. Requests that are under way may still ask for a token.
+    pub(super) fn retire(&self) {
+        *self.acting() = Weak::new();
+    }
+
+    fn with(state: Arc<State>, parts: Parts) -> Arc<Self> {
+        let cell = Arc::new(Self {
             id: parts.id,
             ladder: Ladder::new(ladder::Parts {
                 provider: parts.provider.clone(),
@@ -96,23 +137,58 @@ impl Cell {
                 secret: parts.secret,
                 guard: parts.guard.clone(),
                 transport: parts.transport,
+                memory: state.memory.clone(),
+                fetches: parts.fetches,
                 fetch_durations: parts.fetch_durations,
             }),
             provider: parts.provider,
             account: parts.account,
             scopes: parts.scopes,
             at_startup: parts.at_startup,
-            token: ArcSwapOption::empty(),
-            desk: Mutex::default(),
+            state,
             guard: parts.guard,
             appointments: parts.appointments,
-        }
+        });
+        *cell.acting() = Arc::downgrade(&cell);
+        cell
+    }
+
+    /// Held for a look.
+    fn acting(&self) -> MutexGuard<'_, Weak<Self>> {
+        let acting = self.state.acting.lock();
+        acting.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the renewal is this cell's, and not a later one's of the same key, or nobody's.
+    pub(super) fn is_acting(&self) -> bool {
+        std::ptr::eq(self.acting().as_ptr(), self)
+    }
+
+    /// Whether the parts are for the same token key: provider, environment, account, credentials and every
+    /// parameter of the token request. A second secret that comes or goes is no other key.
+    pub(super) fn has_key_of(&self, parts: &Parts) -> bool {
+        let (one, two) = (self.account(), parts.credentials());
+        (&self.provider.name, &one.name, &self.scopes)
+            == (&parts.provider.name, &two.name, &parts.scopes)
+            && self.provider.environment == parts.provider.environment
+            && (&one.client_id, &one.client_secret) == (&two.client_id, &two.client_secret)
+            && self.dialect().asks_like(&parts.provider.token)
+    }
+
+    /// The names of provider and account, and the scopes: no two keys of one configuration share them.
+    pub(super) fn place(&self) -> (&str, &str, &str) {
+        (&self.provider.name, &self.account().name, &self.scopes)
+    }
+
+    /// What the cells of its account share.
+    pub(super) fn shared(&self) -> (&Arc<Fetches>, &Arc<SecretInUse>) {
+        self.ladder.shared()
     }
 
     /// The valid token, if there is one: without a lock, without an allocation, without waiting.
     #[must_use]
     pub fn read(self: &Arc<Self>, now: Instant) -> Option<Lease> {
-        let token = self.token.load();
+        let token = self.state.token.load();
         let token = token.as_ref()?;
         match token.freshness(now) {
             Freshness::Fresh => Some(token.lease()),
@@ -200,7 +276,7 @@ impl Cell {
     /// A replay with this generation was answered 401 again. Where the generation was obtained because of
     /// a 401, another one would be no better.
     pub fn replay_refused(&self, generation: u64) {
-        let current = self.token.load();
+        let current = self.state.token.load();
         let is_recovered =
             |token: &Arc<Token>| token.generation == generation && token.after_unauthorized;
         if current.as_ref().is_some_and(is_recovered) {
@@ -211,8 +287,11 @@ impl Cell {
     /// What the renewal loop does when this cell's time has come: a token that nobody used since it was
     /// obtained is left to expire.
     pub(super) fn keep_appointment(self: &Arc<Self>) {
+        if !self.is_acting() {
+            return;
+        }
         let now = Instant::now();
-        let due = match self.token.load().as_ref() {
+        let due = match self.state.token.load().as_ref() {
             Some(token) => token.freshness(now) != Freshness::Fresh && token.is_used(),
             None => self.at_startup,
         };
@@ -254,13 +333,13 @@ impl Cell {
     /// Whether there is or was a token.
     #[must_use]
     pub fn ever_had_a_token(&self) -> bool {
-        self.token.load().is_some()
+        self.state.token.load().is_some()
     }
 
     /// What there is to show.
     #[must_use]
     pub fn snapshot(&self, now: Instant) -> Snapshot {
-        let token = self.token.load_full().map(|token| TokenSnapshot {
+        let token = self.state.token.load_full().map(|token| TokenSnapshot {
             generation: token.generation,
             fingerprint: token.fingerprint,
             age: now.saturating_duration_since(token.issued),
@@ -283,7 +362,7 @@ impl Cell {
         }
     }
 
-    /// How many token calls with that grant ended so.
+    /// How many token calls for the account with that grant ended so.
     #[must_use]
     pub fn fetches(&self, grant: GrantLabel, outcome: FetchOutcome) -> u64 {
         self.ladder.fetches(grant, outcome)
@@ -307,7 +386,10 @@ impl Cell {
 
     /// The desk is consistent whenever the lock is free, so a panic elsewhere does not spoil it.
     fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state
+            .desk
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn missing(&self, failure: Failure, now: Instant) -> Missing {
@@ -334,7 +416,7 @@ impl Cell {
             are_waiting: self.ladder.is_waiting(),
         };
         let mut desk = self.desk();
-        let current = self.token.load_full();
+        let current = self.state.token.load_full();
         let was_contended = desk.is_contended(now);
         match desk.decide(current.as_ref(), (cause, now), calls) {
             Decision::Board(boarding) => boarding,
@@ -414,7 +496,7 @@ impl Cell {
         let malformed = Failure::Malformed("it holds bytes that no header may hold");
         let mut token =
             Token::new(&reply.access_token, desk.generations + 1, span).ok_or(malformed)?;
-        let current = self.token.load_full();
+        let current = self.state.token.load_full();
         match current.filter(|current| current.is_same_as(&token)) {
             // The same token again is no renewal: it is used to its real end, and asked for then.
             Some(current) => {
@@ -437,19 +519,20 @@ impl Cell {
             tracing::warn!(provider = %self.provider.name, account = %self.account().name, scopes = %self.scopes, missing = %token.missing_scopes, "the token endpoint granted fewer scopes than were asked for");
         }
         let token = Arc::new(token);
-        self.token.store(Some(token.clone()));
+        self.state.token.store(Some(token.clone()));
         tracing::debug!(provider = %self.provider.name, account = %self.account().name, scopes = %self.scopes, generation = token.generation, fingerprint = %token.fingerprint, "token obtained");
         Ok(token)
     }
 
-    fn make_appointment(self: &Arc<Self>, at: Instant) {
-        let appointment = Appointment {
-            cell: Arc::downgrade(self),
-            at,
+    fn make_appointment(&self, at: Instant) {
+        let cell = self.acting().clone();
+        let Some(acting) = cell.upgrade() else {
+            return;
         };
+        let appointment = Appointment { cell, at };
         // The queue holds more than all cells together can ask for at a time. Were it full, the token
         // would be renewed when a request finds it expired.
-        drop(self.appointments.try_send(appointment));
+        drop(acting.appointments.try_send(appointment));
     }
 }
 

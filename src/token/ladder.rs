@@ -22,6 +22,10 @@ use crate::config::{Account, Provider, Refresh, SecretName};
 use crate::metrics::{FetchOutcome, GrantLabel};
 use crate::secret::Secret;
 
+/// How many calls for one account ended how. All its cells share them, and they outlive its secrets, because
+/// a counter never goes back.
+pub(super) type Fetches = [[AtomicU64; FetchOutcome::COUNT]; GrantLabel::COUNT];
+
 /// How one token key is asked for.
 pub(super) struct Ladder {
     provider: Arc<Provider>,
@@ -32,14 +36,14 @@ pub(super) struct Ladder {
     /// Whether a call waits for its turn.
     is_waiting: AtomicBool,
     transport: Arc<dyn Transport>,
-    memory: Mutex<Memory>,
-    fetches: [[AtomicU64; FetchOutcome::COUNT]; GrantLabel::COUNT],
+    memory: Arc<Mutex<Memory>>,
+    fetches: Arc<Fetches>,
     fetch_durations: [Histogram; GrantLabel::COUNT],
 }
 
 /// What is kept from one flight to the next.
 #[derive(Default)]
-struct Memory {
+pub(super) struct Memory {
     refresh_token: Option<RefreshToken>,
     last: Option<(&'static str, SystemTime)>,
 }
@@ -60,6 +64,8 @@ pub(super) struct Parts {
     pub(super) secret: Arc<SecretInUse>,
     pub(super) guard: Arc<Guard>,
     pub(super) transport: Arc<dyn Transport>,
+    pub(super) memory: Arc<Mutex<Memory>>,
+    pub(super) fetches: Arc<Fetches>,
     pub(super) fetch_durations: [Histogram; GrantLabel::COUNT],
 }
 
@@ -73,8 +79,8 @@ impl Ladder {
             guard: parts.guard,
             is_waiting: AtomicBool::new(false),
             transport: parts.transport,
-            memory: Mutex::default(),
-            fetches: Default::default(),
+            memory: parts.memory,
+            fetches: parts.fetches,
             fetch_durations: parts.fetch_durations,
         }
     }
@@ -217,6 +223,11 @@ impl Ladder {
             climbed.issued,
         );
         self.memory().refresh_token = kept;
+    }
+
+    /// What the cells of its account share.
+    pub(super) fn shared(&self) -> (&Arc<Fetches>, &Arc<SecretInUse>) {
+        (&self.fetches, &self.secret)
     }
 
     /// How many token calls with that grant ended so.

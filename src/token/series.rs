@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use tokio::time::Instant;
@@ -15,9 +16,12 @@ use crate::clock;
 use crate::config::{Refresh, SecretName};
 use crate::metrics::{FetchOutcome, GrantLabel};
 
+/// The cells of the configuration that is in force.
+pub(super) type Living = Arc<ArcSwap<Vec<Arc<Cell>>>>;
+
 /// The families that this module writes.
 pub(super) struct TokenSeries {
-    cells: Vec<Arc<Cell>>,
+    cells: Living,
     descriptions: Vec<Desc>,
 }
 
@@ -51,7 +55,7 @@ const CONTENTION_LABELS: [&str; 2] = ["provider", "account"];
 const SECRET_LABELS: [&str; 3] = ["provider", "account", "secret"];
 
 impl TokenSeries {
-    pub(super) fn new(cells: Vec<Arc<Cell>>) -> Result<Self, prometheus::Error> {
+    pub(super) fn new(cells: Living) -> Result<Self, prometheus::Error> {
         let describe = |(name, help): (&str, &str), labels: &[&str]| {
             let labels = labels.iter().map(ToString::to_string).collect();
             Desc::new(
@@ -80,7 +84,8 @@ impl TokenSeries {
         value: impl Fn(&TokenSnapshot) -> f64,
     ) -> MetricFamily {
         let now = Instant::now();
-        let metrics = self.cells.iter().map(|cell| {
+        let cells = self.cells.load();
+        let metrics = cells.iter().map(|cell| {
             let snapshot = cell.snapshot(now);
             let mut gauge = Gauge::default();
             gauge.set_value(snapshot.token.as_ref().map_or(0.0, &value));
@@ -95,8 +100,9 @@ impl TokenSeries {
     }
 
     fn fetches(&self) -> MetricFamily {
+        let cells = self.cells.load();
         let mut sums: BTreeMap<[&str; 4], u64> = BTreeMap::new();
-        for cell in &self.cells {
+        for cell in cells.iter() {
             for grant in GrantLabel::ALL {
                 if grant == GrantLabel::RefreshToken && cell.provider.token.refresh == Refresh::None
                 {
@@ -109,7 +115,8 @@ impl TokenSeries {
                         grant.as_str(),
                         outcome.as_str(),
                     ];
-                    *sums.entry(key).or_default() += cell.fetches(grant, outcome);
+                    sums.entry(key)
+                        .or_insert_with(|| cell.fetches(grant, outcome));
                 }
             }
         }
@@ -118,8 +125,9 @@ impl TokenSeries {
 
     fn contentions(&self) -> MetricFamily {
         let now = Instant::now();
+        let cells = self.cells.load();
         let mut sums: BTreeMap<[&str; 2], u64> = BTreeMap::new();
-        for cell in &self.cells {
+        for cell in cells.iter() {
             let key = [&*cell.provider.name, &*cell.account().name];
             *sums.entry(key).or_default() += cell.snapshot(now).contentions;
         }
@@ -130,8 +138,9 @@ impl TokenSeries {
 impl TokenSeries {
     /// One series for each secret of each account; the cells of an account agree.
     fn secrets(&self) -> MetricFamily {
+        let cells = self.cells.load();
         let mut values: BTreeMap<[&str; 3], bool> = BTreeMap::new();
-        for cell in &self.cells {
+        for cell in cells.iter() {
             let account = cell.account();
             for name in SecretName::ALL {
                 if account.secret(name).is_some() {

@@ -38,7 +38,7 @@ impl Rig {
         authority.write(&directory.path().join("ca.pem"));
         write(&authority, directory.path(), "server", &["127.0.0.1"], "");
         let yaml = format!("{TLS}{top}{}", acme(&api.url(), &idp.url(), ""));
-        let proxy = Proxy::start_in(directory.path(), &yaml).await;
+        let proxy = Proxy::start_following(directory.path(), &yaml).await;
         Self {
             _api: api,
             _idp: idp,

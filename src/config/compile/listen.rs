@@ -22,7 +22,7 @@ pub(super) fn compile(
         key: directory.join(key),
         client_ca: tls.client_ca.map(|client_ca| directory.join(client_ca)),
     };
-    Tls::load(files)
+    Tls::load(&files)
         .map_err(|error| problems.add(&format!("tls.{}", error.key), error.error))
         .ok()
 }

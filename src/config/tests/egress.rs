@@ -1,6 +1,8 @@
 //! `egress`, and set-ups that would send a secret where it does not belong.
 
 use super::*;
+use crate::config::node::Node;
+use crate::config::problem::Problems;
 
 #[test]
 fn the_examples_of_egress_are_good() {

@@ -7,6 +7,7 @@ mod failures;
 mod flights;
 mod guard;
 mod ladder;
+mod reload;
 mod renewal;
 mod secrets;
 mod unauthorized;
@@ -135,6 +136,8 @@ impl<F: Fn(&Call) -> Said + Send + Sync + 'static> Transport for Endpoint<F> {
 
 struct Rig {
     cell: Arc<Cell>,
+    /// What cells are made of, by id.
+    parts: Arc<dyn Fn(usize) -> Parts>,
     start: Instant,
     calls: Arc<Mutex<Vec<Call>>>,
 }
@@ -179,19 +182,23 @@ fn rigs_of(
     let guard = Guard::new(&provider.name, provider.token.calls_per_minute, series);
     let guard = Arc::new(guard);
     let histogram = || Histogram::with_opts(HistogramOpts::new("h", "h")).unwrap();
+    let provider = provider.clone();
+    let parts = Arc::new(move |id| Parts {
+        id,
+        fetches: Arc::default(),
+        provider: provider.clone(),
+        account: 0,
+        scopes: provider.scope_sets[0].clone(),
+        at_startup: true,
+        secret: secret.clone(),
+        guard: guard.clone(),
+        transport: transport.clone(),
+        appointments: appointments.clone(),
+        fetch_durations: [histogram(), histogram()],
+    });
     let rig = |id| Rig {
-        cell: Arc::new(Cell::new(Parts {
-            id,
-            provider: provider.clone(),
-            account: 0,
-            scopes: provider.scope_sets[0].clone(),
-            at_startup: true,
-            secret: secret.clone(),
-            guard: guard.clone(),
-            transport: transport.clone(),
-            appointments: appointments.clone(),
-            fetch_durations: [histogram(), histogram()],
-        })),
+        cell: Cell::new(parts(id)),
+        parts: parts.clone(),
         start,
         calls: calls.clone(),
     };
@@ -199,6 +206,12 @@ fn rigs_of(
 }
 
 impl Rig {
+    /// Another configuration with the same token key; returns the cell of the one before.
+    fn reload(&mut self) -> Arc<Cell> {
+        let next = self.cell.succeeded_by((self.parts)(self.cell.id));
+        std::mem::replace(&mut self.cell, next)
+    }
+
     /// What `Tokens::start` does for the accounts that want a token at start-up.
     fn wants_token_at_startup(&self) {
         self.cell.make_appointment(self.start);

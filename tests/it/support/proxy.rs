@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, Once};
 
 use bursar::access::{AccessLog, Format, Writing};
 use bursar::config::{Config, Names};
+use bursar::reload::Source;
 use bursar::server::Server;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -54,8 +55,26 @@ impl Proxy {
         Self::start_naming(directory, yaml, Names::System).await
     }
 
-    /// The same; `names` says where the servers are.
+    /// The same from a file in `directory`, which is read again when it or what it names changes.
+    pub(crate) async fn start_following(directory: &Path, yaml: &str) -> Self {
+        let path = directory.join("proxy.yaml");
+        std::fs::write(&path, with_ports(yaml)).unwrap();
+        let asked = Arc::default();
+        let source = Source { path, asked };
+        Self::start_from(directory, yaml, Names::System, Some(source)).await
+    }
+
+    /// The same as [`Self::start_in`]; `names` says where the servers are.
     pub(crate) async fn start_naming(directory: &Path, yaml: &str, names: Names) -> Self {
+        Self::start_from(directory, yaml, names, None).await
+    }
+
+    async fn start_from(
+        directory: &Path,
+        yaml: &str,
+        names: Names,
+        source: Option<Source>,
+    ) -> Self {
         // Access lines are only written while somebody listens at `info`.
         static LISTENING: Once = Once::new();
         LISTENING.call_once(|| {
@@ -64,9 +83,12 @@ impl Proxy {
                 .try_init()
                 .unwrap();
         });
-        let yaml = format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n{yaml}");
-        let mut config = Config::parse(&yaml, directory)
-            .unwrap_or_else(|problems| panic!("{problems:#?}\n{yaml}"));
+        let yaml = with_ports(yaml);
+        let config = match &source {
+            Some(source) => Config::load(&source.path),
+            None => Config::parse(&yaml, directory),
+        };
+        let mut config = config.unwrap_or_else(|problems| panic!("{problems:#?}\n{yaml}"));
         Arc::get_mut(&mut config.egress).unwrap().names = names;
         let lines = Lines::default();
         let (log, writing) = AccessLog::start(lines.clone(), Format::Json);
@@ -75,6 +97,10 @@ impl Proxy {
             server.listen_address().unwrap(),
             server.admin_address().unwrap(),
         );
+        let server = match source {
+            Some(source) => server.following(source),
+            None => server,
+        };
         let (shutdown, stopping) = oneshot::channel();
         let running = tokio::spawn(server.run(async {
             drop(stopping.await);
@@ -146,21 +172,31 @@ pub(crate) struct Program {
     child: Child,
     log: Arc<Mutex<String>>,
     reading: JoinHandle<()>,
-    _directory: TempDir,
+    directory: TempDir,
+}
+
+/// On free ports.
+fn with_ports(yaml: &str) -> String {
+    format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n{yaml}")
 }
 
 impl Program {
     /// Starts it with a `RUST_LOG` on free ports, and waits until it listens.
     pub(crate) async fn start(yaml: &str, rust_log: &str) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), yaml, rust_log).await
+    }
+
+    /// The same; relative files in the text are in `directory`.
+    pub(crate) async fn start_in(directory: TempDir, yaml: &str, rust_log: &str) -> Self {
         let program = Command::new(env!("CARGO_BIN_EXE_bursar"));
-        Self::start_as(program, yaml, rust_log).await
+        Self::start_as(program, directory, yaml, rust_log).await
     }
 
     /// The same with further variables in its environment.
     pub(crate) async fn start_with(yaml: &str, environment: &[(&str, &str)]) -> Self {
         let mut program = Command::new(env!("CARGO_BIN_EXE_bursar"));
         program.envs(environment.iter().copied());
-        Self::start_as(program, yaml, "info").await
+        Self::start_as(program, tempfile::tempdir().unwrap(), yaml, "info").await
     }
 
     /// The same with so many file descriptors at most.
@@ -168,14 +204,17 @@ impl Program {
         let mut shell = Command::new("sh");
         let limited = format!("ulimit -n {files} && exec \"$@\"");
         shell.args(["-c", &limited, "sh", env!("CARGO_BIN_EXE_bursar")]);
-        Self::start_as(shell, yaml, rust_log).await
+        Self::start_as(shell, tempfile::tempdir().unwrap(), yaml, rust_log).await
     }
 
-    async fn start_as(mut program: Command, yaml: &str, rust_log: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+    async fn start_as(
+        mut program: Command,
+        directory: TempDir,
+        yaml: &str,
+        rust_log: &str,
+    ) -> Self {
         let file = directory.path().join("proxy.yaml");
-        let yaml = format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n{yaml}");
-        std::fs::write(&file, yaml).unwrap();
+        std::fs::write(&file, with_ports(yaml)).unwrap();
         let mut child = program
             .args(["run", "--config"])
             .arg(&file)
@@ -212,8 +251,41 @@ impl Program {
             child,
             log,
             reading,
-            _directory: directory,
+            directory,
         }
+    }
+
+    /// Where its configuration is.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Replaces its configuration in one step.
+    pub(crate) fn rewrite(&self, yaml: &str) {
+        let next = self.directory().join("proxy.yaml.next");
+        std::fs::write(&next, with_ports(yaml)).unwrap();
+        std::fs::rename(next, self.directory().join("proxy.yaml")).unwrap();
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn logged(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// The body of `/readyz` or `/status`.
+    pub(crate) async fn json(&self, path: &str) -> Value {
+        serde_json::from_slice(&admin(self.admin, path).await.body).unwrap()
+    }
+
+    /// Has it read its configuration again, and waits until it has.
+    pub(crate) async fn reload(&self) {
+        let count = async || {
+            let scrape = Scrape::of(self.admin).await;
+            scrape.value("bursar_config_reloads_total", &[])
+        };
+        let before = count().await;
+        self.signal("HUP").await;
+        eventually(|| async { count().await > before }).await;
     }
 
     /// Sends a signal, e.g. `TERM`.

@@ -1,0 +1,181 @@
+//! Which files is the configuration made of? Their paths, and what was in them when they were read.
+//!
+//! Contents are kept as digests. One is taken from the very bytes that are used, or before the file is
+//! read by others: a file that changes in between is seen to have changed, and never missed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{File, Metadata};
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use ring::digest::{SHA256, digest};
+
+use super::file;
+
+/// No certificate or secret is longer; what comes after that is not looked at.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// Files by path. What is no regular file, a pipe for example, cannot be read twice and never changes.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Files(BTreeMap<PathBuf, Content>);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// SHA-256.
+    Digest([u8; 32]),
+    Unreadable,
+    NoFile,
+}
+
+/// Tells whether files may have changed, without reading them. Symbolic links are followed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stamps(Vec<Option<[i64; 6]>>);
+
+impl Files {
+    /// A file is about to be read, or was just read with that content; the first one counts.
+    pub(super) fn saw(&mut self, path: PathBuf, content: Option<&[u8]>) {
+        self.0.entry(path).or_insert_with_key(|path| match content {
+            Some(bytes) if is_file(path) => Content::of(bytes),
+            _ => read(path),
+        });
+    }
+
+    /// The same files as they are now.
+    #[must_use]
+    pub fn as_they_are(&self) -> Self {
+        let now = self.0.keys().map(|path| (path.clone(), read(path)));
+        Self(now.collect())
+    }
+
+    /// These and further ones; what both have stays.
+    #[must_use]
+    pub fn with(mut self, further: Self) -> Self {
+        for (path, content) in further.0 {
+            self.0.entry(path).or_insert(content);
+        }
+        self
+    }
+
+    /// Cheaper to compare than contents.
+    #[must_use]
+    pub fn stamps(&self) -> Stamps {
+        let stamp = |found: Metadata| {
+            // Sizes and inodes are only compared.
+            let [size, inode, device] =
+                [found.size(), found.ino(), found.dev()].map(u64::cast_signed);
+            [
+                size,
+                inode,
+                device,
+                found.ctime(),
+                found.ctime_nsec(),
+                found.mtime_nsec(),
+            ]
+        };
+        let stamps = self.0.keys();
+        Stamps(
+            stamps
+                .map(|path| std::fs::metadata(path).ok().map(stamp))
+                .collect(),
+        )
+    }
+}
+
+impl Content {
+    fn of(bytes: &[u8]) -> Self {
+        let mut content = [0; 32];
+        let digest = digest(&SHA256, bytes);
+        content
+            .iter_mut()
+            .zip(digest.as_ref())
+            .for_each(|(to, from)| *to = *from);
+        Self::Digest(content)
+    }
+}
+
+fn is_file(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.is_file())
+}
+
+fn read(path: &Path) -> Content {
+    match std::fs::metadata(path) {
+        Err(_) => return Content::Unreadable,
+        Ok(found) if !found.is_file() => return Content::NoFile,
+        Ok(_) => {}
+    }
+    let mut bytes = zeroize::Zeroizing::new(Vec::new());
+    let file = File::open(path);
+    match file.and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes)) {
+        Ok(_) => Content::of(&bytes),
+        Err(_) => Content::Unreadable,
+    }
+}
+
+/// Notes the files that a configuration names by their paths; called before they are read.
+pub(super) fn note_named(file: &file::Proxy, directory: &Path, files: &mut Files) {
+    let listen = file.tls.iter();
+    let listen = listen.flat_map(|tls| [&tls.certificate, &tls.key, &tls.client_ca]);
+    let authority = file
+        .intercept
+        .iter()
+        .filter_map(|intercept| intercept.ca.as_ref());
+    let authority = authority.flat_map(|ca| [&ca.certificate, &ca.key]);
+    let providers = file.providers.values();
+    let providers = providers.flat_map(|provider| {
+        let tls = &provider.tls;
+        [&tls.ca, &tls.certificate, &tls.key]
+    });
+    for name in listen.chain(authority).chain(providers).flatten() {
+        files.saw(directory.join(name), None);
+    }
+}
+
+/// Without digests: a weak secret could be found by them.
+impl fmt::Debug for Files {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_file_is_noticed_through_a_swapped_link_and_a_touched_one_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for (version, content) in [("1", "old"), ("2", "new"), ("3", "new")] {
+            std::fs::create_dir(at(version)).unwrap();
+            std::fs::write(at(version).join("secret"), content).unwrap();
+        }
+        let swap = |version: &str| {
+            std::os::unix::fs::symlink(version, at("next")).unwrap();
+            std::fs::rename(at("next"), at("..data")).unwrap();
+        };
+        swap("1");
+        std::os::unix::fs::symlink("..data/secret", at("secret")).unwrap();
+        let mut files = Files::default();
+        files.saw(at("secret"), Some(b"old"));
+        let stamps = files.stamps();
+        assert!(files.as_they_are() == files && files.stamps() == stamps);
+        swap("2");
+        let changed = files.as_they_are();
+        assert!(changed != files && files.stamps() != stamps);
+        let stamps = files.stamps();
+        swap("3");
+        assert!(files.as_they_are() == changed && files.stamps() != stamps);
+        std::fs::remove_file(at("secret")).unwrap();
+        assert!(files.as_they_are() != changed);
+    }
+
+    #[test]
+    fn a_pipe_never_changes_and_nothing_shows_a_digest() {
+        let mut files = Files::default();
+        files.saw("/dev/null".into(), Some(b"read once"));
+        assert!(files.as_they_are() == files);
+        assert_eq!(format!("{files:?}"), "{\"/dev/null\"}");
+    }
+}

@@ -1,0 +1,51 @@
+//! What outlives a configuration? Counts, limits on everything together, and what operators have said.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::Semaphore;
+
+use crate::access::AccessLog;
+use crate::body::ReplayMemory;
+use crate::config::Problem;
+use crate::metrics::Metrics;
+
+/// One for each process: every [`super::Proxy`] that follows another one shares it.
+#[derive(Debug)]
+pub(super) struct Lasting {
+    pub(super) log: AccessLog,
+    pub(super) metrics: Metrics,
+    pub(super) replay_memory: Arc<ReplayMemory>,
+    /// Requests being served.
+    pub(super) in_flight: AtomicUsize,
+    /// For tunnels to providers.
+    pub(super) tunnels: Arc<Semaphore>,
+    pub(super) draining: AtomicBool,
+    /// None: the configuration was never read again.
+    pub(super) last_reload: ArcSwapOption<Reloaded>,
+}
+
+/// The last attempt to re-read the configuration.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// When it was.
+    pub at: SystemTime,
+    /// Why nothing has changed; empty where the configuration is in force.
+    pub problems: Vec<Problem>,
+}
+
+impl Lasting {
+    pub(super) fn new(metrics: &Metrics, log: AccessLog, tunnels: usize) -> Self {
+        Self {
+            log,
+            metrics: metrics.clone(),
+            replay_memory: ReplayMemory::new(0),
+            in_flight: AtomicUsize::new(0),
+            tunnels: Arc::new(Semaphore::new(tunnels)),
+            draining: AtomicBool::new(false),
+            last_reload: ArcSwapOption::empty(),
+        }
+    }
+}

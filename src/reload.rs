@@ -1,0 +1,222 @@
+//! What happens when the configuration changes? It is read again, whole or not at all.
+//!
+//! One task reads and replaces; everybody else takes what is in force from [`Live`], once for each request.
+//! The task acts on SIGHUP, and when a file that the configuration was made of has other content than when
+//! it was read. It reads the contents only where a file's stamps have changed since the last look.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+use crate::config::{Config, Files, Problem, Stamps};
+use crate::exchange::Proxy;
+use crate::listen::Tls;
+
+/// How often the files are looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How long a file must have been left alone, so that one that is being written is not read half-way.
+const SETTLED: Duration = Duration::from_millis(200);
+
+/// The configuration that is in force, made into a proxy.
+#[derive(Debug)]
+pub struct Live(ArcSwap<Proxy>);
+
+impl Live {
+    /// That one, until it is replaced.
+    #[must_use]
+    pub fn new(proxy: Proxy) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::from_pointee(proxy)))
+    }
+
+    /// For one request, from its head to its end.
+    #[must_use]
+    pub fn current(&self) -> Arc<Proxy> {
+        self.0.load_full()
+    }
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Its file.
+    pub path: PathBuf,
+    /// Told when it is to be read again, whether it has changed or not.
+    pub asked: Arc<Notify>,
+}
+
+/// What cannot change while Bursar runs.
+#[derive(Debug)]
+pub struct Fixed {
+    listen: SocketAddr,
+    admin: SocketAddr,
+    connections: usize,
+    tunnels: usize,
+    /// None: there is no TLS on `listen`.
+    tls: Option<Arc<Tls>>,
+}
+
+/// The task.
+#[derive(Debug)]
+pub struct Reloader {
+    live: Arc<Live>,
+    source: Source,
+    fixed: Fixed,
+    /// As they were when they were last read, for better or worse.
+    files: Files,
+    /// What the configuration in force was made of.
+    in_force: Files,
+}
+
+impl Fixed {
+    /// As the configuration says.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self {
+            listen: config.listen,
+            admin: config.admin,
+            connections: config.limits.connections,
+            tunnels: config.limits.tunnels,
+            tls: config.tls.clone(),
+        }
+    }
+
+    /// TLS on `listen`.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Arc<Tls>> {
+        self.tls.as_ref()
+    }
+
+    /// What another configuration would change of it.
+    fn changed_by(&self, config: &Config) -> Vec<Problem> {
+        let changed = [
+            ("listen", self.listen != config.listen),
+            ("admin", self.admin != config.admin),
+            ("tls", self.tls.is_some() != config.tls.is_some()),
+            (
+                "limits.connections",
+                self.connections != config.limits.connections,
+            ),
+            ("limits.tunnels", self.tunnels != config.limits.tunnels),
+        ];
+        let changed = changed.into_iter().filter(|(_, is_changed)| *is_changed);
+        let problem = |(key, _): (&str, bool)| Problem {
+            path: key.to_owned(),
+            line: None,
+            message: "cannot change while Bursar runs; restart it, or change it back".to_owned(),
+        };
+        changed.map(problem).collect()
+    }
+}
+
+impl Reloader {
+    /// `files` are what the configuration in force was made of.
+    #[must_use]
+    pub fn new(live: Arc<Live>, source: Source, fixed: Fixed, files: Files) -> Self {
+        Self {
+            live,
+            source,
+            fixed,
+            in_force: files.clone(),
+            files,
+        }
+    }
+
+    /// Reloads whenever it is time, until it is dropped.
+    pub async fn run(mut self) {
+        let mut seen = None;
+        loop {
+            let asked = self.source.asked.clone();
+            tokio::select! {
+                () = asked.notified() => self.reload().await,
+                () = tokio::time::sleep(LOOK_AGAIN) => {
+                    let Some((stamps, has_changed)) = self.look(seen.take()).await else {
+                        continue;
+                    };
+                    seen = Some(stamps);
+                    if has_changed {
+                        self.reload().await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The files' stamps, and whether a content has changed. None: they are being written, or reading failed
+    /// badly.
+    async fn look(&self, seen: Option<Stamps>) -> Option<(Stamps, bool)> {
+        let files = self.files.clone();
+        let stamps = blocking(move || files.stamps()).await?;
+        if seen.as_ref() == Some(&stamps) {
+            return Some((stamps, false));
+        }
+        tokio::time::sleep(SETTLED).await;
+        let files = self.files.clone();
+        let (now, settled) = blocking(move || (files.as_they_are(), files.stamps())).await?;
+        (settled == stamps).then(|| (stamps, now != self.files))
+    }
+
+    /// Reads the configuration, and puts it in force unless it has problems.
+    async fn reload(&mut self) {
+        let path = self.source.path.clone();
+        let read = blocking(move || {
+            let mut files = Files::default();
+            (Config::load_noting(&path, &mut files), files)
+        });
+        let Some((read, files)) = read.await else {
+            return;
+        };
+        let read = read.and_then(|config| match self.fixed.changed_by(&config) {
+            problems if problems.is_empty() => Ok(config),
+            problems => Err(problems),
+        });
+        let problems = match read {
+            Ok(config) => {
+                self.put_in_force(&config);
+                self.in_force = files.clone();
+                self.files = files;
+                Vec::new()
+            }
+            Err(problems) => {
+                // What is in force may come back, and what is named now may be mended.
+                let in_force = self.in_force.clone();
+                let others = blocking(move || in_force.as_they_are()).await;
+                self.files = files.with(others.unwrap_or_default());
+                for problem in &problems {
+                    tracing::error!(%problem, "the configuration has changed and is rejected; the old one stays in force");
+                }
+                problems
+            }
+        };
+        self.live.current().reloaded(problems);
+    }
+
+    fn put_in_force(&self, config: &Config) {
+        for warning in &config.warnings {
+            tracing::warn!(%warning, "configuration");
+        }
+        if let (Some(tls), Some(new)) = (&self.fixed.tls, &config.tls) {
+            tls.become_like(new);
+        }
+        let proxy = self.live.current().succeeded_by(config);
+        self.live.0.store(Arc::new(proxy));
+        tracing::info!(
+            providers = config.providers.len(),
+            "the configuration was read again and is in force"
+        );
+    }
+}
+
+/// A file system may take its time. None: it went badly wrong.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.inspect_err(|error| {
+        if error.is_panic() {
+            tracing::error!("reading the configuration failed badly; the old one stays in force");
+        }
+    })
+    .ok()
+}

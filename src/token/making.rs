@@ -1,0 +1,151 @@
+//! Which cells are there? One for each token key of a configuration; a key that stays keeps what it has.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::mpsc;
+
+use super::cell::{Cell, Parts};
+use super::fetch::{Sockets, Transport};
+use super::guard::Guard;
+use super::ladder::Fetches;
+use super::renewal::Appointment;
+use super::secrets::SecretInUse;
+use crate::config::{Account, Provider, SecretName};
+use crate::connect::Connector;
+use crate::egress::Egress;
+use crate::metrics::{GrantLabel, Metrics};
+
+/// What the cells of one configuration are made with.
+pub(super) struct Making<'a> {
+    metrics: &'a Metrics,
+    egress: &'a Egress,
+    appointments: mpsc::Sender<Appointment>,
+    ids: AtomicUsize,
+    /// Cells of the configuration before, by [`Cell::place`].
+    old: HashMap<(&'a str, &'a str, &'a str), &'a Arc<Cell>>,
+    /// A cell of each account before, by provider and account.
+    accounts: HashMap<(&'a str, &'a str), &'a Arc<Cell>>,
+    /// By provider.
+    guards: HashMap<&'a str, (&'a Provider, &'a Arc<Guard>)>,
+}
+
+impl<'a> Making<'a> {
+    pub(super) fn new(
+        metrics: &'a Metrics,
+        egress: &'a Egress,
+        appointments: &mpsc::Sender<Appointment>,
+    ) -> Self {
+        Self {
+            metrics,
+            egress,
+            appointments: appointments.clone(),
+            ids: AtomicUsize::new(0),
+            old: HashMap::new(),
+            accounts: HashMap::new(),
+            guards: HashMap::new(),
+        }
+    }
+
+    /// These are to be succeeded where their keys stay.
+    pub(super) fn take_over(
+        &mut self,
+        old: impl Iterator<Item = &'a Arc<Cell>>,
+        guards: &'a [Arc<Guard>],
+    ) {
+        for cell in old {
+            let place = cell.place();
+            let provider = &*cell.provider;
+            if let Some(guard) = guards.get(provider.index) {
+                self.guards.insert(&provider.name, (provider, guard));
+            }
+            self.accounts.insert((place.0, place.1), cell);
+            self.old.insert(place, cell);
+        }
+    }
+
+    /// A provider's guard; the one before where it is for the same endpoint and budget.
+    pub(super) fn guard(&self, provider: &Provider) -> Arc<Guard> {
+        let (url, calls) = (&provider.token.url, provider.token.calls_per_minute);
+        match self.guards.get(&*provider.name) {
+            Some((old, guard)) if old.token.url == *url && old.token.calls_per_minute == calls => {
+                Arc::clone(guard)
+            }
+            _ => {
+                let series = self.metrics.tokens.guard(&provider.name);
+                Arc::new(Guard::new(&provider.name, calls, series))
+            }
+        }
+    }
+
+    /// What the cells of an account share: its counts, and which of its secrets works while both are the same.
+    fn shared(&self, provider: &Provider, account: &Account) -> (Arc<Fetches>, Arc<SecretInUse>) {
+        let known = self.accounts.get(&(&*provider.name, &*account.name));
+        let Some(known) = known else {
+            return (Arc::default(), Arc::default());
+        };
+        let (fetches, secret) = known.shared();
+        let secrets = |account: &Account| SecretName::ALL.map(|name| account.secret(name).cloned());
+        let secret = match secrets(known.account()) == secrets(account) {
+            true => secret.clone(),
+            false => Arc::default(),
+        };
+        (fetches.clone(), secret)
+    }
+
+    /// Whatever was not succeeded has a key that is gone.
+    pub(super) fn retire_the_rest(self) {
+        let left = self.old.into_values().filter(|cell| cell.is_acting());
+        left.for_each(|cell| cell.retire());
+    }
+
+    /// All scope sets of a provider's first account, then of its second, ….
+    pub(super) fn cells(&self, provider: &Arc<Provider>, guard: &Arc<Guard>) -> Vec<Arc<Cell>> {
+        let connect_timeout = provider.timeouts.connect;
+        let transport: Arc<dyn Transport> = Arc::new(Sockets {
+            connector: Connector::new(
+                provider.tls.token.clone(),
+                connect_timeout,
+                self.egress.token(provider),
+                self.egress.token_proxy(),
+            ),
+            connect_timeout,
+        });
+        let histogram = |grant| self.metrics.tokens.fetch_duration(&provider.name, grant);
+        let fetch_durations = GrantLabel::ALL.map(histogram);
+        let mut cells = Vec::with_capacity(provider.accounts.len() * provider.scope_sets.len());
+        for (account, credentials) in provider.accounts.iter().enumerate() {
+            let (fetches, secret) = self.shared(provider, credentials);
+            for (set, scopes) in provider.scope_sets.iter().enumerate() {
+                let parts = Parts {
+                    id: self.ids.fetch_add(1, Ordering::Relaxed),
+                    provider: provider.clone(),
+                    account,
+                    scopes: scopes.clone(),
+                    at_startup: provider.default_scopes == Some(set),
+                    transport: transport.clone(),
+                    appointments: self.appointments.clone(),
+                    fetches: fetches.clone(),
+                    secret: secret.clone(),
+                    guard: guard.clone(),
+                    fetch_durations: fetch_durations.clone(),
+                };
+                cells.push(self.cell(parts));
+            }
+        }
+        cells
+    }
+
+    fn cell(&self, parts: Parts) -> Arc<Cell> {
+        let place = (
+            &*parts.provider.name,
+            &*parts.credentials().name,
+            &*parts.scopes,
+        );
+        match self.old.get(&place) {
+            Some(old) if old.has_key_of(&parts) => old.succeeded_by(parts),
+            _ => Cell::new(parts),
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The configuration changes while it runs: by signal, by file, whole or not at all.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::support::caller::{Caller, basic};
+use crate::support::idp::{Idp, TokenCall, reply, token};
+use crate::support::metrics::Scrape;
+use crate::support::proxy::Program;
+use crate::support::raw::Raw;
+use crate::support::upstream::{Upstream, answer};
+use crate::support::{Gate, acme, eventually};
+
+/// An API that answers `word`; `/held` only once the gate is open.
+async fn api(word: &'static str, gate: &Gate) -> Upstream {
+    let gate = gate.clone();
+    Upstream::start(move |request| {
+        let gate = gate.clone();
+        async move {
+            if request.uri().path() == "/held" {
+                gate.pass().await;
+            }
+            answer(200, word)
+        }
+    })
+    .await
+}
+
+/// And its bcrypt hash.
+const PASSWORD: &str = "p4ss:w0rd";
+const BCRYPT: &str = "$2b$04$abcdefghijklmnopqrstuumKxKh3CYLemG/HQI5Yhafiu.JiVrNjy";
+
+fn get(path: &str, password: &str) -> String {
+    let credentials = basic("shop", password);
+    format!("GET {path} HTTP/1.1\r\nHost: api.test\r\nProxy-Authorization: {credentials}\r\n\r\n")
+}
+
+fn shop(password: &str) -> String {
+    format!("callers: {{shop: {{password: {password}, allow: [acme]}}}}\n")
+}
+
+async fn reloads(program: &Program, outcome: &str) -> f64 {
+    let scrape = Scrape::of(program.admin).await;
+    scrape.value("bursar_config_reloads_total", &[("outcome", outcome)])
+}
+
+#[tokio::test]
+async fn after_sighup_a_new_password_works_and_the_old_one_does_not_on_the_same_connection() {
+    let (api, idp) = (api("fine", &Gate::closed()).await, Idp::counting().await);
+    let acme = acme(&api.url(), &idp.url(), "");
+    let program = Program::start(&format!("{}{acme}", shop("first")), "info").await;
+    assert!(program.json("/status").await["last_reload"].is_null());
+    let mut caller = Raw::connect(program.listen).await;
+    for (password, status) in [("first", 200), ("second", 401)] {
+        assert_eq!(caller.ask(get("/x", password)).await.status(), status);
+    }
+    program.rewrite(&format!("{}{acme}", shop("second")));
+    program.reload().await;
+    for (password, status) in [("first", 401), ("second", 200)] {
+        assert_eq!(caller.ask(get("/x", password)).await.status(), status);
+    }
+    let reload = &program.json("/status").await["last_reload"];
+    assert_eq!(reload["outcome"], "ok");
+    assert!(reload["at"].as_str().unwrap().ends_with('Z'), "{reload}");
+    assert_eq!(idp.calls(), 1);
+    // The same upstream connection was used throughout.
+    let seen = api.seen();
+    assert!(seen.iter().all(|seen| seen.connection == 0), "{seen:?}");
+    program.signal("TERM").await;
+    let (code, log) = program.ended().await;
+    assert_eq!(code, Some(0));
+    assert!(log.contains("is in force"), "{log}");
+    assert!(!log.contains("second\""), "{log}");
+}
+
+#[tokio::test]
+async fn a_request_in_flight_finishes_under_the_configuration_that_it_began_with() {
+    let gate = Gate::closed();
+    let (old, new) = (api("old", &gate).await, api("new", &gate).await);
+    let idp = Idp::counting().await;
+    let program = Program::start(&acme(&old.url(), &idp.url(), ""), "info").await;
+    let mut held = Caller::connect(program.listen).await;
+    let held = tokio::spawn(async move {
+        let first = held.send("POST", "/held", "abc").await;
+        (first, held.send("GET", "/x", "").await)
+    });
+    gate.reached_by(1).await;
+    program.rewrite(&acme(&new.url(), &idp.url(), ""));
+    program.reload().await;
+    let mut other = Caller::connect(program.listen).await;
+    assert_eq!(other.send("GET", "/x", "").await.text(), "new");
+    gate.open();
+    let (first, second) = held.await.unwrap();
+    assert_eq!((first.text(), second.text()), ("old", "new"));
+    // `upstream` is no part of the token key.
+    assert_eq!(idp.calls(), 1);
+}
+
+/// Files as Kubernetes mounts them: links to `..data`, which is a link that is replaced.
+fn mount(directory: &Path, version: &str, files: &[(&str, &str)]) {
+    std::fs::create_dir(directory.join(version)).unwrap();
+    for (name, content) in files {
+        std::fs::write(directory.join(version).join(name), content).unwrap();
+        let link = directory.join(name);
+        if !link.exists() {
+            symlink(Path::new("..data").join(name), link).unwrap();
+        }
+    }
+    symlink(version, directory.join("..data_tmp")).unwrap();
+    std::fs::rename(directory.join("..data_tmp"), directory.join("..data")).unwrap();
+}
+
+/// Two accounts whose secrets are in files, for an endpoint whose tokens name them.
+async fn with_secret_files(api: &Upstream, directory: TempDir) -> (Program, Idp) {
+    let idp = Idp::start(|call: TokenCall| async move {
+        let secret = call.field("client_secret").unwrap();
+        match secret.as_str() {
+            "wrong" => reply(401, &serde_json::json!({"error": "invalid_client"})),
+            secret => token(secret),
+        }
+    });
+    let idp = idp.await;
+    let account =
+        |name: &str| format!("{name}: {{client_id: {name}, client_secret: '${{file:{name}}}'}}");
+    let accounts = format!("accounts: {{{}, {}}}", account("left"), account("right"));
+    let yaml = acme(&api.url(), &idp.url(), &accounts);
+    let yaml = yaml.lines().filter(|line| !line.starts_with("    client_"));
+    let yaml: String = yaml.map(|line| format!("{line}\n")).collect();
+    (Program::start_in(directory, &yaml, "debug").await, idp)
+}
+
+async fn sent(program: &Program, api: &Upstream, account: &str) -> String {
+    let request = http::Request::get("http://api.test/x").header("bursar-account", account);
+    let request = request.body(crate::support::upstream::full("")).unwrap();
+    let reply = Caller::connect(program.listen).await.request(request).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let seen = api.seen();
+    seen.last().unwrap().all("authorization")[0].to_owned()
+}
+
+#[tokio::test]
+async fn a_secret_that_kubernetes_swaps_is_fetched_with_at_once_and_the_others_are_not() {
+    let api = api("fine", &Gate::closed()).await;
+    let directory = tempfile::tempdir().unwrap();
+    mount(
+        directory.path(),
+        "..1",
+        &[("left", "l1"), ("right", "r1\n")],
+    );
+    let (program, idp) = with_secret_files(&api, directory).await;
+    assert_eq!(sent(&program, &api, "left").await, "Bearer l1");
+    assert_eq!(sent(&program, &api, "right").await, "Bearer r1");
+    assert_eq!(idp.calls(), 2);
+    mount(
+        program.directory(),
+        "..2",
+        &[("left", "l2"), ("right", "r1\n")],
+    );
+    // Nobody asks for it.
+    idp.reached_by(3).await;
+    assert_eq!(sent(&program, &api, "left").await, "Bearer l2");
+    assert_eq!(sent(&program, &api, "right").await, "Bearer r1");
+    // A swap that changes nothing is no reload, and no call.
+    mount(
+        program.directory(),
+        "..3",
+        &[("left", "l2"), ("right", "r1\n")],
+    );
+    program.reload().await;
+    assert_eq!((reloads(&program, "ok").await, idp.calls()), (2.0, 3));
+    // The count of calls goes on.
+    let scrape = Scrape::of(program.admin).await;
+    let fetched = |account| {
+        let labels = [("account", account), ("outcome", "ok")];
+        scrape.value("bursar_token_fetches_total", &labels)
+    };
+    assert_eq!((fetched("left"), fetched("right")), (2.0, 1.0));
+    let log = program.logged();
+    for secret in ["l1", "l2", "r1"] {
+        assert!(!log.contains(&format!("\"{secret}")), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_file_changes_nothing_until_it_is_mended() {
+    let (api, idp) = (api("fine", &Gate::closed()).await, Idp::counting().await);
+    let acme = acme(&api.url(), &idp.url(), "");
+    let program = Program::start(&format!("{}{acme}", shop("first")), "info").await;
+    let mut caller = Raw::connect(program.listen).await;
+    assert_eq!(caller.ask(get("/x", "first")).await.status(), 200);
+    let broken = "callers: {shop: {password: pa55word, allow: [acme], certificate: x.test}}\n";
+    program.rewrite(&format!("{broken}surprise: pa55word\n{acme}"));
+    eventually(|| async { reloads(&program, "rejected").await == 1.0 }).await;
+    assert_eq!(caller.ask(get("/x", "first")).await.status(), 200);
+    let status = program.json("/status").await;
+    let reload = &status["last_reload"];
+    assert_eq!(reload["outcome"], "rejected");
+    let problems = reload["problems"].to_string();
+    assert!(problems.contains("surprise"), "{problems}");
+    assert!(!status.to_string().contains("pa55word"), "{status}");
+    assert!(!program.logged().contains("pa55word"));
+    assert!(program.logged().contains("surprise"));
+    program.rewrite(&format!("{}{acme}", shop("second")));
+    eventually(|| async { reloads(&program, "ok").await == 1.0 }).await;
+    assert_eq!(caller.ask(get("/x", "second")).await.status(), 200);
+    assert_eq!(
+        program.json("/status").await["last_reload"]["problems"],
+        serde_json::json!([])
+    );
+    assert_eq!((reloads(&program, "rejected").await, idp.calls()), (1.0, 1));
+}
+
+#[tokio::test]
+async fn what_cannot_change_while_it_runs_is_named() {
+    let (api, idp) = (api("fine", &Gate::closed()).await, Idp::counting().await);
+    let acme = acme(&api.url(), &idp.url(), "");
+    let program = Program::start(&format!("{}{acme}", shop("first")), "info").await;
+    let yaml = format!(
+        "listen: 127.0.0.1:1\nadmin: 127.0.0.1:2\n{}{acme}",
+        shop("second")
+    );
+    std::fs::write(program.directory().join("proxy.yaml"), yaml).unwrap();
+    program.reload().await;
+    let problems = &program.json("/status").await["last_reload"]["problems"];
+    for (place, key) in ["listen: ", "admin: "].iter().enumerate() {
+        let problem = problems[place].as_str().unwrap();
+        assert!(
+            problem.starts_with(key) && problem.contains("restart"),
+            "{problem}"
+        );
+    }
+    let mut caller = Raw::connect(program.listen).await;
+    assert_eq!(caller.ask(get("/x", "first")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn callers_keep_their_hashes_and_their_limits() {
+    let gate = Gate::closed();
+    let (api, idp) = (api("fine", &gate).await, Idp::counting().await);
+    let callers = format!(
+        "callers: {{shop: {{password: '{BCRYPT}', limits: {{in_flight: 1}}, allow: [acme]}}}}\n"
+    );
+    let acme = acme(&api.url(), &idp.url(), "");
+    let program = Program::start(&format!("{callers}{acme}"), "info").await;
+    let mut held = Raw::connect(program.listen).await;
+    held.write(get("/held", PASSWORD)).await;
+    gate.reached_by(1).await;
+    program.rewrite(&format!("replay_memory: 1MiB\n{callers}{acme}"));
+    program.reload().await;
+    let mut caller = Raw::connect(program.listen).await;
+    assert_eq!(caller.ask(get("/x", PASSWORD)).await.status(), 429);
+    gate.open();
+    assert_eq!(held.read_message().await.status(), 200);
+    assert_eq!(held.ask(get("/x", PASSWORD)).await.status(), 200);
+    let scrape = Scrape::of(program.admin).await;
+    assert_eq!(scrape.value("bursar_password_hashes_total", &[]), 1.0);
+}
