@@ -11,7 +11,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Request, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::body::Replayable;
 use crate::clock;
 use crate::config::Provider;
+use crate::journal::{Entry, Facts, Journal};
 use crate::limit::Slot;
 use crate::metrics::{Counted, Limit, Metrics, NO_PROVIDER, ProviderSeries, Reason};
 use crate::path::{Path, Pattern};
@@ -127,6 +128,8 @@ pub struct Record {
     tunnelled: u64,
     /// None: its caller has no limits.
     slot: Option<Slot>,
+    /// None: it moves no money, or there is no journal.
+    entry: Option<Entry>,
 }
 
 #[derive(Debug)]
@@ -167,6 +170,7 @@ impl Record {
             sent: 0,
             tunnelled: 0,
             slot: None,
+            entry: None,
         }
     }
 
@@ -215,6 +219,32 @@ impl Record {
     pub fn route(&mut self, name: &Arc<str>, account: usize) {
         self.route = Some(name.clone());
         self.account = Some(account);
+    }
+
+    /// From now on the request is written down; `key` is what the provider knows it again by.
+    pub fn keep_in(&mut self, journal: &Journal, key: Option<&HeaderValue>) {
+        let (Some(known), Some(route), Some(account)) = (&self.provider, &self.route, self.account)
+        else {
+            return;
+        };
+        let account = known.provider.accounts.get(account);
+        self.entry = Some(journal.entry(Facts {
+            time: clock::wall(),
+            request_id: self.id(),
+            caller: self.caller.clone(),
+            provider: known.provider.name.clone(),
+            account: account.map_or_else(|| "".into(), |account| account.name.clone()),
+            route: route.clone(),
+            method: self.method.to_string(),
+            path: self.path().into_owned(),
+            idempotency_key: key.map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned()),
+        }));
+    }
+
+    /// Where the request is written down, if it is.
+    #[must_use]
+    pub fn entry(&self) -> Option<&Entry> {
+        self.entry.as_ref()
     }
 
     /// The request still carried an `Authorization` of its own.

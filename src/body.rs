@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::headers;
+use crate::journal::{self, Hash, Seal, Witness};
 
 /// Frames shorter than this are joined, so that a body in tiny chunks costs no more than its bytes.
 const JOIN_BELOW: usize = 1024;
@@ -107,7 +108,12 @@ pub struct Replayable(Arc<Mutex<State>>);
 
 /// A request body as one connection sends it.
 #[derive(Debug)]
-pub struct Upload(Option<Part>);
+pub struct Upload {
+    /// None: there is no body.
+    part: Option<Part>,
+    /// None: nobody has to know of its end.
+    seal: Option<Box<Seal<UploadError>>>,
+}
 
 #[derive(Debug)]
 struct Part {
@@ -232,7 +238,10 @@ impl Replayable {
             state: self.0.clone(),
         };
         drop(state);
-        Ok(Upload(Some(part)))
+        Ok(Upload {
+            part: Some(part),
+            seal: None,
+        })
     }
 
     /// Reads no more from the caller until it is decided whether there is a replay; false where there
@@ -389,7 +398,22 @@ impl Upload {
     /// A request without a body.
     #[must_use]
     pub fn empty() -> Self {
-        Self(None)
+        Self {
+            part: None,
+            seal: None,
+        }
+    }
+
+    /// Lets the witness know of the body's end before it goes. The body's hash where that needs no waiting,
+    /// because the whole body is there.
+    pub async fn seal(&mut self, witness: Witness) -> Option<Hash> {
+        let Some(part) = &mut self.part else {
+            return journal::hash_of_nothing();
+        };
+        let mut seal = Box::new(Seal::new(witness));
+        let whole = seal.gather(part).await;
+        self.seal = Some(seal);
+        whole
     }
 }
 
@@ -401,9 +425,40 @@ impl Body for Upload {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let Some(part) = &mut self.get_mut().0 else {
-            return Poll::Ready(None);
-        };
+        let this = self.get_mut();
+        match (&mut this.part, &mut this.seal) {
+            (None, _) => Poll::Ready(None),
+            (Some(part), None) => Pin::new(part).poll_frame(context),
+            (Some(part), Some(seal)) => seal.poll_frame(part, context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match (&self.part, &self.seal) {
+            (None, _) => true,
+            (Some(part), None) => part.is_end_stream(),
+            (Some(part), Some(seal)) => seal.is_end_stream(part),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match (&self.part, &self.seal) {
+            (None, _) => SizeHint::with_exact(0),
+            (Some(part), None) => part.size_hint(),
+            (Some(part), Some(seal)) => seal.size_hint(part),
+        }
+    }
+}
+
+impl Body for Part {
+    type Data = Bytes;
+    type Error = UploadError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let part = self.get_mut();
         let mut state = lock(&part.state);
         if state.sendings != part.sending {
             return Poll::Ready(Some(Err(UploadError::Superseded)));
@@ -433,26 +488,21 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|part| {
-            let state = lock(&part.state);
-            part.repeat.is_empty()
-                && part.repeat_trailers.is_none()
-                // One that was superseded must end with an error, never as if it were complete.
-                && state.sendings == part.sending
-                && matches!(state.progress, Progress::Ended(_))
-        })
+        let state = lock(&self.state);
+        self.repeat.is_empty()
+            && self.repeat_trailers.is_none()
+            // One that was superseded must end with an error, never as if it were complete.
+            && state.sendings == self.sending
+            && matches!(state.progress, Progress::Ended(_))
     }
 
     fn size_hint(&self) -> SizeHint {
-        let Some(part) = &self.0 else {
-            return SizeHint::with_exact(0);
-        };
-        let rest = lock(&part.state).source.size_hint();
+        let rest = lock(&self.state).source.size_hint();
         let mut hint = SizeHint::new();
         if let Some(upper) = rest.upper() {
-            hint.set_upper(upper + part.repeat_bytes);
+            hint.set_upper(upper + self.repeat_bytes);
         }
-        hint.set_lower(rest.lower() + part.repeat_bytes);
+        hint.set_lower(rest.lower() + self.repeat_bytes);
         hint
     }
 }

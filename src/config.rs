@@ -9,6 +9,7 @@ mod compile;
 mod expand;
 mod file;
 mod files;
+mod journal;
 mod node;
 mod presets;
 mod problem;
@@ -29,7 +30,8 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 use ipnet::IpNet;
 
 pub use account::{Account, DEFAULT_ACCOUNT, Merchant, SecretName};
-pub use file::{ClientAuth, Encoding, Environment, Mode, Refresh, ReplayRule};
+pub use file::{ClientAuth, Encoding, Environment, Mode, OnFailure, Refresh, ReplayRule};
+pub use journal::Journal;
 pub use problem::Problem;
 
 use crate::address::{Rule, bare};
@@ -69,6 +71,8 @@ pub struct Config {
     pub tls: Option<Arc<listen::Tls>>,
     /// Who speaks for providers in tunnels. None: TLS in them is refused.
     pub intercept: Option<Arc<Authority>>,
+    /// Where requests that move money are written down. None: nowhere.
+    pub journal: Option<Journal>,
     /// What is allowed but probably not meant.
     pub warnings: Vec<Problem>,
     /// What it was read from.
@@ -386,6 +390,16 @@ impl Config {
         let mut reading = Reading::of(&text, path, &mut files);
         reading.has_authority = false;
         reading.compile()
+    }
+
+    /// Reads `journal` alone: what the rest of the file refers to need not be there.
+    ///
+    /// # Errors
+    /// Everything that is wrong with that part.
+    pub fn load_journal(path: &Path) -> Result<Option<Journal>, Vec<Problem>> {
+        let mut files = Files::default();
+        let text = text(path, &mut files)?;
+        Reading::of(&text, path, &mut files).journal()
     }
 
     /// The names and addresses of all providers' hosts, each once; for a wildcard what it is below.

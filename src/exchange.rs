@@ -25,6 +25,7 @@ use crate::config::{Config, Merchant, Origin, Problem, Provider, ProxyLimits};
 use crate::egress::Egress;
 use crate::headers;
 use crate::intercept::Authority;
+use crate::journal::Journal;
 use crate::metrics::{Limit, Metrics, ProviderSeries, Reload};
 use crate::passthrough::{self, Passthrough};
 use crate::path::{Path, Pattern};
@@ -79,12 +80,14 @@ struct Relayed {
 impl Proxy {
     /// Builds every stage. Must be called inside a runtime, because tokens are obtained at once.
     #[must_use]
-    pub fn new(config: &Config, metrics: &Metrics, log: AccessLog) -> Self {
-        Self::build(
-            config,
-            Arc::new(Lasting::new(metrics, log, config.limits.tunnels)),
-            None,
-        )
+    pub fn new(
+        config: &Config,
+        metrics: &Metrics,
+        log: AccessLog,
+        journal: Option<Journal>,
+    ) -> Self {
+        let lasting = Lasting::new(metrics, log, config.limits.tunnels, journal);
+        Self::build(config, Arc::new(lasting), None)
     }
 
     /// The same for another configuration; takes over whatever has not changed. From then on only the new one
@@ -353,6 +356,7 @@ impl Proxy {
         let trip = Trip {
             upstream,
             series,
+            journal: self.lasting.journal.as_ref(),
             destination,
             cell,
             outgoing,

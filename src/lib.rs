@@ -22,7 +22,8 @@
 //! [`config`] reads `proxy.yaml` into types that cannot be wrong, and [`reload`] has it do so again when a
 //! file changes; what is in force is replaced as a whole. [`token`] keeps a cell for each
 //! token key, renews ahead and asks the token endpoints. [`server`] starts and drains. [`admin`] shows
-//! what operators want to see, [`metrics`] what Prometheus scrapes. [`sandbox`] emulates the providers.
+//! what operators want to see, [`metrics`] what Prometheus scrapes. [`journal`] remembers how far requests
+//! that move money came, and [`outcomes`] lists those in doubt. [`sandbox`] emulates the providers.
 //!
 //! # What is deliberately absent
 //!
@@ -48,10 +49,12 @@ pub mod framing;
 pub mod headers;
 pub mod health;
 pub mod intercept;
+pub mod journal;
 pub mod limit;
 pub mod listen;
 pub mod log;
 pub mod metrics;
+pub mod outcomes;
 pub mod passthrough;
 pub mod password;
 pub mod path;

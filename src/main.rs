@@ -10,7 +10,7 @@ use bursar::config::{Config, Problem};
 use bursar::log::Log;
 use bursar::reload::Source;
 use bursar::server::Server;
-use bursar::{ca, check, health, sandbox};
+use bursar::{ca, check, health, outcomes, sandbox};
 use clap::{Parser, Subcommand};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,6 +46,7 @@ enum Command {
     /// The authority for `intercept`
     #[command(subcommand)]
     Ca(ca::Command),
+    Outcomes(outcomes::Options),
     /// Ask a running Bursar on this machine for /healthz, as a container's probe does
     Health(ConfigFile),
 }
@@ -134,6 +135,7 @@ fn run(command: Command, runtime: &Runtime, log: &mut Option<Log>) -> anyhow::Re
                 Err(problems) => Ok(report(&path, &problems)),
             }
         }
+        Command::Outcomes(options) => list(&options),
         Command::Health(ConfigFile { config: path }) => {
             let config = match Config::load(&path) {
                 Ok(config) => config,
@@ -190,6 +192,16 @@ impl Signals {
             () = drained => Ok(ExitCode::SUCCESS),
             () = self.next() => anyhow::bail!("ended by a second signal; requests in flight were cut off"),
         }
+    }
+}
+
+fn list(options: &outcomes::Options) -> anyhow::Result<ExitCode> {
+    match outcomes::directory(&options.config) {
+        Ok(directory) => {
+            let text = outcomes::run(options, directory.as_deref())?;
+            print(&text, ExitCode::SUCCESS)
+        }
+        Err(problems) => Ok(report(&options.config, &problems)),
     }
 }
 

@@ -70,6 +70,18 @@ pub struct EgressSeries(IntCounterVec);
 /// Limits that callers meet.
 #[derive(Debug, Clone)]
 pub struct LimitSeries([IntCounter; Limit::COUNT]);
+/// The journal of requests that move money.
+#[derive(Debug, Clone)]
+pub struct JournalSeries {
+    /// Steps that were written.
+    pub written: IntCounter,
+    /// Steps that could not be.
+    pub failed: IntCounter,
+    /// Requests in doubt, apart from those under way.
+    pub unresolved: IntGauge,
+    /// The size of its database.
+    pub bytes: IntGauge,
+}
 
 /// All families.
 #[derive(Debug, Clone)]
@@ -91,6 +103,8 @@ pub struct Metrics {
     reloads: IntCounterVec,
     /// Registered while there is an authority.
     authority_expiry: IntGauge,
+    /// The journal.
+    pub journal: JournalSeries,
 }
 
 /// The series of one provider, looked up once.
@@ -179,7 +193,6 @@ impl Metrics {
             prometheus::process_collector::ProcessCollector::for_self(),
         ))?;
         let metrics = Self {
-            registry,
             requests,
             tokens,
             password_hashes,
@@ -192,6 +205,8 @@ impl Metrics {
             limits,
             reloads,
             authority_expiry,
+            journal: JournalSeries::new(&registry)?,
+            registry,
         };
         metrics.follow(config);
         Ok(metrics)
@@ -398,6 +413,26 @@ impl LimitSeries {
     /// Counts a limit that somebody has reached.
     pub fn reached(&self, limit: Limit) {
         self.0[limit as usize].inc();
+    }
+}
+
+impl JournalSeries {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let writes = Opts::new(
+            "bursar_journal_writes_total",
+            "Phases of requests that move money, as they were written down.",
+        );
+        let writes = vec(registry, IntCounterVec::new(writes, &["result"])?)?;
+        let gauge = |name, help| vec(registry, IntGauge::new(name, help)?);
+        Ok(Self {
+            written: writes.with_label_values(&["ok"]),
+            failed: writes.with_label_values(&["failed"]),
+            unresolved: gauge("bursar_journal_unresolved", "Requests in doubt.")?,
+            bytes: gauge(
+                "bursar_journal_bytes",
+                "The size of the journal's database.",
+            )?,
+        })
     }
 }
 

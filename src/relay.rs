@@ -22,6 +22,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::access::Record;
 use crate::headers;
+use crate::journal::{Commit, Entry};
 use crate::metrics::{Limit, Reason};
 use crate::upstream::{Connection, Upstream};
 
@@ -56,6 +57,8 @@ pub struct Relay {
     connection_named: Vec<HeaderName>,
     /// None once it went back.
     connection: Option<(Connection, Arc<Upstream>)>,
+    /// The end of an answer to a request that moves money, until the journal has it.
+    held: Option<(Commit, Option<Frame<Bytes>>)>,
     idle: Option<Pin<Box<Sleep>>>,
     last_byte: Instant,
     idle_timeout: Duration,
@@ -90,6 +93,7 @@ impl Relay {
             record,
             connection_named,
             connection: Some((connection, upstream)),
+            held: None,
             idle: None,
             last_byte: Instant::now(),
             idle_timeout,
@@ -141,6 +145,9 @@ impl Relay {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
+        if self.held.is_some() {
+            return self.poll_held(context);
+        }
         let Poll::Ready(frame) = Pin::new(&mut self.source).poll_frame(context) else {
             ready!(self.poll_stalled(context));
             self.record.reason(Reason::UpstreamTimeout);
@@ -153,8 +160,12 @@ impl Relay {
                     headers::clean_response(trailers, &self.connection_named);
                 }
                 self.record.sent(frame.data_ref().map_or(0, Bytes::len));
-                if self.source.is_end_stream() {
+                let is_last = self.source.is_end_stream();
+                if is_last {
                     self.end();
+                }
+                if is_last || frame.is_trailers() {
+                    return self.poll_end(Some(frame), context);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -164,9 +175,40 @@ impl Relay {
             }
             None => {
                 self.end();
-                Poll::Ready(None)
+                self.poll_end(None, context)
             }
         }
+    }
+
+    /// The last frame, or the end alone.
+    fn poll_end(
+        &mut self,
+        last: Option<Frame<Bytes>>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
+        match self.record.entry().and_then(Entry::answered) {
+            Some(commit) => {
+                self.held = Some((commit, last));
+                self.poll_held(context)
+            }
+            None => Poll::Ready(last.map(Ok)),
+        }
+    }
+
+    fn poll_held(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
+        if let Some((commit, _)) = &mut self.held {
+            // Where it failed, the writer has said so: what has come is not kept from the caller.
+            ready!(Pin::new(commit).poll(context));
+        }
+        let last = self.held.take().and_then(|(_, last)| last);
+        Poll::Ready(last.map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.held.is_none() && self.source.is_end_stream()
     }
 }
 
@@ -240,7 +282,7 @@ impl Body for Answer {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(body) => body.is_none(),
-            Self::Relay(relay) => relay.source.is_end_stream(),
+            Self::Relay(relay) => relay.is_end_stream(),
             Self::Pumped { ended, .. } => *ended,
         }
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
-use crate::config::{Config, Files, Problem, Stamps};
+use crate::config::{self, Config, Files, Problem, Stamps};
 use crate::exchange::Proxy;
 use crate::listen::Tls;
 
@@ -55,6 +55,7 @@ pub struct Fixed {
     admin: SocketAddr,
     connections: usize,
     tunnels: usize,
+    journal: Option<config::Journal>,
     /// None: there is no TLS on `listen`.
     tls: Option<Arc<Tls>>,
 }
@@ -80,6 +81,7 @@ impl Fixed {
             admin: config.admin,
             connections: config.limits.connections,
             tunnels: config.limits.tunnels,
+            journal: config.journal.clone(),
             tls: config.tls.clone(),
         }
     }
@@ -100,6 +102,7 @@ impl Fixed {
                 "limits.connections",
                 self.connections != config.limits.connections,
             ),
+            ("journal", self.journal != config.journal),
             ("limits.tunnels", self.tunnels != config.limits.tunnels),
         ];
         let changed = changed.into_iter().filter(|(_, is_changed)| *is_changed);

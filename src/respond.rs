@@ -18,6 +18,7 @@ use crate::access::Record;
 use crate::caller;
 use crate::clock;
 use crate::headers::PSEUDONYM;
+use crate::journal;
 use crate::limit;
 use crate::metrics::{Limit, Reason};
 use crate::relay::Answer;
@@ -29,6 +30,9 @@ use crate::upstream::{Failed, NoConnection};
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"bursar\", charset=\"UTF-8\"");
+
+/// A disk is not emptied in a second.
+const JOURNAL_RETRY: Duration = Duration::from_secs(5);
 
 /// Why Bursar itself answers.
 #[derive(Debug)]
@@ -55,6 +59,8 @@ pub enum Refusal {
     Overloaded,
     /// A limit of the proxy, or of a caller's connections.
     Limit(Limit),
+    /// It moves money, and cannot be written down before.
+    Journal(journal::Unavailable),
 }
 
 /// Whether the provider may have seen the request.
@@ -156,6 +162,7 @@ impl Refusal {
                     "too many requests at once",
                 )
             },
+            Self::Journal(journal::Unavailable) => unwritten(),
         }
     }
 
@@ -174,7 +181,8 @@ impl Refusal {
             | Self::Token(_)
             | Self::NoConnection(_)
             | Self::Failed(_)
-            | Self::Overloaded => None,
+            | Self::Overloaded
+            | Self::Journal(_) => None,
         }
     }
 
@@ -239,7 +247,8 @@ impl Refusal {
             | Self::NoConnection(_)
             | Self::Failed(_)
             | Self::Limit(_)
-            | Self::Overloaded => None,
+            | Self::Overloaded
+            | Self::Journal(_) => None,
         };
         answer
     }
@@ -293,6 +302,16 @@ fn limited(limit: Limit) -> Description {
         | Limit::IdleTimeout
         | Limit::BodyTimeout
         | Limit::WriteTimeout => overloaded("too much at once"),
+    }
+}
+
+fn unwritten() -> Description {
+    Description {
+        retry_after: Some(JOURNAL_RETRY),
+        ..describe(
+            (503, Reason::JournalUnavailable, "proxy_internal_error"),
+            "the request moves money, and the journal cannot be written; is its disk full, or `journal.max_size` reached?",
+        )
     }
 }
 

@@ -12,8 +12,9 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::accept::{Phase, accept};
 use crate::access::AccessLog;
 use crate::admin;
-use crate::config::{Config, Files};
+use crate::config::{self, Config, Files};
 use crate::exchange::Proxy;
+use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
 use crate::reload::{Fixed, Live, Reloader, Source};
 
@@ -42,6 +43,9 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// The journal cannot be used.
+    #[error("cannot open the journal (`journal.path`): {0}")]
+    Journal(#[from] journal::Error),
     /// A metric is declared twice.
     #[error("cannot set up the metrics")]
     Metrics(#[from] prometheus::Error),
@@ -56,7 +60,11 @@ impl Server {
         let listener = bind("listen", config.listen).await?;
         let admin = bind("admin", config.admin).await?;
         let metrics = Metrics::new(config)?;
-        let proxy = Proxy::new(config, &metrics, log);
+        let journal = match config.journal.clone() {
+            Some(settings) => Some(open(settings, &metrics).await?),
+            None => None,
+        };
+        let proxy = Proxy::new(config, &metrics, log, journal);
         metrics.register(proxy.tokens.series()?)?;
         Ok(Self {
             listener,
@@ -103,6 +111,11 @@ impl Server {
                 "`listen` is not a loopback address and has no TLS: callers' passwords cross the network in clear"
             );
         }
+        if config.journal.is_none() {
+            tracing::info!(
+                "there is no `journal`: nobody knows after a crash which requests that move money are in doubt"
+            );
+        }
         Ok(())
     }
 
@@ -145,6 +158,17 @@ impl Server {
         }
         admin.abort();
     }
+}
+
+/// Files are opened and locks are waited for on a thread of their own.
+async fn open(settings: config::Journal, metrics: &Metrics) -> Result<Journal, Error> {
+    let (directory, series) = (settings.path.clone(), metrics.journal.clone());
+    let opening = tokio::task::spawn_blocking(move || Journal::open(&settings, series));
+    let opened = opening.await.map_err(|error| journal::Error::Directory {
+        path: directory,
+        source: error.into(),
+    })?;
+    Ok(opened?)
 }
 
 async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {

@@ -6,6 +6,7 @@ mod caller;
 mod egress;
 mod environment;
 mod intercept;
+pub(super) mod journal;
 mod limits;
 mod listen;
 mod passthrough;
@@ -61,6 +62,7 @@ pub(super) fn compile(
     let tls = listen::compile(file.tls, directory, problems);
     let hosts = super::host_names(&providers);
     let intercept = intercept::compile(file.intercept, directory, &hosts, problems);
+    let journal = journal::compile(file.journal, directory, problems);
     let known = callers.as_deref().unwrap_or_default();
     let passthrough = passthrough::compile(file.passthrough, known, &providers, problems);
     if let Some(callers) = &callers {
@@ -91,6 +93,7 @@ pub(super) fn compile(
         passthrough,
         tls,
         intercept,
+        journal,
         warnings: Vec::new(),
         files: Files::default(),
     })

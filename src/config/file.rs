@@ -49,6 +49,9 @@ pub(super) struct Proxy {
     pub(super) tls: Option<ListenTls>,
     /// Interception of TLS in tunnels to providers' hosts. Without it, `https://` URLs of providers are refused.
     pub(super) intercept: Option<Intercept>,
+    /// A record of requests that move money, from which `bursar outcomes` tells those in doubt. Without it
+    /// there is none.
+    pub(super) journal: Option<Journal>,
     /// What else callers may reach, without a token: `CONNECT` (opaque) and `http://` URLs (in clear).
     #[serde(default)]
     pub(super) passthrough: Vec<Passthrough>,
@@ -180,6 +183,34 @@ pub(super) struct AuthorityFiles {
     pub(super) certificate: Option<String>,
     /// PEM file with its key, which nobody else may read.
     pub(super) key: Option<String>,
+}
+
+/// A record of requests that move money.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub(super) struct Journal {
+    /// Its directory, made where there is none. Each instance needs its own.
+    pub(super) path: Option<String>,
+    /// Whether it survives the loss of power, and not only the end of the process. Default true.
+    pub(super) sync: Option<bool>,
+    /// How large its database may become. Default 64MiB.
+    pub(super) max_size: Option<Size>,
+    /// How long settled requests are kept, at most. Default 30d.
+    pub(super) keep: Option<Time>,
+    /// What happens to requests that move money while it cannot be written. Default refuse.
+    pub(super) on_failure: Option<OnFailure>,
+}
+
+/// What happens to requests that move money while the journal cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(JsonSchema))]
+pub enum OnFailure {
+    /// They are answered 503.
+    Refuse,
+    /// They are sent, and the log says so.
+    Warn,
 }
 
 /// A host that is no provider's.

@@ -62,6 +62,13 @@ impl Node {
         Some(root)
     }
 
+    /// Leaves nothing of a mapping but that key.
+    pub(super) fn retain_key(&mut self, key: &str) {
+        if let Value::Map(entries) = &mut self.value {
+            entries.retain(|(name, _)| name == key);
+        }
+    }
+
     /// Reads the tree as `T`, reporting everything that does not fit.
     pub(super) fn read<'de, T: Deserialize<'de>>(&'de self, problems: &mut Problems) -> Option<T> {
         for _ in 0..MAX_PROBLEMS {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::files::{self, Files};
+use super::journal::Journal;
 use super::node::Node;
 use super::problem::{Problem, Problems};
 use super::{Config, compile, expand, file, readable};
@@ -64,7 +65,7 @@ impl<'a> Reading<'a> {
 
     /// From YAML to plain data, references resolved.
     fn read(&mut self, problems: &mut Problems) -> Option<file::Proxy> {
-        let mut root = Node::parse(self.text, problems)?;
+        let root = Node::parse(self.text, problems)?;
         root.visit(&mut |node| {
             if let Some(line) = node.line {
                 problems.learn_line(&node.path, line);
@@ -72,6 +73,27 @@ impl<'a> Reading<'a> {
         });
         readable::warn_of_open_files(&root, self.directory, problems);
         self.secret = readable::literal_secret(&root);
+        self.typed(root, problems)
+    }
+
+    /// The journal alone; nothing else is resolved.
+    pub(super) fn journal(&mut self) -> Result<Option<Journal>, Vec<Problem>> {
+        let mut problems = Problems::default();
+        let file = Node::parse(self.text, &mut problems).and_then(|mut root| {
+            root.retain_key("journal");
+            self.typed(root, &mut problems)
+        });
+        let journal = file.and_then(|file| {
+            compile::journal::compile(file.journal, self.directory, &mut problems)
+        });
+        if problems.is_empty() {
+            Ok(journal)
+        } else {
+            Err(problems.into_found())
+        }
+    }
+
+    fn typed(&mut self, mut root: Node, problems: &mut Problems) -> Option<file::Proxy> {
         root.replace_texts(
             &mut |text, place| match expand::expand(text, self.directory, self.files) {
                 Ok(expanded) => Some(expanded),

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use crate::access::AccessLog;
 use crate::body::ReplayMemory;
 use crate::config::Problem;
+use crate::journal::Journal;
 use crate::metrics::Metrics;
 
 /// One for each process: every [`super::Proxy`] that follows another one shares it.
@@ -23,6 +24,8 @@ pub(super) struct Lasting {
     /// For tunnels to providers.
     pub(super) tunnels: Arc<Semaphore>,
     pub(super) draining: AtomicBool,
+    /// None: nobody knows afterwards which requests are in doubt.
+    pub(super) journal: Option<Journal>,
     /// None: the configuration was never read again.
     pub(super) last_reload: ArcSwapOption<Reloaded>,
 }
@@ -37,7 +40,12 @@ pub struct Reloaded {
 }
 
 impl Lasting {
-    pub(super) fn new(metrics: &Metrics, log: AccessLog, tunnels: usize) -> Self {
+    pub(super) fn new(
+        metrics: &Metrics,
+        log: AccessLog,
+        tunnels: usize,
+        journal: Option<Journal>,
+    ) -> Self {
         Self {
             log,
             metrics: metrics.clone(),
@@ -45,6 +53,7 @@ impl Lasting {
             in_flight: AtomicUsize::new(0),
             tunnels: Arc::new(Semaphore::new(tunnels)),
             draining: AtomicBool::new(false),
+            journal,
             last_reload: ArcSwapOption::empty(),
         }
     }

@@ -6,11 +6,13 @@
 use std::sync::Arc;
 
 use http::{Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::access::Record;
 use crate::body::{BodyTooLarge, Replayable, Upload};
+use crate::journal::{Journal, Unavailable};
 use crate::metrics::{ProviderSeries, Replay, Unauthorized};
 use crate::replay::{Verdict, verdict};
 use crate::respond::Refusal;
@@ -25,6 +27,8 @@ const MAX_UNSENT: usize = 4;
 pub(super) struct Trip<'a> {
     pub(super) upstream: &'a Arc<Upstream>,
     pub(super) series: &'a Arc<ProviderSeries>,
+    /// None: there is none.
+    pub(super) journal: Option<&'a Journal>,
     pub(super) destination: Destination<'a>,
     pub(super) cell: &'a Arc<Cell>,
     pub(super) outgoing: Outgoing,
@@ -37,9 +41,14 @@ pub(super) type Answered = (Response<Incoming>, Connection);
 impl Trip<'_> {
     /// Sends the request, and after a 401 renews once and replays.
     pub(super) async fn send_and_recover(&self, record: &mut Record) -> Result<Answered, Refusal> {
+        let payment = &self.destination.payment;
+        if let Some(journal) = self.journal.filter(|_| payment.moves_money) {
+            record.keep_in(journal, payment.key(&self.outgoing.headers));
+        }
         let lease = self.lease(record).await?;
         let upload = self.upload().map_err(|BodyTooLarge| Refusal::Overloaded)?;
         let (answered, lease) = self.send(record, lease, upload).await?;
+        note_answer(record, &answered.0).await;
         let outcome = match verdict(answered.0.status(), answered.0.headers()) {
             Verdict::Relay => {
                 self.settle();
@@ -68,6 +77,9 @@ impl Trip<'_> {
         record.replayed();
         let replayed = self.send(record, fresh, upload).await;
         self.settle();
+        if let Ok(((answer, _), _)) = &replayed {
+            note_answer(record, answer).await;
+        }
         match &replayed {
             Ok(((answer, _), lease)) if answer.status() == StatusCode::UNAUTHORIZED => {
                 self.cell.replay_refused(lease.generation);
@@ -135,6 +147,9 @@ impl Trip<'_> {
                 // Connecting took longer than the token had left.
                 lease = self.lease(record).await?;
             }
+            if record.entry().is_some() {
+                lease = Box::pin(self.write_down(record, lease, &mut upload)).await?;
+            }
             record.lease(&lease);
             let request = self.outgoing.clone().request(
                 &connection,
@@ -151,6 +166,7 @@ impl Trip<'_> {
                 Ok(answer) => return Ok(((answer, connection), lease)),
                 Err(failed @ (Failed::Unsent | Failed::Refused)) => {
                     unsent += 1;
+                    note_unsent(record).await;
                     upload = match self.upload() {
                         Ok(again) if unsent <= MAX_UNSENT => again,
                         _ => return Err(Refusal::Failed(failed)),
@@ -159,6 +175,31 @@ impl Trip<'_> {
                 Err(failed) => return Err(Refusal::Failed(failed)),
             }
         }
+    }
+
+    /// Nothing is waited for after the last write, so that what was not sent is not in doubt.
+    async fn write_down(
+        &self,
+        record: &mut Record,
+        mut lease: Lease,
+        upload: &mut Upload,
+    ) -> Result<Lease, Refusal> {
+        let mut hash = None;
+        if let Some(entry) = record.entry() {
+            hash = upload.seal(entry.witness()).await;
+        }
+        for _ in 0..=MAX_UNSENT {
+            if let Some(entry) = record.entry() {
+                entry.sending(hash).await.map_err(Refusal::Journal)?;
+            }
+            if !lease.is_expired(Instant::now()) {
+                return Ok(lease);
+            }
+            // That took longer than the token had left.
+            note_unsent(record).await;
+            lease = self.lease(record).await?;
+        }
+        Err(Refusal::Journal(Unavailable))
     }
 
     async fn lease(&self, record: &mut Record) -> Result<Lease, Refusal> {
@@ -176,5 +217,25 @@ impl Trip<'_> {
         if let Some(body) = &self.body {
             body.settle();
         }
+    }
+}
+
+/// Before anything of an answer goes to the caller. After a 401 the provider has not acted.
+async fn note_answer(record: &Record, answer: &Response<Incoming>) {
+    let Some(entry) = record.entry() else {
+        return;
+    };
+    if answer.status() == StatusCode::UNAUTHORIZED || answer.body().is_end_stream() {
+        if let Some(commit) = entry.answered() {
+            commit.await;
+        }
+    } else {
+        entry.answering();
+    }
+}
+
+async fn note_unsent(record: &Record) {
+    if let Some(entry) = record.entry() {
+        entry.unsent().await;
     }
 }

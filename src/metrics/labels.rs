@@ -65,6 +65,8 @@ labels! {
         TokenUnavailable = "token_unavailable",
         /// Too much at once.
         Overloaded = "overloaded",
+        /// The journal cannot be written.
+        JournalUnavailable = "journal_unavailable",
         /// Bursar is about to end.
         Draining = "draining",
         /// The provider took too long.

@@ -27,6 +27,8 @@ mod hostile;
 #[cfg(test)]
 mod intercept;
 #[cfg(test)]
+mod journal;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod peers;

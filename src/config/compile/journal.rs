@@ -1,0 +1,40 @@
+//! From the file's `journal` to a [`Journal`].
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::value::{MIB, positive};
+use crate::config::Journal;
+use crate::config::file::{self, OnFailure, Size};
+use crate::config::problem::Problems;
+
+/// Less holds too few requests to be of use.
+const MIN_SIZE: usize = MIB;
+
+pub(in crate::config) fn compile(
+    file: Option<file::Journal>,
+    directory: &Path,
+    problems: &mut Problems,
+) -> Option<Journal> {
+    let file = file?;
+    let keep = Duration::from_secs(30 * 24 * 60 * 60);
+    let keep = positive("journal.keep", file.keep, keep, problems);
+    let max_size = file.max_size.map_or(64 * MIB, |Size(size)| size);
+    if max_size < MIN_SIZE {
+        problems.add("journal.max_size", "must be 1MiB or more");
+    }
+    let Some(path) = file.path.filter(|path| !path.is_empty()) else {
+        problems.add(
+            "journal.path",
+            "is missing; name a directory, which is made where there is none",
+        );
+        return None;
+    };
+    Some(Journal {
+        path: directory.join(path),
+        sync: file.sync.unwrap_or(true),
+        max_size,
+        keep,
+        on_failure: file.on_failure.unwrap_or(OnFailure::Refuse),
+    })
+}

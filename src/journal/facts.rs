@@ -1,0 +1,91 @@
+//! What does the journal say of a request? Plain data, and how it reads.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::{Serialize, Serializer};
+
+use super::course::Phase;
+
+/// Longer texts of a request are cut off in the file.
+const MAX_TEXT_BYTES: usize = 2048;
+
+/// What a request is known by.
+#[derive(Debug)]
+pub struct Facts {
+    /// When it came.
+    pub time: SystemTime,
+    /// The same as in the access log.
+    pub request_id: String,
+    /// Who sent it.
+    pub caller: Arc<str>,
+    /// Whose API it is for.
+    pub provider: Arc<str>,
+    /// With whose credentials.
+    pub account: Arc<str>,
+    /// Its route's name.
+    pub route: Arc<str>,
+    /// Its method.
+    pub method: String,
+    /// As in the access log: without the query, secrets masked.
+    pub path: String,
+    /// By which the provider knows it again.
+    pub idempotency_key: Option<String>,
+}
+
+/// A request whose outcome is unknown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    /// When it came.
+    #[serde(serialize_with = "rfc3339")]
+    pub time: SystemTime,
+    /// The same as in the access log.
+    pub request_id: String,
+    /// Who sent it.
+    pub caller: String,
+    /// Whose API it was for.
+    pub provider: String,
+    /// With whose credentials.
+    pub account: String,
+    /// Its method.
+    pub method: String,
+    /// Without the query, secrets masked.
+    pub path: String,
+    /// By which the provider knows it again.
+    pub idempotency_key: Option<String>,
+    /// Of the body, in hexadecimal digits; None where its end did not go out.
+    pub body_sha256: Option<String>,
+    /// How far it came.
+    pub phase: Phase,
+}
+
+/// A provider that calls which move money are stopped for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frozen {
+    /// Its name.
+    pub provider: String,
+    /// Since then.
+    pub since: SystemTime,
+}
+
+impl Facts {
+    /// Without what is too long.
+    pub(super) fn cut(mut self) -> Self {
+        truncate(&mut self.path);
+        truncate(&mut self.method);
+        if let Some(key) = &mut self.idempotency_key {
+            truncate(key);
+        }
+        self
+    }
+}
+
+fn truncate(text: &mut String) {
+    if text.len() > MAX_TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+    }
+}
+
+fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_rfc3339_micros(*time))
+}

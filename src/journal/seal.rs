@@ -1,0 +1,187 @@
+//! When may the end of a body go out? Once its hash is in the journal.
+//!
+//! The frames pass as they come and are hashed on the way; the last one, or the end where no frame is known
+//! to be the last, is held back until the write is done or has failed. A small body that is there already is
+//! gathered first, so that it needs no write of its own.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use ring::digest::{self, SHA256};
+
+use super::course::Hash;
+use super::entry::{Commit, Witness};
+
+/// Bodies that are known to be no larger are gathered before they are sent,
+const MAX_GATHERED: u64 = 64 * 1024;
+/// for so long.
+const GATHERING: Duration = Duration::from_millis(5);
+
+/// Holds the end of a body back.
+pub struct Seal<E> {
+    witness: Witness,
+    digest: digest::Context,
+    /// Gathered, and yet to be sent.
+    early: VecDeque<Frame<Bytes>>,
+    early_bytes: u64,
+    broken: Option<E>,
+    stage: Stage,
+}
+
+impl<E> fmt::Debug for Seal<E> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Seal").finish_non_exhaustive()
+    }
+}
+
+enum Stage {
+    /// There are frames to come.
+    Open,
+    /// The last frame, or None where only the end is left, waits for the write.
+    Held(Commit, Option<Frame<Bytes>>),
+    /// The end may go.
+    Sealed,
+}
+
+/// The hash of a body without a byte.
+#[must_use]
+pub fn hash_of_nothing() -> Option<Hash> {
+    digest::digest(&SHA256, &[]).as_ref().try_into().ok()
+}
+
+impl<E> Seal<E> {
+    /// For one sending.
+    #[must_use]
+    pub fn new(witness: Witness) -> Self {
+        Self {
+            witness,
+            digest: digest::Context::new(&SHA256),
+            early: VecDeque::new(),
+            early_bytes: 0,
+            broken: None,
+            stage: Stage::Open,
+        }
+    }
+
+    /// Takes what is there already, if the whole body may be small; its hash where it came to its end.
+    pub async fn gather<B>(&mut self, body: &mut B) -> Option<Hash>
+    where
+        B: Body<Data = Bytes, Error = E> + Unpin,
+    {
+        let limit = body.size_hint().upper()?;
+        if limit > MAX_GATHERED {
+            return None;
+        }
+        let gathering = poll_fn(|context| self.poll_gather(body, context));
+        // Whatever was gathered by then is sent first.
+        tokio::time::timeout(GATHERING, gathering).await.ok()?
+    }
+
+    fn poll_gather<B>(&mut self, body: &mut B, context: &mut Context<'_>) -> Poll<Option<Hash>>
+    where
+        B: Body<Data = Bytes, Error = E> + Unpin,
+    {
+        loop {
+            let is_last = match ready!(Pin::new(&mut *body).poll_frame(context)) {
+                Some(Ok(frame)) => {
+                    let is_last = self.see(&frame, body);
+                    self.early_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                    self.early.push_back(frame);
+                    is_last
+                }
+                Some(Err(error)) => {
+                    self.broken = Some(error);
+                    return Poll::Ready(None);
+                }
+                None => true,
+            };
+            if is_last {
+                self.stage = Stage::Sealed;
+                return Poll::Ready(self.hash());
+            }
+        }
+    }
+
+    /// The body's next frame.
+    pub fn poll_frame<B>(
+        &mut self,
+        body: &mut B,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, E>>>
+    where
+        B: Body<Data = Bytes, Error = E> + Unpin,
+    {
+        if let Some(frame) = self.early.pop_front() {
+            self.early_bytes -= frame.data_ref().map_or(0, |data| data.len() as u64);
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        if matches!(self.stage, Stage::Open) {
+            let last = match ready!(Pin::new(&mut *body).poll_frame(context)) {
+                Some(Ok(frame)) if self.see(&frame, body) => Some(frame),
+                Some(frame) => return Poll::Ready(Some(frame)),
+                None => None,
+            };
+            let commit = self.hash().and_then(|hash| self.witness.body(hash));
+            let Some(commit) = commit else {
+                self.stage = Stage::Sealed;
+                return Poll::Ready(last.map(Ok));
+            };
+            self.stage = Stage::Held(commit, last);
+        }
+        match &mut self.stage {
+            Stage::Held(commit, last) => {
+                // Where it failed, the writer has said so: what has begun is not broken off.
+                ready!(Pin::new(commit).poll(context));
+                let last = last.take();
+                self.stage = Stage::Sealed;
+                Poll::Ready(last.map(Ok))
+            }
+            Stage::Open | Stage::Sealed => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    /// Whether nothing is left to be sent.
+    pub fn is_end_stream<B: Body>(&self, body: &B) -> bool {
+        self.early.is_empty()
+            && self.broken.is_none()
+            && matches!(self.stage, Stage::Sealed)
+            && body.is_end_stream()
+    }
+
+    /// What is left to be sent.
+    pub fn size_hint<B: Body>(&self, body: &B) -> SizeHint {
+        let held = match &self.stage {
+            Stage::Held(_, Some(frame)) => frame.data_ref().map_or(0, |data| data.len() as u64),
+            Stage::Held(_, None) | Stage::Open | Stage::Sealed => 0,
+        };
+        let more = self.early_bytes + held;
+        let rest = body.size_hint();
+        let mut hint = SizeHint::new();
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + more);
+        }
+        hint.set_lower(rest.lower() + more);
+        hint
+    }
+
+    /// Hashes a frame; whether it is the last.
+    fn see<B: Body>(&mut self, frame: &Frame<Bytes>, body: &B) -> bool {
+        if let Some(data) = frame.data_ref() {
+            self.digest.update(data);
+        }
+        frame.is_trailers() || body.is_end_stream()
+    }
+
+    fn hash(&self) -> Option<Hash> {
+        self.digest.clone().finish().as_ref().try_into().ok()
+    }
+}

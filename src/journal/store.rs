@@ -1,0 +1,423 @@
+//! What stands in the journal's file? One row to a request, with the latest phase, in SQLite.
+//!
+//! Written by the process that holds the lock beside it, read by any: `bursar outcomes` opens the same file,
+//! and takes requests off the list in it. SQLite's write-ahead log orders the two, and makes what was
+//! committed survive the end of the process at any instant. It knows nothing of requests under way.
+
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+
+use super::course::{Phase, Step};
+use super::facts::{Facts, Frozen, Outcome};
+use crate::config;
+
+/// The database, in the configured directory.
+const FILE: &str = "journal.sqlite";
+/// Held as long as the process lives that writes the journal.
+const LOCK: &str = "lock";
+/// How long another process may hold the lock, or the database.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// SQLite's own default, said here because the limits count in it.
+const PAGE_BYTES: usize = 4096;
+/// Settled requests that are forgotten at a time.
+const FORGOTTEN_AT_ONCE: i64 = 1024;
+/// The file's format.
+const FORMAT: i64 = 1;
+
+const SCHEMA: &str = "
+CREATE TABLE requests (
+    id INTEGER PRIMARY KEY,
+    request_id TEXT NOT NULL,
+    time INTEGER NOT NULL,
+    caller TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    account TEXT NOT NULL,
+    route TEXT NOT NULL,
+    method TEXT NOT NULL,
+    path TEXT NOT NULL,
+    idempotency_key TEXT,
+    body_sha256 BLOB,
+    phase INTEGER NOT NULL,
+    is_open INTEGER NOT NULL,
+    resolved INTEGER,
+    note TEXT
+) STRICT;
+CREATE INDEX in_doubt ON requests (is_open) WHERE phase BETWEEN 1 AND 3 AND resolved IS NULL;
+CREATE INDEX resolved ON requests (resolved) WHERE resolved IS NOT NULL;
+CREATE TABLE frozen (provider TEXT PRIMARY KEY, since INTEGER NOT NULL) STRICT;
+PRAGMA user_version = 1;
+";
+
+/// Why a journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The directory cannot be made, or a file in it cannot be opened.
+    #[error("cannot use the journal's directory {}: {source}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Another process has it.
+    #[error("the journal in {} belongs to another Bursar that is running; give each instance a directory of its own", .0.display())]
+    Taken(PathBuf),
+    /// There is no journal to read.
+    #[error("there is no journal in {}; Bursar makes it when it starts with `journal`", .0.display())]
+    Missing(PathBuf),
+    /// A later version wrote it.
+    #[error("the journal has format {0}, which this version does not know")]
+    Format(i64),
+    /// The database fails.
+    #[error("the journal's database: {0}")]
+    Database(#[from] rusqlite::Error),
+}
+
+/// An open journal.
+#[derive(Debug)]
+pub(super) struct Store {
+    database: Connection,
+    directory: PathBuf,
+    /// Whether commits survive the loss of power now.
+    is_durable: bool,
+    limit_pages: i64,
+    /// Locked for as long as it is open; None for a reader.
+    _lock: Option<File>,
+}
+
+impl Store {
+    /// Opens the journal of this process.
+    pub(super) fn open(settings: &config::Journal) -> Result<Self, Error> {
+        let directory = |source| Error::Directory {
+            path: settings.path.clone(),
+            source,
+        };
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&settings.path)
+            .map_err(directory)?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(settings.path.join(LOCK))
+            .map_err(directory)?;
+        take(&lock, &settings.path)?;
+        let database = Connection::open(settings.path.join(FILE))?;
+        let limit_pages = i64::try_from(settings.max_size / PAGE_BYTES).unwrap_or(i64::MAX);
+        let store = Self {
+            database,
+            directory: settings.path.clone(),
+            is_durable: false,
+            limit_pages,
+            _lock: Some(lock),
+        };
+        store.prepare()?;
+        Ok(store)
+    }
+
+    /// Opens a journal beside the process that writes it.
+    pub(super) fn read(directory: &Path) -> Result<Self, Error> {
+        let file = directory.join(FILE);
+        if !file.is_file() {
+            return Err(Error::Missing(directory.to_owned()));
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let store = Self {
+            database: Connection::open_with_flags(file, flags)?,
+            directory: directory.to_owned(),
+            is_durable: true,
+            limit_pages: i64::MAX,
+            _lock: None,
+        };
+        store.database.busy_timeout(PATIENCE)?;
+        match store.format()? {
+            FORMAT => Ok(store),
+            0 => Err(Error::Missing(directory.to_owned())),
+            other => Err(Error::Format(other)),
+        }
+    }
+
+    fn prepare(&self) -> Result<(), Error> {
+        let database = &self.database;
+        database.busy_timeout(PATIENCE)?;
+        database.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")?;
+        // The log is cut back to this after it was longer.
+        database.pragma_update(None, "journal_size_limit", 4 << 20)?;
+        database.pragma_update(None, "max_page_count", self.limit_pages)?;
+        match self.format()? {
+            0 => self
+                .database
+                .execute_batch(&format!("BEGIN; {SCHEMA} COMMIT;"))?,
+            FORMAT => {}
+            other => return Err(Error::Format(other)),
+        }
+        // Whatever an earlier process left open is over.
+        let closing = "UPDATE requests SET is_open = 0 WHERE is_open = 1 AND phase BETWEEN 1 AND 3 AND resolved IS NULL";
+        self.database.execute(closing, [])?;
+        Ok(())
+    }
+
+    fn format(&self) -> Result<i64, rusqlite::Error> {
+        self.database
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+    }
+
+    /// Above every row's number.
+    pub(super) fn next_id(&self) -> Result<i64, rusqlite::Error> {
+        let sql = "SELECT coalesce(max(id), 0) + 1 FROM requests";
+        self.database.query_row(sql, [], |row| row.get(0))
+    }
+
+    /// Begins a transaction, which survives the loss of power where it is `durable`.
+    pub(super) fn begin(&mut self, durable: bool) -> Result<(), rusqlite::Error> {
+        if durable != self.is_durable {
+            let mode = if durable { "FULL" } else { "NORMAL" };
+            self.database.pragma_update(None, "synchronous", mode)?;
+            self.is_durable = durable;
+        }
+        self.database.execute_batch("BEGIN IMMEDIATE")
+    }
+
+    pub(super) fn commit(&self) -> Result<(), rusqlite::Error> {
+        self.database.execute_batch("COMMIT")
+    }
+
+    pub(super) fn roll_back(&self) {
+        // Some errors roll back by themselves.
+        if !self.database.is_autocommit()
+            && let Err(error) = self.database.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "journal: cannot roll back");
+        }
+    }
+
+    /// Writes a request's first row.
+    pub(super) fn insert(
+        &self,
+        id: i64,
+        facts: &Facts,
+        step: &Step,
+    ) -> Result<(), rusqlite::Error> {
+        let mut statement = self.database.prepare_cached(
+            "INSERT INTO requests (id, request_id, time, caller, provider, account, route, method, path, \
+             idempotency_key, body_sha256, phase, is_open) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        )?;
+        statement.execute(params![
+            id,
+            facts.request_id,
+            micros(facts.time),
+            &*facts.caller,
+            &*facts.provider,
+            &*facts.account,
+            &*facts.route,
+            facts.method,
+            facts.path,
+            facts.idempotency_key,
+            step.hash,
+            step.phase.number(),
+            step.is_open,
+        ])?;
+        Ok(())
+    }
+
+    /// Writes a later phase; false where there is no row.
+    pub(super) fn update(&self, id: i64, step: &Step) -> Result<bool, rusqlite::Error> {
+        let mut statement = self.database.prepare_cached(
+            "UPDATE requests SET phase = ?2, body_sha256 = ?3, is_open = ?4 WHERE id = ?1",
+        )?;
+        let changed =
+            statement.execute(params![id, step.phase.number(), step.hash, step.is_open])?;
+        Ok(changed > 0)
+    }
+
+    /// Whether there is room for more requests; the last eighth is for later phases of those there are.
+    pub(super) fn has_room(&self) -> Result<bool, rusqlite::Error> {
+        Ok(self.used_pages()? < self.limit_pages - self.limit_pages / 8)
+    }
+
+    /// Bytes in use.
+    pub(super) fn used(&self) -> Result<i64, rusqlite::Error> {
+        let page = i64::try_from(PAGE_BYTES).unwrap_or(i64::MAX);
+        Ok(self.used_pages()?.saturating_mul(page))
+    }
+
+    fn used_pages(&self) -> Result<i64, rusqlite::Error> {
+        let mut statement = self.database.prepare_cached(
+            "SELECT (SELECT page_count FROM pragma_page_count) - (SELECT freelist_count FROM pragma_freelist_count)",
+        )?;
+        statement.query_row([], |row| row.get(0))
+    }
+
+    /// Forgets some of the oldest settled requests: those before `before`, or any. Resolved ones go last
+    /// where it is about room. Returns how many.
+    pub(super) fn forget(&self, before: Option<SystemTime>) -> Result<usize, rusqlite::Error> {
+        let cutoff = before.map_or(i64::MAX, micros);
+        let mut forgotten = 0;
+        for settled in [
+            "resolved IS NULL AND phase IN (0, 4) ORDER BY id",
+            "resolved IS NOT NULL ORDER BY resolved",
+        ] {
+            let sql = format!(
+                "DELETE FROM requests WHERE time < ?1 AND id IN (SELECT id FROM requests WHERE {settled} LIMIT ?2)"
+            );
+            let mut statement = self.database.prepare_cached(&sql)?;
+            forgotten += statement.execute(params![cutoff, FORGOTTEN_AT_ONCE])?;
+            if before.is_none() && forgotten > 0 {
+                break;
+            }
+        }
+        Ok(forgotten)
+    }
+
+    /// How many requests are in doubt, apart from those under way.
+    pub(super) fn unresolved(&self) -> Result<i64, rusqlite::Error> {
+        let mut statement = self.database.prepare_cached(
+            "SELECT count(*) FROM requests WHERE phase BETWEEN 1 AND 3 AND resolved IS NULL AND is_open = 0",
+        )?;
+        statement.query_row([], |row| row.get(0))
+    }
+
+    /// The requests in doubt. Where the process lives that sends them, those under way are not among them.
+    pub(super) fn outcomes(&self) -> Result<Vec<Outcome>, Error> {
+        // It may end or begin in between.
+        loop {
+            let lives = self.is_written()?;
+            let found = self.select(lives)?;
+            if self.is_written()? == lives {
+                return Ok(found);
+            }
+        }
+    }
+
+    fn select(&self, lives: bool) -> Result<Vec<Outcome>, rusqlite::Error> {
+        let under_way = if lives { " AND is_open = 0" } else { "" };
+        let sql = format!(
+            "SELECT time, request_id, caller, provider, account, method, path, idempotency_key, body_sha256, phase \
+             FROM requests WHERE phase BETWEEN 1 AND 3 AND resolved IS NULL{under_way} ORDER BY id"
+        );
+        let mut statement = self.database.prepare(&sql)?;
+        let rows = statement.query_map([], |row| {
+            let hash: Option<Vec<u8>> = row.get(8)?;
+            let phase = Phase::from_number(row.get(9)?);
+            Ok(Outcome {
+                time: time(row.get(0)?),
+                request_id: row.get(1)?,
+                caller: row.get(2)?,
+                provider: row.get(3)?,
+                account: row.get(4)?,
+                method: row.get(5)?,
+                path: row.get(6)?,
+                idempotency_key: row.get(7)?,
+                body_sha256: hash.map(|hash| hex(&hash)),
+                phase: phase.unwrap_or(Phase::HeadSent),
+            })
+        })?;
+        rows.collect()
+    }
+
+    /// Takes a request in doubt off the list; false where there is none of that name.
+    pub(super) fn resolve(&self, id: &str, note: &str, now: SystemTime) -> Result<bool, Error> {
+        let under_way = if self.is_written()? {
+            " AND is_open = 0"
+        } else {
+            ""
+        };
+        let sql = format!(
+            "UPDATE requests SET resolved = ?2, note = ?3 \
+             WHERE request_id = ?1 AND phase BETWEEN 1 AND 3 AND resolved IS NULL{under_way}"
+        );
+        Ok(self
+            .database
+            .execute(&sql, params![id, micros(now), note])?
+            > 0)
+    }
+
+    /// When a request was resolved, and how.
+    pub(super) fn note(&self, id: &str) -> Result<Option<(SystemTime, String)>, rusqlite::Error> {
+        let sql =
+            "SELECT resolved, note FROM requests WHERE request_id = ?1 AND resolved IS NOT NULL";
+        let row = |row: &rusqlite::Row<'_>| Ok((time(row.get(0)?), row.get(1)?));
+        self.database.query_row(sql, [id], row).optional()
+    }
+
+    /// Whether a process lives that writes the journal.
+    fn is_written(&self) -> Result<bool, Error> {
+        let failed = |source| Error::Directory {
+            path: self.directory.clone(),
+            source,
+        };
+        let lock = File::open(self.directory.join(LOCK)).map_err(failed)?;
+        match lock.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(source)) => Err(failed(source)),
+        }
+    }
+
+    pub(super) fn frozen(&self) -> Result<Vec<Frozen>, rusqlite::Error> {
+        let mut statement = self
+            .database
+            .prepare("SELECT provider, since FROM frozen ORDER BY provider")?;
+        let rows = statement.query_map([], |row| {
+            Ok(Frozen {
+                provider: row.get(0)?,
+                since: time(row.get(1)?),
+            })
+        })?;
+        rows.collect()
+    }
+
+    /// A provider that is frozen already stays so since when it was.
+    pub(super) fn freeze(&self, provider: &str, since: SystemTime) -> Result<(), rusqlite::Error> {
+        let sql = "INSERT INTO frozen (provider, since) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+        self.database
+            .execute(sql, params![provider, micros(since)])?;
+        Ok(())
+    }
+
+    pub(super) fn thaw(&self, provider: &str) -> Result<(), rusqlite::Error> {
+        let sql = "DELETE FROM frozen WHERE provider = ?1";
+        self.database.execute(sql, [provider])?;
+        Ok(())
+    }
+}
+
+/// A reader looks whether the lock is held by taking it for a moment, and a process that was killed lets
+/// go of it a little later.
+fn take(lock: &File, directory: &Path) -> Result<(), Error> {
+    let began = tokio::time::Instant::now();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(TryLockError::WouldBlock) => return Err(Error::Taken(directory.to_owned())),
+            Err(TryLockError::Error(source)) => {
+                return Err(Error::Directory {
+                    path: directory.to_owned(),
+                    source,
+                });
+            }
+        }
+    }
+}
+
+fn micros(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn time(micros: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or_default())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

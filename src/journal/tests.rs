@@ -1,0 +1,262 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::clock;
+use crate::config::{Config, OnFailure};
+use crate::metrics::Metrics;
+
+fn series() -> JournalSeries {
+    let text = "providers: {a: {hosts: [a.test], client_id: a, client_secret: b, token: {url: https://b.test/}}}";
+    let config = Config::parse(text, Path::new("")).unwrap();
+    Metrics::new(&config).unwrap().journal
+}
+
+fn settings(path: PathBuf) -> config::Journal {
+    config::Journal {
+        path,
+        sync: false,
+        max_size: 1 << 20,
+        keep: Duration::from_secs(3600),
+        on_failure: OnFailure::Refuse,
+    }
+}
+
+fn facts(id: &str) -> Facts {
+    let name = |name: &str| -> Arc<str> { name.into() };
+    Facts {
+        time: clock::wall(),
+        request_id: id.to_owned(),
+        caller: name("checkout"),
+        provider: name("acme"),
+        account: name("default"),
+        route: name("POST /pay"),
+        method: "POST".to_owned(),
+        path: "/pay".to_owned(),
+        idempotency_key: None,
+    }
+}
+
+/// A row of some size.
+fn large(id: &str) -> Facts {
+    Facts {
+        path: "x".repeat(MAX_TEXT),
+        ..facts(id)
+    }
+}
+
+const MAX_TEXT: usize = 1500;
+
+fn listed(directory: &Path) -> Vec<(String, Phase)> {
+    let outcomes = outcomes(directory).unwrap();
+    let pair = |outcome: Outcome| (outcome.request_id, outcome.phase);
+    outcomes.into_iter().map(pair).collect()
+}
+
+/// The thread has done all that was handed in before.
+async fn flush(journal: &Journal) {
+    journal.frozen().await.unwrap();
+}
+
+fn ended(journal: Journal, directory: &TempDir) {
+    drop(journal);
+    // The thread lets go of the lock when it has written everything.
+    drop(Store::open(&settings(directory.path().to_owned())).unwrap());
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_listed_only_once_its_process_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("made/for/it");
+    let journal = Journal::open(&settings(path.clone()), series()).unwrap();
+    let entry = journal.entry(facts("1"));
+    entry.sending(None).await.unwrap();
+    assert_eq!(listed(&path), []);
+    // As if the process had ended: nothing more is written of the request.
+    std::mem::forget(entry);
+    let answered = journal.entry(facts("2"));
+    answered.sending(hash_of_nothing()).await.unwrap();
+    assert!(answered.answered().unwrap().await);
+    let broken = journal.entry(facts("3"));
+    broken.sending(hash_of_nothing()).await.unwrap();
+    broken.answering();
+    drop(broken);
+    let unsent = journal.entry(facts("4"));
+    unsent.sending(None).await.unwrap();
+    unsent.unsent().await;
+    drop(journal.entry(facts("5")));
+    flush(&journal).await;
+    assert_eq!(listed(&path), [("3".to_owned(), Phase::ResponseLost)]);
+    let now = clock::wall();
+    assert_eq!(resolve(&path, "1", "?", now).unwrap(), Resolved::Unknown);
+    assert_eq!(resolve(&path, "2", "?", now).unwrap(), Resolved::Unknown);
+    assert_eq!(resolve(&path, "3", "paid", now).unwrap(), Resolved::Now);
+    assert!(matches!(
+        resolve(&path, "3", "again", now).unwrap(),
+        Resolved::Before(_, note) if note == "paid"
+    ));
+    assert_eq!(listed(&path), []);
+}
+
+#[tokio::test]
+async fn a_directory_belongs_to_one_process_and_what_it_left_open_is_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = settings(directory.path().to_owned());
+    let journal = Journal::open(&settings, series()).unwrap();
+    let second = Journal::open(&settings, series());
+    assert!(matches!(second, Err(Error::Taken(_))), "{second:?}");
+    ended(journal, &directory);
+    // As if its process had been killed.
+    let mut store = Store::open(&settings).unwrap();
+    let open = course::Step {
+        is_open: true,
+        ..step(Phase::HeadSent)
+    };
+    store.begin(false).unwrap();
+    store.insert(1, &facts("1"), &open).unwrap();
+    store.commit().unwrap();
+    assert_eq!(listed(directory.path()), []);
+    drop(store);
+    let expected = [("1".to_owned(), Phase::HeadSent)];
+    assert_eq!(listed(directory.path()), expected);
+    let journal = Journal::open(&settings, series()).unwrap();
+    assert_eq!(listed(directory.path()), expected);
+    drop(journal);
+}
+
+#[test]
+fn there_is_nothing_to_read_where_no_journal_was_made() {
+    let directory = tempfile::tempdir().unwrap();
+    assert!(matches!(outcomes(directory.path()), Err(Error::Missing(_))));
+}
+
+#[tokio::test]
+async fn frozen_providers_are_remembered_since_the_first_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&settings(directory.path().to_owned()), series()).unwrap();
+    let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    journal.freeze("payu", since).await.unwrap();
+    journal.freeze("payu", clock::wall()).await.unwrap();
+    journal.freeze("acme", since).await.unwrap();
+    journal.thaw("acme").await.unwrap();
+    ended(journal, &directory);
+    let journal = Journal::open(&settings(directory.path().to_owned()), series()).unwrap();
+    let frozen = Frozen {
+        provider: "payu".to_owned(),
+        since,
+    };
+    assert_eq!(journal.frozen().await.unwrap(), [frozen]);
+}
+
+fn step(phase: Phase) -> course::Step {
+    course::Step {
+        phase,
+        hash: None,
+        is_open: false,
+    }
+}
+
+/// Rows in that phase until there is no room.
+fn fill(store: &mut Store, phase: Phase) -> i64 {
+    let first = store.next_id().unwrap();
+    let mut id = first;
+    while store.has_room().unwrap() {
+        store.begin(false).unwrap();
+        for _ in 0..16 {
+            let name = id.to_string();
+            store.insert(id, &large(&name), &step(phase)).unwrap();
+            id += 1;
+        }
+        store.commit().unwrap();
+    }
+    id - first
+}
+
+#[tokio::test]
+async fn settled_requests_make_room_and_those_in_doubt_never_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = settings(directory.path().to_owned());
+    let mut store = Store::open(&settings).unwrap();
+    assert!(fill(&mut store, Phase::Answered) > 100);
+    drop(store);
+    let journal = Journal::open(&settings, series()).unwrap();
+    // Room is made for this one.
+    let entry = journal.entry(facts("new"));
+    entry.sending(None).await.unwrap();
+    drop(entry);
+    ended(journal, &directory);
+    let mut store = Store::open(&settings).unwrap();
+    let count = fill(&mut store, Phase::HeadSent) + 1;
+    drop(store);
+    let series = series();
+    let journal = Journal::open(&settings, series.clone()).unwrap();
+    for _ in 0..3 {
+        let entry = journal.entry(facts("refused"));
+        assert_eq!(entry.sending(None).await, Err(Unavailable));
+    }
+    flush(&journal).await;
+    let listed = listed(directory.path());
+    assert_eq!(i64::try_from(listed.len()).unwrap(), count);
+    // Three that were refused; that nothing was sent of them needs no row.
+    assert_eq!(series.failed.get(), 3);
+    // Those that were resolved make room, too.
+    for (id, _) in listed.iter().take(64) {
+        resolve(directory.path(), id, "looked", clock::wall()).unwrap();
+    }
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while journal.entry(facts("late")).sending(None).await.is_err() {
+        assert!(tokio::time::Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let size = std::fs::metadata(directory.path().join("journal.sqlite")).unwrap();
+    assert!(size.len() <= 1 << 20, "{}", size.len());
+}
+
+#[tokio::test]
+async fn where_failures_are_only_warned_of_requests_go_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut settings = settings(directory.path().to_owned());
+    let mut store = Store::open(&settings).unwrap();
+    fill(&mut store, Phase::BodySent);
+    drop(store);
+    settings.on_failure = OnFailure::Warn;
+    let series = series();
+    let journal = Journal::open(&settings, series.clone()).unwrap();
+    let entry = journal.entry(facts("1"));
+    entry.sending(hash_of_nothing()).await.unwrap();
+    // A later phase that cannot be written breaks nothing.
+    let _ = entry.answered().unwrap().await;
+    assert!(series.failed.get() >= 1);
+}
+
+#[test]
+fn old_settled_requests_are_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&settings(directory.path().to_owned())).unwrap();
+    store.begin(false).unwrap();
+    for (id, phase) in [
+        (1, Phase::Answered),
+        (2, Phase::HeadSent),
+        (3, Phase::NotSent),
+    ] {
+        store
+            .insert(id, &facts(&id.to_string()), &step(phase))
+            .unwrap();
+    }
+    store.commit().unwrap();
+    let now = clock::wall();
+    assert_eq!(
+        store
+            .forget(now.checked_sub(Duration::from_secs(60)))
+            .unwrap(),
+        0
+    );
+    let later = now + Duration::from_secs(60);
+    assert_eq!(store.forget(Some(later)).unwrap(), 2);
+    assert_eq!(
+        listed(directory.path()),
+        [("2".to_owned(), Phase::HeadSent)]
+    );
+}
