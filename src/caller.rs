@@ -186,16 +186,18 @@ impl Callers {
         }
     }
 
-    /// The caller with that name, who was verified before: when a tunnel was opened.
+    /// The caller with that name, who was verified before: when a tunnel was opened. Since then its
+    /// certificate may have expired.
     ///
     /// # Errors
     /// Where there is none.
-    pub fn verified(&self, name: &str) -> Result<Principal<'_>, Error> {
+    pub fn verified(&self, name: &str, peer: &Peer) -> Result<Principal<'_>, Error> {
         let Some(table) = &self.table else {
             return Ok(self.everybody());
         };
         table
             .named(name)
+            .filter(|known| known.is_certified(peer))
             .map(|known| known.principal(false))
             .ok_or(Error::Unauthenticated)
     }

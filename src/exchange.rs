@@ -390,7 +390,7 @@ impl Proxy {
         let target = Target::read(head, inside.map(|inside| inside.port));
         let target = target.map_err(Refusal::Target)?;
         let caller = match inside {
-            Some(inside) => self.callers.verified(&inside.caller),
+            Some(inside) => self.callers.verified(&inside.caller, &side.peer),
             None => self.caller(&head.headers, target.form, &side.peer).await,
         };
         let caller = caller.map_err(|error| Refusal::Caller(error, target.form))?;

@@ -153,6 +153,26 @@ async fn an_unused_http_2_connection_is_told_to_go() {
 }
 
 #[tokio::test]
+async fn an_http_2_caller_is_told_how_many_streams_and_how_large_a_head_it_may_have() {
+    const MAX_CONCURRENT_STREAMS: [u8; 2] = [0, 3];
+    const MAX_HEADER_LIST_SIZE: [u8; 2] = [0, 6];
+    let rig = Rig::start("limits: {streams: 5, header_size: 9KiB}").await;
+    let mut caller = rig.raw().await;
+    caller
+        .write([PREFACE, &frame(SETTINGS, 0, 0, b"")].concat())
+        .await;
+    let head = caller.read_exact(9).await;
+    assert_eq!(head[3], SETTINGS);
+    let settings = caller.read_exact(usize::from(head[2])).await;
+    let has = |name: [u8; 2], value: u32| {
+        let wanted = [&name[..], &value.to_be_bytes()].concat();
+        settings.chunks(6).any(|setting| setting == wanted)
+    };
+    assert!(has(MAX_CONCURRENT_STREAMS, 5), "{settings:?}");
+    assert!(has(MAX_HEADER_LIST_SIZE, 9 * 1024), "{settings:?}");
+}
+
+#[tokio::test]
 async fn a_connection_too_many_is_told_so_and_closed() {
     let rig = Rig::start("limits: {connections: 2}").await;
     let (mut first, mut second) = (rig.raw().await, rig.raw().await);

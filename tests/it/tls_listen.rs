@@ -1,6 +1,7 @@
 //! TLS on `listen`: versions by ALPN, callers by certificate, certificates that change.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -170,6 +171,37 @@ async fn a_caller_is_known_by_the_names_in_its_certificate_and_never_by_the_comm
         }
     };
     assert!(!served);
+}
+
+#[tokio::test]
+async fn a_connection_that_outlives_its_callers_certificate_is_nobodys() {
+    let callers = "callers: {shop: {certificate: 'spiffe://corp/shop', allow: [acme]}}\n";
+    let rig = Rig::start(callers).await;
+    let (certificate, key) = rig
+        .authority
+        .sign_for(Duration::from_secs(10), &["spiffe://corp/shop"]);
+    std::fs::write(rig.directory.path().join("shop.pem"), certificate).unwrap();
+    std::fs::write(rig.directory.path().join("shop.key"), key).unwrap();
+    let connect = async |alpn: &[&str]| rig.connect(alpn, Some("shop")).await.unwrap();
+    let mut outer = Caller::over_http2(connect(&["h2"]).await).await;
+    let tunnel = outer.tunnel("api.test:80").await.unwrap();
+    let inside = Caller::over(hyper_util::rt::TokioIo::new(tunnel)).await;
+    let mut callers = [Caller::over(connect(&[]).await).await, inside];
+    for caller in &mut callers {
+        assert_eq!(caller.send("GET", "/x", "").await.status, 200);
+    }
+    for caller in &mut callers {
+        let expired = soon(async {
+            loop {
+                let reply = caller.send("GET", "/x", "").await;
+                if reply.status != 200 {
+                    return reply;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        assert_eq!(expired.await.status, 407);
+    }
 }
 
 #[tokio::test]

@@ -58,3 +58,65 @@ pub(super) fn caller(limits: file::CallerLimits) -> Limits {
         connections: count(limits.connections),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::Config;
+
+    fn problems(limits: &str) -> Vec<String> {
+        let provider = "providers: {a: {hosts: [a], client_id: a, client_secret: b, token: {url: https://a/t}}}";
+        let text = format!("limits: {limits}\n{provider}");
+        let problems = Config::parse(&text, Path::new(""))
+            .err()
+            .unwrap_or_default();
+        problems.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn limits_that_cannot_be_kept_are_problems() {
+        for (limits, problem) in [
+            (
+                "{connections: 0}",
+                "limits.connections: is not a whole number",
+            ),
+            (
+                "{streams: 1000001}",
+                "limits.streams: is not a whole number",
+            ),
+            (
+                "{header_size: 4KiB}",
+                "limits.header_size: is not between 8KiB and 1MiB",
+            ),
+            (
+                "{header_size: 2MiB}",
+                "limits.header_size: is not between 8KiB and 1MiB",
+            ),
+            (
+                "{target_size: 65KiB}",
+                "limits.target_size: is not between 1B and 64KiB",
+            ),
+            (
+                "{target_size: 0B}",
+                "limits.target_size: is not between 1B and 64KiB",
+            ),
+            ("{head_timeout: 0s}", "limits.head_timeout: must be longer"),
+            ("{idle_timeout: 0s}", "limits.idle_timeout: must be longer"),
+            (
+                "{body_timeout: 1s}",
+                "limits.body_timeout: is not a known key",
+            ),
+        ] {
+            let found = problems(limits);
+            assert!(
+                matches!(&*found, [found] if found.contains(problem)),
+                "{limits}: {found:?}"
+            );
+        }
+        assert_eq!(
+            problems("{header_size: 8KiB, target_size: 1KiB, headers: 1}"),
+            [""; 0]
+        );
+    }
+}

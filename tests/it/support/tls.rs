@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
@@ -43,6 +44,22 @@ impl Authority {
 
     /// A certificate and its key as PEM; a name with a colon is a URI.
     pub(crate) fn sign(&self, names: &[&str], common_name: &str) -> (String, String) {
+        self.sign_with(names, common_name, |_| {})
+    }
+
+    /// The same, valid for a while only.
+    pub(crate) fn sign_for(&self, lifetime: Duration, names: &[&str]) -> (String, String) {
+        self.sign_with(names, "", |parameters| {
+            parameters.not_after = time::OffsetDateTime::now_utc() + lifetime;
+        })
+    }
+
+    fn sign_with(
+        &self,
+        names: &[&str],
+        common_name: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (String, String) {
         let (uris, names): (Vec<&str>, Vec<&str>) =
             names.iter().partition(|name| name.contains("://"));
         let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
@@ -53,6 +70,7 @@ impl Authority {
         parameters.subject_alt_names.extend(uris);
         let name = &mut parameters.distinguished_name;
         name.push(DnType::CommonName, common_name);
+        change(&mut parameters);
         let pair = KeyPair::generate().unwrap();
         let signed = parameters.signed_by(&pair, &self.0).unwrap();
         (signed.pem(), pair.serialize_pem())
