@@ -3,11 +3,15 @@
 //! It knows connections, not requests. A broken connection costs nobody else anything; running out of
 //! file descriptors pauses accepting.
 
+mod phase;
+
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,8 +35,10 @@ use crate::listen::{self, Tls};
 use crate::metrics::{Counted, Limit, Metrics, Reason};
 use crate::relay::CutOff;
 use crate::reload::Live;
-use crate::stream::{CallerSide, CallerStream, Inside, Patience, Peer, Transport};
+use crate::stream::{CallerSide, CallerStream, Inside, Patience, Payments, Peer, Transport};
 use crate::tunnel::{self, Leads, Opened, Spoken};
+pub use phase::Phase;
+use phase::{closing, last, left, useless};
 
 /// Connections beyond `limits.connections` that are answered at once; yet more are just closed.
 const MAX_TURNED_AWAY: usize = 64;
@@ -57,59 +63,87 @@ const HYPER_HEADERS: usize = 100;
 /// After a failed accept, so that a lack of file descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How far the end has come. It only ever moves forward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    /// Not at all.
-    Serving,
-    /// Answers ask for their connection to be closed; new connections are still taken.
-    Delay,
-    /// New connections are refused, idle ones closed.
-    Closing,
-}
-
-/// Accepts connections until the phase is [`Phase::Closing`]; each is a task of `tasks`.
+/// Accepts connections until the phase is [`Phase::Closing`], and then those that wait already; each is a task
+/// of `tasks`.
 pub async fn accept(
     (listener, tls): (TcpListener, Option<Arc<Tls>>),
     live: Arc<Live>,
     mut phase: watch::Receiver<Phase>,
     tasks: TaskTracker,
 ) {
-    let permits = Arc::new(Semaphore::new(live.current().limits().connections));
-    let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
-    let serving = phase.clone();
-    let mut closing = pin!(phase.wait_for(|phase| *phase == Phase::Closing));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = &mut closing => return,
-        };
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
+    let accepting = Accepting {
+        permits: Arc::new(Semaphore::new(live.current().limits().connections)),
+        turned_away: Arc::new(Semaphore::new(MAX_TURNED_AWAY)),
+        tls,
+        live,
+        phase: phase.clone(),
+        tasks,
+    };
+    tokio::select! {
+        () = accepting.run(&listener) => {}
+        () = closing(&mut phase) => {}
+    }
+    for (stream, address) in backlog(listener) {
+        accepting.take(stream, address);
+    }
+}
+
+/// What makes a task of a connection.
+struct Accepting {
+    tls: Option<Arc<Tls>>,
+    live: Arc<Live>,
+    phase: watch::Receiver<Phase>,
+    tasks: TaskTracker,
+    permits: Arc<Semaphore>,
+    turned_away: Arc<Semaphore>,
+}
+
+impl Accepting {
+    async fn run(&self, listener: &TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, address)) => self.take(stream, address),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
-        };
-        let tls = tls.as_ref().map(|tls| tls.current());
-        if let Ok(permit) = permits.clone().try_acquire_owned() {
-            let serving = Serving {
-                live: live.clone(),
-                phase: serving.clone(),
-                peer: Peer::at(address.ip()),
-            };
-            tasks.spawn(connection((stream, tls), serving, tasks.clone(), permit));
-            continue;
-        }
-        live.current().metrics().limits.reached(Limit::Connections);
-        // In clear nobody who speaks TLS would understand it.
-        if tls.is_none()
-            && let Ok(permit) = turned_away.clone().try_acquire_owned()
-        {
-            tasks.spawn(turn_away(stream, permit));
         }
     }
+
+    fn take(&self, stream: TcpStream, address: SocketAddr) {
+        let tls = self.tls.as_ref().map(|tls| tls.current());
+        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
+            let serving = Serving {
+                live: self.live.clone(),
+                phase: self.phase.clone(),
+                peer: Peer::at(address.ip()),
+                payments: Arc::default(),
+            };
+            let serving = connection((stream, tls), serving, self.tasks.clone(), permit);
+            self.tasks.spawn(serving);
+            return;
+        }
+        let proxy = self.live.current();
+        proxy.metrics().limits.reached(Limit::Connections);
+        // In clear nobody who speaks TLS would understand it.
+        if tls.is_none()
+            && let Ok(permit) = self.turned_away.clone().try_acquire_owned()
+        {
+            self.tasks.spawn(turn_away(stream, permit));
+        }
+    }
+}
+
+/// What has been connected already: closing the listener would reset it. It is asked directly, because the
+/// runtime may not have heard of a connection yet.
+fn backlog(listener: TcpListener) -> impl Iterator<Item = (TcpStream, SocketAddr)> {
+    let listener = listener.into_std().ok();
+    std::iter::from_fn(move || {
+        let (stream, address) = listener.as_ref()?.accept().ok()?;
+        stream.set_nonblocking(true).ok()?;
+        Some((TcpStream::from_std(stream).ok()?, address))
+    })
 }
 
 /// Answers that there are too many connections.
@@ -125,6 +159,7 @@ struct Serving {
     live: Arc<Live>,
     phase: watch::Receiver<Phase>,
     peer: Peer,
+    payments: Arc<Payments>,
 }
 
 impl Serving {
@@ -175,7 +210,7 @@ async fn enter(
 ) -> io::Result<Box<dyn Transport>> {
     let stream = tokio::select! {
         stream = shake_hands(tls, stream) => stream?,
-        _ = serving.phase.wait_for(|phase| *phase == Phase::Closing) => {
+        () = left(&mut serving.phase) => {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
     };
@@ -188,13 +223,13 @@ async fn enter(
 
 /// Serves whatever HTTP is spoken. With TLS that is what ALPN agreed on, or the caller would not say it.
 async fn serve<S: Transport + 'static>(stream: S, serving: Serving, tasks: TaskTracker) -> Ended {
-    let side = CallerSide::new(serving.peer.clone(), serving.patience());
+    let side = CallerSide::new(serving.peer.clone(), serving.patience(), &serving.payments);
     let mut stream = CallerStream::new(stream, side.clone());
     let mut closing = serving.phase.clone();
     let spoken = tokio::select! {
         sniffed = tokio::time::timeout(serving.patience().idle, sniff(&mut stream, tunnel::look_for_http2)) => sniffed,
         // Browsers and pools open connections in advance; those must not hold up the end.
-        _ = closing.wait_for(|phase| *phase == Phase::Closing) => return Ok(()),
+        () = left(&mut closing) => return Ok(()),
     };
     match spoken {
         Ok(Ok(Some(Spoken::Http2))) => {
@@ -258,7 +293,10 @@ async fn carry(opened: Opened, stream: Box<dyn Transport>, serving: Serving) -> 
     let Opened { mut record, leads } = opened;
     match leads {
         Leads::Away(server, _held) => {
-            let (ended, sent, received) = tunnel::copy(stream, TokioIo::new(*server)).await;
+            let (mut soon, mut now) = (serving.phase.clone(), serving.phase);
+            let end = (closing(&mut soon), last(&mut now));
+            let copying = tunnel::copy(stream, TokioIo::new(*server), end);
+            let (ended, sent, received) = copying.await;
             tracing::debug!(?ended, "opaque tunnel ended");
             record.carried(sent, received);
             Ok(())
@@ -279,12 +317,12 @@ async fn carry_to_provider(
     let side = CallerSide::within(
         Some(inside.clone()),
         serving.peer.clone(),
-        serving.patience(),
+        (serving.patience(), &serving.payments),
     );
     let mut stream = CallerStream::new(stream, side.clone());
     let spoken = tokio::select! {
         sniffed = tokio::time::timeout(tunnel::FIRST_BYTES_TIMEOUT, sniff(&mut stream, tunnel::look)) => sniffed,
-        _ = serving.phase.wait_for(|phase| *phase == Phase::Closing) => return Ok(()),
+        () = left(&mut serving.phase) => return Ok(()),
     };
     match spoken {
         Ok(Ok(Some(Spoken::Http1))) => {
@@ -337,7 +375,11 @@ async fn intercept(
     inside.is_misnamed = session
         .server_name()
         .is_some_and(|name| !name.eq_ignore_ascii_case(&inside.host));
-    let side = CallerSide::within(Some(inside), serving.peer.clone(), serving.patience());
+    let side = CallerSide::within(
+        Some(inside),
+        serving.peer.clone(),
+        (serving.patience(), &serving.payments),
+    );
     let stream: Box<dyn Transport> = Box::new(stream);
     let stream = CallerStream::new(stream, side.clone());
     if is_http2 {
@@ -381,14 +423,29 @@ async fn serve_http1<S: Transport>(
     let builder = http1(live.current().limits());
     let mut connection = builder.serve_connection(TokioIo::new(stream), service);
     let ended = {
-        let mut closing = pin!(phase.wait_for(|phase| *phase == Phase::Closing));
-        let mut is_closing = false;
+        let phases = phase.clone();
+        // Made when it is needed, so that connections do not carry room for it.
+        let mut over = None;
+        let mut closing = pin!(closing(&mut phase));
+        let (mut is_closing, mut is_told) = (false, false);
         poll_fn(|context| {
-            if !is_closing && closing.as_mut().poll(context).is_ready() {
-                is_closing = true;
-                Pin::new(&mut connection).graceful_shutdown();
+            // First, so that a request that has arrived is not taken for none.
+            if let Poll::Ready(ended) = Pin::new(&mut connection).poll(context) {
+                return Poll::Ready(Some(ended));
             }
-            Pin::new(&mut connection).poll(context)
+            is_closing = is_closing || closing.as_mut().poll(context).is_ready();
+            if is_closing && !is_told && side.requests() > 0 {
+                is_told = true;
+                Pin::new(&mut connection).graceful_shutdown();
+                if let Poll::Ready(ended) = Pin::new(&mut connection).poll(context) {
+                    return Poll::Ready(Some(ended));
+                }
+            }
+            if is_closing {
+                let over = over.get_or_insert_with(|| Box::pin(useless(phases.clone(), &side)));
+                return over.as_mut().poll(context).map(|()| None);
+            }
+            Poll::Pending
         })
         .await
     };
@@ -400,6 +457,11 @@ async fn serve_http1<S: Transport>(
     let mut stream = parts.io.into_inner();
     // What comes now is a tunnel's, or nobody's.
     stream.frame(false);
+    let Some(ended) = ended else {
+        // What was answered half must not look like a whole answer.
+        stream.reset_on_close();
+        return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into());
+    };
     let Err(error) = ended else {
         let opened = opened.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(opened) = opened {
@@ -412,24 +474,33 @@ async fn serve_http1<S: Transport>(
         }
         return Ok(None);
     };
-    if is_cut_off(&error) {
+    fail(&error, stopped, stream, &live).await?;
+    Err(error.into())
+}
+
+/// Closes a connection on which something went wrong.
+async fn fail<S: Transport>(
+    error: &hyper::Error,
+    stopped: Option<Limit>,
+    mut stream: CallerStream<S>,
+    live: &Live,
+) -> io::Result<()> {
+    if is_cut_off(error) {
         // Without a length, the end of the connection would look like the end of the answer.
         stream.reset_on_close();
-        return Err(error.into());
+        return Ok(());
     }
-    count_refusal(live.current().metrics(), &error);
+    count_refusal(live.current().metrics(), error);
     if stopped == Some(Limit::HeadTimeout) {
-        live.current()
-            .metrics()
-            .requests
-            .refused(Reason::RequestTimeout);
+        let proxy = live.current();
+        proxy.metrics().requests.refused(Reason::RequestTimeout);
         let answer =
             b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
         stream.write_all(answer).await?;
     }
     stream.shutdown().await?;
     linger(stream).await;
-    Err(error.into())
+    Ok(())
 }
 
 fn http1(limits: &ProxyLimits) -> http1::Builder {
@@ -521,7 +592,11 @@ async fn serve_http2<S: Transport + 'static>(
         None => {
             // GOAWAY is what `Connection: close` is to HTTP/1.1.
             connection.as_mut().graceful_shutdown();
-            connection.await
+            let over = Box::pin(useless(phase, &side));
+            tokio::select! {
+                ended = connection => ended,
+                () = over => return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into()),
+            }
         }
     };
     if ended.as_ref().is_err_and(is_worn_out) {

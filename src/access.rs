@@ -123,6 +123,7 @@ pub struct Record {
     upload: Option<Replayable>,
     has_body: bool,
     side: Busy,
+    moves_money: bool,
     sent: u64,
     /// Bytes that the caller sent through a tunnel.
     tunnelled: u64,
@@ -167,6 +168,7 @@ impl Record {
             upload: None,
             has_body: !request.body().is_end_stream(),
             side: Busy::new(side),
+            moves_money: false,
             sent: 0,
             tunnelled: 0,
             slot: None,
@@ -245,6 +247,14 @@ impl Record {
     #[must_use]
     pub fn entry(&self) -> Option<&Entry> {
         self.entry.as_ref()
+    }
+
+    /// The request moves money; its connection is cut off last.
+    pub fn moves_money(&mut self) {
+        if !self.moves_money {
+            self.moves_money = true;
+            self.side.side().traffic.pay();
+        }
     }
 
     /// The request still carried an `Authorization` of its own.
@@ -357,6 +367,9 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if self.moves_money {
+            self.side.side().traffic.paid();
+        }
         if self.is_unread() {
             // The answer is over; nobody wants the rest of the request any more.
             self.side.side().leave_unread();

@@ -160,6 +160,11 @@ impl Proxy {
         self.lasting.draining.store(true, Ordering::Relaxed);
     }
 
+    /// From now on no request that moves money is begun.
+    pub fn close(&self) {
+        self.lasting.closing.store(true, Ordering::Relaxed);
+    }
+
     /// Whether Bursar is about to end.
     #[must_use]
     pub fn is_draining(&self) -> bool {
@@ -336,6 +341,9 @@ impl Proxy {
         let destination = site.route(wish, &path, caller.allow);
         let destination = destination.map_err(|error| unroutable(error, Some(&provider.name)))?;
         record.route(&destination.route, destination.account);
+        if destination.payment.moves_money {
+            self.admit_payment(record)?;
+        }
         if head.headers.contains_key(AUTHORIZATION) && !caller.by_authorization {
             record.credentials_replaced();
         }
@@ -368,6 +376,15 @@ impl Proxy {
             connection,
             upstream: upstream.clone(),
         }))
+    }
+
+    /// Whether a request that moves money may begin.
+    fn admit_payment(&self, record: &mut Record) -> Result<(), Refusal> {
+        if self.lasting.closing.load(Ordering::Relaxed) {
+            return Err(Refusal::Draining);
+        }
+        record.moves_money();
+        Ok(())
     }
 
     /// Whose request it is and what it names, whatever its form.

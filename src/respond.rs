@@ -61,6 +61,8 @@ pub enum Refusal {
     Limit(Limit),
     /// It moves money, and cannot be written down before.
     Journal(journal::Unavailable),
+    /// It moves money, and Bursar is about to end.
+    Draining,
 }
 
 /// Whether the provider may have seen the request.
@@ -155,13 +157,11 @@ impl Refusal {
             Self::NoConnection(error) => no_connection(*error),
             Self::Failed(error) => failed(error),
             Self::Limit(limit) => limited(*limit),
-            Self::Overloaded => Description {
-                retry_after: Some(Duration::from_secs(1)),
-                ..describe(
-                    (503, Reason::Overloaded, "connection_limit_reached"),
-                    "too many requests at once",
-                )
-            },
+            Self::Overloaded => soon(Reason::Overloaded, "too many requests at once"),
+            Self::Draining => soon(
+                Reason::Draining,
+                "Bursar is about to end and begins no request that moves money; nothing was sent, so send it again on a new connection",
+            ),
             Self::Journal(journal::Unavailable) => unwritten(),
         }
     }
@@ -182,7 +182,8 @@ impl Refusal {
             | Self::NoConnection(_)
             | Self::Failed(_)
             | Self::Overloaded
-            | Self::Journal(_) => None,
+            | Self::Journal(_)
+            | Self::Draining => None,
         }
     }
 
@@ -248,9 +249,18 @@ impl Refusal {
             | Self::Failed(_)
             | Self::Limit(_)
             | Self::Overloaded
-            | Self::Journal(_) => None,
+            | Self::Journal(_)
+            | Self::Draining => None,
         };
         answer
+    }
+}
+
+/// A refusal that is over in a moment.
+fn soon(reason: Reason, detail: &'static str) -> Description {
+    Description {
+        retry_after: Some(Duration::from_secs(1)),
+        ..describe((503, reason, "connection_limit_reached"), detail)
     }
 }
 

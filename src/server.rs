@@ -18,6 +18,9 @@ use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
 use crate::reload::{Fixed, Live, Reloader, Source};
 
+/// The share of `drain_timeout` after which what moves no money is cut off.
+const SHARE_OF_OTHERS: f64 = 0.75;
+
 /// A proxy whose ports are bound.
 #[derive(Debug)]
 pub struct Server {
@@ -120,7 +123,8 @@ impl Server {
     }
 
     /// Serves until `shutdown`, then drains: `Connection: close` and `/readyz` 503 at once, new
-    /// connections for `drain_delay`, requests in flight for `drain_timeout`.
+    /// connections for `drain_delay`, requests in flight for `drain_timeout`: those that move money for all
+    /// of it.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let (phase, phases) = watch::channel(Phase::Serving);
         let connections = TaskTracker::new();
@@ -143,14 +147,25 @@ impl Server {
         proxy.drain();
         phase.send_replace(Phase::Delay);
         tokio::time::sleep(delay).await;
+        proxy.close();
         phase.send_replace(Phase::Closing);
-        // It ends at once, and the listener with it.
+        // It takes what waits already, and the listener ends with it.
         drop(accepting.await);
         connections.close();
-        if tokio::time::timeout(timeout, connections.wait())
+        let others = timeout.mul_f64(SHARE_OF_OTHERS);
+        let mut is_over = tokio::time::timeout(others, connections.wait())
             .await
-            .is_err()
-        {
+            .is_ok();
+        if !is_over {
+            tracing::warn!(
+                connections = connections.len(),
+                "three quarters of drain_timeout are over; what moves no money is cut off"
+            );
+            phase.send_replace(Phase::Last);
+            let rest = timeout.saturating_sub(others);
+            is_over = tokio::time::timeout(rest, connections.wait()).await.is_ok();
+        }
+        if !is_over {
             tracing::warn!(
                 connections = connections.len(),
                 "drain_timeout is over; the rest is cut off"

@@ -1,6 +1,8 @@
 //! What is a caller's connection to the HTTP layer? A TCP stream whose first bytes can be looked at, and
 //! whose writes do not wait for ever for a caller that does not read.
 
+mod traffic;
+
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -16,6 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
+
+pub use traffic::{Payments, Traffic};
 
 use crate::framing::{Awaits, Broken, Doubt, Framing};
 use crate::limit::{self, Joined};
@@ -89,6 +93,8 @@ pub struct CallerSide {
     write_timeout: AtomicU64,
     /// Whether bytes of a request's body were left unread.
     unread: AtomicBool,
+    /// What goes on there.
+    pub traffic: Traffic,
     framed: Framed,
     patience: Patience,
     /// The limit that the connection ended with, by its place in [`Limit::ALL`], or none of them.
@@ -149,18 +155,23 @@ struct Framed {
 impl CallerSide {
     /// For a connection that has not carried a request yet.
     #[must_use]
-    pub fn new(peer: Peer, patience: Patience) -> Arc<Self> {
-        Self::within(None, peer, patience)
+    pub fn new(peer: Peer, patience: Patience, payments: &Arc<Payments>) -> Arc<Self> {
+        Self::within(None, peer, (patience, payments))
     }
 
     /// The same, for a connection inside of a tunnel.
     #[must_use]
-    pub fn within(inside: Option<Inside>, peer: Peer, patience: Patience) -> Arc<Self> {
+    pub fn within(
+        inside: Option<Inside>,
+        peer: Peer,
+        (patience, payments): (Patience, &Arc<Payments>),
+    ) -> Arc<Self> {
         Arc::new(Self {
             peer,
             inside,
             write_timeout: AtomicU64::new(milliseconds(WRITE_TIMEOUT)),
             unread: AtomicBool::new(false),
+            traffic: Traffic::new(payments.clone()),
             framed: Framed {
                 heads: AtomicU64::new(0),
                 doubtful: AtomicU64::new(u64::MAX),
@@ -194,6 +205,11 @@ impl CallerSide {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Relaxed) > 0
+    }
+
+    /// Waits until nothing was under way, nothing waited to be written and nothing came for so long.
+    pub async fn quiet_for(&self, time: Duration) {
+        self.traffic.quiet_for(time, || self.is_busy()).await;
     }
 
     /// How many requests were taken.
@@ -366,7 +382,11 @@ impl<S: Transport> CallerStream<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.sniffed.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(context, buffer);
+            let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+            if read.is_ready() {
+                self.side.traffic.read();
+            }
+            return read;
         }
         let bytes = self.sniffed.len().min(buffer.remaining());
         let (now, _) = self.sniffed.split_at(bytes);
@@ -380,6 +400,7 @@ impl<S: Transport> CallerStream<S> {
         context: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
+        self.side.traffic.written(written.is_ready());
         if written.is_ready() {
             self.stalled = None;
             return written;

@@ -23,6 +23,8 @@ use crate::stream::Inside;
 pub const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(60);
 /// An opaque tunnel that carries no byte for so long, either way, is closed.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+/// The same when Bursar is about to end.
+const LEAVING_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// And so is one that has been open for so long.
 pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// How many first bytes are looked at: the preface of HTTP/2, which is longer than any method.
@@ -110,17 +112,20 @@ pub enum Ended {
     Closed,
     /// One side broke off.
     Broken(io::Error),
-    /// No byte for [`IDLE_TIMEOUT`].
+    /// No byte for [`IDLE_TIMEOUT`], or for less when Bursar is about to end.
     Idle,
     /// It was open for [`TOTAL_TIMEOUT`].
     TooLong,
+    /// Bursar ends.
+    Left,
 }
 
 /// Copies both ways until both sides have closed; one side's end is passed on, and the other way stays
-/// open. Returns the bytes to and from the server, too.
+/// open. Bursar is about to end once `leaving` is over, and ends once `last` is. Returns the bytes to and from the server, too.
 pub async fn copy(
     mut caller: impl AsyncRead + AsyncWrite + Unpin,
     server: impl AsyncRead + AsyncWrite + Unpin,
+    (leaving, last): (impl Future<Output = ()>, impl Future<Output = ()>),
 ) -> (Ended, u64, u64) {
     let counts = Arc::new(Counts::default());
     let mut server = Metered {
@@ -130,6 +135,8 @@ pub async fn copy(
     let ended = {
         let mut copying = pin!(copy_bidirectional(&mut caller, &mut server));
         let mut over = pin!(tokio::time::sleep(TOTAL_TIMEOUT));
+        let (mut leaving, mut last) = (pin!(leaving), pin!(last));
+        let (mut limit, mut is_leaving) = (IDLE_TIMEOUT, false);
         let mut seen = (counts.both(), Instant::now());
         loop {
             tokio::select! {
@@ -138,13 +145,18 @@ pub async fn copy(
                     Err(error) => Ended::Broken(error),
                 },
                 () = &mut over => break Ended::TooLong,
+                () = &mut last => break Ended::Left,
                 // Looking now and then costs less than a timer that every byte sets anew.
-                () = tokio::time::sleep(IDLE_TIMEOUT / 10) => {}
+                () = tokio::time::sleep(limit / 10) => {}
+                () = &mut leaving, if !is_leaving => {
+                    (limit, is_leaving) = (LEAVING_IDLE_TIMEOUT, true);
+                    seen.1 = Instant::now();
+                }
             }
             let now = Instant::now();
             if counts.both() != seen.0 {
                 seen = (counts.both(), now);
-            } else if now.duration_since(seen.1) >= IDLE_TIMEOUT {
+            } else if now.duration_since(seen.1) >= limit {
                 break Ended::Idle;
             }
         }
@@ -214,6 +226,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -248,7 +262,7 @@ mod tests {
         let ((mut caller, inner), (outer, mut server)) =
             (tokio::io::duplex(64), tokio::io::duplex(64));
         let started = Instant::now();
-        let copying = tokio::spawn(copy(inner, outer));
+        let copying = tokio::spawn(copy(inner, outer, (pending(), pending())));
         for _ in 0..4 {
             tokio::time::sleep(IDLE_TIMEOUT * 3 / 4).await;
             server.write_all(b"tick").await.unwrap();
@@ -265,11 +279,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_idle_tunnel_ends_soon_when_bursar_is_about_to_and_a_busy_one_goes_on() {
+        let ((mut caller, inner), (outer, mut server)) =
+            (tokio::io::duplex(64), tokio::io::duplex(64));
+        let started = Instant::now();
+        let leaving = tokio::time::sleep(LEAVING_IDLE_TIMEOUT * 5);
+        let copying = tokio::spawn(copy(inner, outer, (leaving, pending())));
+        tokio::time::sleep(LEAVING_IDLE_TIMEOUT * 5).await;
+        for _ in 0..4 {
+            tokio::time::sleep(LEAVING_IDLE_TIMEOUT * 3 / 4).await;
+            server.write_all(b"tick").await.unwrap();
+            caller.read_exact(&mut [0; 4]).await.unwrap();
+        }
+        let (ended, ..) = copying.await.unwrap();
+        assert!(matches!(ended, Ended::Idle), "{ended:?}");
+        let idle = started.elapsed() - LEAVING_IDLE_TIMEOUT * 8;
+        assert!(
+            idle >= LEAVING_IDLE_TIMEOUT && idle < LEAVING_IDLE_TIMEOUT * 3 / 2,
+            "{idle:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_tunnel_ends_after_its_time() {
         let ((mut caller, inner), (outer, mut server)) =
             (tokio::io::duplex(64), tokio::io::duplex(64));
         let started = Instant::now();
-        let copying = tokio::spawn(copy(inner, outer));
+        let copying = tokio::spawn(copy(inner, outer, (pending(), pending())));
         while !copying.is_finished() {
             // It may be over just now.
             drop(caller.write_all(b"x").await);

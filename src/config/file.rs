@@ -36,7 +36,7 @@ pub(super) struct Proxy {
     pub(super) admin: Option<SocketAddr>,
     /// How long new connections are still taken after SIGTERM. Default 0s.
     pub(super) drain_delay: Option<Time>,
-    /// How long requests in flight may take to finish after that. Default 30s.
+    /// How long requests in flight may take to finish after that; those that move no money three quarters of it. Default 30s.
     pub(super) drain_timeout: Option<Time>,
     /// All request bodies kept for replays together. Default 256MiB.
     pub(super) replay_memory: Option<Size>,

@@ -23,9 +23,12 @@ pub(super) struct Lasting {
     pub(super) in_flight: AtomicUsize,
     /// For tunnels to providers.
     pub(super) tunnels: Arc<Semaphore>,
+    /// Answers ask for their connection to be closed.
     pub(super) draining: AtomicBool,
     /// None: nobody knows afterwards which requests are in doubt.
     pub(super) journal: Option<Journal>,
+    /// No request that moves money is begun any more.
+    pub(super) closing: AtomicBool,
     /// None: the configuration was never read again.
     pub(super) last_reload: ArcSwapOption<Reloaded>,
 }
@@ -54,6 +57,7 @@ impl Lasting {
             tunnels: Arc::new(Semaphore::new(tunnels)),
             draining: AtomicBool::new(false),
             journal,
+            closing: AtomicBool::new(false),
             last_reload: ArcSwapOption::empty(),
         }
     }

@@ -10,7 +10,7 @@ use crate::support::caller::{Caller, Reply};
 use crate::support::idp::Idp;
 use crate::support::metrics::admin;
 use crate::support::proxy::{Program, Proxy};
-use crate::support::raw::Raw;
+use crate::support::raw::{Raw, RawUpstream};
 use crate::support::upstream::{Upstream, answer};
 use crate::support::{Gate, acme, eventually, soon};
 
@@ -118,7 +118,7 @@ async fn drain_timeout_cuts_off_what_is_left() {
     let program = Program::start(&yaml, "info").await;
     let mut caller = Raw::connect(program.listen).await;
     caller
-        .write("GET /held HTTP/1.1\r\nHost: api.test\r\n\r\n")
+        .write("POST /held HTTP/1.1\r\nHost: api.test\r\nContent-Length: 0\r\n\r\n")
         .await;
     gate.reached_by(1).await;
     program.signal("TERM").await;
@@ -145,6 +145,132 @@ async fn idle_connections_do_not_hold_up_the_end() {
     soon(proxy.drained()).await;
     used.closed().await;
     fresh.closed().await;
+}
+
+#[tokio::test]
+async fn after_the_delay_what_moves_money_is_refused_and_the_rest_is_served() {
+    let gate = Gate::closed();
+    let (api, idp) = (api(&gate).await, Idp::counting().await);
+    let mut proxy = Proxy::start(&acme(&api.url(), &idp.url(), "")).await;
+    let (mut paying, mut reading) = (
+        Raw::connect(proxy.listen).await,
+        Raw::connect(proxy.listen).await,
+    );
+    let held = held(Caller::connect(proxy.listen).await);
+    gate.reached_by(1).await;
+    proxy.shut_down();
+    eventually(|| is_refused(proxy.listen)).await;
+    let reply = paying
+        .ask("POST /x HTTP/1.1\r\nHost: api.test\r\nContent-Length: 0\r\n\r\n")
+        .await;
+    assert_eq!(reply.status(), 503, "{reply:?}");
+    assert_eq!(reply.field("retry-after"), Some("1"));
+    assert_eq!(reply.field("connection"), Some("close"));
+    let problem: serde_json::Value = serde_json::from_str(reply.text()).unwrap();
+    assert_eq!(
+        (&problem["reason"], &problem["request_sent"]),
+        (&"draining".into(), &"no".into())
+    );
+    assert_eq!(reading.ask(GET).await.status(), 200);
+    let refused = [("reason", "draining")];
+    let refused = proxy.metric("bursar_refusals_total", &refused).await;
+    assert_eq!(refused, 1.0);
+    // What had begun is seen through, although it moves money.
+    gate.open();
+    assert_eq!(held.await.unwrap().text(), "done");
+    soon(proxy.drained()).await;
+    assert_eq!(api.count(), 2);
+}
+
+#[tokio::test]
+async fn the_last_share_of_drain_timeout_is_for_what_moves_money() {
+    let gate = Gate::closed();
+    let (api, idp) = (api(&gate).await, Idp::counting().await);
+    let yaml = format!("drain_timeout: 16s\n{}", acme(&api.url(), &idp.url(), ""));
+    let mut proxy = Proxy::start(&yaml).await;
+    let (mut reading, mut reading2) = (
+        Raw::connect(proxy.listen).await,
+        Caller::connect_http2(proxy.listen).await,
+    );
+    reading.write(GET.replace("/x", "/held")).await;
+    let get = http::Request::get("http://api.test/held");
+    let get = get.body(crate::support::upstream::full("")).unwrap();
+    let reading2 = tokio::spawn(async move { reading2.begin(get).await.is_err() });
+    let paying = [
+        held(Caller::connect(proxy.listen).await),
+        held(Caller::connect_http2(proxy.listen).await),
+    ];
+    gate.reached_by(4).await;
+    proxy.shut_down();
+    reading.closed().await;
+    assert!(reading2.await.unwrap());
+    gate.open();
+    for paid in paying {
+        assert_eq!(paid.await.unwrap().text(), "done");
+    }
+    soon(proxy.drained()).await;
+}
+
+#[tokio::test]
+async fn connections_that_are_of_no_use_do_not_hold_up_the_end() {
+    let server = RawUpstream::start(|_, mut raw| async move {
+        drop(raw.read_to_end().await);
+    })
+    .await;
+    let port = server.address.port();
+    let (api, idp) = (api(&Gate::closed()).await, Idp::counting().await);
+    let yaml = format!(
+        "drain_timeout: 600s\npassthrough: [{{host: localhost, ports: [{port}]}}]\n{}",
+        acme(&api.url(), &idp.url(), "")
+    );
+    let mut proxy = Proxy::start(&yaml).await;
+    let mut tunnel = Raw::connect(proxy.listen).await;
+    let connect = format!("CONNECT localhost:{port} HTTP/1.1\r\nHost: x\r\n\r\n");
+    tunnel.write(connect).await;
+    assert_eq!(tunnel.read_head().await, "HTTP/1.1 200 OK");
+    let mut half = Raw::connect(proxy.listen).await;
+    half.write("GET /x HTTP/1.1\r\nHo").await;
+    let mut second_half = Raw::connect(proxy.listen).await;
+    assert_eq!(second_half.ask(GET).await.status(), 200);
+    second_half.write("GET /x HTTP/1.1\r\nHo").await;
+    // HTTP/2 that says nothing after its settings, not even to a ping.
+    let mut mute = Raw::connect(proxy.listen).await;
+    mute.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await;
+    assert_eq!(mute.read_exact(9).await[3], 4);
+    proxy
+        .metric_becomes("bursar_connections", &[("side", "caller")], 4.0)
+        .await;
+    proxy.shut_down();
+    soon(proxy.drained()).await;
+    for mut raw in [half, second_half, tunnel] {
+        raw.closed().await;
+    }
+}
+
+#[tokio::test]
+async fn connections_that_wait_to_be_accepted_are_served() {
+    let (api, idp) = (api(&Gate::closed()).await, Idp::counting().await);
+    let program = Program::start(&acme(&api.url(), &idp.url(), ""), "info").await;
+    let warm = Raw::connect(program.listen).await.ask(GET).await;
+    assert_eq!(warm.status(), 200);
+    program.signal("STOP").await;
+    let mut waiting = Vec::new();
+    for _ in 0..50 {
+        let mut caller = Raw::connect(program.listen).await;
+        caller.write(GET).await;
+        waiting.push(caller);
+    }
+    program.signal("TERM").await;
+    program.signal("CONT").await;
+    for mut caller in waiting {
+        let reply = caller.read_message().await;
+        assert_eq!(
+            (reply.status(), reply.field("connection")),
+            (200, Some("close"))
+        );
+    }
+    assert_eq!(program.ended().await.0, Some(0));
 }
 
 #[tokio::test]

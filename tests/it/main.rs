@@ -39,6 +39,8 @@ mod reload;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]
+mod rolling;
+#[cfg(test)]
 mod streaming;
 #[cfg(test)]
 mod support;

@@ -5,12 +5,14 @@
 //! - [`upstream::Upstream`]: a scripted server, also behind TLS; it fails its test where a script panicked.
 //! - [`idp::Idp`]: the same as a token endpoint.
 //! - [`caller::Caller`]: an HTTP/1.1 or HTTP/2 caller; [`raw`]: both sides byte by byte.
+//! - [`balancer::Balancer`]: a TCP balancer in front of several proxies.
 //! - [`parent::Parent`]: a parent proxy between the proxy and its servers.
 //! - [`metrics::Scrape`]: `/metrics` as Prometheus reads it.
 //!
 //! Nothing waits for a time to pass. What has to happen is waited for with [`eventually`] or [`soon`],
 //! and holding a peer back is a [`Gate`].
 
+pub(crate) mod balancer;
 pub(crate) mod caller;
 pub(crate) mod idp;
 pub(crate) mod metrics;

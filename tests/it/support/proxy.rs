@@ -175,8 +175,11 @@ pub(crate) struct Program {
     directory: TempDir,
 }
 
-/// On free ports.
+/// On free ports, unless the text says where.
 fn with_ports(yaml: &str) -> String {
+    if yaml.starts_with("listen: ") {
+        return yaml.to_owned();
+    }
     format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n{yaml}")
 }
 
@@ -302,8 +305,13 @@ impl Program {
 
     /// Waits for its end: the exit status, and all that it logged.
     pub(crate) async fn ended(mut self) -> (Option<i32>, String) {
+        self.wait().await
+    }
+
+    /// The same.
+    pub(crate) async fn wait(&mut self) -> (Option<i32>, String) {
         let status = soon(self.child.wait()).await.unwrap();
-        soon(self.reading).await.unwrap();
+        soon(&mut self.reading).await.unwrap();
         let log = self.log.lock().unwrap().clone();
         (status.code(), log)
     }
