@@ -191,7 +191,7 @@ async fn connection(
     drop(stream.set_nodelay(true));
     let ended = match tls {
         None => serve(stream, serving, tasks).await,
-        Some(tls) => match enter(stream, tls, &mut serving).await {
+        Some(tls) => match Box::pin(enter(stream, tls, &mut serving)).await {
             Ok(stream) => Box::pin(serve(stream, serving, tasks)).await,
             Err(error) => Err(error.into()),
         },
@@ -221,7 +221,8 @@ async fn enter(
     Ok(Box::new(stream))
 }
 
-/// Serves whatever HTTP is spoken. With TLS that is what ALPN agreed on, or the caller would not say it.
+/// Serves whatever HTTP is spoken. What few connections need is boxed, so that an idle one holds no room
+/// for it. With TLS that is what ALPN agreed on, or the caller would not say it.
 async fn serve<S: Transport + 'static>(stream: S, serving: Serving, tasks: TaskTracker) -> Ended {
     let side = CallerSide::new(serving.peer.clone(), serving.patience(), &serving.payments);
     let mut stream = CallerStream::new(stream, side.clone());
@@ -237,13 +238,14 @@ async fn serve<S: Transport + 'static>(stream: S, serving: Serving, tasks: TaskT
             let carry = move |upgrade: OnUpgrade, opened| {
                 tasks.spawn(carry_stream(upgrade, opened, carrying.clone()));
             };
-            serve_http2(stream, side, serving, Some(Arc::new(carry))).await
+            let served = serve_http2(stream, side, serving, Some(Arc::new(carry)));
+            Box::pin(served).await
         }
         Ok(Ok(_)) => match serve_http1(stream, side.clone(), serving.clone()).await {
             Ok(Some((opened, stream))) => {
                 // From now on stalling is for those to notice who know what is inside.
                 side.limit_writes(tunnel::TOTAL_TIMEOUT);
-                carry(opened, Box::new(stream), serving).await
+                Box::pin(carry(opened, Box::new(stream), serving)).await
             }
             ended => ended.map(|_no_tunnel| ()),
         },
@@ -412,13 +414,14 @@ async fn serve_http1<S: Transport>(
     let opened = Mutex::new(None);
     let service = service_fn(|request| {
         let (proxy, side, opened) = (live.current(), &side, &opened);
-        async move {
+        // An idle connection holds no room for a request.
+        Box::pin(async move {
             let (answer, tunnel) = proxy.handle(request, side).await;
             if tunnel.is_some() {
                 *opened.lock().unwrap_or_else(PoisonError::into_inner) = tunnel;
             }
             Ok::<_, Infallible>(answer)
-        }
+        })
     });
     let builder = http1(live.current().limits());
     let mut connection = builder.serve_connection(TokioIo::new(stream), service);
@@ -470,7 +473,7 @@ async fn serve_http1<S: Transport>(
             return Ok(Some((opened, stream)));
         }
         if side.is_unread() {
-            linger(stream).await;
+            Box::pin(linger(stream)).await;
         }
         return Ok(None);
     };
@@ -499,7 +502,7 @@ async fn fail<S: Transport>(
         stream.write_all(answer).await?;
     }
     stream.shutdown().await?;
-    linger(stream).await;
+    Box::pin(linger(stream)).await;
     Ok(())
 }
 

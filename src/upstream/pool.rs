@@ -395,7 +395,8 @@ impl Connection {
     ) -> Result<Response<Incoming>, Failed> {
         let result = match &mut self.sender {
             Sender::Http1(sender) => sender.try_send_request(request).await,
-            Sender::Http2(sender) => sender.try_send_request(request).await,
+            // Several times the other's size.
+            Sender::Http2(sender) => Box::pin(sender.try_send_request(request)).await,
         };
         if result.is_ok()
             && let Some(place) = &self._place
