@@ -404,3 +404,41 @@ async fn without_a_journal_start_up_says_so_and_outcomes_has_nothing_to_read() {
     assert_eq!(status, Some(1));
     assert!(error.contains("there is no journal in"), "{error}");
 }
+
+#[tokio::test]
+async fn what_draining_cuts_off_is_in_doubt() {
+    let gate = Gate::closed();
+    let (api, idp) = (api(&gate).await, Idp::counting().await);
+    let directory = tempfile::tempdir().unwrap();
+    let yaml = with_journal(&acme(&api.url(), &idp.url(), ""), directory.path());
+    let program = Program::start(&format!("drain_timeout: 100ms\n{yaml}"), "info").await;
+    let mut caller = Raw::connect(program.listen).await;
+    caller.write(post("/body", 3, "abc")).await;
+    gate.reached_by(1).await;
+    program.signal("TERM").await;
+    assert_eq!(program.ended().await.0, Some(0));
+    let expected = pairs(&[("/body", "body_sent")]);
+    assert_eq!(phases(directory.path()).await, expected);
+}
+
+#[tokio::test]
+async fn a_reload_goes_on_with_the_same_journal() {
+    let (api, idp) = (
+        Upstream::start(|_| async { answer(200, "") }).await,
+        Idp::counting().await,
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let yaml = acme(&api.url(), &idp.url(), "");
+    let program = Program::start(&with_journal(&yaml, directory.path()), "info").await;
+    program.signal("HUP").await;
+    eventually(|| async {
+        let scrape = crate::support::metrics::Scrape::of(program.admin).await;
+        scrape.get("bursar_config_reloads_total", &[("outcome", "ok")]) == Some(1.0)
+    })
+    .await;
+    let mut caller = Caller::connect(program.listen).await;
+    assert_eq!(caller.send("POST", "/pay", "x").await.status, 200);
+    let scrape = crate::support::metrics::Scrape::of(program.admin).await;
+    let failed = scrape.value("bursar_journal_writes_total", &[("result", "failed")]);
+    assert_eq!(failed, 0.0);
+}
