@@ -1,4 +1,5 @@
-//! What do operators see? `/metrics`, `/healthz`, `/readyz` and `/status`, read-only, on their own port.
+//! What do operators see? `/metrics`, `/healthz`, `/readyz` and `/status`, on their own port. Whoever shows the
+//! `admin_token` may freeze a provider and thaw it.
 //!
 //! It shows what others know: cells, counters, phases. No secret and no token comes through here.
 
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE};
+use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -20,7 +21,8 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::clock;
-use crate::exchange::{Proxy, Reloaded};
+use crate::exchange::{Operator, Proxy, Reloaded};
+use crate::journal;
 use crate::metrics::Reload;
 use crate::reload::Live;
 use crate::token::{CONTENTION, Cell, GuardSnapshot, Snapshot, TokenSnapshot};
@@ -51,8 +53,8 @@ pub async fn serve(listener: TcpListener, live: Arc<Live>) {
         let live = live.clone();
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let answer = answer(&live.current(), &request);
-                async { Ok::<_, Infallible>(answer) }
+                let proxy = live.current();
+                async move { Ok::<_, Infallible>(answer(&proxy, &request).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -65,16 +67,9 @@ pub async fn serve(listener: TcpListener, live: Arc<Live>) {
     }
 }
 
-fn answer(proxy: &Proxy, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(proxy: &Proxy, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut answer = text(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "the admin port is for reading only\n",
-        );
-        answer
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return answer;
+        return change(&proxy.operator, request).await;
     }
     match request.uri().path() {
         "/healthz" => text(StatusCode::OK, "ok\n"),
@@ -105,8 +100,49 @@ fn answer(proxy: &Proxy, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     }
 }
 
+/// Freezes and thaws.
+async fn change(operator: &Operator, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
+    let wish = [("/freeze/", true), ("/thaw/", false)]
+        .into_iter()
+        .find_map(|(prefix, is_frozen)| Some((path.strip_prefix(prefix)?, is_frozen)))
+        .filter(|_| *request.method() == Method::POST);
+    let refuse = |status, said, header, value| {
+        let mut answer = text(status, said);
+        let value = HeaderValue::from_static(value);
+        answer.headers_mut().insert(header, value);
+        answer
+    };
+    let not_allowed = |said| refuse(StatusCode::METHOD_NOT_ALLOWED, said, ALLOW, "GET, HEAD");
+    let Some((provider, is_frozen)) = wish else {
+        return not_allowed("only POST /freeze/PROVIDER and POST /thaw/PROVIDER change anything\n");
+    };
+    let shown = request.headers().get(AUTHORIZATION);
+    let shown = shown.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    match operator.is_admin_token(shown.unwrap_or_default()) {
+        None => not_allowed("nothing can be changed here, because there is no `admin_token`\n"),
+        Some(false) => refuse(
+            StatusCode::UNAUTHORIZED,
+            "this takes the `admin_token`, as Authorization: Bearer\n",
+            WWW_AUTHENTICATE,
+            "Bearer realm=\"bursar admin\"",
+        ),
+        Some(true) => match operator.freeze(provider, is_frozen).await {
+            Ok(true) => json(
+                StatusCode::OK,
+                &json!({ "provider": provider, "frozen": is_frozen }),
+            ),
+            Ok(false) => text(StatusCode::NOT_FOUND, "there is no such provider\n"),
+            Err(journal::Unavailable) => text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the provider is frozen, but the journal cannot be written: a restart may tell otherwise\n",
+            ),
+        },
+    }
+}
+
 fn readiness(proxy: &Proxy) -> Response<Full<Bytes>> {
-    let why = if proxy.is_draining() {
+    let why = if proxy.operator.is_draining() {
         Some("draining")
     } else if !proxy.tokens.are_ready() {
         Some("no account has had a token yet")
@@ -128,6 +164,13 @@ fn readiness(proxy: &Proxy) -> Response<Full<Bytes>> {
     }
     for name in proxy.held_providers() {
         providers.insert(name.to_string(), json!({ "well": false, "why": HELD }));
+    }
+    let frozen = proxy.operator.providers();
+    for (name, _) in frozen.filter(|(_, is_frozen)| *is_frozen) {
+        let entry = providers
+            .entry(name)
+            .or_insert_with(|| json!({ "well": true }));
+        entry["frozen"] = true.into();
     }
     let status = if why.is_none() {
         StatusCode::OK
@@ -164,6 +207,8 @@ fn trouble(cell: &Cell) -> Option<String> {
 
 fn status(proxy: &Proxy) -> Value {
     let now = Instant::now();
+    let frozen = proxy.operator.providers();
+    let frozen: Vec<&str> = frozen.filter_map(|(name, is)| is.then_some(name)).collect();
     let tokens: Vec<Value> = proxy
         .tokens
         .all()
@@ -171,8 +216,9 @@ fn status(proxy: &Proxy) -> Value {
         .collect();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "draining": proxy.is_draining(),
-        "last_reload": proxy.last_reload().map(|reloaded| reload(&reloaded)),
+        "draining": proxy.operator.is_draining(),
+        "frozen": frozen,
+        "last_reload": proxy.operator.last_reload().map(|reloaded| reload(&reloaded)),
         "replay_memory_used_bytes": proxy.replay_memory_used(),
         "held_providers": proxy.held_providers().map(|name| &**name).collect::<Vec<_>>(),
         "token_endpoints": proxy.tokens.guards().map(endpoint).collect::<Vec<_>>(),

@@ -51,6 +51,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where the admin port is.
     pub admin: SocketAddr,
+    /// Whoever shows it at the admin port may freeze and thaw. None: nobody may.
+    pub admin_token: Option<Secret>,
     /// How long new connections are still taken once draining.
     pub drain_delay: Duration,
     /// How long requests in flight may take to finish after that.

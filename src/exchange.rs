@@ -4,6 +4,7 @@
 //! each other: values are handed from one to the next here.
 
 mod lasting;
+mod operator;
 mod trip;
 
 use std::sync::Arc;
@@ -20,13 +21,12 @@ use tokio::time::Instant;
 use crate::access::{AccessLog, Books, Record};
 use crate::body::{Keeping, Replayable};
 use crate::caller::{self, Callers, Doubt, Principal};
-use crate::clock;
-use crate::config::{Config, Merchant, Origin, Problem, Provider, ProxyLimits};
+use crate::config::{Config, Merchant, Origin, Provider, ProxyLimits};
 use crate::egress::Egress;
 use crate::headers;
 use crate::intercept::Authority;
 use crate::journal::Journal;
-use crate::metrics::{Limit, Metrics, ProviderSeries, Reload};
+use crate::metrics::{Limit, Metrics, ProviderSeries};
 use crate::passthrough::{self, Passthrough};
 use crate::path::{Path, Pattern};
 use crate::relay::{Answer, Relay};
@@ -39,6 +39,7 @@ use crate::tunnel::{self, Leads, Opened};
 use crate::upstream::{Connection, Outgoing, Upstream};
 use lasting::Lasting;
 pub use lasting::Reloaded;
+pub use operator::Operator;
 use trip::Trip;
 
 /// Everything that a request needs on its way, under one configuration. A request keeps it to its end.
@@ -57,6 +58,8 @@ pub struct Proxy {
     /// None: TLS in tunnels to providers is refused.
     authority: Option<Arc<Authority>>,
     limits: ProxyLimits,
+    /// What operators see and change.
+    pub operator: Operator,
     egress: Egress,
     books: Arc<Books>,
     /// New connections are taken for the one, and then there is the other for what is in flight.
@@ -140,6 +143,7 @@ impl Proxy {
                 metrics: metrics.clone(),
                 secret_below: secret_below(config),
             }),
+            operator: Operator::new(config, lasting.clone()),
             egress,
             drain: (config.drain_delay, config.drain_timeout),
             lasting,
@@ -153,22 +157,6 @@ impl Proxy {
         let known = self.providers.get(place)?;
         let (upstream, _) = self.upstreams.get(place)?;
         Upstream::serves_both(known, provider).then_some(upstream)
-    }
-
-    /// From now on answers ask for their connection to be closed.
-    pub fn drain(&self) {
-        self.lasting.draining.store(true, Ordering::Relaxed);
-    }
-
-    /// From now on no request that moves money is begun.
-    pub fn close(&self) {
-        self.lasting.closing.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether Bursar is about to end.
-    #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.lasting.draining.load(Ordering::Relaxed)
     }
 
     /// The providers to which requests are refused, because they cannot be reached.
@@ -188,24 +176,6 @@ impl Proxy {
     #[must_use]
     pub fn drain_times(&self) -> (Duration, Duration) {
         self.drain
-    }
-
-    /// The configuration was read again; `problems` say why it is not in force.
-    pub fn reloaded(&self, problems: Vec<Problem>) {
-        let outcome = match problems.is_empty() {
-            true => Reload::Ok,
-            false => Reload::Rejected,
-        };
-        self.metrics().reloaded(outcome);
-        let at = clock::wall();
-        let reloaded = Reloaded { at, problems };
-        self.lasting.last_reload.store(Some(Arc::new(reloaded)));
-    }
-
-    /// What came of the last attempt to re-read the configuration.
-    #[must_use]
-    pub fn last_reload(&self) -> Option<Arc<Reloaded>> {
-        self.lasting.last_reload.load_full()
     }
 
     /// What this proxy counts.
@@ -262,7 +232,7 @@ impl Proxy {
         // The rest of the request is not waited for after the answer.
         let is_last = |refusal: &Refusal| refusal.limit() == Some(Limit::CallerConnections);
         let is_last = is_doubtful || result.as_ref().is_err_and(is_last);
-        let close = is_last || record.is_unread() || is_connect || self.is_draining();
+        let close = is_last || record.is_unread() || is_connect || self.operator.is_draining();
         let mut answer = match result {
             Ok(Outcome::Relayed(relayed)) => {
                 side.limit_writes(relayed.upstream.idle_timeout());
@@ -342,7 +312,8 @@ impl Proxy {
         let destination = destination.map_err(|error| unroutable(error, Some(&provider.name)))?;
         record.route(&destination.route, destination.account);
         if destination.payment.moves_money {
-            self.admit_payment(record)?;
+            self.operator.admit_payment(provider.index)?;
+            record.moves_money();
         }
         if head.headers.contains_key(AUTHORIZATION) && !caller.by_authorization {
             record.credentials_replaced();
@@ -376,15 +347,6 @@ impl Proxy {
             connection,
             upstream: upstream.clone(),
         }))
-    }
-
-    /// Whether a request that moves money may begin.
-    fn admit_payment(&self, record: &mut Record) -> Result<(), Refusal> {
-        if self.lasting.closing.load(Ordering::Relaxed) {
-            return Err(Refusal::Draining);
-        }
-        record.moves_money();
-        Ok(())
     }
 
     /// Whose request it is and what it names, whatever its form.

@@ -10,7 +10,7 @@ use bursar::config::{Config, Problem};
 use bursar::log::Log;
 use bursar::reload::Source;
 use bursar::server::Server;
-use bursar::{ca, check, health, outcomes, sandbox};
+use bursar::{ca, check, outcomes, remote, sandbox};
 use clap::{Parser, Subcommand};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -49,6 +49,18 @@ enum Command {
     Outcomes(outcomes::Options),
     /// Ask a running Bursar on this machine for /healthz, as a container's probe does
     Health(ConfigFile),
+    /// Have a running Bursar on this machine refuse requests that move money to a provider
+    Freeze(Frozen),
+    /// Let them pass again
+    Thaw(Frozen),
+}
+
+#[derive(Debug, clap::Args)]
+struct Frozen {
+    /// The provider's name
+    provider: String,
+    #[command(flatten)]
+    file: ConfigFile,
 }
 
 #[derive(Debug, clap::Args)]
@@ -136,14 +148,32 @@ fn run(command: Command, runtime: &Runtime, log: &mut Option<Log>) -> anyhow::Re
             }
         }
         Command::Outcomes(options) => list(&options),
-        Command::Health(ConfigFile { config: path }) => {
-            let config = match Config::load(&path) {
-                Ok(config) => config,
-                Err(problems) => return Ok(report(&path, &problems)),
-            };
-            runtime.block_on(health::ask(config.admin))?;
-            Ok(ExitCode::SUCCESS)
+        Command::Health(ConfigFile { config: path }) => match Config::load(&path) {
+            Ok(config) => told(runtime.block_on(remote::health(&config))),
+            Err(problems) => Ok(report(&path, &problems)),
+        },
+        Command::Freeze(frozen) => freeze(runtime, &frozen, true),
+        Command::Thaw(frozen) => freeze(runtime, &frozen, false),
+    }
+}
+
+fn freeze(runtime: &Runtime, frozen: &Frozen, is_frozen: bool) -> anyhow::Result<ExitCode> {
+    let Frozen { provider, file } = frozen;
+    match Config::load(&file.config) {
+        Ok(config) => told(runtime.block_on(remote::freeze(&config, provider, is_frozen))),
+        Err(problems) => Ok(report(&file.config, &problems)),
+    }
+}
+
+/// What came of a command to a running Bursar.
+fn told(result: Result<(), remote::Error>) -> anyhow::Result<ExitCode> {
+    match result {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error @ (remote::Error::NoToken | remote::Error::NoProvider(..))) => {
+            say(&format!("bursar: {error}"));
+            Ok(ExitCode::from(WRONG))
         }
+        Err(error) => Err(error.into()),
     }
 }
 

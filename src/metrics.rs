@@ -101,6 +101,7 @@ pub struct Metrics {
     pub limits: LimitSeries,
     upstream_breaker_open: IntGaugeVec,
     reloads: IntCounterVec,
+    frozen: IntGaugeVec,
     /// Registered while there is an authority.
     authority_expiry: IntGauge,
     /// The journal.
@@ -184,6 +185,11 @@ impl Metrics {
         );
         let build = vec(&registry, IntGaugeVec::new(build, &["version"])?)?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let frozen = Opts::new(
+            "bursar_provider_frozen",
+            "1 while calls that move money to the provider are refused.",
+        );
+        let frozen = vec(&registry, IntGaugeVec::new(frozen, &["provider"])?)?;
         let authority_expiry = IntGauge::new(
             "bursar_intercept_ca_expiry_timestamp_seconds",
             "When the authority for interception expires.",
@@ -204,6 +210,7 @@ impl Metrics {
             egress,
             limits,
             reloads,
+            frozen,
             authority_expiry,
             journal: JournalSeries::new(&registry)?,
             registry,
@@ -261,6 +268,12 @@ impl Metrics {
                 .credentials_replaced
                 .with_label_values(&[&**provider, caller]);
         }
+    }
+
+    /// Whether calls that move money to a provider are refused.
+    pub fn frozen(&self, provider: &str, is_frozen: bool) {
+        let gauge = self.frozen.with_label_values(&[provider]);
+        gauge.set(i64::from(is_frozen));
     }
 
     /// Counts an attempt to re-read the configuration.

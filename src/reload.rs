@@ -194,7 +194,7 @@ impl Reloader {
                 problems
             }
         };
-        self.live.current().reloaded(problems);
+        self.live.current().operator.reloaded(problems);
     }
 
     fn put_in_force(&self, config: &Config) {

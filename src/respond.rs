@@ -63,6 +63,8 @@ pub enum Refusal {
     Journal(journal::Unavailable),
     /// It moves money, and Bursar is about to end.
     Draining,
+    /// It moves money, and an operator has frozen the provider.
+    Frozen,
 }
 
 /// Whether the provider may have seen the request.
@@ -163,6 +165,7 @@ impl Refusal {
                 "Bursar is about to end and begins no request that moves money; nothing was sent, so send it again on a new connection",
             ),
             Self::Journal(journal::Unavailable) => unwritten(),
+            Self::Frozen => frozen(),
         }
     }
 
@@ -183,7 +186,8 @@ impl Refusal {
             | Self::Failed(_)
             | Self::Overloaded
             | Self::Journal(_)
-            | Self::Draining => None,
+            | Self::Draining
+            | Self::Frozen => None,
         }
     }
 
@@ -250,7 +254,8 @@ impl Refusal {
             | Self::Limit(_)
             | Self::Overloaded
             | Self::Journal(_)
-            | Self::Draining => None,
+            | Self::Draining
+            | Self::Frozen => None,
         };
         answer
     }
@@ -321,6 +326,17 @@ fn unwritten() -> Description {
         ..describe(
             (503, Reason::JournalUnavailable, "proxy_internal_error"),
             "the request moves money, and the journal cannot be written; is its disk full, or `journal.max_size` reached?",
+        )
+    }
+}
+
+/// Thawing is up to people, so nobody knows when.
+fn frozen() -> Description {
+    Description {
+        retry_after: Some(Duration::from_secs(60)),
+        ..describe(
+            (503, Reason::Frozen, "http_request_denied"),
+            "an operator has frozen the provider: requests that move money are refused, and others are not; `bursar thaw` ends it",
         )
     }
 }

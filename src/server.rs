@@ -46,6 +46,9 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// The journal does not say which providers are frozen.
+    #[error("cannot read from the journal which providers are frozen")]
+    Frozen(#[from] journal::Unavailable),
     /// The journal cannot be used.
     #[error("cannot open the journal (`journal.path`): {0}")]
     Journal(#[from] journal::Error),
@@ -68,6 +71,7 @@ impl Server {
             None => None,
         };
         let proxy = Proxy::new(config, &metrics, log, journal);
+        proxy.operator.remember().await?;
         metrics.register(proxy.tokens.series()?)?;
         Ok(Self {
             listener,
@@ -144,10 +148,10 @@ impl Server {
         let proxy = self.live.current();
         let (delay, timeout) = proxy.drain_times();
         tracing::info!("draining");
-        proxy.drain();
+        proxy.operator.drain();
         phase.send_replace(Phase::Delay);
         tokio::time::sleep(delay).await;
-        proxy.close();
+        proxy.operator.close();
         phase.send_replace(Phase::Closing);
         // It takes what waits already, and the listener ends with it.
         drop(accepting.await);

@@ -23,6 +23,7 @@ use std::time::Duration;
 use super::file::{self, Size};
 use super::problem::Problems;
 use super::{Config, Files, Host, Provider};
+use crate::secret::Secret;
 use provider::{ProviderFile, Shared};
 use value::{MIB, time};
 
@@ -59,6 +60,7 @@ pub(super) fn compile(
         .map(Arc::new)
         .collect();
     refuse_shared_hosts(&providers, problems);
+    let admin_token = admin_token(file.admin_token, problems);
     let tls = listen::compile(file.tls, directory, problems);
     let hosts = super::host_names(&providers);
     let intercept = intercept::compile(file.intercept, directory, &hosts, problems);
@@ -78,6 +80,7 @@ pub(super) fn compile(
         admin: file
             .admin
             .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9128))),
+        admin_token,
         drain_delay: time("drain_delay", file.drain_delay, Duration::ZERO, problems),
         drain_timeout: time(
             "drain_timeout",
@@ -97,6 +100,19 @@ pub(super) fn compile(
         warnings: Vec::new(),
         files: Files::default(),
     })
+}
+
+/// One that can be sent as a bearer token, and is not to be guessed.
+fn admin_token(token: Option<file::Hidden>, problems: &mut Problems) -> Option<Secret> {
+    let file::Hidden(token) = token?;
+    let text = token.expose();
+    if !(16..=1024).contains(&text.len()) || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        problems.add(
+            "admin_token",
+            "needs 16 to 1024 characters of those that a header may hold, without spaces",
+        );
+    }
+    Some(token)
 }
 
 fn refuse_shared_hosts(providers: &[Arc<Provider>], problems: &mut Problems) {

@@ -34,6 +34,9 @@ pub(super) struct Proxy {
     pub(super) listen: Option<SocketAddr>,
     /// Where /metrics, /healthz, /readyz and /status are served. Default 127.0.0.1:9128.
     pub(super) admin: Option<SocketAddr>,
+    /// What `bursar freeze` and `bursar thaw` show to the admin port. Without it nothing can be changed there.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(super) admin_token: Option<Hidden>,
     /// How long new connections are still taken after SIGTERM. Default 0s.
     pub(super) drain_delay: Option<Time>,
     /// How long requests in flight may take to finish after that; those that move no money three quarters of it. Default 30s.

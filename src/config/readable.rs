@@ -10,7 +10,8 @@ use super::node::{Node, Value};
 use super::problem::{Problem, Problems};
 
 /// Keys whose values are secrets.
-const SECRETS: [&str; 5] = [
+const SECRETS: [&str; 6] = [
+    "admin_token",
     "password",
     "passwords",
     "client_secret",

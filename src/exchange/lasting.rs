@@ -1,7 +1,8 @@
 //! What outlives a configuration? Counts, limits on everything together, and what operators have said.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
@@ -29,6 +30,9 @@ pub(super) struct Lasting {
     pub(super) journal: Option<Journal>,
     /// No request that moves money is begun any more.
     pub(super) closing: AtomicBool,
+    /// By provider's name; one that a reload removes is still frozen when it comes back. Requests read the
+    /// flag itself; the lock is for those who look it up.
+    frozen: Mutex<HashMap<Arc<str>, Arc<AtomicBool>>>,
     /// None: the configuration was never read again.
     pub(super) last_reload: ArcSwapOption<Reloaded>,
 }
@@ -58,7 +62,23 @@ impl Lasting {
             draining: AtomicBool::new(false),
             journal,
             closing: AtomicBool::new(false),
+            frozen: Mutex::default(),
             last_reload: ArcSwapOption::empty(),
         }
+    }
+
+    /// Whether a provider is frozen, for as long as Bursar runs.
+    pub(super) fn frozen(&self, provider: &Arc<str>) -> Arc<AtomicBool> {
+        let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+        let flag = frozen.entry(provider.clone()).or_default().clone();
+        drop(frozen);
+        self.metrics.frozen(provider, flag.load(Ordering::Relaxed));
+        flag
+    }
+
+    /// Freezes a provider, or thaws it.
+    pub(super) fn freeze(&self, provider: &Arc<str>, is_frozen: bool) {
+        self.frozen(provider).store(is_frozen, Ordering::Relaxed);
+        self.metrics.frozen(provider, is_frozen);
     }
 }

@@ -69,6 +69,8 @@ labels! {
         JournalUnavailable = "journal_unavailable",
         /// Bursar is about to end.
         Draining = "draining",
+        /// The provider is frozen.
+        Frozen = "frozen",
         /// The provider took too long.
         UpstreamTimeout = "upstream_timeout",
         /// Our own `Via` came back.

@@ -21,6 +21,8 @@ mod forms;
 #[cfg(test)]
 mod forward;
 #[cfg(test)]
+mod freeze;
+#[cfg(test)]
 mod fuzzed;
 #[cfg(test)]
 mod hostile;

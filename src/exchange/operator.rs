@@ -1,0 +1,153 @@
+//! What do operators see and change while Bursar runs? The end, reloads, and frozen providers.
+//!
+//! What they have said lasts: a reload makes another [`Operator`] over the same [`Lasting`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ring::digest::{Digest, SHA256, digest};
+use subtle::ConstantTimeEq as _;
+
+use super::lasting::{Lasting, Reloaded};
+use crate::clock;
+use crate::config::{Config, Problem};
+use crate::journal;
+use crate::metrics::Reload;
+use crate::respond::Refusal;
+
+/// Operators' hold on a proxy.
+pub struct Operator {
+    lasting: Arc<Lasting>,
+    /// By provider index: its name, and whether it is frozen.
+    frozen: Vec<(Arc<str>, Arc<AtomicBool>)>,
+    /// None: nobody may freeze.
+    admin_token: Option<Digest>,
+}
+
+impl Operator {
+    pub(super) fn new(config: &Config, lasting: Arc<Lasting>) -> Self {
+        let names = config.providers.iter().map(|provider| &provider.name);
+        let frozen = names.map(|name| (name.clone(), lasting.frozen(name)));
+        let token = config.admin_token.as_ref();
+        Self {
+            frozen: frozen.collect(),
+            admin_token: token.map(|token| digest(&SHA256, token.expose().as_bytes())),
+            lasting,
+        }
+    }
+
+    /// From now on answers ask for their connection to be closed.
+    pub fn drain(&self) {
+        self.lasting.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on no request that moves money is begun.
+    pub fn close(&self) {
+        self.lasting.closing.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether Bursar is about to end.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.lasting.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request that moves money may begin.
+    pub(super) fn admit_payment(&self, provider: usize) -> Result<(), Refusal> {
+        if self.lasting.closing.load(Ordering::Relaxed) {
+            return Err(Refusal::Draining);
+        }
+        let frozen = self.frozen.get(provider);
+        match frozen.is_some_and(|(_, flag)| flag.load(Ordering::Relaxed)) {
+            true => Err(Refusal::Frozen),
+            false => Ok(()),
+        }
+    }
+
+    /// Freezes or thaws the provider with that name, and has the journal remember it; false where there is no
+    /// such provider.
+    ///
+    /// # Errors
+    /// Where the journal cannot be written: then the provider is frozen, until Bursar ends at least.
+    pub async fn freeze(
+        &self,
+        provider: &str,
+        is_frozen: bool,
+    ) -> Result<bool, journal::Unavailable> {
+        let Some((name, _)) = self.frozen.iter().find(|(name, _)| **name == *provider) else {
+            return Ok(false);
+        };
+        if is_frozen {
+            self.lasting.freeze(name, true);
+        }
+        match &self.lasting.journal {
+            Some(journal) if is_frozen => journal.freeze(name, clock::wall()).await?,
+            Some(journal) => journal.thaw(name).await?,
+            None => {}
+        }
+        self.lasting.freeze(name, is_frozen);
+        tracing::warn!(
+            provider,
+            is_frozen,
+            "an operator decides on requests that move money"
+        );
+        Ok(true)
+    }
+
+    /// Freezes the providers that the journal remembers.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub async fn remember(&self) -> Result<(), journal::Unavailable> {
+        let Some(journal) = &self.lasting.journal else {
+            return Ok(());
+        };
+        for frozen in journal.frozen().await? {
+            tracing::warn!(provider = %frozen.provider, "is frozen since before the start");
+            self.lasting.freeze(&frozen.provider.into(), true);
+        }
+        Ok(())
+    }
+
+    /// The names of all providers, and whether they are frozen.
+    pub fn providers(&self) -> impl Iterator<Item = (&str, bool)> {
+        let flags = self.frozen.iter();
+        flags.map(|(name, flag)| (&**name, flag.load(Ordering::Relaxed)))
+    }
+
+    /// Whether that is the `admin_token`, in constant time. None: there is none.
+    #[must_use]
+    pub fn is_admin_token(&self, shown: &[u8]) -> Option<bool> {
+        let expected = self.admin_token.as_ref()?;
+        let shown = digest(&SHA256, shown);
+        Some(expected.as_ref().ct_eq(shown.as_ref()).into())
+    }
+
+    /// The configuration was read again; `problems` say why it is not in force.
+    pub fn reloaded(&self, problems: Vec<Problem>) {
+        let outcome = match problems.is_empty() {
+            true => Reload::Ok,
+            false => Reload::Rejected,
+        };
+        self.lasting.metrics.reloaded(outcome);
+        let at = clock::wall();
+        let reloaded = Reloaded { at, problems };
+        self.lasting.last_reload.store(Some(Arc::new(reloaded)));
+    }
+
+    /// What came of the last attempt to re-read the configuration.
+    #[must_use]
+    pub fn last_reload(&self) -> Option<Arc<Reloaded>> {
+        self.lasting.last_reload.load_full()
+    }
+}
+
+/// Without the digest.
+impl std::fmt::Debug for Operator {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Operator")
+            .field("frozen", &self.frozen)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,192 @@
+//! `bursar freeze` and `bursar thaw`: what moves money to one provider stops, and nothing else does.
+
+use std::path::Path;
+use std::process::Output;
+
+use http::Request;
+use serde_json::json;
+use tokio::process::Command;
+
+use crate::support::balancer::Place;
+use crate::support::caller::{Caller, Reply};
+use crate::support::idp::Idp;
+use crate::support::metrics::{Scrape, admin};
+use crate::support::proxy::Program;
+use crate::support::upstream::{Upstream, answer, full};
+use crate::support::{acme, soon};
+
+const TOKEN: &str = "0123456789-admin-token";
+
+async fn bursar(verb: &str, provider: &str, directory: &Path) -> Output {
+    let run = Command::new(env!("CARGO_BIN_EXE_bursar"))
+        .args([verb, provider, "--config"])
+        .arg(directory.join("proxy.yaml"))
+        .output();
+    soon(run).await.unwrap()
+}
+
+async fn change(program: &Program, method: &str, path: &str, authorization: &str) -> Reply {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "admin")
+        .header("authorization", authorization)
+        .body(full(""))
+        .unwrap();
+    Caller::connect(program.admin).await.request(request).await
+}
+
+async fn send(program: &Program, method: &str) -> Reply {
+    let mut caller = Caller::connect(program.listen).await;
+    caller.send(method, "/x", "").await
+}
+
+#[tokio::test]
+async fn a_frozen_provider_takes_reads_and_no_payments_until_it_is_thawed() {
+    let api = Upstream::start(|_| async { answer(200, "fine") }).await;
+    let idp = Idp::counting().await;
+    let Place { listen, admin: at } = Place::any();
+    let yaml = format!(
+        "listen: {listen}\nadmin: {at}\nadmin_token: {TOKEN}\njournal: {{path: journal}}\n{}",
+        acme(&api.url(), &idp.url(), "")
+    );
+    let program = Program::start(&yaml, "debug").await;
+    let is_frozen = async || {
+        let scrape = Scrape::of(at).await;
+        scrape.value("bursar_provider_frozen", &[("provider", "acme")])
+    };
+    assert_eq!(
+        (
+            is_frozen().await,
+            send(&program, "POST").await.status.as_u16()
+        ),
+        (0.0, 200)
+    );
+    let output = bursar("freeze", "acme", program.directory()).await;
+    assert!(output.status.success(), "{output:?}");
+    for _ in 0..2 {
+        let refused = send(&program, "POST").await;
+        assert_eq!(refused.status, 503);
+        let problem = refused.problem();
+        assert_eq!(
+            (&problem["reason"], &problem["request_sent"]),
+            (&json!("frozen"), &json!("no"))
+        );
+        assert_eq!(refused.all("retry-after"), ["60"]);
+        assert_eq!(send(&program, "GET").await.text(), "fine");
+        assert_eq!(is_frozen().await, 1.0);
+        assert_eq!(program.json("/status").await["frozen"], json!(["acme"]));
+        let ready = admin(at, "/readyz").await;
+        assert_eq!(ready.status, 200);
+        assert!(
+            ready.text().contains("\"frozen\": true"),
+            "{}",
+            ready.text()
+        );
+        // And under the next configuration.
+        program.rewrite(&format!("{yaml}    replay_buffer: 2KiB\n"));
+        program.reload().await;
+    }
+    let output = bursar("thaw", "acme", program.directory()).await;
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(
+        (
+            is_frozen().await,
+            send(&program, "POST").await.status.as_u16()
+        ),
+        (0.0, 200)
+    );
+    assert_eq!(api.count(), 4);
+    assert!(!program.logged().contains(TOKEN));
+}
+
+#[tokio::test]
+async fn a_freeze_survives_a_restart_where_there_is_a_journal() {
+    let api = Upstream::start(|_| async { answer(200, "fine") }).await;
+    let idp = Idp::counting().await;
+    let directory = tempfile::tempdir().unwrap();
+    let yaml = format!(
+        "admin_token: {TOKEN}\njournal: {{path: {}}}\n{}",
+        directory.path().join("journal").display(),
+        acme(&api.url(), &idp.url(), "")
+    );
+    let right = format!("Bearer {TOKEN}");
+    for (frozen, path) in [
+        (false, "/freeze/acme"),
+        (true, "/thaw/acme"),
+        (false, "/freeze/acme"),
+    ] {
+        let program = Program::start(&yaml, "info").await;
+        let status = if frozen { 503 } else { 200 };
+        assert_eq!(send(&program, "POST").await.status, status);
+        assert_eq!(change(&program, "POST", path, &right).await.status, 200);
+        program.signal("TERM").await;
+        assert_eq!(program.ended().await.0, Some(0));
+    }
+}
+
+#[tokio::test]
+async fn the_admin_port_changes_nothing_without_the_token() {
+    let (api, idp) = (
+        Upstream::start(|_| async { answer(200, "fine") }).await,
+        Idp::counting().await,
+    );
+    let acme = acme(&api.url(), &idp.url(), "");
+    let program = Program::start(&format!("admin_token: {TOKEN}\n{acme}"), "debug").await;
+    let right = format!("Bearer {TOKEN}");
+    for (method, path, authorization, status) in [
+        ("POST", "/freeze/acme", "", 401),
+        ("POST", "/freeze/acme", "Bearer ", 401),
+        ("POST", "/freeze/acme", "Bearer 0123456789-admin-tokeN", 401),
+        ("POST", "/freeze/acme", TOKEN, 401),
+        ("POST", "/freeze/other", &right, 404),
+        ("POST", "/freeze/", &right, 404),
+        ("POST", "/status", &right, 405),
+        ("PUT", "/freeze/acme", &right, 405),
+        ("GET", "/freeze/acme", &right, 404),
+    ] {
+        let reply = change(&program, method, path, authorization).await;
+        assert_eq!(reply.status, status, "{method} {path} {authorization}");
+        assert!(!reply.text().contains(TOKEN));
+        assert_eq!(send(&program, "POST").await.status, 200);
+    }
+    assert_eq!(
+        change(&program, "POST", "/freeze/acme", &right)
+            .await
+            .status,
+        200
+    );
+    assert_eq!(send(&program, "POST").await.status, 503);
+    assert!(
+        !program.logged().contains("admin-token"),
+        "{}",
+        program.logged()
+    );
+    let without = Program::start(&acme, "info").await;
+    let reply = change(&without, "POST", "/freeze/acme", &right).await;
+    assert_eq!(
+        (reply.status.as_u16(), reply.all("allow")),
+        (405, vec!["GET, HEAD"])
+    );
+}
+
+#[tokio::test]
+async fn a_command_that_cannot_be_carried_out_says_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let Place { admin, .. } = Place::any();
+    let acme = acme("http://127.0.0.1:1", "http://127.0.0.1:1/t", "");
+    let with_token = format!("admin_token: {TOKEN}\n");
+    for (top, provider, code, said) in [
+        (&*with_token, "acme", 1, "is Bursar running"),
+        (&with_token, "other", 2, "there are: acme"),
+        ("", "acme", 2, "admin_token is missing"),
+        ("admin_token: short\n", "acme", 2, "16 to 1024"),
+    ] {
+        let yaml = format!("admin: {admin}\n{top}{acme}");
+        std::fs::write(directory.path().join("proxy.yaml"), yaml).unwrap();
+        let output = bursar("freeze", provider, directory.path()).await;
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{error}");
+        assert!(error.contains(said) && !error.contains(TOKEN), "{error}");
+    }
+}
