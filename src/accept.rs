@@ -22,7 +22,7 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
@@ -148,7 +148,7 @@ fn backlog(listener: TcpListener) -> impl Iterator<Item = (TcpStream, SocketAddr
 
 /// Answers that there are too many connections.
 async fn turn_away(mut stream: TcpStream, _permit: OwnedSemaphorePermit) {
-    if stream.write_all(FULL).await.is_ok() && stream.shutdown().await.is_ok() {
+    if stream.write_all(FULL).await.is_ok() {
         linger(stream).await;
     }
 }
@@ -488,8 +488,9 @@ async fn fail<S: Transport>(
     mut stream: CallerStream<S>,
     live: &Live,
 ) -> io::Result<()> {
-    if is_cut_off(error) {
-        // Without a length, the end of the connection would look like the end of the answer.
+    if is_cut_off(error) || stopped == Some(Limit::WriteTimeout) {
+        // Without a length, the end of the connection would look like the end of the answer. And who does not
+        // read is not waited for again.
         stream.reset_on_close();
         return Ok(());
     }
@@ -501,7 +502,6 @@ async fn fail<S: Transport>(
             b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
         stream.write_all(answer).await?;
     }
-    stream.shutdown().await?;
     Box::pin(linger(stream)).await;
     Ok(())
 }
@@ -633,9 +633,10 @@ fn is_worn_out(error: &hyper::Error) -> bool {
     })
 }
 
-/// Reads what the caller still sends, for a while.
-async fn linger(mut stream: impl AsyncRead + Unpin) {
+/// Ends Bursar's side, unless that is done, and reads what the caller still sends, for a while.
+async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let drained = async {
+        drop(stream.shutdown().await);
         let mut scratch = [0; 8 * 1024];
         let mut total = 0;
         while total < MAX_LINGER_BYTES {

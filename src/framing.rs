@@ -196,8 +196,10 @@ impl Framing {
     #[must_use]
     pub fn awaits(&self) -> Awaits {
         match self.state {
-            State::Head if self.head.facts.has_start || self.head.line.len > 0 => Awaits::Head,
-            State::Head => Awaits::Request,
+            // Empty lines begin no request, however slowly they come.
+            State::Head if self.head.facts.has_start => Awaits::Head,
+            State::Head if matches!(self.head.line.first(), b"" | b"\r") => Awaits::Request,
+            State::Head => Awaits::Head,
             State::Length(_) | State::Chunked(_) | State::Over | State::Broken => Awaits::Nothing,
         }
     }
@@ -535,6 +537,20 @@ mod tests {
                 (Some((1, doubt)), Ok(())),
                 "{head}"
             );
+        }
+    }
+
+    #[test]
+    fn an_empty_line_begins_no_request_however_slowly_it_comes() {
+        for (bytes, awaits) in [
+            ("", Awaits::Request),
+            ("\r", Awaits::Request),
+            ("\r\n\r\n\r", Awaits::Request),
+            ("G", Awaits::Head),
+            ("GET / HTTP/1.1\r\n\r", Awaits::Head),
+            ("CONNECT a:1 HTTP/1.1\r\n\r\n", Awaits::Nothing),
+        ] {
+            assert_eq!(framing(bytes).0.awaits(), awaits, "{bytes:?}");
         }
     }
 

@@ -395,15 +395,15 @@ impl<S: Transport> CallerStream<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn watch(
+    /// Fails what has waited for the caller for too long. With TLS flushing and closing wait, too.
+    fn watch<T>(
         &mut self,
         context: &mut Context<'_>,
-        written: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
-        self.side.traffic.written(written.is_ready());
-        if written.is_ready() {
+        done: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if done.is_ready() {
             self.stalled = None;
-            return written;
+            return done;
         }
         let limit = self.side.write_timeout();
         let stalled = self
@@ -497,6 +497,7 @@ impl<S: Transport> AsyncWrite for CallerStream<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.side.traffic.written(written.is_ready());
         self.watch(context, written)
     }
 
@@ -506,6 +507,7 @@ impl<S: Transport> AsyncWrite for CallerStream<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.side.traffic.written(written.is_ready());
         self.watch(context, written)
     }
 
@@ -514,10 +516,74 @@ impl<S: Transport> AsyncWrite for CallerStream<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        self.watch(context, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let closed = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.watch(context, closed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    /// Takes everything, as TLS does for a while, and sends none of it.
+    struct Deaf;
+
+    impl Transport for Deaf {
+        fn reset_on_close(&self) {}
+    }
+
+    impl AsyncRead for Deaf {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Deaf {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn neither_flushing_nor_closing_waits_for_ever() {
+        let patience = Patience {
+            idle: WRITE_TIMEOUT,
+            head: WRITE_TIMEOUT,
+        };
+        for is_closing in [false, true] {
+            let peer = Peer::at(IpAddr::from([127, 0, 0, 1]));
+            let side = CallerSide::new(peer, patience, &Arc::default());
+            let mut stream = CallerStream::new(Deaf, side.clone());
+            stream.write_all(b"x").await.unwrap();
+            let ended = match is_closing {
+                false => stream.flush().await,
+                true => stream.shutdown().await,
+            };
+            assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            assert_eq!(side.ended_with(), Some(Limit::WriteTimeout));
+        }
     }
 }

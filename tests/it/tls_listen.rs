@@ -33,12 +33,16 @@ pub(crate) struct Rig {
 impl Rig {
     pub(crate) async fn start(top: &str) -> Self {
         let api = Upstream::start(|_| async { answer(200, "fine") }).await;
+        Self::of(api, top, "").await
+    }
+
+    async fn of(api: Upstream, top: &str, provider: &str) -> Self {
         let idp = Idp::counting().await;
         let directory = tempfile::tempdir().unwrap();
         let authority = Authority::new();
         authority.write(&directory.path().join("ca.pem"));
         write(&authority, directory.path(), "server", &["127.0.0.1"], "");
-        let yaml = format!("{TLS}{top}{}", acme(&api.url(), &idp.url(), ""));
+        let yaml = format!("{TLS}{top}{}", acme(&api.url(), &idp.url(), provider));
         let proxy = Proxy::start_following(directory.path(), &yaml).await;
         Self {
             _api: api,
@@ -236,4 +240,22 @@ async fn a_handshake_that_stalls_is_closed_long_before_a_request_that_does() {
             .metric_becomes("bursar_connections", &open, 0.0)
             .await;
     }
+}
+
+#[tokio::test]
+async fn a_caller_that_does_not_read_is_disconnected_all_the_same() {
+    let api = Upstream::start(|_| async { answer(200, vec![b'x'; 32 << 20]) }).await;
+    let rig = Rig::of(api, "", "timeouts: {idle: 500ms}").await;
+    let mut deaf = rig.connect(&["http/1.1"], None).await.unwrap();
+    let get = b"GET /x HTTP/1.1\r\nHost: api.test\r\n\r\n";
+    deaf.write_all(get).await.unwrap();
+    deaf.flush().await.unwrap();
+    let limit = [("limit", "write_timeout")];
+    rig.proxy
+        .metric_becomes("bursar_limit_reached_total", &limit, 1.0)
+        .await;
+    let side = [("side", "caller")];
+    rig.proxy
+        .metric_becomes("bursar_connections", &side, 0.0)
+        .await;
 }
