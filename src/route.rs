@@ -35,6 +35,8 @@ struct Entry {
     provider: Arc<Provider>,
     /// None: it depends on the request's host.
     origin: Option<Origin>,
+    /// Whose token endpoints the provider's `upstream` has.
+    tenants: Vec<Arc<Provider>>,
 }
 
 /// Where a request goes and what it needs.
@@ -114,9 +116,6 @@ impl Routes {
             token_hosts: HashMap::new(),
         };
         for provider in &config.providers {
-            for host in &provider.hosts {
-                routes.add(provider, host);
-            }
             let urls = [
                 Some(&provider.token.url),
                 provider.token.refresh_url.as_ref(),
@@ -128,6 +127,11 @@ impl Routes {
                     .entry(host)
                     .or_default()
                     .push(provider.clone());
+            }
+        }
+        for provider in &config.providers {
+            for host in &provider.hosts {
+                routes.add(provider, host);
             }
         }
         routes
@@ -144,6 +148,10 @@ impl Routes {
             None if host.wildcard => None,
             None => matched_origin(&host.name, host.port.unwrap_or(443)),
         };
+        let upstream = provider.upstream.as_ref();
+        let tenants = upstream
+            .and_then(|upstream| self.token_hosts.get(bare(upstream.authority.host())))
+            .cloned();
         table
             .entry(bare(&host.name).into())
             .or_default()
@@ -151,6 +159,7 @@ impl Routes {
                 port: host.port,
                 provider: provider.clone(),
                 origin,
+                tenants: tenants.unwrap_or_default(),
             });
     }
 
@@ -161,20 +170,12 @@ impl Routes {
     pub fn site(&self, target: &Target<'_>, path: &Path<'_>) -> Result<Site<'_>, Error> {
         let host = lower_case(target.host);
         let entry = self.entry(&host, target.port);
-        let owner = entry.map(|entry| &entry.provider);
-        let upstream = owner.and_then(|provider| provider.upstream.as_ref());
-        let upstream =
-            upstream.and_then(|upstream| self.token_hosts.get(bare(upstream.authority.host())));
-        let tenants = self
-            .token_hosts
-            .get(&*host)
-            .into_iter()
-            .chain(upstream)
-            .flatten();
-        if owner
-            .into_iter()
-            .chain(tenants)
-            .any(|provider| is_token_endpoint(provider, path))
+        let is_protected = |provider: &Arc<Provider>| is_token_endpoint(provider, path);
+        let by_entry =
+            |entry: &Entry| is_protected(&entry.provider) || entry.tenants.iter().any(is_protected);
+        let tenants = self.token_hosts.get(&*host);
+        if entry.is_some_and(by_entry)
+            || tenants.is_some_and(|tenants| tenants.iter().any(is_protected))
         {
             return Err(Error::TokenEndpoint);
         }
