@@ -60,6 +60,8 @@ const LINGER: Duration = Duration::from_secs(2);
 const MAX_LINGER_BYTES: usize = 1 << 20;
 /// Header fields that hyper takes without being told, and faster.
 const HYPER_HEADERS: usize = 100;
+/// As many connections wait to be accepted at the end, at most; the system keeps fewer, but they go on coming.
+const MAX_BACKLOG: usize = 16 * 1024;
 /// After a failed accept, so that a lack of file descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -136,11 +138,15 @@ impl Accepting {
 }
 
 /// What has been connected already: closing the listener would reset it. It is asked directly, because the
-/// runtime may not have heard of a connection yet.
+/// runtime may not have heard of a connection yet. One that its caller has given up hides none behind it.
 fn backlog(listener: TcpListener) -> impl Iterator<Item = (TcpStream, SocketAddr)> {
     let listener = listener.into_std().ok();
-    std::iter::from_fn(move || {
-        let (stream, address) = listener.as_ref()?.accept().ok()?;
+    let accepted = std::iter::from_fn(move || match listener.as_ref()?.accept() {
+        Err(error) if error.kind() != io::ErrorKind::ConnectionAborted => None,
+        accepted => Some(accepted),
+    });
+    accepted.take(MAX_BACKLOG).filter_map(|accepted| {
+        let (stream, address) = accepted.ok()?;
         stream.set_nonblocking(true).ok()?;
         Some((TcpStream::from_std(stream).ok()?, address))
     })

@@ -187,7 +187,7 @@ impl Callers {
     }
 
     /// The caller with that name, who was verified before: when a tunnel was opened. Since then its
-    /// certificate may have expired.
+    /// certificate may have expired, or a reload have changed where it may call from.
     ///
     /// # Errors
     /// Where there is none.
@@ -197,7 +197,7 @@ impl Callers {
         };
         table
             .named(name)
-            .filter(|known| known.is_certified(peer))
+            .filter(|known| known.is_at(peer.address) && known.is_certified(peer))
             .map(|known| known.principal(false))
             .ok_or(Error::Unauthenticated)
     }

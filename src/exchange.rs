@@ -115,8 +115,8 @@ impl Proxy {
             let series = metrics.provider(&provider.name);
             (known.unwrap_or_else(new), Arc::new(series))
         });
-        let passthrough = old.and_then(|old| old.passthrough.as_ref());
-        let passthrough = Passthrough::new(config, &metrics.connections, &egress, passthrough);
+        let opaque = &lasting.opaque_tunnels;
+        let passthrough = Passthrough::new(config, &metrics.connections, &egress, opaque);
         let authority = old.and_then(|old| old.authority.as_ref());
         let authority = authority.filter(|old| {
             let new = config.intercept.as_ref();

@@ -159,6 +159,14 @@ impl Pace {
         }
     }
 
+    /// The pace changes; what was let through counts, at the faster of both.
+    pub fn go_on_at(&mut self, interval: Duration, now: Instant) {
+        let faster = interval.div_duration_f64(self.interval).min(1.0);
+        let ahead = self.wait(now, Duration::ZERO);
+        self.due = Some(now + ahead.mul_f64(faster));
+        self.interval = interval;
+    }
+
     /// Lets one more through where it is no further ahead of the even pace than `tolerance`.
     ///
     /// # Errors

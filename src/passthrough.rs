@@ -68,13 +68,13 @@ pub enum Error {
 }
 
 impl Passthrough {
-    /// None where nothing is listed. Tunnels of `old` count as this one's.
+    /// None where nothing is listed. `tunnels` are all that may be open.
     #[must_use]
     pub fn new(
         config: &Config,
         connections: &Connections,
         egress: &Egress,
-        old: Option<&Self>,
+        tunnels: &Arc<Semaphore>,
     ) -> Option<Self> {
         if config.passthrough.is_empty() {
             return None;
@@ -92,10 +92,7 @@ impl Passthrough {
         Some(Self {
             rules: rules.collect(),
             upstream: Arc::new(Upstream::foreign(connector, TIMEOUTS, connections)),
-            tunnels: old.map_or_else(
-                || Arc::new(Semaphore::new(config.limits.tunnels)),
-                |old| old.tunnels.clone(),
-            ),
+            tunnels: tunnels.clone(),
             nothing_kept: ReplayMemory::new(0),
         })
     }

@@ -5,7 +5,7 @@
 //! it was read. It reads the contents only where a file's stamps have changed since the last look.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,9 @@ use crate::listen::Tls;
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How long a file must have been left alone, so that one that is being written is not read half-way.
 const SETTLED: Duration = Duration::from_millis(200);
+
+/// How often the files are read in a row, where they change meanwhile.
+const MAX_READINGS: usize = 5;
 
 /// The configuration that is in force, made into a proxy.
 #[derive(Debug)]
@@ -165,11 +168,7 @@ impl Reloader {
     /// Reads the configuration, and puts it in force unless it has problems.
     async fn reload(&mut self) {
         let path = self.source.path.clone();
-        let read = blocking(move || {
-            let mut files = Files::default();
-            (Config::load_noting(&path, &mut files), files)
-        });
-        let Some((read, files)) = read.await else {
+        let Some((read, files)) = blocking(move || read(&path)).await else {
             return;
         };
         let read = read.and_then(|config| match self.fixed.changed_by(&config) {
@@ -213,6 +212,20 @@ impl Reloader {
     }
 }
 
+/// Reads the configuration from files that were the same from first to last: of two that are swapped together,
+/// not one before and the other after. What never rests is taken as it came, and looked at again soon.
+fn read(path: &Path) -> (Result<Config, Vec<Problem>>, Files) {
+    let mut readings = 1;
+    loop {
+        let mut files = Files::default();
+        let config = Config::load_noting(path, &mut files);
+        if readings == MAX_READINGS || files.as_they_are() == files {
+            return (config, files);
+        }
+        readings += 1;
+    }
+}
+
 /// A file system may take its time. None: it went badly wrong.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let done = tokio::task::spawn_blocking(work).await;
@@ -222,4 +235,47 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         }
     })
     .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::OpenOptions;
+    use std::io::Write as _;
+    use std::process::Command;
+
+    use crate::config::SecretName;
+
+    const YAML: &str = "providers: {acme: {hosts: [api.test], client_id: '${file:id}${file:pause}', client_secret: '${file:secret}', token: {url: 'https://a.test/'}}}";
+
+    #[test]
+    fn two_files_that_are_swapped_while_they_are_read_are_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let write = |version: &str| {
+            std::fs::write(at("id"), format!("id-{version}")).unwrap();
+            std::fs::write(at("secret"), format!("secret-{version}")).unwrap();
+        };
+        std::fs::write(at("proxy.yaml"), YAML).unwrap();
+        write("old");
+        // Reading it waits until somebody writes.
+        let pause = at("pause");
+        let made = Command::new("mkfifo").arg(&pause).status();
+        assert!(made.unwrap().success());
+        let path = at("proxy.yaml");
+        let reading = std::thread::spawn(move || super::read(&path));
+        // It has read the one and not the other.
+        let mut paused = OpenOptions::new().write(true).open(&pause).unwrap();
+        write("new");
+        std::fs::write(at("no pause"), "!").unwrap();
+        std::fs::rename(at("no pause"), &pause).unwrap();
+        paused.write_all(b"!").unwrap();
+        drop(paused);
+        let (config, _) = reading.join().unwrap();
+        let account = &config.unwrap().providers[0].accounts[0];
+        let secret = account.secret(SecretName::Current).unwrap();
+        assert_eq!(
+            (account.client_id.expose(), secret.expose()),
+            ("id-new!", "secret-new")
+        );
+    }
 }

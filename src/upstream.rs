@@ -64,7 +64,6 @@ impl Upstream {
     pub fn new(provider: &Provider, metrics: &Metrics, egress: &Egress) -> Self {
         // The series is there from the start, and stays at 0 without a breaker.
         let open = metrics.upstream_breaker_open(&provider.name);
-        open.set(0);
         let fuse = provider.breaker;
         Self {
             fuse: fuse.map(|limits| Fuse::new(&provider.name, limits, open)),

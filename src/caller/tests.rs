@@ -164,6 +164,15 @@ fn all_evidence_that_a_caller_needs_must_hold() {
 }
 
 #[test]
+fn who_opened_a_tunnel_is_its_caller_only_from_where_it_may_call() {
+    let callers = evidence();
+    let is_known = |name, address| callers.verified(name, &peer(address)).is_ok();
+    assert!(is_known("both", "10.2.1.1") && is_known("shop", "192.0.2.1"));
+    // Another configuration may have come since.
+    assert!(!is_known("both", "10.3.1.1") && !is_known("gone", "10.2.1.1"));
+}
+
+#[test]
 fn an_authorization_that_is_not_for_bursar_is_no_credential() {
     let with = evidence();
     let without = table(&config("{inside: {addresses: [10.2.0.0/16], allow: [a]}}"));

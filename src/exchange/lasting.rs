@@ -24,6 +24,8 @@ pub(super) struct Lasting {
     pub(super) in_flight: AtomicUsize,
     /// For tunnels to providers.
     pub(super) tunnels: Arc<Semaphore>,
+    /// For tunnels to other hosts.
+    pub(super) opaque_tunnels: Arc<Semaphore>,
     /// Answers ask for their connection to be closed.
     pub(super) draining: AtomicBool,
     /// None: nobody knows afterwards which requests are in doubt.
@@ -59,6 +61,7 @@ impl Lasting {
             replay_memory: ReplayMemory::new(0),
             in_flight: AtomicUsize::new(0),
             tunnels: Arc::new(Semaphore::new(tunnels)),
+            opaque_tunnels: Arc::new(Semaphore::new(tunnels)),
             draining: AtomicBool::new(false),
             journal,
             closing: AtomicBool::new(false),

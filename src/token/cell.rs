@@ -112,6 +112,9 @@ impl Cell {
 
     /// A cell for the key of this one, under another configuration; from now on it looks after the renewal.
     pub(super) fn succeeded_by(&self, parts: Parts) -> Arc<Self> {
+        if self.shows_otherwise(&parts) {
+            self.desk().forget_refusal();
+        }
         let cell = Self::with(self.state.clone(), parts);
         let token = cell.state.token.load_full().map(|token| token.renew_at);
         let grounded = cell.desk().grounded.map(|(_, until)| until);
@@ -173,6 +176,13 @@ impl Cell {
             && self.provider.environment == parts.provider.environment
             && (&one.client_id, &one.client_secret) == (&two.client_id, &two.client_secret)
             && self.dialect().asks_like(&parts.provider.token)
+    }
+
+    /// Whether the parts give the endpoint another reason to refuse the account, or none: the cool-down after a
+    /// refusal is no cause to wait then.
+    fn shows_otherwise(&self, parts: &Parts) -> bool {
+        self.account().next_client_secret != parts.credentials().next_client_secret
+            || self.provider.tls != parts.provider.tls
     }
 
     /// The names of provider and account, and the scopes: no two keys of one configuration share them.

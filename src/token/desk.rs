@@ -206,6 +206,14 @@ impl Desk {
         }
     }
 
+    /// What the account shows has changed, so that a refusal says nothing about the next call.
+    pub(super) fn forget_refusal(&mut self) {
+        if matches!(self.grounded, Some((Failure::Rejected(_), _))) {
+            self.grounded = None;
+            self.failures = 0;
+        }
+    }
+
     /// Whether instances are revoking each other's tokens.
     pub(super) fn is_contended(&self, now: Instant) -> bool {
         self.contended_until.is_some_and(|until| now < until)

@@ -6,7 +6,7 @@
 //! The queues hold each key once, and whoever waits for a key has a limit of its own (`token.wait`).
 //!
 //! Who writes: the first of a queue, and whoever ends a call, under `state`, never across an await.
-//! `changed` tells the first of each queue that the breaker has.
+//! `changed` tells the first of each queue that the breaker or the budget has.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,9 +41,6 @@ pub(super) enum Lane {
 #[derive(Debug)]
 pub(super) struct Guard {
     provider: Arc<str>,
-    calls_per_minute: NonZeroU32,
-    /// By [`Lane`].
-    tolerances: [Duration; 3],
     lanes: [tokio::sync::Mutex<()>; 3],
     state: Mutex<State>,
     changed: watch::Sender<()>,
@@ -52,8 +49,19 @@ pub(super) struct Guard {
 
 #[derive(Debug)]
 struct State {
+    budget: Budget,
     pace: Pace,
     breaker: Breaker,
+}
+
+/// So many calls in any minute.
+#[derive(Debug)]
+struct Budget {
+    calls_per_minute: NonZeroU32,
+    /// How far ahead of the even pace a call may be, by [`Lane`].
+    tolerances: [Duration; 3],
+    /// The even pace.
+    interval: Duration,
 }
 
 /// One call, which may be made now. Dropped without a result, it is as if it had not been made.
@@ -83,12 +91,8 @@ enum Wait {
     Budget(Instant),
 }
 
-impl Guard {
-    pub(super) fn new(
-        provider: &Arc<str>,
-        calls_per_minute: NonZeroU32,
-        series: GuardSeries,
-    ) -> Self {
+impl Budget {
+    fn of(calls_per_minute: NonZeroU32) -> Self {
         let calls = calls_per_minute.get();
         let burst = (calls / 4).max(1);
         // A burst, and the rest of the minute at an even pace, are not more than the budget. Rounded up,
@@ -97,16 +101,41 @@ impl Guard {
         let share = (burst / 3).max(1);
         let tolerance = |less: u32| interval * burst.saturating_sub(less).max(1).saturating_sub(1);
         Self {
-            provider: provider.clone(),
             calls_per_minute,
             tolerances: [tolerance(2 * share), tolerance(share), tolerance(0)],
+            interval,
+        }
+    }
+}
+
+impl Guard {
+    pub(super) fn new(
+        provider: &Arc<str>,
+        calls_per_minute: NonZeroU32,
+        series: GuardSeries,
+    ) -> Self {
+        let budget = Budget::of(calls_per_minute);
+        Self {
+            provider: provider.clone(),
             lanes: Default::default(),
             state: Mutex::new(State {
-                pace: Pace::new(interval),
+                pace: Pace::new(budget.interval),
+                budget,
                 breaker: Breaker::new(MAX_FAILURES),
             }),
             changed: watch::Sender::new(()),
             series,
+        }
+    }
+
+    /// From now on so many calls in a minute, for those that wait already, too. What was made counts.
+    pub(super) fn allow(&self, calls_per_minute: NonZeroU32) {
+        let mut state = self.state();
+        if state.budget.calls_per_minute != calls_per_minute {
+            let budget = Budget::of(calls_per_minute);
+            state.pace.go_on_at(budget.interval, Instant::now());
+            state.budget = budget;
+            self.changed.send_replace(());
         }
     }
 
@@ -165,7 +194,8 @@ impl Guard {
             Passage::Probe => true,
             Passage::Held(until) => return Err(Wait::Breaker(until)),
         };
-        let taken = state.pace.take(now, self.tolerances[lane as usize]);
+        let tolerance = state.budget.tolerances[lane as usize];
+        let taken = state.pace.take(now, tolerance);
         taken.map_err(|exceeded| Wait::Budget(now + exceeded.retry_after))?;
         if is_probe {
             state.breaker.probe();
@@ -194,17 +224,27 @@ impl Guard {
             let until = until.unwrap_or(now + PROBE_TIME);
             return (Failure::Held, until.saturating_duration_since(now));
         }
-        let tolerance = self.tolerances[Lane::Need as usize];
+        let tolerance = state.budget.tolerances[Lane::Need as usize];
         (Failure::OverBudget, state.pace.wait(now, tolerance))
     }
 
     /// What there is to show.
     pub(super) fn snapshot(&self) -> GuardSnapshot {
+        let state = self.state();
         GuardSnapshot {
             provider: self.provider.clone(),
-            calls_per_minute: self.calls_per_minute,
-            is_open: self.state().breaker.is_open(),
+            calls_per_minute: state.budget.calls_per_minute,
+            is_open: state.breaker.is_open(),
             exhausted: self.series.exhausted.get(),
+        }
+    }
+}
+
+/// No series outlives what it tells of: a reload may have put another guard in this one's place, or none.
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if self.state().breaker.is_open() {
+            self.series.open.dec();
         }
     }
 }
@@ -227,12 +267,13 @@ impl Permit<'_> {
             }
         };
         if is_news {
-            guard.series.open.set(i64::from(outage.is_some()));
             match outage {
                 Some(failure) => {
+                    guard.series.open.inc();
                     tracing::warn!(provider = %guard.provider, %failure, "the token endpoint fails; calls are held, and it is probed");
                 }
                 None => {
+                    guard.series.open.dec();
                     tracing::info!(provider = %guard.provider, "the token endpoint works again");
                 }
             }

@@ -4,7 +4,7 @@
 //! Only the one flight of a cell climbs. The mutex is there for those who look on, and never held across
 //! an await.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -33,8 +33,6 @@ pub(super) struct Ladder {
     scopes: Arc<str>,
     secret: Arc<SecretInUse>,
     guard: Arc<Guard>,
-    /// Whether a call waits for its turn.
-    is_waiting: AtomicBool,
     transport: Arc<dyn Transport>,
     memory: Arc<Mutex<Memory>>,
     fetches: Arc<Fetches>,
@@ -44,6 +42,8 @@ pub(super) struct Ladder {
 /// What is kept from one flight to the next.
 #[derive(Default)]
 pub(super) struct Memory {
+    /// Whether a call waits for its turn: the flight's, whichever configuration it began under.
+    is_waiting: bool,
     refresh_token: Option<RefreshToken>,
     last: Option<(&'static str, SystemTime)>,
 }
@@ -77,7 +77,6 @@ impl Ladder {
             scopes: parts.scopes,
             secret: parts.secret,
             guard: parts.guard,
-            is_waiting: AtomicBool::new(false),
             transport: parts.transport,
             memory: parts.memory,
             fetches: parts.fetches,
@@ -184,9 +183,9 @@ impl Ladder {
             Grant::ClientCredentials { .. } => GrantLabel::ClientCredentials,
             Grant::RefreshToken(_) => GrantLabel::RefreshToken,
         };
-        self.is_waiting.store(true, Ordering::Relaxed);
+        self.memory().is_waiting = true;
         let permit = self.guard.pass(lane).await;
-        self.is_waiting.store(false, Ordering::Relaxed);
+        self.memory().is_waiting = false;
         let issued = Instant::now();
         let credentials = Credentials {
             id: &self.account().client_id,
@@ -237,7 +236,7 @@ impl Ladder {
 
     /// Whether a call waits for its turn: it is not made yet.
     pub(super) fn is_waiting(&self) -> bool {
-        self.is_waiting.load(Ordering::Relaxed)
+        self.memory().is_waiting
     }
 
     /// The secret that the endpoint took last.

@@ -65,11 +65,12 @@ impl<'a> Making<'a> {
         }
     }
 
-    /// A provider's guard; the one before where it is for the same endpoint and budget.
+    /// A provider's guard; the one before where it is for the same endpoint.
     pub(super) fn guard(&self, provider: &Provider) -> Arc<Guard> {
         let (url, calls) = (&provider.token.url, provider.token.calls_per_minute);
         match self.guards.get(&*provider.name) {
-            Some((old, guard)) if old.token.url == *url && old.token.calls_per_minute == calls => {
+            Some((old, guard)) if old.token.url == *url => {
+                guard.allow(calls);
                 Arc::clone(guard)
             }
             _ => {

@@ -74,6 +74,15 @@ impl Fuse {
     }
 }
 
+/// A reload may have put another one in its place, or none.
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        if self.is_open() {
+            self.open.dec();
+        }
+    }
+}
+
 impl Attempt {
     /// The provider answered, or could not be reached.
     pub(super) fn settle(mut self, is_reached: bool) {
@@ -90,10 +99,11 @@ impl Attempt {
         if !is_news {
             return;
         }
-        self.fuse.open.set(i64::from(!is_reached));
         if is_reached {
+            self.fuse.open.dec();
             tracing::info!(%provider, "the provider can be reached again");
         } else {
+            self.fuse.open.inc();
             tracing::warn!(%provider, "the provider cannot be reached; requests are refused, and one is tried after each pause");
         }
     }

@@ -257,3 +257,53 @@ async fn callers_keep_their_hashes_and_their_limits() {
     let scrape = Scrape::of(program.admin).await;
     assert_eq!(scrape.value("bursar_password_hashes_total", &[]), 1.0);
 }
+
+#[tokio::test]
+async fn what_a_reload_takes_away_is_not_shown_as_held_any_more() {
+    let down = Idp::start(|_| async { answer(503, "<html>down</html>") }).await;
+    let idp = Idp::counting().await;
+    let nobody = tokio::net::TcpSocket::new_v4().unwrap();
+    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let nowhere = format!("http://{}", nobody.local_addr().unwrap());
+    let other = "  other:\n    hosts: [other.test]\n    client_id: id\n    client_secret: s\n";
+    let other = format!(
+        "{other}    upstream: {nowhere}\n    breaker: {{failures: 1, pause: 1h}}\n    token: {{url: '{}'}}\n",
+        idp.url()
+    );
+    let yaml = |idp: &Idp| acme(&nowhere, &idp.url(), "");
+    let program = Program::start(&format!("{}{other}", yaml(&down)), "info").await;
+    let held = async |name: &str, provider: &str| {
+        let scrape = Scrape::of(program.admin).await;
+        scrape.value(name, &[("provider", provider)])
+    };
+    let (token, upstream) = ("bursar_token_breaker_open", "bursar_upstream_breaker_open");
+    eventually(|| async { held(token, "acme").await == 1.0 }).await;
+    let request = http::Request::get("http://other.test/x");
+    let request = request.body(crate::support::upstream::full("")).unwrap();
+    let mut caller = Caller::connect(program.listen).await;
+    assert_eq!(caller.request(request).await.status, 502);
+    assert_eq!(held(upstream, "other").await, 1.0);
+    program.rewrite(&yaml(&idp));
+    program.reload().await;
+    eventually(|| async { held(token, "acme").await == 0.0 }).await;
+    eventually(|| async { held(upstream, "other").await == 0.0 }).await;
+}
+
+#[tokio::test]
+async fn another_budget_of_token_calls_does_not_begin_anew() {
+    let (api, idp) = (api("fine", &Gate::closed()).await, Idp::counting().await);
+    let yaml = |calls: u32| {
+        let lines = format!(
+            "token.calls_per_minute: {calls}\ntoken.wait: 100ms\nroutes: [{{path: /other, scopes: [other]}}]"
+        );
+        acme(&api.url(), &idp.url(), &lines)
+    };
+    let program = Program::start(&yaml(1), "info").await;
+    idp.reached_by(1).await;
+    program.rewrite(&yaml(2));
+    program.reload().await;
+    let mut caller = Caller::connect(program.listen).await;
+    assert_eq!(caller.send("GET", "/other", "").await.status, 503);
+    let endpoint = &program.json("/status").await["token_endpoints"][0];
+    assert_eq!((&endpoint["calls_per_minute"], idp.calls()), (&2.into(), 1));
+}

@@ -54,3 +54,52 @@ async fn a_key_that_is_gone_is_not_renewed_but_still_serves_what_is_under_way() 
     rig.until(500.0).await;
     assert_eq!(rig.count(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_forgotten_where_the_account_gets_another_secret() {
+    let of = |secrets| {
+        let script = |call: &Call| match call.secret.as_str() {
+            "new" => lives(100),
+            _ => refuses(401, "invalid_client"),
+        };
+        rigs_of(1, secrets, "wait: 1s", script).pop().unwrap()
+    };
+    let rig = of("client_secret: old");
+    assert!(rig.obtain().await.is_err());
+    let next = of("client_secret: old, next_client_secret: new");
+    let parts = (next.parts)(0);
+    assert!(rig.cell.has_key_of(&parts));
+    let cell = rig.cell.succeeded_by(parts);
+    let before = Instant::now();
+    assert_eq!(cell.obtain().await.map(|lease| text(&lease)).unwrap(), "t2");
+    assert_eq!(Instant::now(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flight_that_waits_for_its_turn_is_known_to_wait_after_a_reload() {
+    let mut rigs = rigs(2, "calls_per_minute: 1, wait: 1s", in_turn([lives(3600)]));
+    rigs[0].obtain().await.unwrap();
+    let old = rigs[1].cell.clone();
+    let waiting = tokio::spawn(async move { old.obtain().await.map(drop) });
+    pass(0.5).await;
+    drop(rigs[1].reload());
+    assert_eq!(rigs[1].obtain().await, Err(Failure::OverBudget));
+    assert!(waiting.await.unwrap().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_budget_holds_for_calls_that_wait_already_and_is_no_new_one() {
+    let rigs = rigs(4, "calls_per_minute: 1, wait: 1s", in_turn([lives(3600)]));
+    let guard = &rigs[0].cell.guard;
+    let per_minute = |calls| guard.allow(std::num::NonZeroU32::new(calls).unwrap());
+    rigs[0].obtain().await.unwrap();
+    for calls in [2, 1, 3, 1] {
+        per_minute(calls);
+        assert_eq!(rigs[1].obtain().await, Err(Failure::OverBudget), "{calls}");
+    }
+    assert_eq!(guard.snapshot().calls_per_minute.get(), 1);
+    per_minute(600);
+    rigs[1].obtain().await.unwrap();
+    rigs[2].obtain().await.unwrap();
+    assert_eq!(rigs[0].count(), 3);
+}
