@@ -72,16 +72,22 @@ impl Lasting {
 
     /// Whether a provider is frozen, for as long as Bursar runs.
     pub(super) fn frozen(&self, provider: &Arc<str>) -> Arc<AtomicBool> {
-        let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
-        let flag = frozen.entry(provider.clone()).or_default().clone();
-        drop(frozen);
-        self.metrics.frozen(provider, flag.load(Ordering::Relaxed));
-        flag
+        self.freeze_or_look(provider, None)
     }
 
     /// Freezes a provider, or thaws it.
     pub(super) fn freeze(&self, provider: &Arc<str>, is_frozen: bool) {
-        self.frozen(provider).store(is_frozen, Ordering::Relaxed);
-        self.metrics.frozen(provider, is_frozen);
+        drop(self.freeze_or_look(provider, Some(is_frozen)));
+    }
+
+    /// The series is written under the lock, so that a reload that has looked before does not write it after.
+    fn freeze_or_look(&self, provider: &Arc<str>, wish: Option<bool>) -> Arc<AtomicBool> {
+        let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+        let flag = frozen.entry(provider.clone()).or_default();
+        if let Some(is_frozen) = wish {
+            flag.store(is_frozen, Ordering::Relaxed);
+        }
+        self.metrics.frozen(provider, flag.load(Ordering::Relaxed));
+        flag.clone()
     }
 }
