@@ -23,7 +23,7 @@ pub use course::{Hash, Phase};
 pub use desk::Unavailable;
 pub use entry::{Commit, Entry, Witness};
 pub use facts::{Facts, Frozen, Outcome};
-pub use seal::{Seal, hash_of_nothing};
+pub use seal::{Seal, hash_of_nothing, is_whole};
 pub use store::Error;
 
 use crate::config;

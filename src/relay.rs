@@ -22,7 +22,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::access::Record;
 use crate::headers;
-use crate::journal::{Commit, Entry};
+use crate::journal::{self, Commit, Entry};
 use crate::metrics::{Limit, Reason};
 use crate::upstream::{Connection, Upstream};
 
@@ -70,6 +70,9 @@ pub enum CutOff {
     /// The provider's connection broke.
     #[error("the provider's answer broke off")]
     Broken(#[source] hyper::Error),
+    /// The provider's stream was ended before the length that it had named.
+    #[error("the provider's answer is too short")]
+    Short,
     /// The provider sent no byte for too long.
     #[error("the provider's answer stalled")]
     Stalled,
@@ -100,6 +103,8 @@ impl Relay {
         };
         if relay.source.is_end_stream() {
             relay.end();
+            // HTTP/2 may have brought the end just now.
+            relay.held = relay.answered().map(|commit| (commit, None));
         }
         relay
     }
@@ -107,7 +112,7 @@ impl Relay {
     /// Moves the frames in a task of its own.
     #[must_use]
     pub fn pump(self: Box<Self>) -> Answer {
-        if self.source.is_end_stream() {
+        if self.is_end_stream() {
             return Answer::Relay(self);
         }
         // One frame on its way; the next is read when that one is taken.
@@ -164,7 +169,7 @@ impl Relay {
                 if is_last {
                     self.end();
                 }
-                if is_last || frame.is_trailers() {
+                if is_last || frame.is_trailers() || journal::is_whole(&self.source) {
                     return self.poll_end(Some(frame), context);
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -173,11 +178,30 @@ impl Relay {
                 self.record.reason(Reason::UpstreamProtocol);
                 Poll::Ready(Some(Err(CutOff::Broken(error))))
             }
+            None if self.is_reset() && self.source.size_hint().lower() > 0 => {
+                self.record.reason(Reason::UpstreamProtocol);
+                Poll::Ready(Some(Err(CutOff::Short)))
+            }
+            None if self.is_reset() => {
+                self.end();
+                Poll::Ready(None)
+            }
             None => {
                 self.end();
                 self.poll_end(None, context)
             }
         }
+    }
+
+    /// Whether the end that hyper tells of is an HTTP/2 reset without an error. That comes after the answer's
+    /// real end, or instead of it.
+    fn is_reset(&self) -> bool {
+        let connection = self.connection.as_ref();
+        !self.source.is_end_stream() && connection.is_some_and(|(on, _)| on.is_http2())
+    }
+
+    fn answered(&self) -> Option<Commit> {
+        self.record.entry().and_then(Entry::answered)
     }
 
     /// The last frame, or the end alone.
@@ -186,7 +210,7 @@ impl Relay {
         last: Option<Frame<Bytes>>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
-        match self.record.entry().and_then(Entry::answered) {
+        match self.answered() {
             Some(commit) => {
                 self.held = Some((commit, last));
                 self.poll_held(context)
@@ -207,8 +231,9 @@ impl Relay {
         Poll::Ready(last.map(Ok))
     }
 
+    /// Not before the end was seen here: HTTP/2 may bring it between two looks.
     fn is_end_stream(&self) -> bool {
-        self.held.is_none() && self.source.is_end_stream()
+        self.held.is_none() && self.connection.is_none()
     }
 }
 

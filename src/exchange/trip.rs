@@ -5,14 +5,13 @@
 
 use std::sync::Arc;
 
-use http::{Response, StatusCode};
-use http_body::Body as _;
+use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::access::Record;
 use crate::body::{BodyTooLarge, Replayable, Upload};
-use crate::journal::{Journal, Unavailable};
+use crate::journal::{self, Journal, Unavailable};
 use crate::metrics::{ProviderSeries, Replay, Unauthorized};
 use crate::replay::{Verdict, verdict};
 use crate::respond::Refusal;
@@ -48,7 +47,7 @@ impl Trip<'_> {
         let lease = self.lease(record).await?;
         let upload = self.upload().map_err(|BodyTooLarge| Refusal::Overloaded)?;
         let (answered, lease) = self.send(record, lease, upload).await?;
-        note_answer(record, &answered.0).await;
+        self.note_answer(record, &answered.0).await;
         let outcome = match verdict(answered.0.status(), answered.0.headers()) {
             Verdict::Relay => {
                 self.settle();
@@ -78,7 +77,7 @@ impl Trip<'_> {
         let replayed = self.send(record, fresh, upload).await;
         self.settle();
         if let Ok(((answer, _), _)) = &replayed {
-            note_answer(record, answer).await;
+            self.note_answer(record, answer).await;
         }
         match &replayed {
             Ok(((answer, _), lease)) if answer.status() == StatusCode::UNAUTHORIZED => {
@@ -212,25 +211,28 @@ impl Trip<'_> {
         lease.map_err(Refusal::Token)
     }
 
+    /// Before anything of an answer goes to the caller. After a 401 the provider has not acted.
+    async fn note_answer(&self, record: &Record, answer: &Response<Incoming>) {
+        let Some(entry) = record.entry() else {
+            return;
+        };
+        let no_body = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
+        let is_whole = answer.status() == StatusCode::UNAUTHORIZED
+            || no_body.contains(&answer.status())
+            || self.outgoing.method == Method::HEAD
+            || journal::is_whole(answer.body());
+        if !is_whole {
+            entry.answering();
+        } else if let Some(commit) = entry.answered() {
+            commit.await;
+        }
+    }
+
     /// No replay can follow.
     fn settle(&self) {
         if let Some(body) = &self.body {
             body.settle();
         }
-    }
-}
-
-/// Before anything of an answer goes to the caller. After a 401 the provider has not acted.
-async fn note_answer(record: &Record, answer: &Response<Incoming>) {
-    let Some(entry) = record.entry() else {
-        return;
-    };
-    if answer.status() == StatusCode::UNAUTHORIZED || answer.body().is_end_stream() {
-        if let Some(commit) = entry.answered() {
-            commit.await;
-        }
-    } else {
-        entry.answering();
     }
 }
 

@@ -75,6 +75,8 @@ pub(super) struct Course {
     hash: Option<Hash>,
     /// Whether a connection has it. Between the write and that, its caller may leave.
     is_handed_over: bool,
+    /// Nobody waits for its answer any more; its body may still go.
+    is_over: bool,
 }
 
 impl Course {
@@ -130,13 +132,11 @@ impl Course {
 
     /// Nothing more comes of the request.
     pub(super) fn over(&mut self) -> Option<Step> {
+        self.is_over = true;
         match self.phase {
             None => Some(self.unsent()),
             Some(phase) if phase.is_in_doubt() && !self.is_handed_over => Some(self.unsent()),
-            Some(phase) if phase.is_in_doubt() => Some(Step {
-                is_open: false,
-                ..self.step(phase)
-            }),
+            Some(phase) if phase.is_in_doubt() => Some(self.step(phase)),
             Some(_) => None,
         }
     }
@@ -146,7 +146,7 @@ impl Course {
         Step {
             phase,
             hash: self.hash,
-            is_open: phase.is_in_doubt(),
+            is_open: phase.is_in_doubt() && !self.is_over,
         }
     }
 }
@@ -210,6 +210,19 @@ mod tests {
             }
             assert_eq!(phase(course.over()), Some((reached, false)));
         }
+    }
+
+    #[test]
+    fn a_body_that_still_goes_when_its_caller_has_left_does_not_open_the_request_again() {
+        let mut course = Course::default();
+        let sending = course.prepare();
+        course.sending(None);
+        course.hand_over();
+        assert_eq!(phase(course.over()), Some((Phase::HeadSent, false)));
+        assert_eq!(
+            phase(course.body(sending, HASH)),
+            Some((Phase::BodySent, false))
+        );
     }
 
     #[test]

@@ -49,6 +49,13 @@ enum Stage {
     Sealed,
 }
 
+/// Whether every byte of a body came. Its end may come later: HTTP/2 says it apart, and who sends to HTTP/1.1
+/// by a known length does not wait for it.
+#[must_use]
+pub fn is_whole<B: Body>(body: &B) -> bool {
+    body.is_end_stream() || body.size_hint().upper() == Some(0)
+}
+
 /// The hash of a body without a byte.
 #[must_use]
 pub fn hash_of_nothing() -> Option<Hash> {
@@ -87,8 +94,9 @@ impl<E> Seal<E> {
     where
         B: Body<Data = Bytes, Error = E> + Unpin,
     {
-        loop {
-            let is_last = match ready!(Pin::new(&mut *body).poll_frame(context)) {
+        let mut is_last = is_whole(body);
+        while !is_last {
+            is_last = match ready!(Pin::new(&mut *body).poll_frame(context)) {
                 Some(Ok(frame)) => {
                     let is_last = self.see(&frame, body);
                     self.early_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -101,11 +109,9 @@ impl<E> Seal<E> {
                 }
                 None => true,
             };
-            if is_last {
-                self.stage = Stage::Sealed;
-                return Poll::Ready(self.hash());
-            }
         }
+        self.stage = Stage::Sealed;
+        Poll::Ready(self.hash())
     }
 
     /// The body's next frame.
@@ -178,7 +184,7 @@ impl<E> Seal<E> {
         if let Some(data) = frame.data_ref() {
             self.digest.update(data);
         }
-        frame.is_trailers() || body.is_end_stream()
+        frame.is_trailers() || is_whole(body)
     }
 
     fn hash(&self) -> Option<Hash> {

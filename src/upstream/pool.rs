@@ -385,7 +385,9 @@ impl Connection {
         &self.server.host
     }
 
-    pub(super) fn is_http2(&self) -> bool {
+    /// Whether it carries several requests at a time.
+    #[must_use]
+    pub fn is_http2(&self) -> bool {
         matches!(self.sender, Sender::Http2(_))
     }
 

@@ -1,6 +1,7 @@
 //! Requests that move money, written down before they go: what is in doubt after a crash, and nothing else.
 
 mod disk;
+mod ends;
 
 use std::path::Path;
 use std::process::Stdio;
