@@ -50,7 +50,7 @@ pub enum Error {
     #[error("cannot read from the journal which providers are frozen")]
     Frozen(#[from] journal::Unavailable),
     /// The journal cannot be used.
-    #[error("cannot open the journal (`journal.path`): {0}")]
+    #[error("cannot open the journal (`journal.path`)")]
     Journal(#[from] journal::Error),
     /// A metric is declared twice.
     #[error("cannot set up the metrics")]

@@ -5,7 +5,8 @@
 //! committed survive the end of the process at any instant. It knows nothing of requests under way.
 
 use std::fs::{File, TryLockError};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -56,12 +57,12 @@ PRAGMA user_version = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The directory cannot be made, or a file in it cannot be opened.
-    #[error("cannot use the journal's directory {}: {source}", path.display())]
+    #[error("cannot use the journal's directory {}", path.display())]
     Directory {
         /// The directory.
         path: PathBuf,
         /// What the system says.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// Another process has it.
     #[error("the journal in {} belongs to another Bursar that is running; give each instance a directory of its own", .0.display())]
@@ -73,7 +74,7 @@ pub enum Error {
     #[error("the journal has format {0}, which this version does not know")]
     Format(i64),
     /// The database fails.
-    #[error("the journal's database: {0}")]
+    #[error("the journal's database fails")]
     Database(#[from] rusqlite::Error),
 }
 
@@ -101,13 +102,15 @@ impl Store {
             .mode(0o700)
             .create(&settings.path)
             .map_err(directory)?;
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(settings.path.join(LOCK))
-            .map_err(directory)?;
+        // The directory may have been there, and open to others. What SQLite keeps beside a file is as that is.
+        let open = |name| {
+            let mut options = File::options();
+            options.create(true).truncate(false).write(true).mode(0o600);
+            options.open(settings.path.join(name)).map_err(directory)
+        };
+        let lock = open(LOCK)?;
         take(&lock, &settings.path)?;
+        drop(open(FILE)?);
         let database = Connection::open(settings.path.join(FILE))?;
         let limit_pages = i64::try_from(settings.max_size / PAGE_BYTES).unwrap_or(i64::MAX);
         let store = Self {
@@ -124,8 +127,15 @@ impl Store {
     /// Opens a journal beside the process that writes it.
     pub(super) fn read(directory: &Path) -> Result<Self, Error> {
         let file = directory.join(FILE);
-        if !file.is_file() {
-            return Err(Error::Missing(directory.to_owned()));
+        match file.metadata() {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::Missing(directory.to_owned()));
+            }
+            Err(source) => {
+                let path = directory.to_owned();
+                return Err(Error::Directory { path, source });
+            }
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let store = Self {

@@ -1,3 +1,4 @@
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -130,6 +131,27 @@ async fn a_directory_belongs_to_one_process_and_what_it_left_open_is_over() {
 fn there_is_nothing_to_read_where_no_journal_was_made() {
     let directory = tempfile::tempdir().unwrap();
     assert!(matches!(outcomes(directory.path()), Err(Error::Missing(_))));
+    // What cannot be looked at may well be there.
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    assert!(matches!(outcomes(&file), Err(Error::Directory { .. })));
+}
+
+#[test]
+fn nobody_else_may_read_the_files_of_a_directory_that_is_open_to_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let all = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), all).unwrap();
+    let mut store = Store::open(&settings(directory.path().to_owned())).unwrap();
+    store.begin(false).unwrap();
+    store
+        .insert(1, &facts("1"), &step(Phase::HeadSent))
+        .unwrap();
+    store.commit().unwrap();
+    let files = std::fs::read_dir(directory.path()).unwrap();
+    let modes = files.map(|file| file.unwrap().metadata().unwrap().permissions().mode() & 0o777);
+    // The database, its log and what its readers share, and the lock.
+    assert_eq!(modes.collect::<Vec<_>>(), [0o600; 4]);
 }
 
 #[tokio::test]
