@@ -335,6 +335,7 @@ impl Proxy {
         let trip = Trip {
             upstream,
             series,
+            operator: &self.operator,
             journal: self.lasting.journal.as_ref(),
             destination,
             cell,

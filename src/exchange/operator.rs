@@ -57,6 +57,11 @@ impl Operator {
         if self.lasting.closing.load(Ordering::Relaxed) {
             return Err(Refusal::Draining);
         }
+        self.pass_payment(provider)
+    }
+
+    /// The same where it has begun, and is about to be sent.
+    pub(super) fn pass_payment(&self, provider: usize) -> Result<(), Refusal> {
         let frozen = self.frozen.get(provider);
         match frozen.is_some_and(|(_, flag)| flag.load(Ordering::Relaxed)) {
             true => Err(Refusal::Frozen),

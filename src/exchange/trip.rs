@@ -9,6 +9,7 @@ use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::operator::Operator;
 use crate::access::Record;
 use crate::body::{BodyTooLarge, Replayable, Upload};
 use crate::journal::{self, Journal, Unavailable};
@@ -26,6 +27,8 @@ const MAX_UNSENT: usize = 4;
 pub(super) struct Trip<'a> {
     pub(super) upstream: &'a Arc<Upstream>,
     pub(super) series: &'a Arc<ProviderSeries>,
+    /// Who may have stopped payments while this one waited.
+    pub(super) operator: &'a Operator,
     /// None: there is none.
     pub(super) journal: Option<&'a Journal>,
     pub(super) destination: Destination<'a>,
@@ -145,6 +148,9 @@ impl Trip<'_> {
             if lease.is_expired(Instant::now()) {
                 // Connecting took longer than the token had left.
                 lease = self.lease(record).await?;
+            }
+            if self.destination.payment.moves_money {
+                self.operator.pass_payment(self.cell.provider.index)?;
             }
             if record.entry().is_some() {
                 lease = Box::pin(self.write_down(record, lease, &mut upload)).await?;

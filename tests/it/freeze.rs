@@ -13,7 +13,7 @@ use crate::support::idp::Idp;
 use crate::support::metrics::{Scrape, admin};
 use crate::support::proxy::Program;
 use crate::support::upstream::{Upstream, answer, full};
-use crate::support::{acme, soon};
+use crate::support::{Gate, acme, eventually, soon};
 
 const TOKEN: &str = "0123456789-admin-token";
 
@@ -98,6 +98,34 @@ async fn a_frozen_provider_takes_reads_and_no_payments_until_it_is_thawed() {
     );
     assert_eq!(api.count(), 4);
     assert!(!program.logged().contains(TOKEN));
+}
+
+#[tokio::test]
+async fn a_payment_that_waits_for_its_token_is_not_sent_after_a_freeze() {
+    let api = Upstream::start(|_| async { answer(200, "fine") }).await;
+    let gate = Gate::closed();
+    let idp = Idp::held(&gate).await;
+    let yaml = format!("admin_token: {TOKEN}\n{}", acme(&api.url(), &idp.url(), ""));
+    let program = Program::start(&yaml, "info").await;
+    let listen = program.listen;
+    let ask = |method: &'static str| {
+        tokio::spawn(async move { Caller::connect(listen).await.send(method, "/x", "").await })
+    };
+    let (paying, reading) = (ask("POST"), ask("GET"));
+    eventually(|| async {
+        let scrape = Scrape::of(program.admin).await;
+        scrape.value("bursar_requests_in_flight", &[("provider", "acme")]) == 2.0
+    })
+    .await;
+    let right = format!("Bearer {TOKEN}");
+    let frozen = change(&program, "POST", "/freeze/acme", &right).await;
+    assert_eq!(frozen.status, 200);
+    gate.open();
+    let refused = paying.await.unwrap();
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.problem()["reason"], "frozen");
+    assert_eq!(reading.await.unwrap().text(), "fine");
+    assert_eq!(api.count(), 1);
 }
 
 #[tokio::test]
