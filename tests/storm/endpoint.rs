@@ -1,0 +1,258 @@
+//! The token endpoint, and what it knows of every token: whose it is, and how long it lives.
+//!
+//! Modelled on Doorkeeper (form, secret in the body, opaque tokens, `alpha`) and on Keycloak (refresh
+//! tokens that may be used once, `beta`).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+
+use crate::plan::{ACCOUNTS, Account};
+use crate::scene::Scene;
+use crate::wire::{Head, Reader};
+
+/// How long a token lives.
+pub(crate) const LIFE: Duration = Duration::from_secs(3);
+
+/// How late a request may be read on a busy machine after its token was good when it was sent.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
+
+/// What token calls meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Status 503.
+    Down,
+    /// Status 200 and no JSON.
+    Garbage,
+    Reset,
+    Hang,
+    /// Status 429, and when to come back.
+    RateLimited,
+}
+
+pub(crate) const TROUBLES: [Trouble; 5] = [
+    Trouble::Down,
+    Trouble::Garbage,
+    Trouble::Reset,
+    Trouble::Hang,
+    Trouble::RateLimited,
+];
+
+/// A token call: which start of Bursar made it, and when it came.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub(crate) run: String,
+    pub(crate) provider: &'static str,
+    pub(crate) at: Instant,
+}
+
+#[derive(Debug)]
+struct Token {
+    account: Account,
+    ends: Instant,
+    is_revoked: bool,
+}
+
+/// What a provider makes of a token.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Good,
+    Unauthorized,
+    /// It must never have been sent.
+    Violation(String),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Tokens {
+    issued: HashMap<String, Token>,
+    /// What each client may show.
+    pub(crate) secrets: HashMap<String, Vec<String>>,
+    /// Refresh tokens, and whether each is used up.
+    refresh: HashMap<String, (Account, bool)>,
+    pub(crate) calls: Vec<Call>,
+    /// How many requests came after their token's end, by less than that, and the latest of them.
+    pub(crate) late: (usize, Duration),
+}
+
+/// The `client_id` of an account.
+pub(crate) fn client(account: Account) -> String {
+    format!("{}-{}", account.provider, account.account)
+}
+
+impl Tokens {
+    pub(crate) fn verdict(&mut self, token: &str, wanted: Account, now: Instant) -> Verdict {
+        let Some(known) = self.issued.get(token) else {
+            return Verdict::Violation(format!("the token {token:?} was never issued"));
+        };
+        if known.account != wanted {
+            let owner = known.account;
+            return Verdict::Violation(format!("{wanted:?} was sent the token of {owner:?}"));
+        }
+        if now > known.ends {
+            let late = now - known.ends;
+            if late > GRACE {
+                return Verdict::Violation(format!("a token was sent {late:?} after its end"));
+            }
+            self.late = (self.late.0 + 1, self.late.1.max(late));
+            return Verdict::Unauthorized;
+        }
+        match known.is_revoked {
+            true => Verdict::Unauthorized,
+            false => Verdict::Good,
+        }
+    }
+
+    /// Ends every token of an account.
+    pub(crate) fn revoke(&mut self, account: Account) {
+        for token in self.issued.values_mut() {
+            token.is_revoked |= token.account == account;
+        }
+    }
+
+    fn issue(&mut self, account: Account) -> String {
+        let number = self.issued.len();
+        let token = format!("storm-token-{number}");
+        let ends = Instant::now() + LIFE;
+        let new = Token {
+            account,
+            ends,
+            is_revoked: false,
+        };
+        self.issued.insert(token.clone(), new);
+        let mut reply = serde_json::json!({
+            "access_token": token, "token_type": "Bearer", "expires_in": LIFE.as_secs(),
+        });
+        if account.provider == "beta" {
+            let refresh = format!("storm-refresh-{number}");
+            self.refresh.insert(refresh.clone(), (account, false));
+            reply["refresh_token"] = refresh.into();
+            reply["refresh_expires_in"] = 60.into();
+        }
+        reply.to_string()
+    }
+
+    /// Status and body; an error where something must not have been sent.
+    fn answer(&mut self, form: &HashMap<String, String>) -> Result<(u16, String), String> {
+        let text = |key: &str| form.get(key).map_or("", String::as_str);
+        let account = ACCOUNTS
+            .iter()
+            .find(|account| client(**account) == text("client_id"));
+        let account = *account.ok_or(format!("nobody is {:?}", text("client_id")))?;
+        let accepted = self.secrets.get(text("client_id"));
+        let is_accepted = |secret: &String| secret == text("client_secret");
+        if !accepted.is_some_and(|secrets| secrets.iter().any(is_accepted)) {
+            return Ok((401, r#"{"error":"invalid_client"}"#.to_owned()));
+        }
+        match text("grant_type") {
+            "client_credentials" => Ok((200, self.issue(account))),
+            "refresh_token" => {
+                let used = self.refresh.get_mut(text("refresh_token"));
+                let (owner, is_used) = used.ok_or("an unknown refresh token")?;
+                if *owner != account {
+                    return Err("a refresh token of another account".to_owned());
+                }
+                if std::mem::replace(is_used, true) {
+                    return Err("a refresh token was used twice".to_owned());
+                }
+                Ok((200, self.issue(account)))
+            }
+            other => Err(format!("grant {other:?}")),
+        }
+    }
+
+    /// A call that is not answered may have used up its refresh token.
+    fn lose(&mut self, form: &HashMap<String, String>) {
+        let used = form
+            .get("refresh_token")
+            .and_then(|token| self.refresh.get_mut(token));
+        if let Some((_, is_used)) = used {
+            *is_used = true;
+        }
+    }
+}
+
+/// Serves both providers' token endpoints.
+pub(crate) async fn serve(scene: Arc<Scene>, listener: TcpListener) {
+    loop {
+        if let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(connection(scene.clone(), stream));
+        }
+    }
+}
+
+async fn connection(scene: Arc<Scene>, mut stream: TcpStream) {
+    let is_open = {
+        let (read, mut write) = stream.split();
+        let mut reader = Reader::new(read);
+        loop {
+            let Ok(head) = reader.head().await else {
+                break true;
+            };
+            let Ok(body) = reader.whole(head.framing()).await else {
+                break true;
+            };
+            let Some((status, body)) = call(&scene, &head, &body).await else {
+                break false;
+            };
+            let answer = format!(
+                "HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            if write.write_all(answer.as_bytes()).await.is_err() {
+                break true;
+            }
+        }
+    };
+    if !is_open {
+        drop(stream.set_zero_linger());
+    }
+}
+
+/// None: the connection is reset.
+async fn call(scene: &Scene, head: &Head, body: &[u8]) -> Option<(u16, String)> {
+    let form: HashMap<String, String> = form_urlencoded::parse(body).into_owned().collect();
+    let provider = match head.second() {
+        "/alpha/token" => "alpha",
+        "/beta/token" => "beta",
+        other => {
+            let what = format!("a token call to {other}");
+            scene.ledger().violation(what);
+            return None;
+        }
+    };
+    scene.tokens().calls.push(Call {
+        run: form.get("run").cloned().unwrap_or_default(),
+        provider,
+        at: Instant::now(),
+    });
+    match scene.trouble() {
+        None => {}
+        Some(Trouble::Down) => return Some((503, "<html>down</html>".to_owned())),
+        Some(Trouble::Garbage) => return Some((200, "<html>welcome</html>".to_owned())),
+        Some(Trouble::RateLimited) => {
+            let body = r#"{"error":"rate_limit_exceeded","retry_after":1}"#;
+            return Some((429, body.to_owned()));
+        }
+        Some(trouble @ (Trouble::Reset | Trouble::Hang)) => {
+            scene.tokens().lose(&form);
+            if trouble == Trouble::Hang {
+                tokio::time::sleep(Duration::from_secs(4)).await;
+            }
+            return None;
+        }
+    }
+    let answer = scene.tokens().answer(&form);
+    match answer {
+        Ok(answer) => Some(answer),
+        Err(what) => {
+            scene
+                .ledger()
+                .violation(format!("token call to {provider}: {what}"));
+            Some((400, r#"{"error":"invalid_request"}"#.to_owned()))
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! What goes wrong around Bursar, one thing after the other: every kind once in an order of the seed's
+//! choice, and then at random until the time is over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::time::Instant;
+
+use crate::endpoint::{GRACE, LIFE, TROUBLES, client};
+use crate::ground::Ground;
+use crate::plan::ACCOUNTS;
+use crate::program::{Program, eventually, outcomes};
+use crate::scene::{Moment, Scene};
+
+/// A kind of trouble.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    Kill,
+    Terminate,
+    TokenTrouble,
+    Revocation,
+    ApiDown,
+    NoDescriptors,
+    /// The configuration is read again, with another secret.
+    SecretChanged,
+    /// With another limit.
+    LimitChanged,
+    /// With a mistake, of which nothing must come.
+    BrokenConfiguration,
+    FullDisk,
+}
+
+/// What is dearest comes more often.
+const FAULTS: [Fault; 13] = [
+    Fault::Kill,
+    Fault::Kill,
+    Fault::Kill,
+    Fault::Terminate,
+    Fault::TokenTrouble,
+    Fault::Revocation,
+    Fault::Revocation,
+    Fault::ApiDown,
+    Fault::NoDescriptors,
+    Fault::SecretChanged,
+    Fault::LimitChanged,
+    Fault::BrokenConfiguration,
+    Fault::FullDisk,
+];
+
+impl Fault {
+    fn ends_bursar(self) -> bool {
+        matches!(self, Self::Kill | Self::Terminate)
+    }
+}
+
+pub(crate) struct Driver {
+    scene: Arc<Scene>,
+    ground: Ground,
+    pub(crate) program: Program,
+    rng: Rng,
+    secrets: u32,
+    kills: usize,
+    /// A token is only seen to end by a Bursar that lives longer.
+    spared_until: Option<Instant>,
+}
+
+impl Driver {
+    /// Starts Bursar.
+    pub(crate) async fn start(scene: &Arc<Scene>, mut ground: Ground) -> Self {
+        for account in ACCOUNTS {
+            let secret = format!("storm-secret-0-{}", client(account));
+            ground.write_secret(account, &secret);
+            scene.tokens().secrets.insert(client(account), vec![secret]);
+        }
+        ground.prepare_start();
+        let program = Program::start(scene, &ground.config()).await;
+        let driver = Self {
+            scene: scene.clone(),
+            ground,
+            program,
+            rng: Rng::with_seed(scene.seed),
+            secrets: 0,
+            kills: 0,
+            spared_until: None,
+        };
+        driver.open();
+        driver
+    }
+
+    fn open(&self) {
+        let address = Some(self.program.listen);
+        self.scene.address.send_replace(address);
+    }
+
+    /// Until the time is over, and every fault happened at least once.
+    pub(crate) async fn storm(&mut self, until: Instant) {
+        let mut first = FAULTS.to_vec();
+        self.rng.shuffle(&mut first);
+        while !first.is_empty() || Instant::now() < until {
+            let is_spared = self
+                .spared_until
+                .is_some_and(|until| Instant::now() < until);
+            let may_be = |fault: &Fault| !(is_spared && fault.ends_bursar());
+            let next = first.iter().position(may_be).map(|at| first.remove(at));
+            let any = self.rng.choice(FAULTS).filter(may_be);
+            let Some(fault) = next.or(any) else {
+                continue;
+            };
+            self.pause(50..800).await;
+            self.scene.ledger().fault(&format!("{fault:?}"));
+            self.cause(fault).await;
+        }
+    }
+
+    async fn pause(&mut self, milliseconds: std::ops::Range<u64>) {
+        let pause = Duration::from_millis(self.rng.u64(milliseconds));
+        tokio::time::sleep(pause).await;
+    }
+
+    async fn cause(&mut self, fault: Fault) {
+        let now = Instant::now();
+        match fault {
+            Fault::Kill => {
+                self.kill().await;
+                self.start_again().await;
+            }
+            Fault::Terminate => {
+                self.terminate().await;
+                self.start_again().await;
+            }
+            Fault::TokenTrouble => {
+                let trouble = TROUBLES[self.rng.usize(..TROUBLES.len())];
+                self.scene
+                    .ledger()
+                    .fault(&format!("token endpoint: {trouble:?}"));
+                let is_long = self.rng.bool() || self.spared_until.is_none();
+                let until = now + if is_long { LIFE + GRACE + LIFE } else { LIFE };
+                self.scene.trouble_endpoint(trouble, until);
+                if is_long {
+                    self.spared_until = Some(until);
+                }
+            }
+            Fault::Revocation => {
+                for account in ACCOUNTS {
+                    if self.rng.bool() {
+                        self.scene.tokens().revoke(account);
+                    }
+                }
+            }
+            Fault::ApiDown => {
+                let until = now + Duration::from_millis(self.rng.u64(100..1000));
+                self.scene.take_api_down(until);
+            }
+            Fault::NoDescriptors => self.take_descriptors().await,
+            Fault::SecretChanged => self.change_secret().await,
+            Fault::LimitChanged => {
+                // Never the same again: that would be no change.
+                let step = self.rng.u32(1..18);
+                self.ground.in_flight = 2 + (self.ground.in_flight - 2 + step) % 18;
+                self.ground.write_config();
+                self.reload("ok").await;
+            }
+            Fault::BrokenConfiguration => {
+                self.ground.write_broken_config();
+                self.reload("rejected").await;
+                self.ground.write_config();
+                self.reload("ok").await;
+            }
+            Fault::FullDisk => self.fill_disk().await,
+        }
+    }
+
+    async fn take_descriptors(&mut self) {
+        let most = self.rng.usize(12..60).to_string();
+        let limit = self.program.descriptor_limit();
+        let limit = limit.unwrap_or("1024".to_owned());
+        if !self.program.limit_descriptors(&most).await {
+            self.skip("prlimit does not work here");
+            return;
+        }
+        self.pause(500..2500).await;
+        let is_back = self.program.limit_descriptors(&limit).await;
+        assert!(is_back, "descriptors cannot be given back");
+    }
+
+    fn skip(&self, why: &str) {
+        self.scene.ledger().fault(&format!("SKIPPED: {why}"));
+    }
+
+    async fn terminate(&mut self) {
+        self.scene.next_epoch();
+        self.program.signal("TERM").await;
+        let code = self.program.ended().await;
+        if code != Some(0) {
+            let what = format!("it ended with {code:?}: {:#?}", self.program.log());
+            self.scene.ledger().violation(what);
+        }
+    }
+
+    /// `kill -9`, just when something has happened; without that after a second.
+    async fn kill(&mut self) {
+        let moments = [Moment::Arrival, Moment::Body, Moment::Answer];
+        let moment = moments[self.kills % moments.len()];
+        self.kills += 1;
+        self.scene.arm(moment, self.program.child.clone());
+        for _ in 0..500 {
+            if !self.scene.is_armed() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        if self.scene.disarm() {
+            self.scene.ledger().fault(&format!("killed at {moment:?}"));
+        }
+        self.program.ended().await;
+    }
+
+    async fn start_again(&mut self) {
+        self.pause(0..300).await;
+        self.ground.prepare_start();
+        self.program = Program::start(&self.scene, &self.ground.config()).await;
+        self.open();
+    }
+
+    /// The provider takes both secrets until Bursar has the new one.
+    async fn change_secret(&mut self) {
+        let account = ACCOUNTS[self.rng.usize(..3)];
+        self.secrets += 1;
+        let secret = format!("storm-secret-{}-{}", self.secrets, client(account));
+        let scene = self.scene.clone();
+        let accept = |secrets: Vec<String>| {
+            scene.tokens().secrets.insert(client(account), secrets);
+        };
+        let old = scene.tokens().secrets[&client(account)].clone();
+        accept([old, vec![secret.clone()]].concat());
+        self.ground.write_secret(account, &secret);
+        self.reload("ok").await;
+        accept(vec![secret]);
+    }
+
+    /// Half of the time by a signal; else Bursar has to see the files itself.
+    async fn reload(&mut self, outcome: &str) {
+        let is_told = self.rng.bool();
+        let series = format!("bursar_config_reloads_total{{outcome=\"{outcome}\"}}");
+        let program = &self.program;
+        let before = program.metric(&series).await;
+        if is_told {
+            program.signal("HUP").await;
+        }
+        let is_done = eventually(async || program.metric(&series).await > before).await;
+        if !is_done {
+            let what = format!(
+                "no reload is counted as {outcome}, told: {is_told}: {:#?}",
+                program.log()
+            );
+            self.scene.ledger().violation(what);
+        }
+    }
+
+    /// What was answered meanwhile is in the journal soon after there is room again.
+    async fn fill_disk(&mut self) {
+        if !self.ground.disk.fill() {
+            self.skip("mounting is not permitted here");
+            return;
+        }
+        self.pause(500..3000).await;
+        self.ground.disk.make_room();
+        let written = "bursar_journal_writes_total{result=\"ok\"}";
+        let program = &self.program;
+        let before = program.metric(written).await;
+        let is_over = eventually(async || program.metric(written).await > before).await;
+        if !is_over {
+            let what = format!(
+                "nothing is written after there is room: {:#?}",
+                program.log()
+            );
+            self.scene.ledger().violation(what);
+        }
+    }
+
+    /// What is in doubt.
+    pub(crate) async fn outcomes(&self) -> Vec<serde_json::Value> {
+        outcomes(&self.ground.config()).await
+    }
+
+    /// After the callers have left: nothing is under way, and nothing is kept for ever.
+    pub(crate) async fn settle(&self, (descriptors, memory): (usize, usize)) -> String {
+        let now = Instant::now();
+        self.scene.trouble_endpoint(TROUBLES[0], now);
+        self.scene.take_api_down(now);
+        let program = &self.program;
+        let in_flight = "bursar_requests_in_flight";
+        let mut violations = Vec::new();
+        if !eventually(async || program.metric(in_flight).await == Some(0.0)).await {
+            violations.push("requests stay in flight".to_owned());
+        }
+        // The admin port, token calls under way.
+        if !eventually(async || program.descriptors() <= descriptors + 4).await {
+            let now = program.descriptors();
+            violations.push(format!(
+                "{now} descriptors are open, {descriptors} were at first"
+            ));
+        }
+        let at_end = program.memory();
+        if at_end > memory + MAX_GROWTH {
+            violations.push(format!("{at_end} KiB of memory, {memory} KiB at first"));
+        }
+        if program.metrics().await.contains("storm-") {
+            violations.push("a secret is in the metrics".to_owned());
+        }
+        self.scene.ledger().violations.append(&mut violations);
+        format!(
+            "descriptors {descriptors} -> {}, memory {memory} -> {at_end} KiB",
+            program.descriptors()
+        )
+    }
+
+    /// Ends Bursar for the last time.
+    pub(crate) async fn end(&mut self) {
+        self.terminate().await;
+    }
+}
+
+/// What the allocator may keep, in KiB: replay memory, buffers of connections, and room between.
+const MAX_GROWTH: usize = 64 * 1024;

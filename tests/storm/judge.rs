@@ -1,0 +1,191 @@
+//! Were the promises kept? What the providers received against what the callers were told.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::endpoint::{Call, Tokens};
+use crate::ground::{ALPHA_BUDGET, BETA_BUDGET};
+use crate::ledger::{Arrival, Case, Ledger, Reply, Seen};
+use crate::plan::{Manner, Plan};
+
+/// How much closer together calls may come in than they were made.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// Everything that was not as promised.
+pub(crate) fn judge(seed: u64, ledger: &Ledger, tokens: &Tokens) -> Vec<String> {
+    let mut violations = ledger.violations.clone();
+    for (id, arrivals) in &ledger.arrivals {
+        let plan = Plan::of(seed, *id);
+        let wrong = sent_once(&plan, arrivals).and_then(|()| all_the_same(&plan, arrivals));
+        if let Err(what) = wrong {
+            violations.push(format!("{what}: {}", ledger.trace(*id)));
+        }
+    }
+    for (id, case) in &ledger.cases {
+        let arrivals = ledger.arrivals.get(id).map_or(&[][..], Vec::as_slice);
+        if let Err(what) = answered_once(&Plan::of(seed, *id), case, arrivals) {
+            violations.push(format!("{what}: {}", ledger.trace(*id)));
+        }
+    }
+    for id in ledger.arrivals.keys() {
+        if !ledger.cases.contains_key(id) {
+            violations.push(format!("nobody sent {id}"));
+        }
+    }
+    violations.extend(within_budget(&tokens.calls));
+    violations
+}
+
+/// No request arrives twice unless the first was answered 401.
+fn sent_once(plan: &Plan, arrivals: &[Arrival]) -> Result<(), &'static str> {
+    let (_, earlier) = arrivals.split_last().ok_or("no arrival")?;
+    if earlier
+        .iter()
+        .any(|arrival| arrival.reply != Reply::Unauthorized)
+    {
+        return Err("SENT TWICE, and the first was not answered 401");
+    }
+    if arrivals.len() > plan.kind.most_arrivals() {
+        return Err("sent more often than its route allows");
+    }
+    Ok(())
+}
+
+/// Every byte of every replay is the same, and the caller's.
+fn all_the_same(plan: &Plan, arrivals: &[Arrival]) -> Result<(), &'static str> {
+    if arrivals.iter().any(|arrival| !arrival.is_same) {
+        return Err("not the body that was sent");
+    }
+    let whole = |arrival: &&Arrival| arrival.is_whole && plan.manner == Manner::LeaveInBody;
+    if arrivals.iter().any(|arrival| whole(&arrival)) {
+        return Err("half a body was made whole");
+    }
+    if arrivals.windows(2).any(|pair| pair[0].head != pair[1].head) {
+        return Err("the head of the replay is another");
+    }
+    let key = format!("key-{}", plan.id);
+    if arrivals
+        .iter()
+        .any(|arrival| arrival.head.contains(&key) != plan.kind.has_key())
+    {
+        return Err("not the idempotency key that was sent");
+    }
+    Ok(())
+}
+
+/// Every request has one answer, and what Bursar says of it is true.
+fn answered_once(plan: &Plan, case: &Case, arrivals: &[Arrival]) -> Result<(), &'static str> {
+    let last = arrivals.last();
+    let reply = last.map_or(Reply::Nothing, |arrival| arrival.reply);
+    match case.seen.as_ref().ok_or("never came to an end")? {
+        Seen::Answered(401) if reply != Reply::Unauthorized => Err("a 401 that nobody gave"),
+        Seen::Answered(401) => Ok(()),
+        Seen::Answered(_) if reply != Reply::Whole => Err("an answer that nobody gave"),
+        Seen::Answered(_) => Ok(()),
+        Seen::Refused(_, sent) if sent == "no" => {
+            let is_denied = |arrival: &Arrival| arrival.reply == Reply::Unauthorized;
+            let is_true = arrivals.iter().all(is_denied);
+            is_true
+                .then_some(())
+                .ok_or("`request_sent: no` was not true")
+        }
+        Seen::Refused(_, sent) if sent == "maybe" => Ok(()),
+        Seen::Refused(..) => Err("a refusal that does not say whether it was sent"),
+        // Whoever ends Bursar cuts off what is under way.
+        Seen::Broken { .. } if case.begun != case.ended => Ok(()),
+        Seen::Broken { has_head: false } => Err("no answer, though Bursar was not ended"),
+        Seen::Broken { has_head: true } => {
+            let answers = last.and_then(|arrival| arrival.treatment);
+            let is_cut = !answers.is_some_and(|treatment| treatment.answers());
+            is_cut
+                .then_some(())
+                .ok_or("half an answer, though the provider gave all of it")
+        }
+        Seen::Left => match plan.manner {
+            Manner::LeaveInBody | Manner::LeaveBeforeAnswer | Manner::LeaveInAnswer => Ok(()),
+            _ => Err("the harness left without reason"),
+        },
+    }
+}
+
+/// A quarter of the budget at once, and the rest evenly over the minute: of each start of Bursar.
+fn within_budget(calls: &[Call]) -> Vec<String> {
+    let mut by_run: BTreeMap<(&str, &str), Vec<&Call>> = BTreeMap::new();
+    for call in calls {
+        by_run
+            .entry((&call.run, call.provider))
+            .or_default()
+            .push(call);
+    }
+    let mut violations = Vec::new();
+    for ((run, provider), calls) in by_run {
+        let budget = match provider {
+            "alpha" => ALPHA_BUDGET,
+            _ => BETA_BUDGET,
+        };
+        let burst = f64::from(budget / 4);
+        let pace = (f64::from(budget) - burst + 1.0) / 60.0;
+        for (at, first) in calls.iter().enumerate() {
+            let over = calls[at..].iter().zip(1_u32..).find(|(call, count)| {
+                let window = call.at.duration_since(first.at) + SLACK;
+                f64::from(*count) > burst + window.as_secs_f64() * pace + 1.0
+            });
+            if let Some((call, count)) = over {
+                let window = call.at.duration_since(first.at);
+                violations.push(format!(
+                    "run {run}: {count} token calls to {provider} in {window:?}"
+                ));
+                break;
+            }
+        }
+    }
+    violations
+}
+
+/// What happened, for the README and whoever looks at a run.
+pub(crate) fn figures(ledger: &Ledger, tokens: &Tokens) -> String {
+    let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();
+    for case in ledger.cases.values() {
+        let name = match &case.seen {
+            None => "under way".to_owned(),
+            Some(Seen::Answered(401)) => "401 of the provider".to_owned(),
+            Some(Seen::Answered(_)) => "answered".to_owned(),
+            Some(Seen::Refused(reason, sent)) => format!("refused: {reason}, sent: {sent}"),
+            Some(Seen::Broken { .. }) if case.begun != case.ended => {
+                "cut off by an end of Bursar".to_owned()
+            }
+            Some(Seen::Broken { .. }) => "cut off by the provider".to_owned(),
+            Some(Seen::Left) => "the caller left".to_owned(),
+        };
+        *outcomes.entry(name).or_default() += 1;
+    }
+    let arrivals: usize = ledger.arrivals.values().map(Vec::len).sum();
+    let mut text = format!(
+        "{} requests, {arrivals} arrivals, {} replays, {} token calls; {} came while their token was ending, at most {:?} late\n",
+        ledger.cases.len(),
+        arrivals - ledger.arrivals.len(),
+        tokens.calls.len(),
+        tokens.late.0,
+        tokens.late.1
+    );
+    for (name, count) in outcomes.iter().chain(&ledger.faults) {
+        text.push_str(&format!("{count:8}  {name}\n"));
+    }
+    text
+}
+
+/// The first few of each kind; what differs in numbers alone is one kind.
+pub(crate) fn shown(violations: &[String]) -> String {
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    let mut text = String::new();
+    for violation in violations {
+        let letters = violation.chars().filter(|letter| letter.is_alphabetic());
+        let count = kinds.entry(letters.take(24).collect()).or_default();
+        *count += 1;
+        if *count <= 3 {
+            text.push_str(violation);
+            text.push('\n');
+        }
+    }
+    text
+}

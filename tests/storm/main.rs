@@ -1,0 +1,133 @@
+//! Everything goes wrong at once, and nothing is paid twice: the real program between emulated providers
+//! and many callers, while it is killed, starved and lied to.
+//!
+//! ```sh
+//! cargo test --test storm -- --nocapture                                     # 20 seconds, a random seed
+//! BURSAR_STORM_SEED=7 BURSAR_STORM_SECONDS=180 cargo test --test storm -- --nocapture
+//! ```
+//!
+//! - [`plan`]: what each request is and what becomes of it, a pure function of the seed;
+//! - [`caller`], [`provider`], [`endpoint`]: who sends, who answers, who gives tokens, all byte by byte
+//!   over [`wire`];
+//! - [`ground`]: the configuration and the files around it, [`disk`]: where the journal is; [`program`]:
+//!   Bursar as a child process; [`faults`]: what is done to it;
+//! - [`ledger`]: what everybody saw; [`judge`] and [`doubt`]: whether the promises were kept.
+//!
+//! Two runs of a seed have the same requests and the same faults; when what meets what differs. Time decides
+//! three things only, each with room for a busy machine: that a peer is silent for 90 seconds, that a token
+//! comes 5 seconds after its end, and that more token calls come than the budget has for 5 seconds more.
+//!
+//! Not emulated: HTTP/2 and TLS, which have tests of their own, and the loss of power.
+
+#[cfg(test)]
+mod caller;
+#[cfg(test)]
+mod disk;
+#[cfg(test)]
+mod doubt;
+#[cfg(test)]
+mod endpoint;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod ground;
+#[cfg(test)]
+mod judge;
+#[cfg(test)]
+mod ledger;
+#[cfg(test)]
+mod plan;
+#[cfg(test)]
+mod program;
+#[cfg(test)]
+mod provider;
+#[cfg(test)]
+mod scene;
+#[cfg(test)]
+mod wire;
+
+#[cfg(test)]
+mod storm {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+
+    use crate::faults::Driver;
+    use crate::ground::Ground;
+    use crate::scene::Scene;
+    use crate::{caller, doubt, endpoint, judge, provider};
+
+    /// How many callers there are at once.
+    const CALLERS: u32 = 40;
+
+    fn setting(name: &str) -> Option<u64> {
+        let text = std::env::var(name).ok()?;
+        Some(
+            text.parse()
+                .unwrap_or_else(|_| panic!("{name}: {text:?} is no number")),
+        )
+    }
+
+    #[expect(
+        clippy::print_stderr,
+        reason = "the seed has to be known, whatever happens"
+    )]
+    fn say(text: &str) {
+        eprintln!("{text}");
+    }
+
+    async fn listener() -> TcpListener {
+        TcpListener::bind("127.0.0.1:0").await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn whatever_fails_nothing_is_sent_twice_and_everything_is_accounted_for() {
+        let seed = setting("BURSAR_STORM_SEED").unwrap_or_else(|| fastrand::u64(..));
+        let seconds = setting("BURSAR_STORM_SECONDS").unwrap_or(20);
+        say(&format!(
+            "BURSAR_STORM_SEED={seed} BURSAR_STORM_SECONDS={seconds}"
+        ));
+        let scene = Arc::new(Scene::new(seed));
+        let (tokens, alpha, beta) = (listener().await, listener().await, listener().await);
+        let addresses = [&tokens, &alpha, &beta].map(|listener| listener.local_addr().unwrap());
+        tokio::spawn(endpoint::serve(scene.clone(), tokens));
+        tokio::spawn(provider::serve(scene.clone(), "alpha", alpha));
+        tokio::spawn(provider::serve(scene.clone(), "beta", beta));
+        let mut driver = Driver::start(&scene, Ground::new(addresses)).await;
+        let before = (driver.program.descriptors(), driver.program.memory());
+        let callers = (0..CALLERS).map(|caller| tokio::spawn(caller::run(scene.clone(), caller)));
+        let callers: Vec<_> = callers.collect();
+        driver
+            .storm(Instant::now() + Duration::from_secs(seconds))
+            .await;
+        scene.is_over.send_replace(true);
+        for caller in callers {
+            assert!(caller.await.unwrap() > 0, "a caller sent nothing");
+        }
+        let settled = driver.settle(before).await;
+        let in_doubt = driver.outcomes().await;
+        driver.end().await;
+        let after = driver.outcomes().await;
+        let (violations, figures) = {
+            let (ledger, tokens) = (scene.ledger(), scene.tokens());
+            let mut violations = judge::judge(seed, &ledger, &tokens);
+            violations.extend(doubt::judge(seed, &ledger, &in_doubt));
+            if in_doubt != after {
+                violations.push("the end of Bursar changed what is in doubt".to_owned());
+            }
+            (violations, judge::figures(&ledger, &tokens))
+        };
+        say(&format!(
+            "{figures}{:8}  in doubt\n{settled}",
+            in_doubt.len()
+        ));
+        assert!(
+            violations.is_empty(),
+            "BURSAR_STORM_SEED={seed}: {} violations\n{}",
+            violations.len(),
+            judge::shown(&violations)
+        );
+    }
+}
