@@ -578,11 +578,14 @@ mod tests {
             let side = CallerSide::new(peer, patience, &Arc::default());
             let mut stream = CallerStream::new(Deaf, side.clone());
             stream.write_all(b"x").await.unwrap();
-            let ended = match is_closing {
-                false => stream.flush().await,
-                true => stream.shutdown().await,
+            let ending = async {
+                match is_closing {
+                    false => stream.flush().await,
+                    true => stream.shutdown().await,
+                }
             };
-            assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            let ended = tokio::time::timeout(WRITE_TIMEOUT * 2, ending).await;
+            assert_eq!(ended.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
             assert_eq!(side.ended_with(), Some(Limit::WriteTimeout));
         }
     }
