@@ -105,6 +105,7 @@ impl fmt::Debug for Ready {
 }
 
 struct Known {
+    /// After a reload the same one, not just an equal one, where whoever was verified still would be.
     name: Arc<str>,
     /// Of equal length for all, so that comparing tells nothing about the length.
     passwords: Vec<Digest>,
@@ -187,16 +188,18 @@ impl Callers {
     }
 
     /// The caller with that name, who was verified before: when a tunnel was opened. Since then its
-    /// certificate may have expired, or a reload have changed where it may call from.
+    /// certificate may have expired, or a reload have changed where it may call from or taken the password
+    /// away that it may have shown; then `name` is another [`Known::name`].
     ///
     /// # Errors
     /// Where there is none.
-    pub fn verified(&self, name: &str, peer: &Peer) -> Result<Principal<'_>, Error> {
+    pub fn verified(&self, name: &Arc<str>, peer: &Peer) -> Result<Principal<'_>, Error> {
         let Some(table) = &self.table else {
             return Ok(self.everybody());
         };
         table
             .named(name)
+            .filter(|known| Arc::ptr_eq(&known.name, name))
             .filter(|known| known.is_at(peer.address) && known.is_certified(peer))
             .map(|known| known.principal(false))
             .ok_or(Error::Unauthenticated)
@@ -411,8 +414,9 @@ impl Known {
                 Password::Hashed(hash) => hashes.push(Hashed::new(hash.clone(), remembered)),
             }
         }
+        let same = old.filter(|old| old.is_still_known_by(&passwords, &hashes));
         Self {
-            name: caller.name.clone(),
+            name: same.map_or(&caller.name, |old| &old.name).clone(),
             passwords,
             hashes: hashes.into(),
             addresses: caller.addresses.clone(),
@@ -423,6 +427,16 @@ impl Known {
                 _ => Limits::new(caller.limits),
             },
         }
+    }
+
+    /// Whether whoever was known by a password, or without one, would be known by these as well.
+    fn is_still_known_by(&self, passwords: &[Digest], hashes: &[Hashed]) -> bool {
+        let is_kept = |old: &Digest| passwords.iter().any(|new| new.as_ref() == old.as_ref());
+        let had_any = !self.passwords.is_empty() || !self.hashes.is_empty();
+        let has_any = !passwords.is_empty() || !hashes.is_empty();
+        had_any == has_any
+            && self.passwords.iter().all(is_kept)
+            && self.hashes.iter().all(|old| old.is_one_of(hashes))
     }
 
     fn is_at(&self, address: IpAddr) -> bool {

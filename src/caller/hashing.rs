@@ -81,6 +81,10 @@ impl Hashed {
             verified: ArcSwapOption::new(known.and_then(|known| known.verified.load_full())),
         }
     }
+
+    pub(super) fn is_one_of(&self, hashes: &[Self]) -> bool {
+        hashes.iter().any(|other| other.hash == self.hash)
+    }
 }
 
 /// Whether a name and password were found to have one of the hashes before.

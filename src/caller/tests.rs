@@ -166,10 +166,42 @@ fn all_evidence_that_a_caller_needs_must_hold() {
 #[test]
 fn who_opened_a_tunnel_is_its_caller_only_from_where_it_may_call() {
     let callers = evidence();
-    let is_known = |name, address| callers.verified(name, &peer(address)).is_ok();
+    let own = |name: &str| {
+        let known = callers.table.as_ref().unwrap().named(name);
+        known.map_or_else(|| name.into(), |known| known.name.clone())
+    };
+    let is_known = |name, address| callers.verified(&own(name), &peer(address)).is_ok();
     assert!(is_known("both", "10.2.1.1") && is_known("shop", "192.0.2.1"));
     // Another configuration may have come since.
     assert!(!is_known("both", "10.3.1.1") && !is_known("gone", "10.2.1.1"));
+}
+
+#[test]
+fn who_opened_a_tunnel_is_its_caller_only_while_its_password_would_still_do() {
+    const BCRYPT: &str = "$2b$04$k4CWWfOO9d3mD7Ch2Yqd3uPGjZBWLl6dPeMEOnqVSVBPzpd0DDQ0y";
+    let hashes = IntCounter::new("a", "a").unwrap();
+    let of = |shop: &str| config(&format!("{{shop: {{{shop}allow: [a]}}}}"));
+    let (addressed, both) = (
+        "addresses: [10.0.0.0/8], ",
+        format!("passwords: [one, '{BCRYPT}'], "),
+    );
+    for (before, after, stays) in [
+        ("password: one, ", "password: one, ", true),
+        ("password: one, ", "passwords: [one, two], ", true),
+        ("passwords: [one, two], ", "password: one, ", false),
+        ("password: one, ", "password: two, ", false),
+        (&*both, &*both, true),
+        (&*both, "password: one, ", false),
+        (addressed, addressed, true),
+        (addressed, "password: one, ", false),
+        ("password: one, ", addressed, false),
+    ] {
+        let old = Callers::new(&of(before), &hashes, None);
+        let name = old.table.as_ref().unwrap().named("shop").unwrap();
+        let new = Callers::new(&of(after), &hashes, Some(&old));
+        let verified = new.verified(&name.name, &peer("10.0.0.1"));
+        assert_eq!(verified.is_ok(), stays, "{before} then {after}");
+    }
 }
 
 #[test]
