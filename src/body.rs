@@ -415,6 +415,12 @@ impl Upload {
         self.seal = Some(seal);
         whole
     }
+
+    /// Whether its caller is known to be gone before anything was sent.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.seal.as_ref().is_some_and(|seal| seal.is_broken())
+    }
 }
 
 impl Body for Upload {

@@ -11,7 +11,9 @@ use crate::config::Config;
 use crate::secret::Secret;
 
 /// For the whole exchange; a container's probe has a limit of its own, mostly of seconds.
-const TIMEOUT: Duration = Duration::from_secs(3);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+/// The same for a change, which waits for the journal.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is read of an answer.
 const MAX_ANSWER_BYTES: u64 = 16 * 1024;
 
@@ -88,7 +90,8 @@ async fn ask(
             .await?;
         Ok::<_, io::Error>(answer)
     };
-    let answer = tokio::time::timeout(TIMEOUT, asked).await;
+    let limit = token.map_or(PROBE_TIMEOUT, |_| CHANGE_TIMEOUT);
+    let answer = tokio::time::timeout(limit, asked).await;
     let answer = answer.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()));
     let answer = answer.map_err(|error| Error::NoAnswer(admin, error))?;
     let (status, said) = read(&answer).ok_or_else(|| {

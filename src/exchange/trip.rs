@@ -192,6 +192,9 @@ impl Trip<'_> {
         let mut hash = None;
         if let Some(entry) = record.entry() {
             hash = upload.seal(entry.witness()).await;
+            if upload.is_broken() {
+                return Err(Refusal::Failed(Failed::CallerGone));
+            }
         }
         for _ in 0..=MAX_UNSENT {
             if let Some(entry) = record.entry() {

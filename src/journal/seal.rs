@@ -114,6 +114,12 @@ impl<E> Seal<E> {
         Poll::Ready(self.hash())
     }
 
+    /// Whether what was gathered broke off, so that there is no use in sending it.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.broken.is_some()
+    }
+
     /// The body's next frame.
     pub fn poll_frame<B>(
         &mut self,

@@ -1,7 +1,12 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::channel::Channel;
 use tempfile::TempDir;
 
 use super::*;
@@ -281,4 +286,42 @@ fn old_settled_requests_are_forgotten() {
         listed(directory.path()),
         [("2".to_owned(), Phase::HeadSent)]
     );
+}
+
+#[tokio::test]
+async fn a_small_body_that_breaks_off_is_known_to_before_it_is_sent() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&settings(directory.path().to_owned()), series()).unwrap();
+    for (is_broken, expected) in [(false, hash_of_nothing()), (true, None)] {
+        let entry = journal.entry(facts("1"));
+        let mut seal = Seal::new(entry.witness());
+        let (sender, body) = Channel::<Bytes, std::io::Error>::new(1);
+        match is_broken {
+            true => sender.abort(std::io::ErrorKind::UnexpectedEof.into()),
+            false => drop(sender),
+        }
+        assert_eq!(seal.gather(&mut Limited(body)).await, expected);
+        assert_eq!(seal.is_broken(), is_broken);
+    }
+}
+
+/// A body that says that it is small.
+struct Limited(Channel<Bytes, std::io::Error>);
+
+impl Body for Limited {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        Pin::new(&mut self.0).poll_frame(context)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = SizeHint::new();
+        hint.set_upper(5);
+        hint
+    }
 }

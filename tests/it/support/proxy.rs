@@ -298,11 +298,6 @@ impl Program {
         assert!(status.await.unwrap().success());
     }
 
-    /// What it has logged so far.
-    pub(crate) fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
-    }
-
     /// Waits for its end: the exit status, and all that it logged.
     pub(crate) async fn ended(mut self) -> (Option<i32>, String) {
         self.wait().await
