@@ -28,12 +28,9 @@ pub use store::Error;
 
 use crate::config;
 use crate::metrics::JournalSeries;
-use desk::{Desk, WRITE_WAIT};
+use desk::{Desk, MAX_QUEUE, WRITE_WAIT};
 use store::Store;
 use writer::{Message, Writer};
-
-/// What waits to be written; beyond that a write fails at once.
-const MAX_QUEUE: usize = 65_536;
 
 /// The journal of this process. Clones are handles to the same one.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Timeout;
 
 use super::course::{Course, Hash, Step};
@@ -67,8 +67,13 @@ impl Entry {
     /// # Errors
     /// Where that cannot be written, and such requests are refused then.
     pub async fn sending(&self, whole: Option<Hash>) -> Result<(), Unavailable> {
+        let Ok(room) = self.0.desk.room() else {
+            // Nothing that is waited for, and no row that would have to say so.
+            self.0.change(|course| (course.unsent(), None), Wait::No);
+            return Err(Unavailable);
+        };
         let sending = |course: &mut Course| ((), Some(course.sending(whole)));
-        let ((), commit) = self.0.change(sending, Wait::Durable);
+        let ((), commit) = self.0.change_with(room, sending, Wait::Durable);
         let is_written = match commit {
             Some(commit) => commit.await,
             None => false,
@@ -135,6 +140,15 @@ impl Shared {
         change: impl FnOnce(&mut Course) -> (T, Option<Step>),
         wait: Wait,
     ) -> (T, Option<Commit>) {
+        self.change_with(None, change, wait)
+    }
+
+    fn change_with<T>(
+        &self,
+        room: Option<OwnedSemaphorePermit>,
+        change: impl FnOnce(&mut Course) -> (T, Option<Step>),
+        wait: Wait,
+    ) -> (T, Option<Commit>) {
         // A panic in a change leaves a course that was valid before.
         let mut course = self.course.lock().unwrap_or_else(PoisonError::into_inner);
         let (value, step) = change(&mut course);
@@ -153,6 +167,7 @@ impl Shared {
             facts: self.facts.clone(),
             step,
             durable: wait == Wait::Durable,
+            room,
             done,
         }));
         drop(course);

@@ -325,3 +325,39 @@ impl Body for Limited {
         hint
     }
 }
+
+#[tokio::test]
+async fn how_a_request_ended_is_written_however_many_others_wait_to_be_sent() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut settings = settings(directory.path().to_owned());
+    settings.max_size = 64 << 20;
+    let journal = Journal::open(&settings, series()).unwrap();
+    let under_way = journal.entry(facts("under way"));
+    under_way.sending(hash_of_nothing()).await.unwrap();
+    // Somebody looks at the file by other means, and forgets it.
+    let other = rusqlite::Connection::open(directory.path().join("journal.sqlite")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut waiting = Vec::new();
+    for id in 0..desk::MAX_SENDING {
+        let entry = journal.entry(facts(&id.to_string()));
+        let mut sending = Box::pin(async move { entry.sending(None).await });
+        assert!(is_pending_now(&mut sending).await);
+        waiting.push(sending);
+    }
+    let refused = journal.entry(facts("refused"));
+    assert_eq!(refused.sending(None).await, Err(Unavailable));
+    drop((refused, under_way, waiting));
+    other.execute_batch("ROLLBACK").unwrap();
+    let expected = [("under way".to_owned(), Phase::BodySent)];
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while listed(directory.path()) != expected {
+        assert!(tokio::time::Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(journal.entry(facts("late")).sending(None).await, Ok(()));
+}
+
+async fn is_pending_now(future: &mut (impl Future + Unpin)) -> bool {
+    std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context).is_pending()))
+        .await
+}

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::course::Step;
@@ -40,6 +40,8 @@ pub(super) struct Write {
     pub(super) facts: Arc<Facts>,
     pub(super) step: Step,
     pub(super) durable: bool,
+    /// Of a request that is about to be sent, until this is written.
+    pub(super) room: Option<OwnedSemaphorePermit>,
     /// None: nobody waits.
     pub(super) done: Option<oneshot::Sender<bool>>,
 }
@@ -139,6 +141,7 @@ impl Writer {
 
     /// Tells who waits; and keeps a later phase that was not written.
     fn conclude(&mut self, write: Write, is_written: bool) {
+        drop(write.room);
         if is_written {
             self.series.written.inc();
             self.kept.remove(&write.id);

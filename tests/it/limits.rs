@@ -343,7 +343,12 @@ async fn without_file_descriptors_accepting_pauses_and_goes_on_afterwards() {
     for _ in 0..64 {
         callers.push(Raw::connect(program.listen).await);
     }
-    let pauses = || program.logged().matches("cannot accept a connection").count();
+    let pauses = || {
+        program
+            .logged()
+            .matches("cannot accept a connection")
+            .count()
+    };
     eventually(|| async { pauses() > 0 }).await;
     // One line for each try, so that is how often it tries.
     let (before, since) = (pauses(), Instant::now());
