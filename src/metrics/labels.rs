@@ -83,6 +83,8 @@ labels! {
     Limit {
         /// Callers' connections.
         Connections = "connections",
+        /// Accepting a connection failed, mostly for lack of file descriptors.
+        Accept = "accept",
         /// Connections of one caller.
         CallerConnections = "caller_connections",
         /// Requests of one caller, at once or in a second.
