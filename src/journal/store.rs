@@ -20,6 +20,8 @@ use crate::config;
 const FILE: &str = "journal.sqlite";
 /// Held as long as the process lives that writes the journal.
 const LOCK: &str = "lock";
+/// The same from when it has closed what an earlier one left open, for those who read.
+const RUNNING: &str = "running";
 /// How long another process may hold the lock, or the database.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// SQLite's own default, said here because the limits count in it.
@@ -86,8 +88,8 @@ pub(super) struct Store {
     /// Whether commits survive the loss of power now.
     is_durable: bool,
     limit_pages: i64,
-    /// Locked for as long as it is open; None for a reader.
-    _lock: Option<File>,
+    /// Locked for as long as they are open; none for a reader.
+    locks: Vec<File>,
 }
 
 impl Store {
@@ -113,14 +115,17 @@ impl Store {
         drop(open(FILE)?);
         let database = Connection::open(settings.path.join(FILE))?;
         let limit_pages = i64::try_from(settings.max_size / PAGE_BYTES).unwrap_or(i64::MAX);
-        let store = Self {
+        let mut store = Self {
             database,
             directory: settings.path.clone(),
             is_durable: false,
             limit_pages,
-            _lock: Some(lock),
+            locks: vec![lock],
         };
         store.prepare()?;
+        let running = open(RUNNING)?;
+        take(&running, &settings.path)?;
+        store.locks.push(running);
         Ok(store)
     }
 
@@ -143,7 +148,7 @@ impl Store {
             directory: directory.to_owned(),
             is_durable: true,
             limit_pages: i64::MAX,
-            _lock: None,
+            locks: Vec::new(),
         };
         store.database.busy_timeout(PATIENCE)?;
         match store.format()? {
@@ -362,8 +367,12 @@ impl Store {
             path: self.directory.clone(),
             source,
         };
-        let lock = File::open(self.directory.join(LOCK)).map_err(failed)?;
-        match lock.try_lock_shared() {
+        let running = match File::open(self.directory.join(RUNNING)) {
+            Ok(running) => running,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(failed(error)),
+        };
+        match running.try_lock_shared() {
             Ok(()) => Ok(false),
             Err(TryLockError::WouldBlock) => Ok(true),
             Err(TryLockError::Error(source)) => Err(failed(source)),

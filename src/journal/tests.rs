@@ -127,6 +127,11 @@ async fn a_directory_belongs_to_one_process_and_what_it_left_open_is_over() {
     drop(store);
     let expected = [("1".to_owned(), Phase::HeadSent)];
     assert_eq!(listed(directory.path()), expected);
+    // Nor is it missing while the next one starts and has not closed it yet.
+    let starting = std::fs::File::open(directory.path().join("lock")).unwrap();
+    starting.lock().unwrap();
+    assert_eq!(listed(directory.path()), expected);
+    drop(starting);
     let journal = Journal::open(&settings, series()).unwrap();
     assert_eq!(listed(directory.path()), expected);
     drop(journal);
@@ -155,8 +160,8 @@ fn nobody_else_may_read_the_files_of_a_directory_that_is_open_to_all() {
     store.commit().unwrap();
     let files = std::fs::read_dir(directory.path()).unwrap();
     let modes = files.map(|file| file.unwrap().metadata().unwrap().permissions().mode() & 0o777);
-    // The database, its log and what its readers share, and the lock.
-    assert_eq!(modes.collect::<Vec<_>>(), [0o600; 4]);
+    // The database, its log and what its readers share, and the locks.
+    assert_eq!(modes.collect::<Vec<_>>(), [0o600; 5]);
 }
 
 #[tokio::test]
