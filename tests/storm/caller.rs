@@ -76,12 +76,16 @@ pub(crate) async fn run(scene: Arc<Scene>, caller: u32) -> u32 {
 
 /// None: there is no Bursar at the moment, or it wants no tunnel.
 async fn connect(scene: &Scene, plan: &Plan, rng: &mut Rng) -> Option<Line> {
+    let epoch = scene.epoch();
     let mut address = scene.address.subscribe();
     let waiting = address.wait_for(Option::is_some);
     let address = tokio::time::timeout(Duration::from_secs(1), waiting).await;
     let address: SocketAddr = (*address.ok()?.ok()?)?;
-    let epoch = scene.epoch();
     let stream = TcpStream::connect(address).await.ok()?;
+    // Else it may be one that is about to end.
+    if scene.epoch() != epoch {
+        return None;
+    }
     drop(stream.set_nodelay(true));
     let (read, write) = stream.into_split();
     let mut line = Line {

@@ -2,7 +2,7 @@
 //!
 //! Written by many tasks under one mutex, never across an await; judged when everything is over.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::plan::{Id, Treatment};
 
@@ -62,6 +62,8 @@ pub(crate) struct Case {
 pub(crate) struct Ledger {
     pub(crate) cases: HashMap<Id, Case>,
     pub(crate) arrivals: HashMap<Id, Vec<Arrival>>,
+    /// Whose answer Bursar cut off by a time limit, as its access lines say.
+    pub(crate) timed_out: HashSet<Id>,
     /// What was wrong at once, without looking at anything else.
     pub(crate) violations: Vec<String>,
     /// How often each fault happened.

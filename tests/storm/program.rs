@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::plan::Id;
 use crate::scene::Scene;
 use crate::wire::PATIENCE;
 
@@ -40,7 +41,6 @@ pub(crate) struct Program {
 struct Log {
     addresses: Option<(SocketAddr, SocketAddr)>,
     lines: Vec<String>,
-    access: u64,
 }
 
 /// Waits until it holds; says whether it did.
@@ -66,7 +66,14 @@ where
         }
         let mut log = log.lock().unwrap();
         if line.contains("\"bursar::access\"") {
-            log.access += 1;
+            if line.contains("\"upstream_timeout\"") || line.contains("\"request_timeout\"") {
+                let line: Value = serde_json::from_str(&line).unwrap_or_default();
+                let id = line["path"]
+                    .as_str()
+                    .and_then(|path| path.rsplit('/').next());
+                let id: Option<Id> = id.and_then(|id| id.parse().ok());
+                scene.ledger().timed_out.extend(id);
+            }
             continue;
         }
         if line.contains("\"listening\"") {
