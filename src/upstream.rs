@@ -311,12 +311,14 @@ impl Outgoing {
         } else {
             headers.insert(http::header::HOST, connection.host().clone());
             // hyper takes a GET of unknown length for one without a body.
-            let unknown = !body.is_end_stream() && body.size_hint().exact().is_none();
+            let unknown = body.size_hint().exact().is_none();
             if unknown && !headers.contains_key(http::header::CONTENT_LENGTH) {
-                headers.insert(
-                    http::header::TRANSFER_ENCODING,
-                    HeaderValue::from_static("chunked"),
-                );
+                // One that has ended without a byte, as in a replay, is still said to be none.
+                let (name, value) = match body.is_end_stream() {
+                    true => (http::header::CONTENT_LENGTH, "0"),
+                    false => (http::header::TRANSFER_ENCODING, "chunked"),
+                };
+                headers.insert(name, HeaderValue::from_static(value));
             }
             self.target
         };

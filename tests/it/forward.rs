@@ -414,3 +414,28 @@ async fn a_body_of_unknown_length_arrives_whole_with_any_method() {
         assert_eq!(seen.body.as_deref(), Some(&b"abc"[..]), "{method}");
     }
 }
+
+#[tokio::test]
+async fn a_replay_of_a_body_without_a_byte_says_that_there_is_none() {
+    let api = RawUpstream::start(|_, mut raw| async move {
+        while let Ok(message) = raw.try_read_message().await {
+            let is_first = message.field("authorization") == Some("Bearer token-1");
+            let status = if is_first { "401 No" } else { "200 OK" };
+            raw.write(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"))
+                .await;
+        }
+    })
+    .await;
+    let idp = Idp::counting().await;
+    let proxy = Proxy::start(&acme(&api.url(), &idp.url(), "")).await;
+    let mut caller = Raw::connect(proxy.listen).await;
+    let post = "POST http://api.test/x HTTP/1.1\r\nHost: api.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    assert_eq!(caller.ask(post).await.status(), 200);
+    let captured = String::from_utf8(api.captured().concat()).unwrap();
+    let replay = captured.rsplit("POST /x").next().unwrap();
+    assert!(replay.contains("Bearer token-2"), "{captured}");
+    let has_length = replay
+        .to_ascii_lowercase()
+        .contains("content-length: 0\r\n");
+    assert!(has_length, "{captured}");
+}
