@@ -178,10 +178,11 @@ pub(crate) fn figures(ledger: &Ledger, tokens: &Tokens) -> String {
     let is_whole = |arrival: &Arrival| arrival.treatment.is_some_and(|kind| kind.answers());
     let slow = ledger.timed_out.iter().filter(|id| {
         let last = ledger.arrivals.get(id).and_then(|all| all.last());
-        last.is_some_and(is_whole)
+        let seen = ledger.cases.get(id).and_then(|case| case.seen.as_ref());
+        last.is_some_and(is_whole) && matches!(seen, Some(Seen::Broken { has_head: true }))
     });
     let mut text = format!(
-        "{} requests, {arrivals} arrivals, {} replays, {} token calls; {} came while their token was ending, at most {:?} late, and {} answers met a time limit without reason\n",
+        "{} requests, {arrivals} arrivals, {} replays, {} token calls; {} came while their token was ending, at most {:?} late, and {} answers were cut off by a time limit without reason\n",
         ledger.cases.len(),
         arrivals - ledger.arrivals.len(),
         tokens.calls.len(),
