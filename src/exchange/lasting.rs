@@ -35,6 +35,8 @@ pub(super) struct Lasting {
     /// By provider's name; one that a reload removes is still frozen when it comes back. Requests read the
     /// flag itself; the lock is for those who look it up.
     frozen: Mutex<HashMap<Arc<str>, Arc<AtomicBool>>>,
+    /// Held by whoever freezes or thaws, so that the journal remembers the last decision.
+    pub(super) deciding: tokio::sync::Mutex<()>,
     /// None: the configuration was never read again.
     pub(super) last_reload: ArcSwapOption<Reloaded>,
 }
@@ -66,6 +68,7 @@ impl Lasting {
             journal,
             closing: AtomicBool::new(false),
             frozen: Mutex::default(),
+            deciding: tokio::sync::Mutex::default(),
             last_reload: ArcSwapOption::empty(),
         }
     }

@@ -82,9 +82,15 @@ impl Operator {
         let Some((name, _)) = self.frozen.iter().find(|(name, _)| **name == *provider) else {
             return Ok(false);
         };
-        if is_frozen {
-            self.lasting.freeze(name, true);
-        }
+        let at_once = || {
+            if is_frozen {
+                self.lasting.freeze(name, true);
+            }
+        };
+        // Before an earlier thaw is written down, and again after it.
+        at_once();
+        let _deciding = self.lasting.deciding.lock().await;
+        at_once();
         match &self.lasting.journal {
             Some(journal) if is_frozen => journal.freeze(name, clock::wall()).await?,
             Some(journal) => journal.thaw(name).await?,
