@@ -2,11 +2,16 @@
 //! through; its success ends that.
 //!
 //! A value and `now`: it neither waits nor reads a clock. What counts as a failure, and how long the pause
-//! is, is for whoever tries.
+//! is, is for whoever tries. Its gauge is up while it is open, and no longer than it lives: a reload may
+//! have put another breaker in its place, or none.
 
 use std::time::Duration;
 
+use prometheus::IntGauge;
 use tokio::time::Instant;
+
+/// While a probe is under way nobody knows how long it takes.
+const PROBE_TIME: Duration = Duration::from_secs(1);
 
 /// Failures in a row, and what follows from them.
 #[derive(Debug)]
@@ -14,6 +19,7 @@ pub struct Breaker {
     threshold: u32,
     failures: u32,
     open: Option<Open>,
+    gauge: IntGauge,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -37,11 +43,12 @@ pub enum Passage {
 impl Breaker {
     /// Opens after so many failures in a row.
     #[must_use]
-    pub fn new(threshold: u32) -> Self {
+    pub fn new(threshold: u32, gauge: IntGauge) -> Self {
         Self {
             threshold,
             failures: 0,
             open: None,
+            gauge,
         }
     }
 
@@ -53,6 +60,18 @@ impl Breaker {
             Some(open) if open.is_probing => Passage::Held(None),
             Some(open) if now < open.until => Passage::Held(Some(open.until)),
             Some(_) => Passage::Probe,
+        }
+    }
+
+    /// How long to stay away at least. None: something may be tried now.
+    #[must_use]
+    pub fn held_for(&self, now: Instant) -> Option<Duration> {
+        match self.passage(now) {
+            Passage::Held(until) => {
+                let until = until.unwrap_or(now + PROBE_TIME);
+                Some(until.saturating_duration_since(now))
+            }
+            Passage::Free | Passage::Probe => None,
         }
     }
 
@@ -79,7 +98,11 @@ impl Breaker {
     /// It works; whether that is news.
     pub fn succeeded(&mut self) -> bool {
         self.failures = 0;
-        self.open.take().is_some()
+        let was_open = self.open.take().is_some();
+        if was_open {
+            self.gauge.dec();
+        }
+        was_open
     }
 
     /// It failed; whether that opens it. `pause` is told how many failures came before.
@@ -103,7 +126,18 @@ impl Breaker {
             until: now + pause(earlier),
             is_probing: false,
         });
+        if !was_open {
+            self.gauge.inc();
+        }
         !was_open
+    }
+}
+
+impl Drop for Breaker {
+    fn drop(&mut self) {
+        if self.is_open() {
+            self.gauge.dec();
+        }
     }
 }
 
@@ -115,7 +149,8 @@ mod tests {
 
     #[test]
     fn it_opens_at_failures_in_a_row_and_lets_one_probe_through_at_a_time() {
-        let mut breaker = Breaker::new(3);
+        let gauge = IntGauge::new("open", "open").unwrap();
+        let mut breaker = Breaker::new(3, gauge.clone());
         let start = Instant::now();
         let fail =
             |breaker: &mut Breaker, was_probe, now| breaker.failed(was_probe, now, |_| PAUSE);
@@ -128,11 +163,13 @@ mod tests {
         }
         let until = start + PAUSE;
         assert_eq!(breaker.passage(start), Passage::Held(Some(until)));
+        assert_eq!((breaker.held_for(start), gauge.get()), (Some(PAUSE), 1));
         // One that was under way changes nothing.
         assert!(!fail(&mut breaker, false, start + PAUSE / 2));
         assert_eq!(breaker.passage(until), Passage::Probe);
         breaker.probe();
         assert_eq!(breaker.passage(until), Passage::Held(None));
+        assert_eq!(breaker.held_for(until), Some(PROBE_TIME));
         assert!(!fail(&mut breaker, true, until));
         assert_eq!(breaker.passage(until), Passage::Held(Some(until + PAUSE)));
         breaker.probe();
@@ -140,5 +177,16 @@ mod tests {
         assert_eq!(breaker.passage(until + PAUSE), Passage::Probe);
         assert!(breaker.succeeded());
         assert_eq!(breaker.passage(until), Passage::Free);
+        assert_eq!((breaker.held_for(until), gauge.get()), (None, 0));
+    }
+
+    #[test]
+    fn its_gauge_does_not_stay_up_without_it() {
+        let gauge = IntGauge::new("open", "open").unwrap();
+        let mut breaker = Breaker::new(1, gauge.clone());
+        assert!(breaker.failed(false, Instant::now(), |_| PAUSE));
+        assert_eq!(gauge.get(), 1);
+        drop(breaker);
+        assert_eq!(gauge.get(), 0);
     }
 }

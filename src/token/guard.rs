@@ -12,6 +12,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use prometheus::IntCounter;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -23,8 +24,6 @@ use crate::metrics::GuardSeries;
 
 /// Failures in a row, of all keys together, after which calls are held.
 const MAX_FAILURES: u32 = 5;
-/// While a probe is under way nobody knows how long it takes.
-const PROBE_TIME: Duration = Duration::from_secs(1);
 
 /// How urgent a call is; a later one goes before an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,7 +43,8 @@ pub(super) struct Guard {
     lanes: [tokio::sync::Mutex<()>; 3],
     state: Mutex<State>,
     changed: watch::Sender<()>,
-    series: GuardSeries,
+    /// Calls that had to wait for the budget.
+    exhausted: IntCounter,
 }
 
 #[derive(Debug)]
@@ -121,10 +121,10 @@ impl Guard {
             state: Mutex::new(State {
                 pace: Pace::new(budget.interval),
                 budget,
-                breaker: Breaker::new(MAX_FAILURES),
+                breaker: Breaker::new(MAX_FAILURES, series.open),
             }),
             changed: watch::Sender::new(()),
-            series,
+            exhausted: series.exhausted,
         }
     }
 
@@ -167,7 +167,7 @@ impl Guard {
                 Err(Wait::Breaker(until)) => until,
                 Err(Wait::Budget(until)) => {
                     if !std::mem::replace(&mut is_counted, true) {
-                        self.series.exhausted.inc();
+                        self.exhausted.inc();
                     }
                     Some(until)
                 }
@@ -219,10 +219,8 @@ impl Guard {
     /// Why a call of a request has to wait now, and for how long at least.
     pub(super) fn wait(&self, now: Instant) -> (Failure, Duration) {
         let state = self.state();
-        let passage = state.breaker.passage(now);
-        if let Passage::Held(until) = passage {
-            let until = until.unwrap_or(now + PROBE_TIME);
-            return (Failure::Held, until.saturating_duration_since(now));
+        if let Some(pause) = state.breaker.held_for(now) {
+            return (Failure::Held, pause);
         }
         let tolerance = state.budget.tolerances[Lane::Need as usize];
         (Failure::OverBudget, state.pace.wait(now, tolerance))
@@ -235,16 +233,7 @@ impl Guard {
             provider: self.provider.clone(),
             calls_per_minute: state.budget.calls_per_minute,
             is_open: state.breaker.is_open(),
-            exhausted: self.series.exhausted.get(),
-        }
-    }
-}
-
-/// No series outlives what it tells of: a reload may have put another guard in this one's place, or none.
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if self.state().breaker.is_open() {
-            self.series.open.dec();
+            exhausted: self.exhausted.get(),
         }
     }
 }
@@ -269,11 +258,9 @@ impl Permit<'_> {
         if is_news {
             match outage {
                 Some(failure) => {
-                    guard.series.open.inc();
                     tracing::warn!(provider = %guard.provider, %failure, "the token endpoint fails; calls are held, and it is probed");
                 }
                 None => {
-                    guard.series.open.dec();
                     tracing::info!(provider = %guard.provider, "the token endpoint works again");
                 }
             }

@@ -13,16 +13,12 @@ use tokio::time::Instant;
 use crate::breaker::{Breaker, Passage};
 use crate::config::BreakerLimits;
 
-/// While a probe is under way nobody knows how long it takes.
-const PROBE_TIME: Duration = Duration::from_secs(1);
-
 /// One provider's.
 #[derive(Debug)]
 pub(super) struct Fuse {
     provider: Arc<str>,
     breaker: Mutex<Breaker>,
     pause: Duration,
-    open: IntGauge,
 }
 
 /// A request that may try. Dropped without a result, it is as if it had not tried.
@@ -37,9 +33,8 @@ impl Fuse {
     pub(super) fn new(provider: &Arc<str>, limits: BreakerLimits, open: IntGauge) -> Arc<Self> {
         Arc::new(Self {
             provider: provider.clone(),
-            breaker: Mutex::new(Breaker::new(limits.failures.get())),
+            breaker: Mutex::new(Breaker::new(limits.failures.get(), open)),
             pause: limits.pause,
-            open,
         })
     }
 
@@ -51,14 +46,10 @@ impl Fuse {
     /// Lets a request try, or says when to come back.
     pub(super) fn enter(self: &Arc<Self>, now: Instant) -> Result<Attempt, Duration> {
         let mut breaker = self.breaker();
-        let is_probe = match breaker.passage(now) {
-            Passage::Free => false,
-            Passage::Probe => true,
-            Passage::Held(until) => {
-                let until = until.unwrap_or(now + PROBE_TIME);
-                return Err(until.saturating_duration_since(now));
-            }
-        };
+        if let Some(pause) = breaker.held_for(now) {
+            return Err(pause);
+        }
+        let is_probe = breaker.passage(now) == Passage::Probe;
         if is_probe {
             breaker.probe();
         }
@@ -71,15 +62,6 @@ impl Fuse {
 
     pub(super) fn is_open(&self) -> bool {
         self.breaker().is_open()
-    }
-}
-
-/// A reload may have put another one in its place, or none.
-impl Drop for Fuse {
-    fn drop(&mut self) {
-        if self.is_open() {
-            self.open.dec();
-        }
     }
 }
 
@@ -100,10 +82,8 @@ impl Attempt {
             return;
         }
         if is_reached {
-            self.fuse.open.dec();
             tracing::info!(%provider, "the provider can be reached again");
         } else {
-            self.fuse.open.inc();
             tracing::warn!(%provider, "the provider cannot be reached; requests are refused, and one is tried after each pause");
         }
     }
