@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use super::desk::{Boarding, Calls, Cause, Decision, Desk, Flight, Landing};
 use super::fetch::Transport;
 use super::guard::{Guard, Lane};
-use super::ladder::{self, Climbed, Fetches, Ladder, Memory};
+use super::ladder::{Climbed, Fetches, Ladder, Memory};
 use super::lease::{Freshness, Lease, Lifespan, Token};
 use super::renewal::Appointment;
 use super::reply::{Failure, Stated};
@@ -133,7 +133,7 @@ impl Cell {
     fn with(state: Arc<State>, parts: Parts) -> Arc<Self> {
         let cell = Arc::new(Self {
             id: parts.id,
-            ladder: Ladder::new(ladder::Parts {
+            ladder: Ladder {
                 provider: parts.provider.clone(),
                 account: parts.account,
                 scopes: parts.scopes.clone(),
@@ -143,7 +143,7 @@ impl Cell {
                 memory: state.memory.clone(),
                 fetches: parts.fetches,
                 fetch_durations: parts.fetch_durations,
-            }),
+            },
             provider: parts.provider,
             account: parts.account,
             scopes: parts.scopes,

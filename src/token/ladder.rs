@@ -28,15 +28,15 @@ pub(super) type Fetches = [[AtomicU64; FetchOutcome::COUNT]; GrantLabel::COUNT];
 
 /// How one token key is asked for.
 pub(super) struct Ladder {
-    provider: Arc<Provider>,
-    account: usize,
-    scopes: Arc<str>,
-    secret: Arc<SecretInUse>,
-    guard: Arc<Guard>,
-    transport: Arc<dyn Transport>,
-    memory: Arc<Mutex<Memory>>,
-    fetches: Arc<Fetches>,
-    fetch_durations: [Histogram; GrantLabel::COUNT],
+    pub(super) provider: Arc<Provider>,
+    pub(super) account: usize,
+    pub(super) scopes: Arc<str>,
+    pub(super) secret: Arc<SecretInUse>,
+    pub(super) guard: Arc<Guard>,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) memory: Arc<Mutex<Memory>>,
+    pub(super) fetches: Arc<Fetches>,
+    pub(super) fetch_durations: [Histogram; GrantLabel::COUNT],
 }
 
 /// What is kept from one flight to the next.
@@ -56,34 +56,7 @@ pub(super) struct Climbed {
     pub(super) label: GrantLabel,
 }
 
-/// What a ladder is made of.
-pub(super) struct Parts {
-    pub(super) provider: Arc<Provider>,
-    pub(super) account: usize,
-    pub(super) scopes: Arc<str>,
-    pub(super) secret: Arc<SecretInUse>,
-    pub(super) guard: Arc<Guard>,
-    pub(super) transport: Arc<dyn Transport>,
-    pub(super) memory: Arc<Mutex<Memory>>,
-    pub(super) fetches: Arc<Fetches>,
-    pub(super) fetch_durations: [Histogram; GrantLabel::COUNT],
-}
-
 impl Ladder {
-    pub(super) fn new(parts: Parts) -> Self {
-        Self {
-            provider: parts.provider,
-            account: parts.account,
-            scopes: parts.scopes,
-            secret: parts.secret,
-            guard: parts.guard,
-            transport: parts.transport,
-            memory: parts.memory,
-            fetches: parts.fetches,
-            fetch_durations: parts.fetch_durations,
-        }
-    }
-
     /// A panic elsewhere leaves nothing half-done here.
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
