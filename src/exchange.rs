@@ -161,9 +161,9 @@ impl Proxy {
 
     /// The providers to which requests are refused, because they cannot be reached.
     pub fn held_providers(&self) -> impl Iterator<Item = &Arc<str>> {
-        let cells = self.tokens.providers();
-        let held = cells.filter(|provider| self.upstreams[provider.index].0.is_held());
-        held.map(|provider| &provider.name)
+        let servers = self.providers.iter().zip(&self.upstreams);
+        let held = servers.filter(|(_, (upstream, _))| upstream.is_held());
+        held.map(|(provider, _)| &provider.name)
     }
 
     /// Bytes of request bodies kept for replays now.

@@ -34,7 +34,7 @@ pub use lease::Lease;
 pub use reply::Failure;
 pub use snapshot::{Snapshot, TokenSnapshot};
 
-use crate::config::{Config, Provider};
+use crate::config::Config;
 use crate::egress::Egress;
 use crate::metrics::Metrics;
 use crate::secret::Secret;
@@ -146,14 +146,6 @@ impl Tokens {
             .living
             .store(Arc::new(tokens.all().cloned().collect()));
         tokens
-    }
-
-    /// Each provider once.
-    pub fn providers(&self) -> impl Iterator<Item = &Arc<Provider>> {
-        self.cells
-            .iter()
-            .filter_map(|cells| cells.cells.first())
-            .map(|cell| &cell.provider)
     }
 
     /// What there is to show of the token endpoints, by provider.
