@@ -30,7 +30,7 @@ use crate::config;
 use crate::metrics::JournalSeries;
 use desk::{Desk, MAX_QUEUE, WRITE_WAIT};
 use store::Store;
-use writer::{Message, Writer};
+use writer::{Message, Question, Writer};
 
 /// The journal of this process. Clones are handles to the same one.
 #[derive(Debug, Clone)]
@@ -68,7 +68,7 @@ impl Journal {
     /// # Errors
     /// Where it cannot be read.
     pub async fn frozen(&self) -> Result<Vec<Frozen>, Unavailable> {
-        self.ask(Message::Frozen).await
+        self.ask(Question::Frozen).await
     }
 
     /// Remembers that a provider is frozen since then; one that was frozen before stays so since when it was.
@@ -77,7 +77,7 @@ impl Journal {
     /// Where it cannot be written.
     pub async fn freeze(&self, provider: &str, since: SystemTime) -> Result<(), Unavailable> {
         let provider = provider.to_owned();
-        self.ask(|done| Message::Freeze(provider, since, done))
+        self.ask(|done| Question::Freeze(provider, since, done))
             .await
     }
 
@@ -87,15 +87,15 @@ impl Journal {
     /// Where it cannot be written.
     pub async fn thaw(&self, provider: &str) -> Result<(), Unavailable> {
         let provider = provider.to_owned();
-        self.ask(|done| Message::Thaw(provider, done)).await
+        self.ask(|done| Question::Thaw(provider, done)).await
     }
 
     async fn ask<T>(
         &self,
-        message: impl FnOnce(oneshot::Sender<Option<T>>) -> Message,
+        question: impl FnOnce(oneshot::Sender<Option<T>>) -> Question,
     ) -> Result<T, Unavailable> {
         let (done, answer) = oneshot::channel();
-        self.0.hand_in(message(done))?;
+        self.0.hand_in(Message::Ask(question(done)))?;
         match tokio::time::timeout(WRITE_WAIT, answer).await {
             Ok(Ok(Some(answer))) => Ok(answer),
             _ => Err(Unavailable),

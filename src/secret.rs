@@ -41,14 +41,12 @@ impl Fingerprint {
     #[must_use]
     pub fn of(text: &str) -> Self {
         let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-        let nibbles = digest
-            .as_ref()
-            .iter()
-            .flat_map(|byte| [byte >> 4, byte & 15]);
+        let all = digest.as_ref().iter().flat_map(|byte| hexadecimal(*byte));
         let mut digits = [0; 12];
-        for (digit, nibble) in digits.iter_mut().zip(nibbles) {
-            *digit = b"0123456789abcdef"[usize::from(nibble)];
-        }
+        digits
+            .iter_mut()
+            .zip(all)
+            .for_each(|(to, digit)| *to = digit);
         Self(digits)
     }
 
@@ -58,6 +56,12 @@ impl Fingerprint {
         // Digits are text.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
+}
+
+/// The two digits of a byte.
+#[must_use]
+pub fn hexadecimal(byte: u8) -> [u8; 2] {
+    [byte >> 4, byte & 15].map(|nibble| b"0123456789abcdef"[usize::from(nibble)])
 }
 
 impl fmt::Display for Fingerprint {

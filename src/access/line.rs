@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
 
-use crate::secret::Fingerprint;
+use crate::secret::{Fingerprint, hexadecimal};
 
 /// What a line says, in its order.
 pub(super) struct Line<'a> {
@@ -147,19 +147,16 @@ fn write_time(out: &mut Vec<u8>, at: SystemTime) {
 fn write_digits(out: &mut Vec<u8>, mut number: u32, width: usize) {
     let mut digits = [b'0'; 10];
     for digit in digits.iter_mut().rev() {
-        *digit = DIGITS[(number % 10) as usize];
+        *digit = b"0123456789"[(number % 10) as usize];
         number /= 10;
     }
     out.extend_from_slice(digits.split_at(digits.len() - width).1);
 }
 
-const DIGITS: [u8; 16] = *b"0123456789abcdef";
-
 /// 32 hexadecimal digits.
 fn write_hex(out: &mut Vec<u8>, number: u128) {
     for byte in number.to_be_bytes() {
-        let (high, low) = (byte >> 4, byte & 15);
-        out.extend_from_slice(&[DIGITS[usize::from(high)], DIGITS[usize::from(low)]]);
+        out.extend_from_slice(&hexadecimal(byte));
     }
 }
 

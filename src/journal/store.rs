@@ -15,6 +15,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use super::course::{Phase, Step};
 use super::facts::{Facts, Frozen, Outcome};
 use crate::config;
+use crate::secret::hexadecimal;
 
 /// The database, in the configured directory.
 const FILE: &str = "journal.sqlite";
@@ -173,8 +174,11 @@ impl Store {
             other => return Err(Error::Format(other)),
         }
         // Whatever an earlier process left open is over.
-        let closing = "UPDATE requests SET is_open = 0 WHERE is_open = 1 AND phase BETWEEN 1 AND 3 AND resolved IS NULL";
-        self.database.execute(closing, [])?;
+        let closing = format!(
+            "UPDATE requests SET is_open = 0 WHERE {} AND is_open = 1",
+            in_doubt(true)
+        );
+        self.database.execute(&closing, [])?;
         Ok(())
     }
 
@@ -292,9 +296,8 @@ impl Store {
 
     /// How many requests are in doubt, apart from those under way.
     pub(super) fn unresolved(&self) -> Result<i64, rusqlite::Error> {
-        let mut statement = self.database.prepare_cached(
-            "SELECT count(*) FROM requests WHERE phase BETWEEN 1 AND 3 AND resolved IS NULL AND is_open = 0",
-        )?;
+        let sql = format!("SELECT count(*) FROM requests WHERE {}", in_doubt(false));
+        let mut statement = self.database.prepare_cached(&sql)?;
         statement.query_row([], |row| row.get(0))
     }
 
@@ -311,10 +314,10 @@ impl Store {
     }
 
     fn select(&self, lives: bool) -> Result<Vec<Outcome>, rusqlite::Error> {
-        let under_way = if lives { " AND is_open = 0" } else { "" };
         let sql = format!(
             "SELECT time, request_id, caller, provider, account, method, path, idempotency_key, body_sha256, phase \
-             FROM requests WHERE phase BETWEEN 1 AND 3 AND resolved IS NULL{under_way} ORDER BY id"
+             FROM requests WHERE {} ORDER BY id",
+            in_doubt(!lives)
         );
         let mut statement = self.database.prepare(&sql)?;
         let rows = statement.query_map([], |row| {
@@ -338,14 +341,9 @@ impl Store {
 
     /// Takes a request in doubt off the list; false where there is none of that name.
     pub(super) fn resolve(&self, id: &str, note: &str, now: SystemTime) -> Result<bool, Error> {
-        let under_way = if self.is_written()? {
-            " AND is_open = 0"
-        } else {
-            ""
-        };
         let sql = format!(
-            "UPDATE requests SET resolved = ?2, note = ?3 \
-             WHERE request_id = ?1 AND phase BETWEEN 1 AND 3 AND resolved IS NULL{under_way}"
+            "UPDATE requests SET resolved = ?2, note = ?3 WHERE request_id = ?1 AND {}",
+            in_doubt(!self.is_written()?)
         );
         Ok(self
             .database
@@ -428,6 +426,14 @@ fn take(lock: &File, directory: &Path) -> Result<(), Error> {
     }
 }
 
+/// Which requests are in doubt; `with_open` where nobody lives who could still answer those under way.
+fn in_doubt(with_open: bool) -> &'static str {
+    match with_open {
+        true => "phase BETWEEN 1 AND 3 AND resolved IS NULL",
+        false => "phase BETWEEN 1 AND 3 AND resolved IS NULL AND is_open = 0",
+    }
+}
+
 fn micros(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
@@ -438,5 +444,9 @@ fn time(micros: i64) -> SystemTime {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| hexadecimal(*byte))
+        .map(char::from)
+        .collect()
 }

@@ -29,6 +29,11 @@ const TICK: Duration = Duration::from_secs(1);
 /// What the thread is asked for.
 pub(super) enum Message {
     Write(Write),
+    Ask(Question),
+}
+
+/// What is answered when the steps that came with it are written.
+pub(super) enum Question {
     Freeze(String, SystemTime, oneshot::Sender<Option<()>>),
     Thaw(String, oneshot::Sender<Option<()>>),
     Frozen(oneshot::Sender<Option<Vec<Frozen>>>),
@@ -87,10 +92,10 @@ impl Writer {
     pub(super) fn run(mut self, messages: &Receiver<Message>) {
         loop {
             let mut batch = Vec::new();
-            let mut others = Vec::new();
+            let mut questions = Vec::new();
             let mut sort = |message| match message {
                 Message::Write(write) => batch.push(write),
-                other => others.push(other),
+                Message::Ask(question) => questions.push(question),
             };
             let ended = match messages.recv_timeout(TICK) {
                 Ok(first) => {
@@ -105,8 +110,8 @@ impl Writer {
             if !batch.is_empty() || (is_time && !self.kept.is_empty()) {
                 self.write(batch);
             }
-            for other in others {
-                self.answer(other);
+            for question in questions {
+                self.answer(question);
             }
             if is_time {
                 self.tick();
@@ -210,17 +215,15 @@ impl Writer {
         Ok(true)
     }
 
-    fn answer(&mut self, message: Message) {
-        match message {
-            // Sorted out before.
-            Message::Write(_) => {}
-            Message::Freeze(provider, since, done) => {
+    fn answer(&mut self, question: Question) {
+        match question {
+            Question::Freeze(provider, since, done) => {
                 let _left = done.send(self.durably(|store| store.freeze(&provider, since)));
             }
-            Message::Thaw(provider, done) => {
+            Question::Thaw(provider, done) => {
                 let _left = done.send(self.durably(|store| store.thaw(&provider)));
             }
-            Message::Frozen(done) => {
+            Question::Frozen(done) => {
                 let _left = done.send(self.durably(Store::frozen));
             }
         }
