@@ -284,22 +284,15 @@ async fn carry_to_provider(
     stream: Box<dyn Transport>,
     mut serving: Serving,
 ) -> Ended {
-    let side = CallerSide::within(
-        Some(inside.clone()),
-        serving.peer.clone(),
-        (serving.patience(), &serving.payments),
-    );
+    let side = serving.side_within(inside.clone());
     let mut stream = CallerStream::new(stream, side.clone());
     let spoken = tokio::select! {
         sniffed = tokio::time::timeout(tunnel::FIRST_BYTES_TIMEOUT, sniff(&mut stream, tunnel::look)) => sniffed,
         () = left(&mut serving.phase) => return Ok(()),
     };
     match spoken {
-        Ok(Ok(Some(Spoken::Http1))) => {
-            let ended = serve_http1(stream, side, serving).await;
-            ended.map(|_no_tunnel_inside_of_a_tunnel| ())
-        }
-        Ok(Ok(Some(Spoken::Http2))) => serve_http2(stream, side, serving, None).await,
+        Ok(Ok(Some(Spoken::Http1))) => serve_within(stream, side, serving, false).await,
+        Ok(Ok(Some(Spoken::Http2))) => serve_within(stream, side, serving, true).await,
         Ok(Ok(Some(Spoken::Tls))) => match serving.live.current().authority() {
             Some(authority) => {
                 let server = authority.server(&inside.host)?;
@@ -345,18 +338,24 @@ async fn intercept(
     inside.is_misnamed = session
         .server_name()
         .is_some_and(|name| !name.eq_ignore_ascii_case(&inside.host));
-    let side = CallerSide::within(
-        Some(inside),
-        serving.peer.clone(),
-        (serving.patience(), &serving.payments),
-    );
+    let side = serving.side_within(inside);
     let stream: Box<dyn Transport> = Box::new(stream);
     let stream = CallerStream::new(stream, side.clone());
+    serve_within(stream, side, serving, is_http2).await
+}
+
+/// Serves HTTP inside of a tunnel, where there is no further one.
+async fn serve_within<S: Transport + 'static>(
+    stream: CallerStream<S>,
+    side: Arc<CallerSide>,
+    serving: Serving,
+    is_http2: bool,
+) -> Ended {
     if is_http2 {
         return serve_http2(stream, side, serving, None).await;
     }
     let ended = serve_http1(stream, side, serving).await;
-    ended.map(|_no_tunnel_inside_of_a_tunnel| ())
+    ended.map(|_no_tunnel| ())
 }
 
 async fn shake_hands<S: Transport>(

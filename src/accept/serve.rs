@@ -24,7 +24,7 @@ use crate::config::ProxyLimits;
 use crate::metrics::{Limit, Metrics, Reason};
 use crate::relay::CutOff;
 use crate::reload::Live;
-use crate::stream::{CallerSide, CallerStream, Patience, Payments, Peer, Transport};
+use crate::stream::{CallerSide, CallerStream, Inside, Patience, Payments, Peer, Transport};
 use crate::tunnel::Opened;
 
 /// HTTP/2 requests of a connection that its caller has reset before anybody looked at them (CVE-2023-44487).
@@ -58,6 +58,12 @@ impl Serving {
             idle: limits.idle_timeout,
             head: limits.head_timeout,
         }
+    }
+
+    /// For a connection inside of a tunnel of this one.
+    pub(super) fn side_within(&self, inside: Inside) -> Arc<CallerSide> {
+        let shared = (self.patience(), &self.payments);
+        CallerSide::within(Some(inside), self.peer.clone(), shared)
     }
 
     pub(super) fn reached(&self, limit: Limit) {
