@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 const CALLERS: usize = 64;
@@ -99,12 +99,7 @@ fn start(keys: &str, endpoint: SocketAddr, provider: SocketAddr) -> (Child, Sock
 
 /// A provider that answers whatever it is asked.
 async fn provider() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a loopback port is free");
-    let address = listener
-        .local_addr()
-        .expect("a bound socket has an address");
+    let (listener, address) = support::listen().await;
     tokio::spawn(async move {
         let answer: Vec<u8> = ANSWER
             .iter()

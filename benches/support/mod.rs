@@ -1,4 +1,4 @@
-//! What a benchmark needs: a token endpoint on loopback, and the CPU time of a process.
+//! What a benchmark needs: servers on loopback, and the CPU time of a process.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,14 +6,20 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-/// A token endpoint that hands out a new token at every call, good for `lifetime`.
-pub(crate) async fn token_endpoint(lifetime: Duration) -> SocketAddr {
+/// A free port on loopback, and where it is.
+pub(crate) async fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a loopback port is free");
     let address = listener
         .local_addr()
         .expect("a bound socket has an address");
+    (listener, address)
+}
+
+/// A token endpoint that hands out a new token at every call, good for `lifetime`.
+pub(crate) async fn token_endpoint(lifetime: Duration) -> SocketAddr {
+    let (listener, address) = listen().await;
     tokio::spawn(async move {
         let mut count = 0_u64;
         while let Ok((mut stream, _)) = listener.accept().await {
