@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus::IntCounter;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::backoff;
@@ -24,6 +24,10 @@ use crate::metrics::GuardSeries;
 
 /// Failures in a row, of all keys together, after which calls are held.
 const MAX_FAILURES: u32 = 5;
+
+/// Start-up calls under way at once; more wait for their turn. At the pace of start-up a slow endpoint would
+/// have a thousand of them.
+const MAX_AHEAD: usize = 64;
 
 /// How urgent a call is; a later one goes before an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +45,8 @@ pub(super) enum Lane {
 pub(super) struct Guard {
     provider: Arc<str>,
     lanes: [tokio::sync::Mutex<()>; 3],
+    /// Room for calls that nobody waits for.
+    ahead: Semaphore,
     state: Mutex<State>,
     changed: watch::Sender<()>,
     /// Calls that had to wait for the budget.
@@ -68,6 +74,8 @@ struct Budget {
 #[derive(Debug)]
 pub(super) struct Permit<'a> {
     guard: &'a Guard,
+    /// Held until the call has ended.
+    _place: Option<SemaphorePermit<'a>>,
     is_probe: bool,
     is_settled: bool,
 }
@@ -118,6 +126,7 @@ impl Guard {
         Self {
             provider: provider.clone(),
             lanes: Default::default(),
+            ahead: Semaphore::new(MAX_AHEAD),
             state: Mutex::new(State {
                 pace: Pace::new(budget.interval),
                 budget,
@@ -158,12 +167,24 @@ impl Guard {
 
     async fn turn(&self, lane: Lane) -> Permit<'_> {
         let _turn = self.lanes[lane as usize].lock().await;
+        let place = match lane {
+            // Never closed.
+            Lane::Ahead => self.ahead.acquire().await.ok(),
+            Lane::Need | Lane::Recovery => None,
+        };
         let mut changed = self.changed.subscribe();
         let mut is_counted = false;
         loop {
             changed.mark_unchanged();
             let until = match self.look(lane, Instant::now()) {
-                Ok(permit) => return permit,
+                Ok(is_probe) => {
+                    return Permit {
+                        guard: self,
+                        _place: place,
+                        is_probe,
+                        is_settled: false,
+                    };
+                }
                 Err(Wait::Breaker(until)) => until,
                 Err(Wait::Budget(until)) => {
                     if !std::mem::replace(&mut is_counted, true) {
@@ -187,7 +208,8 @@ impl Guard {
         }
     }
 
-    fn look(&self, lane: Lane, now: Instant) -> Result<Permit<'_>, Wait> {
+    /// Takes a call out of the budget; whether it is the breaker's probe.
+    fn look(&self, lane: Lane, now: Instant) -> Result<bool, Wait> {
         let mut state = self.state();
         let is_probe = match state.breaker.passage(now) {
             Passage::Free => false,
@@ -200,11 +222,7 @@ impl Guard {
         if is_probe {
             state.breaker.probe();
         }
-        Ok(Permit {
-            guard: self,
-            is_probe,
-            is_settled: false,
-        })
+        Ok(is_probe)
     }
 
     /// Until when no call is made, where the endpoint failed too often.

@@ -185,6 +185,30 @@ async fn ten_thousand_accounts_start_at_two_hundred_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slow_endpoint_has_64_start_up_calls_at_once_and_requests_go_past_them() {
+    for is_wanted in [false, true] {
+        let rigs = rigs(100, "wait: 30s", in_turn([after(8.0, lives(3600))]));
+        for rig in &rigs {
+            rig.wants_token_at_startup();
+        }
+        pass(6.0).await;
+        assert_eq!(rigs[0].times().len(), 64);
+        if is_wanted {
+            for rig in &rigs {
+                let cell = rig.cell.clone();
+                tokio::spawn(async move { cell.obtain().await });
+            }
+            pass(0.5).await;
+            assert_eq!(rigs[0].times().len(), 100, "whatever a request waits for");
+        }
+        pass(3.0).await;
+        assert_eq!(rigs[0].times().len(), 100, "as some end, others begin");
+        pass(10.0).await;
+        assert!(rigs.iter().all(|rig| rig.cell.ever_had_a_token()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hanging_account_holds_up_no_others_start() {
     let rigs = rigs(100, "", |call: &Call| {
         if call.number == 1 {
