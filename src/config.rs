@@ -29,7 +29,7 @@ use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue, Method, Uri};
 use ipnet::IpNet;
 
-pub use account::{Account, DEFAULT_ACCOUNT, Merchant, SecretName};
+pub use account::{Account, DEFAULT_ACCOUNT, Merchant, Places, SecretName};
 pub use file::{ClientAuth, Encoding, Environment, Mode, OnFailure, Refresh, ReplayRule};
 pub use journal::Journal;
 pub use problem::Problem;
@@ -248,6 +248,8 @@ pub struct Provider {
     pub secret_below: Vec<Pattern>,
     /// Whose tokens there are, in the order of their names; never empty.
     pub accounts: Vec<Account>,
+    /// Where they are, by name: looking for one of ten thousand touches as little memory as for one of two.
+    pub account_places: Places,
     /// How tokens are obtained.
     pub token: TokenDialect,
     /// Bytes of one request body kept for a replay.
@@ -477,9 +479,7 @@ impl Provider {
     /// The place of an account in [`Self::accounts`].
     #[must_use]
     pub fn account(&self, name: &str) -> Option<usize> {
-        self.accounts
-            .binary_search_by(|account| (*account.name).cmp(name))
-            .ok()
+        self.account_places.get(name).copied()
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, Method};
+use smallvec::SmallVec;
 
 use crate::address::bare;
 use crate::config::{Allow, Config, Host, Origin, Provider, ReplayRule, Route, Semantics};
@@ -18,14 +19,18 @@ use crate::target::Target;
 /// What logs call the route of a request that matches none of its own.
 const DEFAULT_ROUTE: &str = "default";
 
+/// By the name of a host, in lower case. All are configured, so nobody gains by names that collide. Most have
+/// one entry, which lies beside the name: one of ten thousand hosts costs few cache lines.
+type Hosts<T> = HashMap<Box<str>, SmallVec<[T; 1]>, foldhash::fast::RandomState>;
+
 /// All hosts and their providers.
 #[derive(Debug)]
 pub struct Routes {
-    exact: HashMap<Box<str>, Vec<Entry>>,
+    exact: Hosts<Entry>,
     /// By what follows the `*.`.
-    wildcard: HashMap<Box<str>, Vec<Entry>>,
+    wildcard: Hosts<Entry>,
     /// Hosts of token endpoints, with the providers whose they are.
-    token_hosts: HashMap<Box<str>, Vec<Arc<Provider>>>,
+    token_hosts: Hosts<Arc<Provider>>,
 }
 
 #[derive(Debug)]
@@ -36,7 +41,7 @@ struct Entry {
     /// None: it depends on the request's host.
     origin: Option<Origin>,
     /// Whose token endpoints the provider's `upstream` has.
-    tenants: Vec<Arc<Provider>>,
+    tenants: SmallVec<[Arc<Provider>; 1]>,
 }
 
 /// Where a request goes and what it needs.
@@ -111,9 +116,9 @@ impl Routes {
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let mut routes = Self {
-            exact: HashMap::new(),
-            wildcard: HashMap::new(),
-            token_hosts: HashMap::new(),
+            exact: Hosts::default(),
+            wildcard: Hosts::default(),
+            token_hosts: Hosts::default(),
         };
         for provider in &config.providers {
             let urls = [

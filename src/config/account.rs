@@ -1,5 +1,6 @@
 //! Whose token is it? An account's credentials, and the header that goes with them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
@@ -8,6 +9,9 @@ use crate::secret::Secret;
 
 /// The account that a provider's own `client_id` and `client_secret` make.
 pub const DEFAULT_ACCOUNT: &str = "default";
+
+/// Accounts' places among a provider's, by name.
+pub type Places = HashMap<Arc<str>, usize, foldhash::fast::RandomState>;
 
 /// One set of credentials at a provider.
 #[derive(Debug)]
@@ -20,8 +24,8 @@ pub struct Account {
     pub client_secret: Secret,
     /// Another one: the endpoint knows at least one of both.
     pub next_client_secret: Option<Secret>,
-    /// A header that is added where the caller sent none of its names.
-    pub merchant: Option<Merchant>,
+    /// A header that is added where the caller sent none of its names. Most accounts have none.
+    pub merchant: Option<Box<Merchant>>,
 }
 
 impl Account {

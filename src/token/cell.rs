@@ -195,6 +195,15 @@ impl Cell {
         self.ladder.shared()
     }
 
+    /// Whether there is a valid token: what [`Self::read`] costs before it takes anything, for the benchmark.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn is_valid(&self, now: Instant) -> bool {
+        let token = self.state.token.load();
+        let token = token.as_ref();
+        token.is_some_and(|token| token.freshness(now) != Freshness::Expired)
+    }
+
     /// The valid token, if there is one: without a lock, without an allocation, without waiting.
     #[must_use]
     pub fn read(self: &Arc<Self>, now: Instant) -> Option<Lease> {

@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue};
 use crate::config::file;
 use crate::config::node::join;
 use crate::config::problem::Problems;
-use crate::config::{Account, DEFAULT_ACCOUNT, Merchant};
+use crate::config::{Account, DEFAULT_ACCOUNT, Merchant, Places};
 use crate::secret::Secret;
 
 /// The names of a provider's accounts as the file has them, ascending: [`accounts`] keeps that order.
@@ -25,6 +25,12 @@ pub(super) fn names(file: &file::Provider) -> Vec<String> {
     names.sort_unstable();
     names.dedup();
     names
+}
+
+/// Where each account is.
+pub(super) fn places(accounts: &[Account]) -> Places {
+    let names = accounts.iter().map(|account| account.name.clone());
+    names.zip(0..).collect()
 }
 
 /// Whether the provider's own keys are an account.
@@ -143,7 +149,7 @@ fn merchant(
     id: &str,
     headers: &Arc<[HeaderName]>,
     problems: &mut Problems,
-) -> Option<Merchant> {
+) -> Option<Box<Merchant>> {
     if headers.is_empty() {
         problems.add(
             path,
@@ -155,9 +161,9 @@ fn merchant(
         problems.add(path, "holds characters that no header may hold");
         return None;
     };
-    Some(Merchant {
+    Some(Box::new(Merchant {
         headers: headers.clone(),
         value,
         is_binding: false,
-    })
+    }))
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::Uri;
 use rustls::RootCertStore;
 
-use super::account::accounts;
+use super::account::{accounts, places};
 use super::route;
 use super::value::{
     MIB, ScopeSets, endpoint, host, origin, patterns, positive, refuse_reserved, time, trusted,
@@ -125,6 +125,7 @@ impl ProviderFile {
             default_scopes,
             protected: self.protected(&token),
             secret_below: trusted(self.preset.map_or(&[], |(preset, _)| preset.secret_below)),
+            account_places: places(&accounts),
             accounts,
             token,
             replay_buffer,
