@@ -52,6 +52,8 @@ pub(crate) enum Kind {
     Idle,
     /// One request of each caller, and the token is revoked meanwhile.
     Storm,
+    /// None: what the proxy does by itself.
+    Watch,
     /// So many requests, however long they take.
     Count(usize),
 }
@@ -66,6 +68,8 @@ pub(crate) struct Outcome {
     pub(crate) p99_us: f64,
     pub(crate) p999_us: f64,
     pub(crate) token_calls: Option<u64>,
+    /// The most of them at once, since the token endpoint is there.
+    pub(crate) token_calls_at_once: Option<u64>,
 }
 
 struct Callers {
@@ -77,7 +81,7 @@ struct Callers {
     stop: Cell<bool>,
     took: RefCell<Vec<u32>>,
     failures: Cell<usize>,
-    /// Tokens handed out before the storm.
+    /// Tokens handed out before that is measured.
     tokens: Cell<u64>,
 }
 
@@ -107,9 +111,10 @@ pub(crate) async fn run(job: Job) -> anyhow::Result<()> {
     let seconds = local.run_until(callers.clone().work());
     let seconds = seconds.await?;
     let mut outcome = callers.outcome(seconds);
-    if callers.job.kind == Kind::Storm {
-        let calls = token_calls(callers.job.control).await?;
+    if matches!(callers.job.kind, Kind::Storm | Kind::Watch) {
+        let (calls, at_once) = token_calls(callers.job.control).await?;
         outcome.token_calls = Some(calls - callers.tokens.get());
+        outcome.token_calls_at_once = Some(at_once);
     }
     println!("{}", serde_json::to_string(&outcome)?);
     // Connections stay open until the proxy's memory has been read.
@@ -117,7 +122,8 @@ pub(crate) async fn run(job: Job) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The bytes of each request, host by host.
+/// The bytes of each request. Hosts come in an order that is nobody's own, the same each time: what they
+/// need lies anywhere in a proxy's memory, as it does where real callers ask.
 fn requests(job: &Job) -> Vec<Vec<u8>> {
     let request = |host: &str, account: &str| {
         let (method, length) = match job.body {
@@ -142,14 +148,17 @@ fn requests(job: &Job) -> Vec<Vec<u8>> {
     };
     match job.spread {
         None => vec![request("api.bench.test", "")],
-        Some(count) => (0..count)
-            .map(|at| {
+        Some(count) => {
+            let mut order: Vec<usize> = (0..count).collect();
+            fastrand::Rng::with_seed(1).shuffle(&mut order);
+            let each = order.into_iter().map(|at| {
                 request(
                     &format!("h{at}.bench.test"),
                     &format!("Bursar-Account: a{at}\r\n"),
                 )
-            })
-            .collect(),
+            });
+            each.collect()
+        }
     }
 }
 
@@ -168,6 +177,12 @@ impl Callers {
                 Ok(since.elapsed().as_secs_f64())
             }
             Kind::Idle | Kind::Storm => self.at_once().await,
+            Kind::Watch => {
+                self.tokens.set(token_calls(self.job.control).await?.0);
+                let since = self.begin();
+                tokio::time::sleep(Duration::from_secs_f64(self.job.seconds)).await;
+                Ok(since.elapsed().as_secs_f64())
+            }
         }
     }
 
@@ -264,7 +279,7 @@ impl Callers {
             std::mem::forget(wires);
             return Ok(since.elapsed().as_secs_f64());
         }
-        self.tokens.set(token_calls(self.job.control).await?);
+        self.tokens.set(token_calls(self.job.control).await?.0);
         since = self.begin();
         let mut under_way = JoinSet::new();
         for mut wire in wires {
@@ -345,6 +360,7 @@ impl Callers {
             p99_us: at(0.99),
             p999_us: at(0.999),
             token_calls: None,
+            token_calls_at_once: None,
         }
     }
 }
@@ -353,10 +369,12 @@ fn microseconds(since: Instant) -> u32 {
     u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX)
 }
 
-/// How often the token endpoint was asked for a token.
-async fn token_calls(control: SocketAddr) -> io::Result<u64> {
+/// How often the token endpoint was asked for a token, and how many times at once at most.
+async fn token_calls(control: SocketAddr) -> io::Result<(u64, u64)> {
     let answer = ask(control, "GET /calls HTTP/1.1\r\n\r\n").await?;
-    answer.parse().map_err(io::Error::other)
+    let (calls, at_once) = answer.split_once(' ').unwrap_or_default();
+    let number = |text: &str| text.parse().map_err(io::Error::other);
+    Ok((number(calls)?, number(at_once)?))
 }
 
 async fn ask(control: SocketAddr, request: &str) -> io::Result<String> {

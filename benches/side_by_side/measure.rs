@@ -37,6 +37,7 @@ pub(crate) struct Figures {
     pub(crate) failures: f64,
     pub(crate) seconds: f64,
     pub(crate) token_calls: f64,
+    pub(crate) token_calls_at_once: f64,
     /// From the start until a connection is accepted.
     pub(crate) listening_ms: f64,
     /// How much of the proxy's core somebody else used, of 1.
@@ -65,6 +66,7 @@ pub(crate) fn measure(
         token,
         cores,
         spread: work.spread(),
+        hurried: work.spread().is_some() && work != Work::Start,
         intercept: work.is_tunnel(),
         logs,
     };
@@ -85,10 +87,11 @@ pub(crate) fn measure(
     let user = cpu_after.user - cpu.user;
     let system = cpu_after.system - cpu.system;
     #[expect(clippy::cast_precision_loss, reason = "they are not that many")]
-    let requests = if job.kind == Kind::Storm {
-        job.callers as f64
-    } else {
-        outcome.requests as f64
+    let requests = match job.kind {
+        Kind::Storm => job.callers as f64,
+        // What is measured is a token call.
+        Kind::Watch => outcome.token_calls.unwrap_or(0).max(1) as f64,
+        _ => outcome.requests as f64,
     };
     let elsewhere = (core_after - core - user - system).max(0.0) / (outcome.seconds * 1e6);
     Ok(Figures {
@@ -105,6 +108,7 @@ pub(crate) fn measure(
         failures: outcome.failures as f64,
         seconds: outcome.seconds,
         token_calls: outcome.token_calls.unwrap_or(0) as f64,
+        token_calls_at_once: outcome.token_calls_at_once.unwrap_or(0) as f64,
         listening_ms,
         disturbed: if work == Work::TwoCores {
             0.0
@@ -134,7 +138,12 @@ fn provider(work: Work, setup: &Setup, cores: &str) -> anyhow::Result<Running> {
         "--lifetime-seconds",
         lifetime,
         "--delay-milliseconds",
-        if work == Work::Storm { "50" } else { "1" },
+        match work {
+            Work::Storm => "50",
+            // So that calls are under way at the same time.
+            Work::Start => "200",
+            _ => "1",
+        },
     ]
     .map(str::to_owned);
     let this = std::env::current_exe()?.display().to_string();

@@ -76,6 +76,7 @@ fn median(runs: &[Figures]) -> Figures {
         failures: of(&|run| run.failures),
         seconds: of(&|run| run.seconds),
         token_calls: of(&|run| run.token_calls),
+        token_calls_at_once: of(&|run| run.token_calls_at_once),
         listening_ms: of(&|run| run.listening_ms),
         disturbed: of(&|run| run.disturbed),
     }
@@ -186,7 +187,7 @@ const PREFACE: &str = "Written by `benches/side_by_side/run`, which says in its 
 form; every proxy keeps connections to a provider behind TLS 1.3 (AES-128-GCM) and verifies its certificate. The proxy has one core, callers and provider \
 the other. Bursar has everything on: a caller's password, routes with scopes, metrics, tokens renewed every few seconds, bodies kept for a replay, and an \
 access log in a file. nginx and HAProxy set a fixed `Authorization`; Envoy runs `credential_injector` with OAuth 2.0 (with many hosts a fixed header for each, because it knows one account); the bare hyper proxy (`floor.rs`) does \
-nothing else at all. CPU is the system's account of the process, with all threads and children.";
+nothing else at all. Many hosts are asked in a shuffled order, the same each time. CPU is the system's account of the process, with all threads and children.";
 
 /// What the overview has of a work.
 fn told(work: Work) -> &'static str {
@@ -194,6 +195,9 @@ fn told(work: Work) -> &'static str {
         Work::One => "median latency, and CPU",
         Work::Idle => "memory of each connection",
         Work::Down | Work::Up => "MB a second, CPU for all of it, and the most memory",
+        Work::Start => {
+            "ms until it listens, token calls a second, most of them at once (each takes 200 ms), and memory"
+        }
         Work::Storm => "until all were answered, token calls, failures",
         Work::TunnelNew => "CPU each, and connections a second",
         Work::TwoCores => "CPU µs, and requests a second",
@@ -212,6 +216,13 @@ fn headline(work: Work, run: &Figures) -> String {
             run.per_second * 200.0,
             cpu / 1e3,
             run.resident_peak / 1e6
+        ),
+        Work::Start => format!(
+            "{:.0}, {:.0}, {:.0}, {:.1} MB",
+            run.listening_ms,
+            run.token_calls / run.seconds,
+            run.token_calls_at_once,
+            run.resident / 1e6
         ),
         Work::Storm => format!(
             "{:.0} ms, {:.0}, {:.0}",

@@ -14,6 +14,8 @@ pub(crate) struct Setup {
     pub(crate) cores: (&'static str, usize),
     /// Hosts and accounts; none: one host.
     pub(crate) spread: Option<usize>,
+    /// Token calls are not held back, so that all accounts have one before anything is measured.
+    pub(crate) hurried: bool,
     pub(crate) intercept: bool,
     /// Whether the others write an access log too.
     pub(crate) logs: bool,
@@ -42,6 +44,11 @@ impl Setup {
                 )
             }
         };
+        let pace = if self.hurried {
+            ", calls_per_minute: 1000000"
+        } else {
+            ""
+        };
         let Self {
             listen,
             admin,
@@ -53,7 +60,7 @@ impl Setup {
             "listen: {listen}\nadmin: {admin}\n\
              callers: {{c: {{password: p, allow: [bench]}}}}\n\
              providers:\n  bench:\n    hosts: [{hosts}]\n    {accounts}\n    upstream: https://{api}\n    tls: {{ca: ca.pem}}\n    \
-             token: {{url: \"http://{token}/token\", scopes: [payments]}}\n    \
+             token: {{url: \"http://{token}/token\", scopes: [payments]{pace}}}\n    \
              routes:\n      - {{methods: [GET], path: \"/v1/payments/*\", scopes: [payments]}}\n      \
              - {{methods: [POST], path: /v1/payments, scopes: [payments]}}\n      \
              - {{methods: [POST], path: \"/v1/payments/*/refunds\", scopes: [refunds]}}\n"

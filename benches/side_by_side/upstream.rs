@@ -42,6 +42,9 @@ pub(crate) struct Options {
 /// Tokens are numbered; those before `valid_from` are revoked.
 struct Tokens {
     calls: Cell<u64>,
+    /// Calls under way, and the most that ever were.
+    open: Cell<u64>,
+    peak: Cell<u64>,
     valid_from: Cell<u64>,
     lifetime_seconds: u64,
     delay: Duration,
@@ -50,6 +53,8 @@ struct Tokens {
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let tokens = Rc::new(Tokens {
         calls: Cell::new(0),
+        open: Cell::new(0),
+        peak: Cell::new(0),
         valid_from: Cell::new(0),
         lifetime_seconds: options.lifetime_seconds,
         delay: Duration::from_millis(options.delay_milliseconds),
@@ -135,7 +140,10 @@ async fn serve_tokens(stream: TcpStream, tokens: &Tokens) -> io::Result<()> {
         if line.starts_with(b"POST /token ") {
             let number = tokens.calls.get() + 1;
             tokens.calls.set(number);
+            tokens.open.set(tokens.open.get() + 1);
+            tokens.peak.set(tokens.peak.get().max(tokens.open.get()));
             tokio::time::sleep(tokens.delay).await;
+            tokens.open.set(tokens.open.get() - 1);
             let body = format!(
                 r#"{{"access_token":"token-{number:060}","token_type":"Bearer","expires_in":{}}}"#,
                 tokens.lifetime_seconds
@@ -145,7 +153,7 @@ async fn serve_tokens(stream: TcpStream, tokens: &Tokens) -> io::Result<()> {
             tokens.valid_from.set(tokens.calls.get() + 1);
             wire.send(&answer("200 OK", "")).await?;
         } else {
-            let calls = tokens.calls.get().to_string();
+            let calls = format!("{} {}", tokens.calls.get(), tokens.peak.get());
             wire.send(&answer("200 OK", &calls)).await?;
         }
     }

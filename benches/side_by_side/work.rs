@@ -18,6 +18,7 @@ pub(crate) enum Work {
     Accounts1,
     Accounts100,
     Accounts10000,
+    Start,
     Storm,
     TunnelNew,
     TunnelGet,
@@ -41,6 +42,7 @@ impl Work {
             Self::Accounts1 => "GET, 1 account and host",
             Self::Accounts100 => "GET, 100 accounts and hosts",
             Self::Accounts10000 => "GET, 10,000 accounts and hosts",
+            Self::Start => "start with 10,000 accounts",
             Self::Storm => "401 storm, 1,000 requests in flight",
             Self::TunnelNew => "HTTPS through interception, new connections",
             Self::TunnelGet => "HTTPS through interception, keep-alive",
@@ -52,7 +54,7 @@ impl Work {
         match self {
             Self::Accounts1 => Some(1),
             Self::Accounts100 => Some(100),
-            Self::Accounts10000 => Some(10_000),
+            Self::Accounts10000 | Self::Start => Some(10_000),
             _ => None,
         }
     }
@@ -71,7 +73,8 @@ impl Work {
         match (self, peer) {
             (_, Peer::Bursar) => None,
             (Self::Storm, Peer::Envoy) => None,
-            (Self::Storm, _) => Some("its token is fixed"),
+            (Self::Start, Peer::Envoy) => Some("it knows one account"),
+            (Self::Storm | Self::Start, _) => Some("its token is fixed"),
             (Self::TunnelNew | Self::TunnelGet, _) => Some("no interception"),
             (_, Peer::Hyper) if self.spread().is_some() => Some("one token"),
             _ => None,
@@ -88,6 +91,7 @@ impl Work {
         let kind = match self {
             Self::Idle => Kind::Idle,
             Self::Storm => Kind::Storm,
+            Self::Start => Kind::Watch,
             Self::TunnelNew => Kind::Fresh,
             Self::Down | Self::Up => Kind::Count(5),
             _ => Kind::Steady,
