@@ -3,6 +3,7 @@
 //! It knows connections, not requests. A broken connection costs nobody else anything; running out of
 //! file descriptors pauses accepting.
 
+mod drive;
 mod phase;
 mod serve;
 
@@ -209,11 +210,11 @@ async fn serve<S: Transport + 'static>(stream: S, serving: Serving, tasks: TaskT
             let served = serve_http2(stream, side, serving, Some(Arc::new(carry)));
             Box::pin(served).await
         }
-        Ok(Ok(_)) => match serve_http1(stream, side.clone(), serving.clone()).await {
+        Ok(Ok(_)) => match serve_http1(stream, side.clone(), &serving).await {
             Ok(Some((opened, stream))) => {
                 // From now on stalling is for those to notice who know what is inside.
                 side.limit_writes(tunnel::TOTAL_TIMEOUT);
-                Box::pin(carry(opened, Box::new(stream), serving)).await
+                Box::pin(carry(opened, stream, serving)).await
             }
             ended => ended.map(|_no_tunnel| ()),
         },
@@ -318,10 +319,10 @@ async fn carry_to_provider(
 async fn intercept(
     server: Arc<ServerConfig>,
     mut inside: Inside,
-    stream: CallerStream<Box<dyn Transport>>,
+    stream: Box<CallerStream<Box<dyn Transport>>>,
     serving: Serving,
 ) -> Ended {
-    let stream = match shake_hands(server, stream).await {
+    let stream = match Box::pin(shake_hands(server, stream)).await {
         Ok(stream) => stream,
         Err(error) => {
             let proxy = serving.live.current();
@@ -346,15 +347,15 @@ async fn intercept(
 
 /// Serves HTTP inside of a tunnel, where there is no further one.
 async fn serve_within<S: Transport + 'static>(
-    stream: CallerStream<S>,
+    stream: Box<CallerStream<S>>,
     side: Arc<CallerSide>,
     serving: Serving,
     is_http2: bool,
 ) -> Ended {
     if is_http2 {
-        return serve_http2(stream, side, serving, None).await;
+        return Box::pin(serve_http2(stream, side, serving, None)).await;
     }
-    let ended = serve_http1(stream, side, serving).await;
+    let ended = serve_http1(stream, side, &serving).await;
     ended.map(|_no_tunnel| ())
 }
 

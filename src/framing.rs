@@ -204,6 +204,13 @@ impl Framing {
         }
     }
 
+    /// Whether what comes next is a request's first byte, and nothing at all has come since the last one's end
+    /// but whole empty lines.
+    #[must_use]
+    pub fn is_between(&self) -> bool {
+        matches!(self.state, State::Head) && !self.head.facts.has_start && self.head.line.len == 0
+    }
+
     /// Reads on.
     ///
     /// # Errors

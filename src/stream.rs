@@ -2,8 +2,11 @@
 //! whose writes do not wait for ever for a caller that does not read.
 
 mod traffic;
+mod transport;
+mod waiting;
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -12,16 +15,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
-use tokio_rustls::server::TlsStream;
 
 pub use traffic::{Payments, Traffic};
+pub(crate) use transport::Transport;
+pub use waiting::Patience;
+use waiting::Waiting;
 
-use crate::framing::{Awaits, Broken, Doubt, Framing};
+use crate::framing::{Broken, Doubt, Framing};
 use crate::limit::{self, Joined};
 use crate::listen::Shown;
 use crate::metrics::Limit;
@@ -29,6 +31,8 @@ use crate::metrics::Limit;
 /// How long a caller may take no byte of an answer where no provider's `timeouts.idle` says otherwise.
 /// Then the connection is closed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The first bytes of a request that ends a rest; most heads fit.
+const FIRST_BYTES: usize = 2048;
 
 /// Who is at the other end of a connection, as far as the connection itself tells.
 #[derive(Debug, Clone)]
@@ -96,6 +100,8 @@ pub struct CallerSide {
     /// What goes on there.
     pub traffic: Traffic,
     framed: Framed,
+    /// Written by the stream, like what is framed.
+    rests: AtomicBool,
     patience: Patience,
     /// The limit that the connection ended with, by its place in [`Limit::ALL`], or none of them.
     ended: AtomicU8,
@@ -103,15 +109,6 @@ pub struct CallerSide {
     busy: AtomicUsize,
     /// The callers for whom the connection counts.
     joined: Mutex<Vec<Joined>>,
-}
-
-/// How long a caller may take over HTTP/1.
-#[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// To begin a request.
-    pub idle: Duration,
-    /// From the first byte of a head to its last.
-    pub head: Duration,
 }
 
 /// A request that is not over; the connection is not idle while it lives.
@@ -178,6 +175,7 @@ impl CallerSide {
                 doubt: AtomicU8::new(0),
                 requests: AtomicU64::new(0),
             },
+            rests: AtomicBool::new(false),
             patience,
             ended: AtomicU8::new(u8::MAX),
             busy: AtomicUsize::new(0),
@@ -266,6 +264,13 @@ impl CallerSide {
         }
     }
 
+    /// Whether an HTTP/1 connection waits for a request and is not busy, with no byte of one read and every byte of
+    /// the answers written: who serves it need hold nothing but the stream then.
+    #[must_use]
+    pub(crate) fn rests(&self) -> bool {
+        self.rests.load(Ordering::Relaxed)
+    }
+
     /// The tunnel that the connection is inside of.
     #[must_use]
     pub fn inside(&self) -> Option<&Inside> {
@@ -299,42 +304,6 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What carries a caller's bytes.
-pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {
-    /// Closing resets the connection from now on, as far as the transport can say so.
-    fn reset_on_close(&self);
-}
-
-impl Transport for TcpStream {
-    fn reset_on_close(&self) {
-        // Where the system refuses, a plain close is all that is left.
-        drop(self.set_zero_linger());
-    }
-}
-
-impl<S: Transport> Transport for TlsStream<S> {
-    fn reset_on_close(&self) {
-        self.get_ref().0.reset_on_close();
-    }
-}
-
-/// A stream of an HTTP/2 connection, which others share.
-impl Transport for TokioIo<Upgraded> {
-    fn reset_on_close(&self) {}
-}
-
-impl<S: Transport> Transport for CallerStream<S> {
-    fn reset_on_close(&self) {
-        self.stream.reset_on_close();
-    }
-}
-
-impl Transport for Box<dyn Transport> {
-    fn reset_on_close(&self) {
-        (**self).reset_on_close();
-    }
-}
-
 /// A caller's connection.
 #[derive(Debug)]
 pub(crate) struct CallerStream<S> {
@@ -346,23 +315,21 @@ pub(crate) struct CallerStream<S> {
     framing: Option<Framing>,
     /// Set while a write waits.
     stalled: Option<Pin<Box<Sleep>>>,
-    /// Since when what is waited for, and by how many heads it was preceded.
-    waiting: Option<(Instant, Awaits, u64)>,
-    /// Set when a read waits for a head, and kept for the next one.
-    impatient: Option<Pin<Box<Sleep>>>,
+    /// For a head.
+    waiting: Waiting,
 }
 
 impl<S: Transport> CallerStream<S> {
-    pub(crate) fn new(stream: S, side: Arc<CallerSide>) -> Self {
-        Self {
+    /// In a box, because futures keep room for each place that it was moved to.
+    pub(crate) fn new(stream: S, side: Arc<CallerSide>) -> Box<Self> {
+        Box::new(Self {
             stream,
             side,
             sniffed: Bytes::new(),
             framing: None,
             stalled: None,
-            waiting: None,
-            impatient: None,
-        }
+            waiting: Waiting::default(),
+        })
     }
 
     /// Makes bytes that were read be read again.
@@ -414,40 +381,38 @@ impl<S: Transport> CallerStream<S> {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Ready when the caller has kept a head waiting for too long. Between requests and inside of one the
-    /// limits differ, which hyper's one timer cannot say; bodies have other limits.
+    /// Ready when the caller has kept a head waiting for too long; bodies have other limits.
     fn poll_impatient(&mut self, context: &mut Context<'_>) -> Poll<Limit> {
         let Some(framing) = &self.framing else {
             return Poll::Pending;
         };
-        let Patience { idle, head } = self.side.patience;
-        let awaits = framing.awaits();
-        let (patience, limit) = match awaits {
-            Awaits::Request => (idle, Limit::IdleTimeout),
-            Awaits::Head => (head, Limit::HeadTimeout),
-            Awaits::Nothing => return Poll::Pending,
+        let Self { waiting, side, .. } = self;
+        waiting.poll_over(context, framing, (side.patience, side.requests()))
+    }
+
+    /// Waits for a connection that rests to be of interest again: bytes have come, or its end, or that of the
+    /// patience. What it is, the next read tells.
+    pub(crate) fn poll_rested(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut first = [MaybeUninit::uninit(); FIRST_BYTES];
+        let mut buffer = ReadBuf::uninit(&mut first);
+        let Poll::Ready(_) = self.poll_bytes(context, &mut buffer) else {
+            return self.poll_impatient(context).map(drop);
         };
-        let heads = framing.heads();
-        let since = match self.waiting {
-            Some((since, what, when)) if (what, when) == (awaits, heads) => since,
-            _ => Instant::now(),
-        };
-        self.waiting = Some((since, awaits, heads));
-        let deadline = since + patience;
-        let timer = self
-            .impatient
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        // A timer that is early is only looked at again: setting it for each request would cost more.
-        if timer.deadline() > deadline {
-            timer.as_mut().reset(deadline);
+        self.put_back(Bytes::copy_from_slice(buffer.filled()));
+        Poll::Ready(())
+    }
+
+    /// It rests no longer.
+    pub(crate) fn wake(&mut self) {
+        if self.waiting.end() {
+            self.side.rests.store(false, Ordering::Relaxed);
         }
-        loop {
-            ready!(timer.as_mut().poll(context));
-            if Instant::now() >= deadline {
-                return Poll::Ready(limit);
-            }
-            timer.as_mut().reset(deadline);
-        }
+    }
+}
+
+impl<S: Transport> Transport for CallerStream<S> {
+    fn reset_on_close(&self) {
+        self.stream.reset_on_close();
     }
 }
 
@@ -460,6 +425,7 @@ impl<S: Transport> AsyncRead for CallerStream<S> {
         let before = buffer.filled().len();
         let Poll::Ready(read) = self.poll_bytes(context, buffer) else {
             let limit = ready!(self.poll_impatient(context));
+            self.wake();
             self.side.end_with(limit);
             return Poll::Ready(match limit {
                 // As if the caller had closed its side.
@@ -467,6 +433,7 @@ impl<S: Transport> AsyncRead for CallerStream<S> {
                 _ => Err(io::ErrorKind::TimedOut.into()),
             });
         };
+        self.wake();
         read?;
         let Self { framing, side, .. } = &mut *self;
         let Some(framing) = framing else {
@@ -517,6 +484,10 @@ impl<S: Transport> AsyncWrite for CallerStream<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        // hyper flushes the stream once it has no byte left to write, and nothing has come since it began to wait.
+        if self.waiting.is_rest() && flushed.is_ready() {
+            self.side.rests.store(true, Ordering::Relaxed);
+        }
         self.watch(context, flushed)
     }
 

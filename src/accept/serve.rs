@@ -3,11 +3,9 @@
 //! It knows streams and the phases of the end, not where connections come from or who is inside of them.
 
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
 use http::Request;
@@ -19,7 +17,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 
-use super::phase::{Phase, closing, useless};
+use super::drive::drive;
+use super::phase::{Phase, useless};
 use crate::config::ProxyLimits;
 use crate::metrics::{Limit, Metrics, Reason};
 use crate::relay::CutOff;
@@ -79,13 +78,12 @@ pub(super) type Ended = Result<(), Error>;
 
 /// Serves until the connection ends, or becomes a tunnel.
 pub(super) async fn serve_http1<S: Transport>(
-    mut stream: CallerStream<S>,
+    mut stream: Box<CallerStream<S>>,
     side: Arc<CallerSide>,
-    Serving {
-        live, mut phase, ..
-    }: Serving,
-) -> Result<Option<(Opened, CallerStream<S>)>, Error> {
+    serving: &Serving,
+) -> Result<Option<(Opened, Box<CallerStream<S>>)>, Error> {
     stream.frame(true);
+    let (live, mut phase) = (&serving.live, serving.phase.clone());
     let opened = Mutex::new(None);
     let service = service_fn(|request| {
         let (proxy, side, opened) = (live.current(), &side, &opened);
@@ -99,39 +97,11 @@ pub(super) async fn serve_http1<S: Transport>(
         })
     });
     let builder = http1(live.current().limits());
-    let mut connection = builder.serve_connection(TokioIo::new(stream), service);
-    let ended = {
-        let phases = phase.clone();
-        // Made when it is needed, so that connections do not carry room for it.
-        let mut over = None;
-        let mut closing = pin!(closing(&mut phase));
-        let (mut is_closing, mut is_told) = (false, false);
-        poll_fn(|context| {
-            // First, so that a request that has arrived is not taken for none.
-            if let Poll::Ready(ended) = Pin::new(&mut connection).poll(context) {
-                return Poll::Ready(Some(ended));
-            }
-            is_closing = is_closing || closing.as_mut().poll(context).is_ready();
-            if is_closing && !is_told && side.requests() > 0 {
-                is_told = true;
-                Pin::new(&mut connection).graceful_shutdown();
-                if let Poll::Ready(ended) = Pin::new(&mut connection).poll(context) {
-                    return Poll::Ready(Some(ended));
-                }
-            }
-            if is_closing {
-                let over = over.get_or_insert_with(|| Box::pin(useless(phases.clone(), &side)));
-                return over.as_mut().poll(context).map(|()| None);
-            }
-            Poll::Pending
-        })
-        .await
-    };
+    let (ended, parts) = drive(stream, (&builder, service), &side, &mut phase).await;
     let stopped = side.ended_with();
     if let Some(limit) = stopped {
         live.current().metrics().limits.reached(limit);
     }
-    let parts = connection.into_parts();
     let mut stream = parts.io.into_inner();
     // What comes now is a tunnel's, or nobody's.
     stream.frame(false);
@@ -152,7 +122,7 @@ pub(super) async fn serve_http1<S: Transport>(
         }
         return Ok(None);
     };
-    fail(&error, stopped, stream, &live).await?;
+    Box::pin(fail(&error, stopped, stream, live)).await?;
     Err(error.into())
 }
 
@@ -160,7 +130,7 @@ pub(super) async fn serve_http1<S: Transport>(
 async fn fail<S: Transport>(
     error: &hyper::Error,
     stopped: Option<Limit>,
-    mut stream: CallerStream<S>,
+    mut stream: Box<CallerStream<S>>,
     live: &Live,
 ) -> io::Result<()> {
     if is_cut_off(error) || stopped == Some(Limit::WriteTimeout) {
@@ -226,7 +196,7 @@ fn count_refusal(metrics: &Metrics, error: &hyper::Error) {
 }
 
 pub(super) async fn serve_http2<S: Transport + 'static>(
-    stream: CallerStream<S>,
+    stream: Box<CallerStream<S>>,
     side: Arc<CallerSide>,
     Serving {
         live, mut phase, ..

@@ -41,6 +41,8 @@ mod reload;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]
+mod resting;
+#[cfg(test)]
 mod rolling;
 #[cfg(test)]
 mod streaming;

@@ -1,0 +1,37 @@
+//! What carries a caller's bytes? TCP, TLS over it, or a stream of an HTTP/2 connection.
+
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+/// What carries a caller's bytes.
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Closing resets the connection from now on, as far as the transport can say so.
+    fn reset_on_close(&self);
+}
+
+impl Transport for TcpStream {
+    fn reset_on_close(&self) {
+        // Where the system refuses, a plain close is all that is left.
+        drop(self.set_zero_linger());
+    }
+}
+
+impl<S: Transport> Transport for TlsStream<S> {
+    fn reset_on_close(&self) {
+        self.get_ref().0.reset_on_close();
+    }
+}
+
+/// A stream of an HTTP/2 connection, which others share.
+impl Transport for TokioIo<Upgraded> {
+    fn reset_on_close(&self) {}
+}
+
+impl<T: Transport + ?Sized> Transport for Box<T> {
+    fn reset_on_close(&self) {
+        (**self).reset_on_close();
+    }
+}

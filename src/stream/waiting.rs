@@ -1,0 +1,105 @@
+//! How long has a caller kept a head waiting? Between requests and inside of a head the limits differ, which
+//! hyper's one timer cannot say. And a wait between requests that may take a while is a rest.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+use crate::framing::{Awaits, Framing};
+use crate::metrics::Limit;
+
+/// A connection that is busy rests when it has waited for a request for so long; any other one at once. That is
+/// no more work than the other way round, and many that are opened together do not need their buffers together.
+const REST_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a caller may take over HTTP/1.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// To begin a request.
+    pub idle: Duration,
+    /// From the first byte of a head to its last.
+    pub head: Duration,
+}
+
+/// A connection's waits for its heads, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// Since when what is waited for, and by how many heads it was preceded.
+    since: Option<(Instant, Awaits, u64)>,
+    /// Set for the first wait, and kept for the next one.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Whether a request came within [`REST_AFTER`] of the one before it, so that the next one may be near, too.
+    is_busy: bool,
+    is_rest: bool,
+}
+
+impl Waiting {
+    /// Ready when the caller has taken too long. So many requests were taken so far.
+    pub(super) fn poll_over(
+        &mut self,
+        context: &mut Context<'_>,
+        framing: &Framing,
+        (patience, requests): (Patience, u64),
+    ) -> Poll<Limit> {
+        let Patience { idle, head } = patience;
+        let awaits = framing.awaits();
+        let (patience, limit) = match awaits {
+            Awaits::Request => (idle, Limit::IdleTimeout),
+            Awaits::Head => (head, Limit::HeadTimeout),
+            Awaits::Nothing => return Poll::Pending,
+        };
+        let heads = framing.heads();
+        let since = match self.since {
+            Some((since, what, when)) if (what, when) == (awaits, heads) => since,
+            before => {
+                let now = Instant::now();
+                self.is_busy = before.is_some_and(|(before, ..)| now - before < REST_AFTER);
+                now
+            }
+        };
+        self.since = Some((since, awaits, heads));
+        // hyper asks for a head when it has taken all before it, and their answers are ready to be written.
+        let may_rest = !self.is_rest && framing.is_between() && heads == requests;
+        if may_rest && !self.is_busy {
+            self.is_rest = true;
+            // Polled again, hyper flushes, which shows that nothing is left to be written.
+            context.waker().wake_by_ref();
+        }
+        let first = match may_rest && self.is_busy {
+            true => patience.min(REST_AFTER),
+            false => patience,
+        };
+        let mut deadline = since + first;
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        // A timer that is early is only looked at again: setting it for each request would cost more.
+        if timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(timer.as_mut().poll(context));
+            let waited = since.elapsed();
+            if waited >= patience {
+                return Poll::Ready(limit);
+            }
+            if waited >= first {
+                self.is_rest = true;
+                deadline = since + patience;
+            }
+            timer.as_mut().reset(deadline);
+        }
+    }
+
+    /// Whether nothing of the next request has come, and none is expected soon.
+    pub(super) fn is_rest(&self) -> bool {
+        self.is_rest
+    }
+
+    /// Something has come, or is about to happen. Whether it was a rest.
+    pub(super) fn end(&mut self) -> bool {
+        std::mem::take(&mut self.is_rest)
+    }
+}
