@@ -248,7 +248,7 @@ pub struct Provider {
     pub secret_below: Vec<Pattern>,
     /// Whose tokens there are, in the order of their names; never empty.
     pub accounts: Vec<Account>,
-    /// Where they are, by name: looking for one of ten thousand touches as little memory as for one of two.
+    /// Where they are, by name.
     pub account_places: Places,
     /// How tokens are obtained.
     pub token: TokenDialect,
@@ -479,7 +479,7 @@ impl Provider {
     /// The place of an account in [`Self::accounts`].
     #[must_use]
     pub fn account(&self, name: &str) -> Option<usize> {
-        self.account_places.get(name).copied()
+        self.account_places.find(&self.accounts, name)
     }
 }
 

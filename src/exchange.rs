@@ -327,7 +327,7 @@ impl Proxy {
             memory: self.lasting.replay_memory.clone(),
         };
         drop(path);
-        let (outgoing, named) = outgoing(head, cell.account().merchant.as_deref());
+        let (outgoing, named) = outgoing(head, provider.accounts[account].merchant.as_deref());
         let body = Replayable::new(body, named, keeping);
         if let Some(body) = &body {
             record.upload(body);

@@ -38,8 +38,14 @@ struct Entry {
     /// None: 80 and 443.
     port: Option<u16>,
     provider: Arc<Provider>,
-    /// None: it depends on the request's host.
-    origin: Option<Origin>,
+    /// None: it depends on the request's host. With `upstream` all hosts of the provider share it.
+    server: Option<Arc<Server>>,
+}
+
+/// Where requests to a host are sent.
+#[derive(Debug)]
+struct Server {
+    origin: Origin,
     /// Whose token endpoints the provider's `upstream` has.
     tenants: SmallVec<[Arc<Provider>; 1]>,
 }
@@ -135,36 +141,39 @@ impl Routes {
             }
         }
         for provider in &config.providers {
+            let server = provider.upstream.as_ref().map(|upstream| {
+                let tenants = routes.token_hosts.get(bare(upstream.authority.host()));
+                Arc::new(Server {
+                    origin: upstream.clone(),
+                    tenants: tenants.cloned().unwrap_or_default(),
+                })
+            });
             for host in &provider.hosts {
-                routes.add(provider, host);
+                routes.add(provider, host, server.clone());
             }
         }
         routes
     }
 
-    fn add(&mut self, provider: &Arc<Provider>, host: &Host) {
+    fn add(&mut self, provider: &Arc<Provider>, host: &Host, server: Option<Arc<Server>>) {
         let table = if host.wildcard {
             &mut self.wildcard
         } else {
             &mut self.exact
         };
-        let origin = match &provider.upstream {
-            Some(upstream) => Some(upstream.clone()),
-            None if host.wildcard => None,
-            None => matched_origin(&host.name, host.port.unwrap_or(443)),
+        let own = || {
+            let origin = matched_origin(&host.name, host.port.unwrap_or(443));
+            let origin = origin.filter(|_| !host.wildcard)?;
+            let tenants = SmallVec::new();
+            Some(Arc::new(Server { origin, tenants }))
         };
-        let upstream = provider.upstream.as_ref();
-        let tenants = upstream
-            .and_then(|upstream| self.token_hosts.get(bare(upstream.authority.host())))
-            .cloned();
         table
             .entry(bare(&host.name).into())
             .or_default()
             .push(Entry {
                 port: host.port,
                 provider: provider.clone(),
-                origin,
-                tenants: tenants.unwrap_or_default(),
+                server: server.or_else(own),
             });
     }
 
@@ -176,8 +185,11 @@ impl Routes {
         let host = lower_case(target.host);
         let entry = self.entry(&host, target.port);
         let is_protected = |provider: &Arc<Provider>| is_token_endpoint(provider, path);
-        let by_entry =
-            |entry: &Entry| is_protected(&entry.provider) || entry.tenants.iter().any(is_protected);
+        let by_entry = |entry: &Entry| {
+            let server = entry.server.as_ref();
+            is_protected(&entry.provider)
+                || server.is_some_and(|server| server.tenants.iter().any(is_protected))
+        };
         let tenants = self.token_hosts.get(&*host);
         if entry.is_some_and(by_entry)
             || tenants.is_some_and(|tenants| tenants.iter().any(is_protected))
@@ -185,8 +197,8 @@ impl Routes {
             return Err(Error::TokenEndpoint);
         }
         let entry = entry.ok_or(Error::UnknownHost)?;
-        let origin = match &entry.origin {
-            Some(origin) => Cow::Borrowed(origin),
+        let origin = match &entry.server {
+            Some(server) => Cow::Borrowed(&server.origin),
             None => {
                 let origin = matched_origin(&host, target.port);
                 Cow::Owned(origin.ok_or(Error::UnknownHost)?)

@@ -1,8 +1,10 @@
 //! Whose token is it? An account's credentials, and the header that goes with them.
 
-use std::collections::HashMap;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 use http::{HeaderName, HeaderValue};
 
 use crate::secret::Secret;
@@ -10,8 +12,35 @@ use crate::secret::Secret;
 /// The account that a provider's own `client_id` and `client_secret` make.
 pub const DEFAULT_ACCOUNT: &str = "default";
 
-/// Accounts' places among a provider's, by name.
-pub type Places = HashMap<Arc<str>, usize, foldhash::fast::RandomState>;
+/// Where a provider's accounts are, by name. It holds places and no names, so that it is small, and what is
+/// looked at to compare names is what the request needs of its account.
+#[derive(Debug)]
+pub struct Places {
+    table: HashTable<u32>,
+    hasher: RandomState,
+}
+
+impl Places {
+    /// Of these.
+    #[must_use]
+    pub fn of(accounts: &[Account]) -> Self {
+        let hasher = RandomState::default();
+        let mut table = HashTable::with_capacity(accounts.len());
+        let hash = |at: &u32| hasher.hash_one(&*accounts[*at as usize].name);
+        for (at, _) in (0..).zip(accounts) {
+            table.insert_unique(hash(&at), at, hash);
+        }
+        Self { table, hasher }
+    }
+
+    /// The place of an account among those.
+    #[must_use]
+    pub fn find(&self, accounts: &[Account], name: &str) -> Option<usize> {
+        let is_it = |at: &u32| *accounts[*at as usize].name == *name;
+        let at = self.table.find(self.hasher.hash_one(name), is_it)?;
+        Some(*at as usize)
+    }
+}
 
 /// One set of credentials at a provider.
 #[derive(Debug)]

@@ -14,26 +14,27 @@ use crate::secret::{Fingerprint, Secret};
 /// A longer lifetime is clamped to this: no payment API means it, and timers have an end.
 const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// An access token in its cell.
+/// An access token in its cell. What every request reads comes first, in two cache lines.
+#[repr(C)]
 pub(super) struct Token {
-    /// `Bearer …`, marked sensitive.
-    authorization: HeaderValue,
-    pub(super) fingerprint: Fingerprint,
-    /// Counts the different tokens of a key, from 1.
-    pub(super) generation: u64,
-    /// When its token request was sent.
-    pub(super) issued: Instant,
     pub(super) expires: Instant,
     pub(super) renew_at: Instant,
-    /// Whether it was obtained because a provider answered 401.
-    pub(super) after_unauthorized: bool,
-    /// The asked scopes that the reply did not grant, space-joined; empty mostly.
-    pub(super) missing_scopes: String,
     /// Whether a request took it. Readers only ever set it, and set it only once, so that they do not
     /// take the cache line from each other; the renewal loop reads it.
     used: AtomicBool,
     /// Whether its renewal was asked for by a reader.
     renewal_asked: AtomicBool,
+    pub(super) fingerprint: Fingerprint,
+    /// Counts the different tokens of a key, from 1.
+    pub(super) generation: u64,
+    /// `Bearer …`, marked sensitive.
+    authorization: HeaderValue,
+    /// When its token request was sent.
+    pub(super) issued: Instant,
+    /// Whether it was obtained because a provider answered 401.
+    pub(super) after_unauthorized: bool,
+    /// The asked scopes that the reply did not grant, space-joined; empty mostly.
+    pub(super) missing_scopes: String,
 }
 
 /// What a token is good for at some instant.

@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue};
 use crate::config::file;
 use crate::config::node::join;
 use crate::config::problem::Problems;
-use crate::config::{Account, DEFAULT_ACCOUNT, Merchant, Places};
+use crate::config::{Account, DEFAULT_ACCOUNT, Merchant};
 use crate::secret::Secret;
 
 /// The names of a provider's accounts as the file has them, ascending: [`accounts`] keeps that order.
@@ -25,12 +25,6 @@ pub(super) fn names(file: &file::Provider) -> Vec<String> {
     names.sort_unstable();
     names.dedup();
     names
-}
-
-/// Where each account is.
-pub(super) fn places(accounts: &[Account]) -> Places {
-    let names = accounts.iter().map(|account| account.name.clone());
-    names.zip(0..).collect()
 }
 
 /// Whether the provider's own keys are an account.

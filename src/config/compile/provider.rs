@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::Uri;
 use rustls::RootCertStore;
 
-use super::account::{accounts, places};
+use super::account::accounts;
 use super::route;
 use super::value::{
     MIB, ScopeSets, endpoint, host, origin, patterns, positive, refuse_reserved, time, trusted,
@@ -18,7 +18,7 @@ use crate::config::file::{self, ClientAuth, Count, Encoding, Refresh, Size};
 use crate::config::node::join;
 use crate::config::presets::{Endpoints, Preset};
 use crate::config::problem::Problems;
-use crate::config::{BreakerLimits, Host, Provider, Timeouts, TokenDialect};
+use crate::config::{BreakerLimits, Host, Places, Provider, Timeouts, TokenDialect};
 use crate::path::Path as RequestPath;
 use crate::secret::Secret;
 use crate::tls::{self, ClientTls};
@@ -125,7 +125,7 @@ impl ProviderFile {
             default_scopes,
             protected: self.protected(&token),
             secret_below: trusted(self.preset.map_or(&[], |(preset, _)| preset.secret_below)),
-            account_places: places(&accounts),
+            account_places: Places::of(&accounts),
             accounts,
             token,
             replay_buffer,
