@@ -159,9 +159,9 @@ async fn connection(
     // Answers are written in one piece; waiting for more would only delay them.
     drop(stream.set_nodelay(true));
     let ended = match tls {
-        None => serve(stream, serving, tasks).await,
+        None => serve(stream, &serving, tasks).await,
         Some(tls) => match Box::pin(enter(stream, tls, &mut serving)).await {
-            Ok(stream) => Box::pin(serve(stream, serving, tasks)).await,
+            Ok(stream) => Box::pin(serve(stream, &serving, tasks)).await,
             Err(error) => Err(error.into()),
         },
     };
@@ -192,7 +192,7 @@ async fn enter(
 
 /// Serves whatever HTTP is spoken. What few connections need is boxed, so that an idle one holds no room
 /// for it. With TLS that is what ALPN agreed on, or the caller would not say it.
-async fn serve<S: Transport + 'static>(stream: S, serving: Serving, tasks: TaskTracker) -> Ended {
+async fn serve<S: Transport + 'static>(stream: S, serving: &Serving, tasks: TaskTracker) -> Ended {
     let side = CallerSide::new(serving.peer.clone(), serving.patience(), &serving.payments);
     let mut stream = CallerStream::new(stream, side.clone());
     let mut closing = serving.phase.clone();
@@ -207,14 +207,14 @@ async fn serve<S: Transport + 'static>(stream: S, serving: Serving, tasks: TaskT
             let carry = move |upgrade: OnUpgrade, opened| {
                 tasks.spawn(carry_stream(upgrade, opened, carrying.clone()));
             };
-            let served = serve_http2(stream, side, serving, Some(Arc::new(carry)));
+            let served = serve_http2(stream, side, serving.clone(), Some(Arc::new(carry)));
             Box::pin(served).await
         }
-        Ok(Ok(_)) => match serve_http1(stream, side.clone(), &serving).await {
+        Ok(Ok(_)) => match serve_http1(stream, side.clone(), serving).await {
             Ok(Some((opened, stream))) => {
                 // From now on stalling is for those to notice who know what is inside.
                 side.limit_writes(tunnel::TOTAL_TIMEOUT);
-                Box::pin(carry(opened, stream, serving)).await
+                Box::pin(carry(opened, stream, serving.clone())).await
             }
             ended => ended.map(|_no_tunnel| ()),
         },

@@ -31,7 +31,8 @@ use crate::metrics::Limit;
 /// How long a caller may take no byte of an answer where no provider's `timeouts.idle` says otherwise.
 /// Then the connection is closed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-/// The first bytes of a request that ends a rest; most heads fit.
+/// The first bytes of a request that ends a rest: most heads fit. hyper reads more at once, so that none of them
+/// are left over for a tunnel.
 const FIRST_BYTES: usize = 2048;
 
 /// Who is at the other end of a connection, as far as the connection itself tells.

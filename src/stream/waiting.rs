@@ -103,3 +103,54 @@ impl Waiting {
         std::mem::take(&mut self.is_rest)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    const GET: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+    const PATIENCE: Patience = Patience {
+        idle: Duration::from_secs(10),
+        head: Duration::from_secs(10),
+    };
+
+    /// One poll; whether it is a rest.
+    async fn rests(waiting: &mut Waiting, framing: &Framing, requests: u64) -> bool {
+        let poll = |context: &mut Context<'_>| {
+            Poll::Ready(waiting.poll_over(context, framing, (PATIENCE, requests)))
+        };
+        assert!(poll_fn(poll).await.is_pending());
+        waiting.is_rest()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_rests_at_once_or_a_second_after_requests_that_came_together() {
+        let (mut waiting, mut framing) = (Waiting::default(), Framing::new());
+        assert!(rests(&mut waiting, &framing, 0).await);
+        assert!(waiting.end());
+        for requests in 1..4 {
+            framing.read(GET).unwrap();
+            assert!(!rests(&mut waiting, &framing, requests).await);
+        }
+        tokio::time::sleep(REST_AFTER * 2).await;
+        assert!(rests(&mut waiting, &framing, 3).await);
+        waiting.end();
+        framing.read(GET).unwrap();
+        assert!(rests(&mut waiting, &framing, 4).await);
+        let over = poll_fn(|context| waiting.poll_over(context, &framing, (PATIENCE, 4))).await;
+        assert_eq!(over, Limit::IdleTimeout);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn with_a_byte_of_a_request_or_one_that_was_not_taken_it_does_not_rest() {
+        for bytes in [&b"\r"[..], b"G", b"GET / HTTP/1.1\r\n", GET] {
+            let (mut waiting, mut framing) = (Waiting::default(), Framing::new());
+            framing.read(bytes).unwrap();
+            assert!(!rests(&mut waiting, &framing, 0).await);
+            tokio::time::sleep(REST_AFTER * 2).await;
+            assert!(!rests(&mut waiting, &framing, 0).await, "{bytes:?}");
+        }
+    }
+}
