@@ -281,9 +281,9 @@ impl Record {
         self.lease = Some((lease.generation, lease.fingerprint));
     }
 
-    /// The provider was busy with the request since then.
-    pub fn upstream(&mut self, since: Instant) {
-        self.upstream += since.elapsed();
+    /// The provider was busy with the request for so long.
+    pub fn upstream(&mut self, time: Duration) {
+        self.upstream += time;
     }
 
     /// The request is being sent a second time.

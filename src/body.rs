@@ -109,8 +109,8 @@ pub struct Replayable(Arc<Mutex<State>>);
 /// A request body as one connection sends it.
 #[derive(Debug)]
 pub struct Upload {
-    /// None: there is no body.
-    part: Option<Part>,
+    /// None: there is no body. Boxed, because a request is moved often on its way, and most have none.
+    part: Option<Box<Part>>,
     /// None: nobody has to know of its end.
     seal: Option<Box<Seal<UploadError>>>,
 }
@@ -239,7 +239,7 @@ impl Replayable {
         };
         drop(state);
         Ok(Upload {
-            part: Some(part),
+            part: Some(Box::new(part)),
             seal: None,
         })
     }

@@ -332,7 +332,7 @@ impl Proxy {
         if let Some(body) = &body {
             record.upload(body);
         }
-        let trip = Trip {
+        let mut trip = Trip {
             upstream,
             series,
             operator: &self.operator,
@@ -434,7 +434,7 @@ impl Proxy {
         record.passthrough(&rule.name);
         let since = Instant::now();
         let connected = passthrough.connect(host, port).await;
-        record.upstream(since);
+        record.upstream(since.elapsed());
         let (stream, held) = connected.map_err(no_passage)?;
         Ok(Leads::Away(Box::new(stream), held))
     }

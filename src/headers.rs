@@ -3,7 +3,7 @@
 //! It knows field names and nothing about routes. The one invariant: what a caller sends can neither
 //! remove nor repeat the `Authorization` that Bursar sets, because that is set after everything else.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, TRANSFER_ENCODING, VIA};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 /// Bursar's pseudonym in `Via` and `Proxy-Status` (RFC 9110 section 7.6.3).
@@ -61,7 +61,8 @@ pub fn account(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Takes out of a request what must not go on: `named` by `Connection`, hop-by-hop, `Proxy-*`, the
-/// caller's credentials, the posing ones, and `Expect` and [`ACCOUNT`], which were for Bursar. `Host` is set anew.
+/// caller's credentials, the posing ones, and `Expect` and [`ACCOUNT`], which were for Bursar. `Host` stays until
+/// the provider's replaces it.
 pub fn clean_request(headers: &mut HeaderMap, named: &[HeaderName]) {
     remove_named(headers, named);
     remove_where(headers, |name| {
@@ -78,7 +79,7 @@ pub fn clean_foreign_request(headers: &mut HeaderMap, named: &[HeaderName]) {
 /// Whether a request's field is for the next hop alone, which is Bursar.
 fn is_for_bursar(name: &str) -> bool {
     is_hop_by_hop(name)
-        || matches!(name, "expect" | "host" | "bursar-account" | "bursar_account")
+        || matches!(name, "expect" | "bursar-account" | "bursar_account")
         // With underscores, too, which many gateways take for hyphens.
         || name.starts_with("proxy-")
         || name.starts_with("proxy_")
@@ -102,6 +103,7 @@ pub fn clean_response(headers: &mut HeaderMap, named: &[HeaderName]) {
 pub fn clean_trailers(trailers: &mut HeaderMap, named: &[HeaderName]) {
     clean_request(trailers, named);
     trailers.remove(CONTENT_LENGTH);
+    trailers.remove(HOST);
     trailers.remove(VIA);
 }
 

@@ -151,18 +151,20 @@ impl Passthrough {
             None => Upload::empty(),
         };
         let since = Instant::now();
-        let connection = self.upstream.connection(origin).await;
-        record.upstream(since);
-        let mut connection = connection.map_err(Error::NoConnection)?;
-        let request = outgoing.request(&connection, None, upload);
-        let since = Instant::now();
-        let answer = self.upstream.send(&mut connection, request, body.as_ref());
-        let answer = answer.await;
-        record.upstream(since);
-        match answer {
-            Ok(answer) => Ok((answer, connection)),
-            Err(failed) => Err(Error::Failed(failed)),
-        }
+        let connected = self.upstream.connection(origin, since).await;
+        let answer = match connected {
+            Ok((mut connection, now)) => {
+                let request = outgoing.request(&connection, None, upload);
+                let sending = (request, body.as_ref());
+                let answer = self.upstream.send(&mut connection, sending, now).await;
+                answer
+                    .map(|answer| (answer, connection))
+                    .map_err(Error::Failed)
+            }
+            Err(error) => Err(Error::NoConnection(error)),
+        };
+        record.upstream(since.elapsed());
+        answer
     }
 
     /// A connection for a tunnel.

@@ -60,7 +60,8 @@ pub struct Relay {
     /// The end of an answer to a request that moves money, until the journal has it.
     held: Option<(Commit, Option<Frame<Bytes>>)>,
     idle: Option<Pin<Box<Sleep>>>,
-    last_byte: Instant,
+    /// None: bytes have been there whenever they were asked for.
+    waiting_since: Option<Instant>,
     idle_timeout: Duration,
 }
 
@@ -98,7 +99,7 @@ impl Relay {
             connection: Some((connection, upstream)),
             held: None,
             idle: None,
-            last_byte: Instant::now(),
+            waiting_since: None,
             idle_timeout,
         };
         if relay.source.is_end_stream() {
@@ -134,7 +135,8 @@ impl Relay {
     /// for the bytes after.
     fn poll_stalled(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
-            let deadline = self.last_byte + self.idle_timeout;
+            let since = *self.waiting_since.get_or_insert_with(Instant::now);
+            let deadline = since + self.idle_timeout;
             let idle = self
                 .idle
                 .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
@@ -158,7 +160,7 @@ impl Relay {
             self.record.reason(Reason::UpstreamTimeout);
             return Poll::Ready(Some(Err(CutOff::Stalled)));
         };
-        self.last_byte = Instant::now();
+        self.waiting_since = None;
         match frame {
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {

@@ -448,7 +448,10 @@ fn is_token_endpoint(provider: &Provider, path: &Path<'_>) -> bool {
     provider
         .protected
         .iter()
-        .any(|protected| protects(protected, path.normalised()) || protects(protected, path.raw()))
+        .any(|protected| {
+            protects(protected, path.normalised())
+                || (!path.is_plain() && protects(protected, path.raw()))
+        })
 }
 
 /// The matched host itself, over TLS; 80 becomes 443.

@@ -7,6 +7,18 @@ use http::header::HOST;
 use http::request::Parts;
 use http::{Method, Uri, Version};
 
+/// The bytes that a name may have (RFC 3986 section 3.2.2).
+const IN_HOST: [bool; 256] = {
+    let mut table = [false; 256];
+    let bytes = b"-._~%!$&'()*+,;=0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut at = 0;
+    while at < bytes.len() {
+        table[bytes[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
+
 /// No name is longer (RFC 1035 section 2.3.4).
 const MAX_HOST_BYTES: usize = 253;
 
@@ -142,9 +154,7 @@ fn split(authority: &str) -> Result<(&str, Option<u16>), Error> {
         None => {
             let end = authority.find(':').unwrap_or(authority.len());
             let (host, port) = authority.split_at(end);
-            let allowed =
-                |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte);
-            if !host.bytes().all(allowed) {
+            if !host.bytes().all(|byte| IN_HOST[usize::from(byte)]) {
                 return Err(INVALID);
             }
             (host.strip_suffix('.').unwrap_or(host), port)

@@ -8,14 +8,14 @@ mod failed;
 mod fuse;
 mod pool;
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::body::{Progress, Replayable, Upload};
 use crate::config::{Origin, Provider, Timeouts};
@@ -104,18 +104,22 @@ impl Upstream {
         }
     }
 
-    /// An idle connection, or a new one.
+    /// An idle connection, or a new one, and when it was there.
     ///
     /// # Errors
     /// Where there is none to be had in time.
-    pub async fn connection(&self, origin: &Origin) -> Result<Connection, NoConnection> {
-        let attempt = match self.fuse.as_ref().map(|fuse| fuse.enter(Instant::now())) {
+    pub async fn connection(
+        &self,
+        origin: &Origin,
+        now: Instant,
+    ) -> Result<(Connection, Instant), NoConnection> {
+        let attempt = match self.fuse.as_ref().map(|fuse| fuse.enter(now)) {
             Some(entered) => Some(entered.map_err(NoConnection::Held)?),
             None => None,
         };
-        if let Some(mut connection) = self.pool.take(origin) {
+        if let Some(mut connection) = self.pool.take(origin, now) {
             connection.attempt = attempt;
-            return Ok(connection);
+            return Ok((connection, now));
         }
         // Apart, so that a request that finds a connection does not carry room for making one.
         let connecting = Box::pin(async {
@@ -132,7 +136,7 @@ impl Upstream {
             (Err(NoConnection::NotAllowed), _) | (Err(_), None) => {}
             (Err(_), Some(attempt)) => attempt.settle(false),
         }
-        connected
+        Ok((connected?, Instant::now()))
     }
 
     /// Whether requests are refused because the provider cannot be reached.
@@ -177,18 +181,19 @@ impl Upstream {
             .unwrap_or(Err(NoConnection::TimedOut))
     }
 
-    /// Sends a request once and waits for the head of its answer.
+    /// Sends a request once, `now`, and waits for the head of its answer.
     ///
     /// # Errors
     /// Told apart by what the provider may have seen.
     pub async fn send(
         &self,
         connection: &mut Connection,
-        request: Request<Upload>,
-        body: Option<&Replayable>,
+        (request, body): (Request<Upload>, Option<&Replayable>),
+        now: Instant,
     ) -> Result<Response<Incoming>, Failed> {
         let attempt = connection.attempt.take();
-        let answer = self.wait_for_head(connection, request, body).await;
+        let answer = pin!(connection.send(request));
+        let answer = self.wait_for_head(connection, answer, body, now).await;
         if let Some(attempt) = attempt {
             match &answer {
                 Ok(_) => attempt.settle(true),
@@ -203,15 +208,14 @@ impl Upstream {
     async fn wait_for_head(
         &self,
         connection: &mut Connection,
-        request: Request<Upload>,
+        mut answer: Pin<&mut impl Future<Output = Result<Response<Incoming>, Failed>>>,
         body: Option<&Replayable>,
+        started: Instant,
     ) -> Result<Response<Incoming>, Failed> {
-        let started = Instant::now();
-        let mut answer = pin!(connection.send(request));
         // What is waited for changes while nobody looks, so no look is further away than either limit:
         // whichever limit begins after a look cannot be over before the next.
         let shorter = self.timeouts.head.min(self.timeouts.idle);
-        let mut stalled = pin!(sleep_until(started + shorter));
+        let mut stalled = connection.timer(started + shorter);
         loop {
             tokio::select! {
                 biased;
@@ -273,7 +277,7 @@ pub struct Outgoing {
     pub method: Method,
     /// The raw path and query, byte for byte.
     pub target: Uri,
-    /// Cleaned; without `Host`, and without `Authorization` where Bursar sets it.
+    /// Cleaned; without `Authorization` where Bursar sets it. `Host` is the caller's and does not go on.
     pub headers: HeaderMap,
 }
 
@@ -307,6 +311,7 @@ impl Outgoing {
             let mut parts = self.target.into_parts();
             parts.scheme = Some(origin.scheme.clone());
             parts.authority = Some(origin.authority.clone());
+            headers.remove(http::header::HOST);
             Uri::from_parts(parts).unwrap_or_default()
         } else {
             headers.insert(http::header::HOST, connection.host().clone());

@@ -42,14 +42,17 @@ pub(super) type Answered = (Response<Incoming>, Connection);
 
 impl Trip<'_> {
     /// Sends the request, and after a 401 renews once and replays.
-    pub(super) async fn send_and_recover(&self, record: &mut Record) -> Result<Answered, Refusal> {
+    pub(super) async fn send_and_recover(
+        &mut self,
+        record: &mut Record,
+    ) -> Result<Answered, Refusal> {
         let payment = &self.destination.payment;
         if let Some(journal) = self.journal.filter(|_| payment.moves_money) {
             record.keep_in(journal, payment.key(&self.outgoing.headers));
         }
-        let lease = self.lease(record).await?;
+        let (lease, now) = self.lease(record).await?;
         let upload = self.upload().map_err(|BodyTooLarge| Refusal::Overloaded)?;
-        let (answered, lease) = self.send(record, lease, upload).await?;
+        let (answered, lease) = self.send(record, (lease, now), upload).await?;
         self.note_answer(record, &answered.0).await;
         let outcome = match verdict(answered.0.status(), answered.0.headers()) {
             Verdict::Relay => {
@@ -77,7 +80,7 @@ impl Trip<'_> {
         // The first answer is not needed any more; its connection is not waited for.
         drop(answered);
         record.replayed();
-        let replayed = self.send(record, fresh, upload).await;
+        let replayed = self.send(record, (fresh, Instant::now()), upload).await;
         self.settle();
         if let Ok(((answer, _), _)) = &replayed {
             self.note_answer(record, answer).await;
@@ -134,39 +137,48 @@ impl Trip<'_> {
 
     /// One sending. Only a request that was certainly never processed is given to a second connection.
     async fn send(
-        &self,
+        &mut self,
         record: &mut Record,
-        mut lease: Lease,
+        (mut lease, mut now): (Lease, Instant),
         mut upload: Upload,
     ) -> Result<(Answered, Lease), Refusal> {
         let mut unsent = 0;
         loop {
-            let since = Instant::now();
-            let connection = self.upstream.connection(&self.destination.origin).await;
-            record.upstream(since);
-            let mut connection = connection.map_err(Refusal::NoConnection)?;
-            if lease.is_expired(Instant::now()) {
+            let since = now;
+            let connecting = self.upstream.connection(&self.destination.origin, since);
+            let mut connection = match connecting.await {
+                Ok((connection, connected)) => {
+                    now = connected;
+                    connection
+                }
+                Err(error) => {
+                    record.upstream(since.elapsed());
+                    return Err(Refusal::NoConnection(error));
+                }
+            };
+            record.upstream(now - since);
+            if lease.is_expired(now) {
                 // Connecting took longer than the token had left.
-                lease = self.lease(record).await?;
+                (lease, now) = self.lease(record).await?;
             }
             if self.destination.payment.moves_money {
                 self.operator.pass_payment(self.cell.provider.index)?;
             }
             if record.entry().is_some() {
                 lease = Box::pin(self.write_down(record, lease, &mut upload)).await?;
+                now = Instant::now();
             }
             record.lease(&lease);
-            let request = self.outgoing.clone().request(
-                &connection,
-                Some(lease.authorization.clone()),
-                upload,
-            );
-            let since = Instant::now();
-            let answer = self
-                .upstream
-                .send(&mut connection, request, self.body.as_ref())
-                .await;
-            record.upstream(since);
+            // The copy stays here: the other one has room for what is added.
+            let again = self.outgoing.clone();
+            let outgoing = std::mem::replace(&mut self.outgoing, again);
+            let authorization = Some(lease.authorization.clone());
+            let request = outgoing.request(&connection, authorization, upload);
+            let sending = (request, self.body.as_ref());
+            let sent = now;
+            let answer = self.upstream.send(&mut connection, sending, sent).await;
+            now = Instant::now();
+            record.upstream(now - sent);
             match answer {
                 Ok(answer) => return Ok(((answer, connection), lease)),
                 Err(failed @ (Failed::Unsent | Failed::Refused)) => {
@@ -205,19 +217,20 @@ impl Trip<'_> {
             }
             // That took longer than the token had left.
             note_unsent(record).await;
-            lease = self.lease(record).await?;
+            (lease, _) = self.lease(record).await?;
         }
         Err(Refusal::Journal(Unavailable))
     }
 
-    async fn lease(&self, record: &mut Record) -> Result<Lease, Refusal> {
+    /// The token, and when it was there.
+    async fn lease(&self, record: &mut Record) -> Result<(Lease, Instant), Refusal> {
         let now = Instant::now();
         if let Some(lease) = self.cell.read(now) {
-            return Ok(lease);
+            return Ok((lease, now));
         }
         let lease: Result<Lease, Missing> = self.cell.obtain().await;
         record.waited_for_token(now);
-        lease.map_err(Refusal::Token)
+        Ok((lease.map_err(Refusal::Token)?, Instant::now()))
     }
 
     /// Before anything of an answer goes to the caller. After a 401 the provider has not acted.

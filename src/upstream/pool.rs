@@ -8,7 +8,7 @@
 //! lives as long as there are any.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -19,7 +19,8 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::client::legacy::connect::Connection as _;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::either::Either;
 
 use super::failed::{Failed, chain, classify};
 use super::fuse::Attempt;
@@ -53,7 +54,9 @@ pub(super) struct Pool {
 
 #[derive(Debug, Default)]
 struct Servers {
-    idle: HashMap<Origin, Server>,
+    /// Most are configured; those below a wildcard are at most [`MAX_SERVERS`], so that nobody gains by names
+    /// that collide.
+    idle: HashMap<Origin, Server, foldhash::fast::RandomState>,
     sweeping: bool,
 }
 
@@ -69,8 +72,16 @@ struct Name {
 struct Server {
     name: Arc<Name>,
     /// The latest last: it is taken first, so that a surplus grows old and is closed.
-    http1: Vec<(http1::SendRequest<Upload>, Instant)>,
+    http1: Vec<Idle>,
     http2: Vec<Multiplex>,
+}
+
+/// An HTTP/1.1 connection without a request.
+#[derive(Debug)]
+struct Idle {
+    sender: http1::SendRequest<Upload>,
+    timer: Option<Pin<Box<Sleep>>>,
+    since: Instant,
 }
 
 /// An HTTP/2 connection.
@@ -103,6 +114,8 @@ pub struct Connection {
     sender: Sender,
     /// Held until the answer is over.
     _place: Option<Place>,
+    /// Goes with the connection: setting one up for each request costs more than looking at one that is early.
+    timer: Option<Pin<Box<Sleep>>>,
     /// What its request is to tell of it.
     pub(super) attempt: Option<Attempt>,
 }
@@ -127,8 +140,7 @@ impl Pool {
     }
 
     /// An open connection, if there is one.
-    pub(super) fn take(&self, origin: &Origin) -> Option<Connection> {
-        let now = Instant::now();
+    pub(super) fn take(&self, origin: &Origin, now: Instant) -> Option<Connection> {
         let mut servers = self.servers();
         let server = servers.idle.get_mut(origin)?;
         for multiplex in &mut server.http2 {
@@ -140,16 +152,18 @@ impl Pool {
                     server: server.name.clone(),
                     sender: Sender::Http2(multiplex.sender.clone()),
                     _place: Some(place),
+                    timer: None,
                     attempt: None,
                 });
             }
         }
-        while let Some((sender, since)) = server.http1.pop() {
-            if sender.is_ready() && now.duration_since(since) < self.idle_timeout {
+        while let Some(idle) = server.http1.pop() {
+            if idle.sender.is_ready() && now.duration_since(idle.since) < self.idle_timeout {
                 return Some(Connection {
                     server: server.name.clone(),
-                    sender: Sender::Http1(sender),
+                    sender: Sender::Http1(idle.sender),
                     _place: None,
+                    timer: idle.timer,
                     attempt: None,
                 });
             }
@@ -187,7 +201,6 @@ impl Pool {
         } else {
             let (sender, connection) = http1::Builder::new()
                 .max_buf_size(MAX_READ_BYTES)
-                .title_case_headers(true)
                 .handshake(stream)
                 .await?;
             drive(connection, open);
@@ -197,6 +210,7 @@ impl Pool {
             server,
             sender,
             _place: place,
+            timer: None,
             attempt: None,
         })
     }
@@ -208,25 +222,29 @@ impl Pool {
         sender: &http2::SendRequest<Upload>,
         streams: Arc<Streams>,
     ) {
+        let multiplex = Multiplex {
+            sender: sender.clone(),
+            streams,
+            used: Instant::now(),
+        };
         let mut servers = self.servers();
-        if let Some(server) = servers.server(name) {
-            server.http2.push(Multiplex {
-                sender: sender.clone(),
-                streams,
-                used: Instant::now(),
-            });
-        }
+        servers.add(name, |server| server.http2.push(multiplex));
         self.sweep(&mut servers);
     }
 
     /// Keeps an HTTP/1.1 connection for the next request, as soon as it is ready for one.
     pub(super) fn give_back(self: &Arc<Self>, connection: Connection) {
-        let Connection { server, sender, .. } = connection;
+        let Connection {
+            server,
+            sender,
+            timer,
+            ..
+        } = connection;
         let Sender::Http1(mut sender) = sender else {
             return;
         };
         if sender.is_ready() {
-            self.keep(&server, sender);
+            self.keep(&server, sender, timer);
         } else if !sender.is_closed() {
             // The answer is read; what is left is for the driver to notice it. If it does not, the
             // connection is of no use.
@@ -236,19 +254,30 @@ impl Pool {
                 if let Ok(Ok(())) = tokio::time::timeout(limit, sender.ready()).await
                     && let Some(pool) = pool.upgrade()
                 {
-                    pool.keep(&server, sender);
+                    pool.keep(&server, sender, timer);
                 }
             });
         }
     }
 
-    fn keep(self: &Arc<Self>, name: &Arc<Name>, sender: http1::SendRequest<Upload>) {
+    fn keep(
+        self: &Arc<Self>,
+        name: &Arc<Name>,
+        sender: http1::SendRequest<Upload>,
+        timer: Option<Pin<Box<Sleep>>>,
+    ) {
+        let since = Instant::now();
+        let idle = Idle {
+            sender,
+            timer,
+            since,
+        };
         let mut servers = self.servers();
-        if let Some(server) = servers.server(name)
-            && server.http1.len() < MAX_IDLE
-        {
-            server.http1.push((sender, Instant::now()));
-        }
+        servers.add(name, |server| {
+            if server.http1.len() < MAX_IDLE {
+                server.http1.push(idle);
+            }
+        });
         self.sweep(&mut servers);
     }
 
@@ -312,7 +341,7 @@ async fn sweep(pool: Weak<Pool>, idle_timeout: Duration) {
         servers.idle.retain(|_, server| {
             server
                 .http1
-                .retain(|(sender, since)| young(since) && !sender.is_closed());
+                .retain(|idle| young(&idle.since) && !idle.sender.is_closed());
             // Requests under way have senders of their own; the connection ends with the last of them.
             server.http2.retain_mut(|multiplex| {
                 if multiplex.streams.open.load(Ordering::Relaxed) > 0 {
@@ -330,16 +359,18 @@ async fn sweep(pool: Weak<Pool>, idle_timeout: Duration) {
 }
 
 impl Servers {
-    fn server(&mut self, name: &Arc<Name>) -> Option<&mut Server> {
-        let is_full = self.idle.len() >= MAX_SERVERS;
-        match self.idle.entry(name.origin.clone()) {
-            Entry::Occupied(entry) => Some(entry.into_mut()),
-            Entry::Vacant(_) if is_full => None,
-            Entry::Vacant(entry) => Some(entry.insert(Server {
+    /// Adds something to a server's connections, unless there are too many servers.
+    fn add(&mut self, name: &Arc<Name>, add: impl FnOnce(&mut Server)) {
+        if let Some(server) = self.idle.get_mut(&name.origin) {
+            add(server);
+        } else if self.idle.len() < MAX_SERVERS {
+            let mut server = Server {
                 name: name.clone(),
                 http1: Vec::new(),
                 http2: Vec::new(),
-            })),
+            };
+            add(&mut server);
+            self.idle.insert(name.origin.clone(), server);
         }
     }
 }
@@ -391,26 +422,43 @@ impl Connection {
         matches!(self.sender, Sender::Http2(_))
     }
 
-    pub(super) async fn send(
+    /// Hands the request over at once, so that nothing that waits for the answer holds room for it.
+    pub(super) fn send(
         &mut self,
         request: Request<Upload>,
-    ) -> Result<Response<Incoming>, Failed> {
-        let result = match &mut self.sender {
-            Sender::Http1(sender) => sender.try_send_request(request).await,
+    ) -> impl Future<Output = Result<Response<Incoming>, Failed>> + use<> {
+        let answer = match &mut self.sender {
+            Sender::Http1(sender) => Either::Left(sender.try_send_request(request)),
             // Several times the other's size.
-            Sender::Http2(sender) => Box::pin(sender.try_send_request(request)).await,
+            Sender::Http2(sender) => Either::Right(Box::pin(sender.try_send_request(request))),
         };
-        if result.is_ok()
-            && let Some(place) = &self._place
-        {
-            place.0.answered.notify_one();
-        }
-        result.map_err(|mut error| match error.take_message() {
-            Some(_request) => Failed::Unsent,
-            None => {
-                tracing::debug!(error = %chain(error.error()), "request failed");
-                classify(error.error())
+        let streams = self._place.as_ref().map(|place| place.0.clone());
+        async move {
+            let result = answer.await;
+            if result.is_ok()
+                && let Some(streams) = streams
+            {
+                streams.answered.notify_one();
             }
-        })
+            result.map_err(|mut error| match error.take_message() {
+                Some(_request) => Failed::Unsent,
+                None => {
+                    tracing::debug!(error = %chain(error.error()), "request failed");
+                    classify(error.error())
+                }
+            })
+        }
+    }
+
+    /// Goes off at that time, or earlier.
+    pub(super) fn timer(&mut self, at: Instant) -> Pin<&mut Sleep> {
+        let mut timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep_until(at)))
+            .as_mut();
+        if timer.deadline() > at {
+            timer.as_mut().reset(at);
+        }
+        timer
     }
 }
