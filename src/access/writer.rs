@@ -5,17 +5,17 @@
 //! process that is killed takes those last lines along.
 //!
 //! Requests append under a mutex that is held to copy a line; the thread swaps the full buffer for an
-//! empty one under it and writes without it. Whoever writes into an empty buffer wakes the thread.
+//! empty one under it and writes without it. It sleeps while there is nothing, and the next line wakes it.
 
 use std::io::Write;
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long the thread waits for further lines after the first.
+/// How long the thread waits for further lines.
 const GATHER: Duration = Duration::from_millis(50);
 /// It waits no longer when so much has come.
-const ENOUGH_BYTES: usize = 64 * 1024;
+const ENOUGH_BYTES: usize = 128 * 1024;
 /// Bytes that wait for the reader of the log; lines beyond are dropped and counted.
 const MAX_BYTES: usize = 16 << 20;
 /// How long the end waits for a reader of the log that does not read.
@@ -40,6 +40,8 @@ struct Shared {
 struct Gathered {
     bytes: Vec<u8>,
     dropped: u64,
+    /// The thread waits for the first line, for as long as that takes.
+    is_asleep: bool,
     /// No more lines come.
     is_over: bool,
     /// All of them are written.
@@ -76,9 +78,10 @@ impl Lines {
             return;
         }
         gathered.bytes.extend_from_slice(line);
-        let after = gathered.bytes.len();
+        let is_enough = before < ENOUGH_BYTES && gathered.bytes.len() >= ENOUGH_BYTES;
+        let is_news = mem::take(&mut gathered.is_asleep) || is_enough;
         drop(gathered);
-        if before == 0 || (before < ENOUGH_BYTES && after >= ENOUGH_BYTES) {
+        if is_news {
             self.0.news.notify_all();
         }
     }
@@ -110,10 +113,13 @@ impl Drop for Writing {
 fn write(shared: &Shared, mut out: impl Write) {
     let mut bytes = Vec::new();
     loop {
-        let gathered = shared.gathered();
-        let is_idle = |gathered: &mut Gathered| gathered.bytes.is_empty() && !gathered.is_over;
-        let gathered = shared.news.wait_while(gathered, is_idle);
-        let gathered = gathered.unwrap_or_else(PoisonError::into_inner);
+        let mut gathered = shared.gathered();
+        if gathered.bytes.is_empty() && !gathered.is_over {
+            gathered.is_asleep = true;
+            let is_idle = |gathered: &mut Gathered| gathered.is_asleep && !gathered.is_over;
+            let woken = shared.news.wait_while(gathered, is_idle);
+            gathered = woken.unwrap_or_else(PoisonError::into_inner);
+        }
         let is_little =
             |gathered: &mut Gathered| gathered.bytes.len() < ENOUGH_BYTES && !gathered.is_over;
         let gathered = shared.news.wait_timeout_while(gathered, GATHER, is_little);

@@ -264,11 +264,8 @@ async fn connections_that_wait_to_be_accepted_are_served() {
     program.signal("TERM").await;
     program.signal("CONT").await;
     for mut caller in waiting {
-        let reply = caller.read_message().await;
-        assert_eq!(
-            (reply.status(), reply.field("connection")),
-            (200, Some("close"))
-        );
+        // Those that are accepted before the signal is looked at are not told to close their connection.
+        assert_eq!(caller.read_message().await.status(), 200);
     }
     assert_eq!(program.ended().await.0, Some(0));
 }
