@@ -3,6 +3,7 @@
 //! It knows the list and how to get there. A provider's host is never in it; the configuration sees to
 //! that.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -155,9 +156,11 @@ impl Passthrough {
         let answer = match connected {
             Ok((mut connection, now)) => {
                 let request = outgoing.request(&connection, None, upload);
-                let sending = (request, body.as_ref());
-                let answer = self.upstream.send(&mut connection, sending, now).await;
+                let sending = pin!(connection.send(request));
+                let body = body.as_ref();
+                let answer = self.upstream.answer(&mut connection, sending, body, now);
                 answer
+                    .await
                     .map(|answer| (answer, connection))
                     .map_err(Error::Failed)
             }

@@ -8,7 +8,7 @@ mod failed;
 mod fuse;
 mod pool;
 
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ use crate::metrics::{Connections, Counted, Metrics};
 pub use failed::Failed;
 use failed::chain;
 use fuse::Fuse;
-pub use pool::Connection;
 use pool::Pool;
+pub use pool::{Connection, Sent};
 
 /// One provider's servers.
 #[derive(Debug)]
@@ -181,19 +181,32 @@ impl Upstream {
             .unwrap_or(Err(NoConnection::TimedOut))
     }
 
-    /// Sends a request once, `now`, and waits for the head of its answer.
+    /// Waits for the head of the answer to a request with that body, which a connection was given at
+    /// `started`.
     ///
     /// # Errors
     /// Told apart by what the provider may have seen.
-    pub async fn send(
+    pub async fn answer(
         &self,
         connection: &mut Connection,
-        (request, body): (Request<Upload>, Option<&Replayable>),
-        now: Instant,
+        sending: Pin<&mut impl Future<Output = Sent>>,
+        body: Option<&Replayable>,
+        started: Instant,
     ) -> Result<Response<Incoming>, Failed> {
         let attempt = connection.attempt.take();
-        let answer = pin!(connection.send(request));
-        let answer = self.wait_for_head(connection, answer, body, now).await;
+        let sent = self.wait_for_head(connection, sending, body, started).await;
+        let answer = match sent {
+            Ok(sent) => match connection.sent(sent) {
+                // An upgrade that nobody asked for: its connection is no HTTP any more.
+                Ok(answer) if answer.status().is_informational() => Err(Failed::Broken),
+                // HTTP/2 does not say so in its error.
+                Err(_) if body.map(Replayable::progress) == Some(Progress::CallerFailed) => {
+                    Err(Failed::CallerGone)
+                }
+                answer => answer,
+            },
+            Err(failed) => Err(failed),
+        };
         if let Some(attempt) = attempt {
             match &answer {
                 Ok(_) => attempt.settle(true),
@@ -208,10 +221,10 @@ impl Upstream {
     async fn wait_for_head(
         &self,
         connection: &mut Connection,
-        mut answer: Pin<&mut impl Future<Output = Result<Response<Incoming>, Failed>>>,
+        mut sending: Pin<&mut impl Future<Output = Sent>>,
         body: Option<&Replayable>,
         started: Instant,
-    ) -> Result<Response<Incoming>, Failed> {
+    ) -> Result<Sent, Failed> {
         // What is waited for changes while nobody looks, so no look is further away than either limit:
         // whichever limit begins after a look cannot be over before the next.
         let shorter = self.timeouts.head.min(self.timeouts.idle);
@@ -219,14 +232,7 @@ impl Upstream {
         loop {
             tokio::select! {
                 biased;
-                answer = &mut answer => return match answer {
-                    // An upgrade that nobody asked for: its connection is no HTTP any more.
-                    Ok(answer) if answer.status().is_informational() => Err(Failed::Broken),
-                    Ok(answer) => Ok(answer),
-                    // HTTP/2 does not say so in its error.
-                    Err(_) if body.map(Replayable::progress) == Some(Progress::CallerFailed) => Err(Failed::CallerGone),
-                    Err(failed) => Err(failed),
-                },
+                sent = &mut sending => return Ok(sent),
                 () = &mut stalled => {}
             }
             let now = Instant::now();

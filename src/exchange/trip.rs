@@ -3,6 +3,7 @@
 //! It knows nothing of callers and routes: a [`Trip`] is what the stages before found out. It decides when
 //! the same request may go out again, and nothing else does.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use http::{Method, Response, StatusCode};
@@ -174,9 +175,11 @@ impl Trip<'_> {
             let outgoing = std::mem::replace(&mut self.outgoing, again);
             let authorization = Some(lease.authorization.clone());
             let request = outgoing.request(&connection, authorization, upload);
-            let sending = (request, self.body.as_ref());
+            let sending = pin!(connection.send(request));
             let sent = now;
-            let answer = self.upstream.send(&mut connection, sending, sent).await;
+            let body = self.body.as_ref();
+            let answer = self.upstream.answer(&mut connection, sending, body, sent);
+            let answer = answer.await;
             now = Instant::now();
             record.upstream(now - sent);
             match answer {

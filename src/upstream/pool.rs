@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::client::legacy::connect::Connection as _;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::Notify;
@@ -113,12 +113,15 @@ pub struct Connection {
     server: Arc<Name>,
     sender: Sender,
     /// Held until the answer is over.
-    _place: Option<Place>,
+    place: Option<Place>,
     /// Goes with the connection: setting one up for each request costs more than looking at one that is early.
     timer: Option<Pin<Box<Sleep>>>,
     /// What its request is to tell of it.
     pub(super) attempt: Option<Attempt>,
 }
+
+/// What hyper says of a request.
+pub type Sent = Result<Response<Incoming>, TrySendError<Request<Upload>>>;
 
 #[derive(Debug)]
 enum Sender {
@@ -151,7 +154,7 @@ impl Pool {
                 return Some(Connection {
                     server: server.name.clone(),
                     sender: Sender::Http2(multiplex.sender.clone()),
-                    _place: Some(place),
+                    place: Some(place),
                     timer: None,
                     attempt: None,
                 });
@@ -162,7 +165,7 @@ impl Pool {
                 return Some(Connection {
                     server: server.name.clone(),
                     sender: Sender::Http1(idle.sender),
-                    _place: None,
+                    place: None,
                     timer: idle.timer,
                     attempt: None,
                 });
@@ -209,7 +212,7 @@ impl Pool {
         Ok(Connection {
             server,
             sender,
-            _place: place,
+            place,
             timer: None,
             attempt: None,
         })
@@ -422,32 +425,30 @@ impl Connection {
         matches!(self.sender, Sender::Http2(_))
     }
 
-    /// Hands the request over at once, so that nothing that waits for the answer holds room for it.
-    pub(super) fn send(
-        &mut self,
-        request: Request<Upload>,
-    ) -> impl Future<Output = Result<Response<Incoming>, Failed>> + use<> {
-        let answer = match &mut self.sender {
+    /// Hands a request over at once, so that nothing that waits for the answer holds room for it; see
+    /// [`Upstream::answer`](super::Upstream::answer).
+    pub fn send(&mut self, request: Request<Upload>) -> impl Future<Output = Sent> + use<> {
+        match &mut self.sender {
             Sender::Http1(sender) => Either::Left(sender.try_send_request(request)),
             // Several times the other's size.
             Sender::Http2(sender) => Either::Right(Box::pin(sender.try_send_request(request))),
-        };
-        let streams = self._place.as_ref().map(|place| place.0.clone());
-        async move {
-            let result = answer.await;
-            if result.is_ok()
-                && let Some(streams) = streams
-            {
-                streams.answered.notify_one();
-            }
-            result.map_err(|mut error| match error.take_message() {
-                Some(_request) => Failed::Unsent,
-                None => {
-                    tracing::debug!(error = %chain(error.error()), "request failed");
-                    classify(error.error())
-                }
-            })
         }
+    }
+
+    /// What became of a request.
+    pub(super) fn sent(&self, sent: Sent) -> Result<Response<Incoming>, Failed> {
+        if sent.is_ok()
+            && let Some(place) = &self.place
+        {
+            place.0.answered.notify_one();
+        }
+        sent.map_err(|mut error| match error.take_message() {
+            Some(_request) => Failed::Unsent,
+            None => {
+                tracing::debug!(error = %chain(error.error()), "request failed");
+                classify(error.error())
+            }
+        })
     }
 
     /// Goes off at that time, or earlier.
