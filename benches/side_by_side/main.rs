@@ -22,7 +22,7 @@ mod upstream;
 mod wire;
 mod work;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum as _};
 
@@ -53,7 +53,7 @@ enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-struct Options {
+pub(crate) struct Options {
     /// Which work, separated by commas; all without it
     #[arg(long, value_delimiter = ',')]
     work: Vec<Work>,
@@ -69,6 +69,9 @@ struct Options {
     /// The others write an access log too, as Bursar always does
     #[arg(long)]
     peer_logs: bool,
+    /// The Bursar that is measured
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_bursar"))]
+    bursar: PathBuf,
     /// Also write the results to benches/side_by_side/, to be committed
     #[arg(long)]
     save: bool,
@@ -121,7 +124,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
         for _ in 0..options.runs {
             for (peer, runs) in peers.iter().zip(&mut runs) {
                 let Ok(figures) = runs else { continue };
-                match measure::measure(work, *peer, options.seconds, &dir, options.peer_logs) {
+                match measure::measure(work, *peer, options, &dir) {
                     Ok(run) => {
                         println!("{}: {}: {}", work.name(), peer.name(), report::brief(&run));
                         figures.push(run);

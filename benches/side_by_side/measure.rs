@@ -8,16 +8,13 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::Options;
 use crate::load::{Kind, Outcome};
 use crate::peers::Peer;
-use crate::process::{self, Running, Talker};
+use crate::process::{self, Running, Talker, two_cores};
 use crate::setup::Setup;
 use crate::work::Work;
 
-/// The proxy has a core for itself, as far as the machine's other users let it.
-const PROXY: &str = "0";
-const OTHERS: &str = "1";
-const BOTH: &str = "0,1";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The figures of one run.
@@ -47,17 +44,17 @@ pub(crate) struct Figures {
 pub(crate) fn measure(
     work: Work,
     peer: Peer,
-    seconds: f64,
+    options: &Options,
     dir: &Path,
-    logs: bool,
 ) -> anyhow::Result<Figures> {
     let (api, token) = (free()?, free()?);
-    let cores = if work == Work::TwoCores {
-        (BOTH, 2)
-    } else {
-        (PROXY, 1)
+    let [first, second] = two_cores()?;
+    let both = format!("{first},{second}");
+    // The proxy has a core for itself, as far as the machine's other users let it.
+    let (cores, others) = match work {
+        Work::TwoCores => ((both.clone(), 2), both),
+        _ => ((first.to_string(), 1), second.to_string()),
     };
-    let others = if work == Work::TwoCores { BOTH } else { OTHERS };
     let setup = Setup {
         dir: dir.to_owned(),
         listen: free()?,
@@ -68,21 +65,22 @@ pub(crate) fn measure(
         spread: work.spread(),
         hurried: work.spread().is_some() && work != Work::Start,
         intercept: work.is_tunnel(),
-        logs,
+        logs: options.peer_logs,
+        bursar: options.bursar.clone(),
     };
-    let _provider = provider(work, &setup, others)?;
+    let _provider = provider(work, &setup, &others)?;
     let mut proxy = peer.start(&setup)?;
     let listening_ms = listening(&setup)?;
-    let job = work.job(seconds, dir, setup.listen, token);
+    let job = work.job(options.seconds, dir, setup.listen, token);
     ready(&mut proxy, &setup)?;
     let this = std::env::current_exe()?.display().to_string();
     let words = ["load".to_owned(), serde_json::to_string(&job)?];
-    let mut callers = Talker::start(others, &this, &words)?;
+    let mut callers = Talker::start(&others, &this, &words)?;
     let line = callers.line()?;
     anyhow::ensure!(line.trim() == "begin", "not a beginning: {line}");
-    let (cpu, core, memory) = (proxy.cpu(), process::busy(0), proxy.memory());
+    let (cpu, core, memory) = (proxy.cpu(), process::busy(first), proxy.memory());
     let line = callers.line()?;
-    let (cpu_after, core_after, memory_after) = (proxy.cpu(), process::busy(0), proxy.memory());
+    let (cpu_after, core_after, memory_after) = (proxy.cpu(), process::busy(first), proxy.memory());
     let outcome: Outcome = serde_json::from_str(&line)?;
     let user = cpu_after.user - cpu.user;
     let system = cpu_after.system - cpu.system;

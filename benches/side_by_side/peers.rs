@@ -8,8 +8,6 @@ use std::process::Command;
 use crate::process::{self, Running};
 use crate::setup::Setup;
 
-const BURSAR: &str = env!("CARGO_BIN_EXE_bursar");
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Peer {
     Bursar,
@@ -45,7 +43,7 @@ impl Peer {
                     let dir = setup.dir.join("intercept");
                     drop(fs::remove_dir_all(&dir));
                     fs::create_dir_all(&dir)?;
-                    let made = Command::new(BURSAR)
+                    let made = Command::new(&setup.bursar)
                         .args(["ca", "new", "--config", &config, "--dir"])
                         .arg(&dir)
                         .output()?;
@@ -54,7 +52,8 @@ impl Peer {
                         + "intercept: {ca: {certificate: intercept/ca.pem, key: intercept/ca.key}}\n";
                     config = file("bursar.yaml", with)?;
                 }
-                (BURSAR.to_owned(), words(&["run", "--config", &config]))
+                let program = setup.bursar.display().to_string();
+                (program, words(&["run", "--config", &config]))
             }
             Self::Hyper => {
                 let ca = setup.path("ca.pem");
@@ -97,6 +96,6 @@ impl Peer {
         let log = setup
             .dir
             .join(format!("{}.log", self.name().replace(' ', "-")));
-        process::start(setup.cores.0, &program, &args, &log)
+        process::start(&setup.cores.0, &program, &args, &log)
     }
 }

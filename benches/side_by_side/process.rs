@@ -113,6 +113,24 @@ fn family(process: u32) -> Vec<u32> {
     [vec![process], children].concat()
 }
 
+/// The first two of the cores that this program may run on.
+pub(crate) fn two_cores() -> anyhow::Result<[u32; 2]> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let list = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let ranges = list.unwrap_or_default().trim().split(',').map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Ok(first.parse()?..=last.parse()?)
+    });
+    let ranges = ranges.collect::<anyhow::Result<Vec<std::ops::RangeInclusive<u32>>>>()?;
+    let mut cores = ranges.into_iter().flatten();
+    match (cores.next(), cores.next()) {
+        (Some(first), Some(second)) => Ok([first, second]),
+        _ => anyhow::bail!("this needs two cores: one for the proxy, one for everybody else"),
+    }
+}
+
 /// What a core did so far, all processes together, in microseconds.
 pub(crate) fn busy(core: u32) -> f64 {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();

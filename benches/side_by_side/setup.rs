@@ -11,7 +11,7 @@ pub(crate) struct Setup {
     pub(crate) api: SocketAddr,
     pub(crate) token: SocketAddr,
     /// Where the proxy runs, as `taskset` writes it, and how many cores that is.
-    pub(crate) cores: (&'static str, usize),
+    pub(crate) cores: (String, usize),
     /// Hosts and accounts; none: one host.
     pub(crate) spread: Option<usize>,
     /// Token calls are not held back, so that all accounts have one before anything is measured.
@@ -19,6 +19,8 @@ pub(crate) struct Setup {
     pub(crate) intercept: bool,
     /// Whether the others write an access log too.
     pub(crate) logs: bool,
+    /// The program.
+    pub(crate) bursar: PathBuf,
 }
 
 impl Setup {
