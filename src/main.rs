@@ -1,5 +1,6 @@
 //! The command line: arguments, runtime, signals, exit status. No logic.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use bursar::reload::Source;
 use bursar::server::Server;
 use bursar::{ca, check, outcomes, remote, sandbox};
 use clap::{Parser, Subcommand};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
@@ -74,7 +75,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // Ends last: what the runtime's tasks write while they are dropped is written to the end.
     let mut log = None;
-    let result = Runtime::new()
+    let result = runtime()
         .context("cannot start the runtime")
         .and_then(|runtime| {
             let result = run(arguments.command, &runtime, &mut log);
@@ -89,6 +90,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// With one core, without what lets several threads share the work.
+fn runtime() -> io::Result<Runtime> {
+    let mut builder = match std::thread::available_parallelism() {
+        Ok(cores) if cores.get() == 1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    builder.enable_all().build()
 }
 
 fn run(command: Command, runtime: &Runtime, log: &mut Option<Log>) -> anyhow::Result<ExitCode> {
@@ -245,12 +255,12 @@ fn report(path: &Path, problems: &[Problem]) -> ExitCode {
 fn say(text: &str) {
     use std::io::Write as _;
     // Nobody is left to be told that standard error is closed.
-    drop(writeln!(std::io::stderr(), "{text}"));
+    drop(writeln!(io::stderr(), "{text}"));
 }
 
 fn print(text: &str, code: ExitCode) -> anyhow::Result<ExitCode> {
     use std::io::Write as _;
-    std::io::stdout()
+    io::stdout()
         .write_all(text.as_bytes())
         .context("cannot write to standard output")?;
     Ok(code)

@@ -445,13 +445,10 @@ fn is_token_endpoint(provider: &Provider, path: &Path<'_>) -> bool {
         head.is_some_and(|head| head.eq_ignore_ascii_case(protected.as_bytes()))
             && matches!(path.as_bytes().get(protected.len()), None | Some(b'.'))
     };
-    provider
-        .protected
-        .iter()
-        .any(|protected| {
-            protects(protected, path.normalised())
-                || (!path.is_plain() && protects(protected, path.raw()))
-        })
+    provider.protected.iter().any(|protected| {
+        protects(protected, path.normalised())
+            || (!path.is_plain() && protects(protected, path.raw()))
+    })
 }
 
 /// The matched host itself, over TLS; 80 becomes 443.
