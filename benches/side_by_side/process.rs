@@ -113,7 +113,7 @@ fn family(process: u32) -> Vec<u32> {
     [vec![process], children].concat()
 }
 
-/// The first two of the cores that this program may run on.
+/// The first two of the cores that this program may run on; where there is one, that one twice.
 pub(crate) fn two_cores() -> anyhow::Result<[u32; 2]> {
     let status = fs::read_to_string("/proc/self/status")?;
     let list = status
@@ -125,10 +125,8 @@ pub(crate) fn two_cores() -> anyhow::Result<[u32; 2]> {
     });
     let ranges = ranges.collect::<anyhow::Result<Vec<std::ops::RangeInclusive<u32>>>>()?;
     let mut cores = ranges.into_iter().flatten();
-    match (cores.next(), cores.next()) {
-        (Some(first), Some(second)) => Ok([first, second]),
-        _ => anyhow::bail!("this needs two cores: one for the proxy, one for everybody else"),
-    }
+    let first = cores.next().context("no core may be used")?;
+    Ok([first, cores.next().unwrap_or(first)])
 }
 
 /// What a core did so far, all processes together, in microseconds.
