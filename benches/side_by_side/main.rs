@@ -120,6 +120,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
         &options.peers
     };
     let mut report = Report::new(peers, options.runs, options.seconds, options.peer_logs);
+    let mut failed = 0;
     for work in all(&options.work) {
         let mut runs: Vec<Result<Vec<Figures>, String>> = peers
             .iter()
@@ -138,6 +139,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
                     }
                     Err(error) => {
                         println!("{}: {}: {error:#}", work.name(), peer.name());
+                        failed += 1;
                         *runs = Err("failed".to_owned());
                     }
                 }
@@ -149,5 +151,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
             report.write(&root.join("benches/side_by_side"))?;
         }
     }
+    // Last, so that what was measured is kept.
+    anyhow::ensure!(failed == 0, "failed: {failed}; why is above");
     Ok(())
 }

@@ -82,6 +82,8 @@ pub(crate) fn measure(
     let line = callers.line()?;
     let (cpu_after, core_after, memory_after) = (proxy.cpu(), process::busy(first), proxy.memory());
     let outcome: Outcome = serde_json::from_str(&line)?;
+    drop(callers);
+    anyhow::ensure!(proxy.end(), "it does not end when it is asked to");
     let user = cpu_after.user - cpu.user;
     let system = cpu_after.system - cpu.system;
     #[expect(clippy::cast_precision_loss, reason = "they are not that many")]

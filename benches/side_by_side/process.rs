@@ -85,21 +85,29 @@ impl Running {
     pub(crate) fn has_ended(&mut self) -> bool {
         !matches!(self.0.try_wait(), Ok(None))
     }
-}
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        if self.has_ended() {
-            return;
+    /// Asks it to end, and waits; whether it has. Where it is killed nginx leaves its workers behind, and Bursar no
+    /// profile of what it did.
+    pub(crate) fn end(&mut self) -> bool {
+        if !self.has_ended() {
+            // The shell's own, because an image that only compiles has no program of that name.
+            let kill = ["-c", "kill \"$0\"", &self.0.id().to_string()];
+            drop(Command::new("sh").args(kill).status());
         }
-        // Asked, and not killed: nginx's workers end with their master only then.
-        drop(Command::new("kill").arg(self.0.id().to_string()).status());
         let since = Instant::now();
         while !self.has_ended() && since.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(20));
         }
-        drop(self.0.kill());
-        drop(self.0.wait());
+        self.has_ended()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.end() {
+            drop(self.0.kill());
+            drop(self.0.wait());
+        }
     }
 }
 
