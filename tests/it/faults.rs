@@ -258,6 +258,32 @@ async fn the_limit_for_the_head_counts_from_the_end_of_the_request() {
 }
 
 #[tokio::test]
+async fn the_limit_for_the_head_counts_anew_for_each_request_on_a_connection() {
+    let limit = Duration::from_secs(2);
+    let api = RawUpstream::start(move |_, mut raw| async move {
+        raw.read_message().await;
+        raw.write(OK).await;
+        raw.read_message().await;
+        tokio::time::sleep(limit / 4).await;
+        raw.write(OK).await;
+        raw.read_message().await;
+        raw.closed().await;
+    })
+    .await;
+    let idp = Idp::counting().await;
+    let proxy = proxy(&api.url(), &idp, "timeouts: {head: 2s, idle: 20s}").await;
+    let mut caller = Raw::connect(proxy.listen).await;
+    assert_eq!(caller.ask(POST).await.status(), 200);
+    // The first request's limit is over.
+    tokio::time::sleep(limit + limit / 4).await;
+    assert_eq!(caller.ask(POST).await.status(), 200);
+    let sent = tokio::time::Instant::now();
+    assert_eq!(caller.ask(POST).await.status(), 504);
+    assert!(sent.elapsed() >= limit);
+    assert_eq!(api.connections(), 1);
+}
+
+#[tokio::test]
 async fn an_answer_that_is_cut_off_never_looks_complete() {
     for (answer, complete) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", false),
