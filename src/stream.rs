@@ -1,5 +1,5 @@
-//! What is a caller's connection to the HTTP layer? A TCP stream whose first bytes can be looked at, and
-//! whose writes do not wait for ever for a caller that does not read.
+//! What is a caller's connection to the HTTP layer? A TCP stream whose first bytes can be looked at, whose
+//! writes do not wait for ever for a caller that does not read, and which knows when it rests between requests.
 
 mod traffic;
 mod transport;
@@ -486,7 +486,7 @@ impl<S: Transport> AsyncWrite for CallerStream<S> {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
         // hyper flushes the stream once it has no byte left to write, and nothing has come since it began to wait.
-        if self.waiting.is_rest() && flushed.is_ready() {
+        if self.waiting.may_rest() && flushed.is_ready() {
             self.side.rests.store(true, Ordering::Relaxed);
         }
         self.watch(context, flushed)

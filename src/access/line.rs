@@ -132,12 +132,13 @@ thread_local! {
 
 /// RFC 3339 with microseconds, in UTC.
 fn write_time(out: &mut Vec<u8>, at: SystemTime) {
+    // A clock before 1970 is as good as one that says 1970.
     let since = at
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
     let (mut second, mut text) = SECOND.get();
     if second != since.as_secs() {
-        (second, text) = (since.as_secs(), second_text(at));
+        (second, text) = (since.as_secs(), second_text(since));
         SECOND.set((second, text));
     }
     out.extend_from_slice(&text);
@@ -145,8 +146,9 @@ fn write_time(out: &mut Vec<u8>, at: SystemTime) {
     out.push(b'Z');
 }
 
-fn second_text(at: SystemTime) -> [u8; 20] {
-    let at = OffsetDateTime::from(at);
+/// That long after 1970 began.
+fn second_text(since: Duration) -> [u8; 20] {
+    let at = OffsetDateTime::UNIX_EPOCH.saturating_add(since.try_into().unwrap_or_default());
     let mut text = Vec::with_capacity(20);
     write_digits(&mut text, at.year().unsigned_abs(), 4);
     for (before, number) in [

@@ -176,12 +176,12 @@ impl Trip<'_> {
             let authorization = Some(lease.authorization.clone());
             let request = outgoing.request(&connection, authorization, upload);
             let sending = pin!(connection.send(request));
-            let sent = now;
+            let began = now;
             let body = self.body.as_ref();
-            let answer = self.upstream.answer(&mut connection, sending, body, sent);
+            let answer = self.upstream.answer(&mut connection, sending, body, began);
             let answer = answer.await;
             now = Instant::now();
-            record.upstream(now - sent);
+            record.upstream(now - began);
             match answer {
                 Ok(answer) => return Ok(((answer, connection), lease)),
                 Err(failed @ (Failed::Unsent | Failed::Refused)) => {

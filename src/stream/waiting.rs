@@ -32,7 +32,7 @@ pub(super) struct Waiting {
     timer: Option<Pin<Box<Sleep>>>,
     /// Whether a request came within [`REST_AFTER`] of the one before it, so that the next one may be near, too.
     is_busy: bool,
-    is_rest: bool,
+    may_rest: bool,
 }
 
 impl Waiting {
@@ -61,13 +61,13 @@ impl Waiting {
         };
         self.since = Some((since, awaits, heads));
         // hyper asks for a head when it has taken all before it, and their answers are ready to be written.
-        let may_rest = !self.is_rest && framing.is_between() && heads == requests;
-        if may_rest && !self.is_busy {
-            self.is_rest = true;
+        let is_candidate = !self.may_rest && framing.is_between() && heads == requests;
+        if is_candidate && !self.is_busy {
+            self.may_rest = true;
             // Polled again, hyper flushes, which shows that nothing is left to be written.
             context.waker().wake_by_ref();
         }
-        let first = match may_rest && self.is_busy {
+        let first = match is_candidate && self.is_busy {
             true => patience.min(REST_AFTER),
             false => patience,
         };
@@ -86,7 +86,7 @@ impl Waiting {
                 return Poll::Ready(limit);
             }
             if waited >= first {
-                self.is_rest = true;
+                self.may_rest = true;
                 deadline = since + patience;
             }
             timer.as_mut().reset(deadline);
@@ -94,13 +94,13 @@ impl Waiting {
     }
 
     /// Whether nothing of the next request has come, and none is expected soon.
-    pub(super) fn is_rest(&self) -> bool {
-        self.is_rest
+    pub(super) fn may_rest(&self) -> bool {
+        self.may_rest
     }
 
     /// Something has come, or is about to happen. Whether it was a rest.
     pub(super) fn end(&mut self) -> bool {
-        std::mem::take(&mut self.is_rest)
+        std::mem::take(&mut self.may_rest)
     }
 }
 
@@ -122,7 +122,7 @@ mod tests {
             Poll::Ready(waiting.poll_over(context, framing, (PATIENCE, requests)))
         };
         assert!(poll_fn(poll).await.is_pending());
-        waiting.is_rest()
+        waiting.may_rest()
     }
 
     #[tokio::test(start_paused = true)]

@@ -436,7 +436,7 @@ impl Connection {
     }
 
     /// What became of a request.
-    pub(super) fn sent(&self, sent: Sent) -> Result<Response<Incoming>, Failed> {
+    pub(super) fn judge(&self, sent: Sent) -> Result<Response<Incoming>, Failed> {
         if sent.is_ok()
             && let Some(place) = &self.place
         {
