@@ -11,25 +11,10 @@ use crate::support::idp::Idp;
 use crate::support::metrics::admin;
 use crate::support::proxy::{Program, Proxy};
 use crate::support::raw::{Raw, RawUpstream};
-use crate::support::upstream::{Upstream, answer};
+use crate::support::upstream::Upstream;
 use crate::support::{Gate, acme, eventually, soon};
 
 const GET: &str = "GET /x HTTP/1.1\r\nHost: api.test\r\n\r\n";
-
-/// An API whose answers to `/held` wait at the gate.
-async fn api(gate: &Gate) -> Upstream {
-    let gate = gate.clone();
-    Upstream::start(move |request| {
-        let gate = gate.clone();
-        async move {
-            if request.uri().path() == "/held" {
-                gate.pass().await;
-            }
-            answer(200, "done")
-        }
-    })
-    .await
-}
 
 async fn is_draining(address: std::net::SocketAddr) -> bool {
     let reply = admin(address, "/readyz").await;
@@ -51,7 +36,7 @@ async fn a_signal_drains_and_the_exit_status_is_0() {
     let idp = Idp::counting().await;
     for signal in ["TERM", "INT"] {
         let gate = Gate::closed();
-        let api = api(&gate).await;
+        let api = Upstream::gated("done", &gate).await;
         let yaml = format!("drain_delay: 2s\n{}", acme(&api.url(), &idp.url(), ""));
         let program = Program::start(&yaml, "info").await;
         let mut idle = Raw::connect(program.listen).await;
@@ -93,7 +78,7 @@ async fn a_signal_drains_and_the_exit_status_is_0() {
 #[tokio::test]
 async fn a_second_signal_ends_it() {
     let (gate, idp) = (Gate::closed(), Idp::counting().await);
-    let api = api(&gate).await;
+    let api = Upstream::gated("done", &gate).await;
     let program = Program::start(&acme(&api.url(), &idp.url(), ""), "info").await;
     let mut caller = Raw::connect(program.listen).await;
     caller
@@ -113,7 +98,7 @@ async fn a_second_signal_ends_it() {
 #[tokio::test]
 async fn drain_timeout_cuts_off_what_is_left() {
     let (gate, idp) = (Gate::closed(), Idp::counting().await);
-    let api = api(&gate).await;
+    let api = Upstream::gated("done", &gate).await;
     let yaml = format!("drain_timeout: 200ms\n{}", acme(&api.url(), &idp.url(), ""));
     let program = Program::start(&yaml, "info").await;
     let mut caller = Raw::connect(program.listen).await;
@@ -132,7 +117,7 @@ async fn drain_timeout_cuts_off_what_is_left() {
 #[tokio::test]
 async fn idle_connections_do_not_hold_up_the_end() {
     let idp = Idp::counting().await;
-    let api = api(&Gate::closed()).await;
+    let api = Upstream::gated("done", &Gate::closed()).await;
     let mut proxy = Proxy::start(&acme(&api.url(), &idp.url(), "")).await;
     let (mut fresh, mut used) = (
         Raw::connect(proxy.listen).await,
@@ -150,7 +135,7 @@ async fn idle_connections_do_not_hold_up_the_end() {
 #[tokio::test]
 async fn after_the_delay_what_moves_money_is_refused_and_the_rest_is_served() {
     let gate = Gate::closed();
-    let (api, idp) = (api(&gate).await, Idp::counting().await);
+    let (api, idp) = (Upstream::gated("done", &gate).await, Idp::counting().await);
     let mut proxy = Proxy::start(&acme(&api.url(), &idp.url(), "")).await;
     let (mut paying, mut reading) = (
         Raw::connect(proxy.listen).await,
@@ -185,7 +170,7 @@ async fn after_the_delay_what_moves_money_is_refused_and_the_rest_is_served() {
 #[tokio::test]
 async fn the_last_share_of_drain_timeout_is_for_what_moves_money() {
     let gate = Gate::closed();
-    let (api, idp) = (api(&gate).await, Idp::counting().await);
+    let (api, idp) = (Upstream::gated("done", &gate).await, Idp::counting().await);
     let yaml = format!("drain_timeout: 16s\n{}", acme(&api.url(), &idp.url(), ""));
     let mut proxy = Proxy::start(&yaml).await;
     let (mut reading, mut reading2) = (
@@ -218,7 +203,10 @@ async fn connections_that_are_of_no_use_do_not_hold_up_the_end() {
     })
     .await;
     let port = server.address.port();
-    let (api, idp) = (api(&Gate::closed()).await, Idp::counting().await);
+    let (api, idp) = (
+        Upstream::gated("done", &Gate::closed()).await,
+        Idp::counting().await,
+    );
     let yaml = format!(
         "drain_timeout: 600s\npassthrough: [{{host: localhost, ports: [{port}]}}]\n{}",
         acme(&api.url(), &idp.url(), "")
@@ -250,7 +238,10 @@ async fn connections_that_are_of_no_use_do_not_hold_up_the_end() {
 
 #[tokio::test]
 async fn connections_that_wait_to_be_accepted_are_served() {
-    let (api, idp) = (api(&Gate::closed()).await, Idp::counting().await);
+    let (api, idp) = (
+        Upstream::gated("done", &Gate::closed()).await,
+        Idp::counting().await,
+    );
     let program = Program::start(&acme(&api.url(), &idp.url(), ""), "info").await;
     let warm = Raw::connect(program.listen).await.ask(GET).await;
     assert_eq!(warm.status(), 200);

@@ -242,16 +242,7 @@ async fn a_callers_connections_are_its_own() {
 #[tokio::test]
 async fn requests_and_tunnels_beyond_their_number_are_503() {
     let gate = Gate::closed();
-    let held = gate.clone();
-    let api = Upstream::start(move |request| {
-        let held = held.clone();
-        async move {
-            if request.uri().path() == "/held" {
-                held.pass().await;
-            }
-            answer(200, "fine")
-        }
-    });
+    let api = Upstream::gated("fine", &gate);
     let rig = Rig::of(api.await, "limits: {requests: 1, tunnels: 1}", "").await;
     let mut waiting = rig.raw().await;
     waiting.write(GET.replace("/x", "/held")).await;

@@ -13,21 +13,6 @@ use crate::support::raw::Raw;
 use crate::support::upstream::{Upstream, answer};
 use crate::support::{Gate, acme, eventually};
 
-/// An API that answers `word`; `/held` only once the gate is open.
-async fn api(word: &'static str, gate: &Gate) -> Upstream {
-    let gate = gate.clone();
-    Upstream::start(move |request| {
-        let gate = gate.clone();
-        async move {
-            if request.uri().path() == "/held" {
-                gate.pass().await;
-            }
-            answer(200, word)
-        }
-    })
-    .await
-}
-
 /// And its bcrypt hash.
 const PASSWORD: &str = "p4ss:w0rd";
 const BCRYPT: &str = "$2b$04$abcdefghijklmnopqrstuumKxKh3CYLemG/HQI5Yhafiu.JiVrNjy";
@@ -48,7 +33,10 @@ async fn reloads(program: &Program, outcome: &str) -> f64 {
 
 #[tokio::test]
 async fn after_sighup_a_new_password_works_and_the_old_one_does_not_on_the_same_connection() {
-    let (api, idp) = (api("fine", &Gate::closed()).await, Idp::counting().await);
+    let (api, idp) = (
+        Upstream::gated("fine", &Gate::closed()).await,
+        Idp::counting().await,
+    );
     let acme = acme(&api.url(), &idp.url(), "");
     let program = Program::start(&format!("{}{acme}", shop("first")), "info").await;
     assert!(program.json("/status").await["last_reload"].is_null());
@@ -78,7 +66,10 @@ async fn after_sighup_a_new_password_works_and_the_old_one_does_not_on_the_same_
 #[tokio::test]
 async fn a_request_in_flight_finishes_under_the_configuration_that_it_began_with() {
     let gate = Gate::closed();
-    let (old, new) = (api("old", &gate).await, api("new", &gate).await);
+    let (old, new) = (
+        Upstream::gated("old", &gate).await,
+        Upstream::gated("new", &gate).await,
+    );
     let idp = Idp::counting().await;
     let program = Program::start(&acme(&old.url(), &idp.url(), ""), "info").await;
     let mut held = Caller::connect(program.listen).await;
@@ -142,7 +133,7 @@ async fn sent(program: &Program, api: &Upstream, account: &str) -> String {
 
 #[tokio::test]
 async fn a_secret_that_kubernetes_swaps_is_fetched_with_at_once_and_the_others_are_not() {
-    let api = api("fine", &Gate::closed()).await;
+    let api = Upstream::gated("fine", &Gate::closed()).await;
     let directory = tempfile::tempdir().unwrap();
     mount(
         directory.path(),
@@ -185,7 +176,10 @@ async fn a_secret_that_kubernetes_swaps_is_fetched_with_at_once_and_the_others_a
 
 #[tokio::test]
 async fn a_broken_file_changes_nothing_until_it_is_mended() {
-    let (api, idp) = (api("fine", &Gate::closed()).await, Idp::counting().await);
+    let (api, idp) = (
+        Upstream::gated("fine", &Gate::closed()).await,
+        Idp::counting().await,
+    );
     let acme = acme(&api.url(), &idp.url(), "");
     let program = Program::start(&format!("{}{acme}", shop("first")), "info").await;
     let mut caller = Raw::connect(program.listen).await;
@@ -214,7 +208,10 @@ async fn a_broken_file_changes_nothing_until_it_is_mended() {
 
 #[tokio::test]
 async fn what_cannot_change_while_it_runs_is_named() {
-    let (api, idp) = (api("fine", &Gate::closed()).await, Idp::counting().await);
+    let (api, idp) = (
+        Upstream::gated("fine", &Gate::closed()).await,
+        Idp::counting().await,
+    );
     let acme = acme(&api.url(), &idp.url(), "");
     let program = Program::start(&format!("{}{acme}", shop("first")), "info").await;
     let yaml = format!(
@@ -238,7 +235,7 @@ async fn what_cannot_change_while_it_runs_is_named() {
 #[tokio::test]
 async fn callers_keep_their_hashes_and_their_limits() {
     let gate = Gate::closed();
-    let (api, idp) = (api("fine", &gate).await, Idp::counting().await);
+    let (api, idp) = (Upstream::gated("fine", &gate).await, Idp::counting().await);
     let callers = format!(
         "callers: {{shop: {{password: '{BCRYPT}', limits: {{in_flight: 1}}, allow: [acme]}}}}\n"
     );
@@ -291,7 +288,10 @@ async fn what_a_reload_takes_away_is_not_shown_as_held_any_more() {
 
 #[tokio::test]
 async fn another_budget_of_token_calls_does_not_begin_anew() {
-    let (api, idp) = (api("fine", &Gate::closed()).await, Idp::counting().await);
+    let (api, idp) = (
+        Upstream::gated("fine", &Gate::closed()).await,
+        Idp::counting().await,
+    );
     let yaml = |calls: u32| {
         let lines = format!(
             "token.calls_per_minute: {calls}\ntoken.wait: 100ms\nroutes: [{{path: /other, scopes: [other]}}]"

@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::eventually;
+use super::{Gate, eventually};
 
 /// The body of a scripted answer; see [`full`] and [`stream`].
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -105,7 +105,22 @@ impl Upstream {
         Self::listen(None, reading(script)).await
     }
 
-    /// The same behind TLS; HTTP/2 where that is negotiated.
+    /// Answers `word`; `/held` only once the gate is open.
+    pub(crate) async fn gated(word: &'static str, gate: &Gate) -> Self {
+        let gate = gate.clone();
+        Self::start(move |request| {
+            let gate = gate.clone();
+            async move {
+                if request.uri().path() == "/held" {
+                    gate.pass().await;
+                }
+                answer(200, word)
+            }
+        })
+        .await
+    }
+
+    /// The same as [`Self::start`] behind TLS; HTTP/2 where that is negotiated.
     pub(crate) async fn with_tls<F>(
         tls: Arc<ServerConfig>,
         script: impl Fn(Request<Bytes>) -> F + Send + Sync + 'static,
