@@ -35,6 +35,7 @@ pub mod accept;
 pub mod access;
 pub mod address;
 pub mod admin;
+pub mod alarm;
 pub mod body;
 pub mod breaker;
 pub mod ca;

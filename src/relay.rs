@@ -18,9 +18,10 @@ use http::HeaderName;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use crate::access::Record;
+use crate::alarm::Alarm;
 use crate::headers;
 use crate::journal::{self, Commit, Entry};
 use crate::metrics::{Limit, Reason};
@@ -59,7 +60,7 @@ pub struct Relay {
     connection: Option<(Connection, Arc<Upstream>)>,
     /// The end of an answer to a request that moves money, until the journal has it.
     held: Option<(Commit, Option<Frame<Bytes>>)>,
-    idle: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
     /// None: bytes have been there whenever they were asked for.
     waiting_since: Option<Instant>,
     idle_timeout: Duration,
@@ -98,7 +99,7 @@ impl Relay {
             connection_named,
             connection: Some((connection, upstream)),
             held: None,
-            idle: None,
+            alarm: Alarm::default(),
             waiting_since: None,
             idle_timeout,
         };
@@ -131,20 +132,17 @@ impl Relay {
         }
     }
 
-    /// Bytes may keep away for `timeouts.idle`. The timer is only set when they do, and then is as good
-    /// for the bytes after.
+    /// Bytes may keep away for `timeouts.idle`.
     fn poll_stalled(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
             let since = *self.waiting_since.get_or_insert_with(Instant::now);
             let deadline = since + self.idle_timeout;
-            let idle = self
-                .idle
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-            ready!(idle.as_mut().poll(context));
+            let mut timer = self.alarm.by(deadline);
+            ready!(timer.as_mut().poll(context));
             if Instant::now() >= deadline {
                 return Poll::Ready(());
             }
-            idle.as_mut().reset(deadline);
+            timer.reset(deadline);
         }
     }
 

@@ -228,7 +228,7 @@ impl Upstream {
         // What is waited for changes while nobody looks, so no look is further away than either limit:
         // whichever limit begins after a look cannot be over before the next.
         let shorter = self.timeouts.head.min(self.timeouts.idle);
-        let mut stalled = connection.timer(started + shorter);
+        let mut stalled = connection.alarm.by(started + shorter);
         loop {
             tokio::select! {
                 biased;

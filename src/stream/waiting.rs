@@ -1,12 +1,12 @@
 //! How long has a caller kept a head waiting? Between requests and inside of a head the limits differ, which
 //! hyper's one timer cannot say. And a wait between requests that may take a while is a rest.
 
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
+use crate::alarm::Alarm;
 use crate::framing::{Awaits, Framing};
 use crate::metrics::Limit;
 
@@ -28,8 +28,7 @@ pub struct Patience {
 pub(super) struct Waiting {
     /// Since when what is waited for, and by how many heads it was preceded.
     since: Option<(Instant, Awaits, u64)>,
-    /// Set for the first wait, and kept for the next one.
-    timer: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
     /// Whether a request came within [`REST_AFTER`] of the one before it, so that the next one may be near, too.
     is_busy: bool,
     may_rest: bool,
@@ -72,13 +71,7 @@ impl Waiting {
             false => patience,
         };
         let mut deadline = since + first;
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        // A timer that is early is only looked at again: setting it for each request would cost more.
-        if timer.deadline() > deadline {
-            timer.as_mut().reset(deadline);
-        }
+        let mut timer = self.alarm.by(deadline);
         loop {
             ready!(timer.as_mut().poll(context));
             let waited = since.elapsed();

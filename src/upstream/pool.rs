@@ -8,7 +8,6 @@
 //! lives as long as there are any.
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -19,11 +18,12 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::client::legacy::connect::Connection as _;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::Notify;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tokio_util::either::Either;
 
 use super::failed::{Failed, chain, classify};
 use super::fuse::Attempt;
+use crate::alarm::Alarm;
 use crate::body::Upload;
 use crate::config::Origin;
 use crate::connect::Stream;
@@ -80,7 +80,7 @@ struct Server {
 #[derive(Debug)]
 struct Idle {
     sender: http1::SendRequest<Upload>,
-    timer: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
     since: Instant,
 }
 
@@ -114,8 +114,8 @@ pub struct Connection {
     sender: Sender,
     /// Held until the answer is over.
     place: Option<Place>,
-    /// Goes with the connection: setting one up for each request costs more than looking at one that is early.
-    timer: Option<Pin<Box<Sleep>>>,
+    /// For the head of an answer; goes with the connection.
+    pub(super) alarm: Alarm,
     /// What its request is to tell of it.
     pub(super) attempt: Option<Attempt>,
 }
@@ -155,7 +155,7 @@ impl Pool {
                     server: server.name.clone(),
                     sender: Sender::Http2(multiplex.sender.clone()),
                     place: Some(place),
-                    timer: None,
+                    alarm: Alarm::default(),
                     attempt: None,
                 });
             }
@@ -166,7 +166,7 @@ impl Pool {
                     server: server.name.clone(),
                     sender: Sender::Http1(idle.sender),
                     place: None,
-                    timer: idle.timer,
+                    alarm: idle.alarm,
                     attempt: None,
                 });
             }
@@ -213,7 +213,7 @@ impl Pool {
             server,
             sender,
             place,
-            timer: None,
+            alarm: Alarm::default(),
             attempt: None,
         })
     }
@@ -240,14 +240,14 @@ impl Pool {
         let Connection {
             server,
             sender,
-            timer,
+            alarm,
             ..
         } = connection;
         let Sender::Http1(mut sender) = sender else {
             return;
         };
         if sender.is_ready() {
-            self.keep(&server, sender, timer);
+            self.keep(&server, sender, alarm);
         } else if !sender.is_closed() {
             // The answer is read; what is left is for the driver to notice it. If it does not, the
             // connection is of no use.
@@ -257,22 +257,17 @@ impl Pool {
                 if let Ok(Ok(())) = tokio::time::timeout(limit, sender.ready()).await
                     && let Some(pool) = pool.upgrade()
                 {
-                    pool.keep(&server, sender, timer);
+                    pool.keep(&server, sender, alarm);
                 }
             });
         }
     }
 
-    fn keep(
-        self: &Arc<Self>,
-        name: &Arc<Name>,
-        sender: http1::SendRequest<Upload>,
-        timer: Option<Pin<Box<Sleep>>>,
-    ) {
+    fn keep(self: &Arc<Self>, name: &Arc<Name>, sender: http1::SendRequest<Upload>, alarm: Alarm) {
         let since = Instant::now();
         let idle = Idle {
             sender,
-            timer,
+            alarm,
             since,
         };
         let mut servers = self.servers();
@@ -449,17 +444,5 @@ impl Connection {
                 classify(error.error())
             }
         })
-    }
-
-    /// Goes off at that time, or earlier.
-    pub(super) fn timer(&mut self, at: Instant) -> Pin<&mut Sleep> {
-        let mut timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(sleep_until(at)))
-            .as_mut();
-        if timer.deadline() > at {
-            timer.as_mut().reset(at);
-        }
-        timer
     }
 }
