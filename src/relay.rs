@@ -64,6 +64,8 @@ pub struct Relay {
     /// None: bytes have been there whenever they were asked for.
     waiting_since: Option<Instant>,
     idle_timeout: Duration,
+    /// What it has come to, told at the next look.
+    cut_off: Option<CutOff>,
 }
 
 /// Why a provider's body was cut off. The caller sees a connection that ends early.
@@ -102,6 +104,7 @@ impl Relay {
             alarm: Alarm::default(),
             waiting_since: None,
             idle_timeout,
+            cut_off: None,
         };
         if relay.source.is_end_stream() {
             relay.end();
@@ -146,7 +149,26 @@ impl Relay {
         }
     }
 
+    /// Before it hears that a body broke off, hyper gets to write what it has: it drops that otherwise. A
+    /// caller that sees a connection end without a head may send its request again.
     fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
+        if let Some(cut_off) = self.cut_off.take() {
+            return Poll::Ready(Some(Err(cut_off)));
+        }
+        match ready!(self.poll_source(context)) {
+            Some(Err(cut_off)) => {
+                self.cut_off = Some(cut_off);
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            frame => Poll::Ready(frame),
+        }
+    }
+
+    fn poll_source(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {

@@ -295,18 +295,26 @@ async fn an_answer_that_is_cut_off_never_looks_complete() {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n",
             false,
         ),
+        // Nothing of the body: the head alone has to get through.
+        ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n", false),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            false,
+        ),
         // Without either the end of the connection is the end of the answer.
         ("HTTP/1.1 200 OK\r\n\r\nhalf", true),
     ] {
-        for fault in ["close", "stall"] {
-            if complete && fault == "stall" {
+        for fault in ["close", "reset", "stall"] {
+            if complete && fault != "close" {
                 continue;
             }
             let api = RawUpstream::start(move |_, mut raw| async move {
                 raw.read_message().await;
                 raw.write(answer).await;
-                if fault == "stall" {
-                    raw.closed().await;
+                match fault {
+                    "stall" => raw.closed().await,
+                    "reset" => raw.reset(),
+                    _ => {}
                 }
             })
             .await;
@@ -319,7 +327,9 @@ async fn an_answer_that_is_cut_off_never_looks_complete() {
                     Caller::connect(proxy.listen).await
                 };
                 let request = Request::get("http://api.test/x").body(full("")).unwrap();
-                let reply = caller.begin(request).await.unwrap();
+                let reply = caller.begin(request).await;
+                let reply =
+                    reply.unwrap_or_else(|error| panic!("{answer} {fault} {http2}: {error}"));
                 assert_eq!(reply.status(), 200);
                 let read = caller::read(reply).await;
                 assert_eq!(read.is_ok(), complete, "{answer} {fault} {http2}: {read:?}");
