@@ -28,6 +28,7 @@ use crate::access::Record;
 use crate::listen::{self, Tls};
 use crate::metrics::{Counted, Limit, Reason};
 use crate::reload::Live;
+use crate::socket::Socket;
 use crate::stream::{CallerSide, CallerStream, Inside, Peer, Transport};
 use crate::tunnel::{self, Leads, Opened, Spoken};
 pub use phase::Phase;
@@ -158,6 +159,7 @@ async fn connection(
     let _open = Counted::new(&serving.live.current().metrics().connections.caller);
     // Answers are written in one piece; waiting for more would only delay them.
     drop(stream.set_nodelay(true));
+    let stream = Socket(stream);
     let ended = match tls {
         None => serve(stream, &serving, tasks).await,
         Some(tls) => match Box::pin(enter(stream, tls, &mut serving)).await {
@@ -173,7 +175,7 @@ async fn connection(
 
 /// Speaks TLS with a caller, and learns who it is from its certificate, if it shows one.
 async fn enter(
-    stream: TcpStream,
+    stream: Socket,
     tls: Arc<ServerConfig>,
     serving: &mut Serving,
 ) -> io::Result<Box<dyn Transport>> {

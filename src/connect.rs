@@ -27,11 +27,12 @@ use tower_service::Service;
 use crate::address::{Rule, Spelling, bare};
 use crate::config::ParentProxy;
 use crate::egress::{Denied, Gate};
+use crate::socket::Socket;
 
 /// A connection, with TLS unless the operator wrote down a loopback address.
 pub type Stream = MaybeHttpsStream<Tcp>;
 /// A connection without TLS, through a parent proxy perhaps.
-pub type Tcp = TokioIo<TcpStream>;
+pub type Tcp = TokioIo<Socket>;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -127,7 +128,8 @@ impl Connector {
             self.gate.may_ask_parent(host).await.map_err(denied)?;
             // The tunnel takes a missing port for 443, whatever the scheme.
             let connecting = parent.clone().call(at(&format!("{host}:{port}"))?);
-            return connecting.await.map_err(|error| match denial(&error) {
+            let connected = connecting.await.map(socket);
+            return connected.map_err(|error| match denial(&error) {
                 Some(rule) => Error::NotAllowed(rule),
                 None => Error::Parent(error.into()),
             });
@@ -141,7 +143,8 @@ impl Connector {
             }
         }
         let connecting = self.direct.clone().call(url);
-        connecting.await.map_err(|error| match denial(&error) {
+        let connected = connecting.await.map(socket);
+        connected.map_err(|error| match denial(&error) {
             Some(rule) => Error::NotAllowed(rule),
             None => Error::Unreachable(error.into()),
         })
@@ -155,6 +158,10 @@ fn tcp(limit: Duration, gate: Gate) -> HttpConnector<Resolver> {
     tcp.set_nodelay(true);
     tcp.set_keepalive(Some(KEEP_ALIVE));
     tcp
+}
+
+fn socket(connected: TokioIo<TcpStream>) -> Tcp {
+    TokioIo::new(Socket(connected.into_inner()))
 }
 
 /// Connectors look at nothing but host and port.

@@ -67,6 +67,7 @@ pub mod route;
 pub mod sandbox;
 pub mod secret;
 pub mod server;
+pub mod socket;
 pub mod stream;
 pub mod target;
 pub mod tls;

@@ -3,8 +3,9 @@
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+
+use crate::socket::Socket;
 
 /// What carries a caller's bytes.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {
@@ -12,10 +13,10 @@ pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {
     fn reset_on_close(&self);
 }
 
-impl Transport for TcpStream {
+impl Transport for Socket {
     fn reset_on_close(&self) {
         // Where the system refuses, a plain close is all that is left.
-        drop(self.set_zero_linger());
+        drop(self.0.set_zero_linger());
     }
 }
 
