@@ -258,19 +258,12 @@ impl Framing {
     /// Reads lines up to the end of the head; returns what is after it.
     fn read_head<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let mut start = 0;
-        let (eights, _) = bytes.as_chunks::<8>();
-        let last = last_eight(bytes);
-        for (place, eight) in eights.iter().chain([&last]).enumerate() {
-            let mut found = line_feeds(*eight);
-            while found != 0 {
-                let end = place * 8 + found.trailing_zeros() as usize / 8;
-                found &= found - 1;
-                let line = bytes.get(start..end).unwrap_or_default();
-                start = end + 1;
-                if self.head.end_line(line) {
-                    self.end_head();
-                    return bytes.get(start..).unwrap_or_default();
-                }
+        for end in memchr::memchr_iter(b'\n', bytes) {
+            let line = bytes.get(start..end).unwrap_or_default();
+            start = end + 1;
+            if self.head.end_line(line) {
+                self.end_head();
+                return bytes.get(start..).unwrap_or_default();
             }
         }
         self.head.keep(bytes.get(start..).unwrap_or_default());
@@ -337,7 +330,7 @@ impl Facts {
     /// Before its first space a request line may have any token.
     fn look_for_fragment(&mut self, line: &[u8]) {
         let is_before = |byte: &u8| *byte != b' ';
-        if line.contains(&b'#') {
+        if memchr::memchr(b'#', line).is_some() {
             let target = if self.in_target {
                 line
             } else {
@@ -346,7 +339,7 @@ impl Facts {
             };
             self.has_fragment |= target.contains(&b'#');
         }
-        self.in_target = self.in_target || line.contains(&b' ');
+        self.in_target = self.in_target || memchr::memchr(b' ', line).is_some();
     }
 
     fn field(&mut self, first: &[u8], len: usize) {
@@ -434,25 +427,6 @@ impl Chunked {
             _ => return None,
         }))
     }
-}
-
-/// A bit for each line feed. Searching line by line would cost more, because lines are short.
-fn line_feeds(eight: [u8; 8]) -> u64 {
-    const EACH: u64 = 0x0101_0101_0101_0101;
-    const LOW: u64 = EACH * 0x7f;
-    // Zero where a byte is a line feed; then the high bit of each byte that is zero.
-    let differ = u64::from_le_bytes(eight) ^ (EACH * u64::from(b'\n'));
-    !(((differ & LOW) + LOW) | differ | LOW)
-}
-
-/// What is left after all whole eights, filled up with zeros.
-fn last_eight(bytes: &[u8]) -> [u8; 8] {
-    let mut eight = [0; 8];
-    let (_, rest) = bytes.as_chunks::<8>();
-    for (to, from) in eight.iter_mut().zip(rest) {
-        *to = *from;
-    }
-    eight
 }
 
 fn digit(byte: u8) -> Option<u64> {
