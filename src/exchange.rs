@@ -7,6 +7,7 @@ mod lasting;
 mod operator;
 mod trip;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -197,65 +198,69 @@ impl Proxy {
     }
 
     /// Answers one request, whatever happens; `side` is the connection that it came on. After a `CONNECT`
-    /// that is answered 200 there is a tunnel to be carried.
-    pub async fn handle(
-        &self,
+    /// that is answered 200 there is a tunnel to be carried, which `open` gets.
+    pub fn handle(
+        self: Arc<Self>,
         request: Request<Incoming>,
         side: &Arc<CallerSide>,
-    ) -> (Response<Answer>, Option<Opened>) {
+        open: impl FnOnce(Opened),
+    ) -> impl Future<Output = Result<Response<Answer>, Infallible>> {
         let mut record = Box::new(Record::begin(
             &self.books,
             &request,
             self.callers.anonymous(),
             side,
         ));
-        let (head, body) = request.into_parts();
-        let is_http2 = head.version == Version::HTTP_2;
-        let is_connect = head.method == http::Method::CONNECT;
-        let _in_flight = InFlight::enter(&self.lasting.in_flight);
-        let framed = if is_http2 {
-            side.count_request();
-            Ok(())
-        } else {
-            side.next_request()
-        };
-        let is_doubtful = framed.is_err();
-        let result = match framed {
-            Ok(()) => self.forward(&mut record, head, body, side).await,
-            Err(doubt) => {
-                // Whatever comes after it, nobody knows where that begins.
-                side.leave_unread();
-                let malformed = target::Error::Malformed(doubt.as_str());
-                Err(Refusal::Target(malformed))
-            }
-        };
-        // The rest of the request is not waited for after the answer.
-        let is_last = |refusal: &Refusal| refusal.limit() == Some(Limit::CallerConnections);
-        let is_last = is_doubtful || result.as_ref().is_err_and(is_last);
-        let close = is_last || record.is_unread() || is_connect || self.operator.is_draining();
-        let mut answer = match result {
-            Ok(Outcome::Relayed(relayed)) => {
-                side.limit_writes(relayed.upstream.idle_timeout());
-                relayed.answer(record, is_http2)
-            }
-            Ok(Outcome::Tunnel(leads)) => {
-                record.answer(StatusCode::OK);
-                let opened = Opened { record, leads };
-                return (Response::new(Answer::Own(None)), Some(opened));
-            }
-            Err(refusal) => {
-                if let Some(limit) = refusal.limit() {
-                    self.metrics().limits.reached(limit);
+        let (mut head, body) = request.into_parts();
+        // An `async fn` would have room for the request thrice: as it was given, whole, and in parts.
+        async move {
+            let is_http2 = head.version == Version::HTTP_2;
+            let is_connect = head.method == http::Method::CONNECT;
+            let _in_flight = InFlight::enter(&self.lasting.in_flight);
+            let framed = if is_http2 {
+                side.count_request();
+                Ok(())
+            } else {
+                side.next_request()
+            };
+            let is_doubtful = framed.is_err();
+            let result = match framed {
+                Ok(()) => self.forward(&mut record, &mut head, body, side).await,
+                Err(doubt) => {
+                    // Whatever comes after it, nobody knows where that begins.
+                    side.leave_unread();
+                    let malformed = target::Error::Malformed(doubt.as_str());
+                    Err(Refusal::Target(malformed))
                 }
-                refusal.answer(record)
+            };
+            // The rest of the request is not waited for after the answer.
+            let is_last = |refusal: &Refusal| refusal.limit() == Some(Limit::CallerConnections);
+            let is_last = is_doubtful || result.as_ref().is_err_and(is_last);
+            let close = is_last || record.is_unread() || is_connect || self.operator.is_draining();
+            let mut answer = match result {
+                Ok(Outcome::Relayed(relayed)) => {
+                    side.limit_writes(relayed.upstream.idle_timeout());
+                    relayed.answer(record, is_http2)
+                }
+                Ok(Outcome::Tunnel(leads)) => {
+                    record.answer(StatusCode::OK);
+                    open(Opened { record, leads });
+                    return Ok(Response::new(Answer::Own(None)));
+                }
+                Err(refusal) => {
+                    if let Some(limit) = refusal.limit() {
+                        self.metrics().limits.reached(limit);
+                    }
+                    refusal.answer(record)
+                }
+            };
+            if close && !is_http2 {
+                answer
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
             }
-        };
-        if close && !is_http2 {
-            answer
-                .headers_mut()
-                .insert(CONNECTION, HeaderValue::from_static("close"));
+            Ok(answer)
         }
-        (answer, None)
     }
 
     /// Who sends a request. Waits only where a password has to be hashed.
@@ -268,7 +273,7 @@ impl Proxy {
         match self.callers.check(headers, form, peer) {
             Ok(caller) => Ok(caller),
             Err(Doubt::Unauthenticated) => Err(caller::Error::Unauthenticated),
-            Err(Doubt::Password(attempt)) => self.callers.settle(attempt).await,
+            Err(Doubt::Password(attempt)) => Box::pin(self.callers.settle(attempt)).await,
         }
     }
 
@@ -276,11 +281,11 @@ impl Proxy {
     async fn forward(
         &self,
         record: &mut Record,
-        head: Parts,
+        head: &mut Parts,
         body: Incoming,
         side: &CallerSide,
     ) -> Result<Outcome, Refusal> {
-        let (target, caller) = self.admit(record, &head, side).await?;
+        let (target, caller) = self.admit(record, head, side).await?;
         if target.form == Form::Authority {
             let leads = self.tunnel(record, &target, &body, caller.name);
             let leads = Box::pin(leads).await?;
@@ -294,7 +299,7 @@ impl Proxy {
             Err(error) => {
                 let listed = self.passthrough.as_ref().and_then(|passthrough| {
                     let is_unknown = error == route::Error::UnknownHost;
-                    let origin = is_unknown.then(|| passthrough.listed(record, &target, &head));
+                    let origin = is_unknown.then(|| passthrough.listed(record, &target, head));
                     Some((passthrough, origin??))
                 });
                 let (passthrough, origin) = listed.ok_or_else(|| unroutable(error, None))?;
@@ -445,7 +450,7 @@ async fn pass_on(
     passthrough: &Passthrough,
     record: &mut Record,
     origin: Origin,
-    (head, body): (Parts, Incoming),
+    (head, body): (&mut Parts, Incoming),
 ) -> Result<Outcome, Refusal> {
     let sent = passthrough.send(record, &origin, head, body).await;
     let (answer, connection) = sent.map_err(no_passage)?;
@@ -480,7 +485,7 @@ fn secret_below(config: &Config) -> Vec<Pattern> {
 }
 
 /// The request as it goes on, and what its `Connection` fields named.
-fn outgoing(mut head: Parts, merchant: Option<&Merchant>) -> (Outgoing, Vec<http::HeaderName>) {
+fn outgoing(head: &mut Parts, merchant: Option<&Merchant>) -> (Outgoing, Vec<http::HeaderName>) {
     let headers = &mut head.headers;
     let named = headers::connection_named(headers);
     headers::clean_request(headers, &named);

@@ -135,7 +135,7 @@ impl Passthrough {
         &self,
         record: &mut Record,
         origin: &Origin,
-        head: Parts,
+        head: &mut Parts,
         body: Incoming,
     ) -> Result<(Response<Incoming>, Connection), Error> {
         let (outgoing, named) = outgoing(head);
@@ -190,7 +190,7 @@ impl Passthrough {
 }
 
 /// The request as it goes on, and what its `Connection` fields named.
-fn outgoing(mut head: Parts) -> (Outgoing, Vec<HeaderName>) {
+fn outgoing(head: &mut Parts) -> (Outgoing, Vec<HeaderName>) {
     let named = headers::connection_named(&head.headers);
     headers::clean_foreign_request(&mut head.headers, &named);
     headers::append_via(&mut head.headers, head.version);

@@ -288,14 +288,14 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// From a head whose fields are cleaned.
+    /// Taken out of a head whose fields are cleaned.
     #[must_use]
-    pub fn new(head: http::request::Parts) -> Self {
+    pub fn new(head: &mut http::request::Parts) -> Self {
         let target = head.uri.path_and_query().cloned();
         Self {
-            method: head.method,
+            method: std::mem::take(&mut head.method),
             target: target.map_or_else(|| Uri::from_static("/"), Uri::from),
-            headers: head.headers,
+            headers: std::mem::take(&mut head.headers),
         }
     }
 

@@ -2,7 +2,6 @@
 //!
 //! It knows streams and the phases of the end, not where connections come from or who is inside of them.
 
-use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -86,15 +85,11 @@ pub(super) async fn serve_http1<S: Transport>(
     let (live, mut phase) = (&serving.live, serving.phase.clone());
     let opened = Mutex::new(None);
     let service = service_fn(|request| {
-        let (proxy, side, opened) = (live.current(), &side, &opened);
-        // An idle connection holds no room for a request.
-        Box::pin(async move {
-            let (answer, tunnel) = proxy.handle(request, side).await;
-            if tunnel.is_some() {
-                *opened.lock().unwrap_or_else(PoisonError::into_inner) = tunnel;
-            }
-            Ok::<_, Infallible>(answer)
-        })
+        let open = |tunnel| {
+            *opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+        };
+        // hyper keeps one place for it as long as the connection does not rest.
+        live.current().handle(request, &side, open)
     });
     let builder = http1(live.current().limits());
     let (ended, parts) = drive(stream, (&builder, service), &side, &mut phase).await;
@@ -207,11 +202,12 @@ pub(super) async fn serve_http2<S: Transport + 'static>(
         let (proxy, side, carry) = (live.current(), side.clone(), carry.clone());
         async move {
             let upgrade = request.extensions_mut().remove::<OnUpgrade>();
-            let (answer, tunnel) = proxy.handle(request, &side).await;
-            if let (Some(tunnel), Some(upgrade), Some(carry)) = (tunnel, upgrade, carry) {
-                carry(upgrade, tunnel);
-            }
-            Ok::<_, Infallible>(answer)
+            let open = |tunnel| {
+                if let (Some(upgrade), Some(carry)) = (upgrade, carry) {
+                    carry(upgrade, tunnel);
+                }
+            };
+            proxy.handle(request, &side, open).await
         }
     });
     let limits = *live.current().limits();

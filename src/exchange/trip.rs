@@ -51,9 +51,9 @@ impl Trip<'_> {
         if let Some(journal) = self.journal.filter(|_| payment.moves_money) {
             record.keep_in(journal, payment.key(&self.outgoing.headers));
         }
-        let (lease, now) = self.lease(record).await?;
+        let (mut lease, now) = self.lease(record).await?;
         let upload = self.upload().map_err(|BodyTooLarge| Refusal::Overloaded)?;
-        let (answered, lease) = self.send(record, (lease, now), upload).await?;
+        let answered = self.send(record, (&mut lease, now), upload).await?;
         self.note_answer(record, &answered.0).await;
         let outcome = match verdict(answered.0.status(), answered.0.headers()) {
             Verdict::Relay => {
@@ -62,32 +62,44 @@ impl Trip<'_> {
             }
             Verdict::InsufficientScope => Err(Replay::NotAllowed),
             Verdict::Renew if self.may_be_replayed() => {
-                self.recover(record, lease.generation).await
+                Box::pin(self.recover(record, lease.generation)).await
             }
             Verdict::Renew => {
                 self.cell.renew(lease.generation);
                 Err(Replay::NotAllowed)
             }
         };
-        let (fresh, upload) = match outcome {
-            Ok(fresh) => fresh,
+        match outcome {
+            Ok((fresh, upload)) => {
+                // The first answer is not needed any more; its connection is not waited for.
+                drop(answered);
+                Box::pin(self.replay(record, fresh, upload)).await
+            }
             Err(result) => {
                 self.settle();
                 self.series.replay(result);
                 self.series.unauthorized(Unauthorized::Surfaced);
-                return Ok(answered);
+                Ok(answered)
             }
-        };
-        // The first answer is not needed any more; its connection is not waited for.
-        drop(answered);
+        }
+    }
+
+    /// The second sending, with another token.
+    async fn replay(
+        &mut self,
+        record: &mut Record,
+        mut lease: Lease,
+        upload: Upload,
+    ) -> Result<Answered, Refusal> {
         record.replayed();
-        let replayed = self.send(record, (fresh, Instant::now()), upload).await;
+        let since = Instant::now();
+        let replayed = self.send(record, (&mut lease, since), upload).await;
         self.settle();
-        if let Ok(((answer, _), _)) = &replayed {
+        if let Ok((answer, _)) = &replayed {
             self.note_answer(record, answer).await;
         }
         match &replayed {
-            Ok(((answer, _), lease)) if answer.status() == StatusCode::UNAUTHORIZED => {
+            Ok((answer, _)) if answer.status() == StatusCode::UNAUTHORIZED => {
                 self.cell.replay_refused(lease.generation);
                 self.series.replay(Replay::UnauthorizedAgain);
                 self.series.unauthorized(Unauthorized::Surfaced);
@@ -101,7 +113,7 @@ impl Trip<'_> {
                 self.series.unauthorized(Unauthorized::Absorbed);
             }
         }
-        replayed.map(|(answered, _)| answered)
+        replayed
     }
 
     /// What to replay with, or why the provider's 401 goes to the caller.
@@ -136,13 +148,14 @@ impl Trip<'_> {
             .map_or_else(|| Ok(Upload::empty()), Replayable::upload)
     }
 
-    /// One sending. Only a request that was certainly never processed is given to a second connection.
+    /// One sending. Only a request that was certainly never processed is given to a second connection. The lease
+    /// is another one afterwards where it ran out on the way.
     async fn send(
         &mut self,
         record: &mut Record,
-        (mut lease, mut now): (Lease, Instant),
+        (lease, mut now): (&mut Lease, Instant),
         mut upload: Upload,
-    ) -> Result<(Answered, Lease), Refusal> {
+    ) -> Result<Answered, Refusal> {
         let mut unsent = 0;
         loop {
             let since = now;
@@ -160,16 +173,16 @@ impl Trip<'_> {
             record.upstream(now - since);
             if lease.is_expired(now) {
                 // Connecting took longer than the token had left.
-                (lease, now) = self.lease(record).await?;
+                (*lease, now) = self.lease(record).await?;
             }
             if self.destination.payment.moves_money {
                 self.operator.pass_payment(self.cell.provider.index)?;
             }
             if record.entry().is_some() {
-                lease = Box::pin(self.write_down(record, lease, &mut upload)).await?;
+                Box::pin(self.write_down(record, lease, &mut upload)).await?;
                 now = Instant::now();
             }
-            record.lease(&lease);
+            record.lease(lease);
             // The copy stays here: the other one has room for what is added.
             let again = self.outgoing.clone();
             let outgoing = std::mem::replace(&mut self.outgoing, again);
@@ -183,7 +196,7 @@ impl Trip<'_> {
             now = Instant::now();
             record.upstream(now - began);
             match answer {
-                Ok(answer) => return Ok(((answer, connection), lease)),
+                Ok(answer) => return Ok((answer, connection)),
                 Err(failed @ (Failed::Unsent | Failed::Refused)) => {
                     unsent += 1;
                     note_unsent(record).await;
@@ -201,9 +214,9 @@ impl Trip<'_> {
     async fn write_down(
         &self,
         record: &mut Record,
-        mut lease: Lease,
+        lease: &mut Lease,
         upload: &mut Upload,
-    ) -> Result<Lease, Refusal> {
+    ) -> Result<(), Refusal> {
         let mut hash = None;
         if let Some(entry) = record.entry() {
             hash = upload.seal(entry.witness()).await;
@@ -216,11 +229,11 @@ impl Trip<'_> {
                 entry.sending(hash).await.map_err(Refusal::Journal)?;
             }
             if !lease.is_expired(Instant::now()) {
-                return Ok(lease);
+                return Ok(());
             }
             // That took longer than the token had left.
             note_unsent(record).await;
-            (lease, _) = self.lease(record).await?;
+            (*lease, _) = self.lease(record).await?;
         }
         Err(Refusal::Journal(Unavailable))
     }
@@ -231,7 +244,7 @@ impl Trip<'_> {
         if let Some(lease) = self.cell.read(now) {
             return Ok((lease, now));
         }
-        let lease: Result<Lease, Missing> = self.cell.obtain().await;
+        let lease: Result<Lease, Missing> = Box::pin(self.cell.obtain()).await;
         record.waited_for_token(now);
         Ok((lease.map_err(Refusal::Token)?, Instant::now()))
     }
