@@ -520,12 +520,7 @@ impl Relayed {
         headers::append_via(&mut head.headers, head.version);
         record.answer(head.status);
         head.version = Version::HTTP_11;
-        let relay = Box::new(Relay::new(
-            body,
-            named,
-            record,
-            (self.connection, self.upstream),
-        ));
+        let relay = Relay::new(body, named, record, (self.connection, self.upstream));
         let answer = if to_http2 {
             relay.pump()
         } else {

@@ -93,9 +93,9 @@ impl Relay {
         connection_named: Vec<HeaderName>,
         record: Box<Record>,
         (connection, upstream): (Connection, Arc<Upstream>),
-    ) -> Self {
+    ) -> Box<Self> {
         let idle_timeout = upstream.idle_timeout();
-        let mut relay = Self {
+        let mut relay = Box::new(Self {
             source,
             record,
             connection_named,
@@ -105,7 +105,7 @@ impl Relay {
             waiting_since: None,
             idle_timeout,
             cut_off: None,
-        };
+        });
         if relay.source.is_end_stream() {
             relay.end();
             // HTTP/2 may have brought the end just now.
