@@ -330,7 +330,7 @@ impl State {
             }
             Err(frame) => {
                 let mut trailers = frame.into_trailers().unwrap_or_default();
-                headers::clean_trailers(&mut trailers, &self.connection_named);
+                headers::clean_request_trailers(&mut trailers, &self.connection_named);
                 self.trailers = Some(trailers.clone());
                 Frame::trailers(trailers)
             }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONNECTION};
+use http::header::CONNECTION;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
@@ -24,7 +24,7 @@ use crate::body::{Keeping, Replayable};
 use crate::caller::{self, Callers, Doubt, Principal};
 use crate::config::{Config, Merchant, Origin, Provider, ProxyLimits};
 use crate::egress::Egress;
-use crate::headers;
+use crate::headers::{self, Said};
 use crate::intercept::Authority;
 use crate::journal::Journal;
 use crate::metrics::{Limit, Metrics, ProviderSeries};
@@ -285,7 +285,7 @@ impl Proxy {
         body: Incoming,
         side: &CallerSide,
     ) -> Result<Outcome, Refusal> {
-        let (target, caller) = self.admit(record, head, side).await?;
+        let (target, caller, said) = self.admit(record, head, side).await?;
         if target.form == Form::Authority {
             let leads = self.tunnel(record, &target, &body, caller.name);
             let leads = Box::pin(leads).await?;
@@ -311,7 +311,7 @@ impl Proxy {
         record.provider(provider, series);
         let wish = Wish {
             method: &head.method,
-            account: headers::account(&head.headers),
+            account: said.account,
         };
         let destination = site.route(wish, &path, caller.allow);
         let destination = destination.map_err(|error| unroutable(error, Some(&provider.name)))?;
@@ -320,7 +320,7 @@ impl Proxy {
             self.operator.admit_payment(provider.index)?;
             record.moves_money();
         }
-        if head.headers.contains_key(AUTHORIZATION) && !caller.by_authorization {
+        if said.has_authorization && !caller.by_authorization {
             record.credentials_replaced();
         }
         let Destination {
@@ -355,13 +355,13 @@ impl Proxy {
         }))
     }
 
-    /// Whose request it is and what it names, whatever its form.
+    /// Whose request it is, what it names, and what else it says, whatever its form.
     async fn admit<'a>(
         &'a self,
         record: &mut Record,
         head: &'a Parts,
         side: &CallerSide,
-    ) -> Result<(Target<'a>, Principal<'a>), Refusal> {
+    ) -> Result<(Target<'a>, Principal<'a>, Said<'a>), Refusal> {
         if self.lasting.in_flight.load(Ordering::Relaxed) > self.limits.requests {
             return Err(Refusal::Limit(Limit::Requests));
         }
@@ -388,7 +388,8 @@ impl Proxy {
             let slot = limits.enter(Instant::now());
             record.hold(slot.map_err(Refusal::CallerLimit)?);
         }
-        if headers::is_loop(&head.headers) {
+        let said = Said::read(&head.headers);
+        if said.is_loop {
             return Err(Refusal::Loop);
         }
         match inside {
@@ -398,7 +399,7 @@ impl Proxy {
             Some(inside) if !inside.leads_to(target.host, target.port) => {
                 Err(Refusal::Tunnel(tunnel::Error::Misdirected))
             }
-            _ => Ok((target, caller)),
+            _ => Ok((target, caller, said)),
         }
     }
 
@@ -487,8 +488,7 @@ fn secret_below(config: &Config) -> Vec<Pattern> {
 /// The request as it goes on, and what its `Connection` fields named.
 fn outgoing(head: &mut Parts, merchant: Option<&Merchant>) -> (Outgoing, Vec<http::HeaderName>) {
     let headers = &mut head.headers;
-    let named = headers::connection_named(headers);
-    headers::clean_request(headers, &named);
+    let named = headers::clean_request(headers);
     if head.version == Version::HTTP_2 {
         headers::join_cookies(headers);
     }
@@ -515,8 +515,7 @@ impl Relayed {
     /// The provider's answer as it goes to the caller.
     fn answer(self, mut record: Box<Record>, to_http2: bool) -> Response<Answer> {
         let (mut head, body) = self.answer.into_parts();
-        let named = headers::connection_named(&head.headers);
-        headers::clean_response(&mut head.headers, &named);
+        let named = headers::clean_response(&mut head.headers);
         headers::append_via(&mut head.headers, head.version);
         record.answer(head.status);
         head.version = Version::HTTP_11;

@@ -5,12 +5,16 @@
 
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use smallvec::SmallVec;
 
 /// Bursar's pseudonym in `Via` and `Proxy-Status` (RFC 9110 section 7.6.3).
 pub const PSEUDONYM: &str = "bursar";
 
 /// Names the account that a request is sent for. It is for Bursar alone.
 pub const ACCOUNT: HeaderName = HeaderName::from_static("bursar-account");
+
+/// Fields that must go: mostly one or two.
+type Unwanted = SmallVec<[HeaderName; 4]>;
 
 /// Fields of one connection only (RFC 9110 section 7.6.1). `Trailer` is not among them.
 fn is_hop_by_hop(name: &str) -> bool {
@@ -33,9 +37,52 @@ fn is_posing(name: &str) -> bool {
     )
 }
 
-/// The names in every `Connection` field. Mostly empty, and then without an allocation.
-#[must_use]
-pub fn connection_named(headers: &HeaderMap) -> Vec<HeaderName> {
+/// What a request's fields say to Bursar itself: one look at all of them, because few requests have more than
+/// ten, and most have none of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Said<'a> {
+    /// The account that it names; an empty name, which no account has, where it names several or none that can
+    /// be read.
+    pub account: Option<&'a str>,
+    /// Whether it has an `Authorization`.
+    pub has_authorization: bool,
+    /// Whether it has already passed through Bursar.
+    pub is_loop: bool,
+}
+
+impl<'a> Said<'a> {
+    /// Reads a request's fields, as they came.
+    #[must_use]
+    pub fn read(headers: &'a HeaderMap) -> Self {
+        let mut said = Self::default();
+        for (name, value) in headers {
+            match name.as_str() {
+                "authorization" => said.has_authorization = true,
+                "bursar-account" => {
+                    let only = value.to_str().ok().filter(|_| said.account.is_none());
+                    said.account = Some(only.unwrap_or_default());
+                }
+                "via" => said.is_loop |= names_bursar(value),
+                _ => {}
+            }
+        }
+        said
+    }
+}
+
+/// Whether Bursar is among those that a `Via` field names.
+fn names_bursar(via: &HeaderValue) -> bool {
+    via.as_bytes().split(|byte| *byte == b',').any(|element| {
+        let mut words = element
+            .split(u8::is_ascii_whitespace)
+            .filter(|word| !word.is_empty());
+        let by = words.nth(1).unwrap_or_default();
+        by.eq_ignore_ascii_case(PSEUDONYM.as_bytes())
+    })
+}
+
+/// The names in every `Connection` field, mostly none.
+fn connection_named(headers: &HeaderMap) -> Vec<HeaderName> {
     let mut named = Vec::new();
     for value in headers.get_all(CONNECTION) {
         for name in value.as_bytes().split(|byte| *byte == b',') {
@@ -50,30 +97,21 @@ pub fn connection_named(headers: &HeaderMap) -> Vec<HeaderName> {
     named
 }
 
-/// The account that a request names; an empty name, which no account has, where it names several or none
-/// that can be read.
-#[must_use]
-pub fn account(headers: &HeaderMap) -> Option<&str> {
-    let mut values = headers.get_all(ACCOUNT).iter();
-    let first = values.next()?;
-    let only = first.to_str().ok().filter(|_| values.next().is_none());
-    Some(only.unwrap_or_default())
-}
-
-/// Takes out of a request what must not go on: `named` by `Connection`, hop-by-hop, `Proxy-*`, the
+/// Takes out of a request what must not go on: what `Connection` names, hop-by-hop, `Proxy-*`, the
 /// caller's credentials, the posing ones, and `Expect` and [`ACCOUNT`], which were for Bursar. `Host` stays until
-/// the provider's replaces it.
-pub fn clean_request(headers: &mut HeaderMap, named: &[HeaderName]) {
-    remove_named(headers, named);
-    remove_where(headers, |name| {
-        is_for_bursar(name) || is_posing(name) || name == "authorization" || is_disguised(name)
-    });
+/// the provider's replaces it. Returns what `Connection` named.
+pub fn clean_request(headers: &mut HeaderMap) -> Vec<HeaderName> {
+    clean(headers, must_not_go_on)
 }
 
 /// The same for a request that no provider gets: its credentials and the posing fields are for its server.
-pub fn clean_foreign_request(headers: &mut HeaderMap, named: &[HeaderName]) {
-    remove_named(headers, named);
-    remove_where(headers, is_for_bursar);
+pub fn clean_foreign_request(headers: &mut HeaderMap) -> Vec<HeaderName> {
+    clean(headers, is_for_bursar)
+}
+
+/// Whether a request's field is not for a provider.
+fn must_not_go_on(name: &str) -> bool {
+    is_for_bursar(name) || is_posing(name) || name == "authorization" || is_disguised(name)
 }
 
 /// Whether a request's field is for the next hop alone, which is Bursar.
@@ -85,34 +123,62 @@ fn is_for_bursar(name: &str) -> bool {
         || name.starts_with("proxy_")
 }
 
-/// Takes out of a response, or of its trailers, what was for Bursar: `named` by `Connection`, and
-/// hop-by-hop.
-pub fn clean_response(headers: &mut HeaderMap, named: &[HeaderName]) {
-    remove_named(headers, named);
-    if headers.contains_key(TRANSFER_ENCODING) {
-        // It overrides the length (RFC 9112 section 6.3), which may be false.
-        headers.remove(CONTENT_LENGTH);
-    }
-    remove_where(headers, |name| {
-        is_hop_by_hop(name) || matches!(name, "proxy-authenticate" | "proxy-authentication-info")
-    });
+/// Takes out of a response what was for Bursar: what `Connection` names, which is returned, and hop-by-hop.
+pub fn clean_response(headers: &mut HeaderMap) -> Vec<HeaderName> {
+    clean(headers, is_for_its_client)
 }
 
-/// Takes out of trailers what a request must not have, and what no trailer may hold (RFC 9110 section
+/// The same for a response's trailers; the `Connection` fields of its head were what `named`.
+pub fn clean_response_trailers(trailers: &mut HeaderMap, named: &[HeaderName]) {
+    let unwanted = unwanted(trailers, is_for_its_client);
+    remove(trailers, named, unwanted);
+}
+
+/// Whether a response's field is for the next hop alone.
+fn is_for_its_client(name: &str) -> bool {
+    is_hop_by_hop(name) || matches!(name, "proxy-authenticate" | "proxy-authentication-info")
+}
+
+/// Takes out of a request's trailers what it must not have, and what no trailer may hold (RFC 9110 section
 /// 6.5.1).
-pub fn clean_trailers(trailers: &mut HeaderMap, named: &[HeaderName]) {
-    clean_request(trailers, named);
+pub fn clean_request_trailers(trailers: &mut HeaderMap, named: &[HeaderName]) {
+    let unwanted = unwanted(trailers, must_not_go_on);
+    remove(trailers, named, unwanted);
     trailers.remove(CONTENT_LENGTH);
     trailers.remove(HOST);
     trailers.remove(VIA);
 }
 
-/// Lengths and framing stay whatever `Connection` says: without them a body would become another one.
-fn remove_named(headers: &mut HeaderMap, named: &[HeaderName]) {
+/// Takes out the unwanted fields and what `Connection`, which is always one of them, names.
+fn clean(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) -> Vec<HeaderName> {
+    let unwanted = unwanted(headers, is_unwanted);
+    let named = match unwanted.contains(&CONNECTION) {
+        true => connection_named(headers),
+        false => Vec::new(),
+    };
+    remove(headers, &named, unwanted);
+    named
+}
+
+/// One look at each name is cheaper than looking each unwanted one up: few messages have more than ten.
+fn unwanted(headers: &HeaderMap, is_unwanted: impl Fn(&str) -> bool) -> Unwanted {
+    let names = headers.keys().filter(|name| is_unwanted(name.as_str()));
+    names.cloned().collect()
+}
+
+fn remove(headers: &mut HeaderMap, named: &[HeaderName], unwanted: Unwanted) {
     for name in named {
+        // Lengths stay whatever `Connection` says: without them a body would become another one.
         if *name != CONTENT_LENGTH {
             headers.remove(name);
         }
+    }
+    for name in unwanted {
+        if name == TRANSFER_ENCODING {
+            // It overrides the length (RFC 9112 section 6.3), which may be false.
+            headers.remove(CONTENT_LENGTH);
+        }
+        headers.remove(name);
     }
 }
 
@@ -123,13 +189,6 @@ fn is_disguised(name: &str) -> bool {
     }
     let meant = name.replace('_', "-");
     is_posing(&meant) || meant == "transfer-encoding" || meant == "content-length"
-}
-
-/// One look at each name is cheaper than looking each unwanted one up: few requests have more than ten.
-fn remove_where(headers: &mut HeaderMap, must_go: impl Fn(&str) -> bool) {
-    while let Some(name) = headers.keys().find(|name| must_go(name.as_str())).cloned() {
-        headers.remove(name);
-    }
 }
 
 /// Joins the `Cookie` fields into which HTTP/2 splits one for compression (RFC 9113 section 8.2.3).
@@ -151,25 +210,11 @@ pub fn join_cookies(headers: &mut HeaderMap) {
 /// Adds Bursar to `Via`; `received` is the version of the message that was received.
 pub fn append_via(headers: &mut HeaderMap, received: Version) {
     let via = match received {
-        Version::HTTP_10 => "1.0 bursar",
-        Version::HTTP_2 => "2 bursar",
-        _ => "1.1 bursar",
+        Version::HTTP_10 => const { HeaderValue::from_static("1.0 bursar") },
+        Version::HTTP_2 => const { HeaderValue::from_static("2 bursar") },
+        _ => const { HeaderValue::from_static("1.1 bursar") },
     };
-    headers.append(VIA, HeaderValue::from_static(via));
-}
-
-/// Whether the message has already passed through Bursar.
-#[must_use]
-pub fn is_loop(headers: &HeaderMap) -> bool {
-    headers.get_all(VIA).iter().any(|value| {
-        value.as_bytes().split(|byte| *byte == b',').any(|element| {
-            let mut words = element
-                .split(u8::is_ascii_whitespace)
-                .filter(|word| !word.is_empty());
-            let by = words.nth(1).unwrap_or_default();
-            by.eq_ignore_ascii_case(PSEUDONYM.as_bytes())
-        })
-    })
+    headers.append(VIA, via);
 }
 
 #[cfg(test)]

@@ -191,8 +191,7 @@ impl Passthrough {
 
 /// The request as it goes on, and what its `Connection` fields named.
 fn outgoing(head: &mut Parts) -> (Outgoing, Vec<HeaderName>) {
-    let named = headers::connection_named(&head.headers);
-    headers::clean_foreign_request(&mut head.headers, &named);
+    let named = headers::clean_foreign_request(&mut head.headers);
     headers::append_via(&mut head.headers, head.version);
     (Outgoing::new(head), named)
 }

@@ -184,7 +184,7 @@ impl Relay {
         match frame {
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
-                    headers::clean_response(trailers, &self.connection_named);
+                    headers::clean_response_trailers(trailers, &self.connection_named);
                 }
                 self.record.sent(frame.data_ref().map_or(0, Bytes::len));
                 let is_last = self.source.is_end_stream();
