@@ -21,7 +21,7 @@ use crate::clock;
 use crate::config::Provider;
 use crate::journal::{Entry, Facts, Journal};
 use crate::limit::Slot;
-use crate::metrics::{Counted, Limit, Metrics, NO_PROVIDER, ProviderSeries, Reason};
+use crate::metrics::{ANONYMOUS, Limit, Metrics, NO_PROVIDER, ProviderSeries, Reason};
 use crate::path::{Path, Pattern};
 use crate::secret::Fingerprint;
 use crate::stream::{Busy, CallerSide};
@@ -107,7 +107,8 @@ pub struct Record {
     started: Instant,
     method: Method,
     uri: Uri,
-    caller: Arc<str>,
+    /// None: nobody known, so far.
+    caller: Option<Arc<str>>,
     provider: Option<Known>,
     route: Option<Arc<str>>,
     /// A place in the provider's accounts.
@@ -136,26 +137,27 @@ pub struct Record {
 #[derive(Debug)]
 struct Known {
     provider: Arc<Provider>,
+    /// The request is counted there while it is being served.
     series: Arc<ProviderSeries>,
-    _in_flight: Counted,
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        self.series.in_flight.dec();
+    }
 }
 
 impl Record {
     /// Begins a request.
     #[must_use]
-    pub fn begin(
-        books: &Arc<Books>,
-        request: &Request<Incoming>,
-        anonymous: &Arc<str>,
-        side: &Arc<CallerSide>,
-    ) -> Self {
+    pub fn begin(books: &Arc<Books>, request: &Request<Incoming>, side: &Arc<CallerSide>) -> Self {
         Self {
             books: books.clone(),
             id: fastrand::u128(..),
             started: Instant::now(),
             method: request.method().clone(),
             uri: request.uri().clone(),
-            caller: anonymous.clone(),
+            caller: None,
             provider: None,
             route: None,
             account: None,
@@ -184,7 +186,7 @@ impl Record {
 
     /// The request's caller was verified.
     pub fn caller(&mut self, name: &Arc<str>) {
-        self.caller = name.clone();
+        self.caller = Some(name.clone());
     }
 
     /// The request goes past all providers, by that entry of `passthrough`.
@@ -195,7 +197,7 @@ impl Record {
     /// Who that is.
     #[must_use]
     pub fn caller_name(&self) -> &str {
-        &self.caller
+        self.caller.as_deref().unwrap_or(ANONYMOUS)
     }
 
     /// The request takes up that until it is over.
@@ -210,9 +212,9 @@ impl Record {
 
     /// The request is for that provider.
     pub fn provider(&mut self, provider: &Arc<Provider>, series: &Arc<ProviderSeries>) {
+        series.in_flight.inc();
         self.provider = Some(Known {
             provider: provider.clone(),
-            _in_flight: Counted::new(&series.in_flight),
             series: series.clone(),
         });
     }
@@ -233,7 +235,7 @@ impl Record {
         self.entry = Some(journal.entry(Facts {
             time: clock::wall(),
             request_id: self.id(),
-            caller: self.caller.clone(),
+            caller: self.caller.clone().unwrap_or_else(|| ANONYMOUS.into()),
             provider: known.provider.name.clone(),
             account: account.map_or_else(|| "".into(), |account| account.name.clone()),
             route: route.clone(),
@@ -263,7 +265,7 @@ impl Record {
             self.books
                 .metrics
                 .requests
-                .credentials_replaced(&provider.provider.name, &self.caller);
+                .credentials_replaced(&provider.provider.name, self.caller_name());
         }
     }
 
@@ -387,14 +389,14 @@ impl Drop for Record {
         self.books
             .metrics
             .requests
-            .answered(provider, &self.caller, status);
+            .answered(provider, self.caller_name(), status);
         if let Some(known) = &self.provider {
             known.series.duration.observe(total.as_secs_f64());
         }
         let line = Line {
             at: clock::wall(),
             request_id: self.id,
-            caller: &self.caller,
+            caller: self.caller_name(),
             provider,
             account: self.account(),
             route: self.route.as_deref(),

@@ -69,7 +69,7 @@ struct Table {
 /// constant time, so that neither tells how much of a guess was right.
 #[derive(Default)]
 struct Ready {
-    by_hash: HashMap<u64, (Zeroizing<Vec<u8>>, usize)>,
+    by_hash: HashMap<u64, (Zeroizing<Vec<u8>>, usize), foldhash::fast::RandomState>,
     key: RandomState,
 }
 
@@ -93,7 +93,7 @@ impl Ready {
 
     fn find(&self, field: &[u8]) -> Option<usize> {
         let (expected, place) = self.by_hash.get(&self.key.hash_one(field))?;
-        bool::from(expected.as_slice().ct_eq(field)).then_some(*place)
+        is_equal(expected, field).then_some(*place)
     }
 }
 
@@ -171,12 +171,6 @@ impl Callers {
         }
     }
 
-    /// The name for requests of nobody known.
-    #[must_use]
-    pub fn anonymous(&self) -> &Arc<str> {
-        &self.anonymous
-    }
-
     /// Whoever calls where there is no authentication.
     fn everybody(&self) -> Principal<'_> {
         Principal {
@@ -219,7 +213,7 @@ impl Callers {
         let Some(table) = &self.table else {
             return Ok(self.everybody());
         };
-        let by_authorization = !headers.contains_key(PROXY_AUTHORIZATION) && form == Form::Origin;
+        let by_authorization = form == Form::Origin && !headers.contains_key(PROXY_AUTHORIZATION);
         let field = if by_authorization {
             AUTHORIZATION
         } else {
@@ -490,6 +484,13 @@ impl fmt::Debug for Attempt<'_> {
 
 fn hash(password: &[u8]) -> Digest {
     digest(&SHA256, password)
+}
+
+/// Takes the same time wherever the two differ. With one choice for each byte it would take ten times as long.
+fn is_equal(one: &[u8], other: &[u8]) -> bool {
+    let bytes = one.iter().zip(other);
+    let differing = bytes.fold(0, |differing, (one, other)| differing | (one ^ other));
+    one.len() == other.len() && differing.ct_eq(&0).into()
 }
 
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {

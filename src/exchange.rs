@@ -205,12 +205,7 @@ impl Proxy {
         side: &Arc<CallerSide>,
         open: impl FnOnce(Opened),
     ) -> impl Future<Output = Result<Response<Answer>, Infallible>> {
-        let mut record = Box::new(Record::begin(
-            &self.books,
-            &request,
-            self.callers.anonymous(),
-            side,
-        ));
+        let mut record = Box::new(Record::begin(&self.books, &request, side));
         let (mut head, body) = request.into_parts();
         // An `async fn` would have room for the request thrice: as it was given, whole, and in parts.
         async move {

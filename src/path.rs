@@ -56,7 +56,7 @@ impl<'a> Path<'a> {
 fn normalise(raw: &str) -> Cow<'_, str> {
     let bytes = raw.as_bytes();
     let special = |byte: &u8| matches!(byte, b'%' | b';' | b'\\');
-    let pair = |pair: &[u8]| pair == b"//" || pair == b"/.";
+    let pair = |pair: &[u8]| matches!(pair, [b'/', b'/' | b'.']);
     let plain = bytes.first() == Some(&b'/')
         && !bytes.iter().any(special)
         && !bytes.windows(2).any(pair)

@@ -441,9 +441,12 @@ fn first<'a>(routes: &'a [Route], method: &Method, path: &str) -> Option<&'a Rou
 /// Compared without regard to case and to a format suffix, which Rails takes (`/oauth/token.json`).
 fn is_token_endpoint(provider: &Provider, path: &Path<'_>) -> bool {
     let protects = |protected: &str, path: &str| {
-        let head = path.as_bytes().get(..protected.len());
-        head.is_some_and(|head| head.eq_ignore_ascii_case(protected.as_bytes()))
-            && matches!(path.as_bytes().get(protected.len()), None | Some(b'.'))
+        // What comes after it first: most paths differ there.
+        let (path, protected) = (path.as_bytes(), protected.as_bytes());
+        matches!(path.get(protected.len()), None | Some(b'.'))
+            && path
+                .get(..protected.len())
+                .is_some_and(|head| head.eq_ignore_ascii_case(protected))
     };
     provider.protected.iter().any(|protected| {
         protects(protected, path.normalised())

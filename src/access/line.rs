@@ -51,7 +51,10 @@ impl Line<'_> {
         out.extend_from_slice(b",\"route\":");
         write_optional(out, self.route);
         out.extend_from_slice(b",\"method\":");
-        write_text(out, self.method);
+        // A method has no character that needs an escape (RFC 9110 section 5.6.2).
+        out.push(b'"');
+        out.extend_from_slice(self.method.as_bytes());
+        out.push(b'"');
         out.extend_from_slice(b",\"path\":");
         write_text(out, self.path);
         out.extend_from_slice(b",\"status\":");
@@ -178,9 +181,8 @@ fn write_digits(out: &mut Vec<u8>, mut number: u32, width: usize) {
 
 /// 32 hexadecimal digits.
 fn write_hex(out: &mut Vec<u8>, number: u128) {
-    for byte in number.to_be_bytes() {
-        out.extend_from_slice(&hexadecimal(byte));
-    }
+    let digits = number.to_be_bytes().map(hexadecimal);
+    out.extend_from_slice(digits.as_flattened());
 }
 
 fn write_number(out: &mut Vec<u8>, number: impl itoa::Integer) {
