@@ -261,11 +261,9 @@ impl Record {
 
     /// The request still carried an `Authorization` of its own.
     pub fn credentials_replaced(&self) {
-        if let Some(provider) = &self.provider {
-            self.books
-                .metrics
-                .requests
-                .credentials_replaced(&provider.provider.name, self.caller_name());
+        if let Some(known) = &self.provider {
+            let by_caller = &known.series.by_caller;
+            by_caller.credentials_replaced(self.caller_name());
         }
     }
 
@@ -382,17 +380,14 @@ impl Drop for Record {
         let total = self.started.elapsed();
         let left = || StatusCode::from_u16(CALLER_LEFT).unwrap_or(StatusCode::BAD_REQUEST);
         let status = self.status.unwrap_or_else(left);
-        let provider = self
-            .provider
-            .as_ref()
-            .map_or(NO_PROVIDER, |known| &known.provider.name);
-        self.books
-            .metrics
-            .requests
-            .answered(provider, self.caller_name(), status);
-        if let Some(known) = &self.provider {
-            known.series.duration.observe(total.as_secs_f64());
-        }
+        let (provider, by_caller) = match &self.provider {
+            Some(known) => {
+                known.series.duration.observe(total.as_secs_f64());
+                (&*known.provider.name, &known.series.by_caller)
+            }
+            None => (NO_PROVIDER, self.books.metrics.requests.without_provider()),
+        };
+        by_caller.answered(self.caller_name(), status);
         let line = Line {
             at: clock::wall(),
             request_id: self.id,

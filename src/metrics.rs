@@ -5,15 +5,16 @@
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
+mod by_caller;
 mod labels;
 
-use http::StatusCode;
 use prometheus::core::Collector;
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use by_caller::{ByCaller, ByProvider};
 pub use labels::{FetchOutcome, GrantLabel, Limit, Reason, Reload, Replay, Unauthorized};
 
 use crate::address::Rule;
@@ -36,13 +37,12 @@ pub struct Connections {
 /// Requests and answers.
 #[derive(Debug, Clone)]
 pub struct Requests {
-    total: IntCounterVec,
+    by_provider: ByProvider,
     duration: HistogramVec,
     in_flight: IntGaugeVec,
     refusals: IntCounterVec,
     unauthorized: IntCounterVec,
     replays: IntCounterVec,
-    credentials_replaced: IntCounterVec,
 }
 
 /// Token calls and waits.
@@ -111,6 +111,8 @@ pub struct Metrics {
 /// The series of one provider, looked up once.
 #[derive(Debug, Clone)]
 pub struct ProviderSeries {
+    /// Its requests, by caller.
+    pub by_caller: ByCaller,
     /// From the request head to the answer's last byte.
     pub duration: Histogram,
     /// Requests being served.
@@ -261,12 +263,7 @@ impl Metrics {
             ),
         }
         for (provider, caller) in pairs {
-            self.requests
-                .total
-                .with_label_values(&[&**provider, caller, "200"]);
-            self.requests
-                .credentials_replaced
-                .with_label_values(&[&**provider, caller]);
+            self.requests.by_provider.of(provider).expect(caller);
         }
     }
 
@@ -286,6 +283,7 @@ impl Metrics {
     pub fn provider(&self, name: &str) -> ProviderSeries {
         let requests = &self.requests;
         ProviderSeries {
+            by_caller: requests.by_provider.of(name),
             duration: requests.duration.with_label_values(&[name]),
             in_flight: requests.in_flight.with_label_values(&[name]),
             token_wait: self.tokens.wait.with_label_values(&[name]),
@@ -331,11 +329,7 @@ impl Requests {
         };
         let in_flight = Opts::new("bursar_requests_in_flight", "Requests being served.");
         Ok(Self {
-            total: counter(
-                "bursar_requests_total",
-                "Requests that were answered; 499 where the caller left first.",
-                &["provider", "caller", "status"],
-            )?,
+            by_provider: ByProvider::new(registry)?,
             duration: histogram(
                 registry,
                 "bursar_request_duration_seconds",
@@ -359,31 +353,18 @@ impl Requests {
                 "What became of replays after a 401.",
                 &["provider", "result"],
             )?,
-            credentials_replaced: counter(
-                "bursar_caller_credentials_replaced_total",
-                "Requests that still carried an Authorization of their own.",
-                &["provider", "caller"],
-            )?,
         })
     }
 
-    /// Counts an answered request.
-    pub fn answered(&self, provider: &str, caller: &str, status: StatusCode) {
-        self.total
-            .with_label_values(&[provider, caller, status.as_str()])
-            .inc();
+    /// Of requests that are for no provider.
+    #[must_use]
+    pub fn without_provider(&self) -> &ByCaller {
+        &self.by_provider.none
     }
 
     /// Counts an answer of Bursar's own.
     pub fn refused(&self, reason: Reason) {
         self.refusals.with_label_values(&[reason.as_str()]).inc();
-    }
-
-    /// Counts a request that carried an `Authorization` of its own.
-    pub fn credentials_replaced(&self, provider: &str, caller: &str) {
-        self.credentials_replaced
-            .with_label_values(&[provider, caller])
-            .inc();
     }
 }
 

@@ -113,7 +113,10 @@ fn an_account_that_is_not_named_once_and_legibly_is_no_account() {
         (&[][..], None),
         (&[("bursar-account", "red")], Some("red")),
         (&[("bursar-account", "r\u{e9}d")], Some("")),
-        (&[("bursar-account", "red"), ("bursar-account", "red")], Some("")),
+        (
+            &[("bursar-account", "red"), ("bursar-account", "red")],
+            Some(""),
+        ),
     ] {
         assert_eq!(Said::read(&map(fields)).account, account, "{fields:?}");
     }

@@ -1,0 +1,122 @@
+//! Whose requests were they? The families that have a series per caller.
+//!
+//! prometheus finds a series by the hash of its label values one after the other, with nothing between them: to it,
+//! provider `pay` with caller `user` would be provider `payu` with caller `ser`. So each provider has vectors of its
+//! own, which Prometheus sees as one family. A status always has three digits, so there is no doubt beside it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::StatusCode;
+use prometheus::{IntCounterVec, Opts, Registry};
+
+use super::{NO_PROVIDER, vec};
+
+/// The vectors of all providers.
+#[derive(Debug, Clone)]
+pub(super) struct ByProvider {
+    registry: Registry,
+    providers: Arc<Mutex<HashMap<String, ByCaller>>>,
+    /// Of requests that are for no provider.
+    pub(super) none: ByCaller,
+}
+
+/// The series of one provider, by caller.
+#[derive(Debug, Clone)]
+pub struct ByCaller {
+    total: IntCounterVec,
+    credentials_replaced: IntCounterVec,
+}
+
+impl ByProvider {
+    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            registry: registry.clone(),
+            providers: Arc::default(),
+            none: ByCaller::new(registry, NO_PROVIDER)?,
+        })
+    }
+
+    /// Those of a provider, from then on for ever.
+    pub(super) fn of(&self, provider: &str) -> ByCaller {
+        let mut providers = self
+            .providers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = providers.get(provider) {
+            return known.clone();
+        }
+        // Whatever the label says, it can be declared: with `none` it could.
+        let new = ByCaller::new(&self.registry, provider).unwrap_or_else(|_| self.none.clone());
+        providers.insert(provider.to_owned(), new.clone());
+        new
+    }
+}
+
+impl ByCaller {
+    fn new(registry: &Registry, provider: &str) -> Result<Self, prometheus::Error> {
+        let counter = |name, help, labels: &[&str]| {
+            let options = Opts::new(name, help).const_label("provider", provider);
+            vec(registry, IntCounterVec::new(options, labels)?)
+        };
+        Ok(Self {
+            total: counter(
+                "bursar_requests_total",
+                "Requests that were answered; 499 where the caller left first.",
+                &["caller", "status"],
+            )?,
+            credentials_replaced: counter(
+                "bursar_caller_credentials_replaced_total",
+                "Requests that still carried an Authorization of their own.",
+                &["caller"],
+            )?,
+        })
+    }
+
+    /// Makes a caller's series known before its first request.
+    pub(super) fn expect(&self, caller: &str) {
+        self.total.with_label_values(&[caller, "200"]);
+        self.credentials_replaced.with_label_values(&[caller]);
+    }
+
+    /// Counts an answered request.
+    pub fn answered(&self, caller: &str, status: StatusCode) {
+        let series = self.total.with_label_values(&[caller, status.as_str()]);
+        series.inc();
+    }
+
+    /// Counts a request that carried an `Authorization` of its own.
+    pub fn credentials_replaced(&self, caller: &str) {
+        self.credentials_replaced.with_label_values(&[caller]).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::TextEncoder;
+
+    use super::*;
+
+    #[test]
+    fn names_that_are_the_same_one_after_the_other_are_counted_apart() {
+        let registry = Registry::new();
+        let all = ByProvider::new(&registry).unwrap();
+        for (provider, caller) in [("pay", "user"), ("payu", "ser"), ("payu", "ser")] {
+            all.of(provider).answered(caller, StatusCode::OK);
+            all.of(provider).credentials_replaced(caller);
+        }
+        let text = TextEncoder::new()
+            .encode_to_string(&registry.gather())
+            .unwrap();
+        let series: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(
+            series,
+            [
+                r#"bursar_caller_credentials_replaced_total{caller="ser",provider="payu"} 2"#,
+                r#"bursar_caller_credentials_replaced_total{caller="user",provider="pay"} 1"#,
+                r#"bursar_requests_total{caller="ser",provider="payu",status="200"} 2"#,
+                r#"bursar_requests_total{caller="user",provider="pay",status="200"} 1"#,
+            ]
+        );
+    }
+}
