@@ -14,7 +14,8 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use by_caller::{ByCaller, ByProvider};
+pub use by_caller::ByCaller;
+use by_caller::ByProvider;
 pub use labels::{FetchOutcome, GrantLabel, Limit, Reason, Reload, Replay, Unauthorized};
 
 use crate::address::Rule;
