@@ -32,7 +32,7 @@ use crate::passthrough::{self, Passthrough};
 use crate::path::{Path, Pattern};
 use crate::relay::{Answer, Relay};
 use crate::respond::{Refusal, route_detail};
-use crate::route::{self, Destination, Routes, Wish};
+use crate::route::{self, Routes, Wish};
 use crate::stream::{CallerSide, Inside, Peer};
 use crate::target::{self, Form, Target};
 use crate::token::Tokens;
@@ -318,9 +318,7 @@ impl Proxy {
         if said.has_authorization && !caller.by_authorization {
             record.credentials_replaced();
         }
-        let Destination {
-            account, scopes, ..
-        } = destination;
+        let (account, scopes) = (destination.account, destination.scopes);
         let cell = self.tokens.cell(provider.index, account, scopes);
         let keeping = Keeping {
             buffer: provider.replay_buffer,
@@ -339,7 +337,8 @@ impl Proxy {
             journal: self.lasting.journal.as_ref(),
             destination,
             cell,
-            outgoing,
+            kept: outgoing.keep(),
+            outgoing: Some(outgoing),
             body,
         };
         let (answer, connection) = trip.send_and_recover(record).await?;

@@ -3,15 +3,16 @@
 //! It knows field names and nothing about routes. The one invariant: what a caller sends can neither
 //! remove nor repeat the `Authorization` that Bursar sets, because that is set after everything else.
 
+mod kept;
+
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use smallvec::SmallVec;
 
+pub use kept::Kept;
+
 /// Bursar's pseudonym in `Via` and `Proxy-Status` (RFC 9110 section 7.6.3).
 pub const PSEUDONYM: &str = "bursar";
-
-/// Names the account that a request is sent for. It is for Bursar alone.
-pub const ACCOUNT: HeaderName = HeaderName::from_static("bursar-account");
 
 /// Fields that must go: mostly one or two.
 type Unwanted = SmallVec<[HeaderName; 4]>;
@@ -98,7 +99,7 @@ fn connection_named(headers: &HeaderMap) -> Vec<HeaderName> {
 }
 
 /// Takes out of a request what must not go on: what `Connection` names, hop-by-hop, `Proxy-*`, the
-/// caller's credentials, the posing ones, and `Expect` and [`ACCOUNT`], which were for Bursar. `Host` stays until
+/// caller's credentials, the posing ones, and `Expect` and `Bursar-Account`, which were for Bursar. `Host` stays until
 /// the provider's replaces it. Returns what `Connection` named.
 pub fn clean_request(headers: &mut HeaderMap) -> Vec<HeaderName> {
     clean(headers, must_not_go_on)
@@ -184,7 +185,7 @@ fn remove(headers: &mut HeaderMap, named: &[HeaderName], unwanted: Unwanted) {
 
 /// The posing fields and what frames a body, with underscores, which many gateways take for hyphens.
 fn is_disguised(name: &str) -> bool {
-    if !name.contains('_') {
+    if !name.as_bytes().contains(&b'_') {
         return false;
     }
     let meant = name.replace('_', "-");

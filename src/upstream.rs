@@ -21,6 +21,7 @@ use crate::body::{Progress, Replayable, Upload};
 use crate::config::{Origin, Provider, Timeouts};
 use crate::connect::{self, Connector, Stream};
 use crate::egress::Egress;
+use crate::headers;
 use crate::metrics::{Connections, Counted, Metrics};
 pub use failed::Failed;
 use failed::chain;
@@ -277,7 +278,7 @@ impl Upstream {
 }
 
 /// A request as it goes to the provider, apart from its body.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Outgoing {
     /// The caller's.
     pub method: Method,
@@ -287,15 +288,46 @@ pub struct Outgoing {
     pub headers: HeaderMap,
 }
 
+/// An [`Outgoing`] that has gone out and may have to go out again.
+#[derive(Debug)]
+pub struct Kept {
+    /// Its method.
+    pub method: Method,
+    target: Uri,
+    fields: headers::Kept,
+}
+
+impl Kept {
+    /// The same as it was.
+    #[must_use]
+    pub fn outgoing(&self) -> Option<Outgoing> {
+        Some(Outgoing {
+            method: self.method.clone(),
+            target: self.target.clone(),
+            headers: self.fields.fields()?,
+        })
+    }
+}
+
 impl Outgoing {
     /// Taken out of a head whose fields are cleaned.
     #[must_use]
     pub fn new(head: &mut http::request::Parts) -> Self {
-        let target = head.uri.path_and_query().cloned();
+        let target = std::mem::take(&mut head.uri).into_parts().path_and_query;
         Self {
             method: std::mem::take(&mut head.method),
             target: target.map_or_else(|| Uri::from_static("/"), Uri::from),
             headers: std::mem::take(&mut head.headers),
+        }
+    }
+
+    /// For when it has to go out again.
+    #[must_use]
+    pub fn keep(&self) -> Kept {
+        Kept {
+            method: self.method.clone(),
+            target: self.target.clone(),
+            fields: headers::Kept::new(&self.headers),
         }
     }
 

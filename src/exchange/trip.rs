@@ -19,7 +19,7 @@ use crate::replay::{Verdict, verdict};
 use crate::respond::Refusal;
 use crate::route::Destination;
 use crate::token::{Cell, Lease, Missing, Recovery};
-use crate::upstream::{Connection, Failed, Outgoing, Upstream};
+use crate::upstream::{Connection, Failed, Kept, Outgoing, Upstream};
 
 /// How often a request that was certainly never written may be given to another connection.
 const MAX_UNSENT: usize = 4;
@@ -34,7 +34,10 @@ pub(super) struct Trip<'a> {
     pub(super) journal: Option<&'a Journal>,
     pub(super) destination: Destination<'a>,
     pub(super) cell: &'a Arc<Cell>,
-    pub(super) outgoing: Outgoing,
+    /// None once it went out.
+    pub(super) outgoing: Option<Outgoing>,
+    /// Most are sent once, so this is cheaper than a second of those.
+    pub(super) kept: Kept,
     pub(super) body: Option<Replayable>,
 }
 
@@ -47,10 +50,7 @@ impl Trip<'_> {
         &mut self,
         record: &mut Record,
     ) -> Result<Answered, Refusal> {
-        let payment = &self.destination.payment;
-        if let Some(journal) = self.journal.filter(|_| payment.moves_money) {
-            record.keep_in(journal, payment.key(&self.outgoing.headers));
-        }
+        let may_be_replayed = self.begin(record);
         let (mut lease, now) = self.lease(record).await?;
         let upload = self.upload().map_err(|BodyTooLarge| Refusal::Overloaded)?;
         let answered = self.send(record, (&mut lease, now), upload).await?;
@@ -61,7 +61,7 @@ impl Trip<'_> {
                 return Ok(answered);
             }
             Verdict::InsufficientScope => Err(Replay::NotAllowed),
-            Verdict::Renew if self.may_be_replayed() => {
+            Verdict::Renew if may_be_replayed => {
                 Box::pin(self.recover(record, lease.generation)).await
             }
             Verdict::Renew => {
@@ -116,6 +116,18 @@ impl Trip<'_> {
         replayed
     }
 
+    /// Whether the route lets this request be sent again after a 401. From here on the journal knows it.
+    fn begin(&self, record: &mut Record) -> bool {
+        let payment = &self.destination.payment;
+        let Some(Outgoing { headers, .. }) = &self.outgoing else {
+            return false;
+        };
+        if let Some(journal) = self.journal.filter(|_| payment.moves_money) {
+            record.keep_in(journal, payment.key(headers));
+        }
+        payment.may_be_replayed(headers)
+    }
+
     /// What to replay with, or why the provider's 401 goes to the caller.
     async fn recover(&self, record: &mut Record, sent: u64) -> Result<(Lease, Upload), Replay> {
         if self.body.as_ref().is_some_and(|body| !body.pause()) {
@@ -134,12 +146,6 @@ impl Trip<'_> {
             Recovery::TooYoung => Err(Replay::TokenTooYoung),
             Recovery::Unavailable => Err(Replay::TokenUnavailable),
         }
-    }
-
-    /// Whether the route lets this request be sent again after a 401.
-    fn may_be_replayed(&self) -> bool {
-        let payment = &self.destination.payment;
-        payment.may_be_replayed(&self.outgoing.headers)
     }
 
     fn upload(&self) -> Result<Upload, BodyTooLarge> {
@@ -183,9 +189,8 @@ impl Trip<'_> {
                 now = Instant::now();
             }
             record.lease(lease);
-            // The copy stays here: the other one has room for what is added.
-            let again = self.outgoing.clone();
-            let outgoing = std::mem::replace(&mut self.outgoing, again);
+            let outgoing = self.outgoing.take().or_else(|| self.kept.outgoing());
+            let outgoing = outgoing.ok_or(Refusal::Failed(Failed::Unsent))?;
             let authorization = Some(lease.authorization.clone());
             let request = outgoing.request(&connection, authorization, upload);
             let sending = pin!(connection.send(request));
@@ -257,7 +262,7 @@ impl Trip<'_> {
         let no_body = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
         let is_whole = answer.status() == StatusCode::UNAUTHORIZED
             || no_body.contains(&answer.status())
-            || self.outgoing.method == Method::HEAD
+            || self.kept.method == Method::HEAD
             || journal::is_whole(answer.body());
         if !is_whole {
             entry.answering();
