@@ -7,6 +7,7 @@
 mod failed;
 mod fuse;
 mod pool;
+mod readable;
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -23,6 +23,7 @@ use tokio_util::either::Either;
 
 use super::failed::{Failed, chain, classify};
 use super::fuse::Attempt;
+use super::readable::Readable;
 use crate::alarm::Alarm;
 use crate::body::Upload;
 use crate::config::Origin;
@@ -204,7 +205,7 @@ impl Pool {
         } else {
             let (sender, connection) = http1::Builder::new()
                 .max_buf_size(MAX_READ_BYTES)
-                .handshake(stream)
+                .handshake(Readable(stream))
                 .await?;
             drive(connection, open);
             (Sender::Http1(sender), None)

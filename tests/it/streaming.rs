@@ -52,6 +52,27 @@ async fn the_first_byte_of_an_answer_does_not_wait_for_the_last() {
 }
 
 #[tokio::test]
+async fn what_tls_holds_of_an_answer_does_not_wait_for_more_to_come() {
+    let (authority, directory) = (Authority::new(), tempfile::tempdir().unwrap());
+    authority.write(&directory.path().join("ca.pem"));
+    let tls = authority.server(&["http/1.1"], ClientCertificate::Ignored);
+    // A record of TLS has 16 KiB, which is more than is asked for at once; after the last one nothing comes.
+    let api = Upstream::with_tls(tls, |request| async move {
+        let length: Result<usize, _> = request.uri().path().trim_start_matches('/').parse();
+        answer(200, vec![b'a'; length.unwrap()])
+    });
+    let (api, idp) = (api.await, Idp::counting().await);
+    let yaml = acme(&api.url(), &idp.url(), "tls: {ca: ca.pem}");
+    let proxy = Proxy::start_in(directory.path(), &yaml).await;
+    let mut caller = Caller::connect(proxy.listen).await;
+    for length in [1, 8 << 10, 12_000, 16 << 10, (16 << 10) + 1, 100_000] {
+        let reply = caller.send("GET", &format!("/{length}"), "").await;
+        assert_eq!(reply.status, 200);
+        assert_eq!(reply.body.len(), length);
+    }
+}
+
+#[tokio::test]
 async fn the_first_byte_of_an_upload_does_not_wait_for_the_last() {
     for http2 in [false, true] {
         let arrived = Gate::closed();
