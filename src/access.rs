@@ -237,7 +237,7 @@ impl Record {
             request_id: self.id(),
             caller: self.caller.clone().unwrap_or_else(|| ANONYMOUS.into()),
             provider: known.provider.name.clone(),
-            account: account.map_or_else(|| "".into(), |account| account.name.clone()),
+            account: account.map_or_else(|| "".into(), |account| account.name.as_str().into()),
             route: route.clone(),
             method: self.method.to_string(),
             path: self.path().into_owned(),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, Method};
 use smallvec::SmallVec;
+use smol_str::SmolStr;
 
 use crate::address::bare;
 use crate::config::{Allow, Config, Host, Origin, Provider, ReplayRule, Route, Semantics};
@@ -20,8 +21,8 @@ use crate::target::Target;
 const DEFAULT_ROUTE: &str = "default";
 
 /// By the name of a host, in lower case. All are configured, so nobody gains by names that collide. Most have
-/// one entry, which lies beside the name: one of ten thousand hosts costs few cache lines.
-type Hosts<T> = HashMap<Box<str>, SmallVec<[T; 1]>, foldhash::fast::RandomState>;
+/// one entry, which lies beside the name, which is short mostly: one of ten thousand hosts costs few cache lines.
+type Hosts<T> = HashMap<SmolStr, SmallVec<[T; 1]>, foldhash::fast::RandomState>;
 
 /// All hosts and their providers.
 #[derive(Debug)]

@@ -110,7 +110,7 @@ impl TokenSeries {
                 }
                 for outcome in FetchOutcome::ALL {
                     let key = [
-                        &cell.provider.name,
+                        &*cell.provider.name,
                         &cell.account().name,
                         grant.as_str(),
                         outcome.as_str(),
