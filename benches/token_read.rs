@@ -29,7 +29,7 @@ use std::time::Duration;
 use bursar::config::Config;
 use bursar::egress::Egress;
 use bursar::metrics::Metrics;
-use bursar::token::{Cell, Tokens};
+use bursar::token::{Handle, Tokens};
 use http::HeaderValue;
 use tokio::time::Instant;
 
@@ -76,7 +76,7 @@ async fn main() {
 /// What a reader does, over and over; whether it found something.
 type Read<'a> = dyn Fn(Instant) -> bool + Sync + 'a;
 
-fn rows(cell: &Arc<Cell>, value: &HeaderValue) {
+fn rows(cell: &Handle, value: &HeaderValue) {
     let row = |name: &str, read: &Read<'_>| {
         let figures = READERS.map(|readers| measure(readers, &|| |now| read(now)));
         print(name, figures);

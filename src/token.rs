@@ -11,6 +11,7 @@ mod cell;
 mod desk;
 mod fetch;
 mod guard;
+mod handle;
 mod ladder;
 mod lease;
 mod making;
@@ -30,6 +31,7 @@ use tokio::time::Instant;
 pub use cell::{CONTENTION, Cell, Missing, Recovery};
 pub use fetch::{Answer, Transport};
 pub use guard::GuardSnapshot;
+pub use handle::Handle;
 pub use lease::Lease;
 pub use reply::Failure;
 pub use snapshot::{Snapshot, TokenSnapshot};
@@ -69,7 +71,7 @@ pub struct Tokens {
 #[derive(Debug)]
 struct Cells {
     scope_sets: usize,
-    cells: Vec<Arc<Cell>>,
+    cells: Vec<Handle>,
 }
 
 impl Tokens {
@@ -132,7 +134,11 @@ impl Tokens {
         let providers = config.providers.iter().zip(&guards);
         let cells = providers.map(|(provider, guard)| Cells {
             scope_sets: provider.scope_sets.len(),
-            cells: making.cells(provider, guard),
+            cells: making
+                .cells(provider, guard)
+                .into_iter()
+                .map(Handle::from)
+                .collect(),
         });
         let cells = cells.collect();
         making.retire_the_rest();
@@ -164,14 +170,15 @@ impl Tokens {
     /// The cell for requests to a provider, for one of its accounts, that need one of its scope sets;
     /// all are indices that the same configuration gave.
     #[must_use]
-    pub fn cell(&self, provider: usize, account: usize, scopes: usize) -> &Arc<Cell> {
+    pub fn cell(&self, provider: usize, account: usize, scopes: usize) -> &Handle {
         let Cells { scope_sets, cells } = &self.cells[provider];
         &cells[account * scope_sets + scopes]
     }
 
     /// Every cell.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Cell>> {
-        self.cells.iter().flat_map(|provider| &provider.cells)
+        let handles = self.cells.iter().flat_map(|provider| &provider.cells);
+        handles.map(|handle| &**handle)
     }
 
     /// Whether at least one account that wants a token at start-up has had one, or none wants one; and from

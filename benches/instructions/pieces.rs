@@ -2,7 +2,6 @@
 
 use std::hint::black_box;
 use std::path::Path as File;
-use std::sync::Arc;
 
 use bursar::caller::Callers;
 use bursar::config::Config;
@@ -13,7 +12,7 @@ use bursar::path::Path;
 use bursar::route::{Routes, Wish};
 use bursar::stream::Peer;
 use bursar::target::Target;
-use bursar::token::{Cell, Tokens};
+use bursar::token::{Handle, Tokens};
 use http::request::Parts;
 use http::{HeaderMap, Request, Version};
 use tokio::time::Instant;
@@ -59,7 +58,7 @@ fn head() -> Parts {
 }
 
 /// A cell with a valid token, and the runtime that its renewal runs on.
-fn cell() -> (tokio::runtime::Runtime, Arc<Cell>) {
+fn cell() -> (tokio::runtime::Runtime, Handle) {
     let runtime = request::runtime();
     let endpoint = request::token_endpoint();
     let text = format!(

@@ -18,7 +18,7 @@ use crate::metrics::{ProviderSeries, Replay, Unauthorized};
 use crate::replay::{Verdict, verdict};
 use crate::respond::Refusal;
 use crate::route::Destination;
-use crate::token::{Cell, Lease, Missing, Recovery};
+use crate::token::{Handle, Lease, Missing, Recovery};
 use crate::upstream::{Connection, Failed, Kept, Outgoing, Upstream};
 
 /// How often a request that was certainly never written may be given to another connection.
@@ -33,7 +33,7 @@ pub(super) struct Trip<'a> {
     /// None: there is none.
     pub(super) journal: Option<&'a Journal>,
     pub(super) destination: Destination<'a>,
-    pub(super) cell: &'a Arc<Cell>,
+    pub(super) cell: &'a Handle,
     /// None once it went out.
     pub(super) outgoing: Option<Outgoing>,
     /// Most are sent once, so this is cheaper than a second of those.

@@ -45,7 +45,7 @@ pub struct Cell {
     pub scopes: Arc<str>,
     /// Whether its token is obtained before anybody asks for it.
     pub at_startup: bool,
-    state: Arc<State>,
+    pub(super) state: Arc<State>,
     guard: Arc<Guard>,
     ladder: Ladder,
     appointments: mpsc::Sender<Appointment>,
@@ -53,8 +53,8 @@ pub struct Cell {
 
 /// What a token key keeps for as long as it is configured.
 #[derive(Default)]
-struct State {
-    token: ArcSwapOption<Token>,
+pub(super) struct State {
+    pub(super) token: ArcSwapOption<Token>,
     desk: Mutex<Desk>,
     memory: Arc<Mutex<Memory>>,
     /// Whose appointments count: the latest cell's.
