@@ -141,6 +141,7 @@ struct Known {
     series: Arc<ProviderSeries>,
 }
 
+/// By hand, because a [`Counted`](crate::metrics::Counted) would be one reference more for each request.
 impl Drop for Known {
     fn drop(&mut self) {
         self.series.in_flight.dec();

@@ -110,15 +110,14 @@ pub fn clean_foreign_request(headers: &mut HeaderMap) -> Vec<HeaderName> {
     clean(headers, is_for_bursar)
 }
 
-/// Whether a request's field is not for a provider.
+/// Whether a request's field is not for a provider, besides those of every hop.
 fn must_not_go_on(name: &str) -> bool {
     is_for_bursar(name) || is_posing(name) || name == "authorization" || is_disguised(name)
 }
 
-/// Whether a request's field is for the next hop alone, which is Bursar.
+/// Whether a request's field is for Bursar, besides those of every hop.
 fn is_for_bursar(name: &str) -> bool {
-    is_hop_by_hop(name)
-        || matches!(name, "expect" | "bursar-account" | "bursar_account")
+    matches!(name, "expect" | "bursar-account" | "bursar_account")
         // With underscores, too, which many gateways take for hyphens.
         || name.starts_with("proxy-")
         || name.starts_with("proxy_")
@@ -126,44 +125,49 @@ fn is_for_bursar(name: &str) -> bool {
 
 /// Takes out of a response what was for Bursar: what `Connection` names, which is returned, and hop-by-hop.
 pub fn clean_response(headers: &mut HeaderMap) -> Vec<HeaderName> {
-    clean(headers, is_for_its_client)
+    clean(headers, answers_bursar)
 }
 
 /// The same for a response's trailers; the `Connection` fields of its head were what `named`.
 pub fn clean_response_trailers(trailers: &mut HeaderMap, named: &[HeaderName]) {
-    let unwanted = unwanted(trailers, is_for_its_client);
-    remove(trailers, named, unwanted);
+    let found = find(trailers, answers_bursar);
+    remove(trailers, named, found);
 }
 
-/// Whether a response's field is for the next hop alone.
-fn is_for_its_client(name: &str) -> bool {
-    is_hop_by_hop(name) || matches!(name, "proxy-authenticate" | "proxy-authentication-info")
+/// Whether a response's field is for Bursar, besides those of every hop.
+fn answers_bursar(name: &str) -> bool {
+    matches!(name, "proxy-authenticate" | "proxy-authentication-info")
 }
 
 /// Takes out of a request's trailers what it must not have, and what no trailer may hold (RFC 9110 section
 /// 6.5.1).
 pub fn clean_request_trailers(trailers: &mut HeaderMap, named: &[HeaderName]) {
-    let unwanted = unwanted(trailers, must_not_go_on);
-    remove(trailers, named, unwanted);
+    let found = find(trailers, must_not_go_on);
+    remove(trailers, named, found);
     trailers.remove(CONTENT_LENGTH);
     trailers.remove(HOST);
     trailers.remove(VIA);
 }
 
-/// Takes out the unwanted fields and what `Connection`, which is always one of them, names.
+/// Takes out the unwanted fields, and what `Connection` names.
 fn clean(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) -> Vec<HeaderName> {
-    let unwanted = unwanted(headers, is_unwanted);
-    let named = match unwanted.contains(&CONNECTION) {
+    let found = find(headers, is_unwanted);
+    // It is among those of every hop. Mostly there is none, and then it is not looked up.
+    let named = match found.contains(&CONNECTION) {
         true => connection_named(headers),
         false => Vec::new(),
     };
-    remove(headers, &named, unwanted);
+    remove(headers, &named, found);
     named
 }
 
-/// One look at each name is cheaper than looking each unwanted one up: few messages have more than ten.
-fn unwanted(headers: &HeaderMap, is_unwanted: impl Fn(&str) -> bool) -> Unwanted {
-    let names = headers.keys().filter(|name| is_unwanted(name.as_str()));
+/// Those of every hop and the other unwanted ones. One look at each name is cheaper than looking each of them up: few
+/// messages have more than ten.
+fn find(headers: &HeaderMap, is_unwanted: impl Fn(&str) -> bool) -> Unwanted {
+    let names = headers.keys().filter(|name| {
+        let name = name.as_str();
+        is_hop_by_hop(name) || is_unwanted(name)
+    });
     names.cloned().collect()
 }
 

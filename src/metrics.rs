@@ -264,7 +264,7 @@ impl Metrics {
             ),
         }
         for (provider, caller) in pairs {
-            self.requests.by_provider.of(provider).expect(caller);
+            self.requests.by_provider.of(provider).declare(caller);
         }
     }
 

@@ -149,7 +149,7 @@ impl Relay {
         }
     }
 
-    /// Before it hears that a body broke off, hyper gets to write what it has: it drops that otherwise. A
+    /// Before it hears that a body broke off, hyper gets to write once what it has: it drops that otherwise. A
     /// caller that sees a connection end without a head may send its request again.
     fn poll_frame(
         &mut self,

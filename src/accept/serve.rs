@@ -88,7 +88,7 @@ pub(super) async fn serve_http1<S: Transport>(
         let open = |tunnel| {
             *opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
         };
-        // hyper keeps one place for it as long as the connection does not rest.
+        // Not in a box: hyper has a place for a request's future as long as the connection does not rest.
         live.current().handle(request, &side, open)
     });
     let builder = http1(live.current().limits());

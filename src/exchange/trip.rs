@@ -36,7 +36,7 @@ pub(super) struct Trip<'a> {
     pub(super) cell: &'a Handle,
     /// None once it went out.
     pub(super) outgoing: Option<Outgoing>,
-    /// Most are sent once, so this is cheaper than a second of those.
+    /// The same for when it has to go out again. Most do not, so it is kept as what costs least to make.
     pub(super) kept: Kept,
     pub(super) body: Option<Replayable>,
 }

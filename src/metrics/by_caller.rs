@@ -46,7 +46,7 @@ impl ByProvider {
         if let Some(known) = providers.get(provider) {
             return known.clone();
         }
-        // Whatever the label says, it can be declared: with `none` it could.
+        // It cannot fail: any text is a label's value, each provider comes here once, and none is called `none`.
         let new = ByCaller::new(&self.registry, provider).unwrap_or_else(|_| self.none.clone());
         providers.insert(provider.to_owned(), new.clone());
         new
@@ -74,7 +74,7 @@ impl ByCaller {
     }
 
     /// Makes a caller's series known before its first request.
-    pub(super) fn expect(&self, caller: &str) {
+    pub(super) fn declare(&self, caller: &str) {
         self.total.with_label_values(&[caller, "200"]);
         self.credentials_replaced.with_label_values(&[caller]);
     }

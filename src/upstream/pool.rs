@@ -205,7 +205,7 @@ impl Pool {
         } else {
             let (sender, connection) = http1::Builder::new()
                 .max_buf_size(MAX_READ_BYTES)
-                .handshake(Readable(stream))
+                .handshake(Readable::new(stream))
                 .await?;
             drive(connection, open);
             (Sender::Http1(sender), None)

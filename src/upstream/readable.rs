@@ -9,8 +9,21 @@ use hyper_rustls::MaybeHttpsStream;
 
 use crate::connect::Stream;
 
-/// A stream whose socket is asked first, so that TLS is not set to work for nothing.
-pub(super) struct Readable(pub(super) Stream);
+/// A stream that had nothing to give is asked again only when its socket has something.
+pub(super) struct Readable {
+    stream: Stream,
+    /// Whether it had nothing. What TLS has read it may hold back, and an error, too, until it is asked once more.
+    is_empty: bool,
+}
+
+impl Readable {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            is_empty: false,
+        }
+    }
+}
 
 impl Read for Readable {
     fn poll_read(
@@ -18,14 +31,13 @@ impl Read for Readable {
         context: &mut Context<'_>,
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        if let MaybeHttpsStream::Https(stream) = &self.0 {
-            let (socket, session) = stream.inner().get_ref();
-            // It does not where it has something to give, or is at its end.
-            if session.wants_read() {
-                ready!(socket.inner().inner().0.poll_read_ready(context))?;
-            }
+        if let (MaybeHttpsStream::Https(stream), true) = (&self.stream, self.is_empty) {
+            let (socket, _) = stream.inner().get_ref();
+            ready!(socket.inner().inner().0.poll_read_ready(context))?;
         }
-        Pin::new(&mut self.0).poll_read(context, buffer)
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.is_empty = read.is_pending();
+        read
     }
 }
 
@@ -35,7 +47,7 @@ impl Write for Readable {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
+        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -43,18 +55,104 @@ impl Write for Readable {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(context, slices)
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Write as _;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use hyper::rt::ReadBuf;
+    use hyper_util::rt::TokioIo;
+    use rustls::crypto::ring::default_provider;
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::{ClientConfig, RootCertStore, ServerConfig};
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_rustls::{TlsAcceptor, TlsConnector, server};
+
+    use super::*;
+    use crate::socket::Socket;
+
+    async fn connected() -> (Readable, server::TlsStream<TcpStream>) {
+        let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let certificate = pair.cert.der().clone();
+        let key = PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.clone()).unwrap();
+        // Its server sends nothing by itself after the handshake.
+        let versions = &[&rustls::version::TLS12];
+        let server = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        let client = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let tcp = TokioIo::new(TokioIo::new(Socket(tcp)));
+        let (stream, accepted) = tokio::join!(
+            TlsConnector::from(Arc::new(client)).connect(name, tcp),
+            TlsAcceptor::from(Arc::new(server)).accept(accepted),
+        );
+        (Readable::new(stream.unwrap().into()), accepted.unwrap())
+    }
+
+    /// How many bytes one read brings, of at most 8 KiB, as hyper asks for them.
+    async fn read(stream: &mut Readable) -> io::Result<usize> {
+        let mut room = [0; 8192];
+        let reading = poll_fn(|context| {
+            let mut buffer = ReadBuf::new(&mut room);
+            let read = Pin::new(&mut *stream).poll_read(context, buffer.unfilled());
+            read.map_ok(|()| buffer.filled().len())
+        });
+        let reading = tokio::time::timeout(Duration::from_secs(20), reading);
+        reading.await.expect("it is told of what is there")
+    }
+
+    #[tokio::test]
+    async fn what_tls_holds_back_is_not_waited_for() {
+        let (mut stream, mut peer) = connected().await;
+        peer.write_all(&[b'a'; 12_000]).await.unwrap();
+        peer.flush().await.unwrap();
+        let mut left = 12_000;
+        while left > 0 {
+            left -= read(&mut stream).await.unwrap();
+        }
+        // TLS reads 4 KiB at a time: there is a whole record, and then the rest of one that nobody has encrypted.
+        let (mut socket, mut session) = peer.into_inner();
+        session.writer().write_all(&[b'a'; 4000]).unwrap();
+        let mut wire = Vec::new();
+        session.write_tls(&mut wire).unwrap();
+        wire.extend_from_slice(&[0x17, 3, 3, 1, 0]);
+        wire.resize(wire.len() + 256, 7);
+        socket.write_all(&wire).await.unwrap();
+        assert_eq!(read(&mut stream).await.unwrap(), 4000);
+        read(&mut stream).await.unwrap_err();
     }
 }

@@ -1,8 +1,12 @@
 //! Bodies go through as they come: early, whole, and no faster than the other side reads.
 
+use std::io::Write as _;
+
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
+use tokio::io::AsyncWriteExt as _;
+use tokio_rustls::TlsAcceptor;
 
 use crate::support::caller::{self, Caller};
 use crate::support::idp::Idp;
@@ -70,6 +74,47 @@ async fn what_tls_holds_of_an_answer_does_not_wait_for_more_to_come() {
         assert_eq!(reply.status, 200);
         assert_eq!(reply.body.len(), length);
     }
+}
+
+#[tokio::test]
+async fn what_tls_cannot_read_ends_an_answer_at_once() {
+    let (authority, directory) = (Authority::new(), tempfile::tempdir().unwrap());
+    authority.write(&directory.path().join("ca.pem"));
+    let tls = authority.server(&["http/1.1"], ClientCertificate::Ignored);
+    let api = RawUpstream::start(move |_, raw| {
+        let accepting = TlsAcceptor::from(tls.clone()).accept(raw.into_stream());
+        async move {
+            let mut raw = Raw::over(accepting.await.unwrap());
+            raw.read_message().await;
+            // With it come the session tickets, which are then out of the way.
+            raw.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                .await;
+            raw.read_message().await;
+            let (mut socket, mut session) = raw.into_stream().into_inner();
+            let mut answer = b"HTTP/1.1 200 OK\r\nContent-Length: 8000\r\n\r\n".to_vec();
+            answer.resize(4000, b'a');
+            session.writer().write_all(&answer).unwrap();
+            let mut wire = Vec::new();
+            session.write_tls(&mut wire).unwrap();
+            // A record of 256 bytes that nobody has encrypted.
+            wire.extend_from_slice(&[0x17, 3, 3, 1, 0]);
+            wire.resize(wire.len() + 256, 7);
+            socket.write_all(&wire).await.unwrap();
+            Raw::over(socket).closed().await;
+        }
+    });
+    let (api, idp) = (api.await, Idp::counting().await);
+    let url = api.url().replace("http:", "https:");
+    let yaml = acme(&url, &idp.url(), "tls: {ca: ca.pem}\ntimeouts: {idle: 10m}");
+    let proxy = Proxy::start_in(directory.path(), &yaml).await;
+    let mut caller = Caller::connect(proxy.listen).await;
+    assert_eq!(caller.send("GET", "/x", "").await.status, 200);
+    let request = Request::get("http://api.test/x").body(full("")).unwrap();
+    let reply = caller.begin(request).await.unwrap();
+    assert_eq!(reply.status(), 200);
+    assert!(soon(caller::read(reply)).await.is_err());
+    let line = &proxy.access_lines(2).await[1];
+    assert_eq!(line["reason"], "upstream_protocol");
 }
 
 #[tokio::test]

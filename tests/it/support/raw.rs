@@ -67,12 +67,6 @@ impl Raw {
         Self::over(stream)
     }
 
-    /// What is left of it after a tunnel was opened.
-    pub(crate) fn into_stream(self) -> TcpStream {
-        assert!(self.ahead.is_empty());
-        self.stream
-    }
-
     /// Closes with a reset instead of an end.
     pub(crate) fn reset(self) {
         self.stream.set_zero_linger().unwrap();
@@ -87,6 +81,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
             ahead: Vec::new(),
             captured: Arc::default(),
         }
+    }
+
+    /// What is left of it, e.g. after a tunnel was opened.
+    pub(crate) fn into_stream(self) -> S {
+        assert!(self.ahead.is_empty());
+        self.stream
     }
 
     pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
