@@ -292,11 +292,7 @@ impl Proxy {
         let site = match self.routes.site(&target, &path) {
             Ok(site) => site,
             Err(error) => {
-                let listed = self.passthrough.as_ref().and_then(|passthrough| {
-                    let is_unknown = error == route::Error::UnknownHost;
-                    let origin = is_unknown.then(|| passthrough.listed(record, &target, head));
-                    Some((passthrough, origin??))
-                });
+                let listed = self.listed(error, record, (&target, head));
                 let (passthrough, origin) = listed.ok_or_else(|| unroutable(error, None))?;
                 return Box::pin(pass_on(passthrough, record, origin, (head, body))).await;
             }
@@ -330,13 +326,17 @@ impl Proxy {
         if let Some(body) = &body {
             record.upload(body);
         }
+        let (journal, payment) = (&self.lasting.journal, destination.payment);
+        if let Some(journal) = journal.as_ref().filter(|_| payment.moves_money) {
+            record.keep_in(journal, payment.key(&outgoing.headers));
+        }
         let mut trip = Trip {
             upstream,
             series,
             operator: &self.operator,
-            journal: self.lasting.journal.as_ref(),
             destination,
             cell,
+            may_be_replayed: payment.may_be_replayed(&outgoing.headers),
             kept: outgoing.keep(),
             outgoing: Some(outgoing),
             body,
@@ -347,6 +347,19 @@ impl Proxy {
             connection,
             upstream: upstream.clone(),
         }))
+    }
+
+    /// Where a request goes that is for no provider, if it may.
+    fn listed(
+        &self,
+        error: route::Error,
+        record: &mut Record,
+        (target, head): (&Target<'_>, &Parts),
+    ) -> Option<(&Passthrough, Origin)> {
+        let passthrough = self.passthrough.as_ref();
+        let passthrough = passthrough.filter(|_| error == route::Error::UnknownHost)?;
+        let origin = passthrough.listed(record, target, head)?;
+        Some((passthrough, origin))
     }
 
     /// Whose request it is, what it names, and what else it says, whatever its form.

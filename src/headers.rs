@@ -17,6 +17,9 @@ pub const PSEUDONYM: &str = "bursar";
 /// Fields that must go: mostly one or two.
 type Unwanted = SmallVec<[HeaderName; 4]>;
 
+/// Names the account that a request is sent for. It is for Bursar alone.
+const ACCOUNT: &str = "bursar-account";
+
 /// Fields of one connection only (RFC 9110 section 7.6.1). `Trailer` is not among them.
 fn is_hop_by_hop(name: &str) -> bool {
     matches!(
@@ -59,7 +62,7 @@ impl<'a> Said<'a> {
         for (name, value) in headers {
             match name.as_str() {
                 "authorization" => said.has_authorization = true,
-                "bursar-account" => {
+                ACCOUNT => {
                     let only = value.to_str().ok().filter(|_| said.account.is_none());
                     said.account = Some(only.unwrap_or_default());
                 }
@@ -117,7 +120,7 @@ fn must_not_go_on(name: &str) -> bool {
 
 /// Whether a request's field is for Bursar, besides those of every hop.
 fn is_for_bursar(name: &str) -> bool {
-    matches!(name, "expect" | "bursar-account" | "bursar_account")
+    matches!(name, "expect" | ACCOUNT | "bursar_account")
         // With underscores, too, which many gateways take for hyphens.
         || name.starts_with("proxy-")
         || name.starts_with("proxy_")

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::operator::Operator;
 use crate::access::Record;
 use crate::body::{BodyTooLarge, Replayable, Upload};
-use crate::journal::{self, Journal, Unavailable};
+use crate::journal::{self, Unavailable};
 use crate::metrics::{ProviderSeries, Replay, Unauthorized};
 use crate::replay::{Verdict, verdict};
 use crate::respond::Refusal;
@@ -30,8 +30,6 @@ pub(super) struct Trip<'a> {
     pub(super) series: &'a Arc<ProviderSeries>,
     /// Who may have stopped payments while this one waited.
     pub(super) operator: &'a Operator,
-    /// None: there is none.
-    pub(super) journal: Option<&'a Journal>,
     pub(super) destination: Destination<'a>,
     pub(super) cell: &'a Handle,
     /// None once it went out.
@@ -39,6 +37,8 @@ pub(super) struct Trip<'a> {
     /// The same for when it has to go out again. Most do not, so it is kept as what costs least to make.
     pub(super) kept: Kept,
     pub(super) body: Option<Replayable>,
+    /// Whether the route lets this request be sent again after a 401.
+    pub(super) may_be_replayed: bool,
 }
 
 /// A provider's answer and the connection that it comes on.
@@ -50,7 +50,6 @@ impl Trip<'_> {
         &mut self,
         record: &mut Record,
     ) -> Result<Answered, Refusal> {
-        let may_be_replayed = self.begin(record);
         let (mut lease, now) = self.lease(record).await?;
         let upload = self.upload().map_err(|BodyTooLarge| Refusal::Overloaded)?;
         let answered = self.send(record, (&mut lease, now), upload).await?;
@@ -61,7 +60,7 @@ impl Trip<'_> {
                 return Ok(answered);
             }
             Verdict::InsufficientScope => Err(Replay::NotAllowed),
-            Verdict::Renew if may_be_replayed => {
+            Verdict::Renew if self.may_be_replayed => {
                 Box::pin(self.recover(record, lease.generation)).await
             }
             Verdict::Renew => {
@@ -114,18 +113,6 @@ impl Trip<'_> {
             }
         }
         replayed
-    }
-
-    /// Whether the route lets this request be sent again after a 401. From here on the journal knows it.
-    fn begin(&self, record: &mut Record) -> bool {
-        let payment = &self.destination.payment;
-        let Some(Outgoing { headers, .. }) = &self.outgoing else {
-            return false;
-        };
-        if let Some(journal) = self.journal.filter(|_| payment.moves_money) {
-            record.keep_in(journal, payment.key(headers));
-        }
-        payment.may_be_replayed(headers)
     }
 
     /// What to replay with, or why the provider's 401 goes to the caller.

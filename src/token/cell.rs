@@ -54,11 +54,31 @@ pub struct Cell {
 /// What a token key keeps for as long as it is configured.
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) token: ArcSwapOption<Token>,
+    token: ArcSwapOption<Token>,
     desk: Mutex<Desk>,
     memory: Arc<Mutex<Memory>>,
     /// Whose appointments count: the latest cell's.
     acting: Mutex<Weak<Cell>>,
+}
+
+impl State {
+    /// See [`Cell::read`]; the cell is only looked at where it has to renew.
+    pub(super) fn read(&self, now: Instant, cell: &Cell) -> Option<Lease> {
+        let token = self.token.load();
+        let token = token.as_ref()?;
+        match token.freshness(now) {
+            Freshness::Fresh => Some(token.lease()),
+            Freshness::Ageing => {
+                // Taken first: the renewal loop looks at whether it is used.
+                let lease = token.lease();
+                if token.ask_for_renewal() {
+                    cell.make_appointment(now);
+                }
+                Some(lease)
+            }
+            Freshness::Expired => None,
+        }
+    }
 }
 
 /// Why a request goes without a token.
@@ -207,20 +227,7 @@ impl Cell {
     /// The valid token, if there is one: without a lock, without an allocation, without waiting.
     #[must_use]
     pub fn read(self: &Arc<Self>, now: Instant) -> Option<Lease> {
-        let token = self.state.token.load();
-        let token = token.as_ref()?;
-        match token.freshness(now) {
-            Freshness::Fresh => Some(token.lease()),
-            Freshness::Ageing => {
-                // Taken first: the renewal loop looks at whether it is used.
-                let lease = token.lease();
-                if token.ask_for_renewal() {
-                    self.make_appointment(now);
-                }
-                Some(lease)
-            }
-            Freshness::Expired => None,
-        }
+        self.state.read(now, self)
     }
 
     /// The valid token; where there is none, what the flight brings within `token.wait`.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::cell::{Cell, State};
-use super::lease::{Freshness, Lease};
+use super::lease::Lease;
 
 /// A cell, and its token.
 #[derive(Clone)]
@@ -23,12 +23,7 @@ impl Handle {
     /// As [`Cell::read`].
     #[must_use]
     pub fn read(&self, now: Instant) -> Option<Lease> {
-        let token = self.state.token.load();
-        let token = token.as_ref()?;
-        match token.freshness(now) {
-            Freshness::Fresh => Some(token.lease()),
-            Freshness::Ageing | Freshness::Expired => self.cell.read(now),
-        }
+        self.state.read(now, &self.cell)
     }
 }
 
