@@ -4,15 +4,14 @@
 //! every other connection is. Nothing of what an opaque tunnel carries is looked at or logged.
 
 use std::io;
-use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
+use tokio_util::io::{InspectReader, InspectWriter};
 
 use crate::access::Record;
 use crate::connect::Stream;
@@ -127,17 +126,18 @@ pub async fn copy(
     server: impl AsyncRead + AsyncWrite + Unpin,
     (leaving, last): (impl Future<Output = ()>, impl Future<Output = ()>),
 ) -> (Ended, u64, u64) {
-    let counts = Arc::new(Counts::default());
-    let mut server = Metered {
-        stream: server,
-        counts: counts.clone(),
-    };
+    let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
+    let count =
+        |bytes: &[u8], way: &AtomicU64| way.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+    let counted = || [&sent, &received].map(|way| way.load(Ordering::Relaxed));
+    let server = InspectWriter::new(server, |bytes: &[u8]| _ = count(bytes, &sent));
+    let mut server = InspectReader::new(server, |bytes: &[u8]| _ = count(bytes, &received));
     let ended = {
         let mut copying = pin!(copy_bidirectional(&mut caller, &mut server));
         let mut over = pin!(tokio::time::sleep(TOTAL_TIMEOUT));
         let (mut leaving, mut last) = (pin!(leaving), pin!(last));
         let (mut limit, mut is_leaving) = (IDLE_TIMEOUT, false);
-        let mut seen = (counts.both(), Instant::now());
+        let mut seen = (counted(), Instant::now());
         loop {
             tokio::select! {
                 copied = &mut copying => break match copied {
@@ -154,74 +154,15 @@ pub async fn copy(
                 }
             }
             let now = Instant::now();
-            if counts.both() != seen.0 {
-                seen = (counts.both(), now);
+            if counted() != seen.0 {
+                seen = (counted(), now);
             } else if now.duration_since(seen.1) >= limit {
                 break Ended::Idle;
             }
         }
     };
-    let (sent, received) = counts.both();
+    let [sent, received] = counted();
     (ended, sent, received)
-}
-
-/// Bytes to and from the server.
-#[derive(Debug, Default)]
-struct Counts {
-    sent: AtomicU64,
-    received: AtomicU64,
-}
-
-impl Counts {
-    fn both(&self) -> (u64, u64) {
-        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        (load(&self.sent), load(&self.received))
-    }
-}
-
-/// Counts what goes through.
-#[derive(Debug)]
-struct Metered<S> {
-    stream: S,
-    counts: Arc<Counts>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        let read = buffer.filled().len() - before;
-        self.counts
-            .received
-            .fetch_add(read as u64, Ordering::Relaxed);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
-        self.counts
-            .sent
-            .fetch_add(written as u64, Ordering::Relaxed);
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
 }
 
 #[cfg(test)]
