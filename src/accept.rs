@@ -8,7 +8,7 @@ mod phase;
 mod serve;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ use crate::reload::Live;
 use crate::socket::Socket;
 use crate::stream::{CallerSide, CallerStream, Inside, Peer, Transport};
 use crate::tunnel::{self, Leads, Opened, Spoken};
+use crate::worker::{Load, Workers};
 pub use phase::Phase;
 use phase::{closing, last, left};
 use serve::{Ended, Serving, linger, serve_http1, serve_http2};
@@ -50,12 +51,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const COMPLAIN_AGAIN: Duration = Duration::from_secs(60);
 
 /// Accepts connections until the phase is [`Phase::Closing`], and then those that wait already; each is a task
-/// of `tasks`.
+/// of `tasks` at one of the workers.
 pub async fn accept(
     (listener, tls): (TcpListener, Option<Arc<Tls>>),
     live: Arc<Live>,
     mut phase: watch::Receiver<Phase>,
-    tasks: TaskTracker,
+    (workers, tasks): (Workers, TaskTracker),
 ) {
     let accepting = Accepting {
         permits: Arc::new(Semaphore::new(live.current().limits().connections)),
@@ -63,6 +64,7 @@ pub async fn accept(
         tls,
         live,
         phase: phase.clone(),
+        workers,
         tasks,
     };
     tokio::select! {
@@ -79,6 +81,7 @@ struct Accepting {
     tls: Option<Arc<Tls>>,
     live: Arc<Live>,
     phase: watch::Receiver<Phase>,
+    workers: Workers,
     tasks: TaskTracker,
     permits: Arc<Semaphore>,
     turned_away: Arc<Semaphore>,
@@ -89,7 +92,7 @@ impl Accepting {
         let mut complained = None;
         loop {
             match listener.accept().await {
-                Ok((stream, address)) => self.take(stream, address),
+                Ok((stream, address)) => self.take(Accepted::Registered(stream), address),
                 Err(error) => {
                     self.live.current().metrics().limits.reached(Limit::Accept);
                     // Once a minute: this goes on for as long as descriptors are lacking.
@@ -103,17 +106,25 @@ impl Accepting {
         }
     }
 
-    fn take(&self, stream: TcpStream, address: SocketAddr) {
+    fn take(&self, stream: Accepted, address: SocketAddr) {
         let tls = self.tls.as_ref().map(|tls| tls.current());
-        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
+        if let Ok(permit) = self.permits.clone().try_acquire_owned()
+            && let Some(worker) = self.workers.choose()
+        {
             let serving = Serving {
                 live: self.live.clone(),
                 phase: self.phase.clone(),
                 peer: Peer::at(address.ip()),
+                worker: worker.number,
                 payments: Arc::default(),
             };
-            let serving = connection((stream, tls), serving, self.tasks.clone(), permit);
-            self.tasks.spawn(serving);
+            let stream = match worker.is_elsewhere {
+                true => stream.bare(),
+                false => Ok(stream),
+            };
+            let held = (permit, worker.load);
+            let serving = connection((stream, tls), serving, self.tasks.clone(), held);
+            self.tasks.spawn_on(serving, worker.runtime);
             return;
         }
         let proxy = self.live.current();
@@ -130,36 +141,73 @@ impl Accepting {
 
 /// What has been connected already: closing the listener would reset it. It is asked directly, because the
 /// runtime may not have heard of a connection yet. One that its caller has given up hides none behind it.
-fn backlog(listener: TcpListener) -> impl Iterator<Item = (TcpStream, SocketAddr)> {
+fn backlog(listener: TcpListener) -> impl Iterator<Item = (Accepted, SocketAddr)> {
     let listener = listener.into_std().ok();
     let accepted = std::iter::from_fn(move || match listener.as_ref()?.accept() {
         Err(error) if error.kind() != io::ErrorKind::ConnectionAborted => None,
         accepted => Some(accepted),
     });
-    accepted.take(MAX_BACKLOG).filter_map(|accepted| {
-        let (stream, address) = accepted.ok()?;
-        stream.set_nonblocking(true).ok()?;
-        Some((TcpStream::from_std(stream).ok()?, address))
-    })
+    let accepted = accepted.take(MAX_BACKLOG).flatten();
+    accepted.map(|(stream, address)| (Accepted::Bare(stream), address))
+}
+
+/// A connection that nobody serves yet. Its socket is of use with the runtime alone that it is registered with.
+enum Accepted {
+    /// With the one that has accepted it.
+    Registered(TcpStream),
+    /// With none.
+    Bare(net::TcpStream),
+}
+
+impl Accepted {
+    /// For another runtime.
+    fn bare(self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Registered(stream) => Self::Bare(stream.into_std()?),
+            bare @ Self::Bare(_) => bare,
+        })
+    }
+
+    /// For the runtime that this is called in.
+    fn registered(self) -> io::Result<TcpStream> {
+        match self {
+            Self::Registered(stream) => Ok(stream),
+            Self::Bare(stream) => {
+                stream.set_nonblocking(true)?;
+                TcpStream::from_std(stream)
+            }
+        }
+    }
 }
 
 /// Answers that there are too many connections.
-async fn turn_away(mut stream: TcpStream, _permit: OwnedSemaphorePermit) {
+async fn turn_away(stream: Accepted, _permit: OwnedSemaphorePermit) {
+    let Ok(mut stream) = stream.registered() else {
+        return;
+    };
     if stream.write_all(FULL).await.is_ok() {
         linger(stream).await;
     }
 }
 
 async fn connection(
-    (stream, tls): (TcpStream, Option<Arc<ServerConfig>>),
+    (stream, tls): (io::Result<Accepted>, Option<Arc<ServerConfig>>),
     mut serving: Serving,
     tasks: TaskTracker,
-    permit: OwnedSemaphorePermit,
+    held: (OwnedSemaphorePermit, Load),
 ) {
     let _open = Counted::new(&serving.live.current().metrics().connections.caller);
-    // Answers are written in one piece; waiting for more would only delay them.
-    drop(stream.set_nodelay(true));
-    let stream = Socket(stream);
+    let stream = match stream.and_then(Accepted::registered) {
+        // Answers are written in one piece; waiting for more would only delay them.
+        Ok(stream) => {
+            drop(stream.set_nodelay(true));
+            Socket(stream)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "cannot serve a connection; it is closed");
+            return;
+        }
+    };
     let ended = match tls {
         None => serve(stream, &serving, tasks).await,
         Some(tls) => match Box::pin(enter(stream, tls, &mut serving)).await {
@@ -170,7 +218,7 @@ async fn connection(
     if let Err(error) = ended {
         tracing::debug!(%error, "caller connection ended");
     }
-    drop(permit);
+    drop(held);
 }
 
 /// Speaks TLS with a caller, and learns who it is from its certificate, if it shows one.
@@ -195,7 +243,7 @@ async fn enter(
 /// Serves whatever HTTP is spoken. What few connections need is boxed, so that an idle one holds no room
 /// for it. With TLS that is what ALPN agreed on, or the caller would not say it.
 async fn serve<S: Transport + 'static>(stream: S, serving: &Serving, tasks: TaskTracker) -> Ended {
-    let side = CallerSide::new(serving.peer.clone(), serving.patience(), &serving.payments);
+    let side = serving.side(None);
     let mut stream = CallerStream::new(stream, side.clone());
     let mut closing = serving.phase.clone();
     let spoken = tokio::select! {
@@ -287,7 +335,7 @@ async fn carry_to_provider(
     stream: Box<dyn Transport>,
     mut serving: Serving,
 ) -> Ended {
-    let side = serving.side_within(inside.clone());
+    let side = serving.side(Some(inside.clone()));
     let mut stream = CallerStream::new(stream, side.clone());
     let spoken = tokio::select! {
         sniffed = tokio::time::timeout(tunnel::FIRST_BYTES_TIMEOUT, sniff(&mut stream, tunnel::look)) => sniffed,
@@ -341,7 +389,7 @@ async fn intercept(
     inside.is_misnamed = session
         .server_name()
         .is_some_and(|name| !name.eq_ignore_ascii_case(&inside.host));
-    let side = serving.side_within(inside);
+    let side = serving.side(Some(inside));
     let stream: Box<dyn Transport> = Box::new(stream);
     let stream = CallerStream::new(stream, side.clone());
     serve_within(stream, side, serving, is_http2).await

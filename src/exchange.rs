@@ -53,7 +53,7 @@ pub struct Proxy {
     /// In the order of their names.
     providers: Vec<Arc<Provider>>,
     /// By provider index.
-    upstreams: Vec<(Arc<Upstream>, Arc<ProviderSeries>)>,
+    servers: Vec<Servers>,
     /// None: there is nothing but providers.
     passthrough: Option<Passthrough>,
     /// None: TLS in tunnels to providers is refused.
@@ -66,6 +66,14 @@ pub struct Proxy {
     /// New connections are taken for the one, and then there is the other for what is in flight.
     drain: (Duration, Duration),
     lasting: Arc<Lasting>,
+}
+
+/// A provider's servers.
+#[derive(Debug)]
+struct Servers {
+    /// By worker.
+    upstreams: Arc<[Arc<Upstream>]>,
+    series: Arc<ProviderSeries>,
 }
 
 /// What became of a request that was not refused.
@@ -82,15 +90,15 @@ struct Relayed {
 }
 
 impl Proxy {
-    /// Builds every stage. Must be called inside a runtime, because tokens are obtained at once.
+    /// Builds every stage for so many workers. Must be called inside a runtime, because tokens are obtained at once.
     #[must_use]
     pub fn new(
         config: &Config,
         metrics: &Metrics,
         log: AccessLog,
-        journal: Option<Journal>,
+        (journal, workers): (Option<Journal>, usize),
     ) -> Self {
-        let lasting = Lasting::new(metrics, log, config.limits.tunnels, journal);
+        let lasting = Lasting::new(metrics, log, config.limits.tunnels, (journal, workers));
         Self::build(config, Arc::new(lasting), None)
     }
 
@@ -110,11 +118,13 @@ impl Proxy {
             || Egress::new(&config.egress, metrics.egress.clone()),
             |old| old.egress.clone(),
         );
-        let upstreams = config.providers.iter().map(|provider| {
-            let known = same.and_then(|old| old.upstream_for(provider)).cloned();
-            let new = || Arc::new(Upstream::new(provider, metrics, &egress));
-            let series = metrics.provider(&provider.name);
-            (known.unwrap_or_else(new), Arc::new(series))
+        let servers = config.providers.iter().map(|provider| {
+            let known = same.and_then(|old| old.upstreams_for(provider)).cloned();
+            let new = || Upstream::new(provider, metrics, &egress).for_each(lasting.workers);
+            Servers {
+                upstreams: known.unwrap_or_else(new),
+                series: Arc::new(metrics.provider(&provider.name)),
+            }
         });
         let opaque = &lasting.opaque_tunnels;
         let passthrough = Passthrough::new(config, &metrics.connections, &egress, opaque);
@@ -135,7 +145,7 @@ impl Proxy {
                 None => Tokens::start(config, metrics, &egress),
             },
             providers: config.providers.clone(),
-            upstreams: upstreams.collect(),
+            servers: servers.collect(),
             passthrough,
             authority: authority.or(config.intercept.as_ref()).cloned(),
             limits: config.limits,
@@ -152,18 +162,22 @@ impl Proxy {
     }
 
     /// The connections that are as good for `provider` as they were for the one with its name.
-    fn upstream_for(&self, provider: &Provider) -> Option<&Arc<Upstream>> {
+    fn upstreams_for(&self, provider: &Provider) -> Option<&Arc<[Arc<Upstream>]>> {
         let by_name = |known: &Arc<Provider>| known.name.cmp(&provider.name);
         let place = self.providers.binary_search_by(by_name).ok()?;
         let known = self.providers.get(place)?;
-        let (upstream, _) = self.upstreams.get(place)?;
-        Upstream::serves_both(known, provider).then_some(upstream)
+        let Servers { upstreams, .. } = self.servers.get(place)?;
+        Upstream::serves_both(known, provider).then_some(upstreams)
     }
 
     /// The providers to which requests are refused, because they cannot be reached.
     pub fn held_providers(&self) -> impl Iterator<Item = &Arc<str>> {
-        let servers = self.providers.iter().zip(&self.upstreams);
-        let held = servers.filter(|(_, (upstream, _))| upstream.is_held());
+        let servers = self.providers.iter().zip(&self.servers);
+        // The workers' share one breaker.
+        let held = servers.filter(|(_, servers)| {
+            let upstream = servers.upstreams.first();
+            upstream.is_some_and(|upstream| upstream.is_held())
+        });
         held.map(|(provider, _)| &provider.name)
     }
 
@@ -298,7 +312,8 @@ impl Proxy {
             }
         };
         let provider = site.provider;
-        let (upstream, series) = &self.upstreams[provider.index];
+        let Servers { upstreams, series } = &self.servers[provider.index];
+        let upstream = &upstreams[side.worker];
         record.provider(provider, series);
         let wish = Wish {
             method: &head.method,

@@ -2,8 +2,8 @@
 //!
 //! # The life of a request
 //!
-//! 1. [`accept`] takes the connection, finds out which HTTP it speaks, and serves it; [`framing`] reads
-//!    along, so that nothing ambiguous is taken for a request.
+//! 1. [`accept`] takes the connection, has a [`worker`] serve it, and finds out which HTTP it speaks; [`framing`]
+//!    reads along, so that nothing ambiguous is taken for a request.
 //! 2. [`exchange`] tells the whole story of one request, top to bottom; it is the place to start reading.
 //!    It hands values from stage to stage; the stages do not know each other:
 //!    1. [`target`]: which host and path does the request name, and in which form?
@@ -74,3 +74,4 @@ pub mod tls;
 pub mod token;
 pub mod tunnel;
 pub mod upstream;
+pub mod worker;

@@ -11,6 +11,7 @@ use bursar::config::{Config, Problem};
 use bursar::log::Log;
 use bursar::reload::Source;
 use bursar::server::Server;
+use bursar::worker::{Threads, Workers};
 use bursar::{ca, check, outcomes, remote, sandbox};
 use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
@@ -75,7 +76,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // Ends last: what the runtime's tasks write while they are dropped is written to the end.
     let mut log = None;
-    let result = runtime()
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let result = runtime
         .context("cannot start the runtime")
         .and_then(|runtime| {
             let result = run(arguments.command, &runtime, &mut log);
@@ -92,15 +94,6 @@ fn main() -> ExitCode {
     }
 }
 
-/// With one core, without what lets several threads share the work.
-fn runtime() -> io::Result<Runtime> {
-    let mut builder = match std::thread::available_parallelism() {
-        Ok(cores) if cores.get() == 1 => Builder::new_current_thread(),
-        _ => Builder::new_multi_thread(),
-    };
-    builder.enable_all().build()
-}
-
 fn run(command: Command, runtime: &Runtime, log: &mut Option<Log>) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(ConfigFile { config: path }) => {
@@ -112,9 +105,8 @@ fn run(command: Command, runtime: &Runtime, log: &mut Option<Log>) -> anyhow::Re
             for warning in &config.warnings {
                 tracing::warn!(%warning, "configuration");
             }
-            runtime.block_on(async {
-                let signals = Signals::new()?;
-                let server = Server::bind(&config, access).await?;
+            serve(runtime, async |signals, workers| {
+                let server = Server::bind(&config, access, workers).await?;
                 server.announce(&config)?;
                 let asked = signals.hung_up.clone();
                 let server = server.following(Source { path, asked });
@@ -144,9 +136,8 @@ fn run(command: Command, runtime: &Runtime, log: &mut Option<Log>) -> anyhow::Re
         }
         Command::Sandbox(options) => {
             let access = log.insert(Log::start()).access();
-            runtime.block_on(async {
-                let signals = Signals::new()?;
-                let sandbox = sandbox::start(&options, access).await?;
+            serve(runtime, async |signals, workers| {
+                let sandbox = sandbox::start(&options, access, workers).await?;
                 print(&sandbox.welcome()?, ExitCode::SUCCESS)?;
                 signals.until_drained(sandbox.server).await
             })
@@ -165,6 +156,18 @@ fn run(command: Command, runtime: &Runtime, log: &mut Option<Log>) -> anyhow::Re
         Command::Freeze(frozen) => freeze(runtime, &frozen, true),
         Command::Thaw(frozen) => freeze(runtime, &frozen, false),
     }
+}
+
+/// Connections are for one worker on each core, all else for the runtime.
+fn serve(
+    runtime: &Runtime,
+    server: impl AsyncFnOnce(Signals, Workers) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = Threads::start(cores, GRACE).context("cannot start a thread for each core")?;
+    let result = runtime.block_on(async { server(Signals::new()?, threads.workers()).await });
+    threads.end();
+    result
 }
 
 fn freeze(runtime: &Runtime, frozen: &Frozen, is_frozen: bool) -> anyhow::Result<ExitCode> {

@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use crate::access::AccessLog;
 use crate::config::Config;
 use crate::server::Server;
+use crate::worker::Workers;
 use provider::{DIALECTS, Provider};
 
 /// Arguments of `bursar sandbox`.
@@ -49,7 +50,7 @@ pub struct Sandbox {
 ///
 /// # Errors
 /// Where a port is taken, or the certificate cannot be written.
-pub async fn start(options: &Options, log: AccessLog) -> anyhow::Result<Sandbox> {
+pub async fn start(options: &Options, log: AccessLog, workers: Workers) -> anyhow::Result<Sandbox> {
     if !options.listen.ip().is_loopback() {
         anyhow::bail!("the sandbox knows no callers, so --listen must be a loopback address");
     }
@@ -72,7 +73,7 @@ pub async fn start(options: &Options, log: AccessLog) -> anyhow::Result<Sandbox>
             problems.join("; ")
         )
     })?;
-    let server = Server::bind(&config, log).await;
+    let server = Server::bind(&config, log, workers).await;
     let server = server.context(
         "choose other ports with --listen and --admin, e.g. 127.0.0.1:0 for any free one",
     )?;

@@ -17,6 +17,7 @@ use crate::exchange::Proxy;
 use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
 use crate::reload::{Fixed, Live, Reloader, Source};
+use crate::worker::Workers;
 
 /// The share of `drain_timeout` after which what moves no money is cut off.
 const SHARE_OF_OTHERS: f64 = 0.75;
@@ -24,9 +25,11 @@ const SHARE_OF_OTHERS: f64 = 0.75;
 /// A proxy whose ports are bound.
 #[derive(Debug)]
 pub struct Server {
+    /// Accepts for all workers: a socket of its own for each would share out few connections badly.
     listener: TcpListener,
     admin: TcpListener,
     live: Arc<Live>,
+    workers: Workers,
     fixed: Fixed,
     files: Files,
     /// None: the configuration is never read again.
@@ -58,11 +61,12 @@ pub enum Error {
 }
 
 impl Server {
-    /// Binds both ports and begins to obtain tokens.
+    /// Binds both ports and begins to obtain tokens. Connections are for `workers`, all else for the runtime that
+    /// this is called in.
     ///
     /// # Errors
     /// Where a port cannot be bound.
-    pub async fn bind(config: &Config, log: AccessLog) -> Result<Self, Error> {
+    pub async fn bind(config: &Config, log: AccessLog, workers: Workers) -> Result<Self, Error> {
         let listener = bind("listen", config.listen).await?;
         let admin = bind("admin", config.admin).await?;
         let metrics = Metrics::new(config)?;
@@ -70,13 +74,14 @@ impl Server {
             Some(settings) => Some(open(settings, &metrics).await?),
             None => None,
         };
-        let proxy = Proxy::new(config, &metrics, log, journal);
+        let proxy = Proxy::new(config, &metrics, log, (journal, workers.count()));
         proxy.operator.remember().await?;
         metrics.register(proxy.tokens.series()?)?;
         Ok(Self {
             listener,
             admin,
             live: Live::new(proxy),
+            workers,
             fixed: Fixed::of(config),
             files: config.files.clone(),
             source: None,
@@ -137,7 +142,7 @@ impl Server {
             (self.listener, self.fixed.tls().cloned()),
             self.live.clone(),
             phases,
-            connections.clone(),
+            (self.workers, connections.clone()),
         ));
         let reloading = self.source.map(|source| {
             let reloader = Reloader::new(self.live.clone(), source, self.fixed, self.files);

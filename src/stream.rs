@@ -92,6 +92,8 @@ impl Inside {
 pub struct CallerSide {
     /// Who sends them.
     pub peer: Peer,
+    /// Who serves them, by number.
+    pub worker: usize,
     /// None: it is not inside of a tunnel.
     inside: Option<Inside>,
     /// Milliseconds.
@@ -153,19 +155,14 @@ struct Framed {
 impl CallerSide {
     /// For a connection that has not carried a request yet.
     #[must_use]
-    pub fn new(peer: Peer, patience: Patience, payments: &Arc<Payments>) -> Arc<Self> {
-        Self::within(None, peer, (patience, payments))
-    }
-
-    /// The same, for a connection inside of a tunnel.
-    #[must_use]
-    pub fn within(
+    pub fn new(
         inside: Option<Inside>,
-        peer: Peer,
+        (peer, worker): (Peer, usize),
         (patience, payments): (Patience, &Arc<Payments>),
     ) -> Arc<Self> {
         Arc::new(Self {
             peer,
+            worker,
             inside,
             write_timeout: AtomicU64::new(milliseconds(WRITE_TIMEOUT)),
             unread: AtomicBool::new(false),
@@ -547,7 +544,7 @@ mod tests {
         };
         for is_closing in [false, true] {
             let peer = Peer::at(IpAddr::from([127, 0, 0, 1]));
-            let side = CallerSide::new(peer, patience, &Arc::default());
+            let side = CallerSide::new(None, (peer, 0), (patience, &Arc::default()));
             let mut stream = CallerStream::new(Deaf, side.clone());
             stream.write_all(b"x").await.unwrap();
             let ending = async {

@@ -30,7 +30,7 @@ use fuse::Fuse;
 use pool::Pool;
 pub use pool::{Connection, Sent};
 
-/// One provider's servers.
+/// One provider's servers, and one worker's connections to them.
 #[derive(Debug)]
 pub struct Upstream {
     pool: Arc<Pool>,
@@ -80,6 +80,22 @@ impl Upstream {
             connections: metrics.connections.clone(),
             is_shared: true,
         }
+    }
+
+    /// One for each of so many workers. They share all but their connections, each of which is driven by the worker
+    /// that opened it.
+    #[must_use]
+    pub fn for_each(self, workers: usize) -> Arc<[Arc<Self>]> {
+        let for_another = |_| Self {
+            pool: Pool::new(self.timeouts.pool_idle),
+            connector: self.connector.clone(),
+            connections: self.connections.clone(),
+            fuse: self.fuse.clone(),
+            ..self
+        };
+        let others: Vec<Self> = (1..workers).map(for_another).collect();
+        let all = std::iter::once(self).chain(others);
+        all.map(Arc::new).collect()
     }
 
     /// Whether its connections are as good for one provider as for the other, where `egress` is the same.

@@ -11,6 +11,7 @@ use std::path::Path;
 use bursar::access::{AccessLog, Format};
 use bursar::config::Config;
 use bursar::server::Server;
+use bursar::worker::Workers;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
@@ -102,7 +103,8 @@ fn through_bursar(method: &str, path: &str, fields: &str, body: usize) -> usize 
     let config = Config::parse(&text, Path::new("")).expect("the configuration is right");
     let (log, _writing) = AccessLog::start(std::io::sink(), Format::Json);
     let runtime = runtime();
-    let server = runtime.block_on(Server::bind(&config, log));
+    let binding = async { Server::bind(&config, log, Workers::here()).await };
+    let server = runtime.block_on(binding);
     let server = server.expect("loopback ports are free");
     let address = server.listen_address().expect("it has an address");
     let (warm, is_warm) = oneshot::channel();

@@ -45,6 +45,8 @@ pub(super) struct Serving {
     pub(super) live: Arc<Live>,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) peer: Peer,
+    /// By number.
+    pub(super) worker: usize,
     pub(super) payments: Arc<Payments>,
 }
 
@@ -58,10 +60,10 @@ impl Serving {
         }
     }
 
-    /// For a connection inside of a tunnel of this one.
-    pub(super) fn side_within(&self, inside: Inside) -> Arc<CallerSide> {
+    /// For this connection, or for one inside of a tunnel of it.
+    pub(super) fn side(&self, inside: Option<Inside>) -> Arc<CallerSide> {
         let shared = (self.patience(), &self.payments);
-        CallerSide::within(Some(inside), self.peer.clone(), shared)
+        CallerSide::new(inside, (self.peer.clone(), self.worker), shared)
     }
 
     pub(super) fn reached(&self, limit: Limit) {

@@ -20,6 +20,8 @@ pub(super) struct Lasting {
     pub(super) log: AccessLog,
     pub(super) metrics: Metrics,
     pub(super) replay_memory: Arc<ReplayMemory>,
+    /// How many serve connections.
+    pub(super) workers: usize,
     /// Requests being served.
     pub(super) in_flight: AtomicUsize,
     /// For tunnels to providers.
@@ -55,12 +57,13 @@ impl Lasting {
         metrics: &Metrics,
         log: AccessLog,
         tunnels: usize,
-        journal: Option<Journal>,
+        (journal, workers): (Option<Journal>, usize),
     ) -> Self {
         Self {
             log,
             metrics: metrics.clone(),
             replay_memory: ReplayMemory::new(0),
+            workers,
             in_flight: AtomicUsize::new(0),
             tunnels: Arc::new(Semaphore::new(tunnels)),
             opaque_tunnels: Arc::new(Semaphore::new(tunnels)),

@@ -52,3 +52,5 @@ mod support;
 mod tls_listen;
 #[cfg(test)]
 mod token;
+#[cfg(test)]
+mod workers;

@@ -10,6 +10,7 @@ use bursar::access::{AccessLog, Format, Writing};
 use bursar::config::{Config, Names};
 use bursar::reload::Source;
 use bursar::server::Server;
+use bursar::worker::Workers;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -92,7 +93,7 @@ impl Proxy {
         Arc::get_mut(&mut config.egress).unwrap().names = names;
         let lines = Lines::default();
         let (log, writing) = AccessLog::start(lines.clone(), Format::Json);
-        let server = Server::bind(&config, log).await.unwrap();
+        let server = Server::bind(&config, log, Workers::here()).await.unwrap();
         let (listen, admin) = (
             server.listen_address().unwrap(),
             server.admin_address().unwrap(),
@@ -268,6 +269,18 @@ impl Program {
         let next = self.directory().join("proxy.yaml.next");
         std::fs::write(&next, with_ports(yaml)).unwrap();
         std::fs::rename(next, self.directory().join("proxy.yaml")).unwrap();
+    }
+
+    /// The names of its threads.
+    pub(crate) fn threads(&self) -> Vec<String> {
+        let threads =
+            std::fs::read_dir(format!("/proc/{}/task", self.child.id().unwrap())).unwrap();
+        // One may have ended meanwhile.
+        let name = |thread: io::Result<std::fs::DirEntry>| {
+            std::fs::read_to_string(thread.ok()?.path().join("comm")).ok()
+        };
+        let names = threads.filter_map(name);
+        names.map(|name| name.trim_end().to_owned()).collect()
     }
 
     /// What it has logged so far.

@@ -1,0 +1,262 @@
+//! Which thread serves a connection? One of several, each with a core and a runtime of its own; on one core the one
+//! that all else is on, too.
+//!
+//! A connection stays with its worker to its end, and with it its requests, the connections to providers that they
+//! are sent on, and all that is spawned for them: no request waits for a second thread. So whatever keeps a core for
+//! more than a few milliseconds has to be on a blocking thread; the worker's other connections wait for it.
+//!
+//! How many connections a worker has is counted by the clones of its `alive`, and its thread has one, too. A task that
+//! panics ends alone. Would a thread itself panic, its connections ended with it, and it would get no other one.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Threads for what blocks, of all workers together; beyond that it waits. One runtime has as many by itself.
+const BLOCKING_THREADS: usize = 512;
+/// Each worker has so many, however many share those.
+const MIN_BLOCKING_THREADS: usize = 32;
+
+/// All workers. Clones are the same ones.
+#[derive(Debug, Clone)]
+pub struct Workers {
+    all: Arc<[Worker]>,
+    /// None: each has a thread of its own.
+    here: Option<Arc<()>>,
+}
+
+#[derive(Debug, Clone)]
+struct Worker {
+    runtime: Handle,
+    alive: Weak<()>,
+}
+
+/// The worker that a connection is for.
+#[derive(Debug)]
+pub struct Chosen<'a> {
+    /// Counts from 0.
+    pub number: usize,
+    /// What serves it.
+    pub runtime: &'a Handle,
+    /// Whether that is another thread's.
+    pub is_elsewhere: bool,
+    /// Held until its end.
+    pub load: Load,
+}
+
+/// What a connection counts by.
+#[derive(Debug)]
+pub struct Load {
+    _alive: Arc<()>,
+}
+
+/// The workers' threads.
+#[derive(Debug)]
+pub struct Threads {
+    workers: Arc<[Worker]>,
+    stop: DropGuard,
+    /// Nothing comes; it is over when all threads are.
+    ended: Receiver<Infallible>,
+    grace: Duration,
+}
+
+impl Workers {
+    /// One: the runtime that this is called in.
+    #[must_use]
+    pub fn here() -> Self {
+        let here = Arc::default();
+        let worker = Worker {
+            runtime: Handle::current(),
+            alive: Arc::downgrade(&here),
+        };
+        Self {
+            all: Arc::new([worker]),
+            here: Some(here),
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// The one with the fewest connections. None: none is left.
+    #[must_use]
+    pub fn choose(&self) -> Option<Chosen<'_>> {
+        let counted = self.all.iter().enumerate();
+        let counted = counted.map(|(number, worker)| (worker.alive.strong_count(), number, worker));
+        let living = counted.filter(|(load, ..)| *load > 0);
+        let (_, number, Worker { runtime, alive }) = living.min_by_key(|(load, ..)| *load)?;
+        let _alive = alive.upgrade()?;
+        Some(Chosen {
+            number,
+            runtime,
+            is_elsewhere: self.here.is_none(),
+            load: Load { _alive },
+        })
+    }
+}
+
+impl Threads {
+    /// Starts one for each core. A single core needs none. At the end what blocks has `grace`.
+    ///
+    /// # Errors
+    /// Where the system has no more of them.
+    pub fn start(cores: usize, grace: Duration) -> io::Result<Self> {
+        let stop = CancellationToken::new();
+        let (ending, ended) = channel();
+        let count = if cores > 1 { cores } else { 0 };
+        let start = |number| {
+            let blocking = (BLOCKING_THREADS / count).max(MIN_BLOCKING_THREADS);
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .max_blocking_threads(blocking)
+                .thread_name(format!("blocking-{number}"))
+                .build()?;
+            let alive = Arc::default();
+            let worker = Worker {
+                runtime: runtime.handle().clone(),
+                alive: Arc::downgrade(&alive),
+            };
+            let (stop, held) = (stop.clone(), (alive, ending.clone()));
+            std::thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || work(runtime, &stop, grace, held))?;
+            Ok(worker)
+        };
+        Ok(Self {
+            workers: (0..count).map(start).collect::<io::Result<_>>()?,
+            stop: stop.drop_guard(),
+            ended,
+            grace,
+        })
+    }
+
+    /// One on each thread; where there are none, the runtime that this is called in.
+    #[must_use]
+    pub fn workers(&self) -> Workers {
+        if self.workers.is_empty() {
+            return Workers::here();
+        }
+        Workers {
+            all: self.workers.clone(),
+            here: None,
+        }
+    }
+
+    /// Drops whatever is left on them, and waits until they have ended: not for one that is stuck.
+    pub fn end(self) {
+        drop(self.stop);
+        let _over = self.ended.recv_timeout(self.grace * 2);
+    }
+}
+
+/// Serves what is spawned on the runtime, until it is stopped.
+fn work(
+    runtime: Runtime,
+    stop: &CancellationToken,
+    grace: Duration,
+    held: (Arc<()>, Sender<Infallible>),
+) {
+    runtime.block_on(stop.cancelled());
+    runtime.shutdown_timeout(grace);
+    drop(held);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(10);
+
+    fn numbers<const COUNT: usize>(workers: &Workers) -> ([usize; COUNT], [Load; COUNT]) {
+        let chosen = [(); COUNT].map(|()| {
+            let Chosen { number, load, .. } = workers.choose().unwrap();
+            (number, load)
+        });
+        (
+            chosen.each_ref().map(|(number, _)| *number),
+            chosen.map(|(_, load)| load),
+        )
+    }
+
+    #[test]
+    fn a_connection_is_for_the_worker_with_the_fewest() {
+        let threads = Threads::start(3, GRACE).unwrap();
+        let workers = threads.workers();
+        let (number, loads) = numbers(&workers);
+        assert_eq!(number, [0, 1, 2, 0, 1, 2, 0]);
+        let mut loads = Vec::from(loads);
+        // Both of the last worker's.
+        drop((loads.remove(5), loads.remove(2)));
+        let (number, more) = numbers(&workers);
+        assert_eq!(number, [2, 2, 1]);
+        drop((loads, more));
+        threads.end();
+        assert!(workers.choose().is_none());
+    }
+
+    #[test]
+    fn a_task_runs_on_its_worker_and_its_panic_ends_nothing_else() {
+        let threads = Threads::start(2, GRACE).unwrap();
+        let workers = threads.workers();
+        let Chosen { runtime, load, .. } = workers.choose().unwrap();
+        let (said, heard) = channel();
+        for panics in [true, false] {
+            let said = said.clone();
+            runtime.spawn(async move {
+                let thread = std::thread::current().name().map(str::to_owned);
+                said.send(thread).unwrap();
+                assert!(!panics, "a task that panics");
+            });
+        }
+        for _ in 0..2 {
+            let thread = heard.recv_timeout(GRACE).unwrap();
+            assert_eq!(thread.as_deref(), Some("worker-0"));
+        }
+        drop(load);
+        assert_eq!(workers.choose().unwrap().number, 0);
+    }
+
+    #[test]
+    fn at_the_end_tasks_are_dropped_and_one_that_is_stuck_is_not_waited_for() {
+        let threads = Threads::start(2, Duration::from_millis(50)).unwrap();
+        let workers = threads.workers();
+        let Workers { all, .. } = &workers;
+        let (waits, is_dropped) = channel::<Infallible>();
+        all[0].runtime.spawn(async move {
+            let _waits = waits;
+            std::future::pending::<()>().await;
+        });
+        let (stuck, unstick) = channel::<Infallible>();
+        let (begun, is_stuck) = channel();
+        all[1].runtime.spawn(async move {
+            begun.send(()).unwrap();
+            let _over = unstick.recv_timeout(GRACE * 6);
+        });
+        is_stuck.recv_timeout(GRACE).unwrap();
+        threads.end();
+        assert_eq!(
+            is_dropped.try_recv(),
+            Err(std::sync::mpsc::TryRecvError::Disconnected)
+        );
+        assert_eq!(workers.choose().unwrap().number, 1);
+        drop(stuck);
+    }
+
+    #[tokio::test]
+    async fn on_one_core_there_is_no_thread() {
+        let threads = Threads::start(1, GRACE).unwrap();
+        let workers = threads.workers();
+        let (number, _loads) = numbers(&workers);
+        assert_eq!((workers.count(), number), (1, [0, 0]));
+        let Chosen { runtime, .. } = workers.choose().unwrap();
+        assert_eq!(runtime.id(), Handle::current().id());
+    }
+}
