@@ -6,8 +6,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
+use bursar::worker::{Chosen, Threads};
 use http::header::{AUTHORIZATION, HOST, PROXY_AUTHORIZATION};
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
@@ -41,27 +43,50 @@ struct Floor {
 }
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
-    let floor = Arc::new(Floor {
-        upstream: options.upstream,
-        host: HeaderValue::from_str(&options.upstream.to_string())?,
-        tls: certificates::connector(&options.ca, true)?,
-        idle: Mutex::default(),
-    });
+    let threads = Threads::start(std::thread::available_parallelism()?.get(), Duration::ZERO)?;
+    let workers = threads.workers();
+    // Each with connections of its own, as Bursar has them.
+    let floors = (0..workers.count()).map(|_| Floor::new(&options).map(Arc::new));
+    let floors: Vec<_> = floors.collect::<anyhow::Result<_>>()?;
     let listener = TcpListener::bind(options.listen).await?;
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        let floor = floor.clone();
-        let service = service_fn(move |request| {
-            let floor = floor.clone();
-            async move { floor.forward(request).await }
+        let stream = stream.into_std()?;
+        let chosen = workers.choose().context("a thread has ended")?;
+        let Chosen {
+            number,
+            runtime,
+            load,
+            ..
+        } = chosen;
+        let floor = floors[number].clone();
+        runtime.spawn(async move {
+            let _load = load;
+            let stream = TokioIo::new(TcpStream::from_std(stream)?);
+            let service = service_fn(move |request| {
+                let floor = floor.clone();
+                async move { floor.forward(request).await }
+            });
+            server::Builder::new()
+                .serve_connection(stream, service)
+                .await?;
+            // A caller that goes away is no news.
+            anyhow::Ok(())
         });
-        // A caller that goes away is no news.
-        tokio::spawn(server::Builder::new().serve_connection(TokioIo::new(stream), service));
     }
 }
 
 impl Floor {
+    fn new(options: &Options) -> anyhow::Result<Self> {
+        Ok(Self {
+            upstream: options.upstream,
+            host: HeaderValue::from_str(&options.upstream.to_string())?,
+            tls: certificates::connector(&options.ca, true)?,
+            idle: Mutex::default(),
+        })
+    }
+
     async fn forward(&self, mut request: Request<Incoming>) -> anyhow::Result<Response<Incoming>> {
         let headers = request.headers_mut();
         headers.remove(PROXY_AUTHORIZATION);

@@ -81,16 +81,8 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Run(options) => run(&options),
         Command::Upstream(options) => single().block_on(upstream::run(options)),
-        Command::Floor(options) => on_all_cores()?.block_on(floor::run(options)),
+        Command::Floor(options) => single().block_on(floor::run(options)),
         Command::Load { job } => single().block_on(load::run(serde_json::from_str(&job)?)),
-    }
-}
-
-/// As many threads as it has cores, and none besides where that is one.
-fn on_all_cores() -> std::io::Result<tokio::runtime::Runtime> {
-    match std::thread::available_parallelism()?.get() {
-        1 => Ok(single()),
-        _ => tokio::runtime::Runtime::new(),
     }
 }
 
