@@ -201,7 +201,7 @@ async fn connection(
         // Answers are written in one piece; waiting for more would only delay them.
         Ok(stream) => {
             drop(stream.set_nodelay(true));
-            Socket(stream)
+            Socket::new(stream)
         }
         Err(error) => {
             tracing::warn!(%error, "cannot serve a connection; it is closed");
@@ -414,5 +414,8 @@ async fn shake_hands<S: Transport>(
     stream: S,
 ) -> io::Result<TlsStream<S>> {
     let handshake = TlsAcceptor::from(server).accept(stream);
-    tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await?
+    let mut stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await??;
+    // A caller with Nagle's algorithm holds its first request back until the end of the handshake is acknowledged.
+    stream.acknowledge();
+    Ok(stream)
 }

@@ -161,7 +161,7 @@ fn tcp(limit: Duration, gate: Gate) -> HttpConnector<Resolver> {
 }
 
 fn socket(connected: TokioIo<TcpStream>) -> Tcp {
-    TokioIo::new(Socket(connected.into_inner()))
+    TokioIo::new(Socket::new(connected.into_inner()))
 }
 
 /// Connectors look at nothing but host and port.

@@ -65,7 +65,9 @@ pub enum Awaits {
     Request,
     /// A further one of its head.
     Head,
-    /// None that anybody waits for here.
+    /// A further one of its body.
+    Body,
+    /// None of a request.
     Nothing,
 }
 
@@ -200,7 +202,8 @@ impl Framing {
             State::Head if self.head.facts.has_start => Awaits::Head,
             State::Head if matches!(self.head.line.first(), b"" | b"\r") => Awaits::Request,
             State::Head => Awaits::Head,
-            State::Length(_) | State::Chunked(_) | State::Over | State::Broken => Awaits::Nothing,
+            State::Length(_) | State::Chunked(_) => Awaits::Body,
+            State::Over | State::Broken => Awaits::Nothing,
         }
     }
 
@@ -529,6 +532,18 @@ mod tests {
             ("\r\n\r\n\r", Awaits::Request),
             ("G", Awaits::Head),
             ("GET / HTTP/1.1\r\n\r", Awaits::Head),
+            (
+                "POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n1",
+                Awaits::Body,
+            ),
+            (
+                "POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n12",
+                Awaits::Request,
+            ),
+            (
+                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+                Awaits::Body,
+            ),
             ("CONNECT a:1 HTTP/1.1\r\n\r\n", Awaits::Nothing),
         ] {
             assert_eq!(framing(bytes).0.awaits(), awaits, "{bytes:?}");

@@ -18,11 +18,38 @@ const MAX_JOINED_BYTES: usize = 4096;
 
 /// A TCP connection, to a caller or to a server.
 #[derive(Debug)]
-pub struct Socket<S = TcpStream>(pub S);
+pub struct Socket<S = TcpStream> {
+    /// What it is to the system.
+    pub tcp: S,
+    /// Whether bytes were read since they were last acknowledged at once.
+    has_news: bool,
+}
+
+impl<S> Socket<S> {
+    /// Nothing was read of it yet.
+    pub fn new(tcp: S) -> Self {
+        Self {
+            tcp,
+            has_news: false,
+        }
+    }
+}
+
+impl Socket {
+    /// Has the system acknowledge what was read, if anything was since the last time; else it may wait tens of
+    /// milliseconds for something to send along. It does so again after what is written next.
+    pub fn acknowledge_now(&mut self) {
+        if std::mem::take(&mut self.has_news) {
+            // Where the system refuses, it acknowledges later.
+            #[cfg(target_os = "linux")]
+            drop(self.tcp.set_quickack(true));
+        }
+    }
+}
 
 impl Connection for Socket {
     fn connected(&self) -> Connected {
-        self.0.connected()
+        self.tcp.connected()
     }
 }
 
@@ -32,7 +59,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.tcp).poll_read(context, buffer);
+        self.has_news |= buffer.filled().len() > before;
+        read
     }
 }
 
@@ -42,7 +72,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
+        Pin::new(&mut self.tcp).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -52,7 +82,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     ) -> Poll<io::Result<usize>> {
         let mut room = [MaybeUninit::uninit(); MAX_JOINED_BYTES];
         let mut room = ReadBuf::uninit(&mut room);
-        let stream = Pin::new(&mut self.0);
+        let stream = Pin::new(&mut self.tcp);
         match join(slices, &mut room) {
             Some(bytes) => stream.poll_write(context, bytes),
             None => stream.poll_write_vectored(context, slices),
@@ -60,15 +90,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.tcp.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
+        Pin::new(&mut self.tcp).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        Pin::new(&mut self.tcp).poll_shutdown(context)
     }
 }
 
@@ -142,7 +172,7 @@ mod tests {
 
     /// Writes all slices, the way hyper does. How many slices each write of the connection was given.
     async fn written(width: usize, slices: &[&[u8]]) -> Vec<usize> {
-        let mut socket = Socket(Narrow {
+        let mut socket = Socket::new(Narrow {
             width,
             taken: Vec::new(),
             writes: Vec::new(),
@@ -153,8 +183,8 @@ mod tests {
             let taken = socket.write_vectored(left).await.unwrap();
             IoSlice::advance_slices(&mut left, taken);
         }
-        assert_eq!(socket.0.taken, slices.concat());
-        socket.0.writes
+        assert_eq!(socket.tcp.taken, slices.concat());
+        socket.tcp.writes
     }
 
     #[tokio::test]

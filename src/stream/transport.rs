@@ -11,12 +11,19 @@ use crate::socket::Socket;
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {
     /// Closing resets the connection from now on, as far as the transport can say so.
     fn reset_on_close(&self);
+
+    /// Tells the caller at once what has come of it, if anything has since the last time.
+    fn acknowledge(&mut self);
 }
 
 impl Transport for Socket {
     fn reset_on_close(&self) {
         // Where the system refuses, a plain close is all that is left.
-        drop(self.0.set_zero_linger());
+        drop(self.tcp.set_zero_linger());
+    }
+
+    fn acknowledge(&mut self) {
+        self.acknowledge_now();
     }
 }
 
@@ -24,15 +31,26 @@ impl<S: Transport> Transport for TlsStream<S> {
     fn reset_on_close(&self) {
         self.get_ref().0.reset_on_close();
     }
+
+    fn acknowledge(&mut self) {
+        self.get_mut().0.acknowledge();
+    }
 }
 
 /// A stream of an HTTP/2 connection, which others share.
 impl Transport for TokioIo<Upgraded> {
     fn reset_on_close(&self) {}
+
+    // Who speaks HTTP/2 does not use Nagle's algorithm.
+    fn acknowledge(&mut self) {}
 }
 
 impl<T: Transport + ?Sized> Transport for Box<T> {
     fn reset_on_close(&self) {
         (**self).reset_on_close();
+    }
+
+    fn acknowledge(&mut self) {
+        (**self).acknowledge();
     }
 }

@@ -47,7 +47,7 @@ impl Waiting {
         let (patience, limit) = match awaits {
             Awaits::Request => (idle, Limit::IdleTimeout),
             Awaits::Head => (head, Limit::HeadTimeout),
-            Awaits::Nothing => return Poll::Pending,
+            Awaits::Body | Awaits::Nothing => return Poll::Pending,
         };
         let heads = framing.heads();
         let since = match self.since {

@@ -33,7 +33,7 @@ impl Read for Readable {
     ) -> Poll<io::Result<()>> {
         if let (MaybeHttpsStream::Https(stream), true) = (&self.stream, self.is_empty) {
             let (socket, _) = stream.inner().get_ref();
-            ready!(socket.inner().inner().0.poll_read_ready(context))?;
+            ready!(socket.inner().inner().tcp.poll_read_ready(context))?;
         }
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         self.is_empty = read.is_pending();
@@ -115,7 +115,7 @@ mod tests {
             .unwrap();
         let (accepted, _) = listener.accept().await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
-        let tcp = TokioIo::new(TokioIo::new(Socket(tcp)));
+        let tcp = TokioIo::new(TokioIo::new(Socket::new(tcp)));
         let (stream, accepted) = tokio::join!(
             TlsConnector::from(Arc::new(client)).connect(name, tcp),
             TlsAcceptor::from(Arc::new(server)).accept(accepted),

@@ -44,7 +44,7 @@ pub(crate) struct Intercepting {
 
 impl Intercepting {
     /// An API that is open below `/api` only.
-    async fn start(top: &str) -> Self {
+    pub(crate) async fn start(top: &str) -> Self {
         Self::of(Upstream::start(|_| async { answer(200, "") }).await, top).await
     }
 
@@ -67,7 +67,7 @@ impl Intercepting {
     }
 
     /// TLS over a stream, with nothing trusted but the authority.
-    async fn tls<S: Stream>(
+    pub(crate) async fn tls<S: Stream>(
         &self,
         stream: S,
         name: &str,
@@ -78,7 +78,7 @@ impl Intercepting {
         soon(TlsConnector::from(config).connect(name, stream)).await
     }
 
-    async fn tunnel(&self, target: &str) -> TcpStream {
+    pub(crate) async fn tunnel(&self, target: &str) -> TcpStream {
         tunnel(self.proxy.listen, target).await
     }
 }

@@ -32,6 +32,8 @@ mod intercept;
 mod journal;
 #[cfg(test)]
 mod limits;
+#[cfg(all(test, target_os = "linux"))]
+mod nagle;
 #[cfg(test)]
 mod peers;
 #[cfg(test)]
