@@ -18,7 +18,6 @@ use tokio::time::Instant;
 
 use crate::body::Replayable;
 use crate::clock;
-use crate::config::Provider;
 use crate::journal::{Entry, Facts, Journal};
 use crate::limit::Slot;
 use crate::metrics::{ANONYMOUS, Limit, Metrics, NO_PROVIDER, ProviderSeries, Reason};
@@ -109,7 +108,7 @@ pub struct Record {
     uri: Uri,
     /// None: nobody known, so far.
     caller: Option<Arc<str>>,
-    provider: Option<Known>,
+    provider: Option<Served>,
     route: Option<Arc<str>>,
     /// A place in the provider's accounts.
     account: Option<usize>,
@@ -134,17 +133,14 @@ pub struct Record {
     entry: Option<Entry>,
 }
 
+/// By a provider; the request is counted there while it is.
 #[derive(Debug)]
-struct Known {
-    provider: Arc<Provider>,
-    /// The request is counted there while it is being served.
-    series: Arc<ProviderSeries>,
-}
+struct Served(Arc<ProviderSeries>);
 
 /// By hand, because a [`Counted`](crate::metrics::Counted) would be one reference more for each request.
-impl Drop for Known {
+impl Drop for Served {
     fn drop(&mut self) {
-        self.series.in_flight.dec();
+        self.0.in_flight.dec();
     }
 }
 
@@ -157,7 +153,11 @@ impl Record {
             id: fastrand::u128(..),
             started: Instant::now(),
             method: request.method().clone(),
-            uri: request.uri().clone(),
+            uri: match request.uri().path_and_query() {
+                // All that is needed of it, and less to clone.
+                Some(target) => target.clone().into(),
+                None => request.uri().clone(),
+            },
             caller: None,
             provider: None,
             route: None,
@@ -212,12 +212,9 @@ impl Record {
     }
 
     /// The request is for that provider.
-    pub fn provider(&mut self, provider: &Arc<Provider>, series: &Arc<ProviderSeries>) {
+    pub fn provider(&mut self, series: &Arc<ProviderSeries>) {
         series.in_flight.inc();
-        self.provider = Some(Known {
-            provider: provider.clone(),
-            series: series.clone(),
-        });
+        self.provider = Some(Served(series.clone()));
     }
 
     /// The request takes that route, for that account of the provider.
@@ -228,16 +225,18 @@ impl Record {
 
     /// From now on the request is written down; `key` is what the provider knows it again by.
     pub fn keep_in(&mut self, journal: &Journal, key: Option<&HeaderValue>) {
-        let (Some(known), Some(route), Some(account)) = (&self.provider, &self.route, self.account)
+        let (Some(Served(series)), Some(route), Some(account)) =
+            (&self.provider, &self.route, self.account)
         else {
             return;
         };
-        let account = known.provider.accounts.get(account);
+        let provider = &series.provider;
+        let account = provider.accounts.get(account);
         self.entry = Some(journal.entry(Facts {
             time: clock::wall(),
             request_id: self.id(),
             caller: self.caller.clone().unwrap_or_else(|| ANONYMOUS.into()),
-            provider: known.provider.name.clone(),
+            provider: provider.name.clone(),
             account: account.map_or_else(|| "".into(), |account| account.name.as_str().into()),
             route: route.clone(),
             method: self.method.to_string(),
@@ -262,8 +261,8 @@ impl Record {
 
     /// The request still carried an `Authorization` of its own.
     pub fn credentials_replaced(&self) {
-        if let Some(known) = &self.provider {
-            let by_caller = &known.series.by_caller;
+        if let Some(Served(series)) = &self.provider {
+            let by_caller = &series.by_caller;
             by_caller.credentials_replaced(self.caller_name());
         }
     }
@@ -272,8 +271,8 @@ impl Record {
     pub fn waited_for_token(&mut self, since: Instant) {
         let waited = since.elapsed();
         self.token_wait += waited;
-        if let Some(known) = &self.provider {
-            known.series.token_wait.observe(waited.as_secs_f64());
+        if let Some(Served(series)) = &self.provider {
+            series.token_wait.observe(waited.as_secs_f64());
         }
     }
 
@@ -331,8 +330,8 @@ impl Record {
     }
 
     fn account(&self) -> Option<&str> {
-        let known = self.provider.as_ref()?;
-        let account = known.provider.accounts.get(self.account?)?;
+        let Served(series) = self.provider.as_ref()?;
+        let account = series.provider.accounts.get(self.account?)?;
         Some(&account.name)
     }
 
@@ -382,9 +381,9 @@ impl Drop for Record {
         let left = || StatusCode::from_u16(CALLER_LEFT).unwrap_or(StatusCode::BAD_REQUEST);
         let status = self.status.unwrap_or_else(left);
         let (provider, by_caller) = match &self.provider {
-            Some(known) => {
-                known.series.duration.observe(total.as_secs_f64());
-                (&*known.provider.name, &known.series.by_caller)
+            Some(Served(series)) => {
+                series.duration.observe(total.as_secs_f64());
+                (&*series.provider.name, &series.by_caller)
             }
             None => (NO_PROVIDER, self.books.metrics.requests.without_provider()),
         };

@@ -123,7 +123,7 @@ impl Proxy {
             let new = || Upstream::new(provider, metrics, &egress).for_each(lasting.workers);
             Servers {
                 upstreams: known.unwrap_or_else(new),
-                series: Arc::new(metrics.provider(&provider.name)),
+                series: Arc::new(metrics.provider(provider)),
             }
         });
         let opaque = &lasting.opaque_tunnels;
@@ -314,7 +314,7 @@ impl Proxy {
         let provider = site.provider;
         let Servers { upstreams, series } = &self.servers[provider.index];
         let upstream = &upstreams[side.worker];
-        record.provider(provider, series);
+        record.provider(series);
         let wish = Wish {
             method: &head.method,
             account: said.account,

@@ -8,6 +8,8 @@
 mod by_caller;
 mod labels;
 
+use std::sync::Arc;
+
 use prometheus::core::Collector;
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -19,7 +21,7 @@ use by_caller::ByProvider;
 pub use labels::{FetchOutcome, GrantLabel, Limit, Reason, Reload, Replay, Unauthorized};
 
 use crate::address::Rule;
-use crate::config::{Config, Mode};
+use crate::config::{Config, Mode, Provider};
 
 /// The provider's name where a request has none.
 pub const NO_PROVIDER: &str = "none";
@@ -112,6 +114,8 @@ pub struct Metrics {
 /// The series of one provider, looked up once.
 #[derive(Debug, Clone)]
 pub struct ProviderSeries {
+    /// Whose they are.
+    pub provider: Arc<Provider>,
     /// Its requests, by caller.
     pub by_caller: ByCaller,
     /// From the request head to the answer's last byte.
@@ -240,7 +244,7 @@ impl Metrics {
             self.requests.refusals.with_label_values(&[reason.as_str()]);
         }
         for provider in &config.providers {
-            drop(self.provider(&provider.name));
+            drop(self.provider(provider));
         }
         let mut pairs = Vec::new();
         match &config.callers {
@@ -281,9 +285,10 @@ impl Metrics {
 
     /// The series of one provider.
     #[must_use]
-    pub fn provider(&self, name: &str) -> ProviderSeries {
-        let requests = &self.requests;
+    pub fn provider(&self, provider: &Arc<Provider>) -> ProviderSeries {
+        let (requests, name) = (&self.requests, &*provider.name);
         ProviderSeries {
+            provider: provider.clone(),
             by_caller: requests.by_provider.of(name),
             duration: requests.duration.with_label_values(&[name]),
             in_flight: requests.in_flight.with_label_values(&[name]),
