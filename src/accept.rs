@@ -30,7 +30,7 @@ use crate::metrics::{Counted, Limit, Reason};
 use crate::reload::Live;
 use crate::socket::Socket;
 use crate::stream::{CallerSide, CallerStream, Inside, Peer, Transport};
-use crate::tunnel::{self, Leads, Opened, Spoken};
+use crate::tunnel::{self, Leads, Opened, Prompt, Spoken};
 use crate::worker::{Load, Workers};
 pub use phase::Phase;
 use phase::{closing, last, left};
@@ -204,7 +204,8 @@ async fn connection(
             Socket::new(stream)
         }
         Err(error) => {
-            tracing::warn!(%error, "cannot serve a connection; it is closed");
+            serving.reached(Limit::Accept);
+            tracing::debug!(%error, "cannot serve a connection; it is closed");
             return;
         }
     };
@@ -316,7 +317,7 @@ async fn carry(opened: Opened, stream: Box<dyn Transport>, serving: Serving) -> 
         Leads::Away(server, _held) => {
             let (mut soon, mut now) = (serving.phase.clone(), serving.phase);
             let end = (closing(&mut soon), last(&mut now));
-            let copying = tunnel::copy(stream, TokioIo::new(*server), end);
+            let copying = tunnel::copy(Prompt(stream), TokioIo::new(*server), end);
             let (ended, sent, received) = copying.await;
             tracing::debug!(?ended, "opaque tunnel ended");
             record.carried(sent, received);

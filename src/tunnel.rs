@@ -4,11 +4,12 @@
 //! every other connection is. Nothing of what an opaque tunnel carries is looked at or logged.
 
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::io::{InspectReader, InspectWriter};
@@ -16,7 +17,7 @@ use tokio_util::io::{InspectReader, InspectWriter};
 use crate::access::Record;
 use crate::connect::Stream;
 use crate::passthrough::Held;
-use crate::stream::Inside;
+use crate::stream::{Inside, Transport};
 
 /// From the answer to `CONNECT` to the first bytes of a provider's tunnel. Then it is closed.
 pub const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(60);
@@ -49,6 +50,42 @@ pub enum Leads {
     ToProvider(Inside, OwnedSemaphorePermit),
     /// To some other server, unseen.
     Away(Box<Stream>, Held),
+}
+
+/// A caller's side of an opaque tunnel. Nobody knows whether the caller's system holds something back until what came
+/// before is acknowledged (see [`crate::socket`]), so whatever is read is acknowledged at once.
+pub(crate) struct Prompt<S>(pub(crate) S);
+
+impl<S: Transport> AsyncRead for Prompt<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.0).poll_read(context, buffer);
+        if read.is_pending() {
+            self.0.acknowledge();
+        }
+        read
+    }
+}
+
+impl<S: Transport> AsyncWrite for Prompt<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
 }
 
 /// Why there is no tunnel, or a request inside one is not served.

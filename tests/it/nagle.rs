@@ -8,9 +8,11 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::intercept::Intercepting;
-use crate::support::Rig;
-use crate::support::raw::Raw;
-use crate::support::upstream::answer;
+use crate::support::idp::Idp;
+use crate::support::proxy::Proxy;
+use crate::support::raw::{Raw, RawUpstream};
+use crate::support::upstream::{Upstream, answer};
+use crate::support::{Rig, acme};
 
 /// The least by which Linux delays an acknowledgement that nothing is sent with.
 const DELAY: Duration = Duration::from_millis(40);
@@ -72,6 +74,35 @@ async fn nor_is_one_in_an_intercepted_tunnel() {
     let stream = rig.tunnel("api.test:443").await;
     let stream = rig.tls(stream, "api.test", &[]).await.unwrap();
     no_body_is_held_back(Raw::over(stream), "/api").await;
+}
+
+#[tokio::test]
+async fn nor_is_what_goes_through_an_opaque_tunnel() {
+    let server = RawUpstream::start(|_, mut raw| async move {
+        while raw.try_read_message().await.is_ok() {
+            raw.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                .await;
+        }
+    })
+    .await;
+    let (api, idp) = (
+        Upstream::start(|_| async { answer(200, "") }).await,
+        Idp::counting().await,
+    );
+    let port = server.address.port();
+    let proxy = Proxy::start(&format!(
+        "passthrough: [{{host: localhost, ports: [{port}]}}]\n{}",
+        acme(&api.url(), &idp.url(), "")
+    ))
+    .await;
+    let mut caller = Raw::over(TcpStream::connect(proxy.listen).await.unwrap());
+    caller
+        .write(format!(
+            "CONNECT localhost:{port} HTTP/1.1\r\nHost: x\r\n\r\n"
+        ))
+        .await;
+    assert_eq!(caller.read_head().await, "HTTP/1.1 200 OK");
+    no_body_is_held_back(caller, "/x").await;
 }
 
 #[tokio::test]
