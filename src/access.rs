@@ -342,7 +342,7 @@ impl Record {
             let authority = self
                 .uri
                 .authority()
-                .map_or("", |authority| authority.as_str());
+                .map_or("/", |authority| authority.as_str());
             return authority.rsplit('@').next().unwrap_or_default().into();
         }
         if self.books.secret_below.is_empty() {

@@ -54,7 +54,7 @@ pub async fn serve(listener: TcpListener, live: Arc<Live>) {
         tokio::spawn(async move {
             let service = service_fn(|request| {
                 let proxy = live.current();
-                async move { Ok::<_, Infallible>(answer(&proxy, &request).await) }
+                async move { Ok::<_, Infallible>(answer(proxy, &request).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -67,12 +67,26 @@ pub async fn serve(listener: TcpListener, live: Arc<Live>) {
     }
 }
 
-async fn answer(proxy: &Proxy, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(proxy: Arc<Proxy>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return change(&proxy.operator, request).await;
     }
-    match request.uri().path() {
-        "/healthz" => text(StatusCode::OK, "ok\n"),
+    let path = request.uri().path().to_owned();
+    if path == "/healthz" {
+        return text(StatusCode::OK, "ok\n");
+    }
+    // With thousands of accounts some of it takes longer than whoever is accepted meanwhile should wait.
+    let shown = tokio::task::spawn_blocking(move || show(&proxy, &path)).await;
+    shown.unwrap_or_else(|_panic| {
+        text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "this cannot be shown; see the log\n",
+        )
+    })
+}
+
+fn show(proxy: &Proxy, path: &str) -> Response<Full<Bytes>> {
+    match path {
         "/readyz" => readiness(proxy),
         "/status" => json(StatusCode::OK, &status(proxy)),
         "/metrics" => match proxy.metrics().scrape() {

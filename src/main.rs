@@ -25,7 +25,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The configuration or the command line is wrong; nothing was bound.
 const WRONG: u8 = 2;
-/// For tasks that are dropped at the end.
+/// For tasks that are dropped at the end, at all workers.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// An authenticating egress proxy for payment APIs: it keeps the OAuth 2.0 tokens, so that your services need not.
@@ -87,7 +87,7 @@ fn main() -> ExitCode {
         .and_then(|runtime| {
             let result = run(arguments.command, &runtime, &mut log);
             // A name that is still being looked up is not waited for.
-            runtime.shutdown_timeout(GRACE);
+            runtime.shutdown_background();
             result
         });
     match result {
@@ -169,9 +169,9 @@ fn serve(
     server: impl AsyncFnOnce(Signals, Workers) -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = Threads::start(cores, GRACE).context("cannot start a thread for each core")?;
+    let threads = Threads::start(cores).context("cannot start a thread for each core")?;
     let result = runtime.block_on(async { server(Signals::new()?, threads.workers()).await });
-    threads.end();
+    threads.end(GRACE);
     result
 }
 

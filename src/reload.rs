@@ -177,7 +177,9 @@ impl Reloader {
         });
         let problems = match read {
             Ok(config) => {
-                self.put_in_force(&config);
+                if !self.put_in_force(config).await {
+                    return;
+                }
                 self.in_force = files.clone();
                 self.files = files;
                 Vec::new()
@@ -196,19 +198,25 @@ impl Reloader {
         self.live.current().operator.reloaded(problems);
     }
 
-    fn put_in_force(&self, config: &Config) {
+    /// Whether that went well.
+    async fn put_in_force(&self, config: Config) -> bool {
+        let old = self.live.current();
+        let made = blocking(move || (old.succeeded_by(&config), config));
+        let Some((proxy, config)) = made.await else {
+            return false;
+        };
         for warning in &config.warnings {
             tracing::warn!(%warning, "configuration");
         }
         if let (Some(tls), Some(new)) = (&self.fixed.tls, &config.tls) {
             tls.become_like(new);
         }
-        let proxy = self.live.current().succeeded_by(config);
         self.live.0.store(Arc::new(proxy));
         tracing::info!(
             providers = config.providers.len(),
             "the configuration was read again and is in force"
         );
+        true
     }
 }
 
@@ -226,7 +234,7 @@ fn read(path: &Path) -> (Result<Config, Vec<Problem>>, Files) {
     }
 }
 
-/// A file system may take its time. None: it went badly wrong.
+/// A file system may take its time, and so may thousands of accounts. None: it went badly wrong.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.inspect_err(|error| {

@@ -2,6 +2,8 @@
 //!
 //! A message's head and body come in slices, and so does what TLS has to send. The system has more to do for a
 //! vectored write than for a plain one; where there is little, to put the slices together costs less than that.
+//!
+//! And a peer that leaves Nagle's algorithm on gets its acknowledgement at once, where somebody waits for more.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -38,7 +40,7 @@ impl<S> Socket<S> {
 impl Socket {
     /// Has the system acknowledge what was read, if anything was since the last time; else it may wait tens of
     /// milliseconds for something to send along. It does so again after what is written next.
-    pub fn acknowledge_now(&mut self) {
+    pub fn acknowledge(&mut self) {
         if std::mem::take(&mut self.has_news) {
             // Where the system refuses, it acknowledges later.
             #[cfg(target_os = "linux")]

@@ -62,7 +62,6 @@ pub struct Threads {
     stop: DropGuard,
     /// Nothing comes; it is over when all threads are.
     ended: Receiver<Infallible>,
-    grace: Duration,
 }
 
 impl Workers {
@@ -104,12 +103,14 @@ impl Workers {
 }
 
 impl Threads {
-    /// Starts one for each core. A single core needs none. At the end what blocks has `grace`.
+    /// Starts one for each core. A single core needs none.
     ///
     /// # Errors
     /// Where the system has no more of them.
-    pub fn start(cores: usize, grace: Duration) -> io::Result<Self> {
-        let stop = CancellationToken::new();
+    pub fn start(cores: usize) -> io::Result<Self> {
+        let stopped = CancellationToken::new();
+        // Where the system has too few, those that it had end.
+        let stop = stopped.clone().drop_guard();
         let (ending, ended) = channel();
         let count = if cores > 1 { cores } else { 0 };
         let start = |number| {
@@ -124,17 +125,16 @@ impl Threads {
                 runtime: runtime.handle().clone(),
                 alive: Arc::downgrade(&alive),
             };
-            let (stop, held) = (stop.clone(), (alive, ending.clone()));
+            let (stopped, held) = (stopped.clone(), (alive, ending.clone()));
             std::thread::Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(move || work(runtime, &stop, grace, held))?;
+                .spawn(move || work(runtime, &stopped, held))?;
             Ok(worker)
         };
         Ok(Self {
             workers: (0..count).map(start).collect::<io::Result<_>>()?,
-            stop: stop.drop_guard(),
+            stop,
             ended,
-            grace,
         })
     }
 
@@ -150,22 +150,17 @@ impl Threads {
         }
     }
 
-    /// Drops whatever is left on them, and waits until they have ended: not for one that is stuck.
-    pub fn end(self) {
+    /// Drops whatever is left on them, and waits until they have ended: `grace`, where one is stuck.
+    pub fn end(self, grace: Duration) {
         drop(self.stop);
-        let _over = self.ended.recv_timeout(self.grace * 2);
+        let _over = self.ended.recv_timeout(grace);
     }
 }
 
-/// Serves what is spawned on the runtime, until it is stopped.
-fn work(
-    runtime: Runtime,
-    stop: &CancellationToken,
-    grace: Duration,
-    held: (Arc<()>, Sender<Infallible>),
-) {
-    runtime.block_on(stop.cancelled());
-    runtime.shutdown_timeout(grace);
+/// Serves what is spawned on the runtime, until it is stopped. What blocks then is not waited for.
+fn work(runtime: Runtime, stopped: &CancellationToken, held: (Arc<()>, Sender<Infallible>)) {
+    runtime.block_on(stopped.cancelled());
+    runtime.shutdown_background();
     drop(held);
 }
 
@@ -188,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_connection_is_for_the_worker_with_the_fewest() {
-        let threads = Threads::start(3, GRACE).unwrap();
+        let threads = Threads::start(3).unwrap();
         let workers = threads.workers();
         let (number, loads) = numbers(&workers);
         assert_eq!(number, [0, 1, 2, 0, 1, 2, 0]);
@@ -198,13 +193,13 @@ mod tests {
         let (number, more) = numbers(&workers);
         assert_eq!(number, [2, 2, 1]);
         drop((loads, more));
-        threads.end();
+        threads.end(GRACE);
         assert!(workers.choose().is_none());
     }
 
     #[test]
     fn a_task_runs_on_its_worker_and_its_panic_ends_nothing_else() {
-        let threads = Threads::start(2, GRACE).unwrap();
+        let threads = Threads::start(2).unwrap();
         let workers = threads.workers();
         let Chosen { runtime, load, .. } = workers.choose().unwrap();
         let (said, heard) = channel();
@@ -226,7 +221,7 @@ mod tests {
 
     #[test]
     fn at_the_end_tasks_are_dropped_and_one_that_is_stuck_is_not_waited_for() {
-        let threads = Threads::start(2, Duration::from_millis(50)).unwrap();
+        let threads = Threads::start(2).unwrap();
         let workers = threads.workers();
         let Workers { all, .. } = &workers;
         let (waits, is_dropped) = channel::<Infallible>();
@@ -241,7 +236,7 @@ mod tests {
             let _over = unstick.recv_timeout(GRACE * 6);
         });
         is_stuck.recv_timeout(GRACE).unwrap();
-        threads.end();
+        threads.end(Duration::from_millis(50));
         assert_eq!(
             is_dropped.try_recv(),
             Err(std::sync::mpsc::TryRecvError::Disconnected)
@@ -252,7 +247,7 @@ mod tests {
 
     #[tokio::test]
     async fn on_one_core_there_is_no_thread() {
-        let threads = Threads::start(1, GRACE).unwrap();
+        let threads = Threads::start(1).unwrap();
         let workers = threads.workers();
         let (number, _loads) = numbers(&workers);
         assert_eq!((workers.count(), number), (1, [0, 0]));

@@ -6,7 +6,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use bursar::worker::{Chosen, Threads};
@@ -43,7 +42,7 @@ struct Floor {
 }
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
-    let threads = Threads::start(std::thread::available_parallelism()?.get(), Duration::ZERO)?;
+    let threads = Threads::start(std::thread::available_parallelism()?.get())?;
     let workers = threads.workers();
     // Each with connections of its own, as Bursar has them.
     let floors = (0..workers.count()).map(|_| Floor::new(&options).map(Arc::new));

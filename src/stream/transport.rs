@@ -23,7 +23,7 @@ impl Transport for Socket {
     }
 
     fn acknowledge(&mut self) {
-        self.acknowledge_now();
+        Self::acknowledge(self);
     }
 }
 
@@ -41,7 +41,7 @@ impl<S: Transport> Transport for TlsStream<S> {
 impl Transport for TokioIo<Upgraded> {
     fn reset_on_close(&self) {}
 
-    // Who speaks HTTP/2 does not use Nagle's algorithm.
+    // Its frames are the connection's, which is read all the time.
     fn acknowledge(&mut self) {}
 }
 

@@ -33,9 +33,9 @@ use crate::metrics::Counted;
 /// Read at once; a frame of a body is no larger, so that time limits between frames are limits between
 /// bytes.
 const MAX_READ_BYTES: usize = 128 * 1024;
-/// Idle HTTP/1.1 connections to one server; more are closed.
+/// A worker's idle HTTP/1.1 connections to one server; more are closed.
 const MAX_IDLE: usize = 1024;
-/// Servers of one provider that are remembered; more only exist below a wildcard.
+/// Servers of one provider that a worker remembers; more only exist below a wildcard.
 const MAX_SERVERS: usize = 4096;
 /// HTTP/2 connections are asked for a sign of life, so that a dead one costs seconds, not `timeouts.head`.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
@@ -46,7 +46,7 @@ const SETTINGS_LOOKS: usize = 100;
 /// The least that is in flight to a caller without it being read; hyper's own 64 KiB slow long paths.
 const HTTP2_STREAM_WINDOW: u32 = 1 << 20;
 
-/// A provider's connections.
+/// A worker's connections to a provider.
 #[derive(Debug)]
 pub(super) struct Pool {
     servers: Mutex<Servers>,
