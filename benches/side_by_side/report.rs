@@ -187,7 +187,7 @@ const PREFACE: &str = "Written by `benches/side_by_side/run`, which says in its 
 form; every proxy keeps connections to a provider behind TLS 1.3 (AES-128-GCM) and verifies its certificate. The proxy has one core, callers and provider \
 the other. Bursar has everything on: a caller's password, routes with scopes, metrics, tokens renewed every few seconds, bodies kept for a replay, and an \
 access log in a file. nginx and HAProxy set a fixed `Authorization`; Envoy runs `credential_injector` with OAuth 2.0 (with many hosts a fixed header for each, because it knows one account); the bare hyper proxy (`floor.rs`) does \
-nothing else at all. Bursar is the one that `build` makes, by a profile of this work; the bare hyper proxy is not. Many hosts are asked in a shuffled order, the same each time. CPU is the system's account of the process, with all threads and children.";
+nothing else at all. Bursar is the one that `build` makes, by a profile of this work, and with an allocator of its own; the bare hyper proxy has neither. Many hosts are asked in a shuffled order, the same each time. CPU is the system's account of the process, with all threads and children.";
 
 /// What the overview has of a work.
 fn told(work: Work) -> &'static str {
