@@ -91,8 +91,10 @@ impl Accepting {
     async fn run(&self, listener: &TcpListener) {
         let mut complained = None;
         loop {
-            match listener.accept().await {
-                Ok((stream, address)) => self.take(Accepted::Registered(stream), address),
+            let accepted = listener.accept().await;
+            // It is registered with this runtime, and of use with the worker's alone.
+            match accepted.and_then(|(stream, address)| Ok((stream.into_std()?, address))) {
+                Ok((stream, address)) => self.take(stream, address),
                 Err(error) => {
                     self.live.current().metrics().limits.reached(Limit::Accept);
                     // Once a minute: this goes on for as long as descriptors are lacking.
@@ -106,7 +108,7 @@ impl Accepting {
         }
     }
 
-    fn take(&self, stream: Accepted, address: SocketAddr) {
+    fn take(&self, stream: net::TcpStream, address: SocketAddr) {
         let tls = self.tls.as_ref().map(|tls| tls.current());
         if let Ok(permit) = self.permits.clone().try_acquire_owned()
             && let Some(worker) = self.workers.choose()
@@ -117,10 +119,6 @@ impl Accepting {
                 peer: Peer::at(address.ip()),
                 worker: worker.number,
                 payments: Arc::default(),
-            };
-            let stream = match worker.is_elsewhere {
-                true => stream.bare(),
-                false => Ok(stream),
             };
             let held = (permit, worker.load);
             let serving = connection((stream, tls), serving, self.tasks.clone(), held);
@@ -141,48 +139,22 @@ impl Accepting {
 
 /// What has been connected already: closing the listener would reset it. It is asked directly, because the
 /// runtime may not have heard of a connection yet. One that its caller has given up hides none behind it.
-fn backlog(listener: TcpListener) -> impl Iterator<Item = (Accepted, SocketAddr)> {
+fn backlog(listener: TcpListener) -> impl Iterator<Item = (net::TcpStream, SocketAddr)> {
     let listener = listener.into_std().ok();
     let accepted = std::iter::from_fn(move || match listener.as_ref()?.accept() {
         Err(error) if error.kind() != io::ErrorKind::ConnectionAborted => None,
         accepted => Some(accepted),
     });
-    let accepted = accepted.take(MAX_BACKLOG).flatten();
-    accepted.map(|(stream, address)| (Accepted::Bare(stream), address))
-}
-
-/// A connection that nobody serves yet. Its socket is of use with the runtime alone that it is registered with.
-enum Accepted {
-    /// With the one that has accepted it.
-    Registered(TcpStream),
-    /// With none.
-    Bare(net::TcpStream),
-}
-
-impl Accepted {
-    /// For another runtime.
-    fn bare(self) -> io::Result<Self> {
-        Ok(match self {
-            Self::Registered(stream) => Self::Bare(stream.into_std()?),
-            bare @ Self::Bare(_) => bare,
-        })
-    }
-
-    /// For the runtime that this is called in.
-    fn registered(self) -> io::Result<TcpStream> {
-        match self {
-            Self::Registered(stream) => Ok(stream),
-            Self::Bare(stream) => {
-                stream.set_nonblocking(true)?;
-                TcpStream::from_std(stream)
-            }
-        }
-    }
+    accepted.take(MAX_BACKLOG).filter_map(|accepted| {
+        let (stream, address) = accepted.ok()?;
+        stream.set_nonblocking(true).ok()?;
+        Some((stream, address))
+    })
 }
 
 /// Answers that there are too many connections.
-async fn turn_away(stream: Accepted, _permit: OwnedSemaphorePermit) {
-    let Ok(mut stream) = stream.registered() else {
+async fn turn_away(stream: net::TcpStream, _permit: OwnedSemaphorePermit) {
+    let Ok(mut stream) = TcpStream::from_std(stream) else {
         return;
     };
     if stream.write_all(FULL).await.is_ok() {
@@ -191,13 +163,13 @@ async fn turn_away(stream: Accepted, _permit: OwnedSemaphorePermit) {
 }
 
 async fn connection(
-    (stream, tls): (io::Result<Accepted>, Option<Arc<ServerConfig>>),
+    (stream, tls): (net::TcpStream, Option<Arc<ServerConfig>>),
     mut serving: Serving,
     tasks: TaskTracker,
     held: (OwnedSemaphorePermit, Load),
 ) {
     let _open = Counted::new(&serving.live.current().metrics().connections.caller);
-    let stream = match stream.and_then(Accepted::registered) {
+    let stream = match TcpStream::from_std(stream) {
         // Answers are written in one piece; waiting for more would only delay them.
         Ok(stream) => {
             drop(stream.set_nodelay(true));

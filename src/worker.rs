@@ -26,11 +26,11 @@ const MIN_BLOCKING_THREADS: usize = 32;
 #[derive(Debug, Clone)]
 pub struct Workers {
     all: Arc<[Worker]>,
-    /// None: each has a thread of its own.
-    here: Option<Arc<()>>,
+    /// Of the one that has no thread of its own, which would have it. None: each has a thread.
+    _here: Option<Arc<()>>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Worker {
     runtime: Handle,
     alive: Weak<()>,
@@ -43,8 +43,6 @@ pub struct Chosen<'a> {
     pub number: usize,
     /// What serves it.
     pub runtime: &'a Handle,
-    /// Whether that is another thread's.
-    pub is_elsewhere: bool,
     /// Held until its end.
     pub load: Load,
 }
@@ -75,7 +73,7 @@ impl Workers {
         };
         Self {
             all: Arc::new([worker]),
-            here: Some(here),
+            _here: Some(here),
         }
     }
 
@@ -96,7 +94,6 @@ impl Workers {
         Some(Chosen {
             number,
             runtime,
-            is_elsewhere: self.here.is_none(),
             load: Load { _alive },
         })
     }
@@ -146,7 +143,7 @@ impl Threads {
         }
         Workers {
             all: self.workers.clone(),
-            here: None,
+            _here: None,
         }
     }
 

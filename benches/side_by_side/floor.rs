@@ -57,7 +57,6 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
             number,
             runtime,
             load,
-            ..
         } = chosen;
         let floor = floors[number].clone();
         runtime.spawn(async move {
