@@ -226,7 +226,7 @@ impl Cell {
 
     /// The valid token, if there is one: without a lock, without an allocation, without waiting.
     #[must_use]
-    pub fn read(self: &Arc<Self>, now: Instant) -> Option<Lease> {
+    pub fn read(&self, now: Instant) -> Option<Lease> {
         self.state.read(now, self)
     }
 

@@ -83,7 +83,8 @@ impl Intercepting {
     }
 }
 
-async fn tunnel(proxy: SocketAddr, target: &str) -> TcpStream {
+/// What is left of a connection after a tunnel was opened. Nagle's algorithm is on.
+pub(crate) async fn tunnel(proxy: SocketAddr, target: &str) -> TcpStream {
     let mut stream = TcpStream::connect(proxy).await.unwrap();
     let connect = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
     stream.write_all(connect.as_bytes()).await.unwrap();

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::intercept::Intercepting;
+use crate::intercept::{Intercepting, tunnel};
 use crate::support::idp::Idp;
 use crate::support::proxy::Proxy;
 use crate::support::raw::{Raw, RawUpstream};
@@ -95,14 +95,8 @@ async fn nor_is_what_goes_through_an_opaque_tunnel() {
         acme(&api.url(), &idp.url(), "")
     ))
     .await;
-    let mut caller = Raw::over(TcpStream::connect(proxy.listen).await.unwrap());
-    caller
-        .write(format!(
-            "CONNECT localhost:{port} HTTP/1.1\r\nHost: x\r\n\r\n"
-        ))
-        .await;
-    assert_eq!(caller.read_head().await, "HTTP/1.1 200 OK");
-    no_body_is_held_back(caller, "/x").await;
+    let stream = tunnel(proxy.listen, &format!("localhost:{port}")).await;
+    no_body_is_held_back(Raw::over(stream), "/x").await;
 }
 
 #[tokio::test]
