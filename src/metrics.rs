@@ -6,6 +6,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod by_caller;
+mod dropped;
 mod labels;
 
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use prometheus::{
 
 pub use by_caller::ByCaller;
 use by_caller::ByProvider;
+use dropped::Dropped;
+pub use dropped::{DroppedFields, Section};
 pub use labels::{FetchOutcome, GrantLabel, Limit, Reason, Reload, Replay, Unauthorized};
 
 use crate::address::Rule;
@@ -105,6 +108,7 @@ pub struct Metrics {
     upstream_breaker_open: IntGaugeVec,
     reloads: IntCounterVec,
     frozen: IntGaugeVec,
+    dropped: Dropped,
     /// Registered while there is an authority.
     authority_expiry: IntGauge,
     /// The journal.
@@ -218,6 +222,7 @@ impl Metrics {
             limits,
             reloads,
             frozen,
+            dropped: Dropped::new(&registry)?,
             authority_expiry,
             journal: JournalSeries::new(&registry)?,
             registry,
@@ -245,6 +250,7 @@ impl Metrics {
         }
         for provider in &config.providers {
             drop(self.provider(provider));
+            drop(self.dropped_fields(&provider.name));
         }
         let mut pairs = Vec::new();
         match &config.callers {
@@ -307,6 +313,12 @@ impl Metrics {
     #[must_use]
     pub fn upstream_breaker_open(&self, provider: &str) -> IntGauge {
         self.upstream_breaker_open.with_label_values(&[provider])
+    }
+
+    /// Fields of a provider's answers that do not go on.
+    #[must_use]
+    pub fn dropped_fields(&self, provider: &str) -> Arc<DroppedFields> {
+        self.dropped.of(provider)
     }
 
     /// Adds a family that is written at scrape time.
