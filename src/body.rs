@@ -130,8 +130,8 @@ struct Part {
 #[derive(Debug)]
 struct State {
     source: Incoming,
-    /// What a `Connection` field of the request named, for the trailers.
-    connection_named: Vec<http::HeaderName>,
+    /// What the request's head says of its trailers.
+    cleaned: headers::Cleaned,
     sendings: usize,
     keeping: Keeping,
     kept: Kept,
@@ -184,17 +184,13 @@ pub enum UploadError {
 impl Replayable {
     /// Takes a caller's body; None where it has none.
     #[must_use]
-    pub fn new(
-        source: Incoming,
-        connection_named: Vec<http::HeaderName>,
-        keeping: Keeping,
-    ) -> Option<Self> {
+    pub fn new(source: Incoming, cleaned: headers::Cleaned, keeping: Keeping) -> Option<Self> {
         if source.is_end_stream() {
             return None;
         }
         Some(Self(Arc::new(Mutex::new(State {
             source,
-            connection_named,
+            cleaned,
             sendings: 0,
             keeping,
             kept: Kept::All {
@@ -330,7 +326,7 @@ impl State {
             }
             Err(frame) => {
                 let mut trailers = frame.into_trailers().unwrap_or_default();
-                headers::clean_request_trailers(&mut trailers, &self.connection_named);
+                self.cleaned.clean_trailers(&mut trailers);
                 self.trailers = Some(trailers.clone());
                 Frame::trailers(trailers)
             }

@@ -254,6 +254,8 @@ pub struct Provider {
     pub token: TokenDialect,
     /// Bytes of one request body kept for a replay.
     pub replay_buffer: usize,
+    /// Whether callers' trace headers go on.
+    pub forwards_trace: bool,
     /// None: requests are tried however many failed before.
     pub breaker: Option<BreakerLimits>,
     /// How long things may take at the API.

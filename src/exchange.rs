@@ -22,9 +22,9 @@ use tokio::time::Instant;
 use crate::access::{AccessLog, Books, Record};
 use crate::body::{Keeping, Replayable};
 use crate::caller::{self, Callers, Doubt, Principal};
-use crate::config::{Config, Merchant, Origin, Provider, ProxyLimits};
+use crate::config::{Config, Origin, Provider, ProxyLimits};
 use crate::egress::Egress;
-use crate::headers::{self, Said};
+use crate::headers::{self, Cleaned, Said, Via};
 use crate::intercept::Authority;
 use crate::journal::Journal;
 use crate::metrics::{Limit, Metrics, ProviderSeries};
@@ -127,7 +127,8 @@ impl Proxy {
             }
         });
         let opaque = &lasting.opaque_tunnels;
-        let passthrough = Passthrough::new(config, &metrics.connections, &egress, opaque);
+        let passthrough =
+            Passthrough::new(config, &metrics.connections, &egress, (opaque, lasting.via));
         let authority = old.and_then(|old| old.authority.as_ref());
         let authority = authority.filter(|old| {
             let new = config.intercept.as_ref();
@@ -249,7 +250,7 @@ impl Proxy {
             let mut answer = match result {
                 Ok(Outcome::Relayed(relayed)) => {
                     side.limit_writes(relayed.upstream.idle_timeout());
-                    relayed.answer(record, is_http2)
+                    relayed.answer(record, &self.lasting.via, is_http2)
                 }
                 Ok(Outcome::Tunnel(leads)) => {
                     record.answer(StatusCode::OK);
@@ -336,8 +337,8 @@ impl Proxy {
             memory: self.lasting.replay_memory.clone(),
         };
         drop(path);
-        let (outgoing, named) = outgoing(head, provider.accounts[account].merchant.as_deref());
-        let body = Replayable::new(body, named, keeping);
+        let (outgoing, cleaned) = outgoing(head, provider, account, &self.lasting.via);
+        let body = Replayable::new(body, cleaned, keeping);
         if let Some(body) = &body {
             record.upload(body);
         }
@@ -410,7 +411,7 @@ impl Proxy {
             let slot = limits.enter(Instant::now());
             record.hold(slot.map_err(Refusal::CallerLimit)?);
         }
-        let said = Said::read(&head.headers);
+        let said = Said::read(&head.headers, &self.lasting.via);
         if said.is_loop {
             return Err(Refusal::Loop);
         }
@@ -507,14 +508,20 @@ fn secret_below(config: &Config) -> Vec<Pattern> {
     patterns
 }
 
-/// The request as it goes on, and what its `Connection` fields named.
-fn outgoing(head: &mut Parts, merchant: Option<&Merchant>) -> (Outgoing, Vec<http::HeaderName>) {
+/// The request as it goes on, and what its head says of its trailers.
+fn outgoing(
+    head: &mut Parts,
+    provider: &Provider,
+    account: usize,
+    via: &Via,
+) -> (Outgoing, Cleaned) {
+    let merchant = provider.accounts[account].merchant.as_deref();
     let headers = &mut head.headers;
-    let named = headers::clean_request(headers);
+    let cleaned = headers::clean_request(headers, provider.forwards_trace);
     if head.version == Version::HTTP_2 {
         headers::join_cookies(headers);
     }
-    headers::append_via(headers, head.version);
+    via.append(headers, head.version);
     if let Some(merchant) = merchant.filter(|merchant| merchant.is_binding) {
         // An account is a merchant here, so the caller of one must not name another.
         for name in &*merchant.headers {
@@ -530,15 +537,15 @@ fn outgoing(head: &mut Parts, merchant: Option<&Merchant>) -> (Outgoing, Vec<htt
     {
         headers.insert(name, merchant.value.clone());
     }
-    (Outgoing::new(head), named)
+    (Outgoing::new(head), cleaned)
 }
 
 impl Relayed {
     /// The provider's answer as it goes to the caller.
-    fn answer(self, mut record: Box<Record>, to_http2: bool) -> Response<Answer> {
+    fn answer(self, mut record: Box<Record>, via: &Via, to_http2: bool) -> Response<Answer> {
         let (mut head, body) = self.answer.into_parts();
         let named = headers::clean_response(&mut head.headers);
-        headers::append_via(&mut head.headers, head.version);
+        via.append(&mut head.headers, head.version);
         record.answer(head.status);
         head.version = Version::HTTP_11;
         let relay = Relay::new(body, named, record, (self.connection, self.upstream));

@@ -4,14 +4,16 @@
 //! remove nor repeat the `Authorization` that Bursar sets, because that is set after everything else.
 
 mod kept;
+mod via;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING, VIA};
-use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 pub use kept::Kept;
+pub use via::Via;
 
-/// Bursar's pseudonym in `Via` and `Proxy-Status` (RFC 9110 section 7.6.3).
+/// Bursar's name in `Proxy-Status`, and how that of each instance in `Via` begins.
 pub const PSEUDONYM: &str = "bursar";
 
 /// Fields that must go: mostly one or two.
@@ -41,6 +43,19 @@ fn is_posing(name: &str) -> bool {
     )
 }
 
+/// What tells servers which trace a request belongs to, and what callers want to be known along it.
+fn is_trace(name: &str) -> bool {
+    match name.as_bytes().first() {
+        Some(b'x') => {
+            name.starts_with("x-b3-") || matches!(name, "x-cloud-trace-context" | "x-amzn-trace-id")
+        }
+        Some(b't') => matches!(name, "traceparent" | "tracestate"),
+        Some(b'b') => matches!(name, "baggage" | "b3"),
+        Some(b'u') => name == "uber-trace-id" || name.starts_with("uberctx-"),
+        _ => false,
+    }
+}
+
 /// What a request's fields say to Bursar itself: one look at all of them, because few requests have more than
 /// ten, and most have none of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,14 +65,14 @@ pub struct Said<'a> {
     pub account: Option<&'a str>,
     /// Whether it has an `Authorization`.
     pub has_authorization: bool,
-    /// Whether it has already passed through Bursar.
+    /// Whether it has already passed through this instance.
     pub is_loop: bool,
 }
 
 impl<'a> Said<'a> {
-    /// Reads a request's fields, as they came.
+    /// Reads a request's fields, as they came; `via` is this instance.
     #[must_use]
-    pub fn read(headers: &'a HeaderMap) -> Self {
+    pub fn read(headers: &'a HeaderMap, via: &Via) -> Self {
         let mut said = Self::default();
         for (name, value) in headers {
             match name.as_str() {
@@ -66,23 +81,12 @@ impl<'a> Said<'a> {
                     let only = value.to_str().ok().filter(|_| said.account.is_none());
                     said.account = Some(only.unwrap_or_default());
                 }
-                "via" => said.is_loop |= names_bursar(value),
+                "via" => said.is_loop |= via.is_in(value),
                 _ => {}
             }
         }
         said
     }
-}
-
-/// Whether Bursar is among those that a `Via` field names.
-fn names_bursar(via: &HeaderValue) -> bool {
-    via.as_bytes().split(|byte| *byte == b',').any(|element| {
-        let mut words = element
-            .split(u8::is_ascii_whitespace)
-            .filter(|word| !word.is_empty());
-        let by = words.nth(1).unwrap_or_default();
-        by.eq_ignore_ascii_case(PSEUDONYM.as_bytes())
-    })
 }
 
 /// The names in every `Connection` field, mostly none.
@@ -101,21 +105,40 @@ fn connection_named(headers: &HeaderMap) -> Vec<HeaderName> {
     named
 }
 
-/// Takes out of a request what must not go on: what `Connection` names, hop-by-hop, `Proxy-*`, the
-/// caller's credentials, the posing ones, and `Expect` and `Bursar-Account`, which were for Bursar. `Host` stays until
-/// the provider's replaces it. Returns what `Connection` named.
-pub fn clean_request(headers: &mut HeaderMap) -> Vec<HeaderName> {
-    clean(headers, must_not_go_on)
+/// What the head of a request leaves to be said about its trailers.
+#[derive(Debug, Default)]
+pub struct Cleaned {
+    /// What `Connection` named.
+    named: Vec<HeaderName>,
+    forwards_trace: bool,
 }
 
-/// The same for a request that no provider gets: its credentials and the posing fields are for its server.
-pub fn clean_foreign_request(headers: &mut HeaderMap) -> Vec<HeaderName> {
-    clean(headers, is_for_bursar)
+/// Takes out of a request what must not go on: what `Connection` names, hop-by-hop, `Proxy-*`, the
+/// caller's credentials, the posing ones, its trace unless that is forwarded, and `Expect` and `Bursar-Account`, which
+/// were for Bursar. `Host` stays until the provider's replaces it.
+pub fn clean_request(headers: &mut HeaderMap, forwards_trace: bool) -> Cleaned {
+    let named = clean(headers, |name| must_not_go_on(name, forwards_trace));
+    Cleaned {
+        named,
+        forwards_trace,
+    }
+}
+
+/// The same for a request that no provider gets: its credentials, its trace and the posing fields are for its server.
+pub fn clean_foreign_request(headers: &mut HeaderMap) -> Cleaned {
+    Cleaned {
+        named: clean(headers, is_for_bursar),
+        forwards_trace: true,
+    }
 }
 
 /// Whether a request's field is not for a provider, besides those of every hop.
-fn must_not_go_on(name: &str) -> bool {
-    is_for_bursar(name) || is_posing(name) || name == "authorization" || is_disguised(name)
+fn must_not_go_on(name: &str, forwards_trace: bool) -> bool {
+    is_for_bursar(name)
+        || is_posing(name)
+        || name == "authorization"
+        || (!forwards_trace && is_trace(name))
+        || is_disguised(name, forwards_trace)
 }
 
 /// Whether a request's field is for Bursar, besides those of every hop.
@@ -142,14 +165,16 @@ fn answers_bursar(name: &str) -> bool {
     matches!(name, "proxy-authenticate" | "proxy-authentication-info")
 }
 
-/// Takes out of a request's trailers what it must not have, and what no trailer may hold (RFC 9110 section
-/// 6.5.1).
-pub fn clean_request_trailers(trailers: &mut HeaderMap, named: &[HeaderName]) {
-    let found = find(trailers, must_not_go_on);
-    remove(trailers, named, found);
-    trailers.remove(CONTENT_LENGTH);
-    trailers.remove(HOST);
-    trailers.remove(VIA);
+impl Cleaned {
+    /// Takes out of the request's trailers what it must not have, and what no trailer may hold (RFC 9110 section
+    /// 6.5.1).
+    pub fn clean_trailers(&self, trailers: &mut HeaderMap) {
+        let found = find(trailers, |name| must_not_go_on(name, self.forwards_trace));
+        remove(trailers, &self.named, found);
+        trailers.remove(CONTENT_LENGTH);
+        trailers.remove(HOST);
+        trailers.remove(VIA);
+    }
 }
 
 /// Takes out the unwanted fields, and what `Connection` names.
@@ -190,13 +215,16 @@ fn remove(headers: &mut HeaderMap, named: &[HeaderName], unwanted: Unwanted) {
     }
 }
 
-/// The posing fields and what frames a body, with underscores, which many gateways take for hyphens.
-fn is_disguised(name: &str) -> bool {
+/// The posing fields, the trace and what frames a body, with underscores, which many gateways take for hyphens.
+fn is_disguised(name: &str, forwards_trace: bool) -> bool {
     if !name.as_bytes().contains(&b'_') {
         return false;
     }
     let meant = name.replace('_', "-");
-    is_posing(&meant) || meant == "transfer-encoding" || meant == "content-length"
+    is_posing(&meant)
+        || (!forwards_trace && is_trace(&meant))
+        || meant == "transfer-encoding"
+        || meant == "content-length"
 }
 
 /// Joins the `Cookie` fields into which HTTP/2 splits one for compression (RFC 9113 section 8.2.3).
@@ -213,16 +241,6 @@ pub fn join_cookies(headers: &mut HeaderMap) {
     if let Ok(joined) = HeaderValue::from_bytes(&joined) {
         headers.insert(COOKIE, joined);
     }
-}
-
-/// Adds Bursar to `Via`; `received` is the version of the message that was received.
-pub fn append_via(headers: &mut HeaderMap, received: Version) {
-    let via = match received {
-        Version::HTTP_10 => const { HeaderValue::from_static("1.0 bursar") },
-        Version::HTTP_2 => const { HeaderValue::from_static("2 bursar") },
-        _ => const { HeaderValue::from_static("1.1 bursar") },
-    };
-    headers.append(VIA, via);
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Response;
 use http::request::Parts;
 use http::uri::Scheme;
-use http::{HeaderName, Response};
 use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -19,7 +19,7 @@ use crate::body::{BodyTooLarge, Keeping, ReplayMemory, Replayable, Upload};
 use crate::config::{self, Config, Origin, Timeouts};
 use crate::connect::{Connector, Stream};
 use crate::egress::Egress;
-use crate::headers;
+use crate::headers::{self, Cleaned, Via};
 use crate::metrics::{Connections, Counted};
 use crate::target::{Form, Target};
 use crate::upstream::{Connection, Failed, NoConnection, Outgoing, Upstream};
@@ -38,6 +38,7 @@ pub struct Passthrough {
     rules: Vec<Rule>,
     upstream: Arc<Upstream>,
     tunnels: Arc<Semaphore>,
+    via: Via,
     /// No body is sent twice.
     nothing_kept: Arc<ReplayMemory>,
 }
@@ -69,13 +70,13 @@ pub enum Error {
 }
 
 impl Passthrough {
-    /// None where nothing is listed. `tunnels` are all that may be open.
+    /// None where nothing is listed. `tunnels` are all that may be open; `via` is this instance.
     #[must_use]
     pub fn new(
         config: &Config,
         connections: &Connections,
         egress: &Egress,
-        tunnels: &Arc<Semaphore>,
+        (tunnels, via): (&Arc<Semaphore>, Via),
     ) -> Option<Self> {
         if config.passthrough.is_empty() {
             return None;
@@ -94,6 +95,7 @@ impl Passthrough {
             rules: rules.collect(),
             upstream: Arc::new(Upstream::foreign(connector, TIMEOUTS, connections)),
             tunnels: tunnels.clone(),
+            via,
             nothing_kept: ReplayMemory::new(0),
         })
     }
@@ -138,12 +140,12 @@ impl Passthrough {
         head: &mut Parts,
         body: Incoming,
     ) -> Result<(Response<Incoming>, Connection), Error> {
-        let (outgoing, named) = outgoing(head);
+        let (outgoing, cleaned) = outgoing(head, &self.via);
         let keeping = Keeping {
             buffer: 0,
             memory: self.nothing_kept.clone(),
         };
-        let body = Replayable::new(body, named, keeping);
+        let body = Replayable::new(body, cleaned, keeping);
         if let Some(body) = &body {
             record.upload(body);
         }
@@ -189,11 +191,11 @@ impl Passthrough {
     }
 }
 
-/// The request as it goes on, and what its `Connection` fields named.
-fn outgoing(head: &mut Parts) -> (Outgoing, Vec<HeaderName>) {
-    let named = headers::clean_foreign_request(&mut head.headers);
-    headers::append_via(&mut head.headers, head.version);
-    (Outgoing::new(head), named)
+/// The request as it goes on, and what its head says of its trailers.
+fn outgoing(head: &mut Parts, via: &Via) -> (Outgoing, Cleaned) {
+    let cleaned = headers::clean_foreign_request(&mut head.headers);
+    via.append(&mut head.headers, head.version);
+    (Outgoing::new(head), cleaned)
 }
 
 /// A server in clear.

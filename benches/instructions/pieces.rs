@@ -6,7 +6,7 @@ use std::path::Path as File;
 use bursar::caller::Callers;
 use bursar::config::Config;
 use bursar::egress::Egress;
-use bursar::headers::{self, Said};
+use bursar::headers::{self, Said, Via};
 use bursar::metrics::Metrics;
 use bursar::path::Path;
 use bursar::route::{Routes, Wish};
@@ -128,6 +128,7 @@ pub(crate) fn routing() -> usize {
     let form = Target::read(&head, None).expect("it has a target").form;
     let caller = callers.check(&head.headers, form, &peer);
     let caller = caller.expect("its password is right");
+    let via = Via::unique();
     counted(|| {
         for _ in 0..TIMES {
             let target = Target::read(black_box(&head), None).expect("it has a target");
@@ -135,7 +136,7 @@ pub(crate) fn routing() -> usize {
             let site = routes.site(&target, &path).expect("the host is known");
             let wish = Wish {
                 method: &head.method,
-                account: Said::read(&head.headers).account,
+                account: Said::read(&head.headers, &via).account,
             };
             let destination = site.route(wish, &path, caller.allow);
             assert!(black_box(destination).is_ok());
@@ -145,9 +146,10 @@ pub(crate) fn routing() -> usize {
 }
 
 pub(crate) fn request_headers() -> usize {
+    let via = Via::unique();
     rewrite(&head().headers, |headers| {
-        black_box(headers::clean_request(headers));
-        headers::append_via(headers, Version::HTTP_11);
+        black_box(headers::clean_request(headers, false));
+        via.append(headers, Version::HTTP_11);
     })
 }
 
@@ -160,9 +162,10 @@ pub(crate) fn response_headers() -> usize {
         .header("connection", "keep-alive")
         .header("content-length", "512")
         .body(());
+    let via = Via::unique();
     rewrite(answer.expect("it is an answer").headers(), |headers| {
         black_box(headers::clean_response(headers));
-        headers::append_via(headers, Version::HTTP_11);
+        via.append(headers, Version::HTTP_11);
     })
 }
 

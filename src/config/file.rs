@@ -18,7 +18,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, Visitor};
 
 pub(super) use limits::{CallerLimits, Limits};
-pub(super) use provider::{Account, Provider, Route, Token};
+pub(super) use provider::{Account, Provider, Route, Token, Trace};
 pub use provider::{ClientAuth, Encoding, Environment, Refresh, ReplayRule};
 pub(super) use scalar::{Count, Hidden, Size, Time};
 

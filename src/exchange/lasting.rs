@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use crate::access::AccessLog;
 use crate::body::ReplayMemory;
 use crate::config::Problem;
+use crate::headers::Via;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 
@@ -19,6 +20,8 @@ use crate::metrics::Metrics;
 pub(super) struct Lasting {
     pub(super) log: AccessLog,
     pub(super) metrics: Metrics,
+    /// This instance.
+    pub(super) via: Via,
     pub(super) replay_memory: Arc<ReplayMemory>,
     /// How many serve connections.
     pub(super) workers: usize,
@@ -62,6 +65,7 @@ impl Lasting {
         Self {
             log,
             metrics: metrics.clone(),
+            via: Via::unique(),
             replay_memory: ReplayMemory::new(0),
             workers,
             in_flight: AtomicUsize::new(0),

@@ -16,7 +16,7 @@ fn map(fields: &[(&str, &str)]) -> HeaderMap {
 
 fn clean(fields: &[(&str, &str)]) -> Vec<String> {
     let mut headers = map(fields);
-    clean_request(&mut headers);
+    clean_request(&mut headers, false);
     let mut left: Vec<String> = headers.keys().map(ToString::to_string).collect();
     left.sort();
     left
@@ -88,22 +88,85 @@ fn cookie_crumbs_are_joined() {
     assert_eq!(headers, map(&[("Cookie", "a=1; b=2")]));
 }
 
+/// What callers' tracers send, and how gateways may have spelt it.
+const TRACE: [&str; 12] = [
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "b3",
+    "x-b3-traceid",
+    "x-b3-sampled",
+    "uber-trace-id",
+    "uberctx-user",
+    "x-cloud-trace-context",
+    "x-amzn-trace-id",
+    "x_b3_traceid",
+    "x-amzn_trace_id",
+];
+
 #[test]
-fn our_own_via_is_found_wherever_it_stands() {
-    for (value, is_ours) in [
-        ("1.1 bursar", true),
-        ("1.0 fred, 1.1 BURSAR (2.0)", true),
-        ("HTTP/1.1 bursar", true),
-        ("1.1 bursary", false),
-        ("bursar", false),
-        ("1.1 fred (bursar)", false),
-    ] {
-        let headers = map(&[("via", value)]);
-        assert_eq!(Said::read(&headers).is_loop, is_ours, "{value}");
+fn the_trace_of_a_caller_ends_unless_it_is_forwarded() {
+    // Their look-alikes go on.
+    let others = [
+        "x-request-id",
+        "trace",
+        "b33",
+        "x-b3",
+        "uber",
+        "traceparent2",
+    ];
+    let fields = || {
+        map(&[TRACE.as_slice(), &others]
+            .concat()
+            .iter()
+            .map(|name| (*name, "1"))
+            .collect::<Vec<_>>())
+    };
+    for forwards in [false, true] {
+        let (mut head, mut trailers) = (fields(), fields());
+        let cleaned = clean_request(&mut head, forwards);
+        cleaned.clean_trailers(&mut trailers);
+        for left in [head, trailers] {
+            for name in TRACE {
+                assert_eq!(left.contains_key(name), forwards, "{name}");
+            }
+            assert!(
+                others.iter().all(|name| left.contains_key(*name)),
+                "{left:?}"
+            );
+        }
     }
-    for values in [["1.1 a", "1.1 bursar"], ["1.1 bursar", "1.1 a"]] {
-        let headers = map(&values.map(|value| ("via", value)));
-        assert!(Said::read(&headers).is_loop, "{values:?}");
+    let mut foreign = fields();
+    clean_foreign_request(&mut foreign);
+    assert_eq!(foreign, fields(), "its server is no provider");
+}
+
+#[test]
+fn this_instance_is_found_in_via_wherever_it_stands_and_no_other_is() {
+    let (own, other) = (Via::unique(), Via::unique());
+    let mut sent = HeaderMap::new();
+    own.append(&mut sent, http::Version::HTTP_11);
+    let element = sent[VIA].to_str().unwrap().to_owned();
+    let name = element.strip_prefix("1.1 ").unwrap();
+    assert!(name.starts_with("bursar-"), "{name}");
+    for (value, is_ours) in [
+        (element.clone(), true),
+        (format!("2 {name}"), true),
+        (
+            format!("1.0 fred, HTTP/1.1 {} (2.0)", name.to_uppercase()),
+            true,
+        ),
+        (format!("1.1 fred,{element},1.1 mary"), true),
+        (format!("1.1\t{name}"), true),
+        (format!("1.1 fred (for {name}, perhaps)"), true),
+        ("1.1 bursar".to_owned(), false),
+        ("1.1 bursar-".to_owned(), false),
+        ("1.1 bursar-0123456789abcdef".to_owned(), false),
+        (String::new(), false),
+    ] {
+        let headers = map(&[("via", "1.1 a"), ("via", &value), ("via", "1.1 b")]);
+        assert_eq!(Said::read(&headers, &own).is_loop, is_ours, "{value}");
+        assert!(!Said::read(&headers, &other).is_loop, "{value}");
     }
 }
 
@@ -118,7 +181,11 @@ fn an_account_that_is_not_named_once_and_legibly_is_no_account() {
             Some(""),
         ),
     ] {
-        assert_eq!(Said::read(&map(fields)).account, account, "{fields:?}");
+        assert_eq!(
+            Said::read(&map(fields), &Via::unique()).account,
+            account,
+            "{fields:?}"
+        );
     }
 }
 
@@ -133,7 +200,7 @@ proptest! {
             headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("v"));
         }
         headers.append(CONNECTION, HeaderValue::from_str(&connection).unwrap());
-        clean_request(&mut headers);
+        clean_request(&mut headers, false);
         headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer ours"));
         prop_assert_eq!(headers.get_all(AUTHORIZATION).iter().count(), 1);
         for name in ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"] {

@@ -10,7 +10,7 @@ use crate::support::proxy::Proxy;
 use crate::support::raw::{Raw, RawUpstream};
 use crate::support::tls::{Authority, ClientCertificate};
 use crate::support::upstream::{Body, Upstream, answer, full, stream};
-use crate::support::{Rig, acme};
+use crate::support::{Rig, acme, without_instances};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -62,7 +62,7 @@ async fn every_form_of_a_target_ends_in_the_same_request_even_on_one_connection(
         rig.api.address
     );
     let seen = String::from_utf8(rig.api.captured().concat()).unwrap();
-    assert_eq!(seen, expected.repeat(requests.len()));
+    assert_eq!(without_instances(&seen), expected.repeat(requests.len()));
 }
 
 #[tokio::test]
@@ -134,8 +134,11 @@ async fn every_pair_of_versions_carries_request_and_answer() {
             assert_eq!(seen.all("authorization"), ["Bearer token-1"]);
             assert_eq!(seen.body.as_deref(), Some(&b"four"[..]));
         }
-        assert_eq!(api.seen()[0].all("via"), ["1.1 bursar"]);
-        assert_eq!(api.seen()[1].all("via"), ["2 bursar"]);
+        let seen = api.seen();
+        let via = seen
+            .iter()
+            .map(|seen| without_instances(seen.all("via")[0]));
+        assert_eq!(via.collect::<Vec<_>>(), ["1.1 bursar", "2 bursar"]);
     }
 }
 
@@ -157,6 +160,7 @@ async fn what_is_for_one_connection_or_poses_as_another_request_is_removed() {
     let reply = rig.caller().await.ask(request).await;
     assert_eq!(reply.status(), 200, "{reply:?}");
     let seen = String::from_utf8(rig.api.captured().concat()).unwrap();
+    let seen = without_instances(&seen);
     let (head, body) = seen.split_once("\r\n\r\n").unwrap();
     let mut fields: Vec<&str> = head.lines().skip(1).collect();
     fields.sort_by_key(|field| field.to_ascii_lowercase());
@@ -238,7 +242,7 @@ async fn answers_are_relayed_as_they_are() {
             let request = format!("{method} /x HTTP/1.1\r\nHost: api.test\r\n\r\n");
             caller.write(request).await;
             let (head, body) = expected.split_once("\r\n\r\n").unwrap();
-            let found = caller.read_head().await;
+            let found = without_instances(&caller.read_head().await);
             let mut fields: Vec<&str> = found.lines().collect();
             fields[1..].sort_by_key(|field| field.to_ascii_lowercase());
             assert_eq!(fields.join("\r\n").to_lowercase(), head.to_lowercase());

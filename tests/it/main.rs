@@ -55,4 +55,8 @@ mod tls_listen;
 #[cfg(test)]
 mod token;
 #[cfg(test)]
+mod tracing;
+#[cfg(test)]
+mod via;
+#[cfg(test)]
 mod workers;

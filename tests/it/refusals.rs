@@ -100,14 +100,6 @@ async fn what_a_request_itself_is_refused_for() {
             "POST http://api.test/%74oken HTTP/1.1\r\nHost: api.test\r\n",
             token,
         ),
-        (
-            "GET http://api.test/api HTTP/1.1\r\nHost: api.test\r\nVia: 1.1 bursar\r\n",
-            (508, "loop", "proxy_loop_detected"),
-        ),
-        (
-            "GET http://api.test/api HTTP/1.1\r\nHost: api.test\r\nVia: 1.0 a, 1.1 Bursar (x)\r\n",
-            (508, "loop", "proxy_loop_detected"),
-        ),
     ];
     for (head, expected) in &cases {
         let reason = [("reason", expected.1)];
@@ -206,7 +198,7 @@ async fn http_2_requests_meet_the_same_refusals() {
         ("GET", "http://other.test/", "", 403),
         ("POST", "http://api.test/token", "", 403),
         ("TRACE", "http://api.test/", "", 405),
-        ("GET", "http://api.test/", "2 bursar", 508),
+        ("GET", "http://api.test/", "2 bursar", 200),
         ("GET", "http://api.test/", "2 other", 200),
     ] {
         let request = http::Request::builder()

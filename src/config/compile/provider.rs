@@ -14,7 +14,7 @@ use super::route;
 use super::value::{
     MIB, ScopeSets, endpoint, host, origin, patterns, positive, refuse_reserved, time, trusted,
 };
-use crate::config::file::{self, ClientAuth, Count, Encoding, Refresh, Size};
+use crate::config::file::{self, ClientAuth, Count, Encoding, Refresh, Size, Trace};
 use crate::config::node::join;
 use crate::config::presets::{Endpoints, Preset};
 use crate::config::problem::Problems;
@@ -123,6 +123,7 @@ impl ProviderFile {
             preset_routes,
             scope_sets: scopes.sets,
             default_scopes,
+            forwards_trace: self.file.trace == Some(Trace::Forward),
             protected: self.protected(&token),
             secret_below: trusted(self.preset.map_or(&[], |(preset, _)| preset.secret_below)),
             account_places: Places::of(&accounts),

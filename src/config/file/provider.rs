@@ -47,6 +47,8 @@ pub(in crate::config) struct Provider {
     pub(in crate::config) routes: Option<Vec<Route>>,
     /// How much of one request body is kept for a replay. Default 1MiB.
     pub(in crate::config) replay_buffer: Option<Size>,
+    /// Whether callers' trace headers go on (`forward`). Default: they do not.
+    pub(in crate::config) trace: Option<Trace>,
     /// Trust and client certificate, for both the API and the token endpoint.
     #[serde(default)]
     pub(in crate::config) tls: Tls,
@@ -202,6 +204,15 @@ pub enum ReplayRule {
     IfKeyed,
     /// It may not.
     Never,
+}
+
+/// What becomes of callers' trace headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(JsonSchema))]
+pub(in crate::config) enum Trace {
+    /// They go on to the API.
+    Forward,
 }
 
 /// Trust and client certificate.

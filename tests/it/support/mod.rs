@@ -70,6 +70,21 @@ pub(crate) fn eventually<F: Future<Output = bool>>(
     }
 }
 
+/// The text with `bursar` for every name that an instance has in `Via`.
+pub(crate) fn without_instances(text: &str) -> String {
+    let mut parts = text.split("bursar-");
+    let mut plain = parts.next().unwrap().to_owned();
+    for part in parts {
+        let (instance, rest) = part.split_at(16);
+        assert!(
+            instance.bytes().all(|byte| byte.is_ascii_hexdigit()),
+            "{text}"
+        );
+        plain.extend(["bursar", rest]);
+    }
+    plain
+}
+
 /// How long a peer that says nothing waits until the proxy closes the connection, without waiting so long:
 /// from here on time passes whenever nothing else happens.
 pub(crate) async fn closed_in(stream: &mut TcpStream) -> Duration {
