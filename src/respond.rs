@@ -399,7 +399,9 @@ fn token(missing: &Missing) -> Description {
         Failure::Unreachable | Failure::Tls => {
             unavailable("the provider's token endpoint cannot be reached")
         }
-        Failure::Status(_) | Failure::Broken => unavailable("the provider's token endpoint fails"),
+        Failure::Status(_) | Failure::InTrouble(_) | Failure::Broken => {
+            unavailable("the provider's token endpoint fails")
+        }
         Failure::Malformed(_) | Failure::BornExpired => {
             unavailable("the provider's token endpoint answered without a usable token")
         }

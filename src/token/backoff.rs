@@ -22,6 +22,7 @@ pub(super) fn pause(failure: Failure, earlier: u32, jitter: f64) -> Duration {
         Failure::RateLimited(None) => doubled(RATE_LIMITED, earlier),
         Failure::BornExpired => BORN_EXPIRED,
         Failure::Status(_)
+        | Failure::InTrouble(_)
         | Failure::TimedOut
         | Failure::NotAllowed(_)
         | Failure::Unreachable

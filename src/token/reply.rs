@@ -46,6 +46,8 @@ pub enum Failure {
     RateLimited(Option<Duration>),
     /// The endpoint answered an error that says nothing about the account.
     Status(u16),
+    /// The endpoint says, at whatever status, that the trouble is its own.
+    InTrouble(&'static str),
     /// The endpoint did not answer in time.
     TimedOut,
     /// No address of it is allowed: nothing was sent.
@@ -89,6 +91,7 @@ impl Failure {
             Self::RateLimited(_) => FetchOutcome::RateLimited,
             Self::Malformed(_) | Self::BornExpired => FetchOutcome::Malformed,
             Self::Status(_)
+            | Self::InTrouble(_)
             | Self::TimedOut
             | Self::NotAllowed(_)
             | Self::Unreachable
@@ -113,7 +116,8 @@ impl Failure {
     pub(super) fn is_outage(self) -> bool {
         match self {
             Self::Status(status) => status >= 500,
-            Self::TimedOut
+            Self::InTrouble(_)
+            | Self::TimedOut
             | Self::NotAllowed(_)
             | Self::Unreachable
             | Self::Parent
@@ -147,6 +151,9 @@ impl std::fmt::Display for Failure {
                 formatter.write_str("the token endpoint limits the rate of calls")
             }
             Self::Status(status) => write!(formatter, "the token endpoint answered {status}"),
+            Self::InTrouble(code) => {
+                write!(formatter, "the token endpoint says that it fails ({code})")
+            }
             Self::TimedOut => formatter.write_str("the token endpoint did not answer in time"),
             Self::NotAllowed(rule) => write!(
                 formatter,
@@ -213,10 +220,12 @@ pub(super) fn read(
         let asked = body_retry_after.map(positive).or(retry_after);
         return Err(Failure::RateLimited(asked.map(clamp)));
     }
+    // The code decides, not the status: PayU files everything under 401.
     match error {
         Some(code @ ("invalid_client" | "unauthorized_client" | "invalid_scope")) => {
             Err(Failure::Rejected(code))
         }
+        Some(code @ ("server_error" | "temporarily_unavailable")) => Err(Failure::InTrouble(code)),
         code if matches!(status.as_u16(), 401 | 403) => {
             Err(Failure::Rejected(code.unwrap_or("no error code")))
         }
@@ -274,7 +283,7 @@ fn error_code(object: &Map<String, Value>) -> Option<&'static str> {
     Some(
         KNOWN
             .into_iter()
-            .find(|known| *known == code)
+            .find(|known| known.eq_ignore_ascii_case(code))
             .unwrap_or("an unknown error code"),
     )
 }

@@ -162,13 +162,45 @@ fn an_account_is_refused_by_code_or_by_any_object_at_401_or_403() {
 }
 
 #[test]
+fn trouble_of_the_endpoints_own_is_no_refusal_at_any_status() {
+    for (status, body, code) in [
+        (401, r#"{"error":"server_error"}"#, "server_error"),
+        (403, r#"{"error":"server_error"}"#, "server_error"),
+        (
+            401,
+            r#"{"error":"temporarily_unavailable","error_description":"x"}"#,
+            "temporarily_unavailable",
+        ),
+        (
+            400,
+            r#"{"error":{"code":"TEMPORARILY_UNAVAILABLE"}}"#,
+            "temporarily_unavailable",
+        ),
+        (200, r#"{"error":"server_error"}"#, "server_error"),
+    ] {
+        let failure = failure(status, body);
+        assert_eq!(failure, Failure::InTrouble(code), "{status} {body}");
+        assert!(failure.is_outage() && !failure.is_about_secret());
+        assert_eq!(failure.outcome(), FetchOutcome::Unavailable);
+    }
+    // And a refusal is one, whatever status it is filed under.
+    for status in [200, 400, 401, 429, 500, 503] {
+        for code in ["invalid_client", "unauthorized_client", "invalid_scope"] {
+            let expected = match status {
+                429 => Failure::RateLimited(None),
+                _ => Failure::Rejected(code),
+            };
+            let body = format!("{{\"error\":\"{code}\"}}");
+            assert_eq!(failure(status, &body), expected, "{status} {code}");
+        }
+    }
+}
+
+#[test]
 fn a_page_of_html_says_nothing_about_the_account() {
     assert_eq!(failure(403, "<html>blocked</html>"), Failure::Status(403));
     assert_eq!(failure(401, ""), Failure::Status(401));
-    assert_eq!(
-        failure(500, r#"{"error":"server_error"}"#),
-        Failure::Status(500)
-    );
+    assert_eq!(failure(500, r#"{"error":"busy"}"#), Failure::Status(500));
     assert_eq!(failure(302, ""), Failure::Status(302));
 }
 
