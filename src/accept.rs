@@ -8,7 +8,7 @@ mod phase;
 mod serve;
 
 use std::io;
-use std::net::{self, SocketAddr};
+use std::net::{self, IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,8 +25,11 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
 
 use crate::access::Record;
+use crate::config::{ProxyLimits, UnknownConnections};
+use crate::limit::{Place, Unknown};
 use crate::listen::{self, Tls};
 use crate::metrics::{Counted, Limit, Reason};
+use crate::process;
 use crate::reload::Live;
 use crate::socket::Socket;
 use crate::stream::{CallerSide, CallerStream, Inside, Peer, Transport};
@@ -36,6 +39,11 @@ pub use phase::Phase;
 use phase::{closing, last, left};
 use serve::{Ended, Serving, linger, serve_http1, serve_http2};
 
+/// The part of all connections that one address may have while no caller is known on them: eight addresses have to
+/// work together to take them all.
+const UNKNOWN_SHARE: usize = 8;
+/// So many it may always have: a small `limits.connections` is not shared out further.
+const MIN_UNKNOWN: usize = 64;
 /// Connections beyond `limits.connections` that are answered at once; yet more are just closed.
 const MAX_TURNED_AWAY: usize = 64;
 /// What they are answered.
@@ -58,9 +66,16 @@ pub async fn accept(
     mut phase: watch::Receiver<Phase>,
     (workers, tasks): (Workers, TaskTracker),
 ) {
+    let connections = process::connections(live.current().limits().connections);
+    // Where few descriptors may be open, a part of those that connections leave.
+    let turned_away = MAX_TURNED_AWAY
+        .min(process::connections(usize::MAX) / 8)
+        .max(1);
     let accepting = Accepting {
-        permits: Arc::new(Semaphore::new(live.current().limits().connections)),
-        turned_away: Arc::new(Semaphore::new(MAX_TURNED_AWAY)),
+        permits: Arc::new(Semaphore::new(connections)),
+        unknown: Arc::default(),
+        share: (connections / UNKNOWN_SHARE).max(MIN_UNKNOWN),
+        turned_away: Arc::new(Semaphore::new(turned_away)),
         tls,
         live,
         phase: phase.clone(),
@@ -84,6 +99,10 @@ struct Accepting {
     workers: Workers,
     tasks: TaskTracker,
     permits: Arc<Semaphore>,
+    /// Connections that no caller is known on.
+    unknown: Arc<Unknown>,
+    /// How many of those one address may have where the configuration does not say.
+    share: usize,
     turned_away: Arc<Semaphore>,
 }
 
@@ -92,8 +111,14 @@ impl Accepting {
         let mut complained = None;
         loop {
             let accepted = listener.accept().await;
-            // It is registered with this runtime, and of use with the worker's alone.
-            match accepted.and_then(|(stream, address)| Ok((stream.into_std()?, address))) {
+            let accepted = accepted.and_then(|(stream, address)| {
+                if process::is_of_reserve(&stream) {
+                    return Err(process::no_descriptors());
+                }
+                // It is registered with this runtime, and of use with the worker's alone.
+                Ok((stream.into_std()?, address))
+            });
+            match accepted {
                 Ok((stream, address)) => self.take(stream, address),
                 Err(error) => {
                     self.live.current().metrics().limits.reached(Limit::Accept);
@@ -108,15 +133,37 @@ impl Accepting {
         }
     }
 
+    /// Whether one more connection is served: there are not too many, nor too many of that address.
+    fn admit(&self, address: IpAddr) -> Result<(OwnedSemaphorePermit, Option<Place>), Limit> {
+        let permit = self.permits.clone().try_acquire_owned();
+        let permit = permit.map_err(|_none_left| Limit::Connections)?;
+        let ProxyLimits {
+            unknown_connections,
+            ..
+        } = *self.live.current().limits();
+        let most = match unknown_connections {
+            UnknownConnections::Any => return Ok((permit, None)),
+            UnknownConnections::AtMost(most) => most,
+            UnknownConnections::Share => self.share,
+        };
+        let place = self.unknown.enter(address, most);
+        let place = place.ok_or(Limit::UnknownConnections)?;
+        Ok((permit, Some(place)))
+    }
+
     fn take(&self, stream: net::TcpStream, address: SocketAddr) {
         let tls = self.tls.as_ref().map(|tls| tls.current());
-        if let Ok(permit) = self.permits.clone().try_acquire_owned()
+        let admitted = self.admit(address.ip());
+        let refused = admitted.as_ref().err().copied();
+        if let Ok((permit, place)) = admitted
             && let Some(worker) = self.workers.choose()
         {
+            let mut peer = Peer::at(address.ip());
+            peer.place = place.map(Arc::new);
             let serving = Serving {
                 live: self.live.clone(),
                 phase: self.phase.clone(),
-                peer: Peer::at(address.ip()),
+                peer,
                 worker: worker.number,
                 payments: Arc::default(),
             };
@@ -126,7 +173,8 @@ impl Accepting {
             return;
         }
         let proxy = self.live.current();
-        proxy.metrics().limits.reached(Limit::Connections);
+        let limit = refused.unwrap_or(Limit::Connections);
+        proxy.metrics().limits.reached(limit);
         proxy.metrics().requests.refused(Reason::Overloaded);
         // In clear nobody who speaks TLS would understand it.
         if tls.is_none()

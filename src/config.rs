@@ -59,6 +59,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Bytes of request bodies kept for replays, all together.
     pub replay_memory: usize,
+    /// Whether the user that the process runs as may trace it, read its memory and have it dumped.
+    pub is_dumpable: bool,
     /// How much all callers together may ask for.
     pub limits: ProxyLimits,
     /// Where connections to APIs and token endpoints may go.
@@ -167,6 +169,8 @@ pub struct Limits {
 pub struct ProxyLimits {
     /// Connections at once.
     pub connections: usize,
+    /// Of those, of one address, until a request was verified on them.
+    pub unknown_connections: UnknownConnections,
     /// Requests at once whose answer has not begun.
     pub requests: usize,
     /// Tunnels to providers at once, and as many opaque ones.
@@ -183,6 +187,17 @@ pub struct ProxyLimits {
     pub head_timeout: Duration,
     /// How long a connection may wait for a request.
     pub idle_timeout: Duration,
+}
+
+/// How many connections one address may have that no caller is known on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownConnections {
+    /// A share of all that are served.
+    Share,
+    /// So many.
+    AtMost(usize),
+    /// Any number: everybody is a caller.
+    Any,
 }
 
 /// Requests that a caller may send.

@@ -27,6 +27,7 @@ use tower_service::Service;
 use crate::address::{Rule, Spelling, bare};
 use crate::config::ParentProxy;
 use crate::egress::{Denied, Gate};
+use crate::process;
 use crate::socket::Socket;
 
 /// A connection, with TLS unless the operator wrote down a loopback address.
@@ -46,6 +47,8 @@ pub struct Connector {
     gate: Gate,
     direct: HttpConnector<Resolver>,
     parent: Option<Tunnel<HttpConnector<Resolver>>>,
+    /// Whether it may take one of the last file descriptors.
+    has_reserve: bool,
 }
 
 /// Why there is no connection. In any case no byte of a request was sent.
@@ -89,6 +92,16 @@ impl Connector {
             direct: tcp(limit, gate.clone()),
             gate,
             parent,
+            has_reserve: false,
+        }
+    }
+
+    /// The same, which may take one of the last file descriptors.
+    #[must_use]
+    pub fn with_reserve(self) -> Self {
+        Self {
+            has_reserve: true,
+            ..self
         }
     }
 
@@ -113,8 +126,16 @@ impl Connector {
     /// The same without TLS.
     ///
     /// # Errors
-    /// Where no address is allowed, or a parent proxy or TCP fails.
+    /// Where no address is allowed, a parent proxy or TCP fails, or few file descriptors are left.
     pub async fn reach(&self, url: &Uri) -> Result<Tcp, Error> {
+        let tcp = self.reach_with_any(url).await?;
+        if !self.has_reserve && process::is_of_reserve(&tcp.inner().tcp) {
+            return Err(Error::Unreachable(process::no_descriptors().into()));
+        }
+        Ok(tcp)
+    }
+
+    async fn reach_with_any(&self, url: &Uri) -> Result<Tcp, Error> {
         let host = url.host().unwrap_or_default();
         let own_port = if url.scheme() == Some(&Scheme::HTTP) {
             80

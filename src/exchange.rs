@@ -403,6 +403,7 @@ impl Proxy {
         };
         let caller = caller.map_err(|error| Refusal::Caller(error, target.form))?;
         record.caller(caller.name);
+        side.peer.is_known();
         if let Some(limits) = caller.limits {
             // What is inside of a tunnel came over a connection that counts already.
             if inside.is_none() && !side.join(limits) {

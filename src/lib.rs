@@ -58,6 +58,7 @@ pub mod outcomes;
 pub mod passthrough;
 pub mod password;
 pub mod path;
+pub mod process;
 pub mod relay;
 pub mod reload;
 pub mod remote;

@@ -4,6 +4,8 @@
 //! caller is verified until the last byte of its answer, because its [`Slot`] goes with it; a connection from
 //! its first verified request until it is closed.
 
+mod unknown;
+
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config;
+pub use unknown::{Place, Unknown};
 
 /// When it is worth asking again after too many requests in flight: nobody knows when one will end.
 const IN_FLIGHT_PAUSE: Duration = Duration::from_secs(1);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bursar::config::{Config, Problem};
 use bursar::log::Log;
+use bursar::process::Closed;
 use bursar::reload::Source;
 use bursar::server::Server;
 use bursar::worker::{Threads, Workers};
@@ -79,13 +80,16 @@ struct ConfigFile {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // Before a secret is read; what there is in the environment was there before.
+    let closed = Closed::to_its_user();
     // Ends last: what the runtime's tasks write while they are dropped is written to the end.
     let mut log = None;
     let runtime = Builder::new_current_thread().enable_all().build();
-    let result = runtime
-        .context("cannot start the runtime")
-        .and_then(|runtime| {
-            let result = run(arguments.command, &runtime, &mut log);
+    let result = closed
+        .context("cannot keep other processes out of this one's memory")
+        .and_then(|closed| Ok((closed, runtime.context("cannot start the runtime")?)))
+        .and_then(|(closed, runtime)| {
+            let result = run(arguments.command, &closed, &runtime, &mut log);
             // A name that is still being looked up is not waited for.
             runtime.shutdown_background();
             result
@@ -99,7 +103,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command, runtime: &Runtime, log: &mut Option<Log>) -> anyhow::Result<ExitCode> {
+fn run(
+    command: Command,
+    closed: &Closed,
+    runtime: &Runtime,
+    log: &mut Option<Log>,
+) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(ConfigFile { config: path }) => {
             let config = match Config::load(&path) {
@@ -107,6 +116,9 @@ fn run(command: Command, runtime: &Runtime, log: &mut Option<Log>) -> anyhow::Re
                 Err(problems) => return Ok(report(&path, &problems)),
             };
             let access = log.insert(Log::start()).access();
+            if config.is_dumpable {
+                closed.open().context("cannot follow `process.dumpable`")?;
+            }
             for warning in &config.warnings {
                 tracing::warn!(%warning, "configuration");
             }

@@ -58,6 +58,7 @@ pub struct Fixed {
     admin: SocketAddr,
     connections: usize,
     tunnels: usize,
+    is_dumpable: bool,
     journal: Option<config::Journal>,
     /// None: there is no TLS on `listen`.
     tls: Option<Arc<Tls>>,
@@ -84,6 +85,7 @@ impl Fixed {
             admin: config.admin,
             connections: config.limits.connections,
             tunnels: config.limits.tunnels,
+            is_dumpable: config.is_dumpable,
             journal: config.journal.clone(),
             tls: config.tls.clone(),
         }
@@ -106,6 +108,7 @@ impl Fixed {
                 self.connections != config.limits.connections,
             ),
             ("journal", self.journal != config.journal),
+            ("process", self.is_dumpable != config.is_dumpable),
             ("limits.tunnels", self.tunnels != config.limits.tunnels),
         ];
         let changed = changed.into_iter().filter(|(_, is_changed)| *is_changed);

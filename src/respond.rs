@@ -311,6 +311,7 @@ fn limited(limit: Limit) -> Description {
         Limit::Requests => overloaded("too many requests at once; see `limits.requests`"),
         // Those end connections, or are refused by other names.
         Limit::Connections
+        | Limit::UnknownConnections
         | Limit::Accept
         | Limit::CallerRequests
         | Limit::Resets

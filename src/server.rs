@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -16,11 +16,15 @@ use crate::config::{self, Config, Files};
 use crate::exchange::Proxy;
 use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
+use crate::process;
 use crate::reload::{Fixed, Live, Reloader, Source};
 use crate::worker::Workers;
 
 /// The share of `drain_timeout` after which what moves no money is cut off.
 const SHARE_OF_OTHERS: f64 = 0.75;
+
+/// Connections that wait to be accepted, at each port; the system keeps no more than net.core.somaxconn.
+const BACKLOG: u32 = 4096;
 
 /// A proxy whose ports are bound.
 #[derive(Debug)]
@@ -67,8 +71,10 @@ impl Server {
     /// # Errors
     /// Where a port cannot be bound.
     pub async fn bind(config: &Config, log: AccessLog, workers: Workers) -> Result<Self, Error> {
-        let listener = bind("listen", config.listen).await?;
-        let admin = bind("admin", config.admin).await?;
+        let descriptors = process::raise_descriptor_limit();
+        let listener = bind("listen", config.listen)?;
+        let admin = bind("admin", config.admin)?;
+        warn_of_few(descriptors, config);
         let metrics = Metrics::new(config)?;
         let journal = match config.journal.clone() {
             Some(settings) => Some(open(settings, &metrics).await?),
@@ -195,12 +201,42 @@ async fn open(settings: config::Journal, metrics: &Metrics) -> Result<Journal, E
     Ok(opened?)
 }
 
-async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| Error::Bind {
-            key,
-            address,
-            source,
-        })
+fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
+    let bind = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        // A restart does not wait for the connections of the process before to time out.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bind().map_err(|source| Error::Bind {
+        key,
+        address,
+        source,
+    })
+}
+
+/// Says where the system allows less than the configuration asks for.
+fn warn_of_few(descriptors: u64, config: &Config) {
+    let wanted = config.limits.connections;
+    let served = process::connections(wanted);
+    if served < wanted {
+        tracing::warn!(
+            descriptors,
+            wanted,
+            served,
+            "too few files may be open for `limits.connections`; raise `ulimit -n` (systemd: LimitNOFILE), or lower the key"
+        );
+    }
+    let longest = process::longest_backlog();
+    if let Some(longest) = longest.filter(|longest| *longest < BACKLOG) {
+        tracing::info!(
+            wanted = BACKLOG,
+            longest,
+            "the system lets fewer connections wait to be accepted; see net.core.somaxconn"
+        );
+    }
 }

@@ -24,7 +24,7 @@ pub use waiting::Patience;
 use waiting::Waiting;
 
 use crate::framing::{Awaits, Broken, Doubt, Framing};
-use crate::limit::{self, Joined};
+use crate::limit::{self, Joined, Place};
 use crate::listen::Shown;
 use crate::metrics::Limit;
 
@@ -42,6 +42,8 @@ pub struct Peer {
     pub address: IpAddr,
     /// What its client certificate says; nothing where there is none.
     pub shown: Shown,
+    /// None: it does not count as unknown.
+    pub place: Option<Arc<Place>>,
 }
 
 impl Peer {
@@ -51,6 +53,14 @@ impl Peer {
         Self {
             address: address.to_canonical(),
             shown: Shown::default(),
+            place: None,
+        }
+    }
+
+    /// A request of a caller was verified that came from there.
+    pub fn is_known(&self) {
+        if let Some(place) = &self.place {
+            place.leave();
         }
     }
 }

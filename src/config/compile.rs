@@ -74,6 +74,7 @@ pub(super) fn compile(
         environment::refuse_the_other(provider, problems);
     }
     let egress = egress::compile(file.egress, problems);
+    let limits = limits::proxy(file.limits, callers.is_some(), problems);
     egress::warn_of_refused_literals(&egress, &providers, problems);
     Some(Config {
         listen,
@@ -89,7 +90,8 @@ pub(super) fn compile(
             problems,
         ),
         replay_memory,
-        limits: limits::proxy(file.limits, problems),
+        is_dumpable: file.process.dumpable.unwrap_or(false),
+        limits,
         egress: Arc::new(egress),
         callers,
         providers,

@@ -43,6 +43,9 @@ pub(super) struct Proxy {
     pub(super) drain_timeout: Option<Time>,
     /// All request bodies kept for replays together. Default 256MiB.
     pub(super) replay_memory: Option<Size>,
+    /// What the process is to the system.
+    #[serde(default)]
+    pub(super) process: Process,
     /// How much all callers together may ask for, and how slowly.
     #[serde(default)]
     pub(super) limits: Limits,
@@ -64,6 +67,15 @@ pub(super) struct Proxy {
     /// The payment APIs, by name.
     #[serde(default)]
     pub(super) providers: BTreeMap<String, Provider>,
+}
+
+/// What the process is to the system.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub(super) struct Process {
+    /// Whether the user that it runs as may trace it, read its memory and have it dumped. Default false.
+    pub(super) dumpable: Option<bool>,
 }
 
 /// Where connections to APIs and token endpoints may go.

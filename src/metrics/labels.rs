@@ -83,6 +83,8 @@ labels! {
     Limit {
         /// Callers' connections.
         Connections = "connections",
+        /// Connections from one address that no caller is known on.
+        UnknownConnections = "unknown_connections",
         /// Accepting a connection failed, mostly for lack of file descriptors.
         Accept = "accept",
         /// Connections of one caller.

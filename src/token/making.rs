@@ -110,7 +110,8 @@ impl<'a> Making<'a> {
                 connect_timeout,
                 self.egress.token(provider),
                 self.egress.token_proxy(),
-            ),
+            )
+            .with_reserve(),
             connect_timeout,
         });
         let histogram = |grant| self.metrics.tokens.fetch_duration(&provider.name, grant);

@@ -32,6 +32,8 @@ mod intercept;
 mod journal;
 #[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod machine;
 #[cfg(all(test, target_os = "linux"))]
 mod nagle;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::value::positive;
 use crate::config::file::{self, Count, Size, Time};
 use crate::config::problem::Problems;
-use crate::config::{Limits, ProxyLimits};
+use crate::config::{Limits, ProxyLimits, UnknownConnections};
 
 const KIB: usize = 1024;
 /// hyper reads no smaller buffers, and nobody needs larger heads.
@@ -17,7 +17,11 @@ const MAX_TARGET_SIZE: usize = 64 * KIB;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Every missing key has its default.
-pub(super) fn proxy(limits: file::Limits, problems: &mut Problems) -> ProxyLimits {
+pub(super) fn proxy(
+    limits: file::Limits,
+    has_callers: bool,
+    problems: &mut Problems,
+) -> ProxyLimits {
     let count =
         |count: Option<Count>, default: u32| count.map_or(default, |Count(count)| count.get());
     let header_size = limits
@@ -38,6 +42,11 @@ pub(super) fn proxy(limits: file::Limits, problems: &mut Problems) -> ProxyLimit
     };
     ProxyLimits {
         connections: count(limits.connections, 32_768) as usize,
+        unknown_connections: match limits.unknown_connections {
+            Some(Count(count)) => UnknownConnections::AtMost(count.get() as usize),
+            None if has_callers => UnknownConnections::Share,
+            None => UnknownConnections::Any,
+        },
         requests: count(limits.requests, 16_384) as usize,
         tunnels: count(limits.tunnels, 8192) as usize,
         streams: count(limits.streams, 128),

@@ -13,6 +13,9 @@ use super::{Count, Size, Time};
 pub(in crate::config) struct Limits {
     /// Callers' connections at once. Default 32768.
     pub(in crate::config) connections: Option<Count>,
+    /// Connections of one address (IPv6: of a /64) on which no request was verified yet. Default an eighth of
+    /// `connections`, 64 at least; without `callers` any number.
+    pub(in crate::config) unknown_connections: Option<Count>,
     /// Requests at once whose answer has not begun. Default 16384.
     pub(in crate::config) requests: Option<Count>,
     /// Tunnels to providers at once, and as many opaque ones. Default 8192.

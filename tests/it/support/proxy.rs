@@ -211,6 +211,13 @@ impl Program {
         Self::start_as(shell, tempfile::tempdir().unwrap(), yaml, rust_log).await
     }
 
+    /// The same, started by that command of a shell, in which `"$@"` stands for it.
+    pub(crate) async fn start_by(command: &str, yaml: &str) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", command, "sh", env!("CARGO_BIN_EXE_bursar")]);
+        Self::start_as(shell, tempfile::tempdir().unwrap(), yaml, "info").await
+    }
+
     async fn start_as(
         mut program: Command,
         directory: TempDir,
@@ -281,6 +288,13 @@ impl Program {
         };
         let names = threads.filter_map(name);
         names.map(|name| name.trim_end().to_owned()).collect()
+    }
+
+    /// A file about it in `/proc`.
+    pub(crate) fn proc(&self, file: &str) -> std::path::PathBuf {
+        Path::new("/proc")
+            .join(self.child.id().unwrap().to_string())
+            .join(file)
     }
 
     /// What it has logged so far.
