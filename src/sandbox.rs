@@ -1,10 +1,17 @@
 //! What does Bursar look like at work? The four providers emulated on loopback, with the proxy in front.
 //!
 //! The proxy is the real one, configured by YAML text that only moves the presets' endpoints to loopback;
-//! the emulations are in [`provider`]. Nothing here is used by `bursar run`.
+//! the emulations are in one file for each provider, and [`provider`] has what they share. Nothing here is used by
+//! `bursar run`.
 
+mod alternative_payments;
+mod call;
 mod certificates;
+mod issuing;
+mod paylater;
+mod payu;
 mod provider;
+mod quidkey;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -19,7 +26,15 @@ use crate::access::AccessLog;
 use crate::config::Config;
 use crate::server::Server;
 use crate::worker::Workers;
-use provider::{DIALECTS, Provider};
+use provider::{Dialect, Provider};
+
+/// The four.
+static DIALECTS: [&Dialect; 4] = [
+    &paylater::DIALECT,
+    &payu::DIALECT,
+    &alternative_payments::DIALECT,
+    &quidkey::DIALECT,
+];
 
 /// Arguments of `bursar sandbox`.
 #[derive(Debug, Args)]
@@ -61,7 +76,7 @@ pub async fn start(options: &Options, log: AccessLog, workers: Workers) -> anyho
     std::fs::write(ca_path(&directory), certificates.ca_pem())
         .context("cannot write the authority's certificate")?;
     let mut providers = Vec::new();
-    for dialect in &DIALECTS {
+    for dialect in DIALECTS {
         let tls = certificates.server()?;
         providers.push(Provider::start(dialect, tls, options.token_lifetime).await?);
     }
@@ -147,11 +162,12 @@ impl Sandbox {
             humantime::format_duration(self.token_lifetime),
         );
         for provider in &self.providers {
-            let example = provider.dialect.example;
-            lines.push_str(&format!(
-                "\n# {}\ncurl -x http://{listen} {example}\n",
-                provider.dialect.title
-            ));
+            for (what, example) in provider.dialect.examples {
+                let title = provider.dialect.title;
+                lines.push_str(&format!(
+                    "\n# {title}: {what}\ncurl -x http://{listen} {example}\n"
+                ));
+            }
         }
         if let Some(payu) = self.provider_address("payu") {
             lines.push_str(&format!(
@@ -159,7 +175,7 @@ impl Sandbox {
                  curl --noproxy '*' --cacert {} -X POST https://{payu}/sandbox/revoke\n\
                  curl -x http://{listen} {}\n",
                 shell_quoted(&self.ca()),
-                provider::PAYU_EXAMPLE,
+                payu::EXAMPLE,
             ));
         }
         lines.push_str(&format!(
@@ -172,3 +188,6 @@ impl Sandbox {
 fn shell_quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
 }
+
+#[cfg(test)]
+mod tests;

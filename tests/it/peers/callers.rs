@@ -186,7 +186,7 @@ async fn every_line_that_the_sandbox_prints_works_as_it_stands() {
         assert!(!answer.is_empty(), "{line}");
         tried += 1;
     }
-    assert_eq!(tried, 8, "{:#?}", sandbox.welcome);
+    assert_eq!(tried, 12, "{:#?}", sandbox.welcome);
     // The tokens were revoked in between, and nobody noticed.
     let scrape = crate::support::metrics::Scrape::of(sandbox.admin).await;
     let absorbed = [("provider", "payu"), ("result", "absorbed")];
