@@ -55,6 +55,30 @@ impl Rig {
     }
 }
 
+#[test]
+fn another_configuration_of_egress_is_told_apart_so_that_a_reload_takes_it() {
+    let config = |egress: &str| {
+        let text = format!(
+            "egress: {{{egress}}}\nproviders: {{acme: {{hosts: [api.test], client_id: a, client_secret: b, token: {{url: 'https://x/t'}}}}}}"
+        );
+        Config::parse(&text, Path::new("")).unwrap_or_else(|error| panic!("{error:?}"))
+    };
+    let of = config("allow_addresses: [10.0.0.0/8]");
+    let metrics = Metrics::new(&of).unwrap();
+    let egress = Egress::new(&of.egress, metrics.egress);
+    assert!(egress.is_of(&config("allow_addresses: [10.0.0.0/8]").egress));
+    for other in [
+        "",
+        "allow_addresses: [10.0.0.0/9]",
+        "allow_addresses: [10.0.0.0/8], mode: report",
+        "allow_addresses: [10.0.0.0/8], rules: {private: report}",
+        "allow_addresses: [10.0.0.0/8], proxy: 'http://127.0.0.1:1'",
+        "allow_addresses: [10.0.0.0/8], proxy: 'http://127.0.0.1:1', no_proxy: [x.test]",
+    ] {
+        assert!(!egress.is_of(&config(other).egress), "{other}");
+    }
+}
+
 #[tokio::test]
 async fn only_allowed_addresses_of_a_name_are_tried() {
     let names: [(&str, &[&str]); 4] = [

@@ -203,6 +203,14 @@ impl Store {
         self.database.execute_batch("BEGIN IMMEDIATE")
     }
 
+    /// SQLite's number for how a commit is synchronised.
+    #[cfg(test)]
+    pub(super) fn synchronous(&self) -> Result<i64, rusqlite::Error> {
+        let sql = "synchronous";
+        self.database
+            .pragma_query_value(None, sql, |row| row.get(0))
+    }
+
     pub(super) fn commit(&self) -> Result<(), rusqlite::Error> {
         self.database.execute_batch("COMMIT")
     }

@@ -293,6 +293,63 @@ fn old_settled_requests_are_forgotten() {
     );
 }
 
+#[test]
+fn no_phase_that_is_in_doubt_is_ever_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&settings(directory.path().to_owned())).unwrap();
+    let doubtful = [Phase::HeadSent, Phase::BodySent, Phase::ResponseLost];
+    store.begin(false).unwrap();
+    for (id, phase) in (1..).zip(doubtful) {
+        let facts = facts(&id.to_string());
+        store.insert(id, &facts, &step(phase)).unwrap();
+    }
+    store.commit().unwrap();
+    let later = clock::wall() + Duration::from_secs(60);
+    assert_eq!(store.forget(Some(later)).unwrap(), 0);
+    assert_eq!(store.forget(None).unwrap(), 0);
+    assert_eq!(
+        listed(directory.path()),
+        (1..)
+            .zip(doubtful)
+            .map(|(id, phase): (i32, _)| (id.to_string(), phase))
+            .collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn what_must_survive_the_loss_of_power_is_synchronised_and_nothing_else_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&settings(directory.path().to_owned())).unwrap();
+    let (normal, full) = (1, 2);
+    for (durable, expected) in [(false, normal), (true, full), (false, normal), (true, full)] {
+        store.begin(durable).unwrap();
+        assert_eq!(store.synchronous().unwrap(), expected);
+        store.commit().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_refused_because_its_row_came_late_is_not_in_doubt() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&settings(directory.path().to_owned()), series()).unwrap();
+    let other = rusqlite::Connection::open(directory.path().join("journal.sqlite")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let entry = journal.entry(facts("late"));
+    // Time passes while nothing else happens here, so that the wait is over at once.
+    assert_eq!(entry.sending(None).await, Err(Unavailable));
+    // As if the process ended now: nothing more is written of the request.
+    std::mem::forget(entry);
+    tokio::time::resume();
+    other.execute_batch("ROLLBACK").unwrap();
+    flush(&journal).await;
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["journal.sqlite", "journal.sqlite-wal"] {
+        std::fs::copy(directory.path().join(name), copy.path().join(name)).unwrap();
+    }
+    drop(Store::open(&settings(copy.path().to_owned())).unwrap());
+    assert_eq!(listed(copy.path()), []);
+}
+
 #[tokio::test]
 async fn a_small_body_that_breaks_off_is_known_to_before_it_is_sent() {
     let directory = tempfile::tempdir().unwrap();

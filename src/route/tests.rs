@@ -374,6 +374,32 @@ providers:
 }
 
 #[test]
+fn where_two_readings_of_a_path_differ_the_one_that_moves_money_counts() {
+    let routes = routes(
+        "providers:
+  acme:
+    hosts: [api.test]
+    client_id: a
+    client_secret: b
+    token: {url: https://login.test/t}
+    routes:
+      - {path: /reports/*, methods: [POST], moves_money: false}
+      - {path: /pay/*, methods: [POST], replay: never}
+",
+    );
+    for (path, expected) in [
+        ("/reports/1", "- Always none"),
+        // As it is written no route has it, so that it goes by its method.
+        ("//reports/1", "$ Always none"),
+        ("/pay/1", "$ Never none"),
+        ("//pay/1", "$ Never none"),
+    ] {
+        let found = payment(&routes, &format!("POST api.test {path}"));
+        assert_eq!(found, expected, "{path}");
+    }
+}
+
+#[test]
 fn a_key_without_a_value_is_none() {
     let header = HeaderName::from_static("x-key");
     let payment = Payment {

@@ -10,6 +10,7 @@ use crate::support::idp::{Idp, TokenCall, reply, token};
 use crate::support::metrics::Scrape;
 use crate::support::proxy::Program;
 use crate::support::raw::Raw;
+use crate::support::tls::Authority;
 use crate::support::upstream::{Upstream, answer};
 use crate::support::{Gate, acme, eventually};
 
@@ -230,6 +231,61 @@ async fn what_cannot_change_while_it_runs_is_named() {
     }
     let mut caller = Raw::connect(program.listen).await;
     assert_eq!(caller.ask(get("/x", "first")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn tls_on_the_listener_cannot_be_switched_on_while_it_runs() {
+    let (api, idp) = (
+        Upstream::gated("fine", &Gate::closed()).await,
+        Idp::counting().await,
+    );
+    let acme = acme(&api.url(), &idp.url(), "");
+    let program = Program::start(&acme, "info").await;
+    let authority = Authority::new();
+    let (certificate, key) = authority.sign(&["127.0.0.1"], "");
+    std::fs::write(program.directory().join("server.pem"), certificate).unwrap();
+    std::fs::write(program.directory().join("server.key"), key).unwrap();
+    program.rewrite(&format!(
+        "tls: {{certificate: server.pem, key: server.key}}\n{acme}"
+    ));
+    program.reload().await;
+    assert_eq!(reloads(&program, "rejected").await, 1.0);
+    let problems = &program.json("/status").await["last_reload"]["problems"];
+    let problem = problems[0].as_str().unwrap();
+    assert!(
+        problem.starts_with("tls: ") && problem.contains("restart"),
+        "{problem}"
+    );
+}
+
+#[tokio::test]
+async fn a_callers_new_limits_hold_from_the_reload_on() {
+    let gate = Gate::closed();
+    let (api, idp) = (Upstream::gated("fine", &gate).await, Idp::counting().await);
+    let acme = acme(&api.url(), &idp.url(), "");
+    let yaml = |in_flight: u32| {
+        format!(
+            "callers: {{shop: {{password: {PASSWORD}, limits: {{in_flight: {in_flight}}}, allow: [acme]}}}}\n{acme}"
+        )
+    };
+    let program = Program::start(&yaml(1), "info").await;
+    let mut held = Raw::connect(program.listen).await;
+    held.write(get("/held", PASSWORD)).await;
+    gate.reached_by(1).await;
+    let mut caller = Raw::connect(program.listen).await;
+    assert_eq!(caller.ask(get("/x", PASSWORD)).await.status(), 429);
+    program.rewrite(&yaml(2));
+    program.reload().await;
+    assert_eq!(caller.ask(get("/x", PASSWORD)).await.status(), 200);
+    program.rewrite(&yaml(1));
+    program.reload().await;
+    let mut second = Raw::connect(program.listen).await;
+    second.write(get("/held", PASSWORD)).await;
+    gate.reached_by(2).await;
+    assert_eq!(caller.ask(get("/x", PASSWORD)).await.status(), 429);
+    gate.open();
+    assert_eq!(held.read_message().await.status(), 200);
+    assert_eq!(second.read_message().await.status(), 200);
 }
 
 #[tokio::test]
