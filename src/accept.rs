@@ -25,6 +25,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
 
 use crate::access::Record;
+use crate::address::undotted;
 use crate::config::{ProxyLimits, UnknownConnections};
 use crate::limit::{Place, Unknown};
 use crate::listen::{self, Tls};
@@ -409,7 +410,7 @@ async fn intercept(
     let is_http2 = session.alpn_protocol() == Some(b"h2");
     inside.is_misnamed = session
         .server_name()
-        .is_some_and(|name| !name.eq_ignore_ascii_case(&inside.host));
+        .is_some_and(|name| !undotted(name).eq_ignore_ascii_case(&inside.host));
     let side = serving.side(Some(inside));
     let stream: Box<dyn Transport> = Box::new(stream);
     let stream = CallerStream::new(stream, side.clone());

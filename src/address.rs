@@ -264,7 +264,7 @@ impl Spelling {
         if let Ok(address) = bare(host).parse() {
             return Self::Address(address);
         }
-        let name = host.strip_suffix('.').unwrap_or(host);
+        let name = undotted(host);
         let last = name.rsplit('.').next().unwrap_or_default();
         // No top-level domain is a number; the URL standard draws the line here, too.
         let is_number = !last.is_empty()
@@ -283,6 +283,13 @@ pub fn bare(host: &str) -> &str {
     host.strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
         .unwrap_or(host)
+}
+
+/// A host without the dot at its end, which tells resolvers that its name is complete and nobody else anything
+/// (RFC 1034 section 3.1).
+#[must_use]
+pub fn undotted(host: &str) -> &str {
+    host.strip_suffix('.').unwrap_or(host)
 }
 
 /// The digits after `0x`; none are needed.

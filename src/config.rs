@@ -288,6 +288,8 @@ pub struct Host {
     pub wildcard: bool,
     /// None: 80 and 443.
     pub port: Option<u16>,
+    /// Whether it is written with a dot at its end: then no search domain is tried when it is resolved.
+    pub is_complete: bool,
 }
 
 /// Scheme, host and port of a server.
@@ -297,6 +299,8 @@ pub struct Origin {
     pub scheme: http::uri::Scheme,
     /// Host, and the port where it is not the scheme's own: what `Host` says upstream.
     pub authority: http::uri::Authority,
+    /// Whether its name is resolved as it is, without search domains.
+    pub is_complete: bool,
 }
 
 /// A method and path pattern, with the scopes that it needs.
@@ -531,7 +535,9 @@ impl fmt::Display for Host {
 /// same text.
 impl PartialEq for Origin {
     fn eq(&self, other: &Self) -> bool {
-        self.authority.as_str() == other.authority.as_str() && self.scheme == other.scheme
+        self.authority.as_str() == other.authority.as_str()
+            && self.scheme == other.scheme
+            && self.is_complete == other.is_complete
     }
 }
 
@@ -542,8 +548,8 @@ impl Hash for Origin {
 }
 
 impl Origin {
-    /// Makes an origin; the scheme's own port is left out of the authority, and an IPv6 address gets its
-    /// brackets where it has none.
+    /// Makes an origin; the scheme's own port is left out of the authority, an IPv6 address gets its brackets where
+    /// it has none, and a dot at the end of a name is for resolving alone.
     ///
     /// # Errors
     /// Where the host is none.
@@ -558,6 +564,10 @@ impl Origin {
             443
         };
         let mut host = host.to_ascii_lowercase();
+        let is_complete = host.ends_with('.');
+        if is_complete {
+            host.pop();
+        }
         if host.contains(':') && !host.starts_with('[') {
             host = format!("[{host}]");
         }
@@ -566,7 +576,24 @@ impl Origin {
         } else {
             format!("{host}:{port}").parse()?
         };
-        Ok(Self { scheme, authority })
+        Ok(Self {
+            scheme,
+            authority,
+            is_complete,
+        })
+    }
+
+    /// As a connection to it is asked for; None would mean that it is none.
+    #[must_use]
+    pub fn url(&self) -> Option<Uri> {
+        let (host, port) = (self.authority.host(), self.authority.port());
+        let authority = match (self.is_complete, port) {
+            (false, _) => self.authority.clone(),
+            (true, None) => format!("{host}.").parse().ok()?,
+            (true, Some(port)) => format!("{host}.:{port}").parse().ok()?,
+        };
+        let url = Uri::builder().scheme(self.scheme.clone());
+        url.authority(authority).path_and_query("/").build().ok()
     }
 }
 

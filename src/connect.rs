@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
-use crate::address::{Rule, Spelling, bare};
+use crate::address::{Rule, Spelling, bare, undotted};
 use crate::config::ParentProxy;
 use crate::egress::{Denied, Gate};
 use crate::process;
@@ -106,7 +106,7 @@ impl Connector {
     }
 
     /// Connects to the URL's host and port; all allowed addresses of the name are tried, both families at
-    /// once (RFC 8305).
+    /// once (RFC 8305). A dot at the end of the name is for resolving alone.
     ///
     /// # Errors
     /// Where no address is allowed, or a parent proxy, TCP or TLS fails.
@@ -115,7 +115,7 @@ impl Connector {
         if url.scheme() == Some(&Scheme::HTTP) {
             return Ok(MaybeHttpsStream::Http(tcp));
         }
-        let host = url.host().unwrap_or_default();
+        let host = undotted(url.host().unwrap_or_default());
         let name = ServerName::try_from(bare(host).to_owned())
             .map_err(|error| Error::Tls(error.into()))?;
         let connecting = TlsConnector::from(self.tls.clone()).connect(name, TokioIo::new(tcp));
@@ -136,7 +136,7 @@ impl Connector {
     }
 
     async fn reach_with_any(&self, url: &Uri) -> Result<Tcp, Error> {
-        let host = url.host().unwrap_or_default();
+        let host = undotted(url.host().unwrap_or_default());
         let own_port = if url.scheme() == Some(&Scheme::HTTP) {
             80
         } else {

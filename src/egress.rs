@@ -14,7 +14,7 @@ use std::time::Duration;
 use http::Uri;
 use tokio::time::Instant;
 
-use crate::address::{Rule, Spelling, bare, rules};
+use crate::address::{Rule, Spelling, bare, rules, undotted};
 use crate::config::{self, Host, Mode, Names, NoProxy, ParentProxy};
 use crate::metrics::EgressSeries;
 
@@ -100,7 +100,7 @@ impl Egress {
         Gate {
             egress: self.clone(),
             provider: provider.clone(),
-            written: hosts.map(|host| bare(host).into()).collect(),
+            written: hosts.map(|host| bare(undotted(host)).into()).collect(),
         }
     }
 
@@ -230,7 +230,7 @@ impl Gate {
     }
 
     fn is_written_loopback(&self, host: &str) -> bool {
-        let host = bare(host);
+        let host = bare(undotted(host));
         let is_loopback = match Spelling::of(host) {
             Spelling::Address(address) => address.is_loopback(),
             Spelling::Name => host.eq_ignore_ascii_case("localhost"),
@@ -255,7 +255,7 @@ impl NoProxy {
         {
             return true;
         }
-        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        let host = undotted(host).to_ascii_lowercase();
         let is_meant = |known: &Host| {
             let name = bare(&known.name);
             let same = match known.wildcard {

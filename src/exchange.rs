@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use http::header::CONNECTION;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -225,7 +225,7 @@ impl Proxy {
         // An `async fn` would have room for the request thrice: as it was given, whole, and in parts.
         async move {
             let is_http2 = head.version == Version::HTTP_2;
-            let is_connect = head.method == http::Method::CONNECT;
+            let is_connect = head.method == Method::CONNECT;
             let _in_flight = InFlight::enter(&self.lasting.in_flight);
             let framed = if is_http2 {
                 side.count_request();
@@ -234,6 +234,9 @@ impl Proxy {
                 side.next_request()
             };
             let is_doubtful = framed.is_err();
+            if head.method == Method::OPTIONS && !is_http2 && side.is_pathless() {
+                target::leave_out_path(&mut head.uri);
+            }
             let result = match framed {
                 Ok(()) => self.forward(&mut record, &mut head, body, side).await,
                 Err(doubt) => {

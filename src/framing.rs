@@ -78,6 +78,8 @@ pub struct Framing {
     head: Head,
     heads: u64,
     doubt: Option<(u64, Doubt)>,
+    /// A bit for each of the latest heads, the last one's lowest: whether it is an `OPTIONS` without a path.
+    pathless: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +130,10 @@ struct Facts {
     in_target: bool,
     is_connect: bool,
     has_fragment: bool,
+    is_pathless_options: bool,
+    /// In the request line, and only where it came in pieces or is that of an `OPTIONS`.
+    slashes: usize,
+    has_query: bool,
     length: Option<u64>,
     has_length: bool,
     has_encoding: bool,
@@ -179,6 +185,7 @@ impl Framing {
             head: Head::default(),
             heads: 0,
             doubt: None,
+            pathless: 0,
         }
     }
 
@@ -192,6 +199,13 @@ impl Framing {
     #[must_use]
     pub fn doubt(&self) -> Option<(u64, Doubt)> {
         self.doubt
+    }
+
+    /// A bit for each of the latest 64 heads, the last one's lowest: whether it is an `OPTIONS` in absolute form whose
+    /// target has no path, which hyper takes for `/`.
+    #[must_use]
+    pub fn pathless(&self) -> u64 {
+        self.pathless
     }
 
     /// What comes next.
@@ -282,6 +296,7 @@ impl Framing {
             }
         };
         self.heads += 1;
+        self.pathless = self.pathless << 1 | u64::from(self.head.facts.is_pathless_options);
         self.head.facts = Facts::default();
     }
 }
@@ -292,6 +307,7 @@ impl Head {
         if !line.is_empty() {
             if !self.facts.has_start {
                 self.facts.look_for_fragment(line);
+                self.facts.look_for_path(line);
             }
             self.line.push(line);
         }
@@ -325,6 +341,12 @@ impl Facts {
         } else {
             self.look_for_fragment(new);
             self.is_connect = first.starts_with(b"CONNECT ");
+            if let Some([first, ..]) = first.strip_prefix(b"OPTIONS ") {
+                self.look_for_path(new);
+                // `http://host`, and another slash in `HTTP/1.1`.
+                let is_pathless = *first != b'/' && self.slashes == 3 && !self.has_query;
+                self.is_pathless_options = is_pathless;
+            }
             self.has_start = true;
         }
         false
@@ -343,6 +365,11 @@ impl Facts {
             self.has_fragment |= target.contains(&b'#');
         }
         self.in_target = self.in_target || memchr::memchr(b' ', line).is_some();
+    }
+
+    fn look_for_path(&mut self, line: &[u8]) {
+        self.slashes += memchr::memchr_iter(b'/', line).count();
+        self.has_query |= line.contains(&b'?');
     }
 
     fn field(&mut self, first: &[u8], len: usize) {
@@ -445,132 +472,4 @@ fn number(value: &[u8]) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn framing(bytes: &str) -> (Framing, Result<(), Broken>) {
-        let mut framing = Framing::new();
-        let read = framing.read(bytes.as_bytes());
-        (framing, read)
-    }
-
-    #[test]
-    fn requests_are_counted_whatever_their_bodies_hold() {
-        const LOOKS_LIKE_ONE: &str = "GET / HTTP/1.1\r\n\r\n";
-        let sized = "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: x\r\ncontent-length:\t18 \r\n\r\n";
-        let chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n";
-        let body = "12;a=\"b\"\r\nGET / HTTP/1.1\r\n\r\n\r\n0\r\nX: y\r\n\r\n";
-        for (bytes, heads) in [
-            (String::new(), 0),
-            ("\r\n\n\r\nGET / HTTP/1.1\n\n".to_owned(), 1),
-            (LOOKS_LIKE_ONE.repeat(3), 3),
-            (format!("{sized}{LOOKS_LIKE_ONE}{LOOKS_LIKE_ONE}"), 2),
-            (format!("{chunked}{body}{LOOKS_LIKE_ONE}"), 2),
-            (format!("{chunked}0\r\n\r\n{chunked}"), 2),
-            (
-                "CONNECT a:1 HTTP/1.1\r\n\r\n".to_owned() + LOOKS_LIKE_ONE,
-                1,
-            ),
-            (
-                "CONNECTED / HTTP/1.1\r\n\r\n".to_owned() + LOOKS_LIKE_ONE,
-                2,
-            ),
-            ("G#T / HTTP/1.1\r\n\r\n".to_owned(), 1),
-        ] {
-            let (framing, read) = framing(&bytes);
-            assert_eq!(
-                (framing.heads(), framing.doubt(), read),
-                (heads, None, Ok(())),
-                "{bytes:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_has_two_readings_is_in_doubt_with_all_that_follows() {
-        let before = "GET / HTTP/1.1\r\n\r\n";
-        let long = format!("/ HTTP/1.1\r\nContent-Length:{}5", " ".repeat(80));
-        for (head, doubt) in [
-            (
-                "/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: x",
-                Doubt::LengthBesideEncoding,
-            ),
-            (
-                "/ HTTP/1.1\r\nContent-Length: 0\r\ntransfer-encoding: x",
-                Doubt::LengthBesideEncoding,
-            ),
-            (
-                "/ HTTP/1.1\r\nTransfer-Encoding: gzip, chunked",
-                Doubt::Encoding,
-            ),
-            (
-                "/ HTTP/1.1\nTransfer-Encoding: chunked\nTransfer-Encoding: chunked",
-                Doubt::Encoding,
-            ),
-            ("/ HTTP/1.1\r\nContent-Length: +5", Doubt::Length),
-            (
-                "/ HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6",
-                Doubt::Length,
-            ),
-            (&long, Doubt::Length),
-            ("/x#y HTTP/1.1", Doubt::Fragment),
-        ] {
-            let (framing, read) = framing(&format!("{before}POST {head}\r\n\r\n{before}"));
-            assert_eq!(
-                (framing.doubt(), read),
-                (Some((1, doubt)), Ok(())),
-                "{head}"
-            );
-        }
-    }
-
-    #[test]
-    fn an_empty_line_begins_no_request_however_slowly_it_comes() {
-        for (bytes, awaits) in [
-            ("", Awaits::Request),
-            ("\r", Awaits::Request),
-            ("\r\n\r\n\r", Awaits::Request),
-            ("G", Awaits::Head),
-            ("GET / HTTP/1.1\r\n\r", Awaits::Head),
-            (
-                "POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n1",
-                Awaits::Body,
-            ),
-            (
-                "POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n12",
-                Awaits::Request,
-            ),
-            (
-                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
-                Awaits::Body,
-            ),
-            ("CONNECT a:1 HTTP/1.1\r\n\r\n", Awaits::Nothing),
-        ] {
-            assert_eq!(framing(bytes).0.awaits(), awaits, "{bytes:?}");
-        }
-    }
-
-    #[test]
-    fn a_chunked_body_is_broken_at_the_first_byte_that_may_not_be_there() {
-        let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
-        for (intact, broken) in [
-            ("5", "\nhello\r\n0\r\n\r\n"),
-            ("5;a", "\n\r\nhello\r\n0\r\n\r\n"),
-            ("1\r\nx", "\n0\r\n\r\n"),
-            ("1\r\nx\r\n0\r\n", "\nGET / HTTP/1.1\r\n\r\n"),
-            ("0\r\nX: y", "\n\r\n"),
-            ("0\r\nX: y\r\n", "\n"),
-            ("0\r\nX: y\r", "z\r\n\r\n"),
-            ("0\r\n\r", "\r\n"),
-            ("FFFFFFFFFFFFFFFF", "0\r\n"),
-            ("", ";\r\n"),
-        ] {
-            let intact = format!("{head}{intact}");
-            let (mut framing, read) = framing(&format!("{intact}{broken}"));
-            let intact = intact.len();
-            assert_eq!(read, Err(Broken { intact }), "{broken:?}");
-            assert_eq!(framing.read(b"x"), Err(Broken { intact: 0 }));
-            assert_eq!(framing.heads(), 1);
-        }
-    }
-}
+mod tests;

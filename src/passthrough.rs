@@ -120,7 +120,11 @@ impl Passthrough {
         }
         let rule = self.rule(target.host, target.port, record.caller_name())?;
         record.passthrough(&rule.name);
-        origin(target.host, target.port)
+        let origin = origin(target.host, target.port)?;
+        Some(Origin {
+            is_complete: target.is_complete,
+            ..origin
+        })
     }
 
     /// How requests in clear get there.

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, Method};
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 
-use crate::address::bare;
+use crate::address::{bare, undotted};
 use crate::config::{Allow, Config, Host, Origin, Provider, ReplayRule, Route, Semantics};
 use crate::path::Path;
 use crate::target::Target;
@@ -133,7 +133,7 @@ impl Routes {
                 provider.token.refresh_url.as_ref(),
             ];
             for host in urls.into_iter().flatten().filter_map(http::Uri::host) {
-                let host = bare(host).trim_end_matches('.').to_ascii_lowercase().into();
+                let host = bare(undotted(host)).to_ascii_lowercase().into();
                 routes
                     .token_hosts
                     .entry(host)
@@ -163,7 +163,8 @@ impl Routes {
             &mut self.exact
         };
         let own = || {
-            let origin = matched_origin(&host.name, host.port.unwrap_or(443));
+            let port = host.port.unwrap_or(443);
+            let origin = matched_origin(&host.name, port, host.is_complete);
             let origin = origin.filter(|_| !host.wildcard)?;
             let tenants = SmallVec::new();
             Some(Arc::new(Server { origin, tenants }))
@@ -201,7 +202,7 @@ impl Routes {
         let origin = match &entry.server {
             Some(server) => Cow::Borrowed(&server.origin),
             None => {
-                let origin = matched_origin(&host, target.port);
+                let origin = matched_origin(&host, target.port, target.is_complete);
                 Cow::Owned(origin.ok_or(Error::UnknownHost)?)
             }
         };
@@ -456,9 +457,13 @@ fn is_token_endpoint(provider: &Provider, path: &Path<'_>) -> bool {
 }
 
 /// The matched host itself, over TLS; 80 becomes 443.
-fn matched_origin(host: &str, port: u16) -> Option<Origin> {
+fn matched_origin(host: &str, port: u16, is_complete: bool) -> Option<Origin> {
     let port = if port == 80 { 443 } else { port };
-    Origin::new(Scheme::HTTPS, host, port).ok()
+    let origin = Origin::new(Scheme::HTTPS, host, port).ok()?;
+    Some(Origin {
+        is_complete,
+        ..origin
+    })
 }
 
 fn lower_case(host: &str) -> Cow<'_, str> {

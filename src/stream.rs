@@ -160,6 +160,8 @@ struct Framed {
     doubt: AtomicU8,
     /// Requests so far.
     requests: AtomicU64,
+    /// Of the latest heads.
+    pathless: AtomicU64,
 }
 
 impl CallerSide {
@@ -182,6 +184,7 @@ impl CallerSide {
                 doubtful: AtomicU64::new(u64::MAX),
                 doubt: AtomicU8::new(0),
                 requests: AtomicU64::new(0),
+                pathless: AtomicU64::new(0),
             },
             rests: AtomicBool::new(false),
             patience,
@@ -251,6 +254,7 @@ impl CallerSide {
             doubtful,
             doubt,
             requests,
+            pathless: _,
         } = &self.framed;
         let number = requests.load(Ordering::Relaxed);
         requests.store(number + 1, Ordering::Relaxed);
@@ -264,8 +268,27 @@ impl CallerSide {
         Ok(())
     }
 
+    /// Whether the request that was just taken is an `OPTIONS` in absolute form without a path. More than 64 of them
+    /// may be read ahead, and that is forgotten of those that are further back.
+    #[must_use]
+    pub fn is_pathless(&self) -> bool {
+        let Framed {
+            heads,
+            requests,
+            pathless,
+            ..
+        } = &self.framed;
+        let [heads, requests, pathless] =
+            [heads, requests, pathless].map(|known| known.load(Ordering::Relaxed));
+        let ahead = u32::try_from(heads.saturating_sub(requests)).ok();
+        let own = ahead.and_then(|ahead| pathless.checked_shr(ahead));
+        own.is_some_and(|own| own & 1 == 1)
+    }
+
     fn framed(&self, framing: &Framing) {
         self.framed.heads.store(framing.heads(), Ordering::Relaxed);
+        let pathless = framing.pathless();
+        self.framed.pathless.store(pathless, Ordering::Relaxed);
         if let Some((number, doubt)) = framing.doubt() {
             self.framed.doubtful.store(number, Ordering::Relaxed);
             self.framed.doubt.store(doubt as u8, Ordering::Relaxed);

@@ -5,7 +5,10 @@
 
 use http::header::HOST;
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{Method, Uri, Version};
+
+use crate::address::undotted;
 
 /// The bytes that a name may have (RFC 3986 section 3.2.2).
 const IN_HOST: [bool; 256] = {
@@ -42,8 +45,19 @@ pub struct Target<'a> {
     pub host: &'a str,
     /// The scheme's own where none was written.
     pub port: u16,
-    /// The raw path.
+    /// The raw path; `/` where there is none.
     pub path: &'a str,
+    /// Whether the host was written with a dot at its end.
+    pub is_complete: bool,
+}
+
+/// `host`, `host:port` or `[address]:port`.
+#[derive(Debug, Clone, Copy)]
+struct Authority<'a> {
+    /// Without brackets, and without a dot at its end.
+    host: &'a str,
+    port: Option<u16>,
+    is_complete: bool,
 }
 
 /// Why a request has no usable target.
@@ -68,19 +82,17 @@ impl<'a> Target<'a> {
         }
         if head.method == Method::CONNECT {
             let authority = head.uri.authority().filter(|_| head.uri.scheme().is_none());
-            let (host, port) = split(authority.ok_or(Error::Method)?.as_str())?;
+            let authority = Authority::read(authority.ok_or(Error::Method)?.as_str())?;
+            let port = authority.port;
             let port = port.ok_or(Error::Malformed("CONNECT needs a port"))?;
-            return Ok(Self {
-                form: Form::Authority,
-                host,
-                port,
-                path: "/",
-            });
+            return Ok(authority.target(Form::Authority, port, "/"));
         }
-        let path = head.uri.path();
-        if !path.starts_with('/') {
-            return Err(Error::Malformed("the request target is not a path"));
-        }
+        let path = match head.uri.path() {
+            // How `OPTIONS` writes no path (RFC 9112 section 3.2.4, RFC 9113 section 8.3.1).
+            "*" if is_server_wide(head) => "/",
+            path if path.starts_with('/') => path,
+            _ => return Err(Error::Malformed("the request target is not a path")),
+        };
         if !head
             .uri
             .path_and_query()
@@ -93,25 +105,38 @@ impl<'a> Target<'a> {
             Some("https") => 443,
             Some(_) => return Err(Error::Malformed("the scheme is neither http nor https")),
         };
+        let port = |authority: &Authority<'_>| authority.port.or(tunnel).unwrap_or(own_port);
         let (form, authority) = match head.uri.authority() {
             Some(authority) if head.version == Version::HTTP_2 => {
-                let same = |host: &str| host.eq_ignore_ascii_case(authority.as_str());
-                if head.headers.contains_key(HOST) && !same(only_host(head)?) {
-                    return Err(Error::Malformed(":authority and Host differ"));
+                let named = Authority::read(authority.as_str())?;
+                if head.headers.contains_key(HOST) {
+                    let host = Authority::read(only_host(head)?)?;
+                    // RFC 9113 section 8.3.1: after the normalisation that the scheme allows.
+                    if !host.host.eq_ignore_ascii_case(named.host) || port(&host) != port(&named) {
+                        return Err(Error::Malformed(":authority and Host differ"));
+                    }
                 }
-                (Form::Origin, authority.as_str())
+                (Form::Origin, named)
             }
-            Some(authority) => (Form::Absolute, authority.as_str()),
-            None => (Form::Origin, only_host(head)?),
+            Some(authority) => (Form::Absolute, Authority::read(authority.as_str())?),
+            None => (Form::Origin, Authority::read(only_host(head)?)?),
         };
-        let (host, port) = split(authority)?;
-        Ok(Self {
-            form,
-            host,
-            port: port.or(tunnel).unwrap_or(own_port),
-            path,
-        })
+        Ok(authority.target(form, port(&authority), path))
     }
+}
+
+/// Whether a request with `*` for a path is meant for a host rather than for Bursar.
+fn is_server_wide(head: &Parts) -> bool {
+    head.method == Method::OPTIONS && head.uri.authority().is_some()
+}
+
+/// Writes `*` where the target of an `OPTIONS` in absolute form has no path, as the last proxy must (RFC 9112 section
+/// 3.2.4). The parser has made `/` of it by then.
+pub fn leave_out_path(uri: &mut Uri) {
+    let mut parts = std::mem::take(uri).into_parts();
+    parts.path_and_query = Some(PathAndQuery::from_static("*"));
+    // It had an authority, and that is all that a path like this one needs.
+    *uri = Uri::from_parts(parts).unwrap_or_default();
 }
 
 /// How long a request target is, in whichever form it came.
@@ -139,38 +164,54 @@ fn only_host(head: &Parts) -> Result<&str, Error> {
     }
 }
 
-/// Splits `host`, `host:port` or `[address]:port`. A user name is refused: it could be a secret, and it
-/// can make a target look like another one.
-fn split(authority: &str) -> Result<(&str, Option<u16>), Error> {
-    const INVALID: Error = Error::Malformed("the host is invalid");
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(rest) => {
-            let (address, port) = rest.split_once(']').ok_or(INVALID)?;
-            address
-                .parse::<std::net::Ipv6Addr>()
-                .map_err(|_invalid| INVALID)?;
-            (address, port)
-        }
-        None => {
-            let end = authority.find(':').unwrap_or(authority.len());
-            let (host, port) = authority.split_at(end);
-            if !host.bytes().all(|byte| IN_HOST[usize::from(byte)]) {
-                return Err(INVALID);
+impl<'a> Authority<'a> {
+    /// Reads one. A user name is refused: it could be a secret, and it can make a target look like another one.
+    fn read(authority: &'a str) -> Result<Self, Error> {
+        const INVALID: Error = Error::Malformed("the host is invalid");
+        let (written, port) = match authority.strip_prefix('[') {
+            Some(rest) => {
+                let (address, port) = rest.split_once(']').ok_or(INVALID)?;
+                address
+                    .parse::<std::net::Ipv6Addr>()
+                    .map_err(|_invalid| INVALID)?;
+                (address, port)
             }
-            (host.strip_suffix('.').unwrap_or(host), port)
+            None => {
+                let end = authority.find(':').unwrap_or(authority.len());
+                let (host, port) = authority.split_at(end);
+                if !host.bytes().all(|byte| IN_HOST[usize::from(byte)]) {
+                    return Err(INVALID);
+                }
+                (host, port)
+            }
+        };
+        let host = undotted(written);
+        if host.is_empty() || host.len() > MAX_HOST_BYTES {
+            return Err(INVALID);
         }
-    };
-    if host.is_empty() || host.len() > MAX_HOST_BYTES {
-        return Err(INVALID);
+        let port = match port.strip_prefix(':') {
+            None if port.is_empty() => None,
+            Some("") => None,
+            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Some(digits.parse().map_err(|_too_large| INVALID)?)
+            }
+            _ => return Err(INVALID),
+        };
+        Ok(Self {
+            host,
+            port,
+            is_complete: host.len() < written.len(),
+        })
     }
-    match port.strip_prefix(':') {
-        None if port.is_empty() => Ok((host, None)),
-        Some("") => Ok((host, None)),
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits
-            .parse()
-            .map(|port| (host, Some(port)))
-            .map_err(|_too_large| INVALID),
-        _ => Err(INVALID),
+
+    fn target(self, form: Form, port: u16, path: &'a str) -> Target<'a> {
+        Target {
+            form,
+            host: self.host,
+            port,
+            path,
+            is_complete: self.is_complete,
+        }
     }
 }
 

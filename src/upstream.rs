@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -172,12 +173,7 @@ impl Upstream {
     }
 
     async fn dial(&self, origin: &Origin) -> Result<(Stream, Counted), NoConnection> {
-        let url = Uri::builder()
-            .scheme(origin.scheme.clone())
-            .authority(origin.authority.clone())
-            .path_and_query("/")
-            .build()
-            .map_err(|_invalid| NoConnection::Unreachable)?;
+        let url = origin.url().ok_or(NoConnection::Unreachable)?;
         let stream = self.connector.connect(url).await.map_err(|error| {
             tracing::debug!(origin = %origin.authority, error = %chain(&error), "no connection");
             match error {
@@ -305,6 +301,14 @@ pub struct Outgoing {
     pub headers: HeaderMap,
 }
 
+/// A path where there is only a query (RFC 9112 section 3.2.1).
+fn with_path(target: PathAndQuery) -> Uri {
+    if target.as_str().starts_with('?') {
+        return target.to_string().try_into().unwrap_or_default();
+    }
+    target.into()
+}
+
 /// An [`Outgoing`] that has gone out and may have to go out again.
 #[derive(Debug)]
 pub struct Kept {
@@ -333,7 +337,7 @@ impl Outgoing {
         let target = std::mem::take(&mut head.uri).into_parts().path_and_query;
         Self {
             method: std::mem::take(&mut head.method),
-            target: target.map_or_else(|| Uri::from_static("/"), Uri::from),
+            target: target.map_or_else(|| Uri::from_static("/"), with_path),
             headers: std::mem::take(&mut head.headers),
         }
     }

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use super::file::{self, Size};
 use super::problem::Problems;
-use super::{Config, Files, Host, Provider};
+use super::{Config, Files, Provider};
 use crate::secret::Secret;
 use provider::{ProviderFile, Shared};
 use value::{MIB, time};
@@ -118,10 +118,11 @@ fn admin_token(token: Option<file::Hidden>, problems: &mut Problems) -> Option<S
 }
 
 fn refuse_shared_hosts(providers: &[Arc<Provider>], problems: &mut Problems) {
-    let mut owners: HashMap<&Host, &Provider> = HashMap::new();
+    let mut owners: HashMap<_, &Provider> = HashMap::new();
     for provider in providers {
         for host in &provider.hosts {
-            let owner = *owners.entry(host).or_insert(provider);
+            let meant = (&host.name, host.wildcard, host.port);
+            let owner = *owners.entry(meant).or_insert(provider);
             if owner.index != provider.index {
                 let path = format!("providers.{}.hosts", provider.name);
                 problems.add(

@@ -588,4 +588,5 @@ fn a_key_that_may_hold_a_secret_is_not_repeated() {
     }
 }
 
+mod dots;
 mod egress;

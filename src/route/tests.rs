@@ -29,6 +29,7 @@ fn find(routes: &Routes, request: &str) -> Result<String, Error> {
     let words: Vec<&str> = request.split(' ').collect();
     let (host, port) = words[1].rsplit_once(':').unwrap_or((words[1], "80"));
     let target = Target {
+        is_complete: false,
         form: Form::Absolute,
         host,
         port: port.parse().unwrap(),
@@ -216,6 +217,7 @@ providers:
     let config = Config::parse(&text, FilePath::new("")).unwrap();
     let routes = Routes::new(&config);
     let target = Target {
+        is_complete: false,
         form: Form::Absolute,
         host: "api.acme.example",
         port: 80,
@@ -278,6 +280,7 @@ fn the_entries_that_allow_a_request_decide_its_account() {
 fn payment(routes: &Routes, request: &str) -> String {
     let words: Vec<&str> = request.split(' ').collect();
     let target = Target {
+        is_complete: false,
         form: Form::Absolute,
         host: words[1],
         port: 443,

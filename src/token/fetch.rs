@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
+use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::client::conn::http1;
@@ -19,7 +20,7 @@ use hyper::client::conn::http1;
 use super::reply::{self, Failure, Reply};
 use crate::body::read_limited;
 use crate::clock;
-use crate::config::{ClientAuth, Encoding, Refresh, TokenDialect};
+use crate::config::{ClientAuth, Encoding, Origin, Refresh, TokenDialect};
 use crate::connect::{self, Connector};
 use crate::secret::Secret;
 
@@ -132,7 +133,7 @@ fn request(
     *request.method_mut() = Method::POST;
     *request.uri_mut() = url.clone();
     let headers = request.headers_mut();
-    headers.insert(HOST, HeaderValue::from_str(url.authority()?.as_str()).ok()?);
+    headers.insert(HOST, host(url)?);
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(
         USER_AGENT,
@@ -143,6 +144,15 @@ fn request(
         headers.insert(AUTHORIZATION, authorization);
     }
     Some(request)
+}
+
+/// `Host`: without a dot at the end of the name, and without the scheme's own port.
+fn host(url: &Uri) -> Option<HeaderValue> {
+    let scheme = url.scheme()?.clone();
+    let own_port = if scheme == Scheme::HTTP { 80 } else { 443 };
+    let port = url.port_u16().unwrap_or(own_port);
+    let origin = Origin::new(scheme, url.host()?, port).ok()?;
+    HeaderValue::from_str(origin.authority.as_str()).ok()
 }
 
 fn encode(encoding: Encoding, fields: &[(&str, &str)]) -> (&'static str, Bytes) {

@@ -53,6 +53,8 @@ mod streaming;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod targets;
+#[cfg(test)]
 mod tls_listen;
 #[cfg(test)]
 mod token;

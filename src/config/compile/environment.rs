@@ -3,6 +3,7 @@
 //! The environment decides a preset's hosts; overriding them must not lead into the other environment.
 //! No key overrides this: whoever wants such a thing leaves `environment` and `preset` out.
 
+use crate::address::undotted;
 use crate::config::presets::{Endpoints, Preset, PresetName};
 use crate::config::problem::Problems;
 use crate::config::{Environment, Host, Provider};
@@ -43,7 +44,7 @@ pub(super) fn refuse_the_other(provider: &Provider, problems: &mut Problems) {
     }
     let is_foreign = |host: Option<&str>| {
         host.is_some_and(|host| {
-            let host = host.trim_end_matches('.');
+            let host = undotted(host);
             foreign
                 .iter()
                 .any(|foreign| foreign.eq_ignore_ascii_case(host))

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::value::host;
+use crate::address::undotted;
 use crate::config::file;
 use crate::config::node::join;
 use crate::config::problem::Problems;
@@ -67,7 +68,7 @@ fn refuse_providers(host: &Host, path: &str, providers: &[Arc<Provider>], proble
             Some(&provider.token.url),
             provider.token.refresh_url.as_ref(),
         ];
-        let is_it = |name: &str| host.matches(&name.trim_end_matches('.').to_ascii_lowercase());
+        let is_it = |name: &str| host.matches(&undotted(name).to_ascii_lowercase());
         let upstream = provider
             .upstream
             .as_ref()

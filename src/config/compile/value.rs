@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::uri::Scheme;
 use http::{Method, Uri};
 
-use crate::address::Spelling;
+use crate::address::{Spelling, undotted};
 use crate::config::file::Time;
 use crate::config::problem::Problems;
 use crate::config::{Host, Origin};
@@ -176,6 +176,8 @@ pub(super) fn host(text: &str, path: &str, problems: &mut Problems) -> Option<Ho
             && !host.contains('*')
             && !rest.contains('@')
             && !rest.ends_with(':')
+            && !host.ends_with("..")
+            && host != "."
             && port(authority).is_ok()
             && !(wildcard && (host.starts_with('[') || host.parse::<IpAddr>().is_ok()))
     });
@@ -187,9 +189,10 @@ pub(super) fn host(text: &str, path: &str, problems: &mut Problems) -> Option<Ho
         problems.add(path, ODD);
         return None;
     }
-    let name = authority.host().trim_end_matches('.').to_ascii_lowercase();
+    let name = authority.host().to_ascii_lowercase();
     Some(Host {
-        name: name.into(),
+        name: undotted(&name).into(),
+        is_complete: name.ends_with('.'),
         wildcard,
         port: authority.port_u16(),
     })
@@ -227,9 +230,13 @@ fn url(text: &str, path: &str, problems: &mut Problems) -> Option<(Uri, Origin)>
         problems.add(path, "must not hold a user name or password");
     }
     let host = authority.host();
+    if host.ends_with("..") {
+        problems.add(path, "has a host with two dots at its end");
+        return None;
+    }
     let loopback = match Spelling::of(host) {
         Spelling::Address(address) => address.is_loopback(),
-        Spelling::Name => host.eq_ignore_ascii_case("localhost"),
+        Spelling::Name => undotted(host).eq_ignore_ascii_case("localhost"),
         Spelling::Odd(_) => {
             problems.add(path, ODD);
             return None;

@@ -6,6 +6,9 @@ use arc_swap::ArcSwap;
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::*;
+use crate::support::eventually;
+use crate::support::parent::{Parent, Verdict};
+use crate::support::raw::RawUpstream;
 
 const LOOPBACK: &str = "egress: {allow_addresses: [127.0.0.0/8, '::1']}";
 
@@ -62,4 +65,71 @@ async fn a_name_is_resolved_anew_for_each_new_connection() {
     table.store(at("127.0.0.9"));
     assert_eq!(get(&proxy).await.status, 200);
     assert_eq!(scene.api.count(), 2);
+}
+
+#[tokio::test]
+async fn a_dot_at_the_end_of_a_name_is_for_resolving_alone() {
+    let scene = Scene::new().await;
+    let port = scene.api.address.port();
+    // Names without their dots lead nowhere.
+    let here = &["127.0.0.1"][..];
+    let table = [("api.test.", here), ("login.test.", here)];
+    let yaml = scene.yaml_with_token_host("Api.test.", "login.test.", LOOPBACK);
+    let by_upstream = scene.start(&yaml, &table).await;
+    assert_eq!(get(&by_upstream).await.status, 200);
+    // The same by what `hosts` say, and by what the request says.
+    let upstream = format!("    upstream: https://Api.test.:{port}\n");
+    let by_hosts = |host: &str| {
+        let hosts = format!("hosts: [\"{host}:{port}\"]");
+        yaml.replace(&upstream, "")
+            .replace("hosts: [api.test]", &hosts)
+    };
+    for (hosts, asked) in [("api.test.", "api.test"), ("*.test", "api.test.")] {
+        let proxy = scene.start(&by_hosts(hosts), &table).await;
+        for _ in 0..2 {
+            let mut caller = Raw::connect(proxy.listen).await;
+            let request = format!("GET /x HTTP/1.1\r\nHost: {asked}:{port}\r\n\r\n");
+            assert_eq!(caller.ask(request).await.status(), 200, "{hosts}");
+        }
+    }
+    let seen = scene.api.seen();
+    assert_eq!(seen.len(), 5);
+    for seen in seen {
+        assert_eq!(seen.all("host"), [format!("api.test:{port}")]);
+    }
+    let login = format!("login.test:{}", scene.idp.address().port());
+    assert!(
+        scene
+            .idp
+            .seen()
+            .iter()
+            .all(|call| call.all("host") == [&*login])
+    );
+}
+
+#[tokio::test]
+async fn a_server_s_name_in_tls_and_for_a_parent_proxy_has_no_dot() {
+    let scene = Scene::new().await;
+    // It says nothing to a handshake.
+    let silent = RawUpstream::start(|_, mut raw| async move { raw.closed().await }).await;
+    let yaml = scene.yaml("api.test.", &format!("{LOOPBACK}\n"));
+    let to_silent = yaml.replace(
+        &scene.api.address.port().to_string(),
+        &silent.address.port().to_string(),
+    );
+    let proxy = scene
+        .start(&to_silent, &[("api.test.", &["127.0.0.1"])])
+        .await;
+    let asking = tokio::spawn(async move { get(&proxy).await });
+    let hello = || silent.captured().concat();
+    let named = |name: &[u8]| hello().windows(name.len()).any(|part| part == name);
+    eventually(|| async { named(b"api.test") }).await;
+    assert!(!named(b"api.test."));
+    asking.abort();
+    let parent = Parent::start(|_| Verdict::Say("HTTP/1.1 403 Forbidden\r\n\r\n".to_owned())).await;
+    let keys = format!("egress: {{proxy: {{api: 'http://{}'}}}}", parent.address);
+    let proxy = scene.start(&scene.yaml("api.test.", &keys), &[]).await;
+    assert_eq!(get(&proxy).await.status, 502);
+    let port = scene.api.address.port();
+    assert!(parent.heads()[0].starts_with(&format!("CONNECT api.test:{port} ")));
 }
