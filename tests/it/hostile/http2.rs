@@ -89,7 +89,7 @@ const VECTORS: [Vector; 49] = [
 ];
 
 /// Instead of the usual beginning.
-const PSEUDO: [Vector; 25] = [
+const PSEUDO: [Vector; 26] = [
     get(
         ":method=GET|:scheme=http|:path=/v|:authority=api.test|",
         Once(""),
@@ -113,6 +113,10 @@ const PSEUDO: [Vector; 25] = [
     get(":scheme=http|:path=/v|:authority=api.test|", Refused),
     get(
         ":method=OPTIONS|:scheme=http|:path=*|:authority=api.test|",
+        Once(""),
+    ),
+    get(
+        ":method=GET|:scheme=http|:path=*|:authority=api.test|",
         Refused,
     ),
     get(

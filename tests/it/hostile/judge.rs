@@ -144,7 +144,8 @@ fn one(bytes: &[u8]) -> Result<Option<(Seen, &[u8])>, String> {
     let [method, target, "HTTP/1.1"] = start.split(' ').collect::<Vec<_>>()[..] else {
         return Err(format!("start line {start:?}"));
     };
-    if !is_token(method.as_bytes()) || !target.starts_with('/') {
+    let is_path = target.starts_with('/') || (method, target) == ("OPTIONS", "*");
+    if !is_token(method.as_bytes()) || !is_path {
         return Err(format!("start line {start:?}"));
     }
     if !target
