@@ -4,7 +4,6 @@
 //! and counts the request, so that one that ends early is neither forgotten nor counted twice.
 
 mod line;
-mod writer;
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -14,20 +13,21 @@ use std::time::Duration;
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use prometheus::IntCounter;
 use tokio::time::Instant;
 
 use crate::body::Replayable;
 use crate::clock;
 use crate::journal::{Entry, Facts, Journal};
 use crate::limit::Slot;
+use crate::lines::Lines;
+pub use crate::lines::Writing;
 use crate::metrics::{ANONYMOUS, Limit, Metrics, NO_PROVIDER, ProviderSeries, Reason};
 use crate::path::{Path, Pattern};
 use crate::secret::Fingerprint;
 use crate::stream::{Busy, CallerSide};
 use crate::token::Lease;
 use line::Line;
-use writer::Lines;
-pub use writer::Writing;
 
 /// What a request is counted as whose caller left before the answer; never sent.
 const CALLER_LEFT: u16 = 499;
@@ -54,11 +54,23 @@ impl AccessLog {
     #[must_use]
     pub fn start(out: impl Write + Send + 'static, format: Format) -> (Self, Writing) {
         let (lines, writing) = Lines::start(out);
-        let log = Self {
+        (Self::to(lines, format), writing)
+    }
+
+    /// Writes to where others write, too.
+    #[must_use]
+    pub fn to(lines: Lines, format: Format) -> Self {
+        Self {
             lines: Some(lines),
             format,
-        };
-        (log, writing)
+        }
+    }
+
+    /// Shows how many lines are lost.
+    pub fn show_dropped(&self, counter: &IntCounter) {
+        if let Some(lines) = &self.lines {
+            lines.show_dropped(counter);
+        }
     }
 
     /// Writes nothing.

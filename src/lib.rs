@@ -51,6 +51,7 @@ pub mod headers;
 pub mod intercept;
 pub mod journal;
 pub mod limit;
+pub mod lines;
 pub mod listen;
 pub mod log;
 pub mod metrics;

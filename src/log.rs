@@ -2,47 +2,41 @@
 //!
 //! Lines are handed to a thread of their own, so that a slow reader of the log does not slow requests.
 
-use std::io::IsTerminal as _;
+mod shorten;
 
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use std::io::{self, IsTerminal as _, Write};
+use std::panic::PanicHookInfo;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
-use crate::access::{AccessLog, Format, Writing};
-
-/// Lines that wait for the reader of the log; more are dropped.
-const MAX_LINES: usize = 65_536;
+use crate::access::{AccessLog, Format};
+use crate::lines::{Lines, MAX_LINE_BYTES, Writing, cut_line};
+use shorten::shorten;
 
 /// The process's log. Dropping it writes what is left.
 #[derive(Debug)]
 pub struct Log {
     access: AccessLog,
-    /// Before the other, which is told of its losses.
     writing: Writing,
-    dropped: ErrorCounter,
-    _writer: WorkerGuard,
 }
 
 impl Log {
     /// Starts logging: `info` unless `RUST_LOG` says otherwise.
     #[must_use]
     pub fn start() -> Self {
-        let (writer, guard) = NonBlockingBuilder::default()
-            .buffered_lines_limit(MAX_LINES)
-            .finish(std::io::stderr());
-        let format = if std::io::stderr().is_terminal() {
+        let format = if io::stderr().is_terminal() {
             Format::Text
         } else {
             Format::Json
         };
-        let dropped = writer.error_counter();
-        subscribe(writer, format);
-        let (access, writing) = AccessLog::start(std::io::stderr(), format);
+        let (lines, writing) = Lines::start(io::stderr());
+        subscribe(lines.clone(), format);
+        log_panics();
         Self {
-            access,
+            access: AccessLog::to(lines, format),
             writing,
-            dropped,
-            _writer: guard,
         }
     }
 
@@ -55,32 +49,86 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        let lines = self.dropped.dropped_lines() as u64 + self.writing.dropped();
+        let lines = self.writing.dropped();
         if lines > 0 {
             tracing::warn!(
                 lines,
-                "log lines were dropped, because the log was not read fast enough"
+                "log lines were dropped, because the log was not read fast enough or could not be written"
             );
         }
     }
 }
 
-fn subscribe(writer: NonBlocking, format: Format) {
+fn subscribe(lines: Lines, format: Format) {
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .from_env_lossy();
-    let lines = tracing_subscriber::fmt()
+    let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(writer);
+        .with_writer(Events { lines, format });
     let started = match format {
-        Format::Json => lines
+        Format::Json => subscriber
             .json()
             .flatten_event(true)
             .with_current_span(false)
             .with_span_list(false)
             .try_init(),
-        Format::Text => lines.with_target(false).try_init(),
+        Format::Text => subscriber.with_target(false).try_init(),
     };
     // Somebody else's subscriber stays; only a test has one.
     drop(started);
+}
+
+/// A panic is one line as everything else is, and not several in another form. It ends its task alone.
+fn log_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic: &PanicHookInfo<'_>| {
+        if !tracing::enabled!(tracing::Level::ERROR) {
+            return before(panic);
+        }
+        let said = panic.payload_as_str().unwrap_or_default();
+        let place = panic.location().map(ToString::to_string);
+        let thread = std::thread::current();
+        let backtrace = std::backtrace::Backtrace::capture();
+        let backtrace = match backtrace.status() {
+            std::backtrace::BacktraceStatus::Captured => Some(backtrace.to_string()),
+            _ => None,
+        };
+        tracing::error!(place, thread = thread.name(), backtrace, "panic: {said}");
+    }));
+}
+
+/// Where lines of others than requests go.
+struct Events {
+    lines: Lines,
+    format: Format,
+}
+
+impl<'a> MakeWriter<'a> for Events {
+    type Writer = &'a Self;
+
+    fn make_writer(&'a self) -> &'a Self {
+        self
+    }
+}
+
+/// One line comes in one piece.
+impl Write for &Events {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if line.len() <= MAX_LINE_BYTES {
+            self.lines.put_now(line);
+            return Ok(line.len());
+        }
+        let text = String::from_utf8_lossy(line);
+        let short = match self.format {
+            Format::Json => shorten(&text).into(),
+            Format::Text => cut_line(&text),
+        };
+        self.lines.put_now(short.as_bytes());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bursar::config::{Config, Problem};
+use bursar::lines::cut_line;
 use bursar::log::Log;
 use bursar::process::Closed;
 use bursar::reload::Source;
@@ -82,7 +83,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // Before a secret is read; what there is in the environment was there before.
     let closed = Closed::to_its_user();
-    // Ends last: what the runtime's tasks write while they are dropped is written to the end.
+    // Ends after the runtime: what its tasks write while they are dropped is written to the end.
     let mut log = None;
     let runtime = Builder::new_current_thread().enable_all().build();
     let result = closed
@@ -94,6 +95,8 @@ fn main() -> ExitCode {
             runtime.shutdown_background();
             result
         });
+    // Whoever is told of an error by a line of its own has the log's lines before it.
+    drop(log);
     match result {
         Ok(code) => code,
         Err(error) => {
@@ -275,7 +278,7 @@ fn report(path: &Path, problems: &[Problem]) -> ExitCode {
 fn say(text: &str) {
     use std::io::Write as _;
     // Nobody is left to be told that standard error is closed.
-    drop(writeln!(io::stderr(), "{text}"));
+    drop(writeln!(io::stderr(), "{}", cut_line(text)));
 }
 
 fn print(text: &str, code: ExitCode) -> anyhow::Result<ExitCode> {

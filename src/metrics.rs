@@ -113,6 +113,8 @@ pub struct Metrics {
     authority_expiry: IntGauge,
     /// The journal.
     pub journal: JournalSeries,
+    /// Lines of the log that were lost.
+    pub log_lines_dropped: IntCounter,
 }
 
 /// The series of one provider, looked up once.
@@ -185,17 +187,7 @@ impl Metrics {
         for outcome in Reload::ALL {
             reloads.with_label_values(&[outcome.as_str()]);
         }
-        let password_hashes = IntCounter::new(
-            "bursar_password_hashes_total",
-            "Hashes computed for callers' passwords.",
-        )?;
-        let password_hashes = vec(&registry, password_hashes)?;
-        let build = Opts::new(
-            "bursar_build_info",
-            "Always 1; the label says what is running.",
-        );
-        let build = vec(&registry, IntGaugeVec::new(build, &["version"])?)?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        show_build(&registry)?;
         let frozen = Opts::new(
             "bursar_provider_frozen",
             "1 while calls that move money to the provider are refused.",
@@ -212,7 +204,11 @@ impl Metrics {
         let metrics = Self {
             requests,
             tokens,
-            password_hashes,
+            password_hashes: counter(
+                &registry,
+                "bursar_password_hashes_total",
+                "Hashes computed for callers' passwords.",
+            )?,
             upstream_breaker_open,
             connections: Connections {
                 caller: connections.with_label_values(&["caller"]),
@@ -225,6 +221,11 @@ impl Metrics {
             dropped: Dropped::new(&registry)?,
             authority_expiry,
             journal: JournalSeries::new(&registry)?,
+            log_lines_dropped: counter(
+                &registry,
+                "bursar_log_lines_dropped_total",
+                "Lines of the log that were lost, because nobody read it or it could not be written.",
+            )?,
             registry,
         };
         metrics.follow(config);
@@ -504,6 +505,20 @@ fn histogram(
 ) -> Result<HistogramVec, prometheus::Error> {
     let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
     vec(registry, HistogramVec::new(options, labels)?)
+}
+
+fn show_build(registry: &Registry) -> Result<(), prometheus::Error> {
+    let build = Opts::new(
+        "bursar_build_info",
+        "Always 1; the label says what is running.",
+    );
+    let build = vec(registry, IntGaugeVec::new(build, &["version"])?)?;
+    build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    Ok(())
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    vec(registry, IntCounter::new(name, help)?)
 }
 
 fn vec<C: Collector + Clone + 'static>(

@@ -76,6 +76,7 @@ impl Server {
         let admin = bind("admin", config.admin)?;
         warn_of_few(descriptors, config);
         let metrics = Metrics::new(config)?;
+        log.show_dropped(&metrics.log_lines_dropped);
         let journal = match config.journal.clone() {
             Some(settings) => Some(open(settings, &metrics).await?),
             None => None,

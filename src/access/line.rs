@@ -9,7 +9,14 @@ use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
 
+use crate::lines::cut;
 use crate::secret::{Fingerprint, hexadecimal};
+
+/// What a path may have of a line, a route, and a name or a method. With all else they stay below the length that no
+/// line exceeds.
+const PATH_BYTES: usize = 8192;
+const ROUTE_BYTES: usize = 2048;
+const NAME_BYTES: usize = 768;
 
 /// What a line says, in its order.
 pub(super) struct Line<'a> {
@@ -43,24 +50,25 @@ impl Line<'_> {
         );
         write_hex(out, self.request_id);
         out.extend_from_slice(b"\",\"caller\":");
-        write_text(out, self.caller);
+        write_text(out, self.caller, NAME_BYTES);
         out.extend_from_slice(b",\"provider\":");
-        write_text(out, self.provider);
+        write_text(out, self.provider, NAME_BYTES);
         out.extend_from_slice(b",\"account\":");
-        write_optional(out, self.account);
+        write_optional(out, self.account, NAME_BYTES);
         out.extend_from_slice(b",\"route\":");
-        write_optional(out, self.route);
+        write_optional(out, self.route, ROUTE_BYTES);
         out.extend_from_slice(b",\"method\":");
-        // A method has no character that needs an escape (RFC 9110 section 5.6.2).
+        // It has no character that needs an escape (RFC 9110 section 5.6.2).
+        let method = cut(self.method, NAME_BYTES);
         out.push(b'"');
-        out.extend_from_slice(self.method.as_bytes());
+        out.extend_from_slice(method.as_deref().unwrap_or(self.method).as_bytes());
         out.push(b'"');
         out.extend_from_slice(b",\"path\":");
-        write_text(out, self.path);
+        write_text(out, self.path, PATH_BYTES);
         out.extend_from_slice(b",\"status\":");
         write_number(out, self.status);
         out.extend_from_slice(b",\"reason\":");
-        write_optional(out, self.reason);
+        write_optional(out, self.reason, NAME_BYTES);
         match &self.token {
             Some((generation, fingerprint)) => {
                 out.extend_from_slice(b",\"token_generation\":");
@@ -92,15 +100,16 @@ impl Line<'_> {
     /// For reading.
     pub(super) fn write_text(&self, out: &mut Vec<u8>) {
         write_time(out, self.at);
+        let short = |text: &str, most| cut(text, most).unwrap_or_else(|| text.to_owned());
         let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
         let written = write!(
             out,
             " {} {} {} {} {}",
             self.status,
-            self.provider,
-            self.method,
-            self.path.escape_default(),
-            self.caller,
+            short(self.provider, NAME_BYTES),
+            short(self.method, NAME_BYTES),
+            short(&self.path.escape_default().to_string(), PATH_BYTES),
+            short(self.caller, NAME_BYTES),
         )
         .and_then(|()| match self.reason {
             Some(reason) => write!(out, " {reason}"),
@@ -198,9 +207,9 @@ fn write_milliseconds(out: &mut Vec<u8>, time: Duration) {
     write_digits(out, time.subsec_micros() % 1000, 3);
 }
 
-fn write_optional(out: &mut Vec<u8>, text: Option<&str>) {
+fn write_optional(out: &mut Vec<u8>, text: Option<&str>, most: usize) {
     match text {
-        Some(text) => write_text(out, text),
+        Some(text) => write_text(out, text, most),
         None => out.extend_from_slice(b"null"),
     }
 }
@@ -218,8 +227,10 @@ const NEEDS_ESCAPE: [bool; 256] = {
     table
 };
 
-/// A JSON string.
-fn write_text(out: &mut Vec<u8>, text: &str) {
+/// A JSON string, of so many bytes at most without its quotes.
+fn write_text(out: &mut Vec<u8>, text: &str, most: usize) {
+    let cut = cut(text, most);
+    let text = cut.as_deref().unwrap_or(text);
     if text.bytes().any(|byte| NEEDS_ESCAPE[usize::from(byte)]) {
         // Memory takes everything.
         drop(serde_json::to_writer(out, text));
@@ -235,6 +246,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::lines::MAX_LINE_BYTES;
 
     fn line<'a>() -> Line<'a> {
         Line {
@@ -273,6 +285,34 @@ mod tests {
             "request_bytes": u64::MAX, "response_bytes": 0,
         });
         assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn the_longest_line_is_short_enough_and_says_what_is_missing() {
+        for char in ["a", "\"", "\u{1}", "語"] {
+            let long = char.repeat(100_000);
+            let line = Line {
+                caller: &long,
+                provider: &long,
+                account: Some(&long),
+                route: Some(&long),
+                method: &"M".repeat(100_000),
+                path: &long,
+                ..line()
+            };
+            let mut out = Vec::new();
+            line.write_json(&mut out);
+            assert!(out.len() <= MAX_LINE_BYTES, "{}", out.len());
+            let read: Value = serde_json::from_slice(&out).unwrap();
+            for field in ["caller", "provider", "account", "route", "method", "path"] {
+                let text = read[field].as_str().unwrap();
+                assert!(text.ends_with("00 bytes]"), "{field} {text:?}");
+            }
+            assert_eq!(read["status"], 502);
+            let mut out = Vec::new();
+            line.write_text(&mut out);
+            assert!(out.len() <= MAX_LINE_BYTES, "{}", out.len());
+        }
     }
 
     #[test]

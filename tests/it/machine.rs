@@ -2,4 +2,5 @@
 //! reads.
 
 mod descriptors;
+mod log;
 mod traced;
