@@ -15,6 +15,7 @@ mod presets;
 mod problem;
 mod readable;
 mod reading;
+mod route;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,13 +27,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderValue, Method, Uri};
 use ipnet::IpNet;
 
-pub use account::{Account, DEFAULT_ACCOUNT, Merchant, Places, SecretName};
+pub use account::{Account, DEFAULT_ACCOUNT, Merchant, MerchantId, Places, SecretName};
 pub use file::{ClientAuth, Encoding, Environment, Mode, OnFailure, Refresh, ReplayRule};
 pub use journal::Journal;
 pub use problem::Problem;
+pub use route::{HostRoutes, MerchantHeader, Route, Semantics};
 
 use crate::address::{Rule, bare};
 use crate::intercept::Authority;
@@ -245,20 +247,22 @@ pub struct Provider {
     pub environment: Option<Environment>,
     /// The request hosts that route here.
     pub hosts: Vec<Host>,
+    /// What the preset knows of each of them.
+    pub known: Vec<HostRoutes>,
     /// None: `https://` and the matched host.
     pub upstream: Option<Origin>,
     /// The API's paths.
     pub paths: Vec<Pattern>,
     /// The operator's routes, most specific first; looked at before the preset's.
     pub routes: Vec<Route>,
-    /// The preset's routes, most specific first.
-    pub preset_routes: Vec<Route>,
     /// The scope sets that tokens are obtained for, sorted and space-joined.
     pub scope_sets: Vec<Arc<str>>,
     /// For requests without a route: an index into `scope_sets`. None: they are refused.
     pub default_scopes: Option<usize>,
     /// Normalised lower-case paths of token, refresh and revoke endpoints.
     pub protected: Vec<Box<str>>,
+    /// The same of what is a token service's with all that is below it.
+    pub protected_below: Vec<Box<str>>,
     /// What follows these paths is masked in logs.
     pub secret_below: Vec<Pattern>,
     /// Whose tokens there are, in the order of their names; never empty.
@@ -301,32 +305,6 @@ pub struct Origin {
     pub authority: http::uri::Authority,
     /// Whether its name is resolved as it is, without search domains.
     pub is_complete: bool,
-}
-
-/// A method and path pattern, with the scopes that it needs.
-#[derive(Debug)]
-pub struct Route {
-    /// What logs call it, e.g. `POST /payment-links`.
-    pub name: Arc<str>,
-    /// None: any.
-    pub methods: Option<Vec<Method>>,
-    /// Its paths.
-    pub path: Pattern,
-    /// Index into [`Provider::scope_sets`].
-    pub scopes: usize,
-    /// What it says about payments.
-    pub semantics: Semantics,
-}
-
-/// What a route says about payments. None: it does not say; [`crate::route::Payment`] knows what then.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Semantics {
-    /// Whether its requests move money.
-    pub moves_money: Option<bool>,
-    /// Whether they may be sent again after a 401.
-    pub replay: Option<ReplayRule>,
-    /// The header by which the provider knows a request again.
-    pub idempotency_header: Option<HeaderName>,
 }
 
 /// How a provider hands out tokens.
@@ -430,7 +408,7 @@ impl Config {
     /// The names and addresses of all providers' hosts, each once; for a wildcard what it is below.
     #[must_use]
     pub fn host_names(&self) -> Vec<Box<str>> {
-        host_names(&self.providers)
+        host_names(self.providers.iter().flat_map(|provider| &provider.hosts))
     }
 
     /// Reads YAML text; relative file names in it start at `directory`.
@@ -449,8 +427,7 @@ impl Config {
     }
 }
 
-fn host_names(providers: &[Arc<Provider>]) -> Vec<Box<str>> {
-    let hosts = providers.iter().flat_map(|provider| &provider.hosts);
+fn host_names<'a>(hosts: impl Iterator<Item = &'a Host>) -> Vec<Box<str>> {
     let mut names: Vec<Box<str>> = hosts.map(|host| bare(&host.name).into()).collect();
     names.sort();
     names.dedup();
@@ -497,6 +474,14 @@ impl TokenDialect {
 }
 
 impl Provider {
+    /// Its hosts that a preset has for a few of their paths. A file that was written before the preset had them
+    /// goes on meaning the same.
+    pub fn further_hosts(&self) -> impl Iterator<Item = &Host> {
+        let hosts = self.hosts.iter().zip(&self.known);
+        let further = hosts.filter(|(_, known)| known.paths.is_some());
+        further.map(|(host, _)| host)
+    }
+
     /// The place of an account in [`Self::accounts`].
     #[must_use]
     pub fn account(&self, name: &str) -> Option<usize> {

@@ -5,6 +5,7 @@
 
 mod lasting;
 mod operator;
+mod outgoing;
 mod trip;
 
 use std::convert::Infallible;
@@ -24,7 +25,7 @@ use crate::body::{Keeping, Replayable};
 use crate::caller::{self, Callers, Doubt, Principal};
 use crate::config::{Config, Origin, Provider, ProxyLimits};
 use crate::egress::Egress;
-use crate::headers::{self, Cleaned, Said, Via};
+use crate::headers::{self, Said, Via};
 use crate::intercept::Authority;
 use crate::journal::Journal;
 use crate::metrics::{Limit, Metrics, ProviderSeries};
@@ -37,7 +38,7 @@ use crate::stream::{CallerSide, Inside, Peer};
 use crate::target::{self, Form, Target};
 use crate::token::Tokens;
 use crate::tunnel::{self, Leads, Opened};
-use crate::upstream::{Connection, Outgoing, Upstream};
+use crate::upstream::{Connection, Upstream};
 use lasting::Lasting;
 pub use lasting::Reloaded;
 pub use operator::Operator;
@@ -340,7 +341,7 @@ impl Proxy {
             memory: self.lasting.replay_memory.clone(),
         };
         drop(path);
-        let (outgoing, cleaned) = outgoing(head, provider, account, &self.lasting.via);
+        let (outgoing, cleaned) = outgoing::outgoing(head, &destination, &self.lasting.via);
         let body = Replayable::new(body, cleaned, keeping);
         if let Some(body) = &body {
             record.upload(body);
@@ -510,38 +511,6 @@ fn secret_below(config: &Config) -> Vec<Pattern> {
         }
     }
     patterns
-}
-
-/// The request as it goes on, and what its head says of its trailers.
-fn outgoing(
-    head: &mut Parts,
-    provider: &Provider,
-    account: usize,
-    via: &Via,
-) -> (Outgoing, Cleaned) {
-    let merchant = provider.accounts[account].merchant.as_deref();
-    let headers = &mut head.headers;
-    let cleaned = headers::clean_request(headers, provider.forwards_trace);
-    if head.version == Version::HTTP_2 {
-        headers::join_cookies(headers);
-    }
-    via.append(headers, head.version);
-    if let Some(merchant) = merchant.filter(|merchant| merchant.is_binding) {
-        // An account is a merchant here, so the caller of one must not name another.
-        for name in &*merchant.headers {
-            headers.remove(name);
-        }
-    }
-    if let Some(merchant) = merchant
-        && !merchant
-            .headers
-            .iter()
-            .any(|name| headers.contains_key(name))
-        && let Some(name) = merchant.headers.first()
-    {
-        headers.insert(name, merchant.value.clone());
-    }
-    (Outgoing::new(head), cleaned)
 }
 
 impl Relayed {

@@ -109,7 +109,7 @@ pub enum File {
 }
 
 impl Authority {
-    /// Reads an authority that is to sign for `hosts`.
+    /// Reads an authority that is to sign for `hosts`, and need not for those that are `further`.
     ///
     /// # Errors
     /// Where it is not fit for that, with the file that shows it.
@@ -117,6 +117,7 @@ impl Authority {
         certificate: &Path,
         key: &Path,
         hosts: &[Box<str>],
+        further: &[Box<str>],
     ) -> Result<Arc<Self>, (File, Error)> {
         let of_key = |error| (File::Key, error);
         refuse_open(key).map_err(of_key)?;
@@ -126,7 +127,7 @@ impl Authority {
         drop(Secret::new(text));
         let authority = Self::read(certificate, key);
         let authority = authority.and_then(|authority| {
-            authority.refuse_unfit(hosts)?;
+            authority.refuse_unfit(hosts, further)?;
             Ok(Arc::new(authority))
         });
         authority.map_err(|error| (File::Certificate, error))
@@ -156,12 +157,12 @@ impl Authority {
         })
     }
 
-    fn refuse_unfit(&self, hosts: &[Box<str>]) -> Result<(), Error> {
+    fn refuse_unfit(&self, hosts: &[Box<str>], further: &[Box<str>]) -> Result<(), Error> {
         if self.not_after <= now() {
             return Err(Error::Expired);
         }
         for host in hosts {
-            if !self.may_sign_for(host)? {
+            if !further.contains(host) && !self.may_sign_for(host)? {
                 return Err(Error::MayNotSign(host.clone()));
             }
         }

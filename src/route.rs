@@ -13,8 +13,10 @@ use smallvec::SmallVec;
 use smol_str::SmolStr;
 
 use crate::address::{bare, undotted};
-use crate::config::{Allow, Config, Host, Origin, Provider, ReplayRule, Route, Semantics};
-use crate::path::Path;
+use crate::config::{
+    Allow, Config, HostRoutes, MerchantHeader, Origin, Provider, ReplayRule, Route, Semantics,
+};
+use crate::path::{Path, Pattern};
 use crate::target::Target;
 
 /// What logs call the route of a request that matches none of its own.
@@ -39,6 +41,8 @@ struct Entry {
     /// None: 80 and 443.
     port: Option<u16>,
     provider: Arc<Provider>,
+    /// Its place in [`Provider::hosts`].
+    place: usize,
     /// None: it depends on the request's host. With `upstream` all hosts of the provider share it.
     server: Option<Arc<Server>>,
 }
@@ -64,6 +68,8 @@ pub struct Destination<'a> {
     pub scopes: usize,
     /// Index into [`Provider::accounts`].
     pub account: usize,
+    /// Which of the account's merchant ids goes with the request.
+    pub merchant: Option<MerchantHeader>,
     /// What the request means for money.
     pub payment: Payment<'a>,
 }
@@ -94,6 +100,7 @@ pub struct Wish<'a> {
 pub struct Site<'a> {
     /// Whose it is.
     pub provider: &'a Arc<Provider>,
+    known: &'a HostRoutes,
     origin: Cow<'a, Origin>,
 }
 
@@ -149,14 +156,15 @@ impl Routes {
                     tenants: tenants.cloned().unwrap_or_default(),
                 })
             });
-            for host in &provider.hosts {
-                routes.add(provider, host, server.clone());
+            for place in 0..provider.hosts.len() {
+                routes.add(provider, place, server.clone());
             }
         }
         routes
     }
 
-    fn add(&mut self, provider: &Arc<Provider>, host: &Host, server: Option<Arc<Server>>) {
+    fn add(&mut self, provider: &Arc<Provider>, place: usize, server: Option<Arc<Server>>) {
+        let host = &provider.hosts[place];
         let table = if host.wildcard {
             &mut self.wildcard
         } else {
@@ -175,6 +183,7 @@ impl Routes {
             .push(Entry {
                 port: host.port,
                 provider: provider.clone(),
+                place,
                 server: server.or_else(own),
             });
     }
@@ -208,6 +217,7 @@ impl Routes {
         };
         Ok(Site {
             provider: &entry.provider,
+            known: &entry.provider.known[entry.place],
             origin,
         })
     }
@@ -278,11 +288,12 @@ impl<'a> Site<'a> {
     ) -> Result<Destination<'a>, Error> {
         let method = wish.method;
         let provider = self.provider;
-        if !provider
-            .paths
-            .iter()
-            .any(|pattern| path.matches_strictly(pattern))
-        {
+        let is_one_of = |patterns: &Vec<Pattern>| {
+            patterns
+                .iter()
+                .any(|pattern| path.matches_strictly(pattern))
+        };
+        if !is_one_of(&provider.paths) || !self.known.paths.as_ref().is_none_or(is_one_of) {
             return Err(Error::OutsidePaths);
         }
         let allowed = |allow: &Allow| {
@@ -291,19 +302,18 @@ impl<'a> Site<'a> {
                     .methods
                     .as_ref()
                     .is_none_or(|methods| methods.contains(method))
-                && allow
-                    .paths
-                    .as_ref()
-                    .is_none_or(|paths| paths.iter().any(|pattern| path.matches_strictly(pattern)))
+                && allow.paths.as_ref().is_none_or(is_one_of)
         };
         let mut allow = allow.map(|list| list.iter().filter(|entry| allowed(entry)).peekable());
         if allow.as_mut().is_some_and(|list| list.peek().is_none()) {
             return Err(Error::NotAllowed);
         }
         let account = choose_account(provider, wish.account, allow)?;
-        let mut reading = Reading::of(provider, method, path.normalised());
+        let tables = [&provider.routes, &self.known.routes];
+        let read = |path| Reading::of(tables, provider.default_scopes, method, path);
+        let mut reading = read(path.normalised());
         if !path.is_plain() {
-            let raw = Reading::of(provider, method, path.raw());
+            let raw = read(path.raw());
             if raw.scopes != reading.scopes {
                 return Err(Error::Ambiguous);
             }
@@ -312,6 +322,7 @@ impl<'a> Site<'a> {
         let Reading {
             route,
             scopes,
+            merchant,
             payment,
         } = reading;
         let route = route.map_or_else(
@@ -325,6 +336,7 @@ impl<'a> Site<'a> {
             route,
             scopes,
             account,
+            merchant,
             payment,
         })
     }
@@ -334,18 +346,27 @@ impl<'a> Site<'a> {
 struct Reading<'a> {
     route: Option<&'a Route>,
     scopes: Option<usize>,
+    merchant: Option<MerchantHeader>,
     payment: Payment<'a>,
 }
 
 impl<'a> Reading<'a> {
-    fn of(provider: &'a Provider, method: &Method, path: &str) -> Self {
-        let own = first(&provider.routes, method, path);
-        let known = first(&provider.preset_routes, method, path);
+    /// By the operator's and the preset's routes.
+    fn of(
+        [own, known]: [&'a Vec<Route>; 2],
+        default_scopes: Option<usize>,
+        method: &Method,
+        path: &str,
+    ) -> Self {
+        let own = first(own, method, path);
+        let known = first(known, method, path);
         let said = [own, known].map(|route| route.map(|route| &route.semantics));
         let route = own.or(known);
         Self {
             route,
-            scopes: route.map_or(provider.default_scopes, |route| Some(route.scopes)),
+            scopes: route.map_or(default_scopes, |route| Some(route.scopes)),
+            // Of what the preset does not know nothing else is known.
+            merchant: known.map_or(Some(MerchantHeader::Payments), |known| known.merchant),
             payment: Payment::of(method, said),
         }
     }
@@ -442,18 +463,25 @@ fn first<'a>(routes: &'a [Route], method: &Method, path: &str) -> Option<&'a Rou
 
 /// Compared without regard to case and to a format suffix, which Rails takes (`/oauth/token.json`).
 fn is_token_endpoint(provider: &Provider, path: &Path<'_>) -> bool {
-    let protects = |protected: &str, path: &str| {
+    let protects = |protected: &str, path: &str, slash: bool| {
         // What comes after it first: most paths differ there.
         let (path, protected) = (path.as_bytes(), protected.as_bytes());
-        matches!(path.get(protected.len()), None | Some(b'.'))
-            && path
-                .get(..protected.len())
-                .is_some_and(|head| head.eq_ignore_ascii_case(protected))
+        let ends = match path.get(protected.len()) {
+            None | Some(b'.') => true,
+            Some(b'/') => slash,
+            Some(_) => false,
+        };
+        ends && path
+            .get(..protected.len())
+            .is_some_and(|head| head.eq_ignore_ascii_case(protected))
     };
-    provider.protected.iter().any(|protected| {
-        protects(protected, path.normalised())
-            || (!path.is_plain() && protects(protected, path.raw()))
-    })
+    let is_one_of = |all: &[Box<str>], slash| {
+        all.iter().any(|protected| {
+            protects(protected, path.normalised(), slash)
+                || (!path.is_plain() && protects(protected, path.raw(), slash))
+        })
+    };
+    is_one_of(&provider.protected, false) || is_one_of(&provider.protected_below, true)
 }
 
 /// The matched host itself, over TLS; 80 becomes 443.

@@ -1,13 +1,13 @@
 //! Whose token is it? An account's credentials, and the header that goes with them.
 
 use std::hash::BuildHasher as _;
-use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use smol_str::SmolStr;
 
+use super::route::MerchantHeader;
 use crate::secret::Secret;
 
 /// The account that a provider's own `client_id` and `client_secret` make.
@@ -49,7 +49,7 @@ impl Places {
 pub struct Account {
     /// Its name, also in metrics and logs; [`DEFAULT_ACCOUNT`] for the provider's own credentials.
     pub name: SmolStr,
-    /// A header that is added where the caller sent none of its names. Most accounts have none.
+    /// Goes into a header where the caller sent none of its names. Most accounts have none.
     pub merchant: Option<Box<Merchant>>,
     /// Its id at the token endpoint.
     pub client_id: Secret,
@@ -102,13 +102,31 @@ impl SecretName {
     }
 }
 
-/// PayU's merchant header.
-#[derive(Debug)]
+/// Which merchant an account is, where the provider's API is told so by headers.
+#[derive(Debug, Default)]
 pub struct Merchant {
-    /// The first is sent; any of them counts as sent by the caller.
-    pub headers: Arc<[HeaderName]>,
-    /// The merchant's id.
-    pub value: HeaderValue,
-    /// Whether it replaces what the caller sent, because the provider has several accounts.
+    /// For payments.
+    pub payments: MerchantId,
+    /// For payouts.
+    pub payouts: MerchantId,
+}
+
+/// A merchant's id for one kind of operation.
+#[derive(Debug, Default)]
+pub struct MerchantId {
+    /// None: the account has none.
+    pub value: Option<HeaderValue>,
+    /// Whether no caller may name another one, because the provider has several accounts, and some have one.
     pub is_binding: bool,
+}
+
+impl Merchant {
+    /// The id that a header is for.
+    #[must_use]
+    pub fn id(&self, header: MerchantHeader) -> &MerchantId {
+        match header {
+            MerchantHeader::Payments => &self.payments,
+            MerchantHeader::Payouts => &self.payouts,
+        }
+    }
 }

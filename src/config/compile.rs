@@ -5,6 +5,7 @@ mod account;
 mod caller;
 mod egress;
 mod environment;
+mod further;
 mod intercept;
 pub(super) mod journal;
 mod limits;
@@ -52,18 +53,18 @@ pub(super) fn compile(
         directory,
         system: None,
     };
-    let providers: Vec<_> = (0..)
+    let mut providers: Vec<Provider> = (0..)
         .zip(file.providers)
         .filter_map(|(index, (name, provider))| {
             ProviderFile::new(&name, provider, problems)?.compile(index, &mut shared, problems)
         })
-        .map(Arc::new)
         .collect();
+    further::yield_to_named(&mut providers, &file.passthrough);
+    let providers: Vec<Arc<Provider>> = providers.into_iter().map(Arc::new).collect();
     refuse_shared_hosts(&providers, problems);
     let admin_token = admin_token(file.admin_token, problems);
     let tls = listen::compile(file.tls, directory, problems);
-    let hosts = super::host_names(&providers);
-    let intercept = intercept::compile(file.intercept, directory, &hosts, problems);
+    let intercept = intercept::compile(file.intercept, directory, &providers, problems);
     let journal = journal::compile(file.journal, directory, problems);
     let known = callers.as_deref().unwrap_or_default();
     let passthrough = passthrough::compile(file.passthrough, known, &providers, problems);

@@ -4,6 +4,7 @@
 //! by [`super`]. The JSON schema of the file is generated from these types.
 
 mod limits;
+mod operations;
 mod provider;
 mod scalar;
 
@@ -18,6 +19,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, Visitor};
 
 pub(super) use limits::{CallerLimits, Limits};
+pub(super) use operations::{Operation, OperationScopes};
 pub(super) use provider::{Account, Provider, Route, Token, Trace};
 pub use provider::{ClientAuth, Encoding, Environment, Refresh, ReplayRule};
 pub(super) use scalar::{Count, Hidden, Size, Time};

@@ -263,7 +263,20 @@ fn every_preset_compiles_for_both_environments_without_losing_a_row() {
             );
             let config = Config::parse(&text, Path::new("")).unwrap();
             let provider = &config.providers[0];
-            assert_eq!(provider.preset_routes.len(), preset.routes.len());
+            let known = match provider.environment {
+                Some(Environment::Sandbox) => preset.sandbox.hosts,
+                _ => preset.production.hosts,
+            };
+            assert_eq!(provider.hosts.len(), known.len());
+            for (compiled, known) in provider.known.iter().zip(known) {
+                let routes = known.routes.iter().map(|table| table.len());
+                assert_eq!(compiled.routes.len(), routes.sum::<usize>());
+                assert_eq!(
+                    compiled.paths.as_ref().map(Vec::len),
+                    known.paths.map(<[_]>::len)
+                );
+            }
+            assert_eq!(provider.protected_below.len(), preset.protected_below.len());
             assert_eq!(provider.paths.len(), preset.paths.len());
             assert_eq!(provider.secret_below.len(), preset.secret_below.len());
             assert!(!provider.hosts.is_empty());

@@ -99,6 +99,18 @@ fn requests_find_their_route() {
             "uat-partner.payu.in POST /api/v3/merchants [refer_merchant]",
         ),
         (
+            "POST uatoneapi.payu.in /api/v3/merchants/7",
+            "uatoneapi.payu.in GET,HEAD,POST,PUT,PATCH,DELETE /api/v3/merchants/** [client_manage_agreement]",
+        ),
+        (
+            "POST uat-partner.payu.in /api/v3/merchants/7",
+            "uat-partner.payu.in GET,HEAD,POST,PUT,PATCH,DELETE /api/v3/merchants/** [refer_merchant]",
+        ),
+        (
+            "POST uat-onepayuonboarding.payu.in /api/v3/product_accounts",
+            "uat-onepayuonboarding.payu.in POST /api/v3/product_accounts [refer_child_merchant]",
+        ),
+        (
             "POST core.quidkey.com /api/v1/payment-requests:redirect",
             "core.quidkey.com POST /api/v1/payment-requests:redirect []",
         ),
@@ -117,6 +129,28 @@ fn what_leads_nowhere_is_told_apart() {
         ("GET api.acme.example:8080 /a", Error::UnknownHost),
         ("GET oneapi.payu.in /payment-links", Error::UnknownHost),
         ("GET uat-accounts.payu.in /other", Error::UnknownHost),
+        (
+            "POST core.quidkey.com /api/v1/oauth2/healthcheck",
+            Error::TokenEndpoint,
+        ),
+        (
+            "POST core.quidkey.com //api/v1/OAuth2/x/../sessions/7",
+            Error::TokenEndpoint,
+        ),
+        ("GET core.quidkey.com /api/v1/oauth2", Error::TokenEndpoint),
+        (
+            "GET uat-onepayuonboarding.payu.in /api/v3/other",
+            Error::OutsidePaths,
+        ),
+        (
+            "POST uat-api.payu.in /partner/payments",
+            Error::OutsidePaths,
+        ),
+        ("POST api.payu.in /partner/payments", Error::UnknownHost),
+        (
+            "POST uatoneapi.payu.in /api/v1/otps/send_otp",
+            Error::NoScopes,
+        ),
         (
             "GET connect.uat.paylaterapp.com /auth/admin",
             Error::OutsidePaths,

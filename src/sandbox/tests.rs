@@ -61,7 +61,8 @@ fn routes(name: &str) -> Vec<Known> {
 }
 
 fn preset_routes(provider: &crate::config::Provider) -> Vec<&Route> {
-    provider.preset_routes.iter().collect()
+    let known = provider.known.iter();
+    known.flat_map(|known| &known.routes).collect()
 }
 
 fn answer(emulation: &mut dyn Emulation, scopes: &str, (method, path): (&str, &str)) -> Answer {

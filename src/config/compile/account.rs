@@ -1,14 +1,13 @@
 //! From the credentials in a provider's part of the file to its [`Account`]s.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 
 use crate::config::file;
 use crate::config::node::join;
 use crate::config::problem::Problems;
-use crate::config::{Account, DEFAULT_ACCOUNT, Merchant};
+use crate::config::{Account, DEFAULT_ACCOUNT, Merchant, MerchantHeader};
 use crate::secret::Secret;
 
 /// The names of a provider's accounts as the file has them, ascending: [`accounts`] keeps that order.
@@ -39,14 +38,10 @@ fn has_own(file: &file::Provider) -> bool {
 pub(super) fn accounts(
     file: &mut file::Provider,
     path: &str,
-    merchant_headers: &[&str],
+    has_merchants: bool,
     problems: &mut Problems,
 ) -> Vec<Account> {
     let has_own = has_own(file);
-    let headers: Arc<[HeaderName]> = merchant_headers
-        .iter()
-        .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
-        .collect();
     let listed = file.accounts.take();
     if listed.as_ref().is_some_and(BTreeMap::is_empty) {
         problems.add(
@@ -59,15 +54,21 @@ pub(super) fn accounts(
         client_secret: file.client_secret.take(),
         next_client_secret: file.next_client_secret.take(),
         merchant_id: file.merchant_id.take(),
+        payout_merchant_id: file.payout_merchant_id.take(),
     };
     let mut accounts = BTreeMap::new();
     if has_own {
         accounts.insert(DEFAULT_ACCOUNT.to_owned(), (own, path.to_owned()));
-    } else if own.merchant_id.is_some() {
-        problems.add(
-            &join(path, "merchant_id"),
-            "belongs to an account; move it to each of `accounts`",
-        );
+    } else {
+        for (key, id) in merchant_ids(&own) {
+            if id.is_some() {
+                let path = join(path, key);
+                problems.add(
+                    &path,
+                    "belongs to an account; move it to each of `accounts`",
+                );
+            }
+        }
     }
     for (name, account) in listed.into_iter().flatten() {
         let path = join(&join(path, "accounts"), &name);
@@ -83,22 +84,65 @@ pub(super) fn accounts(
         }
         accounts.insert(name, (account, path));
     }
-    let has_several = accounts.len() > 1;
     let compiled = accounts.into_iter().filter_map(|(name, (account, path))| {
-        let mut account = compile(&name, account, &path, &headers, problems)?;
-        if let Some(merchant) = &mut account.merchant {
-            merchant.is_binding = has_several;
+        if !has_merchants {
+            refuse_merchant_ids(&account, &path, problems);
         }
-        Some(account)
+        compile(&name, account, &path, problems)
     });
-    compiled.collect()
+    let mut compiled: Vec<Account> = compiled.collect();
+    bind(&mut compiled);
+    compiled
+}
+
+/// The two ids, by their keys.
+fn merchant_ids(account: &file::Account) -> [(&'static str, &Option<String>); 2] {
+    [
+        ("merchant_id", &account.merchant_id),
+        ("payout_merchant_id", &account.payout_merchant_id),
+    ]
+}
+
+fn refuse_merchant_ids(account: &file::Account, path: &str, problems: &mut Problems) {
+    for (key, id) in merchant_ids(account) {
+        if id.is_some() {
+            problems.add(
+                &join(path, key),
+                "has no effect here; only the payu preset has a merchant header",
+            );
+        }
+    }
+}
+
+/// Where there are several accounts, each is a merchant, so the caller of one must not name another.
+fn bind(accounts: &mut [Account]) {
+    if accounts.len() < 2 {
+        return;
+    }
+    let is_known = |header| {
+        let mut merchants = accounts
+            .iter()
+            .filter_map(|account| account.merchant.as_ref());
+        merchants.any(|merchant| merchant.id(header).value.is_some())
+    };
+    let (payments, payouts) = (
+        is_known(MerchantHeader::Payments),
+        is_known(MerchantHeader::Payouts),
+    );
+    if !payments && !payouts {
+        return;
+    }
+    for account in accounts {
+        let merchant = account.merchant.get_or_insert_default();
+        merchant.payments.is_binding = payments;
+        merchant.payouts.is_binding = payouts;
+    }
 }
 
 fn compile(
     name: &str,
     file: file::Account,
     path: &str,
-    headers: &Arc<[HeaderName]>,
     problems: &mut Problems,
 ) -> Option<Account> {
     let client_id = credential(&join(path, "client_id"), file.client_id, problems);
@@ -112,9 +156,17 @@ fn compile(
     {
         problems.warn(&next_path, "is the same as `client_secret`");
     }
-    let merchant = file
-        .merchant_id
-        .and_then(|id| merchant(&join(path, "merchant_id"), &id, headers, problems));
+    let [id, payout_id] = [
+        ("merchant_id", file.merchant_id),
+        ("payout_merchant_id", file.payout_merchant_id),
+    ]
+    .map(|(key, id)| id.and_then(|id| merchant_id(&join(path, key), &id, problems)));
+    let merchant = (id.is_some() || payout_id.is_some()).then(|| {
+        let mut merchant = Box::<Merchant>::default();
+        merchant.payments.value = id;
+        merchant.payouts.value = payout_id;
+        merchant
+    });
     Some(Account {
         name: name.into(),
         client_id: client_id?,
@@ -138,26 +190,10 @@ fn credential(path: &str, value: Option<file::Hidden>, problems: &mut Problems) 
     }
 }
 
-fn merchant(
-    path: &str,
-    id: &str,
-    headers: &Arc<[HeaderName]>,
-    problems: &mut Problems,
-) -> Option<Box<Merchant>> {
-    if headers.is_empty() {
-        problems.add(
-            path,
-            "has no effect here; only the payu preset has a merchant header",
-        );
-        return None;
-    }
-    let Ok(value) = HeaderValue::from_str(id) else {
+fn merchant_id(path: &str, id: &str, problems: &mut Problems) -> Option<HeaderValue> {
+    let value = HeaderValue::from_str(id);
+    if value.is_err() {
         problems.add(path, "holds characters that no header may hold");
-        return None;
-    };
-    Some(Box::new(Merchant {
-        headers: headers.clone(),
-        value,
-        is_binding: false,
-    }))
+    }
+    value.ok()
 }

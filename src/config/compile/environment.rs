@@ -71,6 +71,7 @@ fn hosts_of(environment: Environment) -> impl Iterator<Item = &'static str> {
         let urls = urls.into_iter().flatten();
         // A test parses every URL of a preset.
         let authorities = urls.filter_map(|url| url.strip_prefix("https://")?.split('/').next());
-        endpoints.hosts.iter().copied().chain(authorities)
+        let hosts = endpoints.hosts.iter().map(|host| host.name);
+        hosts.chain(authorities)
     })
 }

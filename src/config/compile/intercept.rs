@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use crate::config::file;
 use crate::config::problem::Problems;
+use crate::config::{Provider, host_names};
 use crate::intercept::{Authority, File};
 
 pub(super) fn compile(
     intercept: Option<file::Intercept>,
     directory: &Path,
-    hosts: &[Box<str>],
+    providers: &[Arc<Provider>],
     problems: &mut Problems,
 ) -> Option<Arc<Authority>> {
     let ca = intercept?.ca.unwrap_or_default();
@@ -22,7 +23,13 @@ pub(super) fn compile(
         return None;
     };
     let (certificate, key) = (directory.join(certificate), directory.join(key));
-    Authority::load(&certificate, &key, hosts)
+    let hosts = host_names(providers.iter().flat_map(|provider| &provider.hosts));
+    let further = host_names(
+        providers
+            .iter()
+            .flat_map(|provider| provider.further_hosts()),
+    );
+    Authority::load(&certificate, &key, &hosts, &further)
         .map_err(|(file, error)| {
             let path = match file {
                 File::Certificate => "intercept.ca.certificate",

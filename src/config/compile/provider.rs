@@ -16,9 +16,9 @@ use super::value::{
 };
 use crate::config::file::{self, ClientAuth, Count, Encoding, Refresh, Size, Trace};
 use crate::config::node::join;
-use crate::config::presets::{Endpoints, Preset};
+use crate::config::presets::{Endpoints, Preset, PresetHost, PresetRoute};
 use crate::config::problem::Problems;
-use crate::config::{BreakerLimits, Host, Places, Provider, Timeouts, TokenDialect};
+use crate::config::{BreakerLimits, Host, HostRoutes, Places, Provider, Timeouts, TokenDialect};
 use crate::path::Path as RequestPath;
 use crate::secret::Secret;
 use crate::tls::{self, ClientTls};
@@ -101,12 +101,14 @@ impl ProviderFile {
         let own_routes = self.file.routes.take().unwrap_or_default();
         let place = (self.key("routes"), default_scopes);
         let routes = route::routes(own_routes, &place, &mut scopes, problems);
-        let known = self.preset.map_or(&[][..], |(preset, _)| preset.routes);
-        let preset_routes = route::preset_routes(known, default_scopes, &mut scopes);
-        let merchant_headers = self
-            .preset
-            .map_or(&[][..], |(preset, _)| preset.merchant_headers);
-        let accounts = accounts(&mut self.file, &self.path, merchant_headers, problems);
+        let chosen = self.operation_scopes(problems);
+        let known = hosts.iter().map(|host| HostRoutes {
+            paths: host.paths.map(trusted),
+            routes: route::preset_routes(host.routes(), default_scopes, &chosen, &mut scopes),
+        });
+        let known = known.collect();
+        let has_merchants = self.preset.is_some_and(|(preset, _)| preset.has_merchants);
+        let accounts = accounts(&mut self.file, &self.path, has_merchants, problems);
         let replay_buffer = self.file.replay_buffer.map_or(MIB, |Size(size)| size);
         let timeouts = self.timeouts(problems);
         let breaker = self.breaker(problems);
@@ -116,15 +118,19 @@ impl ProviderFile {
             index,
             name: self.name.as_str().into(),
             environment: self.file.environment,
-            hosts,
+            hosts: hosts.into_iter().map(|host| host.host).collect(),
+            known,
             upstream,
             paths,
             routes,
-            preset_routes,
             scope_sets: scopes.sets,
             default_scopes,
             forwards_trace: self.file.trace == Some(Trace::Forward),
             protected: self.protected(&token),
+            protected_below: texts(
+                self.preset
+                    .map_or(&[], |(preset, _)| preset.protected_below),
+            ),
             secret_below: trusted(self.preset.map_or(&[], |(preset, _)| preset.secret_below)),
             account_places: Places::of(&accounts),
             accounts,
@@ -136,36 +142,42 @@ impl ProviderFile {
         })
     }
 
-    fn hosts(&mut self, problems: &mut Problems) -> Vec<Host> {
+    fn hosts(&mut self, problems: &mut Problems) -> Vec<RequestHost> {
         let key = self.key("hosts");
-        match self.file.hosts.take() {
-            Some(hosts) => {
-                if hosts.is_empty() {
-                    problems.add(&key, "is empty; nothing would ever be routed here");
-                }
-                let parsed = hosts
-                    .iter()
-                    .enumerate()
-                    .filter_map(|(at, text)| host(text, &format!("{key}[{at}]"), problems));
-                parsed.collect()
+        let known = self
+            .preset
+            .map_or(&[][..], |(_, endpoints)| endpoints.hosts);
+        let Some(named) = self.file.hosts.take() else {
+            if known.is_empty() {
+                problems.add(
+                    &key,
+                    "is missing; without a preset the hosts to route must be named",
+                );
             }
-            None => match self.preset {
-                Some((_, endpoints)) => {
-                    let parsed = endpoints
-                        .hosts
-                        .iter()
-                        .filter_map(|text| host(text, &key, problems));
-                    parsed.collect()
-                }
-                None => {
-                    problems.add(
-                        &key,
-                        "is missing; without a preset the hosts to route must be named",
-                    );
-                    Vec::new()
-                }
-            },
+            let of_preset =
+                |known: &'static PresetHost| Some((host(known.name, &key, problems)?, known));
+            let hosts = known.iter().filter_map(of_preset);
+            return hosts.map(RequestHost::of_preset).collect();
+        };
+        if named.is_empty() {
+            problems.add(&key, "is empty; nothing would ever be routed here");
         }
+        let parse = |(at, text): (usize, &String)| host(text, &format!("{key}[{at}]"), problems);
+        let hosts = named.iter().enumerate().filter_map(parse);
+        hosts.map(|host| RequestHost::named(host, known)).collect()
+    }
+
+    fn operation_scopes(&mut self, problems: &mut Problems) -> file::OperationScopes {
+        let chosen = self.file.operation_scopes.take();
+        // The one that has merchants.
+        let has_choices = self.preset.is_some_and(|(preset, _)| preset.has_merchants);
+        if chosen.is_some() && !has_choices {
+            problems.add(
+                &self.key("operation_scopes"),
+                "has no effect here; only the payu preset has operations with several scopes to choose from",
+            );
+        }
+        chosen.unwrap_or_default()
     }
 
     fn default_scopes(&mut self, scopes: &mut ScopeSets, problems: &mut Problems) -> Option<usize> {
@@ -400,4 +412,44 @@ impl ProviderFile {
         paths.dedup();
         paths.into_iter().map(String::into_boxed_str).collect()
     }
+}
+
+/// A host, and what the preset knows of it.
+struct RequestHost {
+    host: Host,
+    /// The entries that it is one of, or could be.
+    known: &'static [PresetHost],
+    /// None: all of the provider's.
+    paths: Option<&'static [&'static str]>,
+}
+
+impl RequestHost {
+    fn of_preset((host, known): (Host, &'static PresetHost)) -> Self {
+        Self {
+            host,
+            known: std::slice::from_ref(known),
+            paths: known.paths,
+        }
+    }
+
+    /// One that the file names, which is the operator's decision with all of its paths. It has the operations of
+    /// the host that it is, or else could have all.
+    fn named(host: Host, known: &'static [PresetHost]) -> Self {
+        let is_it = |known: &&PresetHost| !host.wildcard && *host.name == *known.name;
+        let it = known.iter().find(is_it);
+        Self {
+            known: it.map_or(known, std::slice::from_ref),
+            host,
+            paths: None,
+        }
+    }
+
+    fn routes(&self) -> impl Iterator<Item = &'static PresetRoute> {
+        let tables = self.known.iter().flat_map(|known| known.routes);
+        tables.copied().flatten()
+    }
+}
+
+fn texts(texts: &[&str]) -> Vec<Box<str>> {
+    texts.iter().map(|text| (*text).into()).collect()
 }

@@ -50,28 +50,35 @@ pub(super) fn routes(
     routes.into_iter().map(|(_, route)| route).collect()
 }
 
-/// The preset's.
+/// The preset's, of some of its hosts.
 pub(super) fn preset_routes(
-    known: &[PresetRoute],
+    known: impl Iterator<Item = &'static PresetRoute>,
     default_scopes: Option<usize>,
+    chosen: &file::OperationScopes,
     scopes: &mut ScopeSets,
 ) -> Vec<Route> {
     let route = |known: &PresetRoute| {
         let names = known.methods.iter();
         let methods = names.filter_map(|name| name.parse().ok()).collect();
         let path = Pattern::parse(known.path).ok()?;
-        let scopes = match known.scopes {
-            Some(names) => scopes.add_trusted(names),
-            None => default_scopes?,
+        let chosen = known.operation.and_then(|operation| chosen.of(operation));
+        let scopes = match (chosen, known.scopes) {
+            (Some(scope), _) => scopes.add_trusted(&[scope]),
+            (None, Some(names)) => scopes.add_trusted(names),
+            (None, None) => default_scopes?,
         };
         let semantics = Semantics {
             moves_money: Some(known.moves_money),
             replay: None,
             idempotency_header: known.idempotency_header.map(HeaderName::from_static),
         };
-        Some(new_route(Some(methods), path, scopes, semantics))
+        let route = new_route(Some(methods), path, scopes, semantics);
+        Some(Route {
+            merchant: known.merchant,
+            ..route
+        })
     };
-    let mut routes: Vec<Route> = known.iter().filter_map(route).collect();
+    let mut routes: Vec<Route> = known.filter_map(route).collect();
     routes.sort_by(compare_specificity);
     routes
 }
@@ -137,6 +144,7 @@ fn new_route(
         path,
         scopes,
         semantics,
+        merchant: None,
     }
 }
 

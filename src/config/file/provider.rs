@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::operations::OperationScopes;
 use super::scalar::{Count, Hidden, Size, Time};
 use crate::config::presets::PresetName;
 
@@ -34,8 +35,10 @@ pub(in crate::config) struct Provider {
     /// the other is tried.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(in crate::config) next_client_secret: Option<Hidden>,
-    /// PayU: sent as `merchantId` where the caller sent none.
+    /// PayU: sent as `merchantId` with payment links where the caller sent none.
     pub(in crate::config) merchant_id: Option<String>,
+    /// PayU: sent as `payoutMerchantId` with payouts where the caller sent none.
+    pub(in crate::config) payout_merchant_id: Option<String>,
     /// Further accounts by name, instead of `client_id` and `client_secret` or beside them: those are the
     /// account `default`.
     pub(in crate::config) accounts: Option<BTreeMap<String, Account>>,
@@ -45,6 +48,8 @@ pub(in crate::config) struct Provider {
     /// Methods and paths with the scopes that they need; the most specific wins. They are looked at
     /// before the preset's.
     pub(in crate::config) routes: Option<Vec<Route>>,
+    /// PayU: scopes of the operations for which its own pages name several.
+    pub(in crate::config) operation_scopes: Option<OperationScopes>,
     /// How much of one request body is kept for a replay. Default 1MiB.
     pub(in crate::config) replay_buffer: Option<Size>,
     /// Whether callers' trace headers go on (`forward`). Default: they do not.
@@ -74,8 +79,10 @@ pub(in crate::config) struct Account {
     /// the other is tried.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(in crate::config) next_client_secret: Option<Hidden>,
-    /// PayU: sent as `merchantId` where the caller sent none.
+    /// PayU: sent as `merchantId` with payment links where the caller sent none.
     pub(in crate::config) merchant_id: Option<String>,
+    /// PayU: sent as `payoutMerchantId` with payouts where the caller sent none.
+    pub(in crate::config) payout_merchant_id: Option<String>,
 }
 
 /// Which of a provider's two worlds.

@@ -1,0 +1,49 @@
+//! What of a request goes on? Its fields without what was for Bursar, and with which merchant is meant.
+
+use http::request::Parts;
+use http::{HeaderMap, Version};
+
+use crate::config::{Merchant, MerchantHeader};
+use crate::headers::{self, Cleaned, Via};
+use crate::route::Destination;
+use crate::upstream::Outgoing;
+
+/// The request as it goes on, and what its head says of its trailers.
+pub(super) fn outgoing(
+    head: &mut Parts,
+    destination: &Destination<'_>,
+    via: &Via,
+) -> (Outgoing, Cleaned) {
+    let headers = &mut head.headers;
+    let cleaned = headers::clean_request(headers, destination.provider.forwards_trace);
+    if head.version == Version::HTTP_2 {
+        headers::join_cookies(headers);
+    }
+    via.append(headers, head.version);
+    let account = &destination.provider.accounts[destination.account];
+    if let Some(merchant) = &account.merchant {
+        name_merchant(headers, merchant, destination.merchant);
+    }
+    (Outgoing::new(head), cleaned)
+}
+
+/// Tells the provider which merchant is meant, where the operation wants to know.
+fn name_merchant(headers: &mut HeaderMap, merchant: &Merchant, wanted: Option<MerchantHeader>) {
+    for bound in MerchantHeader::ALL {
+        if merchant.id(bound).is_binding {
+            let named = headers.keys().filter(|name| bound.is(name));
+            for name in named.cloned().collect::<Vec<_>>() {
+                headers.remove(name);
+            }
+        }
+    }
+    let Some(wanted) = wanted else {
+        return;
+    };
+    let is_there = |name| headers.contains_key(name);
+    if let (Some(id), Some(name)) = (&merchant.id(wanted).value, wanted.names().first())
+        && !wanted.names().iter().any(is_there)
+    {
+        headers.insert(name, id.clone());
+    }
+}
