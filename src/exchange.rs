@@ -128,8 +128,7 @@ impl Proxy {
             }
         });
         let opaque = &lasting.opaque_tunnels;
-        let passthrough =
-            Passthrough::new(config, &metrics.connections, &egress, (opaque, lasting.via));
+        let passthrough = Passthrough::new(config, metrics, &egress, (opaque, lasting.via));
         let authority = old.and_then(|old| old.authority.as_ref());
         let authority = authority.filter(|old| {
             let new = config.intercept.as_ref();
@@ -518,6 +517,7 @@ impl Relayed {
     fn answer(self, mut record: Box<Record>, via: &Via, to_http2: bool) -> Response<Answer> {
         let (mut head, body) = self.answer.into_parts();
         let named = headers::clean_response(&mut head.headers);
+        headers::date(&mut head.headers);
         via.append(&mut head.headers, head.version);
         record.answer(head.status);
         head.version = Version::HTTP_11;

@@ -6,12 +6,14 @@
 mod kept;
 mod via;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING, VIA};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, DATE, HOST, TRANSFER_ENCODING, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 pub use kept::Kept;
 pub use via::Via;
+
+use crate::clock;
 
 /// Bursar's name in `Proxy-Status`, and how that of each instance in `Via` begins.
 pub const PSEUDONYM: &str = "bursar";
@@ -158,6 +160,17 @@ pub fn clean_response(headers: &mut HeaderMap) -> Vec<HeaderName> {
 pub fn clean_response_trailers(trailers: &mut HeaderMap, named: &[HeaderName]) {
     let found = find(trailers, answers_bursar);
     remove(trailers, named, found);
+    // It would frame what has been framed already (RFC 9110 section 6.5.1).
+    trailers.remove(CONTENT_LENGTH);
+}
+
+/// Says when an answer came that does not (RFC 9110 section 6.6.1).
+pub fn date(headers: &mut HeaderMap) {
+    if !headers.contains_key(DATE)
+        && let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(clock::wall()))
+    {
+        headers.insert(DATE, date);
+    }
 }
 
 /// Whether a response's field is for Bursar, besides those of every hop.

@@ -11,7 +11,8 @@
 //!    3. [`route`]: whose API is that, may this caller use it, and which scopes does it need?
 //!    4. [`token`]: the token for that, read without a lock, or waited for.
 //!    5. [`headers`] and [`body`]: what goes on, and what is kept in case of a 401.
-//!    6. [`upstream`]: sent once, over a pooled connection, or a new one where [`egress`] lets it go.
+//!    6. [`upstream`]: sent once, over a pooled connection, or a new one where [`egress`] lets it go; [`response`]
+//!       reads what comes back before hyper does.
 //!    7. [`replay`]: does the answer ask for another token and a second try?
 //! 3. [`relay`] streams the provider's answer back; [`respond`] answers where Bursar itself must, and is
 //!    the only place that chooses a status.
@@ -65,6 +66,7 @@ pub mod reload;
 pub mod remote;
 pub mod replay;
 pub mod respond;
+pub mod response;
 pub mod route;
 pub mod sandbox;
 pub mod secret;

@@ -20,7 +20,7 @@ use crate::config::{self, Config, Origin, Timeouts};
 use crate::connect::{Connector, Stream};
 use crate::egress::Egress;
 use crate::headers::{self, Cleaned, Via};
-use crate::metrics::{Connections, Counted};
+use crate::metrics::{Counted, Metrics};
 use crate::target::{Form, Target};
 use crate::upstream::{Connection, Failed, NoConnection, Outgoing, Upstream};
 
@@ -74,7 +74,7 @@ impl Passthrough {
     #[must_use]
     pub fn new(
         config: &Config,
-        connections: &Connections,
+        metrics: &Metrics,
         egress: &Egress,
         (tunnels, via): (&Arc<Semaphore>, Via),
     ) -> Option<Self> {
@@ -93,7 +93,7 @@ impl Passthrough {
         });
         Some(Self {
             rules: rules.collect(),
-            upstream: Arc::new(Upstream::foreign(connector, TIMEOUTS, connections)),
+            upstream: Arc::new(Upstream::foreign(connector, TIMEOUTS, metrics)),
             tunnels: tunnels.clone(),
             via,
             nothing_kept: ReplayMemory::new(0),

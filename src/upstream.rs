@@ -24,7 +24,7 @@ use crate::config::{Origin, Provider, Timeouts};
 use crate::connect::{self, Connector, Stream};
 use crate::egress::Egress;
 use crate::headers;
-use crate::metrics::{Connections, Counted, Metrics};
+use crate::metrics::{Connections, Counted, Metrics, NO_PROVIDER};
 pub use failed::Failed;
 use failed::chain;
 use fuse::Fuse;
@@ -70,7 +70,10 @@ impl Upstream {
         let fuse = provider.breaker;
         Self {
             fuse: fuse.map(|limits| Fuse::new(&provider.name, limits, open)),
-            pool: Pool::new(provider.timeouts.pool_idle),
+            pool: Pool::new(
+                provider.timeouts.pool_idle,
+                &metrics.dropped_fields(&provider.name),
+            ),
             connector: Connector::new(
                 provider.tls.api.clone(),
                 provider.timeouts.connect,
@@ -88,7 +91,7 @@ impl Upstream {
     #[must_use]
     pub fn for_each(self, workers: usize) -> Arc<[Arc<Self>]> {
         let for_another = |_| Self {
-            pool: Pool::new(self.timeouts.pool_idle),
+            pool: self.pool.another(),
             connector: self.connector.clone(),
             connections: self.connections.clone(),
             fuse: self.fuse.clone(),
@@ -112,12 +115,12 @@ impl Upstream {
     /// Servers that are no provider's. Each request has a connection of its own, because credentials of
     /// its caller may stick to that.
     #[must_use]
-    pub fn foreign(connector: Connector, timeouts: Timeouts, connections: &Connections) -> Self {
+    pub fn foreign(connector: Connector, timeouts: Timeouts, metrics: &Metrics) -> Self {
         Self {
-            pool: Pool::new(timeouts.pool_idle),
+            pool: Pool::new(timeouts.pool_idle, &metrics.dropped_fields(NO_PROVIDER)),
             connector,
             timeouts,
-            connections: connections.clone(),
+            connections: metrics.connections.clone(),
             fuse: None,
             is_shared: false,
         }

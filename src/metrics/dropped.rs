@@ -93,7 +93,7 @@ impl Section {
 
 impl DroppedFields {
     /// Counts a field. `name` is what stands before its colon; where that is no name, the line says that it was the
-    /// `number`th of its section, counted from 1.
+    /// `number`th line of its section, counted from 1; 0 stands for none in particular.
     pub fn count(&self, name: &[u8], section: Section, number: usize) {
         self.total.inc();
         if let Some(fields) = self.due() {
@@ -130,16 +130,25 @@ fn readable(name: &[u8]) -> Option<&str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn acme() -> Arc<DroppedFields> {
+impl DroppedFields {
+    /// Those of a provider that no scrape shows.
+    pub(crate) fn alone() -> Arc<Self> {
         Dropped::new(&Registry::new()).unwrap().of("acme")
     }
 
+    /// How many were counted.
+    pub(crate) fn counted(&self) -> u64 {
+        self.total.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
     #[tokio::test(start_paused = true)]
     async fn a_line_a_minute_stands_for_all_since_the_last() {
-        let dropped = acme();
+        let dropped = DroppedFields::alone();
         let due: Vec<_> = (0..3).map(|_| dropped.due()).collect();
         assert_eq!(due, [Some(1), None, None]);
         tokio::time::advance(PAUSE).await;

@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -16,12 +17,15 @@ use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 
 use super::reply::{self, Failure, Reply};
 use crate::body::read_limited;
 use crate::clock;
 use crate::config::{ClientAuth, Encoding, Origin, Refresh, TokenDialect};
 use crate::connect::{self, Connector};
+use crate::metrics::DroppedFields;
+use crate::response::{Outstanding, Reader};
 use crate::secret::Secret;
 
 /// The most that is read of an answer.
@@ -193,6 +197,7 @@ pub(super) struct Sockets {
     pub(super) connector: Connector,
     /// For name, TCP and TLS: a call that takes longer than that was certainly never sent.
     pub(super) connect_timeout: Duration,
+    pub(super) dropped: Arc<DroppedFields>,
 }
 
 impl Transport for Sockets {
@@ -217,17 +222,22 @@ impl Sockets {
                 connect::Error::Parent(_) => Failure::Parent,
                 connect::Error::Tls(_) => Failure::Tls,
             })?;
-        let (mut sender, connection) = http1::handshake(stream)
+        let outstanding = Outstanding::new();
+        outstanding.begin(request.method());
+        let stream = TokioIo::new(stream);
+        let stream = Reader::new(stream, outstanding.clone(), self.dropped.clone());
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|_closed| Failure::Unreachable)?;
         // It ends with the exchange: dropping the sender and the response closes it.
         let driver = tokio::spawn(connection);
         *request.uri_mut() = origin_form(&url);
         let answered = async {
-            let response = sender
+            let mut response = sender
                 .send_request(request)
                 .await
                 .map_err(|_broken| Failure::Broken)?;
+            outstanding.complete(&mut response);
             let (head, body) = response.into_parts();
             let body = read_limited(body, MAX_REPLY_BYTES)
                 .await

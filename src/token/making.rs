@@ -113,6 +113,7 @@ impl<'a> Making<'a> {
             )
             .with_reserve(),
             connect_timeout,
+            dropped: self.metrics.dropped_fields(&provider.name),
         });
         let histogram = |grant| self.metrics.tokens.fetch_duration(&provider.name, grant);
         let fetch_durations = GrantLabel::ALL.map(histogram);

@@ -16,7 +16,7 @@ use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::client::legacy::connect::Connection as _;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::either::Either;
@@ -28,7 +28,8 @@ use crate::alarm::Alarm;
 use crate::body::Upload;
 use crate::config::Origin;
 use crate::connect::Stream;
-use crate::metrics::Counted;
+use crate::metrics::{Counted, DroppedFields};
+use crate::response::{Outstanding, Reader};
 
 /// Read at once; a frame of a body is no larger, so that time limits between frames are limits between
 /// bytes.
@@ -51,6 +52,7 @@ const HTTP2_STREAM_WINDOW: u32 = 1 << 20;
 pub(super) struct Pool {
     servers: Mutex<Servers>,
     idle_timeout: Duration,
+    dropped: Arc<DroppedFields>,
 }
 
 #[derive(Debug, Default)]
@@ -80,7 +82,7 @@ struct Server {
 /// An HTTP/1.1 connection without a request.
 #[derive(Debug)]
 struct Idle {
-    sender: http1::SendRequest<Upload>,
+    sender: Http1,
     alarm: Alarm,
     since: Instant,
 }
@@ -124,18 +126,31 @@ pub struct Connection {
 /// What hyper says of a request.
 pub type Sent = Result<Response<Incoming>, TrySendError<Request<Upload>>>;
 
+/// An HTTP/1.1 connection's end, and the one who reads its answers.
+#[derive(Debug)]
+struct Http1 {
+    requests: http1::SendRequest<Upload>,
+    outstanding: Arc<Outstanding>,
+}
+
 #[derive(Debug)]
 enum Sender {
-    Http1(http1::SendRequest<Upload>),
+    Http1(Http1),
     Http2(http2::SendRequest<Upload>),
 }
 
 impl Pool {
-    pub(super) fn new(idle_timeout: Duration) -> Arc<Self> {
+    pub(super) fn new(idle_timeout: Duration, dropped: &Arc<DroppedFields>) -> Arc<Self> {
         Arc::new(Self {
             servers: Mutex::default(),
             idle_timeout,
+            dropped: dropped.clone(),
         })
+    }
+
+    /// One for the same servers, without a connection.
+    pub(super) fn another(&self) -> Arc<Self> {
+        Self::new(self.idle_timeout, &self.dropped)
     }
 
     /// A panic while it was held leaves a consistent list of connections.
@@ -162,7 +177,8 @@ impl Pool {
             }
         }
         while let Some(idle) = server.http1.pop() {
-            if idle.sender.is_ready() && now.duration_since(idle.since) < self.idle_timeout {
+            if idle.sender.requests.is_ready() && now.duration_since(idle.since) < self.idle_timeout
+            {
                 return Some(Connection {
                     server: server.name.clone(),
                     sender: Sender::Http1(idle.sender),
@@ -203,11 +219,18 @@ impl Pool {
             self.share(&server, &sender, streams);
             (Sender::Http2(sender), Some(place))
         } else {
-            let (sender, connection) = http1::Builder::new()
+            let outstanding = Outstanding::new();
+            let stream = Readable::new(stream);
+            let stream = Reader::new(stream, outstanding.clone(), self.dropped.clone());
+            let (requests, connection) = http1::Builder::new()
                 .max_buf_size(MAX_READ_BYTES)
-                .handshake(Readable::new(stream))
+                .handshake(TokioIo::new(stream))
                 .await?;
             drive(connection, open);
+            let sender = Http1 {
+                requests,
+                outstanding,
+            };
             (Sender::Http1(sender), None)
         };
         Ok(Connection {
@@ -247,15 +270,15 @@ impl Pool {
         let Sender::Http1(mut sender) = sender else {
             return;
         };
-        if sender.is_ready() {
+        if sender.requests.is_ready() {
             self.keep(&server, sender, alarm);
-        } else if !sender.is_closed() {
+        } else if !sender.requests.is_closed() {
             // The answer is read; what is left is for the driver to notice it. If it does not, the
             // connection is of no use.
             let pool = Arc::downgrade(self);
             let limit = self.idle_timeout;
             tokio::spawn(async move {
-                if let Ok(Ok(())) = tokio::time::timeout(limit, sender.ready()).await
+                if let Ok(Ok(())) = tokio::time::timeout(limit, sender.requests.ready()).await
                     && let Some(pool) = pool.upgrade()
                 {
                     pool.keep(&server, sender, alarm);
@@ -264,7 +287,7 @@ impl Pool {
         }
     }
 
-    fn keep(self: &Arc<Self>, name: &Arc<Name>, sender: http1::SendRequest<Upload>, alarm: Alarm) {
+    fn keep(self: &Arc<Self>, name: &Arc<Name>, sender: Http1, alarm: Alarm) {
         let since = Instant::now();
         let idle = Idle {
             sender,
@@ -340,7 +363,7 @@ async fn sweep(pool: Weak<Pool>, idle_timeout: Duration) {
         servers.idle.retain(|_, server| {
             server
                 .http1
-                .retain(|idle| young(&idle.since) && !idle.sender.is_closed());
+                .retain(|idle| young(&idle.since) && !idle.sender.requests.is_closed());
             // Requests under way have senders of their own; the connection ends with the last of them.
             server.http2.retain_mut(|multiplex| {
                 if multiplex.streams.open.load(Ordering::Relaxed) > 0 {
@@ -425,14 +448,20 @@ impl Connection {
     /// [`Upstream::answer`](super::Upstream::answer).
     pub fn send(&mut self, request: Request<Upload>) -> impl Future<Output = Sent> + use<> {
         match &mut self.sender {
-            Sender::Http1(sender) => Either::Left(sender.try_send_request(request)),
+            Sender::Http1(sender) => {
+                sender.outstanding.begin(request.method());
+                Either::Left(sender.requests.try_send_request(request))
+            }
             // Several times the other's size.
             Sender::Http2(sender) => Either::Right(Box::pin(sender.try_send_request(request))),
         }
     }
 
     /// What became of a request.
-    pub(super) fn judge(&self, sent: Sent) -> Result<Response<Incoming>, Failed> {
+    pub(super) fn judge(&self, mut sent: Sent) -> Result<Response<Incoming>, Failed> {
+        if let (Ok(answer), Sender::Http1(sender)) = (&mut sent, &self.sender) {
+            sender.outstanding.complete(answer);
+        }
         if sent.is_ok()
             && let Some(place) = &self.place
         {

@@ -4,12 +4,13 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::MaybeHttpsStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::connect::Stream;
 
 /// A stream that had nothing to give is asked again only when its socket has something.
+#[derive(Debug)]
 pub(super) struct Readable {
     stream: Stream,
     /// Whether it had nothing. What TLS has read it may hold back, and an error, too, until it is asked once more.
@@ -25,29 +26,45 @@ impl Readable {
     }
 }
 
-impl Read for Readable {
+impl AsyncRead for Readable {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
+        buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let (MaybeHttpsStream::Https(stream), true) = (&self.stream, self.is_empty) {
-            let (socket, _) = stream.inner().get_ref();
-            ready!(socket.inner().inner().tcp.poll_read_ready(context))?;
-        }
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let is_empty = self.is_empty;
+        let read = match &mut self.stream {
+            MaybeHttpsStream::Http(stream) => {
+                Pin::new(stream.inner_mut()).poll_read(context, buffer)
+            }
+            MaybeHttpsStream::Https(stream) => {
+                let stream = stream.inner_mut();
+                if is_empty {
+                    let (socket, _) = stream.get_ref();
+                    ready!(socket.inner().inner().tcp.poll_read_ready(context))?;
+                }
+                Pin::new(stream).poll_read(context, buffer)
+            }
+        };
         self.is_empty = read.is_pending();
         read
     }
 }
 
-impl Write for Readable {
+impl AsyncWrite for Readable {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        match &mut self.stream {
+            MaybeHttpsStream::Http(stream) => {
+                Pin::new(stream.inner_mut()).poll_write(context, bytes)
+            }
+            MaybeHttpsStream::Https(stream) => {
+                Pin::new(stream.inner_mut()).poll_write(context, bytes)
+            }
+        }
     }
 
     fn poll_write_vectored(
@@ -55,19 +72,35 @@ impl Write for Readable {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        match &mut self.stream {
+            MaybeHttpsStream::Http(stream) => {
+                Pin::new(stream.inner_mut()).poll_write_vectored(context, slices)
+            }
+            MaybeHttpsStream::Https(stream) => {
+                Pin::new(stream.inner_mut()).poll_write_vectored(context, slices)
+            }
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.stream {
+            MaybeHttpsStream::Http(stream) => stream.inner().is_write_vectored(),
+            MaybeHttpsStream::Https(stream) => stream.inner().is_write_vectored(),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        match &mut self.stream {
+            MaybeHttpsStream::Http(stream) => Pin::new(stream.inner_mut()).poll_flush(context),
+            MaybeHttpsStream::Https(stream) => Pin::new(stream.inner_mut()).poll_flush(context),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        match &mut self.stream {
+            MaybeHttpsStream::Http(stream) => Pin::new(stream.inner_mut()).poll_shutdown(context),
+            MaybeHttpsStream::Https(stream) => Pin::new(stream.inner_mut()).poll_shutdown(context),
+        }
     }
 }
 
@@ -78,7 +111,6 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use hyper::rt::ReadBuf;
     use hyper_util::rt::TokioIo;
     use rustls::crypto::ring::default_provider;
     use rustls::pki_types::{PrivateKeyDer, ServerName};
@@ -128,7 +160,7 @@ mod tests {
         let mut room = [0; 8192];
         let reading = poll_fn(|context| {
             let mut buffer = ReadBuf::new(&mut room);
-            let read = Pin::new(&mut *stream).poll_read(context, buffer.unfilled());
+            let read = Pin::new(&mut *stream).poll_read(context, &mut buffer);
             read.map_ok(|()| buffer.filled().len())
         });
         let reading = tokio::time::timeout(Duration::from_secs(20), reading);

@@ -5,6 +5,7 @@
 //! provider with HTTP/1 or HTTP/2. It is judged by what the provider received ([`judge`]), by the
 //! caller's answers, and by whether it ends at all.
 
+pub(crate) mod answers;
 mod http2;
 mod judge;
 mod vectors;

@@ -4,6 +4,7 @@
 //! A test whose programs are missing is skipped, and says so, so that `cargo test` passes on a machine
 //! with Rust only. With `BURSAR_REQUIRE_PEERS` in the environment it fails instead.
 
+mod answers;
 mod callers;
 mod clock;
 mod https;
@@ -66,6 +67,8 @@ enum Needs {
     NodeWithUndici,
     OidcProvider,
     Php,
+    Node,
+    Python,
     PythonWithAiohttp,
     PythonWithRequests,
     Ruby,
@@ -92,6 +95,8 @@ impl Needs {
             Self::NodeWithUndici => &[NODE[0], NODE[1], NODE[2], "await import('undici')"],
             Self::OidcProvider => &[NODE[0], NODE[1], NODE[2], "await import('oidc-provider')"],
             Self::Php => &["php", "-r", "exit(function_exists('curl_init') ? 0 : 1);"],
+            Self::Node => &["node", "--version"],
+            Self::Python => &["python3", "--version"],
             Self::PythonWithAiohttp => &["python3", "-c", "import aiohttp"],
             Self::PythonWithRequests => &["python3", "-c", "import requests"],
             Self::Ruby => &["ruby", "--version"],

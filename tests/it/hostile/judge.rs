@@ -216,7 +216,10 @@ fn judge_head(seen: &Seen) -> Result<(), String> {
 }
 
 /// Chunks without extensions up to the last one, and trailers that frame and authorise nothing.
-fn chunks<'a>(mut rest: &'a [u8], body: &mut Vec<u8>) -> Result<Option<&'a [u8]>, String> {
+pub(super) fn chunks<'a>(
+    mut rest: &'a [u8],
+    body: &mut Vec<u8>,
+) -> Result<Option<&'a [u8]>, String> {
     loop {
         let Some(end) = find(rest, b"\r\n") else {
             return Ok(None);
@@ -265,7 +268,7 @@ fn judge_trailers<'a>(mut names: impl Iterator<Item = &'a str>) -> Result<(), St
 }
 
 /// Lines that end in CRLF, without a CR, LF or NUL anywhere else.
-fn lines(bytes: &[u8]) -> Result<Vec<&[u8]>, String> {
+pub(super) fn lines(bytes: &[u8]) -> Result<Vec<&[u8]>, String> {
     let mut rest = bytes;
     let mut lines = Vec::new();
     while let Some(end) = find(rest, b"\r\n") {
@@ -283,7 +286,9 @@ fn lines(bytes: &[u8]) -> Result<Vec<&[u8]>, String> {
     }
 }
 
-fn fields<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Result<Vec<(String, Vec<u8>)>, String> {
+pub(super) fn fields<'a>(
+    lines: impl Iterator<Item = &'a [u8]>,
+) -> Result<Vec<(String, Vec<u8>)>, String> {
     let field = |line: &[u8]| {
         let colon = line.iter().position(|byte| *byte == b':')?;
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
@@ -305,7 +310,7 @@ fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(fine)
 }
 
-fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+pub(super) fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
 }
 
