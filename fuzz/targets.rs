@@ -12,7 +12,7 @@ use bursar::framing::{Broken, Framing};
 use bursar::path::Path;
 use bursar::route::Routes;
 use bursar::target::Target;
-use bursar::token::{Failure, read_reply};
+use bursar::token::{Answer, Body, Failure, read_reply};
 use http::{HeaderValue, Request, StatusCode};
 
 /// What no message may repeat.
@@ -176,7 +176,7 @@ pub(super) fn config(data: &[u8]) {
     }
 }
 
-/// A byte that chooses the status, and the body.
+/// A byte that chooses the status, where the token is and the content coding, and the body.
 pub(super) fn reply(data: &[u8]) {
     const STATUSES: [u16; 8] = [200, 201, 400, 401, 403, 429, 500, 503];
     let Some((first, body)) = data.split_first() else {
@@ -184,7 +184,14 @@ pub(super) fn reply(data: &[u8]) {
     };
     let status = StatusCode::from_u16(STATUSES[usize::from(first % 8)]).unwrap();
     let pointer = if first & 8 == 0 { "" } else { "/data" };
-    match read_reply(status, body, pointer) {
+    let codings = ["", "gzip", "deflate", "br, identity"][usize::from(first >> 4 & 3)];
+    let answer = Answer {
+        status,
+        retry_after: (first & 64 != 0).then_some(Duration::from_secs(1 << 20)),
+        codings: codings.to_owned(),
+        body: Body::Whole(body.to_vec().into()),
+    };
+    match read_reply(&answer, pointer, MARKER) {
         Ok(token) => {
             assert!(status.is_success());
             assert!(!token.expose().is_empty());
@@ -194,7 +201,14 @@ pub(super) fn reply(data: &[u8]) {
         Err(Failure::RateLimited(wait)) => {
             assert!(wait.is_none_or(|wait| wait <= Duration::from_secs(900)));
         }
-        Err(failure) => assert!(!failure.to_string().contains(MARKER)),
+        Err(Failure::Busy(status, wait)) => {
+            assert!(status >= 500 && wait <= Duration::from_secs(900));
+        }
+        Err(failure) => {
+            let said = failure.to_string();
+            assert!(!said.contains(MARKER) && said.len() < 200, "{said}");
+            assert!(!said.contains(char::is_control), "{said}");
+        }
     }
 }
 

@@ -400,7 +400,7 @@ fn token(missing: &Missing) -> Description {
         Failure::Unreachable | Failure::Tls => {
             unavailable("the provider's token endpoint cannot be reached")
         }
-        Failure::Status(_) | Failure::InTrouble(_) | Failure::Broken => {
+        Failure::Status(..) | Failure::Busy(..) | Failure::InTrouble(_) | Failure::Broken => {
             unavailable("the provider's token endpoint fails")
         }
         Failure::Malformed(_) | Failure::BornExpired => {

@@ -9,6 +9,7 @@
 mod backoff;
 mod cell;
 mod desk;
+mod failure;
 mod fetch;
 mod guard;
 mod handle;
@@ -24,16 +25,16 @@ mod snapshot;
 
 use std::sync::Arc;
 
-use http::StatusCode;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 pub use cell::{CONTENTION, Cell, Missing, Recovery};
-pub use fetch::{Answer, Transport};
+pub use failure::{Detail, ErrorCode, Failure};
+pub use fetch::Transport;
 pub use guard::GuardSnapshot;
 pub use handle::Handle;
 pub use lease::Lease;
-pub use reply::Failure;
+pub use reply::{Answer, Body};
 pub use snapshot::{Snapshot, TokenSnapshot};
 
 use crate::config::Config;
@@ -45,13 +46,14 @@ use making::Making;
 use renewal::{Appointment, keep_appointments};
 use series::Living;
 
-/// The token in an answer of a token endpoint: what fuzzing gets to see of [`reply`].
+/// The token in an answer of a token endpoint to a request with that secret: what fuzzing gets to see of [`reply`].
 ///
 /// # Errors
 /// Where there is none.
 #[doc(hidden)]
-pub fn read_reply(status: StatusCode, body: &[u8], pointer: &str) -> Result<Secret, Failure> {
-    reply::read(status, None, body, pointer).map(|reply| reply.access_token)
+pub fn read_reply(answer: &Answer, pointer: &str, secret: &str) -> Result<Secret, Failure> {
+    reply::read(answer, pointer, |text| reply::repeats(text, secret))
+        .map(|reply| reply.access_token)
 }
 
 /// The tokens of all accounts.

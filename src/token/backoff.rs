@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::reply::Failure;
+use super::failure::Failure;
 
 /// The range of exponential back-off with full jitter.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
@@ -21,7 +21,9 @@ pub(super) fn pause(failure: Failure, earlier: u32, jitter: f64) -> Duration {
         Failure::RateLimited(Some(asked)) => asked.max(BORN_EXPIRED),
         Failure::RateLimited(None) => doubled(RATE_LIMITED, earlier),
         Failure::BornExpired => BORN_EXPIRED,
-        Failure::Status(_)
+        // One that asks for no time at all is still in trouble.
+        Failure::Busy(_, asked) => asked.max(jittered(BACKOFF, earlier, jitter)),
+        Failure::Status(..)
         | Failure::InTrouble(_)
         | Failure::TimedOut
         | Failure::NotAllowed(_)
@@ -31,8 +33,12 @@ pub(super) fn pause(failure: Failure, earlier: u32, jitter: f64) -> Duration {
         | Failure::Broken
         | Failure::Malformed(_)
         | Failure::OverBudget
-        | Failure::Held => doubled(BACKOFF, earlier).mul_f64(jitter.clamp(0.0, 1.0)),
+        | Failure::Held => jittered(BACKOFF, earlier, jitter),
     }
+}
+
+fn jittered(range: (Duration, Duration), earlier: u32, jitter: f64) -> Duration {
+    doubled(range, earlier).mul_f64(jitter.clamp(0.0, 1.0))
 }
 
 fn doubled((least, most): (Duration, Duration), times: u32) -> Duration {
@@ -54,7 +60,7 @@ pub(super) fn is_same_kind(one: Failure, other: Failure) -> bool {
 impl Failure {
     /// Whether it may be over in a moment, so that a request may as well wait for the next flight.
     pub(super) fn is_passing(self) -> bool {
-        !matches!(self, Self::Rejected(_) | Self::RateLimited(_))
+        !matches!(self, Self::Rejected(_)) && !self.is_asked_for()
     }
 }
 
@@ -63,10 +69,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::token::Detail;
 
     #[test]
     fn a_cool_down_grows_to_five_minutes() {
-        let seconds = |earlier| pause(Failure::Rejected(""), earlier, 0.0).as_secs();
+        let seconds = |earlier| pause(Failure::Rejected(Detail::Is("")), earlier, 0.0).as_secs();
         assert_eq!([0, 1, 2, 6, 7, 99].map(seconds), [5, 10, 20, 300, 300, 300]);
     }
 

@@ -19,12 +19,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::desk::{Boarding, Calls, Cause, Decision, Desk, Flight, Landing};
+use super::failure::{Detail, Failure};
 use super::fetch::Transport;
 use super::guard::{Guard, Lane};
 use super::ladder::{Climbed, Fetches, Ladder, Memory};
 use super::lease::{Freshness, Lease, Lifespan, Token};
 use super::renewal::Appointment;
-use super::reply::{Failure, Stated};
+use super::reply::Stated;
 use super::secrets::SecretInUse;
 use super::snapshot::{Snapshot, TokenSnapshot};
 use crate::config::{Account, Provider, SecretName, TokenDialect};
@@ -519,7 +520,7 @@ impl Cell {
             lifetime,
             margin: self.dialect().margin,
         };
-        let malformed = Failure::Malformed("it holds bytes that no header may hold");
+        let malformed = Failure::Malformed(Detail::Is("it holds bytes that no header may hold"));
         let mut token =
             Token::new(&reply.access_token, desk.generations + 1, span).ok_or(malformed)?;
         let current = self.state.token.load_full();

@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::backoff;
+use super::failure::Failure;
 use super::guard::Lane;
 use super::lease::{Freshness, Token};
-use super::reply::Failure;
 use crate::clock;
 
 /// How long a generation that 401s have shown to be no better is left alone.

@@ -12,24 +12,26 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, RETRY_AFTER,
+    USER_AGENT,
+};
 use http::uri::Scheme;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
-use super::reply::{self, Failure, Reply};
-use crate::body::read_limited;
+use super::failure::{Detail, Failure};
+use super::reply::coding::MAX_BYTES;
+use super::reply::{self, Answer, Body, Reply};
+use crate::body::{ReadError, read_limited};
 use crate::clock;
 use crate::config::{ClientAuth, Encoding, Origin, Refresh, TokenDialect};
 use crate::connect::{self, Connector};
 use crate::metrics::DroppedFields;
 use crate::response::{Outstanding, Reader};
 use crate::secret::Secret;
-
-/// The most that is read of an answer.
-const MAX_REPLY_BYTES: usize = 1 << 20;
 
 /// What is offered to the token endpoint.
 #[derive(Debug, Clone, Copy)]
@@ -43,17 +45,6 @@ pub(super) enum Grant<'a> {
 pub(super) struct Credentials<'a> {
     pub(super) id: &'a Secret,
     pub(super) secret: &'a Secret,
-}
-
-/// What the endpoint answered, unread.
-#[derive(Debug)]
-pub struct Answer {
-    /// Its status.
-    pub status: StatusCode,
-    /// The `Retry-After` field, as a wait from now.
-    pub retry_after: Option<Duration>,
-    /// The body, at most 1 MiB of it.
-    pub body: Bytes,
 }
 
 /// Carries requests to token endpoints. There is one over sockets; tests of renewal and back-off bring
@@ -73,17 +64,40 @@ pub(super) async fn fetch(
     credentials: Credentials<'_>,
     grant: Grant<'_>,
 ) -> Result<Reply, Failure> {
-    let request = request(dialect, credentials, grant)
-        .ok_or(Failure::Rejected("the credentials fit no header"))?;
+    let request = request(dialect, credentials, grant).ok_or(Failure::Rejected(Detail::Is(
+        "the credentials fit no header",
+    )))?;
     let answer = tokio::time::timeout(dialect.timeout, transport.call(request))
         .await
         .unwrap_or(Err(Failure::TimedOut))?;
-    reply::read(
-        answer.status,
-        answer.retry_after,
-        &answer.body,
-        &dialect.response,
-    )
+    let is_secret = |text: &str| repeats_secret(text, dialect, credentials, grant);
+    reply::read(&answer, &dialect.response, is_secret)
+}
+
+/// Whether a text of the answer repeats a secret of the request, as it is or as it was sent.
+fn repeats_secret(
+    text: &str,
+    dialect: &TokenDialect,
+    credentials: Credentials<'_>,
+    grant: Grant<'_>,
+) -> bool {
+    let (id, secret) = (credentials.id.expose(), credentials.secret.expose());
+    let refresh_token = match grant {
+        Grant::ClientCredentials { .. } => None,
+        Grant::RefreshToken(token) => Some(token.expose()),
+    };
+    let params = dialect.params.iter().map(|(_, value)| value.expose());
+    let plain = [id, secret].into_iter().chain(refresh_token).chain(params);
+    let is_repeated = |plain: &str| {
+        reply::repeats(text, plain)
+            || reply::repeats(text, &form_encode(plain))
+            || reply::repeats(text, &BASE64.encode(plain))
+    };
+    let pairs = [
+        BASE64.encode(format!("{id}:{secret}")),
+        BASE64.encode(format!("{}:{}", form_encode(id), form_encode(secret))),
+    ];
+    plain.into_iter().any(is_repeated) || pairs.iter().any(|pair| reply::repeats(text, pair))
 }
 
 /// None where the credentials hold bytes that no header may hold.
@@ -139,6 +153,8 @@ fn request(
     let headers = request.headers_mut();
     headers.insert(HOST, host(url)?);
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    // Without it any content coding is as good as none (RFC 9110 section 12.5.3).
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(
         USER_AGENT,
         HeaderValue::from_static(concat!("bursar/", env!("CARGO_PKG_VERSION"))),
@@ -239,17 +255,15 @@ impl Sockets {
                 .map_err(|_broken| Failure::Broken)?;
             outstanding.complete(&mut response);
             let (head, body) = response.into_parts();
-            let body = read_limited(body, MAX_REPLY_BYTES)
-                .await
-                .map_err(|error| match error {
-                    crate::body::ReadError::TooLarge => {
-                        Failure::Malformed("it is larger than 1 MiB")
-                    }
-                    crate::body::ReadError::Broken(_) => Failure::Broken,
-                })?;
+            let body = match read_limited(body, MAX_BYTES).await {
+                Ok(body) => Body::Whole(body),
+                Err(ReadError::TooLarge) => Body::TooLarge,
+                Err(ReadError::Broken(_)) => Body::CutOff,
+            };
             Ok(Answer {
                 status: head.status,
                 retry_after: retry_after(&head.headers),
+                codings: codings(&head.headers),
                 body,
             })
         }
@@ -265,12 +279,82 @@ fn origin_form(url: &Uri) -> Uri {
         .map_or_else(|| Uri::from_static("/"), Uri::from)
 }
 
-/// RFC 9110 section 10.2.3: seconds, or a date.
+/// The longest wait that the fields ask for (RFC 9110 section 10.2.3): seconds, of which some send fractions or a
+/// list, or a date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    let fields = headers.get_all(RETRY_AFTER).iter();
+    let texts = fields.filter_map(|field| {
+        field
+            .to_str()
+            .ok()
+            .map(|text| text.trim().trim_matches('"'))
+    });
+    let read = |text: &str| match httpdate::parse_http_date(text) {
+        Ok(date) => Some(date.duration_since(clock::wall()).unwrap_or_default()),
+        Err(_no_date) => text
+            .split(',')
+            .filter_map(|part| seconds(part.trim()))
+            .max(),
+    };
+    texts.filter_map(read).max()
+}
+
+fn seconds(text: &str) -> Option<Duration> {
+    let is_number = |byte: u8| byte.is_ascii_digit() || byte == b'.';
+    let number = Some(text).filter(|text| text.bytes().all(is_number))?;
+    // More than there is room for is more than is waited.
+    Some(Duration::try_from_secs_f64(number.parse().ok()?).unwrap_or(Duration::MAX))
+}
+
+/// All content codings, in the order of their making.
+fn codings(headers: &HeaderMap) -> String {
+    let fields = headers.get_all(CONTENT_ENCODING).iter();
+    let texts: Vec<&str> = fields.filter_map(|field| field.to_str().ok()).collect();
+    texts.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_in_every_form_that_says_a_time() {
+        let of = |texts: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for text in texts {
+                headers.append(RETRY_AFTER, HeaderValue::from_str(text).unwrap());
+            }
+            retry_after(&headers)
+        };
+        let seconds = |seconds| Some(Duration::from_secs_f64(seconds));
+        for (text, expected) in [
+            ("120", seconds(120.0)),
+            (" 7\t", seconds(7.0)),
+            ("1.5", seconds(1.5)),
+            ("\"30\"", seconds(30.0)),
+            ("0", seconds(0.0)),
+            ("30, 45", seconds(45.0)),
+            ("99999999999999999999999999", Some(Duration::MAX)),
+            ("-5", None),
+            ("", None),
+            ("soon", None),
+            ("1e3", None),
+            ("inf", None),
+        ] {
+            assert_eq!(of(&[text]), expected, "{text}");
+        }
+        assert_eq!(of(&["5", "soon", "60"]), seconds(60.0));
+        assert_eq!(of(&[]), None);
+        let past = [
+            "Thu, 01 Jan 1970 00:00:10 GMT",
+            "Thursday, 01-Jan-70 00:00:10 GMT",
+            "Thu Jan  1 00:00:10 1970",
+        ];
+        for date in past {
+            assert_eq!(of(&[date]), seconds(0.0), "{date}");
+        }
+        let soon = httpdate::fmt_http_date(clock::wall() + Duration::from_secs(90));
+        let wait = of(&[&soon]).unwrap().as_secs();
+        assert!((80..=90).contains(&wait), "{wait}");
     }
-    let date = httpdate::parse_http_date(text).ok()?;
-    Some(date.duration_since(clock::wall()).unwrap_or_default())
 }

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::backoff;
-use super::reply::Failure;
+use super::failure::Failure;
 use crate::breaker::{Breaker, Passage};
 use crate::limit::Pace;
 use crate::metrics::GuardSeries;

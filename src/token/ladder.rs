@@ -12,10 +12,11 @@ use prometheus::Histogram;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::failure::Failure;
 use super::fetch::{Credentials, Grant, Transport, fetch};
 use super::guard::{Guard, Lane};
 use super::refresh::RefreshToken;
-use super::reply::{Failure, Reply};
+use super::reply::Reply;
 use super::secrets::SecretInUse;
 use crate::clock;
 use crate::config::{Account, Provider, Refresh, SecretName};
@@ -76,14 +77,17 @@ impl Ladder {
                     self.keep_refresh_token(&mut climbed, Some(token));
                     return Ok(climbed);
                 }
-                // Nothing was used up, and asking once more would be against the endpoint's word.
-                Err(failure @ Failure::RateLimited(_)) => {
-                    self.memory().refresh_token = Some(token);
+                // Asking once more would be against the endpoint's word. A limit that was told of has used nothing
+                // up; an endpoint in trouble may have.
+                Err(failure) if failure.is_asked_for() => {
+                    let is_limit = matches!(failure, Failure::RateLimited(_));
+                    self.memory().refresh_token = is_limit.then_some(token);
                     return Err(failure);
                 }
                 // The client itself is refused, which client credentials would not change.
-                Err(failure @ Failure::Rejected("invalid_client"))
-                    if self.provider.token.refresh == Refresh::Grant =>
+                Err(failure @ Failure::Rejected(detail))
+                    if detail.is("invalid_client")
+                        && self.provider.token.refresh == Refresh::Grant =>
                 {
                     return Err(failure);
                 }
@@ -137,11 +141,7 @@ impl Ladder {
         match grant {
             Grant::ClientCredentials { .. } => failure.is_about_secret(),
             Grant::RefreshToken(_) => {
-                self.provider.token.refresh == Refresh::Grant
-                    && matches!(
-                        failure,
-                        Failure::Rejected("invalid_client" | "unauthorized_client")
-                    )
+                self.provider.token.refresh == Refresh::Grant && failure.is_about_client()
             }
         }
     }

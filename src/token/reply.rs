@@ -1,19 +1,50 @@
 //! What did the token endpoint say? Pure reading of its answers, lenient in what is accepted.
 //!
 //! The body is read as JSON whatever its content type says; fields that are not needed may have any type.
-//! Nothing of the body gets into a [`Failure`] but error codes that OAuth itself defines.
+//! Nothing of the body gets into a [`Failure`] but the name of an error, and no name that might be a secret.
+
+pub(super) mod coding;
+mod json;
+mod object;
 
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value};
 
-use crate::address::Rule;
-use crate::metrics::FetchOutcome;
+use super::failure::{Detail, ErrorCode, Failure};
 use crate::secret::Secret;
+use coding::{Decoded, Trouble, decode};
+use object::Instead;
 
 /// No call is put off for longer than that, whatever the endpoint asks for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
+/// So many letters and digits in a row, some of each, are taken for a token, not for an error's name.
+const TOKEN_LENGTH: usize = 20;
+
+/// What the endpoint answered, unread.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// The `Retry-After` field, as a wait from now.
+    pub retry_after: Option<Duration>,
+    /// The `Content-Encoding` fields, as one list.
+    pub codings: String,
+    /// The body, at most 1 MiB of it.
+    pub body: Body,
+}
+
+/// An answer's body.
+#[derive(Debug)]
+pub enum Body {
+    /// All of it.
+    Whole(bytes::Bytes),
+    /// There is more than is read.
+    TooLarge,
+    /// The connection ended before it did.
+    CutOff,
+}
 
 /// A token, as the endpoint described it.
 #[derive(Debug)]
@@ -37,39 +68,6 @@ pub(super) enum Stated {
     Over,
 }
 
-/// Why there is no token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
-    /// The endpoint refuses the account.
-    Rejected(&'static str),
-    /// The endpoint wants fewer calls; with the wait that it asked for.
-    RateLimited(Option<Duration>),
-    /// The endpoint answered an error that says nothing about the account.
-    Status(u16),
-    /// The endpoint says, at whatever status, that the trouble is its own.
-    InTrouble(&'static str),
-    /// The endpoint did not answer in time.
-    TimedOut,
-    /// No address of it is allowed: nothing was sent.
-    NotAllowed(Rule),
-    /// It could not be reached: nothing was sent.
-    Unreachable,
-    /// The parent proxy did not connect: nothing was sent.
-    Parent,
-    /// TLS failed: nothing was sent.
-    Tls,
-    /// The connection broke after the request was sent.
-    Broken,
-    /// The answer is no token; with what it is instead.
-    Malformed(&'static str),
-    /// The token was already expired when it came.
-    BornExpired,
-    /// Not called yet: the budget of calls is used up.
-    OverBudget,
-    /// Not called: the endpoint fails, and is only probed.
-    Held,
-}
-
 impl Reply {
     /// The scopes of `asked` that the reply does not grant, space-joined; empty where it names none.
     pub(super) fn missing_scopes(&self, asked: &str) -> String {
@@ -83,157 +81,117 @@ impl Reply {
     }
 }
 
-impl Failure {
-    /// What the call is counted as.
-    pub(super) fn outcome(self) -> FetchOutcome {
-        match self {
-            Self::Rejected(_) => FetchOutcome::Rejected,
-            Self::RateLimited(_) => FetchOutcome::RateLimited,
-            Self::Malformed(_) | Self::BornExpired => FetchOutcome::Malformed,
-            Self::Status(_)
-            | Self::InTrouble(_)
-            | Self::TimedOut
-            | Self::NotAllowed(_)
-            | Self::Unreachable
-            | Self::Parent
-            | Self::Tls
-            | Self::Broken
-            | Self::OverBudget
-            | Self::Held => FetchOutcome::Unavailable,
-        }
-    }
-
-    /// Whether another secret of the account may be what the endpoint wants. It says nothing about the secret
-    /// where it names something else.
-    pub(super) fn is_about_secret(self) -> bool {
-        matches!(self, Self::Rejected(code) if !matches!(
-            code,
-            "invalid_scope" | "invalid_grant" | "invalid_request" | "unsupported_grant_type"
-        ))
-    }
-
-    /// Whether the endpoint itself is in trouble, whoever asks.
-    pub(super) fn is_outage(self) -> bool {
-        match self {
-            Self::Status(status) => status >= 500,
-            Self::InTrouble(_)
-            | Self::TimedOut
-            | Self::NotAllowed(_)
-            | Self::Unreachable
-            | Self::Parent
-            | Self::Tls
-            | Self::Broken => true,
-            Self::Rejected(_)
-            | Self::RateLimited(_)
-            | Self::Malformed(_)
-            | Self::BornExpired
-            | Self::OverBudget
-            | Self::Held => false,
-        }
-    }
-
-    /// Whether the request cannot have reached the endpoint.
-    pub(super) fn is_unsent(self) -> bool {
-        matches!(
-            self,
-            Self::NotAllowed(_) | Self::Unreachable | Self::Parent | Self::Tls
-        )
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Rejected(code) => {
-                write!(formatter, "the token endpoint refuses the account ({code})")
-            }
-            Self::RateLimited(_) => {
-                formatter.write_str("the token endpoint limits the rate of calls")
-            }
-            Self::Status(status) => write!(formatter, "the token endpoint answered {status}"),
-            Self::InTrouble(code) => {
-                write!(formatter, "the token endpoint says that it fails ({code})")
-            }
-            Self::TimedOut => formatter.write_str("the token endpoint did not answer in time"),
-            Self::NotAllowed(rule) => write!(
-                formatter,
-                "the token endpoint's address is not allowed (egress rule {})",
-                rule.as_str()
-            ),
-            Self::Parent => {
-                formatter.write_str("the parent proxy does not connect to the token endpoint")
-            }
-            Self::Unreachable => formatter.write_str("the token endpoint cannot be reached"),
-            Self::Tls => formatter.write_str("TLS to the token endpoint failed"),
-            Self::Broken => formatter.write_str("the token endpoint broke the connection"),
-            Self::Malformed(what) => {
-                write!(formatter, "the token endpoint's answer is no token: {what}")
-            }
-            Self::BornExpired => {
-                formatter.write_str("the token endpoint handed out an expired token")
-            }
-            Self::OverBudget => formatter
-                .write_str("token.calls_per_minute is used up; the call waits for its turn"),
-            Self::Held => formatter.write_str(
-                "the token endpoint failed too often; calls are held until a probe succeeds",
-            ),
-        }
-    }
-}
-
-/// Reads an answer; `pointer` leads to the object with the token, `retry_after` is the header's value.
+/// Reads an answer; `pointer` leads to the object with the token. `is_secret` says of a text whether it repeats
+/// something of the request that nobody may see.
 pub(super) fn read(
-    status: StatusCode,
-    retry_after: Option<Duration>,
-    body: &[u8],
+    answer: &Answer,
     pointer: &str,
+    is_secret: impl Fn(&str) -> bool,
 ) -> Result<Reply, Failure> {
-    let root = match serde_json::from_slice(body) {
-        Ok(Value::Object(root)) => Value::Object(root),
-        Ok(_) | Err(_) if status == StatusCode::TOO_MANY_REQUESTS => {
-            return Err(Failure::RateLimited(retry_after.map(clamp)));
-        }
-        Ok(_) | Err(_) if !status.is_success() => return Err(Failure::Status(status.as_u16())),
-        Ok(_) => return Err(Failure::Malformed("it is JSON, but not an object")),
-        Err(_) if body.is_empty() => return Err(Failure::Malformed("the body is empty")),
-        Err(_) => return Err(Failure::Malformed("the body is not JSON")),
+    let (status, retry_after) = (answer.status, answer.retry_after);
+    let is_secret = |text: &str| looks_like_a_token(text) || is_secret(text);
+    let object = match members(answer, is_secret) {
+        Ok(object) => object,
+        Err(what) => return Err(unreadable(answer, what)),
     };
-    let empty = Map::new();
-    let object = root.as_object().unwrap_or(&empty);
-    let error = error_code(object);
-    let failed = object.get("success") == Some(&Value::Bool(false)) || error.is_some();
+    let error = error(&object, is_secret);
+    let failed = object.get("success").is_some_and(is_false) || error.is_some();
     let nested = object
         .get("error")
         .and_then(|error| error.get("retry_after"));
     let body_retry_after = object.get("retry_after").or(nested).and_then(seconds);
+    let root = Value::Object(object);
     if status.is_success() && !failed {
         let place = root.pointer(pointer).and_then(Value::as_object);
-        let token = token(place.unwrap_or(object));
+        let token = place.or(root.as_object()).map_or(Err(NO_TOKEN), token);
         if token.is_ok() || body_retry_after.is_none() {
             return token;
         }
     }
-    if status == StatusCode::TOO_MANY_REQUESTS
-        || error == Some("rate_limit_exceeded")
-        || body_retry_after.is_some()
-    {
+    let is_limit = error.is_some_and(|error| error.is("rate_limit_exceeded"));
+    if status == StatusCode::TOO_MANY_REQUESTS || is_limit || body_retry_after.is_some() {
         let asked = body_retry_after.map(positive).or(retry_after);
         return Err(Failure::RateLimited(asked.map(clamp)));
     }
-    // The code decides, not the status: PayU files everything under 401.
-    match error {
-        Some(code @ ("invalid_client" | "unauthorized_client" | "invalid_scope")) => {
-            Err(Failure::Rejected(code))
-        }
-        Some(code @ ("server_error" | "temporarily_unavailable")) => Err(Failure::InTrouble(code)),
-        code if matches!(status.as_u16(), 401 | 403) => {
-            Err(Failure::Rejected(code.unwrap_or("no error code")))
-        }
-        _ if status.is_success() => Err(Failure::Malformed(
-            "it reports a failure with a success status",
-        )),
-        _ => Err(Failure::Status(status.as_u16())),
+    if let Some(failure) = asked_to_wait(answer) {
+        return Err(failure);
     }
+    let detail = error.unwrap_or(Detail::Is("no error code"));
+    // The code decides, not the status: PayU files everything under 401.
+    let is_own_trouble = detail.is("server_error") || detail.is("temporarily_unavailable");
+    let names_account = ["invalid_client", "unauthorized_client", "invalid_scope"];
+    Err(match status.as_u16() {
+        _ if is_own_trouble => match retry_after {
+            Some(asked) => Failure::Busy(status.as_u16(), clamp(asked)),
+            None => Failure::InTrouble(detail),
+        },
+        401 | 403 => Failure::Rejected(detail),
+        _ if names_account.iter().any(|name| detail.is(name)) => Failure::Rejected(detail),
+        _ if status.is_success() => Failure::Malformed(
+            error.unwrap_or(Detail::Is("it reports a failure with a success status")),
+        ),
+        code => Failure::Status(code, detail),
+    })
+}
+
+const NO_TOKEN: Failure = Failure::Malformed(Detail::Is("it has no access_token"));
+
+/// What an answer means whose body cannot be read.
+fn unreadable(answer: &Answer, what: Detail) -> Failure {
+    if answer.status == StatusCode::TOO_MANY_REQUESTS {
+        return Failure::RateLimited(answer.retry_after.map(clamp));
+    }
+    if let Some(failure) = asked_to_wait(answer) {
+        return failure;
+    }
+    match answer.status.as_u16() {
+        // The status is the refusal (RFC 9110 section 15.5.2); 403 may be a firewall's.
+        401 => Failure::Rejected(what),
+        _ if answer.status.is_success() && matches!(answer.body, Body::CutOff) => Failure::Broken,
+        _ if answer.status.is_success() => Failure::Malformed(what),
+        code => Failure::Status(code, what),
+    }
+}
+
+/// `Retry-After` counts for a server in trouble (RFC 9110 section 10.2.3), and with the 403 that some limit
+/// rates with.
+fn asked_to_wait(answer: &Answer) -> Option<Failure> {
+    let asked = answer.retry_after.map(clamp)?;
+    match answer.status {
+        StatusCode::FORBIDDEN => Some(Failure::RateLimited(Some(asked))),
+        status if status.is_server_error() => Some(Failure::Busy(status.as_u16(), asked)),
+        _ => None,
+    }
+}
+
+/// The members of the object that the body is; else what it is instead.
+fn members(
+    answer: &Answer,
+    is_secret: impl Fn(&str) -> bool,
+) -> Result<Map<String, Value>, Detail> {
+    let body = match &answer.body {
+        Body::Whole(body) => body,
+        Body::TooLarge => return Err(Detail::Is("it is larger than 1 MiB")),
+        Body::CutOff => return Err(Detail::Is("its body breaks off")),
+    };
+    let Decoded {
+        body: decoded,
+        trouble,
+    } = decode(&answer.codings, body);
+    let found = object::find(&decoded);
+    let (Err(decoded), Some(trouble)) = (&found, trouble) else {
+        return found.map_err(|(Instead::Text(what) | Instead::Bytes(what))| Detail::Is(what));
+    };
+    // It may not be compressed at all, whatever its label says.
+    let decoded = *decoded;
+    object::find(body).map_err(|plain| match (plain, decoded, trouble) {
+        (Instead::Text(what), ..) | (_, Instead::Text(what), _) => Detail::Is(what),
+        (.., Trouble::Is(what)) => Detail::Is(what),
+        (.., Trouble::Unknown(name)) => ErrorCode::new(&name).filter(|_| !is_secret(&name)).map_or(
+            Detail::Is("its content coding is not known"),
+            Detail::Coding,
+        ),
+    })
 }
 
 fn token(object: &Map<String, Value>) -> Result<Reply, Failure> {
@@ -241,22 +199,25 @@ fn token(object: &Map<String, Value>) -> Result<Reply, Failure> {
         Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
         _ => None,
     };
-    let access_token = text("access_token").ok_or(Failure::Malformed("it has no access_token"))?;
-    if HeaderValue::from_str(&access_token).is_err() {
-        return Err(Failure::Malformed("it holds bytes that no header may hold"));
+    let access_token = text("access_token").ok_or(NO_TOKEN)?;
+    // One with a character that was lost on the way would be another one.
+    let is_intact = |text: &String| !text.contains(char::REPLACEMENT_CHARACTER);
+    if HeaderValue::from_str(&access_token).is_err() || !is_intact(&access_token) {
+        return Err(Failure::Malformed(Detail::Is(
+            "it holds bytes that no header may hold",
+        )));
     }
     Ok(Reply {
         access_token: Secret::new(access_token),
         lifetime: stated(object.get("expires_in")),
-        refresh_token: text("refresh_token").map(Secret::new),
+        refresh_token: text("refresh_token").filter(is_intact).map(Secret::new),
         refresh_lifetime: stated(object.get("refresh_expires_in")),
         scope: text("scope"),
     })
 }
 
-/// The error code where OAuth (RFC 6749 section 5.2) or a provider's document defines it; another one is
-/// only known to be there, because an unknown text might be anything.
-fn error_code(object: &Map<String, Value>) -> Option<&'static str> {
+/// The error that an answer names, if it names one. What might be a secret is only known to be there.
+fn error(object: &Map<String, Value>, is_secret: impl Fn(&str) -> bool) -> Option<Detail> {
     const KNOWN: [&str; 10] = [
         "invalid_client",
         "unauthorized_client",
@@ -270,22 +231,54 @@ fn error_code(object: &Map<String, Value>) -> Option<&'static str> {
         "rate_limit_exceeded",
     ];
     let code = match object.get("error")? {
-        Value::String(code) => code.as_str(),
-        Value::Object(error) => error
-            .get("code")
-            .and_then(Value::as_str)
-            .unwrap_or("unknown"),
+        Value::String(code) if code.is_empty() => return None,
+        Value::String(code) => Some(code.as_str()),
+        Value::Object(error) => error.get("code").and_then(Value::as_str),
         _ => return None,
     };
-    if code.is_empty() {
-        return None;
+    let known = KNOWN
+        .into_iter()
+        .find(|known| code.is_some_and(|code| known.eq_ignore_ascii_case(code)));
+    let unknown = Detail::Is("an unknown error code");
+    let Some(code) = code else {
+        return Some(unknown);
+    };
+    let is_token = |name: &str| {
+        let token = object.get(name).and_then(Value::as_str);
+        token.is_some_and(|token| repeats(code, token))
+    };
+    let is_hidden = known.is_none()
+        && (is_secret(code)
+            || ["access_token", "refresh_token", "id_token"]
+                .into_iter()
+                .any(is_token));
+    let shown = ErrorCode::new(known.unwrap_or(code)).filter(|_| !is_hidden);
+    Some(shown.map_or(unknown, Detail::Code))
+}
+
+/// Whether a text is a secret, has it in it, or is part of it. A short one is in too much to say anything.
+pub(super) fn repeats(text: &str, secret: &str) -> bool {
+    const LONG: usize = 6;
+    let (text, secret) = (text.to_ascii_lowercase(), secret.to_ascii_lowercase());
+    let is_part = |whole: &str, part: &str| part.len() >= LONG && whole.contains(part);
+    text == secret || is_part(&text, &secret) || is_part(&secret, &text)
+}
+
+fn looks_like_a_token(text: &str) -> bool {
+    let mut runs = text.split(|character: char| !character.is_ascii_alphanumeric());
+    runs.any(|run| {
+        let has = |kind: fn(&u8) -> bool| run.as_bytes().iter().any(kind);
+        run.len() >= TOKEN_LENGTH && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic)
+    })
+}
+
+fn is_false(value: &Value) -> bool {
+    match value {
+        Value::Bool(success) => !success,
+        // In a form.
+        Value::String(success) => success == "false",
+        _ => false,
     }
-    Some(
-        KNOWN
-            .into_iter()
-            .find(|known| known.eq_ignore_ascii_case(code))
-            .unwrap_or("an unknown error code"),
-    )
 }
 
 /// A number, a float or a numeric string, in seconds.

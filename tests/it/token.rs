@@ -1,5 +1,6 @@
 //! Tokens over real sockets: what token endpoints may do, and what comes at start-up.
 
+mod answers;
 mod check;
 mod guard;
 mod secrets;
@@ -191,6 +192,8 @@ async fn a_refused_account_is_502_and_costs_one_call() {
         (401, r#"{"error":"invalid_client"}"#),
         (400, r#"{"error":"unauthorized_client"}"#),
         (403, r#"{"message":"Invalid credentials"}"#),
+        (401, "<html>who are you?</html>"),
+        (400, "error=invalid_client"),
     ] {
         let script = move |_| async move { answer(status, body) };
         let (rig, reply) = refused("", "rejected", script).await;

@@ -22,8 +22,9 @@ use http_body_util::{BodyExt as _, Full};
 use prometheus::HistogramOpts;
 use serde_json::{Value, json};
 
-use super::super::fetch::Answer;
+use super::super::failure::ErrorCode;
 use super::super::renewal::keep_appointments;
+use super::super::reply::{Answer, Body};
 use super::*;
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -128,7 +129,8 @@ impl<F: Fn(&Call) -> Said + Send + Sync + 'static> Transport for Endpoint<F> {
             Ok(Answer {
                 status: StatusCode::from_u16(status).unwrap(),
                 retry_after,
-                body: body.replace("{n}", &call.number.to_string()).into(),
+                codings: String::new(),
+                body: Body::Whole(body.replace("{n}", &call.number.to_string()).into()),
             })
         })
     }
@@ -277,6 +279,10 @@ impl Rig {
     async fn until(&self, seconds: f64) {
         tokio::time::sleep_until(self.start + Duration::from_secs_f64(seconds)).await;
     }
+}
+
+fn rejected(code: &str) -> Failure {
+    Failure::Rejected(Detail::Code(ErrorCode::new(code).unwrap()))
 }
 
 fn text(lease: &Lease) -> String {

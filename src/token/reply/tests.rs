@@ -1,12 +1,46 @@
+mod bodies;
+
+use serde_json::json;
+
 use super::*;
+use crate::metrics::FetchOutcome;
+
+/// A secret of the request.
+const SECRET: &str = "s3cr3t-0f-acme";
+
+fn answer(status: u16, codings: &str, body: impl Into<Vec<u8>>) -> Answer {
+    Answer {
+        status: StatusCode::from_u16(status).unwrap(),
+        retry_after: None,
+        codings: codings.to_owned(),
+        body: Body::Whole(body.into().into()),
+    }
+}
+
+fn read_it(answer: &Answer) -> Result<Reply, Failure> {
+    read(answer, "/data", |text| repeats(text, SECRET))
+}
 
 fn at(status: u16, body: &str) -> Result<Reply, Failure> {
-    read(
-        StatusCode::from_u16(status).unwrap(),
-        None,
-        body.as_bytes(),
-        "/data",
-    )
+    read_it(&answer(status, "", body))
+}
+
+fn code(name: &str) -> Detail {
+    Detail::Code(ErrorCode::new(name).unwrap())
+}
+
+/// The token in an answer of 200.
+fn token_in(codings: &str, body: impl Into<Vec<u8>>) -> String {
+    let reply = read_it(&answer(200, codings, body)).unwrap();
+    reply.access_token.expose().to_owned()
+}
+
+/// What an answer of 200 is instead of a token.
+fn instead(codings: &str, body: impl Into<Vec<u8>>) -> String {
+    match read_it(&answer(200, codings, body)) {
+        Err(Failure::Malformed(detail)) => detail.to_string(),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn failure(status: u16, body: &str) -> Failure {
@@ -104,66 +138,123 @@ fn expires_in_may_be_a_number_a_float_or_a_numeric_string() {
 }
 
 #[test]
-fn a_success_status_without_a_token_is_a_failure() {
-    assert_eq!(failure(200, ""), Failure::Malformed("the body is empty"));
-    assert_eq!(
-        failure(200, "<html>"),
-        Failure::Malformed("the body is not JSON")
-    );
-    assert_eq!(
-        failure(200, "[]"),
-        Failure::Malformed("it is JSON, but not an object")
-    );
-    assert_eq!(
-        failure(200, "{}"),
-        Failure::Malformed("it has no access_token")
-    );
-    assert_eq!(
-        failure(200, r#"{"access_token":""}"#),
-        Failure::Malformed("it has no access_token")
-    );
+fn a_success_status_without_a_token_is_a_failure_that_says_what_came_instead() {
+    let latin1 = b"Zugriff verweigert: Schl\xfcssel".to_vec();
+    for (body, what) in [
+        (&b""[..], "the body is empty"),
+        (b" \r\n", "the body is empty"),
+        (b"<html>", "the body is an HTML page"),
+        (b"\n<!DOCTYPE HTML PUBLIC>", "the body is an HTML page"),
+        (
+            br#"<html><script>x={"access_token":"t"}</script>"#,
+            "the body is an HTML page",
+        ),
+        (b"<?xml version='1.0'?><error code='7'/>", "the body is XML"),
+        (b"[]", "it is JSON, but not an object"),
+        (br#"["access_token"]"#, "it is JSON, but not an object"),
+        (
+            br#"[{"access_token":"a"},{"access_token":"b"}]"#,
+            "it is JSON, but not an object",
+        ),
+        (b"null", "it is JSON, but not an object"),
+        (br#""t""#, "it is JSON, but not an object"),
+        (
+            br#"{"access_tok"#,
+            "it is JSON that breaks off or is garbled",
+        ),
+        (
+            br#"{"access_token":"t"#,
+            "it is JSON that breaks off or is garbled",
+        ),
+        (b"{}", "it has no access_token"),
+        (br#"{"access_token":""}"#, "it has no access_token"),
+        (br#"{"access_token":["t"]}"#, "it has no access_token"),
+        (b"Service temporarily unavailable", "the body is plain text"),
+        (b"expires_in=3600&scope=a", "the body is plain text"),
+        (&latin1, "the body is not UTF-8"),
+        (b"\x00\x00\x01\x02", "the body is binary"),
+        (
+            br#"{"access_token":"a\r\nb"}"#,
+            "it holds bytes that no header may hold",
+        ),
+    ] {
+        assert_eq!(instead("", body), what, "{}", String::from_utf8_lossy(body));
+    }
     for body in [
         r#"{"success":false,"access_token":"t"}"#,
-        r#"{"success":false,"error":{"code":"INVALID_TOKEN","message":"expired"}}"#,
-        r#"{"error":"invalid_grant","access_token":"t"}"#,
+        r#"{"success":False,"data":{"access_token":"t"}}"#,
+        "success=false&access_token=t",
     ] {
         assert_eq!(
-            failure(200, body),
-            Failure::Malformed("it reports a failure with a success status"),
+            instead("", body),
+            "it reports a failure with a success status",
             "{body}"
         );
+    }
+    for (body, name) in [
+        (
+            r#"{"success":false,"error":{"code":"INVALID_TOKEN","message":"expired"}}"#,
+            "INVALID_TOKEN",
+        ),
+        (
+            r#"{"error":"invalid_grant","access_token":"t"}"#,
+            "invalid_grant",
+        ),
+        (
+            "error=bad_verification_code&error_description=x",
+            "bad_verification_code",
+        ),
+    ] {
+        assert_eq!(failure(200, body), Failure::Malformed(code(name)), "{body}");
     }
 }
 
 #[test]
-fn an_account_is_refused_by_code_or_by_any_object_at_401_or_403() {
-    for (status, body, code) in [
-        (400, r#"{"error":"invalid_client"}"#, "invalid_client"),
+fn an_account_is_refused_by_code_or_by_any_object_at_401_or_403_or_by_any_401() {
+    let no_code = Detail::Is("no error code");
+    for (status, body, detail) in [
+        (400, r#"{"error":"invalid_client"}"#, code("invalid_client")),
         (
             401,
             r#"{"error":"unauthorized_client"}"#,
-            "unauthorized_client",
+            code("unauthorized_client"),
         ),
-        (200, r#"{"error":"invalid_scope"}"#, "invalid_scope"),
-        (403, r#"{"message":"Invalid credentials"}"#, "no error code"),
+        (200, r#"{"error":"invalid_scope"}"#, code("invalid_scope")),
+        (403, r#"{"message":"Invalid credentials"}"#, no_code),
+        (
+            403,
+            r#"[{"message":"Session expired","errorCode":"INVALID_SESSION_ID"}]"#,
+            no_code,
+        ),
         (
             401,
             r#"{"success":false,"error":{"code":"NOPE"}}"#,
-            "an unknown error code",
+            code("NOPE"),
         ),
-        (401, "{}", "no error code"),
+        (401, "{}", no_code),
+        (401, "", Detail::Is("the body is empty")),
+        (401, "<html>", Detail::Is("the body is an HTML page")),
+        (401, "Bad credentials", Detail::Is("the body is plain text")),
+        (401, "[]", Detail::Is("it is JSON, but not an object")),
     ] {
         assert_eq!(
             failure(status, body),
-            Failure::Rejected(code),
+            Failure::Rejected(detail),
             "{status} {body}"
         );
+    }
+    for body in [Body::TooLarge, Body::CutOff] {
+        let answer = Answer {
+            body,
+            ..answer(401, "", "")
+        };
+        assert!(matches!(read_it(&answer), Err(Failure::Rejected(_))));
     }
 }
 
 #[test]
 fn trouble_of_the_endpoints_own_is_no_refusal_at_any_status() {
-    for (status, body, code) in [
+    for (status, body, name) in [
         (401, r#"{"error":"server_error"}"#, "server_error"),
         (403, r#"{"error":"server_error"}"#, "server_error"),
         (
@@ -179,29 +270,101 @@ fn trouble_of_the_endpoints_own_is_no_refusal_at_any_status() {
         (200, r#"{"error":"server_error"}"#, "server_error"),
     ] {
         let failure = failure(status, body);
-        assert_eq!(failure, Failure::InTrouble(code), "{status} {body}");
+        assert_eq!(failure, Failure::InTrouble(code(name)), "{status} {body}");
         assert!(failure.is_outage() && !failure.is_about_secret());
         assert_eq!(failure.outcome(), FetchOutcome::Unavailable);
     }
+    let asked = asking(401, r#"{"error":"server_error"}"#);
+    assert_eq!(asked, Failure::Busy(401, Duration::from_secs(3)));
     // And a refusal is one, whatever status it is filed under.
     for status in [200, 400, 401, 429, 500, 503] {
-        for code in ["invalid_client", "unauthorized_client", "invalid_scope"] {
+        for name in ["invalid_client", "unauthorized_client", "invalid_scope"] {
             let expected = match status {
                 429 => Failure::RateLimited(None),
-                _ => Failure::Rejected(code),
+                _ => Failure::Rejected(code(name)),
             };
-            let body = format!("{{\"error\":\"{code}\"}}");
-            assert_eq!(failure(status, &body), expected, "{status} {code}");
+            let body = format!("{{\"error\":\"{name}\"}}");
+            assert_eq!(failure(status, &body), expected, "{status} {name}");
         }
     }
 }
 
 #[test]
 fn a_page_of_html_says_nothing_about_the_account() {
-    assert_eq!(failure(403, "<html>blocked</html>"), Failure::Status(403));
-    assert_eq!(failure(401, ""), Failure::Status(401));
-    assert_eq!(failure(500, r#"{"error":"busy"}"#), Failure::Status(500));
-    assert_eq!(failure(302, ""), Failure::Status(302));
+    let page = Detail::Is("the body is an HTML page");
+    assert_eq!(
+        failure(403, "<html>blocked</html>"),
+        Failure::Status(403, page)
+    );
+    assert_eq!(
+        failure(500, r#"{"error":"busy"}"#),
+        Failure::Status(500, code("busy"))
+    );
+    assert_eq!(
+        failure(302, ""),
+        Failure::Status(302, Detail::Is("the body is empty"))
+    );
+    let cut_off = |status| {
+        let answer = Answer {
+            body: Body::CutOff,
+            ..answer(status, "", "")
+        };
+        read_it(&answer).unwrap_err()
+    };
+    assert_eq!(cut_off(200), Failure::Broken);
+    assert_eq!(
+        cut_off(502),
+        Failure::Status(502, Detail::Is("its body breaks off"))
+    );
+}
+
+#[test]
+fn a_misconfigured_account_shows_the_errors_name_and_never_a_secret() {
+    for name in [
+        "unsupported_grant_type",
+        "invalid_request",
+        "invalid_target",
+        "MANDATE_MISSING",
+        "E-1001",
+        "Bad credentials",
+        "AADSTS7000215",
+    ] {
+        let body = json!({ "error": name }).to_string();
+        assert_eq!(failure(400, &body), Failure::Status(400, code(name)));
+        let text = failure(400, &body).to_string();
+        assert_eq!(text, format!("the token endpoint answered 400 ({name})"));
+    }
+    let long = "x".repeat(500);
+    for hidden in [
+        SECRET,
+        "bad secret S3CR3T-0F-ACME!",
+        // A part of it.
+        "s3cr3t-0f",
+        // Somebody's token.
+        "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.c2ln",
+        "5f0c6a1b2d3e4f5061728394a5b6c7d8",
+        "control\u{7}",
+        "a\"quote",
+        "é",
+    ] {
+        for body in [
+            json!({ "error": hidden }),
+            json!({ "error": { "code": hidden } }),
+            json!({ "error": hidden.to_owned() + &long }),
+        ] {
+            let text = failure(400, &body.to_string()).to_string();
+            assert_eq!(
+                text, "the token endpoint answered 400 (an unknown error code)",
+                "{body}"
+            );
+        }
+    }
+    let text = failure(400, &json!({ "error": long }).to_string()).to_string();
+    assert_eq!(text.matches('x').count(), 64);
+    let token = r#"{"error":"tok-en","access_token":"tok-en"}"#;
+    assert!(!failure(200, token).to_string().contains("tok-en"));
+    // A short secret is in too many words.
+    assert!(!repeats("unsupported_grant_type", "s") && repeats("s", "s"));
 }
 
 #[test]
@@ -215,23 +378,63 @@ fn a_rate_limit_is_known_by_status_code_or_body_at_any_status() {
             seconds(45),
         ),
         (200, r#"{"success":false,"retry_after":"7"}"#, seconds(7)),
+        (
+            400,
+            r#"{"error":{"code":"x","retry_after":7.0}}"#,
+            seconds(7),
+        ),
         (403, r#"{"retry_after":99999}"#, seconds(900)),
         (400, r#"{"error":"rate_limit_exceeded"}"#, None),
     ] {
         assert_eq!(failure(status, body), Failure::RateLimited(wait), "{body}");
     }
-    let header = |body: &str| {
-        read(
-            StatusCode::TOO_MANY_REQUESTS,
-            seconds(3),
-            body.as_bytes(),
-            "",
-        )
-    };
-    assert_eq!(header("").unwrap_err(), Failure::RateLimited(seconds(3)));
+    assert_eq!(asking(429, ""), Failure::RateLimited(seconds(3)));
     assert_eq!(
-        header(r#"{"retry_after":9}"#).unwrap_err(),
+        asking(429, r#"{"retry_after":9}"#),
         Failure::RateLimited(seconds(9))
+    );
+}
+
+/// What an answer with `Retry-After: 3` means.
+fn asking(status: u16, body: &str) -> Failure {
+    let retry_after = Some(Duration::from_secs(3));
+    let answer = Answer {
+        retry_after,
+        ..answer(status, "", body)
+    };
+    read_it(&answer).unwrap_err()
+}
+
+#[test]
+fn retry_after_counts_at_every_5xx_and_403_as_at_429() {
+    let three = Duration::from_secs(3);
+    for body in ["", "<html>", r#"{"error":"server_error"}"#, "busy"] {
+        for status in [500, 501, 502, 503, 504, 522, 599] {
+            assert_eq!(asking(status, body), Failure::Busy(status, three), "{body}");
+        }
+        assert_eq!(
+            asking(403, body),
+            Failure::RateLimited(Some(three)),
+            "{body}"
+        );
+        assert_eq!(
+            asking(429, body),
+            Failure::RateLimited(Some(three)),
+            "{body}"
+        );
+    }
+    assert!(matches!(asking(400, ""), Failure::Status(400, _)));
+    assert!(matches!(asking(401, ""), Failure::Rejected(_)));
+    assert!(matches!(asking(200, ""), Failure::Malformed(_)));
+    let body = Body::TooLarge;
+    let answer = Answer {
+        retry_after: Some(MAX_RETRY_AFTER * 2),
+        body,
+        ..answer(503, "", "")
+    };
+    assert_eq!(
+        read_it(&answer).unwrap_err(),
+        Failure::Busy(503, MAX_RETRY_AFTER)
     );
 }
 

@@ -53,6 +53,7 @@ async fn paylater_gets_a_form_and_its_refresh_token_with_the_credentials() {
         );
         assert_eq!(call.all("content-type"), [FORM]);
         assert_eq!(call.all("accept"), ["application/json"]);
+        assert_eq!(call.all("accept-encoding"), ["identity"]);
         assert!(call.all("authorization").is_empty());
     }
     assert_eq!(

@@ -47,6 +47,7 @@ async fn a_refused_account_costs_one_call_and_then_a_cool_down_that_grows_to_fiv
         refuses(400, "invalid_scope"),
         refuses(200, "invalid_client"),
         Said::Reply(403, r#"{"message":"Invalid credentials"}"#.into()),
+        Said::Reply(401, "<html>who are you?</html>".into()),
     ] {
         let rig = rig("", in_turn([said]));
         ask_every_second(&rig, 1000).await;
@@ -67,7 +68,7 @@ async fn a_request_in_a_cool_down_hears_when_to_come_back() {
     pass(2.0).await;
     let missing = rig.cell.obtain().await.unwrap_err();
     assert_eq!(missing.retry_after, Duration::from_secs(3));
-    assert_eq!(missing.failure, Failure::Rejected("invalid_client"));
+    assert_eq!(missing.failure, rejected("invalid_client"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -94,6 +95,7 @@ async fn no_call_comes_before_a_rate_limit_is_over() {
         (body(200, json!("45")), 45),
         (body(400, json!(7200)), 900),
         (Said::RetryAfter(429, Duration::from_secs(120)), 120),
+        (Said::RetryAfter(403, Duration::from_secs(120)), 120),
         (Said::RetryAfter(429, Duration::from_secs(1_000_000)), 900),
         (
             Said::Reply(
@@ -111,6 +113,42 @@ async fn no_call_comes_before_a_rate_limit_is_over() {
         assert_eq!(rig.obtain().await.as_deref(), Ok("t2"));
         assert_eq!(rig.outcome(FetchOutcome::RateLimited), 1);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_in_trouble_is_not_called_before_the_pause_that_it_asks_for_is_over() {
+    for (status, asked, wait) in [(503, 120, 120), (500, 7, 7), (502, 1_000_000, 900)] {
+        let busy = Said::RetryAfter(status, Duration::from_secs(asked));
+        let rig = rig("", in_turn([busy, lives(300)]));
+        let missing = rig.cell.obtain().await.unwrap_err();
+        assert_eq!(missing.retry_after.as_secs(), wait);
+        ask_every_second(&rig, u32::try_from(wait).unwrap()).await;
+        assert_eq!(rig.count(), 1, "a call before {wait} s");
+        assert_eq!(rig.obtain().await.as_deref(), Ok("t2"));
+        assert_eq!(rig.outcome(FetchOutcome::Unavailable), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pause_that_an_endpoint_asks_for_holds_all_its_calls_once_it_is_known_to_fail() {
+    let busy = Said::RetryAfter(503, Duration::from_secs(60));
+    let rigs = rigs(20, "wait: 1ms", in_turn([busy]));
+    for _ in 0..55 {
+        for rig in &rigs {
+            drop(rig.obtain().await);
+        }
+        pass(1.0).await;
+    }
+    assert_eq!(rigs[0].count(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_of_no_time_is_still_followed_by_back_off() {
+    let busy = Said::RetryAfter(503, Duration::ZERO);
+    let rig = rig("", in_turn([busy]));
+    rig.wants_token_at_startup();
+    pass(600.0).await;
+    assert!(rig.count() < 150, "{}", rig.count());
 }
 
 #[tokio::test(start_paused = true)]

@@ -26,7 +26,9 @@ async fn a_refused_or_possibly_used_refresh_token_is_dropped_in_the_same_flight(
         ("refused", refuses(400, "invalid_grant")),
         ("refused with 401", refuses(401, "invalid_token")),
         ("an error", Said::Reply(500, "oops".into())),
+        ("refused by a page", Said::Reply(401, "<html>".into())),
         ("no token", Said::Reply(200, "<html>".into())),
+        ("nothing that is text", Said::Reply(200, "\0\u{1}".into())),
         ("no header value", reply(&json!({ "access_token": "a\nb" }))),
         ("timed out", Said::Never),
         ("broke off", Said::Fails(Failure::Broken)),
@@ -48,6 +50,12 @@ async fn a_refresh_token_that_was_never_sent_is_kept() {
 async fn a_rate_limit_keeps_the_refresh_token_and_ends_the_flight() {
     let said = Said::RetryAfter(429, Duration::from_secs(15));
     assert_eq!(three_flights(said).await, [CLIENT, "r1", "r1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_in_trouble_that_asks_for_a_pause_may_have_used_the_refresh_token_up() {
+    let said = Said::RetryAfter(503, Duration::from_secs(15));
+    assert_eq!(three_flights(said).await, [CLIENT, "r1", CLIENT]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,12 +13,14 @@ fn takes(secret: &'static str, refusal: Said) -> impl Fn(&Call) -> Said + Send +
     }
 }
 
-fn refusals() -> [Said; 4] {
+fn refusals() -> [Said; 6] {
     [
         refuses(401, "invalid_client"),
         refuses(400, "unauthorized_client"),
         refuses(200, "invalid_client"),
         Said::Reply(403, r#"{"message":"Invalid credentials"}"#.into()),
+        Said::Reply(401, "<html>who are you?</html>".into()),
+        Said::Reply(401, String::new()),
     ]
 }
 
@@ -102,7 +104,7 @@ async fn the_other_secret_is_not_taken_for_the_right_one_where_nothing_is_said_a
         refuses(400, "invalid_scope"),
     ];
     let rig = rigs_of(1, TWO, "", in_turn(script)).pop().unwrap();
-    assert_eq!(rig.obtain().await, Err(Failure::Rejected("invalid_scope")));
+    assert_eq!(rig.obtain().await, Err(rejected("invalid_scope")));
     assert_eq!(rig.cell.secret_in_use(), SecretName::Next);
 }
 
@@ -124,7 +126,11 @@ async fn a_refresh_token_is_offered_again_only_where_the_client_was_refused() {
     assert_eq!(client.grants(), ["client_credentials", "r1", "r1"]);
     assert_eq!(client.secrets(), ["old", "old", "new"]);
     // Doorkeeper of old answers every error with 401.
-    for refusal in [refuses(401, "invalid_grant"), Said::Reply(401, "{}".into())] {
+    for refusal in [
+        refuses(401, "invalid_grant"),
+        Said::Reply(401, "{}".into()),
+        Said::Reply(401, "<html>".into()),
+    ] {
         let token = rig(refusal);
         assert_eq!(word(&token.renew().await), "t3");
         assert_eq!(

@@ -1,0 +1,274 @@
+//! Why is there no token? What a call's end means for those who wait, for counting, and in words.
+//!
+//! Nothing of an answer gets into it but the name of an error, which [`ErrorCode`] bounds.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::address::Rule;
+use crate::metrics::FetchOutcome;
+
+/// Why there is no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The endpoint refuses the account.
+    Rejected(Detail),
+    /// The endpoint wants fewer calls; with the wait that it asked for.
+    RateLimited(Option<Duration>),
+    /// The endpoint is in trouble, and asked for that wait.
+    Busy(u16, Duration),
+    /// The endpoint answered an error that says nothing about the account.
+    Status(u16, Detail),
+    /// The endpoint says, at whatever status, that the trouble is its own.
+    InTrouble(Detail),
+    /// The endpoint did not answer in time.
+    TimedOut,
+    /// No address of it is allowed: nothing was sent.
+    NotAllowed(Rule),
+    /// It could not be reached: nothing was sent.
+    Unreachable,
+    /// The parent proxy did not connect: nothing was sent.
+    Parent,
+    /// TLS failed: nothing was sent.
+    Tls,
+    /// The connection broke after the request was sent.
+    Broken,
+    /// The answer is no token; with what it is instead.
+    Malformed(Detail),
+    /// The token was already expired when it came.
+    BornExpired,
+    /// Not called yet: the budget of calls is used up.
+    OverBudget,
+    /// Not called: the endpoint fails, and is only probed.
+    Held,
+}
+
+/// What an answer without a token holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// This error's name.
+    Code(ErrorCode),
+    /// A body with a content coding of this name, which is not known here.
+    Coding(ErrorCode),
+    /// What these words say.
+    Is(&'static str),
+}
+
+/// The name of an error, as an answer gave it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ErrorCode {
+    text: [u8; Self::MAX],
+    length: u8,
+}
+
+impl ErrorCode {
+    /// A longer name is cut off.
+    const MAX: usize = 64;
+
+    /// None for a text that is no name: RFC 6749 section 5.2 says which characters may be in one.
+    pub(super) fn new(text: &str) -> Option<Self> {
+        let is_visible = |byte: u8| matches!(byte, 0x20..=0x7e) && !matches!(byte, b'"' | b'\\');
+        if text.is_empty() || !text.bytes().all(is_visible) {
+            return None;
+        }
+        let mut code = Self {
+            text: [0; Self::MAX],
+            length: 0,
+        };
+        for (to, from) in code.text.iter_mut().zip(text.bytes()) {
+            *to = from;
+            code.length += 1;
+        }
+        Some(code)
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        let (text, _) = self.text.split_at(usize::from(self.length));
+        std::str::from_utf8(text).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for ErrorCode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(formatter)
+    }
+}
+
+impl Detail {
+    /// Whether it is the error of that name.
+    pub(super) fn is(&self, name: &str) -> bool {
+        matches!(self, Self::Code(code) if code.as_str() == name)
+    }
+
+    fn is_one_of(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.is(name))
+    }
+}
+
+impl fmt::Display for Detail {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => formatter.write_str(code.as_str()),
+            Self::Coding(code) => write!(
+                formatter,
+                "its content coding {} is not known",
+                code.as_str()
+            ),
+            Self::Is(what) => formatter.write_str(what),
+        }
+    }
+}
+
+impl Failure {
+    /// What the call is counted as.
+    pub(super) fn outcome(self) -> FetchOutcome {
+        match self {
+            Self::Rejected(_) => FetchOutcome::Rejected,
+            Self::RateLimited(_) => FetchOutcome::RateLimited,
+            Self::Malformed(_) | Self::BornExpired => FetchOutcome::Malformed,
+            Self::Busy(..)
+            | Self::Status(..)
+            | Self::InTrouble(_)
+            | Self::TimedOut
+            | Self::NotAllowed(_)
+            | Self::Unreachable
+            | Self::Parent
+            | Self::Tls
+            | Self::Broken
+            | Self::OverBudget
+            | Self::Held => FetchOutcome::Unavailable,
+        }
+    }
+
+    /// Whether another secret of the account may be what the endpoint wants. It says nothing about the secret
+    /// where it names something else.
+    pub(super) fn is_about_secret(self) -> bool {
+        matches!(self, Self::Rejected(detail) if !detail.is_one_of(&[
+            "invalid_scope", "invalid_grant", "invalid_request", "unsupported_grant_type",
+        ]))
+    }
+
+    /// Whether the endpoint says of the client, and of nothing else, that it is refused.
+    pub(super) fn is_about_client(self) -> bool {
+        matches!(self, Self::Rejected(detail) if detail.is_one_of(&["invalid_client", "unauthorized_client"]))
+    }
+
+    /// Whether the endpoint itself is in trouble, whoever asks.
+    pub(super) fn is_outage(self) -> bool {
+        match self {
+            Self::Status(status, _) => status >= 500,
+            Self::Busy(..)
+            | Self::InTrouble(_)
+            | Self::TimedOut
+            | Self::NotAllowed(_)
+            | Self::Unreachable
+            | Self::Parent
+            | Self::Tls
+            | Self::Broken => true,
+            Self::Rejected(_)
+            | Self::RateLimited(_)
+            | Self::Malformed(_)
+            | Self::BornExpired
+            | Self::OverBudget
+            | Self::Held => false,
+        }
+    }
+
+    /// Whether the endpoint said when it wants to be asked again.
+    pub(super) fn is_asked_for(self) -> bool {
+        matches!(self, Self::RateLimited(_) | Self::Busy(..))
+    }
+
+    /// Whether the request cannot have reached the endpoint.
+    pub(super) fn is_unsent(self) -> bool {
+        matches!(
+            self,
+            Self::NotAllowed(_) | Self::Unreachable | Self::Parent | Self::Tls
+        )
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rejected(detail) => {
+                write!(
+                    formatter,
+                    "the token endpoint refuses the account ({detail})"
+                )
+            }
+            Self::RateLimited(_) => {
+                formatter.write_str("the token endpoint limits the rate of calls")
+            }
+            Self::Busy(status, asked) => write!(
+                formatter,
+                "the token endpoint answered {status} and asks for a pause of {} s",
+                asked.as_secs_f64().ceil()
+            ),
+            Self::Status(status, detail) => {
+                write!(formatter, "the token endpoint answered {status} ({detail})")
+            }
+            Self::InTrouble(detail) => {
+                write!(
+                    formatter,
+                    "the token endpoint says that it fails ({detail})"
+                )
+            }
+            Self::TimedOut => formatter.write_str("the token endpoint did not answer in time"),
+            Self::NotAllowed(rule) => write!(
+                formatter,
+                "the token endpoint's address is not allowed (egress rule {})",
+                rule.as_str()
+            ),
+            Self::Parent => {
+                formatter.write_str("the parent proxy does not connect to the token endpoint")
+            }
+            Self::Unreachable => formatter.write_str("the token endpoint cannot be reached"),
+            Self::Tls => formatter.write_str("TLS to the token endpoint failed"),
+            Self::Broken => formatter.write_str("the token endpoint broke the connection"),
+            Self::Malformed(Detail::Code(code)) => write!(
+                formatter,
+                "the token endpoint's answer is no token: it reports the error {} with a success status",
+                code.as_str()
+            ),
+            Self::Malformed(detail) => {
+                write!(
+                    formatter,
+                    "the token endpoint's answer is no token: {detail}"
+                )
+            }
+            Self::BornExpired => {
+                formatter.write_str("the token endpoint handed out an expired token")
+            }
+            Self::OverBudget => formatter
+                .write_str("token.calls_per_minute is used up; the call waits for its turn"),
+            Self::Held => formatter.write_str(
+                "the token endpoint failed too often; calls are held until a probe succeeds",
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_code_is_bounded_and_has_no_character_that_oauth_forbids() {
+        let shown = |text| ErrorCode::new(text).map(|code| code.as_str().to_owned());
+        for good in [
+            "invalid_target",
+            "AADSTS7000215",
+            "Invalid credentials",
+            "urn:x:y",
+        ] {
+            assert_eq!(shown(good).as_deref(), Some(good));
+        }
+        for bad in ["", "a\"b", "a\\b", "line\nbreak", "\u{e9}", "\u{1b}[31m"] {
+            assert_eq!(shown(bad), None, "{bad:?}");
+        }
+        assert_eq!(shown(&"x".repeat(1000)), Some("x".repeat(64)));
+        let code = ErrorCode::new("slow_down").unwrap();
+        assert_eq!(format!("{code:?}"), "\"slow_down\"");
+    }
+}
