@@ -16,8 +16,9 @@ use std::time::Duration;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CidrSubnet, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    NameConstraints, PublicKeyData as _,
+    NameConstraints, PublicKeyData as _, SerialNumber,
 };
+use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring::default_provider;
@@ -197,6 +198,7 @@ impl Authority {
     fn sign(&self, host: &str) -> Result<CertificateDer<'static>, Error> {
         let mut parameters = CertificateParams::new([host.to_owned()])?;
         parameters.distinguished_name = named("Bursar");
+        parameters.serial_number = Some(serial()?);
         parameters.not_before = now() - LEAF_BACKDATED;
         parameters.not_after = (now() + LEAF_LIFETIME).min(self.not_after);
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -305,6 +307,7 @@ pub fn make(hosts: &[Box<str>]) -> Result<(String, Secret), Error> {
     }
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name = named("Bursar, for the providers of one configuration");
+    parameters.serial_number = Some(serial()?);
     parameters.not_before = now() - AUTHORITY_BACKDATED;
     parameters.not_after = now() + AUTHORITY_LIFETIME;
     parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -323,6 +326,17 @@ fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>,
     let parsed = x509_parser::parse_x509_certificate(certificate);
     let (_, parsed) = parsed.map_err(|_malformed| Error::NoAuthority)?;
     Ok(parsed)
+}
+
+/// By itself rcgen derives it from the key, which all leaf certificates share; clients refuse two of one issuer with
+/// one serial number. Positive, 16 octets long, and random in all but two bits (RFC 5280 section 4.1.2.2).
+fn serial() -> Result<SerialNumber, Error> {
+    let mut octets = [0; 16];
+    let filled = SystemRandom::new().fill(&mut octets);
+    filled.map_err(|_unspecified| rcgen::Error::RingUnspecified)?;
+    let [first, ..] = &mut octets;
+    *first = *first & 0x7f | 0x40;
+    Ok(SerialNumber::from_slice(&octets))
 }
 
 fn named(name: &str) -> DistinguishedName {
@@ -402,6 +416,31 @@ mod tests {
             authority.server(&format!("{number}.api.test")).unwrap();
             assert!(authority.leaves.lock().unwrap().len() <= MAX_LEAVES);
         }
+    }
+
+    #[test]
+    fn no_two_certificates_have_one_serial_number() {
+        // Another authority is another issuer, and a restart has the same one with another leaf key.
+        let (certificate, key) = make(&["api.test".into()]).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ca.pem");
+        std::fs::write(&file, certificate).unwrap();
+        let mut serials = std::collections::HashSet::new();
+        for _ in 0..3 {
+            let key = KeyPair::from_pem(key.expose()).unwrap();
+            let authority = Authority::read(&file, key).unwrap();
+            for host in ["api.test", "api.test", "x.api.test"] {
+                let leaf = authority.sign(host).unwrap();
+                let serial = parse(&leaf).unwrap().raw_serial().to_vec();
+                assert_eq!(serial.len(), 16);
+                // Positive, and with no octet to spare.
+                assert!((0x40..0x80).contains(&serial[0]), "{serial:x?}");
+                assert!(serials.insert(serial));
+            }
+            let own = parse(&authority.chain[0]).unwrap().raw_serial().to_vec();
+            serials.insert(own);
+        }
+        assert_eq!(serials.len(), 10);
     }
 
     #[tokio::test(start_paused = true)]
