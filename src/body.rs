@@ -6,6 +6,7 @@
 //! only while a frame is polled, and only one of the two uploads is alive to the stream at any time.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,6 +51,16 @@ pub async fn read_limited(mut body: Incoming, limit: usize) -> Result<Bytes, Rea
         }
     }
     Ok(read.freeze())
+}
+
+/// Has a caller over HTTP/1.1 be told to send its body, which it expects, before anything is decided. hyper reads the
+/// body, and says `100 Continue`, only once somebody has asked. False, which is not to be: something was there before.
+pub async fn want(body: &mut Incoming) -> bool {
+    let ask = poll_fn(|context| Poll::Ready(Pin::new(&mut *body).poll_frame(context)));
+    let is_untouched = ask.await.is_pending();
+    // hyper says it when it is polled again, and not if there is an answer by then.
+    tokio::task::yield_now().await;
+    is_untouched
 }
 
 /// The memory that all kept bodies share.

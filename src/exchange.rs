@@ -21,10 +21,11 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::access::{AccessLog, Books, Record};
-use crate::body::{Keeping, Replayable};
+use crate::body::{self, Keeping, Replayable};
 use crate::caller::{self, Callers, Doubt, Principal};
 use crate::config::{Config, Origin, Provider, ProxyLimits};
 use crate::egress::Egress;
+use crate::framing;
 use crate::headers::{self, Said, Via};
 use crate::intercept::Authority;
 use crate::journal::Journal;
@@ -32,7 +33,7 @@ use crate::metrics::{Limit, Metrics, ProviderSeries};
 use crate::passthrough::{self, Passthrough};
 use crate::path::{Path, Pattern};
 use crate::relay::{Answer, Relay};
-use crate::respond::{Refusal, route_detail};
+use crate::respond::{self, Refusal, route_detail};
 use crate::route::{self, Routes, Wish};
 use crate::stream::{CallerSide, Inside, Peer};
 use crate::target::{self, Form, Target};
@@ -81,6 +82,8 @@ struct Servers {
 enum Outcome {
     Relayed(Relayed),
     Tunnel(Leads),
+    /// The request asks what Bursar can do.
+    Capabilities,
 }
 
 /// A provider's answer that goes to the caller.
@@ -221,18 +224,24 @@ impl Proxy {
         open: impl FnOnce(Opened),
     ) -> impl Future<Output = Result<Response<Answer>, Infallible>> {
         let mut record = Box::new(Record::begin(&self.books, &request, side));
-        let (mut head, body) = request.into_parts();
+        let (mut head, mut body) = request.into_parts();
         // An `async fn` would have room for the request thrice: as it was given, whole, and in parts.
         async move {
             let is_http2 = head.version == Version::HTTP_2;
             let is_connect = head.method == Method::CONNECT;
             let _in_flight = InFlight::enter(&self.lasting.in_flight);
-            let framed = if is_http2 {
+            let mut framed = if is_http2 {
                 side.count_request();
-                Ok(())
+                framing::refuse_disguise(&head.headers)
             } else {
                 side.next_request()
             };
+            if !body.is_end_stream()
+                && headers::needs_continue(&head)
+                && !body::want(&mut body).await
+            {
+                framed = Err(framing::Doubt::OutOfStep);
+            }
             let is_doubtful = framed.is_err();
             if head.method == Method::OPTIONS && !is_http2 && side.is_pathless() {
                 target::leave_out_path(&mut head.uri);
@@ -260,6 +269,7 @@ impl Proxy {
                     open(Opened { record, leads });
                     return Ok(Response::new(Answer::Own(None)));
                 }
+                Ok(Outcome::Capabilities) => respond::capabilities(record),
                 Err(refusal) => {
                     if let Some(limit) = refusal.limit() {
                         self.metrics().limits.reached(limit);
@@ -298,6 +308,9 @@ impl Proxy {
         body: Incoming,
         side: &CallerSide,
     ) -> Result<Outcome, Refusal> {
+        if target::ends_here(head).map_err(Refusal::Target)? {
+            return Ok(Outcome::Capabilities);
+        }
         let (target, caller, said) = self.admit(record, head, side).await?;
         if target.form == Form::Authority {
             let leads = self.tunnel(record, &target, &body, caller.name);
@@ -335,13 +348,9 @@ impl Proxy {
         }
         let (account, scopes) = (destination.account, destination.scopes);
         let cell = self.tokens.cell(provider.index, account, scopes);
-        let keeping = Keeping {
-            buffer: provider.replay_buffer,
-            memory: self.lasting.replay_memory.clone(),
-        };
         drop(path);
         let (outgoing, cleaned) = outgoing::outgoing(head, &destination, &self.lasting.via);
-        let body = Replayable::new(body, cleaned, keeping);
+        let body = Replayable::new(body, cleaned, self.keeping(provider));
         if let Some(body) = &body {
             record.upload(body);
         }
@@ -366,6 +375,13 @@ impl Proxy {
             connection,
             upstream: upstream.clone(),
         }))
+    }
+
+    fn keeping(&self, provider: &Provider) -> Keeping {
+        Keeping {
+            buffer: provider.replay_buffer,
+            memory: self.lasting.replay_memory.clone(),
+        }
     }
 
     /// Where a request goes that is for no provider, if it may.

@@ -6,10 +6,14 @@
 //! makes of it. Whatever hyper refuses by itself need not be refused here. The verdict does not depend on
 //! how the bytes are split into reads, nothing is allocated, and no bytes make it panic.
 
+use http::{HeaderMap, HeaderName};
+
 /// A line that frames the body is no longer than that; a longer one is refused.
 const MAX_FIELD_BYTES: usize = 64;
 const CONTENT_LENGTH: &[u8] = b"content-length";
 const TRANSFER_ENCODING: &[u8] = b"transfer-encoding";
+/// No body is longer, and no chunk: beyond that some servers count below zero.
+const MAX_LENGTH: u64 = i64::MAX as u64;
 
 /// Why nobody can be sure what a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,19 +24,28 @@ pub enum Doubt {
     Encoding,
     /// No number, or two different ones.
     Length,
+    /// A field that some gateway takes for one of those two.
+    Disguise,
+    /// A line of the head ends without CR (RFC 9112 section 2.2).
+    BareLf,
     /// The target has a fragment (RFC 9112 section 3.2).
     Fragment,
+    /// The chunks of its body are broken.
+    Chunks,
     /// hyper sees a request where none begins here.
     OutOfStep,
 }
 
 impl Doubt {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::LengthBesideEncoding,
         Self::Encoding,
         Self::Length,
+        Self::Disguise,
+        Self::BareLf,
         Self::Fragment,
+        Self::Chunks,
         Self::OutOfStep,
     ];
 
@@ -44,8 +57,13 @@ impl Doubt {
                 "Content-Length and Transfer-Encoding exclude each other; send one of them"
             }
             Self::Encoding => "the only transfer encoding that is understood is chunked",
-            Self::Length => "Content-Length is not one number",
+            Self::Length => "Content-Length is not one number below 2^63",
+            Self::Disguise => {
+                "a field's name is Content-Length or Transfer-Encoding but for its punctuation"
+            }
+            Self::BareLf => "a line of the head ends with LF alone",
             Self::Fragment => "the request target has a fragment",
+            Self::Chunks => "the body's chunks are malformed",
             Self::OutOfStep => "it is not clear where the request begins",
         }
     }
@@ -108,7 +126,8 @@ enum Chunked {
     DataLf,
     /// The first byte of a trailer, or of the empty line.
     Line,
-    Trailer,
+    TrailerName,
+    TrailerValue,
     TrailerLf,
     EndLf,
 }
@@ -129,6 +148,7 @@ struct Facts {
     /// Whether the target has begun.
     in_target: bool,
     is_connect: bool,
+    has_bare_lf: bool,
     has_fragment: bool,
     is_pathless_options: bool,
     /// In the request line, and only where it came in pieces or is that of an `OPTIONS`.
@@ -145,6 +165,7 @@ struct Facts {
 struct Partial {
     first: [u8; MAX_FIELD_BYTES],
     len: usize,
+    last: u8,
 }
 
 impl Default for Partial {
@@ -152,6 +173,7 @@ impl Default for Partial {
         Self {
             first: [0; MAX_FIELD_BYTES],
             len: 0,
+            last: 0,
         }
     }
 }
@@ -163,6 +185,7 @@ impl Partial {
             *free = *byte;
         }
         self.len = self.len.saturating_add(bytes.len());
+        self.last = bytes.last().copied().unwrap_or(self.last);
     }
 
     fn first(&self) -> &[u8] {
@@ -208,6 +231,12 @@ impl Framing {
         self.pathless
     }
 
+    /// Whether a chunked body was broken, so that nothing can follow.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.state == State::Broken
+    }
+
     /// What comes next.
     #[must_use]
     pub fn awaits(&self) -> Awaits {
@@ -245,6 +274,8 @@ impl Framing {
                     }
                     None => {
                         self.state = State::Broken;
+                        // Its head was the last one.
+                        self.doubt = Some((self.heads.saturating_sub(1), Doubt::Chunks));
                         rest
                     }
                 },
@@ -316,9 +347,11 @@ impl Head {
     /// Takes the end of a line, without its LF. Whether the head ends with it.
     fn end_line(&mut self, line: &[u8]) -> bool {
         if self.line.len == 0 {
+            self.facts.note_ending(line.last(), line.len());
             return self.facts.take_line(line, line.len(), line);
         }
         self.line.push(line);
+        self.facts.note_ending(Some(&self.line.last), self.line.len);
         let is_end = self.facts.take_line(self.line.first(), self.line.len, line);
         self.line.len = 0;
         is_end
@@ -330,6 +363,11 @@ impl Head {
 }
 
 impl Facts {
+    /// Before the request line an empty one may end as it likes.
+    fn note_ending(&mut self, last: Option<&u8>, len: usize) {
+        self.has_bare_lf |= last != Some(&b'\r') && (self.has_start || len > 0);
+    }
+
     /// Takes a line by its first bytes and its length, with what of it is new.
     fn take_line(&mut self, first: &[u8], len: usize, new: &[u8]) -> bool {
         if matches!(first, b"" | b"\r") {
@@ -376,24 +414,31 @@ impl Facts {
         let name = match first.first() {
             Some(b'c' | b'C') => CONTENT_LENGTH,
             Some(b't' | b'T') => TRANSFER_ENCODING,
-            _ => return,
+            Some(byte) if byte.is_ascii_alphanumeric() => return,
+            _ => return self.look_for_disguise(first),
         };
-        let Some((found, value)) = first.split_at_checked(name.len()) else {
-            return;
-        };
+        let is_it = first
+            .get(..name.len())
+            .is_some_and(|found| found.eq_ignore_ascii_case(name));
         // What follows the name is a colon, or hyper refuses the field, or it is another one.
-        let Some(value) = value.strip_prefix(b":") else {
-            return;
+        let value = first.get(name.len()..).filter(|_| is_it);
+        let Some(value) = value.and_then(|value| value.strip_prefix(b":")) else {
+            return self.look_for_disguise(first);
         };
-        if !found.eq_ignore_ascii_case(name) {
-            return;
-        }
         let value = value.strip_suffix(b"\r").unwrap_or(value).trim_ascii();
         let value = (len <= MAX_FIELD_BYTES).then_some(value);
         if name == CONTENT_LENGTH {
             self.take_length(value);
         } else {
             self.take_encoding(value);
+        }
+    }
+
+    /// Gateways take `_` for `-`, as CGI has it, and some take less for more; what is behind them would then frame
+    /// the body by a field that framed nothing here.
+    fn look_for_disguise(&mut self, first: &[u8]) {
+        if is_disguised(first.get(..MAX_FIELD_BYTES).unwrap_or(first)) {
+            self.doubt = self.doubt.or(Some(Doubt::Disguise));
         }
     }
 
@@ -421,6 +466,9 @@ impl Facts {
         if let Some(doubt) = self.doubt {
             return Err(doubt);
         }
+        if self.has_bare_lf {
+            return Err(Doubt::BareLf);
+        }
         if self.has_fragment {
             return Err(Doubt::Fragment);
         }
@@ -434,6 +482,37 @@ impl Facts {
     }
 }
 
+/// Whether the name at the beginning of a line is that of a framing field but for its punctuation. One that does not
+/// end there is long for nothing else.
+fn is_disguised(line: &[u8]) -> bool {
+    let end = memchr::memchr(b':', line);
+    let name = line.get(..end.unwrap_or(line.len())).unwrap_or(line);
+    [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|field| {
+        let letters = |name: &&u8| name.is_ascii_alphanumeric();
+        let mut field = field.iter().filter(letters);
+        let mut name = name.iter().filter(letters);
+        let is_prefix = name.all(|letter| {
+            let meant = field.next();
+            meant.is_some_and(|meant| meant.eq_ignore_ascii_case(letter))
+        });
+        is_prefix && (end.is_none() && line.len() == MAX_FIELD_BYTES || field.next().is_none())
+    })
+}
+
+/// What a head is refused for over HTTP/2 as well; all else of framing is clear there.
+///
+/// # Errors
+/// Where a field's name is that of a framing one but for its punctuation.
+pub fn refuse_disguise(fields: &HeaderMap) -> Result<(), Doubt> {
+    let poses = |name: &HeaderName| {
+        *name != http::header::CONTENT_LENGTH && is_disguised(name.as_str().as_bytes())
+    };
+    match fields.keys().any(poses) {
+        true => Err(Doubt::Disguise),
+        false => Ok(()),
+    }
+}
+
 impl Chunked {
     /// What follows a byte; None: that byte may not be here (RFC 9112 section 7.1, without its bare LF).
     fn after(self, byte: u8) -> Option<State> {
@@ -444,31 +523,47 @@ impl Chunked {
             }
             (Self::Size(size) | Self::AfterSize(size), b' ' | b'\t') => Self::AfterSize(size),
             (Self::Size(size) | Self::AfterSize(size), b';') => Self::Extension(size),
-            (Self::Size(size), _) => Self::Size(size.checked_mul(16)?.checked_add(digit(byte)?)?),
-            (Self::Extension(size), _) if byte != b'\n' => Self::Extension(size),
+            (Self::Size(size), _) => {
+                let size = size.checked_mul(16)?.checked_add(digit(byte)?);
+                Self::Size(size.filter(|size| *size <= MAX_LENGTH)?)
+            }
+            (Self::Extension(size), _) if is_text(byte) => Self::Extension(size),
             (Self::SizeLf(0) | Self::TrailerLf, b'\n') => Self::Line,
             (Self::SizeLf(size), b'\n') => Self::Data(size),
             (Self::DataCr, b'\r') => Self::DataLf,
             (Self::DataLf, b'\n') => Self::FirstDigit,
             (Self::Line, b'\r') => Self::EndLf,
-            (Self::Trailer, b'\r') => Self::TrailerLf,
-            (Self::Line | Self::Trailer, _) if byte != b'\n' => Self::Trailer,
+            (Self::Line | Self::TrailerName, _) if is_in_token(byte) => Self::TrailerName,
+            (Self::TrailerName, b':') => Self::TrailerValue,
+            (Self::TrailerValue, b'\r') => Self::TrailerLf,
+            (Self::TrailerValue, _) if is_text(byte) => Self::TrailerValue,
             (Self::EndLf, b'\n') => return Some(State::Head),
             _ => return None,
         }))
     }
 }
 
+/// Whether a byte may be in a field's value or a chunk's extension.
+fn is_text(byte: u8) -> bool {
+    byte == b'\t' || !byte.is_ascii_control()
+}
+
+/// Whether a byte may be in a name (RFC 9110 section 5.6.2).
+fn is_in_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
 fn digit(byte: u8) -> Option<u64> {
     char::from(byte).to_digit(16).map(u64::from)
 }
 
-/// Digits and nothing else.
+/// Digits and nothing else, and not too many.
 fn number(value: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(value).ok()?;
     // A sign would be taken as well.
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| digits)
+    let number: u64 = text.parse().ok()?;
+    (digits && number <= MAX_LENGTH).then_some(number)
 }
 
 #[cfg(test)]

@@ -6,8 +6,11 @@
 mod kept;
 mod via;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, DATE, HOST, TRANSFER_ENCODING, VIA};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST, TRANSFER_ENCODING, VIA,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use smallvec::SmallVec;
 
 pub use kept::Kept;
@@ -238,6 +241,18 @@ fn is_disguised(name: &str, forwards_trace: bool) -> bool {
         || (!forwards_trace && is_trace(&meant))
         || meant == "transfer-encoding"
         || meant == "content-length"
+}
+
+/// Whether a request over HTTP/1.1 comes from a client that reads no answer before it was told to send its body:
+/// java.net.http.HttpClient waits for ever where a final answer with content comes instead (JDK-8286171). No other
+/// client spells it like that.
+#[must_use]
+pub fn needs_continue(head: &Parts) -> bool {
+    let mut expected = head.headers.get_all(EXPECT).iter();
+    let is_javas = |value: &HeaderValue| value.as_bytes() == b"100-Continue";
+    head.version == Version::HTTP_11
+        && expected.next().is_some_and(is_javas)
+        && expected.next().is_none()
 }
 
 /// Joins the `Cookie` fields into which HTTP/2 splits one for compression (RFC 9113 section 8.2.3).

@@ -31,6 +31,9 @@ use crate::upstream::{Failed, NoConnection};
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"bursar\", charset=\"UTF-8\"");
 
+const METHODS: HeaderValue =
+    HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
 /// A disk is not emptied in a second.
 const JOURNAL_RETRY: Duration = Duration::from_secs(5);
 
@@ -238,10 +241,7 @@ impl Refusal {
             Self::Caller(caller::Error::Unauthenticated, Form::Absolute | Form::Authority) => {
                 headers.insert(PROXY_AUTHENTICATE, BASIC)
             }
-            Self::Target(target::Error::Method) => headers.insert(
-                ALLOW,
-                HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
-            ),
+            Self::Target(target::Error::Method) => headers.insert(ALLOW, METHODS),
             Self::Target(target::Error::Malformed(_))
             | Self::Loop
             | Self::Caller(caller::Error::Busy, _)
@@ -259,6 +259,19 @@ impl Refusal {
         };
         answer
     }
+}
+
+/// Says what Bursar can do. It is asked before anybody says who they are, as servers and proxies have it: there is
+/// nothing in the answer that is not in every other one.
+#[must_use]
+pub fn capabilities(mut record: Box<Record>) -> Response<Answer> {
+    let mut answer = Response::new(Answer::Own(None));
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    record.answer(answer.status());
+    let headers = answer.headers_mut();
+    headers.insert(ALLOW, METHODS);
+    insert(headers, DATE, &httpdate::fmt_http_date(clock::wall()));
+    answer
 }
 
 /// A refusal that is over in a moment.

@@ -331,6 +331,11 @@ impl CallerSide {
     }
 }
 
+fn broken() -> io::Error {
+    let what = "the framing of a chunked body is broken";
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
@@ -467,6 +472,10 @@ impl<S: Transport> AsyncRead for CallerStream<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // What came before the break was taken already; what comes after it is nobody's.
+        if self.framing.as_ref().is_some_and(Framing::is_broken) {
+            return Poll::Ready(Err(broken()));
+        }
         let before = buffer.filled().len();
         let Poll::Ready(read) = self.poll_bytes(context, buffer) else {
             self.ask_for_the_rest();
@@ -490,11 +499,8 @@ impl<S: Transport> AsyncRead for CallerStream<S> {
         side.framed(framing);
         match read {
             Ok(()) => Poll::Ready(Ok(())),
-            Err(Broken { intact: 0 }) => {
-                let broken = "the framing of a chunked body is broken";
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, broken)))
-            }
-            // The next read fails.
+            Err(Broken { intact: 0 }) => Poll::Ready(Err(broken())),
+            // The next read fails, without waiting for more.
             Err(Broken { intact }) => {
                 buffer.set_filled(before + intact);
                 Poll::Ready(Ok(()))

@@ -3,10 +3,10 @@
 //!
 //! It knows no provider; whether the host may be reached is decided in [`crate::route`].
 
-use http::header::HOST;
+use http::header::{HOST, MAX_FORWARDS};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Uri, Version};
+use http::{HeaderValue, Method, Uri, Version};
 
 use crate::address::undotted;
 
@@ -24,6 +24,8 @@ const IN_HOST: [bool; 256] = {
 
 /// No name is longer (RFC 1035 section 2.3.4).
 const MAX_HOST_BYTES: usize = 253;
+
+const NO_HOST: Error = Error::Malformed("Host is missing");
 
 /// How a request names its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +82,7 @@ impl<'a> Target<'a> {
         if is("TRACE") || is("TRACK") || (is("CONNECT") && head.method != Method::CONNECT) {
             return Err(Error::Method);
         }
+        let written = written_host(head)?;
         if head.method == Method::CONNECT {
             let authority = head.uri.authority().filter(|_| head.uri.scheme().is_none());
             let authority = Authority::read(authority.ok_or(Error::Method)?.as_str())?;
@@ -109,8 +112,8 @@ impl<'a> Target<'a> {
         let (form, authority) = match head.uri.authority() {
             Some(authority) if head.version == Version::HTTP_2 => {
                 let named = Authority::read(authority.as_str())?;
-                if head.headers.contains_key(HOST) {
-                    let host = Authority::read(only_host(head)?)?;
+                if let Some(host) = written {
+                    let host = Authority::read(host)?;
                     // RFC 9113 section 8.3.1: after the normalisation that the scheme allows.
                     if !host.host.eq_ignore_ascii_case(named.host) || port(&host) != port(&named) {
                         return Err(Error::Malformed(":authority and Host differ"));
@@ -119,7 +122,7 @@ impl<'a> Target<'a> {
                 (Form::Origin, named)
             }
             Some(authority) => (Form::Absolute, Authority::read(authority.as_str())?),
-            None => (Form::Origin, Authority::read(only_host(head)?)?),
+            None => (Form::Origin, Authority::read(written.ok_or(NO_HOST)?)?),
         };
         Ok(authority.target(form, port(&authority), path))
     }
@@ -152,16 +155,50 @@ pub fn size(uri: &Uri) -> usize {
     scheme + authority + rest
 }
 
-/// The one `Host` field.
-fn only_host(head: &Parts) -> Result<&str, Error> {
+/// The one `Host` field, which HTTP/1.1 always has (RFC 9112 section 3.2). Where the target has an authority it
+/// counts for nothing, and is still no place for anything but a host.
+fn written_host(head: &Parts) -> Result<Option<&str>, Error> {
     let mut values = head.headers.get_all(HOST).iter();
-    match (values.next(), values.next()) {
-        (Some(host), None) => host
-            .to_str()
-            .map_err(|_not_ascii| Error::Malformed("Host is invalid")),
-        (None, _) => Err(Error::Malformed("Host is missing")),
-        (Some(_), Some(_)) => Err(Error::Malformed("there is more than one Host")),
+    let Some(host) = values.next() else {
+        return match head.version {
+            Version::HTTP_11 => Err(NO_HOST),
+            _ => Ok(None),
+        };
+    };
+    if values.next().is_some() {
+        return Err(Error::Malformed("there is more than one Host"));
     }
+    let host = host
+        .to_str()
+        .map_err(|_not_ascii| Error::Malformed("Host is invalid"))?;
+    if let Some(authority) = head.uri.authority()
+        && host != authority.as_str()
+        && !host.is_empty()
+    {
+        Authority::read(host)?;
+    }
+    Ok(Some(host))
+}
+
+/// Whether a request asks what Bursar itself can do: `OPTIONS *`, or any `OPTIONS` that may go no further. To one that
+/// may, one hop less is left (RFC 9110 sections 7.6.2 and 9.3.7).
+///
+/// # Errors
+/// Where its `Host` is malformed or missing.
+pub fn ends_here(head: &mut Parts) -> Result<bool, Error> {
+    if head.method != Method::OPTIONS {
+        return Ok(false);
+    }
+    let left = head.headers.remove(MAX_FORWARDS);
+    let left = left.and_then(|left| left.to_str().ok()?.trim().parse::<u64>().ok());
+    if (head.uri.path() == "*" && !is_server_wide(head)) || left == Some(0) {
+        return written_host(head).map(|_valid| true);
+    }
+    if let Some(left) = left {
+        head.headers
+            .insert(MAX_FORWARDS, HeaderValue::from(left - 1));
+    }
+    Ok(false)
 }
 
 impl<'a> Authority<'a> {
@@ -234,15 +271,15 @@ mod tests {
     fn the_form_decides_where_the_host_is_read() {
         let target = |form, host: &str, port| Ok((form, host.to_owned(), port));
         assert_eq!(
-            read("GET", "http://a/x", &["b", "c"]),
+            read("GET", "http://a/x", &["b"]),
             target(Form::Absolute, "a", 80)
         );
         assert_eq!(
-            read("GET", "https://a/x", &[]),
+            read("GET", "https://a/x", &[""]),
             target(Form::Absolute, "a", 443)
         );
         assert_eq!(
-            read("GET", "http://a.:8080", &[]),
+            read("GET", "http://a.:8080", &["a"]),
             target(Form::Absolute, "a", 8080)
         );
         assert_eq!(read("GET", "/x", &["b:81"]), target(Form::Origin, "b", 81));
@@ -251,7 +288,7 @@ mod tests {
             target(Form::Origin, "::1", 81)
         );
         assert_eq!(
-            read("CONNECT", "a:443", &[]),
+            read("CONNECT", "a:443", &["b:1"]),
             target(Form::Authority, "a", 443)
         );
     }
@@ -268,9 +305,16 @@ mod tests {
             ("GET", "/x", &["a:99999"]),
             ("GET", "/x", &["[::1"]),
             ("GET", "/x", &["a/b"]),
-            ("GET", "http://u:p@a/x", &[]),
-            ("GET", "ftp://a/x", &[]),
-            ("OPTIONS", "*", &["a"]),
+            ("GET", "http://a/x", &[]),
+            ("GET", "http://a/x", &["a", "a"]),
+            ("GET", "http://a/x", &["a b"]),
+            ("GET", "http://a/x", &["u@a"]),
+            ("CONNECT", "a:443", &[]),
+            ("CONNECT", "a:443", &["a:443", "a:443"]),
+            ("CONNECT", "a:443", &["a b"]),
+            ("GET", "http://u:p@a/x", &["a"]),
+            ("GET", "ftp://a/x", &["a"]),
+            ("GET", "*", &["a"]),
         ] {
             let error = read(method, uri, hosts);
             assert!(
@@ -281,10 +325,54 @@ mod tests {
     }
 
     #[test]
+    fn before_http_1_1_a_target_with_an_authority_needs_no_host() {
+        for (method, uri, version, is_read) in [
+            ("GET", "http://a/x", Version::HTTP_10, true),
+            ("CONNECT", "a:443", Version::HTTP_10, true),
+            ("GET", "/x", Version::HTTP_10, false),
+            ("GET", "http://a/x", Version::HTTP_2, true),
+            ("GET", "http://a/x", Version::HTTP_11, false),
+        ] {
+            let request = Request::builder().method(method).uri(uri).version(version);
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            let read = Target::read(&head, None);
+            assert_eq!(read.is_ok(), is_read, "{method} {uri} {version:?}");
+        }
+    }
+
+    #[test]
+    fn options_is_for_bursar_with_an_asterisk_or_at_its_last_hop() {
+        for (method, uri, left, is_for_bursar) in [
+            ("OPTIONS", "*", None, true),
+            ("OPTIONS", "/x", Some("0"), true),
+            ("OPTIONS", "http://a/x", Some(" 0"), true),
+            ("OPTIONS", "/x", Some("1"), false),
+            ("OPTIONS", "/x", None, false),
+            ("OPTIONS", "/*", None, false),
+            ("GET", "*", None, false),
+            ("GET", "/x", Some("0"), false),
+        ] {
+            let mut request = Request::builder().method(method).uri(uri).header(HOST, "a");
+            if let Some(left) = left {
+                request = request.header(MAX_FORWARDS, left);
+            }
+            let (mut head, ()) = request.body(()).unwrap().into_parts();
+            let mut malformed = head.clone();
+            malformed
+                .headers
+                .append(HOST, HeaderValue::from_static("b"));
+            let found = ends_here(&mut head);
+            assert_eq!(found, Ok(is_for_bursar), "{method} {uri} {left:?}");
+            let found = ends_here(&mut malformed);
+            assert_eq!(found.is_err(), is_for_bursar, "{method} {uri} {left:?}");
+        }
+    }
+
+    #[test]
     fn trace_and_connect_to_a_path_are_never_served() {
         for method in ["TRACE", "trace", "TRACK", "connect"] {
             assert_eq!(
-                read(method, "http://a/x", &[]),
+                read(method, "http://a/x", &["a"]),
                 Err(Error::Method),
                 "{method}"
             );

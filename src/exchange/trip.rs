@@ -18,6 +18,7 @@ use crate::metrics::{ProviderSeries, Replay, Unauthorized};
 use crate::replay::{Verdict, verdict};
 use crate::respond::Refusal;
 use crate::route::Destination;
+use crate::target;
 use crate::token::{Handle, Lease, Missing, Recovery};
 use crate::upstream::{Connection, Failed, Kept, Outgoing, Upstream};
 
@@ -213,7 +214,8 @@ impl Trip<'_> {
         if let Some(entry) = record.entry() {
             hash = upload.seal(entry.witness()).await;
             if upload.is_broken() {
-                return Err(Refusal::Failed(Failed::CallerGone));
+                let what = "the request's body broke off or is malformed";
+                return Err(Refusal::Target(target::Error::Malformed(what)));
             }
         }
         for _ in 0..=MAX_UNSENT {

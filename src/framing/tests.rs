@@ -45,7 +45,7 @@ fn requests_are_counted_whatever_their_bodies_hold() {
     let body = "12;a=\"b\"\r\nGET / HTTP/1.1\r\n\r\n\r\n0\r\nX: y\r\n\r\n";
     for (bytes, heads) in [
         (String::new(), 0),
-        ("\r\n\n\r\nGET / HTTP/1.1\n\n".to_owned(), 1),
+        ("\r\n\n\r\nGET / HTTP/1.1\r\n\r\n".to_owned(), 1),
         (LOOKS_LIKE_ONE.repeat(3), 3),
         (format!("{sized}{LOOKS_LIKE_ONE}{LOOKS_LIKE_ONE}"), 2),
         (format!("{chunked}{body}{LOOKS_LIKE_ONE}"), 2),
@@ -73,6 +73,7 @@ fn requests_are_counted_whatever_their_bodies_hold() {
 fn what_has_two_readings_is_in_doubt_with_all_that_follows() {
     let before = "GET / HTTP/1.1\r\n\r\n";
     let long = format!("/ HTTP/1.1\r\nContent-Length:{}5", " ".repeat(80));
+    let dashes = format!("/ HTTP/1.1\r\ntransfer{}encoding: x", "-".repeat(80));
     for (head, doubt) in [
         (
             "/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: x",
@@ -96,6 +97,20 @@ fn what_has_two_readings_is_in_doubt_with_all_that_follows() {
             Doubt::Length,
         ),
         (&long, Doubt::Length),
+        (
+            "/ HTTP/1.1\r\nContent-Length: 9223372036854775808",
+            Doubt::Length,
+        ),
+        ("/ HTTP/1.1\r\ntransfer---encoding: x", Doubt::Disguise),
+        ("/ HTTP/1.1\r\n_content_length_: 1", Doubt::Disguise),
+        (
+            "/ HTTP/1.1\r\nTransfer.Encoding: chunked\r\nContent-Length: 1",
+            Doubt::Disguise,
+        ),
+        (&dashes, Doubt::Disguise),
+        ("/ HTTP/1.1\nX: y", Doubt::BareLf),
+        ("/ HTTP/1.1\r\nX: y\nZ: y", Doubt::BareLf),
+        ("/ HTTP/1.1\r\nX: y\n", Doubt::BareLf),
         ("/x#y HTTP/1.1", Doubt::Fragment),
     ] {
         let (framing, read) = framing(&format!("{before}POST {head}\r\n\r\n{before}"));
@@ -145,7 +160,13 @@ fn a_chunked_body_is_broken_at_the_first_byte_that_may_not_be_there() {
         ("0\r\nX: y\r\n", "\n"),
         ("0\r\nX: y\r", "z\r\n\r\n"),
         ("0\r\n\r", "\r\n"),
-        ("FFFFFFFFFFFFFFFF", "0\r\n"),
+        ("0\r\nX", " : y\r\n\r\n"),
+        ("0\r\nX: y\r\n", " z\r\n\r\n"),
+        ("0\r\n", ": y\r\n\r\n"),
+        ("0\r\nX: ", "\0\r\n\r\n"),
+        ("5;", "\0\r\nhello"),
+        ("7FFFFFFFFFFFFFFF", "0\r\n"),
+        ("800000000000000", "0\r\n"),
         ("", ";\r\n"),
     ] {
         let intact = format!("{head}{intact}");
@@ -153,6 +174,62 @@ fn a_chunked_body_is_broken_at_the_first_byte_that_may_not_be_there() {
         let intact = intact.len();
         assert_eq!(read, Err(Broken { intact }), "{broken:?}");
         assert_eq!(framing.read(b"x"), Err(Broken { intact: 0 }));
-        assert_eq!(framing.heads(), 1);
+        assert!(framing.is_broken());
+        assert_eq!(
+            (framing.heads(), framing.doubt()),
+            (1, Some((0, Doubt::Chunks)))
+        );
+    }
+}
+
+#[test]
+fn the_verdict_does_not_depend_on_how_the_bytes_are_split() {
+    for text in [
+        "POST / HTTP/1.1\r\nA: b\nC: d\r\n\r\n",
+        "POST / HTTP/1.1\r\nA: b\r\n\n",
+        "\nPOST / HTTP/1.1\r\nTransfer_Encoding: chunked\r\n\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: y\r\n\r\n",
+    ] {
+        let (whole, _) = framing(text);
+        for piece in 1..text.len() {
+            let mut framing = Framing::new();
+            for piece in text.as_bytes().chunks(piece) {
+                framing.read(piece).unwrap();
+            }
+            let both = [&whole, &framing].map(|one| (one.heads(), one.doubt(), one.awaits()));
+            assert_eq!(both[0], both[1], "{text:?} in pieces of {piece}");
+        }
+    }
+}
+
+#[test]
+fn a_name_is_a_disguise_or_another_one() {
+    let refused = |name: &'static str| {
+        let mut fields = HeaderMap::new();
+        fields.insert("content-length", http::HeaderValue::from_static("1"));
+        fields.insert(name, http::HeaderValue::from_static("1"));
+        refuse_disguise(&fields).is_err()
+    };
+    for name in [
+        "content-length",
+        "content-type",
+        "content",
+        "te",
+        "trailer",
+        "x-content-length",
+        "content-length-x",
+        "-",
+    ] {
+        assert!(!refused(name), "{name}");
+    }
+    for name in [
+        "content_length",
+        "content--length",
+        "contentlength",
+        "transfer_encoding",
+        "transfer-encoding-",
+        "'transfer-encoding",
+    ] {
+        assert!(refused(name), "{name}");
     }
 }

@@ -145,7 +145,7 @@ fn the_trace_of_a_caller_ends_unless_it_is_forwarded() {
 fn this_instance_is_found_in_via_wherever_it_stands_and_no_other_is() {
     let (own, other) = (Via::unique(), Via::unique());
     let mut sent = HeaderMap::new();
-    own.append(&mut sent, http::Version::HTTP_11);
+    own.append(&mut sent, Version::HTTP_11);
     let element = sent[VIA].to_str().unwrap().to_owned();
     let name = element.strip_prefix("1.1 ").unwrap();
     assert!(name.starts_with("bursar-"), "{name}");

@@ -272,6 +272,27 @@ async fn expect_is_answered_when_the_body_is_wanted_and_not_forwarded() {
         (403, Some("close"))
     );
     assert_eq!(caller.read_to_end().await.unwrap(), b"");
+
+    // But for the one client that would not read it, which spells the field like nobody else.
+    let mut caller = rig.caller().await;
+    let head = head.replace("api.test/x", "other.test/x");
+    let head = head.replace("100-continue", "100-Continue");
+    caller.write(&head).await;
+    assert_eq!(caller.read_head().await, "HTTP/1.1 100 Continue");
+    let reply = caller.ask("abc").await;
+    assert_eq!(
+        (reply.status(), reply.field("connection")),
+        (403, Some("close"))
+    );
+    assert_eq!(caller.read_to_end().await.unwrap(), b"");
+    // What expects something else, too, or is not HTTP/1.1, is told nothing.
+    for other in [
+        head.replace("100-Continue", "100-Continue\r\nExpect: x"),
+        head.replace("HTTP/1.1", "HTTP/1.0"),
+    ] {
+        let mut caller = rig.caller().await;
+        assert_eq!(caller.ask(other).await.status(), 403);
+    }
 }
 
 #[tokio::test]

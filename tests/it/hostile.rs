@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use ways::{Ground, WAYS, Way};
 
-use Fate::{Closed, Cut, Once, Refused};
+use Fate::{Broken, Closed, Cut, Once, Refused};
 
 /// What may become of a vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,8 @@ enum Fate {
     Once(&'static str),
     /// It arrives without its end, so that it is none.
     Cut,
+    /// The same, or not at all, and the caller is told at once.
+    Broken,
     /// The connection ends without an answer, and the provider sees nothing.
     Closed,
 }
@@ -75,6 +77,7 @@ async fn check(ground: &Ground, way: Way, text: &str, fate: Fate) -> Result<(), 
         Refused => bodies.is_empty() && seen.cut == 0 && is_refusal,
         Once(body) => bodies == [body.as_bytes()] && seen.cut == 0 && refused == 0,
         Cut => bodies.is_empty() && canaries.is_empty() && served == 0,
+        Broken => bodies.is_empty() && canaries.is_empty() && answers == [400],
         Closed => seen.is_nothing() && answers.is_empty(),
     };
     let separate =

@@ -9,6 +9,8 @@ mod breaker;
 #[cfg(test)]
 mod callers;
 #[cfg(test)]
+mod chunks;
+#[cfg(test)]
 mod connect;
 #[cfg(test)]
 mod drain;
@@ -25,6 +27,8 @@ mod freeze;
 #[cfg(test)]
 mod fuzzed;
 #[cfg(test)]
+mod h1spec;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod intercept;
@@ -36,6 +40,8 @@ mod limits;
 mod machine;
 #[cfg(all(test, target_os = "linux"))]
 mod nagle;
+#[cfg(test)]
+mod options;
 #[cfg(test)]
 mod peers;
 #[cfg(test)]

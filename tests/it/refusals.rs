@@ -58,7 +58,9 @@ async fn what_a_request_itself_is_refused_for() {
             bad,
         ),
         ("GET ftp://api.test/api HTTP/1.1\r\nHost: api.test\r\n", bad),
-        ("OPTIONS * HTTP/1.1\r\nHost: api.test\r\n", bad),
+        ("GET * HTTP/1.1\r\nHost: api.test\r\n", bad),
+        ("GET http://api.test/api HTTP/1.1\r\n", bad),
+        ("CONNECT api.test:80 HTTP/1.1\r\n", bad),
         (
             "TRACE http://api.test/api HTTP/1.1\r\nHost: api.test\r\n",
             method,

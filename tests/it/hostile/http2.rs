@@ -1,7 +1,7 @@
 //! The same over HTTP/2, frame by frame, because no library would send most of it: what HTTP/1 cannot
 //! say must not be said to the provider.
 
-use super::Fate::{self, Closed, Cut, Once, Refused};
+use super::Fate::{self, Broken, Closed, Cut, Once, Refused};
 use super::judge::{self, Arrived};
 use super::ways::{Entry, Ground, WAYS, Way};
 use super::{bytes, report};
@@ -30,7 +30,7 @@ const fn post(block: &'static str, fate: Fate) -> Vector {
 }
 
 /// `§` is a usual beginning. Lines end with `|`, because both CR and LF occur in them.
-const VECTORS: [Vector; 49] = [
+const VECTORS: [Vector; 51] = [
     get("§", Once("")),
     get("§x=y", Once("")),
     get("§x=a\rb", Refused),
@@ -53,7 +53,9 @@ const VECTORS: [Vector; 49] = [
     get("§x: y\r\ntransfer-encoding=chunked", Refused),
     get("§=z", Refused),
     get("§transfer-encoding=chunked", Refused),
-    get("§transfer_encoding=chunked", Once("")),
+    get("§transfer_encoding=chunked", Refused),
+    post("§content_length=3", Refused),
+    post("§content--length=3", Refused),
     get("§connection=keep-alive", Refused),
     get("§connection=x", Refused),
     get("§proxy-connection=keep-alive", Refused),
@@ -275,7 +277,7 @@ async fn nothing_that_only_http_2_can_say_is_said_to_the_provider() {
             match vector.fate {
                 Refused | Closed => arrived.is_nothing(),
                 Once(body) => bodies == [body.as_bytes()] && arrived.cut == 0,
-                Cut => bodies.is_empty(),
+                Cut | Broken => bodies.is_empty(),
             }
         });
         if !as_foretold {

@@ -139,10 +139,17 @@ impl Caller {
     /// Sends a request; the answer's body is for the test to read.
     pub(crate) async fn begin(
         &mut self,
-        request: Request<Body>,
+        mut request: Request<Body>,
     ) -> hyper::Result<Response<Incoming>> {
         match &mut self.sender {
             Sender::Http1(sender) => {
+                // Every client does that.
+                if let Some(host) = request.uri().authority()
+                    && !request.headers().contains_key("host")
+                {
+                    let host = host.as_str().parse().unwrap();
+                    request.headers_mut().insert("host", host);
+                }
                 soon(sender.ready()).await?;
                 soon(sender.send_request(request)).await
             }
