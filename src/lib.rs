@@ -49,6 +49,7 @@ pub mod egress;
 pub mod exchange;
 pub mod framing;
 pub mod headers;
+pub mod hpack;
 pub mod intercept;
 pub mod journal;
 pub mod limit;
