@@ -389,6 +389,11 @@ impl Drop for Record {
                 upload.abandon();
             }
         }
+        let is_stuck = || self.side.side().ended_with() == Some(Limit::WriteTimeout);
+        if self.status.is_some() && self.reason.is_none() && is_stuck() {
+            // Its connection has noticed, and drops what was left of the answer without a word.
+            self.reason(Reason::RequestTimeout);
+        }
         let total = self.started.elapsed();
         let left = || StatusCode::from_u16(CALLER_LEFT).unwrap_or(StatusCode::BAD_REQUEST);
         let status = self.status.unwrap_or_else(left);

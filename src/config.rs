@@ -31,7 +31,7 @@ use http::{HeaderValue, Method, Uri};
 use ipnet::IpNet;
 
 pub use account::{Account, DEFAULT_ACCOUNT, Merchant, MerchantId, Places, SecretName};
-pub use file::{ClientAuth, Encoding, Environment, Mode, OnFailure, Refresh, ReplayRule};
+pub use file::{ClientAuth, Encoding, Environment, Http, Mode, OnFailure, Refresh, ReplayRule};
 pub use journal::Journal;
 pub use problem::Problem;
 pub use route::{HostRoutes, MerchantHeader, Route, Semantics};
@@ -279,6 +279,8 @@ pub struct Provider {
     pub breaker: Option<BreakerLimits>,
     /// How long things may take at the API.
     pub timeouts: Timeouts,
+    /// Which HTTP its API is spoken to in.
+    pub http: Http,
     /// Trust and client certificate.
     pub tls: ClientTls,
 }

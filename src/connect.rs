@@ -18,8 +18,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
@@ -66,6 +66,9 @@ pub enum Error {
     /// The handshake failed, or the certificate is not to be trusted.
     #[error("TLS failed")]
     Tls(#[source] BoxError),
+    /// The server speaks nothing that was offered (RFC 7301 section 3.2).
+    #[error("the server speaks no protocol that was offered")]
+    NoProtocol,
 }
 
 impl Connector {
@@ -105,6 +108,15 @@ impl Connector {
         }
     }
 
+    /// The same with another TLS configuration.
+    #[must_use]
+    pub fn with_tls(&self, tls: &Arc<ClientConfig>) -> Self {
+        Self {
+            tls: tls.clone(),
+            ..self.clone()
+        }
+    }
+
     /// Connects to the URL's host and port; all allowed addresses of the name are tried, both families at
     /// once (RFC 8305). A dot at the end of the name is for resolving alone.
     ///
@@ -119,7 +131,7 @@ impl Connector {
         let name = ServerName::try_from(bare(host).to_owned())
             .map_err(|error| Error::Tls(error.into()))?;
         let connecting = TlsConnector::from(self.tls.clone()).connect(name, TokioIo::new(tcp));
-        let stream = connecting.await.map_err(|error| Error::Tls(error.into()))?;
+        let stream = connecting.await.map_err(tls_error)?;
         Ok(MaybeHttpsStream::Https(TokioIo::new(stream)))
     }
 
@@ -189,6 +201,17 @@ fn socket(connected: TokioIo<TcpStream>) -> Tcp {
 fn at(authority: &str) -> Result<Uri, Error> {
     let url = format!("http://{authority}/").parse();
     url.map_err(|error: http::uri::InvalidUri| Error::Unreachable(error.into()))
+}
+
+fn tls_error(error: std::io::Error) -> Error {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    match cause {
+        Some(
+            rustls::Error::NoApplicationProtocol
+            | rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol),
+        ) => Error::NoProtocol,
+        _ => Error::Tls(error.into()),
+    }
 }
 
 fn denied(error: Denied) -> Error {

@@ -22,7 +22,7 @@ use crate::egress::Egress;
 use crate::headers::{self, Cleaned, Via};
 use crate::metrics::{Counted, Metrics};
 use crate::target::{Form, Target};
-use crate::upstream::{Connection, Failed, NoConnection, Outgoing, Upstream};
+use crate::upstream::{Connection, Failed, Need, NoConnection, Outgoing, Upstream};
 
 /// The same as a provider's, where that is not configured.
 const TIMEOUTS: Timeouts = Timeouts {
@@ -158,7 +158,10 @@ impl Passthrough {
             None => Upload::empty(),
         };
         let since = Instant::now();
-        let connected = self.upstream.connection(origin, since).await;
+        let connected = self
+            .upstream
+            .connection(origin, Need::default(), since)
+            .await;
         let answer = match connected {
             Ok((mut connection, now)) => {
                 let request = outgoing.request(&connection, None, upload);

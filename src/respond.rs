@@ -440,6 +440,10 @@ fn no_connection(error: NoConnection) -> Description {
             (502, Reason::UpstreamTls, "tls_protocol_error"),
             "TLS to the provider failed; nothing was sent. Is its certificate signed by a trusted authority (tls.ca)?",
         ),
+        NoConnection::NoHttp2 => describe(
+            (502, Reason::UpstreamTls, "tls_protocol_error"),
+            "the provider does not agree to HTTP/2, and `http` of the provider allows nothing else; nothing was sent",
+        ),
         NoConnection::Held(wait) => Description {
             retry_after: Some(wait),
             ..describe(
@@ -467,6 +471,10 @@ fn failed(error: &Failed) -> Description {
         Failed::Refused => describe(
             (502, Reason::UpstreamProtocol, "http_protocol_error"),
             "the provider refused the request without processing it",
+        ),
+        Failed::WantsHttp1 => describe(
+            (502, Reason::UpstreamProtocol, "http_protocol_error"),
+            "the provider wants the request over HTTP/1.1, which `http` of the provider does not allow; it was not processed",
         ),
         Failed::Broken => maybe(describe(
             (502, Reason::UpstreamProtocol, "http_protocol_error"),

@@ -10,13 +10,15 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-/// The two configurations of a provider. They share trust and client certificate.
+/// The configurations of a provider. They share trust and client certificate.
 #[derive(Debug, Clone)]
 pub struct ClientTls {
     /// For API requests: HTTP/2 and HTTP/1.1 by ALPN.
     pub api: Arc<ClientConfig>,
-    /// For token calls: HTTP/1.1, one call to a connection.
-    pub token: Arc<ClientConfig>,
+    /// For API requests over HTTP/2 alone.
+    pub http2: Arc<ClientConfig>,
+    /// For token calls, one call to a connection, and API requests over HTTP/1.1 alone.
+    pub http1: Arc<ClientConfig>,
     /// Of roots, certificates and key: from equal ones equal configurations are made.
     digest: [u8; 32],
 }
@@ -106,12 +108,14 @@ pub fn client(roots: Arc<RootCertStore>, identity: Option<Identity>) -> Result<C
         Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
         None => builder.with_no_client_auth(),
     };
-    let mut token = api.clone();
+    let (mut http1, mut http2) = (api.clone(), api.clone());
     api.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    token.alpn_protocols = vec![b"http/1.1".to_vec()];
+    http2.alpn_protocols = vec![b"h2".to_vec()];
+    http1.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(ClientTls {
         api: Arc::new(api),
-        token: Arc::new(token),
+        http2: Arc::new(http2),
+        http1: Arc::new(http1),
         digest,
     })
 }

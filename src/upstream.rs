@@ -5,9 +5,12 @@
 //! acted upon. Nothing here sends a request twice.
 
 mod failed;
+mod fields;
+mod frames;
 mod fuse;
 mod pool;
 mod readable;
+mod streams;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,10 +20,11 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::Connection as _;
 use tokio::time::Instant;
 
 use crate::body::{Progress, Replayable, Upload};
-use crate::config::{Origin, Provider, Timeouts};
+use crate::config::{Http, Origin, Provider, Timeouts};
 use crate::connect::{self, Connector, Stream};
 use crate::egress::Egress;
 use crate::headers;
@@ -30,12 +34,16 @@ use failed::chain;
 use fuse::Fuse;
 use pool::Pool;
 pub use pool::{Connection, Sent};
+pub use streams::Need;
 
 /// One provider's servers, and one worker's connections to them.
 #[derive(Debug)]
 pub struct Upstream {
     pool: Arc<Pool>,
     connector: Connector,
+    /// Offers nothing but HTTP/1.1.
+    http1_connector: Connector,
+    http: Http,
     timeouts: Timeouts,
     connections: Connections,
     /// None: it is tried however often it failed.
@@ -55,6 +63,8 @@ pub enum NoConnection {
     Parent,
     /// TLS failed.
     Tls,
+    /// The server does not agree to HTTP/2, and nothing else is wanted.
+    NoHttp2,
     /// It took longer than `timeouts.connect`.
     TimedOut,
     /// Too many failed lately: none was tried, and none will be for so long.
@@ -68,18 +78,27 @@ impl Upstream {
         // The series is there from the start, and stays at 0 without a breaker.
         let open = metrics.upstream_breaker_open(&provider.name);
         let fuse = provider.breaker;
+        let tls = &provider.tls;
+        let offered = match provider.http {
+            Http::Http1 => &tls.http1,
+            Http::Http2 => &tls.http2,
+            Http::Auto => &tls.api,
+        };
+        let connector = Connector::new(
+            offered.clone(),
+            provider.timeouts.connect,
+            egress.api(provider),
+            egress.api_proxy(),
+        );
         Self {
             fuse: fuse.map(|limits| Fuse::new(&provider.name, limits, open)),
             pool: Pool::new(
                 provider.timeouts.pool_idle,
                 &metrics.dropped_fields(&provider.name),
             ),
-            connector: Connector::new(
-                provider.tls.api.clone(),
-                provider.timeouts.connect,
-                egress.api(provider),
-                egress.api_proxy(),
-            ),
+            http1_connector: connector.with_tls(&tls.http1),
+            connector,
+            http: provider.http,
             timeouts: provider.timeouts,
             connections: metrics.connections.clone(),
             is_shared: true,
@@ -93,6 +112,7 @@ impl Upstream {
         let for_another = |_| Self {
             pool: self.pool.another(),
             connector: self.connector.clone(),
+            http1_connector: self.http1_connector.clone(),
             connections: self.connections.clone(),
             fuse: self.fuse.clone(),
             ..self
@@ -110,6 +130,7 @@ impl Upstream {
             && one.upstream == other.upstream
             && one.hosts == other.hosts
             && one.breaker == other.breaker
+            && one.http == other.http
     }
 
     /// Servers that are no provider's. Each request has a connection of its own, because credentials of
@@ -118,7 +139,9 @@ impl Upstream {
     pub fn foreign(connector: Connector, timeouts: Timeouts, metrics: &Metrics) -> Self {
         Self {
             pool: Pool::new(timeouts.pool_idle, &metrics.dropped_fields(NO_PROVIDER)),
+            http1_connector: connector.clone(),
             connector,
+            http: Http::Http1,
             timeouts,
             connections: metrics.connections.clone(),
             fuse: None,
@@ -133,25 +156,25 @@ impl Upstream {
     pub async fn connection(
         &self,
         origin: &Origin,
+        need: Need,
         now: Instant,
     ) -> Result<(Connection, Instant), NoConnection> {
         let attempt = match self.fuse.as_ref().map(|fuse| fuse.enter(now)) {
             Some(entered) => Some(entered.map_err(NoConnection::Held)?),
             None => None,
         };
-        if let Some(mut connection) = self.pool.take(origin, now) {
+        let need = Need {
+            is_alone: need.is_alone && self.http == Http::Auto,
+            ..need
+        };
+        if !need.is_new
+            && let Some(mut connection) = self.pool.take(origin, need, now)
+        {
             connection.attempt = attempt;
             return Ok((connection, now));
         }
         // Apart, so that a request that finds a connection does not carry room for making one.
-        let connecting = Box::pin(async {
-            let (stream, open) = self.dial(origin).await?;
-            self.pool
-                .open(origin, stream, open)
-                .await
-                .map_err(|_closed| NoConnection::Unreachable)
-        });
-        let mut connected = self.in_time(connecting).await;
+        let mut connected = self.in_time(Box::pin(self.open(origin, need))).await;
         match (&mut connected, attempt) {
             (Ok(connection), attempt) => connection.attempt = attempt,
             // That is Bursar's own word, not the provider's.
@@ -159,6 +182,34 @@ impl Upstream {
             (Err(_), Some(attempt)) => attempt.settle(false),
         }
         Ok((connected?, Instant::now()))
+    }
+
+    /// A new connection for a request.
+    async fn open(&self, origin: &Origin, need: Need) -> Result<Connection, NoConnection> {
+        let wants_http1 = self.http == Http::Auto && self.pool.wants_http1(origin);
+        let connector = match wants_http1 {
+            true => &self.http1_connector,
+            false => &self.connector,
+        };
+        let (stream, open) = self.dial(connector, origin).await?;
+        let is_http2 = match (&stream, self.http) {
+            // Without TLS the server has to know before (RFC 9113 section 3.3).
+            (Stream::Http(_), http) => http == Http::Http2,
+            (Stream::Https(_), Http::Http2) if !stream.connected().is_negotiated_h2() => {
+                return Err(NoConnection::NoHttp2);
+            }
+            (Stream::Https(_), _) => stream.connected().is_negotiated_h2(),
+        };
+        let opening = self.pool.open(origin, (stream, open), (is_http2, need));
+        opening.await.map_err(|_closed| NoConnection::Unreachable)
+    }
+
+    /// The provider takes that request, and others after it, over HTTP/1.1 alone; whether it may have it so.
+    pub fn use_http1(&self, origin: &Origin) -> bool {
+        if self.http == Http::Auto {
+            self.pool.use_http1(origin);
+        }
+        self.http == Http::Auto
     }
 
     /// Whether requests are refused because the provider cannot be reached.
@@ -172,18 +223,23 @@ impl Upstream {
     /// # Errors
     /// Where there is none to be had in time.
     pub async fn connect(&self, origin: &Origin) -> Result<(Stream, Counted), NoConnection> {
-        self.in_time(self.dial(origin)).await
+        self.in_time(self.dial(&self.connector, origin)).await
     }
 
-    async fn dial(&self, origin: &Origin) -> Result<(Stream, Counted), NoConnection> {
+    async fn dial(
+        &self,
+        connector: &Connector,
+        origin: &Origin,
+    ) -> Result<(Stream, Counted), NoConnection> {
         let url = origin.url().ok_or(NoConnection::Unreachable)?;
-        let stream = self.connector.connect(url).await.map_err(|error| {
+        let stream = connector.connect(url).await.map_err(|error| {
             tracing::debug!(origin = %origin.authority, error = %chain(&error), "no connection");
             match error {
                 connect::Error::NotAllowed(_) => NoConnection::NotAllowed,
                 connect::Error::Unreachable(_) => NoConnection::Unreachable,
                 connect::Error::Parent(_) => NoConnection::Parent,
-                connect::Error::Tls(_) => NoConnection::Tls,
+                connect::Error::NoProtocol if self.http == Http::Http2 => NoConnection::NoHttp2,
+                connect::Error::NoProtocol | connect::Error::Tls(_) => NoConnection::Tls,
             }
         })?;
         Ok((stream, Counted::new(&self.connections.upstream)))

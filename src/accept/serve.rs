@@ -221,7 +221,8 @@ pub(super) async fn serve_http2<S: Transport + 'static>(
         .max_pending_accept_reset_streams(MAX_RESETS)
         .max_header_list_size(limits.header_size)
         .initial_stream_window_size(HTTP2_STREAM_WINDOW)
-        .initial_connection_window_size(4 * HTTP2_STREAM_WINDOW)
+        // Room for all uploads of a connection, so that none waits because a provider does not read others.
+        .initial_connection_window_size(window(limits.streams))
         .auto_date_header(false)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
@@ -252,6 +253,12 @@ pub(super) async fn serve_http2<S: Transport + 'static>(
         live.current().metrics().limits.reached(limit);
     }
     ended.map_err(Into::into)
+}
+
+/// Of a connection that carries so many uploads at a time, up to the most that there may be (RFC 9113 section 6.9.1).
+fn window(streams: u32) -> u32 {
+    const MOST: u32 = (1 << 31) - 1;
+    streams.saturating_mul(HTTP2_STREAM_WINDOW).min(MOST)
 }
 
 /// Waits until an HTTP/2 connection has carried nothing for that long, or up to twice as long.

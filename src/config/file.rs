@@ -21,7 +21,7 @@ use serde::de::{self, Deserializer, Visitor};
 pub(super) use limits::{CallerLimits, Limits};
 pub(super) use operations::{Operation, OperationScopes};
 pub(super) use provider::{Account, Provider, Route, Token, Trace};
-pub use provider::{ClientAuth, Encoding, Environment, Refresh, ReplayRule};
+pub use provider::{ClientAuth, Encoding, Environment, Http, Refresh, ReplayRule};
 pub(super) use scalar::{Count, Hidden, Size, Time};
 
 use crate::secret::Secret;

@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use http::{Method, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -20,7 +21,7 @@ use crate::respond::Refusal;
 use crate::route::Destination;
 use crate::target;
 use crate::token::{Handle, Lease, Missing, Recovery};
-use crate::upstream::{Connection, Failed, Kept, Outgoing, Upstream};
+use crate::upstream::{Connection, Failed, Kept, Need, Outgoing, Upstream};
 
 /// How often a request that was certainly never written may be given to another connection.
 const MAX_UNSENT: usize = 4;
@@ -151,9 +152,15 @@ impl Trip<'_> {
         mut upload: Upload,
     ) -> Result<Answered, Refusal> {
         let mut unsent = 0;
+        let mut need = Need {
+            upload: upload.size_hint().upper().unwrap_or(u64::MAX),
+            is_alone: self.destination.payment.moves_money,
+            is_new: false,
+        };
         loop {
             let since = now;
-            let connecting = self.upstream.connection(&self.destination.origin, since);
+            let origin = &self.destination.origin;
+            let connecting = self.upstream.connection(origin, need, since);
             let mut connection = match connecting.await {
                 Ok((connection, connected)) => {
                     now = connected;
@@ -190,9 +197,16 @@ impl Trip<'_> {
             record.upstream(now - began);
             match answer {
                 Ok(answer) => return Ok((answer, connection)),
-                Err(failed @ (Failed::Unsent | Failed::Refused)) => {
+                Err(failed @ (Failed::Unsent | Failed::Refused | Failed::WantsHttp1)) => {
                     unsent += 1;
+                    // A server that ends one connection may be ending all of them.
+                    need.is_new = unsent > 1;
                     note_unsent(record).await;
+                    if matches!(failed, Failed::WantsHttp1)
+                        && !self.upstream.use_http1(&self.destination.origin)
+                    {
+                        return Err(Refusal::Failed(failed));
+                    }
                     upload = match self.upload() {
                         Ok(again) if unsent <= MAX_UNSENT => again,
                         _ => return Err(Refusal::Failed(failed)),

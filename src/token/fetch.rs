@@ -236,7 +236,7 @@ impl Sockets {
                 connect::Error::NotAllowed(rule) => Failure::NotAllowed(rule),
                 connect::Error::Unreachable(_) => Failure::Unreachable,
                 connect::Error::Parent(_) => Failure::Parent,
-                connect::Error::Tls(_) => Failure::Tls,
+                connect::Error::NoProtocol | connect::Error::Tls(_) => Failure::Tls,
             })?;
         let outstanding = Outstanding::new();
         outstanding.begin(request.method());

@@ -106,7 +106,7 @@ impl<'a> Making<'a> {
         let connect_timeout = provider.timeouts.connect;
         let transport: Arc<dyn Transport> = Arc::new(Sockets {
             connector: Connector::new(
-                provider.tls.token.clone(),
+                provider.tls.http1.clone(),
                 connect_timeout,
                 self.egress.token(provider),
                 self.egress.token_proxy(),

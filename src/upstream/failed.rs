@@ -7,8 +7,12 @@ use crate::body::UploadError;
 pub enum Failed {
     /// Certainly not one byte was written.
     Unsent,
-    /// The provider says that it did not process it (`REFUSED_STREAM`, RFC 9113 section 8.7).
+    /// The provider says that it did not process it: `REFUSED_STREAM`, or a GOAWAY whose last stream is below (RFC
+    /// 9113 section 8.7).
     Refused,
+    /// The provider says that it has to be sent over HTTP/1.1 (`HTTP_1_1_REQUIRED`, RFC 9113 section 7), so that it did
+    /// not process it over HTTP/2.
+    WantsHttp1,
     /// The connection broke, or the answer is no HTTP.
     Broken,
     /// The provider took longer than it may.
@@ -28,13 +32,34 @@ pub(super) fn classify(error: &hyper::Error) -> Failed {
         }
         if let Some(error) = error.downcast_ref::<h2::Error>()
             && error.is_remote()
-            && error.reason() == Some(h2::Reason::REFUSED_STREAM)
+            && let Some(failed) = refused(error)
         {
-            return Failed::Refused;
+            return failed;
         }
         source = error.source();
     }
     Failed::Broken
+}
+
+/// h2 hands a GOAWAY to the streams above its last one alone.
+fn refused(error: &h2::Error) -> Option<Failed> {
+    match error.reason() {
+        Some(h2::Reason::HTTP_1_1_REQUIRED) => Some(Failed::WantsHttp1),
+        Some(h2::Reason::REFUSED_STREAM) => Some(Failed::Refused),
+        _ => error.is_go_away().then_some(Failed::Refused),
+    }
+}
+
+/// Whether the connection is gone, with all that was on it.
+pub(super) fn is_disconnected(error: &hyper::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.is_io();
+        }
+        source = error.source();
+    }
+    error.is_canceled() || error.is_closed()
 }
 
 /// An error and what is behind it, for the log. Connection errors hold addresses and names, no secrets.

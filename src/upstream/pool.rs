@@ -7,23 +7,23 @@
 //! closed is seen by its driver and skipped here; one that is idle for too long is closed by a task that
 //! lives as long as there are any.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
-use hyper_util::client::legacy::connect::Connection as _;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::either::Either;
 
-use super::failed::{Failed, chain, classify};
+use super::failed::{Failed, chain, classify, is_disconnected};
+use super::fields::MAX_LIST_BYTES;
+use super::frames::Frames;
 use super::fuse::Attempt;
 use super::readable::Readable;
+use super::streams::{MAX_STREAMS, Need, Place, Streams};
 use crate::alarm::Alarm;
 use crate::body::Upload;
 use crate::config::Origin;
@@ -41,11 +41,10 @@ const MAX_SERVERS: usize = 4096;
 /// HTTP/2 connections are asked for a sign of life, so that a dead one costs seconds, not `timeouts.head`.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often, and how many times, a new HTTP/2 connection is looked at for its server's settings.
-const SETTINGS_LOOK: Duration = Duration::from_millis(20);
-const SETTINGS_LOOKS: usize = 100;
-/// The least that is in flight to a caller without it being read; hyper's own 64 KiB slow long paths.
-const HTTP2_STREAM_WINDOW: u32 = 1 << 20;
+/// So much of an answer is in flight, or waits for a caller that does not read it.
+const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
+/// Room for all answers of a connection, so that none waits because others are not read.
+const HTTP2_WINDOW: u32 = HTTP2_STREAM_WINDOW * MAX_STREAMS as u32;
 
 /// A worker's connections to a provider.
 #[derive(Debug)]
@@ -61,6 +60,8 @@ struct Servers {
     /// that collide.
     idle: HashMap<Origin, Server, foldhash::fast::RandomState>,
     sweeping: bool,
+    /// Those that have asked for HTTP/1.1; at most [`MAX_SERVERS`], too.
+    http1_only: HashSet<Origin, foldhash::fast::RandomState>,
 }
 
 /// A server, in the words that requests name it by.
@@ -94,21 +95,6 @@ struct Multiplex {
     streams: Arc<Streams>,
     used: Instant,
 }
-
-/// How many requests an HTTP/2 connection carries, and how many the server wants at most.
-#[derive(Debug)]
-struct Streams {
-    open: AtomicUsize,
-    /// 1 until the server's settings came. Written by the connection's driver, read when a request looks
-    /// for room.
-    limit: AtomicUsize,
-    /// An answer came, so that the settings may have changed.
-    answered: Notify,
-}
-
-/// One request's place on an HTTP/2 connection.
-#[derive(Debug)]
-struct Place(Arc<Streams>);
 
 /// A connection that a request may be sent on.
 #[derive(Debug)]
@@ -159,12 +145,12 @@ impl Pool {
     }
 
     /// An open connection, if there is one.
-    pub(super) fn take(&self, origin: &Origin, now: Instant) -> Option<Connection> {
+    pub(super) fn take(&self, origin: &Origin, need: Need, now: Instant) -> Option<Connection> {
         let mut servers = self.servers();
         let server = servers.idle.get_mut(origin)?;
         for multiplex in &mut server.http2 {
-            if !multiplex.sender.is_closed()
-                && let Some(place) = Place::on(&multiplex.streams)
+            if multiplex.is_usable()
+                && let Some(place) = Place::on(&multiplex.streams, need)
             {
                 multiplex.used = now;
                 return Some(Connection {
@@ -191,31 +177,46 @@ impl Pool {
         None
     }
 
+    /// Whether a server wants nothing but HTTP/1.1.
+    pub(super) fn wants_http1(&self, origin: &Origin) -> bool {
+        let servers = self.servers();
+        !servers.http1_only.is_empty() && servers.http1_only.contains(origin)
+    }
+
+    /// From now on it gets that.
+    pub(super) fn use_http1(&self, origin: &Origin) {
+        let mut servers = self.servers();
+        if servers.http1_only.len() < MAX_SERVERS {
+            servers.http1_only.insert(origin.clone());
+        }
+        if let Some(server) = servers.idle.get_mut(origin) {
+            // What is under way on them has senders of its own.
+            server.http2.clear();
+        }
+    }
+
     /// Speaks HTTP on a new stream, and drives it until it is closed.
     pub(super) async fn open(
         self: &Arc<Self>,
         origin: &Origin,
-        stream: Stream,
-        open: Counted,
+        (stream, open): (Stream, Counted),
+        (is_http2, need): (bool, Need),
     ) -> Result<Connection, hyper::Error> {
         let server = Arc::new(Name::of(origin));
-        let (sender, place) = if stream.connected().is_negotiated_h2() {
+        let (sender, place) = if is_http2 {
+            let streams = Streams::new();
+            let place = Place::of(&streams, need);
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .keep_alive_interval(PING_INTERVAL)
                 .keep_alive_timeout(PING_TIMEOUT)
                 .initial_max_send_streams(1)
                 .initial_stream_window_size(HTTP2_STREAM_WINDOW)
-                .initial_connection_window_size(4 * HTTP2_STREAM_WINDOW)
-                .handshake(stream)
+                .initial_connection_window_size(HTTP2_WINDOW)
+                .max_header_list_size(MAX_LIST_BYTES)
+                .handshake(Frames::new(stream, &streams, self.dropped.clone()))
                 .await?;
-            let streams = Arc::new(Streams {
-                open: AtomicUsize::new(1),
-                limit: AtomicUsize::new(1),
-                answered: Notify::new(),
-            });
-            let place = Place(streams.clone());
-            drive(watch_limit(connection, streams.clone()), open);
+            drive(connection, open);
             self.share(&server, &sender, streams);
             (Sender::Http2(sender), Some(place))
         } else {
@@ -255,7 +256,10 @@ impl Pool {
             used: Instant::now(),
         };
         let mut servers = self.servers();
-        servers.add(name, |server| server.http2.push(multiplex));
+        servers.add(name, |server| {
+            server.http2.retain(Multiplex::is_usable);
+            server.http2.push(multiplex);
+        });
         self.sweep(&mut servers);
     }
 
@@ -325,31 +329,6 @@ where
     });
 }
 
-/// Drives an HTTP/2 connection, and tells how many requests its server wants at a time.
-async fn watch_limit<T>(
-    mut connection: http2::Connection<T, Upload, TokioExecutor>,
-    streams: Arc<Streams>,
-) -> Result<(), hyper::Error>
-where
-    T: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-{
-    let mut looks = 0;
-    loop {
-        // hyper reads the settings in a task of its own and does not say when they come.
-        let ended = tokio::select! {
-            ended = &mut connection => Some(ended),
-            () = streams.answered.notified() => None,
-            () = tokio::time::sleep(SETTINGS_LOOK), if looks < SETTINGS_LOOKS => None,
-        };
-        looks += 1;
-        let limit = connection.current_max_send_streams();
-        streams.limit.store(limit, Ordering::Relaxed);
-        if let Some(ended) = ended {
-            return ended;
-        }
-    }
-}
-
 /// Ends when there is nothing left to close.
 async fn sweep(pool: Weak<Pool>, idle_timeout: Duration) {
     loop {
@@ -366,10 +345,10 @@ async fn sweep(pool: Weak<Pool>, idle_timeout: Duration) {
                 .retain(|idle| young(&idle.since) && !idle.sender.requests.is_closed());
             // Requests under way have senders of their own; the connection ends with the last of them.
             server.http2.retain_mut(|multiplex| {
-                if multiplex.streams.open.load(Ordering::Relaxed) > 0 {
+                if multiplex.streams.is_open() {
                     multiplex.used = now;
                 }
-                !multiplex.sender.is_closed() && young(&multiplex.used)
+                multiplex.is_usable() && young(&multiplex.used)
             });
             !server.http1.is_empty() || !server.http2.is_empty()
         });
@@ -408,22 +387,10 @@ impl Name {
     }
 }
 
-impl Place {
-    /// None where the connection carries as many requests as it may.
-    fn on(streams: &Arc<Streams>) -> Option<Self> {
-        let limit = streams.limit.load(Ordering::Relaxed);
-        let room = |open: usize| (open < limit).then_some(open + 1);
-        streams
-            .open
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
-            .ok()?;
-        Some(Self(streams.clone()))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+impl Multiplex {
+    /// Whether it takes requests.
+    fn is_usable(&self) -> bool {
+        !self.sender.is_closed() && !self.streams.is_leaving()
     }
 }
 
@@ -453,7 +420,12 @@ impl Connection {
                 Either::Left(sender.requests.try_send_request(request))
             }
             // Several times the other's size.
-            Sender::Http2(sender) => Either::Right(Box::pin(sender.try_send_request(request))),
+            Sender::Http2(sender) => {
+                if let Some(place) = &mut self.place {
+                    place.sending();
+                }
+                Either::Right(Box::pin(sender.try_send_request(request)))
+            }
         }
     }
 
@@ -462,16 +434,16 @@ impl Connection {
         if let (Ok(answer), Sender::Http1(sender)) = (&mut sent, &self.sender) {
             sender.outstanding.complete(answer);
         }
-        if sent.is_ok()
-            && let Some(place) = &self.place
-        {
-            place.0.answered.notify_one();
-        }
         sent.map_err(|mut error| match error.take_message() {
             Some(_request) => Failed::Unsent,
             None => {
-                tracing::debug!(error = %chain(error.error()), "request failed");
-                classify(error.error())
+                let error = error.error();
+                tracing::debug!(error = %chain(error), "request failed");
+                let is_unsent = self.place.as_ref().is_some_and(Place::is_unsent);
+                match classify(error) {
+                    Failed::Broken if is_unsent && is_disconnected(error) => Failed::Unsent,
+                    failed => failed,
+                }
             }
         })
     }

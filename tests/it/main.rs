@@ -31,6 +31,8 @@ mod h1spec;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod http2;
+#[cfg(test)]
 mod intercept;
 #[cfg(test)]
 mod journal;

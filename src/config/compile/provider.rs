@@ -14,7 +14,7 @@ use super::route;
 use super::value::{
     MIB, ScopeSets, endpoint, host, origin, patterns, positive, refuse_reserved, time, trusted,
 };
-use crate::config::file::{self, ClientAuth, Count, Encoding, Refresh, Size, Trace};
+use crate::config::file::{self, ClientAuth, Count, Encoding, Http, Refresh, Size, Trace};
 use crate::config::node::join;
 use crate::config::presets::{Endpoints, Preset, PresetHost, PresetRoute};
 use crate::config::problem::Problems;
@@ -138,6 +138,7 @@ impl ProviderFile {
             replay_buffer,
             breaker,
             timeouts,
+            http: self.file.http.unwrap_or(Http::Auto),
             tls: tls?,
         })
     }

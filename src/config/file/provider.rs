@@ -62,6 +62,23 @@ pub(in crate::config) struct Provider {
     /// How long things may take at the API.
     #[serde(default)]
     pub(in crate::config) timeouts: Timeouts,
+    /// Which HTTP its API is spoken to in. Default auto.
+    pub(in crate::config) http: Option<Http>,
+}
+
+/// Which HTTP an API is spoken to in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub enum Http {
+    /// HTTP/1.1: a connection carries one request at a time.
+    #[cfg_attr(test, schemars(rename = "1.1"))]
+    Http1,
+    /// HTTP/2 alone: a connection carries as many requests as the server takes.
+    #[cfg_attr(test, schemars(rename = "2"))]
+    Http2,
+    /// HTTP/2 where the server agrees to it, but one request that moves money at a time on a connection; else HTTP/1.1.
+    #[cfg_attr(test, schemars(rename = "auto"))]
+    Auto,
 }
 
 /// One set of credentials at a provider.

@@ -137,7 +137,9 @@ async fn an_answer_that_a_reset_without_an_error_ends_is_not_taken_for_whole() {
     let _serving = AbortOnDropHandle::new(serving);
     let idp = Idp::counting().await;
     let journal = directory.path().join("journal");
-    let yaml = with_journal(&acme(&url, &idp.url(), "tls: {ca: ca.pem}"), &journal);
+    // Both on the one connection that is accepted.
+    let keys = "tls: {ca: ca.pem}\nhttp: \"2\"";
+    let yaml = with_journal(&acme(&url, &idp.url(), keys), &journal);
     let proxy = Proxy::start_in(directory.path(), &yaml).await;
     let mut answers = Vec::new();
     for path in ["/unsized", "/sized"] {

@@ -136,6 +136,18 @@ impl Caller {
         read(self.begin(request).await.unwrap()).await.unwrap()
     }
 
+    /// Sends a request over HTTP/2, whose answer may come when it will.
+    pub(crate) async fn begin_later(
+        &mut self,
+        request: Request<Body>,
+    ) -> tokio::task::JoinHandle<hyper::Result<Response<Incoming>>> {
+        let Sender::Http2(sender) = &mut self.sender else {
+            panic!("HTTP/1.1 takes one request at a time");
+        };
+        soon(sender.ready()).await.unwrap();
+        tokio::spawn(sender.send_request(request))
+    }
+
     /// Sends a request; the answer's body is for the test to read.
     pub(crate) async fn begin(
         &mut self,

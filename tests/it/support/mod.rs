@@ -5,6 +5,7 @@
 //! - [`upstream::Upstream`]: a scripted server, also behind TLS; it fails its test where a script panicked.
 //! - [`idp::Idp`]: the same as a token endpoint.
 //! - [`caller::Caller`]: an HTTP/1.1 or HTTP/2 caller; [`raw`]: both sides byte by byte.
+//! - [`frames::FrameServer`]: a server of HTTP/2 frame by frame.
 //! - [`balancer::Balancer`]: a TCP balancer in front of several proxies.
 //! - [`parent::Parent`]: a parent proxy between the proxy and its servers.
 //! - [`metrics::Scrape`]: `/metrics` as Prometheus reads it.
@@ -14,6 +15,7 @@
 
 pub(crate) mod balancer;
 pub(crate) mod caller;
+pub(crate) mod frames;
 pub(crate) mod idp;
 pub(crate) mod metrics;
 pub(crate) mod parent;

@@ -73,6 +73,12 @@ pub(crate) fn answer(status: u16, body: impl Into<Bytes>) -> Response<Body> {
 type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 type Script = Arc<dyn Fn(Request<Incoming>, Entry) -> Answering + Send + Sync>;
 
+/// How TLS is spoken, and how many requests an HTTP/2 connection takes at a time.
+type Tls = (Arc<ServerConfig>, u32);
+
+/// So that tests meet the limit without many requests.
+const FEW_STREAMS: u32 = 2;
+
 /// Where a request is on record.
 struct Entry {
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -131,6 +137,19 @@ impl Upstream {
         Self::listen(Some(tls), reading(script)).await
     }
 
+    /// The same for so many requests at a time on one HTTP/2 connection.
+    pub(crate) async fn with_streams<F>(
+        tls: Arc<ServerConfig>,
+        streams: u32,
+        script: impl Fn(Request<Bytes>) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::over(listener, Some((tls, streams)), reading(script))
+    }
+
     /// Answers with `script`, which gets the body unread.
     pub(crate) async fn streaming<F>(
         script: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static,
@@ -155,10 +174,10 @@ impl Upstream {
 
     async fn listen(tls: Option<Arc<ServerConfig>>, script: Script) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self::over(listener, tls, script)
+        Self::over(listener, tls.map(|tls| (tls, FEW_STREAMS)), script)
     }
 
-    fn over(listener: TcpListener, tls: Option<Arc<ServerConfig>>, script: Script) -> Self {
+    fn over(listener: TcpListener, tls: Option<Tls>, script: Script) -> Self {
         let address = listener.local_addr().unwrap();
         let log = Arc::new(Log::default());
         let scheme = if tls.is_some() { "https" } else { "http" };
@@ -239,12 +258,7 @@ where
     })
 }
 
-async fn accept(
-    listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
-    log: Arc<Log>,
-    script: Script,
-) {
+async fn accept(listener: TcpListener, tls: Option<Tls>, log: Arc<Log>, script: Script) {
     // Dropping the set with the server ends its connections.
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
@@ -256,12 +270,13 @@ async fn accept(
         };
         connections.spawn(async move {
             match tls {
-                None => serve(stream, false, number, log, script).await,
-                Some(tls) => {
+                None => serve(stream, None, number, log, script).await,
+                Some((tls, streams)) => {
                     // A handshake that fails is what some scenarios want.
                     if let Ok(stream) = TlsAcceptor::from(tls).accept(stream).await {
                         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                        serve(stream, is_http2, number, log, script).await;
+                        let streams = is_http2.then_some(streams);
+                        serve(stream, streams, number, log, script).await;
                     }
                 }
             }
@@ -271,7 +286,7 @@ async fn accept(
 
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    is_http2: bool,
+    http2_streams: Option<u32>,
     connection: usize,
     log: Arc<Log>,
     script: Script,
@@ -288,10 +303,9 @@ async fn serve(
         }
     });
     let stream = TokioIo::new(stream);
-    if is_http2 {
-        // Few, so that tests meet the limit without many requests.
+    if let Some(streams) = http2_streams {
         let connection = http2::Builder::new(TokioExecutor::new())
-            .max_concurrent_streams(2)
+            .max_concurrent_streams(streams)
             .serve_connection(stream, service);
         drop(connection.await);
     } else {

@@ -1,0 +1,228 @@
+//! How much does an HTTP/2 connection carry, and how much more may it? What its pool decides by, and its frames tell.
+//!
+//! A worker's pool reads and reserves under its lock; the connection's driver, on the same worker, writes what the
+//! server says. A request gives back its part when it is over. Each number stands for itself, so nothing orders them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+
+/// Requests on one connection, however many the server would take: their windows together are the connection's, so
+/// that no answer waits because nobody reads another.
+pub(super) const MAX_STREAMS: u16 = 100;
+/// Of every connection, until the server says otherwise (RFC 9113 section 6.9.2).
+const FIRST_WINDOW: i64 = 65_535;
+/// So much must be left where a body is larger than any window.
+const LEAST_WINDOW: i64 = 16 * 1024;
+
+/// An HTTP/2 connection, as the pool sees it.
+#[derive(Debug)]
+pub(super) struct Streams {
+    open: AtomicUsize,
+    /// How many the server wants at most; 1 until its settings came.
+    limit: AtomicUsize,
+    /// Whether the server has sent GOAWAY.
+    is_leaving: AtomicBool,
+    /// Heads of requests of which something was written.
+    heads: AtomicU64,
+    /// Bytes of bodies that the server takes on this connection.
+    window: AtomicI64,
+    /// Bytes of the bodies of open requests.
+    uploads: AtomicU64,
+    payments: AtomicUsize,
+}
+
+/// What a request asks of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Need {
+    /// Bytes of its body; the largest number where nobody knows.
+    pub upload: u64,
+    /// Whether no other payment may be on the connection.
+    pub is_alone: bool,
+    /// Whether the connection must be a new one: those that are open have failed it.
+    pub is_new: bool,
+}
+
+/// One request's place on a connection.
+#[derive(Debug)]
+pub(super) struct Place {
+    streams: Arc<Streams>,
+    need: Need,
+    /// What was written when it was sent.
+    heads: u64,
+}
+
+impl Streams {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            open: AtomicUsize::new(0),
+            limit: AtomicUsize::new(1),
+            is_leaving: AtomicBool::new(false),
+            heads: AtomicU64::new(0),
+            window: AtomicI64::new(FIRST_WINDOW),
+            uploads: AtomicU64::new(0),
+            payments: AtomicUsize::new(0),
+        })
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether the server takes no more requests.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn limit(&self, streams: Option<u32>) {
+        let most = usize::from(MAX_STREAMS);
+        let limit = streams.map_or(most, |limit| most.min(limit as usize));
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    pub(super) fn head_written(&self) {
+        self.heads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// More bytes of bodies may be sent, or fewer.
+    pub(super) fn widen(&self, bytes: i64) {
+        self.window.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn has_room(&self, need: Need) -> bool {
+        self.open.load(Ordering::Relaxed) < self.limit.load(Ordering::Relaxed)
+            && !(need.is_alone && self.payments.load(Ordering::Relaxed) > 0)
+            && self.takes(need.upload)
+    }
+
+    /// Whether a body can be sent without those of other requests being read: the server may let any of them lie.
+    fn takes(&self, upload: u64) -> bool {
+        if upload == 0 {
+            return true;
+        }
+        let window = self.window.load(Ordering::Relaxed);
+        match self.uploads.load(Ordering::Relaxed) {
+            // It may have the window for itself.
+            0 => window >= LEAST_WINDOW.min(upload.try_into().unwrap_or(i64::MAX)),
+            uploads => {
+                let all = uploads.saturating_add(upload);
+                u64::try_from(window).is_ok_and(|window| all <= window)
+            }
+        }
+    }
+}
+
+impl Place {
+    /// None where the connection carries as much as it may.
+    pub(super) fn on(streams: &Arc<Streams>, need: Need) -> Option<Self> {
+        streams.has_room(need).then(|| Self::of(streams, need))
+    }
+
+    /// That of the request for which the connection was made.
+    pub(super) fn of(streams: &Arc<Streams>, need: Need) -> Self {
+        // So that a sum of all requests' is no more than can be counted.
+        let upload = need.upload.min(1 << 40);
+        streams.open.fetch_add(1, Ordering::Relaxed);
+        streams.uploads.fetch_add(upload, Ordering::Relaxed);
+        streams
+            .payments
+            .fetch_add(usize::from(need.is_alone), Ordering::Relaxed);
+        Self {
+            streams: streams.clone(),
+            need: Need { upload, ..need },
+            heads: 0,
+        }
+    }
+
+    /// Its request is being handed over.
+    pub(super) fn sending(&mut self) {
+        self.heads = self.streams.heads.load(Ordering::Relaxed);
+    }
+
+    /// Whether no head of a request was written since then, so that its own was not.
+    pub(super) fn is_unsent(&self) -> bool {
+        self.heads == self.streams.heads.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Self { streams, need, .. } = self;
+        streams.open.fetch_sub(1, Ordering::Relaxed);
+        streams.uploads.fetch_sub(need.upload, Ordering::Relaxed);
+        streams
+            .payments
+            .fetch_sub(usize::from(need.is_alone), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn upload(upload: u64) -> Need {
+        Need {
+            upload,
+            is_alone: false,
+            is_new: false,
+        }
+    }
+
+    #[test]
+    fn uploads_share_a_window_only_where_all_of_them_fit() {
+        let streams = Streams::new();
+        streams.limit(None);
+        let _small = Place::on(&streams, upload(60_000)).unwrap();
+        assert!(Place::on(&streams, upload(6000)).is_none());
+        let beside = Place::on(&streams, upload(5535)).unwrap();
+        assert!(Place::on(&streams, upload(1)).is_none());
+        assert!(Place::on(&streams, upload(0)).is_some());
+        drop(beside);
+        streams.widen(1_000_000);
+        assert!(Place::on(&streams, upload(500_000)).is_some());
+        assert!(Place::on(&streams, upload(u64::MAX)).is_none());
+    }
+
+    #[test]
+    fn an_upload_without_a_known_length_has_the_window_for_itself() {
+        let streams = Streams::new();
+        streams.limit(None);
+        let unknown = Place::on(&streams, upload(u64::MAX)).unwrap();
+        assert!(Place::on(&streams, upload(1)).is_none());
+        drop(unknown);
+        streams.widen(-60_000);
+        assert!(Place::on(&streams, upload(u64::MAX)).is_none());
+        assert!(Place::on(&streams, upload(5535)).is_some());
+    }
+
+    #[test]
+    fn one_payment_at_a_time_beside_any_number_of_reads() {
+        let payment = Need {
+            is_alone: true,
+            ..Need::default()
+        };
+        let streams = Streams::new();
+        streams.limit(Some(3));
+        let paying = Place::on(&streams, payment).unwrap();
+        assert!(Place::on(&streams, payment).is_none());
+        let reading = (0..2).map(|_| Place::on(&streams, Need::default()));
+        let _reading: Vec<_> = reading.map(Option::unwrap).collect();
+        assert!(Place::on(&streams, Need::default()).is_none());
+        drop(paying);
+        assert!(Place::on(&streams, payment).is_some());
+    }
+
+    #[test]
+    fn a_request_is_unsent_until_a_head_is_written() {
+        let streams = Streams::new();
+        streams.head_written();
+        let mut place = Place::of(&streams, Need::default());
+        place.sending();
+        assert!(place.is_unsent());
+        streams.head_written();
+        assert!(!place.is_unsent());
+    }
+}
