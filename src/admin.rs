@@ -21,11 +21,12 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::clock;
+use crate::config::Provider;
 use crate::exchange::{Operator, Proxy, Reloaded};
 use crate::journal;
 use crate::metrics::Reload;
 use crate::reload::Live;
-use crate::token::{CONTENTION, Cell, GuardSnapshot, Snapshot, TokenSnapshot};
+use crate::token::{CONTENTION, Cell, GuardSnapshot, RefusedRoute, Snapshot, TokenSnapshot};
 
 /// Connections at once; further ones wait.
 const MAX_CONNECTIONS: usize = 64;
@@ -270,6 +271,8 @@ fn token(cell: &Cell, snapshot: &Snapshot) -> Value {
     let remaining = token.and_then(TokenSnapshot::remaining);
     let (last_outcome, last_outcome_at) = snapshot.last.unzip();
     let (last_error, last_error_at) = snapshot.last_error.clone().unzip();
+    let routes = snapshot.refused_routes.iter();
+    let routes: Vec<Value> = routes.map(|route| refused(&cell.provider, route)).collect();
     json!({
         "provider": &*cell.provider.name,
         "environment": cell.provider.environment.map(crate::config::Environment::as_str),
@@ -287,6 +290,24 @@ fn token(cell: &Cell, snapshot: &Snapshot) -> Value {
         "last_outcome_at": last_outcome_at.map(date),
         "last_error": last_error,
         "last_error_at": last_error_at.map(date),
+        "refused_routes": routes,
+    })
+}
+
+/// A route that the provider refuses; a 403 may be about the very thing that was asked for.
+fn refused(provider: &Provider, route: &RefusedRoute) -> Value {
+    let title = &provider.title;
+    let why = match route.unauthorized {
+        0 => format!("{title} answers 403 on this route with these scopes"),
+        _ => format!("{title} refuses this route with these scopes"),
+    };
+    json!({
+        "route": &*route.route,
+        "why": why,
+        "unauthorized": route.unauthorized,
+        "forbidden": route.forbidden,
+        "since": date(route.since),
+        "last": date(route.last),
     })
 }
 

@@ -51,7 +51,7 @@ pub async fn live(config: &Config) -> Result<(String, bool), prometheus::Error> 
         // One token to an account: the default scopes, or the first route's.
         let scopes = provider.default_scopes.unwrap_or(0);
         for account in 0..provider.accounts.len() {
-            let cell = tokens.cell(provider.index, account, scopes).clone();
+            let cell = Arc::clone(tokens.cell(provider.index, account, scopes));
             let permits = permits.clone();
             calls.spawn(async move {
                 // Never closed; without a permit it would only be more at a time.

@@ -243,6 +243,8 @@ pub struct Provider {
     pub index: usize,
     /// Its name, also in metrics and logs.
     pub name: Arc<str>,
+    /// As the provider writes its name, where a preset knows; else the same.
+    pub title: Arc<str>,
     /// Part of the token key.
     pub environment: Option<Environment>,
     /// The request hosts that route here.

@@ -64,6 +64,8 @@ pub struct Destination<'a> {
     pub origin: Cow<'a, Origin>,
     /// The route's name.
     pub route: Cow<'a, Arc<str>>,
+    /// The route's place among those that the request could have matched.
+    pub place: usize,
     /// Index into [`Provider::scope_sets`].
     pub scopes: usize,
     /// Index into [`Provider::accounts`].
@@ -321,6 +323,7 @@ impl<'a> Site<'a> {
         }
         let Reading {
             route,
+            place,
             scopes,
             merchant,
             payment,
@@ -334,6 +337,7 @@ impl<'a> Site<'a> {
             provider,
             origin: self.origin,
             route,
+            place,
             scopes,
             account,
             merchant,
@@ -345,6 +349,7 @@ impl<'a> Site<'a> {
 /// What one reading of a path leads to.
 struct Reading<'a> {
     route: Option<&'a Route>,
+    place: usize,
     scopes: Option<usize>,
     merchant: Option<MerchantHeader>,
     payment: Payment<'a>,
@@ -358,12 +363,18 @@ impl<'a> Reading<'a> {
         method: &Method,
         path: &str,
     ) -> Self {
-        let own = first(own, method, path);
-        let known = first(known, method, path);
+        let (own_place, own) = first(own, method, path);
+        let (known_place, known) = first(known, method, path);
+        // Where neither is one, it is behind all of both.
+        let place = match own {
+            Some(_) => own_place,
+            None => own_place + known_place,
+        };
         let said = [own, known].map(|route| route.map(|route| &route.semantics));
         let route = own.or(known);
         Self {
             route,
+            place,
             scopes: route.map_or(default_scopes, |route| Some(route.scopes)),
             // Of what the preset does not know nothing else is known.
             merchant: known.map_or(Some(MerchantHeader::Payments), |known| known.merchant),
@@ -451,14 +462,17 @@ fn choose_account<'a>(
     chosen.ok_or(Error::AccountMissing)
 }
 
-fn first<'a>(routes: &'a [Route], method: &Method, path: &str) -> Option<&'a Route> {
-    routes.iter().find(|route| {
+/// The first that matches, and its place; how many there are where none does.
+fn first<'a>(routes: &'a [Route], method: &Method, path: &str) -> (usize, Option<&'a Route>) {
+    let place = routes.iter().position(|route| {
         route
             .methods
             .as_ref()
             .is_none_or(|methods| methods.contains(method))
             && route.path.matches(path)
-    })
+    });
+    let place = place.unwrap_or(routes.len());
+    (place, routes.get(place))
 }
 
 /// Compared without regard to case and to a format suffix, which Rails takes (`/oauth/token.json`).

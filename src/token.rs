@@ -17,6 +17,7 @@ mod ladder;
 mod lease;
 mod making;
 mod refresh;
+mod refusals;
 mod renewal;
 mod reply;
 mod secrets;
@@ -28,12 +29,13 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub use cell::{CONTENTION, Cell, Missing, Recovery};
+pub use cell::{CONTENTION, Cell};
 pub use failure::{Detail, ErrorCode, Failure};
 pub use fetch::Transport;
 pub use guard::GuardSnapshot;
-pub use handle::Handle;
-pub use lease::Lease;
+pub use handle::{Handle, RouteRef};
+pub use lease::{Lease, Missing, Recovery};
+pub use refusals::RefusedRoute;
 pub use reply::{Answer, Body};
 pub use snapshot::{Snapshot, TokenSnapshot};
 

@@ -42,6 +42,16 @@ impl PresetName {
         Self::AlternativePayments,
         Self::Quidkey,
     ];
+
+    /// As the provider writes its name.
+    pub(super) const fn title(self) -> &'static str {
+        match self {
+            Self::Paylater => "PayLater",
+            Self::Payu => "PayU",
+            Self::AlternativePayments => "Alternative Payments",
+            Self::Quidkey => "Quidkey",
+        }
+    }
 }
 
 /// One provider.

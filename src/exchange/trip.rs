@@ -20,7 +20,7 @@ use crate::replay::{Verdict, verdict};
 use crate::respond::Refusal;
 use crate::route::Destination;
 use crate::target;
-use crate::token::{Handle, Lease, Missing, Recovery};
+use crate::token::{Handle, Lease, Missing, Recovery, RouteRef};
 use crate::upstream::{Connection, Failed, Kept, Need, Outgoing, Upstream};
 
 /// How often a request that was certainly never written may be given to another connection.
@@ -58,15 +58,19 @@ impl Trip<'_> {
         self.note_answer(record, &answered.0).await;
         let outcome = match verdict(answered.0.status(), answered.0.headers()) {
             Verdict::Relay => {
+                self.cell.answered(self.route(), answered.0.status());
                 self.settle();
                 return Ok(answered);
             }
-            Verdict::InsufficientScope => Err(Replay::NotAllowed),
+            Verdict::InsufficientScope => {
+                self.cell.insufficient(self.route());
+                Err(Replay::NotAllowed)
+            }
             Verdict::Renew if self.may_be_replayed => {
                 Box::pin(self.recover(record, lease.generation)).await
             }
             Verdict::Renew => {
-                self.cell.renew(lease.generation);
+                self.cell.renew(lease.generation, self.route());
                 Err(Replay::NotAllowed)
             }
         };
@@ -101,11 +105,12 @@ impl Trip<'_> {
         }
         match &replayed {
             Ok((answer, _)) if answer.status() == StatusCode::UNAUTHORIZED => {
-                self.cell.replay_refused(lease.generation);
+                self.cell.replay_refused(lease.generation, self.route());
                 self.series.replay(Replay::UnauthorizedAgain);
                 self.series.unauthorized(Unauthorized::Surfaced);
             }
-            Ok(_) => {
+            Ok((answer, _)) => {
+                self.cell.answered(self.route(), answer.status());
                 self.series.replay(Replay::Ok);
                 self.series.unauthorized(Unauthorized::Absorbed);
             }
@@ -120,11 +125,11 @@ impl Trip<'_> {
     /// What to replay with, or why the provider's 401 goes to the caller.
     async fn recover(&self, record: &mut Record, sent: u64) -> Result<(Lease, Upload), Replay> {
         if self.body.as_ref().is_some_and(|body| !body.pause()) {
-            self.cell.renew(sent);
+            self.cell.renew(sent, self.route());
             return Err(Replay::BodyTooLarge);
         }
         let since = Instant::now();
-        let recovery = self.cell.recover(sent).await;
+        let recovery = self.cell.recover(sent, self.route()).await;
         record.waited_for_token(since);
         match recovery {
             Recovery::Replay(lease) => Ok((
@@ -271,6 +276,14 @@ impl Trip<'_> {
             entry.answering();
         } else if let Some(commit) = entry.answered() {
             commit.await;
+        }
+    }
+
+    /// What is learnt about is the route.
+    fn route(&self) -> RouteRef<'_> {
+        RouteRef {
+            name: &self.destination.route,
+            place: self.destination.place,
         }
     }
 

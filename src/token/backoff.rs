@@ -41,7 +41,8 @@ fn jittered(range: (Duration, Duration), earlier: u32, jitter: f64) -> Duration 
     doubled(range, earlier).mul_f64(jitter.clamp(0.0, 1.0))
 }
 
-fn doubled((least, most): (Duration, Duration), times: u32) -> Duration {
+/// `least`, doubled so many times, but never above `most`.
+pub(super) fn doubled((least, most): (Duration, Duration), times: u32) -> Duration {
     least
         .saturating_mul(1_u32.checked_shl(times).unwrap_or(u32::MAX))
         .min(most)

@@ -11,7 +11,6 @@
 //! flight. Which of them looks after the renewal is in there too; for a key that is gone, none does.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use prometheus::Histogram;
@@ -23,7 +22,8 @@ use super::failure::{Detail, Failure};
 use super::fetch::Transport;
 use super::guard::{Guard, Lane};
 use super::ladder::{Climbed, Fetches, Ladder, Memory};
-use super::lease::{Freshness, Lease, Lifespan, Token};
+use super::lease::{Freshness, Lease, Lifespan, Missing, Recovery, Token};
+use super::refusals::{Asked, Refusals};
 use super::renewal::Appointment;
 use super::reply::Stated;
 use super::secrets::SecretInUse;
@@ -54,8 +54,11 @@ pub struct Cell {
 
 /// What a token key keeps for as long as it is configured.
 #[derive(Default)]
+#[repr(C)]
 pub(super) struct State {
     token: ArcSwapOption<Token>,
+    /// Beside it, because every answer is compared with it.
+    pub(super) refusals: Refusals,
     desk: Mutex<Desk>,
     memory: Arc<Mutex<Memory>>,
     /// Whose appointments count: the latest cell's.
@@ -80,28 +83,6 @@ impl State {
             Freshness::Expired => None,
         }
     }
-}
-
-/// Why a request goes without a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Missing {
-    /// What the token endpoint did.
-    pub failure: Failure,
-    /// When it is worth asking again.
-    pub retry_after: Duration,
-}
-
-/// What follows from a provider's 401.
-#[derive(Debug)]
-pub enum Recovery {
-    /// Replay with this.
-    Replay(Lease),
-    /// The provider handed out the same token again.
-    Unchanged,
-    /// 401s have renewed this key too often lately.
-    TooYoung,
-    /// No token could be had.
-    Unavailable,
 }
 
 /// What a cell is made of.
@@ -136,6 +117,7 @@ impl Cell {
         if self.shows_otherwise(&parts) {
             self.desk().forget_refusal();
         }
+        self.state.refusals.begin_again(Instant::now());
         let cell = Self::with(self.state.clone(), parts);
         let token = cell.state.token.load_full().map(|token| token.renew_at);
         let grounded = cell.desk().grounded.map(|(_, until)| until);
@@ -268,11 +250,11 @@ impl Cell {
         }
     }
 
-    /// What to do about a 401 that a request with generation `sent` was answered with.
-    pub async fn recover(self: &Arc<Self>, sent: u64) -> Recovery {
+    /// What to do about a 401.
+    pub(super) async fn recover_from(self: &Arc<Self>, asked: Asked) -> Recovery {
         let deadline = Instant::now() + self.dialect().wait;
         loop {
-            let landing = match self.board(Cause::Unauthorized(sent)) {
+            let landing = match self.board(Cause::Unauthorized(asked.clone())) {
                 Boarding::Newer(token) => Ok(token),
                 Boarding::Flight(flight) => land(flight, deadline).await,
                 Boarding::TooYoung => return Recovery::TooYoung,
@@ -284,7 +266,17 @@ impl Cell {
                 Boarding::Grounded(..) => return Recovery::Unavailable,
             };
             return match landing {
-                Ok(token) if token.generation == sent => Recovery::Unchanged,
+                Ok(token) if token.generation == asked.sent => {
+                    // The flight learnt it for the route that it was for.
+                    if !self
+                        .state
+                        .refusals
+                        .is_suspect(asked.sent, Some(&asked.route))
+                    {
+                        self.learn(&asked, asked.sent);
+                    }
+                    Recovery::Unchanged
+                }
                 Ok(token) if token.freshness(Instant::now()) != Freshness::Expired => {
                     Recovery::Replay(token.lease())
                 }
@@ -295,19 +287,25 @@ impl Cell {
     }
 
     /// Renews because of a 401 without anybody waiting: the request was too large to be replayed.
-    pub fn renew(self: &Arc<Self>, sent: u64) {
+    pub(super) fn renew_after(self: &Arc<Self>, asked: Asked) {
         // Whatever comes of it is for the next request.
-        drop(self.board(Cause::Unauthorized(sent)));
+        drop(self.board(Cause::Unauthorized(asked)));
     }
 
-    /// A replay with this generation was answered 401 again. Where the generation was obtained because of
-    /// a 401, another one would be no better.
-    pub fn replay_refused(&self, generation: u64) {
+    /// A replay was answered 401 again. Where the generation that it was sent with was obtained because of a
+    /// 401, another one would be no better for its route.
+    pub(super) fn replay_was_refused(&self, asked: &Asked) {
         let current = self.state.token.load();
         let is_recovered =
-            |token: &Arc<Token>| token.generation == generation && token.after_unauthorized;
+            |token: &Arc<Token>| token.generation == asked.sent && token.after_unauthorized;
         if current.as_ref().is_some_and(is_recovered) {
-            self.desk().suspect(generation, Instant::now());
+            self.learn(asked, asked.sent);
+        }
+    }
+
+    fn learn(&self, asked: &Asked, generation: u64) {
+        if self.state.refusals.learn(asked, generation, Instant::now()) {
+            tracing::warn!(provider = %self.provider.name, account = %self.account().name, scopes = %self.scopes, route = %asked.route, "the provider answers 401 on this route whatever the token: it may lack a scope");
         }
     }
 
@@ -341,7 +339,7 @@ impl Cell {
     pub async fn call_once(&self) -> Result<String, Failure> {
         let (_sender, mut lane) = watch::channel(Lane::Need);
         let climbed = self.ladder.climb(&mut lane).await?;
-        let token = self.publish(&mut self.desk(), climbed, Cause::Need)?;
+        let token = self.publish(&mut self.desk(), climbed, &Cause::Need)?;
         let lifetime = token.expires.duration_since(token.issued).as_secs();
         let less = match token.missing_scopes.as_str() {
             "" => String::new(),
@@ -386,6 +384,7 @@ impl Cell {
             last: self.ladder.last(),
             secret_in_use: self.ladder.secret_in_use(),
             last_error: desk.last_error.clone(),
+            refused_routes: self.state.refusals.snapshot(),
         }
     }
 
@@ -439,13 +438,14 @@ impl Cell {
     fn board(self: &Arc<Self>, cause: Cause) -> Boarding {
         let now = Instant::now();
         let calls = Calls {
+            refusals: &self.state.refusals,
             held_until: self.guard.held_until(now),
             are_waiting: self.ladder.is_waiting(),
         };
         let mut desk = self.desk();
         let current = self.state.token.load_full();
         let was_contended = desk.is_contended(now);
-        match desk.decide(current.as_ref(), (cause, now), calls) {
+        match desk.decide(current.as_ref(), (&cause, now), calls) {
             Decision::Board(boarding) => boarding,
             Decision::Start(lane) => {
                 if desk.is_contended(now) && !was_contended {
@@ -475,7 +475,7 @@ impl Cell {
             let mut desk = self.desk();
             // Under one lock, so that nobody boards a flight that has landed already.
             desk.flight = None;
-            let landing = climbed.and_then(|climbed| self.publish(&mut desk, climbed, cause));
+            let landing = climbed.and_then(|climbed| self.publish(&mut desk, climbed, &cause));
             let next_look = match &landing {
                 Ok(token) => {
                     desk.grounded = None;
@@ -499,7 +499,7 @@ impl Cell {
     }
 
     /// Makes the reply's token the cell's.
-    fn publish(&self, desk: &mut Desk, climbed: Climbed, cause: Cause) -> Landing {
+    fn publish(&self, desk: &mut Desk, climbed: Climbed, cause: &Cause) -> Landing {
         let Climbed {
             reply,
             issued,
@@ -530,14 +530,18 @@ impl Cell {
                 token.generation = current.generation;
                 token.after_unauthorized = current.after_unauthorized;
                 token.renew_at = token.expires;
-                if matches!(cause, Cause::Unauthorized(_)) {
-                    desk.suspect(token.generation, now);
+                if let Cause::Unauthorized(asked) = cause {
+                    self.learn(asked, token.generation);
                 }
                 self.ladder.count(label, FetchOutcome::Unchanged);
             }
             None => {
                 desk.generations = token.generation;
-                token.after_unauthorized = matches!(cause, Cause::Unauthorized(_));
+                desk.renewed_for = match cause {
+                    Cause::Unauthorized(asked) => Some((token.generation, asked.route.clone())),
+                    Cause::Ahead | Cause::Need => None,
+                };
+                token.after_unauthorized = desk.renewed_for.is_some();
                 self.ladder.count(label, FetchOutcome::Ok);
             }
         }

@@ -12,13 +12,14 @@ use super::backoff;
 use super::failure::Failure;
 use super::guard::Lane;
 use super::lease::{Freshness, Token};
+use super::refusals::{Asked, Refusals};
 use crate::clock;
 
-/// How long a generation that 401s have shown to be no better is left alone.
-const SUSPECT_TIME: Duration = Duration::from_secs(10);
 /// How many renewals 401s may cause in [`RECOVERY_WINDOW`].
 const MAX_RECOVERIES: usize = 10;
 const RECOVERY_WINDOW: Duration = Duration::from_secs(60);
+/// Of these, so many may be for routes on which no token was ever taken; the rest is for revocations.
+const MAX_UNTAKEN_RECOVERIES: usize = 6;
 /// A token of this age ends because somebody ended it.
 const YOUNG: Duration = Duration::from_secs(5 * 60);
 /// So many of them in [`CONTENTION_WINDOW`] are no accident.
@@ -42,8 +43,8 @@ pub(super) struct Desk {
     /// Why there was no token, and until when nobody asks again.
     pub(super) grounded: Option<(Failure, Instant)>,
     pub(super) failures: u32,
-    /// A generation that further 401s do not renew, and until when.
-    suspect: Option<(u64, Instant)>,
+    /// The generation that a 401 was renewed with, and that 401's route.
+    pub(super) renewed_for: Option<(u64, Arc<str>)>,
     /// When 401s caused renewals; at most [`MAX_RECOVERIES`].
     recoveries: Vec<Instant>,
     pub(super) generations: u64,
@@ -56,18 +57,18 @@ pub(super) struct Desk {
 }
 
 /// What a flight is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) enum Cause {
     /// Start-up: there is no token, and nobody asked for one yet.
     Ahead,
     /// There is no token, or it ages.
     Need,
-    /// A provider answered 401 to this generation.
-    Unauthorized(u64),
+    /// A provider answered 401.
+    Unauthorized(Asked),
 }
 
 impl Cause {
-    fn lane(self) -> Lane {
+    fn lane(&self) -> Lane {
         match self {
             Self::Ahead => Lane::Ahead,
             Self::Need => Lane::Need,
@@ -82,6 +83,7 @@ pub(super) enum Boarding {
     Grounded(Failure, Instant),
     /// The cache is newer than the 401.
     Newer(Arc<Token>),
+    /// Too many renewals lately, or one in vain.
     TooYoung,
 }
 
@@ -95,7 +97,9 @@ pub(super) enum Decision {
 
 /// What else counts for those who ask: whether calls are made at all.
 #[derive(Clone, Copy)]
-pub(super) struct Calls {
+pub(super) struct Calls<'a> {
+    /// What was learnt about routes.
+    pub(super) refusals: &'a Refusals,
     /// Until when none is made, because the endpoint fails.
     pub(super) held_until: Option<Instant>,
     /// Whether the flight that is under way has not been let through yet.
@@ -117,14 +121,14 @@ impl Desk {
     pub(super) fn decide(
         &mut self,
         current: Option<&Arc<Token>>,
-        (cause, now): (Cause, Instant),
-        calls: Calls,
+        (cause, now): (&Cause, Instant),
+        calls: Calls<'_>,
     ) -> Decision {
-        if let Some(boarding) = self.without_flight(current, cause, now) {
+        if let Some(boarding) = self.without_flight(current, (cause, now), calls.refusals) {
             return Decision::Board(boarding);
         }
         // Start-up waits for the endpoint in its queue; whoever has a caller who waits hears at once.
-        let held = calls.held_until.filter(|_| cause != Cause::Ahead);
+        let held = calls.held_until.filter(|_| !matches!(cause, Cause::Ahead));
         if let Some(flight) = &self.flight
             && flight.landing.has_changed().is_ok()
         {
@@ -142,12 +146,19 @@ impl Desk {
         if let Some(until) = held {
             return Decision::Board(Boarding::Grounded(Failure::Held, until));
         }
-        if let Cause::Unauthorized(sent) = cause {
-            if self.recoveries.len() >= MAX_RECOVERIES {
+        if let Cause::Unauthorized(asked) = cause {
+            let most = match asked.is_untaken {
+                true => MAX_UNTAKEN_RECOVERIES,
+                false => MAX_RECOVERIES,
+            };
+            if self.recoveries.len() >= most {
                 return Decision::Board(Boarding::TooYoung);
             }
             self.recoveries.push(now);
-            self.refused(current.map(AsRef::as_ref), sent, now);
+            // A token that was obtained in vain, or that a route never takes, is another trouble: a missing scope.
+            if !asked.is_untaken && !calls.refusals.is_suspect(asked.sent, None) {
+                self.refused(current.map(AsRef::as_ref), asked.sent, now);
+            }
         }
         Decision::Start(cause.lane())
     }
@@ -156,24 +167,32 @@ impl Desk {
     fn without_flight(
         &mut self,
         current: Option<&Arc<Token>>,
-        cause: Cause,
-        now: Instant,
+        (cause, now): (&Cause, Instant),
+        refusals: &Refusals,
     ) -> Option<Boarding> {
-        let Cause::Unauthorized(sent) = cause else {
+        let Cause::Unauthorized(asked) = cause else {
             // Somebody landed between the caller's look at the token and the lock.
             let token = current.filter(|token| token.freshness(now) == Freshness::Fresh)?;
             return Some(Boarding::Newer(token.clone()));
         };
         if let Some(token) = current
-            && token.generation > sent
+            && token.generation > asked.sent
             && token.freshness(now) != Freshness::Expired
         {
             return Some(Boarding::Newer(token.clone()));
         }
-        if self
-            .suspect
-            .is_some_and(|(generation, until)| generation == sent && now < until)
+        if refusals.holds(asked, now) {
+            return Some(Boarding::TooYoung);
+        }
+        // Nobody replayed it then, so the next request of the route shows that it was in vain.
+        let own = |(generation, route): &(u64, Arc<str>)| {
+            *generation == asked.sent && *route == asked.route
+        };
+        if asked.is_untaken
+            && self.renewed_for.as_ref().is_some_and(own)
+            && !refusals.is_suspect(asked.sent, Some(&asked.route))
         {
+            refusals.learn(asked, asked.sent, now);
             return Some(Boarding::TooYoung);
         }
         self.recoveries
@@ -184,16 +203,12 @@ impl Desk {
     /// Keeps count of tokens that a provider took at first and refused while they were young. One may be a
     /// revocation; several in a row are another instance, whose every new token ends ours.
     fn refused(&mut self, current: Option<&Token>, sent: u64, now: Instant) {
-        // A token that its replay was refused with is another trouble: a missing scope.
-        let was_taken = self
-            .suspect
-            .is_none_or(|(generation, _)| generation != sent);
         let is_young = current.is_some_and(|token| {
             token.generation == sent
                 && now.duration_since(token.issued) < YOUNG
                 && token.freshness(now) == Freshness::Fresh
         });
-        if !(was_taken && is_young) {
+        if !is_young {
             return;
         }
         self.young_refusals
@@ -217,11 +232,6 @@ impl Desk {
     /// Whether instances are revoking each other's tokens.
     pub(super) fn is_contended(&self, now: Instant) -> bool {
         self.contended_until.is_some_and(|until| now < until)
-    }
-
-    /// Further 401s do not renew this generation for a while.
-    pub(super) fn suspect(&mut self, generation: u64, now: Instant) {
-        self.suspect = Some((generation, now + SUSPECT_TIME));
     }
 
     /// Nobody asks again before the instant that this returns: `held_until`, where the guard knows better.

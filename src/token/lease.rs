@@ -1,4 +1,4 @@
-//! How old is a token? The token itself, its ages, and the lease that a request takes on it.
+//! How old is a token? The token itself, its ages, and the lease that a request takes on it, or goes without.
 //!
 //! Ages are decided here, as a function of the token and `now`; nothing here reads a clock.
 
@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use tokio::time::Instant;
 
+use super::failure::Failure;
 use crate::secret::{Fingerprint, Secret};
 
 /// A longer lifetime is clamped to this: no payment API means it, and timers have an end.
@@ -66,6 +67,28 @@ impl Lease {
     pub fn is_expired(&self, now: Instant) -> bool {
         now >= self.expires
     }
+}
+
+/// Why a request goes without a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missing {
+    /// What the token endpoint did.
+    pub failure: Failure,
+    /// When it is worth asking again.
+    pub retry_after: Duration,
+}
+
+/// What follows from a provider's 401.
+#[derive(Debug)]
+pub enum Recovery {
+    /// Replay with this.
+    Replay(Lease),
+    /// The provider handed out the same token again.
+    Unchanged,
+    /// 401s have renewed this key too often lately.
+    TooYoung,
+    /// No token could be had.
+    Unavailable,
 }
 
 /// How long a token lives and when it is renewed.

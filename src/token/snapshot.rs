@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::refusals::RefusedRoute;
 use crate::config::SecretName;
 use crate::secret::Fingerprint;
 
@@ -22,6 +23,8 @@ pub struct Snapshot {
     pub last: Option<(&'static str, SystemTime)>,
     /// The last error of a flight, and when.
     pub last_error: Option<(String, SystemTime)>,
+    /// The routes that the provider refuses with its tokens.
+    pub refused_routes: Vec<RefusedRoute>,
 }
 
 /// A token, without its text.

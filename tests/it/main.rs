@@ -49,6 +49,8 @@ mod peers;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod refused_routes;
+#[cfg(test)]
 mod reload;
 #[cfg(test)]
 mod replay;

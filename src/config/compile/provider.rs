@@ -16,7 +16,7 @@ use super::value::{
 };
 use crate::config::file::{self, ClientAuth, Count, Encoding, Http, Refresh, Size, Trace};
 use crate::config::node::join;
-use crate::config::presets::{Endpoints, Preset, PresetHost, PresetRoute};
+use crate::config::presets::{Endpoints, Preset, PresetHost, PresetName, PresetRoute};
 use crate::config::problem::Problems;
 use crate::config::{BreakerLimits, Host, HostRoutes, Places, Provider, Timeouts, TokenDialect};
 use crate::path::Path as RequestPath;
@@ -117,6 +117,10 @@ impl ProviderFile {
         Some(Provider {
             index,
             name: self.name.as_str().into(),
+            title: match self.file.preset {
+                Some(preset) => PresetName::title(preset).into(),
+                None => self.name.as_str().into(),
+            },
             environment: self.file.environment,
             hosts: hosts.into_iter().map(|host| host.host).collect(),
             known,

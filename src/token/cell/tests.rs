@@ -15,6 +15,7 @@ mod unauthorized;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
@@ -283,6 +284,29 @@ impl Rig {
 
 fn rejected(code: &str) -> Failure {
     Failure::Rejected(Detail::Code(ErrorCode::new(code).unwrap()))
+}
+
+/// For requests of one route.
+impl Cell {
+    fn asked(sent: u64) -> Asked {
+        Asked {
+            sent,
+            route: "default".into(),
+            is_untaken: false,
+        }
+    }
+
+    async fn recover(self: &Arc<Self>, sent: u64) -> Recovery {
+        self.recover_from(Self::asked(sent)).await
+    }
+
+    fn renew(self: &Arc<Self>, sent: u64) {
+        self.renew_after(Self::asked(sent));
+    }
+
+    fn replay_refused(&self, generation: u64) {
+        self.replay_was_refused(&Self::asked(generation));
+    }
 }
 
 fn text(lease: &Lease) -> String {
