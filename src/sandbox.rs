@@ -162,21 +162,27 @@ impl Sandbox {
             humantime::format_duration(self.token_lifetime),
         );
         for provider in &self.providers {
+            let title = provider.dialect.title;
             for (what, example) in provider.dialect.examples {
-                let title = provider.dialect.title;
-                lines.push_str(&format!(
-                    "\n# {title}: {what}\ncurl -x http://{listen} {example}\n"
-                ));
+                let line = format!("\n# {title}: {what}\ncurl -x http://{listen} {example}\n");
+                lines.push_str(&line);
             }
         }
-        if let Some(payu) = self.provider_address("payu") {
+        for provider in &self.providers {
+            let Provider { dialect, address } = provider;
             lines.push_str(&format!(
-                "\n# Revoke every token at PayU, then see the next request succeed all the same\n\
-                 curl --noproxy '*' --cacert {} -X POST https://{payu}/sandbox/revoke\n\
-                 curl -x http://{listen} {}\n",
+                "\n# Revoke every token at {}{}\n\
+                 curl --noproxy '*' --cacert {} -X POST https://{address}/sandbox/revoke\n",
+                dialect.title,
+                match dialect.name {
+                    "payu" => ", then see the next request succeed all the same",
+                    _ => "",
+                },
                 shell_quoted(&self.ca()),
-                payu::EXAMPLE,
             ));
+            if dialect.name == "payu" {
+                lines.push_str(&format!("curl -x http://{listen} {}\n", payu::EXAMPLE));
+            }
         }
         lines.push_str(&format!(
             "\n# What the tokens do\ncurl --noproxy '*' -s http://{admin}/metrics | grep -E '^bursar_(token_(generation|fetches_total)|replays_total)'\ncurl --noproxy '*' -s http://{admin}/status\n\n",

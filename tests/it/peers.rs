@@ -7,6 +7,7 @@
 mod answers;
 mod callers;
 mod clock;
+mod days;
 mod expect;
 mod https;
 mod prometheus;

@@ -10,16 +10,16 @@ use crate::support::proxy::Proxy;
 use crate::support::upstream::Upstream;
 
 /// `bursar sandbox` as a child.
-struct Sandbox {
-    listen: SocketAddr,
-    admin: SocketAddr,
+pub(super) struct Sandbox {
+    pub(super) listen: SocketAddr,
+    pub(super) admin: SocketAddr,
     /// All that it printed.
     welcome: Vec<String>,
     _child: Child,
 }
 
 impl Sandbox {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let any = "127.0.0.1:0";
         let arguments = ["sandbox", "--listen", any, "--admin", any];
         let mut child = command(&[&[env!("CARGO_BIN_EXE_bursar")], &arguments[..]].concat())
@@ -47,6 +47,19 @@ impl Sandbox {
             welcome,
             _child: child,
         }
+    }
+
+    /// Where a provider revokes all tokens, and the authority that vouches for it, as the sandbox prints them.
+    pub(super) fn revocation(&self, title: &str) -> (String, String) {
+        let heading = format!("# Revoke every token at {title}");
+        let place = self
+            .welcome
+            .iter()
+            .position(|line| line.starts_with(&heading));
+        let line = &self.welcome[place.unwrap() + 1];
+        let url = line.split(' ').next_back().unwrap();
+        let authority = line.split('\'').nth(3).unwrap();
+        (url.to_owned(), authority.to_owned())
     }
 }
 
@@ -186,7 +199,7 @@ async fn every_line_that_the_sandbox_prints_works_as_it_stands() {
         assert!(!answer.is_empty(), "{line}");
         tried += 1;
     }
-    assert_eq!(tried, 12, "{:#?}", sandbox.welcome);
+    assert_eq!(tried, 15, "{:#?}", sandbox.welcome);
     // The tokens were revoked in between, and nobody noticed.
     let scrape = crate::support::metrics::Scrape::of(sandbox.admin).await;
     let absorbed = [("provider", "payu"), ("result", "absorbed")];
