@@ -33,6 +33,7 @@ use self::complaints::Complaints;
 use self::constraints::NOBODY;
 pub use self::constraints::Wide;
 use crate::clock;
+use crate::regular;
 use crate::secret::Secret;
 use crate::tls;
 
@@ -122,7 +123,7 @@ impl Authority {
     ) -> Result<Arc<Self>, (File, Error)> {
         let of_key = |error| (File::Key, error);
         refuse_open(key).map_err(of_key)?;
-        let text = std::fs::read_to_string(key).map_err(|error| of_key(Error::Read(error)))?;
+        let text = read(key).map_err(of_key)?;
         // The library's own words could quote the file.
         let key = KeyPair::from_pem(&text).map_err(|_no_key| of_key(Error::Key))?;
         drop(Secret::new(text));
@@ -136,7 +137,7 @@ impl Authority {
 
     fn read(certificate: &Path, key: KeyPair) -> Result<Self, Error> {
         let chain = tls::certificates(certificate)?;
-        let pem = std::fs::read_to_string(certificate).map_err(Error::Read)?;
+        let pem = read(certificate)?;
         let own = chain.first().ok_or(Error::NoAuthority)?;
         let parsed = parse(own)?;
         if !parsed.is_ca() {
@@ -380,6 +381,17 @@ fn refuse_open(key: &Path) -> Result<(), Error> {
 #[cfg(not(unix))]
 fn refuse_open(_: &Path) -> Result<(), Error> {
     Ok(())
+}
+
+/// A PEM file's text.
+fn read(path: &Path) -> Result<String, Error> {
+    let content = regular::read(path, tls::MAX_FILE_BYTES);
+    let mut content = content.map_err(|error| match error {
+        regular::Error::System(error) => Error::Read(error),
+        other => Error::Read(std::io::Error::other(other)),
+    })?;
+    String::from_utf8(std::mem::take(&mut *content))
+        .map_err(|_other| Error::Read(std::io::ErrorKind::InvalidData.into()))
 }
 
 #[cfg(test)]

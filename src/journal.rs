@@ -8,8 +8,10 @@ mod course;
 mod desk;
 mod entry;
 mod facts;
+mod files;
 mod seal;
 mod store;
+mod watch;
 mod writer;
 
 use std::path::Path;

@@ -85,8 +85,12 @@ pub struct JournalSeries {
     pub failed: IntCounter,
     /// Requests in doubt, apart from those under way.
     pub unresolved: IntGauge,
-    /// The size of its database.
+    /// The size of its files.
     pub bytes: IntGauge,
+    /// As large as they may become.
+    pub max_bytes: IntGauge,
+    /// What is left of their disk.
+    pub disk_free: IntGauge,
 }
 
 /// All families.
@@ -443,7 +447,15 @@ impl JournalSeries {
             unresolved: gauge("bursar_journal_unresolved", "Requests in doubt.")?,
             bytes: gauge(
                 "bursar_journal_bytes",
-                "The size of the journal's database.",
+                "The size of the journal's files: its database and SQLite's log beside it.",
+            )?,
+            max_bytes: gauge(
+                "bursar_journal_max_bytes",
+                "As large as the journal's files may become; beyond that requests that move money are refused.",
+            )?,
+            disk_free: gauge(
+                "bursar_journal_disk_free_bytes",
+                "What is left of the disk that the journal is on.",
             )?,
         })
     }

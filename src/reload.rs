@@ -4,13 +4,14 @@
 //! The task acts on SIGHUP, and when a file that the configuration was made of has other content than when
 //! it was read. It reads the contents only where a file's stamps have changed since the last look.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::config::{self, Config, Files, Problem, Stamps};
 use crate::exchange::Proxy;
@@ -20,6 +21,12 @@ use crate::listen::Tls;
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How long a file must have been left alone, so that one that is being written is not read half-way.
 const SETTLED: Duration = Duration::from_millis(200);
+
+/// How long reading all of them may take, and looking whether they have changed. Each file has its own limit, which is
+/// shorter; this is for many that are slow.
+const READING: Duration = Duration::from_secs(30);
+/// So many may hang at a time; until one of them ends, nothing is read any more.
+const MAX_HANGING: usize = 4;
 
 /// How often the files are read in a row, where they change meanwhile.
 const MAX_READINGS: usize = 5;
@@ -74,6 +81,36 @@ pub struct Reloader {
     files: Files,
     /// What the configuration in force was made of.
     in_force: Files,
+    /// For what reads files.
+    permits: Arc<Semaphore>,
+}
+
+/// Why nothing is known of the files.
+#[derive(Debug)]
+enum Stuck {
+    /// Reading them went badly wrong, which was logged.
+    Failed,
+    /// It has not ended.
+    Hangs,
+    /// It has not ended too often before.
+    NotTried,
+}
+
+impl fmt::Display for Stuck {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed => formatter.write_str("could not be read; see the log"),
+            Self::Hangs => write!(
+                formatter,
+                "and its files were not read within {} s; does a file system hang?",
+                READING.as_secs()
+            ),
+            Self::NotTried => write!(
+                formatter,
+                "was not read, because {MAX_HANGING} earlier attempts have not ended; does a file system hang?"
+            ),
+        }
+    }
 }
 
 impl Fixed {
@@ -131,6 +168,7 @@ impl Reloader {
             fixed,
             in_force: files.clone(),
             files,
+            permits: Arc::new(Semaphore::new(MAX_HANGING)),
         }
     }
 
@@ -158,21 +196,31 @@ impl Reloader {
     /// badly.
     async fn look(&self, seen: Option<Stamps>) -> Option<(Stamps, bool)> {
         let files = self.files.clone();
-        let stamps = blocking(move || files.stamps()).await?;
+        let stamps = blocking(&self.permits, move || files.stamps()).await.ok()?;
         if seen.as_ref() == Some(&stamps) {
             return Some((stamps, false));
         }
         tokio::time::sleep(SETTLED).await;
         let files = self.files.clone();
-        let (now, settled) = blocking(move || (files.as_they_are(), files.stamps())).await?;
+        let look = blocking(&self.permits, move || (files.as_they_are(), files.stamps()));
+        let (now, settled) = look.await.ok()?;
         (settled == stamps).then(|| (stamps, now != self.files))
     }
 
     /// Reads the configuration, and puts it in force unless it has problems.
     async fn reload(&mut self) {
         let path = self.source.path.clone();
-        let Some((read, files)) = blocking(move || read(&path)).await else {
-            return;
+        let (read, files) = match blocking(&self.permits, move || read(&path)).await {
+            Ok(read) => read,
+            Err(stuck) => {
+                let problem = Problem {
+                    path: String::new(),
+                    line: None,
+                    message: stuck.to_string(),
+                };
+                tracing::error!(%problem, "the configuration is rejected; the old one stays in force");
+                return self.live.current().operator.reloaded(vec![problem]);
+            }
         };
         let read = read.and_then(|config| match self.fixed.changed_by(&config) {
             problems if problems.is_empty() => Ok(config),
@@ -190,7 +238,7 @@ impl Reloader {
             Err(problems) => {
                 // What is in force may come back, and what is named now may be mended.
                 let in_force = self.in_force.clone();
-                let others = blocking(move || in_force.as_they_are()).await;
+                let others = blocking(&self.permits, move || in_force.as_they_are()).await;
                 self.files = files.with(others.unwrap_or_default());
                 for problem in &problems {
                     tracing::error!(%problem, "the configuration has changed and is rejected; the old one stays in force");
@@ -204,8 +252,8 @@ impl Reloader {
     /// Whether that went well.
     async fn put_in_force(&self, config: Config) -> bool {
         let old = self.live.current();
-        let made = blocking(move || (old.succeeded_by(&config), config));
-        let Some((proxy, config)) = made.await else {
+        let made = blocking(&self.permits, move || (old.succeeded_by(&config), config));
+        let Ok((proxy, config)) = made.await else {
             return false;
         };
         for warning in &config.warnings {
@@ -226,10 +274,16 @@ impl Reloader {
 /// Reads the configuration from files that were the same from first to last: of two that are swapped together,
 /// not one before and the other after. What never rests is taken as it came, and looked at again soon.
 fn read(path: &Path) -> (Result<Config, Vec<Problem>>, Files) {
+    read_by(|files| Config::load_noting(path, files))
+}
+
+fn read_by(
+    mut load: impl FnMut(&mut Files) -> Result<Config, Vec<Problem>>,
+) -> (Result<Config, Vec<Problem>>, Files) {
     let mut readings = 1;
     loop {
         let mut files = Files::default();
-        let config = Config::load_noting(path, &mut files);
+        let config = load(&mut files);
         if readings == MAX_READINGS || files.as_they_are() == files {
             return (config, files);
         }
@@ -237,26 +291,38 @@ fn read(path: &Path) -> (Result<Config, Vec<Problem>>, Files) {
     }
 }
 
-/// A file system may take its time, and so may thousands of accounts. None: it went badly wrong.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.inspect_err(|error| {
-        if error.is_panic() {
-            tracing::error!("reading the configuration failed badly; the old one stays in force");
+/// A file system may take its time, and so may thousands of accounts. What hangs is left behind.
+async fn blocking<T: Send + 'static>(
+    permits: &Arc<Semaphore>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Stuck> {
+    let permit = permits.clone().try_acquire_owned();
+    let permit = permit.map_err(|_none_left| Stuck::NotTried)?;
+    let working = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(permit);
+        done
+    });
+    match tokio::time::timeout(READING, working).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => {
+            if error.is_panic() {
+                tracing::error!(
+                    "reading the configuration failed badly; the old one stays in force"
+                );
+            }
+            Err(Stuck::Failed)
         }
-    })
-    .ok()
+        Err(_elapsed) => Err(Stuck::Hangs),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs::OpenOptions;
-    use std::io::Write as _;
-    use std::process::Command;
-
+    use super::*;
     use crate::config::SecretName;
 
-    const YAML: &str = "providers: {acme: {hosts: [api.test], client_id: '${file:id}${file:pause}', client_secret: '${file:secret}', token: {url: 'https://a.test/'}}}";
+    const YAML: &str = "providers: {acme: {hosts: [api.test], client_id: '${file:id}', client_secret: '${file:secret}', token: {url: 'https://a.test/'}}}";
 
     #[test]
     fn two_files_that_are_swapped_while_they_are_read_are_read_again() {
@@ -268,25 +334,44 @@ mod tests {
         };
         std::fs::write(at("proxy.yaml"), YAML).unwrap();
         write("old");
-        // Reading it waits until somebody writes.
-        let pause = at("pause");
-        let made = Command::new("mkfifo").arg(&pause).status();
-        assert!(made.unwrap().success());
-        let path = at("proxy.yaml");
-        let reading = std::thread::spawn(move || super::read(&path));
-        // It has read the one and not the other.
-        let mut paused = OpenOptions::new().write(true).open(&pause).unwrap();
-        write("new");
-        std::fs::write(at("no pause"), "!").unwrap();
-        std::fs::rename(at("no pause"), &pause).unwrap();
-        paused.write_all(b"!").unwrap();
-        drop(paused);
-        let (config, _) = reading.join().unwrap();
+        let mut is_first = true;
+        let (config, _) = read_by(|files| {
+            let config = Config::load_noting(&at("proxy.yaml"), files);
+            if std::mem::take(&mut is_first) {
+                write("new");
+            }
+            config
+        });
         let account = &config.unwrap().providers[0].accounts[0];
         let secret = account.secret(SecretName::Current).unwrap();
         assert_eq!(
             (account.client_id.expose(), secret.expose()),
-            ("id-new!", "secret-new")
+            ("id-new", "secret-new")
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reading_that_hangs_lets_the_next_one_through_until_too_many_hang() {
+        let permits = Arc::new(Semaphore::new(MAX_HANGING));
+        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let held = Arc::new(std::sync::Mutex::new(held));
+        for _ in 0..MAX_HANGING {
+            let held = held.clone();
+            let hanging = blocking(&permits, move || {
+                let _never = held.lock().unwrap().recv();
+            });
+            let time = tokio::time::advance(READING + Duration::from_secs(1));
+            let (result, ()) = tokio::join!(hanging, time);
+            assert!(matches!(result, Err(Stuck::Hangs)));
+        }
+        assert!(matches!(
+            blocking(&permits, || ()).await,
+            Err(Stuck::NotTried)
+        ));
+        drop(hold);
+        let _all = permits
+            .acquire_many(u32::try_from(MAX_HANGING).unwrap())
+            .await
+            .unwrap();
     }
 }

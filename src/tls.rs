@@ -10,6 +10,11 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
+use crate::regular;
+
+/// No bundle of certificates is longer.
+pub(crate) const MAX_FILE_BYTES: u64 = 16 << 20;
+
 /// The configurations of a provider. They share trust and client certificate.
 #[derive(Debug, Clone)]
 pub struct ClientTls {
@@ -35,7 +40,10 @@ pub type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 /// Why certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file cannot be read or holds broken PEM.
+    /// The file cannot be read.
+    #[error("cannot be read: {0}")]
+    File(#[from] regular::Error),
+    /// It holds broken PEM.
     #[error("cannot be read as PEM: {0}")]
     Pem(#[from] rustls::pki_types::pem::Error),
     /// The file is fine but holds nothing of use.
@@ -79,7 +87,8 @@ pub fn roots_from(path: &Path) -> Result<Arc<RootCertStore>, Error> {
 /// # Errors
 /// Where it cannot be read, or holds none.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let found: Vec<_> = CertificateDer::pem_file_iter(path)?.collect::<Result<_, _>>()?;
+    let text = regular::read(path, MAX_FILE_BYTES)?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>()?;
     if found.is_empty() {
         return Err(Error::NoCertificate);
     }
@@ -91,7 +100,8 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> 
 /// # Errors
 /// Where it cannot be read, or holds none.
 pub fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
-    Ok(PrivateKeyDer::from_pem_file(path)?)
+    let text = regular::read(path, MAX_FILE_BYTES)?;
+    Ok(PrivateKeyDer::from_pem_slice(&text)?)
 }
 
 /// The configurations that trust `roots` and present `identity`.

@@ -3,13 +3,11 @@
 //! `${NAME}` is an environment variable, `${file:PATH}` a file's content less one trailing newline
 //! (a relative path starts at the configuration file's directory), and `$${` a literal `${`.
 
-use std::io::Read as _;
 use std::path::Path;
 
 use super::files::Files;
-
-/// More than that no secret has; a wrong path to a log or a device must not fill the memory.
-const MAX_FILE_BYTES: u64 = 1 << 20;
+use super::reading::MAX_FILE_BYTES;
+use crate::regular;
 
 /// Why a reference could not be resolved.
 #[derive(Debug, thiserror::Error)]
@@ -21,14 +19,31 @@ pub(super) enum Error {
     #[error("cannot read the file {path}: {source}")]
     File {
         path: String,
-        source: std::io::Error,
+        source: regular::Error,
     },
+    #[error("cannot read the file {0}: it is not UTF-8")]
+    NotText(String),
     #[error("the file {0} is larger than 1 MiB")]
     TooLarge(String),
+    #[error("its file was not tried, because another one was not read in time")]
+    NotTried,
     #[error("`${{` without `}}`; a literal `${{` is written `$${{`")]
     Unclosed,
     #[error("`${{…}}` holds no name of an environment variable and no `file:PATH`")]
     BadName,
+}
+
+impl Error {
+    /// Whether a file was not read in time.
+    pub(super) fn hangs(&self) -> bool {
+        matches!(
+            self,
+            Self::File {
+                source: regular::Error::Hangs,
+                ..
+            }
+        )
+    }
 }
 
 /// Resolves every reference in `text`; a file's content is not looked into for further ones. What is read is
@@ -68,19 +83,22 @@ fn variable(name: &str) -> Result<String, Error> {
 
 fn read(path: &Path, files: &mut Files) -> Result<String, Error> {
     let named = || path.display().to_string();
-    let failed = |source| Error::File {
-        path: named(),
-        source,
-    };
-    let mut content = String::new();
-    let file = std::fs::File::open(path);
-    let read = file.and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_string(&mut content));
-    let is_read = read.is_ok();
-    files.saw(path.to_owned(), is_read.then_some(content.as_bytes()));
-    read.map_err(failed)?;
-    if content.len() as u64 > MAX_FILE_BYTES {
-        return Err(Error::TooLarge(named()));
+    let read = regular::read_in_time(path, MAX_FILE_BYTES);
+    if !matches!(read, Err(regular::Error::Hangs)) {
+        files.saw(
+            path.to_owned(),
+            read.as_ref().ok().map(|read| read.as_slice()),
+        );
     }
+    let mut read = read.map_err(|source| match source {
+        regular::Error::TooLarge(_) => Error::TooLarge(named()),
+        source => Error::File {
+            path: named(),
+            source,
+        },
+    })?;
+    let content = String::from_utf8(std::mem::take(&mut *read));
+    let mut content = content.map_err(|_other| Error::NotText(named()))?;
     if content.ends_with('\n') {
         content.pop();
         if content.ends_with('\r') {

@@ -5,14 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{File, Metadata};
-use std::io::Read as _;
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use ring::digest::{SHA256, digest};
 
-use super::file;
+use super::problem::Problems;
+use super::{file, readable};
+use crate::regular;
 
 /// No certificate or secret is longer; what comes after that is not looked at.
 const MAX_BYTES: u64 = 16 << 20;
@@ -100,36 +101,68 @@ fn is_file(path: &Path) -> bool {
 }
 
 fn read(path: &Path) -> Content {
-    match std::fs::metadata(path) {
-        Err(_) => return Content::Unreadable,
-        Ok(found) if !found.is_file() => return Content::NoFile,
-        Ok(_) => {}
-    }
-    let mut bytes = zeroize::Zeroizing::new(Vec::new());
-    let file = File::open(path);
-    match file.and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes)) {
-        Ok(_) => Content::of(&bytes),
+    match regular::read(path, MAX_BYTES) {
+        Ok(bytes) => Content::of(&bytes),
+        Err(regular::Error::Kind(_)) => Content::NoFile,
         Err(_) => Content::Unreadable,
     }
 }
 
-/// Notes the files that a configuration names by their paths; called before they are read.
-pub(super) fn note_named(file: &file::Proxy, directory: &Path, files: &mut Files) {
-    let listen = file.tls.iter();
-    let listen = listen.flat_map(|tls| [&tls.certificate, &tls.key, &tls.client_ca]);
-    let authority = file
-        .intercept
-        .iter()
-        .filter_map(|intercept| intercept.ca.as_ref());
-    let authority = authority.flat_map(|ca| [&ca.certificate, &ca.key]);
-    let providers = file.providers.values();
-    let providers = providers.flat_map(|provider| {
-        let tls = &provider.tls;
-        [&tls.ca, &tls.certificate, &tls.key]
-    });
-    for name in listen.chain(authority).chain(providers).flatten() {
-        files.saw(directory.join(name), None);
+/// Notes the files that a configuration names by their paths, before others read them. None where one of them is not
+/// read in time: whoever reads it would wait, too.
+pub(super) fn note_named(
+    file: &file::Proxy,
+    directory: &Path,
+    files: &mut Files,
+    problems: &mut Problems,
+) -> Option<()> {
+    for (key, name) in named(file) {
+        let path = directory.join(name);
+        match regular::read_in_time(&path, MAX_BYTES) {
+            Ok(bytes) => files.saw(path.clone(), Some(&bytes)),
+            Err(error @ regular::Error::Hangs) => {
+                problems.add(&key, error);
+                return None;
+            }
+            Err(_) => files.saw(path.clone(), None),
+        }
+        if key.ends_with("tls.key") && readable::is_open(&path) {
+            problems.warn(&key, readable::OPEN_FILE);
+        }
     }
+    Some(())
+}
+
+/// Those files, by their keys.
+fn named(file: &file::Proxy) -> impl Iterator<Item = (String, &str)> {
+    let listen = file.tls.iter().flat_map(|tls| {
+        [
+            ("tls.certificate", &tls.certificate),
+            ("tls.key", &tls.key),
+            ("tls.client_ca", &tls.client_ca),
+        ]
+    });
+    let intercept = file.intercept.iter();
+    let authority = intercept.filter_map(|intercept| intercept.ca.as_ref());
+    let authority = authority.flat_map(|ca| {
+        [
+            ("intercept.ca.certificate", &ca.certificate),
+            ("intercept.ca.key", &ca.key),
+        ]
+    });
+    let own = listen.chain(authority);
+    let own = own.map(|(key, name)| (key.to_owned(), name));
+    let providers = file.providers.iter().flat_map(|(provider, file)| {
+        let tls = &file.tls;
+        let names = [
+            ("ca", &tls.ca),
+            ("certificate", &tls.certificate),
+            ("key", &tls.key),
+        ];
+        names.map(|(key, name)| (format!("providers.{provider}.tls.{key}"), name))
+    });
+    let all = own.chain(providers);
+    all.filter_map(|(key, name)| Some((key, name.as_deref()?)))
 }
 
 /// Without digests: a weak secret could be found by them.

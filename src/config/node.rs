@@ -17,6 +17,10 @@ use serde::de::{self, Deserializer, IntoDeserializer, Visitor};
 
 use super::problem::Problems;
 
+/// No configuration is nested half as deep. Where a text is, parsing it whole takes time that grows with its square.
+const MAX_DEPTH: usize = 64;
+/// So many brackets are parsed only where they are known to be in order.
+const MANY_BRACKETS: usize = 1000;
 /// Beyond that many problems the rest is not looked for.
 const MAX_PROBLEMS: usize = 100;
 
@@ -48,6 +52,13 @@ impl Node {
     /// # Errors
     /// Where it is no YAML. That is the one problem that hides all others.
     pub(super) fn parse(text: &str, problems: &mut Problems) -> Option<Self> {
+        if let Some(line) = nests_too_deep(text) {
+            let message = format!(
+                "is nested more than {MAX_DEPTH} deep, or has brackets that are not closed"
+            );
+            problems.add_at(String::new(), Some(line), message);
+            return None;
+        }
         let raw: Raw = match serde_yaml::from_str(text) {
             Ok(raw) => raw,
             Err(error) => {
@@ -173,6 +184,29 @@ impl Node {
     fn here(&self) -> (String, Option<usize>) {
         (self.path.clone(), self.line)
     }
+}
+
+/// The line where a text is nested too deep, or so broken that it may be. It is parsed no further than that, by a parser
+/// that takes time in proportion; the other one does not where brackets are nested.
+fn nests_too_deep(text: &str) -> Option<usize> {
+    let openings = text.bytes().filter(|byte| matches!(byte, b'[' | b'{'));
+    let has_many = openings.take(MANY_BRACKETS).count() == MANY_BRACKETS;
+    let mut depth = 0_usize;
+    for parsed in Parser::new_from_str(text) {
+        let (event, span) = match parsed {
+            Ok(parsed) => parsed,
+            Err(error) => return has_many.then(|| error.marker().line()),
+        };
+        match event {
+            Event::SequenceStart(..) | Event::MappingStart(..) => depth += 1,
+            Event::SequenceEnd | Event::MappingEnd => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return Some(span.start.line());
+        }
+    }
+    None
 }
 
 /// The parser's words for broken syntax name characters in single quotes; where it quotes otherwise, it

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::node::{Node, Value};
-use super::problem::{Problem, Problems};
+use super::problem::Problem;
 
 /// Keys whose values are secrets.
 const SECRETS: [&str; 6] = [
@@ -19,32 +19,30 @@ const SECRETS: [&str; 6] = [
     "params",
 ];
 
+const FILE: &str = "${file:";
+
 /// Whether users who are neither owner nor of the group may read a file.
-fn is_open(path: &Path) -> bool {
+pub(super) fn is_open(path: &Path) -> bool {
     // What cannot be looked at is reported by whoever reads it.
     std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o004 != 0)
 }
 
-/// Warns of `${file:…}` references, and private keys, in files that everybody can read. Called before references are
-/// resolved.
-pub(super) fn warn_of_open_files(root: &Node, directory: &Path, problems: &mut Problems) {
-    root.visit(&mut |node| {
-        let Value::Text(text) = &node.value else {
-            return;
-        };
-        let mut references = text.split("${file:").skip(1);
-        let is_any_open = references.any(|rest| {
-            let path = rest.split_once('}').map(|(path, _)| path);
-            path.is_some_and(|path| is_open(&directory.join(path)))
-        });
-        let is_open_key = node.path.ends_with("tls.key") && is_open(&directory.join(text));
-        if is_any_open || is_open_key {
-            problems.warn(
-                &node.path,
-                "its file can be read by every user of this machine; `chmod o-r` it",
-            );
-        }
-    });
+/// What is said of such a file.
+pub(super) const OPEN_FILE: &str =
+    "its file can be read by every user of this machine; `chmod o-r` it";
+
+/// Whether a text refers to a file.
+pub(super) fn names_file(text: &str) -> bool {
+    text.contains(FILE)
+}
+
+/// Whether a text refers to a file that everybody can read. Called once it was read: looking at it does not hang.
+pub(super) fn names_open_file(text: &str, directory: &Path) -> bool {
+    let mut references = text.split(FILE).skip(1);
+    references.any(|rest| {
+        let path = rest.split_once('}').map(|(path, _)| path);
+        path.is_some_and(|path| is_open(&directory.join(path)))
+    })
 }
 
 /// A secret that stands in the configuration file itself, if there is one.

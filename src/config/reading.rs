@@ -7,16 +7,31 @@ use super::journal::Journal;
 use super::node::Node;
 use super::problem::{Problem, Problems};
 use super::{Config, compile, expand, file, readable};
+use crate::regular;
+
+/// Neither the configuration nor a secret is longer; a wrong path to a log must not fill the memory.
+pub(super) const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// A file's text.
 pub(super) fn text(path: &Path, files: &mut Files) -> Result<String, Vec<Problem>> {
-    let read = std::fs::read_to_string(path);
-    files.saw(path.to_owned(), read.as_ref().ok().map(String::as_bytes));
-    read.map_err(|error| {
+    let read = regular::read_in_time(path, MAX_FILE_BYTES);
+    let hangs = matches!(read, Err(regular::Error::Hangs));
+    if !hangs {
+        files.saw(
+            path.to_owned(),
+            read.as_ref().ok().map(|read| read.as_slice()),
+        );
+    }
+    let text = match read {
+        Ok(mut read) => String::from_utf8(std::mem::take(&mut *read))
+            .map_err(|_other| "it is not UTF-8".to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    text.map_err(|why| {
         vec![Problem {
             path: String::new(),
             line: None,
-            message: format!("cannot be read: {error}"),
+            message: format!("cannot be read: {why}"),
         }]
     })
 }
@@ -50,7 +65,7 @@ impl<'a> Reading<'a> {
             if !self.has_authority {
                 file.intercept = None;
             }
-            files::note_named(&file, self.directory, self.files);
+            files::note_named(&file, self.directory, self.files, &mut problems)?;
             compile::compile(file, self.directory, &mut problems)
         });
         match config {
@@ -71,7 +86,6 @@ impl<'a> Reading<'a> {
                 problems.learn_line(&node.path, line);
             }
         });
-        readable::warn_of_open_files(&root, self.directory, problems);
         self.secret = readable::literal_secret(&root);
         self.typed(root, problems)
     }
@@ -94,15 +108,27 @@ impl<'a> Reading<'a> {
     }
 
     fn typed(&mut self, mut root: Node, problems: &mut Problems) -> Option<file::Proxy> {
-        root.replace_texts(
-            &mut |text, place| match expand::expand(text, self.directory, self.files) {
-                Ok(expanded) => Some(expanded),
+        // What is on the same file system hangs as well, and each file would be waited for.
+        let mut hangs = false;
+        root.replace_texts(&mut |text, place| {
+            let expanded = match hangs && readable::names_file(text) {
+                true => Err(expand::Error::NotTried),
+                false => expand::expand(text, self.directory, self.files),
+            };
+            match expanded {
+                Ok(expanded) => {
+                    if readable::names_open_file(text, self.directory) {
+                        problems.warn(place.path, readable::OPEN_FILE);
+                    }
+                    Some(expanded)
+                }
                 Err(error) => {
+                    hangs |= error.hangs();
                     problems.add_at(place.path.to_owned(), place.line, error.to_string());
                     None
                 }
-            },
-        );
+            }
+        });
         root.read(problems)
     }
 }

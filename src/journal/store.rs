@@ -14,11 +14,12 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::course::{Phase, Step};
 use super::facts::{Facts, Frozen, Outcome};
+use super::files::USUAL_LOG;
 use crate::config;
 use crate::secret::hexadecimal;
 
 /// The database, in the configured directory.
-const FILE: &str = "journal.sqlite";
+pub(super) const FILE: &str = "journal.sqlite";
 /// Held as long as the process lives that writes the journal.
 const LOCK: &str = "lock";
 /// The same from when it has closed what an earlier one left open, for those who read.
@@ -89,6 +90,8 @@ pub(super) struct Store {
     /// Whether commits survive the loss of power now.
     is_durable: bool,
     limit_pages: i64,
+    /// The same, as far as its disk has room.
+    affordable_pages: i64,
     /// Locked for as long as they are open; none for a reader.
     locks: Vec<File>,
 }
@@ -121,6 +124,7 @@ impl Store {
             directory: settings.path.clone(),
             is_durable: false,
             limit_pages,
+            affordable_pages: limit_pages,
             locks: vec![lock],
         };
         store.prepare()?;
@@ -149,6 +153,7 @@ impl Store {
             directory: directory.to_owned(),
             is_durable: true,
             limit_pages: i64::MAX,
+            affordable_pages: i64::MAX,
             locks: Vec::new(),
         };
         store.database.busy_timeout(PATIENCE)?;
@@ -164,7 +169,11 @@ impl Store {
         database.busy_timeout(PATIENCE)?;
         database.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")?;
         // The log is cut back to this after it was longer.
-        database.pragma_update(None, "journal_size_limit", 4 << 20)?;
+        database.pragma_update(None, "journal_size_limit", USUAL_LOG.cast_signed())?;
+        // The writer does it when nobody waits for it.
+        database.pragma_update(None, "wal_autocheckpoint", 0)?;
+        // No other file is needed while it runs, wherever there is room for one.
+        database.pragma_update(None, "temp_store", "MEMORY")?;
         database.pragma_update(None, "max_page_count", self.limit_pages)?;
         match self.format()? {
             0 => self
@@ -265,13 +274,40 @@ impl Store {
 
     /// Whether there is room for more requests; the last eighth is for later phases of those there are.
     pub(super) fn has_room(&self) -> Result<bool, rusqlite::Error> {
-        Ok(self.used_pages()? < self.limit_pages - self.limit_pages / 8)
+        let limit = self.limit_pages.min(self.affordable_pages);
+        Ok(self.used_pages()? < limit - limit / 8)
     }
 
-    /// Bytes in use.
-    pub(super) fn used(&self) -> Result<i64, rusqlite::Error> {
-        let page = i64::try_from(PAGE_BYTES).unwrap_or(i64::MAX);
-        Ok(self.used_pages()?.saturating_mul(page))
+    /// The database may take so many bytes more.
+    pub(super) fn afford(&mut self, bytes: u64) -> Result<(), rusqlite::Error> {
+        let pages = self
+            .database
+            .pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))?;
+        let more = i64::try_from(bytes / PAGE_BYTES as u64).unwrap_or(i64::MAX);
+        self.affordable_pages = pages.saturating_add(more);
+        Ok(())
+    }
+
+    /// Writes what is in the log to the database, as far as nobody reads it there; whether that was all of it, so that
+    /// the log begins anew with what is written next. Waits for nobody.
+    pub(super) fn checkpoint(&self) -> Result<bool, rusqlite::Error> {
+        self.run_checkpoint("PASSIVE")
+    }
+
+    /// The same, and the log takes no room any more.
+    pub(super) fn truncate(&self) -> Result<bool, rusqlite::Error> {
+        self.database.busy_timeout(Duration::ZERO)?;
+        let done = self.run_checkpoint("TRUNCATE");
+        self.database.busy_timeout(PATIENCE)?;
+        done
+    }
+
+    fn run_checkpoint(&self, mode: &str) -> Result<bool, rusqlite::Error> {
+        let sql = format!("PRAGMA wal_checkpoint({mode})");
+        self.database.query_row(&sql, [], |row| {
+            let [is_busy, logged, done] = [row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?];
+            Ok(is_busy == 0 && logged == done)
+        })
     }
 
     fn used_pages(&self) -> Result<i64, rusqlite::Error> {

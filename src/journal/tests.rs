@@ -423,3 +423,90 @@ async fn is_pending_now(future: &mut (impl Future + Unpin)) -> bool {
     std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context).is_pending()))
         .await
 }
+
+/// The length of SQLite's log.
+fn log_length(directory: &Path) -> u64 {
+    let found = std::fs::metadata(directory.join("journal.sqlite-wal"));
+    found.unwrap().len()
+}
+
+async fn settle(journal: &Journal, count: usize) -> usize {
+    let mut written = 0;
+    for number in 0..count {
+        let entry = journal.entry(large(&number.to_string()));
+        if entry.sending(None).await.is_ok() {
+            written += 1;
+            entry.unsent().await;
+        }
+    }
+    written
+}
+
+#[tokio::test]
+async fn its_log_stays_short_and_begins_anew_where_nobody_reads_for_long() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&settings(directory.path().to_owned()), series()).unwrap();
+    assert_eq!(settle(&journal, 3000).await, 3000);
+    assert!(
+        log_length(directory.path()) < 6 << 20,
+        "{}",
+        log_length(directory.path())
+    );
+}
+
+#[tokio::test]
+async fn while_somebody_reads_for_long_its_log_has_a_bound_and_nothing_in_doubt_is_lost() {
+    const BOUND: u64 = 32 << 20;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let series = series();
+    let journal = Journal::open(&settings(path.to_owned()), series.clone()).unwrap();
+    let under_way = journal.entry(facts("under way"));
+    under_way.sending(hash_of_nothing()).await.unwrap();
+    let reader = rusqlite::Connection::open(path.join("journal.sqlite")).unwrap();
+    reader.execute_batch("BEGIN").unwrap();
+    let count = |sql: &str| -> i64 { reader.query_row(sql, [], |row| row.get(0)).unwrap() };
+    assert_eq!(count("SELECT count(*) FROM requests"), 1);
+    let mut written = 0;
+    while settle(&journal, 1).await == 1 {
+        written += 1;
+        assert!(written < 20_000, "nothing bounds its log");
+    }
+    let long = log_length(path);
+    assert!((BOUND / 2..BOUND).contains(&long), "{long}");
+    assert_eq!(series.max_bytes.get().cast_unsigned(), BOUND + (1 << 20));
+    // What is under way has room.
+    assert!(under_way.answered().unwrap().await);
+    let doubtful = journal.entry(facts("doubtful"));
+    assert!(doubtful.sending(None).await.is_err());
+    drop(doubtful);
+    assert_eq!(listed(path), []);
+    // Nobody has to restart it.
+    reader.execute_batch("COMMIT").unwrap();
+    let soon = tokio::time::Instant::now() + Duration::from_secs(20);
+    while settle(&journal, 1).await == 0 {
+        assert!(tokio::time::Instant::now() < soon, "it does not recover");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(log_length(path) < 6 << 20, "{}", log_length(path));
+}
+
+#[tokio::test]
+async fn all_its_files_count() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let series = series();
+    let journal = Journal::open(&settings(path.to_owned()), series.clone()).unwrap();
+    settle(&journal, 50).await;
+    let all = || {
+        let files = ["journal.sqlite", "journal.sqlite-wal", "journal.sqlite-shm"];
+        let lengths = files.map(|file| std::fs::metadata(path.join(file)).unwrap().len());
+        lengths.iter().sum::<u64>()
+    };
+    let soon = tokio::time::Instant::now() + Duration::from_secs(20);
+    while series.bytes.get().cast_unsigned() != all() {
+        assert!(tokio::time::Instant::now() < soon, "{:?}", series.bytes);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(log_length(path) > 0 && series.disk_free.get() > 0);
+}

@@ -9,12 +9,15 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime};
 
+use rusqlite::ErrorCode;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::course::Step;
 use super::facts::{Facts, Frozen};
+use super::files::{Files, Length};
 use super::store::{Error, Store};
+use super::watch::Watch;
 use crate::clock;
 use crate::config;
 use crate::metrics::JournalSeries;
@@ -23,6 +26,10 @@ use crate::metrics::JournalSeries;
 const MAX_BATCH: usize = 1024;
 /// Later phases that are kept while they cannot be written; the rest stays in doubt.
 const MAX_KEPT: usize = 16_384;
+/// What one step changes, about, and what each transaction does.
+const PAGES_OF_STEP: u64 = 3;
+/// How long nothing could be written until the log is made to begin anew, which may be all the room there is.
+const RECOVER_AFTER: Duration = Duration::from_secs(3);
 /// How often gauges are renewed, old requests forgotten, and what was kept is tried again.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -57,6 +64,11 @@ type Kept = BTreeMap<i64, (Arc<Facts>, Step)>;
 #[derive(Debug)]
 pub(super) struct Writer {
     store: Store,
+    watch: Watch,
+    /// Pages that came to the log, about.
+    logged_pages: u64,
+    /// When it was last found that nothing can be written.
+    failed: Instant,
     sync: bool,
     keep: Duration,
     series: JournalSeries,
@@ -74,8 +86,14 @@ impl Writer {
         settings: &config::Journal,
         series: JournalSeries,
     ) -> Result<Self, Error> {
-        let writer = Self {
+        let mut writer = Self {
             store,
+            watch: Watch::new(
+                Files::new(&settings.path, settings.max_size),
+                series.clone(),
+            ),
+            logged_pages: 0,
+            failed: Instant::now(),
             sync: settings.sync,
             keep: settings.keep,
             series,
@@ -124,6 +142,7 @@ impl Writer {
 
     fn write(&mut self, batch: Vec<Write>) {
         let durable = self.sync && batch.iter().any(|write| write.durable);
+        self.logged_pages += PAGES_OF_STEP * (batch.len() as u64 + 1);
         match self.transact(&batch, durable) {
             Ok((refused, left)) => {
                 if std::mem::take(&mut self.is_failing) {
@@ -141,6 +160,25 @@ impl Writer {
                     self.conclude(write, false);
                 }
             }
+        }
+        // Nobody waits any more.
+        if self.logged_pages >= self.watch.checkpoint_pages() && !self.is_failing {
+            self.check_point();
+        }
+        self.watch.log();
+    }
+
+    /// Moves what is in the log to the database.
+    fn check_point(&mut self) {
+        self.logged_pages = 0;
+        let is_long = self.watch.length > Length::Usual;
+        let done = match self.store.checkpoint() {
+            Ok(true) if is_long => self.store.truncate(),
+            done => done,
+        };
+        // Then the log grows, which is watched.
+        if let Err(error) = done {
+            tracing::debug!(%error, "journal: cannot write its log to the database");
         }
     }
 
@@ -170,15 +208,16 @@ impl Writer {
         durable: bool,
     ) -> Result<(Vec<bool>, Kept), rusqlite::Error> {
         self.store.begin(durable)?;
-        let mut has_room = self.store.has_room()?;
-        if !has_room && !self.is_full {
+        let is_log_full = self.watch.length == Length::Full;
+        let mut has_room = !is_log_full && self.store.has_room()?;
+        if !has_room && !is_log_full && !self.is_full {
             while !has_room && self.store.forget(None)? > 0 {
                 has_room = self.store.has_room()?;
             }
             self.is_full = !has_room;
             if self.is_full {
                 tracing::error!(
-                    "journal: max_size is reached, and nothing in it is settled; see `bursar outcomes`"
+                    "journal: max_size is reached or its disk is full, and nothing in it is settled; see `bursar outcomes`"
                 );
             }
         }
@@ -246,25 +285,51 @@ impl Writer {
     fn tick(&mut self) {
         self.ticked = Instant::now();
         self.is_full = false;
+        let is_stuck = self.is_failing && self.failed.elapsed() >= RECOVER_AFTER;
+        if is_stuck {
+            self.failed = Instant::now();
+        }
+        if is_stuck || self.watch.length > Length::Usual {
+            self.check_point();
+        }
+        self.watch.log();
         if let Err(error) = self.look() {
             self.complain(&error);
         }
     }
 
     /// Renews the gauges and forgets what is old.
-    fn look(&self) -> Result<(), rusqlite::Error> {
-        if let Some(before) = clock::wall().checked_sub(self.keep) {
+    fn look(&mut self) -> Result<(), rusqlite::Error> {
+        if let Some(left) = self.watch.disk() {
+            self.store.afford(left)?;
+        }
+        let is_log_full = self.watch.length == Length::Full;
+        let before = clock::wall().checked_sub(self.keep);
+        if let Some(before) = before.filter(|_| !is_log_full) {
             self.store.forget(Some(before))?;
         }
         self.series.unresolved.set(self.store.unresolved()?);
-        self.series.bytes.set(self.store.used()?);
         Ok(())
     }
 
     /// Once until it is written again, or the disk would be filled with that.
     fn complain(&mut self, error: &rusqlite::Error) {
-        if !std::mem::replace(&mut self.is_failing, true) {
-            tracing::error!(%error, "journal: cannot be written");
+        let code = error.sqlite_error_code();
+        if code == Some(ErrorCode::DiskFull) {
+            // Until it is looked at again; settled requests make room meanwhile.
+            drop(self.store.afford(0));
+            self.watch.disk_is_full();
         }
+        if std::mem::replace(&mut self.is_failing, true) {
+            return;
+        }
+        self.failed = Instant::now();
+        let processes = match code {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                Some(self.watch.files.users())
+            }
+            _ => None,
+        };
+        tracing::error!(%error, processes, "journal: cannot be written");
     }
 }

@@ -1,6 +1,6 @@
 //! Requests that move money, written down before they go: what is in doubt after a crash, and nothing else.
 
-mod disk;
+pub(crate) mod disk;
 mod ends;
 
 use std::path::Path;

@@ -2,5 +2,7 @@
 //! reads.
 
 mod descriptors;
+mod files;
+mod journal;
 mod log;
 mod traced;

@@ -7,6 +7,7 @@ use super::value::{MIB, positive};
 use crate::config::Journal;
 use crate::config::file::{self, OnFailure, Size};
 use crate::config::problem::Problems;
+use crate::disk::Disk;
 
 /// Less holds too few requests to be of use.
 const MIN_SIZE: usize = MIB;
@@ -30,11 +31,30 @@ pub(in crate::config) fn compile(
         );
         return None;
     };
+    let path = directory.join(path);
+    warn_of_small_disk(&path, max_size as u64, problems);
     Some(Journal {
-        path: directory.join(path),
+        path,
         sync: file.sync.unwrap_or(true),
         max_size,
         keep,
         on_failure: file.on_failure.unwrap_or(OnFailure::Refuse),
     })
+}
+
+/// What is there already is not asked for again.
+fn warn_of_small_disk(path: &Path, max_size: u64, problems: &mut Problems) {
+    let Some(Disk { total, free }) = Disk::of(path) else {
+        return;
+    };
+    let mib = |bytes: u64| bytes / MIB as u64;
+    let database = path.join("journal.sqlite");
+    let taken = std::fs::metadata(database).map_or(0, |found| found.len());
+    if max_size > total {
+        let message = format!("is more than its whole disk has, {} MiB", mib(total));
+        problems.warn("journal.max_size", message);
+    } else if max_size > free.saturating_add(taken) {
+        let message = format!("is more than its disk has left, {} MiB", mib(free));
+        problems.warn("journal.max_size", message);
+    }
 }

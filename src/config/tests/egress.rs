@@ -278,7 +278,9 @@ fn a_secret_that_everybody_can_read_is_warned_of() {
     let mut found = Problems::default();
     let root = Node::parse(&keyed, &mut found).unwrap();
     write("secret", "s3cret", 0o640);
-    readable::warn_of_open_files(&root, directory.path(), &mut found);
+    let file: file::Proxy = root.read(&mut found).unwrap();
+    let mut files = Files::default();
+    files::note_named(&file, directory.path(), &mut files, &mut found).unwrap();
     assert_eq!(found.warnings.len(), 1);
     assert_eq!(found.warnings[0].path, "providers.acme.tls.key");
     let proxy = |url: &str| format!("{elsewhere}egress: {{proxy: 'http://{url}'}}\n");

@@ -13,11 +13,11 @@ use crate::support::upstream::{Upstream, answer};
 use crate::support::{acme, eventually};
 
 /// A small file system of its own; unmounted at the end.
-struct Disk(TempDir);
+pub(crate) struct Disk(TempDir);
 
 impl Disk {
     /// None where mounting is not permitted; the test is skipped then, unless everything is required.
-    fn mount() -> Option<Self> {
+    pub(crate) fn mount() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let mount = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"])
@@ -29,12 +29,12 @@ impl Disk {
         is_mounted.then_some(Self(directory))
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 
     /// Takes all that is left.
-    fn fill(&self) {
+    pub(crate) fn fill(&self) {
         let mut size = 1 << 20;
         let mut file = std::fs::File::create(self.path().join("filler")).unwrap();
         while size > 0 {
@@ -45,7 +45,7 @@ impl Disk {
         }
     }
 
-    fn make_room(&self) {
+    pub(crate) fn make_room(&self) {
         std::fs::remove_file(self.path().join("filler")).unwrap();
     }
 }
