@@ -195,6 +195,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
 /// What it remembers.
 struct PayU {
     issuing: Issuing,
+    operations: Vec<(Pattern, &'static Operation)>,
     links: Links,
     partner: Partner,
     payouts: Payouts,
@@ -213,14 +214,13 @@ impl Emulation for PayU {
             return refused(call, 401);
         };
         let path = call.path().trim_end_matches('/');
-        let operation = OPERATIONS.iter().find(|operation| {
-            let pattern = Pattern::parse(operation.path);
+        let operation = self.operations.iter().find(|(pattern, operation)| {
             operation
                 .method
                 .is_none_or(|method| method == call.method())
-                && pattern.is_ok_and(|pattern| pattern.matches(path))
+                && pattern.matches(path)
         });
-        let Some(operation) = operation else {
+        let Some((_, operation)) = operation else {
             return unknown(call);
         };
         let has = |wanted: &&str| scopes.split(' ').any(|scope| scope == *wanted);
@@ -245,8 +245,12 @@ impl Emulation for PayU {
 
 impl PayU {
     fn new(lifetime: Duration) -> Self {
+        let operations = OPERATIONS.iter();
+        let parsed =
+            |operation: &'static Operation| Some((Pattern::parse(operation.path).ok()?, operation));
         Self {
             issuing: Issuing::new(DIALECT.name, lifetime),
+            operations: operations.filter_map(parsed).collect(),
             links: Links::new(),
             partner: Partner::default(),
             payouts: Payouts::default(),
