@@ -369,7 +369,7 @@ impl Record {
         };
         for pattern in &self.books.secret_below {
             let prefix = pattern.as_str();
-            if is_below(path.normalised(), prefix) || is_below(raw, prefix) {
+            if path.readings().any(|path| is_below(path, prefix)) {
                 return format!("{prefix}/***").into();
             }
         }

@@ -1,48 +1,73 @@
 //! Which path is meant? The readings of a request's path, and the patterns that it is held against.
 //!
-//! A path has two readings: the raw one, as it was written and as it is forwarded, and the normalised
-//! one, as a lenient server would understand it. Whoever judges a path asks for both
+//! A path has one reading, as it was written and as it is forwarded, or several: the raw one, and what servers make
+//! of it that decode, split or cut off more than others. Whoever judges a path asks for all of them
 //! ([`Path::matches_strictly`]); nothing here changes what is forwarded.
 
-use std::borrow::Cow;
+mod lenient;
+mod readings;
+
 use std::cmp::Ordering;
 
-use percent_encoding::percent_decode_str;
+use readings::Readings;
 
-/// A request's path in both readings.
+/// A request's path in all its readings.
 #[derive(Debug)]
 pub struct Path<'a> {
     raw: &'a str,
-    normalised: Cow<'a, str>,
+    /// None: it has no other one.
+    others: Option<Box<Readings>>,
 }
 
 impl<'a> Path<'a> {
-    /// Reads a raw path (no query). Allocates only where the two readings differ.
+    /// Reads a raw path (no query). Allocates only where there is more than one reading.
     #[must_use]
     pub fn new(raw: &'a str) -> Self {
         Self {
             raw,
-            normalised: normalise(raw),
+            others: (!is_plain(raw)).then(|| Box::new(Readings::of(raw))),
         }
     }
 
-    /// The path as a lenient server reads it: percent-decoded once, `;parameters` dropped, dot segments
-    /// resolved, empty segments and a trailing slash removed.
+    /// The path as the most lenient server reads it: decoded until nothing changes, `;parameters` dropped, dot
+    /// segments resolved, empty segments and a trailing slash removed.
     #[must_use]
     pub fn normalised(&self) -> &str {
-        &self.normalised
+        let others = self.others.as_ref();
+        let most_lenient = others.and_then(|others| others.all.last());
+        most_lenient.map_or(self.raw, |most_lenient| most_lenient)
     }
 
-    /// Whether the pattern matches the raw and the normalised reading alike: the stricter verdict.
+    /// Whether the pattern matches every reading: the stricter verdict.
     #[must_use]
     pub fn matches_strictly(&self, pattern: &Pattern) -> bool {
-        pattern.matches(&self.normalised) && (self.is_plain() || pattern.matches(self.raw))
+        self.readings().all(|reading| pattern.matches(reading))
     }
 
-    /// Whether the two readings are the same.
+    /// The readings, the raw one first.
+    pub fn readings(&self) -> impl Iterator<Item = &str> {
+        let others = self.others.iter().flat_map(|others| &others.all);
+        std::iter::once(self.raw).chain(others.map(String::as_str))
+    }
+
+    /// All of them, and those that only a token endpoint need fear.
+    pub fn suspicions(&self) -> impl Iterator<Item = &str> {
+        let others = self.others.iter().flat_map(|others| &others.guarded);
+        self.readings().chain(others.map(String::as_str))
+    }
+
+    /// Whether no reading is certain, so that the path must not go on.
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        self.others
+            .as_ref()
+            .is_some_and(|others| others.is_doubtful)
+    }
+
+    /// Whether there is one reading only.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        matches!(self.normalised, Cow::Borrowed(_))
+        self.others.is_none()
     }
 
     /// The path as it was written.
@@ -52,30 +77,41 @@ impl<'a> Path<'a> {
     }
 }
 
-/// See [`Path::normalised`]. A backslash counts as a slash, as some servers have it.
-fn normalise(raw: &str) -> Cow<'_, str> {
+/// What a byte says about a path.
+const ORDINARY: u8 = 0;
+/// That depends on the one before it.
+const DEPENDS: u8 = 1;
+/// There is more than one reading.
+const SPECIAL: u8 = 2;
+const KINDS: [u8; 256] = {
+    let mut kinds = [SPECIAL; 256];
+    let mut byte = b'!';
+    while byte <= b'~' {
+        kinds[byte as usize] = match byte {
+            b'%' | b';' | b'\\' | b'(' | b'?' | b'#' => SPECIAL,
+            b'/' | b'.' | b':' | b'$' => DEPENDS,
+            _ => ORDINARY,
+        };
+        byte += 1;
+    }
+    kinds
+};
+
+/// Whether a path has one reading only.
+fn is_plain(raw: &str) -> bool {
     let bytes = raw.as_bytes();
-    let special = |byte: &u8| matches!(byte, b'%' | b';' | b'\\');
-    let pair = |pair: &[u8]| matches!(pair, [b'/', b'/' | b'.']);
-    let plain = bytes.first() == Some(&b'/')
-        && !bytes.iter().any(special)
-        && !bytes.windows(2).any(pair)
-        && (bytes.len() == 1 || bytes.last() != Some(&b'/'));
-    if plain {
-        return Cow::Borrowed(raw);
-    }
-    let decoded = percent_decode_str(raw).decode_utf8_lossy();
-    let mut segments: Vec<&str> = Vec::new();
-    for segment in decoded.split(['/', '\\']) {
-        match segment.split(';').next().unwrap_or_default() {
-            "" | "." => {}
-            ".." => {
-                segments.pop();
+    let mut before = 0;
+    for byte in bytes {
+        match (KINDS[usize::from(*byte)], before, byte) {
+            (ORDINARY, ..) => {}
+            (SPECIAL, ..) | (_, b'/', b'/' | b'.') | (_, b'.', b'/') | (_, b':', b':' | b'$') => {
+                return false;
             }
-            name => segments.push(name),
+            _ => {}
         }
+        before = *byte;
     }
-    Cow::Owned(format!("/{}", segments.join("/")))
+    bytes.first() == Some(&b'/') && (bytes.len() == 1 || !matches!(before, b'/' | b'.'))
 }
 
 /// The segments of a path, one trailing slash not counted.

@@ -527,7 +527,7 @@ pub fn route_detail(error: route::Error, provider: Option<&str>) -> Cow<'static,
         .into(),
         (route::Error::NoScopes, None) => "no route matches".into(),
         (route::Error::Ambiguous, _) => {
-            "the path means one route as it is written and another one decoded; write it plainly".into()
+            "servers read the path in different ways, e.g. decoded once or twice, and it must mean one thing to all; write it plainly".into()
         }
     }
 }

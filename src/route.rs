@@ -3,6 +3,8 @@
 //! Absolute-form and gateway requests meet here; everything after this takes a [`Destination`]. Looking
 //! up costs the same with one host or ten thousand.
 
+mod protection;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use crate::config::{
 };
 use crate::path::{Path, Pattern};
 use crate::target::Target;
+use protection::is_token_endpoint;
 
 /// What logs call the route of a request that matches none of its own.
 const DEFAULT_ROUTE: &str = "default";
@@ -123,7 +126,7 @@ pub enum Error {
     AccountMissing,
     /// No route matches, and the provider has no default scopes.
     NoScopes,
-    /// The path's raw and normalised readings lead to different scopes.
+    /// The path's readings lead to different scopes, or none of them is certain.
     Ambiguous,
 }
 
@@ -290,6 +293,9 @@ impl<'a> Site<'a> {
     ) -> Result<Destination<'a>, Error> {
         let method = wish.method;
         let provider = self.provider;
+        if path.is_doubtful() {
+            return Err(Error::Ambiguous);
+        }
         let is_one_of = |patterns: &Vec<Pattern>| {
             patterns
                 .iter()
@@ -315,11 +321,13 @@ impl<'a> Site<'a> {
         let read = |path| Reading::of(tables, provider.default_scopes, method, path);
         let mut reading = read(path.normalised());
         if !path.is_plain() {
-            let raw = read(path.raw());
-            if raw.scopes != reading.scopes {
-                return Err(Error::Ambiguous);
+            for other in path.readings() {
+                let other = read(other);
+                if other.scopes != reading.scopes {
+                    return Err(Error::Ambiguous);
+                }
+                reading.payment = reading.payment.stricter(other.payment);
             }
-            reading.payment = reading.payment.stricter(raw.payment);
         }
         let Reading {
             route,
@@ -473,29 +481,6 @@ fn first<'a>(routes: &'a [Route], method: &Method, path: &str) -> (usize, Option
     });
     let place = place.unwrap_or(routes.len());
     (place, routes.get(place))
-}
-
-/// Compared without regard to case and to a format suffix, which Rails takes (`/oauth/token.json`).
-fn is_token_endpoint(provider: &Provider, path: &Path<'_>) -> bool {
-    let protects = |protected: &str, path: &str, slash: bool| {
-        // What comes after it first: most paths differ there.
-        let (path, protected) = (path.as_bytes(), protected.as_bytes());
-        let ends = match path.get(protected.len()) {
-            None | Some(b'.') => true,
-            Some(b'/') => slash,
-            Some(_) => false,
-        };
-        ends && path
-            .get(..protected.len())
-            .is_some_and(|head| head.eq_ignore_ascii_case(protected))
-    };
-    let is_one_of = |all: &[Box<str>], slash| {
-        all.iter().any(|protected| {
-            protects(protected, path.normalised(), slash)
-                || (!path.is_plain() && protects(protected, path.raw(), slash))
-        })
-    };
-    is_one_of(&provider.protected, false) || is_one_of(&provider.protected_below, true)
 }
 
 /// The matched host itself, over TLS; 80 becomes 443.

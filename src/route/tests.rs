@@ -1,3 +1,5 @@
+mod spellings;
+
 use std::path::Path as FilePath;
 
 use super::*;

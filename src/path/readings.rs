@@ -1,0 +1,131 @@
+//! How many ways are there to read a path? Each server decodes, cuts off and splits as it likes; these are the
+//! readings that are known of them, so that all can be judged.
+//!
+//! Dot segments are read alike by all servers where they stand there plainly. Where they come out of anything else,
+//! or control characters do, no reading is certain, and the path is in doubt as a whole.
+
+use super::lenient::{decode, is_control};
+
+/// A path that was encoded so often has no honest reason.
+const MAX_DECODINGS: usize = 5;
+/// A path with more is in doubt.
+const MAX_READINGS: usize = 16;
+
+/// The readings of a path that is not plain.
+#[derive(Debug)]
+pub(super) struct Readings {
+    /// The last one is the most lenient.
+    pub(super) all: Vec<String>,
+    /// Of whose token endpoint it may be all the same.
+    pub(super) guarded: Vec<String>,
+    /// Whether no reading is certain.
+    pub(super) is_doubtful: bool,
+}
+
+impl Readings {
+    pub(super) fn of(raw: &str) -> Self {
+        let mut readings = Self {
+            all: Vec::new(),
+            guarded: Vec::new(),
+            is_doubtful: false,
+        };
+        let has_plain_dots = has_plain_dots(raw);
+        let mut text = raw.to_owned();
+        for decodings in 0.. {
+            readings.is_doubtful |=
+                text.contains(is_control) || (has_dots(&text) && !has_plain_dots);
+            readings.read(&text);
+            let Some(decoded) = decode(&text) else {
+                break;
+            };
+            if decodings == MAX_DECODINGS || readings.all.len() > MAX_READINGS {
+                readings.is_doubtful = true;
+                break;
+            }
+            text = decoded;
+        }
+        readings
+    }
+
+    /// One decoding in its readings, the most lenient one last.
+    fn read(&mut self, text: &str) {
+        if !text.contains(is_control) {
+            self.add(resolve(text.split('/')));
+        }
+        for end in ["?#\0\r\n", ";"] {
+            if let Some((before, _)) = text.split_once(|char| end.contains(char)) {
+                self.add(lenient(before));
+            }
+        }
+        let whole = lenient(text);
+        // ASP.NET keeps a session's id there, and takes it out.
+        let is_session = |segment: &&str| segment.starts_with('(') && segment.ends_with("))");
+        if whole.split('/').any(|segment| is_session(&segment)) {
+            let rest = whole.split('/').filter(|segment| !is_session(segment));
+            self.guarded.push(resolve(rest));
+        }
+        self.all.retain(|known| *known != whole);
+        self.all.push(whole);
+    }
+
+    fn add(&mut self, reading: String) {
+        if !self.all.contains(&reading) {
+            self.all.push(reading);
+        }
+    }
+}
+
+/// Backslashes are slashes, parameters are dropped, and so is what Windows drops of a name.
+fn lenient(text: &str) -> String {
+    resolve(text.split(['/', '\\']).map(name))
+}
+
+/// Dot segments resolved, empty segments and a trailing slash removed.
+fn resolve<'a>(all: impl Iterator<Item = &'a str>) -> String {
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in all {
+        match segment {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            name => segments.push(name),
+        }
+    }
+    format!("/{}", segments.join("/"))
+}
+
+/// A segment without its parameters, the stream of a file that it may name, and white space and dots at its ends.
+fn name(segment: &str) -> &str {
+    let segment = segment.split(';').next().unwrap_or_default();
+    let end = ["::", ":$"].iter().filter_map(|mark| segment.find(mark));
+    let segment = segment.get(..end.min().unwrap_or(segment.len()));
+    let segment = segment.unwrap_or_default();
+    let is_space = |char: char| char.is_whitespace() || is_control(char);
+    let segment = segment.trim_start_matches(is_space);
+    let without = segment.trim_end_matches(|char| is_space(char) || char == '.');
+    if !without.is_empty() {
+        return without;
+    }
+    match segment.trim_end_matches(is_space) {
+        "" => "",
+        "." => ".",
+        // Whoever takes three dots for anything takes them for more than one.
+        _ => "..",
+    }
+}
+
+/// Whether some server finds a dot segment.
+fn has_dots(text: &str) -> bool {
+    let cut = |segment: &&str| matches!(name(segment), "." | "..");
+    let split_at_end = |char| "/\\?#".contains(char) || is_control(char);
+    text.split(split_at_end).any(|segment| cut(&segment))
+}
+
+/// Whether all servers find the same ones: they are written as they are, or with `%2e` (RFC 3986 section 6.2.2), and
+/// nothing else has to be decoded, dropped or cut off to see where they are.
+fn has_plain_dots(raw: &str) -> bool {
+    let dots = raw.replace("%2e", ".").replace("%2E", ".");
+    !dots.contains(['%', ';', '\\', '(']) && {
+        let mut segments = dots.split('/');
+        segments.all(|segment| matches!(segment, "" | "." | "..") || name(segment) == segment)
+    }
+}
