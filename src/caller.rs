@@ -2,9 +2,11 @@
 //! the configured callers. All that is configured for a caller must hold.
 //!
 //! A wrong password takes the same time whether the name is known or not and wherever it differs. Where
-//! any password is kept as a hash, each failure costs as many hashes as the most expensive caller's.
+//! any password is kept as a hash, each failure costs as many hashes as the most expensive caller's, for each of the
+//! few readings of a password that is not ASCII.
 
 mod hashing;
+mod spelling;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -154,7 +156,8 @@ pub struct Attempt<'a> {
     known: Option<&'a Known>,
     hashing: &'a Arc<Hashing>,
     tag: Tag,
-    password: Zeroizing<Vec<u8>>,
+    /// In the readings to be tried.
+    passwords: Vec<spelling::Bytes>,
     address: IpAddr,
     by_authorization: bool,
 }
@@ -243,7 +246,7 @@ impl Callers {
         let hashes = attempt.known.map(|known| known.hashes.clone());
         let is_right = attempt
             .hashing
-            .verify(attempt.tag, hashes, attempt.password, attempt.address)
+            .verify(attempt.tag, hashes, attempt.passwords, attempt.address)
             .await
             .map_err(|hashing::Busy| Error::Busy)?;
         match attempt.known {
@@ -259,7 +262,13 @@ impl Table {
         let known =
             known.map(|caller| Known::new(caller, old.and_then(|old| old.named(&caller.name))));
         let known: Vec<Known> = known.collect();
-        let by_name = known.iter().map(|known| known.name.clone()).zip(0..);
+        let names = || known.iter().map(|known| &known.name).zip(0..);
+        let other = |(name, place): (&Arc<str>, usize)| {
+            let other = String::from_utf8(spelling::other(name)?.to_vec()).ok()?;
+            Some((other.into(), place))
+        };
+        let mut by_name: HashMap<Arc<str>, usize> = names().filter_map(other).collect();
+        by_name.extend(names().map(|(name, place)| (name.clone(), place)));
         let mut by_certificate: HashMap<Box<str>, Vec<usize>> = HashMap::new();
         let mut by_address = Vec::new();
         for (place, caller) in callers.iter().enumerate() {
@@ -275,7 +284,7 @@ impl Table {
         }
         by_address.sort_unstable();
         Self {
-            by_name: by_name.collect(),
+            by_name,
             by_certificate,
             by_address,
             most_passwords: known
@@ -322,21 +331,23 @@ impl Table {
         by_authorization: bool,
         peer: &Peer,
     ) -> Result<Principal<'_>, Doubt<'_>> {
-        let credentials = credentials.ok_or(Doubt::Unauthenticated)?;
-        let at = credentials.iter().position(|byte| *byte == b':');
-        let (name, password) = credentials.split_at(at.ok_or(Doubt::Unauthenticated)?);
-        let password = password.get(1..).unwrap_or_default();
-        let found = std::str::from_utf8(name)
-            .ok()
-            .and_then(|name| self.named(name));
-        let is_equal = self.is_password(found, password);
-        // Who calls from elsewhere is as unknown as anybody.
-        let found = found.filter(|known| known.is_at(peer.address) && known.is_certified(peer));
-        if let Some(known) = found.filter(|_| is_equal) {
+        let sent = credentials.ok_or(Doubt::Unauthenticated)?;
+        let (mut found, mut equal) = (None, None);
+        for reading in spelling::readings(&sent) {
+            let (name, password) = split(&reading).ok_or(Doubt::Unauthenticated)?;
+            let name = std::str::from_utf8(name).ok();
+            let known = name.and_then(|name| self.named(name));
+            let is_equal = self.is_password(known, password);
+            // Who calls from elsewhere is as unknown as anybody.
+            let known = known.filter(|known| known.is_at(peer.address) && known.is_certified(peer));
+            equal = equal.or(known.filter(|_| is_equal));
+            found = found.or(known);
+        }
+        if let Some(known) = equal {
             return Ok(known.principal(by_authorization));
         }
         let hashing = self.hashing.as_ref().ok_or(Doubt::Unauthenticated)?;
-        let tag = hashing.tag(&credentials);
+        let tag = hashing.tag(&spelling::canonical(&sent));
         match found {
             Some(known) if hashing::is_remembered(&known.hashes, &tag) => {
                 Ok(known.principal(by_authorization))
@@ -345,7 +356,7 @@ impl Table {
                 known: found,
                 hashing,
                 tag,
-                password: Zeroizing::new(password.to_vec()),
+                passwords: split(&sent).map_or_else(Vec::new, |(_, sent)| spelling::typed(sent)),
                 address: peer.address,
                 by_authorization,
             })),
@@ -405,7 +416,11 @@ impl Known {
         let mut hashes = Vec::new();
         for password in &caller.passwords {
             match password {
-                Password::Plain(text) => passwords.push(hash(text.expose().as_bytes())),
+                Password::Plain(text) => {
+                    let other = spelling::other(text.expose());
+                    passwords.push(hash(text.expose().as_bytes()));
+                    passwords.extend(other.map(|other| hash(&other)));
+                }
                 Password::Hashed(hash) => hashes.push(Hashed::new(hash.clone(), remembered)),
             }
         }
@@ -481,6 +496,13 @@ impl fmt::Debug for Attempt<'_> {
             .field("address", &self.address)
             .finish_non_exhaustive()
     }
+}
+
+/// Name and password.
+fn split(credentials: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = credentials.iter().position(|byte| *byte == b':')?;
+    let (name, password) = credentials.split_at(at);
+    Some((name, password.get(1..).unwrap_or_default()))
 }
 
 fn hash(password: &[u8]) -> Digest {

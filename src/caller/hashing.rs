@@ -11,15 +11,14 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::spelling::Bytes;
+use crate::password::{Cost, Hash};
 use arc_swap::ArcSwapOption;
 use prometheus::IntCounter;
 use ring::hmac;
 use ring::rand::SystemRandom;
 use subtle::ConstantTimeEq as _;
 use tokio::sync::{Semaphore, watch};
-use zeroize::Zeroizing;
-
-use crate::password::{Cost, Hash};
 
 /// Hashes are computed on one of so many cores at a time, rounded up.
 const CORES_PER_HASHER: usize = 4;
@@ -151,12 +150,12 @@ impl Hashing {
         tag
     }
 
-    /// Whether the password has one of the hashes; without any it is wrong, and takes as long.
+    /// Whether one of the readings of a password has one of the hashes; without any it is wrong, and takes as long.
     pub(super) async fn verify(
         self: &Arc<Self>,
         tag: Tag,
         hashes: Option<Arc<[Hashed]>>,
-        password: Zeroizing<Vec<u8>>,
+        passwords: Vec<Bytes>,
         address: IpAddr,
     ) -> Landing {
         let hashes = hashes.unwrap_or_default();
@@ -182,7 +181,7 @@ impl Hashing {
                         landing: landing.clone(),
                     };
                     flights.insert(id, flight);
-                    tokio::spawn(self.clone().fly(tag, hashes, password, land));
+                    tokio::spawn(self.clone().fly(tag, hashes, passwords, land));
                     landing
                 }
             }
@@ -199,14 +198,14 @@ impl Hashing {
         self: Arc<Self>,
         tag: Tag,
         hashes: Arc<[Hashed]>,
-        password: Zeroizing<Vec<u8>>,
+        passwords: Vec<Bytes>,
         land: watch::Sender<Option<Landing>>,
     ) {
         let id = (tag, hashes.is_empty());
         let landing = match tokio::time::timeout(MAX_WAIT, self.permits.acquire()).await {
             Ok(Ok(_permit)) => {
                 let hashing = self.clone();
-                let compute = move || hashing.compute(&hashes, &tag, &password);
+                let compute = move || hashing.compute(&hashes, &tag, &passwords);
                 tokio::task::spawn_blocking(compute)
                     .await
                     .map_err(|_panic| Busy)
@@ -219,19 +218,23 @@ impl Hashing {
     }
 
     /// On a blocking thread.
-    fn compute(&self, hashes: &[Hashed], tag: &Tag, password: &[u8]) -> bool {
-        for hashed in hashes {
-            self.computed.inc();
-            if hashed.hash.verify(password) {
-                hashed.verified.store(Some(Arc::new(*tag)));
-                return true;
+    fn compute(&self, hashes: &[Hashed], tag: &Tag, passwords: &[Bytes]) -> bool {
+        for password in passwords {
+            for hashed in hashes {
+                self.computed.inc();
+                if hashed.hash.verify(password) {
+                    hashed.verified.store(Some(Arc::new(*tag)));
+                    return true;
+                }
             }
         }
         for (hash, most) in &self.price {
-            for _ in count(hashes, hash.cost)..*most {
-                self.computed.inc();
-                // Only its time is wanted.
-                std::hint::black_box(hash.verify(password));
+            for password in passwords {
+                for _ in count(hashes, hash.cost)..*most {
+                    self.computed.inc();
+                    // Only its time is wanted.
+                    std::hint::black_box(hash.verify(password));
+                }
             }
         }
         false

@@ -263,7 +263,7 @@ mod hashed {
     }
 
     impl Rig {
-        async fn ask(&self, credentials: &str, address: &str) -> Result<String, Error> {
+        async fn ask(&self, credentials: impl AsRef<[u8]>, address: &str) -> Result<String, Error> {
             let mut headers = HeaderMap::new();
             let value = format!("Basic {}", BASE64.encode(credentials));
             headers.insert(PROXY_AUTHORIZATION, value.parse().unwrap());
@@ -316,6 +316,75 @@ mod hashed {
         );
     }
 
+    /// Of one text: UTF-8 composed and decomposed, and ISO-8859-1.
+    fn encodings(name: &str) -> [Vec<u8>; 3] {
+        let latin1 = [name.as_bytes(), b":caf\xe9 \xfc"].concat();
+        let utf8 = ["café ü", "cafe\u{301} u\u{308}"].map(|password| format!("{name}:{password}"));
+        let [composed, decomposed] = utf8.map(String::into_bytes);
+        [composed, decomposed, latin1]
+    }
+
+    #[tokio::test]
+    async fn a_password_is_the_same_text_in_every_encoding() {
+        let hash = |password: &str| {
+            let hash = bcrypt::hash_with_salt(password, 4, [7; 16]).unwrap();
+            hash.to_string()
+        };
+        let computed = IntCounter::new("a", "a").unwrap();
+        let config = config(&format!(
+            "
+  composed: {{password: 'café ü', allow: [a]}}
+  decomposed: {{password: \"cafe\u{301} u\u{308}\", allow: [a]}}
+  hashed: {{password: '{}', allow: [a]}}
+  odd: {{password: '{}', allow: [a]}}
+  café: {{password: plain, allow: [a]}}
+",
+            hash("café ü"),
+            hash("cafe\u{301} u\u{308}"),
+        ));
+        let callers = Callers::new(&config, &computed, None);
+        let rig = Rig { callers, computed };
+        for name in ["composed", "decomposed", "hashed", "odd"] {
+            for credentials in encodings(name) {
+                let found = rig.ask(&credentials, "192.0.2.1").await;
+                assert_eq!(found.as_deref(), Ok(name), "{credentials:?}");
+            }
+            // Those that are hashed are remembered by now, whoever sends them how.
+            let before = rig.computed.get();
+            for credentials in encodings(name) {
+                assert!(rig.ask(&credentials, "192.0.2.1").await.is_ok());
+            }
+            assert_eq!(rig.computed.get(), before);
+        }
+        for name in ["café".as_bytes(), "cafe\u{301}".as_bytes(), b"caf\xe9"] {
+            let found = rig.ask([name, b":plain"].concat(), "192.0.2.1").await;
+            assert_eq!(found.as_deref(), Ok("café"), "{name:?}");
+        }
+        // Neither the same letters nor the same bytes in another encoding.
+        for credentials in [
+            &b"composed:cafe u"[..],
+            "composed:cafÃ© Ã¼".as_bytes(),
+            b"hashed:caf\xe8 \xfc",
+            b"composed:",
+        ] {
+            let found = rig.ask(credentials, "192.0.2.1").await;
+            assert_eq!(found, Err(Error::Unauthenticated), "{credentials:?}");
+        }
+        // As much for a name that nobody has.
+        for wrong in ["é", "\u{e9}\u{301}x", "x"] {
+            let mut costs = ["hashed", "composed", "nobody"].map(|name| (name, 0));
+            for (name, cost) in &mut costs {
+                let before = rig.computed.get();
+                let found = rig.ask(format!("{name}:{wrong}"), "192.0.2.1").await;
+                assert_eq!(found, Err(Error::Unauthenticated));
+                *cost = rig.computed.get() - before;
+            }
+            let [(_, first), ..] = costs;
+            assert!(costs.iter().all(|(_, cost)| *cost == first), "{costs:?}");
+            assert!((1..=3).contains(&first), "{costs:?}");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn many_who_send_the_same_share_one_hash() {
         let rig = rig();
@@ -334,7 +403,7 @@ mod hashed {
             .collect();
         let mut asked: Vec<_> = flood
             .iter()
-            .map(|(credentials, address)| rig.ask(credentials, address))
+            .map(|(credentials, address)| rig.ask(credentials.as_str(), address))
             .collect();
         asked.push(rig.ask("argon2:p4ss:w0rd", "192.0.2.2"));
         let mut answers = all_at_once(asked).await;
