@@ -362,6 +362,8 @@ pub struct Timeouts {
     pub idle: Duration,
     /// How long an unused connection is kept.
     pub pool_idle: Duration,
+    /// How old a connection is that gets no further request.
+    pub pool_age: Duration,
 }
 
 impl Config {

@@ -530,9 +530,10 @@ fn secret_below(config: &Config) -> Vec<Pattern> {
 
 impl Relayed {
     /// The provider's answer as it goes to the caller.
-    fn answer(self, mut record: Box<Record>, via: &Via, to_http2: bool) -> Response<Answer> {
+    fn answer(mut self, mut record: Box<Record>, via: &Via, to_http2: bool) -> Response<Answer> {
         let (mut head, body) = self.answer.into_parts();
-        let named = headers::clean_response(&mut head.headers);
+        let (named, said) = headers::clean_response(&mut head.headers);
+        self.connection.heed(said);
         headers::date(&mut head.headers);
         via.append(&mut head.headers, head.version);
         record.answer(head.status);

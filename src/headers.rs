@@ -3,6 +3,7 @@
 //! It knows field names and nothing about routes. The one invariant: what a caller sends can neither
 //! remove nor repeat the `Authorization` that Bursar sets, because that is set after everything else.
 
+mod keep_alive;
 mod kept;
 mod via;
 
@@ -13,6 +14,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use smallvec::SmallVec;
 
+pub use keep_alive::KeepAlive;
 pub use kept::Kept;
 pub use via::Via;
 
@@ -154,9 +156,17 @@ fn is_for_bursar(name: &str) -> bool {
         || name.starts_with("proxy_")
 }
 
-/// Takes out of a response what was for Bursar: what `Connection` names, which is returned, and hop-by-hop.
-pub fn clean_response(headers: &mut HeaderMap) -> Vec<HeaderName> {
-    clean(headers, answers_bursar)
+/// Takes out of a response what was for Bursar: what `Connection` names, and hop-by-hop. Returns what was named, and
+/// what became of the connection.
+pub fn clean_response(headers: &mut HeaderMap) -> (Vec<HeaderName>, KeepAlive) {
+    let found = find(headers, answers_bursar);
+    // Mostly there is nothing, and then it is not looked up.
+    if !found.iter().any(KeepAlive::is_said_in) {
+        remove(headers, &[], found);
+        return (Vec::new(), KeepAlive::default());
+    }
+    let said = KeepAlive::read(headers);
+    (clean_found(headers, found), said)
 }
 
 /// The same for a response's trailers; the `Connection` fields of its head were what `named`.
@@ -196,6 +206,10 @@ impl Cleaned {
 /// Takes out the unwanted fields, and what `Connection` names.
 fn clean(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) -> Vec<HeaderName> {
     let found = find(headers, is_unwanted);
+    clean_found(headers, found)
+}
+
+fn clean_found(headers: &mut HeaderMap, found: Unwanted) -> Vec<HeaderName> {
     // It is among those of every hop. Mostly there is none, and then it is not looked up.
     let named = match found.contains(&CONNECTION) {
         true => connection_named(headers),

@@ -30,6 +30,7 @@ const TIMEOUTS: Timeouts = Timeouts {
     head: Duration::from_secs(60),
     idle: Duration::from_secs(60),
     pool_idle: Duration::from_secs(30),
+    pool_age: Duration::from_secs(600),
 };
 
 /// The list.

@@ -11,6 +11,7 @@ mod fuse;
 mod pool;
 mod readable;
 mod streams;
+mod term;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -92,10 +93,7 @@ impl Upstream {
         );
         Self {
             fuse: fuse.map(|limits| Fuse::new(&provider.name, limits, open)),
-            pool: Pool::new(
-                provider.timeouts.pool_idle,
-                &metrics.dropped_fields(&provider.name),
-            ),
+            pool: Pool::new(&provider.timeouts, &metrics.dropped_fields(&provider.name)),
             http1_connector: connector.with_tls(&tls.http1),
             connector,
             http: provider.http,
@@ -138,7 +136,7 @@ impl Upstream {
     #[must_use]
     pub fn foreign(connector: Connector, timeouts: Timeouts, metrics: &Metrics) -> Self {
         Self {
-            pool: Pool::new(timeouts.pool_idle, &metrics.dropped_fields(NO_PROVIDER)),
+            pool: Pool::new(&timeouts, &metrics.dropped_fields(NO_PROVIDER)),
             http1_connector: connector.clone(),
             connector,
             http: Http::Http1,

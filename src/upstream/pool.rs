@@ -4,8 +4,8 @@
 //! just when its caller has been told that it failed. Where there is no room, another one is opened.
 //!
 //! The mutex is held to look something up, never across an await. An idle connection that the server has
-//! closed is seen by its driver and skipped here; one that is idle for too long is closed by a task that
-//! lives as long as there are any.
+//! closed is seen by its driver and skipped here; one that is idle for too long or too old is closed by a task
+//! that lives as long as there are any. Requests that are under way on an old one come to their end first.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -24,10 +24,12 @@ use super::frames::Frames;
 use super::fuse::Attempt;
 use super::readable::Readable;
 use super::streams::{MAX_STREAMS, Need, Place, Streams};
+use super::term::{Lifetime, Term};
 use crate::alarm::Alarm;
 use crate::body::Upload;
-use crate::config::Origin;
+use crate::config::{Origin, Timeouts};
 use crate::connect::Stream;
+use crate::headers::KeepAlive;
 use crate::metrics::{Counted, DroppedFields};
 use crate::response::{Outstanding, Reader};
 
@@ -41,6 +43,8 @@ const MAX_SERVERS: usize = 4096;
 /// HTTP/2 connections are asked for a sign of life, so that a dead one costs seconds, not `timeouts.head`.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often idle connections are looked at, at most.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// So much of an answer is in flight, or waits for a caller that does not read it.
 const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 /// Room for all answers of a connection, so that none waits because others are not read.
@@ -50,7 +54,7 @@ const HTTP2_WINDOW: u32 = HTTP2_STREAM_WINDOW * MAX_STREAMS as u32;
 #[derive(Debug)]
 pub(super) struct Pool {
     servers: Mutex<Servers>,
-    idle_timeout: Duration,
+    lifetime: Lifetime,
     dropped: Arc<DroppedFields>,
 }
 
@@ -85,7 +89,8 @@ struct Server {
 struct Idle {
     sender: Http1,
     alarm: Alarm,
-    since: Instant,
+    /// When it is closed.
+    end: Instant,
 }
 
 /// An HTTP/2 connection.
@@ -94,6 +99,8 @@ struct Multiplex {
     sender: http2::SendRequest<Upload>,
     streams: Arc<Streams>,
     used: Instant,
+    /// When it is too old for another request.
+    old: Instant,
 }
 
 /// A connection that a request may be sent on.
@@ -101,8 +108,6 @@ struct Multiplex {
 pub struct Connection {
     server: Arc<Name>,
     sender: Sender,
-    /// Held until the answer is over.
-    place: Option<Place>,
     /// For the head of an answer; goes with the connection.
     pub(super) alarm: Alarm,
     /// What its request is to tell of it.
@@ -117,26 +122,35 @@ pub type Sent = Result<Response<Incoming>, TrySendError<Request<Upload>>>;
 struct Http1 {
     requests: http1::SendRequest<Upload>,
     outstanding: Arc<Outstanding>,
+    term: Box<Term>,
 }
 
 #[derive(Debug)]
 enum Sender {
     Http1(Http1),
-    Http2(http2::SendRequest<Upload>),
+    /// The place is held until the answer is over.
+    Http2(http2::SendRequest<Upload>, Place),
 }
 
 impl Pool {
-    pub(super) fn new(idle_timeout: Duration, dropped: &Arc<DroppedFields>) -> Arc<Self> {
+    pub(super) fn new(timeouts: &Timeouts, dropped: &Arc<DroppedFields>) -> Arc<Self> {
         Arc::new(Self {
             servers: Mutex::default(),
-            idle_timeout,
+            lifetime: Lifetime {
+                idle: timeouts.pool_idle,
+                age: timeouts.pool_age,
+            },
             dropped: dropped.clone(),
         })
     }
 
     /// One for the same servers, without a connection.
     pub(super) fn another(&self) -> Arc<Self> {
-        Self::new(self.idle_timeout, &self.dropped)
+        Arc::new(Self {
+            servers: Mutex::default(),
+            lifetime: self.lifetime,
+            dropped: self.dropped.clone(),
+        })
     }
 
     /// A panic while it was held leaves a consistent list of connections.
@@ -150,25 +164,23 @@ impl Pool {
         let server = servers.idle.get_mut(origin)?;
         for multiplex in &mut server.http2 {
             if multiplex.is_usable()
+                && now < multiplex.old
                 && let Some(place) = Place::on(&multiplex.streams, need)
             {
                 multiplex.used = now;
                 return Some(Connection {
                     server: server.name.clone(),
-                    sender: Sender::Http2(multiplex.sender.clone()),
-                    place: Some(place),
+                    sender: Sender::Http2(multiplex.sender.clone(), place),
                     alarm: Alarm::default(),
                     attempt: None,
                 });
             }
         }
         while let Some(idle) = server.http1.pop() {
-            if idle.sender.requests.is_ready() && now.duration_since(idle.since) < self.idle_timeout
-            {
+            if idle.sender.requests.is_ready() && now < idle.end {
                 return Some(Connection {
                     server: server.name.clone(),
                     sender: Sender::Http1(idle.sender),
-                    place: None,
                     alarm: idle.alarm,
                     attempt: None,
                 });
@@ -203,7 +215,7 @@ impl Pool {
         (is_http2, need): (bool, Need),
     ) -> Result<Connection, hyper::Error> {
         let server = Arc::new(Name::of(origin));
-        let (sender, place) = if is_http2 {
+        let sender = if is_http2 {
             let streams = Streams::new();
             let place = Place::of(&streams, need);
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())
@@ -218,7 +230,7 @@ impl Pool {
                 .await?;
             drive(connection, open);
             self.share(&server, &sender, streams);
-            (Sender::Http2(sender), Some(place))
+            Sender::Http2(sender, place)
         } else {
             let outstanding = Outstanding::new();
             let stream = Readable::new(stream);
@@ -228,16 +240,15 @@ impl Pool {
                 .handshake(TokioIo::new(stream))
                 .await?;
             drive(connection, open);
-            let sender = Http1 {
+            Sender::Http1(Http1 {
                 requests,
                 outstanding,
-            };
-            (Sender::Http1(sender), None)
+                term: Box::new(Term::begin(Instant::now())),
+            })
         };
         Ok(Connection {
             server,
             sender,
-            place,
             alarm: Alarm::default(),
             attempt: None,
         })
@@ -250,17 +261,19 @@ impl Pool {
         sender: &http2::SendRequest<Upload>,
         streams: Arc<Streams>,
     ) {
+        let now = Instant::now();
         let multiplex = Multiplex {
             sender: sender.clone(),
             streams,
-            used: Instant::now(),
+            used: now,
+            old: now + self.lifetime.age,
         };
         let mut servers = self.servers();
         servers.add(name, |server| {
             server.http2.retain(Multiplex::is_usable);
             server.http2.push(multiplex);
         });
-        self.sweep(&mut servers);
+        self.sweep(&mut servers, now + self.lifetime.idle);
     }
 
     /// Keeps an HTTP/1.1 connection for the next request, as soon as it is ready for one.
@@ -280,7 +293,7 @@ impl Pool {
             // The answer is read; what is left is for the driver to notice it. If it does not, the
             // connection is of no use.
             let pool = Arc::downgrade(self);
-            let limit = self.idle_timeout;
+            let limit = self.lifetime.idle;
             tokio::spawn(async move {
                 if let Ok(Ok(())) = tokio::time::timeout(limit, sender.requests.ready()).await
                     && let Some(pool) = pool.upgrade()
@@ -292,25 +305,23 @@ impl Pool {
     }
 
     fn keep(self: &Arc<Self>, name: &Arc<Name>, sender: Http1, alarm: Alarm) {
-        let since = Instant::now();
-        let idle = Idle {
-            sender,
-            alarm,
-            since,
+        let Some(end) = sender.term.end(Instant::now(), self.lifetime) else {
+            return;
         };
+        let idle = Idle { sender, alarm, end };
         let mut servers = self.servers();
         servers.add(name, |server| {
             if server.http1.len() < MAX_IDLE {
                 server.http1.push(idle);
             }
         });
-        self.sweep(&mut servers);
+        self.sweep(&mut servers, end);
     }
 
-    /// Starts the task that closes what is idle for too long, unless it is running.
-    fn sweep(self: &Arc<Self>, servers: &mut Servers) {
+    /// Starts the task that closes what is idle for too long, unless it is running; what was added ends at `first`.
+    fn sweep(self: &Arc<Self>, servers: &mut Servers, first: Instant) {
         if !std::mem::replace(&mut servers.sweeping, true) {
-            tokio::spawn(sweep(Arc::downgrade(self), self.idle_timeout));
+            tokio::spawn(sweep(Arc::downgrade(self), self.lifetime, first));
         }
     }
 }
@@ -330,25 +341,36 @@ where
 }
 
 /// Ends when there is nothing left to close.
-async fn sweep(pool: Weak<Pool>, idle_timeout: Duration) {
+async fn sweep(pool: Weak<Pool>, lifetime: Lifetime, first: Instant) {
+    let interval = lifetime.idle.min(lifetime.age) / 2;
+    let mut next = first.min(Instant::now() + interval);
     loop {
-        tokio::time::sleep(idle_timeout / 2).await;
+        tokio::time::sleep_until(next).await;
         let Some(pool) = pool.upgrade() else {
             return;
         };
         let now = Instant::now();
-        let young = |since: &Instant| now.duration_since(*since) < idle_timeout;
+        next = now + interval;
         let mut servers = pool.servers();
         servers.idle.retain(|_, server| {
-            server
-                .http1
-                .retain(|idle| young(&idle.since) && !idle.sender.requests.is_closed());
+            server.http1.retain(|idle| {
+                let is_kept = now < idle.end && !idle.sender.requests.is_closed();
+                if is_kept {
+                    next = next.min(idle.end);
+                }
+                is_kept
+            });
             // Requests under way have senders of their own; the connection ends with the last of them.
             server.http2.retain_mut(|multiplex| {
                 if multiplex.streams.is_open() {
                     multiplex.used = now;
                 }
-                multiplex.is_usable() && young(&multiplex.used)
+                let end = (multiplex.used + lifetime.idle).min(multiplex.old);
+                let is_kept = now < end && multiplex.is_usable();
+                if is_kept {
+                    next = next.min(end);
+                }
+                is_kept
             });
             !server.http1.is_empty() || !server.http2.is_empty()
         });
@@ -356,6 +378,7 @@ async fn sweep(pool: Weak<Pool>, idle_timeout: Duration) {
             servers.sweeping = false;
             return;
         }
+        next = next.max(now + SWEEP_INTERVAL.min(interval));
     }
 }
 
@@ -408,7 +431,14 @@ impl Connection {
     /// Whether it carries several requests at a time.
     #[must_use]
     pub fn is_http2(&self) -> bool {
-        matches!(self.sender, Sender::Http2(_))
+        matches!(self.sender, Sender::Http2(..))
+    }
+
+    /// Heeds what an answer says of how long its connection is kept.
+    pub fn heed(&mut self, said: KeepAlive) {
+        if let Sender::Http1(sender) = &mut self.sender {
+            sender.term.heed(said);
+        }
     }
 
     /// Hands a request over at once, so that nothing that waits for the answer holds room for it; see
@@ -420,10 +450,8 @@ impl Connection {
                 Either::Left(sender.requests.try_send_request(request))
             }
             // Several times the other's size.
-            Sender::Http2(sender) => {
-                if let Some(place) = &mut self.place {
-                    place.sending();
-                }
+            Sender::Http2(sender, place) => {
+                place.sending();
                 Either::Right(Box::pin(sender.try_send_request(request)))
             }
         }
@@ -439,7 +467,8 @@ impl Connection {
             None => {
                 let error = error.error();
                 tracing::debug!(error = %chain(error), "request failed");
-                let is_unsent = self.place.as_ref().is_some_and(Place::is_unsent);
+                let is_unsent =
+                    matches!(&self.sender, Sender::Http2(_, place) if place.is_unsent());
                 match classify(error) {
                     Failed::Broken if is_unsent && is_disconnected(error) => Failed::Unsent,
                     failed => failed,

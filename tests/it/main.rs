@@ -47,6 +47,8 @@ mod options;
 #[cfg(test)]
 mod peers;
 #[cfg(test)]
+mod pooling;
+#[cfg(test)]
 mod provider_pages;
 #[cfg(test)]
 mod refusals;

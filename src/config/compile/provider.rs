@@ -223,6 +223,7 @@ impl ProviderFile {
             head: limit("head", file.head, 60),
             idle: limit("idle", file.idle, 60),
             pool_idle: limit("pool_idle", file.pool_idle, 30),
+            pool_age: limit("pool_age", file.pool_age, 600),
         }
     }
 

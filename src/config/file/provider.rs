@@ -276,4 +276,6 @@ pub(in crate::config) struct Timeouts {
     pub(in crate::config) idle: Option<Time>,
     /// How long an unused connection is kept. Default 30s.
     pub(in crate::config) pool_idle: Option<Time>,
+    /// How old a connection is that gets no further request. Default 10m.
+    pub(in crate::config) pool_age: Option<Time>,
 }
