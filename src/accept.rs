@@ -112,26 +112,43 @@ impl Accepting {
         let mut complained = None;
         loop {
             let accepted = listener.accept().await;
-            let accepted = accepted.and_then(|(stream, address)| {
-                if process::is_of_reserve(&stream) {
-                    return Err(process::no_descriptors());
+            // It is registered with this runtime, and of use with the worker's alone.
+            match accepted.and_then(|(stream, address)| Ok((stream.into_std()?, address))) {
+                Ok((stream, address)) => {
+                    let stream = self.out_of_reserve(stream, &mut complained).await;
+                    self.take(stream, address);
                 }
-                // It is registered with this runtime, and of use with the worker's alone.
-                Ok((stream.into_std()?, address))
-            });
-            match accepted {
-                Ok((stream, address)) => self.take(stream, address),
-                Err(error) => {
-                    self.live.current().metrics().limits.reached(Limit::Accept);
-                    // Once a minute: this goes on for as long as descriptors are lacking.
-                    if complained.is_none_or(|at: Instant| at.elapsed() >= COMPLAIN_AGAIN) {
-                        complained = Some(Instant::now());
-                        tracing::warn!(%error, "cannot accept connections; they wait");
-                    }
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+                Err(error) => self.pause(&error, &mut complained).await,
             }
         }
+    }
+
+    /// Waits until the connection has a descriptor that is none of the reserve. Others wait to be accepted meanwhile.
+    async fn out_of_reserve(
+        &self,
+        mut stream: net::TcpStream,
+        complained: &mut Option<Instant>,
+    ) -> net::TcpStream {
+        while process::is_of_reserve(&stream) {
+            self.pause(&process::no_descriptors(), complained).await;
+            // The system gives the lowest number that is free.
+            if let Ok(copy) = stream.try_clone()
+                && !process::is_of_reserve(&copy)
+            {
+                stream = copy;
+            }
+        }
+        stream
+    }
+
+    async fn pause(&self, error: &io::Error, complained: &mut Option<Instant>) {
+        self.live.current().metrics().limits.reached(Limit::Accept);
+        // Once a minute: this goes on for as long as descriptors are lacking.
+        if complained.is_none_or(|at| at.elapsed() >= COMPLAIN_AGAIN) {
+            *complained = Some(Instant::now());
+            tracing::warn!(%error, "cannot accept connections; they wait");
+        }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 
     /// Whether one more connection is served: there are not too many, nor too many of that address.
