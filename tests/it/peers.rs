@@ -10,6 +10,7 @@ mod clock;
 mod days;
 mod expect;
 mod https;
+mod nginx;
 mod prometheus;
 mod servers;
 mod squid;
@@ -67,6 +68,7 @@ enum Needs {
     Node24,
     NodeWithAxios,
     NodeWithUndici,
+    Nginx,
     OidcProvider,
     Php,
     Node,
@@ -95,6 +97,7 @@ impl Needs {
             Self::Node24 => &["node_modules/.bin/node", "--version"],
             Self::NodeWithAxios => &[NODE[0], NODE[1], NODE[2], "await import('axios')"],
             Self::NodeWithUndici => &[NODE[0], NODE[1], NODE[2], "await import('undici')"],
+            Self::Nginx => &["nginx", "-v"],
             Self::OidcProvider => &[NODE[0], NODE[1], NODE[2], "await import('oidc-provider')"],
             Self::Php => &["php", "-r", "exit(function_exists('curl_init') ? 0 : 1);"],
             Self::Node => &["node", "--version"],
