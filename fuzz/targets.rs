@@ -1,19 +1,29 @@
 //! What must hold for any input at all, of everything that Bursar parses itself. Both cargo-fuzz (here)
 //! and `cargo test` (`tests/it/fuzzed.rs`) run these functions.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path as Directory;
-use std::sync::OnceLock;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bursar::address::{Rule, Spelling, rules};
 use bursar::config::Config;
 use bursar::framing::{Broken, Framing};
+use bursar::metrics::{DroppedFields, Metrics};
 use bursar::path::Path;
+use bursar::response::{Outstanding, Reader};
 use bursar::route::Routes;
 use bursar::target::Target;
 use bursar::token::{Answer, Body, Failure, read_reply};
-use http::{HeaderValue, Request, StatusCode};
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What no message may repeat.
 const MARKER: &str = "hunter2-s3cret";
@@ -326,4 +336,161 @@ fn frame(reads: &[&[u8]]) -> Framed {
         }
     }
     (framing.heads(), framing.doubt(), intact)
+}
+
+/// A byte for the reads and the framing, and an answer: whatever it is, it is read the same however it is split, and
+/// what is read has one meaning. The same bytes as fields of an answer that is whole do not cost that.
+pub(super) fn response(data: &[u8]) {
+    let Some((how, bytes)) = data.split_first() else {
+        return;
+    };
+    let whole = exchange(bytes, bytes.len().max(1));
+    for piece in [1, usize::from(how % 16) + 2] {
+        match (&whole, exchange(bytes, piece)) {
+            (Some(whole), Some(split)) => assert_eq!(*whole, split),
+            (None, None) => {}
+            both => panic!("{piece}: {both:?}"),
+        }
+    }
+    if let Some((status, headers, body)) = &whole {
+        judge_answer(*status, headers, body);
+    }
+    let answer = around(bytes, how % 3);
+    let (status, headers, body) = exchange(&answer, usize::from(how / 3) + 1)
+        .unwrap_or_else(|| panic!("lost: {}", answer.escape_ascii()));
+    judge_answer(status, &headers, &body);
+    assert_eq!((status.as_u16(), &*body), (201, &b"done"[..]));
+    assert!(
+        headers
+            .get_all("x-last")
+            .iter()
+            .any(|value| value == "kept")
+    );
+}
+
+/// An answer that is whole, with those lines among its fields, apart from what might frame it.
+fn around(bytes: &[u8], framing: u8) -> Vec<u8> {
+    let may_stay = |line: &&[u8]| {
+        let letters = line.iter().filter(|byte| byte.is_ascii_alphabetic());
+        let letters: Vec<u8> = letters.map(u8::to_ascii_lowercase).collect();
+        let frames = letters.starts_with(b"contentl") || letters.starts_with(b"transfere");
+        !frames && line.iter().any(|byte| *byte != b'\r')
+    };
+    let mut answer = b"HTTP/1.1 201 Created\r\n".to_vec();
+    for line in bytes.split(|byte| *byte == b'\n').filter(may_stay) {
+        answer.extend_from_slice(line);
+        answer.extend_from_slice(b"\r\n");
+    }
+    answer.extend_from_slice(b"X-Last: kept\r\n");
+    answer.extend_from_slice(match framing {
+        0 => b"Content-Length: 04, 4\r\n\r\ndone",
+        1 => b"Transfer-Encoding : chunked\r\n\r\n4 ;x\r\ndone\r\n0\r\n\r\n",
+        _ => b"\r\ndone",
+    });
+    answer
+}
+
+/// One length at most, which is the body's, and nothing else that frames.
+fn judge_answer(status: StatusCode, headers: &HeaderMap, body: &[u8]) {
+    let lengths: Vec<_> = headers.get_all(CONTENT_LENGTH).iter().collect();
+    let is_chunked = headers.contains_key(TRANSFER_ENCODING);
+    assert!(!status.is_informational());
+    match lengths[..] {
+        [] => {}
+        [length] => {
+            let number: u64 = length.to_str().unwrap().parse().unwrap();
+            assert_eq!(number.to_string().as_bytes(), length.as_bytes());
+            let is_bodiless = matches!(status.as_u16(), 304);
+            assert!(is_bodiless || number == body.len() as u64, "{headers:?}");
+            assert!(
+                !is_chunked && status != StatusCode::NO_CONTENT,
+                "{headers:?}"
+            );
+        }
+        _ => panic!("{headers:?}"),
+    }
+}
+
+type Exchanged = (StatusCode, HeaderMap, Bytes);
+
+/// What hyper's client reads of an answer that comes in pieces of that length, and then ends; None where it is none.
+fn exchange(bytes: &[u8], piece: usize) -> Option<Exchanged> {
+    static DROPPED: OnceLock<Arc<DroppedFields>> = OnceLock::new();
+    let dropped = DROPPED.get_or_init(|| {
+        let text = format!("listen: 127.0.0.1:0\n{PROVIDER}");
+        let config = Config::parse(&text, Directory::new("")).unwrap();
+        Metrics::new(&config).unwrap().dropped_fields("acme")
+    });
+    let outstanding = Outstanding::new();
+    let stream = Script {
+        answer: bytes.chunks(piece).map(<[u8]>::to_vec).rev().collect(),
+        is_asked: false,
+        waiting: None,
+    };
+    let reader = Reader::new(stream, outstanding.clone(), dropped.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().block_on(async {
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(reader));
+        let (mut sender, connection) = handshake.await.unwrap();
+        outstanding.begin(&Method::GET);
+        let answer = async {
+            let request = Request::new(Empty::<Bytes>::new());
+            let mut answer = sender.send_request(request).await.ok()?;
+            outstanding.complete(&mut answer);
+            let (head, body) = answer.into_parts();
+            #[expect(clippy::disallowed_methods, reason = "it is limited")]
+            let body = Limited::new(body, 1 << 20).collect().await.ok()?;
+            Some((head.status, head.headers, body.to_bytes()))
+        };
+        let (answer, _ended) = tokio::join!(answer, async { drop(connection.await) });
+        answer
+    })
+}
+
+/// A server that answers once it is asked, in pieces of which the last is first.
+struct Script {
+    answer: Vec<Vec<u8>>,
+    is_asked: bool,
+    waiting: Option<Waker>,
+}
+
+impl AsyncRead for Script {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.is_asked {
+            self.waiting = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        if let Some(mut piece) = self.answer.pop() {
+            let rest = piece.split_off(piece.len().min(buffer.remaining()));
+            buffer.put_slice(&piece);
+            if !rest.is_empty() {
+                self.answer.push(rest);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Script {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.is_asked = true;
+        self.waiting.take().into_iter().for_each(Waker::wake);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
 }

@@ -244,6 +244,12 @@ async fn answers_are_relayed_as_they_are() {
             let (head, body) = expected.split_once("\r\n\r\n").unwrap();
             let found = without_instances(&caller.read_head().await);
             let mut fields: Vec<&str> = found.lines().collect();
+            let is_date = |field: &&str| field.starts_with("Date: ");
+            assert_eq!(fields.iter().copied().filter(is_date).count(), 1);
+            if !head.contains("\r\nDate: ") {
+                // It says when the answer came.
+                fields.retain(|field| !is_date(field));
+            }
             fields[1..].sort_by_key(|field| field.to_ascii_lowercase());
             assert_eq!(fields.join("\r\n").to_lowercase(), head.to_lowercase());
             assert_eq!(caller.read_exact(body.len()).await, body.as_bytes());

@@ -82,6 +82,11 @@ fn framing_is_judged_the_same_however_the_bytes_are_split() {
 }
 
 #[test]
+fn no_answer_that_came_whole_is_lost_and_what_is_read_of_any_has_one_meaning() {
+    run("response", 3000, targets::response);
+}
+
+#[test]
 fn no_request_begins_for_hyper_where_none_begins_for_us() {
     run("framing", 4000, |data| {
         agree(data.get(1..).unwrap_or_default())
