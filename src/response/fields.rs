@@ -9,7 +9,7 @@ use crate::metrics::{DroppedFields, Section};
 /// Names of fields that frame an answer, letters alone.
 const FRAMING: [&[u8]; 2] = [b"contentlength", b"transferencoding"];
 
-/// More fields of one section are dropped.
+/// More fields of one section are dropped, apart from what frames the answer.
 const MAX_FIELDS: usize = 8192;
 
 /// A section's fields.
@@ -75,7 +75,7 @@ impl Fields {
         let field = HeaderName::from_bytes(name)
             .ok()
             .zip(value.and_then(|value| HeaderValue::from_bytes(value).ok()));
-        let field = field.filter(|_| self.all.len() < MAX_FIELDS);
+        let field = field.filter(|_| self.all.len() < MAX_FIELDS || may_frame(name));
         let is_taken = field.is_some_and(|(name, value)| self.all.try_append(name, value).is_ok());
         if !is_taken {
             self.is_garbled |= may_frame(name);

@@ -497,6 +497,9 @@ async fn a_head_of_256_kib_is_read_and_a_larger_one_is_not() {
             assert_eq!((cookies.count(), &*got.body), (count, "ok"));
         }
     }
+    let many = ok(&"a:b\r\n".repeat(20_000));
+    let got = exchange(&Method::GET, many.as_bytes(), (8192, Then::Open)).await;
+    assert_eq!(got.unwrap().body, "ok");
     let got = exchange(
         &Method::GET,
         head(1, 300_000).as_bytes(),
