@@ -22,7 +22,7 @@ use crate::journal::{Entry, Facts, Journal};
 use crate::limit::Slot;
 use crate::lines::Lines;
 pub use crate::lines::Writing;
-use crate::metrics::{ANONYMOUS, Limit, Metrics, NO_PROVIDER, ProviderSeries, Reason};
+use crate::metrics::{ANONYMOUS, Cause, Limit, Metrics, NO_PROVIDER, ProviderSeries, Reason};
 use crate::path::{Path, Pattern};
 use crate::secret::Fingerprint;
 use crate::stream::{Busy, CallerSide};
@@ -128,6 +128,8 @@ pub struct Record {
     status: Option<StatusCode>,
     /// Why Bursar answered, or cut the answer off.
     reason: Option<Reason>,
+    /// Why there was no connection.
+    cause: Option<Cause>,
     lease: Option<(u64, Fingerprint)>,
     replayed: bool,
     token_wait: Duration,
@@ -176,6 +178,7 @@ impl Record {
             account: None,
             status: None,
             reason: None,
+            cause: None,
             lease: None,
             replayed: false,
             token_wait: Duration::ZERO,
@@ -325,6 +328,11 @@ impl Record {
         self.books.metrics.requests.refused(reason);
     }
 
+    /// That is because of a connection that could not be had.
+    pub fn cause(&mut self, cause: Cause) {
+        self.cause = Some(cause);
+    }
+
     /// A limit cuts the answer off.
     pub fn limit(&self, limit: Limit) {
         self.books.metrics.limits.reached(limit);
@@ -416,6 +424,7 @@ impl Drop for Record {
             path: &self.path(),
             status: status.as_u16(),
             reason: self.reason.map(Reason::as_str),
+            cause: self.cause.map(Cause::as_str),
             token: self.lease,
             replayed: self.replayed,
             total,

@@ -2,12 +2,15 @@
 //! failed.
 //!
 //! It knows neither pools nor requests. Which addresses may be connected to is decided in
-//! [`crate::egress`]. The caller of [`Connector::connect`] sets the time limit.
+//! [`crate::egress`]. The log is told of what fails here, whoever wanted to connect.
+
+mod cause;
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -27,8 +30,10 @@ use tower_service::Service;
 use crate::address::{Rule, Spelling, bare, undotted};
 use crate::config::ParentProxy;
 use crate::egress::{Denied, Gate};
+use crate::metrics::Cause;
 use crate::process;
 use crate::socket::Socket;
+use crate::tls::noticing;
 
 /// A connection, with TLS unless the operator wrote down a loopback address.
 pub type Stream = MaybeHttpsStream<Tcp>;
@@ -39,11 +44,15 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Dead peers are noticed although nothing is sent.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
+/// As many characters of an error get into the log.
+const MAX_DETAILS: usize = 500;
 
 /// Connects with one TLS configuration.
 #[derive(Debug, Clone)]
 pub struct Connector {
     tls: Arc<ClientConfig>,
+    /// For all of it.
+    limit: Duration,
     gate: Gate,
     direct: HttpConnector<Resolver>,
     parent: Option<Tunnel<HttpConnector<Resolver>>>,
@@ -65,15 +74,54 @@ pub enum Error {
     Parent(#[source] BoxError),
     /// The handshake failed, or the certificate is not to be trusted.
     #[error("TLS failed")]
-    Tls(#[source] BoxError),
+    Tls {
+        /// Why.
+        #[source]
+        source: BoxError,
+        /// The server asked for a client certificate, and there is none.
+        lacks_certificate: bool,
+    },
     /// The server speaks nothing that was offered (RFC 7301 section 3.2).
     #[error("the server speaks no protocol that was offered")]
     NoProtocol,
+    /// It took longer than it may.
+    #[error("it took too long")]
+    TimedOut,
+}
+
+impl Error {
+    /// The same in one word.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::NotAllowed(_) => Cause::AddressNotAllowed,
+            Self::Unreachable(error) => cause::before_tls(&**error),
+            Self::Parent(_) => Cause::ParentProxy,
+            Self::Tls {
+                source,
+                lacks_certificate,
+            } => cause::in_tls(&**source, *lacks_certificate),
+            Self::NoProtocol => Cause::TlsOther,
+            Self::TimedOut => Cause::TimedOut,
+        }
+    }
+
+    /// With all that is behind it, for the log: names and addresses, no secrets. A certificate may hold any text.
+    fn details(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(error) = source {
+            text = format!("{text}: {error}");
+            source = error.source();
+        }
+        let shown = text.chars().filter(|character| !character.is_control());
+        shown.take(MAX_DETAILS).collect()
+    }
 }
 
 impl Connector {
-    /// Uses that TLS configuration for `https` addresses. `limit` is shared out among the addresses of a
-    /// name, so that one that hangs does not keep the others from being tried.
+    /// Uses that TLS configuration for `https` addresses. `limit` is for a whole connection, and shared out among
+    /// the addresses of a name, so that one that hangs does not keep the others from being tried.
     #[must_use]
     pub fn new(
         tls: Arc<ClientConfig>,
@@ -92,6 +140,7 @@ impl Connector {
         });
         Self {
             tls,
+            limit,
             direct: tcp(limit, gate.clone()),
             gate,
             parent,
@@ -123,15 +172,34 @@ impl Connector {
     /// # Errors
     /// Where no address is allowed, or a parent proxy, TCP or TLS fails.
     pub async fn connect(&self, url: Uri) -> Result<Stream, Error> {
-        let tcp = self.reach(&url).await?;
+        let connected = tokio::time::timeout(self.limit, self.open(&url)).await;
+        let connected = connected.unwrap_or(Err(Error::TimedOut));
+        if let Err(error) = &connected {
+            let host = url.authority().map_or("", |authority| authority.as_str());
+            self.gate.complain(host, error.cause(), || error.details());
+        }
+        connected
+    }
+
+    async fn open(&self, url: &Uri) -> Result<Stream, Error> {
+        let tcp = self.reach(url).await?;
         if url.scheme() == Some(&Scheme::HTTP) {
             return Ok(MaybeHttpsStream::Http(tcp));
         }
         let host = undotted(url.host().unwrap_or_default());
-        let name = ServerName::try_from(bare(host).to_owned())
-            .map_err(|error| Error::Tls(error.into()))?;
+        let lacks_certificate = Arc::<AtomicBool>::default();
+        let failed = |source: BoxError| Error::Tls {
+            source,
+            lacks_certificate: lacks_certificate.load(Ordering::Relaxed),
+        };
+        let name =
+            ServerName::try_from(bare(host).to_owned()).map_err(|error| failed(error.into()))?;
         let connecting = TlsConnector::from(self.tls.clone()).connect(name, TokioIo::new(tcp));
-        let stream = connecting.await.map_err(tls_error)?;
+        let connected = noticing(&lacks_certificate, connecting).await;
+        let stream = connected.map_err(|error| match speaks_nothing_offered(&error) {
+            true => Error::NoProtocol,
+            false => failed(error.into()),
+        })?;
         Ok(MaybeHttpsStream::Https(TokioIo::new(stream)))
     }
 
@@ -203,15 +271,15 @@ fn at(authority: &str) -> Result<Uri, Error> {
     url.map_err(|error: http::uri::InvalidUri| Error::Unreachable(error.into()))
 }
 
-fn tls_error(error: std::io::Error) -> Error {
+fn speaks_nothing_offered(error: &std::io::Error) -> bool {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
-    match cause {
+    matches!(
+        cause,
         Some(
             rustls::Error::NoApplicationProtocol
-            | rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol),
-        ) => Error::NoProtocol,
-        _ => Error::Tls(error.into()),
-    }
+                | rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)
+        )
+    )
 }
 
 fn denied(error: Denied) -> Error {

@@ -15,8 +15,9 @@ use http::Uri;
 use tokio::time::Instant;
 
 use crate::address::{Rule, Spelling, bare, rules, undotted};
+use crate::complaints::Complaints;
 use crate::config::{self, Host, Mode, Names, NoProxy, ParentProxy};
-use crate::metrics::EgressSeries;
+use crate::metrics::{Cause, EgressSeries};
 
 /// A line per rule is logged at most that often; the metric counts every denial.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
@@ -31,6 +32,8 @@ struct Shared {
     series: EgressSeries,
     /// When each rule was last in the log.
     lines: Mutex<[Option<Instant>; Rule::ALL.len()]>,
+    /// Of whose connection to which host that could not be had, and why, the log was told lately.
+    complaints: Complaints<(Arc<str>, Box<str>, Cause)>,
 }
 
 /// What `egress` says, for the connections of one purpose.
@@ -62,6 +65,7 @@ impl Egress {
             config: config.clone(),
             series,
             lines: Mutex::default(),
+            complaints: Complaints::default(),
         }))
     }
 
@@ -118,6 +122,14 @@ impl Egress {
 }
 
 impl Gate {
+    /// Tells the log why there is no connection to a host, once a minute; `details` are words of the error.
+    pub(crate) fn complain(&self, host: &str, cause: Cause, details: impl FnOnce() -> String) {
+        let what = (self.provider.clone(), host.into(), cause);
+        if self.egress.0.complaints.is_due(what, Instant::now()) {
+            tracing::warn!(provider = %self.provider, host, cause = cause.as_str(), error = %details(), "no connection");
+        }
+    }
+
     /// The gate for the connection to a parent proxy.
     pub(crate) fn to_parent(&self, parent: &ParentProxy) -> Self {
         self.egress

@@ -3,7 +3,6 @@
 //! It may sign for the configured hosts only: that stands in its certificate, where every client checks
 //! it, and [`Authority::load`] refuses one without. Leaf certificates live in memory, for a day.
 
-mod complaints;
 mod constraints;
 
 use std::collections::HashMap;
@@ -29,10 +28,10 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 use x509_parser::certificate::X509Certificate;
 
-use self::complaints::Complaints;
 use self::constraints::NOBODY;
 pub use self::constraints::Wide;
 use crate::clock;
+use crate::complaints::Complaints;
 use crate::regular;
 use crate::secret::Secret;
 use crate::tls;
@@ -60,7 +59,7 @@ pub struct Authority {
     not_after: OffsetDateTime,
     /// By host, in lower case. Held while one is made, so that a host's first connections share it.
     leaves: Mutex<HashMap<Box<str>, Leaf>>,
-    complaints: Complaints,
+    complaints: Complaints<(Arc<str>, Box<str>)>,
 }
 
 /// A server with a certificate that was made then.
@@ -247,7 +246,8 @@ impl Authority {
     /// Whether it is time to say that TLS with a caller failed at a host; it is said once a minute.
     #[must_use]
     pub fn may_complain(&self, caller: &Arc<str>, host: &str) -> bool {
-        self.complaints.is_due(caller, host, Instant::now())
+        let what = (caller.clone(), host.to_ascii_lowercase().into());
+        self.complaints.is_due(what, Instant::now())
     }
 
     /// Whether it is the same as another one: its certificate belongs to one key alone.

@@ -43,6 +43,7 @@ pub mod ca;
 pub mod caller;
 pub mod check;
 pub mod clock;
+pub mod complaints;
 pub mod config;
 pub mod connect;
 pub mod disk;

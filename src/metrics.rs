@@ -21,7 +21,7 @@ pub use by_caller::ByCaller;
 use by_caller::ByProvider;
 use dropped::Dropped;
 pub use dropped::{DroppedFields, Section};
-pub use labels::{FetchOutcome, GrantLabel, Limit, Reason, Reload, Replay, Unauthorized};
+pub use labels::{Cause, FetchOutcome, GrantLabel, Limit, Reason, Reload, Replay, Unauthorized};
 
 use crate::address::Rule;
 use crate::config::{Config, Mode, Provider};

@@ -20,7 +20,7 @@ use crate::config::{self, Config, Origin, Timeouts};
 use crate::connect::{Connector, Stream};
 use crate::egress::Egress;
 use crate::headers::{self, Cleaned, Via};
-use crate::metrics::{Counted, Metrics};
+use crate::metrics::{Cause, Counted, Metrics};
 use crate::target::{Form, Target};
 use crate::upstream::{Connection, Failed, Need, NoConnection, Outgoing, Upstream};
 
@@ -188,7 +188,9 @@ impl Passthrough {
         let permit = self.tunnels.clone().try_acquire_owned();
         let permit = permit.map_err(|_none_left| Error::TooMany)?;
         let origin = origin(host, port);
-        let origin = origin.ok_or(Error::NoConnection(NoConnection::Unreachable))?;
+        let origin = origin.ok_or(Error::NoConnection(NoConnection::Failed(
+            Cause::Unreachable,
+        )))?;
         let connected = self.upstream.connect(&origin).await;
         let (stream, open) = connected.map_err(Error::NoConnection)?;
         let held = Held {

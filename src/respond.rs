@@ -20,7 +20,7 @@ use crate::clock;
 use crate::headers::PSEUDONYM;
 use crate::journal;
 use crate::limit;
-use crate::metrics::{Limit, Reason};
+use crate::metrics::{Cause, Limit, Reason};
 use crate::relay::Answer;
 use crate::route;
 use crate::target::{self, Form};
@@ -194,11 +194,29 @@ impl Refusal {
         }
     }
 
+    /// Why there is no connection, to the provider or to its token endpoint, if that is why.
+    fn cause(&self) -> Option<Cause> {
+        if let Self::Token(missing) = self {
+            return missing.failure.cause();
+        }
+        let Self::NoConnection(error) = self else {
+            return None;
+        };
+        match error {
+            NoConnection::Failed(cause) => Some(*cause),
+            NoConnection::NoHttp2 => Some(Cause::TlsOther),
+            NoConnection::Held(_) => None,
+        }
+    }
+
     /// Answers with the refusal.
     #[must_use]
     pub fn answer(self, mut record: Box<Record>) -> Response<Answer> {
         let described = self.describe();
         record.reason(described.reason);
+        if let Some(cause) = self.cause() {
+            record.cause(cause);
+        }
         record.answer(described.status);
         let reason = described.reason.as_str();
         let problem = Problem {
@@ -407,12 +425,10 @@ fn token(missing: &Missing) -> Description {
         Failure::NotAllowed(_) => unavailable(
             "the address of the provider's token endpoint is not allowed; see egress.allow_addresses",
         ),
-        Failure::Parent => unavailable(
+        Failure::NoConnection(Cause::ParentProxy) => unavailable(
             "the parent proxy (egress.proxy) does not connect to the provider's token endpoint",
         ),
-        Failure::Unreachable | Failure::Tls => {
-            unavailable("the provider's token endpoint cannot be reached")
-        }
+        Failure::NoConnection(_) => unavailable("the provider's token endpoint cannot be reached"),
         Failure::Status(..) | Failure::Busy(..) | Failure::InTrouble(_) | Failure::Broken => {
             unavailable("the provider's token endpoint fails")
         }
@@ -423,35 +439,50 @@ fn token(missing: &Missing) -> Description {
 }
 
 fn no_connection(error: NoConnection) -> Description {
-    match error {
-        NoConnection::NotAllowed => describe(
+    let cause = match error {
+        NoConnection::Failed(cause) => cause,
+        NoConnection::NoHttp2 => {
+            return describe(
+                (502, Reason::UpstreamTls, "tls_protocol_error"),
+                "the provider does not agree to HTTP/2, and `http` of the provider allows nothing else; nothing was sent",
+            );
+        }
+        NoConnection::Held(wait) => {
+            return Description {
+                retry_after: Some(wait),
+                ..describe(
+                    (503, Reason::UpstreamUnavailable, "destination_unavailable"),
+                    "the provider could not be reached lately; nothing was tried (see `breaker` of the provider)",
+                )
+            };
+        }
+    };
+    match cause {
+        Cause::AddressNotAllowed => describe(
             (403, Reason::AddressNotAllowed, "destination_ip_prohibited"),
             "no address of the provider's host (or of the parent proxy) is allowed; see egress.allow_addresses",
         ),
-        NoConnection::Parent => describe(
+        Cause::ParentProxy => describe(
             (502, Reason::UpstreamUnreachable, "destination_unavailable"),
             "the parent proxy (egress.proxy) does not connect to the provider; nothing was sent",
         ),
-        NoConnection::Unreachable => describe(
+        Cause::NameNotFound | Cause::NameFailed | Cause::Refused | Cause::Unreachable => describe(
             (502, Reason::UpstreamUnreachable, "destination_unavailable"),
             "no connection to the provider; nothing was sent",
         ),
-        NoConnection::Tls => describe(
+        Cause::Reset
+        | Cause::TlsExpired
+        | Cause::TlsNotYetValid
+        | Cause::TlsUnknownIssuer
+        | Cause::TlsWrongName
+        | Cause::TlsRevoked
+        | Cause::TlsClientCertificate
+        | Cause::TlsVersion
+        | Cause::TlsOther => describe(
             (502, Reason::UpstreamTls, "tls_protocol_error"),
             "TLS to the provider failed; nothing was sent. Is its certificate signed by a trusted authority (tls.ca)?",
         ),
-        NoConnection::NoHttp2 => describe(
-            (502, Reason::UpstreamTls, "tls_protocol_error"),
-            "the provider does not agree to HTTP/2, and `http` of the provider allows nothing else; nothing was sent",
-        ),
-        NoConnection::Held(wait) => Description {
-            retry_after: Some(wait),
-            ..describe(
-                (503, Reason::UpstreamUnavailable, "destination_unavailable"),
-                "the provider could not be reached lately; nothing was tried (see `breaker` of the provider)",
-            )
-        },
-        NoConnection::TimedOut => describe(
+        Cause::TimedOut => describe(
             (504, Reason::UpstreamTimeout, "connection_timeout"),
             "connecting to the provider took longer than timeouts.connect; nothing was sent",
         ),

@@ -4,11 +4,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ring::digest::{Context, SHA256};
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 
 use crate::regular;
 
@@ -118,6 +121,7 @@ pub fn client(roots: Arc<RootCertStore>, identity: Option<Identity>) -> Result<C
         Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
         None => builder.with_no_client_auth(),
     };
+    api.client_auth_cert_resolver = Arc::new(Noticing(api.client_auth_cert_resolver));
     let (mut http1, mut http2) = (api.clone(), api.clone());
     api.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     http2.alpn_protocols = vec![b"h2".to_vec()];
@@ -128,6 +132,42 @@ pub fn client(roots: Arc<RootCertStore>, identity: Option<Identity>) -> Result<C
         http1: Arc::new(http1),
         digest,
     })
+}
+
+tokio::task_local! {
+    /// Whether the server of a handshake has asked for a client certificate that is not there. The resolver is
+    /// shared by all handshakes, because sessions are resumed only with the same one; it is called while the
+    /// handshake is polled.
+    static LACKS_CERTIFICATE: Arc<AtomicBool>;
+}
+
+/// Shakes hands, and notes in `lacks_certificate` that the server asked for a client certificate and got none.
+pub async fn noticing<T>(
+    lacks_certificate: &Arc<AtomicBool>,
+    handshake: impl Future<Output = T>,
+) -> T {
+    LACKS_CERTIFICATE
+        .scope(lacks_certificate.clone(), handshake)
+        .await
+}
+
+/// Shows what another one shows, and notes where that is nothing.
+#[derive(Debug)]
+struct Noticing(Arc<dyn ResolvesClientCert>);
+
+impl ResolvesClientCert for Noticing {
+    fn resolve(&self, issuers: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let shown = self.0.resolve(issuers, schemes);
+        if shown.is_none() {
+            let noted = LACKS_CERTIFICATE.try_with(|lacks| lacks.store(true, Ordering::Relaxed));
+            debug_assert!(noted.is_ok());
+        }
+        shown
+    }
+
+    fn has_certs(&self) -> bool {
+        self.0.has_certs()
+    }
 }
 
 fn digest(roots: &RootCertStore, identity: Option<&Identity>) -> [u8; 32] {

@@ -29,9 +29,8 @@ use crate::config::{Http, Origin, Provider, Timeouts};
 use crate::connect::{self, Connector, Stream};
 use crate::egress::Egress;
 use crate::headers;
-use crate::metrics::{Connections, Counted, Metrics, NO_PROVIDER};
+use crate::metrics::{Cause, Connections, Counted, Metrics, NO_PROVIDER};
 pub use failed::Failed;
-use failed::chain;
 use fuse::Fuse;
 use pool::Pool;
 pub use pool::{Connection, Sent};
@@ -56,18 +55,10 @@ pub struct Upstream {
 /// Why there is no connection: nothing was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoConnection {
-    /// No address of the name is allowed.
-    NotAllowed,
-    /// No address of the name accepted.
-    Unreachable,
-    /// The parent proxy did not connect.
-    Parent,
-    /// TLS failed.
-    Tls,
+    /// It could not be had.
+    Failed(Cause),
     /// The server does not agree to HTTP/2, and nothing else is wanted.
     NoHttp2,
-    /// It took longer than `timeouts.connect`.
-    TimedOut,
     /// Too many failed lately: none was tried, and none will be for so long.
     Held(Duration),
 }
@@ -172,11 +163,11 @@ impl Upstream {
             return Ok((connection, now));
         }
         // Apart, so that a request that finds a connection does not carry room for making one.
-        let mut connected = self.in_time(Box::pin(self.open(origin, need))).await;
+        let mut connected = Box::pin(self.open(origin, need)).await;
         match (&mut connected, attempt) {
             (Ok(connection), attempt) => connection.attempt = attempt,
             // That is Bursar's own word, not the provider's.
-            (Err(NoConnection::NotAllowed), _) | (Err(_), None) => {}
+            (Err(NoConnection::Failed(Cause::AddressNotAllowed)), _) | (Err(_), None) => {}
             (Err(_), Some(attempt)) => attempt.settle(false),
         }
         Ok((connected?, Instant::now()))
@@ -199,7 +190,10 @@ impl Upstream {
             (Stream::Https(_), _) => stream.connected().is_negotiated_h2(),
         };
         let opening = self.pool.open(origin, (stream, open), (is_http2, need));
-        opening.await.map_err(|_closed| NoConnection::Unreachable)
+        match tokio::time::timeout(self.timeouts.connect, opening).await {
+            Ok(opened) => opened.map_err(|_closed| NoConnection::Failed(Cause::Unreachable)),
+            Err(_elapsed) => Err(NoConnection::Failed(Cause::TimedOut)),
+        }
     }
 
     /// The provider takes that request, and others after it, over HTTP/1.1 alone; whether it may have it so.
@@ -221,7 +215,7 @@ impl Upstream {
     /// # Errors
     /// Where there is none to be had in time.
     pub async fn connect(&self, origin: &Origin) -> Result<(Stream, Counted), NoConnection> {
-        self.in_time(self.dial(&self.connector, origin)).await
+        self.dial(&self.connector, origin).await
     }
 
     async fn dial(
@@ -229,27 +223,13 @@ impl Upstream {
         connector: &Connector,
         origin: &Origin,
     ) -> Result<(Stream, Counted), NoConnection> {
-        let url = origin.url().ok_or(NoConnection::Unreachable)?;
-        let stream = connector.connect(url).await.map_err(|error| {
-            tracing::debug!(origin = %origin.authority, error = %chain(&error), "no connection");
-            match error {
-                connect::Error::NotAllowed(_) => NoConnection::NotAllowed,
-                connect::Error::Unreachable(_) => NoConnection::Unreachable,
-                connect::Error::Parent(_) => NoConnection::Parent,
-                connect::Error::NoProtocol if self.http == Http::Http2 => NoConnection::NoHttp2,
-                connect::Error::NoProtocol | connect::Error::Tls(_) => NoConnection::Tls,
-            }
+        let url = origin.url();
+        let url = url.ok_or(NoConnection::Failed(Cause::Unreachable))?;
+        let stream = connector.connect(url).await.map_err(|error| match error {
+            connect::Error::NoProtocol if self.http == Http::Http2 => NoConnection::NoHttp2,
+            error => NoConnection::Failed(error.cause()),
         })?;
         Ok((stream, Counted::new(&self.connections.upstream)))
-    }
-
-    async fn in_time<T>(
-        &self,
-        connecting: impl Future<Output = Result<T, NoConnection>>,
-    ) -> Result<T, NoConnection> {
-        tokio::time::timeout(self.timeouts.connect, connecting)
-            .await
-            .unwrap_or(Err(NoConnection::TimedOut))
     }
 
     /// Waits for the head of the answer to a request with that body, which a connection was given at

@@ -30,6 +30,8 @@ pub(super) struct Line<'a> {
     pub(super) path: &'a str,
     pub(super) status: u16,
     pub(super) reason: Option<&'static str>,
+    /// Why there was no connection.
+    pub(super) cause: Option<&'static str>,
     /// Its generation and fingerprint.
     pub(super) token: Option<(u64, Fingerprint)>,
     pub(super) replayed: bool,
@@ -69,6 +71,14 @@ impl Line<'_> {
         write_number(out, self.status);
         out.extend_from_slice(b",\"reason\":");
         write_optional(out, self.reason, NAME_BYTES);
+        match self.cause {
+            None => out.extend_from_slice(b",\"cause\":null"),
+            Some(cause) => {
+                out.extend_from_slice(b",\"cause\":\"");
+                out.extend_from_slice(cause.as_bytes());
+                out.push(b'"');
+            }
+        }
         match &self.token {
             Some((generation, fingerprint)) => {
                 out.extend_from_slice(b",\"token_generation\":");
@@ -113,6 +123,10 @@ impl Line<'_> {
         )
         .and_then(|()| match self.reason {
             Some(reason) => write!(out, " {reason}"),
+            None => Ok(()),
+        })
+        .and_then(|()| match self.cause {
+            Some(cause) => write!(out, " {cause}"),
             None => Ok(()),
         })
         .and_then(|()| match self.token {
@@ -260,6 +274,7 @@ mod tests {
             path: "/caf\u{e9}/\u{7}",
             status: 502,
             reason: Some("upstream_protocol"),
+            cause: Some("reset"),
             token: Some((7, Fingerprint::of("token"))),
             replayed: true,
             total: Duration::from_nanos(12_034_567_891),
@@ -279,7 +294,7 @@ mod tests {
         let expected = json!({
             "timestamp": "2026-11-20T16:00:05.000042Z", "level": "INFO", "target": "bursar::access", "message": "request",
             "request_id": "000000000000000000000000000000ab", "caller": "check\"out", "provider": "payu", "account": null,
-            "route": "POST /a\\b", "method": "POST", "path": "/caf\u{e9}/\u{7}", "status": 502, "reason": "upstream_protocol",
+            "route": "POST /a\\b", "method": "POST", "path": "/caf\u{e9}/\u{7}", "status": 502, "reason": "upstream_protocol", "cause": "reset",
             "token_generation": 7, "token_fingerprint": Fingerprint::of("token").as_str(), "replayed": true,
             "total_ms": 12_034.567, "token_wait_ms": 0.0, "upstream_ms": 0.005,
             "request_bytes": u64::MAX, "response_bytes": 0,
@@ -321,11 +336,18 @@ mod tests {
         let line = Line {
             token: None,
             reason: None,
+            cause: None,
             ..line()
         };
         line.write_json(&mut out);
         let read: Value = serde_json::from_slice(&out).unwrap();
-        for field in ["reason", "token_generation", "token_fingerprint", "account"] {
+        for field in [
+            "reason",
+            "cause",
+            "token_generation",
+            "token_fingerprint",
+            "account",
+        ] {
             assert_eq!(read[field], Value::Null, "{field}");
         }
     }
@@ -345,6 +367,6 @@ mod tests {
                 .count(),
             1
         );
-        assert!(text.contains(" 502 payu POST /caf\\u{e9}/\\u{7} check\"out upstream_protocol token 7 replayed 12034.6 ms"), "{text}");
+        assert!(text.contains(" 502 payu POST /caf\\u{e9}/\\u{7} check\"out upstream_protocol reset token 7 replayed 12034.6 ms"), "{text}");
     }
 }

@@ -181,3 +181,42 @@ labels! {
         Rejected = "rejected",
     }
 }
+
+labels! {
+    /// Why a connection to a server of a provider could not be had.
+    #[derive(Hash)]
+    Cause {
+        /// Its name does not exist, or has no address.
+        NameNotFound = "name_not_found",
+        /// Nobody could say whether its name exists.
+        NameFailed = "name_failed",
+        /// `egress` refuses all its addresses.
+        AddressNotAllowed = "address_not_allowed",
+        /// Nobody listens there.
+        Refused = "refused",
+        /// The network has no way there.
+        Unreachable = "unreachable",
+        /// It took too long, in the TLS handshake too.
+        TimedOut = "timed_out",
+        /// It broke the connection off in the TLS handshake.
+        Reset = "reset",
+        /// The parent proxy cannot be reached, or does not connect.
+        ParentProxy = "parent_proxy",
+        /// Its certificate has expired.
+        TlsExpired = "tls_expired",
+        /// Its certificate is not valid yet.
+        TlsNotYetValid = "tls_not_yet_valid",
+        /// Nobody who is trusted has signed its certificate.
+        TlsUnknownIssuer = "tls_unknown_issuer",
+        /// Its certificate is for other names.
+        TlsWrongName = "tls_wrong_name",
+        /// Its certificate was revoked.
+        TlsRevoked = "tls_revoked",
+        /// It wants a client certificate, or another one.
+        TlsClientCertificate = "tls_client_certificate",
+        /// It speaks no version of TLS that is spoken here.
+        TlsVersion = "tls_version",
+        /// Something else went wrong with TLS.
+        TlsOther = "tls_other",
+    }
+}

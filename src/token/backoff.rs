@@ -27,9 +27,7 @@ pub(super) fn pause(failure: Failure, earlier: u32, jitter: f64) -> Duration {
         | Failure::InTrouble(_)
         | Failure::TimedOut
         | Failure::NotAllowed(_)
-        | Failure::Unreachable
-        | Failure::Parent
-        | Failure::Tls
+        | Failure::NoConnection(_)
         | Failure::Broken
         | Failure::Malformed(_)
         | Failure::OverBudget

@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::address::Rule;
-use crate::metrics::FetchOutcome;
+use crate::metrics::{Cause, FetchOutcome};
 
 /// Why there is no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,12 +25,8 @@ pub enum Failure {
     TimedOut,
     /// No address of it is allowed: nothing was sent.
     NotAllowed(Rule),
-    /// It could not be reached: nothing was sent.
-    Unreachable,
-    /// The parent proxy did not connect: nothing was sent.
-    Parent,
-    /// TLS failed: nothing was sent.
-    Tls,
+    /// There is no connection: nothing was sent.
+    NoConnection(Cause),
     /// The connection broke after the request was sent.
     Broken,
     /// The answer is no token; with what it is instead.
@@ -131,9 +127,7 @@ impl Failure {
             | Self::InTrouble(_)
             | Self::TimedOut
             | Self::NotAllowed(_)
-            | Self::Unreachable
-            | Self::Parent
-            | Self::Tls
+            | Self::NoConnection(_)
             | Self::Broken
             | Self::OverBudget
             | Self::Held => FetchOutcome::Unavailable,
@@ -161,9 +155,7 @@ impl Failure {
             | Self::InTrouble(_)
             | Self::TimedOut
             | Self::NotAllowed(_)
-            | Self::Unreachable
-            | Self::Parent
-            | Self::Tls
+            | Self::NoConnection(_)
             | Self::Broken => true,
             Self::Rejected(_)
             | Self::RateLimited(_)
@@ -181,10 +173,17 @@ impl Failure {
 
     /// Whether the request cannot have reached the endpoint.
     pub(super) fn is_unsent(self) -> bool {
-        matches!(
-            self,
-            Self::NotAllowed(_) | Self::Unreachable | Self::Parent | Self::Tls
-        )
+        self.cause().is_some()
+    }
+
+    /// Why there is no connection, if that is why.
+    #[must_use]
+    pub fn cause(self) -> Option<Cause> {
+        match self {
+            Self::NotAllowed(_) => Some(Cause::AddressNotAllowed),
+            Self::NoConnection(cause) => Some(cause),
+            _ => None,
+        }
     }
 }
 
@@ -217,14 +216,17 @@ impl fmt::Display for Failure {
             Self::TimedOut => formatter.write_str("the token endpoint did not answer in time"),
             Self::NotAllowed(rule) => write!(
                 formatter,
-                "the token endpoint's address is not allowed (egress rule {})",
+                "the token endpoint's address is not allowed (address_not_allowed, egress rule {})",
                 rule.as_str()
             ),
-            Self::Parent => {
-                formatter.write_str("the parent proxy does not connect to the token endpoint")
-            }
-            Self::Unreachable => formatter.write_str("the token endpoint cannot be reached"),
-            Self::Tls => formatter.write_str("TLS to the token endpoint failed"),
+            Self::NoConnection(Cause::ParentProxy) => formatter.write_str(
+                "the parent proxy does not connect to the token endpoint (parent_proxy)",
+            ),
+            Self::NoConnection(cause) => write!(
+                formatter,
+                "the token endpoint cannot be reached ({})",
+                cause.as_str()
+            ),
             Self::Broken => formatter.write_str("the token endpoint broke the connection"),
             Self::Malformed(Detail::Code(code)) => write!(
                 formatter,

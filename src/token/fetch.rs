@@ -29,6 +29,7 @@ use crate::body::{ReadError, read_limited};
 use crate::clock;
 use crate::config::{ClientAuth, Encoding, Origin, Refresh, TokenDialect};
 use crate::connect::{self, Connector};
+use crate::metrics::Cause;
 use crate::metrics::DroppedFields;
 use crate::response::{Outstanding, Reader};
 use crate::secret::Secret;
@@ -211,8 +212,6 @@ fn form_encode(text: &str) -> String {
 /// Token calls over sockets.
 pub(super) struct Sockets {
     pub(super) connector: Connector,
-    /// For name, TCP and TLS: a call that takes longer than that was certainly never sent.
-    pub(super) connect_timeout: Duration,
     pub(super) dropped: Arc<DroppedFields>,
 }
 
@@ -229,22 +228,17 @@ impl Sockets {
     async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
         let url = request.uri().clone();
         let connecting = self.connector.connect(url.clone());
-        let connected = tokio::time::timeout(self.connect_timeout, connecting).await;
-        let stream = connected
-            .map_err(|_elapsed| Failure::Unreachable)?
-            .map_err(|error| match error {
-                connect::Error::NotAllowed(rule) => Failure::NotAllowed(rule),
-                connect::Error::Unreachable(_) => Failure::Unreachable,
-                connect::Error::Parent(_) => Failure::Parent,
-                connect::Error::NoProtocol | connect::Error::Tls(_) => Failure::Tls,
-            })?;
+        let stream = connecting.await.map_err(|error| match error {
+            connect::Error::NotAllowed(rule) => Failure::NotAllowed(rule),
+            error => Failure::NoConnection(error.cause()),
+        })?;
         let outstanding = Outstanding::new();
         outstanding.begin(request.method());
         let stream = TokioIo::new(stream);
         let stream = Reader::new(stream, outstanding.clone(), self.dropped.clone());
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(|_closed| Failure::Unreachable)?;
+            .map_err(|_closed| Failure::NoConnection(Cause::Unreachable))?;
         // It ends with the exchange: dropping the sender and the response closes it.
         let driver = tokio::spawn(connection);
         *request.uri_mut() = origin_form(&url);

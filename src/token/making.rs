@@ -112,7 +112,6 @@ impl<'a> Making<'a> {
                 self.egress.token_proxy(),
             )
             .with_reserve(),
-            connect_timeout,
             dropped: self.metrics.dropped_fields(&provider.name),
         });
         let histogram = |grant| self.metrics.tokens.fetch_duration(&provider.name, grant);

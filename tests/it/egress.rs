@@ -257,7 +257,8 @@ async fn a_token_endpoint_that_leads_inside_is_not_asked() {
             .contains("is not allowed")
     );
     let (_, status) = proxy.json("/status").await;
-    let expected = "the token endpoint's address is not allowed (egress rule loopback)";
+    let expected =
+        "the token endpoint's address is not allowed (address_not_allowed, egress rule loopback)";
     assert!(status.to_string().contains(expected), "{status}");
     assert!(
         proxy

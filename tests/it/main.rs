@@ -9,6 +9,8 @@ mod breaker;
 #[cfg(test)]
 mod callers;
 #[cfg(test)]
+mod causes;
+#[cfg(test)]
 mod chunks;
 #[cfg(test)]
 mod connect;

@@ -105,6 +105,40 @@ impl Authority {
         Arc::new(config)
     }
 
+    /// A server whose certificate is for these names, and otherwise changed.
+    pub(crate) fn server_with(
+        &self,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Arc<ServerConfig> {
+        let (certificate, key) = self.sign_with(names, "", change);
+        let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key);
+        Arc::new(config.unwrap())
+    }
+
+    /// A server of TLS 1.2 that wants a client certificate.
+    pub(crate) fn server_of_tls12(&self) -> Arc<ServerConfig> {
+        let (chain, key) = self.identity();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        let roots = Arc::new(roots);
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS12])
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(chain, key);
+        Arc::new(config.unwrap())
+    }
+
     fn identity(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let pair = KeyPair::generate().unwrap();
         let names = ["127.0.0.1", "api.test", "login.test"].map(str::to_owned);

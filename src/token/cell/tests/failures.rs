@@ -21,7 +21,7 @@ async fn back_off_grows_from_a_fifth_of_a_second_to_half_a_minute() {
             r#"{"success":false,"data":{"access_token":"t"}}"#.into(),
         ),
         refuses(400, "invalid_request"),
-        Said::Fails(Failure::Unreachable),
+        Said::Fails(Failure::NoConnection(Cause::Refused)),
         Said::Fails(Failure::Broken),
     ];
     for said in failures {
@@ -176,7 +176,10 @@ async fn each_outcome_is_counted_as_what_came_back() {
         (refuses(401, "invalid_client"), Rejected),
         (Said::RetryAfter(429, Duration::from_secs(1)), RateLimited),
         (Said::Reply(502, "<html>".into()), Unavailable),
-        (Said::Fails(Failure::Tls), Unavailable),
+        (
+            Said::Fails(Failure::NoConnection(Cause::TlsExpired)),
+            Unavailable,
+        ),
         (Said::Never, Unavailable),
         (Said::Reply(200, "<html>".into()), Malformed),
         (Said::Reply(200, String::new()), Malformed),

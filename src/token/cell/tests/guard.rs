@@ -40,7 +40,7 @@ async fn whatever_happens_the_calls_stay_within_the_budget() {
     let script = |call: &Call| match call.number % 7 {
         0 => down(500),
         1 => refuses(401, "invalid_client"),
-        2 => Said::Fails(Failure::Unreachable),
+        2 => Said::Fails(Failure::NoConnection(Cause::Refused)),
         3 => lives(0),
         _ => lives(30),
     };
