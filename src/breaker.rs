@@ -22,10 +22,59 @@ pub struct Breaker {
     gauge: IntGauge,
 }
 
+/// How long to stay away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pause {
+    /// Where nobody waits.
+    pub alone: Duration,
+    /// Where somebody does.
+    pub wanted: Duration,
+}
+
+/// The end of a [`Pause`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Until {
+    /// Where nobody waits.
+    pub alone: Instant,
+    /// Where somebody does.
+    pub wanted: Instant,
+}
+
+impl Pause {
+    /// When it is over.
+    #[must_use]
+    pub fn from(self, now: Instant) -> Until {
+        Until {
+            alone: now + self.alone,
+            wanted: now + self.wanted,
+        }
+    }
+}
+
+impl From<Duration> for Pause {
+    fn from(pause: Duration) -> Self {
+        Self {
+            alone: pause,
+            wanted: pause,
+        }
+    }
+}
+
+impl Until {
+    /// For somebody who waits, or for nobody.
+    #[must_use]
+    pub fn of(self, is_wanted: bool) -> Instant {
+        match is_wanted {
+            true => self.wanted,
+            false => self.alone,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Open {
     /// When the next probe may go.
-    until: Instant,
+    until: Until,
     is_probing: bool,
 }
 
@@ -37,7 +86,7 @@ pub enum Passage {
     /// Yes, alone: say so with [`Breaker::probe`].
     Probe,
     /// No, before this instant; None: until the probe that is under way has ended.
-    Held(Option<Instant>),
+    Held(Option<Until>),
 }
 
 impl Breaker {
@@ -52,23 +101,23 @@ impl Breaker {
         }
     }
 
-    /// Whether something may be tried now.
+    /// Whether something may be tried now, for somebody who waits or for nobody.
     #[must_use]
-    pub fn passage(&self, now: Instant) -> Passage {
+    pub fn passage(&self, now: Instant, is_wanted: bool) -> Passage {
         match self.open {
             None => Passage::Free,
             Some(open) if open.is_probing => Passage::Held(None),
-            Some(open) if now < open.until => Passage::Held(Some(open.until)),
+            Some(open) if now < open.until.of(is_wanted) => Passage::Held(Some(open.until)),
             Some(_) => Passage::Probe,
         }
     }
 
-    /// How long to stay away at least. None: something may be tried now.
+    /// How long somebody who waits has to stay away at least. None: something may be tried now.
     #[must_use]
     pub fn held_for(&self, now: Instant) -> Option<Duration> {
-        match self.passage(now) {
+        match self.passage(now, true) {
             Passage::Held(until) => {
-                let until = until.unwrap_or(now + PROBE_TIME);
+                let until = until.map_or(now + PROBE_TIME, |until| until.wanted);
                 Some(until.saturating_duration_since(now))
             }
             Passage::Free | Passage::Probe => None,
@@ -110,7 +159,7 @@ impl Breaker {
         &mut self,
         was_probe: bool,
         now: Instant,
-        pause: impl FnOnce(u32) -> Duration,
+        pause: impl FnOnce(u32) -> Pause,
     ) -> bool {
         let was_open = self.open.is_some();
         if was_open && !was_probe {
@@ -123,7 +172,7 @@ impl Breaker {
             return false;
         }
         self.open = Some(Open {
-            until: now + pause(earlier),
+            until: pause(earlier).from(now),
             is_probing: false,
         });
         if !was_open {
@@ -147,36 +196,69 @@ mod tests {
 
     const PAUSE: Duration = Duration::from_secs(10);
 
+    fn both(until: Instant) -> Until {
+        Until {
+            alone: until,
+            wanted: until,
+        }
+    }
+
+    #[test]
+    fn where_somebody_waits_a_probe_goes_sooner() {
+        let mut breaker = Breaker::new(1, IntGauge::new("open", "open").unwrap());
+        let now = Instant::now();
+        let pause = Pause {
+            alone: PAUSE,
+            wanted: PAUSE / 10,
+        };
+        assert!(breaker.failed(false, now, |_| pause));
+        assert_eq!(breaker.held_for(now), Some(PAUSE / 10));
+        let later = now + PAUSE / 10;
+        assert_eq!(breaker.passage(later, true), Passage::Probe);
+        assert_eq!(
+            breaker.passage(later, false),
+            Passage::Held(Some(pause.from(now)))
+        );
+        assert_eq!(breaker.passage(now + PAUSE, false), Passage::Probe);
+    }
+
     #[test]
     fn it_opens_at_failures_in_a_row_and_lets_one_probe_through_at_a_time() {
         let gauge = IntGauge::new("open", "open").unwrap();
         let mut breaker = Breaker::new(3, gauge.clone());
         let start = Instant::now();
-        let fail =
-            |breaker: &mut Breaker, was_probe, now| breaker.failed(was_probe, now, |_| PAUSE);
+        let fail = |breaker: &mut Breaker, was_probe, now| {
+            breaker.failed(was_probe, now, |_| PAUSE.into())
+        };
         assert!(!fail(&mut breaker, false, start));
         assert!(!fail(&mut breaker, false, start));
         assert!(!breaker.succeeded());
         for opens in [false, false, true] {
-            assert_eq!(breaker.passage(start), Passage::Free);
+            assert_eq!(breaker.passage(start, true), Passage::Free);
             assert_eq!(fail(&mut breaker, false, start), opens);
         }
         let until = start + PAUSE;
-        assert_eq!(breaker.passage(start), Passage::Held(Some(until)));
+        assert_eq!(
+            breaker.passage(start, true),
+            Passage::Held(Some(both(until)))
+        );
         assert_eq!((breaker.held_for(start), gauge.get()), (Some(PAUSE), 1));
         // One that was under way changes nothing.
         assert!(!fail(&mut breaker, false, start + PAUSE / 2));
-        assert_eq!(breaker.passage(until), Passage::Probe);
+        assert_eq!(breaker.passage(until, true), Passage::Probe);
         breaker.probe();
-        assert_eq!(breaker.passage(until), Passage::Held(None));
+        assert_eq!(breaker.passage(until, true), Passage::Held(None));
         assert_eq!(breaker.held_for(until), Some(PROBE_TIME));
         assert!(!fail(&mut breaker, true, until));
-        assert_eq!(breaker.passage(until), Passage::Held(Some(until + PAUSE)));
+        assert_eq!(
+            breaker.passage(until, true),
+            Passage::Held(Some(both(until + PAUSE)))
+        );
         breaker.probe();
         breaker.give_up();
-        assert_eq!(breaker.passage(until + PAUSE), Passage::Probe);
+        assert_eq!(breaker.passage(until + PAUSE, true), Passage::Probe);
         assert!(breaker.succeeded());
-        assert_eq!(breaker.passage(until), Passage::Free);
+        assert_eq!(breaker.passage(until, true), Passage::Free);
         assert_eq!((breaker.held_for(until), gauge.get()), (None, 0));
     }
 
@@ -184,7 +266,7 @@ mod tests {
     fn its_gauge_does_not_stay_up_without_it() {
         let gauge = IntGauge::new("open", "open").unwrap();
         let mut breaker = Breaker::new(1, gauge.clone());
-        assert!(breaker.failed(false, Instant::now(), |_| PAUSE));
+        assert!(breaker.failed(false, Instant::now(), |_| PAUSE.into()));
         assert_eq!(gauge.get(), 1);
         drop(breaker);
         assert_eq!(gauge.get(), 0);

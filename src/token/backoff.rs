@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use super::failure::Failure;
+use crate::breaker::Pause;
 
 /// The range of exponential back-off with full jitter.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+/// The same where somebody waits for the token, so that an outage that is over is noticed.
+const WANTED: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));
 /// The range of the cool-down of an account that is refused.
 const COOL_DOWN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(5 * 60));
 /// Rate limited, but not told for how long.
@@ -15,7 +18,19 @@ const BORN_EXPIRED: Duration = Duration::from_secs(1);
 
 /// The pause after a failure, `earlier` of which came before it without a success between; `jitter` is
 /// from 0 to 1.
-pub(super) fn pause(failure: Failure, earlier: u32, jitter: f64) -> Duration {
+pub(super) fn pause(failure: Failure, earlier: u32, jitter: f64) -> Pause {
+    let alone = pause_alone(failure, earlier, jitter);
+    match failure.is_passing() && failure != Failure::BornExpired {
+        true => Pause {
+            alone,
+            wanted: alone.min(jittered(WANTED, earlier, jitter)),
+        },
+        // What the endpoint asked for, what a refusal costs, and a token's last second are the same for all.
+        false => alone.into(),
+    }
+}
+
+fn pause_alone(failure: Failure, earlier: u32, jitter: f64) -> Duration {
     match failure {
         Failure::Rejected(_) => doubled(COOL_DOWN, earlier),
         Failure::RateLimited(Some(asked)) => asked.max(BORN_EXPIRED),
@@ -72,7 +87,11 @@ mod tests {
 
     #[test]
     fn a_cool_down_grows_to_five_minutes() {
-        let seconds = |earlier| pause(Failure::Rejected(Detail::Is("")), earlier, 0.0).as_secs();
+        let seconds = |earlier| {
+            pause(Failure::Rejected(Detail::Is("")), earlier, 0.0)
+                .alone
+                .as_secs()
+        };
         assert_eq!([0, 1, 2, 6, 7, 99].map(seconds), [5, 10, 20, 300, 300, 300]);
     }
 
@@ -80,15 +99,19 @@ mod tests {
         #[test]
         fn backoff_stays_in_its_range(earlier: u32, jitter in 0.0..=1.0) {
             let pause = pause(Failure::Broken, earlier, jitter);
-            prop_assert!(pause <= Duration::from_secs(30));
+            prop_assert!(pause.alone <= Duration::from_secs(30));
+            prop_assert!(pause.wanted <= pause.alone.min(Duration::from_secs(3)));
             let full = super::pause(Failure::Broken, earlier, 1.0);
-            prop_assert!(pause <= full && full >= Duration::from_millis(200));
+            prop_assert!(pause.alone <= full.alone && full.wanted >= Duration::from_millis(200));
         }
 
         #[test]
         fn no_call_comes_before_the_asked_wait(earlier: u32, asked in 0_u64..900, jitter in 0.0..=1.0) {
             let asked = Duration::from_secs(asked);
-            prop_assert!(pause(Failure::RateLimited(Some(asked)), earlier, jitter) >= asked);
+            for failure in [Failure::RateLimited(Some(asked)), Failure::Busy(503, asked)] {
+                let pause = pause(failure, earlier, jitter);
+                prop_assert!(pause.alone >= asked && pause.wanted >= asked);
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ use super::failure::{Detail, Failure};
 use super::fetch::Transport;
 use super::guard::{Guard, Lane};
 use super::ladder::{Climbed, Fetches, Ladder, Memory};
-use super::lease::{Freshness, Lease, Lifespan, Missing, Recovery, Token};
+use super::lease::{Freshness, LAST_SECOND, Lease, Lifespan, Missing, Recovery, Token, reserve};
 use super::refusals::{Asked, Refusals};
 use super::renewal::Appointment;
 use super::reply::Stated;
@@ -120,7 +120,7 @@ impl Cell {
         self.state.refusals.begin_again(Instant::now());
         let cell = Self::with(self.state.clone(), parts);
         let token = cell.state.token.load_full().map(|token| token.renew_at);
-        let grounded = cell.desk().grounded.map(|(_, until)| until);
+        let grounded = cell.desk().grounded.map(|(_, until)| until.alone);
         let wanted = cell.at_startup.then(Instant::now);
         if let Some(at) = token.max(grounded).or(wanted) {
             cell.make_appointment(at);
@@ -322,7 +322,7 @@ impl Cell {
         };
         // A token that ages is used, or it would not be due.
         let cause = match self.ever_had_a_token() {
-            true => Cause::Need,
+            true => Cause::Renewal,
             false => Cause::Ahead,
         };
         if due && let Boarding::Grounded(_, until) = self.board(cause) {
@@ -340,7 +340,7 @@ impl Cell {
         let (_sender, mut lane) = watch::channel(Lane::Need);
         let climbed = self.ladder.climb(&mut lane).await?;
         let token = self.publish(&mut self.desk(), climbed, &Cause::Need)?;
-        let lifetime = token.expires.duration_since(token.issued).as_secs();
+        let lifetime = token.ends.duration_since(token.issued).as_secs();
         let less = match token.missing_scopes.as_str() {
             "" => String::new(),
             missing => format!(", but not granted: {missing}"),
@@ -368,7 +368,7 @@ impl Cell {
             generation: token.generation,
             fingerprint: token.fingerprint,
             age: now.saturating_duration_since(token.issued),
-            lifetime: token.expires.duration_since(token.issued),
+            lifetime: token.ends.duration_since(token.issued),
             missing_scopes: token.missing_scopes.clone(),
         });
         let desk = self.desk();
@@ -427,7 +427,7 @@ impl Cell {
                 retry_after,
             };
         }
-        let until = self.desk().grounded.map_or(now, |(_, until)| until);
+        let until = self.desk().grounded.map_or(now, |(_, until)| until.wanted);
         Missing {
             failure,
             retry_after: until.saturating_duration_since(now),
@@ -439,7 +439,7 @@ impl Cell {
         let now = Instant::now();
         let calls = Calls {
             refusals: &self.state.refusals,
-            held_until: self.guard.held_until(now),
+            held_until: self.guard.held_until(now, cause.is_wanted()),
             are_waiting: self.ladder.is_waiting(),
         };
         let mut desk = self.desk();
@@ -485,7 +485,7 @@ impl Cell {
                 // Nobody need ask again for a token that was wanted before.
                 Err(failure) => {
                     let now = Instant::now();
-                    let held = self.guard.held_until(now).filter(|_| failure.is_outage());
+                    let held = self.guard.held(now).filter(|_| failure.is_outage());
                     desk.ground(*failure, now, held)
                 }
             };
@@ -515,16 +515,23 @@ impl Cell {
                 return Err(Failure::BornExpired);
             }
         };
+        let left = lifetime.saturating_sub(now.duration_since(issued));
         let span = Lifespan {
             issued,
             lifetime,
             margin: self.dialect().margin,
+            reserve: reserve(left),
         };
         let malformed = Failure::Malformed(Detail::Is("it holds bytes that no header may hold"));
         let mut token =
             Token::new(&reply.access_token, desk.generations + 1, span).ok_or(malformed)?;
         let current = self.state.token.load_full();
         match current.filter(|current| current.is_same_as(&token)) {
+            // In its last second: the next one comes after that.
+            Some(current) if left <= LAST_SECOND && token.ends <= current.ends + LAST_SECOND => {
+                self.ladder.count(label, Failure::BornExpired.outcome());
+                return Err(Failure::BornExpired);
+            }
             // The same token again is no renewal: it is used to its real end, and asked for then.
             Some(current) => {
                 token.generation = current.generation;
@@ -539,7 +546,7 @@ impl Cell {
                 desk.generations = token.generation;
                 desk.renewed_for = match cause {
                     Cause::Unauthorized(asked) => Some((token.generation, asked.route.clone())),
-                    Cause::Ahead | Cause::Need => None,
+                    Cause::Ahead | Cause::Renewal | Cause::Need => None,
                 };
                 token.after_unauthorized = desk.renewed_for.is_some();
                 self.ladder.count(label, FetchOutcome::Ok);

@@ -13,6 +13,7 @@ use super::failure::Failure;
 use super::guard::Lane;
 use super::lease::{Freshness, Token};
 use super::refusals::{Asked, Refusals};
+use crate::breaker::Until;
 use crate::clock;
 
 /// How many renewals 401s may cause in [`RECOVERY_WINDOW`].
@@ -41,7 +42,7 @@ pub(super) struct Flight {
 pub(super) struct Desk {
     pub(super) flight: Option<Flight>,
     /// Why there was no token, and until when nobody asks again.
-    pub(super) grounded: Option<(Failure, Instant)>,
+    pub(super) grounded: Option<(Failure, Until)>,
     pub(super) failures: u32,
     /// The generation that a 401 was renewed with, and that 401's route.
     pub(super) renewed_for: Option<(u64, Arc<str>)>,
@@ -61,17 +62,24 @@ pub(super) struct Desk {
 pub(super) enum Cause {
     /// Start-up: there is no token, and nobody asked for one yet.
     Ahead,
-    /// There is no token, or it ages.
+    /// The token ages, or there was one; nobody waits for the next.
+    Renewal,
+    /// A request needs one.
     Need,
     /// A provider answered 401.
     Unauthorized(Asked),
 }
 
 impl Cause {
+    /// Whether somebody waits for the token.
+    pub(super) fn is_wanted(&self) -> bool {
+        matches!(self, Self::Need | Self::Unauthorized(_))
+    }
+
     fn lane(&self) -> Lane {
         match self {
             Self::Ahead => Lane::Ahead,
-            Self::Need => Lane::Need,
+            Self::Renewal | Self::Need => Lane::Need,
             Self::Unauthorized(_) => Lane::Recovery,
         }
     }
@@ -139,6 +147,7 @@ impl Desk {
             return Decision::Board(Boarding::Flight(flight.landing.clone()));
         }
         if let Some((failure, until)) = self.grounded
+            && let until = until.of(cause.is_wanted())
             && now < until
         {
             return Decision::Board(Boarding::Grounded(failure, until));
@@ -234,12 +243,13 @@ impl Desk {
         self.contended_until.is_some_and(|until| now < until)
     }
 
-    /// Nobody asks again before the instant that this returns: `held_until`, where the guard knows better.
+    /// Without being wanted nobody asks again before the instant that this returns: `held`, where the guard knows
+    /// better.
     pub(super) fn ground(
         &mut self,
         failure: Failure,
         now: Instant,
-        held_until: Option<Instant>,
+        held: Option<Until>,
     ) -> Instant {
         // A long outage says nothing about how to treat a refusal that comes after it.
         if self
@@ -248,11 +258,11 @@ impl Desk {
         {
             self.failures = 0;
         }
-        let until = held_until
-            .unwrap_or_else(|| now + backoff::pause(failure, self.failures, fastrand::f64()));
+        let pause = backoff::pause(failure, self.failures, fastrand::f64());
+        let until = held.unwrap_or_else(|| pause.from(now));
         self.failures = self.failures.saturating_add(1);
         self.grounded = Some((failure, until));
         self.last_error = Some((failure.to_string(), clock::wall()));
-        until
+        until.alone
     }
 }

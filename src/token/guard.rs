@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::backoff;
 use super::failure::Failure;
-use crate::breaker::{Breaker, Passage};
+use crate::breaker::{Breaker, Passage, Until};
 use crate::limit::Pace;
 use crate::metrics::GuardSeries;
 
@@ -211,10 +211,14 @@ impl Guard {
     /// Takes a call out of the budget; whether it is the breaker's probe.
     fn look(&self, lane: Lane, now: Instant) -> Result<bool, Wait> {
         let mut state = self.state();
-        let is_probe = match state.breaker.passage(now) {
+        // Start-up calls are those that nobody waits for.
+        let is_wanted = lane != Lane::Ahead;
+        let is_probe = match state.breaker.passage(now, is_wanted) {
             Passage::Free => false,
             Passage::Probe => true,
-            Passage::Held(until) => return Err(Wait::Breaker(until)),
+            Passage::Held(until) => {
+                return Err(Wait::Breaker(until.map(|until| until.of(is_wanted))));
+            }
         };
         let tolerance = state.budget.tolerances[lane as usize];
         let taken = state.pace.take(now, tolerance);
@@ -225,13 +229,19 @@ impl Guard {
         Ok(is_probe)
     }
 
-    /// Until when no call is made, where the endpoint failed too often.
-    pub(super) fn held_until(&self, now: Instant) -> Option<Instant> {
-        let passage = self.state().breaker.passage(now);
+    /// Until when no call is made, where the endpoint failed too often; None too while it is probed.
+    pub(super) fn held(&self, now: Instant) -> Option<Until> {
+        let passage = self.state().breaker.passage(now, false);
         match passage {
             Passage::Held(until) => until,
             Passage::Free | Passage::Probe => None,
         }
+    }
+
+    /// The same for a token that somebody waits for, or nobody.
+    pub(super) fn held_until(&self, now: Instant, is_wanted: bool) -> Option<Instant> {
+        let until = self.held(now).map(|until| until.of(is_wanted));
+        until.filter(|until| *until > now)
     }
 
     /// Why a call of a request has to wait now, and for how long at least.

@@ -18,6 +18,7 @@ const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// An access token in its cell. What every request reads comes first, in two cache lines.
 #[repr(C, align(64))]
 pub(super) struct Token {
+    /// From then on it is not sent: a little before its end.
     pub(super) expires: Instant,
     pub(super) renew_at: Instant,
     /// Whether a request took it. Readers only ever set it, and set it only once, so that they do not
@@ -32,6 +33,8 @@ pub(super) struct Token {
     authorization: HeaderValue,
     /// When its token request was sent.
     pub(super) issued: Instant,
+    /// As its reply said.
+    pub(super) ends: Instant,
     /// Whether it was obtained because a provider answered 401.
     pub(super) after_unauthorized: bool,
     /// The asked scopes that the reply did not grant, space-joined; empty mostly.
@@ -97,6 +100,17 @@ pub(super) struct Lifespan {
     pub(super) issued: Instant,
     pub(super) lifetime: Duration,
     pub(super) margin: Duration,
+    /// As much of its end is not trusted.
+    pub(super) reserve: Duration,
+}
+
+/// Servers count in whole seconds, so that a token may end up to one early.
+pub(super) const LAST_SECOND: Duration = Duration::from_secs(1);
+
+/// How much of a token's end is not trusted where so much of its life is left: the last second, and of a very
+/// short life not all.
+pub(super) fn reserve(left: Duration) -> Duration {
+    LAST_SECOND.min(left / 2)
 }
 
 impl Token {
@@ -107,14 +121,18 @@ impl Token {
         let mut authorization = HeaderValue::from_str(bearer.expose()).ok()?;
         authorization.set_sensitive(true);
         let lifetime = span.lifetime.min(MAX_LIFETIME);
-        let expires = span.issued + lifetime;
+        let ends = span.issued + lifetime;
+        let trusted = lifetime.saturating_sub(span.reserve);
+        let margin = renewal_margin(lifetime, span.margin, fastrand::f64());
         Some(Self {
             authorization,
             fingerprint: Fingerprint::of(text.expose()),
             generation,
             issued: span.issued,
-            expires,
-            renew_at: expires - renewal_margin(lifetime, span.margin, fastrand::f64()),
+            expires: span.issued + trusted,
+            ends,
+            // While it is still sent, however short it lives.
+            renew_at: (ends - margin).min(span.issued + trusted * 7 / 8),
             after_unauthorized: false,
             missing_scopes: String::new(),
             used: AtomicBool::new(false),
@@ -203,19 +221,40 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_ages_at_its_margin_and_expires_at_its_end() {
+    async fn a_token_ages_at_its_margin_and_is_not_sent_in_its_last_second() {
         let issued = Instant::now();
         let span = Lifespan {
             issued,
             lifetime: Duration::from_secs(300),
             margin: Duration::from_secs(60),
+            reserve: LAST_SECOND,
         };
         let token = Token::new(&Secret::new("t".into()), 1, span).unwrap();
         let at = |seconds| token.freshness(issued + Duration::from_secs(seconds));
         assert_eq!(at(233), Freshness::Fresh);
         assert_eq!(at(240), Freshness::Ageing);
-        assert_eq!(at(299), Freshness::Ageing);
-        assert_eq!(at(300), Freshness::Expired);
+        assert_eq!(at(298), Freshness::Ageing);
+        assert_eq!(at(299), Freshness::Expired);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_lives_for_a_second_is_sent_and_renewed_within_it() {
+        let issued = Instant::now();
+        for milliseconds in [1, 500, 1000, 1500, 2000, 5000] {
+            let lifetime = Duration::from_millis(milliseconds);
+            let span = Lifespan {
+                issued,
+                lifetime,
+                margin: Duration::from_secs(60),
+                reserve: reserve(lifetime),
+            };
+            let token = Token::new(&Secret::new("t".into()), 1, span).unwrap();
+            assert!(token.renew_at > issued && token.renew_at < token.expires);
+            assert!(
+                token.expires + lifetime / 2 <= token.ends
+                    || token.expires + LAST_SECOND == token.ends
+            );
+        }
     }
 
     #[test]
@@ -224,6 +263,7 @@ mod tests {
             issued: Instant::now(),
             lifetime: Duration::MAX,
             margin: Duration::ZERO,
+            reserve: Duration::ZERO,
         };
         let token = |text: String| Token::new(&Secret::new(text), 1, span);
         for length in [1, 120, 121, 122, 5000] {
@@ -241,6 +281,7 @@ mod tests {
             issued: Instant::now(),
             lifetime: Duration::MAX,
             margin: Duration::ZERO,
+            reserve: Duration::ZERO,
         };
         let token = Token::new(&Secret::new("s3cr3t".into()), 1, span).unwrap();
         let shown = format!(

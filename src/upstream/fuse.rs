@@ -49,7 +49,7 @@ impl Fuse {
         if let Some(pause) = breaker.held_for(now) {
             return Err(pause);
         }
-        let is_probe = breaker.passage(now) == Passage::Probe;
+        let is_probe = breaker.passage(now, true) == Passage::Probe;
         if is_probe {
             breaker.probe();
         }
@@ -75,7 +75,7 @@ impl Attempt {
         let mut breaker = self.fuse.breaker();
         let is_news = match is_reached {
             true => breaker.succeeded(),
-            false => breaker.failed(self.is_probe, Instant::now(), |_earlier| *pause),
+            false => breaker.failed(self.is_probe, Instant::now(), |_earlier| (*pause).into()),
         };
         drop(breaker);
         if !is_news {

@@ -44,7 +44,7 @@ struct Call {
 }
 
 /// What the endpoint does with a call.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 enum Said {
     /// Status and body; `{n}` in it becomes the call's number.
     Reply(u16, String),

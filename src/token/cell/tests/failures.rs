@@ -143,6 +143,37 @@ async fn the_pause_that_an_endpoint_asks_for_holds_all_its_calls_once_it_is_know
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_an_outage_the_first_token_comes_within_5_s_where_somebody_asks() {
+    for (keys, said) in [
+        (1, Said::Reply(503, "down".into())),
+        (10, Said::Fails(Failure::NoConnection(Cause::Refused))),
+        (10, after(1.0, Said::Reply(200, "<html>maintenance".into()))),
+    ] {
+        let outage = said.clone();
+        let rigs = rigs(keys, "", move |call: &Call| match call.at.as_secs() {
+            0..1000 => outage.clone(),
+            _ => lives(3600),
+        });
+        // One request at a time for each key, as soon as the one before is refused.
+        for rig in &rigs {
+            let cell = rig.cell.clone();
+            tokio::spawn(async move {
+                while cell.obtain().await.is_err() {
+                    pass(0.1).await;
+                }
+            });
+        }
+        rigs[0].until(1000.0).await;
+        let calls = rigs[0].count();
+        assert!(calls < keys * 1500, "{calls} calls in 1000 s");
+        rigs[0].until(1005.0).await;
+        for rig in &rigs {
+            assert!(rig.cell.ever_had_a_token(), "{said:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pause_of_no_time_is_still_followed_by_back_off() {
     let busy = Said::RetryAfter(503, Duration::ZERO);
     let rig = rig("", in_turn([busy]));

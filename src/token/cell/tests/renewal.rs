@@ -65,13 +65,14 @@ async fn an_unused_token_that_expired_stays_so_until_somebody_asks_for_it() {
 async fn a_valid_token_is_used_while_renewal_fails_and_never_after_its_end() {
     let rig = rig("", in_turn([lives(300), Said::Reply(500, "oops".into())]));
     rig.obtain().await.unwrap();
-    for second in 1..300 {
+    for second in 1..299 {
         rig.until(f64::from(second)).await;
         assert_eq!(rig.read().as_deref(), Some("t1"), "at {second} s");
     }
-    rig.until(299.999).await;
+    rig.until(298.999).await;
     assert_eq!(rig.read().as_deref(), Some("t1"));
-    rig.until(300.0).await;
+    // Its last second is not trusted.
+    rig.until(299.0).await;
     assert_eq!(rig.read(), None);
     let failed = rig.obtain().await;
     assert!(matches!(failed, Err(Failure::Status(500, _))), "{failed:?}");
@@ -121,11 +122,14 @@ async fn the_same_token_again_is_used_to_its_real_end_and_asked_for_only_then() 
         rig.obtain().await.unwrap();
     }
     let times = rig.times();
-    assert_eq!(times.len(), 5, "{times:?}");
+    assert_eq!(times.len(), 7, "{times:?}");
     assert!((234.0..=240.1).contains(&times[1]), "{times:?}");
-    // `expires_in` is whole seconds, so the cell's ends are up to a second later than the server's.
+    // `expires_in` is whole seconds, so the cell's ends are up to a second later than the server's. In the last
+    // second it is asked for, and a second later there is the next one.
     assert!(
-        (300.0..=301.1).contains(&times[2]) && times[4] >= 600.0,
+        (299.0..=300.1).contains(&times[2])
+            && (300.0..=301.1).contains(&times[3])
+            && times[6] >= 600.0,
         "{times:?}"
     );
     assert_eq!(rig.outcome(FetchOutcome::Unchanged), 2);
