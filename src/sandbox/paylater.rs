@@ -30,7 +30,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     examples: [
         (
             "create a checkout (an order_id is good for one)",
-            "http://connect.uat.paylaterapp.com/api/paylater/merchant-portal/v2/web-checkout --json \"{\\\"order_id\\\":\\\"$(date +%s%N)\\\",\\\"amount\\\":25}\"",
+            "http://connect.uat.paylaterapp.com/api/paylater/merchant-portal/v2/web-checkout --json '{\"order_id\":\"'$(date +%s%N)'\",\"amount\":25}'",
         ),
         (
             "pay a cent of one back",
