@@ -260,6 +260,13 @@ impl Record {
         }));
     }
 
+    /// The provider knows the request again by a key in its body.
+    pub fn know_key(&mut self, key: String) {
+        if let Some(entry) = &mut self.entry {
+            entry.know_key(key);
+        }
+    }
+
     /// Where the request is written down, if it is.
     #[must_use]
     pub fn entry(&self) -> Option<&Entry> {

@@ -417,10 +417,21 @@ impl Upload {
         let Some(part) = &mut self.part else {
             return journal::hash_of_nothing();
         };
-        let mut seal = Box::new(Seal::new(witness));
+        if let Some(seal) = &mut self.seal {
+            return seal.attach(witness);
+        }
+        let mut seal = Box::new(Seal::new(Some(witness)));
         let whole = seal.gather(part).await;
         self.seal = Some(seal);
         whole
+    }
+
+    /// The whole body, before any of it is sent, where that needs no more waiting than [`Self::seal`] does.
+    pub async fn gather(&mut self) -> Option<Vec<u8>> {
+        let part = self.part.as_mut()?;
+        let mut seal = Box::new(Seal::new(None));
+        seal.gather(part).await;
+        self.seal.insert(seal).whole()
     }
 
     /// Whether its caller is known to be gone before anything was sent.

@@ -34,7 +34,7 @@ pub use account::{Account, DEFAULT_ACCOUNT, Merchant, MerchantId, Places, Secret
 pub use file::{ClientAuth, Encoding, Environment, Http, Mode, OnFailure, Refresh, ReplayRule};
 pub use journal::Journal;
 pub use problem::Problem;
-pub use route::{HostRoutes, MerchantHeader, Route, Semantics};
+pub use route::{Authorization, HostRoutes, MerchantHeader, Route, Semantics};
 
 use crate::address::{Rule, bare};
 use crate::intercept::Authority;

@@ -3,6 +3,7 @@
 //! Absolute-form and gateway requests, HTTP/1.1 and HTTP/2, come the same way. The stages do not know
 //! each other: values are handed from one to the next here.
 
+mod bearer;
 mod lasting;
 mod operator;
 mod outgoing;
@@ -40,6 +41,7 @@ use crate::target::{self, Form, Target};
 use crate::token::Tokens;
 use crate::tunnel::{self, Leads, Opened};
 use crate::upstream::{Connection, Upstream};
+use bearer::Bearer;
 use lasting::Lasting;
 pub use lasting::Reloaded;
 pub use operator::Operator;
@@ -343,11 +345,11 @@ impl Proxy {
             self.operator.admit_payment(provider.index)?;
             record.moves_money();
         }
-        if said.has_authorization && !caller.by_authorization {
+        let token = Bearer::of(&self.tokens, &destination, &head.headers)?;
+        let is_bursars = matches!(token, Bearer::Bursar(_));
+        if said.has_authorization && !caller.by_authorization && is_bursars {
             record.credentials_replaced();
         }
-        let (account, scopes) = (destination.account, destination.scopes);
-        let cell = self.tokens.cell(provider.index, account, scopes);
         drop(path);
         let (outgoing, cleaned) = outgoing::outgoing(head, &destination, &self.lasting.via);
         let body = Replayable::new(body, cleaned, self.keeping(provider));
@@ -363,7 +365,7 @@ impl Proxy {
             series,
             operator: &self.operator,
             destination,
-            cell,
+            token,
             may_be_replayed: payment.may_be_replayed(&outgoing.headers),
             kept: outgoing.keep(),
             outgoing: Some(outgoing),

@@ -3,6 +3,7 @@
 //! It knows field names and nothing about routes. The one invariant: what a caller sends can neither
 //! remove nor repeat the `Authorization` that Bursar sets, because that is set after everything else.
 
+mod bearer;
 mod keep_alive;
 mod kept;
 mod via;
@@ -14,6 +15,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use smallvec::SmallVec;
 
+pub use bearer::{Unusable, bearer};
 pub use keep_alive::KeepAlive;
 pub use kept::Kept;
 pub use via::Via;

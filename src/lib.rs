@@ -49,6 +49,7 @@ pub mod connect;
 pub mod disk;
 pub mod egress;
 pub mod exchange;
+pub mod field;
 pub mod framing;
 pub mod headers;
 pub mod hpack;

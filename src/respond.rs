@@ -52,6 +52,8 @@ pub enum Refusal {
     Tunnel(tunnel::Error),
     /// Nowhere to go; with what to say about it.
     Route(route::Error, Cow<'static, str>),
+    /// The route takes the caller's own token.
+    CallerToken(CallerToken),
     /// No token.
     Token(Missing),
     /// No connection.
@@ -68,6 +70,15 @@ pub enum Refusal {
     Draining,
     /// It moves money, and an operator has frozen the provider.
     Frozen,
+}
+
+/// What is wrong with the token that a caller brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallerToken {
+    /// It brings none.
+    Missing,
+    /// It is not clear which it is.
+    Unusable,
 }
 
 /// Whether the provider may have seen the request.
@@ -158,6 +169,7 @@ impl Refusal {
                 };
                 describe((403, reason, "http_request_denied"), detail.clone())
             }
+            Self::CallerToken(error) => no_caller_token(*error),
             Self::Token(missing) => token(missing),
             Self::NoConnection(error) => no_connection(*error),
             Self::Failed(error) => failed(error),
@@ -184,6 +196,7 @@ impl Refusal {
             | Self::Caller(..)
             | Self::Tunnel(_)
             | Self::Route(..)
+            | Self::CallerToken(_)
             | Self::Token(_)
             | Self::NoConnection(_)
             | Self::Failed(_)
@@ -266,6 +279,7 @@ impl Refusal {
             | Self::CallerLimit(_)
             | Self::Tunnel(_)
             | Self::Route(..)
+            | Self::CallerToken(_)
             | Self::Token(_)
             | Self::NoConnection(_)
             | Self::Failed(_)
@@ -485,6 +499,19 @@ fn no_connection(error: NoConnection) -> Description {
         Cause::TimedOut => describe(
             (504, Reason::UpstreamTimeout, "connection_timeout"),
             "connecting to the provider took longer than timeouts.connect; nothing was sent",
+        ),
+    }
+}
+
+fn no_caller_token(error: CallerToken) -> Description {
+    match error {
+        CallerToken::Missing => describe(
+            (403, Reason::CallerTokenMissing, "http_request_denied"),
+            "this route goes on with the caller's own token (`authorization: caller`), and the request has none; send it as Authorization: Bearer, and the caller's name and password as Proxy-Authorization",
+        ),
+        CallerToken::Unusable => describe(
+            (400, Reason::BadRequest, "http_request_error"),
+            "this route goes on with the caller's own token; it needs exactly one Authorization field, with the scheme Bearer and one token",
         ),
     }
 }

@@ -16,8 +16,10 @@ use smol_str::SmolStr;
 
 use crate::address::{bare, undotted};
 use crate::config::{
-    Allow, Config, HostRoutes, MerchantHeader, Origin, Provider, ReplayRule, Route, Semantics,
+    Allow, Authorization, Config, HostRoutes, MerchantHeader, Origin, Provider, ReplayRule, Route,
+    Semantics,
 };
+use crate::field::Field;
 use crate::path::{Path, Pattern};
 use crate::target::Target;
 use protection::is_token_endpoint;
@@ -69,8 +71,8 @@ pub struct Destination<'a> {
     pub route: Cow<'a, Arc<str>>,
     /// The route's place among those that the request could have matched.
     pub place: usize,
-    /// Index into [`Provider::scope_sets`].
-    pub scopes: usize,
+    /// Whose token the request carries.
+    pub authorization: Authorization,
     /// Index into [`Provider::accounts`].
     pub account: usize,
     /// Which of the account's merchant ids goes with the request.
@@ -89,6 +91,8 @@ pub struct Payment<'a> {
     pub replay: ReplayRule,
     /// The header by which the provider knows it again.
     pub idempotency_header: Option<&'a HeaderName>,
+    /// The field of its body by which it does.
+    pub idempotency_field: Option<&'a Field>,
 }
 
 /// What a request asks for besides a path.
@@ -323,7 +327,7 @@ impl<'a> Site<'a> {
         if !path.is_plain() {
             for other in path.readings() {
                 let other = read(other);
-                if other.scopes != reading.scopes {
+                if other.authorization != reading.authorization {
                     return Err(Error::Ambiguous);
                 }
                 reading.payment = reading.payment.stricter(other.payment);
@@ -332,7 +336,7 @@ impl<'a> Site<'a> {
         let Reading {
             route,
             place,
-            scopes,
+            authorization,
             merchant,
             payment,
         } = reading;
@@ -340,13 +344,13 @@ impl<'a> Site<'a> {
             || Cow::Owned(DEFAULT_ROUTE.into()),
             |route| Cow::Borrowed(&route.name),
         );
-        let scopes = scopes.ok_or(Error::NoScopes)?;
+        let authorization = authorization.ok_or(Error::NoScopes)?;
         Ok(Destination {
             provider,
             origin: self.origin,
             route,
             place,
-            scopes,
+            authorization,
             account,
             merchant,
             payment,
@@ -358,7 +362,7 @@ impl<'a> Site<'a> {
 struct Reading<'a> {
     route: Option<&'a Route>,
     place: usize,
-    scopes: Option<usize>,
+    authorization: Option<Authorization>,
     merchant: Option<MerchantHeader>,
     payment: Payment<'a>,
 }
@@ -380,10 +384,11 @@ impl<'a> Reading<'a> {
         };
         let said = [own, known].map(|route| route.map(|route| &route.semantics));
         let route = own.or(known);
+        let default = default_scopes.map(Authorization::Bursar);
         Self {
             route,
             place,
-            scopes: route.map_or(default_scopes, |route| Some(route.scopes)),
+            authorization: route.map_or(default, |route| Some(route.authorization)),
             // Of what the preset does not know nothing else is known.
             merchant: known.map_or(Some(MerchantHeader::Payments), |known| known.merchant),
             payment: Payment::of(method, said),
@@ -403,6 +408,7 @@ impl<'a> Payment<'a> {
                 .find_map(|said| said.replay)
                 .unwrap_or(ReplayRule::Always),
             idempotency_header: said().find_map(|said| said.idempotency_header.as_ref()),
+            idempotency_field: said().find_map(|said| said.idempotency_field.as_deref()),
         }
     }
 
@@ -412,17 +418,18 @@ impl<'a> Payment<'a> {
             moves_money: self.moves_money || other.moves_money,
             replay: self.replay.max(other.replay),
             idempotency_header: self.idempotency_header.or(other.idempotency_header),
+            idempotency_field: self.idempotency_field.or(other.idempotency_field),
         }
     }
 
-    /// The request's key; one without a value is none.
+    /// The request's key in a header; one without a value is none.
     #[must_use]
     pub fn key<'h>(&self, headers: &'h HeaderMap) -> Option<&'h http::HeaderValue> {
         let key = headers.get(self.idempotency_header?)?;
         (!key.is_empty()).then_some(key)
     }
 
-    /// Whether a request with such headers may be sent again after a 401.
+    /// Whether a request with such headers, and no key in its body, may be sent again after a 401.
     #[must_use]
     pub fn may_be_replayed(&self, headers: &HeaderMap) -> bool {
         match self.replay {

@@ -103,9 +103,13 @@ pub(super) struct PresetRoute {
     pub(super) scopes: Option<&'static [&'static str]>,
     /// Where the provider's own pages name several scopes: the operator may choose another.
     pub(super) operation: Option<Operation>,
+    /// Whether the caller's own token is sent where it brings one.
+    pub(super) takes_callers_token: bool,
     pub(super) moves_money: bool,
     /// In lower case.
     pub(super) idempotency_header: Option<&'static str>,
+    /// JSON pointer.
+    pub(super) idempotency_field: Option<&'static str>,
     /// Which of an account's merchant ids the operation wants.
     pub(super) merchant: Option<MerchantHeader>,
 }
@@ -134,8 +138,10 @@ const fn pays(methods: &'static [&'static str], path: &'static str) -> PresetRou
         path,
         scopes: None,
         operation: None,
+        takes_callers_token: false,
         moves_money: true,
         idempotency_header: None,
+        idempotency_field: None,
         merchant: None,
     }
 }
@@ -163,9 +169,23 @@ impl PresetRoute {
         }
     }
 
+    const fn or_callers_token(self) -> Self {
+        Self {
+            takes_callers_token: true,
+            ..self
+        }
+    }
+
     const fn keyed(self, header: &'static str) -> Self {
         Self {
             idempotency_header: Some(header),
+            ..self
+        }
+    }
+
+    const fn keyed_in_body(self, pointer: &'static str) -> Self {
+        Self {
+            idempotency_field: Some(pointer),
             ..self
         }
     }

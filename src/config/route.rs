@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{HeaderName, Method};
 
 use super::file::ReplayRule;
+use crate::field::Field;
 use crate::path::Pattern;
 
 /// A method and path pattern, with the scopes that it needs.
@@ -16,12 +17,23 @@ pub struct Route {
     pub methods: Option<Vec<Method>>,
     /// Its paths.
     pub path: Pattern,
-    /// Index into [`super::Provider::scope_sets`].
-    pub scopes: usize,
+    /// Whose token its requests carry.
+    pub authorization: Authorization,
     /// What it says about payments.
     pub semantics: Semantics,
     /// Which of an account's merchant ids goes with its requests.
     pub merchant: Option<MerchantHeader>,
+}
+
+/// Whose token a request carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authorization {
+    /// Bursar's; an index into [`super::Provider::scope_sets`].
+    Bursar(usize),
+    /// The caller's, which must bring one.
+    Caller,
+    /// The caller's where it brings one, else Bursar's.
+    CallerOrBursar(usize),
 }
 
 /// What a route says about payments. None: it does not say; [`crate::route::Payment`] knows what then.
@@ -33,6 +45,8 @@ pub struct Semantics {
     pub replay: Option<ReplayRule>,
     /// The header by which the provider knows a request again.
     pub idempotency_header: Option<HeaderName>,
+    /// The field of its body that says so.
+    pub idempotency_field: Option<Arc<Field>>,
 }
 
 /// What a preset knows of a host.

@@ -6,14 +6,17 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use http::{Method, Response, StatusCode};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::bearer::Bearer;
 use super::operator::Operator;
 use crate::access::Record;
 use crate::body::{BodyTooLarge, Replayable, Upload};
+use crate::config::ReplayRule;
 use crate::journal::{self, Unavailable};
 use crate::metrics::{ProviderSeries, Replay, Unauthorized};
 use crate::replay::{Verdict, verdict};
@@ -33,7 +36,7 @@ pub(super) struct Trip<'a> {
     /// Who may have stopped payments while this one waited.
     pub(super) operator: &'a Operator,
     pub(super) destination: Destination<'a>,
-    pub(super) cell: &'a Handle,
+    pub(super) token: Bearer<'a>,
     /// None once it went out.
     pub(super) outgoing: Option<Outgoing>,
     /// The same for when it has to go out again. Most do not, so it is kept as what costs least to make.
@@ -52,25 +55,33 @@ impl Trip<'_> {
         &mut self,
         record: &mut Record,
     ) -> Result<Answered, Refusal> {
-        let (mut lease, now) = self.lease(record).await?;
-        let upload = self.upload().map_err(|BodyTooLarge| Refusal::Overloaded)?;
+        let (mut lease, mut now) = self.lease(record).await?;
+        let mut upload = self.upload().map_err(|BodyTooLarge| Refusal::Overloaded)?;
+        if self.destination.payment.idempotency_field.is_some() {
+            Box::pin(self.look_for_key(record, &mut upload)).await?;
+            now = Instant::now();
+        }
         let answered = self.send(record, (&mut lease, now), upload).await?;
         self.note_answer(record, &answered.0).await;
-        let outcome = match verdict(answered.0.status(), answered.0.headers()) {
-            Verdict::Relay => {
-                self.cell.answered(self.route(), answered.0.status());
+        let verdict = verdict(answered.0.status(), answered.0.headers());
+        let outcome = match (verdict, &self.token) {
+            (Verdict::Relay, token) => {
+                if let Bearer::Bursar(cell) = token {
+                    cell.answered(self.route(), answered.0.status());
+                }
                 self.settle();
                 return Ok(answered);
             }
-            Verdict::InsufficientScope => {
-                self.cell.insufficient(self.route());
+            (_, Bearer::Caller(_)) => Err(Replay::NotAllowed),
+            (Verdict::InsufficientScope, Bearer::Bursar(cell)) => {
+                cell.insufficient(self.route());
                 Err(Replay::NotAllowed)
             }
-            Verdict::Renew if self.may_be_replayed => {
-                Box::pin(self.recover(record, lease.generation)).await
+            (Verdict::Renew, Bearer::Bursar(cell)) if self.may_be_replayed => {
+                Box::pin(self.recover(record, cell, lease.generation)).await
             }
-            Verdict::Renew => {
-                self.cell.renew(lease.generation, self.route());
+            (Verdict::Renew, Bearer::Bursar(cell)) => {
+                cell.renew(lease.generation, self.route());
                 Err(Replay::NotAllowed)
             }
         };
@@ -105,12 +116,16 @@ impl Trip<'_> {
         }
         match &replayed {
             Ok((answer, _)) if answer.status() == StatusCode::UNAUTHORIZED => {
-                self.cell.replay_refused(lease.generation, self.route());
+                if let Bearer::Bursar(cell) = self.token {
+                    cell.replay_refused(lease.generation, self.route());
+                }
                 self.series.replay(Replay::UnauthorizedAgain);
                 self.series.unauthorized(Unauthorized::Surfaced);
             }
             Ok((answer, _)) => {
-                self.cell.answered(self.route(), answer.status());
+                if let Bearer::Bursar(cell) = self.token {
+                    cell.answered(self.route(), answer.status());
+                }
                 self.series.replay(Replay::Ok);
                 self.series.unauthorized(Unauthorized::Absorbed);
             }
@@ -123,13 +138,18 @@ impl Trip<'_> {
     }
 
     /// What to replay with, or why the provider's 401 goes to the caller.
-    async fn recover(&self, record: &mut Record, sent: u64) -> Result<(Lease, Upload), Replay> {
+    async fn recover(
+        &self,
+        record: &mut Record,
+        cell: &Handle,
+        sent: u64,
+    ) -> Result<(Lease, Upload), Replay> {
         if self.body.as_ref().is_some_and(|body| !body.pause()) {
-            self.cell.renew(sent, self.route());
+            cell.renew(sent, self.route());
             return Err(Replay::BodyTooLarge);
         }
         let since = Instant::now();
-        let recovery = self.cell.recover(sent, self.route()).await;
+        let recovery = cell.recover(sent, self.route()).await;
         record.waited_for_token(since);
         match recovery {
             Recovery::Replay(lease) => Ok((
@@ -146,6 +166,31 @@ impl Trip<'_> {
         self.body
             .as_ref()
             .map_or_else(|| Ok(Upload::empty()), Replayable::upload)
+    }
+
+    /// Looks for the request's key in its body, where that matters and no header has one.
+    async fn look_for_key(
+        &mut self,
+        record: &mut Record,
+        upload: &mut Upload,
+    ) -> Result<(), Refusal> {
+        let payment = self.destination.payment;
+        let (Some(field), Some(outgoing)) = (payment.idempotency_field, &self.outgoing) else {
+            return Ok(());
+        };
+        let matters = payment.replay == ReplayRule::IfKeyed || record.entry().is_some();
+        if !matters || payment.key(&outgoing.headers).is_some() || !is_json(&outgoing.headers) {
+            return Ok(());
+        }
+        let body = upload.gather().await;
+        if upload.is_broken() {
+            return Err(Refusal::Failed(Failed::CallerGone));
+        }
+        if let Some(key) = body.and_then(|body| field.text_in(&body)) {
+            self.may_be_replayed |= payment.replay == ReplayRule::IfKeyed;
+            record.know_key(key);
+        }
+        Ok(())
     }
 
     /// One sending. Only a request that was certainly never processed is given to a second connection. The lease
@@ -182,7 +227,8 @@ impl Trip<'_> {
                 (*lease, now) = self.lease(record).await?;
             }
             if self.destination.payment.moves_money {
-                self.operator.pass_payment(self.cell.provider.index)?;
+                self.operator
+                    .pass_payment(self.destination.provider.index)?;
             }
             if record.entry().is_some() {
                 Box::pin(self.write_down(record, lease, &mut upload)).await?;
@@ -254,10 +300,14 @@ impl Trip<'_> {
     /// The token, and when it was there.
     async fn lease(&self, record: &mut Record) -> Result<(Lease, Instant), Refusal> {
         let now = Instant::now();
-        if let Some(lease) = self.cell.read(now) {
+        let cell = match &self.token {
+            Bearer::Bursar(cell) => cell,
+            Bearer::Caller(lease) => return Ok((Lease::clone(lease), now)),
+        };
+        if let Some(lease) = cell.read(now) {
             return Ok((lease, now));
         }
-        let lease: Result<Lease, Missing> = Box::pin(self.cell.obtain()).await;
+        let lease: Result<Lease, Missing> = Box::pin(cell.obtain()).await;
         record.waited_for_token(now);
         Ok((lease.map_err(Refusal::Token)?, Instant::now()))
     }
@@ -293,6 +343,22 @@ impl Trip<'_> {
             body.settle();
         }
     }
+}
+
+/// Whether a body is JSON as it is, as far as its head says.
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let (first, second) = (types.next(), types.next());
+    let is_json = first.is_none_or(|value| {
+        let media_type = value.as_bytes().split(|byte| *byte == b';').next();
+        let media_type = media_type
+            .unwrap_or_default()
+            .trim_ascii()
+            .to_ascii_lowercase();
+        media_type == b"application/json" || media_type.ends_with(b"+json")
+    });
+    let is_plain = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
+    is_json && second.is_none() && headers.get_all(CONTENT_ENCODING).iter().all(is_plain)
 }
 
 async fn note_unsent(record: &Record) {

@@ -50,6 +50,14 @@ impl Entry {
         }))
     }
 
+    /// The key was found in the body. Nothing was handed in yet; afterwards it is too late.
+    pub fn know_key(&mut self, key: String) {
+        let facts = Arc::get_mut(&mut self.0).map(|shared| &mut shared.facts);
+        if let Some(facts) = facts.and_then(Arc::get_mut) {
+            facts.know_key(key);
+        }
+    }
+
     /// For the next sending of the body.
     #[must_use]
     pub fn witness(&self) -> Witness {

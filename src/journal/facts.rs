@@ -78,6 +78,12 @@ impl Facts {
         }
         self
     }
+
+    /// The key, of which nothing was known before.
+    pub(super) fn know_key(&mut self, mut key: String) {
+        truncate(&mut key);
+        self.idempotency_key = Some(key);
+    }
 }
 
 fn truncate(text: &mut String) {

@@ -25,7 +25,8 @@ const GATHERING: Duration = Duration::from_millis(5);
 
 /// Holds the end of a body back.
 pub struct Seal<E> {
-    witness: Witness,
+    /// None: nobody has to know of the body's end.
+    witness: Option<Witness>,
     digest: digest::Context,
     /// Gathered, and yet to be sent.
     early: VecDeque<Frame<Bytes>>,
@@ -65,7 +66,7 @@ pub fn hash_of_nothing() -> Option<Hash> {
 impl<E> Seal<E> {
     /// For one sending.
     #[must_use]
-    pub fn new(witness: Witness) -> Self {
+    pub fn new(witness: Option<Witness>) -> Self {
         Self {
             witness,
             digest: digest::Context::new(&SHA256),
@@ -88,6 +89,26 @@ impl<E> Seal<E> {
         let gathering = poll_fn(|context| self.poll_gather(body, context));
         // Whatever was gathered by then is sent first.
         tokio::time::timeout(GATHERING, gathering).await.ok()?
+    }
+
+    /// From now on that one has to know of the body's end. The body's hash where it is there whole.
+    pub fn attach(&mut self, witness: Witness) -> Option<Hash> {
+        self.witness = Some(witness);
+        let is_whole = matches!(self.stage, Stage::Sealed);
+        is_whole.then(|| self.hash()).flatten()
+    }
+
+    /// The body, where it was gathered whole and nothing of it was sent yet.
+    #[must_use]
+    pub fn whole(&self) -> Option<Vec<u8>> {
+        if !matches!(self.stage, Stage::Sealed) {
+            return None;
+        }
+        let mut body = Vec::new();
+        for data in self.early.iter().filter_map(Frame::data_ref) {
+            body.extend_from_slice(data);
+        }
+        Some(body)
     }
 
     fn poll_gather<B>(&mut self, body: &mut B, context: &mut Context<'_>) -> Poll<Option<Hash>>
@@ -142,7 +163,8 @@ impl<E> Seal<E> {
                 Some(frame) => return Poll::Ready(Some(frame)),
                 None => None,
             };
-            let commit = self.hash().and_then(|hash| self.witness.body(hash));
+            let witness = self.witness.as_ref();
+            let commit = witness.and_then(|witness| witness.body(self.hash()?));
             let Some(commit) = commit else {
                 self.stage = Stage::Sealed;
                 return Poll::Ready(last.map(Ok));

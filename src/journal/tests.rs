@@ -356,7 +356,7 @@ async fn a_small_body_that_breaks_off_is_known_to_before_it_is_sent() {
     let journal = Journal::open(&settings(directory.path().to_owned()), series()).unwrap();
     for (is_broken, expected) in [(false, hash_of_nothing()), (true, None)] {
         let entry = journal.entry(facts("1"));
-        let mut seal = Seal::new(entry.witness());
+        let mut seal = Seal::new(Some(entry.witness()));
         let (sender, body) = Channel::<Bytes, std::io::Error>::new(1);
         match is_broken {
             true => sender.abort(std::io::ErrorKind::UnexpectedEof.into()),

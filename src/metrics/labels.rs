@@ -35,6 +35,8 @@ labels! {
         DestinationNotAllowed = "destination_not_allowed",
         /// A path outside the API's, or one that the caller may not use.
         RouteNotAllowed = "route_not_allowed",
+        /// The route takes the caller's own token, and there is none.
+        CallerTokenMissing = "caller_token_missing",
         /// A provider's own token, refresh or revoke path.
         TokenEndpointProtected = "token_endpoint_protected",
         /// `CONNECT` where it is not configured.

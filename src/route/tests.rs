@@ -48,7 +48,13 @@ fn find(routes: &Routes, request: &str) -> Result<String, Error> {
         None,
     )?;
     let origin = destination.origin.authority.as_str();
-    let scopes = &destination.provider.scope_sets[destination.scopes];
+    let scopes = match destination.authorization {
+        Authorization::Bursar(set) => destination.provider.scope_sets[set].to_string(),
+        Authorization::Caller => "caller".to_owned(),
+        Authorization::CallerOrBursar(set) => {
+            format!("caller or {}", destination.provider.scope_sets[set])
+        }
+    };
     Ok(format!("{origin} {} [{scopes}]", destination.route))
 }
 
@@ -445,6 +451,7 @@ fn a_key_without_a_value_is_none() {
         moves_money: true,
         replay: ReplayRule::IfKeyed,
         idempotency_header: Some(&header),
+        idempotency_field: None,
     };
     let mut headers = HeaderMap::new();
     assert!(!payment.may_be_replayed(&headers));

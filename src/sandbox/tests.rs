@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::call::{Answer, Call};
 use super::provider::Emulation;
 use super::*;
-use crate::config::Route;
+use crate::config::{Authorization, Route};
 
 const LIFETIME: Duration = Duration::from_secs(60);
 
@@ -50,7 +50,11 @@ fn routes(name: &str) -> Vec<Known> {
     let row = |route: &Route| {
         let methods = route.methods.clone().unwrap();
         let path = route.path.as_str().to_owned();
-        let scopes = provider.scope_sets[route.scopes].to_string();
+        let (Authorization::Bursar(set) | Authorization::CallerOrBursar(set)) = route.authorization
+        else {
+            panic!("{path} has no scopes");
+        };
+        let scopes = provider.scope_sets[set].to_string();
         methods.into_iter().map(move |method| Known {
             method: method.to_string(),
             path: path.replace("**", "x").replace('*', "x"),

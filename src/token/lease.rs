@@ -65,6 +65,19 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// Of a token that is not Bursar's, and never renewed here: its end is its owner's business.
+    #[must_use]
+    pub fn of_caller(authorization: HeaderValue, now: Instant) -> Self {
+        let text = authorization.to_str().unwrap_or_default();
+        let (_, token) = text.split_once(' ').unwrap_or_default();
+        Self {
+            fingerprint: Fingerprint::of(token.trim_start()),
+            authorization,
+            generation: 0,
+            expires: now + MAX_LIFETIME,
+        }
+    }
+
     /// An expired token is never sent, however long connecting took.
     #[must_use]
     pub fn is_expired(&self, now: Instant) -> bool {

@@ -44,7 +44,7 @@ async fn bursar(journal: &Path, arguments: &[&str]) -> (Option<i32>, String, Str
     )
 }
 
-async fn outcomes(journal: &Path) -> Vec<Value> {
+pub(crate) async fn outcomes(journal: &Path) -> Vec<Value> {
     let (status, text, error) = bursar(journal, &["outcomes", "--json"]).await;
     assert_eq!(status, Some(0), "{error}");
     serde_json::from_str(&text).unwrap()
@@ -67,7 +67,7 @@ fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
     expected.iter().map(owned).collect()
 }
 
-fn with_journal(yaml: &str, journal: &Path) -> String {
+pub(crate) fn with_journal(yaml: &str, journal: &Path) -> String {
     format!("journal: {{path: {}}}\n{yaml}", journal.display())
 }
 

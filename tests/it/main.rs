@@ -7,6 +7,8 @@ mod admin;
 #[cfg(test)]
 mod breaker;
 #[cfg(test)]
+mod caller_token;
+#[cfg(test)]
 mod callers;
 #[cfg(test)]
 mod causes;
@@ -39,6 +41,8 @@ mod intercept;
 #[cfg(test)]
 mod journal;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod machine;
@@ -50,6 +54,8 @@ mod options;
 mod peers;
 #[cfg(test)]
 mod pooling;
+#[cfg(test)]
+mod presets;
 #[cfg(test)]
 mod provider_pages;
 #[cfg(test)]

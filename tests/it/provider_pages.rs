@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use bursar::config::{Config, Provider};
+use bursar::config::{Authorization, Config, Provider};
 
 const PAGES: [(&str, &str); 4] = [
     ("paylater", include_str!("../../docs/providers/paylater.md")),
@@ -28,9 +28,14 @@ fn rows(provider: &Provider) -> BTreeSet<String> {
     for route in provider.known.iter().flat_map(|host| &host.routes) {
         let methods = route.methods.as_ref().unwrap().iter();
         let methods: Vec<String> = methods.map(ToString::to_string).collect();
-        let scopes = match &*provider.scope_sets[route.scopes] {
+        let (set, or_callers) = match route.authorization {
+            Authorization::Bursar(set) => (set, ""),
+            Authorization::CallerOrBursar(set) => (set, ", or the caller's own token"),
+            Authorization::Caller => panic!("{}: no preset has that", route.name),
+        };
+        let scopes = match &*provider.scope_sets[set] {
             "" => "–".to_owned(),
-            scopes => format!("`{}`", scopes.replace(' ', "`, `")),
+            scopes => format!("`{}`{or_callers}", scopes.replace(' ', "`, `")),
         };
         let money = match route.semantics.moves_money {
             Some(true) => "yes",
@@ -47,9 +52,11 @@ fn rows(provider: &Provider) -> BTreeSet<String> {
 }
 
 fn key(route: &bursar::config::Route) -> String {
-    match &route.semantics.idempotency_header {
-        Some(_) => "`Idempotency-Key`".to_owned(),
-        None => "–".to_owned(),
+    let semantics = &route.semantics;
+    match (&semantics.idempotency_header, &semantics.idempotency_field) {
+        (Some(_), _) => "`Idempotency-Key`".to_owned(),
+        (None, Some(_)) => "`idempotency_key` in the body".to_owned(),
+        (None, None) => "–".to_owned(),
     }
 }
 

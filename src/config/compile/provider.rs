@@ -396,10 +396,13 @@ impl ProviderFile {
 
     fn protected(&self, token: &TokenDialect) -> Vec<Box<str>> {
         let mut paths = Vec::new();
-        for url in [Some(&token.url), token.refresh_url.as_ref()]
-            .into_iter()
-            .flatten()
-        {
+        let known = self.preset.map(|(_, endpoints)| endpoints);
+        let known = known.map(|known| [Some(known.token_url), known.refresh_url]);
+        // The preset's own are the provider's, too, whatever the file says.
+        let known = known.into_iter().flatten().flatten();
+        let known: Vec<Uri> = known.filter_map(|url| url.parse().ok()).collect();
+        let own = [Some(&token.url), token.refresh_url.as_ref()];
+        for url in own.into_iter().flatten().chain(&known) {
             let path = RequestPath::new(url.path())
                 .normalised()
                 .to_ascii_lowercase();

@@ -1,14 +1,17 @@
 //! From a provider's `routes`, and its preset's, to [`Route`]s in the order in which they are looked at.
 
+use std::sync::Arc;
+
 use http::header::{AUTHORIZATION, COOKIE, HOST, PROXY_AUTHORIZATION};
 use http::{HeaderName, Method};
 
 use super::value::{ScopeSets, methods, pattern};
-use crate::config::file::{self, ReplayRule};
+use crate::config::file::{self, ReplayRule, RouteAuthorization};
 use crate::config::node::join;
 use crate::config::presets::PresetRoute;
 use crate::config::problem::Problems;
-use crate::config::{Route, Semantics};
+use crate::config::{Authorization, Route, Semantics};
+use crate::field::Field;
 use crate::path::Pattern;
 
 /// The operator's; `place` is the key path of the list, and the scopes of a route that names none.
@@ -23,17 +26,9 @@ pub(super) fn routes(
     for (at, route) in file.into_iter().enumerate() {
         let key = format!("{list}[{at}]");
         let semantics = semantics(&route, &key, problems);
+        let place = (&*key, *default_scopes);
+        let authorization = authorization(&route, place, scopes, problems);
         let methods = methods(route.methods, &join(&key, "methods"), problems);
-        let set = match route.scopes {
-            Some(names) => Some(scopes.add(&names, &join(&key, "scopes"), problems)),
-            None => *default_scopes,
-        };
-        if set.is_none() {
-            problems.add(
-                &join(&key, "scopes"),
-                "is missing, and there is no `token.scopes` to fall back to",
-            );
-        }
         let path = match route.path {
             Some(path) => pattern(&path, &join(&key, "path"), problems),
             None => {
@@ -41,13 +36,47 @@ pub(super) fn routes(
                 None
             }
         };
-        if let (Some(path), Some(scopes)) = (path, set) {
-            routes.push((at, new_route(methods, path, scopes, semantics)));
+        if let (Some(path), Some(authorization)) = (path, authorization) {
+            routes.push((at, new_route(methods, path, authorization, semantics)));
         }
     }
     routes.sort_by(|(_, one), (_, other)| compare_specificity(one, other));
     refuse_unreachable(&routes, list, problems);
     routes.into_iter().map(|(_, route)| route).collect()
+}
+
+/// Whose token requests carry; `place` is the route's key path, and the scopes of a route that names none.
+fn authorization(
+    route: &file::Route,
+    (key, default_scopes): (&str, Option<usize>),
+    scopes: &mut ScopeSets,
+    problems: &mut Problems,
+) -> Option<Authorization> {
+    let key = join(key, "scopes");
+    let rule = route.authorization.unwrap_or(RouteAuthorization::Bursar);
+    if rule == RouteAuthorization::Caller {
+        if route.scopes.is_some() {
+            problems.add(
+                &key,
+                "has no effect beside `authorization: caller`, because the caller's token has its own; `caller_or_bursar` is for where the caller brings none",
+            );
+        }
+        return Some(Authorization::Caller);
+    }
+    let set = match &route.scopes {
+        Some(names) => Some(scopes.add(names, &key, problems)),
+        None => default_scopes,
+    };
+    if set.is_none() {
+        problems.add(
+            &key,
+            "is missing, and there is no `token.scopes` to fall back to",
+        );
+    }
+    Some(match rule {
+        RouteAuthorization::CallerOrBursar => Authorization::CallerOrBursar(set?),
+        RouteAuthorization::Caller | RouteAuthorization::Bursar => Authorization::Bursar(set?),
+    })
 }
 
 /// The preset's, of some of its hosts.
@@ -71,8 +100,16 @@ pub(super) fn preset_routes(
             moves_money: Some(known.moves_money),
             replay: None,
             idempotency_header: known.idempotency_header.map(HeaderName::from_static),
+            idempotency_field: match known.idempotency_field {
+                Some(pointer) => Some(Arc::new(Field::parse(pointer).ok()?)),
+                None => None,
+            },
         };
-        let route = new_route(Some(methods), path, scopes, semantics);
+        let authorization = match known.takes_callers_token {
+            true => Authorization::CallerOrBursar(scopes),
+            false => Authorization::Bursar(scopes),
+        };
+        let route = new_route(Some(methods), path, authorization, semantics);
         Some(Route {
             merchant: known.merchant,
             ..route
@@ -84,28 +121,35 @@ pub(super) fn preset_routes(
 }
 
 fn semantics(route: &file::Route, key: &str, problems: &mut Problems) -> Semantics {
-    let key = join(key, "idempotency_header");
+    let header_key = join(key, "idempotency_header");
     let idempotency_header = route.idempotency_header.as_ref().and_then(|name| {
         let Ok(name) = name.parse::<HeaderName>() else {
-            problems.add(&key, "is no header's name");
+            problems.add(&header_key, "is no header's name");
             return None;
         };
         // The journal writes the key down.
         if [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, HOST].contains(&name) {
-            problems.add(&key, "is a header that holds no key of a request");
+            problems.add(&header_key, "is a header that holds no key of a request");
         }
         Some(name)
     });
-    if route.replay == Some(ReplayRule::IfKeyed) && route.idempotency_header.is_none() {
+    let idempotency_field = route.idempotency_field.as_ref().and_then(|pointer| {
+        let field = Field::parse(pointer);
+        let field = field.map_err(|error| problems.add(&join(key, "idempotency_field"), error));
+        field.ok().map(Arc::new)
+    });
+    let is_keyed = route.idempotency_header.is_some() || route.idempotency_field.is_some();
+    if route.replay == Some(ReplayRule::IfKeyed) && !is_keyed {
         problems.add(
-            &key,
-            "is missing; `replay: if_keyed` needs to know which header holds the key",
+            &header_key,
+            "is missing; `replay: if_keyed` needs to know which header, or with `idempotency_field` which field of the body, holds the key",
         );
     }
     Semantics {
         moves_money: route.moves_money,
         replay: route.replay,
         idempotency_header,
+        idempotency_field,
     }
 }
 
@@ -128,7 +172,7 @@ fn refuse_unreachable(routes: &[(usize, Route)], list: &str, problems: &mut Prob
 fn new_route(
     methods: Option<Vec<Method>>,
     path: Pattern,
-    scopes: usize,
+    authorization: Authorization,
     semantics: Semantics,
 ) -> Route {
     let name = match &methods {
@@ -142,7 +186,7 @@ fn new_route(
         name: name.into(),
         methods,
         path,
-        scopes,
+        authorization,
         semantics,
         merchant: None,
     }

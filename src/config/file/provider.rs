@@ -208,6 +208,8 @@ pub(in crate::config) struct Route {
     pub(in crate::config) path: Option<String>,
     /// `token.scopes` where this is missing.
     pub(in crate::config) scopes: Option<Vec<String>>,
+    /// Whose token goes with such a request. Default bursar.
+    pub(in crate::config) authorization: Option<RouteAuthorization>,
     /// Whether such a request moves money. Default: as the preset's route says, else all but GET, HEAD and
     /// OPTIONS do.
     pub(in crate::config) moves_money: Option<bool>,
@@ -215,6 +217,21 @@ pub(in crate::config) struct Route {
     pub(in crate::config) replay: Option<ReplayRule>,
     /// The header by which the provider knows a request again, e.g. Idempotency-Key.
     pub(in crate::config) idempotency_header: Option<String>,
+    /// The field of a JSON body by which it does, as a JSON pointer, e.g. /idempotency_key. The header counts first.
+    pub(in crate::config) idempotency_field: Option<String>,
+}
+
+/// Whose token goes with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(JsonSchema))]
+pub(in crate::config) enum RouteAuthorization {
+    /// Bursar's, with the route's scopes.
+    Bursar,
+    /// The caller's own, which it must bring as `Authorization: Bearer`.
+    Caller,
+    /// The caller's own where it brings one, else Bursar's.
+    CallerOrBursar,
 }
 
 /// Whether a request may be sent again after a 401, the stricter the later.
@@ -224,7 +241,7 @@ pub(in crate::config) struct Route {
 pub enum ReplayRule {
     /// It may: a 401 means that the provider did not act.
     Always,
-    /// Only where it carries the route's `idempotency_header`.
+    /// Only where it carries the key of the route's `idempotency_header` or `idempotency_field`.
     IfKeyed,
     /// It may not.
     Never,

@@ -43,8 +43,8 @@ const ROUTES: &[PresetRoute] = &[
     // The guide has the one, the reference the other.
     pays(&["POST"], "/payment/request"),
     pays(&["POST"], "/payments/request"),
-    // Charges a card or a bank account at once.
-    pays(&["POST"], "/payments"),
+    // Charges a card or a bank account at once; the key is required.
+    pays(&["POST"], "/payments").keyed_in_body("/idempotency_key"),
     pays(WRITE, "/invoices/**"),
     // Payment methods among them: what is stored there is charged by `/payments`.
     other(WRITE, "/customers/**"),

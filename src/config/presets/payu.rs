@@ -93,14 +93,18 @@ const PARTNER: &[PresetRoute] = &[
     other(&["POST"], "/api/v3/merchants").scopes(&["refer_merchant"]),
     other(EVERYTHING, "/api/v3/merchants/**").scopes(&["refer_merchant"]),
     other(EVERYTHING, "/api/v1/merchants/**").scopes(&["refer_merchant"]),
-    other(&["POST"], "/api/v1/merchants/*/verify_penny").scopes(&["user_token"]),
+    other(&["POST"], "/api/v1/merchants/*/verify_penny")
+        .scopes(&["user_token"])
+        .or_callers_token(),
     // The account that settlements go to.
     other(&["POST"], "/api/v1/merchants/*/add_bank_detail")
         .scopes(&["create_bank_details"])
-        .by_choice(Operation::BankDetails),
+        .by_choice(Operation::BankDetails)
+        .or_callers_token(),
     other(&["POST"], "/api/v3/merchants/*/add_bank_detail")
         .scopes(&["create_bank_details"])
-        .by_choice(Operation::BankDetails),
+        .by_choice(Operation::BankDetails)
+        .or_callers_token(),
     other(EVERYTHING, "/api/v3/merchants/kyc_document/**")
         .scopes(&["refer_merchant"])
         .by_choice(Operation::KycDocuments),

@@ -1,0 +1,48 @@
+//! Whose token does a request carry? Bursar's, or the caller's own where the route takes it.
+
+use http::HeaderMap;
+use tokio::time::Instant;
+
+use crate::config::Authorization;
+use crate::headers::{self, Unusable};
+use crate::respond::{CallerToken, Refusal};
+use crate::route::Destination;
+use crate::token::{Handle, Lease, Tokens};
+
+/// The token that a request carries.
+pub(super) enum Bearer<'a> {
+    /// Bursar's.
+    Bursar(&'a Handle),
+    /// The caller's own, which nobody here can renew.
+    Caller(Box<Lease>),
+}
+
+impl<'a> Bearer<'a> {
+    /// That of a request with such headers.
+    pub(super) fn of(
+        tokens: &'a Tokens,
+        destination: &Destination<'_>,
+        headers: &HeaderMap,
+    ) -> Result<Self, Refusal> {
+        let own = |scopes| {
+            let (provider, account) = (destination.provider.index, destination.account);
+            Self::Bursar(tokens.cell(provider, account, scopes))
+        };
+        let scopes = match destination.authorization {
+            Authorization::Bursar(scopes) => return Ok(own(scopes)),
+            Authorization::CallerOrBursar(scopes) => Some(scopes),
+            Authorization::Caller => None,
+        };
+        match headers::bearer(headers) {
+            Ok(Some(authorization)) => {
+                let lease = Lease::of_caller(authorization, Instant::now());
+                Ok(Self::Caller(Box::new(lease)))
+            }
+            Ok(None) => {
+                let missing = Refusal::CallerToken(CallerToken::Missing);
+                scopes.map(own).ok_or(missing)
+            }
+            Err(Unusable) => Err(Refusal::CallerToken(CallerToken::Unusable)),
+        }
+    }
+}

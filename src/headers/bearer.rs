@@ -1,0 +1,102 @@
+//! Does a caller bring a token of its own? Its `Authorization: Bearer`, alone and beyond doubt.
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+
+/// There is a bearer token, and it is not clear that it is the one and only credential for the provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unusable;
+
+/// The field with the caller's own token, marked sensitive; None where it brings none.
+///
+/// # Errors
+/// Where there are more fields than one, or the token is none, or is said to be for this hop only.
+pub fn bearer(headers: &HeaderMap) -> Result<Option<HeaderValue>, Unusable> {
+    let fields = || headers.get_all(AUTHORIZATION).iter();
+    let is_one = fields().nth(1).is_none();
+    let Some((field, token)) = fields().find_map(|field| Some((field, token(field)?))) else {
+        return Ok(None);
+    };
+    let is_token = |byte: &u8| byte.is_ascii_graphic() && !b",\"".contains(byte);
+    let is_hops = super::connection_named(headers).contains(&AUTHORIZATION);
+    if !is_one || token.is_empty() || !token.iter().all(is_token) || is_hops {
+        return Err(Unusable);
+    }
+    let mut field = field.clone();
+    field.set_sensitive(true);
+    Ok(Some(field))
+}
+
+/// What follows the scheme `Bearer`.
+fn token(field: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, rest) = field.as_bytes().split_at_checked(6)?;
+    let is_end = rest.first().is_none_or(u8::is_ascii_whitespace);
+    (scheme.eq_ignore_ascii_case(b"bearer") && is_end).then(|| rest.trim_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(fields: &[(&'static str, &str)]) -> Result<Option<String>, Unusable> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, value.parse().unwrap());
+        }
+        let found = bearer(&headers)?;
+        Ok(found.map(|value| {
+            assert!(value.is_sensitive());
+            value.to_str().unwrap().to_owned()
+        }))
+    }
+
+    #[test]
+    fn one_bearer_token_is_the_callers_own() {
+        for value in [
+            "Bearer t-1",
+            "bearer t-1",
+            "BEARER  t.~+/=1",
+            "Bearer 7|ab:c",
+        ] {
+            let fields = [("authorization", value), ("proxy-authorization", "Basic x")];
+            assert_eq!(of(&fields), Ok(Some(value.to_owned())));
+        }
+    }
+
+    #[test]
+    fn another_scheme_is_no_token() {
+        for value in ["Basic dTpw", "Bearerx t", "Digest a=b", "", "Bear"] {
+            assert_eq!(of(&[("authorization", value)]), Ok(None), "{value}");
+        }
+        assert_eq!(of(&[]), Ok(None));
+    }
+
+    #[test]
+    fn what_is_not_beyond_doubt_is_refused() {
+        for value in [
+            "Bearer",
+            "Bearer ",
+            "Bearer a b",
+            "Bearer a,b",
+            "Bearer a, Bearer b",
+            "Bearer \"a\"",
+            "Bearer a\tb",
+            "Bearer \u{e9}",
+        ] {
+            assert_eq!(of(&[("authorization", value)]), Err(Unusable), "{value}");
+        }
+        for second in ["Bearer a", "Bearer b", "Basic dTpw"] {
+            for fields in [
+                [("authorization", "Bearer a"), ("authorization", second)],
+                [("authorization", second), ("authorization", "Bearer a")],
+            ] {
+                assert_eq!(of(&fields), Err(Unusable), "{fields:?}");
+            }
+        }
+        let hops = [
+            ("authorization", "Bearer a"),
+            ("connection", "close, Authorization"),
+        ];
+        assert_eq!(of(&hops), Err(Unusable));
+    }
+}

@@ -1,0 +1,225 @@
+//! Keys in bodies: by which a request is sent again, and written down, and when a body has none.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::BodyExt as _;
+
+use crate::journal::{outcomes, with_journal};
+use crate::support::caller::Caller;
+use crate::support::idp::Idp;
+use crate::support::proxy::Proxy;
+use crate::support::raw::{Raw, RawUpstream};
+use crate::support::upstream::{Body, Upstream, answer, full, stream};
+use crate::support::{acme, eventually};
+
+const ROUTE: &str = "routes: [{path: /pay, replay: if_keyed, idempotency_header: x-key, idempotency_field: /payment/key}]";
+const KEYED: &str = r#"{"payment":{"amount":7,"key":"k-1"}}"#;
+
+/// A body of unknown length.
+fn chunked(text: &'static str) -> Body {
+    let (mut sender, body) = stream();
+    tokio::spawn(async move { drop(sender.send_data(Bytes::from(text)).await) });
+    body
+}
+
+type Headers = &'static [(&'static str, &'static str)];
+
+/// Headers and bodies, and whether there is a key in them.
+fn bodies() -> Vec<(Headers, Body, bool)> {
+    const JSON: (&str, &str) = ("content-type", "application/json");
+    let large = format!(
+        "{{\"payment\":{{\"key\":\"k-1\"}},\"a\":\"{}\"}}",
+        "x".repeat(64 * 1024)
+    );
+    vec![
+        (&[JSON], full(KEYED), true),
+        (
+            &[("content-type", "application/vnd.a+json; charset=utf-8")],
+            full(KEYED),
+            true,
+        ),
+        (&[("content-encoding", "identity")], full(KEYED), true),
+        (&[JSON, ("x-key", "k-1")], full("{}"), true),
+        (&[JSON], full("{}"), false),
+        (&[JSON], full(r#"{"payment":{"key":7}}"#), false),
+        (&[JSON], full(r#"{"payment":{"key":{"key":"k-1"}}}"#), false),
+        (
+            &[JSON],
+            full(r#"{"payment":{"key":"k-1","key":"k-2"}}"#),
+            false,
+        ),
+        (
+            &[JSON],
+            full(r#"{"payment":{"key":"k-1"},"Payment":{"key":"k-2"}}"#),
+            false,
+        ),
+        (&[JSON], full(r#"{"payment":{"key":""}}"#), false),
+        (&[JSON], full("payment[key]=k-1"), false),
+        (&[JSON], full(""), false),
+        (&[JSON], full(large), false),
+        (&[JSON], chunked(KEYED), false),
+        (&[JSON, ("content-encoding", "gzip")], full(KEYED), false),
+        (&[("content-type", "text/plain")], full(KEYED), false),
+        (&[JSON, ("content-type", "text/plain")], full(KEYED), false),
+    ]
+}
+
+#[tokio::test]
+async fn a_request_is_sent_again_by_the_key_in_its_body_and_not_without_one() {
+    let count = AtomicUsize::new(0);
+    let api = Upstream::start(move |_| {
+        let is_first = count.fetch_add(1, Ordering::SeqCst).is_multiple_of(2);
+        async move { answer(if is_first { 401 } else { 200 }, "") }
+    })
+    .await;
+    let idp = Idp::counting().await;
+    // Not kept here, and yet judged alike.
+    let directory = tempfile::tempdir().unwrap();
+    for journal in [false, true] {
+        let yaml = acme(&api.url(), &idp.url(), ROUTE);
+        let yaml = match journal {
+            true => with_journal(&yaml, directory.path()),
+            false => yaml,
+        };
+        let proxy = Proxy::start(&yaml).await;
+        for (headers, body, is_keyed) in bodies() {
+            let before = api.count();
+            let mut request = Request::post("http://api.test/pay");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let mut caller = Caller::connect(proxy.listen).await;
+            let reply = caller.request(request.body(body).unwrap()).await;
+            let expected = if is_keyed { (200, 2) } else { (401, 1) };
+            let found = (reply.status.as_u16(), api.count() - before);
+            assert_eq!(found, expected, "{headers:?} {:?}", api.seen()[before].body);
+            if is_keyed {
+                let [first, second] = &api.seen()[before..] else {
+                    panic!("{:?}", api.seen());
+                };
+                assert_eq!(first.body, second.body);
+            } else {
+                // The API is at its beginning again.
+                let request = Request::get("http://api.test/x").body(full("")).unwrap();
+                assert_eq!(caller.request(request).await.status, 200);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_comes_slowly_goes_on_as_it_comes_and_has_no_key() {
+    let api = Upstream::streaming(|mut request: Request<hyper::body::Incoming>| async move {
+        while let Some(Ok(_)) = request.body_mut().frame().await {}
+        answer(401, "")
+    })
+    .await;
+    let idp = Idp::counting().await;
+    let directory = tempfile::tempdir().unwrap();
+    for yaml in [
+        acme(&api.url(), &idp.url(), ROUTE),
+        with_journal(&acme(&api.url(), &idp.url(), ROUTE), directory.path()),
+    ] {
+        let before = api.count();
+        let proxy = Proxy::start(&yaml).await;
+        let mut caller = Raw::connect(proxy.listen).await;
+        let (first, rest) = KEYED.split_at(20);
+        let head = format!(
+            "POST http://api.test/pay HTTP/1.1\r\nHost: api.test\r\nContent-Length: {}\r\n\r\n",
+            KEYED.len()
+        );
+        caller.write(format!("{head}{first}")).await;
+        // Nobody waits for the end.
+        api.reached_by(before + 1).await;
+        caller.write(rest).await;
+        assert_eq!(caller.read_message().await.status(), 401);
+        assert_eq!(api.count(), before + 1);
+    }
+}
+
+#[tokio::test]
+async fn the_journal_has_the_key_of_the_body_as_it_has_a_headers() {
+    let api = RawUpstream::start(|_, mut raw| async move {
+        raw.read_message().await;
+        raw.reset();
+    })
+    .await;
+    let idp = Idp::counting().await;
+    let directory = tempfile::tempdir().unwrap();
+    let yaml = with_journal(&acme(&api.url(), &idp.url(), ROUTE), directory.path());
+    let proxy = Proxy::start(&yaml).await;
+    let long = "k".repeat(5000);
+    let bodies = [
+        (KEYED.to_owned(), Some("k-1".to_owned())),
+        (
+            format!("{{\"payment\":{{\"key\":\"{long}\"}}}}"),
+            Some("k".repeat(2048)),
+        ),
+        (
+            r#"{"payment":{"key":"schl\u00fcssel"}}"#.to_owned(),
+            Some("schlüssel".to_owned()),
+        ),
+        ("{}".to_owned(), None),
+    ];
+    for (count, (body, key)) in (1..).zip(bodies) {
+        let request = Request::post("http://api.test/pay")
+            .body(full(body))
+            .unwrap();
+        let reply = Caller::connect(proxy.listen).await.request(request).await;
+        assert_eq!(reply.status, 502);
+        eventually(|| async { outcomes(directory.path()).await.len() == count }).await;
+        let mut listed = outcomes(directory.path()).await;
+        listed.sort_by_key(|outcome| outcome["time"].to_string());
+        let last = listed.pop().unwrap();
+        assert_eq!(last["idempotency_key"].as_str(), key.as_deref(), "{last}");
+        assert!(last["body_sha256"].is_string(), "{last}");
+    }
+}
+
+#[test]
+fn what_makes_no_sense_about_keys_and_tokens_is_said() {
+    for (route, expected) in [
+        (
+            "path: /a, idempotency_field: key",
+            "idempotency_field: must be a JSON pointer (RFC 6901)",
+        ),
+        (
+            "path: /a, idempotency_field: ''",
+            "idempotency_field: must be a JSON pointer (RFC 6901)",
+        ),
+        (
+            "path: /a, replay: if_keyed",
+            "idempotency_header: is missing; `replay: if_keyed` needs",
+        ),
+        (
+            "path: /a, authorization: theirs",
+            "authorization: must be one of bursar, caller, caller_or_bursar",
+        ),
+        (
+            "path: /a, authorization: caller, scopes: [a]",
+            "scopes: has no effect beside `authorization: caller`",
+        ),
+    ] {
+        let keys = format!("routes: [{{{route}}}]");
+        let yaml = acme("http://127.0.0.1:1", "http://127.0.0.1:1/t", &keys);
+        let problems = bursar::config::Config::parse(&yaml, std::path::Path::new("")).unwrap_err();
+        let expected = format!("providers.acme.routes[0].{expected}");
+        let found = problems.iter().map(ToString::to_string);
+        assert!(
+            found.clone().any(|problem| problem.contains(&expected)),
+            "{route}: {problems:?}"
+        );
+    }
+    // The caller's token needs no scopes, not even default ones.
+    for route in [
+        "authorization: caller",
+        "authorization: caller_or_bursar, scopes: [a]",
+    ] {
+        let yaml = format!(
+            "providers: {{p: {{preset: payu, environment: sandbox, client_id: a, client_secret: b, routes: [{{path: /a, {route}}}]}}}}"
+        );
+        bursar::config::Config::parse(&yaml, std::path::Path::new("")).unwrap();
+    }
+}
