@@ -200,7 +200,8 @@ async fn what_happens_before_tls_has_words_too() {
     let port = TcpSocket::new_v4().unwrap();
     port.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let nobody = port.local_addr().unwrap();
-    let parent = format!("egress: {{proxy: {{url: 'http://{nobody}'}}}}\n");
+    let parent =
+        format!("egress: {{proxy: {{api: 'http://{nobody}', token: 'http://{nobody}'}}}}\n");
     for (url, top, cause, reason) in [
         (
             format!("https://{nobody}"),
