@@ -119,6 +119,12 @@ impl Error {
     }
 }
 
+/// Whether a connection broke because TLS ended without close_notify (RFC 8446 section 6.1).
+#[must_use]
+pub fn lacks_close_notify(error: &(dyn std::error::Error + 'static)) -> bool {
+    cause::lacks_close_notify(error)
+}
+
 impl Connector {
     /// Uses that TLS configuration for `https` addresses. `limit` is for a whole connection, and shared out among
     /// the addresses of a name, so that one that hangs does not keep the others from being tried.
@@ -179,6 +185,11 @@ impl Connector {
             self.gate.complain(host, error.cause(), || error.details());
         }
         connected
+    }
+
+    /// Tells the log that a connection to a host ended without TLS close_notify, before an answer was complete.
+    pub fn complain_of_end(&self, host: &str) {
+        self.gate.complain_of_end(host);
     }
 
     async fn open(&self, url: &Uri) -> Result<Stream, Error> {

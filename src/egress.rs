@@ -32,8 +32,9 @@ struct Shared {
     series: EgressSeries,
     /// When each rule was last in the log.
     lines: Mutex<[Option<Instant>; Rule::ALL.len()]>,
-    /// Of whose connection to which host that could not be had, and why, the log was told lately.
-    complaints: Complaints<(Arc<str>, Box<str>, Cause)>,
+    /// Of whose connection to which host that could not be had, and why, the log was told lately. Without a cause: of
+    /// whose connections that ended without close_notify.
+    complaints: Complaints<(Arc<str>, Box<str>, Option<Cause>)>,
 }
 
 /// What `egress` says, for the connections of one purpose.
@@ -124,9 +125,18 @@ impl Egress {
 impl Gate {
     /// Tells the log why there is no connection to a host, once a minute; `details` are words of the error.
     pub(crate) fn complain(&self, host: &str, cause: Cause, details: impl FnOnce() -> String) {
-        let what = (self.provider.clone(), host.into(), cause);
+        let what = (self.provider.clone(), host.into(), Some(cause));
         if self.egress.0.complaints.is_due(what, Instant::now()) {
             tracing::warn!(provider = %self.provider, host, cause = cause.as_str(), error = %details(), "no connection");
+        }
+    }
+
+    /// Tells the log that a connection to a host ended without TLS close_notify, before an answer was complete; of one
+    /// provider's once a minute.
+    pub(crate) fn complain_of_end(&self, host: &str) {
+        let what = (self.provider.clone(), "".into(), None);
+        if self.egress.0.complaints.is_due(what, Instant::now()) {
+            tracing::warn!(provider = %self.provider, host, "an answer was cut off: the connection ended without TLS close_notify");
         }
     }
 

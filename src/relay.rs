@@ -198,6 +198,9 @@ impl Relay {
             }
             Some(Err(error)) => {
                 self.record.reason(Reason::UpstreamProtocol);
+                if let Some((connection, upstream)) = &self.connection {
+                    upstream.broke_off(connection, &error);
+                }
                 Poll::Ready(Some(Err(CutOff::Broken(error))))
             }
             None if self.is_reset() && self.source.size_hint().lower() > 0 => {

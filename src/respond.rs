@@ -446,6 +446,9 @@ fn token(missing: &Missing) -> Description {
         Failure::Status(..) | Failure::Busy(..) | Failure::InTrouble(_) | Failure::Broken => {
             unavailable("the provider's token endpoint fails")
         }
+        Failure::NoCloseNotify => unavailable(
+            "the connection to the provider's token endpoint ended without TLS close_notify",
+        ),
         Failure::Malformed(_) | Failure::BornExpired => {
             unavailable("the provider's token endpoint answered without a usable token")
         }
@@ -537,6 +540,10 @@ fn failed(error: &Failed) -> Description {
         Failed::Broken => maybe(describe(
             (502, Reason::UpstreamProtocol, "http_protocol_error"),
             "the connection to the provider broke, or its answer was no HTTP; the request may have been processed",
+        )),
+        Failed::NoCloseNotify => maybe(describe(
+            (502, Reason::UpstreamProtocol, "connection_terminated"),
+            "the connection to the provider ended without TLS close_notify before it had answered; the request may have been processed",
         )),
         Failed::TimedOut => maybe(describe(
             (504, Reason::UpstreamTimeout, "http_response_timeout"),

@@ -258,10 +258,15 @@ impl Upstream {
             },
             Err(failed) => Err(failed),
         };
+        if matches!(answer, Err(Failed::NoCloseNotify)) {
+            self.complain_of_end(connection);
+        }
         if let Some(attempt) = attempt {
             match &answer {
                 Ok(_) => attempt.settle(true),
-                Err(Failed::Broken | Failed::TimedOut) => attempt.settle(false),
+                Err(Failed::Broken | Failed::NoCloseNotify | Failed::TimedOut) => {
+                    attempt.settle(false)
+                }
                 // The caller's doing, or not tried at all.
                 Err(_) => {}
             }
@@ -303,6 +308,18 @@ impl Upstream {
     #[must_use]
     pub fn idle_timeout(&self) -> Duration {
         self.timeouts.idle
+    }
+
+    /// Tells the log, where that is so, that an answer was cut off because TLS ended without close_notify.
+    pub fn broke_off(&self, connection: &Connection, error: &hyper::Error) {
+        if connect::lacks_close_notify(error) {
+            self.complain_of_end(connection);
+        }
+    }
+
+    fn complain_of_end(&self, connection: &Connection) {
+        let host = connection.origin().authority.as_str();
+        self.connector.complain_of_end(host);
     }
 
     /// Keeps a connection for the next request, once its answer was read to the end.

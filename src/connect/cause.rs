@@ -45,6 +45,19 @@ pub(super) fn in_tls(error: &(dyn Error + 'static), lacks_certificate: bool) -> 
     }
 }
 
+/// Whether TLS ended without the close_notify that marks an end as meant (RFC 8446 section 6.1), so that more may have
+/// been to come.
+pub(super) fn lacks_close_notify(error: &(dyn Error + 'static)) -> bool {
+    chain(error).any(|error| {
+        let of_http2 = error.downcast_ref().and_then(h2::Error::get_io);
+        let error = error.downcast_ref().or(of_http2);
+        // rustls has no code for it, only these words.
+        error.is_some_and(|error| {
+            error.kind() == ErrorKind::UnexpectedEof && error.to_string().contains("close_notify")
+        })
+    })
+}
+
 /// With what is inside of an [`io::Error`], which is no source of it.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
@@ -161,6 +174,23 @@ mod tests {
         ] {
             let error = io::Error::new(kind, io::Error::other("x"));
             assert_eq!(before_tls(&error), cause, "{kind}");
+        }
+    }
+
+    #[test]
+    fn an_end_without_close_notify_is_told_from_all_other_ends() {
+        let words = "peer closed connection without sending TLS close_notify: https://x";
+        let error = |kind, words: &str| io::Error::new(kind, words.to_owned());
+        let plain = error(ErrorKind::UnexpectedEof, words);
+        assert!(lacks_close_notify(&plain));
+        assert!(lacks_close_notify(&io::Error::other(plain)));
+        let others = [
+            error(ErrorKind::ConnectionReset, words),
+            error(ErrorKind::UnexpectedEof, "unexpected end of file"),
+            ErrorKind::UnexpectedEof.into(),
+        ];
+        for other in others {
+            assert!(!lacks_close_notify(&other), "{other}");
         }
     }
 

@@ -44,6 +44,7 @@ fn pause_alone(failure: Failure, earlier: u32, jitter: f64) -> Duration {
         | Failure::NotAllowed(_)
         | Failure::NoConnection(_)
         | Failure::Broken
+        | Failure::NoCloseNotify
         | Failure::Malformed(_)
         | Failure::OverBudget
         | Failure::Held => jittered(BACKOFF, earlier, jitter),

@@ -29,6 +29,8 @@ pub enum Failure {
     NoConnection(Cause),
     /// The connection broke after the request was sent.
     Broken,
+    /// The same, because TLS ended without close_notify.
+    NoCloseNotify,
     /// The answer is no token; with what it is instead.
     Malformed(Detail),
     /// The token was already expired when it came.
@@ -129,6 +131,7 @@ impl Failure {
             | Self::NotAllowed(_)
             | Self::NoConnection(_)
             | Self::Broken
+            | Self::NoCloseNotify
             | Self::OverBudget
             | Self::Held => FetchOutcome::Unavailable,
         }
@@ -156,7 +159,8 @@ impl Failure {
             | Self::TimedOut
             | Self::NotAllowed(_)
             | Self::NoConnection(_)
-            | Self::Broken => true,
+            | Self::Broken
+            | Self::NoCloseNotify => true,
             Self::Rejected(_)
             | Self::RateLimited(_)
             | Self::Malformed(_)
@@ -228,6 +232,9 @@ impl fmt::Display for Failure {
                 cause.as_str()
             ),
             Self::Broken => formatter.write_str("the token endpoint broke the connection"),
+            Self::NoCloseNotify => formatter.write_str(
+                "the token endpoint's answer is cut off: the connection ended without TLS close_notify",
+            ),
             Self::Malformed(Detail::Code(code)) => write!(
                 formatter,
                 "the token endpoint's answer is no token: it reports the error {} with a success status",

@@ -28,7 +28,7 @@ use super::reply::{self, Answer, Body, Reply};
 use crate::body::{ReadError, read_limited};
 use crate::clock;
 use crate::config::{ClientAuth, Encoding, Origin, Refresh, TokenDialect};
-use crate::connect::{self, Connector};
+use crate::connect::{self, Connector, lacks_close_notify};
 use crate::metrics::Cause;
 use crate::metrics::DroppedFields;
 use crate::response::{Outstanding, Reader};
@@ -243,16 +243,20 @@ impl Sockets {
         let driver = tokio::spawn(connection);
         *request.uri_mut() = origin_form(&url);
         let answered = async {
-            let mut response = sender
-                .send_request(request)
-                .await
-                .map_err(|_broken| Failure::Broken)?;
+            let mut response = sender.send_request(request).await.map_err(|error| {
+                match lacks_close_notify(&error) {
+                    true => Failure::NoCloseNotify,
+                    false => Failure::Broken,
+                }
+            })?;
             outstanding.complete(&mut response);
             let (head, body) = response.into_parts();
             let body = match read_limited(body, MAX_BYTES).await {
                 Ok(body) => Body::Whole(body),
                 Err(ReadError::TooLarge) => Body::TooLarge,
-                Err(ReadError::Broken(_)) => Body::CutOff,
+                Err(ReadError::Broken(error)) => Body::CutOff {
+                    lacks_close_notify: lacks_close_notify(&error),
+                },
             };
             Ok(Answer {
                 status: head.status,

@@ -43,7 +43,10 @@ pub enum Body {
     /// There is more than is read.
     TooLarge,
     /// The connection ended before it did.
-    CutOff,
+    CutOff {
+        /// Because TLS ended without close_notify.
+        lacks_close_notify: bool,
+    },
 }
 
 /// A token, as the endpoint described it.
@@ -147,9 +150,14 @@ fn unreadable(answer: &Answer, what: Detail) -> Failure {
     match answer.status.as_u16() {
         // The status is the refusal (RFC 9110 section 15.5.2); 403 may be a firewall's.
         401 => Failure::Rejected(what),
-        _ if answer.status.is_success() && matches!(answer.body, Body::CutOff) => Failure::Broken,
-        _ if answer.status.is_success() => Failure::Malformed(what),
-        code => Failure::Status(code, what),
+        code if !answer.status.is_success() => Failure::Status(code, what),
+        _ => match answer.body {
+            Body::CutOff {
+                lacks_close_notify: true,
+            } => Failure::NoCloseNotify,
+            Body::CutOff { .. } => Failure::Broken,
+            Body::Whole(_) | Body::TooLarge => Failure::Malformed(what),
+        },
     }
 }
 
@@ -172,7 +180,14 @@ fn members(
     let body = match &answer.body {
         Body::Whole(body) => body,
         Body::TooLarge => return Err(Detail::Is("it is larger than 1 MiB")),
-        Body::CutOff => return Err(Detail::Is("its body breaks off")),
+        Body::CutOff {
+            lacks_close_notify: true,
+        } => {
+            return Err(Detail::Is(
+                "its body breaks off: the connection ended without TLS close_notify",
+            ));
+        }
+        Body::CutOff { .. } => return Err(Detail::Is("its body breaks off")),
     };
     let Decoded {
         body: decoded,

@@ -1,6 +1,7 @@
 //! What became of a request that was not answered? Told apart by what the provider may have seen.
 
 use crate::body::UploadError;
+use crate::connect::lacks_close_notify;
 
 /// Why a request was not answered.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub enum Failed {
     WantsHttp1,
     /// The connection broke, or the answer is no HTTP.
     Broken,
+    /// The connection ended without TLS close_notify before there was an answer.
+    NoCloseNotify,
     /// The provider took longer than it may.
     TimedOut,
     /// The caller sent no byte of its body for too long.
@@ -38,7 +41,10 @@ pub(super) fn classify(error: &hyper::Error) -> Failed {
         }
         source = error.source();
     }
-    Failed::Broken
+    match lacks_close_notify(error) {
+        true => Failed::NoCloseNotify,
+        false => Failed::Broken,
+    }
 }
 
 /// h2 hands a GOAWAY to the streams above its last one alone.

@@ -470,7 +470,11 @@ impl Connection {
                 let is_unsent =
                     matches!(&self.sender, Sender::Http2(_, place) if place.is_unsent());
                 match classify(error) {
-                    Failed::Broken if is_unsent && is_disconnected(error) => Failed::Unsent,
+                    Failed::Broken | Failed::NoCloseNotify
+                        if is_unsent && is_disconnected(error) =>
+                    {
+                        Failed::Unsent
+                    }
                     failed => failed,
                 }
             }

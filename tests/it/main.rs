@@ -15,6 +15,8 @@ mod causes;
 #[cfg(test)]
 mod chunks;
 #[cfg(test)]
+mod close_notify;
+#[cfg(test)]
 mod connect;
 #[cfg(test)]
 mod drain;

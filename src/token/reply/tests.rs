@@ -5,6 +5,11 @@ use serde_json::json;
 use super::*;
 use crate::metrics::FetchOutcome;
 
+/// A body that breaks off otherwise than by a missing close_notify.
+const CUT_OFF: Body = Body::CutOff {
+    lacks_close_notify: false,
+};
+
 /// A secret of the request.
 const SECRET: &str = "s3cr3t-0f-acme";
 
@@ -243,7 +248,7 @@ fn an_account_is_refused_by_code_or_by_any_object_at_401_or_403_or_by_any_401() 
             "{status} {body}"
         );
     }
-    for body in [Body::TooLarge, Body::CutOff] {
+    for body in [Body::TooLarge, CUT_OFF] {
         let answer = Answer {
             body,
             ..answer(401, "", "")
@@ -306,7 +311,7 @@ fn a_page_of_html_says_nothing_about_the_account() {
     );
     let cut_off = |status| {
         let answer = Answer {
-            body: Body::CutOff,
+            body: CUT_OFF,
             ..answer(status, "", "")
         };
         read_it(&answer).unwrap_err()
