@@ -1,5 +1,5 @@
-//! Is a head one that hyper takes as it is, and that means one thing? Most are, so this has to be cheap: a look at
-//! every byte with vectors, and at the name of every line. Where it says no, the head may still be in order.
+//! Is a head one that hyper takes as it is, and that means one thing? Most are, so this has to be cheap: it looks at
+//! eight bytes at a time. Where it says no, the head may still be in order.
 
 /// What is known of such a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,92 +17,111 @@ const MAX_BYTES: usize = 64 * 1024;
 
 /// None where the bytes do not begin with a whole head of that kind.
 pub(super) fn look(bytes: &[u8]) -> Option<Plain> {
-    let status = bytes.strip_prefix(b"HTTP/1.1 ")?.first_chunk::<4>()?;
+    let (status, mut rest) = bytes.strip_prefix(b"HTTP/1.1 ")?.split_first_chunk::<4>()?;
     let [b'2'..=b'5', b'0'..=b'9', b'0'..=b'9', b' '] = status else {
         return None;
     };
     let is_bodiless = matches!(status, b"204 " | b"304 ");
-    let (mut lines, mut start) = (0, 0);
     let (mut has_length, mut is_chunked) = (false, false);
-    for end in memchr::memchr_iter(b'\n', bytes) {
-        let line = bytes.get(start..end)?.strip_suffix(b"\r")?;
-        lines += 1;
-        if line.is_empty() {
-            let len = end + 1;
-            let is_clear = !(has_length && is_chunked || is_bodiless && (has_length || is_chunked));
-            let is_small = lines <= MAX_LINES && len <= MAX_BYTES;
-            // The two that end each line, and no others.
-            let is_plain = is_clear && is_small && unprintable(bytes.get(..len)?) == 2 * lines;
-            return is_plain.then_some(Plain { len, is_chunked });
-        }
-        if lines > 1 {
-            let name = name_len(bytes.get(start..)?);
-            let value = line.get(name..)?.strip_prefix(b":")?;
-            match name {
-                14 if is_name(line, b"content-length") => {
-                    if has_length || !is_number(value) {
-                        return None;
-                    }
-                    has_length = true;
-                }
-                17 if is_name(line, b"transfer-encoding") => {
-                    if is_chunked || !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
-                        return None;
-                    }
-                    is_chunked = true;
-                }
-                0 => return None,
-                _ => {}
+    for _ in 0..MAX_LINES {
+        // The rest of the status line, and then of each field behind its colon.
+        let line = behind_printable(rest).strip_prefix(b"\r\n")?;
+        let (colon, value) = behind_name(line).split_first()?;
+        match (line.len() - value.len() - 1, colon) {
+            (0, b'\r') => {
+                let len = bytes.len() - value.strip_prefix(b"\n")?.len();
+                let is_framed_twice = has_length && is_chunked;
+                let is_framed_in_vain = is_bodiless && (has_length || is_chunked);
+                let is_plain = len <= MAX_BYTES && !is_framed_twice && !is_framed_in_vain;
+                return is_plain.then_some(Plain { len, is_chunked });
             }
+            (0, _) => return None,
+            (14, b':') if is_name(line, b"content-", (6, b"t-length")) => {
+                if has_length || !is_number(value) {
+                    return None;
+                }
+                has_length = true;
+            }
+            (17, b':')
+                if is_name(line, b"transfer", (9, b"encoding")) && line.get(8) == Some(&b'-') =>
+            {
+                let coding = value.get(..value.len() - behind_printable(value).len())?;
+                if is_chunked || !coding.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+                    return None;
+                }
+                is_chunked = true;
+            }
+            (_, b':') => {}
+            _ => return None,
         }
-        start = end + 1;
+        rest = value;
     }
     None
 }
 
-fn is_name(line: &[u8], name: &[u8]) -> bool {
-    line.get(..name.len())
-        .is_some_and(|found| found.eq_ignore_ascii_case(name))
-}
-
-/// As a sender writes it that does so properly, and not near to where numbers end.
-fn is_number(value: &[u8]) -> bool {
-    match value.trim_ascii() {
-        [b'0'] => true,
-        [b'1'..=b'9', rest @ ..] => rest.len() < 18 && rest.iter().all(u8::is_ascii_digit),
-        _ => false,
-    }
-}
-
-/// How many bytes are no printable ASCII.
-fn unprintable(bytes: &[u8]) -> usize {
-    let count = |some: &[u8]| -> u8 {
-        some.iter()
-            .map(|byte| u8::from(byte.wrapping_sub(0x20) > 0x5e))
-            .sum()
+/// Whether a line's name has that begin and that end, which hold letters and hyphens only.
+fn is_name(line: &[u8], begin: &[u8; 8], (place, end): (usize, &[u8; 8])) -> bool {
+    let has = |place: usize, eight: &[u8; 8]| {
+        let found = line.get(place..).and_then(<[u8]>::first_chunk::<8>);
+        let found = found.map(|found| u64::from_le_bytes(*found) | (0x20 * ONES));
+        found == Some(u64::from_le_bytes(*eight))
     };
-    bytes.chunks(128).map(|some| usize::from(count(some))).sum()
+    has(0, begin) && has(place, end)
 }
 
-/// How many letters and hyphens the bytes begin with. Eight at a time, which says anything at all where they are not
-/// all ASCII; such a head is not plain.
-fn name_len(bytes: &[u8]) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (place, word) in words.iter().enumerate() {
+/// Whether a value is a number as a sender writes it that does so properly, and not near to where numbers end.
+fn is_number(value: &[u8]) -> bool {
+    let value = value.strip_prefix(b" ").unwrap_or(value);
+    let digits = value.iter().take_while(|byte| byte.is_ascii_digit());
+    let digits = digits.count();
+    let is_end = value.get(digits) == Some(&b'\r');
+    let is_canonical = digits == 1 || value.first() != Some(&b'0');
+    is_end && is_canonical && (1..19).contains(&digits)
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+/// What is done to eight bytes at a time carries from one to those behind it alone, and not before the first that is
+/// looked for.
+const HIGHEST: u64 = 0x80 * ONES;
+
+/// What follows the printable ASCII that the bytes begin with.
+fn behind_printable(bytes: &[u8]) -> &[u8] {
+    let mut rest = bytes;
+    while let Some((word, after)) = rest.split_first_chunk::<8>() {
+        let word = u64::from_le_bytes(*word);
+        // Less than a space, delete, or no ASCII.
+        let other = word.wrapping_sub(0x20 * ONES) | word.wrapping_add(ONES) | word;
+        if other & HIGHEST != 0 {
+            let place = (other & HIGHEST).trailing_zeros() as usize / 8;
+            return rest.get(place..).unwrap_or_default();
+        }
+        rest = after;
+    }
+    let is_printable = |byte: &&u8| matches!(**byte, b' '..=b'~');
+    let printable = rest.iter().take_while(is_printable).count();
+    rest.get(printable..).unwrap_or_default()
+}
+
+/// What follows the letters and hyphens that the bytes begin with.
+fn behind_name(bytes: &[u8]) -> &[u8] {
+    let mut rest = bytes;
+    while let Some((word, after)) = rest.split_first_chunk::<8>() {
         let word = u64::from_le_bytes(*word);
         let small = word | (0x20 * ONES);
-        // The highest bit of each byte: at least `a`, beyond `z`, and another one than a hyphen.
+        // At least `a`, and not beyond `z`.
         let letter =
             small.wrapping_add((0x80 - 0x61) * ONES) & !small.wrapping_add((0x80 - 0x7b) * ONES);
         let no_hyphen = (word ^ (0x2d * ONES)).wrapping_add(0x7f * ONES);
-        let other = !letter & no_hyphen & (0x80 * ONES);
-        if other != 0 {
-            return place * 8 + other.trailing_zeros() as usize / 8;
+        let other = !letter & no_hyphen | word;
+        if other & HIGHEST != 0 {
+            let place = (other & HIGHEST).trailing_zeros() as usize / 8;
+            return rest.get(place..).unwrap_or_default();
         }
+        rest = after;
     }
     let is_part = |byte: &&u8| byte.is_ascii_alphabetic() || **byte == b'-';
-    words.len() * 8 + rest.iter().take_while(is_part).count()
+    let part = rest.iter().take_while(is_part).count();
+    rest.get(part..).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -124,6 +143,8 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Y:",
             "HTTP/1.1 200 OK\r\nA: b\r\ncontent-length:12\r\nStrict-Transport-Security: max-age=1; a",
             "HTTP/1.1 304 Not Modified\r\nETag: \"x\"",
+            "HTTP/1.1 200 OK\r\nTransferXEncoding: chunked",
+            "HTTP/1.1 200 OK\r\nContentXLength: 1\r\nContent-Length: 2",
         ] {
             assert_eq!(plain(head), Some(false), "{head}");
         }
@@ -164,9 +185,17 @@ mod tests {
         assert_eq!(look(b""), None);
     }
 
+    fn name_len(bytes: &[u8]) -> usize {
+        bytes.len() - behind_name(bytes).len()
+    }
+
+    fn printable(bytes: &[u8]) -> usize {
+        bytes.len() - behind_printable(bytes).len()
+    }
+
     #[test]
     fn a_name_is_read_to_the_first_byte_that_is_no_part_of_it() {
-        for other in (0..128_u8).filter(|byte| !byte.is_ascii_alphabetic() && *byte != b'-') {
+        for other in (0..=u8::MAX).filter(|byte| !byte.is_ascii_alphabetic() && *byte != b'-') {
             for len in 0..20 {
                 let mut bytes = b"Az-".repeat(7)[..len].to_vec();
                 bytes.push(other);
@@ -176,5 +205,18 @@ mod tests {
             }
         }
         assert_eq!(name_len(b"abcdefghijk"), 11);
+    }
+    #[test]
+    fn a_value_is_read_to_the_first_byte_that_is_not_printed() {
+        for other in (0..=u8::MAX).filter(|byte| !(b' '..=b'~').contains(byte)) {
+            for len in 0..40 {
+                let mut bytes = b" az~".repeat(10)[..len].to_vec();
+                bytes.push(other);
+                assert_eq!(printable(&bytes), len, "{other}");
+                bytes.extend_from_slice(b"-abcdefgh: ijkl and more");
+                assert_eq!(printable(&bytes), len, "{other}");
+            }
+        }
+        assert_eq!(printable(b"abcdefghijk"), 11);
     }
 }
