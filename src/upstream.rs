@@ -36,6 +36,9 @@ use pool::Pool;
 pub use pool::{Connection, Sent};
 pub use streams::Need;
 
+/// How often a request goes to another connection because it was certainly not processed on the last one.
+pub const MAX_UNSENT: usize = 4;
+
 /// One provider's servers, and one worker's connections to them.
 #[derive(Debug)]
 pub struct Upstream {
@@ -173,26 +176,37 @@ impl Upstream {
         Ok((connected?, Instant::now()))
     }
 
-    /// A new connection for a request.
+    /// A new connection for a request. A server that closes one before it has agreed to speak HTTP on it has seen no
+    /// request, so another one is tried.
     async fn open(&self, origin: &Origin, need: Need) -> Result<Connection, NoConnection> {
-        let wants_http1 = self.http == Http::Auto && self.pool.wants_http1(origin);
-        let connector = match wants_http1 {
-            true => &self.http1_connector,
-            false => &self.connector,
-        };
-        let (stream, open) = self.dial(connector, origin).await?;
-        let is_http2 = match (&stream, self.http) {
-            // Without TLS the server has to know before (RFC 9113 section 3.3).
-            (Stream::Http(_), http) => http == Http::Http2,
-            (Stream::Https(_), Http::Http2) if !stream.connected().is_negotiated_h2() => {
-                return Err(NoConnection::NoHttp2);
+        let end = Instant::now() + self.timeouts.connect;
+        for _ in 0..=MAX_UNSENT {
+            let wants_http1 = self.http == Http::Auto && self.pool.wants_http1(origin);
+            let connector = match wants_http1 {
+                true => &self.http1_connector,
+                false => &self.connector,
+            };
+            let (stream, open) = self.dial(connector, origin).await?;
+            let is_http2 = self.is_http2(&stream)?;
+            let opening = self.pool.open(origin, (stream, open), (is_http2, need));
+            match tokio::time::timeout_at(end, opening).await {
+                Ok(Some(connection)) => return Ok(connection),
+                Ok(None) => {}
+                Err(_elapsed) => return Err(NoConnection::Failed(Cause::TimedOut)),
             }
-            (Stream::Https(_), _) => stream.connected().is_negotiated_h2(),
-        };
-        let opening = self.pool.open(origin, (stream, open), (is_http2, need));
-        match tokio::time::timeout(self.timeouts.connect, opening).await {
-            Ok(opened) => opened.map_err(|_closed| NoConnection::Failed(Cause::Unreachable)),
-            Err(_elapsed) => Err(NoConnection::Failed(Cause::TimedOut)),
+        }
+        Err(NoConnection::Failed(Cause::Unreachable))
+    }
+
+    /// Whether HTTP/2 is spoken on a new connection.
+    fn is_http2(&self, stream: &Stream) -> Result<bool, NoConnection> {
+        match (stream, self.http) {
+            // Without TLS the server has to know before (RFC 9113 section 3.3).
+            (Stream::Http(_), http) => Ok(http == Http::Http2),
+            (Stream::Https(_), Http::Http2) if !stream.connected().is_negotiated_h2() => {
+                Err(NoConnection::NoHttp2)
+            }
+            (Stream::Https(_), _) => Ok(stream.connected().is_negotiated_h2()),
         }
     }
 

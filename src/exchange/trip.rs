@@ -24,10 +24,7 @@ use crate::respond::Refusal;
 use crate::route::Destination;
 use crate::target;
 use crate::token::{Handle, Lease, Missing, Recovery, RouteRef};
-use crate::upstream::{Connection, Failed, Kept, Need, Outgoing, Upstream};
-
-/// How often a request that was certainly never written may be given to another connection.
-const MAX_UNSENT: usize = 4;
+use crate::upstream::{Connection, Failed, Kept, MAX_UNSENT, Need, Outgoing, Upstream};
 
 /// A request on its way: what the stages found out about it.
 pub(super) struct Trip<'a> {
@@ -205,6 +202,7 @@ impl Trip<'_> {
         let mut need = Need {
             upload: upload.size_hint().upper().unwrap_or(u64::MAX),
             is_alone: self.destination.payment.moves_money,
+            needs_settings: self.destination.payment.moves_money,
             is_new: false,
         };
         loop {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
+use tokio::sync::oneshot;
 
 use super::fields::{Block, Fields};
 use super::streams::Streams;
@@ -86,7 +87,8 @@ struct Incoming {
     last: u32,
     /// Streams whose response has begun and not ended.
     begun: Vec<u32>,
-    has_settings: bool,
+    /// Told as soon as the server's settings let it have a request, and dropped when it will have none.
+    usable: Option<oneshot::Sender<()>>,
 }
 
 /// Where in the frames.
@@ -164,7 +166,7 @@ impl<S> Frames<S> {
                 given: 0,
                 last: u32::MAX,
                 begun: Vec::new(),
-                has_settings: false,
+                usable: None,
             },
             outgoing: Outgoing {
                 streams: streams.clone(),
@@ -175,6 +177,14 @@ impl<S> Frames<S> {
             },
             broken: None,
         }
+    }
+
+    /// Resolves as soon as the server's settings have come and let it have a request; with an error where the connection
+    /// ends before.
+    pub(super) fn usable(&mut self) -> oneshot::Receiver<()> {
+        let (usable, receiver) = oneshot::channel();
+        self.incoming.usable = Some(usable);
+        receiver
     }
 
     /// What became of a write. One that failed is taken for done from then on.
@@ -352,16 +362,22 @@ impl Incoming {
         });
         // The last one counts.
         let limit = limits.fold(None, |_, limit| Some(limit));
-        if limit.is_some() || !self.has_settings {
+        if limit.is_some() || !self.streams.has_settings() {
             self.streams.limit(limit);
         }
-        self.has_settings = true;
+        if self.streams.takes_requests()
+            && let Some(usable) = self.usable.take()
+        {
+            // Nobody may wait for it any more.
+            let _ = usable.send(());
+        }
     }
 
     /// No stream above the last one is processed. That may become less, and never more: what was above may have been
     /// sent again.
     fn go_away(&mut self, payload: &mut [u8]) {
         self.streams.leave();
+        self.usable = None;
         if let Some(last) = payload.first_chunk_mut() {
             let said = u32::from_be_bytes(*last) & 0x7fff_ffff;
             self.last = self.last.min(said);

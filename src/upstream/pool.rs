@@ -207,51 +207,75 @@ impl Pool {
         }
     }
 
-    /// Speaks HTTP on a new stream, and drives it until it is closed.
+    /// Speaks HTTP on a new stream, and drives it until it is closed. None where that was before a request could be
+    /// sent.
     pub(super) async fn open(
         self: &Arc<Self>,
         origin: &Origin,
         (stream, open): (Stream, Counted),
         (is_http2, need): (bool, Need),
-    ) -> Result<Connection, hyper::Error> {
+    ) -> Option<Connection> {
         let server = Arc::new(Name::of(origin));
-        let sender = if is_http2 {
-            let streams = Streams::new();
-            let place = Place::of(&streams, need);
-            let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .keep_alive_interval(PING_INTERVAL)
-                .keep_alive_timeout(PING_TIMEOUT)
-                .initial_max_send_streams(1)
-                .initial_stream_window_size(HTTP2_STREAM_WINDOW)
-                .initial_connection_window_size(HTTP2_WINDOW)
-                .max_header_list_size(MAX_LIST_BYTES)
-                .handshake(Frames::new(stream, &streams, self.dropped.clone()))
-                .await?;
-            drive(connection, open);
-            self.share(&server, &sender, streams);
-            Sender::Http2(sender, place)
-        } else {
-            let outstanding = Outstanding::new();
-            let stream = Readable::new(stream);
-            let stream = Reader::new(stream, outstanding.clone(), self.dropped.clone());
-            let (requests, connection) = http1::Builder::new()
-                .max_buf_size(MAX_READ_BYTES)
-                .handshake(TokioIo::new(stream))
-                .await?;
-            drive(connection, open);
-            Sender::Http1(Http1 {
-                requests,
-                outstanding,
-                term: Box::new(Term::begin(Instant::now())),
-            })
+        let sender = match is_http2 {
+            true => self.open_http2(&server, (stream, open), need).await?,
+            false => self.open_http1((stream, open)).await?,
         };
-        Ok(Connection {
+        Some(Connection {
             server,
             sender,
             alarm: Alarm::default(),
             attempt: None,
         })
+    }
+
+    async fn open_http1(&self, (stream, open): (Stream, Counted)) -> Option<Sender> {
+        let outstanding = Outstanding::new();
+        let stream = Readable::new(stream);
+        let stream = Reader::new(stream, outstanding.clone(), self.dropped.clone());
+        let (requests, connection) = http1::Builder::new()
+            .max_buf_size(MAX_READ_BYTES)
+            .handshake(TokioIo::new(stream))
+            .await
+            .ok()?;
+        drive(connection, open);
+        Some(Sender::Http1(Http1 {
+            requests,
+            outstanding,
+            term: Box::new(Term::begin(Instant::now())),
+        }))
+    }
+
+    async fn open_http2(
+        self: &Arc<Self>,
+        server: &Arc<Name>,
+        (stream, open): (Stream, Counted),
+        need: Need,
+    ) -> Option<Sender> {
+        let streams = Streams::new();
+        let place = Place::of(&streams, need);
+        let mut frames = Frames::new(stream, &streams, self.dropped.clone());
+        let usable = need.needs_settings.then(|| frames.usable());
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .initial_max_send_streams(1)
+            .initial_stream_window_size(HTTP2_STREAM_WINDOW)
+            .initial_connection_window_size(HTTP2_WINDOW)
+            .max_header_list_size(MAX_LIST_BYTES)
+            .handshake(frames)
+            .await
+            .ok()?;
+        drive(connection, open);
+        if let Some(usable) = usable {
+            usable.await.ok()?;
+            // GOAWAY may have come right behind.
+            if streams.is_leaving() {
+                return None;
+            }
+        }
+        self.share(server, &sender, streams);
+        Some(Sender::Http2(sender, place))
     }
 
     /// Lets other requests use an HTTP/2 connection, too.

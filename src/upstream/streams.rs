@@ -20,6 +20,7 @@ pub(super) struct Streams {
     open: AtomicUsize,
     /// How many the server wants at most; 1 until its settings came.
     limit: AtomicUsize,
+    has_settings: AtomicBool,
     /// Whether the server has sent GOAWAY.
     is_leaving: AtomicBool,
     /// Heads of requests of which something was written.
@@ -38,6 +39,9 @@ pub struct Need {
     pub upload: u64,
     /// Whether no other payment may be on the connection.
     pub is_alone: bool,
+    /// Whether the server's settings must have come. They are the first that it sends (RFC 9113 section 3.4), and one
+    /// that ends a connection before says nothing of what it has processed.
+    pub needs_settings: bool,
     /// Whether the connection must be a new one: those that are open have failed it.
     pub is_new: bool,
 }
@@ -56,6 +60,7 @@ impl Streams {
         Arc::new(Self {
             open: AtomicUsize::new(0),
             limit: AtomicUsize::new(1),
+            has_settings: AtomicBool::new(false),
             is_leaving: AtomicBool::new(false),
             heads: AtomicU64::new(0),
             window: AtomicI64::new(FIRST_WINDOW),
@@ -77,10 +82,22 @@ impl Streams {
         self.is_leaving.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the server's settings have come.
+    pub(super) fn has_settings(&self) -> bool {
+        self.has_settings.load(Ordering::Relaxed)
+    }
+
+    /// Whether they have, and let it have a request.
+    pub(super) fn takes_requests(&self) -> bool {
+        self.has_settings() && self.limit.load(Ordering::Relaxed) > 0
+    }
+
+    /// So many requests the server's settings allow, or any number.
     pub(super) fn limit(&self, streams: Option<u32>) {
         let most = usize::from(MAX_STREAMS);
         let limit = streams.map_or(most, |limit| most.min(limit as usize));
         self.limit.store(limit, Ordering::Relaxed);
+        self.has_settings.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn head_written(&self) {
@@ -95,6 +112,7 @@ impl Streams {
     fn has_room(&self, need: Need) -> bool {
         self.open.load(Ordering::Relaxed) < self.limit.load(Ordering::Relaxed)
             && !(need.is_alone && self.payments.load(Ordering::Relaxed) > 0)
+            && (self.has_settings() || !need.needs_settings)
             && self.takes(need.upload)
     }
 
@@ -167,6 +185,7 @@ mod tests {
         Need {
             upload,
             is_alone: false,
+            needs_settings: false,
             is_new: false,
         }
     }

@@ -2,6 +2,7 @@
 //! spoken at all.
 
 mod fields;
+mod settings;
 mod windows;
 
 use std::path::Path;
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::{Request, Version};
+use rustls::ServerConfig;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -37,11 +39,15 @@ impl Rig {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        Self::with(keys, async |tls| FrameServer::start(tls, serve).await).await
+    }
+
+    async fn with(keys: &str, start: impl AsyncFnOnce(Arc<ServerConfig>) -> FrameServer) -> Self {
         let authority = Authority::new();
         let directory = tempfile::tempdir().unwrap();
         authority.write(&directory.path().join("ca.pem"));
         let tls = authority.server(&["h2"], ClientCertificate::Ignored);
-        let server = FrameServer::start(tls, serve).await;
+        let server = start(tls).await;
         let idp = Idp::counting().await;
         let proxy = proxy(directory.path(), &server.url, &idp, keys).await;
         Self {
@@ -338,7 +344,7 @@ async fn a_server_that_wants_http1_gets_it_and_is_remembered() {
 }
 
 /// Refuses over HTTP/2, which it counts, and answers over HTTP/1.1.
-async fn serve_both(tls: Arc<rustls::ServerConfig>, http2: Arc<AtomicUsize>) -> String {
+async fn serve_both(tls: Arc<ServerConfig>, http2: Arc<AtomicUsize>) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());

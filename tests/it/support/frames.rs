@@ -42,6 +42,12 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     bytes
 }
 
+/// SETTINGS, which may say how many requests are taken at a time.
+pub(crate) fn settings(limit: Option<u32>) -> Vec<u8> {
+    let limit = limit.map(|limit| [&[0, 3], &limit.to_be_bytes()[..]].concat());
+    frame(SETTINGS, 0, 0, &limit.unwrap_or_default())
+}
+
 /// GOAWAY with a last stream and an error.
 pub(crate) fn goaway(last: u32, error: u32) -> Vec<u8> {
     let payload = [last.to_be_bytes(), error.to_be_bytes()].concat();
@@ -60,7 +66,7 @@ pub(crate) fn field(name: &[u8], value: &[u8]) -> Vec<u8> {
     [&[0, short(name)], name, &[short(value)], value].concat()
 }
 
-/// A connection, after both prefaces.
+/// A connection, after the proxy's preface, and as a rule the server's.
 pub(crate) struct Frames {
     stream: TlsStream<TcpStream>,
 }
@@ -139,6 +145,25 @@ impl FrameServer {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        let serve = Arc::new(serve);
+        Self::start_silent(tls, move |number, mut frames| {
+            let serve = serve.clone();
+            async move {
+                frames.write(settings(None)).await;
+                serve(number, frames).await;
+            }
+        })
+        .await
+    }
+
+    /// One that leaves its settings to the closure.
+    pub(crate) async fn start_silent<F>(
+        tls: Arc<ServerConfig>,
+        serve: impl Fn(usize, Frames) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
         let accepting = tokio::spawn(async move {
@@ -153,9 +178,7 @@ impl FrameServer {
                 if soon(stream.read_exact(&mut preface)).await.is_err() {
                     continue;
                 }
-                let mut frames = Frames { stream };
-                frames.write(frame(SETTINGS, 0, 0, b"")).await;
-                connections.spawn(serve(number, frames));
+                connections.spawn(serve(number, Frames { stream }));
             }
         });
         Self {
