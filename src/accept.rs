@@ -276,6 +276,7 @@ async fn enter(
     if let Some(certificate) = certificates.and_then(<[_]>::first) {
         serving.peer.shown = listen::shown(certificate)?;
     }
+    serving.peer.is_tls = true;
     Ok(Box::new(stream))
 }
 
@@ -425,6 +426,7 @@ async fn intercept(
     };
     let (_, session) = stream.get_ref();
     let is_http2 = session.alpn_protocol() == Some(b"h2");
+    inside.is_tls = true;
     inside.is_misnamed = session
         .server_name()
         .is_some_and(|name| !undotted(name).eq_ignore_ascii_case(&inside.host));

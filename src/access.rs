@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::body::Replayable;
 use crate::clock;
+use crate::config::Provider;
 use crate::journal::{Entry, Facts, Journal};
 use crate::limit::Slot;
 use crate::lines::Lines;
@@ -230,6 +231,13 @@ impl Record {
     pub fn provider(&mut self, series: &Arc<ProviderSeries>) {
         series.in_flight.inc();
         self.provider = Some(Served(series.clone()));
+    }
+
+    /// Whose it is, if it is a provider's.
+    #[must_use]
+    pub fn served_by(&self) -> Option<&Provider> {
+        let Served(series) = self.provider.as_ref()?;
+        Some(&series.provider)
     }
 
     /// The request takes that route, for that account of the provider.

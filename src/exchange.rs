@@ -5,6 +5,7 @@
 
 mod bearer;
 mod lasting;
+mod location;
 mod operator;
 mod outgoing;
 mod trip;
@@ -27,7 +28,7 @@ use crate::caller::{self, Callers, Doubt, Principal};
 use crate::config::{Config, Origin, Provider, ProxyLimits};
 use crate::egress::Egress;
 use crate::framing;
-use crate::headers::{self, Said, Via};
+use crate::headers::{self, Said};
 use crate::intercept::Authority;
 use crate::journal::Journal;
 use crate::metrics::{Limit, Metrics, ProviderSeries};
@@ -44,6 +45,7 @@ use crate::upstream::{Connection, Upstream};
 use bearer::Bearer;
 use lasting::Lasting;
 pub use lasting::Reloaded;
+use location::Asked;
 pub use operator::Operator;
 use trip::Trip;
 
@@ -93,6 +95,8 @@ struct Relayed {
     answer: Response<Incoming>,
     connection: Connection,
     upstream: Arc<Upstream>,
+    /// None: the request said `https`, or the answer is no provider's.
+    asked: Option<Asked>,
 }
 
 impl Proxy {
@@ -264,7 +268,7 @@ impl Proxy {
             let mut answer = match result {
                 Ok(Outcome::Relayed(relayed)) => {
                     side.limit_writes(relayed.upstream.idle_timeout());
-                    relayed.answer(record, &self.lasting.via, is_http2)
+                    relayed.answer(record, &self, is_http2)
                 }
                 Ok(Outcome::Tunnel(leads)) => {
                     record.answer(StatusCode::OK);
@@ -334,10 +338,8 @@ impl Proxy {
         let Servers { upstreams, series } = &self.servers[provider.index];
         let upstream = &upstreams[side.worker];
         record.provider(series);
-        let wish = Wish {
-            method: &head.method,
-            account: said.account,
-        };
+        let (method, account) = (&head.method, said.account);
+        let wish = Wish { method, account };
         let destination = site.route(wish, &path, caller.allow);
         let destination = destination.map_err(|error| unroutable(error, Some(&provider.name)))?;
         record.route(&destination.route, destination.account);
@@ -351,6 +353,7 @@ impl Proxy {
             record.credentials_replaced();
         }
         drop(path);
+        let asked = Asked::of(head, side.is_tls(), provider);
         let (outgoing, cleaned) = outgoing::outgoing(head, &destination, &self.lasting.via);
         let body = Replayable::new(body, cleaned, self.keeping(provider));
         if let Some(body) = &body {
@@ -376,6 +379,7 @@ impl Proxy {
             answer,
             connection,
             upstream: upstream.clone(),
+            asked,
         }))
     }
 
@@ -504,6 +508,7 @@ async fn pass_on(
         answer,
         connection,
         upstream: passthrough.upstream().clone(),
+        asked: None,
     }))
 }
 
@@ -532,11 +537,20 @@ fn secret_below(config: &Config) -> Vec<Pattern> {
 
 impl Relayed {
     /// The provider's answer as it goes to the caller.
-    fn answer(mut self, mut record: Box<Record>, via: &Via, to_http2: bool) -> Response<Answer> {
+    fn answer(
+        mut self,
+        mut record: Box<Record>,
+        proxy: &Proxy,
+        to_http2: bool,
+    ) -> Response<Answer> {
         let (mut head, body) = self.answer.into_parts();
         let (named, said) = headers::clean_response(&mut head.headers);
         self.connection.heed(said);
         headers::date(&mut head.headers);
+        if let Some((asked, provider)) = self.asked.as_ref().zip(record.served_by()) {
+            asked.rewrite(&mut head.headers, &proxy.routes, provider);
+        }
+        let via = &proxy.lasting.via;
         via.append(&mut head.headers, head.version);
         record.answer(head.status);
         head.version = Version::HTTP_11;

@@ -231,6 +231,16 @@ impl Routes {
         })
     }
 
+    /// Whether a request for that path there would be the provider's.
+    #[must_use]
+    pub fn serves(&self, provider: &Provider, host: &str, port: u16, path: &str) -> bool {
+        let path = Path::new(path);
+        self.entry(&lower_case(host), port).is_some_and(|entry| {
+            entry.provider.index == provider.index
+                && has_path(provider, &provider.known[entry.place], &path)
+        })
+    }
+
     /// Whether a tunnel there leads to a provider.
     #[must_use]
     pub fn is_provider(&self, host: &str, port: u16) -> bool {
@@ -300,12 +310,8 @@ impl<'a> Site<'a> {
         if path.is_doubtful() {
             return Err(Error::Ambiguous);
         }
-        let is_one_of = |patterns: &Vec<Pattern>| {
-            patterns
-                .iter()
-                .any(|pattern| path.matches_strictly(pattern))
-        };
-        if !is_one_of(&provider.paths) || !self.known.paths.as_ref().is_none_or(is_one_of) {
+        let is_one_of = |patterns: &Vec<Pattern>| is_one_of(patterns, path);
+        if !has_path(provider, self.known, path) {
             return Err(Error::OutsidePaths);
         }
         let allowed = |allow: &Allow| {
@@ -356,6 +362,18 @@ impl<'a> Site<'a> {
             payment,
         })
     }
+}
+
+fn is_one_of(patterns: &[Pattern], path: &Path<'_>) -> bool {
+    patterns
+        .iter()
+        .any(|pattern| path.matches_strictly(pattern))
+}
+
+/// Whether a path is one of the API's, on that host of it.
+fn has_path(provider: &Provider, known: &HostRoutes, path: &Path<'_>) -> bool {
+    let on_host = known.paths.as_ref();
+    is_one_of(&provider.paths, path) && on_host.is_none_or(|patterns| is_one_of(patterns, path))
 }
 
 /// What one reading of a path leads to.

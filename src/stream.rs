@@ -44,6 +44,8 @@ pub struct Peer {
     pub shown: Shown,
     /// None: it does not count as unknown.
     pub place: Option<Arc<Place>>,
+    /// Whether it speaks TLS.
+    pub is_tls: bool,
 }
 
 impl Peer {
@@ -54,6 +56,7 @@ impl Peer {
             address: address.to_canonical(),
             shown: Shown::default(),
             place: None,
+            is_tls: false,
         }
     }
 
@@ -74,7 +77,9 @@ pub struct Inside {
     pub host: Box<str>,
     /// And its port, which a request in it may leave out.
     pub port: u16,
-    /// Whether TLS in it names another host.
+    /// Whether TLS is spoken in it.
+    pub is_tls: bool,
+    /// Whether that names another host.
     pub is_misnamed: bool,
 }
 
@@ -86,6 +91,7 @@ impl Inside {
             caller: caller.clone(),
             host: host.into(),
             port,
+            is_tls: false,
             is_misnamed: false,
         }
     }
@@ -192,6 +198,13 @@ impl CallerSide {
             busy: AtomicUsize::new(0),
             joined: Mutex::default(),
         })
+    }
+
+    /// Whether requests come over TLS, in a tunnel that of the tunnel.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        let inside = self.inside.as_ref();
+        inside.map_or(self.peer.is_tls, |inside| inside.is_tls)
     }
 
     /// Counts the connection for a caller whom it carries a request of. False: it has too many.

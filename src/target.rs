@@ -5,7 +5,7 @@
 
 use http::header::{HOST, MAX_FORWARDS};
 use http::request::Parts;
-use http::uri::PathAndQuery;
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Uri, Version};
 
 use crate::address::undotted;
@@ -140,6 +140,20 @@ pub fn leave_out_path(uri: &mut Uri) {
     parts.path_and_query = Some(PathAndQuery::from_static("*"));
     // It had an authority, and that is all that a path like this one needs.
     *uri = Uri::from_parts(parts).unwrap_or_default();
+}
+
+/// The host of an authority and its port, where it is one.
+#[must_use]
+pub fn host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
+    let Authority { host, port, .. } = Authority::read(authority).ok()?;
+    Some((host, port))
+}
+
+/// Whether a request's scheme is `http`; `is_tls`: it came over TLS, which says so where the target does not.
+#[must_use]
+pub fn is_http(uri: &Uri, is_tls: bool) -> bool {
+    uri.scheme()
+        .map_or(!is_tls, |scheme| *scheme == Scheme::HTTP)
 }
 
 /// How long a request target is, in whichever form it came.

@@ -47,6 +47,8 @@ mod keys;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod locations;
+#[cfg(test)]
 mod machine;
 #[cfg(all(test, target_os = "linux"))]
 mod nagle;
