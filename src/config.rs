@@ -30,7 +30,7 @@ use arc_swap::ArcSwap;
 use http::{HeaderValue, Method, Uri};
 use ipnet::IpNet;
 
-pub use account::{Account, DEFAULT_ACCOUNT, Merchant, MerchantId, Places, SecretName};
+pub use account::{Account, DEFAULT_ACCOUNT, Merchant, Places, SecretName};
 pub use file::{ClientAuth, Encoding, Environment, Http, Mode, OnFailure, Refresh, ReplayRule};
 pub use journal::Journal;
 pub use problem::Problem;

@@ -354,7 +354,7 @@ impl Proxy {
         }
         drop(path);
         let asked = Asked::of(head, side.is_tls(), provider);
-        let (outgoing, cleaned) = outgoing::outgoing(head, &destination, &self.lasting.via);
+        let (outgoing, cleaned) = outgoing::outgoing(head, &destination, &token, &self.lasting.via);
         let body = Replayable::new(body, cleaned, self.keeping(provider));
         if let Some(body) = &body {
             record.upload(body);

@@ -106,27 +106,21 @@ impl SecretName {
 #[derive(Debug, Default)]
 pub struct Merchant {
     /// For payments.
-    pub payments: MerchantId,
+    pub payments: Option<HeaderValue>,
     /// For payouts.
-    pub payouts: MerchantId,
-}
-
-/// A merchant's id for one kind of operation.
-#[derive(Debug, Default)]
-pub struct MerchantId {
-    /// None: the account has none.
-    pub value: Option<HeaderValue>,
-    /// Whether no caller may name another one, because the provider has several accounts, and some have one.
+    pub payouts: Option<HeaderValue>,
+    /// Whether no caller may name another one, of either kind, because the provider has several accounts, and some
+    /// account has an id of some kind.
     pub is_binding: bool,
 }
 
 impl Merchant {
     /// The id that a header is for.
     #[must_use]
-    pub fn id(&self, header: MerchantHeader) -> &MerchantId {
+    pub fn id(&self, header: MerchantHeader) -> Option<&HeaderValue> {
         match header {
-            MerchantHeader::Payments => &self.payments,
-            MerchantHeader::Payouts => &self.payouts,
+            MerchantHeader::Payments => self.payments.as_ref(),
+            MerchantHeader::Payouts => self.payouts.as_ref(),
         }
     }
 }

@@ -1,8 +1,10 @@
-//! What of a request goes on? Its fields without what was for Bursar, and with which merchant is meant.
+//! What of a request goes on? Its fields without what was for Bursar, and, beside Bursar's token, with which merchant
+//! is meant.
 
 use http::request::Parts;
-use http::{HeaderMap, Version};
+use http::{HeaderMap, HeaderName, Version};
 
+use super::bearer::Bearer;
 use crate::config::{Merchant, MerchantHeader};
 use crate::headers::{self, Cleaned, Via};
 use crate::route::Destination;
@@ -12,6 +14,7 @@ use crate::upstream::Outgoing;
 pub(super) fn outgoing(
     head: &mut Parts,
     destination: &Destination<'_>,
+    token: &Bearer<'_>,
     via: &Via,
 ) -> (Outgoing, Cleaned) {
     let headers = &mut head.headers;
@@ -21,7 +24,10 @@ pub(super) fn outgoing(
     }
     via.append(headers, head.version);
     let account = &destination.provider.accounts[destination.account];
-    if let Some(merchant) = &account.merchant {
+    // A token of the caller's own says itself whose it is, and nothing comes with it that is not the caller's.
+    if matches!(token, Bearer::Bursar(_))
+        && let Some(merchant) = &account.merchant
+    {
         name_merchant(headers, merchant, destination.merchant);
     }
     (Outgoing::new(head), cleaned)
@@ -29,19 +35,18 @@ pub(super) fn outgoing(
 
 /// Tells the provider which merchant is meant, where the operation wants to know.
 fn name_merchant(headers: &mut HeaderMap, merchant: &Merchant, wanted: Option<MerchantHeader>) {
-    for bound in MerchantHeader::ALL {
-        if merchant.id(bound).is_binding {
-            let named = headers.keys().filter(|name| bound.is(name));
-            for name in named.cloned().collect::<Vec<_>>() {
-                headers.remove(name);
-            }
+    if merchant.is_binding {
+        let is_one = |name: &&HeaderName| MerchantHeader::ALL.iter().any(|kind| kind.is(name));
+        let named: Vec<_> = headers.keys().filter(is_one).cloned().collect();
+        for name in named {
+            headers.remove(name);
         }
     }
     let Some(wanted) = wanted else {
         return;
     };
     let is_there = |name| headers.contains_key(name);
-    if let (Some(id), Some(name)) = (&merchant.id(wanted).value, wanted.names().first())
+    if let (Some(id), Some(name)) = (merchant.id(wanted), wanted.names().first())
         && !wanted.names().iter().any(is_there)
     {
         headers.insert(name, id.clone());

@@ -742,6 +742,55 @@ async fn with_several_accounts_nobody_names_another_merchant_in_whatever_spellin
     }
 }
 
+#[tokio::test]
+async fn where_any_account_has_an_id_of_either_kind_nobody_names_a_merchant_of_the_other_kind() {
+    const LINK: &str = "http://uatoneapi.payu.in/payment-links";
+    const PAYOUT: &str = "http://uatoneapi.payu.in/payout/v2/payment";
+    for (id, url, expected) in [
+        ("merchant_id: '111'", PAYOUT, &[][..]),
+        ("merchant_id: '111'", LINK, &["merchantid=111"]),
+        ("payout_merchant_id: '11'", LINK, &[]),
+        ("payout_merchant_id: '11'", PAYOUT, &["payoutmerchantid=11"]),
+    ] {
+        let accounts = format!(
+            ", accounts: {{one: {{client_id: a, client_secret: b, {id}}}, two: {{client_id: a, client_secret: b}}}}"
+        );
+        let headers = ["mid", "Merchant_Id", "pid", "payout-merchant-id"].map(|name| (name, "222"));
+        let headers = [&headers[..], &[("bursar-account", "one")]].concat();
+        let found = outcome(&accounts, request("POST", url, &headers)).await;
+        assert_eq!(found[1..], *expected, "{id} {url}");
+    }
+}
+
+/// The token says whose it is, and the headers beside it are its owner's.
+#[tokio::test]
+async fn beside_the_callers_own_token_no_merchant_is_named_and_none_replaced() {
+    const OWN: &str = "routes: [{path: /own/**, authorization: caller}, {path: /payment-links, authorization: caller}]";
+    const TWO: &str = "accounts: {one: {client_id: a, client_secret: b, merchant_id: '111', payout_merchant_id: '11'}, two: {client_id: a, client_secret: b}}";
+    let one = format!("{MERCHANT}, {OWN}");
+    let two = format!(", {OWN}, {TWO}");
+    for url in [
+        "http://uatoneapi.payu.in/own/x",
+        "http://uatoneapi.payu.in/payment-links",
+        "http://uat-partner.payu.in/api/v1/merchants/7/verify_penny",
+    ] {
+        for (keys, account) in [(&one, None), (&two, Some(("bursar-account", "one")))] {
+            for own in [&[][..], &[("merchantid", "1"), ("pid", "2")]] {
+                let mut headers = vec![("authorization", "Bearer mine")];
+                headers.extend(account.iter().chain(own));
+                let mut found = outcome(keys, request("POST", url, &headers)).await;
+                found.sort();
+                let own = own.iter().map(|(name, id)| format!("{name}={id}"));
+                let expected: Vec<_> = [String::from("Bearer mine")]
+                    .into_iter()
+                    .chain(own)
+                    .collect();
+                assert_eq!(found, expected, "{url} {keys}");
+            }
+        }
+    }
+}
+
 /// What operators wrote before the preset knew these operations and hosts.
 #[tokio::test]
 async fn a_file_with_routes_of_its_own_goes_on_meaning_the_same() {

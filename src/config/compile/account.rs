@@ -7,7 +7,7 @@ use http::HeaderValue;
 use crate::config::file;
 use crate::config::node::join;
 use crate::config::problem::Problems;
-use crate::config::{Account, DEFAULT_ACCOUNT, Merchant, MerchantHeader};
+use crate::config::{Account, DEFAULT_ACCOUNT, Merchant};
 use crate::secret::Secret;
 
 /// The names of a provider's accounts as the file has them, ascending: [`accounts`] keeps that order.
@@ -114,28 +114,15 @@ fn refuse_merchant_ids(account: &file::Account, path: &str, problems: &mut Probl
     }
 }
 
-/// Where there are several accounts, each is a merchant, so the caller of one must not name another.
+/// Where there are several accounts, each is a merchant, so the caller of one must not name another, for whatever kind
+/// of operation.
 fn bind(accounts: &mut [Account]) {
-    if accounts.len() < 2 {
-        return;
-    }
-    let is_known = |header| {
-        let mut merchants = accounts
-            .iter()
-            .filter_map(|account| account.merchant.as_ref());
-        merchants.any(|merchant| merchant.id(header).value.is_some())
-    };
-    let (payments, payouts) = (
-        is_known(MerchantHeader::Payments),
-        is_known(MerchantHeader::Payouts),
-    );
-    if !payments && !payouts {
+    let has_id = |account: &Account| account.merchant.is_some();
+    if accounts.len() < 2 || !accounts.iter().any(has_id) {
         return;
     }
     for account in accounts {
-        let merchant = account.merchant.get_or_insert_default();
-        merchant.payments.is_binding = payments;
-        merchant.payouts.is_binding = payouts;
+        account.merchant.get_or_insert_default().is_binding = true;
     }
 }
 
@@ -163,8 +150,8 @@ fn compile(
     .map(|(key, id)| id.and_then(|id| merchant_id(&join(path, key), &id, problems)));
     let merchant = (id.is_some() || payout_id.is_some()).then(|| {
         let mut merchant = Box::<Merchant>::default();
-        merchant.payments.value = id;
-        merchant.payouts.value = payout_id;
+        merchant.payments = id;
+        merchant.payouts = payout_id;
         merchant
     });
     Some(Account {
