@@ -260,8 +260,8 @@ fn is_disguised(name: &str, forwards_trace: bool) -> bool {
 }
 
 /// Whether a request over HTTP/1.1 comes from a client that reads no answer before it was told to send its body:
-/// java.net.http.HttpClient waits for ever where a final answer with content comes instead (JDK-8286171). No other
-/// client spells it like that.
+/// java.net.http.HttpClient waits for ever where a final answer with content comes instead (JDK-8286171). Guzzle
+/// spells it like that, too, for bodies of 1 MiB or more, and is served as well by it.
 #[must_use]
 pub fn needs_continue(head: &Parts) -> bool {
     let mut expected = head.headers.get_all(EXPECT).iter();

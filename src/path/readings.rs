@@ -1,8 +1,9 @@
 //! How many ways are there to read a path? Each server decodes, cuts off and splits as it likes; these are the
 //! readings that are known of them, so that all can be judged.
 //!
-//! Dot segments are read alike by all servers where they stand there plainly. Where they come out of anything else,
-//! or control characters do, no reading is certain, and the path is in doubt as a whole.
+//! A `..` is read alike by all servers where it stands there plainly. Where it comes out of anything else, or control
+//! characters do, no reading is certain, and the path is in doubt as a whole. A `.` leads nowhere else, however it is
+//! written, so its readings are judged like all others.
 
 use super::lenient::{decode, is_control};
 
@@ -29,11 +30,13 @@ impl Readings {
             guarded: Vec::new(),
             is_doubtful: false,
         };
-        let has_plain_dots = has_plain_dots(raw);
-        let mut text = raw.to_owned();
+        // RFC 3986 section 6.2.2: the same path, so some server sees the dots and decodes nothing else.
+        let plain = raw.replace("%2e", ".").replace("%2E", ".");
+        readings.read(raw);
+        let mut text = plain.clone();
         for decodings in 0.. {
             readings.is_doubtful |=
-                text.contains(is_control) || (has_dots(&text) && !has_plain_dots);
+                text.contains(is_control) || (climbs(&text) && !climbs_alike(&plain, &text));
             readings.read(&text);
             let Some(decoded) = decode(&text) else {
                 break;
@@ -44,6 +47,7 @@ impl Readings {
             }
             text = decoded;
         }
+        readings.read_invalid(&text);
         readings
     }
 
@@ -51,6 +55,7 @@ impl Readings {
     fn read(&mut self, text: &str) {
         if !text.contains(is_control) {
             self.add(resolve(text.split('/')));
+            self.add(resolve_with_empty(text));
         }
         for end in ["?#\0\r\n", ";"] {
             if let Some((before, _)) = text.split_once(|char| end.contains(char)) {
@@ -66,6 +71,19 @@ impl Readings {
         }
         self.all.retain(|known| *known != whole);
         self.all.push(whole);
+    }
+
+    /// Escapes that are none and bytes that are no UTF-8, both left after the last decoding, end a path for some
+    /// server, and are dropped by others.
+    fn read_invalid(&mut self, text: &str) {
+        let invalid = ['%', char::REPLACEMENT_CHARACTER];
+        let Some((before, _)) = text.split_once(invalid) else {
+            return;
+        };
+        if before != "/" {
+            self.guarded.push(lenient(before));
+        }
+        self.guarded.push(lenient(&text.replace(invalid, "")));
     }
 
     fn add(&mut self, reading: String) {
@@ -93,6 +111,19 @@ fn resolve<'a>(all: impl Iterator<Item = &'a str>) -> String {
     format!("/{}", segments.join("/"))
 }
 
+/// As RFC 3986 section 5.2.4 and the URL standard have it: an empty segment is one that `..` takes away.
+fn resolve_with_empty(text: &str) -> String {
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in text.split('/').skip(1) {
+        match segment {
+            "." => {}
+            ".." => drop(segments.pop()),
+            name => segments.push(name),
+        }
+    }
+    resolve(segments.into_iter())
+}
+
 /// A segment without its parameters, the stream of a file that it may name, and white space and dots at its ends.
 fn name(segment: &str) -> &str {
     let segment = segment.split(';').next().unwrap_or_default();
@@ -113,19 +144,22 @@ fn name(segment: &str) -> &str {
     }
 }
 
-/// Whether some server finds a dot segment.
-fn has_dots(text: &str) -> bool {
-    let cut = |segment: &&str| matches!(name(segment), "." | "..");
+/// Whether some server finds a `..`.
+fn climbs(text: &str) -> bool {
     let split_at_end = |char| "/\\?#".contains(char) || is_control(char);
-    text.split(split_at_end).any(|segment| cut(&segment))
+    text.split(split_at_end)
+        .any(|segment| name(segment) == "..")
 }
 
-/// Whether all servers find the same ones: they are written as they are, or with `%2e` (RFC 3986 section 6.2.2), and
-/// nothing else has to be decoded, dropped or cut off to see where they are.
-fn has_plain_dots(raw: &str) -> bool {
-    let dots = raw.replace("%2e", ".").replace("%2E", ".");
-    !dots.contains(['%', ';', '\\', '(']) && {
-        let mut segments = dots.split('/');
-        segments.all(|segment| matches!(segment, "" | "." | "..") || name(segment) == segment)
-    }
+/// Whether all servers find each `..` at the same place: decoded or not, the path has as many segments, the same ones
+/// are dots or empty, and nothing has to be dropped or cut off to see that.
+fn climbs_alike(plain: &str, decoded: &str) -> bool {
+    let is_mark = |segment: &str| matches!(segment, "" | "." | "..");
+    let mut pairs = plain.split('/').zip(decoded.split('/'));
+    !decoded.contains([';', '\\', '(', '?', '#'])
+        && plain.split('/').count() == decoded.split('/').count()
+        && pairs.all(|(plain, decoded)| match is_mark(decoded) {
+            true => plain == decoded,
+            false => name(decoded) == decoded,
+        })
 }

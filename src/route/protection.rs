@@ -25,6 +25,10 @@ pub(super) fn is_token_endpoint(provider: &Provider, path: &Path<'_>) -> bool {
 
 /// With `slash` what is below it is protected as well.
 fn protects(protected: &[u8], path: &[u8], slash: bool) -> bool {
+    // The root has no name that a suffix could belong to.
+    if protected == b"/" {
+        return path == protected;
+    }
     // What comes after it first: most paths differ there.
     let ends = match path.get(protected.len()) {
         None | Some(b'.' | b':') => true,

@@ -326,13 +326,15 @@ async fn segments_that_a_preset_calls_secret_are_masked() {
         "/api/v1/payment-requests/TOKEN%2f..",
     ];
     for path in paths {
+        // Nobody knows where a `..` leads that somebody has to decode first.
+        let expected = if path.ends_with("..") { 403 } else { 200 };
         let mut caller = Raw::connect(proxy.listen).await;
         let reply = caller
             .ask(format!(
                 "GET {path} HTTP/1.1\r\nHost: core-dev.quidkey.com\r\n\r\n"
             ))
             .await;
-        assert_eq!(reply.status(), 200, "{path}: {reply:?}");
+        assert_eq!(reply.status(), expected, "{path}: {reply:?}");
     }
     for (line, path) in proxy.access_lines(paths.len()).await.iter().zip(paths) {
         assert!(!line.to_string().contains("TOKEN"), "{path}: {line}");

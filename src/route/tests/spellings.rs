@@ -3,7 +3,7 @@
 use super::*;
 
 /// Some server reads an `o`.
-const IN_PLACE_OF_O: [&str; 16] = [
+const IN_PLACE_OF_O: [&str; 18] = [
     "%6f",
     "%6F",
     "%256f",
@@ -20,6 +20,8 @@ const IN_PLACE_OF_O: [&str; 16] = [
     "O",
     "o%c2%ad",
     "o%e2%80%8b",
+    "%o",
+    "o%ff",
 ];
 
 /// Some server reads a slash, or what amounts to one.
@@ -60,7 +62,7 @@ const IN_PLACE_OF_SLASH: [&str; 33] = [
 ];
 
 /// Some server drops it.
-const AT_THE_END: [&str; 37] = [
+const AT_THE_END: [&str; 42] = [
     "/",
     "//",
     "/.",
@@ -98,6 +100,11 @@ const AT_THE_END: [&str; 37] = [
     "/%20",
     "/;x",
     "%c0%80",
+    "%",
+    "%zz",
+    "%ff",
+    "/%ff",
+    "//x/../",
 ];
 
 /// Spellings of a path with an `o` in it that some server reads as that path.
@@ -148,6 +155,36 @@ providers:
 }
 
 #[test]
+fn an_empty_segment_that_dots_take_away_hides_no_token_endpoint() {
+    let routes = routes(CONFIG);
+    for path in ["/v2//../token", "/v2//x/../../token", "/v2/x//../token"] {
+        let found = find(&routes, &format!("POST api.acme.example {path}"));
+        assert_eq!(found, Err(Error::TokenEndpoint), "{path}");
+    }
+}
+
+#[test]
+fn a_token_endpoint_at_the_root_closes_no_other_path() {
+    let routes = routes(&CONFIG.replace("/v2/Token", "/"));
+    for path in ["/", "//", "/a/../", "/.", "/;x", "/%20"] {
+        let found = find(&routes, &format!("POST api.acme.example {path}"));
+        assert_eq!(found, Err(Error::TokenEndpoint), "{path}");
+    }
+    for path in [
+        "/.x",
+        "/:x",
+        "/.well-known/x",
+        "/index.php",
+        "/index.php/",
+        "/x/",
+        "/%e9t%e9",
+    ] {
+        let found = find(&routes, &format!("POST api.acme.example {path}"));
+        assert!(found.is_ok(), "{path}: {found:?}");
+    }
+}
+
+#[test]
 fn what_servers_may_read_as_another_path_is_refused() {
     let routes = routes(CONFIG);
     for path in [
@@ -174,6 +211,9 @@ fn what_servers_may_read_as_another_path_is_refused() {
         assert_eq!(found, Err(Error::Ambiguous), "{path}");
     }
     for path in [
+        "/a/%7Eb;v=1//./c%2Fd/",
+        "/a/%2e/b%2fc",
+        "/a/../b%20c",
         "/a%2Fb",
         "/a%252Fb",
         "/r/a%20b",
