@@ -111,9 +111,11 @@ impl Read {
         self.dropped.push((name.into(), self.count));
     }
 
-    /// Three digits, the same wherever they are repeated.
+    /// Three digits, the same wherever they are repeated. Below 100 they are no status, and count as 5xx (RFC 9110
+    /// section 15).
     fn status(&mut self, value: &[u8]) {
         let status = match value {
+            [b'0', b'0'..=b'9', b'0'..=b'9'] => Some(500),
             [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9'] => number(value),
             _ => None,
         };
@@ -142,7 +144,8 @@ impl Read {
             (Section::Head, Some(status)) if !self.is_doubtful => {
                 let mut head = Vec::with_capacity(self.fields.len() + 64);
                 hpack::encode(b":status", status.to_string().as_bytes(), &mut head);
-                if let Some(length) = self.length {
+                // A 204 has none (RFC 9110 section 8.6).
+                if let Some(length) = self.length.filter(|_| status != 204) {
                     let length = length.to_string();
                     hpack::encode(b"content-length", length.as_bytes(), &mut head);
                 }

@@ -87,7 +87,6 @@ fn a_head_is_malformed_only_where_its_status_or_its_length_is_in_doubt() {
         &[("server", "x")][..],
         &[(":status", "20")],
         &[(":status", "2000")],
-        &[(":status", "099")],
         &[(":status", "+20")],
         &[(":status", "200 OK")],
         &[(":status", "200"), (":status", "404")],
@@ -110,6 +109,20 @@ fn a_head_is_malformed_only_where_its_status_or_its_length_is_in_doubt() {
         read(&[(":status", "200 "), (":status", "200")], false),
         Block::Head(_)
     ));
+}
+
+#[test]
+fn a_status_below_100_is_a_500_and_a_204_has_no_length() {
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    for status in ["000", "099"] {
+        assert_eq!(head(&[(":status", status)]), [pair(":status", "500")]);
+    }
+    for (status, has_length) in [("204", false), ("304", true), ("200", true)] {
+        let mut expected = vec![pair(":status", status)];
+        expected.extend(has_length.then(|| pair("content-length", "4")));
+        let fields = [("content-length", "4"), (":status", status)];
+        assert_eq!(head(&fields), expected);
+    }
 }
 
 #[test]
