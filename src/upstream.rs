@@ -262,8 +262,6 @@ impl Upstream {
         let sent = self.wait_for_head(connection, sending, body, started).await;
         let answer = match sent {
             Ok(sent) => match connection.judge(sent) {
-                // An upgrade that nobody asked for: its connection is no HTTP any more.
-                Ok(answer) if answer.status().is_informational() => Err(Failed::Broken),
                 // HTTP/2 does not say so in its error.
                 Err(_) if body.map(Replayable::progress) == Some(Progress::CallerFailed) => {
                     Err(Failed::CallerGone)
