@@ -2,12 +2,16 @@
 //! their way out.
 //!
 //! - GOAWAY, settings and windows are told to the pool at once ([`Streams`]).
+//! - A response that is cut off is told to hyper as that, whatever the error code: it takes NO_ERROR for the end.
 //! - The fields of responses are judged one by one ([`Fields`]), and go on in blocks that h2 takes.
 //! - After a write has failed, what the server sent before is still read: it may say which requests it has not
 //!   processed. What would be written then goes nowhere.
 //!
 //! At most one block and what one read brought is kept. Whatever is no HTTP/2 goes on as it is: h2 refuses it.
 
+mod outgoing;
+
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,6 +19,8 @@ use std::task::{Context, Poll, ready};
 
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use tokio::sync::oneshot;
+
+use outgoing::Outgoing;
 
 use super::fields::{Block, Fields};
 use super::streams::Streams;
@@ -27,10 +33,10 @@ const HEAD_BYTES: usize = 9;
 const MAX_FRAME_BYTES: usize = 16_384;
 /// Of a block as it comes, with its frames; compressed, so it holds [`MAX_LIST_BYTES`](super::fields::MAX_LIST_BYTES).
 const MAX_BLOCK_BYTES: usize = 512 * 1024;
-/// `PRI * HTTP/2.0` and so on, before the first frame that is written.
-const PREFACE_BYTES: usize = 24;
 /// Streams whose response has begun; more than there can be.
 const MAX_BEGUN: usize = 1024;
+/// Streams that Bursar has ended early, and whose frames may still be on their way.
+const MAX_RESET: usize = 256;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -48,6 +54,7 @@ const PADDED: u8 = 8;
 const PRIORITY: u8 = 32;
 
 const MAX_CONCURRENT_STREAMS: u16 = 3;
+const INTERNAL_ERROR: [u8; 4] = [0, 0, 0, 2];
 
 /// A stream that reads along.
 #[derive(Debug)]
@@ -87,6 +94,8 @@ struct Incoming {
     last: u32,
     /// Streams whose response has begun and not ended.
     begun: Vec<u32>,
+    /// Streams that Bursar has ended early: nothing of theirs begins any more.
+    reset: VecDeque<u32>,
     /// Told as soon as the server's settings let it have a request, and dropped when it will have none.
     usable: Option<oneshot::Sender<()>>,
 }
@@ -111,18 +120,6 @@ struct Gathered {
     size: usize,
 }
 
-/// What is written.
-#[derive(Debug)]
-struct Outgoing {
-    streams: Arc<Streams>,
-    /// Of the preface or a payload, still to be written.
-    passing: usize,
-    head: [u8; HEAD_BYTES],
-    known: usize,
-    /// Streams that Bursar has ended early.
-    reset: Vec<u32>,
-}
-
 impl Head {
     fn parse(bytes: &[u8]) -> Option<Self> {
         let [l1, l2, l3, kind, flags, s1, s2, s3, s4] = *bytes.first_chunk::<HEAD_BYTES>()?;
@@ -144,7 +141,7 @@ impl Head {
     fn is_looked_at(self) -> bool {
         let is_kind = matches!(
             self.kind,
-            HEADERS | CONTINUATION | SETTINGS | PUSH_PROMISE | GOAWAY | WINDOW_UPDATE
+            HEADERS | CONTINUATION | RST_STREAM | SETTINGS | PUSH_PROMISE | GOAWAY | WINDOW_UPDATE
         );
         is_kind && self.length <= MAX_FRAME_BYTES
     }
@@ -166,15 +163,10 @@ impl<S> Frames<S> {
                 given: 0,
                 last: u32::MAX,
                 begun: Vec::new(),
+                reset: VecDeque::new(),
                 usable: None,
             },
-            outgoing: Outgoing {
-                streams: streams.clone(),
-                passing: PREFACE_BYTES,
-                head: [0; HEAD_BYTES],
-                known: 0,
-                reset: Vec::new(),
-            },
+            outgoing: Outgoing::new(streams),
             broken: None,
         }
     }
@@ -195,7 +187,7 @@ impl<S> Frames<S> {
         all: T,
     ) -> Poll<io::Result<T>> {
         for stream in self.outgoing.reset.drain(..) {
-            self.incoming.end(stream);
+            self.incoming.forget(stream);
         }
         match written {
             Poll::Ready(Err(error)) => {
@@ -291,8 +283,7 @@ impl Incoming {
         {
             return Err(invalid("a header block is interrupted"));
         }
-        let ends = head.kind == RST_STREAM || head.kind == DATA && head.flags & END_STREAM != 0;
-        if ends {
+        if head.kind == DATA && head.flags & END_STREAM != 0 {
             self.end(head.stream);
         }
         if head.is_looked_at() {
@@ -311,6 +302,46 @@ impl Incoming {
     /// A stream's response is over.
     fn end(&mut self, stream: u32) {
         self.begun.retain(|begun| *begun != stream);
+    }
+
+    /// Bursar has ended a stream.
+    fn forget(&mut self, stream: u32) {
+        self.end(stream);
+        if self.reset.len() == MAX_RESET {
+            self.reset.pop_front();
+        }
+        self.reset.push_back(stream);
+    }
+
+    /// Resets the streams above that one whose response has begun, before h2 ends them with an error that hyper takes
+    /// for the end of a body.
+    fn cut(&mut self, above: u32) {
+        let reset = Head {
+            length: INTERNAL_ERROR.len(),
+            kind: RST_STREAM,
+            flags: 0,
+            stream: 0,
+        };
+        let ready = &mut self.ready;
+        self.begun.retain(|stream| {
+            if *stream > above {
+                let stream = *stream;
+                Head { stream, ..reset }.write(ready);
+                ready.extend_from_slice(&INTERNAL_ERROR);
+            }
+            *stream <= above
+        });
+    }
+
+    /// The server has closed the connection. Whether there is more to hand on: after a GOAWAY, h2 gives its code to all
+    /// that is unfinished. Inside a frame it notices by itself that something is missing.
+    fn cut_at_end(&mut self) -> bool {
+        let is_between_frames = matches!(self.at, At::Head(_) | At::Payload(..));
+        let is_cut = is_between_frames && self.streams.is_leaving() && !self.begun.is_empty();
+        if is_cut {
+            self.cut(0);
+        }
+        is_cut
     }
 
     /// A payload is whole.
@@ -337,6 +368,13 @@ impl Incoming {
             PUSH_PROMISE => return Err(invalid("a push came unasked")),
             SETTINGS if head.flags & ACK == 0 => self.settings(&payload),
             GOAWAY => self.go_away(&mut payload),
+            RST_STREAM => {
+                // One that follows the end of a response leaves it as it is (RFC 9113 section 8.1).
+                if self.begun.contains(&head.stream) && payload.len() == INTERNAL_ERROR.len() {
+                    payload = INTERNAL_ERROR.to_vec();
+                }
+                self.end(head.stream);
+            }
             WINDOW_UPDATE if head.stream == 0 => {
                 if let Some(more) = payload.first_chunk() {
                     let more = u32::from_be_bytes(*more) & 0x7fff_ffff;
@@ -382,6 +420,7 @@ impl Incoming {
             let said = u32::from_be_bytes(*last) & 0x7fff_ffff;
             self.last = self.last.min(said);
             *last = self.last.to_be_bytes();
+            self.cut(self.last);
         }
     }
 
@@ -402,7 +441,10 @@ impl Incoming {
         let bytes = match read.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))? {
             Block::Interim if ends == 0 => return Ok(()),
             Block::Head(bytes) => {
-                if ends == 0 && self.begun.len() < MAX_BEGUN {
+                if ends == 0 && !self.reset.contains(&stream) {
+                    if self.begun.len() == MAX_BEGUN {
+                        return Err(invalid("more responses have begun than there are requests"));
+                    }
                     self.begun.push(stream);
                 }
                 bytes
@@ -453,38 +495,6 @@ fn unpadded(head: Head, payload: &[u8]) -> Option<&[u8]> {
     Some(block)
 }
 
-impl Outgoing {
-    /// So much was written.
-    fn wrote(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            if self.passing > 0 {
-                let passed = self.passing.min(bytes.len());
-                self.passing -= passed;
-                bytes = bytes.get(passed..).unwrap_or_default();
-                continue;
-            }
-            let more = known_more(&mut self.head, &mut self.known, bytes);
-            bytes = bytes.get(more..).unwrap_or_default();
-            if self.known < HEAD_BYTES {
-                return;
-            }
-            self.known = 0;
-            let Some(head) = Head::parse(&self.head) else {
-                return;
-            };
-            self.passing = head.length;
-            match head.kind {
-                HEADERS => self.streams.head_written(),
-                RST_STREAM => self.reset.push(head.stream),
-                DATA => self
-                    .streams
-                    .widen(-i64::try_from(head.length).unwrap_or_default()),
-                _ => {}
-            }
-        }
-    }
-}
-
 impl<S: Read + Unpin> Read for Frames<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -508,7 +518,7 @@ impl<S: Read + Unpin> Read for Frames<S> {
                 }
             }
             incoming.rest = 0..read.filled().len();
-            if incoming.rest.is_empty() {
+            if incoming.rest.is_empty() && !incoming.cut_at_end() {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -526,10 +536,8 @@ impl<S: Write + Unpin> Write for Frames<S> {
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        if let Poll::Ready(Ok(written)) = written {
-            let written = bytes.get(..written).unwrap_or_default();
-            self.outgoing.wrote(written);
-        }
+        let sent = Outgoing::sent(&written, bytes.len());
+        self.outgoing.wrote(bytes.get(..sent).unwrap_or_default());
         self.wrote(context, written, bytes.len())
     }
 
@@ -543,12 +551,11 @@ impl<S: Write + Unpin> Write for Frames<S> {
             return Poll::Ready(Ok(all));
         }
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        if let Poll::Ready(Ok(mut left)) = written {
-            for slice in slices {
-                let written = slice.get(..left.min(slice.len())).unwrap_or_default();
-                self.outgoing.wrote(written);
-                left -= written.len();
-            }
+        let mut left = Outgoing::sent(&written, all);
+        for slice in slices {
+            let sent = slice.get(..left.min(slice.len())).unwrap_or_default();
+            self.outgoing.wrote(sent);
+            left -= sent.len();
         }
         self.wrote(context, written, all)
     }

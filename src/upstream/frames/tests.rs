@@ -4,6 +4,7 @@ use std::task::Waker;
 
 use proptest::prelude::*;
 
+use super::outgoing::PREFACE_BYTES;
 use super::*;
 use crate::hpack::{self, Decoder};
 use crate::upstream::streams::{Need, Place};
@@ -13,6 +14,8 @@ use crate::upstream::streams::{Need, Place};
 struct Server {
     pieces: VecDeque<Vec<u8>>,
     takes: usize,
+    /// Whether it closes the connection after the last piece.
+    closes: bool,
 }
 
 impl Read for Server {
@@ -22,7 +25,10 @@ impl Read for Server {
         mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let Some(mut piece) = self.pieces.pop_front() else {
-            return Poll::Pending;
+            return match self.closes {
+                true => Poll::Ready(Ok(())),
+                false => Poll::Pending,
+            };
         };
         let rest = piece.split_off(piece.len().min(buffer.remaining()));
         buffer.put_slice(&piece);
@@ -82,6 +88,7 @@ fn frames(pieces: &[Vec<u8>], takes: usize) -> (Frames<Server>, Arc<Streams>) {
     let server = Server {
         pieces: pieces.iter().cloned().collect(),
         takes,
+        closes: false,
     };
     let dropped = DroppedFields::alone();
     (Frames::new(server, &streams, dropped), streams)
@@ -96,6 +103,9 @@ fn read(frames: &mut Frames<Server>, room: usize) -> io::Result<Vec<u8>> {
         match Pin::new(&mut *frames).poll_read(&mut context, buffer.unfilled()) {
             Poll::Pending => return Ok(all),
             Poll::Ready(done) => done?,
+        }
+        if buffer.filled().is_empty() {
+            return Ok(all);
         }
         all.extend_from_slice(buffer.filled());
     }
@@ -214,6 +224,104 @@ fn trailers_are_told_from_a_head_without_a_status() {
         [(1, status), (1, 4), (1, block(&[("a", "b")]).len()), (3, 0)]
     );
     assert!(frames.incoming.begun.is_empty());
+}
+
+fn reset(stream: u32, code: u8) -> Vec<u8> {
+    frame(RST_STREAM, 0, stream, &[0, 0, 0, code])
+}
+
+/// GOAWAY without an error.
+fn leaving(last: u32) -> Vec<u8> {
+    frame(GOAWAY, 0, 0, &[last.to_be_bytes(), [0; 4]].concat())
+}
+
+/// A head without an end.
+fn begun(stream: u32) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS, stream, &block(&[(":status", "200")]))
+}
+
+#[test]
+fn a_response_is_cut_by_a_reset_without_an_error_only_before_its_end() {
+    for code in [0, 8] {
+        let cut = [begun(1), frame(DATA, 0, 1, b"pa")].concat();
+        let read = handed_on([cut.clone(), reset(1, code)].concat()).unwrap();
+        assert_eq!(read, [cut, reset(1, 2)].concat());
+    }
+    for whole in [
+        [begun(1), frame(DATA, END_STREAM, 1, b"paid")].concat(),
+        [begun(3), reset(3, 2)].concat(),
+        Vec::new(),
+    ] {
+        let all = [whole, reset(1, 0)].concat();
+        assert_eq!(handed_on(all.clone()).unwrap(), all);
+    }
+}
+
+#[test]
+fn a_goaway_without_an_error_cuts_the_responses_above_its_last_stream() {
+    let before = [
+        begun(1),
+        begun(3),
+        begun(5),
+        frame(DATA, END_STREAM, 5, b"x"),
+    ]
+    .concat();
+    let read = handed_on([before.clone(), leaving(1)].concat()).unwrap();
+    assert_eq!(read, [before, reset(3, 2), leaving(1)].concat());
+}
+
+#[test]
+fn the_end_of_a_connection_after_a_goaway_cuts_what_has_begun() {
+    for part in [&b""[..], b"\0\0", b"\0\0\x08\x06\0\0\0\0\0ping"] {
+        let before = [begun(1), leaving(1)].concat();
+        let (mut frames, _) = frames(&[before.clone(), part.to_vec()], 0);
+        frames.stream.closes = true;
+        frames.stream.pieces.retain(|piece| !piece.is_empty());
+        let expected = match part.len() {
+            // h2 is inside that frame, and notices that it is not whole.
+            13 => [before, part.to_vec()].concat(),
+            _ => [before, reset(1, 2)].concat(),
+        };
+        assert_eq!(read(&mut frames, 1000).unwrap(), expected, "{part:?}");
+        assert_eq!(read(&mut frames, 1000).unwrap(), b"");
+    }
+}
+
+#[tokio::test]
+async fn what_comes_on_streams_that_were_reset_is_not_kept() {
+    let heads: Vec<_> = (0..2000).map(|number| begun(2 * number + 1)).collect();
+    let (mut frames, _) = frames(&[], usize::MAX);
+    let mut resets = vec![0; PREFACE_BYTES];
+    (0..2000).for_each(|number| resets.extend(reset(2 * number + 1, 8)));
+    for (head, reset) in heads.iter().zip(resets[PREFACE_BYTES..].chunks(13)) {
+        let bytes = match frames.outgoing.passing {
+            0 => reset.to_vec(),
+            _ => [&resets[..PREFACE_BYTES], reset].concat(),
+        };
+        let written = poll_fn(|context| Pin::new(&mut frames).poll_write(context, &bytes));
+        assert_eq!(written.await.unwrap(), bytes.len());
+        frames.stream.pieces.push_back(head.clone());
+        assert_eq!(read(&mut frames, 1000).unwrap(), *head);
+    }
+    assert!(frames.incoming.begun.is_empty());
+    assert_eq!(frames.incoming.reset.len(), MAX_RESET);
+}
+
+#[tokio::test]
+async fn a_head_in_a_write_of_several_records_that_failed_may_have_been_sent() {
+    for (size, is_unsent) in [(16_000, true), (20_000, false)] {
+        let (mut frames, streams) = frames(&[], PREFACE_BYTES);
+        let preface = [0; PREFACE_BYTES];
+        let written = poll_fn(|context| Pin::new(&mut frames).poll_write(context, &preface));
+        assert_eq!(written.await.unwrap(), PREFACE_BYTES);
+        let mut place = Place::of(&streams, Need::default());
+        place.sending();
+        let mut bytes = frame(HEADERS, END_HEADERS, 1, b"head");
+        bytes.extend(frame(DATA, END_STREAM, 1, &vec![0; size]));
+        let written = poll_fn(|context| Pin::new(&mut frames).poll_write(context, &bytes));
+        assert_eq!(written.await.unwrap(), bytes.len());
+        assert_eq!(place.is_unsent(), is_unsent, "{size}");
+    }
 }
 
 #[test]

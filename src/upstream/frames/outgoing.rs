@@ -1,0 +1,77 @@
+//! Which frames were written? Counted as they go out.
+
+use std::io;
+use std::sync::Arc;
+use std::task::Poll;
+
+use super::{DATA, HEAD_BYTES, HEADERS, Head, RST_STREAM, known_more};
+use crate::upstream::streams::Streams;
+
+/// `PRI * HTTP/2.0` and so on, before the first frame.
+pub(super) const PREFACE_BYTES: usize = 24;
+/// What one TLS record holds at most (RFC 8446 section 5.1). Nobody can read a part of one.
+const MAX_RECORD_BYTES: usize = 16_384;
+
+/// What is written.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    streams: Arc<Streams>,
+    /// Of the preface or a payload, still to be written.
+    pub(super) passing: usize,
+    head: [u8; HEAD_BYTES],
+    known: usize,
+    /// Streams that Bursar has ended early.
+    pub(super) reset: Vec<u32>,
+}
+
+impl Outgoing {
+    pub(super) fn new(streams: &Arc<Streams>) -> Self {
+        Self {
+            streams: streams.clone(),
+            passing: PREFACE_BYTES,
+            head: [0; HEAD_BYTES],
+            known: 0,
+            reset: Vec::new(),
+        }
+    }
+
+    /// A write of these bytes came to that: how many of them the server may have. One that failed may have sent all
+    /// records but the last.
+    pub(super) fn sent(written: &Poll<io::Result<usize>>, all: usize) -> usize {
+        match written {
+            Poll::Ready(Ok(written)) => *written,
+            Poll::Ready(Err(_)) if all > MAX_RECORD_BYTES => all,
+            Poll::Ready(Err(_)) | Poll::Pending => 0,
+        }
+    }
+
+    /// So much was written.
+    pub(super) fn wrote(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.passing > 0 {
+                let passed = self.passing.min(bytes.len());
+                self.passing -= passed;
+                bytes = bytes.get(passed..).unwrap_or_default();
+                continue;
+            }
+            let more = known_more(&mut self.head, &mut self.known, bytes);
+            bytes = bytes.get(more..).unwrap_or_default();
+            if self.known < HEAD_BYTES {
+                return;
+            }
+            self.known = 0;
+            let Some(head) = Head::parse(&self.head) else {
+                return;
+            };
+            self.passing = head.length;
+            match head.kind {
+                HEADERS => self.streams.head_written(),
+                RST_STREAM => self.reset.push(head.stream),
+                DATA => self
+                    .streams
+                    .widen(-i64::try_from(head.length).unwrap_or_default()),
+                _ => {}
+            }
+        }
+    }
+}
