@@ -1,7 +1,7 @@
 //! How do connections come in and go out? The accept loop, the choice of HTTP version, draining.
 //!
-//! It knows connections, not requests. A broken connection costs nobody else anything; running out of
-//! file descriptors pauses accepting.
+//! It knows connections, not requests. A broken connection costs nobody else anything; without any file
+//! descriptors accepting pauses.
 
 mod drive;
 mod phase;
@@ -30,7 +30,7 @@ use crate::config::{ProxyLimits, UnknownConnections};
 use crate::limit::{Place, Unknown};
 use crate::listen::{self, Tls};
 use crate::metrics::{Counted, Limit, Reason};
-use crate::process;
+use crate::process::{self, Budget, Purpose};
 use crate::reload::Live;
 use crate::socket::Socket;
 use crate::stream::{CallerSide, CallerStream, Inside, Peer, Transport};
@@ -59,19 +59,32 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Between two lines of the log about that.
 const COMPLAIN_AGAIN: Duration = Duration::from_secs(60);
 
+/// Where callers come in.
+#[derive(Debug)]
+pub struct Entrance {
+    /// Where they connect.
+    pub listener: TcpListener,
+    /// None: in clear.
+    pub tls: Option<Arc<Tls>>,
+    /// How many there are file descriptors for.
+    pub budget: Budget,
+}
+
 /// Accepts connections until the phase is [`Phase::Closing`], and then those that wait already; each is a task
 /// of `tasks` at one of the workers.
 pub async fn accept(
-    (listener, tls): (TcpListener, Option<Arc<Tls>>),
+    entrance: Entrance,
     live: Arc<Live>,
     mut phase: watch::Receiver<Phase>,
     (workers, tasks): (Workers, TaskTracker),
 ) {
-    let connections = process::connections(live.current().limits().connections);
-    // Where few descriptors may be open, a part of those that connections leave.
-    let turned_away = MAX_TURNED_AWAY
-        .min(process::connections(usize::MAX) / 8)
-        .max(1);
+    let Entrance {
+        listener,
+        tls,
+        budget,
+    } = entrance;
+    let connections = budget.connections(live.current().limits().connections);
+    let turned_away = budget.turned_away(MAX_TURNED_AWAY);
     let accepting = Accepting {
         permits: Arc::new(Semaphore::new(connections)),
         unknown: Arc::default(),
@@ -115,46 +128,33 @@ impl Accepting {
             // It is registered with this runtime, and of use with the worker's alone.
             match accepted.and_then(|(stream, address)| Ok((stream.into_std()?, address))) {
                 Ok((stream, address)) => {
-                    let stream = self.out_of_reserve(stream, &mut complained).await;
-                    self.take(stream, address);
+                    if self.take(stream, address) == Some(Limit::Accept) {
+                        complain(&process::no_descriptors(), &mut complained);
+                    }
                 }
                 Err(error) => self.pause(&error, &mut complained).await,
             }
         }
     }
 
-    /// Waits until the connection has a descriptor that is none of the reserve. Others wait to be accepted meanwhile.
-    async fn out_of_reserve(
-        &self,
-        mut stream: net::TcpStream,
-        complained: &mut Option<Instant>,
-    ) -> net::TcpStream {
-        while process::is_of_reserve(&stream) {
-            self.pause(&process::no_descriptors(), complained).await;
-            // The system gives the lowest number that is free.
-            if let Ok(copy) = stream.try_clone()
-                && !process::is_of_reserve(&copy)
-            {
-                stream = copy;
-            }
-        }
-        stream
-    }
-
     async fn pause(&self, error: &io::Error, complained: &mut Option<Instant>) {
         self.live.current().metrics().limits.reached(Limit::Accept);
-        // Once a minute: this goes on for as long as descriptors are lacking.
-        if complained.is_none_or(|at| at.elapsed() >= COMPLAIN_AGAIN) {
-            *complained = Some(Instant::now());
-            tracing::warn!(%error, "cannot accept connections; they wait");
-        }
+        complain(error, complained);
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 
-    /// Whether one more connection is served: there are not too many, nor too many of that address.
-    fn admit(&self, address: IpAddr) -> Result<(OwnedSemaphorePermit, Option<Place>), Limit> {
+    /// Whether one more connection is served: there are not too many, nor too many of that address, and its descriptor
+    /// is not for others.
+    fn admit(
+        &self,
+        stream: &net::TcpStream,
+        address: IpAddr,
+    ) -> Result<(OwnedSemaphorePermit, Option<Place>), Limit> {
         let permit = self.permits.clone().try_acquire_owned();
         let permit = permit.map_err(|_none_left| Limit::Connections)?;
+        if !Purpose::Caller.may_have(stream) {
+            return Err(Limit::Accept);
+        }
         let ProxyLimits {
             unknown_connections,
             ..
@@ -169,9 +169,10 @@ impl Accepting {
         Ok((permit, Some(place)))
     }
 
-    fn take(&self, stream: net::TcpStream, address: SocketAddr) {
+    /// Has a connection served, or turned away because of that limit.
+    fn take(&self, stream: net::TcpStream, address: SocketAddr) -> Option<Limit> {
         let tls = self.tls.as_ref().map(|tls| tls.current());
-        let admitted = self.admit(address.ip());
+        let admitted = self.admit(&stream, address.ip());
         let refused = admitted.as_ref().err().copied();
         if let Ok((permit, place)) = admitted
             && let Some(worker) = self.workers.choose()
@@ -188,7 +189,7 @@ impl Accepting {
             let held = (permit, worker.load);
             let serving = connection((stream, tls), serving, self.tasks.clone(), held);
             self.tasks.spawn_on(serving, worker.runtime);
-            return;
+            return None;
         }
         let proxy = self.live.current();
         let limit = refused.unwrap_or(Limit::Connections);
@@ -200,6 +201,15 @@ impl Accepting {
         {
             self.tasks.spawn(turn_away(stream, permit));
         }
+        Some(limit)
+    }
+}
+
+/// Tells the log, once a minute: this goes on for as long as descriptors are lacking.
+fn complain(error: &io::Error, complained: &mut Option<Instant>) {
+    if complained.is_none_or(|at| at.elapsed() >= COMPLAIN_AGAIN) {
+        *complained = Some(Instant::now());
+        tracing::warn!(%error, "cannot accept connections; they wait, or are answered 503");
     }
 }
 

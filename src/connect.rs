@@ -31,7 +31,7 @@ use crate::address::{Rule, Spelling, bare, undotted};
 use crate::config::ParentProxy;
 use crate::egress::{Denied, Gate};
 use crate::metrics::Cause;
-use crate::process;
+use crate::process::{self, Purpose};
 use crate::socket::Socket;
 use crate::tls::noticing;
 
@@ -56,8 +56,8 @@ pub struct Connector {
     gate: Gate,
     direct: HttpConnector<Resolver>,
     parent: Option<Tunnel<HttpConnector<Resolver>>>,
-    /// Whether it may take one of the last file descriptors.
-    has_reserve: bool,
+    /// What its file descriptors are for.
+    purpose: Purpose,
 }
 
 /// Why there is no connection. In any case no byte of a request was sent.
@@ -106,6 +106,12 @@ impl Error {
         }
     }
 
+    /// Whether it is for a lack of file descriptors, which says nothing about the server.
+    #[must_use]
+    pub fn lacks_descriptors(&self) -> bool {
+        cause::lacks_descriptors(self)
+    }
+
     /// With all that is behind it, for the log: names and addresses, no secrets. A certificate may hold any text.
     fn details(&self) -> String {
         let mut text = self.to_string();
@@ -150,15 +156,15 @@ impl Connector {
             direct: tcp(limit, gate.clone()),
             gate,
             parent,
-            has_reserve: false,
+            purpose: Purpose::Request,
         }
     }
 
-    /// The same, which may take one of the last file descriptors.
+    /// The same, which may take the last file descriptors.
     #[must_use]
     pub fn with_reserve(self) -> Self {
         Self {
-            has_reserve: true,
+            purpose: Purpose::Own,
             ..self
         }
     }
@@ -220,7 +226,7 @@ impl Connector {
     /// Where no address is allowed, a parent proxy or TCP fails, or few file descriptors are left.
     pub async fn reach(&self, url: &Uri) -> Result<Tcp, Error> {
         let tcp = self.reach_with_any(url).await?;
-        if !self.has_reserve && process::is_of_reserve(&tcp.inner().tcp) {
+        if !self.purpose.may_have(&tcp.inner().tcp) {
             return Err(Error::Unreachable(process::no_descriptors().into()));
         }
         Ok(tcp)

@@ -6,25 +6,54 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _};
 
+use rustix::io::Errno;
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
 };
 
-/// Descriptors that are not for callers' connections, nor for those to providers' APIs: for the admin port, token
-/// calls, names that are looked up, the journal and the log. Where there are few, a quarter of them.
+/// Descriptors that are not for callers' connections. Where there are few, a quarter of them.
 const RESERVE: u64 = 256;
 /// For a caller's connection: its own, and one for the provider that it leads to.
 const PER_CONNECTION: u64 = 2;
+
+/// What a new descriptor is for: of the last ones there are some for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A caller's connection: none of the reserve.
+    Caller,
+    /// A connection for a request that was admitted: half of the reserve too.
+    Request,
+    /// The admin port, token calls, names that are looked up, the journal and the log: any.
+    Own,
+}
+
+impl Purpose {
+    /// Whether it may have that descriptor.
+    #[must_use]
+    pub fn may_have(self, descriptor: &impl AsFd) -> bool {
+        let number = descriptor.as_fd().as_raw_fd();
+        self == Self::Own
+            || u64::try_from(number).is_ok_and(|number| number < self.first_of_others())
+    }
+
+    fn first_of_others(self) -> u64 {
+        let descriptors = descriptors();
+        match self {
+            Self::Caller => descriptors - reserve(descriptors),
+            Self::Request => descriptors - reserve(descriptors) / 2,
+            Self::Own => descriptors,
+        }
+    }
+}
 
 /// How many descriptors the process may have.
 fn descriptors() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Those that are left without the reserve.
-const fn without_reserve(descriptors: u64) -> u64 {
+const fn reserve(descriptors: u64) -> u64 {
     let quarter = descriptors / 4;
-    descriptors - if quarter < RESERVE { quarter } else { RESERVE }
+    if quarter < RESERVE { quarter } else { RESERVE }
 }
 
 /// Has the system allow as many descriptors as the process may ask for. How many that are.
@@ -42,20 +71,39 @@ pub fn raise_descriptor_limit() -> u64 {
     descriptors()
 }
 
-/// How many of the callers' connections that are wanted there are descriptors for; never none.
-#[must_use]
-pub fn connections(wanted: usize) -> usize {
-    let most = without_reserve(descriptors()) / PER_CONNECTION;
-    wanted
-        .min(usize::try_from(most).unwrap_or(usize::MAX))
-        .max(1)
+/// What is shared out among callers, so that their number is limited before a descriptor of the reserve is reached.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    /// Descriptors that are open before there are connections.
+    open: u64,
 }
 
-/// Whether a new descriptor is one of the reserve.
-#[must_use]
-pub fn is_of_reserve(descriptor: &impl AsFd) -> bool {
-    let number = descriptor.as_fd().as_raw_fd();
-    u64::try_from(number).is_ok_and(|number| number >= without_reserve(descriptors()))
+impl Budget {
+    /// Counts what is open now; nothing where the system does not say.
+    #[must_use]
+    pub fn now() -> Self {
+        let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        Self { open: open as u64 }
+    }
+
+    /// How many of the callers' connections that are wanted there are descriptors for; never none.
+    #[must_use]
+    pub fn connections(self, wanted: usize) -> usize {
+        self.connections_of(descriptors(), wanted)
+    }
+
+    fn connections_of(self, descriptors: u64, wanted: usize) -> usize {
+        let left = (descriptors - reserve(descriptors)).saturating_sub(self.open);
+        let most = usize::try_from(left / PER_CONNECTION).unwrap_or(usize::MAX);
+        wanted.min(most).max(1)
+    }
+
+    /// How many more may be open for a moment, to be told that there are too many; never none.
+    #[must_use]
+    pub fn turned_away(self, wanted: usize) -> usize {
+        let most = usize::try_from(reserve(descriptors()) / 4).unwrap_or(usize::MAX);
+        wanted.min(most).max(1)
+    }
 }
 
 /// How many connections may wait to be accepted at one port, at most. None: the system does not say.
@@ -65,10 +113,19 @@ pub fn longest_backlog() -> Option<u32> {
     text.trim().parse().ok()
 }
 
-/// What a connection is refused with whose descriptor would be one of the reserve.
+/// What a connection is refused with whose descriptor is for others.
 #[must_use]
 pub fn no_descriptors() -> io::Error {
-    rustix::io::Errno::MFILE.into()
+    Errno::MFILE.into()
+}
+
+/// Whether an error says that the process, or the whole system, has no descriptors left.
+#[must_use]
+pub fn lacks_descriptors(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE)
+    )
 }
 
 /// No other process of the same user can trace this one, read its memory or have it dumped.
@@ -110,23 +167,56 @@ mod tests {
 
     #[test]
     fn few_descriptors_are_shared_out_and_the_reserve_is_never_all_of_them() {
-        for (descriptors, left) in [
+        for (descriptors, kept) in [
             (0, 0),
-            (3, 3),
-            (48, 36),
-            (1024, 768),
-            (4096, 3840),
-            (u64::MAX, u64::MAX - 256),
+            (3, 0),
+            (48, 12),
+            (1024, 256),
+            (4096, 256),
+            (u64::MAX, 256),
         ] {
-            assert_eq!(without_reserve(descriptors), left, "{descriptors}");
+            assert_eq!(reserve(descriptors), kept, "{descriptors}");
         }
-        assert_eq!(connections(1), 1);
-        assert_eq!(connections(0), 1);
-        assert!(connections(usize::MAX) as u64 <= descriptors() / 2);
     }
 
     #[test]
-    fn one_of_the_first_descriptors_is_not_of_the_reserve() {
-        assert!(!is_of_reserve(&io::stderr()));
+    fn what_is_open_already_is_not_for_connections() {
+        let budget = Budget { open: 24 };
+        for (descriptors, connections) in [
+            (0, 1),
+            (24, 1),
+            (48, 6),
+            (128, 36),
+            (1024, 372),
+            (u64::MAX, 5000),
+        ] {
+            let most = budget.connections_of(descriptors, 5000);
+            assert_eq!(most, connections, "{descriptors}");
+        }
+        assert_eq!(budget.connections(0), 1);
+        // Standard error, and the directory that is read.
+        assert!(Budget::now().open >= 2);
+    }
+
+    #[test]
+    fn one_of_the_first_descriptors_is_for_anything() {
+        for purpose in [Purpose::Caller, Purpose::Request, Purpose::Own] {
+            assert!(purpose.may_have(&io::stderr()), "{purpose:?}");
+        }
+    }
+
+    #[test]
+    fn requests_have_some_of_what_callers_must_leave_and_leave_some_themselves() {
+        let [callers, requests, own] =
+            [Purpose::Caller, Purpose::Request, Purpose::Own].map(Purpose::first_of_others);
+        assert!(callers < requests && requests < own);
+    }
+
+    #[test]
+    fn a_lack_of_descriptors_is_told_by_its_code() {
+        assert!(lacks_descriptors(&no_descriptors()));
+        assert!(lacks_descriptors(&Errno::NFILE.into()));
+        assert!(!lacks_descriptors(&Errno::CONNREFUSED.into()));
+        assert!(!lacks_descriptors(&io::ErrorKind::Other.into()));
     }
 }

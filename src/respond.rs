@@ -217,6 +217,7 @@ impl Refusal {
         };
         match error {
             NoConnection::Failed(cause) => Some(*cause),
+            NoConnection::NoDescriptors => Some(Cause::Unreachable),
             NoConnection::NoHttp2 => Some(Cause::TlsOther),
             NoConnection::Held(_) => None,
         }
@@ -458,6 +459,7 @@ fn token(missing: &Missing) -> Description {
 fn no_connection(error: NoConnection) -> Description {
     let cause = match error {
         NoConnection::Failed(cause) => cause,
+        NoConnection::NoDescriptors => Cause::Unreachable,
         NoConnection::NoHttp2 => {
             return describe(
                 (502, Reason::UpstreamTls, "tls_protocol_error"),

@@ -9,14 +9,14 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::accept::{Phase, accept};
+use crate::accept::{Entrance, Phase, accept};
 use crate::access::AccessLog;
 use crate::admin;
 use crate::config::{self, Config, Files};
 use crate::exchange::Proxy;
 use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
-use crate::process;
+use crate::process::{self, Budget};
 use crate::reload::{Fixed, Live, Reloader, Source};
 use crate::worker::Workers;
 
@@ -36,6 +36,7 @@ pub struct Server {
     workers: Workers,
     fixed: Fixed,
     files: Files,
+    budget: Budget,
     /// None: the configuration is never read again.
     source: Option<Source>,
 }
@@ -74,7 +75,6 @@ impl Server {
         let descriptors = process::raise_descriptor_limit();
         let listener = bind("listen", config.listen)?;
         let admin = bind("admin", config.admin)?;
-        warn_of_few(descriptors, config);
         let metrics = Metrics::new(config)?;
         log.show_dropped(&metrics.log_lines_dropped);
         let journal = match config.journal.clone() {
@@ -84,6 +84,8 @@ impl Server {
         let proxy = Proxy::new(config, &metrics, log, (journal, workers.count()));
         proxy.operator.remember().await?;
         metrics.register(proxy.tokens.series()?)?;
+        let budget = Budget::now();
+        warn_of_few(descriptors, budget, config);
         Ok(Self {
             listener,
             admin,
@@ -91,6 +93,7 @@ impl Server {
             workers,
             fixed: Fixed::of(config),
             files: config.files.clone(),
+            budget,
             source: None,
         })
     }
@@ -146,7 +149,11 @@ impl Server {
         let connections = TaskTracker::new();
         let admin = tokio::spawn(admin::serve(self.admin, self.live.clone()));
         let accepting = tokio::spawn(accept(
-            (self.listener, self.fixed.tls().cloned()),
+            Entrance {
+                listener: self.listener,
+                tls: self.fixed.tls().cloned(),
+                budget: self.budget,
+            },
             self.live.clone(),
             phases,
             (self.workers, connections.clone()),
@@ -221,9 +228,9 @@ fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
 }
 
 /// Says where the system allows less than the configuration asks for.
-fn warn_of_few(descriptors: u64, config: &Config) {
+fn warn_of_few(descriptors: u64, budget: Budget, config: &Config) {
     let wanted = config.limits.connections;
-    let served = process::connections(wanted);
+    let served = budget.connections(wanted);
     if served < wanted {
         tracing::warn!(
             descriptors,

@@ -62,8 +62,20 @@ pub enum NoConnection {
     Failed(Cause),
     /// The server does not agree to HTTP/2, and nothing else is wanted.
     NoHttp2,
+    /// There was no file descriptor for it.
+    NoDescriptors,
     /// Too many failed lately: none was tried, and none will be for so long.
     Held(Duration),
+}
+
+impl NoConnection {
+    /// Whether that is Bursar's own word, not the provider's.
+    fn is_own(self) -> bool {
+        matches!(
+            self,
+            Self::Failed(Cause::AddressNotAllowed) | Self::NoDescriptors
+        )
+    }
 }
 
 impl Upstream {
@@ -169,8 +181,8 @@ impl Upstream {
         let mut connected = Box::pin(self.open(origin, need)).await;
         match (&mut connected, attempt) {
             (Ok(connection), attempt) => connection.attempt = attempt,
-            // That is Bursar's own word, not the provider's.
-            (Err(NoConnection::Failed(Cause::AddressNotAllowed)), _) | (Err(_), None) => {}
+            (Err(error), _) if error.is_own() => {}
+            (Err(_), None) => {}
             (Err(_), Some(attempt)) => attempt.settle(false),
         }
         Ok((connected?, Instant::now()))
@@ -241,6 +253,7 @@ impl Upstream {
         let url = url.ok_or(NoConnection::Failed(Cause::Unreachable))?;
         let stream = connector.connect(url).await.map_err(|error| match error {
             connect::Error::NoProtocol if self.http == Http::Http2 => NoConnection::NoHttp2,
+            error if error.lacks_descriptors() => NoConnection::NoDescriptors,
             error => NoConnection::Failed(error.cause()),
         })?;
         Ok((stream, Counted::new(&self.connections.upstream)))

@@ -7,6 +7,7 @@ use rustls::{AlertDescription, CertificateError, PeerIncompatible};
 
 use crate::egress::Denied;
 use crate::metrics::Cause;
+use crate::process;
 
 /// Of an error before TLS began.
 pub(super) fn before_tls(error: &(dyn Error + 'static)) -> Cause {
@@ -56,6 +57,13 @@ pub(super) fn lacks_close_notify(error: &(dyn Error + 'static)) -> bool {
             error.kind() == ErrorKind::UnexpectedEof && error.to_string().contains("close_notify")
         })
     })
+}
+
+/// Whether it is for a lack of file descriptors, which says nothing about the server.
+pub(super) fn lacks_descriptors(error: &(dyn Error + 'static)) -> bool {
+    chain(error)
+        .filter_map(|error| error.downcast_ref())
+        .any(process::lacks_descriptors)
 }
 
 /// With what is inside of an [`io::Error`], which is no source of it.

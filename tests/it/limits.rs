@@ -338,7 +338,9 @@ async fn without_file_descriptors_accepting_pauses_and_goes_on_afterwards() {
     let api = Upstream::start(|_| async { answer(200, "fine") }).await;
     let idp = Idp::counting().await;
     let yaml = acme(&api.url(), &idp.url(), "");
-    let program = Program::start_with_files(48, &yaml, "warn,bursar::server=info").await;
+    let yaml = format!("process: {{dumpable: true}}\n{yaml}");
+    let program = Program::start_with_files(200, &yaml, "warn,bursar::server=info").await;
+    program.limit_files(program.open_files()).await;
     let since = Instant::now();
     let mut callers = Vec::new();
     for _ in 0..64 {
@@ -352,6 +354,7 @@ async fn without_file_descriptors_accepting_pauses_and_goes_on_afterwards() {
     };
     eventually(|| async { complaints() > 0 }).await;
     drop(callers);
+    program.limit_files(200).await;
     let refused = "GET http://other.test/ HTTP/1.1\r\nHost: a\r\n\r\n";
     assert_eq!(
         Raw::connect(program.listen)

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::watch;
 
 use crate::support::caller::basic;
 use crate::support::idp::Idp;
@@ -34,6 +35,14 @@ async fn connect_from(address: &str, proxy: SocketAddr) -> Raw {
     Raw::over(soon(socket.connect(proxy)).await.unwrap())
 }
 
+/// How many connections there are descriptors for, as the log says.
+fn served(program: &Program) -> usize {
+    let log = program.logged();
+    let warned = log.split("\"served\":").nth(1).unwrap();
+    let digits: String = warned.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap()
+}
+
 #[tokio::test]
 async fn as_many_files_may_be_open_as_the_system_allows() {
     let (api, idp) = servers().await;
@@ -45,23 +54,19 @@ async fn as_many_files_may_be_open_as_the_system_allows() {
         .find(|line| line.starts_with("Max open files"));
     let mut words = line.unwrap().split_whitespace().skip(3);
     assert_eq!((words.next(), words.next()), (Some("1500"), Some("1500")));
-    // The reserve is 256, and each connection may need two.
-    let warned = program.logged();
-    let warned = warned
-        .lines()
-        .find(|line| line.contains("`limits.connections`"));
-    assert!(
-        warned.is_some_and(|line| line.contains("\"served\":622")),
-        "{warned:?}"
-    );
+    // The reserve is 256, each connection may need two, and some are open.
+    let served = served(&program);
+    assert!((560..622).contains(&served), "{served}");
 }
 
 #[tokio::test]
 async fn with_few_descriptors_there_is_room_for_the_admin_port_tokens_and_providers() {
     let (api, idp) = servers().await;
     let yaml = acme(&api.url(), &idp.url(), "");
-    // 50 of them are the reserve, 75 callers' and as many for providers.
+    // 50 of them are the reserve; half of what is left is callers', and as many for providers.
     let program = Program::start_with_files(200, &yaml, "info").await;
+    let served = served(&program);
+    assert!((30..75).contains(&served), "{served}");
     let mut callers = Vec::new();
     for _ in 0..400 {
         callers.push(TcpStream::connect(program.listen).await.unwrap());
@@ -77,8 +82,80 @@ async fn with_few_descriptors_there_is_room_for_the_admin_port_tokens_and_provid
     let scrape = Scrape::of(program.admin).await;
     assert_eq!(
         scrape.value("bursar_connections", &[("side", "caller")]),
-        75.0
+        served as f64
     );
+}
+
+#[tokio::test]
+async fn callers_beyond_the_descriptors_are_answered_and_those_before_reach_the_provider() {
+    let (open, opened) = watch::channel(false);
+    let api = Upstream::start(move |_| {
+        let mut opened = opened.clone();
+        async move {
+            drop(opened.wait_for(|is_open| *is_open).await);
+            answer(200, "fine")
+        }
+    })
+    .await;
+    let idp = Idp::counting().await;
+    let program = Program::start_with_files(200, &acme(&api.url(), &idp.url(), ""), "info").await;
+    let mut callers = Vec::new();
+    for _ in 0..served(&program) {
+        let mut caller = Raw::connect(program.listen).await;
+        caller.write(GET).await;
+        callers.push(caller);
+    }
+    let waiting = || async {
+        let scrape = Scrape::of(program.admin).await;
+        scrape.value("bursar_connections", &[("side", "upstream")]) >= callers.len() as f64
+    };
+    eventually(waiting).await;
+    for _ in 0..5 {
+        let mut further = Raw::connect(program.listen).await;
+        assert_eq!(further.read_message().await.status(), 503);
+    }
+    open.send_replace(true);
+    for caller in &mut callers {
+        assert_eq!(caller.read_message().await.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_lack_of_descriptors_opens_no_breaker_and_makes_no_caller_wait() {
+    let (api, idp) = servers().await;
+    let yaml = acme(&api.url(), &idp.url(), "breaker: {failures: 2, pause: 1h}");
+    // Otherwise nobody else may count what is open.
+    let yaml = format!("process: {{dumpable: true}}\n{yaml}");
+    let program = Program::start_with_files(400, &yaml, "info").await;
+    let is_ready = || async { admin(program.admin, "/readyz").await.status == 200 };
+    eventually(is_ready).await;
+    let mut callers = Vec::new();
+    for _ in 0..40 {
+        let mut caller = Raw::connect(program.listen).await;
+        let nowhere = "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n";
+        assert_eq!(caller.ask(nowhere).await.status(), 204);
+        callers.push(caller);
+    }
+    let open = program.open_files();
+    // All that are free are of the reserve, and of its second half: no request may have them.
+    program.limit_files(open + 3).await;
+    for caller in &mut callers[..8] {
+        assert_eq!(caller.ask(GET).await.status(), 502);
+    }
+    let mut further = Raw::connect(program.listen).await;
+    assert_eq!(further.read_message().await.status(), 503);
+    let limits = [("limit", "accept")];
+    let reached = Scrape::of(program.admin).await;
+    assert!(reached.value("bursar_limit_reached_total", &limits) >= 1.0);
+    // None is free.
+    program.limit_files(open / 2).await;
+    for caller in &mut callers[..8] {
+        assert_eq!(caller.ask(GET).await.status(), 502);
+    }
+    program.limit_files(400).await;
+    for caller in &mut callers[..8] {
+        assert_eq!(caller.ask(GET).await.status(), 200);
+    }
 }
 
 #[tokio::test]

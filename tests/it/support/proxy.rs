@@ -297,6 +297,19 @@ impl Program {
             .join(file)
     }
 
+    /// How many file descriptors are open; it has to be dumpable for that.
+    pub(crate) fn open_files(&self) -> usize {
+        std::fs::read_dir(self.proc("fd")).unwrap().count()
+    }
+
+    /// Lets it have no more file descriptors than those from now on.
+    pub(crate) async fn limit_files(&self, most: usize) {
+        let id = self.child.id().unwrap().to_string();
+        let mut prlimit = Command::new("prlimit");
+        prlimit.args(["--pid", &id, &format!("--nofile={most}:")]);
+        assert!(prlimit.status().await.unwrap().success());
+    }
+
     /// What it has logged so far.
     pub(crate) fn logged(&self) -> String {
         self.log.lock().unwrap().clone()
