@@ -204,10 +204,7 @@ fn trouble(cell: &Cell) -> Option<String> {
     if snapshot.is_contended {
         return Some(CONTENTION.to_owned());
     }
-    if snapshot
-        .token
-        .is_some_and(|token| token.remaining().is_some())
-    {
+    if snapshot.token.is_some_and(|token| token.is_valid) {
         return None;
     }
     match (

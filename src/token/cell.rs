@@ -369,6 +369,7 @@ impl Cell {
             fingerprint: token.fingerprint,
             age: now.saturating_duration_since(token.issued),
             lifetime: token.ends.duration_since(token.issued),
+            is_valid: token.freshness(now) != Freshness::Expired,
             missing_scopes: token.missing_scopes.clone(),
         });
         let desk = self.desk();

@@ -38,6 +38,8 @@ pub struct TokenSnapshot {
     pub age: Duration,
     /// From its request to its end.
     pub lifetime: Duration,
+    /// Whether requests still go with it: not at its very end.
+    pub is_valid: bool,
     /// Asked, but not granted.
     pub missing_scopes: String,
 }
