@@ -439,7 +439,8 @@ mod tests {
             go_on: Some(waiting),
         });
         let line = [b'x'; 64 * 1024];
-        let fill = || (0..500).for_each(|_| lines.put(&line));
+        // More than the buffer holds twice: the thread may take one.
+        let fill = || (0..1000).for_each(|_| lines.put(&line));
         fill();
         let before = writing.dropped();
         let counter = IntCounter::new("a", "b").unwrap();
