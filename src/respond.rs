@@ -420,14 +420,14 @@ fn token(missing: &Missing) -> Description {
         )
     };
     match missing.failure {
-        Failure::Rejected(_) => Description {
+        Failure::Rejected(..) => Description {
             retry_after: Some(missing.retry_after),
             ..describe(
                 (502, Reason::CredentialsRejected, "destination_unavailable"),
                 "the provider's token endpoint refuses the configured account; check client_id, client_secret and scopes",
             )
         },
-        Failure::RateLimited(_) => {
+        Failure::RateLimited(_) | Failure::LimitedOrRefused(_) => {
             unavailable("the provider's token endpoint limits the rate of calls")
         }
         Failure::OverBudget => unavailable(

@@ -32,9 +32,13 @@ pub(super) fn pause(failure: Failure, earlier: u32, jitter: f64) -> Pause {
 
 fn pause_alone(failure: Failure, earlier: u32, jitter: f64) -> Duration {
     match failure {
-        Failure::Rejected(_) => doubled(COOL_DOWN, earlier),
-        Failure::RateLimited(Some(asked)) => asked.max(BORN_EXPIRED),
-        Failure::RateLimited(None) => doubled(RATE_LIMITED, earlier),
+        Failure::Rejected(_, asked) => doubled(COOL_DOWN, earlier).max(asked.unwrap_or_default()),
+        Failure::RateLimited(Some(asked)) | Failure::LimitedOrRefused(Some(asked)) => {
+            asked.max(BORN_EXPIRED)
+        }
+        Failure::RateLimited(None) | Failure::LimitedOrRefused(None) => {
+            doubled(RATE_LIMITED, earlier)
+        }
         Failure::BornExpired => BORN_EXPIRED,
         // One that asks for no time at all is still in trouble.
         Failure::Busy(_, asked) => asked.max(jittered(BACKOFF, earlier, jitter)),
@@ -65,8 +69,8 @@ pub(super) fn doubled((least, most): (Duration, Duration), times: u32) -> Durati
 /// Whether two failures in a row are one trouble that lasts.
 pub(super) fn is_same_kind(one: Failure, other: Failure) -> bool {
     let kind = |failure| match failure {
-        Failure::Rejected(_) => 0,
-        Failure::RateLimited(_) => 1,
+        Failure::Rejected(..) => 0,
+        Failure::RateLimited(_) | Failure::LimitedOrRefused(_) => 1,
         _ => 2,
     };
     kind(one) == kind(other)
@@ -75,7 +79,7 @@ pub(super) fn is_same_kind(one: Failure, other: Failure) -> bool {
 impl Failure {
     /// Whether it may be over in a moment, so that a request may as well wait for the next flight.
     pub(super) fn is_passing(self) -> bool {
-        !matches!(self, Self::Rejected(_)) && !self.is_asked_for()
+        !matches!(self, Self::Rejected(..)) && !self.is_asked_for()
     }
 }
 
@@ -89,11 +93,20 @@ mod tests {
     #[test]
     fn a_cool_down_grows_to_five_minutes() {
         let seconds = |earlier| {
-            pause(Failure::Rejected(Detail::Is("")), earlier, 0.0)
+            pause(Failure::Rejected(Detail::Is(""), None), earlier, 0.0)
                 .alone
                 .as_secs()
         };
         assert_eq!([0, 1, 2, 6, 7, 99].map(seconds), [5, 10, 20, 300, 300, 300]);
+        // The endpoint may want it longer, not shorter.
+        for (asked, expected) in [(0, 5), (7, 7), (900, 900)] {
+            let asked = Some(Duration::from_secs(asked));
+            let pause = pause(Failure::Rejected(Detail::Is(""), asked), 0, 0.0);
+            assert_eq!(
+                (pause.alone.as_secs(), pause.wanted.as_secs()),
+                (expected, expected)
+            );
+        }
     }
 
     proptest! {
@@ -109,7 +122,11 @@ mod tests {
         #[test]
         fn no_call_comes_before_the_asked_wait(earlier: u32, asked in 0_u64..900, jitter in 0.0..=1.0) {
             let asked = Duration::from_secs(asked);
-            for failure in [Failure::RateLimited(Some(asked)), Failure::Busy(503, asked)] {
+            for failure in [
+                Failure::RateLimited(Some(asked)),
+                Failure::LimitedOrRefused(Some(asked)),
+                Failure::Busy(503, asked),
+            ] {
                 let pause = pause(failure, earlier, jitter);
                 prop_assert!(pause.alone >= asked && pause.wanted >= asked);
             }

@@ -232,7 +232,7 @@ impl Desk {
 
     /// What the account shows has changed, so that a refusal says nothing about the next call.
     pub(super) fn forget_refusal(&mut self) {
-        if matches!(self.grounded, Some((Failure::Rejected(_), _))) {
+        if matches!(self.grounded, Some((Failure::Rejected(..), _))) {
             self.grounded = None;
             self.failures = 0;
         }

@@ -11,10 +11,12 @@ use crate::metrics::{Cause, FetchOutcome};
 /// Why there is no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// The endpoint refuses the account.
-    Rejected(Detail),
+    /// The endpoint refuses the account; with the wait that it asked for.
+    Rejected(Detail, Option<Duration>),
     /// The endpoint wants fewer calls; with the wait that it asked for.
     RateLimited(Option<Duration>),
+    /// The same in an answer that may refuse what was offered, too: at 403, or beside the name of a refusal.
+    LimitedOrRefused(Option<Duration>),
     /// The endpoint is in trouble, and asked for that wait.
     Busy(u16, Duration),
     /// The endpoint answered an error that says nothing about the account.
@@ -52,7 +54,7 @@ pub enum Detail {
     Is(&'static str),
 }
 
-/// The name of an error, as an answer gave it.
+/// The name of an error, as an answer gave it: one word of letters, digits, `_`, `-` and `.`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ErrorCode {
     text: [u8; Self::MAX],
@@ -60,13 +62,15 @@ pub struct ErrorCode {
 }
 
 impl ErrorCode {
-    /// A longer name is cut off.
+    /// A longer one is no name.
     const MAX: usize = 64;
 
-    /// None for a text that is no name: RFC 6749 section 5.2 says which characters may be in one.
+    /// None for a text that is no name. RFC 6749 section 5.2 allows more characters, spaces too; but a sentence may
+    /// tell what was sent.
     pub(super) fn new(text: &str) -> Option<Self> {
-        let is_visible = |byte: u8| matches!(byte, 0x20..=0x7e) && !matches!(byte, b'"' | b'\\');
-        if text.is_empty() || !text.bytes().all(is_visible) {
+        let is_of_a_name =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+        if text.is_empty() || text.len() > Self::MAX || !text.bytes().all(is_of_a_name) {
             return None;
         }
         let mut code = Self {
@@ -98,7 +102,7 @@ impl Detail {
         matches!(self, Self::Code(code) if code.as_str() == name)
     }
 
-    fn is_one_of(&self, names: &[&str]) -> bool {
+    pub(super) fn is_one_of(&self, names: &[&str]) -> bool {
         names.iter().any(|name| self.is(name))
     }
 }
@@ -121,8 +125,8 @@ impl Failure {
     /// What the call is counted as.
     pub(super) fn outcome(self) -> FetchOutcome {
         match self {
-            Self::Rejected(_) => FetchOutcome::Rejected,
-            Self::RateLimited(_) => FetchOutcome::RateLimited,
+            Self::Rejected(..) => FetchOutcome::Rejected,
+            Self::RateLimited(_) | Self::LimitedOrRefused(_) => FetchOutcome::RateLimited,
             Self::Malformed(_) | Self::BornExpired => FetchOutcome::Malformed,
             Self::Busy(..)
             | Self::Status(..)
@@ -140,14 +144,14 @@ impl Failure {
     /// Whether another secret of the account may be what the endpoint wants. It says nothing about the secret
     /// where it names something else.
     pub(super) fn is_about_secret(self) -> bool {
-        matches!(self, Self::Rejected(detail) if !detail.is_one_of(&[
+        matches!(self, Self::Rejected(detail, _) if !detail.is_one_of(&[
             "invalid_scope", "invalid_grant", "invalid_request", "unsupported_grant_type",
         ]))
     }
 
     /// Whether the endpoint says of the client, and of nothing else, that it is refused.
     pub(super) fn is_about_client(self) -> bool {
-        matches!(self, Self::Rejected(detail) if detail.is_one_of(&["invalid_client", "unauthorized_client"]))
+        matches!(self, Self::Rejected(detail, _) if detail.is_one_of(&["invalid_client", "unauthorized_client"]))
     }
 
     /// Whether the endpoint itself is in trouble, whoever asks.
@@ -161,8 +165,9 @@ impl Failure {
             | Self::NoConnection(_)
             | Self::Broken
             | Self::NoCloseNotify => true,
-            Self::Rejected(_)
+            Self::Rejected(..)
             | Self::RateLimited(_)
+            | Self::LimitedOrRefused(_)
             | Self::Malformed(_)
             | Self::BornExpired
             | Self::OverBudget
@@ -172,7 +177,10 @@ impl Failure {
 
     /// Whether the endpoint said when it wants to be asked again.
     pub(super) fn is_asked_for(self) -> bool {
-        matches!(self, Self::RateLimited(_) | Self::Busy(..))
+        matches!(
+            self,
+            Self::RateLimited(_) | Self::LimitedOrRefused(_) | Self::Busy(..)
+        )
     }
 
     /// Whether the request cannot have reached the endpoint.
@@ -194,13 +202,13 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Rejected(detail) => {
+            Self::Rejected(detail, _) => {
                 write!(
                     formatter,
                     "the token endpoint refuses the account ({detail})"
                 )
             }
-            Self::RateLimited(_) => {
+            Self::RateLimited(_) | Self::LimitedOrRefused(_) => {
                 formatter.write_str("the token endpoint limits the rate of calls")
             }
             Self::Busy(status, asked) => write!(
@@ -263,20 +271,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_code_is_bounded_and_has_no_character_that_oauth_forbids() {
+    fn an_error_code_is_one_word_of_at_most_64_characters() {
         let shown = |text| ErrorCode::new(text).map(|code| code.as_str().to_owned());
+        const LONG: &str = "a_name.that-has_64.characters_is.just-short_enough.to-be_shown.x";
+        assert_eq!(LONG.len(), 64);
         for good in [
             "invalid_target",
             "AADSTS7000215",
-            "Invalid credentials",
-            "urn:x:y",
+            "E-1001",
+            "auth.invalid_key",
+            LONG,
         ] {
             assert_eq!(shown(good).as_deref(), Some(good));
         }
-        for bad in ["", "a\"b", "a\\b", "line\nbreak", "\u{e9}", "\u{1b}[31m"] {
+        let long = "x".repeat(65);
+        for bad in [
+            "",
+            "a\"b",
+            "a\\b",
+            "line\nbreak",
+            "\u{e9}",
+            "\u{1b}[31m",
+            "Invalid credentials",
+            "topsecret***",
+            "urn:x:y",
+            "a%20b",
+            &long,
+        ] {
             assert_eq!(shown(bad), None, "{bad:?}");
         }
-        assert_eq!(shown(&"x".repeat(1000)), Some("x".repeat(64)));
         let code = ErrorCode::new("slow_down").unwrap();
         assert_eq!(format!("{code:?}"), "\"slow_down\"");
     }

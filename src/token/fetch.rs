@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE as BASE64_URL};
 use bytes::Bytes;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, RETRY_AFTER,
@@ -65,9 +65,10 @@ pub(super) async fn fetch(
     credentials: Credentials<'_>,
     grant: Grant<'_>,
 ) -> Result<Reply, Failure> {
-    let request = request(dialect, credentials, grant).ok_or(Failure::Rejected(Detail::Is(
-        "the credentials fit no header",
-    )))?;
+    let request = request(dialect, credentials, grant).ok_or(Failure::Rejected(
+        Detail::Is("the credentials fit no header"),
+        None,
+    ))?;
     let answer = tokio::time::timeout(dialect.timeout, transport.call(request))
         .await
         .unwrap_or(Err(Failure::TimedOut))?;
@@ -75,7 +76,7 @@ pub(super) async fn fetch(
     reply::read(&answer, &dialect.response, is_secret)
 }
 
-/// Whether a text of the answer repeats a secret of the request, as it is or as it was sent.
+/// Whether a text of the answer repeats a part of what the request told, as it is or as it was sent.
 fn repeats_secret(
     text: &str,
     dialect: &TokenDialect,
@@ -93,6 +94,7 @@ fn repeats_secret(
         reply::repeats(text, plain)
             || reply::repeats(text, &form_encode(plain))
             || reply::repeats(text, &BASE64.encode(plain))
+            || reply::repeats(text, &BASE64_URL.encode(plain))
     };
     let pairs = [
         BASE64.encode(format!("{id}:{secret}")),

@@ -78,14 +78,14 @@ impl Ladder {
                     return Ok(climbed);
                 }
                 // Asking once more would be against the endpoint's word. A limit that was told of has used nothing
-                // up; an endpoint in trouble may have.
+                // up; an endpoint in trouble may have, and a 403 may be the token's refusal.
                 Err(failure) if failure.is_asked_for() => {
                     let is_limit = matches!(failure, Failure::RateLimited(_));
                     self.memory().refresh_token = is_limit.then_some(token);
                     return Err(failure);
                 }
                 // The client itself is refused, which client credentials would not change.
-                Err(failure @ Failure::Rejected(detail))
+                Err(failure @ Failure::Rejected(detail, _))
                     if detail.is("invalid_client")
                         && self.provider.token.refresh == Refresh::Grant =>
                 {
@@ -126,7 +126,7 @@ impl Ladder {
         let outcome = self.call_with(second, lane, grant).await;
         let is_known = match &outcome {
             Ok(_) => true,
-            Err(failure @ Failure::Rejected(_)) => !failure.is_about_secret(),
+            Err(failure @ Failure::Rejected(..)) => !failure.is_about_secret(),
             Err(_) => false,
         };
         if is_known && self.secret.remember(name.other()) {

@@ -1,7 +1,7 @@
 //! What did the token endpoint say? Pure reading of its answers, lenient in what is accepted.
 //!
 //! The body is read as JSON whatever its content type says; fields that are not needed may have any type.
-//! Nothing of the body gets into a [`Failure`] but the name of an error, and no name that might be a secret.
+//! Nothing of the body gets into a [`Failure`] but the name of an error, and no name that has a part of a secret in it.
 
 pub(super) mod coding;
 mod json;
@@ -99,10 +99,7 @@ pub(super) fn read(
     };
     let error = error(&object, is_secret);
     let failed = object.get("success").is_some_and(is_false) || error.is_some();
-    let nested = object
-        .get("error")
-        .and_then(|error| error.get("retry_after"));
-    let body_retry_after = object.get("retry_after").or(nested).and_then(seconds);
+    let body_retry_after = body_retry_after(&object);
     let root = Value::Object(object);
     if status.is_success() && !failed {
         let place = root.pointer(pointer).and_then(Value::as_object);
@@ -111,30 +108,59 @@ pub(super) fn read(
             return token;
         }
     }
-    let is_limit = error.is_some_and(|error| error.is("rate_limit_exceeded"));
+    let is_refusal = error.is_some_and(|error| error.is_one_of(&REFUSALS));
+    let is_limit = error.is_some_and(|error| error.is_one_of(&LIMITS));
     if status == StatusCode::TOO_MANY_REQUESTS || is_limit || body_retry_after.is_some() {
-        let asked = body_retry_after.map(positive).or(retry_after);
-        return Err(Failure::RateLimited(asked.map(clamp)));
+        let asked = body_retry_after.max(retry_after).map(clamp);
+        return Err(match is_refusal {
+            true => Failure::LimitedOrRefused(asked),
+            false => Failure::RateLimited(asked),
+        });
     }
-    if let Some(failure) = asked_to_wait(answer) {
-        return Err(failure);
-    }
+    let asked = retry_after.map(clamp);
     let detail = error.unwrap_or(Detail::Is("no error code"));
-    // The code decides, not the status: PayU files everything under 401.
-    let is_own_trouble = detail.is("server_error") || detail.is("temporarily_unavailable");
-    let names_account = ["invalid_client", "unauthorized_client", "invalid_scope"];
+    // The code decides, not the status: PayU files everything under 401. Nor does a wait undo a refusal.
     Err(match status.as_u16() {
-        _ if is_own_trouble => match retry_after {
-            Some(asked) => Failure::Busy(status.as_u16(), clamp(asked)),
+        code if detail.is_one_of(&OWN_TROUBLE) => match asked {
+            Some(asked) => Failure::Busy(code, asked),
             None => Failure::InTrouble(detail),
         },
-        401 | 403 => Failure::Rejected(detail),
-        _ if names_account.iter().any(|name| detail.is(name)) => Failure::Rejected(detail),
+        _ if detail.is_one_of(&ACCOUNT_REFUSALS) => Failure::Rejected(detail, asked),
+        403 if is_refusal => Failure::Rejected(detail, asked),
+        _ if let Some(failure) = asked_to_wait(answer) => failure,
+        401 | 403 => Failure::Rejected(detail, asked),
         _ if status.is_success() => Failure::Malformed(
             error.unwrap_or(Detail::Is("it reports a failure with a success status")),
         ),
         code => Failure::Status(code, detail),
     })
+}
+
+/// Errors that say of the account itself that it is refused, at whatever status.
+const ACCOUNT_REFUSALS: [&str; 3] = ["invalid_client", "unauthorized_client", "invalid_scope"];
+/// Errors that refuse what was offered: these, and those that are about the grant.
+const REFUSALS: [&str; 7] = [
+    "invalid_client",
+    "unauthorized_client",
+    "invalid_scope",
+    "invalid_grant",
+    "invalid_request",
+    "unsupported_grant_type",
+    "access_denied",
+];
+/// Errors that are the endpoint's own.
+const OWN_TROUBLE: [&str; 2] = ["server_error", "temporarily_unavailable"];
+/// Errors that ask for fewer calls.
+const LIMITS: [&str; 3] = ["rate_limit_exceeded", "slow_down", "too_many_requests"];
+
+/// The longest wait that the body asks for.
+fn body_retry_after(object: &Map<String, Value>) -> Option<Duration> {
+    let nested = object
+        .get("error")
+        .and_then(|error| error.get("retry_after"));
+    let stated = object.get("retry_after").into_iter().chain(nested);
+    let numbers = stated.filter_map(seconds).filter(|number| *number >= 0.0);
+    numbers.map(positive).max()
 }
 
 const NO_TOKEN: Failure = Failure::Malformed(Detail::Is("it has no access_token"));
@@ -149,7 +175,7 @@ fn unreadable(answer: &Answer, what: Detail) -> Failure {
     }
     match answer.status.as_u16() {
         // The status is the refusal (RFC 9110 section 15.5.2); 403 may be a firewall's.
-        401 => Failure::Rejected(what),
+        401 => Failure::Rejected(what, answer.retry_after.map(clamp)),
         code if !answer.status.is_success() => Failure::Status(code, what),
         _ => match answer.body {
             Body::CutOff {
@@ -166,7 +192,7 @@ fn unreadable(answer: &Answer, what: Detail) -> Failure {
 fn asked_to_wait(answer: &Answer) -> Option<Failure> {
     let asked = answer.retry_after.map(clamp)?;
     match answer.status {
-        StatusCode::FORBIDDEN => Some(Failure::RateLimited(Some(asked))),
+        StatusCode::FORBIDDEN => Some(Failure::LimitedOrRefused(Some(asked))),
         status if status.is_server_error() => Some(Failure::Busy(status.as_u16(), asked)),
         _ => None,
     }
@@ -233,27 +259,14 @@ fn token(object: &Map<String, Value>) -> Result<Reply, Failure> {
 
 /// The error that an answer names, if it names one. What might be a secret is only known to be there.
 fn error(object: &Map<String, Value>, is_secret: impl Fn(&str) -> bool) -> Option<Detail> {
-    const KNOWN: [&str; 10] = [
-        "invalid_client",
-        "unauthorized_client",
-        "invalid_scope",
-        "invalid_grant",
-        "invalid_request",
-        "unsupported_grant_type",
-        "access_denied",
-        "server_error",
-        "temporarily_unavailable",
-        "rate_limit_exceeded",
-    ];
     let code = match object.get("error")? {
         Value::String(code) if code.is_empty() => return None,
         Value::String(code) => Some(code.as_str()),
         Value::Object(error) => error.get("code").and_then(Value::as_str),
         _ => return None,
     };
-    let known = KNOWN
-        .into_iter()
-        .find(|known| code.is_some_and(|code| known.eq_ignore_ascii_case(code)));
+    let mut names = REFUSALS.into_iter().chain(OWN_TROUBLE).chain(LIMITS);
+    let known = names.find(|known| code.is_some_and(|code| known.eq_ignore_ascii_case(code)));
     let unknown = Detail::Is("an unknown error code");
     let Some(code) = code else {
         return Some(unknown);
@@ -262,21 +275,29 @@ fn error(object: &Map<String, Value>, is_secret: impl Fn(&str) -> bool) -> Optio
         let token = object.get(name).and_then(Value::as_str);
         token.is_some_and(|token| repeats(code, token))
     };
-    let is_hidden = known.is_none()
-        && (is_secret(code)
-            || ["access_token", "refresh_token", "id_token"]
-                .into_iter()
-                .any(is_token));
-    let shown = ErrorCode::new(known.unwrap_or(code)).filter(|_| !is_hidden);
+    let is_hidden = || {
+        known.is_none()
+            && (is_secret(code)
+                || ["access_token", "refresh_token", "id_token"]
+                    .into_iter()
+                    .any(is_token))
+    };
+    let shown = ErrorCode::new(known.unwrap_or(code)).filter(|_| !is_hidden());
     Some(shown.map_or(unknown, Detail::Code))
 }
 
-/// Whether a text is a secret, has it in it, or is part of it. A short one is in too much to say anything.
+/// Whether a text and a secret have some part in common. A short secret is in too much to say anything, unless it
+/// is a word of the text.
 pub(super) fn repeats(text: &str, secret: &str) -> bool {
     const LONG: usize = 6;
     let (text, secret) = (text.to_ascii_lowercase(), secret.to_ascii_lowercase());
-    let is_part = |whole: &str, part: &str| part.len() >= LONG && whole.contains(part);
-    text == secret || is_part(&text, &secret) || is_part(&secret, &text)
+    let (text, secret) = (text.as_bytes(), secret.as_bytes());
+    if secret.len() < LONG {
+        let mut words = text.split(|byte| !byte.is_ascii_alphanumeric());
+        return text == secret || !secret.is_empty() && words.any(|word| word == secret);
+    }
+    let mut parts = text.windows(LONG);
+    parts.any(|part| secret.windows(LONG).any(|other| other == part))
 }
 
 fn looks_like_a_token(text: &str) -> bool {

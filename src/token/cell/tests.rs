@@ -50,6 +50,8 @@ enum Said {
     Reply(u16, String),
     /// The body is empty, the header says when to come back.
     RetryAfter(u16, Duration),
+    /// The same with a body.
+    ReplyAfter(u16, Duration, String),
     Fails(Failure),
     Never,
     Panics,
@@ -123,6 +125,7 @@ impl<F: Fn(&Call) -> Said + Send + Sync + 'static> Transport for Endpoint<F> {
             let (status, retry_after, body) = match said {
                 Said::Reply(status, body) => (status, None, body),
                 Said::RetryAfter(status, wait) => (status, Some(wait), String::new()),
+                Said::ReplyAfter(status, wait, body) => (status, Some(wait), body),
                 Said::Fails(failure) => return Err(failure),
                 Said::Never => std::future::pending().await,
                 Said::Panics | Said::After(..) => panic!("a bug in a flight, for a test"),
@@ -283,7 +286,7 @@ impl Rig {
 }
 
 fn rejected(code: &str) -> Failure {
-    Failure::Rejected(Detail::Code(ErrorCode::new(code).unwrap()))
+    Failure::Rejected(Detail::Code(ErrorCode::new(code).unwrap()), None)
 }
 
 /// For requests of one route.

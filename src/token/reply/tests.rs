@@ -244,7 +244,7 @@ fn an_account_is_refused_by_code_or_by_any_object_at_401_or_403_or_by_any_401() 
     ] {
         assert_eq!(
             failure(status, body),
-            Failure::Rejected(detail),
+            Failure::Rejected(detail, None),
             "{status} {body}"
         );
     }
@@ -253,7 +253,7 @@ fn an_account_is_refused_by_code_or_by_any_object_at_401_or_403_or_by_any_401() 
             body,
             ..answer(401, "", "")
         };
-        assert!(matches!(read_it(&answer), Err(Failure::Rejected(_))));
+        assert!(matches!(read_it(&answer), Err(Failure::Rejected(..))));
     }
 }
 
@@ -285,8 +285,8 @@ fn trouble_of_the_endpoints_own_is_no_refusal_at_any_status() {
     for status in [200, 400, 401, 429, 500, 503] {
         for name in ["invalid_client", "unauthorized_client", "invalid_scope"] {
             let expected = match status {
-                429 => Failure::RateLimited(None),
-                _ => Failure::Rejected(code(name)),
+                429 => Failure::LimitedOrRefused(None),
+                _ => Failure::Rejected(code(name), None),
             };
             let body = format!("{{\"error\":\"{name}\"}}");
             assert_eq!(failure(status, &body), expected, "{status} {name}");
@@ -331,8 +331,10 @@ fn a_misconfigured_account_shows_the_errors_name_and_never_a_secret() {
         "invalid_target",
         "MANDATE_MISSING",
         "E-1001",
-        "Bad credentials",
+        "auth.key_expired",
         "AADSTS7000215",
+        // Known, whatever of it is in a secret.
+        "access_denied",
     ] {
         let body = json!({ "error": name }).to_string();
         assert_eq!(failure(400, &body), Failure::Status(400, code(name)));
@@ -345,6 +347,11 @@ fn a_misconfigured_account_shows_the_errors_name_and_never_a_secret() {
         "bad secret S3CR3T-0F-ACME!",
         // A part of it.
         "s3cr3t-0f",
+        "bad_s3cr3t-_given",
+        "x.3T-0F-A.x",
+        "bad secret s3cr3t-0f-ac*** given",
+        // A sentence.
+        "Bad credentials",
         // Somebody's token.
         "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.c2ln",
         "5f0c6a1b2d3e4f5061728394a5b6c7d8",
@@ -364,12 +371,14 @@ fn a_misconfigured_account_shows_the_errors_name_and_never_a_secret() {
             );
         }
     }
-    let text = failure(400, &json!({ "error": long }).to_string()).to_string();
-    assert_eq!(text.matches('x').count(), 64);
+    let shown = failure(400, &json!({ "error": "x".repeat(64) }).to_string()).to_string();
+    assert_eq!(shown.matches('x').count(), 64);
     let token = r#"{"error":"tok-en","access_token":"tok-en"}"#;
     assert!(!failure(200, token).to_string().contains("tok-en"));
     // A short secret is in too many words.
     assert!(!repeats("unsupported_grant_type", "s") && repeats("s", "s"));
+    assert!(repeats("bad_hush-given", "hush") && !repeats("hushed", "hush"));
+    assert!(!repeats("anything", "") && !repeats("", "secret"));
 }
 
 #[test]
@@ -413,15 +422,14 @@ fn asking(status: u16, body: &str) -> Failure {
 #[test]
 fn retry_after_counts_at_every_5xx_and_403_as_at_429() {
     let three = Duration::from_secs(3);
+    for body in ["", "<html>", "{}", r#"{"error":"firewall"}"#, "busy"] {
+        let expected = Failure::LimitedOrRefused(Some(three));
+        assert_eq!(asking(403, body), expected, "{body}");
+    }
     for body in ["", "<html>", r#"{"error":"server_error"}"#, "busy"] {
         for status in [500, 501, 502, 503, 504, 522, 599] {
             assert_eq!(asking(status, body), Failure::Busy(status, three), "{body}");
         }
-        assert_eq!(
-            asking(403, body),
-            Failure::RateLimited(Some(three)),
-            "{body}"
-        );
         assert_eq!(
             asking(429, body),
             Failure::RateLimited(Some(three)),
@@ -429,7 +437,7 @@ fn retry_after_counts_at_every_5xx_and_403_as_at_429() {
         );
     }
     assert!(matches!(asking(400, ""), Failure::Status(400, _)));
-    assert!(matches!(asking(401, ""), Failure::Rejected(_)));
+    assert!(matches!(asking(401, ""), Failure::Rejected(..)));
     assert!(matches!(asking(200, ""), Failure::Malformed(_)));
     let body = Body::TooLarge;
     let answer = Answer {
@@ -440,6 +448,66 @@ fn retry_after_counts_at_every_5xx_and_403_as_at_429() {
     assert_eq!(
         read_it(&answer).unwrap_err(),
         Failure::Busy(503, MAX_RETRY_AFTER)
+    );
+}
+
+#[test]
+fn a_refusal_stays_one_where_a_wait_is_asked_for() {
+    let asked = Some(Duration::from_secs(3));
+    for status in [400, 401, 403, 500, 503] {
+        for name in ["invalid_client", "unauthorized_client", "invalid_scope"] {
+            let body = json!({ "error": name }).to_string();
+            let expected = Failure::Rejected(code(name), asked);
+            assert_eq!(asking(status, &body), expected, "{status}");
+        }
+    }
+    for status in [401, 403] {
+        for name in ["invalid_grant", "invalid_request", "access_denied"] {
+            let body = json!({ "error": name }).to_string();
+            let expected = Failure::Rejected(code(name), asked);
+            assert_eq!(asking(status, &body), expected, "{status}");
+        }
+    }
+    let body = r#"{"error":"server_error"}"#;
+    assert_eq!(
+        asking(403, body),
+        Failure::Busy(403, Duration::from_secs(3))
+    );
+    for body in [r#"{"error":"slow_down"}"#, r#"{"error":"SLOW_DOWN"}"#] {
+        assert_eq!(asking(403, body), Failure::RateLimited(asked));
+        assert_eq!(failure(400, body), Failure::RateLimited(None));
+    }
+    // No call before the wait is over, and yet the grant may be refused.
+    for (status, body) in [
+        (429, r#"{"error":"invalid_grant"}"#),
+        (400, r#"{"error":"invalid_grant","retry_after":1}"#),
+    ] {
+        assert_eq!(asking(status, body), Failure::LimitedOrRefused(asked));
+    }
+}
+
+#[test]
+fn of_two_waits_the_longer_one_counts_and_none_below_zero() {
+    for (stated, expected) in [
+        ("9", 9),
+        ("1", 3),
+        ("0", 3),
+        ("-5", 3),
+        ("\"-5\"", 3),
+        ("\"6s\"", 3),
+        ("null", 3),
+        ("1e300", 900),
+    ] {
+        let expected = Failure::RateLimited(Some(Duration::from_secs(expected)));
+        let body = format!(r#"{{"retry_after":{stated}}}"#);
+        assert_eq!(asking(429, &body), expected, "{body}");
+        let body = format!(r#"{{"retry_after":2,"error":{{"retry_after":{stated}}}}}"#);
+        assert_eq!(asking(429, &body), expected, "{body}");
+    }
+    let body = r#"{"retry_after":-5}"#;
+    assert_eq!(
+        asking(400, body),
+        Failure::Status(400, Detail::Is("no error code"))
     );
 }
 

@@ -56,6 +56,29 @@ async fn a_rate_limit_keeps_the_refresh_token_and_ends_the_flight() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refresh_token_that_may_be_refused_is_dropped_whatever_wait_is_asked_for() {
+    let wait = |status, error: &str| {
+        let body = json!({ "error": error }).to_string();
+        Said::ReplyAfter(status, Duration::from_secs(15), body)
+    };
+    let grants = three_flights(wait(403, "invalid_grant")).await;
+    assert_eq!(grants, [CLIENT, "r1", CLIENT, CLIENT]);
+    for said in [
+        Said::RetryAfter(403, Duration::from_secs(15)),
+        wait(403, "firewall"),
+        wait(429, "invalid_grant"),
+        wait(503, "invalid_grant"),
+    ] {
+        let grants = three_flights(said.clone()).await;
+        assert_eq!(grants, [CLIENT, "r1", CLIENT], "{said:?}");
+    }
+    assert_eq!(
+        three_flights(wait(403, "slow_down")).await,
+        [CLIENT, "r1", "r1"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_endpoint_in_trouble_that_asks_for_a_pause_may_have_used_the_refresh_token_up() {
     let said = Said::RetryAfter(503, Duration::from_secs(15));
     assert_eq!(three_flights(said).await, [CLIENT, "r1", CLIENT]);

@@ -49,7 +49,7 @@ fn what_can_be_read_is_read() {
         let body = format!("{before}{}{after}", r#"{"error":"invalid_client"}"#);
         assert_eq!(
             failure(400, &body),
-            Failure::Rejected(code("invalid_client")),
+            Failure::Rejected(code("invalid_client"), None),
             "{name}"
         );
     }
@@ -184,9 +184,9 @@ fn a_form_is_read_as_json_is() {
         (
             400,
             "error=invalid_client&error_description=no+such+client",
-            Failure::Rejected(code("invalid_client")),
+            Failure::Rejected(code("invalid_client"), None),
         ),
-        (401, "error=nope", Failure::Rejected(code("nope"))),
+        (401, "error=nope", Failure::Rejected(code("nope"), None)),
         (
             400,
             "error=unsupported_grant_type",
@@ -347,5 +347,5 @@ fn a_content_coding_that_cannot_be_undone_is_named() {
     // An error is read, too.
     let body = gzip(br#"{"error":"invalid_client"}"#);
     let refused = read_it(&answer(401, "gzip", body)).unwrap_err();
-    assert_eq!(refused, Failure::Rejected(code("invalid_client")));
+    assert_eq!(refused, Failure::Rejected(code("invalid_client"), None));
 }
