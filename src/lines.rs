@@ -8,10 +8,11 @@
 //! empty one under it and writes without it. It sleeps while there is nothing, and the next line wakes it.
 //!
 //! There is one thread, because two that write to one pipe would come into the middle of each other's lines. Whoever
-//! shares the pipe may have made it one that does not block: what does not go at once is tried again, and what is lost
-//! is lost in whole lines, and counted.
+//! shares the pipe may have made it one that does not block: lines go in pieces that it takes whole or not at all, what
+//! does not go at once is tried again, and what is lost is lost in whole lines, and counted.
 
 mod cut;
+mod sink;
 
 use std::io::{ErrorKind, Write};
 use std::mem;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 pub use cut::{MAX_LINE_BYTES, cut, cut_line};
 use prometheus::IntCounter;
+use sink::{Fit, Sink};
 
 /// How long the thread waits for further lines.
 const GATHER: Duration = Duration::from_millis(50);
@@ -28,8 +30,6 @@ const GATHER: Duration = Duration::from_millis(50);
 const ENOUGH_BYTES: usize = 128 * 1024;
 /// Bytes that wait for the reader of the log; lines beyond are dropped and counted.
 const MAX_BYTES: usize = 16 << 20;
-/// A pipe takes so much whole or not at all (POSIX: at least 512; Linux: 4,096).
-const PIPE_BYTES: usize = 4096;
 /// Between two tries to write to what does not block, at first and at most.
 const TRY_AGAIN: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(64));
 /// How long the end waits for a reader of the log that does not read, and then once more for the end of a line.
@@ -54,7 +54,7 @@ struct Shared {
 
 /// Nothing is near.
 const RUNNING: u8 = 0;
-/// What is left is written in pieces that go whole or not at all.
+/// No line is begun that may not go whole at once.
 const ENDING: u8 = 1;
 /// No further line is begun.
 const ENDED: u8 = 2;
@@ -92,16 +92,26 @@ impl Gathered {
 }
 
 impl Lines {
+    /// Starts the thread that writes to standard error.
+    #[must_use]
+    pub fn to_standard_error() -> (Self, Writing) {
+        Self::start_with(std::io::stderr(), Sink::of_standard_error())
+    }
+
     /// Starts the thread that writes to `out`.
     #[must_use]
     pub fn start(out: impl Write + Send + 'static) -> (Self, Writing) {
+        Self::start_with(out, Sink::UNKNOWN)
+    }
+
+    fn start_with(out: impl Write + Send + 'static, sink: Sink) -> (Self, Writing) {
         let shared = Arc::new(Shared::default());
         let writing = shared.clone();
         // Without the thread nothing would be logged; then the lines stay in their bounded buffer.
         drop(
             std::thread::Builder::new()
-                .name("access-log".to_owned())
-                .spawn(move || write(&writing, out)),
+                .name("log".to_owned())
+                .spawn(move || write(&writing, out, sink)),
         );
         (Self(shared.clone()), Writing(shared))
     }
@@ -167,9 +177,10 @@ impl Drop for Writing {
 }
 
 /// Until it is over and everything is written.
-fn write(shared: &Shared, out: impl Write) {
+fn write(shared: &Shared, out: impl Write, sink: Sink) {
     let mut out = Out {
         out,
+        sink,
         begun: Vec::new(),
         end: shared.end.clone(),
     };
@@ -211,6 +222,7 @@ fn write(shared: &Shared, out: impl Write) {
 /// What lines are written to.
 struct Out<W> {
     out: W,
+    sink: Sink,
     /// The rest of a line whose beginning was written before it went wrong; it goes first.
     begun: Vec<u8>,
     end: Arc<AtomicU8>,
@@ -221,38 +233,40 @@ impl<W: Write> Out<W> {
     fn write_lines(&mut self, lines: &mut Vec<u8>) -> u64 {
         let rest = self.begun.len();
         lines.splice(..0, self.begun.drain(..));
-        let (mut written, mut is_careful, mut pause) = (0, false, TRY_AGAIN.0);
+        let (mut written, mut pause) = (0, TRY_AGAIN.0);
         while let Some(left) = lines.get(written..).filter(|left| !left.is_empty()) {
             let end = self.end.load(Ordering::Relaxed);
-            if end == ENDED && (written == 0 || lines.get(written - 1) == Some(&b'\n')) {
+            let is_at_line = match written {
+                0 => rest == 0,
+                _ => lines.get(written - 1) == Some(&b'\n'),
+            };
+            if end == ENDED && (written == 0 || is_at_line) {
                 return self.lose(left, false);
             }
-            let most = match is_careful || end != RUNNING {
-                true => PIPE_BYTES,
-                false => ENOUGH_BYTES,
+            let piece = piece(left, self.sink.piece_bytes());
+            let fit = match is_at_line {
+                true => self.sink.fit(piece.len(), end != RUNNING),
+                false => Fit::Go,
             };
-            let piece = piece(left, most);
-            match self.out.write(piece) {
+            let result = match fit {
+                Fit::Go => self.out.write(piece),
+                Fit::Wait => Err(ErrorKind::WouldBlock.into()),
+            };
+            match result {
                 Ok(taken @ 1..) => {
-                    is_careful |= taken < piece.len();
                     written += taken;
                     pause = TRY_AGAIN.0;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    is_careful = true;
                     std::thread::sleep(pause);
                     pause = (2 * pause).min(TRY_AGAIN.1);
                 }
                 result => {
-                    let is_begun = match written {
-                        0 => rest > 0,
-                        _ => lines.get(written - 1) != Some(&b'\n'),
-                    };
                     let is_read = !result.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe);
                     return self.lose(
                         lines.get(written..).unwrap_or_default(),
-                        is_begun && is_read,
+                        !is_at_line && is_read,
                     );
                 }
             }
@@ -292,12 +306,12 @@ mod tests {
     use super::*;
 
     /// Hands over what is written, and waits where it is told to.
-    struct Sink {
+    struct HandOver {
         written: Sender<Vec<u8>>,
         go_on: Option<Receiver<()>>,
     }
 
-    impl Write for Sink {
+    impl Write for HandOver {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             if let Some(go_on) = &self.go_on {
                 let _went_on = go_on.recv();
@@ -314,7 +328,7 @@ mod tests {
     #[test]
     fn every_line_is_written_once_and_in_order() {
         let (written, read) = channel();
-        let (lines, writing) = Lines::start(Sink {
+        let (lines, writing) = Lines::start(HandOver {
             written,
             go_on: None,
         });
@@ -330,7 +344,7 @@ mod tests {
     #[test]
     fn a_line_comes_out_without_another_one() {
         let (written, read) = channel();
-        let (lines, _writing) = Lines::start(Sink {
+        let (lines, _writing) = Lines::start(HandOver {
             written,
             go_on: None,
         });
@@ -377,13 +391,14 @@ mod tests {
             let mut out = Out {
                 out,
                 begun: Vec::new(),
+                sink: Sink::UNKNOWN,
                 end: Arc::default(),
             };
             assert_eq!(out.write_lines(&mut lines.clone().into_bytes()), 0);
             let taken = out.out.taken;
             assert_eq!(String::from_utf8(taken.concat()).unwrap(), lines);
             // A pipe takes those whole or not at all, so nobody's line comes into the middle of one.
-            assert!(taken.iter().skip(1).all(|piece| piece.len() <= PIPE_BYTES));
+            assert!(taken.iter().all(|piece| piece.len() <= 4096));
         }
     }
 
@@ -413,6 +428,7 @@ mod tests {
             let mut out = Out {
                 out,
                 begun: Vec::new(),
+                sink: Sink::UNKNOWN,
                 end: Arc::default(),
             };
             let first = out.write_lines(&mut b"one\ntwo\nthree\n".to_vec());
@@ -434,7 +450,7 @@ mod tests {
     fn lost_lines_are_shown_whenever_they_were_lost() {
         let (written, _read) = channel();
         let (go_on, waiting) = channel();
-        let (lines, writing) = Lines::start(Sink {
+        let (lines, writing) = Lines::start(HandOver {
             written,
             go_on: Some(waiting),
         });
@@ -456,7 +472,7 @@ mod tests {
     fn a_log_that_nobody_reads_takes_bounded_memory_and_holds_nothing_up() {
         let (written, read) = channel();
         let (go_on, waiting) = channel();
-        let (lines, writing) = Lines::start(Sink {
+        let (lines, writing) = Lines::start(HandOver {
             written,
             go_on: Some(waiting),
         });

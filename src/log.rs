@@ -31,7 +31,7 @@ impl Log {
         } else {
             Format::Json
         };
-        let (lines, writing) = Lines::start(io::stderr());
+        let (lines, writing) = Lines::to_standard_error();
         subscribe(lines.clone(), format);
         log_panics();
         Self {

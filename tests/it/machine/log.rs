@@ -256,3 +256,24 @@ async fn a_reader_that_stops_holds_no_request_up_and_gets_every_line_later() {
         .filter(|line| line["target"] == "bursar::access");
     assert_eq!(requests.count(), 200);
 }
+
+#[tokio::test]
+async fn a_pipe_that_does_not_block_and_that_nobody_reads_ends_in_a_whole_line() {
+    let (_api, _idp, yaml) = yaml().await;
+    for path in ["/short", &format!("/{}", "a".repeat(8000))] {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        set_nonblocking(&writer);
+        let mut program = Logging::start(&yaml, writer);
+        program.is_up().await;
+        // More than the pipe holds.
+        program.ask(400, path).await;
+        let id = program.child.id().to_string();
+        let ended = Command::new("kill").args(["-s", "TERM", &id]).status();
+        assert!(ended.unwrap().success());
+        let ended = tokio::task::spawn_blocking(move || program.child.wait());
+        ended.await.unwrap().unwrap();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert!(text.ends_with('\n'), "{path}");
+    }
+}
