@@ -3,10 +3,11 @@
 //! A pipe would be waited for until somebody writes, a device may do something when it is opened, and a file system that
 //! is gone hangs in the middle of any call. Symbolic links are followed: Kubernetes mounts secrets by them.
 
-use std::fs::{File, FileType};
+use std::fs::{File, FileType, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -15,6 +16,10 @@ use zeroize::Zeroizing;
 
 /// How long a file may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// So many calls may hang at a time; until one of them ends, all others are taken to hang, too.
+const MAX_HANGING: usize = 64;
+/// Calls that have not ended.
+static CALLS: AtomicUsize = AtomicUsize::new(0);
 
 /// A file's content, which may be a secret.
 pub type Content = Zeroizing<Vec<u8>>;
@@ -36,11 +41,29 @@ pub enum Error {
     Hangs,
 }
 
-/// Reads a file of so many bytes at most, and waits as long as its file system does.
+/// Reads a file of so many bytes at most, and waits no longer than 5 s. What hangs keeps its thread.
+///
+/// # Errors
+/// Where it is no regular file, too large, or cannot be read in that time.
+pub fn read(path: &Path, most: u64) -> Result<Content, Error> {
+    let path = path.to_owned();
+    in_time(move || read_or_hang(&path, most))
+}
+
+/// What the system says of a file, within 5 s.
+///
+/// # Errors
+/// Where it says nothing in that time.
+pub fn metadata(path: &Path) -> Result<Metadata, Error> {
+    let path = path.to_owned();
+    in_time(move || Ok(std::fs::metadata(path)?))
+}
+
+/// Reads a file of so many bytes at most, and may wait for ever for its file system.
 ///
 /// # Errors
 /// Where it is no regular file, too large, or cannot be read.
-pub fn read(path: &Path, most: u64) -> Result<Content, Error> {
+pub fn read_or_hang(path: &Path, most: u64) -> Result<Content, Error> {
     // Before it is opened, which a device may take for more than that.
     refuse_other(std::fs::metadata(path)?.file_type())?;
     let mut options = File::options();
@@ -59,28 +82,41 @@ pub fn read(path: &Path, most: u64) -> Result<Content, Error> {
     Ok(content)
 }
 
-/// The same, and waits no longer than 5 s. What hangs keeps its thread.
-///
-/// # Errors
-/// As [`read`], or where it takes longer.
-pub fn read_in_time(path: &Path, most: u64) -> Result<Content, Error> {
-    let path = path.to_owned();
-    in_time(move || read(&path, most))
-}
-
 fn in_time<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
+    let call = Call::begin()?;
     let (done, result) = channel();
     let thread = std::thread::Builder::new().name("reading".to_owned());
     thread.spawn(move || {
+        let read = read();
+        drop(call);
         // Nobody waits any more.
-        drop(done.send(read()));
+        drop(done.send(read));
     })?;
     match result.recv_timeout(PATIENCE) {
         Ok(result) => result,
         Err(RecvTimeoutError::Timeout) => Err(Error::Hangs),
         Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("reading it failed").into()),
+    }
+}
+
+/// Counts it until it ends.
+struct Call;
+
+impl Call {
+    fn begin() -> Result<Self, Error> {
+        let call = Self;
+        match CALLS.fetch_add(1, Ordering::Relaxed) {
+            MAX_HANGING.. => Err(Error::Hangs),
+            _ => Ok(call),
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        CALLS.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -112,7 +148,7 @@ mod tests {
         for (link, target) in [("link", "file"), ("link-to-pipe", "pipe"), ("loop", "loop")] {
             std::os::unix::fs::symlink(target, at(link)).unwrap();
         }
-        let said = |path: &Path| read_in_time(path, 7).unwrap_err().to_string();
+        let said = |path: &Path| read(path, 7).unwrap_err().to_string();
         for (name, expected) in [
             ("pipe", "it is a pipe"),
             ("link-to-pipe", "it is a pipe"),
@@ -131,9 +167,12 @@ mod tests {
             );
         }
         for name in ["file", "link"] {
-            assert_eq!(read_in_time(&at(name), 7).unwrap().as_slice(), b"content");
+            assert_eq!(read(&at(name), 7).unwrap().as_slice(), b"content");
         }
-        assert!(matches!(read(&at("file"), 6), Err(Error::TooLarge(6))));
+        assert!(matches!(
+            read_or_hang(&at("file"), 6),
+            Err(Error::TooLarge(6))
+        ));
         assert!(
             !read(Path::new("/proc/self/stat"), 1 << 20)
                 .unwrap()

@@ -22,14 +22,17 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How long a file must have been left alone, so that one that is being written is not read half-way.
 const SETTLED: Duration = Duration::from_millis(200);
 
-/// How long reading all of them may take, and looking whether they have changed. Each file has its own limit, which is
-/// shorter; this is for many that are slow.
+/// How long looking at them may take.
+const LOOKING: Duration = Duration::from_secs(5);
+/// How long reading all of them may take. Each file has its own limit, which is shorter; this is for many that are slow.
 const READING: Duration = Duration::from_secs(30);
 /// So many may hang at a time; until one of them ends, nothing is read any more.
 const MAX_HANGING: usize = 4;
 
 /// How often the files are read in a row, where they change meanwhile.
 const MAX_READINGS: usize = 5;
+/// And for how long, where reading them takes its time.
+const READING_AGAIN: Duration = Duration::from_secs(2);
 
 /// The configuration that is in force, made into a proxy.
 #[derive(Debug)]
@@ -81,8 +84,12 @@ pub struct Reloader {
     files: Files,
     /// What the configuration in force was made of.
     in_force: Files,
-    /// For what reads files.
+    /// For what reads the configuration.
     permits: Arc<Semaphore>,
+    /// For looking whether it has changed: one that hangs takes nothing from reloads.
+    looks: Arc<Semaphore>,
+    /// The last look did not end, which was said.
+    is_look_hanging: bool,
 }
 
 /// Why nothing is known of the files.
@@ -169,6 +176,8 @@ impl Reloader {
             in_force: files.clone(),
             files,
             permits: Arc::new(Semaphore::new(MAX_HANGING)),
+            looks: Arc::new(Semaphore::new(1)),
+            is_look_hanging: false,
         }
     }
 
@@ -179,8 +188,8 @@ impl Reloader {
             let asked = self.source.asked.clone();
             tokio::select! {
                 () = asked.notified() => self.reload().await,
-                () = tokio::time::sleep(LOOK_AGAIN) => {
-                    let Some((stamps, has_changed)) = self.look(seen.take()).await else {
+                looked = self.look_soon(seen.take()) => {
+                    let Some((stamps, has_changed)) = looked else {
                         continue;
                     };
                     seen = Some(stamps);
@@ -192,25 +201,43 @@ impl Reloader {
         }
     }
 
-    /// The files' stamps, and whether a content has changed. None: they are being written, or reading failed
-    /// badly.
-    async fn look(&self, seen: Option<Stamps>) -> Option<(Stamps, bool)> {
+    /// Once it is time. May be given up at any time.
+    async fn look_soon(&mut self, seen: Option<Stamps>) -> Option<(Stamps, bool)> {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        let looked = self.look(seen).await;
+        let is_hanging = matches!(looked, Err(Stuck::Hangs | Stuck::NotTried));
+        if is_hanging != std::mem::replace(&mut self.is_look_hanging, is_hanging) {
+            match is_hanging {
+                true => tracing::error!(
+                    "the configuration's files could not be looked at within {} s, and until they can be, changes are not \
+                     noticed without SIGHUP; does a file system hang?",
+                    LOOKING.as_secs()
+                ),
+                false => tracing::info!("the configuration's files can be looked at again"),
+            }
+        }
+        looked.ok().flatten()
+    }
+
+    /// The files' stamps, and whether a content has changed. None: they are being written.
+    async fn look(&self, seen: Option<Stamps>) -> Result<Option<(Stamps, bool)>, Stuck> {
         let files = self.files.clone();
-        let stamps = blocking(&self.permits, move || files.stamps()).await.ok()?;
+        let stamps = move || files.stamps_or_hang();
+        let stamps = blocking(&self.looks, LOOKING, stamps).await?;
         if seen.as_ref() == Some(&stamps) {
-            return Some((stamps, false));
+            return Ok(Some((stamps, false)));
         }
         tokio::time::sleep(SETTLED).await;
         let files = self.files.clone();
-        let look = blocking(&self.permits, move || (files.as_they_are(), files.stamps()));
-        let (now, settled) = look.await.ok()?;
-        (settled == stamps).then(|| (stamps, now != self.files))
+        let look = move || (files.as_they_are_or_hang(), files.stamps_or_hang());
+        let (now, settled) = blocking(&self.looks, LOOKING, look).await?;
+        Ok((settled == stamps).then(|| (stamps, now != self.files)))
     }
 
     /// Reads the configuration, and puts it in force unless it has problems.
     async fn reload(&mut self) {
         let path = self.source.path.clone();
-        let (read, files) = match blocking(&self.permits, move || read(&path)).await {
+        let (read, files) = match blocking(&self.permits, READING, move || read(&path)).await {
             Ok(read) => read,
             Err(stuck) => {
                 let problem = Problem {
@@ -236,14 +263,17 @@ impl Reloader {
                 Vec::new()
             }
             Err(problems) => {
-                // What is in force may come back, and what is named now may be mended.
-                let in_force = self.in_force.clone();
-                let others = blocking(&self.permits, move || in_force.as_they_are()).await;
-                self.files = files.with(others.unwrap_or_default());
                 for problem in &problems {
                     tracing::error!(%problem, "the configuration has changed and is rejected; the old one stays in force");
                 }
-                problems
+                // Both before files are read again, which may take its time.
+                self.live.current().operator.reloaded(problems);
+                // What is in force may come back, and what is named now may be mended.
+                let in_force = self.in_force.clone();
+                let others = move || in_force.as_they_are();
+                let others = blocking(&self.permits, READING, others).await;
+                self.files = files.with(others.unwrap_or_default());
+                return;
             }
         };
         self.live.current().operator.reloaded(problems);
@@ -252,7 +282,9 @@ impl Reloader {
     /// Whether that went well.
     async fn put_in_force(&self, config: Config) -> bool {
         let old = self.live.current();
-        let made = blocking(&self.permits, move || (old.succeeded_by(&config), config));
+        let made = blocking(&self.permits, READING, move || {
+            (old.succeeded_by(&config), config)
+        });
         let Ok((proxy, config)) = made.await else {
             return false;
         };
@@ -281,10 +313,12 @@ fn read_by(
     mut load: impl FnMut(&mut Files) -> Result<Config, Vec<Problem>>,
 ) -> (Result<Config, Vec<Problem>>, Files) {
     let mut readings = 1;
+    let began = tokio::time::Instant::now();
     loop {
         let mut files = Files::default();
         let config = load(&mut files);
-        if readings == MAX_READINGS || files.as_they_are() == files {
+        let is_enough = readings == MAX_READINGS || began.elapsed() >= READING_AGAIN;
+        if is_enough || files.as_they_are() == files {
             return (config, files);
         }
         readings += 1;
@@ -294,6 +328,7 @@ fn read_by(
 /// A file system may take its time, and so may thousands of accounts. What hangs is left behind.
 async fn blocking<T: Send + 'static>(
     permits: &Arc<Semaphore>,
+    patience: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Stuck> {
     let permit = permits.clone().try_acquire_owned();
@@ -303,7 +338,7 @@ async fn blocking<T: Send + 'static>(
         drop(permit);
         done
     });
-    match tokio::time::timeout(READING, working).await {
+    match tokio::time::timeout(patience, working).await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) => {
             if error.is_panic() {
@@ -357,7 +392,7 @@ mod tests {
         let held = Arc::new(std::sync::Mutex::new(held));
         for _ in 0..MAX_HANGING {
             let held = held.clone();
-            let hanging = blocking(&permits, move || {
+            let hanging = blocking(&permits, READING, move || {
                 let _never = held.lock().unwrap().recv();
             });
             let time = tokio::time::advance(READING + Duration::from_secs(1));
@@ -365,7 +400,7 @@ mod tests {
             assert!(matches!(result, Err(Stuck::Hangs)));
         }
         assert!(matches!(
-            blocking(&permits, || ()).await,
+            blocking(&permits, READING, || ()).await,
             Err(Stuck::NotTried)
         ));
         drop(hold);

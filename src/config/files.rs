@@ -39,14 +39,32 @@ impl Files {
     pub(super) fn saw(&mut self, path: PathBuf, content: Option<&[u8]>) {
         self.0.entry(path).or_insert_with_key(|path| match content {
             Some(bytes) if is_file(path) => Content::of(bytes),
-            _ => read(path),
+            _ => Content::read(regular::read(path, MAX_BYTES)),
         });
     }
 
-    /// The same files as they are now.
+    /// The same files as they are now. After one that is not read in time the others are not waited for.
     #[must_use]
     pub fn as_they_are(&self) -> Self {
-        let now = self.0.keys().map(|path| (path.clone(), read(path)));
+        self.read_by(|path| regular::read(path, MAX_BYTES))
+    }
+
+    /// The same, and waits for as long as their file systems do, perhaps for ever.
+    #[must_use]
+    pub fn as_they_are_or_hang(&self) -> Self {
+        self.read_by(|path| regular::read_or_hang(path, MAX_BYTES))
+    }
+
+    fn read_by(&self, read: impl Fn(&Path) -> Result<regular::Content, regular::Error>) -> Self {
+        let mut hangs = false;
+        let now = self.0.keys().map(|path| {
+            let content = match hangs {
+                true => Err(regular::Error::Hangs),
+                false => read(path),
+            };
+            hangs |= matches!(content, Err(regular::Error::Hangs));
+            (path.clone(), Content::read(content))
+        });
         Self(now.collect())
     }
 
@@ -59,9 +77,9 @@ impl Files {
         self
     }
 
-    /// Cheaper to compare than contents.
+    /// Cheaper to compare than contents. Waits for as long as their file systems do, perhaps for ever.
     #[must_use]
-    pub fn stamps(&self) -> Stamps {
+    pub fn stamps_or_hang(&self) -> Stamps {
         let stamp = |found: Metadata| {
             // Sizes and inodes are only compared.
             let [size, inode, device] =
@@ -94,18 +112,18 @@ impl Content {
             .for_each(|(to, from)| *to = *from);
         Self::Digest(content)
     }
+
+    fn read(read: Result<regular::Content, regular::Error>) -> Self {
+        match read {
+            Ok(bytes) => Self::of(&bytes),
+            Err(regular::Error::Kind(_)) => Self::NoFile,
+            Err(_) => Self::Unreadable,
+        }
+    }
 }
 
 fn is_file(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|found| found.is_file())
-}
-
-fn read(path: &Path) -> Content {
-    match regular::read(path, MAX_BYTES) {
-        Ok(bytes) => Content::of(&bytes),
-        Err(regular::Error::Kind(_)) => Content::NoFile,
-        Err(_) => Content::Unreadable,
-    }
+    regular::metadata(path).is_ok_and(|found| found.is_file())
 }
 
 /// Notes the files that a configuration names by their paths, before others read them. None where one of them is not
@@ -118,7 +136,7 @@ pub(super) fn note_named(
 ) -> Option<()> {
     for (key, name) in named(file) {
         let path = directory.join(name);
-        match regular::read_in_time(&path, MAX_BYTES) {
+        match regular::read(&path, MAX_BYTES) {
             Ok(bytes) => files.saw(path.clone(), Some(&bytes)),
             Err(error @ regular::Error::Hangs) => {
                 problems.add(&key, error);
@@ -192,16 +210,35 @@ mod tests {
         std::os::unix::fs::symlink("..data/secret", at("secret")).unwrap();
         let mut files = Files::default();
         files.saw(at("secret"), Some(b"old"));
-        let stamps = files.stamps();
-        assert!(files.as_they_are() == files && files.stamps() == stamps);
+        let stamps = files.stamps_or_hang();
+        assert!(files.as_they_are() == files && files.stamps_or_hang() == stamps);
         swap("2");
         let changed = files.as_they_are();
-        assert!(changed != files && files.stamps() != stamps);
-        let stamps = files.stamps();
+        assert!(changed != files && files.stamps_or_hang() != stamps);
+        let stamps = files.stamps_or_hang();
         swap("3");
-        assert!(files.as_they_are() == changed && files.stamps() != stamps);
+        assert!(files.as_they_are() == changed && files.stamps_or_hang() != stamps);
         std::fs::remove_file(at("secret")).unwrap();
         assert!(files.as_they_are() != changed);
+    }
+
+    #[test]
+    fn after_a_file_that_hangs_the_others_are_not_waited_for_and_are_seen_to_change_later() {
+        let mut files = Files::default();
+        for name in ["/a", "/b", "/c"] {
+            files.saw(name.into(), None);
+        }
+        let read = std::cell::Cell::new(0);
+        let now = files.read_by(|path| {
+            read.set(read.get() + 1);
+            match path == Path::new("/b") {
+                true => Err(regular::Error::Hangs),
+                false => Ok(regular::Content::default()),
+            }
+        });
+        assert_eq!(read.get(), 2);
+        let later = files.read_by(|_| Ok(regular::Content::default()));
+        assert!(now != later && now.0.get(Path::new("/a")) == later.0.get(Path::new("/a")));
     }
 
     #[test]

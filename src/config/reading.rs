@@ -14,7 +14,7 @@ pub(super) const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// A file's text.
 pub(super) fn text(path: &Path, files: &mut Files) -> Result<String, Vec<Problem>> {
-    let read = regular::read_in_time(path, MAX_FILE_BYTES);
+    let read = regular::read(path, MAX_FILE_BYTES);
     let hangs = matches!(read, Err(regular::Error::Hangs));
     if !hangs {
         files.saw(

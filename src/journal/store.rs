@@ -27,7 +27,7 @@ const RUNNING: &str = "running";
 /// How long another process may hold the lock, or the database.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// SQLite's own default, said here because the limits count in it.
-const PAGE_BYTES: usize = 4096;
+pub(super) const PAGE_BYTES: usize = 4096;
 /// Settled requests that are forgotten at a time.
 const FORGOTTEN_AT_ONCE: i64 = 1024;
 /// The file's format.

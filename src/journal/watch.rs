@@ -2,6 +2,7 @@
 //! that it gets worse.
 
 use super::files::{Files, Length, USUAL_LOG};
+use super::store::PAGE_BYTES;
 use crate::metrics::JournalSeries;
 
 /// What was seen last.
@@ -18,9 +19,6 @@ pub(super) struct Watch {
     usual_log: u64,
 }
 
-/// Of SQLite.
-const PAGE_BYTES: u64 = 4096;
-
 impl Watch {
     pub(super) fn new(files: Files, series: JournalSeries) -> Self {
         series.max_bytes.set(gauge(files.max_bytes()));
@@ -36,7 +34,7 @@ impl Watch {
 
     /// How many pages the log is to have before they are written to the database.
     pub(super) fn checkpoint_pages(&self) -> u64 {
-        self.usual_log / PAGE_BYTES
+        self.usual_log / PAGE_BYTES as u64
     }
 
     /// The disk is full: no file becomes longer, and the log has to begin anew while it has room.
