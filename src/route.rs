@@ -69,8 +69,6 @@ pub struct Destination<'a> {
     pub origin: Cow<'a, Origin>,
     /// The route's name.
     pub route: Cow<'a, Arc<str>>,
-    /// The route's place among those that the request could have matched.
-    pub place: usize,
     /// Whose token the request carries.
     pub authorization: Authorization,
     /// Index into [`Provider::accounts`].
@@ -341,7 +339,6 @@ impl<'a> Site<'a> {
         }
         let Reading {
             route,
-            place,
             authorization,
             merchant,
             payment,
@@ -355,7 +352,6 @@ impl<'a> Site<'a> {
             provider,
             origin: self.origin,
             route,
-            place,
             authorization,
             account,
             merchant,
@@ -379,7 +375,6 @@ fn has_path(provider: &Provider, known: &HostRoutes, path: &Path<'_>) -> bool {
 /// What one reading of a path leads to.
 struct Reading<'a> {
     route: Option<&'a Route>,
-    place: usize,
     authorization: Option<Authorization>,
     merchant: Option<MerchantHeader>,
     payment: Payment<'a>,
@@ -393,19 +388,13 @@ impl<'a> Reading<'a> {
         method: &Method,
         path: &str,
     ) -> Self {
-        let (own_place, own) = first(own, method, path);
-        let (known_place, known) = first(known, method, path);
-        // Where neither is one, it is behind all of both.
-        let place = match own {
-            Some(_) => own_place,
-            None => own_place + known_place,
-        };
+        let own = first(own, method, path);
+        let known = first(known, method, path);
         let said = [own, known].map(|route| route.map(|route| &route.semantics));
         let route = own.or(known);
         let default = default_scopes.map(Authorization::Bursar);
         Self {
             route,
-            place,
             authorization: route.map_or(default, |route| Some(route.authorization)),
             // Of what the preset does not know nothing else is known.
             merchant: known.map_or(Some(MerchantHeader::Payments), |known| known.merchant),
@@ -495,17 +484,15 @@ fn choose_account<'a>(
     chosen.ok_or(Error::AccountMissing)
 }
 
-/// The first that matches, and its place; how many there are where none does.
-fn first<'a>(routes: &'a [Route], method: &Method, path: &str) -> (usize, Option<&'a Route>) {
-    let place = routes.iter().position(|route| {
+/// The first that matches.
+fn first<'a>(routes: &'a [Route], method: &Method, path: &str) -> Option<&'a Route> {
+    routes.iter().find(|route| {
         route
             .methods
             .as_ref()
             .is_none_or(|methods| methods.contains(method))
             && route.path.matches(path)
-    });
-    let place = place.unwrap_or(routes.len());
-    (place, routes.get(place))
+    })
 }
 
 /// The matched host itself, over TLS; 80 becomes 443.

@@ -33,7 +33,7 @@ pub use cell::{CONTENTION, Cell};
 pub use failure::{Detail, ErrorCode, Failure};
 pub use fetch::Transport;
 pub use guard::GuardSnapshot;
-pub use handle::{Handle, RouteRef};
+pub use handle::Handle;
 pub use lease::{Lease, Missing, Recovery};
 pub use refusals::RefusedRoute;
 pub use reply::{Answer, Body};

@@ -23,7 +23,7 @@ use crate::replay::{Verdict, verdict};
 use crate::respond::Refusal;
 use crate::route::Destination;
 use crate::target;
-use crate::token::{Handle, Lease, Missing, Recovery, RouteRef};
+use crate::token::{Handle, Lease, Missing, Recovery};
 use crate::upstream::{Connection, Failed, Kept, MAX_UNSENT, Need, Outgoing, Upstream};
 
 /// A request on its way: what the stages found out about it.
@@ -64,7 +64,7 @@ impl Trip<'_> {
         let outcome = match (verdict, &self.token) {
             (Verdict::Relay, token) => {
                 if let Bearer::Bursar(cell) = token {
-                    cell.answered(self.route(), answered.0.status());
+                    cell.answered(lease.generation, self.route(), answered.0.status());
                 }
                 self.settle();
                 return Ok(answered);
@@ -121,7 +121,7 @@ impl Trip<'_> {
             }
             Ok((answer, _)) => {
                 if let Bearer::Bursar(cell) = self.token {
-                    cell.answered(self.route(), answer.status());
+                    cell.answered(lease.generation, self.route(), answer.status());
                 }
                 self.series.replay(Replay::Ok);
                 self.series.unauthorized(Unauthorized::Absorbed);
@@ -328,11 +328,8 @@ impl Trip<'_> {
     }
 
     /// What is learnt about is the route.
-    fn route(&self) -> RouteRef<'_> {
-        RouteRef {
-            name: &self.destination.route,
-            place: self.destination.place,
-        }
+    fn route(&self) -> &Arc<str> {
+        &self.destination.route
     }
 
     /// No replay can follow.

@@ -60,7 +60,7 @@ fn jittered(range: (Duration, Duration), earlier: u32, jitter: f64) -> Duration 
 }
 
 /// `least`, doubled so many times, but never above `most`.
-pub(super) fn doubled((least, most): (Duration, Duration), times: u32) -> Duration {
+fn doubled((least, most): (Duration, Duration), times: u32) -> Duration {
     least
         .saturating_mul(1_u32.checked_shl(times).unwrap_or(u32::MAX))
         .min(most)

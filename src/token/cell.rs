@@ -268,11 +268,11 @@ impl Cell {
             return match landing {
                 Ok(token) if token.generation == asked.sent => {
                     // The flight learnt it for the route that it was for.
-                    if !self
-                        .state
-                        .refusals
-                        .is_suspect(asked.sent, Some(&asked.route))
-                    {
+                    if !self.state.refusals.is_suspect(
+                        asked.sent,
+                        Some(&asked.route),
+                        Instant::now(),
+                    ) {
                         self.learn(&asked, asked.sent);
                     }
                     Recovery::Unchanged
@@ -545,11 +545,12 @@ impl Cell {
             }
             None => {
                 desk.generations = token.generation;
-                desk.renewed_for = match cause {
-                    Cause::Unauthorized(asked) => Some((token.generation, asked.route.clone())),
-                    Cause::Ahead | Cause::Renewal | Cause::Need => None,
-                };
-                token.after_unauthorized = desk.renewed_for.is_some();
+                if let Cause::Unauthorized(asked) = cause {
+                    token.after_unauthorized = true;
+                    if !asked.is_replayed {
+                        self.state.refusals.try_next(&asked.route, token.generation);
+                    }
+                }
                 self.ladder.count(label, FetchOutcome::Ok);
             }
         }

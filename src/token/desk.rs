@@ -19,8 +19,8 @@ use crate::clock;
 /// How many renewals 401s may cause in [`RECOVERY_WINDOW`].
 const MAX_RECOVERIES: usize = 10;
 const RECOVERY_WINDOW: Duration = Duration::from_secs(60);
-/// Of these, so many may be for routes on which no token was ever taken; the rest is for revocations.
-const MAX_UNTAKEN_RECOVERIES: usize = 6;
+/// Of these, so many may be of a generation that some route refuses whatever the token; the rest is for revocations.
+const MAX_SUSPECT_RECOVERIES: usize = 8;
 /// A token of this age ends because somebody ended it.
 const YOUNG: Duration = Duration::from_secs(5 * 60);
 /// So many of them in [`CONTENTION_WINDOW`] are no accident.
@@ -44,8 +44,6 @@ pub(super) struct Desk {
     /// Why there was no token, and until when nobody asks again.
     pub(super) grounded: Option<(Failure, Until)>,
     pub(super) failures: u32,
-    /// The generation that a 401 was renewed with, and that 401's route.
-    pub(super) renewed_for: Option<(u64, Arc<str>)>,
     /// When 401s caused renewals; at most [`MAX_RECOVERIES`].
     recoveries: Vec<Instant>,
     pub(super) generations: u64,
@@ -156,16 +154,16 @@ impl Desk {
             return Decision::Board(Boarding::Grounded(Failure::Held, until));
         }
         if let Cause::Unauthorized(asked) = cause {
-            let most = match asked.is_untaken {
-                true => MAX_UNTAKEN_RECOVERIES,
+            let most = match calls.refusals.is_suspect(asked.sent, None, now) {
+                true => MAX_SUSPECT_RECOVERIES,
                 false => MAX_RECOVERIES,
             };
             if self.recoveries.len() >= most {
                 return Decision::Board(Boarding::TooYoung);
             }
             self.recoveries.push(now);
-            // A token that was obtained in vain, or that a route never takes, is another trouble: a missing scope.
-            if !asked.is_untaken && !calls.refusals.is_suspect(asked.sent, None) {
+            // Where another token did not help before, the trouble is another one: a missing scope.
+            if !calls.refusals.explains(asked) {
                 self.refused(current.map(AsRef::as_ref), asked.sent, now);
             }
         }
@@ -194,13 +192,7 @@ impl Desk {
             return Some(Boarding::TooYoung);
         }
         // Nobody replayed it then, so the next request of the route shows that it was in vain.
-        let own = |(generation, route): &(u64, Arc<str>)| {
-            *generation == asked.sent && *route == asked.route
-        };
-        if asked.is_untaken
-            && self.renewed_for.as_ref().is_some_and(own)
-            && !refusals.is_suspect(asked.sent, Some(&asked.route))
-        {
+        if refusals.is_untried(asked) {
             refusals.learn(asked, asked.sent, now);
             return Some(Boarding::TooYoung);
         }

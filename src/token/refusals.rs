@@ -1,9 +1,9 @@
 //! Which routes does a provider refuse, whatever the token? What 401s and 403s have told about a token key.
 //!
 //! Some providers answer 401 where a token lacks the scope for a route (PayU), and nothing in the answer says so. A
-//! renewal that helped nothing tells: the route's further 401s do not renew that generation for a while. That says
-//! nothing about other routes, whose 401s renew as ever, and nothing about another generation. An answer that is no
-//! refusal ends it.
+//! renewal that helped nothing tells: the route's further 401s do not renew that generation for 10 seconds, even where
+//! the route's name stands for other requests too, which are not refused. Other routes' 401s still renew it, so that
+//! a refused route hides no revocation from them. Nothing is said about another generation.
 //!
 //! The list is behind a mutex, held for a look; requests that are not refused look at `any` alone.
 
@@ -13,13 +13,12 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::backoff::doubled;
 use crate::clock;
 
 /// How long a generation is left alone that was obtained because of a route's 401, and refused there again.
 const SUSPECT_TIME: Duration = Duration::from_secs(10);
-/// The same where the provider never took a token on that route, but did on others of the key.
-const UNTAKEN_TIME: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10 * 60));
+/// How long it is remembered of a route that answers otherwise too, so that its 401s are not taken for revocations.
+const MEMORY: Duration = Duration::from_secs(5 * 60);
 /// Of one token key; the oldest is forgotten, and costs one renewal more.
 const MAX_ROUTES: usize = 64;
 
@@ -30,8 +29,8 @@ pub(super) struct Asked {
     pub(super) sent: u64,
     /// Its route.
     pub(super) route: Arc<str>,
-    /// Whether the provider never took a token on that route, but did on others of the key.
-    pub(super) is_untaken: bool,
+    /// Whether it waits for the next token. Where it does not, the route's next request shows what that is worth.
+    pub(super) is_replayed: bool,
 }
 
 /// The routes of one token key that were refused.
@@ -48,8 +47,8 @@ struct Refusal {
     route: Arc<str>,
     /// What was obtained in vain, and until when it is left alone.
     lesson: Option<(u64, Instant)>,
-    /// Renewals in vain since the provider took a token there.
-    in_vain: u32,
+    /// What was obtained for a request that was not replayed, until the provider takes it there.
+    untried: Option<u64>,
     unauthorized: u64,
     forbidden: u64,
     since: SystemTime,
@@ -84,28 +83,24 @@ impl Refusals {
     /// A generation that was obtained because of the route's 401 was refused there again, or was the old token.
     /// Whether that is news.
     pub(super) fn learn(&self, asked: &Asked, generation: u64, now: Instant) -> bool {
+        let lesson = (generation, now + SUSPECT_TIME);
         let mut list = self.list();
-        for refusal in list.iter_mut() {
-            // It was obtained in vain, so it is no better for the routes that refused the one before.
-            if let Some((known, _)) = &mut refusal.lesson
-                && known.checked_add(1) == Some(generation)
+        for other in list.iter_mut().filter(|other| other.route != asked.route) {
+            // It was obtained in vain, so it is no better for the routes that refused it or the one before.
+            if let Some((known, until)) = &mut other.lesson
+                && (known.checked_add(1) == Some(generation)
+                    || (*known == generation && now >= *until))
             {
-                *known = generation;
+                (*known, *until) = lesson;
             }
         }
         let refusal = self.of(&mut list, &asked.route);
         refusal.unauthorized += 1;
-        let is_known = |(known, until): (u64, Instant)| known == generation && now < until;
-        if refusal.lesson.is_some_and(is_known) {
-            return false;
+        let is_news = refusal.lesson.is_none();
+        if !refusal.leaves_alone(generation, now) {
+            refusal.lesson = Some(lesson);
         }
-        let pause = match asked.is_untaken {
-            true => doubled(UNTAKEN_TIME, refusal.in_vain),
-            false => SUSPECT_TIME,
-        };
-        refusal.in_vain = refusal.in_vain.saturating_add(1);
-        refusal.lesson = Some((generation, now + pause));
-        refusal.in_vain == 1
+        is_news
     }
 
     /// Whether a 401 on that generation is one that another token would not mend.
@@ -114,10 +109,9 @@ impl Refusals {
             return false;
         }
         let mut list = self.list();
-        let refusal = list.iter_mut().find(|refusal| {
-            refusal.route == asked.route
-                && matches!(refusal.lesson, Some((known, until)) if known == asked.sent && now < until)
-        });
+        let refusal = list
+            .iter_mut()
+            .find(|refusal| refusal.route == asked.route && refusal.leaves_alone(asked.sent, now));
         if let Some(refusal) = refusal {
             refusal.unauthorized += 1;
             refusal.last = clock::wall();
@@ -126,12 +120,40 @@ impl Refusals {
         false
     }
 
-    /// Whether a generation was refused on some route again after it was obtained for it; on that one, where one
-    /// is named.
-    pub(super) fn is_suspect(&self, generation: u64, route: Option<&Arc<str>>) -> bool {
+    /// Whether that generation was obtained for a request of the route that was not replayed, and no other request
+    /// of the route was answered otherwise since.
+    pub(super) fn is_untried(&self, asked: &Asked) -> bool {
+        let is_of =
+            |refusal: &Refusal| refusal.route == asked.route && refusal.untried == Some(asked.sent);
+        self.any() && self.list().iter().any(is_of)
+    }
+
+    /// That generation was obtained for a request that is not replayed.
+    pub(super) fn try_next(&self, route: &Arc<str>, generation: u64) {
+        self.of(&mut self.list(), route).untried = Some(generation);
+    }
+
+    /// Whether a generation is left alone for now, on whatever route; on that one, where one is named.
+    pub(super) fn is_suspect(
+        &self,
+        generation: u64,
+        route: Option<&Arc<str>>,
+        now: Instant,
+    ) -> bool {
         let is_of = |refusal: &Refusal| {
-            refusal.lesson.is_some_and(|(known, _)| known == generation)
+            refusal.leaves_alone(generation, now)
                 && route.is_none_or(|route| refusal.route == *route)
+        };
+        self.any() && self.list().iter().any(is_of)
+    }
+
+    /// Whether it is known that a 401 may be for a missing scope: the token was obtained in vain, or the route
+    /// refused one that was.
+    pub(super) fn explains(&self, asked: &Asked) -> bool {
+        let is_of = |refusal: &Refusal| {
+            refusal
+                .lesson
+                .is_some_and(|(known, _)| known == asked.sent || refusal.route == asked.route)
         };
         self.any() && self.list().iter().any(is_of)
     }
@@ -146,23 +168,28 @@ impl Refusals {
         self.of(&mut self.list(), route).forbidden += 1;
     }
 
-    /// The provider took a token on that route.
-    pub(super) fn taken(&self, route: &Arc<str>) {
+    /// The provider took that generation on that route. What was learnt stays, because a route's name may stand for
+    /// requests that are refused and others that are not; it is not shown any more.
+    pub(super) fn taken(&self, route: &Arc<str>, generation: u64, now: Instant) {
         let mut list = self.list();
-        list.retain(|refusal| refusal.route != *route);
+        list.retain_mut(|refusal| {
+            // A late answer to an older one says nothing.
+            let is_late = refusal.newest().is_some_and(|newest| generation < newest);
+            if refusal.route != *route || is_late {
+                return true;
+            }
+            (refusal.unauthorized, refusal.forbidden) = (0, 0);
+            refusal.untried = None;
+            let lesson = refusal.lesson;
+            lesson.is_some_and(|(_, until)| now < until + MEMORY)
+        });
         self.any.store(!list.is_empty(), Ordering::Relaxed);
     }
 
-    /// Another configuration is in force, whose routes and scopes may be others: nothing is left alone for long.
+    /// Another configuration is in force, whose routes and scopes may be others.
     pub(super) fn begin_again(&self, now: Instant) {
         let mut list = self.list();
-        list.retain_mut(|refusal| match &mut refusal.lesson {
-            Some((_, until)) if now < *until => {
-                *until = (*until).min(now + SUSPECT_TIME);
-                true
-            }
-            _ => false,
-        });
+        list.retain(|refusal| refusal.lesson.is_some_and(|(_, until)| now < until));
         self.any.store(!list.is_empty(), Ordering::Relaxed);
     }
 
@@ -176,7 +203,8 @@ impl Refusals {
             since: refusal.since,
             last: refusal.last,
         };
-        list.iter().map(show).collect()
+        let is_refused = |refusal: &&Refusal| refusal.unauthorized + refusal.forbidden > 0;
+        list.iter().filter(is_refused).map(show).collect()
     }
 
     /// The route's entry, a new one where there is none.
@@ -190,7 +218,7 @@ impl Refusals {
             list.push(Refusal {
                 route: route.clone(),
                 lesson: None,
-                in_vain: 0,
+                untried: None,
                 unauthorized: 0,
                 forbidden: 0,
                 since: now,
@@ -200,7 +228,22 @@ impl Refusals {
         });
         self.any.store(true, Ordering::Relaxed);
         let refusal = &mut list[place];
+        if refusal.unauthorized + refusal.forbidden == 0 {
+            refusal.since = now;
+        }
         refusal.last = now;
         refusal
+    }
+}
+
+impl Refusal {
+    /// Whether the route's 401s do not renew that generation now.
+    fn leaves_alone(&self, generation: u64, now: Instant) -> bool {
+        matches!(self.lesson, Some((known, until)) if known == generation && now < until)
+    }
+
+    /// The newest generation that anything is known about.
+    fn newest(&self) -> Option<u64> {
+        self.untried.max(self.lesson.map(|(known, _)| known))
     }
 }

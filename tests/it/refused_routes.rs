@@ -12,7 +12,7 @@ use crate::support::proxy::Proxy;
 use crate::support::upstream::{Upstream, answer};
 
 const UNAUTHORIZED: &str = "{\"status\":\"Unauthorized\"}";
-const ROUTES: &str = "token.scopes: [s]\nroutes: [{path: /refused, scopes: [s]}, {path: /forbidden, scopes: [s]}, {path: /taken, scopes: [s]}, {methods: [POST], path: /once, scopes: [s], replay: never}]";
+const ROUTES: &str = "token.scopes: [s]\nroutes: [{path: /refused, scopes: [s]}, {path: /forbidden, scopes: [s]}, {path: /taken, scopes: [s]}, {path: '/mixed/**', scopes: [s]}, {methods: [POST], path: /once, scopes: [s], replay: never}]";
 
 /// An API that revokes tokens when it is told to, refuses two paths and takes the rest.
 async fn rig(revoked: &Arc<Mutex<HashSet<String>>>) -> Rig {
@@ -27,6 +27,7 @@ async fn rig(revoked: &Arc<Mutex<HashSet<String>>>) -> Rig {
         async move {
             match &*path {
                 _ if is_revoked => answer(401, UNAUTHORIZED),
+                "/mixed/refused" | "/unmatched/refused" => answer(401, UNAUTHORIZED),
                 "/refused" | "/once" => answer(401, UNAUTHORIZED),
                 "/forbidden" => answer(403, UNAUTHORIZED),
                 _ => answer(200, token),
@@ -106,6 +107,32 @@ async fn a_revocation_is_mended_on_every_other_route_however_many_are_refused() 
     }
     // The first 401 on each new generation asked for one more.
     assert_eq!(rig.idp.calls(), 2 + 2 * 2);
+}
+
+#[tokio::test]
+async fn a_route_whose_requests_are_refused_and_taken_in_turn_costs_one_renewal_and_hides_no_revocation()
+ {
+    for route in ["mixed", "unmatched"] {
+        let revoked = Arc::<Mutex<HashSet<String>>>::default();
+        let rig = rig(&revoked).await;
+        let began = std::time::Instant::now();
+        for _ in 0..15 {
+            assert_eq!(rig.get(&format!("/{route}/taken")).await.status, 200);
+            assert_eq!(rig.get(&format!("/{route}/refused")).await.status, 401);
+        }
+        if began.elapsed().as_secs() < 10 {
+            assert_eq!(rig.idp.calls(), 2);
+        }
+        let (calls, now) = (rig.idp.calls(), format!("Bearer token-{}", rig.idp.calls()));
+        revoked.lock().unwrap().insert(now);
+        assert_eq!(rig.get("/taken").await.status, 200);
+        assert_eq!(rig.idp.calls(), calls + 1);
+        let contended = rig
+            .proxy
+            .metric("bursar_token_contention_total", &[("provider", "acme")])
+            .await;
+        assert_eq!(contended, 0.0);
+    }
 }
 
 #[tokio::test]

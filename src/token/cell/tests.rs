@@ -295,7 +295,7 @@ impl Cell {
         Asked {
             sent,
             route: "default".into(),
-            is_untaken: false,
+            is_replayed: true,
         }
     }
 
@@ -304,7 +304,10 @@ impl Cell {
     }
 
     fn renew(self: &Arc<Self>, sent: u64) {
-        self.renew_after(Self::asked(sent));
+        self.renew_after(Asked {
+            is_replayed: false,
+            ..Self::asked(sent)
+        });
     }
 
     fn replay_refused(&self, generation: u64) {

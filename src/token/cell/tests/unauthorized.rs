@@ -188,126 +188,163 @@ async fn neither_old_tokens_nor_missing_scopes_are_taken_for_that() {
 }
 
 /// A 401 on a route; what its replay is answered is up to the test.
-fn on(route: &str, sent: u64, is_untaken: bool) -> Asked {
+fn on(route: &str, sent: u64) -> Asked {
     Asked {
         sent,
         route: route.into(),
-        is_untaken,
+        is_replayed: true,
     }
 }
 
 /// The provider refuses a route whatever the token.
-async fn refuse(rig: &Rig, route: &str, is_untaken: bool) -> String {
+async fn refuse(rig: &Rig, route: &str) -> String {
     let sent = rig.cell.obtain().await.unwrap().generation;
-    let recovery = rig.cell.recover_from(on(route, sent, is_untaken)).await;
+    let recovery = rig.cell.recover_from(on(route, sent)).await;
     if let Recovery::Replay(lease) = &recovery {
-        let asked = on(route, lease.generation, is_untaken);
-        rig.cell.replay_was_refused(&asked);
+        rig.cell.replay_was_refused(&on(route, lease.generation));
     }
     word(&recovery)
 }
 
+/// A provider takes a token on a route.
+fn take(rig: &Rig, route: &str, generation: u64) {
+    let refusals = &rig.cell.state.refusals;
+    refusals.taken(&route.into(), generation, Instant::now());
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_route_that_never_took_a_token_while_others_did_costs_one_renewal_in_a_minute_and_then_fewer()
- {
-    let rig = rig("", in_turn([lives(36000)]));
-    for _ in 0..36000 {
-        refuse(&rig, "a", true).await;
+async fn a_route_with_both_answers_costs_one_call_in_ten_seconds_and_is_no_contention() {
+    let rig = rig("", in_turn([lives(3600)]));
+    for _ in 0..600 {
+        refuse(&rig, "a").await;
+        let generation = rig.cell.obtain().await.unwrap().generation;
+        take(&rig, "a", generation);
         pass(0.1).await;
     }
-    let gaps: Vec<f64> = rig.gaps().iter().skip(1).map(|gap| gap.round()).collect();
-    assert_eq!(
-        gaps,
-        [60.0, 120.0, 240.0, 480.0, 600.0, 600.0, 600.0, 600.0]
-    );
-    let shown = rig.cell.snapshot(Instant::now()).refused_routes;
-    assert_eq!((shown.len(), &*shown[0].route), (1, "a"));
-    assert_eq!(shown[0].unauthorized, 36000);
+    assert_eq!(rig.count(), 7, "{:?}", rig.times());
+    assert_eq!(contention(&rig), (false, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_route_is_no_contention_where_tokens_live_for_a_minute() {
+    let rig = rig("", in_turn([lives(60)]));
+    for _ in 0..600 {
+        refuse(&rig, "a").await;
+        pass(1.0).await;
+    }
+    assert_eq!(contention(&rig), (false, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_to_an_older_token_changes_nothing() {
+    let rig = rig("", in_turn([lives(3600)]));
+    assert_eq!(refuse(&rig, "a").await, "t2");
+    take(&rig, "a", 1);
+    assert_eq!(refuse(&rig, "a").await, "too young");
+    assert_eq!(rig.cell.snapshot(Instant::now()).refused_routes.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_route_does_not_keep_another_routes_401_from_renewing() {
     let rig = rig("", in_turn([lives(3600)]));
-    assert_eq!(refuse(&rig, "a", true).await, "t2");
-    assert_eq!(refuse(&rig, "a", true).await, "too young");
+    assert_eq!(refuse(&rig, "a").await, "t2");
+    assert_eq!(refuse(&rig, "a").await, "too young");
     // A second later the token is revoked for real, and the other route finds out.
     pass(1.0).await;
-    assert_eq!(word(&rig.cell.recover_from(on("b", 2, false)).await), "t3");
+    assert_eq!(word(&rig.cell.recover_from(on("b", 2)).await), "t3");
     // The first 401 on the new generation renews, once.
-    assert_eq!(refuse(&rig, "a", true).await, "t4");
-    assert_eq!(refuse(&rig, "a", true).await, "too young");
+    assert_eq!(refuse(&rig, "a").await, "t4");
+    assert_eq!(refuse(&rig, "a").await, "too young");
     assert_eq!(rig.count(), 4);
 }
 
 #[tokio::test(start_paused = true)]
-async fn several_refused_routes_cost_one_renewal_each_and_not_each_others() {
+async fn several_refused_routes_cost_one_renewal_each_and_then_one_in_ten_seconds_together() {
     let rig = rig("", in_turn([lives(3600)]));
-    for _ in 0..20 {
+    for _ in 0..60 {
         for route in ["a", "b", "c"] {
-            refuse(&rig, route, true).await;
+            refuse(&rig, route).await;
         }
         pass(1.0).await;
     }
-    assert_eq!(rig.count(), 4, "{:?}", rig.times());
+    // The first token, one for each route, and one every ten seconds from then on.
+    assert_eq!(rig.count(), 1 + 3 + 5, "{:?}", rig.times());
     assert_eq!(contention(&rig), (false, 0));
+    // So a revocation is mended at once.
+    let sent = rig.cell.obtain().await.unwrap().generation;
+    assert_eq!(word(&rig.cell.recover_from(on("d", sent)).await), "t10");
 }
 
 #[tokio::test(start_paused = true)]
-async fn routes_that_are_refused_leave_renewals_for_tokens_that_are_revoked() {
+async fn many_routes_that_are_refused_leave_renewals_for_tokens_that_are_revoked() {
     let rig = rig("", in_turn([lives(3600)]));
     for route in 0..100 {
-        refuse(&rig, &route.to_string(), true).await;
+        refuse(&rig, &route.to_string()).await;
     }
-    assert_eq!(rig.count(), 7);
+    assert_eq!(rig.count(), 9);
+    pass(10.0).await;
     let sent = rig.cell.obtain().await.unwrap().generation;
-    assert_eq!(
-        word(&rig.cell.recover_from(on("b", sent, false)).await),
-        "t8"
-    );
+    assert_eq!(word(&rig.cell.recover_from(on("b", sent)).await), "t10");
     // And what is remembered of them has an end.
     assert!(rig.cell.snapshot(Instant::now()).refused_routes.len() <= 64);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_success_ends_what_was_learnt() {
+async fn what_was_learnt_is_forgotten_five_minutes_after_the_last_of_it() {
     let rig = rig("", in_turn([lives(3600)]));
-    refuse(&rig, "a", true).await;
-    rig.cell.state.refusals.taken(&"a".into());
+    refuse(&rig, "a").await;
+    take(&rig, "a", 2);
     assert!(rig.cell.snapshot(Instant::now()).refused_routes.is_empty());
+    assert_eq!(refuse(&rig, "a").await, "too young");
+    pass(310.0).await;
+    take(&rig, "a", 2);
     assert!(!rig.cell.state.refusals.any());
-    assert_eq!(refuse(&rig, "a", false).await, "t3");
+    assert_eq!(refuse(&rig, "a").await, "t3");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_route_that_is_not_replayed_is_learnt_about_by_its_next_request() {
     let rig = rig("", in_turn([lives(3600)]));
     rig.cell.obtain().await.unwrap();
-    for second in 0..50 {
+    for _ in 0..50 {
         let sent = rig.cell.obtain().await.unwrap().generation;
-        rig.cell.renew_after(on("a", sent, true));
+        rig.cell.renew(sent);
         pass(1.0).await;
-        assert_eq!(rig.count(), 2, "after {second} s");
     }
+    // One in ten seconds; two until it is known.
+    assert!(rig.count() <= 1 + 5, "{:?}", rig.times());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_was_taken_since_is_renewed_without_a_replay_too() {
+    let rig = rig("", in_turn([lives(3600)]));
+    rig.cell.obtain().await.unwrap();
+    for sent in 1..5 {
+        rig.cell.renew(sent);
+        pass(1.0).await;
+        take(&rig, "default", sent + 1);
+    }
+    assert_eq!(rig.count(), 5);
 }
 
 #[tokio::test(start_paused = true)]
 async fn where_the_same_token_comes_back_other_routes_ask_for_themselves() {
     let same = reply(&json!({ "access_token": "same", "expires_in": 300 }));
     let rig = rig("", in_turn([same.clone(), same, lives(300)]));
-    assert_eq!(refuse(&rig, "a", false).await, "unchanged");
-    assert_eq!(refuse(&rig, "a", false).await, "too young");
+    assert_eq!(refuse(&rig, "a").await, "unchanged");
+    assert_eq!(refuse(&rig, "a").await, "too young");
     // Revoked since: now the endpoint has another one.
-    assert_eq!(refuse(&rig, "b", false).await, "t3");
+    assert_eq!(refuse(&rig, "b").await, "t3");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_reload_leaves_a_refused_route_alone_for_ten_seconds_at_most() {
     let mut rig = rig("", in_turn([lives(3600)]));
-    refuse(&rig, "a", true).await;
+    refuse(&rig, "a").await;
     drop(rig.reload());
-    assert_eq!(refuse(&rig, "a", true).await, "too young");
+    assert_eq!(refuse(&rig, "a").await, "too young");
     pass(10.0).await;
-    assert_eq!(refuse(&rig, "a", true).await, "t3");
+    assert_eq!(refuse(&rig, "a").await, "t3");
     pass(700.0).await;
     drop(rig.reload());
     assert!(rig.cell.snapshot(Instant::now()).refused_routes.is_empty());
