@@ -58,7 +58,7 @@ pub(super) struct Operation {
     pub(super) method: Option<&'static str>,
     pub(super) path: &'static str,
     pub(super) scopes: &'static [&'static [&'static str]],
-    /// Whether a person's token will do instead.
+    /// Whether a person's token will do instead, whatever its scopes.
     by_user: bool,
     /// What a token without the scope is answered.
     refusal: u16,
@@ -129,13 +129,12 @@ pub(super) static OPERATIONS: &[Operation] = &[
     operation(POST, "/api/v1/otps/verify_otp", &[&["verify_sign_in_otp"]]),
     // Reference, penny_verify_api: "user token", and "scope user_token from Get Token".
     operation(POST, "/api/v1/merchants/*/verify_penny", &[&["user_token"]]).or_by_user(),
-    // Reference, add_update_bank_details_api; the token page names the scope.
+    // Reference, add_update_bank_details_api; the token page names the scope. A person's token needs it too.
     operation(
         POST,
         "/api/*/merchants/*/add_bank_detail",
         &[&["create_bank_details"], &["refer_merchant"]],
-    )
-    .or_by_user(),
+    ),
     operation(None, "/api/v3/merchants/kyc_document/**", KYC),
     operation(None, "/api/v3/merchants/*/kyc_document/**", KYC),
     operation(
@@ -252,7 +251,7 @@ impl PayU {
             issuing: Issuing::new(DIALECT.name, lifetime),
             operations: operations.filter_map(parsed).collect(),
             links: Links::new(),
-            partner: Partner::default(),
+            partner: Partner::new(),
             payouts: Payouts::default(),
         }
     }

@@ -182,9 +182,16 @@ impl Quidkey {
         Some(answer)
     }
 
-    /// Creates with an `Idempotency-Key` answer what they answered before.
+    /// Where the guides know an `Idempotency-Key`, a repeat answers what was answered before; elsewhere it is ignored.
     fn keyed(&mut self, call: &Call, operation: &[&str]) -> Answer {
-        let key = call.header("idempotency-key");
+        let knows_key = matches!(
+            (call.method(), operation),
+            (
+                "POST",
+                ["payment-requests" | "payment-requests:redirect" | "payment-links"]
+            ) | ("PATCH", ["payment-requests", _])
+        );
+        let key = call.header("idempotency-key").filter(|_| knows_key);
         let key = key.map(|key| format!("{} {} {key}", call.method(), call.path()));
         if let Some(earlier) = key.as_ref().and_then(|key| self.keyed.get(key)) {
             return Answer::ok(earlier.clone());

@@ -160,3 +160,72 @@ fn revocation_ends_the_clients_tokens_and_not_a_persons() {
     assert_eq!(issuing.scopes(Some(&client)), None);
     assert_eq!(issuing.scopes(Some(&person)), Some(("b", true)));
 }
+
+fn post(path: &str, headers: [(&str, &str); 2], body: &str) -> Call {
+    let mut request = Request::post(path);
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    let (head, ()) = request.body(()).unwrap().into_parts();
+    Call::new(head, body.as_bytes(), body.len())
+}
+
+#[test]
+fn quidkey_knows_a_key_where_its_guides_have_one_and_repeats_everything_else() {
+    let mut emulation = (dialect("quidkey").emulation)(LIFETIME);
+    let token = format!("Bearer {}", emulation.issuing().issue(""));
+    let headers = [("authorization", &*token), ("idempotency-key", "k-1")];
+    for (path, is_keyed) in [
+        ("/api/v1/payment-requests", true),
+        ("/api/v1/payment-requests:redirect", true),
+        ("/api/v1/payment-links", true),
+        ("/api/v1/embedded/payment-requests", false),
+        ("/api/v1/merchants/m/transactions/tx_1001/refunds", false),
+    ] {
+        let mut ask = || {
+            let answer = emulation.answer(&post(path, headers, r#"{"amount":1}"#));
+            let data = &answer.body.unwrap()["data"];
+            [&data["payment_token"], &data["id"]].map(Value::clone)
+        };
+        let (first, second) = (ask(), ask());
+        assert_ne!(first, [Value::Null, Value::Null], "{path}");
+        assert_eq!(first == second, is_keyed, "{path}: {first:?} {second:?}");
+    }
+}
+
+#[test]
+fn payus_user_token_is_of_a_merchant_that_is_there_and_needs_its_scope_for_bank_details() {
+    let mut emulation = (dialect("payu").emulation)(LIFETIME);
+    let client = emulation
+        .issuing()
+        .issue("send_sign_in_otp verify_sign_in_otp refer_merchant");
+    let client = format!("Bearer {client}");
+    let headers = [
+        ("authorization", &*client),
+        ("content-type", "application/json"),
+    ];
+    let created = r#"{"merchant[mobile]":"900"}"#;
+    let created = emulation.answer(&post("/api/v3/merchants", headers, created));
+    let created = created.body.unwrap()["merchant"]["mid"].clone();
+    for (scope, identity, status) in [
+        ("user_profile", "1", 401),
+        ("user_profile create_bank_details", "1", 200),
+        ("create_bank_details", "900", 200),
+    ] {
+        let otp = format!(
+            r#"{{"otp[identity]":"{identity}","otp[scope]":"{scope}","otp[code]":"5154"}}"#
+        );
+        let sent = emulation.answer(&post("/api/v1/otps/send_otp", headers, &otp));
+        assert_eq!(sent.status, 200);
+        let token = emulation.answer(&post("/api/v1/otps/verify_otp", headers, &otp));
+        let token = token.body.unwrap();
+        assert_eq!(token["mid"] == created, identity == "900", "{token}");
+        let merchant = format!("/api/v1/merchants/{}", token["mid"].as_str().unwrap());
+        let user = format!("Bearer {}", token["access_token"].as_str().unwrap());
+        let headers = [("authorization", &*user), headers[1]];
+        let bank = emulation.answer(&post(&format!("{merchant}/add_bank_detail"), headers, "{}"));
+        assert_eq!(bank.status, status, "{scope}");
+        let penny = emulation.answer(&post(&format!("{merchant}/verify_penny"), headers, "{}"));
+        assert_eq!(penny.status, 200, "{scope}");
+    }
+}

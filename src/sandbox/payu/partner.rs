@@ -25,7 +25,6 @@ const USER_SCOPES: [&str; 6] = [
     "read_payment_links",
 ];
 
-#[derive(Default)]
 pub(super) struct Partner {
     merchants: Records,
     /// Codes that were sent, by who got them: the scopes that were asked for.
@@ -34,7 +33,21 @@ pub(super) struct Partner {
     payments: Records,
 }
 
+/// A merchant that there is from the start.
+const FIRST_MERCHANT: &str = "8123456";
+
 impl Partner {
+    pub(super) fn new() -> Self {
+        let mut merchants = Records::default();
+        merchants.add(FIRST_MERCHANT, merchant(FIRST_MERCHANT));
+        Self {
+            merchants,
+            codes: Records::default(),
+            children: Records::default(),
+            payments: Records::default(),
+        }
+    }
+
     /// None: there is no such operation.
     pub(super) fn answer(
         &mut self,
@@ -101,19 +114,26 @@ impl Partner {
             "expires_in": USER_TOKEN_LIFETIME.as_secs(),
             "scope": scopes,
             "created_at": unix_time(),
-            "mid": "8123456",
+            "mid": self.mid_of(&identity),
         }))
     }
 
+    /// Whose mobile number or e-mail address that is; else the first merchant.
+    fn mid_of(&self, identity: &str) -> Value {
+        let mut same = ["mobile", "email"]
+            .into_iter()
+            .flat_map(|name| self.merchants.with(name, identity));
+        same.next()
+            .map_or_else(|| FIRST_MERCHANT.into(), |merchant| merchant["mid"].clone())
+    }
+
     fn create(&mut self, call: &Call) -> Answer {
-        let name = call.text(&["merchant[display_name]", "display_name"]);
         let mid = self.merchants.next("81");
-        let merchant = json!({
-            "mid": mid,
-            "uuid": format!("11ea-{mid}"),
-            "display_name": name,
-            "bank_verification_status": "Pending",
-        });
+        let mut merchant = merchant(&mid);
+        for name in ["display_name", "mobile", "email"] {
+            let value = call.text(&[&format!("merchant[{name}]"), name]);
+            merchant[name] = value.into();
+        }
         self.merchants.add(&mid, merchant.clone());
         Answer::ok(json!({ "merchant": merchant }))
     }
@@ -181,6 +201,15 @@ impl Partner {
         self.payments.add(&id, payment.clone());
         Answer::ok(payment)
     }
+}
+
+fn merchant(mid: &str) -> Value {
+    json!({
+        "mid": mid,
+        "uuid": format!("11ea-{mid}"),
+        "display_name": Value::Null,
+        "bank_verification_status": "Pending",
+    })
 }
 
 fn invalid(message: &str) -> Answer {
