@@ -212,6 +212,19 @@ fn what_makes_no_sense_about_keys_and_tokens_is_said() {
             "{route}: {problems:?}"
         );
     }
+    // The preset knows the key of some requests, and of others it does not.
+    for (route, is_keyed) in [
+        ("path: /api/v1/payment-requests", true),
+        ("methods: [POST], path: /api/v1/**", true),
+        ("methods: [GET], path: /api/v1/payment-requests", false),
+        ("path: /api/v1/refund-session", false),
+    ] {
+        let yaml = format!(
+            "providers: {{p: {{preset: quidkey, environment: sandbox, client_id: a, client_secret: b, routes: [{{{route}, replay: if_keyed}}]}}}}"
+        );
+        let parsed = bursar::config::Config::parse(&yaml, std::path::Path::new(""));
+        assert_eq!(parsed.is_ok(), is_keyed, "{route}: {parsed:?}");
+    }
     // The caller's token needs no scopes, not even default ones.
     for route in [
         "authorization: caller",

@@ -100,7 +100,10 @@ impl ProviderFile {
         let default_scopes = self.default_scopes(&mut scopes, problems);
         let own_routes = self.file.routes.take().unwrap_or_default();
         let place = (self.key("routes"), default_scopes);
+        let known: Vec<_> = hosts.iter().flat_map(RequestHost::routes).collect();
         let routes = route::routes(own_routes, &place, &mut scopes, problems);
+        route::refuse_unkeyed(&routes, &known, &place.0, problems);
+        let routes = routes.into_iter().map(|(_, route)| route).collect();
         let chosen = self.operation_scopes(problems);
         let known = hosts.iter().map(|host| HostRoutes {
             paths: host.paths.map(trusted),

@@ -20,7 +20,7 @@ pub(super) fn routes(
     place: &(String, Option<usize>),
     scopes: &mut ScopeSets,
     problems: &mut Problems,
-) -> Vec<Route> {
+) -> Vec<(usize, Route)> {
     let (list, default_scopes) = place;
     let mut routes = Vec::new();
     for (at, route) in file.into_iter().enumerate() {
@@ -42,7 +42,48 @@ pub(super) fn routes(
     }
     routes.sort_by(|(_, one), (_, other)| compare_specificity(one, other));
     refuse_unreachable(&routes, list, problems);
-    routes.into_iter().map(|(_, route)| route).collect()
+    routes
+}
+
+/// `replay: if_keyed` needs a key that somebody knows: the route itself, or the preset's routes for such requests.
+pub(super) fn refuse_unkeyed(
+    routes: &[(usize, Route)],
+    known: &[&PresetRoute],
+    list: &str,
+    problems: &mut Problems,
+) {
+    for (at, route) in routes {
+        let Semantics {
+            replay,
+            idempotency_header,
+            idempotency_field,
+            ..
+        } = &route.semantics;
+        let has_key = idempotency_header.is_some() || idempotency_field.is_some();
+        if *replay != Some(ReplayRule::IfKeyed)
+            || has_key
+            || known.iter().any(|known| gives_key(known, route))
+        {
+            continue;
+        }
+        problems.add(
+            &format!("{list}[{at}].idempotency_header"),
+            "is missing; `replay: if_keyed` needs to know which header, or with `idempotency_field` which field of the body, holds the key",
+        );
+    }
+}
+
+/// Whether a preset's route knows the key of requests that the operator's route matches.
+fn gives_key(known: &PresetRoute, route: &Route) -> bool {
+    let has_key = known.idempotency_header.is_some() || known.idempotency_field.is_some();
+    let is_of_both = |method: &&str| {
+        let methods = route.methods.as_ref();
+        methods.is_none_or(|methods| methods.iter().any(|other| other.as_str() == *method))
+    };
+    has_key
+        && known.methods.iter().any(is_of_both)
+        && Pattern::parse(known.path)
+            .is_ok_and(|path| path.covers(&route.path) || route.path.covers(&path))
 }
 
 /// Whose token requests carry; `place` is the route's key path, and the scopes of a route that names none.
@@ -138,13 +179,6 @@ fn semantics(route: &file::Route, key: &str, problems: &mut Problems) -> Semanti
         let field = field.map_err(|error| problems.add(&join(key, "idempotency_field"), error));
         field.ok().map(Arc::new)
     });
-    let is_keyed = route.idempotency_header.is_some() || route.idempotency_field.is_some();
-    if route.replay == Some(ReplayRule::IfKeyed) && !is_keyed {
-        problems.add(
-            &header_key,
-            "is missing; `replay: if_keyed` needs to know which header, or with `idempotency_field` which field of the body, holds the key",
-        );
-    }
     Semantics {
         moves_money: route.moves_money,
         replay: route.replay,
