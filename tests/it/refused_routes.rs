@@ -115,7 +115,7 @@ async fn a_route_whose_requests_are_refused_and_taken_in_turn_costs_one_renewal_
     for route in ["mixed", "unmatched"] {
         let revoked = Arc::<Mutex<HashSet<String>>>::default();
         let rig = rig(&revoked).await;
-        let began = std::time::Instant::now();
+        let began = tokio::time::Instant::now();
         for _ in 0..15 {
             assert_eq!(rig.get(&format!("/{route}/taken")).await.status, 200);
             assert_eq!(rig.get(&format!("/{route}/refused")).await.status, 401);
