@@ -852,6 +852,27 @@ async fn a_file_with_routes_of_its_own_goes_on_meaning_the_same() {
 }
 
 #[tokio::test]
+async fn a_host_that_the_preset_does_not_know_has_the_scopes_that_files_had_there() {
+    for hosts in ["payu.internal", "'*.internal'"] {
+        let keys = format!(", hosts: [{hosts}]");
+        for (method, path, scopes) in [
+            ("PUT", "/api/v3/merchants/11ea/update", "refer_merchant"),
+            ("POST", "/api/v3/merchants", "refer_merchant"),
+            ("GET", "/api/v1/merchants/11ea", "refer_merchant"),
+            ("POST", "/payment-links", "create_payment_links"),
+        ] {
+            let url = format!("http://payu.internal{path}");
+            let found = outcome(&keys, request(method, &url, &[])).await;
+            assert_eq!(
+                found,
+                [format!("Bearer of-{scopes}")],
+                "{keys} {method} {path}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn whoever_names_a_host_that_the_preset_has_for_a_few_paths_has_it() {
     const OWN: &str = "
   mine: {hosts: [payout.payumoney.com, '*.onboarding.payu.in'], client_id: a, client_secret: b, token: {url: 'https://accounts.payu.in/oauth/token', scopes: [own]}}
@@ -871,7 +892,7 @@ passthrough: [{host: api.payu.in}]
     };
     assert_eq!(
         hosts("p"),
-        ["oneapi.payu.in", "partner.payu.in", "onboarding.payu.in"]
+        ["partner.payu.in", "oneapi.payu.in", "onboarding.payu.in"]
     );
     assert_eq!(
         hosts("mine"),

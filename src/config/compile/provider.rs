@@ -445,7 +445,7 @@ impl RequestHost {
     }
 
     /// One that the file names, which is the operator's decision with all of its paths. It has the operations of
-    /// the host that it is, or else could have all.
+    /// the host that it is, or else could have all, where the preset's first host has the first word.
     fn named(host: Host, known: &'static [PresetHost]) -> Self {
         let is_it = |known: &&PresetHost| !host.wildcard && *host.name == *known.name;
         let it = known.iter().find(is_it);

@@ -12,9 +12,10 @@ use crate::config::file::{ClientAuth, Encoding, Operation, Refresh};
 pub(super) const PRESET: Preset = Preset {
     sandbox: Endpoints {
         hosts: &[
-            PresetHost::new("uatoneapi.payu.in", &[LINKS, OLD_PARTNER, PAYOUTS]),
+            // First, because a host of the operator's that none of these is has the partner API as it is now.
             PresetHost::new("uat-partner.payu.in", &[LINKS, PARTNER]),
             PresetHost::new("test-partner.payu.in", &[LINKS, PARTNER]),
+            PresetHost::new("uatoneapi.payu.in", &[LINKS, OLD_PARTNER, PAYOUTS]),
             PresetHost::new("uat-onepayuonboarding.payu.in", &[ONBOARDING]).only(ONBOARDING_PATHS),
             PresetHost::new("test-partnerapilayer.payu.in", &[TEST_PARTNER_PAYMENTS])
                 .only(&["/apilayer/partner/payments"]),
@@ -27,8 +28,8 @@ pub(super) const PRESET: Preset = Preset {
     },
     production: Endpoints {
         hosts: &[
-            PresetHost::new("oneapi.payu.in", &[LINKS, OLD_PARTNER]),
             PresetHost::new("partner.payu.in", &[LINKS, PARTNER]),
+            PresetHost::new("oneapi.payu.in", &[LINKS, OLD_PARTNER]),
             PresetHost::new("payout.payumoney.com", &[PAYOUTS]).only(&["/payout/**"]),
             PresetHost::new("onboarding.payu.in", &[ONBOARDING]).only(ONBOARDING_PATHS),
             PresetHost::new("api.payu.in", &[PARTNER_PAYMENTS]).only(&["/partner/payments"]),
