@@ -38,6 +38,7 @@ pub(super) const PRESET: Preset = Preset {
         "/api/v1/payment-requests",
         "/api/v1/payment-links",
         "/api/v1/payment-initiation",
+        "/api/v1/payments",
         "/api/v1/embedded",
     ],
 };
