@@ -15,7 +15,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use smallvec::SmallVec;
 
-pub use bearer::{Unusable, bearer};
+pub use bearer::{OwnToken, Unusable, bearer};
 pub use keep_alive::KeepAlive;
 pub use kept::Kept;
 pub use via::Via;

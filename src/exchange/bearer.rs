@@ -4,9 +4,10 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use crate::config::Authorization;
-use crate::headers::{self, Unusable};
+use crate::headers::{self, OwnToken, Unusable};
 use crate::respond::{CallerToken, Refusal};
 use crate::route::Destination;
+use crate::secret::Fingerprint;
 use crate::token::{Handle, Lease, Tokens};
 
 /// The token that a request carries.
@@ -34,8 +35,8 @@ impl<'a> Bearer<'a> {
             Authorization::Caller => None,
         };
         match headers::bearer(headers) {
-            Ok(Some(authorization)) => {
-                let lease = Lease::of_caller(authorization, Instant::now());
+            Ok(Some(OwnToken { field, token })) => {
+                let lease = Lease::of_caller(field, Fingerprint::of(token), Instant::now());
                 Ok(Self::Caller(Box::new(lease)))
             }
             Ok(None) => {

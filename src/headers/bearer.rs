@@ -7,11 +7,19 @@ use http::{HeaderMap, HeaderValue};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unusable;
 
-/// The field with the caller's own token, marked sensitive; None where it brings none.
+/// A caller's own token, and the field that it came in.
+pub struct OwnToken<'a> {
+    /// As it goes on, marked sensitive.
+    pub field: HeaderValue,
+    /// What is in it behind the scheme.
+    pub token: &'a str,
+}
+
+/// The caller's own token; None where it brings none.
 ///
 /// # Errors
 /// Where there are more fields than one, or the token is none, or is said to be for this hop only.
-pub fn bearer(headers: &HeaderMap) -> Result<Option<HeaderValue>, Unusable> {
+pub fn bearer(headers: &HeaderMap) -> Result<Option<OwnToken<'_>>, Unusable> {
     let fields = || headers.get_all(AUTHORIZATION).iter();
     let is_one = fields().nth(1).is_none();
     let Some((field, token)) = fields().find_map(|field| Some((field, token(field)?))) else {
@@ -22,16 +30,26 @@ pub fn bearer(headers: &HeaderMap) -> Result<Option<HeaderValue>, Unusable> {
     if !is_one || token.is_empty() || !token.iter().all(is_token) || is_hops {
         return Err(Unusable);
     }
+    let Ok(token) = std::str::from_utf8(token) else {
+        return Err(Unusable);
+    };
     let mut field = field.clone();
     field.set_sensitive(true);
-    Ok(Some(field))
+    Ok(Some(OwnToken { field, token }))
 }
 
-/// What follows the scheme `Bearer`.
+/// What follows the scheme `Bearer`, without the spaces that RFC 9110 section 11.4 puts between them, and no other
+/// white space.
 fn token(field: &HeaderValue) -> Option<&[u8]> {
-    let (scheme, rest) = field.as_bytes().split_at_checked(6)?;
+    let (scheme, mut rest) = field.as_bytes().split_at_checked(6)?;
     let is_end = rest.first().is_none_or(u8::is_ascii_whitespace);
-    (scheme.eq_ignore_ascii_case(b"bearer") && is_end).then(|| rest.trim_ascii())
+    if !is_end || !scheme.eq_ignore_ascii_case(b"bearer") {
+        return None;
+    }
+    while let [b' ', after @ ..] = rest {
+        rest = after;
+    }
+    Some(rest)
 }
 
 #[cfg(test)]
@@ -44,9 +62,11 @@ mod tests {
             headers.append(*name, value.parse().unwrap());
         }
         let found = bearer(&headers)?;
-        Ok(found.map(|value| {
-            assert!(value.is_sensitive());
-            value.to_str().unwrap().to_owned()
+        Ok(found.map(|OwnToken { field, token }| {
+            assert!(field.is_sensitive());
+            let field = field.to_str().unwrap();
+            assert_eq!(field.rsplit(' ').next(), Some(token));
+            field.to_owned()
         }))
     }
 
@@ -81,6 +101,10 @@ mod tests {
             "Bearer a, Bearer b",
             "Bearer \"a\"",
             "Bearer a\tb",
+            "Bearer\ta",
+            "Bearer \ta",
+            "Bearer a\t",
+            "Bearer a ",
             "Bearer \u{e9}",
         ] {
             assert_eq!(of(&[("authorization", value)]), Err(Unusable), "{value}");

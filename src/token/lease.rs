@@ -67,12 +67,10 @@ pub struct Lease {
 impl Lease {
     /// Of a token that is not Bursar's, and never renewed here: its end is its owner's business.
     #[must_use]
-    pub fn of_caller(authorization: HeaderValue, now: Instant) -> Self {
-        let text = authorization.to_str().unwrap_or_default();
-        let (_, token) = text.split_once(' ').unwrap_or_default();
+    pub fn of_caller(authorization: HeaderValue, fingerprint: Fingerprint, now: Instant) -> Self {
         Self {
-            fingerprint: Fingerprint::of(token.trim_start()),
             authorization,
+            fingerprint,
             generation: 0,
             expires: now + MAX_LIFETIME,
         }
