@@ -1,6 +1,6 @@
 //! What `docs/providers` says against what the presets do: hosts, operations, and the YAML that it shows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bursar::config::{Authorization, Config, Provider};
@@ -22,10 +22,15 @@ fn preset(name: &str, environment: &str) -> Config {
     Config::parse(&text, Path::new("")).unwrap()
 }
 
-/// The operations of a preset, each as a row of a page's table.
-fn rows(provider: &Provider) -> BTreeSet<String> {
-    let mut rows = BTreeSet::new();
-    for route in provider.known.iter().flat_map(|host| &host.routes) {
+/// Hosts by the row that a page's table has for an operation of theirs.
+type Rows = BTreeMap<String, Vec<String>>;
+
+/// Adds the operations of a preset.
+fn add_rows(rows: &mut Rows, provider: &Provider) {
+    let hosts = provider.hosts.iter().zip(&provider.known);
+    let routes =
+        hosts.flat_map(|(host, known)| known.routes.iter().map(move |route| (host, route)));
+    for (host, route) in routes {
         let methods = route.methods.as_ref().unwrap().iter();
         let methods: Vec<String> = methods.map(ToString::to_string).collect();
         let (set, or_callers) = match route.authorization {
@@ -42,13 +47,14 @@ fn rows(provider: &Provider) -> BTreeSet<String> {
             _ => "no",
         };
         let key = key(route);
-        rows.insert(format!(
+        let row = format!(
             "| {} | `{}` | {scopes} | {money} | {key} |",
             methods.join(", "),
             route.path.as_str()
-        ));
+        );
+        let hosts = rows.entry(row).or_default();
+        hosts.push(format!("`{}`", host.name.trim_end_matches(".payu.in")));
     }
-    rows
 }
 
 fn key(route: &bursar::config::Route) -> String {
@@ -64,10 +70,16 @@ fn key(route: &bursar::config::Route) -> String {
 fn each_page_lists_the_operations_of_its_preset_and_no_others() {
     let mut wrong = Vec::new();
     for (name, page) in PAGES {
-        let mut known = BTreeSet::new();
+        let mut rows = Rows::new();
         for environment in ["sandbox", "production"] {
-            known.extend(rows(&preset(name, environment).providers[0]));
+            add_rows(&mut rows, &preset(name, environment).providers[0]);
         }
+        // Of the others each host has all.
+        let row = |(row, hosts): (String, Vec<String>)| match name {
+            "payu" => format!("{row} {} |", hosts.join(", ")),
+            _ => row,
+        };
+        let known: BTreeSet<String> = rows.into_iter().map(row).collect();
         let table = page.split("| method | path |").nth(1).unwrap_or_default();
         let lines = table
             .lines()
