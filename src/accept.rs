@@ -48,8 +48,14 @@ const MIN_UNKNOWN: usize = 64;
 /// Connections beyond `limits.connections` that are answered at once; yet more are just closed.
 const MAX_TURNED_AWAY: usize = 64;
 /// What they are answered.
-const FULL: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
+const FULL: &str = concat!(
+    "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n",
+    "Proxy-Status: bursar; error=connection_limit_reached; details=\"overloaded\"\r\n",
+    "Connection: close\r\nRetry-After: 1\r\nContent-Length: 152\r\n\r\n",
+    "{\"title\":\"Service Unavailable\",\"status\":503,",
+    "\"detail\":\"too many connections at once; see `limits.connections`\",",
+    "\"reason\":\"overloaded\",\"request_sent\":\"no\"}"
+);
 /// For TLS to be agreed upon.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// As many connections wait to be accepted at the end, at most; the system keeps fewer, but they go on coming.
@@ -233,7 +239,7 @@ async fn turn_away(stream: net::TcpStream, _permit: OwnedSemaphorePermit) {
     let Ok(mut stream) = TcpStream::from_std(stream) else {
         return;
     };
-    if stream.write_all(FULL).await.is_ok() {
+    if stream.write_all(FULL.as_bytes()).await.is_ok() {
         linger(stream).await;
     }
 }

@@ -154,7 +154,7 @@ async fn an_account_that_is_misconfigured_shows_the_errors_name_and_no_secret() 
     for name in [
         "unsupported_grant_type",
         "invalid_target",
-        "ACME-1042 (tenant suspended)",
+        "ACME-1042_TENANT_SUSPENDED",
     ] {
         let body = json!({ "error": name, "error_description": CLIENT_SECRET }).to_string();
         let rig = rig(saying(400, &[], body).await).await;
