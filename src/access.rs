@@ -7,7 +7,7 @@ mod line;
 
 use std::borrow::Cow;
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
@@ -264,15 +264,10 @@ impl Record {
             route: route.clone(),
             method: self.method.to_string(),
             path: self.path().into_owned(),
-            idempotency_key: key.map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned()),
+            idempotency_key: key.map_or_else(OnceLock::new, |key| {
+                String::from_utf8_lossy(key.as_bytes()).into_owned().into()
+            }),
         }));
-    }
-
-    /// The provider knows the request again by a key in its body.
-    pub fn know_key(&mut self, key: String) {
-        if let Some(entry) = &mut self.entry {
-            entry.know_key(key);
-        }
     }
 
     /// Where the request is written down, if it is.

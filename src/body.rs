@@ -281,6 +281,20 @@ impl Replayable {
         lock(&self.0).progress
     }
 
+    /// The whole body, where it was read to its end, was kept and is no larger than that.
+    #[must_use]
+    pub fn whole(&self, limit: usize) -> Option<Vec<u8>> {
+        let state = lock(&self.0);
+        match (&state.kept, state.progress) {
+            (Kept::All { frames, tail }, Progress::Ended(_)) if state.kept_bytes <= limit => {
+                let mut body = frames.concat();
+                body.extend_from_slice(tail);
+                Some(body)
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the caller's bytes were read to their end.
     #[must_use]
     pub fn is_read(&self) -> bool {
@@ -417,21 +431,10 @@ impl Upload {
         let Some(part) = &mut self.part else {
             return journal::hash_of_nothing();
         };
-        if let Some(seal) = &mut self.seal {
-            return seal.attach(witness);
-        }
-        let mut seal = Box::new(Seal::new(Some(witness)));
+        let mut seal = Box::new(Seal::new(witness));
         let whole = seal.gather(part).await;
         self.seal = Some(seal);
         whole
-    }
-
-    /// The whole body, before any of it is sent, where that needs no more waiting than [`Self::seal`] does.
-    pub async fn gather(&mut self) -> Option<Vec<u8>> {
-        let part = self.part.as_mut()?;
-        let mut seal = Box::new(Seal::new(None));
-        seal.gather(part).await;
-        self.seal.insert(seal).whole()
     }
 
     /// Whether its caller is known to be gone before anything was sent.

@@ -370,6 +370,7 @@ impl Proxy {
             destination,
             token,
             may_be_replayed: payment.may_be_replayed(&outgoing.headers),
+            key_field: trip::key_field(payment, &outgoing.headers),
             kept: outgoing.keep(),
             outgoing: Some(outgoing),
             body,

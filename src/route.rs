@@ -90,7 +90,7 @@ pub struct Payment<'a> {
     /// The header by which the provider knows it again.
     pub idempotency_header: Option<&'a HeaderName>,
     /// The field of its body by which it does.
-    pub idempotency_field: Option<&'a Field>,
+    pub idempotency_field: Option<&'a Arc<Field>>,
 }
 
 /// What a request asks for besides a path.
@@ -415,7 +415,7 @@ impl<'a> Payment<'a> {
                 .find_map(|said| said.replay)
                 .unwrap_or(ReplayRule::Always),
             idempotency_header: said().find_map(|said| said.idempotency_header.as_ref()),
-            idempotency_field: said().find_map(|said| said.idempotency_field.as_deref()),
+            idempotency_field: said().find_map(|said| said.idempotency_field.as_ref()),
         }
     }
 

@@ -17,11 +17,12 @@ use super::operator::Operator;
 use crate::access::Record;
 use crate::body::{BodyTooLarge, Replayable, Upload};
 use crate::config::ReplayRule;
+use crate::field::Field;
 use crate::journal::{self, Unavailable};
 use crate::metrics::{ProviderSeries, Replay, Unauthorized};
 use crate::replay::{Verdict, verdict};
 use crate::respond::Refusal;
-use crate::route::Destination;
+use crate::route::{Destination, Payment};
 use crate::target;
 use crate::token::{Handle, Lease, Missing, Recovery};
 use crate::upstream::{Connection, Failed, Kept, MAX_UNSENT, Need, Outgoing, Upstream};
@@ -41,7 +42,12 @@ pub(super) struct Trip<'a> {
     pub(super) body: Option<Replayable>,
     /// Whether the route lets this request be sent again after a 401.
     pub(super) may_be_replayed: bool,
+    /// Where its key is in the body, if it may be there.
+    pub(super) key_field: Option<&'a Arc<Field>>,
 }
+
+/// A key is looked for in bodies up to this size.
+const MAX_KEYED_BODY: usize = 64 * 1024;
 
 /// A provider's answer and the connection that it comes on.
 pub(super) type Answered = (Response<Incoming>, Connection);
@@ -52,12 +58,8 @@ impl Trip<'_> {
         &mut self,
         record: &mut Record,
     ) -> Result<Answered, Refusal> {
-        let (mut lease, mut now) = self.lease(record).await?;
-        let mut upload = self.upload().map_err(|BodyTooLarge| Refusal::Overloaded)?;
-        if self.destination.payment.idempotency_field.is_some() {
-            Box::pin(self.look_for_key(record, &mut upload)).await?;
-            now = Instant::now();
-        }
+        let (mut lease, now) = self.lease(record).await?;
+        let upload = self.upload().map_err(|BodyTooLarge| Refusal::Overloaded)?;
         let answered = self.send(record, (&mut lease, now), upload).await?;
         self.note_answer(record, &answered.0).await;
         let verdict = verdict(answered.0.status(), answered.0.headers());
@@ -74,7 +76,9 @@ impl Trip<'_> {
                 cell.insufficient(self.route());
                 Err(Replay::NotAllowed)
             }
-            (Verdict::Renew, Bearer::Bursar(cell)) if self.may_be_replayed => {
+            (Verdict::Renew, Bearer::Bursar(cell))
+                if self.may_be_replayed || self.has_key_in_body() =>
+            {
                 Box::pin(self.recover(record, cell, lease.generation)).await
             }
             (Verdict::Renew, Bearer::Bursar(cell)) => {
@@ -165,29 +169,15 @@ impl Trip<'_> {
             .map_or_else(|| Ok(Upload::empty()), Replayable::upload)
     }
 
-    /// Looks for the request's key in its body, where that matters and no header has one.
-    async fn look_for_key(
-        &mut self,
-        record: &mut Record,
-        upload: &mut Upload,
-    ) -> Result<(), Refusal> {
-        let payment = self.destination.payment;
-        let (Some(field), Some(outgoing)) = (payment.idempotency_field, &self.outgoing) else {
-            return Ok(());
+    /// Whether the body, as it was read, has a key that lets the request be sent again.
+    fn has_key_in_body(&self) -> bool {
+        let (Some(field), Some(body)) = (self.key_field, &self.body) else {
+            return false;
         };
-        let matters = payment.replay == ReplayRule::IfKeyed || record.entry().is_some();
-        if !matters || payment.key(&outgoing.headers).is_some() || !is_json(&outgoing.headers) {
-            return Ok(());
-        }
-        let body = upload.gather().await;
-        if upload.is_broken() {
-            return Err(Refusal::Failed(Failed::CallerGone));
-        }
-        if let Some(key) = body.and_then(|body| field.text_in(&body)) {
-            self.may_be_replayed |= payment.replay == ReplayRule::IfKeyed;
-            record.know_key(key);
-        }
-        Ok(())
+        self.destination.payment.replay == ReplayRule::IfKeyed
+            && body
+                .whole(MAX_KEYED_BODY)
+                .is_some_and(|body| field.text_in(&body).is_some())
     }
 
     /// One sending. Only a request that was certainly never processed is given to a second connection. The lease
@@ -275,7 +265,7 @@ impl Trip<'_> {
     ) -> Result<(), Refusal> {
         let mut hash = None;
         if let Some(entry) = record.entry() {
-            hash = upload.seal(entry.witness()).await;
+            hash = upload.seal(entry.witness(self.key_field)).await;
             if upload.is_broken() {
                 let what = "the request's body broke off or is malformed";
                 return Err(Refusal::Target(target::Error::Malformed(what)));
@@ -338,6 +328,12 @@ impl Trip<'_> {
             body.settle();
         }
     }
+}
+
+/// Where a request's key may be in its body: no header has it, and the body is JSON.
+pub(super) fn key_field<'a>(payment: Payment<'a>, headers: &HeaderMap) -> Option<&'a Arc<Field>> {
+    let field = payment.idempotency_field?;
+    (payment.key(headers).is_none() && is_json(headers)).then_some(field)
 }
 
 /// Whether a body is JSON as it is, as far as its head says.

@@ -16,6 +16,7 @@ use super::desk::{Desk, Unavailable, WRITE_WAIT};
 use super::facts::Facts;
 use super::writer::{Message, Write};
 use crate::config::OnFailure;
+use crate::field::Field;
 
 /// A request that moves money. Dropping it says that nothing more comes of the request.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct Entry(Arc<Shared>);
 #[derive(Debug)]
 pub struct Witness {
     shared: Arc<Shared>,
+    /// Where the request's key is in the body, if no header has it.
+    key: Option<Arc<Field>>,
     sending: u32,
 }
 
@@ -50,21 +53,14 @@ impl Entry {
         }))
     }
 
-    /// The key was found in the body. Nothing was handed in yet; afterwards it is too late.
-    pub fn know_key(&mut self, key: String) {
-        let facts = Arc::get_mut(&mut self.0).map(|shared| &mut shared.facts);
-        if let Some(facts) = facts.and_then(Arc::get_mut) {
-            facts.know_key(key);
-        }
-    }
-
-    /// For the next sending of the body.
+    /// For the next sending of the body, in which a key is looked for where it may have one.
     #[must_use]
-    pub fn witness(&self) -> Witness {
+    pub fn witness(&self, key: Option<&Arc<Field>>) -> Witness {
         let prepare = |course: &mut Course| (course.prepare(), None);
         let (sending, _) = self.0.change(prepare, Wait::No);
         Witness {
             shared: self.0.clone(),
+            key: key.cloned(),
             sending,
         }
     }
@@ -125,6 +121,18 @@ impl Drop for Entry {
 }
 
 impl Witness {
+    /// Whether it has to see the whole body.
+    pub(super) fn wants_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// That is the whole body. What it is known by is written down with the next step.
+    pub(super) fn look_for_key(&self, body: &[u8]) {
+        if let Some(key) = self.key.as_ref().and_then(|field| field.text_in(body)) {
+            self.shared.facts.know_key(key);
+        }
+    }
+
     /// Writes down that the end of the body is about to go. None where that does not matter any more.
     pub(super) fn body(&self, hash: Hash) -> Option<Commit> {
         let body = |course: &mut Course| ((), course.body(self.sending, hash));

@@ -1,6 +1,6 @@
 //! What does the journal say of a request? Plain data, and how it reads.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
@@ -29,8 +29,8 @@ pub struct Facts {
     pub method: String,
     /// As in the access log: without the query, secrets masked.
     pub path: String,
-    /// By which the provider knows it again.
-    pub idempotency_key: Option<String>,
+    /// By which the provider knows it again. Where that is in the body, it is known when the body has been read.
+    pub idempotency_key: OnceLock<String>,
 }
 
 /// A request whose outcome is unknown.
@@ -73,16 +73,16 @@ impl Facts {
     pub(super) fn cut(mut self) -> Self {
         truncate(&mut self.path);
         truncate(&mut self.method);
-        if let Some(key) = &mut self.idempotency_key {
+        if let Some(key) = self.idempotency_key.get_mut() {
             truncate(key);
         }
         self
     }
 
-    /// The key, of which nothing was known before.
-    pub(super) fn know_key(&mut self, mut key: String) {
+    /// The key, unless one is known.
+    pub(super) fn know_key(&self, mut key: String) {
         truncate(&mut key);
-        self.idempotency_key = Some(key);
+        self.idempotency_key.get_or_init(|| key);
     }
 }
 

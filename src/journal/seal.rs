@@ -25,8 +25,9 @@ const GATHERING: Duration = Duration::from_millis(5);
 
 /// Holds the end of a body back.
 pub struct Seal<E> {
-    /// None: nobody has to know of the body's end.
-    witness: Option<Witness>,
+    witness: Witness,
+    /// What was seen, where the witness looks for a key in it and it is small.
+    seen: Option<Vec<u8>>,
     digest: digest::Context,
     /// Gathered, and yet to be sent.
     early: VecDeque<Frame<Bytes>>,
@@ -66,8 +67,9 @@ pub fn hash_of_nothing() -> Option<Hash> {
 impl<E> Seal<E> {
     /// For one sending.
     #[must_use]
-    pub fn new(witness: Option<Witness>) -> Self {
+    pub fn new(witness: Witness) -> Self {
         Self {
+            seen: witness.wants_key().then(Vec::new),
             witness,
             digest: digest::Context::new(&SHA256),
             early: VecDeque::new(),
@@ -91,26 +93,6 @@ impl<E> Seal<E> {
         tokio::time::timeout(GATHERING, gathering).await.ok()?
     }
 
-    /// From now on that one has to know of the body's end. The body's hash where it is there whole.
-    pub fn attach(&mut self, witness: Witness) -> Option<Hash> {
-        self.witness = Some(witness);
-        let is_whole = matches!(self.stage, Stage::Sealed);
-        is_whole.then(|| self.hash()).flatten()
-    }
-
-    /// The body, where it was gathered whole and nothing of it was sent yet.
-    #[must_use]
-    pub fn whole(&self) -> Option<Vec<u8>> {
-        if !matches!(self.stage, Stage::Sealed) {
-            return None;
-        }
-        let mut body = Vec::new();
-        for data in self.early.iter().filter_map(Frame::data_ref) {
-            body.extend_from_slice(data);
-        }
-        Some(body)
-    }
-
     fn poll_gather<B>(&mut self, body: &mut B, context: &mut Context<'_>) -> Poll<Option<Hash>>
     where
         B: Body<Data = Bytes, Error = E> + Unpin,
@@ -132,7 +114,15 @@ impl<E> Seal<E> {
             };
         }
         self.stage = Stage::Sealed;
+        self.tell_key();
         Poll::Ready(self.hash())
+    }
+
+    /// The whole body was seen.
+    fn tell_key(&mut self) {
+        if let Some(seen) = self.seen.take() {
+            self.witness.look_for_key(&seen);
+        }
     }
 
     /// Whether what was gathered broke off, so that there is no use in sending it.
@@ -163,8 +153,8 @@ impl<E> Seal<E> {
                 Some(frame) => return Poll::Ready(Some(frame)),
                 None => None,
             };
-            let witness = self.witness.as_ref();
-            let commit = witness.and_then(|witness| witness.body(self.hash()?));
+            self.tell_key();
+            let commit = self.hash().and_then(|hash| self.witness.body(hash));
             let Some(commit) = commit else {
                 self.stage = Stage::Sealed;
                 return Poll::Ready(last.map(Ok));
@@ -211,6 +201,11 @@ impl<E> Seal<E> {
     fn see<B: Body>(&mut self, frame: &Frame<Bytes>, body: &B) -> bool {
         if let Some(data) = frame.data_ref() {
             self.digest.update(data);
+            let is_small = |seen: &Vec<u8>| (seen.len() + data.len()) as u64 <= MAX_GATHERED;
+            self.seen = self.seen.take().filter(is_small);
+            if let Some(seen) = &mut self.seen {
+                seen.extend_from_slice(data);
+            }
         }
         frame.is_trailers() || is_whole(body)
     }

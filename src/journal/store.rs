@@ -254,7 +254,7 @@ impl Store {
             &*facts.route,
             facts.method,
             facts.path,
-            facts.idempotency_key,
+            facts.idempotency_key.get(),
             step.hash,
             step.phase.number(),
             step.is_open,
@@ -263,12 +263,22 @@ impl Store {
     }
 
     /// Writes a later phase; false where there is no row.
-    pub(super) fn update(&self, id: i64, step: &Step) -> Result<bool, rusqlite::Error> {
+    pub(super) fn update(
+        &self,
+        id: i64,
+        facts: &Facts,
+        step: &Step,
+    ) -> Result<bool, rusqlite::Error> {
         let mut statement = self.database.prepare_cached(
-            "UPDATE requests SET phase = ?2, body_sha256 = ?3, is_open = ?4 WHERE id = ?1",
+            "UPDATE requests SET phase = ?2, body_sha256 = ?3, is_open = ?4, idempotency_key = ?5 WHERE id = ?1",
         )?;
-        let changed =
-            statement.execute(params![id, step.phase.number(), step.hash, step.is_open])?;
+        let changed = statement.execute(params![
+            id,
+            step.phase.number(),
+            step.hash,
+            step.is_open,
+            facts.idempotency_key.get(),
+        ])?;
         Ok(changed > 0)
     }
 

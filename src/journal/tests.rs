@@ -1,6 +1,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ fn facts(id: &str) -> Facts {
         route: name("POST /pay"),
         method: "POST".to_owned(),
         path: "/pay".to_owned(),
-        idempotency_key: None,
+        idempotency_key: OnceLock::new(),
     }
 }
 
@@ -356,7 +357,7 @@ async fn a_small_body_that_breaks_off_is_known_to_before_it_is_sent() {
     let journal = Journal::open(&settings(directory.path().to_owned()), series()).unwrap();
     for (is_broken, expected) in [(false, hash_of_nothing()), (true, None)] {
         let entry = journal.entry(facts("1"));
-        let mut seal = Seal::new(Some(entry.witness()));
+        let mut seal = Seal::new(entry.witness(None));
         let (sender, body) = Channel::<Bytes, std::io::Error>::new(1);
         match is_broken {
             true => sender.abort(std::io::ErrorKind::UnexpectedEof.into()),

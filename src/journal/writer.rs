@@ -244,7 +244,7 @@ impl Writer {
         step: &Step,
         has_room: bool,
     ) -> Result<bool, rusqlite::Error> {
-        if self.store.update(id, step)? {
+        if self.store.update(id, facts, step)? {
             return Ok(true);
         }
         if !has_room {

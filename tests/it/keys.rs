@@ -59,7 +59,7 @@ fn bodies() -> Vec<(Headers, Body, bool)> {
         (&[JSON], full("payment[key]=k-1"), false),
         (&[JSON], full(""), false),
         (&[JSON], full(large), false),
-        (&[JSON], chunked(KEYED), false),
+        (&[JSON], chunked(KEYED), true),
         (&[JSON, ("content-encoding", "gzip")], full(KEYED), false),
         (&[("content-type", "text/plain")], full(KEYED), false),
         (&[JSON, ("content-type", "text/plain")], full(KEYED), false),
@@ -76,15 +76,16 @@ async fn a_request_is_sent_again_by_the_key_in_its_body_and_not_without_one() {
     .await;
     let idp = Idp::counting().await;
     // Not kept here, and yet judged alike.
-    let directory = tempfile::tempdir().unwrap();
     for journal in [false, true] {
-        let yaml = acme(&api.url(), &idp.url(), ROUTE);
-        let yaml = match journal {
-            true => with_journal(&yaml, directory.path()),
-            false => yaml,
-        };
-        let proxy = Proxy::start(&yaml).await;
         for (headers, body, is_keyed) in bodies() {
+            let yaml = acme(&api.url(), &idp.url(), ROUTE);
+            let directory = tempfile::tempdir().unwrap();
+            let yaml = match journal {
+                true => with_journal(&yaml, directory.path()),
+                false => yaml,
+            };
+            // One for each, because 401s may cause so many renewals in a minute and no more.
+            let proxy = Proxy::start(&yaml).await;
             let before = api.count();
             let mut request = Request::post("http://api.test/pay");
             for (name, value) in headers {
@@ -110,7 +111,7 @@ async fn a_request_is_sent_again_by_the_key_in_its_body_and_not_without_one() {
 }
 
 #[tokio::test]
-async fn a_body_that_comes_slowly_goes_on_as_it_comes_and_has_no_key() {
+async fn a_body_that_comes_slowly_goes_on_as_it_comes_and_has_its_key_all_the_same() {
     let api = Upstream::streaming(|mut request: Request<hyper::body::Incoming>| async move {
         while let Some(Ok(_)) = request.body_mut().frame().await {}
         answer(401, "")
@@ -135,7 +136,7 @@ async fn a_body_that_comes_slowly_goes_on_as_it_comes_and_has_no_key() {
         api.reached_by(before + 1).await;
         caller.write(rest).await;
         assert_eq!(caller.read_message().await.status(), 401);
-        assert_eq!(api.count(), before + 1);
+        assert_eq!(api.count(), before + 2);
     }
 }
 
@@ -176,6 +177,35 @@ async fn the_journal_has_the_key_of_the_body_as_it_has_a_headers() {
         assert_eq!(last["idempotency_key"].as_str(), key.as_deref(), "{last}");
         assert!(last["body_sha256"].is_string(), "{last}");
     }
+}
+
+#[tokio::test]
+async fn the_journal_has_the_key_of_a_body_that_comes_after_its_head() {
+    let api = RawUpstream::start(|_, mut raw| async move {
+        raw.read_message().await;
+        raw.reset();
+    })
+    .await;
+    let idp = Idp::counting().await;
+    let directory = tempfile::tempdir().unwrap();
+    let yaml = with_journal(&acme(&api.url(), &idp.url(), ROUTE), directory.path());
+    let proxy = Proxy::start(&yaml).await;
+    let mut caller = Raw::connect(proxy.listen).await;
+    caller
+        .write("POST http://api.test/pay HTTP/1.1\r\nHost: api.test\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await;
+    // Of unknown length, so that the head does not wait for it.
+    let (first, rest) = KEYED.split_at(20);
+    for part in [first, rest, ""] {
+        caller
+            .write(format!("{:x}\r\n{part}\r\n", part.len()))
+            .await;
+    }
+    assert_eq!(caller.read_message().await.status(), 502);
+    eventually(|| async { outcomes(directory.path()).await.len() == 1 }).await;
+    let outcome = &outcomes(directory.path()).await[0];
+    assert_eq!(outcome["idempotency_key"], "k-1", "{outcome}");
+    assert!(outcome["body_sha256"].is_string(), "{outcome}");
 }
 
 #[test]

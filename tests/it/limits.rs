@@ -189,7 +189,7 @@ async fn a_connection_too_many_is_told_so_and_closed() {
     let told = third.ask(GET).await;
     assert_eq!((told.status(), told.field("retry-after")), (503, Some("1")));
     is_refused(&told, 503, "overloaded");
-    let problem: serde_json::Value = serde_json::from_str(&told.text()).unwrap();
+    let problem: serde_json::Value = serde_json::from_str(told.text()).unwrap();
     assert_eq!(problem["request_sent"], "no");
     assert_eq!(third.read_to_end().await.unwrap(), b"");
     rig.reached("connections", 1.0).await;
