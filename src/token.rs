@@ -1,7 +1,7 @@
 //! Which token goes on this request? All cells, by provider and scopes, and what keeps them young.
 //!
 //! A request reads its cell ([`Cell::read`]), waits for a flight where there is no token
-//! ([`Cell::obtain`]) and asks what a 401 means ([`Cell::recover`]). The rest happens behind its back:
+//! ([`Cell::obtain`]) and asks what a 401 means ([`Handle::recover`]). The rest happens behind its back:
 //! renewal ahead ([`renewal`]), who may fly ([`desk`]), the ladder of grants ([`ladder`]), the providers'
 //! dialects ([`fetch`], [`reply`]), pauses after failures ([`backoff`]), and what all calls to one endpoint
 //! share ([`guard`]).
