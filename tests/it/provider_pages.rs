@@ -1,4 +1,4 @@
-//! What `docs/providers` says against what the presets do: hosts, operations, and the YAML that it shows.
+//! What `docs/src/providers` says against what the presets do: hosts, operations, and the YAML that it shows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -6,13 +6,19 @@ use std::path::Path;
 use bursar::config::{Authorization, Config, Provider};
 
 const PAGES: [(&str, &str); 4] = [
-    ("paylater", include_str!("../../docs/providers/paylater.md")),
-    ("payu", include_str!("../../docs/providers/payu.md")),
+    (
+        "paylater",
+        include_str!("../../docs/src/providers/paylater.md"),
+    ),
+    ("payu", include_str!("../../docs/src/providers/payu.md")),
     (
         "alternative_payments",
-        include_str!("../../docs/providers/alternative-payments.md"),
+        include_str!("../../docs/src/providers/alternative-payments.md"),
     ),
-    ("quidkey", include_str!("../../docs/providers/quidkey.md")),
+    (
+        "quidkey",
+        include_str!("../../docs/src/providers/quidkey.md"),
+    ),
 ];
 
 fn preset(name: &str, environment: &str) -> Config {
