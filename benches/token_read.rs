@@ -27,9 +27,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bursar::config::Config;
-use bursar::egress::Egress;
-use bursar::metrics::Metrics;
+use bursar::telemetry::metrics::Metrics;
 use bursar::token::{Handle, Tokens};
+use bursar::upstream::egress::Egress;
 use http::HeaderValue;
 use tokio::time::Instant;
 

@@ -9,14 +9,14 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bursar::address::{Rule, Spelling, rules};
+use bursar::base::address::{Rule, Spelling, rules};
+use bursar::base::path::Path;
 use bursar::config::Config;
-use bursar::framing::{Broken, Framing};
-use bursar::metrics::{DroppedFields, Metrics};
-use bursar::path::Path;
-use bursar::response::{Outstanding, Reader};
-use bursar::route::Routes;
-use bursar::target::Target;
+use bursar::exchange::route::Routes;
+use bursar::http::framing::{Broken, Framing};
+use bursar::http::response::{Outstanding, Reader};
+use bursar::http::target::Target;
+use bursar::telemetry::metrics::{DroppedFields, Metrics};
 use bursar::token::{Answer, Body, Failure, read_reply};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -321,7 +321,7 @@ pub(super) fn framing(data: &[u8]) {
     assert!(doubt.is_none_or(|(number, _)| number + 1 == heads));
 }
 
-type Framed = (u64, Option<(u64, bursar::framing::Doubt)>, usize);
+type Framed = (u64, Option<(u64, bursar::http::framing::Doubt)>, usize);
 
 fn frame(reads: &[&[u8]]) -> Framed {
     let mut framing = Framing::new();

@@ -36,13 +36,13 @@ pub use journal::Journal;
 pub use problem::Problem;
 pub use route::{Authorization, HostRoutes, MerchantHeader, Route, Semantics};
 
-use crate::address::{Rule, bare};
-use crate::intercept::Authority;
-use crate::listen;
-use crate::password::Password;
-use crate::path::Pattern;
-use crate::secret::Secret;
-use crate::tls::ClientTls;
+use crate::base::address::{Rule, bare};
+use crate::base::password::Password;
+use crate::base::path::Pattern;
+use crate::base::secret::Secret;
+use crate::tls;
+use crate::tls::authority::Authority;
+use crate::tls::client::ClientTls;
 pub use files::{Files, Stamps};
 use reading::{Reading, text};
 
@@ -74,7 +74,7 @@ pub struct Config {
     /// What else callers may reach.
     pub passthrough: Vec<Passthrough>,
     /// TLS on `listen`. None: there is none.
-    pub tls: Option<Arc<listen::Tls>>,
+    pub tls: Option<Arc<tls::server::Tls>>,
     /// Who speaks for providers in tunnels. None: TLS in them is refused.
     pub intercept: Option<Arc<Authority>>,
     /// Where requests that move money are written down. None: nowhere.

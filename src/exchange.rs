@@ -4,11 +4,19 @@
 //! each other: values are handed from one to the next here.
 
 mod bearer;
+pub mod caller;
 mod lasting;
 mod location;
 mod operator;
 mod outgoing;
+pub mod passthrough;
+pub mod record;
+pub mod relay;
+pub mod replay;
+pub mod respond;
+pub mod route;
 mod trip;
+pub mod tunnel_target;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,32 +30,33 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::access::{AccessLog, Books, Record};
-use crate::body::{self, Keeping, Replayable};
-use crate::caller::{self, Callers, Doubt, Principal};
+use crate::base::path::{Path, Pattern};
 use crate::config::{Config, Origin, Provider, ProxyLimits};
-use crate::egress::Egress;
-use crate::framing;
-use crate::headers::{self, Said};
-use crate::intercept::Authority;
+use crate::http::connection::{CallerSide, Inside, Peer};
+use crate::http::framing;
+use crate::http::headers::{self, Said};
+use crate::http::replay_body::{self, Keeping, Replayable};
+use crate::http::target::{self, Form, Target};
 use crate::journal::Journal;
-use crate::metrics::{Limit, Metrics, ProviderSeries};
-use crate::passthrough::{self, Passthrough};
-use crate::path::{Path, Pattern};
-use crate::relay::{Answer, Relay};
-use crate::respond::{self, Refusal, route_detail};
-use crate::route::{self, Routes, Wish};
-use crate::stream::{CallerSide, Inside, Peer};
-use crate::target::{self, Form, Target};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::{Limit, Metrics, ProviderSeries};
+use crate::tls::authority::Authority;
 use crate::token::Tokens;
-use crate::tunnel::{self, Leads, Opened};
+use crate::upstream::egress::Egress;
 use crate::upstream::{Connection, Upstream};
 use bearer::Bearer;
+use caller::{Callers, Doubt, Principal};
 use lasting::Lasting;
 pub use lasting::Reloaded;
 use location::Asked;
 pub use operator::Operator;
+use passthrough::Passthrough;
+use record::{Books, Record};
+use relay::{Answer, Relay};
+use respond::{Refusal, route_detail};
+use route::{Routes, Wish};
 use trip::Trip;
+use tunnel_target::{Leads, Opened};
 
 /// Everything that a request needs on its way, under one configuration. A request keeps it to its end.
 #[derive(Debug)]
@@ -244,7 +253,7 @@ impl Proxy {
             };
             if !body.is_end_stream()
                 && headers::needs_continue(&head)
-                && !body::want(&mut body).await
+                && !replay_body::want(&mut body).await
             {
                 framed = Err(framing::Doubt::OutOfStep);
             }
@@ -444,10 +453,10 @@ impl Proxy {
         }
         match inside {
             Some(_) if target.form == Form::Authority => {
-                Err(Refusal::Tunnel(tunnel::Error::Nested))
+                Err(Refusal::Tunnel(tunnel_target::Error::Nested))
             }
             Some(inside) if !inside.leads_to(target.host, target.port) => {
-                Err(Refusal::Tunnel(tunnel::Error::Misdirected))
+                Err(Refusal::Tunnel(tunnel_target::Error::Misdirected))
             }
             _ => Ok((target, caller, said)),
         }
@@ -477,15 +486,15 @@ impl Proxy {
         }
         if self.routes.is_provider_at_any_port(host) {
             return Err(Refusal::Tunnel(match self.authority {
-                Some(_) => tunnel::Error::NotListed,
-                None => tunnel::Error::NotIntercepted,
+                Some(_) => tunnel_target::Error::NotListed,
+                None => tunnel_target::Error::NotIntercepted,
             }));
         }
         let passthrough = self.passthrough.as_ref().and_then(|passthrough| {
             let rule = passthrough.rule(host, port, caller)?;
             Some((passthrough, rule))
         });
-        let not_listed = Refusal::Tunnel(tunnel::Error::NotListed);
+        let not_listed = Refusal::Tunnel(tunnel_target::Error::NotListed);
         let (passthrough, rule) = passthrough.ok_or(not_listed)?;
         record.passthrough(&rule.name);
         let since = Instant::now();

@@ -29,7 +29,7 @@ pub use seal::{Seal, hash_of_nothing, is_whole};
 pub use store::Error;
 
 use crate::config;
-use crate::metrics::JournalSeries;
+use crate::telemetry::metrics::JournalSeries;
 use desk::{Desk, MAX_QUEUE, WRITE_WAIT};
 use store::Store;
 use writer::{Message, Question, Writer};

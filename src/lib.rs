@@ -2,85 +2,51 @@
 //!
 //! # The life of a request
 //!
-//! 1. [`accept`] takes the connection, has a [`worker`] serve it, and finds out which HTTP it speaks; [`framing`]
-//!    reads along, so that nothing ambiguous is taken for a request.
+//! 1. [`server::accept`] takes the connection, has a [`server::worker`] serve it, and finds out which version of
+//!    HTTP it speaks; [`http::framing`] reads along, so that nothing ambiguous is taken for a request.
 //! 2. [`exchange`] tells the whole story of one request, top to bottom; it is the place to start reading.
 //!    It hands values from stage to stage; the stages do not know each other:
-//!    1. [`target`]: which host and path does the request name, and in which form?
-//!    2. [`caller`]: who sends it, and [`limit`]: is that too much?
-//!    3. [`route`]: whose API is that, may this caller use it, and which scopes does it need?
+//!    1. [`http::target`]: which host and path does the request name, and in which form?
+//!    2. [`exchange::caller`]: who sends it, and [`limits::caller_limits`]: is that too much?
+//!    3. [`exchange::route`]: whose API is that, may this caller use it, and which scopes does it need?
 //!    4. [`token`]: the token for that, read without a lock, or waited for.
-//!    5. [`headers`] and [`body`]: what goes on, and what is kept in case of a 401.
-//!    6. [`upstream`]: sent once, over a pooled connection, or a new one where [`egress`] lets it go; [`response`]
-//!       reads what comes back before hyper does.
-//!    7. [`replay`]: does the answer ask for another token and a second try?
-//! 3. [`relay`] streams the provider's answer back; [`respond`] answers where Bursar itself must, and is
-//!    the only place that chooses a status.
-//! 4. [`access`] writes one line and counts the request, when the last byte has gone.
+//!    5. [`http::headers`] and [`http::replay_body`]: what goes on, and what is kept in case of a 401.
+//!    6. [`upstream`]: sent once, over a pooled connection, or a new one where [`upstream::egress`] lets it go;
+//!       [`http::response`] reads what comes back before hyper does.
+//!    7. [`exchange::replay`]: does the response ask for another token and a second try?
+//! 3. [`exchange::relay`] streams the provider's response back; [`exchange::respond`] answers where Bursar itself
+//!    must, and is the only place that chooses a status.
+//! 4. [`exchange::record`] writes one line and counts the request, when the last byte has gone.
 //!
 //! # Behind the requests
 //!
-//! [`config`] reads `proxy.yaml` into types that cannot be wrong, and [`reload`] has it do so again when a
-//! file changes; what is in force is replaced as a whole. [`token`] keeps a cell for each
-//! token key, renews ahead and asks the token endpoints. [`server`] starts and drains. [`admin`] shows
-//! what operators want to see, [`metrics`] what Prometheus scrapes. [`journal`] remembers how far requests
-//! that move money came, and [`outcomes`] lists those in doubt. [`sandbox`] emulates the providers.
+//! [`config`] reads `proxy.yaml` into types that cannot be wrong, and [`server::reload`] has it do so again when a
+//! file changes; what is in force is replaced as a whole. [`token`] keeps a cell for each token key, renews ahead
+//! and asks the token endpoints. [`server`] starts and drains; [`server::admin`] shows what operators want to see,
+//! [`telemetry`] what they and Prometheus read. [`journal`] remembers how far requests that move money came.
+//! [`commands`] are what the program does beside serving: it lists requests in doubt, makes an authority, checks a
+//! file, and emulates the providers.
+//!
+//! # Who may know whom
+//!
+//! Modules import downwards only, in this order: `commands`, `server`, `exchange`, `token`, `upstream`, `http`,
+//! `journal`, `limits`, `telemetry`, `config`, `tls`, `base`. CI refuses a cycle.
 //!
 //! # What is deliberately absent
 //!
 //! No global state, no statics that change: everything is built in [`server`] and passed on. No second
-//! pipeline: absolute-form and gateway requests differ in [`target`] and nowhere else. No sending of a
+//! pipeline: absolute-form and gateway requests differ in [`http::target`] and nowhere else. No sending of a
 //! request that the provider may have seen, except after its 401.
 
-pub mod accept;
-pub mod access;
-pub mod address;
-pub mod admin;
-pub mod alarm;
-pub mod body;
-pub mod breaker;
-pub mod ca;
-pub mod caller;
-pub mod check;
-pub mod clock;
-pub mod complaints;
+pub mod base;
+pub mod commands;
 pub mod config;
-pub mod connect;
-pub mod disk;
-pub mod egress;
 pub mod exchange;
-pub mod field;
-pub mod framing;
-pub mod headers;
-pub mod hpack;
-pub mod intercept;
+pub mod http;
 pub mod journal;
-pub mod limit;
-pub mod lines;
-pub mod listen;
-pub mod log;
-pub mod metrics;
-pub mod outcomes;
-pub mod passthrough;
-pub mod password;
-pub mod path;
-pub mod process;
-pub mod regular;
-pub mod relay;
-pub mod reload;
-pub mod remote;
-pub mod replay;
-pub mod respond;
-pub mod response;
-pub mod route;
-pub mod sandbox;
-pub mod secret;
+pub mod limits;
 pub mod server;
-pub mod socket;
-pub mod stream;
-pub mod target;
+pub mod telemetry;
 pub mod tls;
 pub mod token;
-pub mod tunnel;
 pub mod upstream;
-pub mod worker;

@@ -1,5 +1,10 @@
 //! How does Bursar start and end? Ports first, then tokens; and draining in its phases.
 
+pub mod accept;
+pub mod admin;
+pub mod reload;
+pub mod worker;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -9,16 +14,15 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::accept::{Entrance, Phase, accept};
-use crate::access::AccessLog;
-use crate::admin;
+use crate::base::process::{self, Budget};
 use crate::config::{self, Config, Files};
 use crate::exchange::Proxy;
 use crate::journal::{self, Journal};
-use crate::metrics::Metrics;
-use crate::process::{self, Budget};
-use crate::reload::{Fixed, Live, Reloader, Source};
-use crate::worker::Workers;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::Metrics;
+use accept::{Entrance, Phase, accept};
+use reload::{Fixed, Live, Reloader, Source};
+use worker::Workers;
 
 /// The share of `drain_timeout` after which what moves no money is cut off.
 const SHARE_OF_OTHERS: f64 = 0.75;

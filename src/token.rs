@@ -39,10 +39,10 @@ pub use refusals::RefusedRoute;
 pub use reply::{Answer, Body};
 pub use snapshot::{Snapshot, TokenSnapshot};
 
+use crate::base::secret::Secret;
 use crate::config::Config;
-use crate::egress::Egress;
-use crate::metrics::Metrics;
-use crate::secret::Secret;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::egress::Egress;
 use guard::Guard;
 use making::Making;
 use renewal::{Appointment, keep_appointments};

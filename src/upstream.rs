@@ -4,6 +4,8 @@
 //! go out again on another connection; after anything else it must not, because it may have been
 //! acted upon. Nothing here sends a request twice.
 
+pub mod connect;
+pub mod egress;
 mod failed;
 mod fields;
 mod frames;
@@ -24,12 +26,12 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::Connection as _;
 use tokio::time::Instant;
 
-use crate::body::{Progress, Replayable, Upload};
 use crate::config::{Http, Origin, Provider, Timeouts};
-use crate::connect::{self, Connector, Stream};
-use crate::egress::Egress;
-use crate::headers;
-use crate::metrics::{Cause, Connections, Counted, Metrics, NO_PROVIDER};
+use crate::http::headers;
+use crate::http::replay_body::{Progress, Replayable, Upload};
+use crate::telemetry::metrics::{Cause, Connections, Counted, Metrics, NO_PROVIDER};
+use connect::{Connector, Stream};
+use egress::Egress;
 pub use failed::Failed;
 use fuse::Fuse;
 use pool::Pool;

@@ -3,16 +3,16 @@
 use std::hint::black_box;
 use std::path::Path as File;
 
-use bursar::caller::Callers;
+use bursar::base::path::Path;
 use bursar::config::Config;
-use bursar::egress::Egress;
-use bursar::headers::{self, Said, Via};
-use bursar::metrics::Metrics;
-use bursar::path::Path;
-use bursar::route::{Routes, Wish};
-use bursar::stream::Peer;
-use bursar::target::Target;
+use bursar::exchange::caller::Callers;
+use bursar::exchange::route::{Routes, Wish};
+use bursar::http::connection::Peer;
+use bursar::http::headers::{self, Said, Via};
+use bursar::http::target::Target;
+use bursar::telemetry::metrics::Metrics;
 use bursar::token::{Handle, Tokens};
+use bursar::upstream::egress::Egress;
 use http::request::Parts;
 use http::{HeaderMap, Request, Version};
 use tokio::time::Instant;

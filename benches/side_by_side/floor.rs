@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
-use bursar::worker::{Chosen, Threads};
+use bursar::server::worker::{Chosen, Threads};
 use http::header::{AUTHORIZATION, HOST, PROXY_AUTHORIZATION};
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;

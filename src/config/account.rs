@@ -8,7 +8,7 @@ use http::HeaderValue;
 use smol_str::SmolStr;
 
 use super::route::MerchantHeader;
-use crate::secret::Secret;
+use crate::base::secret::Secret;
 
 /// The account that a provider's own `client_id` and `client_secret` make.
 pub const DEFAULT_ACCOUNT: &str = "default";

@@ -24,7 +24,7 @@ use std::time::Duration;
 use super::file::{self, Size};
 use super::problem::Problems;
 use super::{Config, Files, Provider};
-use crate::secret::Secret;
+use crate::base::secret::Secret;
 use provider::{ProviderFile, Shared};
 use value::{MIB, time};
 

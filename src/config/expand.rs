@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::files::Files;
 use super::reading::MAX_FILE_BYTES;
-use crate::regular;
+use crate::base::regular_file;
 
 /// Why a reference could not be resolved.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub(super) enum Error {
     #[error("cannot read the file {path}: {source}")]
     File {
         path: String,
-        source: regular::Error,
+        source: regular_file::Error,
     },
     #[error("cannot read the file {0}: it is not UTF-8")]
     NotText(String),
@@ -39,7 +39,7 @@ impl Error {
         matches!(
             self,
             Self::File {
-                source: regular::Error::Hangs,
+                source: regular_file::Error::Hangs,
                 ..
             }
         )
@@ -83,15 +83,15 @@ fn variable(name: &str) -> Result<String, Error> {
 
 fn read(path: &Path, files: &mut Files) -> Result<String, Error> {
     let named = || path.display().to_string();
-    let read = regular::read(path, MAX_FILE_BYTES);
-    if !matches!(read, Err(regular::Error::Hangs)) {
+    let read = regular_file::read(path, MAX_FILE_BYTES);
+    if !matches!(read, Err(regular_file::Error::Hangs)) {
         files.saw(
             path.to_owned(),
             read.as_ref().ok().map(|read| read.as_slice()),
         );
     }
     let mut read = read.map_err(|source| match source {
-        regular::Error::TooLarge(_) => Error::TooLarge(named()),
+        regular_file::Error::TooLarge(_) => Error::TooLarge(named()),
         source => Error::File {
             path: named(),
             source,

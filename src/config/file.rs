@@ -24,7 +24,7 @@ pub(super) use provider::{Account, Provider, Route, RouteAuthorization, Token, T
 pub use provider::{ClientAuth, Encoding, Environment, Http, Refresh, ReplayRule};
 pub(super) use scalar::{Count, Hidden, Size, Time};
 
-use crate::secret::Secret;
+use crate::base::secret::Secret;
 
 /// The configuration of Bursar. Any string may hold `${NAME}` (environment) and `${file:PATH}` (a file's
 /// content); `$${` is a literal `${`.

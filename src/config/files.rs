@@ -13,7 +13,7 @@ use ring::digest::{SHA256, digest};
 
 use super::problem::Problems;
 use super::{file, readable};
-use crate::regular;
+use crate::base::regular_file;
 
 /// No certificate or secret is longer; what comes after that is not looked at.
 const MAX_BYTES: u64 = 16 << 20;
@@ -39,30 +39,33 @@ impl Files {
     pub(super) fn saw(&mut self, path: PathBuf, content: Option<&[u8]>) {
         self.0.entry(path).or_insert_with_key(|path| match content {
             Some(bytes) if is_file(path) => Content::of(bytes),
-            _ => Content::read(regular::read(path, MAX_BYTES)),
+            _ => Content::read(regular_file::read(path, MAX_BYTES)),
         });
     }
 
     /// The same files as they are now. After one that is not read in time the others are not waited for.
     #[must_use]
     pub fn as_they_are(&self) -> Self {
-        self.read_by(|path| regular::read(path, MAX_BYTES))
+        self.read_by(|path| regular_file::read(path, MAX_BYTES))
     }
 
     /// The same, and waits for as long as their file systems do, perhaps for ever.
     #[must_use]
     pub fn as_they_are_or_hang(&self) -> Self {
-        self.read_by(|path| regular::read_or_hang(path, MAX_BYTES))
+        self.read_by(|path| regular_file::read_or_hang(path, MAX_BYTES))
     }
 
-    fn read_by(&self, read: impl Fn(&Path) -> Result<regular::Content, regular::Error>) -> Self {
+    fn read_by(
+        &self,
+        read: impl Fn(&Path) -> Result<regular_file::Content, regular_file::Error>,
+    ) -> Self {
         let mut hangs = false;
         let now = self.0.keys().map(|path| {
             let content = match hangs {
-                true => Err(regular::Error::Hangs),
+                true => Err(regular_file::Error::Hangs),
                 false => read(path),
             };
-            hangs |= matches!(content, Err(regular::Error::Hangs));
+            hangs |= matches!(content, Err(regular_file::Error::Hangs));
             (path.clone(), Content::read(content))
         });
         Self(now.collect())
@@ -113,17 +116,17 @@ impl Content {
         Self::Digest(content)
     }
 
-    fn read(read: Result<regular::Content, regular::Error>) -> Self {
+    fn read(read: Result<regular_file::Content, regular_file::Error>) -> Self {
         match read {
             Ok(bytes) => Self::of(&bytes),
-            Err(regular::Error::Kind(_)) => Self::NoFile,
+            Err(regular_file::Error::Kind(_)) => Self::NoFile,
             Err(_) => Self::Unreadable,
         }
     }
 }
 
 fn is_file(path: &Path) -> bool {
-    regular::metadata(path).is_ok_and(|found| found.is_file())
+    regular_file::metadata(path).is_ok_and(|found| found.is_file())
 }
 
 /// Notes the files that a configuration names by their paths, before others read them. None where one of them is not
@@ -136,9 +139,9 @@ pub(super) fn note_named(
 ) -> Option<()> {
     for (key, name) in named(file) {
         let path = directory.join(name);
-        match regular::read(&path, MAX_BYTES) {
+        match regular_file::read(&path, MAX_BYTES) {
             Ok(bytes) => files.saw(path.clone(), Some(&bytes)),
-            Err(error @ regular::Error::Hangs) => {
+            Err(error @ regular_file::Error::Hangs) => {
                 problems.add(&key, error);
                 return None;
             }
@@ -232,12 +235,12 @@ mod tests {
         let now = files.read_by(|path| {
             read.set(read.get() + 1);
             match path == Path::new("/b") {
-                true => Err(regular::Error::Hangs),
-                false => Ok(regular::Content::default()),
+                true => Err(regular_file::Error::Hangs),
+                false => Ok(regular_file::Content::default()),
             }
         });
         assert_eq!(read.get(), 2);
-        let later = files.read_by(|_| Ok(regular::Content::default()));
+        let later = files.read_by(|_| Ok(regular_file::Content::default()));
         assert!(now != later && now.0.get(Path::new("/a")) == later.0.get(Path::new("/a")));
     }
 

@@ -24,7 +24,8 @@ const FILE: &str = "${file:";
 /// Whether users who are neither owner nor of the group may read a file.
 pub(super) fn is_open(path: &Path) -> bool {
     // What cannot be looked at is reported by whoever reads it.
-    crate::regular::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o004 != 0)
+    crate::base::regular_file::metadata(path)
+        .is_ok_and(|found| found.permissions().mode() & 0o004 != 0)
 }
 
 /// What is said of such a file.

@@ -7,15 +7,15 @@ use super::journal::Journal;
 use super::node::Node;
 use super::problem::{Problem, Problems};
 use super::{Config, compile, expand, file, readable};
-use crate::regular;
+use crate::base::regular_file;
 
 /// Neither the configuration nor a secret is longer; a wrong path to a log must not fill the memory.
 pub(super) const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// A file's text.
 pub(super) fn text(path: &Path, files: &mut Files) -> Result<String, Vec<Problem>> {
-    let read = regular::read(path, MAX_FILE_BYTES);
-    let hangs = matches!(read, Err(regular::Error::Hangs));
+    let read = regular_file::read(path, MAX_FILE_BYTES);
+    let hangs = matches!(read, Err(regular_file::Error::Hangs));
     if !hangs {
         files.saw(
             path.to_owned(),

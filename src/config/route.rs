@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::{HeaderName, Method};
 
 use super::file::ReplayRule;
-use crate::field::Field;
-use crate::path::Pattern;
+use crate::base::json_pointer::Field;
+use crate::base::path::Pattern;
 
 /// A method and path pattern, with the scopes that it needs.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub enum Authorization {
     CallerOrBursar(usize),
 }
 
-/// What a route says about payments. None: it does not say; [`crate::route::Payment`] knows what then.
+/// What a route says about payments. None: it does not say; [`crate::exchange::route::Payment`] knows what then.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Semantics {
     /// Whether its requests move money.

@@ -3,11 +3,11 @@
 use http::HeaderMap;
 use tokio::time::Instant;
 
+use crate::base::secret::Fingerprint;
 use crate::config::Authorization;
-use crate::headers::{self, OwnToken, Unusable};
-use crate::respond::{CallerToken, Refusal};
-use crate::route::Destination;
-use crate::secret::Fingerprint;
+use crate::exchange::respond::{CallerToken, Refusal};
+use crate::exchange::route::Destination;
+use crate::http::headers::{self, OwnToken, Unusable};
 use crate::token::{Handle, Lease, Tokens};
 
 /// The token that a request carries.

@@ -10,8 +10,8 @@ use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::{Origin, Provider};
-use crate::route::Routes;
-use crate::target;
+use crate::exchange::route::Routes;
+use crate::http::target;
 
 const HTTPS: &str = "https://";
 /// Its own port.

@@ -9,11 +9,11 @@ use ring::digest::{Digest, SHA256, digest};
 use subtle::ConstantTimeEq as _;
 
 use super::lasting::{Lasting, Reloaded};
-use crate::clock;
+use crate::base::clock;
 use crate::config::{Config, Problem};
+use crate::exchange::respond::Refusal;
 use crate::journal;
-use crate::metrics::Reload;
-use crate::respond::Refusal;
+use crate::telemetry::metrics::Reload;
 
 /// Operators' hold on a proxy.
 pub struct Operator {

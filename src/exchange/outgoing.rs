@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderName, Version};
 
 use super::bearer::Bearer;
 use crate::config::{Merchant, MerchantHeader};
-use crate::headers::{self, Cleaned, Via};
-use crate::route::Destination;
+use crate::exchange::route::Destination;
+use crate::http::headers::{self, Cleaned, Via};
 use crate::upstream::Outgoing;
 
 /// The request as it goes on, and what its head says of its trailers.

@@ -14,16 +14,16 @@ use tokio::time::Instant;
 
 use super::bearer::Bearer;
 use super::operator::Operator;
-use crate::access::Record;
-use crate::body::{BodyTooLarge, Replayable, Upload};
+use crate::base::json_pointer::Field;
 use crate::config::ReplayRule;
-use crate::field::Field;
+use crate::exchange::record::Record;
+use crate::exchange::replay::{Verdict, verdict};
+use crate::exchange::respond::Refusal;
+use crate::exchange::route::{Destination, Payment};
+use crate::http::replay_body::{BodyTooLarge, Replayable, Upload};
+use crate::http::target;
 use crate::journal::{self, Unavailable};
-use crate::metrics::{ProviderSeries, Replay, Unauthorized};
-use crate::replay::{Verdict, verdict};
-use crate::respond::Refusal;
-use crate::route::{Destination, Payment};
-use crate::target;
+use crate::telemetry::metrics::{ProviderSeries, Replay, Unauthorized};
 use crate::token::{Handle, Lease, Missing, Recovery};
 use crate::upstream::{Connection, Failed, Kept, MAX_UNSENT, Need, Outgoing, Upstream};
 

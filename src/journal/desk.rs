@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::writer::Message;
 use crate::config::OnFailure;
-use crate::metrics::JournalSeries;
+use crate::telemetry::metrics::JournalSeries;
 
 /// How long a request waits for a write.
 pub(super) const WRITE_WAIT: Duration = Duration::from_secs(5);

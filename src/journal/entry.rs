@@ -15,8 +15,8 @@ use super::course::{Course, Hash, Step};
 use super::desk::{Desk, Unavailable, WRITE_WAIT};
 use super::facts::Facts;
 use super::writer::{Message, Write};
+use crate::base::json_pointer::Field;
 use crate::config::OnFailure;
-use crate::field::Field;
 
 /// A request that moves money. Dropping it says that nothing more comes of the request.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::store::FILE;
-use crate::disk::Disk;
+use crate::base::disk::Disk;
 
 /// Of SQLite's locks on the file beside its log: for writers, and for those who read.
 const LOCKS: std::ops::RangeInclusive<u64> = 120..=127;

@@ -15,8 +15,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use super::course::{Phase, Step};
 use super::facts::{Facts, Frozen, Outcome};
 use super::files::USUAL_LOG;
+use crate::base::secret::hexadecimal;
 use crate::config;
-use crate::secret::hexadecimal;
 
 /// The database, in the configured directory.
 pub(super) const FILE: &str = "journal.sqlite";

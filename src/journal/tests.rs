@@ -11,9 +11,9 @@ use http_body_util::channel::Channel;
 use tempfile::TempDir;
 
 use super::*;
-use crate::clock;
+use crate::base::clock;
 use crate::config::{Config, OnFailure};
-use crate::metrics::Metrics;
+use crate::telemetry::metrics::Metrics;
 
 fn series() -> JournalSeries {
     let text = "providers: {a: {hosts: [a.test], client_id: a, client_secret: b, token: {url: https://b.test/}}}";

@@ -3,7 +3,7 @@
 
 use super::files::{Files, Length, USUAL_LOG};
 use super::store::PAGE_BYTES;
-use crate::metrics::JournalSeries;
+use crate::telemetry::metrics::JournalSeries;
 
 /// What was seen last.
 #[derive(Debug)]

@@ -18,9 +18,9 @@ use super::facts::{Facts, Frozen};
 use super::files::{Files, Length};
 use super::store::{Error, Store};
 use super::watch::Watch;
-use crate::clock;
+use crate::base::clock;
 use crate::config;
-use crate::metrics::JournalSeries;
+use crate::telemetry::metrics::JournalSeries;
 
 /// Steps in one transaction; the others are in the next.
 const MAX_BATCH: usize = 1024;

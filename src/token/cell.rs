@@ -29,7 +29,7 @@ use super::reply::Stated;
 use super::secrets::SecretInUse;
 use super::snapshot::{Snapshot, TokenSnapshot};
 use crate::config::{Account, Provider, SecretName, TokenDialect};
-use crate::metrics::{FetchOutcome, GrantLabel};
+use crate::telemetry::metrics::{FetchOutcome, GrantLabel};
 
 /// What the log and the admin port say of a key whose young tokens are refused again and again.
 pub const CONTENTION: &str = "instances are revoking each other: the provider refuses young tokens, as it does where each new one ends the one before; give each instance an account of its own";

@@ -13,8 +13,8 @@ use super::failure::Failure;
 use super::guard::Lane;
 use super::lease::{Freshness, Token};
 use super::refusals::{Asked, Refusals};
-use crate::breaker::Until;
-use crate::clock;
+use crate::base::clock;
+use crate::limits::circuit_breaker::Until;
 
 /// How many renewals 401s may cause in [`RECOVERY_WINDOW`].
 const MAX_RECOVERIES: usize = 10;

@@ -5,8 +5,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::address::Rule;
-use crate::metrics::{Cause, FetchOutcome};
+use crate::base::address::Rule;
+use crate::telemetry::metrics::{Cause, FetchOutcome};
 
 /// Why there is no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

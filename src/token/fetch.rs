@@ -25,14 +25,14 @@ use hyper_util::rt::TokioIo;
 use super::failure::{Detail, Failure};
 use super::reply::coding::MAX_BYTES;
 use super::reply::{self, Answer, Body, Reply};
-use crate::body::{ReadError, read_limited};
-use crate::clock;
+use crate::base::clock;
+use crate::base::secret::Secret;
 use crate::config::{ClientAuth, Encoding, Origin, Refresh, TokenDialect};
-use crate::connect::{self, Connector, lacks_close_notify};
-use crate::metrics::Cause;
-use crate::metrics::DroppedFields;
-use crate::response::{Outstanding, Reader};
-use crate::secret::Secret;
+use crate::http::replay_body::{ReadError, read_limited};
+use crate::http::response::{Outstanding, Reader};
+use crate::telemetry::metrics::Cause;
+use crate::telemetry::metrics::DroppedFields;
+use crate::upstream::connect::{self, Connector, lacks_close_notify};
 
 /// What is offered to the token endpoint.
 #[derive(Debug, Clone, Copy)]

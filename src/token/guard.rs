@@ -18,9 +18,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::backoff;
 use super::failure::Failure;
-use crate::breaker::{Breaker, Passage, Until};
-use crate::limit::Pace;
-use crate::metrics::GuardSeries;
+use crate::limits::caller_limits::Pace;
+use crate::limits::circuit_breaker::{Breaker, Passage, Until};
+use crate::telemetry::metrics::GuardSeries;
 
 /// Failures in a row, of all keys together, after which calls are held.
 const MAX_FAILURES: u32 = 5;

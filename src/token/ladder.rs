@@ -18,10 +18,10 @@ use super::guard::{Guard, Lane};
 use super::refresh::RefreshToken;
 use super::reply::Reply;
 use super::secrets::SecretInUse;
-use crate::clock;
+use crate::base::clock;
+use crate::base::secret::Secret;
 use crate::config::{Account, Provider, Refresh, SecretName};
-use crate::metrics::{FetchOutcome, GrantLabel};
-use crate::secret::Secret;
+use crate::telemetry::metrics::{FetchOutcome, GrantLabel};
 
 /// How many calls for one account ended how. All its cells share them, and they outlive its secrets, because
 /// a counter never goes back.

@@ -13,9 +13,9 @@ use super::ladder::Fetches;
 use super::renewal::Appointment;
 use super::secrets::SecretInUse;
 use crate::config::{Account, Provider, SecretName};
-use crate::connect::Connector;
-use crate::egress::Egress;
-use crate::metrics::{GrantLabel, Metrics};
+use crate::telemetry::metrics::{GrantLabel, Metrics};
+use crate::upstream::connect::Connector;
+use crate::upstream::egress::Egress;
 
 /// What the cells of one configuration are made with.
 pub(super) struct Making<'a> {

@@ -3,8 +3,8 @@
 use tokio::time::Instant;
 
 use super::reply::{Reply, Stated};
+use crate::base::secret::Secret;
 use crate::config::{Refresh, TokenDialect};
-use crate::secret::Secret;
 
 /// A refresh token and its end.
 pub(super) struct RefreshToken {

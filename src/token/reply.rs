@@ -13,7 +13,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value};
 
 use super::failure::{Detail, ErrorCode, Failure};
-use crate::secret::Secret;
+use crate::base::secret::Secret;
 use coding::{Decoded, Trouble, decode};
 use object::Instead;
 

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 
 use super::cell::Cell;
 use super::snapshot::TokenSnapshot;
-use crate::clock;
+use crate::base::clock;
 use crate::config::{Refresh, SecretName};
-use crate::metrics::{FetchOutcome, GrantLabel};
+use crate::telemetry::metrics::{FetchOutcome, GrantLabel};
 
 /// The cells of the configuration that is in force.
 pub(super) type Living = Arc<ArcSwap<Vec<Arc<Cell>>>>;

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use super::refusals::RefusedRoute;
+use crate::base::secret::Fingerprint;
 use crate::config::SecretName;
-use crate::secret::Fingerprint;
 
 /// What `/status` and `/metrics` show of a cell.
 #[derive(Debug)]

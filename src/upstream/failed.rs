@@ -1,7 +1,7 @@
 //! What became of a request that was not answered? Told apart by what the provider may have seen.
 
-use crate::body::UploadError;
-use crate::connect::lacks_close_notify;
+use crate::http::replay_body::UploadError;
+use crate::upstream::connect::lacks_close_notify;
 
 /// Why a request was not answered.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use crate::hpack::{self, Decoder};
-use crate::metrics::{DroppedFields, Section};
+use crate::http::hpack::{self, Decoder};
+use crate::telemetry::metrics::{DroppedFields, Section};
 
 /// Of names and values together.
 const MAX_HEAD_BYTES: usize = 256 * 1024;

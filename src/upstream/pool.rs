@@ -25,13 +25,13 @@ use super::fuse::Attempt;
 use super::readable::Readable;
 use super::streams::{MAX_STREAMS, Need, Place, Streams};
 use super::term::{Lifetime, Term};
-use crate::alarm::Alarm;
-use crate::body::Upload;
 use crate::config::{Origin, Timeouts};
-use crate::connect::Stream;
-use crate::headers::KeepAlive;
-use crate::metrics::{Counted, DroppedFields};
-use crate::response::{Outstanding, Reader};
+use crate::http::deadline_timer::Alarm;
+use crate::http::headers::KeepAlive;
+use crate::http::replay_body::Upload;
+use crate::http::response::{Outstanding, Reader};
+use crate::telemetry::metrics::{Counted, DroppedFields};
+use crate::upstream::connect::Stream;
 
 /// Read at once; a frame of a body is no larger, so that time limits between frames are limits between
 /// bytes.

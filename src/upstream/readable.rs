@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use hyper_rustls::MaybeHttpsStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::connect::Stream;
+use crate::upstream::connect::Stream;
 
 /// A stream that had nothing to give is asked again only when its socket has something.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ mod tests {
     use tokio_rustls::{TlsAcceptor, TlsConnector, server};
 
     use super::*;
-    use crate::socket::Socket;
+    use crate::base::socket::Socket;
 
     async fn connected() -> (Readable, server::TlsStream<TcpStream>) {
         let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();

@@ -7,10 +7,10 @@
 use std::path::Path as FilePath;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bursar::base::path::Path;
 use bursar::config::Config;
-use bursar::path::Path;
-use bursar::route::{Payment, Routes, Wish};
-use bursar::target::{Form, Target};
+use bursar::exchange::route::{Payment, Routes, Wish};
+use bursar::http::target::{Form, Target};
 use http::Request;
 
 use crate::support::caller::{Caller, Reply};

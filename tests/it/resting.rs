@@ -78,7 +78,8 @@ impl Rig {
             }
         };
         let yaml = format!("{tls}{top}{}", acme(&api.url(), &idp.url(), ""));
-        let program = Program::start_in(directory, &yaml, "info,bursar::accept=trace").await;
+        let program =
+            Program::start_in(directory, &yaml, "info,bursar::server::accept=trace").await;
         Self {
             api,
             gate,

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use http::HeaderValue;
 
+use crate::base::secret::Secret;
 use crate::config::file;
 use crate::config::node::join;
 use crate::config::problem::Problems;
 use crate::config::{Account, DEFAULT_ACCOUNT, Merchant};
-use crate::secret::Secret;
 
 /// The names of a provider's accounts as the file has them, ascending: [`accounts`] keeps that order.
 pub(super) fn names(file: &file::Provider) -> Vec<String> {

@@ -7,11 +7,11 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::value::{methods, patterns, refuse_reserved};
 use super::{account, limits};
+use crate::base::password::Password;
 use crate::config::file;
 use crate::config::node::join;
 use crate::config::problem::Problems;
 use crate::config::{Allow, Caller};
-use crate::password::Password;
 
 /// How many unused accounts one warning names.
 const MAX_NAMED: usize = 10;

@@ -11,11 +11,11 @@ use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 
 use super::value::{ODD, host, port};
-use crate::address::{Rule, Spelling, rules};
+use crate::base::address::{Rule, Spelling, rules};
+use crate::base::secret::Secret;
 use crate::config::file::{self, Mode};
 use crate::config::problem::Problems;
 use crate::config::{Egress, Names, NoProxy, ParentProxy, Provider};
-use crate::secret::Secret;
 
 const ALLOW: &str = "egress.allow_addresses";
 

@@ -3,7 +3,7 @@
 //! The environment decides a preset's hosts; overriding them must not lead into the other environment.
 //! No key overrides this: whoever wants such a thing leaves `environment` and `preset` out.
 
-use crate::address::undotted;
+use crate::base::address::undotted;
 use crate::config::presets::{Endpoints, Preset, PresetName};
 use crate::config::problem::Problems;
 use crate::config::{Environment, Host, Provider};

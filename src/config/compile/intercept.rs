@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::config::file;
 use crate::config::problem::Problems;
 use crate::config::{Provider, host_names};
-use crate::intercept::{Authority, File};
+use crate::tls::authority::{Authority, File};
 
 pub(super) fn compile(
     intercept: Option<file::Intercept>,

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::value::{MIB, positive};
+use crate::base::disk::Disk;
 use crate::config::Journal;
 use crate::config::file::{self, OnFailure, Size};
 use crate::config::problem::Problems;
-use crate::disk::Disk;
 
 /// Less holds too few requests to be of use.
 const MIN_SIZE: usize = MIB;
@@ -49,7 +49,7 @@ fn warn_of_small_disk(path: &Path, max_size: u64, problems: &mut Problems) {
     };
     let mib = |bytes: u64| bytes / MIB as u64;
     let database = path.join("journal.sqlite");
-    let taken = crate::regular::metadata(&database).map_or(0, |found| found.len());
+    let taken = crate::base::regular_file::metadata(&database).map_or(0, |found| found.len());
     if max_size > total {
         let message = format!("is more than its whole disk has, {} MiB", mib(total));
         problems.warn("journal.max_size", message);

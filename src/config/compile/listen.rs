@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::config::file;
 use crate::config::problem::Problems;
-use crate::listen::{Files, Tls};
+use crate::tls::server::{Files, Tls};
 
 pub(super) fn compile(
     tls: Option<file::ListenTls>,

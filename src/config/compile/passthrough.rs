@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::value::host;
-use crate::address::undotted;
+use crate::base::address::undotted;
 use crate::config::file;
 use crate::config::node::join;
 use crate::config::problem::Problems;

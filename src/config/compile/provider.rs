@@ -14,14 +14,14 @@ use super::route;
 use super::value::{
     MIB, ScopeSets, endpoint, host, origin, patterns, positive, refuse_reserved, time, trusted,
 };
+use crate::base::path::Path as RequestPath;
+use crate::base::secret::Secret;
 use crate::config::file::{self, ClientAuth, Count, Encoding, Http, Refresh, Size, Trace};
 use crate::config::node::join;
 use crate::config::presets::{Endpoints, Preset, PresetHost, PresetName, PresetRoute};
 use crate::config::problem::Problems;
 use crate::config::{BreakerLimits, Host, HostRoutes, Places, Provider, Timeouts, TokenDialect};
-use crate::path::Path as RequestPath;
-use crate::secret::Secret;
-use crate::tls::{self, ClientTls};
+use crate::tls::client::{self, ClientTls};
 
 /// Token calls in a minute where no preset knows better.
 const CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(6000).unwrap();
@@ -240,19 +240,19 @@ impl ProviderFile {
         }
         let path = |name: &Option<String>| name.as_ref().map(|name| shared.directory.join(name));
         let (ca, certificate, key) = (path(&file.ca), path(&file.certificate), path(&file.key));
-        let mut report = |key: &str, error: tls::Error| problems.add(&self.key(key), error);
+        let mut report = |key: &str, error: client::Error| problems.add(&self.key(key), error);
         let roots = match ca {
-            Some(ca) => tls::roots_from(&ca)
+            Some(ca) => client::roots_from(&ca)
                 .map_err(|error| report("tls.ca", error))
                 .ok()?,
             None => match &shared.system {
                 Some((_, tls)) if certificate.is_none() => return Some(tls.clone()),
                 Some((roots, _)) => roots.clone(),
                 None => {
-                    let roots = tls::system_roots()
+                    let roots = client::system_roots()
                         .map_err(|error| report("tls.ca", error))
                         .ok()?;
-                    let tls = tls::client(roots.clone(), None)
+                    let tls = client::configure(roots.clone(), None)
                         .map_err(|error| report("tls", error))
                         .ok()?;
                     shared.system.insert((roots, tls)).0.clone()
@@ -261,14 +261,14 @@ impl ProviderFile {
         };
         let identity = match (certificate, key) {
             (Some(certificate), Some(key)) => {
-                let chain = tls::certificates(&certificate)
+                let chain = client::certificates(&certificate)
                     .map_err(|error| report("tls.certificate", error));
-                let key = tls::key(&key).map_err(|error| report("tls.key", error));
+                let key = client::key(&key).map_err(|error| report("tls.key", error));
                 Some((chain.ok()?, key.ok()?))
             }
             _ => None,
         };
-        tls::client(roots, identity)
+        client::configure(roots, identity)
             .map_err(|error| report("tls", error))
             .ok()
     }

@@ -6,13 +6,13 @@ use http::header::{AUTHORIZATION, COOKIE, HOST, PROXY_AUTHORIZATION};
 use http::{HeaderName, Method};
 
 use super::value::{ScopeSets, methods, pattern};
+use crate::base::json_pointer::Field;
+use crate::base::path::Pattern;
 use crate::config::file::{self, ReplayRule, RouteAuthorization};
 use crate::config::node::join;
 use crate::config::presets::PresetRoute;
 use crate::config::problem::Problems;
 use crate::config::{Authorization, Route, Semantics};
-use crate::field::Field;
-use crate::path::Pattern;
 
 /// The operator's; `place` is the key path of the list, and the scopes of a route that names none.
 pub(super) fn routes(

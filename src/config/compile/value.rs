@@ -7,11 +7,11 @@ use std::time::Duration;
 use http::uri::Scheme;
 use http::{Method, Uri};
 
-use crate::address::{Spelling, undotted};
+use crate::base::address::{Spelling, undotted};
+use crate::base::path::Pattern;
 use crate::config::file::Time;
 use crate::config::problem::Problems;
 use crate::config::{Host, Origin};
-use crate::path::Pattern;
 
 pub(super) const MIB: usize = 1 << 20;
 

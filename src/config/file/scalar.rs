@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
 use super::provider::Http;
-use crate::secret::Secret;
+use crate::base::secret::Secret;
 
 /// The most that a limit may be; more is no limit.
 const MAX_COUNT: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();

@@ -28,7 +28,7 @@ use super::super::renewal::keep_appointments;
 use super::super::reply::{Answer, Body};
 use super::*;
 use crate::config::Config;
-use crate::metrics::{Cause, Metrics};
+use crate::telemetry::metrics::{Cause, Metrics};
 
 /// One call that the endpoint saw.
 #[derive(Debug, Clone)]

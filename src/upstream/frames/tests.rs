@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::outgoing::PREFACE_BYTES;
 use super::*;
-use crate::hpack::{self, Decoder};
+use crate::http::hpack::{self, Decoder};
 use crate::upstream::streams::{Need, Place};
 
 /// A server whose bytes come in pieces, and that takes no more after so many.

@@ -1,9 +1,9 @@
 //! Through a parent proxy.
 
 use bursar::config::Config;
-use bursar::connect::Connector;
-use bursar::egress::Egress;
-use bursar::metrics::Metrics;
+use bursar::telemetry::metrics::Metrics;
+use bursar::upstream::connect::Connector;
+use bursar::upstream::egress::Egress;
 
 use super::*;
 use crate::support::PATIENCE;

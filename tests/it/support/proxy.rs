@@ -6,11 +6,11 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, Once};
 
-use bursar::access::{AccessLog, Format, Writing};
 use bursar::config::{Config, Names};
-use bursar::reload::Source;
 use bursar::server::Server;
-use bursar::worker::Workers;
+use bursar::server::reload::Source;
+use bursar::server::worker::Workers;
+use bursar::telemetry::access_log::{AccessLog, Format, Writing};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};

@@ -1,0 +1,13 @@
+//! Values and system calls that everything else rests on; none of it knows HTTP or the configuration.
+
+pub mod address;
+pub mod clock;
+pub mod disk;
+pub mod json_pointer;
+pub mod log_throttle;
+pub mod password;
+pub mod path;
+pub mod process;
+pub mod regular_file;
+pub mod secret;
+pub mod socket;

@@ -1,0 +1,65 @@
+//! Where does the authority for interception come from? `bursar ca new`.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+
+use crate::config::Config;
+use crate::tls::authority;
+
+/// What `bursar ca` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make an authority that may sign for the configured providers' hosts only
+    New(New),
+}
+
+/// Arguments of `bursar ca new`.
+#[derive(Debug, Args)]
+pub struct New {
+    /// The configuration file with the providers
+    #[arg(long, value_name = "FILE", default_value = "proxy.yaml")]
+    pub config: PathBuf,
+    /// Where ca.pem and ca.key are written; existing files are never overwritten
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+}
+
+/// Makes an authority, and says what to do with it.
+///
+/// # Errors
+/// Where a file is there already, or cannot be written.
+pub fn new(config: &Config, directory: &Path) -> anyhow::Result<String> {
+    let hosts = config.host_names();
+    let (certificate, key) = authority::make(&hosts)?;
+    let (certificate_file, key_file) = (directory.join("ca.pem"), directory.join("ca.key"));
+    if certificate_file.exists() {
+        anyhow::bail!("{} is there already", certificate_file.display());
+    }
+    write(&key_file, key.expose(), 0o600)?;
+    write(&certificate_file, &certificate, 0o644)?;
+    Ok(format!(
+        "Made {} and {}; the authority may sign for {} only.\n\
+         Callers are to trust ca.pem; nobody but Bursar is to read ca.key. In the configuration:\n\n\
+         intercept:\n  ca: {{ certificate: {}, key: {} }}\n",
+        certificate_file.display(),
+        key_file.display(),
+        hosts.join(", "),
+        certificate_file.display(),
+        key_file.display(),
+    ))
+}
+
+fn write(file: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+    let opened = options.open(file);
+    let mut opened = opened.with_context(|| format!("cannot create {}", file.display()))?;
+    let written = opened.write_all(text.as_bytes());
+    written.with_context(|| format!("cannot write {}", file.display()))
+}

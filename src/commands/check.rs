@@ -1,0 +1,88 @@
+//! Is a configuration good? What `bursar check` says of one that has no problems, and whether its
+//! accounts get tokens.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::config::Config;
+use crate::telemetry::metrics::Metrics;
+use crate::token::Tokens;
+use crate::upstream::egress::Egress;
+
+/// Token calls at a time; the others wait.
+const MAX_CALLS: usize = 32;
+
+/// The configuration in a few lines.
+#[must_use]
+pub fn summary(config: &Config) -> String {
+    let mut text = String::from("The configuration is good.\n");
+    for provider in &config.providers {
+        let hosts: Vec<String> = provider.hosts.iter().map(ToString::to_string).collect();
+        let environment = provider
+            .environment
+            .map(|environment| format!(" ({})", environment.as_str()));
+        let environment = environment.unwrap_or_default();
+        // Writing to a String cannot fail.
+        let written = writeln!(
+            text,
+            "  {}{environment}: {}",
+            provider.name,
+            hosts.join(", ")
+        );
+        debug_assert!(written.is_ok());
+    }
+    text
+}
+
+/// Obtains one token for each account, and tells what came back, without the tokens. The
+/// second value is whether all went well.
+///
+/// # Errors
+/// Where the metrics cannot be set up.
+pub async fn live(config: &Config) -> Result<(String, bool), prometheus::Error> {
+    let metrics = Metrics::new(config)?;
+    let egress = Egress::new(&config.egress, metrics.egress.clone());
+    let tokens = Tokens::asleep(config, &metrics, &egress);
+    let permits = Arc::new(Semaphore::new(MAX_CALLS));
+    let mut calls = tokio::task::JoinSet::new();
+    for provider in &config.providers {
+        // One token to an account: the default scopes, or the first route's.
+        let scopes = provider.default_scopes.unwrap_or(0);
+        for account in 0..provider.accounts.len() {
+            let cell = Arc::clone(tokens.cell(provider.index, account, scopes));
+            let permits = permits.clone();
+            calls.spawn(async move {
+                // Never closed; without a permit it would only be more at a time.
+                let permit = permits.acquire_owned().await;
+                let obtained = cell.call_once().await;
+                drop(permit);
+                (cell, obtained)
+            });
+        }
+    }
+    let mut lines = Vec::new();
+    let mut all_well = true;
+    for (cell, obtained) in calls.join_all().await {
+        let scopes = if cell.scopes.is_empty() {
+            String::new()
+        } else {
+            format!(" [{}]", cell.scopes)
+        };
+        let said = match obtained {
+            Ok(obtained) => obtained,
+            Err(failure) => {
+                all_well = false;
+                format!("FAILED: {failure}")
+            }
+        };
+        lines.push(format!(
+            "  {} {}{scopes}: {said}\n",
+            cell.provider.name,
+            cell.account().name
+        ));
+    }
+    lines.sort();
+    Ok((lines.concat(), all_well))
+}

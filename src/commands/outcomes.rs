@@ -1,0 +1,127 @@
+//! Which requests are in doubt, for a person or a program that asks? `bursar outcomes`.
+//!
+//! It reads the journal's file itself, so that it works beside a Bursar that runs and after one that died.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+
+use crate::base::clock;
+use crate::config::{Config, Problem};
+use crate::journal::{self, Outcome, Resolved};
+
+/// Which requests that moved money are in doubt
+#[derive(Debug, Args)]
+pub struct Options {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = "proxy.yaml", global = true)]
+    pub config: PathBuf,
+    /// Print a JSON array instead of a table
+    #[arg(long)]
+    json: bool,
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Take a request off the list, once you have found out what became of it
+    Resolve {
+        /// Its request id, as the list has it
+        id: String,
+        /// What became of it; kept with it
+        #[arg(long, value_name = "TEXT")]
+        note: String,
+    },
+}
+
+/// Where the journal of a configuration is. Nothing else of the file is looked at, so that its secrets need
+/// not be there.
+///
+/// # Errors
+/// What is wrong with that part of the file.
+pub fn directory(config: &Path) -> Result<Option<PathBuf>, Vec<Problem>> {
+    Ok(Config::load_journal(config)?.map(|journal| journal.path))
+}
+
+/// Does what was asked for; the text for standard output.
+///
+/// # Errors
+/// Where there is no journal, it cannot be read, or there is no such request.
+pub fn run(options: &Options, directory: Option<&Path>) -> anyhow::Result<String> {
+    let Some(directory) = directory else {
+        let file = options.config.display();
+        bail!("{file} has no `journal`, so nobody knows which requests are in doubt");
+    };
+    match &options.action {
+        Some(Action::Resolve { id, note }) => resolve(directory, id, note),
+        None => {
+            let outcomes = journal::outcomes(directory)?;
+            if options.json {
+                let text = serde_json::to_string_pretty(&outcomes);
+                return Ok(text.context("cannot write JSON")? + "\n");
+            }
+            Ok(table(&outcomes))
+        }
+    }
+}
+
+fn resolve(directory: &Path, id: &str, note: &str) -> anyhow::Result<String> {
+    if note.trim().is_empty() {
+        bail!("--note is empty; say what became of the request");
+    }
+    match journal::resolve(directory, id, note, clock::wall())? {
+        Resolved::Now => Ok(format!("{id} is off the list.\n")),
+        Resolved::Before(at, note) => {
+            let at = humantime::format_rfc3339_seconds(at);
+            bail!("{id} was taken off the list at {at}: {note}")
+        }
+        Resolved::Unknown => bail!("no request {id} is in doubt"),
+    }
+}
+
+const HEADINGS: [&str; 9] = [
+    "TIME", "REQUEST", "PHASE", "PROVIDER", "ACCOUNT", "CALLER", "METHOD", "PATH", "KEY",
+];
+
+fn table(outcomes: &[Outcome]) -> String {
+    if outcomes.is_empty() {
+        return "No request is in doubt.\n".to_owned();
+    }
+    let mut rows = vec![HEADINGS.map(str::to_owned)];
+    rows.extend(outcomes.iter().map(row));
+    let widths: [usize; HEADINGS.len()] = std::array::from_fn(|column| {
+        let widths = rows.iter().map(|row| row[column].chars().count());
+        widths.max().unwrap_or_default()
+    });
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row.iter().zip(widths);
+        let line: Vec<String> = cells
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        text.push_str(line.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn row(outcome: &Outcome) -> [String; HEADINGS.len()] {
+    // What came from the wire must not steer a terminal.
+    let plain = |text: &str| text.escape_default().to_string();
+    [
+        humantime::format_rfc3339_seconds(outcome.time).to_string(),
+        outcome.request_id.clone(),
+        outcome.phase.as_str().to_owned(),
+        outcome.provider.clone(),
+        outcome.account.clone(),
+        outcome.caller.clone(),
+        plain(&outcome.method),
+        plain(&outcome.path),
+        outcome
+            .idempotency_key
+            .as_deref()
+            .map_or("-".to_owned(), plain),
+    ]
+}

@@ -1,0 +1,531 @@
+//! Who is calling? Basic credentials (RFC 7617), the connection's address and certificate names, against
+//! the configured callers. All that is configured for a caller must hold.
+//!
+//! A wrong password takes the same time whether the name is known or not and wherever it differs. Where
+//! any password is kept as a hash, each failure costs as many hashes as the most expensive caller's, for each of the
+//! few readings of a password that is not ASCII.
+
+mod hashing;
+mod spelling;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use constant_time_eq::constant_time_eq;
+use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use ipnet::IpNet;
+use prometheus::IntCounter;
+use ring::digest::{Digest, SHA256, digest};
+use subtle::{Choice, ConstantTimeEq as _};
+use zeroize::Zeroizing;
+
+use crate::base::password::Password;
+use crate::config::{self, Allow, Config};
+use crate::http::connection::Peer;
+use crate::http::target::Form;
+use crate::limits::caller_limits::Limits;
+use crate::telemetry::metrics::ANONYMOUS;
+use hashing::{Hashed, Hashing, Tag};
+
+/// Some clients leave the padding out.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Everybody who may call.
+#[derive(Debug)]
+pub struct Callers {
+    /// None: everybody may.
+    table: Option<Table>,
+    anonymous: Arc<str>,
+}
+
+#[derive(Debug)]
+struct Table {
+    callers: Vec<Known>,
+    by_name: HashMap<Arc<str>, usize>,
+    /// The callers without a password but with a certificate, by its name.
+    by_certificate: HashMap<Box<str>, Vec<usize>>,
+    /// The callers with addresses and nothing else: first and last address, in their order, never
+    /// overlapping.
+    by_address: Vec<(IpAddr, IpAddr, usize)>,
+    /// The most passwords that one caller has in clear; as many are compared for everybody.
+    most_passwords: usize,
+    /// What the passwords are compared with that are not there.
+    nobody: Digest,
+    has_passwords: bool,
+    /// None: no password is kept as a hash.
+    hashing: Option<Arc<Hashing>>,
+    ready: Ready,
+}
+
+/// The fields that clients send for passwords kept in clear, byte for byte, with places in
+/// [`Table::callers`]. Whoever sends one of these is known without the long way through Base64 and a
+/// digest; anything else goes that way. Looked up by a hash whose key nobody knows, and then compared in
+/// constant time, so that neither tells how much of a guess was right.
+#[derive(Default)]
+struct Ready {
+    by_hash: HashMap<u64, (Zeroizing<Vec<u8>>, usize), foldhash::fast::RandomState>,
+    key: RandomState,
+}
+
+impl Ready {
+    fn new(callers: &[config::Caller]) -> Self {
+        let mut ready = Self::default();
+        for (place, caller) in callers.iter().enumerate() {
+            for password in &caller.passwords {
+                if let Password::Plain(password) = password {
+                    let credentials =
+                        Zeroizing::new(format!("{}:{}", caller.name, password.expose()));
+                    let encoded = Zeroizing::new(BASE64.encode(&*credentials));
+                    let field = Zeroizing::new(format!("Basic {}", *encoded).into_bytes());
+                    let hash = ready.key.hash_one(&field[..]);
+                    ready.by_hash.insert(hash, (field, place));
+                }
+            }
+        }
+        ready
+    }
+
+    fn find(&self, field: &[u8]) -> Option<usize> {
+        let (expected, place) = self.by_hash.get(&self.key.hash_one(field))?;
+        constant_time_eq(expected, field).then_some(*place)
+    }
+}
+
+/// Without the fields: they are passwords.
+impl fmt::Debug for Ready {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Ready").finish_non_exhaustive()
+    }
+}
+
+struct Known {
+    /// After a reload the same one, not just an equal one, where whoever was verified still would be.
+    name: Arc<str>,
+    /// Of equal length for all, so that comparing tells nothing about the length.
+    passwords: Vec<Digest>,
+    hashes: Arc<[Hashed]>,
+    addresses: Vec<IpNet>,
+    certificate: Option<Box<str>>,
+    allow: Vec<Allow>,
+    limits: Option<Arc<Limits>>,
+}
+
+/// A caller that was verified.
+#[derive(Debug, Clone, Copy)]
+pub struct Principal<'a> {
+    /// For metrics and logs.
+    pub name: &'a Arc<str>,
+    /// None: everything, because there is no authentication.
+    pub allow: Option<&'a [Allow]>,
+    /// None: there are none.
+    pub limits: Option<&'a Arc<Limits>>,
+    /// Whether `Authorization` was the caller's credential at Bursar, and none for the provider.
+    pub by_authorization: bool,
+}
+
+/// Why nobody is known to call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Error {
+    /// Credentials, address or certificate are missing or wrong.
+    Unauthenticated,
+    /// Too many passwords wait for their hashes.
+    Busy,
+}
+
+/// What a look at the request leaves open.
+#[derive(Debug)]
+pub enum Doubt<'a> {
+    /// Nothing: nobody known.
+    Unauthenticated,
+    /// Hashes have to be computed; see [`Callers::settle`].
+    Password(Attempt<'a>),
+}
+
+/// A password that takes a hash to be judged.
+pub struct Attempt<'a> {
+    /// None: whatever the hash says, it is wrong.
+    known: Option<&'a Known>,
+    hashing: &'a Arc<Hashing>,
+    tag: Tag,
+    /// In the readings to be tried.
+    passwords: Vec<spelling::Bytes>,
+    address: IpAddr,
+    by_authorization: bool,
+}
+
+impl Callers {
+    /// Digests the passwords, which are not needed after that; `hashes` counts computed hashes. What is known
+    /// of callers of `old` that have not changed is taken over.
+    #[must_use]
+    pub fn new(config: &Config, hashes: &IntCounter, old: Option<&Self>) -> Self {
+        let callers = config.callers.as_deref();
+        let old = old.and_then(|old| old.table.as_ref());
+        Self {
+            table: callers.map(|callers| Table::new(callers, hashes, old)),
+            anonymous: ANONYMOUS.into(),
+        }
+    }
+
+    /// Whoever calls where there is no authentication.
+    fn everybody(&self) -> Principal<'_> {
+        Principal {
+            name: &self.anonymous,
+            allow: None,
+            limits: None,
+            by_authorization: false,
+        }
+    }
+
+    /// The caller with that name, who was verified before: when a tunnel was opened. Since then its
+    /// certificate may have expired, or a reload have changed where it may call from or taken the password
+    /// away that it may have shown; then `name` is another [`Known::name`].
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn verified(&self, name: &Arc<str>, peer: &Peer) -> Result<Principal<'_>, Error> {
+        let Some(table) = &self.table else {
+            return Ok(self.everybody());
+        };
+        table
+            .named(name)
+            .filter(|known| Arc::ptr_eq(&known.name, name))
+            .filter(|known| known.is_at(peer.address) && known.is_certified(peer))
+            .map(|known| known.principal(false))
+            .ok_or(Error::Unauthenticated)
+    }
+
+    /// Finds out who sends a request. `Proxy-Authorization` decides alone where it is present; where the
+    /// request does not name Bursar as its proxy, `Authorization: Basic` will do.
+    ///
+    /// # Errors
+    /// Where nobody known does, or it takes a hash to tell.
+    pub fn check(
+        &self,
+        headers: &HeaderMap,
+        form: Form,
+        peer: &Peer,
+    ) -> Result<Principal<'_>, Doubt<'_>> {
+        let Some(table) = &self.table else {
+            return Ok(self.everybody());
+        };
+        let by_authorization = form == Form::Origin && !headers.contains_key(PROXY_AUTHORIZATION);
+        let field = if by_authorization {
+            AUTHORIZATION
+        } else {
+            PROXY_AUTHORIZATION
+        };
+        if let Some(known) = table.by_field(headers, &field, peer) {
+            return Ok(known.principal(by_authorization));
+        }
+        if table.has_credentials(headers, &field) {
+            let credentials = only(headers, &field).and_then(basic);
+            return table.by_password(credentials, by_authorization, peer);
+        }
+        let found = table
+            .by_certificate(peer)
+            .or_else(|| table.by_address(peer.address));
+        found
+            .map(|known| known.principal(false))
+            .ok_or(Doubt::Unauthenticated)
+    }
+
+    /// Computes the hashes that it takes.
+    ///
+    /// # Errors
+    /// Where the password is wrong, or too many wait already.
+    pub async fn settle<'a>(&'a self, attempt: Attempt<'a>) -> Result<Principal<'a>, Error> {
+        let hashes = attempt.known.map(|known| known.hashes.clone());
+        let is_right = attempt
+            .hashing
+            .verify(attempt.tag, hashes, attempt.passwords, attempt.address)
+            .await
+            .map_err(|hashing::Busy| Error::Busy)?;
+        match attempt.known {
+            Some(known) if is_right => Ok(known.principal(attempt.by_authorization)),
+            _ => Err(Error::Unauthenticated),
+        }
+    }
+}
+
+impl Table {
+    fn new(callers: &[config::Caller], hashes: &IntCounter, old: Option<&Self>) -> Self {
+        let known = callers.iter();
+        let known =
+            known.map(|caller| Known::new(caller, old.and_then(|old| old.named(&caller.name))));
+        let known: Vec<Known> = known.collect();
+        let names = || known.iter().map(|known| &known.name).zip(0..);
+        let other = |(name, place): (&Arc<str>, usize)| {
+            let other = String::from_utf8(spelling::other(name)?.to_vec()).ok()?;
+            Some((other.into(), place))
+        };
+        let mut by_name: HashMap<Arc<str>, usize> = names().filter_map(other).collect();
+        by_name.extend(names().map(|(name, place)| (name.clone(), place)));
+        let mut by_certificate: HashMap<Box<str>, Vec<usize>> = HashMap::new();
+        let mut by_address = Vec::new();
+        for (place, caller) in callers.iter().enumerate() {
+            match &caller.certificate {
+                _ if !caller.passwords.is_empty() => {}
+                Some(name) => by_certificate.entry(name.clone()).or_default().push(place),
+                None => {
+                    let ranges = IpNet::aggregate(&caller.addresses);
+                    let ends = |range: IpNet| (range.network(), range.broadcast(), place);
+                    by_address.extend(ranges.into_iter().map(ends));
+                }
+            }
+        }
+        by_address.sort_unstable();
+        Self {
+            by_name,
+            by_certificate,
+            by_address,
+            most_passwords: known
+                .iter()
+                .map(|known| known.passwords.len())
+                .max()
+                .unwrap_or_default(),
+            nobody: hash(&[]),
+            has_passwords: callers.iter().any(|caller| !caller.passwords.is_empty()),
+            hashing: Hashing::new(
+                known.iter().map(|known| &*known.hashes),
+                hashes,
+                old.and_then(|old| old.hashing.as_deref()),
+            ),
+            callers: known,
+            ready: Ready::new(callers),
+        }
+    }
+
+    /// The caller whose password the field holds, in the form in which clients send it.
+    fn by_field(&self, headers: &HeaderMap, field: &HeaderName, peer: &Peer) -> Option<&Known> {
+        let place = self.ready.find(only(headers, field)?.as_bytes())?;
+        let known = self.callers.get(place)?;
+        (known.is_at(peer.address) && known.is_certified(peer)).then_some(known)
+    }
+
+    fn named(&self, name: &str) -> Option<&Known> {
+        self.callers.get(*self.by_name.get(name)?)
+    }
+
+    /// Whether a request carries credentials for Bursar. Where no caller has a password, and in gateway
+    /// form for any scheme but Basic, `Authorization` is for the provider.
+    fn has_credentials(&self, headers: &HeaderMap, field: &HeaderName) -> bool {
+        if *field == PROXY_AUTHORIZATION {
+            return headers.contains_key(field);
+        }
+        let is_basic = |value: &HeaderValue| scheme(value).is_some();
+        self.has_passwords && headers.get_all(field).iter().any(is_basic)
+    }
+
+    fn by_password(
+        &self,
+        credentials: Option<Zeroizing<Vec<u8>>>,
+        by_authorization: bool,
+        peer: &Peer,
+    ) -> Result<Principal<'_>, Doubt<'_>> {
+        let sent = credentials.ok_or(Doubt::Unauthenticated)?;
+        let (mut found, mut equal) = (None, None);
+        for reading in spelling::readings(&sent) {
+            let (name, password) = split(&reading).ok_or(Doubt::Unauthenticated)?;
+            let name = std::str::from_utf8(name).ok();
+            let known = name.and_then(|name| self.named(name));
+            let is_equal = self.is_password(known, password);
+            // Who calls from elsewhere is as unknown as anybody.
+            let known = known.filter(|known| known.is_at(peer.address) && known.is_certified(peer));
+            equal = equal.or(known.filter(|_| is_equal));
+            found = found.or(known);
+        }
+        if let Some(known) = equal {
+            return Ok(known.principal(by_authorization));
+        }
+        let hashing = self.hashing.as_ref().ok_or(Doubt::Unauthenticated)?;
+        let tag = hashing.tag(&spelling::canonical(&sent));
+        match found {
+            Some(known) if hashing::is_remembered(&known.hashes, &tag) => {
+                Ok(known.principal(by_authorization))
+            }
+            _ => Err(Doubt::Password(Attempt {
+                known: found,
+                hashing,
+                tag,
+                passwords: split(&sent).map_or_else(Vec::new, |(_, sent)| spelling::typed(sent)),
+                address: peer.address,
+                by_authorization,
+            })),
+        }
+    }
+
+    /// Compares with as many passwords as any caller has.
+    fn is_password(&self, found: Option<&Known>, password: &[u8]) -> bool {
+        let given = hash(password);
+        let passwords = found.map_or(&[][..], |known| &known.passwords);
+        let mut is_equal = Choice::from(0);
+        for place in 0..self.most_passwords {
+            let expected = passwords.get(place);
+            let exists = Choice::from(u8::from(expected.is_some()));
+            let expected = expected.unwrap_or(&self.nobody);
+            is_equal |= exists & expected.as_ref().ct_eq(given.as_ref());
+        }
+        is_equal.into()
+    }
+
+    /// The caller that the certificate and the address stand for; nobody where there are several.
+    fn by_certificate(&self, peer: &Peer) -> Option<&Known> {
+        let mut found: Option<usize> = None;
+        for name in peer.shown.names() {
+            let key = if name.contains(':') {
+                name.clone()
+            } else {
+                name.to_ascii_lowercase().into_boxed_str()
+            };
+            for place in self.by_certificate.get(&key).into_iter().flatten() {
+                let known = self.callers.get(*place)?;
+                if !known.is_at(peer.address) {
+                    continue;
+                }
+                if found.is_some_and(|found| found != *place) {
+                    return None;
+                }
+                found = Some(*place);
+            }
+        }
+        self.callers.get(found?)
+    }
+
+    fn by_address(&self, address: IpAddr) -> Option<&Known> {
+        let after = self
+            .by_address
+            .partition_point(|(first, _, _)| *first <= address);
+        let (_, last, place) = self.by_address.get(after.checked_sub(1)?)?;
+        (address <= *last).then(|| self.callers.get(*place))?
+    }
+}
+
+impl Known {
+    fn new(caller: &config::Caller, old: Option<&Self>) -> Self {
+        let remembered = old.map_or(&[][..], |old| &old.hashes);
+        let mut passwords = Vec::new();
+        let mut hashes = Vec::new();
+        for password in &caller.passwords {
+            match password {
+                Password::Plain(text) => {
+                    let other = spelling::other(text.expose());
+                    passwords.push(hash(text.expose().as_bytes()));
+                    passwords.extend(other.map(|other| hash(&other)));
+                }
+                Password::Hashed(hash) => hashes.push(Hashed::new(hash.clone(), remembered)),
+            }
+        }
+        let same = old.filter(|old| old.is_still_known_by(&passwords, &hashes));
+        Self {
+            name: same.map_or(&caller.name, |old| &old.name).clone(),
+            passwords,
+            hashes: hashes.into(),
+            addresses: caller.addresses.clone(),
+            certificate: caller.certificate.clone(),
+            allow: caller.allow.clone(),
+            limits: match old.and_then(|old| old.limits.as_ref()) {
+                Some(limits) if limits.are(caller.limits) => Some(limits.clone()),
+                _ => Limits::new(caller.limits),
+            },
+        }
+    }
+
+    /// Whether whoever was known by a password, or without one, would be known by these as well.
+    fn is_still_known_by(&self, passwords: &[Digest], hashes: &[Hashed]) -> bool {
+        let is_kept = |old: &Digest| passwords.iter().any(|new| new.as_ref() == old.as_ref());
+        let had_any = !self.passwords.is_empty() || !self.hashes.is_empty();
+        let has_any = !passwords.is_empty() || !hashes.is_empty();
+        had_any == has_any
+            && self.passwords.iter().all(is_kept)
+            && self.hashes.iter().all(|old| old.is_one_of(hashes))
+    }
+
+    fn is_at(&self, address: IpAddr) -> bool {
+        self.addresses.is_empty() || self.addresses.iter().any(|range| range.contains(&address))
+    }
+
+    /// A URI is compared as it is, a DNS name without regard to case.
+    fn is_certified(&self, peer: &Peer) -> bool {
+        let Some(wanted) = &self.certificate else {
+            return true;
+        };
+        let is_wanted = |name: &str| {
+            if wanted.contains(':') {
+                *name == **wanted
+            } else {
+                name.eq_ignore_ascii_case(wanted)
+            }
+        };
+        peer.shown.names().iter().any(|name| is_wanted(name))
+    }
+
+    fn principal(&self, by_authorization: bool) -> Principal<'_> {
+        Principal {
+            name: &self.name,
+            allow: Some(&self.allow),
+            limits: self.limits.as_ref(),
+            by_authorization,
+        }
+    }
+}
+
+/// Without the digests: a weak password could be found by them.
+impl fmt::Debug for Known {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Known")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Attempt<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Attempt")
+            .field("known", &self.known)
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Name and password.
+fn split(credentials: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = credentials.iter().position(|byte| *byte == b':')?;
+    let (name, password) = credentials.split_at(at);
+    Some((name, password.get(1..).unwrap_or_default()))
+}
+
+fn hash(password: &[u8]) -> Digest {
+    digest(&SHA256, password)
+}
+
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
+/// What follows the scheme `Basic`.
+fn scheme(value: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, credentials) = value.as_bytes().split_at_checked(6)?;
+    scheme
+        .eq_ignore_ascii_case(b"basic ")
+        .then_some(credentials)
+}
+
+fn basic(value: &HeaderValue) -> Option<Zeroizing<Vec<u8>>> {
+    let credentials = BASE64.decode(scheme(value)?.trim_ascii()).ok()?;
+    Some(Zeroizing::new(credentials))
+}
+
+#[cfg(test)]
+mod tests;

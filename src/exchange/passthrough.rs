@@ -1,0 +1,214 @@
+//! What else may callers reach? Hosts that are no provider's: no token, and nothing looked at.
+//!
+//! It knows the list and how to get there. A provider's host is never in it; the configuration sees to
+//! that.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Response;
+use http::request::Parts;
+use http::uri::Scheme;
+use hyper::body::Incoming;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::config::{self, Config, Origin, Timeouts};
+use crate::exchange::record::Record;
+use crate::http::headers::{self, Cleaned, Via};
+use crate::http::replay_body::{BodyTooLarge, Keeping, ReplayMemory, Replayable, Upload};
+use crate::http::target::{Form, Target};
+use crate::telemetry::metrics::{Cause, Counted, Metrics};
+use crate::upstream::connect::{Connector, Stream};
+use crate::upstream::egress::Egress;
+use crate::upstream::{Connection, Failed, Need, NoConnection, Outgoing, Upstream};
+
+/// The same as a provider's, where that is not configured.
+const TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_secs(5),
+    head: Duration::from_secs(60),
+    idle: Duration::from_secs(60),
+    pool_idle: Duration::from_secs(30),
+    pool_age: Duration::from_secs(600),
+};
+
+/// The list.
+#[derive(Debug)]
+pub struct Passthrough {
+    rules: Vec<Rule>,
+    upstream: Arc<Upstream>,
+    tunnels: Arc<Semaphore>,
+    via: Via,
+    /// No body is sent twice.
+    nothing_kept: Arc<ReplayMemory>,
+}
+
+/// One entry of the list.
+#[derive(Debug)]
+pub struct Rule {
+    /// What logs call it, e.g. `passthrough *.sentry.io`.
+    pub name: Arc<str>,
+    rule: config::Passthrough,
+}
+
+/// What a tunnel holds while it is open.
+#[derive(Debug)]
+pub struct Held {
+    _permit: OwnedSemaphorePermit,
+    _open: Counted,
+}
+
+/// Why there is no tunnel, or no answer.
+#[derive(Debug)]
+pub enum Error {
+    /// There are as many as there may be.
+    TooMany,
+    /// The server cannot be reached.
+    NoConnection(NoConnection),
+    /// Sent, perhaps, and not answered.
+    Failed(Failed),
+}
+
+impl Passthrough {
+    /// None where nothing is listed. `tunnels` are all that may be open; `via` is this instance.
+    #[must_use]
+    pub fn new(
+        config: &Config,
+        metrics: &Metrics,
+        egress: &Egress,
+        (tunnels, via): (&Arc<Semaphore>, Via),
+    ) -> Option<Self> {
+        if config.passthrough.is_empty() {
+            return None;
+        }
+        // Of no use here, because what is not opaque goes on in clear.
+        let tls = config.providers.first()?.tls.api.clone();
+        let exact = config.passthrough.iter().filter(|rule| !rule.host.wildcard);
+        let gate = egress.gate(&"passthrough".into(), exact.map(|rule| &*rule.host.name));
+        let connector = Connector::new(tls, TIMEOUTS.connect, gate, egress.api_proxy());
+        let name = |rule: &config::Passthrough| format!("passthrough {}", rule.host).into();
+        let rules = config.passthrough.iter().map(|rule| Rule {
+            name: name(rule),
+            rule: rule.clone(),
+        });
+        Some(Self {
+            rules: rules.collect(),
+            upstream: Arc::new(Upstream::foreign(connector, TIMEOUTS, metrics)),
+            tunnels: tunnels.clone(),
+            via,
+            nothing_kept: ReplayMemory::new(0),
+        })
+    }
+
+    /// The entry that lets that caller there.
+    #[must_use]
+    pub fn rule(&self, host: &str, port: u16, caller: &str) -> Option<&Rule> {
+        self.rules.iter().find(|Rule { rule, .. }| {
+            rule.ports.contains(&port)
+                && rule.host.matches(host)
+                && rule
+                    .callers
+                    .as_ref()
+                    .is_none_or(|callers| callers.iter().any(|name| **name == *caller))
+        })
+    }
+
+    /// Where a request goes that asks for a listed host in so many words: in clear, and in proxy form.
+    pub fn listed(&self, record: &mut Record, target: &Target<'_>, head: &Parts) -> Option<Origin> {
+        if target.form != Form::Absolute || head.uri.scheme() != Some(&Scheme::HTTP) {
+            return None;
+        }
+        let rule = self.rule(target.host, target.port, record.caller_name())?;
+        record.passthrough(&rule.name);
+        let origin = origin(target.host, target.port)?;
+        Some(Origin {
+            is_complete: target.is_complete,
+            ..origin
+        })
+    }
+
+    /// How requests in clear get there.
+    #[must_use]
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// Sends a request in clear: once, and without a token.
+    ///
+    /// # Errors
+    /// Where it is not answered.
+    pub async fn send(
+        &self,
+        record: &mut Record,
+        origin: &Origin,
+        head: &mut Parts,
+        body: Incoming,
+    ) -> Result<(Response<Incoming>, Connection), Error> {
+        let (outgoing, cleaned) = outgoing(head, &self.via);
+        let keeping = Keeping {
+            buffer: 0,
+            memory: self.nothing_kept.clone(),
+        };
+        let body = Replayable::new(body, cleaned, keeping);
+        if let Some(body) = &body {
+            record.upload(body);
+        }
+        let upload = match &body {
+            Some(body) => body.upload().map_err(|BodyTooLarge| Error::TooMany)?,
+            None => Upload::empty(),
+        };
+        let since = Instant::now();
+        let connected = self
+            .upstream
+            .connection(origin, Need::default(), since)
+            .await;
+        let answer = match connected {
+            Ok((mut connection, now)) => {
+                let request = outgoing.request(&connection, None, upload);
+                let sending = pin!(connection.send(request));
+                let body = body.as_ref();
+                let answer = self.upstream.answer(&mut connection, sending, body, now);
+                answer
+                    .await
+                    .map(|answer| (answer, connection))
+                    .map_err(Error::Failed)
+            }
+            Err(error) => Err(Error::NoConnection(error)),
+        };
+        record.upstream(since.elapsed());
+        answer
+    }
+
+    /// A connection for a tunnel.
+    ///
+    /// # Errors
+    /// Where there is none to be had.
+    pub async fn connect(&self, host: &str, port: u16) -> Result<(Stream, Held), Error> {
+        let permit = self.tunnels.clone().try_acquire_owned();
+        let permit = permit.map_err(|_none_left| Error::TooMany)?;
+        let origin = origin(host, port);
+        let origin = origin.ok_or(Error::NoConnection(NoConnection::Failed(
+            Cause::Unreachable,
+        )))?;
+        let connected = self.upstream.connect(&origin).await;
+        let (stream, open) = connected.map_err(Error::NoConnection)?;
+        let held = Held {
+            _permit: permit,
+            _open: open,
+        };
+        Ok((stream, held))
+    }
+}
+
+/// The request as it goes on, and what its head says of its trailers.
+fn outgoing(head: &mut Parts, via: &Via) -> (Outgoing, Cleaned) {
+    let cleaned = headers::clean_foreign_request(&mut head.headers);
+    via.append(&mut head.headers, head.version);
+    (Outgoing::new(head), cleaned)
+}
+
+/// A server in clear.
+fn origin(host: &str, port: u16) -> Option<Origin> {
+    Origin::new(Scheme::HTTP, host, port).ok()
+}

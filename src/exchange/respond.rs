@@ -1,0 +1,600 @@
+//! What does the caller get when something fails? The one place where a status is chosen.
+//!
+//! Every failure of every stage is matched here, so that a new one does not compile until it has a
+//! status, a reason and words. The words are fixed: no internal error text, no secret, nothing that came
+//! over the wire gets into an answer.
+
+#![warn(clippy::wildcard_enum_match_arm)]
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, DATE, PROXY_AUTHENTICATE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use serde::Serialize;
+
+use crate::base::clock;
+use crate::exchange::caller;
+use crate::exchange::record::Record;
+use crate::exchange::relay::Answer;
+use crate::exchange::route;
+use crate::exchange::tunnel_target;
+use crate::http::headers::PSEUDONYM;
+use crate::http::target::{self, Form};
+use crate::journal;
+use crate::limits::caller_limits;
+use crate::telemetry::metrics::{Cause, Limit, Reason};
+use crate::token::{Failure, Missing};
+use crate::upstream::{Failed, NoConnection};
+
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"bursar\", charset=\"UTF-8\"");
+
+const METHODS: HeaderValue =
+    HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
+/// A disk is not emptied in a second.
+const JOURNAL_RETRY: Duration = Duration::from_secs(5);
+
+/// Why Bursar itself answers.
+#[derive(Debug)]
+pub enum Refusal {
+    /// No usable target.
+    Target(target::Error),
+    /// Our own `Via` came back.
+    Loop,
+    /// No caller.
+    Caller(caller::Error, Form),
+    /// Too many requests of one caller.
+    CallerLimit(caller_limits::Exceeded),
+    /// No tunnel, or the wrong one.
+    Tunnel(tunnel_target::Error),
+    /// Nowhere to go; with what to say about it.
+    Route(route::Error, Cow<'static, str>),
+    /// The route takes the caller's own token.
+    CallerToken(CallerToken),
+    /// No token.
+    Token(Missing),
+    /// No connection.
+    NoConnection(NoConnection),
+    /// Sent, perhaps, and not answered.
+    Failed(Failed),
+    /// Too much is kept in memory.
+    Overloaded,
+    /// A limit of the proxy, or of a caller's connections.
+    Limit(Limit),
+    /// It moves money, and cannot be written down before.
+    Journal(journal::Unavailable),
+    /// It moves money, and Bursar is about to end.
+    Draining,
+    /// It moves money, and an operator has frozen the provider.
+    Frozen,
+}
+
+/// What is wrong with the token that a caller brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallerToken {
+    /// It brings none.
+    Missing,
+    /// It is not clear which it is.
+    Unusable,
+}
+
+/// Whether the provider may have seen the request.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Sent {
+    No,
+    Maybe,
+}
+
+/// The answer to a refusal.
+struct Description {
+    status: StatusCode,
+    reason: Reason,
+    /// The error type of `Proxy-Status` (RFC 9209 section 2.3).
+    proxy_error: &'static str,
+    detail: Cow<'static, str>,
+    sent: Sent,
+    retry_after: Option<Duration>,
+}
+
+/// RFC 9457.
+#[derive(Serialize)]
+struct Problem<'a> {
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    reason: &'static str,
+    request_sent: Sent,
+    request_id: String,
+}
+
+impl Refusal {
+    fn describe(&self) -> Description {
+        match self {
+            Self::Target(target::Error::Method) => describe(
+                (405, Reason::MethodNotAllowed, "http_request_error"),
+                "TRACE is never forwarded, because its answer would repeat the token; CONNECT takes host:port only",
+            ),
+            Self::Target(target::Error::Malformed(what)) => {
+                describe((400, Reason::BadRequest, "http_request_error"), *what)
+            }
+            Self::Loop => describe(
+                (508, Reason::Loop, "proxy_loop_detected"),
+                "the request has already passed through Bursar; check the provider's upstream",
+            ),
+            Self::Caller(caller::Error::Busy, _) => Description {
+                retry_after: Some(Duration::from_secs(1)),
+                ..describe(
+                    (503, Reason::Overloaded, "connection_limit_reached"),
+                    "too many callers' passwords wait to be verified",
+                )
+            },
+            Self::CallerLimit(exceeded) => Description {
+                retry_after: Some(exceeded.retry_after),
+                ..describe(
+                    (429, Reason::CallerLimitExceeded, "http_request_denied"),
+                    "too many requests of this caller at once or in a second; see `limits` of the caller",
+                )
+            },
+            Self::Caller(caller::Error::Unauthenticated, form) => {
+                let (status, detail) = match form {
+                    Form::Absolute | Form::Authority => (
+                        407,
+                        "caller name and password are missing or wrong; put them into the proxy's URL: http://NAME:PASSWORD@HOST:PORT",
+                    ),
+                    Form::Origin => (
+                        401,
+                        "caller name and password are missing or wrong; send them as Proxy-Authorization or Authorization: Basic",
+                    ),
+                };
+                describe(
+                    (status, Reason::CallerUnauthenticated, "http_request_denied"),
+                    detail,
+                )
+            }
+            Self::Tunnel(error) => no_tunnel(*error),
+            Self::Route(error, detail) => {
+                let reason = match error {
+                    route::Error::UnknownHost => Reason::DestinationNotAllowed,
+                    route::Error::TokenEndpoint => Reason::TokenEndpointProtected,
+                    route::Error::OutsidePaths
+                    | route::Error::NotAllowed
+                    | route::Error::AccountNotAllowed
+                    | route::Error::AccountMissing
+                    | route::Error::NoScopes
+                    | route::Error::Ambiguous => Reason::RouteNotAllowed,
+                };
+                describe((403, reason, "http_request_denied"), detail.clone())
+            }
+            Self::CallerToken(error) => no_caller_token(*error),
+            Self::Token(missing) => token(missing),
+            Self::NoConnection(error) => no_connection(*error),
+            Self::Failed(error) => failed(error),
+            Self::Limit(limit) => limited(*limit),
+            Self::Overloaded => soon(Reason::Overloaded, "too many requests at once"),
+            Self::Draining => soon(
+                Reason::Draining,
+                "Bursar is about to end and begins no request that moves money; nothing was sent, so send it again on a new connection",
+            ),
+            Self::Journal(journal::Unavailable) => unwritten(),
+            Self::Frozen => frozen(),
+        }
+    }
+
+    /// The limit that was reached, if that is why.
+    #[must_use]
+    pub fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::Limit(limit) => Some(*limit),
+            Self::CallerLimit(_) => Some(Limit::CallerRequests),
+            Self::Failed(Failed::CallerStalled) => Some(Limit::BodyTimeout),
+            Self::Target(_)
+            | Self::Loop
+            | Self::Caller(..)
+            | Self::Tunnel(_)
+            | Self::Route(..)
+            | Self::CallerToken(_)
+            | Self::Token(_)
+            | Self::NoConnection(_)
+            | Self::Failed(_)
+            | Self::Overloaded
+            | Self::Journal(_)
+            | Self::Draining
+            | Self::Frozen => None,
+        }
+    }
+
+    /// Why there is no connection, to the provider or to its token endpoint, if that is why.
+    fn cause(&self) -> Option<Cause> {
+        if let Self::Token(missing) = self {
+            return missing.failure.cause();
+        }
+        let Self::NoConnection(error) = self else {
+            return None;
+        };
+        match error {
+            NoConnection::Failed(cause) => Some(*cause),
+            NoConnection::NoDescriptors => Some(Cause::Unreachable),
+            NoConnection::NoHttp2 => Some(Cause::TlsOther),
+            NoConnection::Held(_) => None,
+        }
+    }
+
+    /// Answers with the refusal.
+    #[must_use]
+    pub fn answer(self, mut record: Box<Record>) -> Response<Answer> {
+        let described = self.describe();
+        record.reason(described.reason);
+        if let Some(cause) = self.cause() {
+            record.cause(cause);
+        }
+        record.answer(described.status);
+        let reason = described.reason.as_str();
+        let problem = Problem {
+            title: described.status.canonical_reason().unwrap_or("Error"),
+            status: described.status.as_u16(),
+            detail: &described.detail,
+            reason,
+            request_sent: described.sent,
+            request_id: record.id(),
+        };
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        record.sent(body.len());
+        // It is over for us: whether and when the caller reads the answer changes nothing, and must not
+        // keep the request's body in memory.
+        drop(record);
+        let mut answer = Response::new(Answer::Own(Some(Bytes::from(body))));
+        *answer.status_mut() = described.status;
+        let headers = answer.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        insert(
+            headers,
+            PROXY_STATUS,
+            &format!(
+                "{PSEUDONYM}; error={}; details=\"{reason}\"",
+                described.proxy_error
+            ),
+        );
+        insert(headers, DATE, &httpdate::fmt_http_date(clock::wall()));
+        if let Some(wait) = described.retry_after {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        match self {
+            Self::Caller(caller::Error::Unauthenticated, Form::Origin) => {
+                headers.insert(WWW_AUTHENTICATE, BASIC)
+            }
+            Self::Caller(caller::Error::Unauthenticated, Form::Absolute | Form::Authority) => {
+                headers.insert(PROXY_AUTHENTICATE, BASIC)
+            }
+            Self::Target(target::Error::Method) => headers.insert(ALLOW, METHODS),
+            Self::Target(target::Error::Malformed(_))
+            | Self::Loop
+            | Self::Caller(caller::Error::Busy, _)
+            | Self::CallerLimit(_)
+            | Self::Tunnel(_)
+            | Self::Route(..)
+            | Self::CallerToken(_)
+            | Self::Token(_)
+            | Self::NoConnection(_)
+            | Self::Failed(_)
+            | Self::Limit(_)
+            | Self::Overloaded
+            | Self::Journal(_)
+            | Self::Draining
+            | Self::Frozen => None,
+        };
+        answer
+    }
+}
+
+/// Says what Bursar can do. It is asked before anybody says who they are, as servers and proxies have it: there is
+/// nothing in the answer that is not in every other one.
+#[must_use]
+pub fn capabilities(mut record: Box<Record>) -> Response<Answer> {
+    let mut answer = Response::new(Answer::Own(None));
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    record.answer(answer.status());
+    let headers = answer.headers_mut();
+    headers.insert(ALLOW, METHODS);
+    insert(headers, DATE, &httpdate::fmt_http_date(clock::wall()));
+    answer
+}
+
+/// A refusal that is over in a moment.
+fn soon(reason: Reason, detail: &'static str) -> Description {
+    Description {
+        retry_after: Some(Duration::from_secs(1)),
+        ..describe((503, reason, "connection_limit_reached"), detail)
+    }
+}
+
+fn describe(
+    (status, reason, proxy_error): (u16, Reason, &'static str),
+    detail: impl Into<Cow<'static, str>>,
+) -> Description {
+    Description {
+        status: StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY),
+        reason,
+        proxy_error,
+        detail: detail.into(),
+        sent: Sent::No,
+        retry_after: None,
+    }
+}
+
+fn limited(limit: Limit) -> Description {
+    let overloaded = |detail| Description {
+        retry_after: Some(Duration::from_secs(1)),
+        ..describe(
+            (503, Reason::Overloaded, "connection_limit_reached"),
+            detail,
+        )
+    };
+    match limit {
+        Limit::CallerConnections => Description {
+            retry_after: Some(Duration::from_secs(1)),
+            ..describe(
+                (429, Reason::CallerLimitExceeded, "http_request_denied"),
+                "too many connections of this caller at once; see `limits.connections` of the caller",
+            )
+        },
+        Limit::Headers => describe(
+            (431, Reason::HeadersTooLarge, "http_request_error"),
+            "the request has too many header fields; see `limits.headers`",
+        ),
+        Limit::TargetSize => describe(
+            (414, Reason::TargetTooLong, "http_request_error"),
+            "the request target is too long; see `limits.target_size`",
+        ),
+        Limit::Tunnels => overloaded("too many tunnels at once; see `limits.tunnels`"),
+        Limit::Requests => overloaded("too many requests at once; see `limits.requests`"),
+        // Those end connections, or are refused by other names.
+        Limit::Connections
+        | Limit::UnknownConnections
+        | Limit::Accept
+        | Limit::CallerRequests
+        | Limit::Resets
+        | Limit::HeadTimeout
+        | Limit::IdleTimeout
+        | Limit::BodyTimeout
+        | Limit::WriteTimeout => overloaded("too much at once"),
+    }
+}
+
+fn unwritten() -> Description {
+    Description {
+        retry_after: Some(JOURNAL_RETRY),
+        ..describe(
+            (503, Reason::JournalUnavailable, "proxy_internal_error"),
+            "the request moves money, and the journal cannot be written; is its disk full, or `journal.max_size` reached?",
+        )
+    }
+}
+
+/// Thawing is up to people, so nobody knows when.
+fn frozen() -> Description {
+    Description {
+        retry_after: Some(Duration::from_secs(60)),
+        ..describe(
+            (503, Reason::Frozen, "http_request_denied"),
+            "an operator has frozen the provider: requests that move money are refused, and others are not; `bursar thaw` ends it",
+        )
+    }
+}
+
+fn no_tunnel(error: tunnel_target::Error) -> Description {
+    let (answer, detail) = match error {
+        tunnel_target::Error::NotIntercepted => (
+            (403, Reason::ConnectNotAllowed, "http_request_denied"),
+            "CONNECT to a provider needs `intercept`, except for plain HTTP on port 80; give the service http:// URLs of the provider (Bursar sends them over TLS), or https:// URLs in absolute form",
+        ),
+        tunnel_target::Error::Nested => (
+            (403, Reason::ConnectNotAllowed, "http_request_denied"),
+            "there are no tunnels inside of a tunnel",
+        ),
+        tunnel_target::Error::NotListed => (
+            (403, Reason::DestinationNotAllowed, "http_request_denied"),
+            "no provider has this host and port, and `passthrough` does not list them for this caller",
+        ),
+        tunnel_target::Error::Misdirected => (
+            (421, Reason::Misdirected, "http_request_error"),
+            "the request's host, or the server name of its TLS, is not the one that CONNECT named",
+        ),
+    };
+    describe(answer, detail)
+}
+
+fn token(missing: &Missing) -> Description {
+    let unavailable = |detail| Description {
+        retry_after: Some(missing.retry_after),
+        ..describe(
+            (503, Reason::TokenUnavailable, "destination_unavailable"),
+            detail,
+        )
+    };
+    match missing.failure {
+        Failure::Rejected(..) => Description {
+            retry_after: Some(missing.retry_after),
+            ..describe(
+                (502, Reason::CredentialsRejected, "destination_unavailable"),
+                "the provider's token endpoint refuses the configured account; check client_id, client_secret and scopes",
+            )
+        },
+        Failure::RateLimited(_) | Failure::LimitedOrRefused(_) => {
+            unavailable("the provider's token endpoint limits the rate of calls")
+        }
+        Failure::OverBudget => unavailable(
+            "too many token calls for the provider in a minute; see token.calls_per_minute",
+        ),
+        Failure::Held => {
+            unavailable("the provider's token endpoint fails, and is probed until it works again")
+        }
+        Failure::TimedOut => unavailable("the provider's token endpoint did not answer in time"),
+        Failure::NotAllowed(_) => unavailable(
+            "the address of the provider's token endpoint is not allowed; see egress.allow_addresses",
+        ),
+        Failure::NoConnection(Cause::ParentProxy) => unavailable(
+            "the parent proxy (egress.proxy) does not connect to the provider's token endpoint",
+        ),
+        Failure::NoConnection(_) => unavailable("the provider's token endpoint cannot be reached"),
+        Failure::Status(..) | Failure::Busy(..) | Failure::InTrouble(_) | Failure::Broken => {
+            unavailable("the provider's token endpoint fails")
+        }
+        Failure::NoCloseNotify => unavailable(
+            "the connection to the provider's token endpoint ended without TLS close_notify",
+        ),
+        Failure::Malformed(_) | Failure::BornExpired => {
+            unavailable("the provider's token endpoint answered without a usable token")
+        }
+    }
+}
+
+fn no_connection(error: NoConnection) -> Description {
+    let cause = match error {
+        NoConnection::Failed(cause) => cause,
+        NoConnection::NoDescriptors => Cause::Unreachable,
+        NoConnection::NoHttp2 => {
+            return describe(
+                (502, Reason::UpstreamTls, "tls_protocol_error"),
+                "the provider does not agree to HTTP/2, and `http` of the provider allows nothing else; nothing was sent",
+            );
+        }
+        NoConnection::Held(wait) => {
+            return Description {
+                retry_after: Some(wait),
+                ..describe(
+                    (503, Reason::UpstreamUnavailable, "destination_unavailable"),
+                    "the provider could not be reached lately; nothing was tried (see `breaker` of the provider)",
+                )
+            };
+        }
+    };
+    match cause {
+        Cause::AddressNotAllowed => describe(
+            (403, Reason::AddressNotAllowed, "destination_ip_prohibited"),
+            "no address of the provider's host (or of the parent proxy) is allowed; see egress.allow_addresses",
+        ),
+        Cause::ParentProxy => describe(
+            (502, Reason::UpstreamUnreachable, "destination_unavailable"),
+            "the parent proxy (egress.proxy) does not connect to the provider; nothing was sent",
+        ),
+        Cause::NameNotFound | Cause::NameFailed | Cause::Refused | Cause::Unreachable => describe(
+            (502, Reason::UpstreamUnreachable, "destination_unavailable"),
+            "no connection to the provider; nothing was sent",
+        ),
+        Cause::Reset
+        | Cause::TlsExpired
+        | Cause::TlsNotYetValid
+        | Cause::TlsUnknownIssuer
+        | Cause::TlsWrongName
+        | Cause::TlsRevoked
+        | Cause::TlsClientCertificate
+        | Cause::TlsVersion
+        | Cause::TlsOther => describe(
+            (502, Reason::UpstreamTls, "tls_protocol_error"),
+            "TLS to the provider failed; nothing was sent. Is its certificate signed by a trusted authority (tls.ca)?",
+        ),
+        Cause::TimedOut => describe(
+            (504, Reason::UpstreamTimeout, "connection_timeout"),
+            "connecting to the provider took longer than timeouts.connect; nothing was sent",
+        ),
+    }
+}
+
+fn no_caller_token(error: CallerToken) -> Description {
+    match error {
+        CallerToken::Missing => describe(
+            (403, Reason::CallerTokenMissing, "http_request_denied"),
+            "this route goes on with the caller's own token (`authorization: caller`), and the request has none; send it as Authorization: Bearer, and the caller's name and password as Proxy-Authorization",
+        ),
+        CallerToken::Unusable => describe(
+            (400, Reason::BadRequest, "http_request_error"),
+            "this route goes on with the caller's own token; it needs exactly one Authorization field, with the scheme Bearer and one token",
+        ),
+    }
+}
+
+fn failed(error: &Failed) -> Description {
+    let maybe = |described| Description {
+        sent: Sent::Maybe,
+        ..described
+    };
+    match error {
+        Failed::Unsent => describe(
+            (502, Reason::UpstreamUnreachable, "connection_terminated"),
+            "the provider closed the connection before anything was sent",
+        ),
+        Failed::Refused => describe(
+            (502, Reason::UpstreamProtocol, "http_protocol_error"),
+            "the provider refused the request without processing it",
+        ),
+        Failed::WantsHttp1 => describe(
+            (502, Reason::UpstreamProtocol, "http_protocol_error"),
+            "the provider wants the request over HTTP/1.1, which `http` of the provider does not allow; it was not processed",
+        ),
+        Failed::Broken => maybe(describe(
+            (502, Reason::UpstreamProtocol, "http_protocol_error"),
+            "the connection to the provider broke, or its answer was no HTTP; the request may have been processed",
+        )),
+        Failed::NoCloseNotify => maybe(describe(
+            (502, Reason::UpstreamProtocol, "connection_terminated"),
+            "the connection to the provider ended without TLS close_notify before it had answered; the request may have been processed",
+        )),
+        Failed::TimedOut => maybe(describe(
+            (504, Reason::UpstreamTimeout, "http_response_timeout"),
+            "the provider took too long; the request may have been processed",
+        )),
+        Failed::CallerStalled => maybe(describe(
+            (408, Reason::RequestTimeout, "http_request_error"),
+            "the request's body did not come in time",
+        )),
+        Failed::CallerGone => maybe(describe(
+            (400, Reason::BadRequest, "http_request_error"),
+            "the request's body broke off or is malformed",
+        )),
+    }
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// What to say about a request that goes nowhere.
+#[must_use]
+pub fn route_detail(error: route::Error, provider: Option<&str>) -> Cow<'static, str> {
+    match (error, provider) {
+        (route::Error::UnknownHost, _) => "no provider has this host; see `hosts` of the providers, and `passthrough`".into(),
+        (route::Error::TokenEndpoint, _) => {
+            "token endpoints are not reachable through Bursar; it obtains the tokens itself".into()
+        }
+        (route::Error::OutsidePaths, _) => {
+            "the path is not one of the API's; see `paths` of the provider".into()
+        }
+        (route::Error::NotAllowed, _) => {
+            "the caller may not use this provider, method or path; see `allow` of the caller".into()
+        }
+        (route::Error::AccountNotAllowed, _) => {
+            "Bursar-Account names no account that the caller may use here; see `allow` of the caller and `accounts` of the provider".into()
+        }
+        (route::Error::AccountMissing, _) => {
+            "the provider has several accounts; send the name of one that the caller may use in the request header Bursar-Account".into()
+        }
+        (route::Error::NoScopes, Some(provider)) => format!(
+            "no route matches, so the token's scopes are unknown; add {{methods, path, scopes}} to providers.{provider}.routes, or set providers.{provider}.token.scopes"
+        )
+        .into(),
+        (route::Error::NoScopes, None) => "no route matches".into(),
+        (route::Error::Ambiguous, _) => {
+            "servers read the path in different ways, e.g. decoded once or twice, and it must mean one thing to all; write it plainly".into()
+        }
+    }
+}

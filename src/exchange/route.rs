@@ -1,0 +1,517 @@
+//! Whose API is meant, and with which scopes? The compiled table of hosts, paths and routes.
+//!
+//! Absolute-form and gateway requests meet here; everything after this takes a [`Destination`]. Looking
+//! up costs the same with one host or ten thousand.
+
+mod protection;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::uri::Scheme;
+use http::{HeaderMap, HeaderName, Method};
+use smallvec::SmallVec;
+use smol_str::SmolStr;
+
+use crate::base::address::{bare, undotted};
+use crate::base::json_pointer::Field;
+use crate::base::path::{Path, Pattern};
+use crate::config::{
+    Allow, Authorization, Config, HostRoutes, MerchantHeader, Origin, Provider, ReplayRule, Route,
+    Semantics,
+};
+use crate::http::target::Target;
+use protection::is_token_endpoint;
+
+/// What logs call the route of a request that matches none of its own.
+const DEFAULT_ROUTE: &str = "default";
+
+/// By the name of a host, in lower case. All are configured, so nobody gains by names that collide. Most have
+/// one entry, which lies beside the name, which is short mostly: one of ten thousand hosts costs few cache lines.
+type Hosts<T> = HashMap<SmolStr, SmallVec<[T; 1]>, foldhash::fast::RandomState>;
+
+/// All hosts and their providers.
+#[derive(Debug)]
+pub struct Routes {
+    exact: Hosts<Entry>,
+    /// By what follows the `*.`.
+    wildcard: Hosts<Entry>,
+    /// Hosts of token endpoints, with the providers whose they are.
+    token_hosts: Hosts<Arc<Provider>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// None: 80 and 443.
+    port: Option<u16>,
+    provider: Arc<Provider>,
+    /// Its place in [`Provider::hosts`].
+    place: usize,
+    /// None: it depends on the request's host. With `upstream` all hosts of the provider share it.
+    server: Option<Arc<Server>>,
+}
+
+/// Where requests to a host are sent.
+#[derive(Debug)]
+struct Server {
+    origin: Origin,
+    /// Whose token endpoints the provider's `upstream` has.
+    tenants: SmallVec<[Arc<Provider>; 1]>,
+}
+
+/// Where a request goes and what it needs.
+#[derive(Debug)]
+pub struct Destination<'a> {
+    /// Whose API it is.
+    pub provider: &'a Arc<Provider>,
+    /// The server to send to.
+    pub origin: Cow<'a, Origin>,
+    /// The route's name.
+    pub route: Cow<'a, Arc<str>>,
+    /// Whose token the request carries.
+    pub authorization: Authorization,
+    /// Index into [`Provider::accounts`].
+    pub account: usize,
+    /// Which of the account's merchant ids goes with the request.
+    pub merchant: Option<MerchantHeader>,
+    /// What the request means for money.
+    pub payment: Payment<'a>,
+}
+
+/// What a request means for money. What its route does not say is as the preset's route for it says; where
+/// that does not either, all methods but those that only read move money, and a replay is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Payment<'a> {
+    /// Whether it moves money.
+    pub moves_money: bool,
+    /// Whether it may be sent again after a 401.
+    pub replay: ReplayRule,
+    /// The header by which the provider knows it again.
+    pub idempotency_header: Option<&'a HeaderName>,
+    /// The field of its body by which it does.
+    pub idempotency_field: Option<&'a Arc<Field>>,
+}
+
+/// What a request asks for besides a path.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    /// Its method.
+    pub method: &'a Method,
+    /// The account that it names; an empty name where it does not name one unambiguously.
+    pub account: Option<&'a str>,
+}
+
+/// A provider's host, before path and method were looked at.
+#[derive(Debug)]
+pub struct Site<'a> {
+    /// Whose it is.
+    pub provider: &'a Arc<Provider>,
+    known: &'a HostRoutes,
+    origin: Cow<'a, Origin>,
+}
+
+/// Why a request goes nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Error {
+    /// No provider has that host.
+    UnknownHost,
+    /// A provider's own token, refresh or revoke path.
+    TokenEndpoint,
+    /// The path is not one of the API's.
+    OutsidePaths,
+    /// The caller may not use that provider, method or path.
+    NotAllowed,
+    /// The request names an account that there is not, or that the caller may not use.
+    AccountNotAllowed,
+    /// The caller may use several accounts, and the request names none.
+    AccountMissing,
+    /// No route matches, and the provider has no default scopes.
+    NoScopes,
+    /// The path's readings lead to different scopes, or none of them is certain.
+    Ambiguous,
+}
+
+impl Routes {
+    /// Compiles the table.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let mut routes = Self {
+            exact: Hosts::default(),
+            wildcard: Hosts::default(),
+            token_hosts: Hosts::default(),
+        };
+        for provider in &config.providers {
+            let urls = [
+                Some(&provider.token.url),
+                provider.token.refresh_url.as_ref(),
+            ];
+            for host in urls.into_iter().flatten().filter_map(http::Uri::host) {
+                let host = bare(undotted(host)).to_ascii_lowercase().into();
+                routes
+                    .token_hosts
+                    .entry(host)
+                    .or_default()
+                    .push(provider.clone());
+            }
+        }
+        for provider in &config.providers {
+            let server = provider.upstream.as_ref().map(|upstream| {
+                let tenants = routes.token_hosts.get(bare(upstream.authority.host()));
+                Arc::new(Server {
+                    origin: upstream.clone(),
+                    tenants: tenants.cloned().unwrap_or_default(),
+                })
+            });
+            for place in 0..provider.hosts.len() {
+                routes.add(provider, place, server.clone());
+            }
+        }
+        routes
+    }
+
+    fn add(&mut self, provider: &Arc<Provider>, place: usize, server: Option<Arc<Server>>) {
+        let host = &provider.hosts[place];
+        let table = if host.wildcard {
+            &mut self.wildcard
+        } else {
+            &mut self.exact
+        };
+        let own = || {
+            let port = host.port.unwrap_or(443);
+            let origin = matched_origin(&host.name, port, host.is_complete);
+            let origin = origin.filter(|_| !host.wildcard)?;
+            let tenants = SmallVec::new();
+            Some(Arc::new(Server { origin, tenants }))
+        };
+        table
+            .entry(bare(&host.name).into())
+            .or_default()
+            .push(Entry {
+                port: host.port,
+                provider: provider.clone(),
+                place,
+                server: server.or_else(own),
+            });
+    }
+
+    /// The provider that has a target's host, and protects its token endpoints first of all.
+    ///
+    /// # Errors
+    /// Where no provider has the host, or the path is a token endpoint.
+    pub fn site(&self, target: &Target<'_>, path: &Path<'_>) -> Result<Site<'_>, Error> {
+        let host = lower_case(target.host);
+        let entry = self.entry(&host, target.port);
+        let is_protected = |provider: &Arc<Provider>| is_token_endpoint(provider, path);
+        let by_entry = |entry: &Entry| {
+            let server = entry.server.as_ref();
+            is_protected(&entry.provider)
+                || server.is_some_and(|server| server.tenants.iter().any(is_protected))
+        };
+        let tenants = self.token_hosts.get(&*host);
+        if entry.is_some_and(by_entry)
+            || tenants.is_some_and(|tenants| tenants.iter().any(is_protected))
+        {
+            return Err(Error::TokenEndpoint);
+        }
+        let entry = entry.ok_or(Error::UnknownHost)?;
+        let origin = match &entry.server {
+            Some(server) => Cow::Borrowed(&server.origin),
+            None => {
+                let origin = matched_origin(&host, target.port, target.is_complete);
+                Cow::Owned(origin.ok_or(Error::UnknownHost)?)
+            }
+        };
+        Ok(Site {
+            provider: &entry.provider,
+            known: &entry.provider.known[entry.place],
+            origin,
+        })
+    }
+
+    /// Whether a request for that path there would be the provider's.
+    #[must_use]
+    pub fn serves(&self, provider: &Provider, host: &str, port: u16, path: &str) -> bool {
+        let path = Path::new(path);
+        self.entry(&lower_case(host), port).is_some_and(|entry| {
+            entry.provider.index == provider.index
+                && has_path(provider, &provider.known[entry.place], &path)
+        })
+    }
+
+    /// Whether a tunnel there leads to a provider.
+    #[must_use]
+    pub fn is_provider(&self, host: &str, port: u16) -> bool {
+        self.entry(&lower_case(host), port).is_some()
+    }
+
+    /// Whether a provider has the host, or its token endpoint, at whatever port.
+    #[must_use]
+    pub fn is_provider_at_any_port(&self, host: &str) -> bool {
+        let host = lower_case(host);
+        let mut rest: &str = &host;
+        if self.exact.contains_key(rest) || self.token_hosts.contains_key(rest) {
+            return true;
+        }
+        while let Some((_, below)) = rest.split_once('.') {
+            if self.wildcard.contains_key(below) {
+                return true;
+            }
+            rest = below;
+        }
+        false
+    }
+
+    fn entry(&self, host: &str, port: u16) -> Option<&Entry> {
+        if let Some(entry) = self.exact.get(host).and_then(|entries| fits(entries, port)) {
+            return Some(entry);
+        }
+        // The longest name below which the host lies wins.
+        let mut rest = host;
+        while !self.wildcard.is_empty() {
+            let (_, below) = rest.split_once('.')?;
+            if let Some(entry) = self
+                .wildcard
+                .get(below)
+                .and_then(|entries| fits(entries, port))
+            {
+                return Some(entry);
+            }
+            rest = below;
+        }
+        None
+    }
+}
+
+/// A port that was named wins over one that was not.
+fn fits(entries: &[Entry], port: u16) -> Option<&Entry> {
+    let own = |entry: &&Entry| entry.port.is_none() && matches!(port, 80 | 443);
+    entries
+        .iter()
+        .find(|entry| entry.port == Some(port))
+        .or_else(|| entries.iter().find(own))
+}
+
+impl<'a> Site<'a> {
+    /// Judges method, path and account; `allow` is None where there is no authentication.
+    ///
+    /// # Errors
+    /// Where the request is not for the API, not for this caller, or no token would fit it.
+    pub fn route(
+        self,
+        wish: Wish<'_>,
+        path: &Path<'_>,
+        allow: Option<&[Allow]>,
+    ) -> Result<Destination<'a>, Error> {
+        let method = wish.method;
+        let provider = self.provider;
+        if path.is_doubtful() {
+            return Err(Error::Ambiguous);
+        }
+        let is_one_of = |patterns: &Vec<Pattern>| is_one_of(patterns, path);
+        if !has_path(provider, self.known, path) {
+            return Err(Error::OutsidePaths);
+        }
+        let allowed = |allow: &Allow| {
+            allow.provider == provider.index
+                && allow
+                    .methods
+                    .as_ref()
+                    .is_none_or(|methods| methods.contains(method))
+                && allow.paths.as_ref().is_none_or(is_one_of)
+        };
+        let mut allow = allow.map(|list| list.iter().filter(|entry| allowed(entry)).peekable());
+        if allow.as_mut().is_some_and(|list| list.peek().is_none()) {
+            return Err(Error::NotAllowed);
+        }
+        let account = choose_account(provider, wish.account, allow)?;
+        let tables = [&provider.routes, &self.known.routes];
+        let read = |path| Reading::of(tables, provider.default_scopes, method, path);
+        let mut reading = read(path.normalised());
+        if !path.is_plain() {
+            for other in path.readings() {
+                let other = read(other);
+                if other.authorization != reading.authorization {
+                    return Err(Error::Ambiguous);
+                }
+                reading.payment = reading.payment.stricter(other.payment);
+            }
+        }
+        let Reading {
+            route,
+            authorization,
+            merchant,
+            payment,
+        } = reading;
+        let route = route.map_or_else(
+            || Cow::Owned(DEFAULT_ROUTE.into()),
+            |route| Cow::Borrowed(&route.name),
+        );
+        let authorization = authorization.ok_or(Error::NoScopes)?;
+        Ok(Destination {
+            provider,
+            origin: self.origin,
+            route,
+            authorization,
+            account,
+            merchant,
+            payment,
+        })
+    }
+}
+
+fn is_one_of(patterns: &[Pattern], path: &Path<'_>) -> bool {
+    patterns
+        .iter()
+        .any(|pattern| path.matches_strictly(pattern))
+}
+
+/// Whether a path is one of the API's, on that host of it.
+fn has_path(provider: &Provider, known: &HostRoutes, path: &Path<'_>) -> bool {
+    let on_host = known.paths.as_ref();
+    is_one_of(&provider.paths, path) && on_host.is_none_or(|patterns| is_one_of(patterns, path))
+}
+
+/// What one reading of a path leads to.
+struct Reading<'a> {
+    route: Option<&'a Route>,
+    authorization: Option<Authorization>,
+    merchant: Option<MerchantHeader>,
+    payment: Payment<'a>,
+}
+
+impl<'a> Reading<'a> {
+    /// By the operator's and the preset's routes.
+    fn of(
+        [own, known]: [&'a Vec<Route>; 2],
+        default_scopes: Option<usize>,
+        method: &Method,
+        path: &str,
+    ) -> Self {
+        let own = first(own, method, path);
+        let known = first(known, method, path);
+        let said = [own, known].map(|route| route.map(|route| &route.semantics));
+        let route = own.or(known);
+        let default = default_scopes.map(Authorization::Bursar);
+        Self {
+            route,
+            authorization: route.map_or(default, |route| Some(route.authorization)),
+            // Of what the preset does not know nothing else is known.
+            merchant: known.map_or(Some(MerchantHeader::Payments), |known| known.merchant),
+            payment: Payment::of(method, said),
+        }
+    }
+}
+
+impl<'a> Payment<'a> {
+    /// The first that says something counts.
+    fn of(method: &Method, said: [Option<&'a Semantics>; 2]) -> Self {
+        let said = || said.into_iter().flatten();
+        Self {
+            moves_money: said()
+                .find_map(|said| said.moves_money)
+                .unwrap_or(!method.is_safe()),
+            replay: said()
+                .find_map(|said| said.replay)
+                .unwrap_or(ReplayRule::Always),
+            idempotency_header: said().find_map(|said| said.idempotency_header.as_ref()),
+            idempotency_field: said().find_map(|said| said.idempotency_field.as_ref()),
+        }
+    }
+
+    /// Where two readings of one path differ.
+    fn stricter(self, other: Self) -> Self {
+        Self {
+            moves_money: self.moves_money || other.moves_money,
+            replay: self.replay.max(other.replay),
+            idempotency_header: self.idempotency_header.or(other.idempotency_header),
+            idempotency_field: self.idempotency_field.or(other.idempotency_field),
+        }
+    }
+
+    /// The request's key in a header; one without a value is none.
+    #[must_use]
+    pub fn key<'h>(&self, headers: &'h HeaderMap) -> Option<&'h http::HeaderValue> {
+        let key = headers.get(self.idempotency_header?)?;
+        (!key.is_empty()).then_some(key)
+    }
+
+    /// Whether a request with such headers, and no key in its body, may be sent again after a 401.
+    #[must_use]
+    pub fn may_be_replayed(&self, headers: &HeaderMap) -> bool {
+        match self.replay {
+            ReplayRule::Always => true,
+            ReplayRule::IfKeyed => self.key(headers).is_some(),
+            ReplayRule::Never => false,
+        }
+    }
+}
+
+/// The account that a request is sent for: the one that it names, or the only one that the entries which
+/// allow the request leave. `allow` is None where there is no authentication.
+fn choose_account<'a>(
+    provider: &Provider,
+    named: Option<&str>,
+    allow: Option<impl Iterator<Item = &'a Allow>>,
+) -> Result<usize, Error> {
+    if let Some(name) = named {
+        let account = provider.account(name).ok_or(Error::AccountNotAllowed)?;
+        let is_allowed = match allow {
+            Some(mut list) => list.any(|allow| allow.has_account(account)),
+            None => true,
+        };
+        return is_allowed
+            .then_some(account)
+            .ok_or(Error::AccountNotAllowed);
+    }
+    let single = (provider.accounts.len() == 1).then_some(0);
+    let Some(list) = allow else {
+        return single.ok_or(Error::AccountMissing);
+    };
+    let mut chosen = None;
+    for allow in list {
+        let only = match allow.accounts.as_deref() {
+            None => single,
+            Some([account]) => Some(*account),
+            Some(_) => None,
+        };
+        let only = only.ok_or(Error::AccountMissing)?;
+        if chosen.is_some_and(|chosen| chosen != only) {
+            return Err(Error::AccountMissing);
+        }
+        chosen = Some(only);
+    }
+    chosen.ok_or(Error::AccountMissing)
+}
+
+/// The first that matches.
+fn first<'a>(routes: &'a [Route], method: &Method, path: &str) -> Option<&'a Route> {
+    routes.iter().find(|route| {
+        route
+            .methods
+            .as_ref()
+            .is_none_or(|methods| methods.contains(method))
+            && route.path.matches(path)
+    })
+}
+
+/// The matched host itself, over TLS; 80 becomes 443.
+fn matched_origin(host: &str, port: u16, is_complete: bool) -> Option<Origin> {
+    let port = if port == 80 { 443 } else { port };
+    let origin = Origin::new(Scheme::HTTPS, host, port).ok()?;
+    Some(Origin {
+        is_complete,
+        ..origin
+    })
+}
+
+fn lower_case(host: &str) -> Cow<'_, str> {
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,39 @@
+//! Targets of tunnels: where an opened `CONNECT` leads, and why there is none.
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::exchange::passthrough::Held;
+use crate::exchange::record::Record;
+use crate::http::connection::Inside;
+use crate::upstream::connect::Stream;
+
+/// A tunnel that was opened: its caller was answered 200, or is about to be.
+#[derive(Debug)]
+pub struct Opened {
+    /// The `CONNECT`; it is written down when the tunnel is over.
+    pub record: Box<Record>,
+    /// Where it leads.
+    pub leads: Leads,
+}
+
+/// Where a tunnel leads.
+#[derive(Debug)]
+pub enum Leads {
+    /// Into the pipeline.
+    ToProvider(Inside, OwnedSemaphorePermit),
+    /// To some other server, unseen.
+    Away(Box<Stream>, Held),
+}
+
+/// Why there is no tunnel, or a request inside one is not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Error {
+    /// A provider's host, where TLS would have to be intercepted.
+    NotIntercepted,
+    /// `CONNECT` inside a tunnel.
+    Nested,
+    /// Neither a provider's host nor a passthrough.
+    NotListed,
+    /// Inside a tunnel: the request's host, or the SNI, is not the tunnel's target.
+    Misdirected,
+}

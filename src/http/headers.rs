@@ -1,0 +1,291 @@
+//! Which fields go on? Hop-by-hop rules, credentials, `Via`: both ways.
+//!
+//! It knows field names and nothing about routes. The one invariant: what a caller sends can neither
+//! remove nor repeat the `Authorization` that Bursar sets, because that is set after everything else.
+
+mod bearer;
+mod keep_alive;
+mod kept;
+mod via;
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST, TRANSFER_ENCODING, VIA,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use smallvec::SmallVec;
+
+pub use bearer::{OwnToken, Unusable, bearer};
+pub use keep_alive::KeepAlive;
+pub use kept::Kept;
+pub use via::Via;
+
+use crate::base::clock;
+
+/// Bursar's name in `Proxy-Status`, and how that of each instance in `Via` begins.
+pub const PSEUDONYM: &str = "bursar";
+
+/// Fields that must go: mostly one or two.
+type Unwanted = SmallVec<[HeaderName; 4]>;
+
+/// Names the account that a request is sent for. It is for Bursar alone.
+const ACCOUNT: &str = "bursar-account";
+
+/// Fields of one connection only (RFC 9110 section 7.6.1). `Trailer` is not among them.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade"
+    )
+}
+
+/// Fields by which a request poses as another one: a framework behind the provider's front would see
+/// another method or path than the one that was judged.
+fn is_posing(name: &str) -> bool {
+    matches!(
+        name,
+        "x-http-method-override"
+            | "x-http-method"
+            | "x-method-override"
+            | "x-original-url"
+            | "x-rewrite-url"
+    )
+}
+
+/// What tells servers which trace a request belongs to, and what callers want to be known along it.
+fn is_trace(name: &str) -> bool {
+    match name.as_bytes().first() {
+        Some(b'x') => {
+            name.starts_with("x-b3-") || matches!(name, "x-cloud-trace-context" | "x-amzn-trace-id")
+        }
+        Some(b't') => matches!(name, "traceparent" | "tracestate"),
+        Some(b'b') => matches!(name, "baggage" | "b3"),
+        Some(b'u') => name == "uber-trace-id" || name.starts_with("uberctx-"),
+        _ => false,
+    }
+}
+
+/// What a request's fields say to Bursar itself: one look at all of them, because few requests have more than
+/// ten, and most have none of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Said<'a> {
+    /// The account that it names; an empty name, which no account has, where it names several or none that can
+    /// be read.
+    pub account: Option<&'a str>,
+    /// Whether it has an `Authorization`.
+    pub has_authorization: bool,
+    /// Whether it has already passed through this instance.
+    pub is_loop: bool,
+}
+
+impl<'a> Said<'a> {
+    /// Reads a request's fields, as they came; `via` is this instance.
+    #[must_use]
+    pub fn read(headers: &'a HeaderMap, via: &Via) -> Self {
+        let mut said = Self::default();
+        for (name, value) in headers {
+            match name.as_str() {
+                "authorization" => said.has_authorization = true,
+                ACCOUNT => {
+                    let only = value.to_str().ok().filter(|_| said.account.is_none());
+                    said.account = Some(only.unwrap_or_default());
+                }
+                "via" => said.is_loop |= via.is_in(value),
+                _ => {}
+            }
+        }
+        said
+    }
+}
+
+/// The names in every `Connection` field, mostly none.
+fn connection_named(headers: &HeaderMap) -> Vec<HeaderName> {
+    let mut named = Vec::new();
+    for value in headers.get_all(CONNECTION) {
+        for name in value.as_bytes().split(|byte| *byte == b',') {
+            let name = name.trim_ascii();
+            let common =
+                name.eq_ignore_ascii_case(b"close") || name.eq_ignore_ascii_case(b"keep-alive");
+            if !common && let Ok(name) = HeaderName::from_bytes(name) {
+                named.push(name);
+            }
+        }
+    }
+    named
+}
+
+/// What the head of a request leaves to be said about its trailers.
+#[derive(Debug, Default)]
+pub struct Cleaned {
+    /// What `Connection` named.
+    named: Vec<HeaderName>,
+    forwards_trace: bool,
+}
+
+/// Takes out of a request what must not go on: what `Connection` names, hop-by-hop, `Proxy-*`, the
+/// caller's credentials, the posing ones, its trace unless that is forwarded, and `Expect` and `Bursar-Account`, which
+/// were for Bursar. `Host` stays until the provider's replaces it.
+pub fn clean_request(headers: &mut HeaderMap, forwards_trace: bool) -> Cleaned {
+    let named = clean(headers, |name| must_not_go_on(name, forwards_trace));
+    Cleaned {
+        named,
+        forwards_trace,
+    }
+}
+
+/// The same for a request that no provider gets: its credentials, its trace and the posing fields are for its server.
+pub fn clean_foreign_request(headers: &mut HeaderMap) -> Cleaned {
+    Cleaned {
+        named: clean(headers, is_for_bursar),
+        forwards_trace: true,
+    }
+}
+
+/// Whether a request's field is not for a provider, besides those of every hop.
+fn must_not_go_on(name: &str, forwards_trace: bool) -> bool {
+    is_for_bursar(name)
+        || is_posing(name)
+        || name == "authorization"
+        || (!forwards_trace && is_trace(name))
+        || is_disguised(name, forwards_trace)
+}
+
+/// Whether a request's field is for Bursar, besides those of every hop.
+fn is_for_bursar(name: &str) -> bool {
+    matches!(name, "expect" | ACCOUNT | "bursar_account")
+        // With underscores, too, which many gateways take for hyphens.
+        || name.starts_with("proxy-")
+        || name.starts_with("proxy_")
+}
+
+/// Takes out of a response what was for Bursar: what `Connection` names, and hop-by-hop. Returns what was named, and
+/// what became of the connection.
+pub fn clean_response(headers: &mut HeaderMap) -> (Vec<HeaderName>, KeepAlive) {
+    let found = find(headers, answers_bursar);
+    // Mostly there is nothing, and then it is not looked up.
+    if !found.iter().any(KeepAlive::is_said_in) {
+        remove(headers, &[], found);
+        return (Vec::new(), KeepAlive::default());
+    }
+    let said = KeepAlive::read(headers);
+    (clean_found(headers, found), said)
+}
+
+/// The same for a response's trailers; the `Connection` fields of its head were what `named`.
+pub fn clean_response_trailers(trailers: &mut HeaderMap, named: &[HeaderName]) {
+    let found = find(trailers, answers_bursar);
+    remove(trailers, named, found);
+    // It would frame what has been framed already (RFC 9110 section 6.5.1).
+    trailers.remove(CONTENT_LENGTH);
+}
+
+/// Says when an answer came that does not (RFC 9110 section 6.6.1).
+pub fn date(headers: &mut HeaderMap) {
+    if !headers.contains_key(DATE)
+        && let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(clock::wall()))
+    {
+        headers.insert(DATE, date);
+    }
+}
+
+/// Whether a response's field is for Bursar, besides those of every hop.
+fn answers_bursar(name: &str) -> bool {
+    matches!(name, "proxy-authenticate" | "proxy-authentication-info")
+}
+
+impl Cleaned {
+    /// Takes out of the request's trailers what it must not have, and what no trailer may hold (RFC 9110 section
+    /// 6.5.1).
+    pub fn clean_trailers(&self, trailers: &mut HeaderMap) {
+        let found = find(trailers, |name| must_not_go_on(name, self.forwards_trace));
+        remove(trailers, &self.named, found);
+        trailers.remove(CONTENT_LENGTH);
+        trailers.remove(HOST);
+        trailers.remove(VIA);
+    }
+}
+
+/// Takes out the unwanted fields, and what `Connection` names.
+fn clean(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) -> Vec<HeaderName> {
+    let found = find(headers, is_unwanted);
+    clean_found(headers, found)
+}
+
+fn clean_found(headers: &mut HeaderMap, found: Unwanted) -> Vec<HeaderName> {
+    // It is among those of every hop. Mostly there is none, and then it is not looked up.
+    let named = match found.contains(&CONNECTION) {
+        true => connection_named(headers),
+        false => Vec::new(),
+    };
+    remove(headers, &named, found);
+    named
+}
+
+/// Those of every hop and the other unwanted ones. One look at each name is cheaper than looking each of them up: few
+/// messages have more than ten.
+fn find(headers: &HeaderMap, is_unwanted: impl Fn(&str) -> bool) -> Unwanted {
+    let names = headers.keys().filter(|name| {
+        let name = name.as_str();
+        is_hop_by_hop(name) || is_unwanted(name)
+    });
+    names.cloned().collect()
+}
+
+fn remove(headers: &mut HeaderMap, named: &[HeaderName], unwanted: Unwanted) {
+    for name in named {
+        // Lengths stay whatever `Connection` says: without them a body would become another one.
+        if *name != CONTENT_LENGTH {
+            headers.remove(name);
+        }
+    }
+    for name in unwanted {
+        if name == TRANSFER_ENCODING {
+            // It overrides the length (RFC 9112 section 6.3), which may be false.
+            headers.remove(CONTENT_LENGTH);
+        }
+        headers.remove(name);
+    }
+}
+
+/// The posing fields, the trace and what frames a body, with underscores, which many gateways take for hyphens.
+fn is_disguised(name: &str, forwards_trace: bool) -> bool {
+    if !name.as_bytes().contains(&b'_') {
+        return false;
+    }
+    let meant = name.replace('_', "-");
+    is_posing(&meant)
+        || (!forwards_trace && is_trace(&meant))
+        || meant == "transfer-encoding"
+        || meant == "content-length"
+}
+
+/// Whether a request over HTTP/1.1 comes from a client that reads no answer before it was told to send its body:
+/// java.net.http.HttpClient waits for ever where a final answer with content comes instead (JDK-8286171). Guzzle
+/// spells it like that, too, for bodies of 1 MiB or more, and is served as well by it.
+#[must_use]
+pub fn needs_continue(head: &Parts) -> bool {
+    let mut expected = head.headers.get_all(EXPECT).iter();
+    let is_javas = |value: &HeaderValue| value.as_bytes() == b"100-Continue";
+    head.version == Version::HTTP_11
+        && expected.next().is_some_and(is_javas)
+        && expected.next().is_none()
+}
+
+/// Joins the `Cookie` fields into which HTTP/2 splits one for compression (RFC 9113 section 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    let (Some(first), Some(_)) = (crumbs.next(), crumbs.next()) else {
+        return;
+    };
+    let mut joined = first.as_bytes().to_vec();
+    for crumb in headers.get_all(COOKIE).iter().skip(1) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,4 @@
+//! Limits of callers and circuit breakers: decisions from a value and a time.
+
+pub mod caller_limits;
+pub mod circuit_breaker;

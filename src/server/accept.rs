@@ -1,0 +1,480 @@
+//! How do connections come in and go out? The accept loop, the choice of HTTP version, draining.
+//!
+//! It knows connections, not requests. A broken connection costs nobody else anything; without any file
+//! descriptors accepting pauses.
+
+mod drive;
+mod phase;
+mod serve;
+
+use std::io;
+use std::net::{self, IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::task::TaskTracker;
+
+use crate::base::address::undotted;
+use crate::base::process::{self, Budget, Purpose};
+use crate::base::socket::Socket;
+use crate::config::{ProxyLimits, UnknownConnections};
+use crate::exchange::record::Record;
+use crate::exchange::tunnel_target::{Leads, Opened};
+use crate::http::connection::{CallerSide, CallerStream, Inside, Peer, Transport};
+use crate::http::detect::{self, Spoken};
+use crate::http::tunnel::{self, Prompt};
+use crate::limits::caller_limits::{Place, Unknown};
+use crate::server::reload::Live;
+use crate::server::worker::{Load, Workers};
+use crate::telemetry::metrics::{Counted, Limit, Reason};
+use crate::tls::server::{self, Tls};
+pub use phase::Phase;
+use phase::{closing, last, left};
+use serve::{Ended, Serving, linger, serve_http1, serve_http2};
+
+/// The part of all connections that one address may have while no caller is known on them: eight addresses have to
+/// work together to take them all.
+const UNKNOWN_SHARE: usize = 8;
+/// So many it may always have: a small `limits.connections` is not shared out further.
+const MIN_UNKNOWN: usize = 64;
+/// Connections beyond `limits.connections` that are answered at once; yet more are just closed.
+const MAX_TURNED_AWAY: usize = 64;
+/// What they are answered.
+const FULL: &str = concat!(
+    "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n",
+    "Proxy-Status: bursar; error=connection_limit_reached; details=\"overloaded\"\r\n",
+    "Connection: close\r\nRetry-After: 1\r\nContent-Length: 152\r\n\r\n",
+    "{\"title\":\"Service Unavailable\",\"status\":503,",
+    "\"detail\":\"too many connections at once; see `limits.connections`\",",
+    "\"reason\":\"overloaded\",\"request_sent\":\"no\"}"
+);
+/// For TLS to be agreed upon.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// As many connections wait to be accepted at the end, at most; the system keeps fewer, but they go on coming.
+const MAX_BACKLOG: usize = 16 * 1024;
+/// After a failed accept, so that a lack of file descriptors does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Between two lines of the log about that.
+const COMPLAIN_AGAIN: Duration = Duration::from_secs(60);
+
+/// Where callers come in.
+#[derive(Debug)]
+pub struct Entrance {
+    /// Where they connect.
+    pub listener: TcpListener,
+    /// None: in clear.
+    pub tls: Option<Arc<Tls>>,
+    /// How many there are file descriptors for.
+    pub budget: Budget,
+}
+
+/// Accepts connections until the phase is [`Phase::Closing`], and then those that wait already; each is a task
+/// of `tasks` at one of the workers.
+pub async fn accept(
+    entrance: Entrance,
+    live: Arc<Live>,
+    mut phase: watch::Receiver<Phase>,
+    (workers, tasks): (Workers, TaskTracker),
+) {
+    let Entrance {
+        listener,
+        tls,
+        budget,
+    } = entrance;
+    let connections = budget.connections(live.current().limits().connections);
+    let turned_away = budget.turned_away(MAX_TURNED_AWAY);
+    let accepting = Accepting {
+        permits: Arc::new(Semaphore::new(connections)),
+        unknown: Arc::default(),
+        share: (connections / UNKNOWN_SHARE).max(MIN_UNKNOWN),
+        turned_away: Arc::new(Semaphore::new(turned_away)),
+        tls,
+        live,
+        phase: phase.clone(),
+        workers,
+        tasks,
+    };
+    tokio::select! {
+        () = accepting.run(&listener) => {}
+        () = closing(&mut phase) => {}
+    }
+    for (stream, address) in backlog(listener) {
+        accepting.take(stream, address);
+    }
+}
+
+/// What makes a task of a connection.
+struct Accepting {
+    tls: Option<Arc<Tls>>,
+    live: Arc<Live>,
+    phase: watch::Receiver<Phase>,
+    workers: Workers,
+    tasks: TaskTracker,
+    permits: Arc<Semaphore>,
+    /// Connections that no caller is known on.
+    unknown: Arc<Unknown>,
+    /// How many of those one address may have where the configuration does not say.
+    share: usize,
+    turned_away: Arc<Semaphore>,
+}
+
+impl Accepting {
+    async fn run(&self, listener: &TcpListener) {
+        let mut complained = None;
+        loop {
+            let accepted = listener.accept().await;
+            // It is registered with this runtime, and of use with the worker's alone.
+            match accepted.and_then(|(stream, address)| Ok((stream.into_std()?, address))) {
+                Ok((stream, address)) => {
+                    if self.take(stream, address) == Some(Limit::Accept) {
+                        complain(&process::no_descriptors(), &mut complained);
+                    }
+                }
+                Err(error) => self.pause(&error, &mut complained).await,
+            }
+        }
+    }
+
+    async fn pause(&self, error: &io::Error, complained: &mut Option<Instant>) {
+        self.live.current().metrics().limits.reached(Limit::Accept);
+        complain(error, complained);
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+
+    /// Whether one more connection is served: there are not too many, nor too many of that address, and its descriptor
+    /// is not for others.
+    fn admit(
+        &self,
+        stream: &net::TcpStream,
+        address: IpAddr,
+    ) -> Result<(OwnedSemaphorePermit, Option<Place>), Limit> {
+        let permit = self.permits.clone().try_acquire_owned();
+        let permit = permit.map_err(|_none_left| Limit::Connections)?;
+        if !Purpose::Caller.may_have(stream) {
+            return Err(Limit::Accept);
+        }
+        let ProxyLimits {
+            unknown_connections,
+            ..
+        } = *self.live.current().limits();
+        let most = match unknown_connections {
+            UnknownConnections::Any => return Ok((permit, None)),
+            UnknownConnections::AtMost(most) => most,
+            UnknownConnections::Share => self.share,
+        };
+        let place = self.unknown.enter(address, most);
+        let place = place.ok_or(Limit::UnknownConnections)?;
+        Ok((permit, Some(place)))
+    }
+
+    /// Has a connection served, or turned away because of that limit.
+    fn take(&self, stream: net::TcpStream, address: SocketAddr) -> Option<Limit> {
+        let tls = self.tls.as_ref().map(|tls| tls.current());
+        let admitted = self.admit(&stream, address.ip());
+        let refused = admitted.as_ref().err().copied();
+        if let Ok((permit, place)) = admitted
+            && let Some(worker) = self.workers.choose()
+        {
+            let mut peer = Peer::at(address.ip());
+            peer.place = place.map(Arc::new);
+            let serving = Serving {
+                live: self.live.clone(),
+                phase: self.phase.clone(),
+                peer,
+                worker: worker.number,
+                payments: Arc::default(),
+            };
+            let held = (permit, worker.load);
+            let serving = connection((stream, tls), serving, self.tasks.clone(), held);
+            self.tasks.spawn_on(serving, worker.runtime);
+            return None;
+        }
+        let proxy = self.live.current();
+        let limit = refused.unwrap_or(Limit::Connections);
+        proxy.metrics().limits.reached(limit);
+        proxy.metrics().requests.refused(Reason::Overloaded);
+        // In clear nobody who speaks TLS would understand it.
+        if tls.is_none()
+            && let Ok(permit) = self.turned_away.clone().try_acquire_owned()
+        {
+            self.tasks.spawn(turn_away(stream, permit));
+        }
+        Some(limit)
+    }
+}
+
+/// Tells the log, once a minute: this goes on for as long as descriptors are lacking.
+fn complain(error: &io::Error, complained: &mut Option<Instant>) {
+    if complained.is_none_or(|at| at.elapsed() >= COMPLAIN_AGAIN) {
+        *complained = Some(Instant::now());
+        tracing::warn!(%error, "cannot accept connections; they wait, or are answered 503");
+    }
+}
+
+/// What has been connected already: closing the listener would reset it. It is asked directly, because the
+/// runtime may not have heard of a connection yet. One that its caller has given up hides none behind it.
+fn backlog(listener: TcpListener) -> impl Iterator<Item = (net::TcpStream, SocketAddr)> {
+    let listener = listener.into_std().ok();
+    let accepted = std::iter::from_fn(move || match listener.as_ref()?.accept() {
+        Err(error) if error.kind() != io::ErrorKind::ConnectionAborted => None,
+        accepted => Some(accepted),
+    });
+    accepted.take(MAX_BACKLOG).filter_map(|accepted| {
+        let (stream, address) = accepted.ok()?;
+        stream.set_nonblocking(true).ok()?;
+        Some((stream, address))
+    })
+}
+
+/// Answers that there are too many connections.
+async fn turn_away(stream: net::TcpStream, _permit: OwnedSemaphorePermit) {
+    let Ok(mut stream) = TcpStream::from_std(stream) else {
+        return;
+    };
+    if stream.write_all(FULL.as_bytes()).await.is_ok() {
+        linger(stream).await;
+    }
+}
+
+async fn connection(
+    (stream, tls): (net::TcpStream, Option<Arc<ServerConfig>>),
+    mut serving: Serving,
+    tasks: TaskTracker,
+    held: (OwnedSemaphorePermit, Load),
+) {
+    let _open = Counted::new(&serving.live.current().metrics().connections.caller);
+    let stream = match TcpStream::from_std(stream) {
+        // Answers are written in one piece; waiting for more would only delay them.
+        Ok(stream) => {
+            drop(stream.set_nodelay(true));
+            Socket::new(stream)
+        }
+        Err(error) => {
+            serving.reached(Limit::Accept);
+            tracing::debug!(%error, "cannot serve a connection; it is closed");
+            return;
+        }
+    };
+    let ended = match tls {
+        None => serve(stream, &serving, tasks).await,
+        Some(tls) => match Box::pin(enter(stream, tls, &mut serving)).await {
+            Ok(stream) => Box::pin(serve(stream, &serving, tasks)).await,
+            Err(error) => Err(error.into()),
+        },
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "caller connection ended");
+    }
+    drop(held);
+}
+
+/// Speaks TLS with a caller, and learns who it is from its certificate, if it shows one.
+async fn enter(
+    stream: Socket,
+    tls: Arc<ServerConfig>,
+    serving: &mut Serving,
+) -> io::Result<Box<dyn Transport>> {
+    let stream = tokio::select! {
+        stream = shake_hands(tls, stream) => stream?,
+        () = left(&mut serving.phase) => {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+    };
+    let certificates = stream.get_ref().1.peer_certificates();
+    if let Some(certificate) = certificates.and_then(<[_]>::first) {
+        serving.peer.shown = server::shown(certificate)?;
+    }
+    serving.peer.is_tls = true;
+    Ok(Box::new(stream))
+}
+
+/// Serves whatever HTTP is spoken. What few connections need is boxed, so that an idle one holds no room
+/// for it. With TLS that is what ALPN agreed on, or the caller would not say it.
+async fn serve<S: Transport + 'static>(stream: S, serving: &Serving, tasks: TaskTracker) -> Ended {
+    let side = serving.side(None);
+    let mut stream = CallerStream::new(stream, side.clone());
+    let mut closing = serving.phase.clone();
+    let spoken = tokio::select! {
+        sniffed = tokio::time::timeout(serving.patience().idle, sniff(&mut stream, detect::look_for_http2)) => sniffed,
+        // Browsers and pools open connections in advance; those must not hold up the end.
+        () = left(&mut closing) => return Ok(()),
+    };
+    match spoken {
+        Ok(Ok(Some(Spoken::Http2))) => {
+            let carrying = serving.clone();
+            let carry = move |upgrade: OnUpgrade, opened| {
+                tasks.spawn(carry_stream(upgrade, opened, carrying.clone()));
+            };
+            let served = serve_http2(stream, side, serving.clone(), Some(Arc::new(carry)));
+            Box::pin(served).await
+        }
+        Ok(Ok(_)) => match serve_http1(stream, side.clone(), serving).await {
+            Ok(Some((opened, stream))) => {
+                // From now on stalling is for those to notice who know what is inside.
+                side.limit_writes(tunnel::TOTAL_TIMEOUT);
+                Box::pin(carry(opened, stream, serving.clone())).await
+            }
+            ended => ended.map(|_no_tunnel| ()),
+        },
+        Ok(Err(error)) => Err(error.into()),
+        Err(_silent) => {
+            serving.reached(Limit::IdleTimeout);
+            Ok(())
+        }
+    }
+}
+
+/// What is spoken, or as much as can be known where the caller says no more. HTTP/2 comes with prior
+/// knowledge (RFC 9113 section 3.3).
+async fn sniff<S: Transport>(
+    stream: &mut CallerStream<S>,
+    look: fn(&[u8]) -> Option<Spoken>,
+) -> io::Result<Option<Spoken>> {
+    let mut first = [0; detect::LOOK];
+    let mut read = 0;
+    loop {
+        let (so_far, rest) = first.split_at_mut(read);
+        let spoken = look(so_far);
+        let more = match spoken {
+            Some(_) => 0,
+            None => stream.read(rest).await?,
+        };
+        if more == 0 {
+            stream.put_back(Bytes::copy_from_slice(so_far));
+            return Ok(spoken);
+        }
+        read += more;
+    }
+}
+
+async fn carry_stream(upgrade: OnUpgrade, opened: Opened, serving: Serving) {
+    let ended = match upgrade.await {
+        Ok(upgraded) => carry(opened, Box::new(TokioIo::new(upgraded)), serving).await,
+        Err(error) => Err(error.into()),
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "tunnel ended");
+    }
+}
+
+/// Carries a tunnel to its end.
+async fn carry(opened: Opened, stream: Box<dyn Transport>, serving: Serving) -> Ended {
+    let Opened { mut record, leads } = opened;
+    match leads {
+        Leads::Away(server, _held) => {
+            let (mut soon, mut now) = (serving.phase.clone(), serving.phase);
+            let end = (closing(&mut soon), last(&mut now));
+            let copying = tunnel::copy(Prompt(stream), TokioIo::new(*server), end);
+            let (ended, sent, received) = copying.await;
+            tracing::debug!(?ended, "opaque tunnel ended");
+            record.carried(sent, received);
+            Ok(())
+        }
+        Leads::ToProvider(inside, _permit) => {
+            carry_to_provider(record, inside, stream, serving).await
+        }
+    }
+}
+
+/// Serves what comes through a tunnel, as if it had come without; the `CONNECT` ends with it.
+async fn carry_to_provider(
+    mut record: Box<Record>,
+    inside: Inside,
+    stream: Box<dyn Transport>,
+    mut serving: Serving,
+) -> Ended {
+    let side = serving.side(Some(inside.clone()));
+    let mut stream = CallerStream::new(stream, side.clone());
+    let spoken = tokio::select! {
+        sniffed = tokio::time::timeout(tunnel::FIRST_BYTES_TIMEOUT, sniff(&mut stream, detect::look)) => sniffed,
+        () = left(&mut serving.phase) => return Ok(()),
+    };
+    match spoken {
+        Ok(Ok(Some(Spoken::Http1))) => serve_within(stream, side, serving, false).await,
+        Ok(Ok(Some(Spoken::Http2))) => serve_within(stream, side, serving, true).await,
+        Ok(Ok(Some(Spoken::Tls))) => match serving.live.current().authority() {
+            Some(authority) => {
+                let server = authority.server(&inside.host)?;
+                side.limit_writes(tunnel::TOTAL_TIMEOUT);
+                intercept(server, inside, stream, serving).await
+            }
+            None => {
+                record.reason(Reason::ConnectNotAllowed);
+                Ok(())
+            }
+        },
+        Ok(Ok(Some(Spoken::Unknown))) => {
+            record.reason(Reason::BadRequest);
+            Ok(())
+        }
+        // A connection that was opened in advance and never used.
+        Ok(Ok(None)) | Err(_) => Ok(()),
+        Ok(Err(error)) => Err(error.into()),
+    }
+}
+
+/// Speaks TLS for the provider, and serves what comes out of it.
+async fn intercept(
+    server: Arc<ServerConfig>,
+    mut inside: Inside,
+    stream: Box<CallerStream<Box<dyn Transport>>>,
+    serving: Serving,
+) -> Ended {
+    let stream = match Box::pin(shake_hands(server, stream)).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            let proxy = serving.live.current();
+            let authority = proxy.authority();
+            if authority.is_some_and(|own| own.may_complain(&inside.caller, &inside.host)) {
+                tracing::info!(caller = %inside.caller, host = %inside.host, %error,
+                    "TLS in a tunnel failed; does the caller trust the authority at /ca.pem?");
+            }
+            return Err(error.into());
+        }
+    };
+    let (_, session) = stream.get_ref();
+    let is_http2 = session.alpn_protocol() == Some(b"h2");
+    inside.is_tls = true;
+    inside.is_misnamed = session
+        .server_name()
+        .is_some_and(|name| !undotted(name).eq_ignore_ascii_case(&inside.host));
+    let side = serving.side(Some(inside));
+    let stream: Box<dyn Transport> = Box::new(stream);
+    let stream = CallerStream::new(stream, side.clone());
+    serve_within(stream, side, serving, is_http2).await
+}
+
+/// Serves HTTP inside of a tunnel, where there is no further one.
+async fn serve_within<S: Transport + 'static>(
+    stream: Box<CallerStream<S>>,
+    side: Arc<CallerSide>,
+    serving: Serving,
+    is_http2: bool,
+) -> Ended {
+    if is_http2 {
+        return Box::pin(serve_http2(stream, side, serving, None)).await;
+    }
+    let ended = serve_http1(stream, side, &serving).await;
+    ended.map(|_no_tunnel| ())
+}
+
+async fn shake_hands<S: Transport>(
+    server: Arc<ServerConfig>,
+    stream: S,
+) -> io::Result<TlsStream<S>> {
+    let handshake = TlsAcceptor::from(server).accept(stream);
+    let mut stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await??;
+    // A caller with Nagle's algorithm holds its first request back until the end of the handshake is acknowledged.
+    stream.acknowledge();
+    Ok(stream)
+}

@@ -1,0 +1,296 @@
+//! May a connection go there? What `egress` says of the addresses of a name, counted and logged.
+//!
+//! A name is resolved once, every address that comes back is judged, and the connection is made to one
+//! that passed: there is no second look at the name in between. Connections that are open already cost
+//! nothing here. How a connection is made is [`crate::upstream::connect`]'s.
+//!
+//! The one lock is for the pace of log lines; it is held for a comparison, and only after a denial.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::Uri;
+use tokio::time::Instant;
+
+use crate::base::address::{Rule, Spelling, bare, rules, undotted};
+use crate::base::log_throttle::Complaints;
+use crate::config::{self, Host, Mode, Names, NoProxy, ParentProxy};
+use crate::telemetry::metrics::{Cause, EgressSeries};
+
+/// A line per rule is logged at most that often; the metric counts every denial.
+const LINE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What `egress` says, for all providers.
+#[derive(Debug, Clone)]
+pub struct Egress(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    config: Arc<config::Egress>,
+    series: EgressSeries,
+    /// When each rule was last in the log.
+    lines: Mutex<[Option<Instant>; Rule::ALL.len()]>,
+    /// Of whose connection to which host that could not be had, and why, the log was told lately. Without a cause: of
+    /// whose connections that ended without close_notify.
+    complaints: Complaints<(Arc<str>, Box<str>, Option<Cause>)>,
+}
+
+/// What `egress` says, for the connections of one purpose.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    egress: Egress,
+    provider: Arc<str>,
+    /// Hosts that the operator wrote down: a literal loopback address or `localhost` among them stays
+    /// allowed.
+    written: Arc<[Box<str>]>,
+}
+
+/// Why no connection goes there.
+#[derive(Debug, thiserror::Error)]
+pub enum Denied {
+    /// No address is left that may be connected to.
+    #[error("no allowed address (egress rule {})", .0.as_str())]
+    Rule(Rule),
+    /// The name has no address.
+    #[error("the name does not resolve")]
+    Unresolved(#[source] io::Error),
+}
+
+impl Egress {
+    /// Judges by the configuration.
+    #[must_use]
+    pub fn new(config: &Arc<config::Egress>, series: EgressSeries) -> Self {
+        Self(Arc::new(Shared {
+            config: config.clone(),
+            series,
+            lines: Mutex::default(),
+            complaints: Complaints::default(),
+        }))
+    }
+
+    /// Whether it judges by that configuration.
+    #[must_use]
+    pub fn is_of(&self, config: &config::Egress) -> bool {
+        *self.0.config == *config
+    }
+
+    /// For a provider's API.
+    #[must_use]
+    pub fn api(&self, provider: &config::Provider) -> Gate {
+        let upstream = provider.upstream.as_ref();
+        let upstream = upstream.map(|origin| origin.authority.host());
+        let exact = provider.hosts.iter().filter(|host| !host.wildcard);
+        let hosts = exact.map(|host| &*host.name);
+        self.gate(&provider.name, upstream.into_iter().chain(hosts))
+    }
+
+    /// For a provider's token endpoint.
+    #[must_use]
+    pub fn token(&self, provider: &config::Provider) -> Gate {
+        let urls = [
+            Some(&provider.token.url),
+            provider.token.refresh_url.as_ref(),
+        ];
+        self.gate(
+            &provider.name,
+            urls.into_iter().flatten().filter_map(Uri::host),
+        )
+    }
+
+    /// For whatever an operator's `hosts` say, on behalf of `provider` in the log.
+    #[must_use]
+    pub fn gate<'a>(&self, provider: &Arc<str>, hosts: impl Iterator<Item = &'a str>) -> Gate {
+        Gate {
+            egress: self.clone(),
+            provider: provider.clone(),
+            written: hosts.map(|host| bare(undotted(host)).into()).collect(),
+        }
+    }
+
+    /// The parent proxy for API calls.
+    #[must_use]
+    pub fn api_proxy(&self) -> Option<&Arc<ParentProxy>> {
+        self.0.config.api_proxy.as_ref()
+    }
+
+    /// The parent proxy for token calls.
+    #[must_use]
+    pub fn token_proxy(&self) -> Option<&Arc<ParentProxy>> {
+        self.0.config.token_proxy.as_ref()
+    }
+}
+
+impl Gate {
+    /// Tells the log why there is no connection to a host, once a minute; `details` are words of the error.
+    pub(crate) fn complain(&self, host: &str, cause: Cause, details: impl FnOnce() -> String) {
+        let what = (self.provider.clone(), host.into(), Some(cause));
+        if self.egress.0.complaints.is_due(what, Instant::now()) {
+            tracing::warn!(provider = %self.provider, host, cause = cause.as_str(), error = %details(), "no connection");
+        }
+    }
+
+    /// Tells the log that a connection to a host ended without TLS close_notify, before an answer was complete; of one
+    /// provider's once a minute.
+    pub(crate) fn complain_of_end(&self, host: &str) {
+        let what = (self.provider.clone(), "".into(), None);
+        if self.egress.0.complaints.is_due(what, Instant::now()) {
+            tracing::warn!(provider = %self.provider, host, "an answer was cut off: the connection ended without TLS close_notify");
+        }
+    }
+
+    /// The gate for the connection to a parent proxy.
+    pub(crate) fn to_parent(&self, parent: &ParentProxy) -> Self {
+        self.egress
+            .gate(&self.provider, parent.url.host().into_iter())
+    }
+
+    /// Whether a host is reached without a parent proxy. What the operator wrote down as loopback is: the
+    /// parent would take it for itself, and without TLS the token would cross the network in clear.
+    pub(crate) fn bypasses_parent(&self, host: &str, port: u16) -> bool {
+        self.is_written_loopback(host) || self.config().no_proxy.covers(bare(host), port)
+    }
+
+    /// The addresses of a host that may be connected to, from one look at its name.
+    pub(crate) async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, Denied> {
+        let (found, odd) = match Spelling::of(host) {
+            Spelling::Address(address) => (vec![address], None),
+            // No resolver is asked: what it would make of such a name is anybody's guess.
+            Spelling::Odd(address) => (
+                address.map(IpAddr::V4).into_iter().collect(),
+                Some(Rule::Literal),
+            ),
+            Spelling::Name => (self.resolve(host).await.map_err(Denied::Unresolved)?, None),
+        };
+        let is_loopback = self.is_written_loopback(host);
+        let exempt = |address: &IpAddr| is_loopback && address.is_loopback();
+        self.admit(found, odd, exempt).map_err(Denied::Rule)
+    }
+
+    /// Whether a parent proxy may be asked for a host: a name is the parent's to judge, a literal is not.
+    pub(crate) async fn may_ask_parent(&self, host: &str) -> Result<(), Denied> {
+        match Spelling::of(host) {
+            Spelling::Name => Ok(()),
+            Spelling::Address(_) | Spelling::Odd(_) => self.addresses(host).await.map(drop),
+        }
+    }
+
+    /// Drops the addresses that a rule refuses; where none is left, the rule that refused the first.
+    fn admit(
+        &self,
+        found: Vec<IpAddr>,
+        odd: Option<Rule>,
+        exempt: impl Fn(&IpAddr) -> bool,
+    ) -> Result<Vec<IpAddr>, Rule> {
+        let config = self.config();
+        // Once for a rule, however many addresses a name has.
+        let mut broken: Vec<Rule> = odd.into_iter().collect();
+        let mut refused = odd.filter(|rule| config.mode(*rule) == Mode::Enforce);
+        let mut allowed = Vec::with_capacity(found.len());
+        for address in found {
+            let mut passes = refused != Some(Rule::Literal);
+            for (judged, rule) in rules(address) {
+                if exempt(&address) || config.allows(judged) {
+                    continue;
+                }
+                if !broken.contains(&rule) {
+                    broken.push(rule);
+                }
+                if config.mode(rule) == Mode::Enforce {
+                    passes = false;
+                    refused = refused.or(Some(rule));
+                }
+            }
+            if passes {
+                allowed.push(address);
+            }
+        }
+        let is_refused = allowed.is_empty();
+        for rule in broken {
+            self.tell(rule, is_refused);
+        }
+        match refused {
+            _ if !is_refused => Ok(allowed),
+            Some(rule) => Err(rule),
+            // A number that is no address, or a name without one.
+            None => Err(Rule::Literal),
+        }
+    }
+
+    /// Counts, and logs where it was not logged a moment ago.
+    fn tell(&self, rule: Rule, is_refused: bool) {
+        let shared = &self.egress.0;
+        let mode = self.config().mode(rule);
+        shared.series.denied(rule, mode);
+        let now = Instant::now();
+        {
+            let mut lines = shared.lines.lock().unwrap_or_else(PoisonError::into_inner);
+            let last = &mut lines[rule as usize];
+            if last.is_some_and(|last| now.duration_since(last) < LINE_INTERVAL) {
+                return;
+            }
+            *last = Some(now);
+        }
+        tracing::warn!(provider = %self.provider, rule = rule.as_str(), mode = mode.as_str(), refused = is_refused, "an address is not allowed; see egress.allow_addresses");
+    }
+
+    async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        let found: Vec<IpAddr> = match &self.config().names {
+            // The port is only there because the function wants one.
+            Names::System => tokio::net::lookup_host((host, 0))
+                .await?
+                .map(|address: SocketAddr| address.ip())
+                .collect(),
+            Names::Fixed(table) => table.get(host).cloned().unwrap_or_default(),
+            Names::Changing(table) => table.load().get(host).cloned().unwrap_or_default(),
+        };
+        if found.is_empty() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(found)
+    }
+
+    fn is_written_loopback(&self, host: &str) -> bool {
+        let host = bare(undotted(host));
+        let is_loopback = match Spelling::of(host) {
+            Spelling::Address(address) => address.is_loopback(),
+            Spelling::Name => host.eq_ignore_ascii_case("localhost"),
+            Spelling::Odd(_) => false,
+        };
+        is_loopback
+            && self
+                .written
+                .iter()
+                .any(|written| bare(written).eq_ignore_ascii_case(host))
+    }
+
+    fn config(&self) -> &config::Egress {
+        &self.egress.0.config
+    }
+}
+
+impl NoProxy {
+    fn covers(&self, host: &str, port: u16) -> bool {
+        if let Spelling::Address(address) = Spelling::of(host)
+            && self.addresses.iter().any(|net| net.contains(&address))
+        {
+            return true;
+        }
+        let host = undotted(host).to_ascii_lowercase();
+        let is_meant = |known: &Host| {
+            let name = bare(&known.name);
+            let same = match known.wildcard {
+                false => host == name,
+                true => host
+                    .strip_suffix(name)
+                    .is_some_and(|below| below.len() > 1 && below.ends_with('.')),
+            };
+            same && known.port.is_none_or(|known| known == port)
+        };
+        self.hosts.iter().any(is_meant)
+    }
+}
+
+#[cfg(test)]
+mod tests;
