@@ -2,3 +2,4 @@
 
 pub mod caller_limits;
 pub mod circuit_breaker;
+pub mod rate_limiter;

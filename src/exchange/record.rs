@@ -19,7 +19,7 @@ use crate::config::Provider;
 use crate::http::connection::{Busy, CallerSide};
 use crate::http::replay_body::Replayable;
 use crate::journal::{Entry, Facts, Journal};
-use crate::limits::caller_limits::Slot;
+use crate::limits::caller_limits::RequestPermit;
 use crate::telemetry::access_log::{AccessLog, Line};
 use crate::telemetry::metrics::{
     ANONYMOUS, Cause, Limit, Metrics, NO_PROVIDER, ProviderSeries, Reason,
@@ -73,7 +73,7 @@ pub struct Record {
     /// Bytes that the caller sent through a tunnel.
     tunnelled: u64,
     /// None: its caller has no limits.
-    slot: Option<Slot>,
+    slot: Option<RequestPermit>,
     /// None: it moves no money, or there is no journal.
     entry: Option<Entry>,
 }
@@ -148,7 +148,7 @@ impl Record {
     }
 
     /// The request takes up that until it is over.
-    pub fn hold(&mut self, slot: Slot) {
+    pub fn hold(&mut self, slot: RequestPermit) {
         self.slot = Some(slot);
     }
 

@@ -23,7 +23,7 @@ use crate::exchange::tunnel_target;
 use crate::http::headers::PSEUDONYM;
 use crate::http::target::{self, Form};
 use crate::journal;
-use crate::limits::caller_limits;
+use crate::limits::rate_limiter;
 use crate::telemetry::metrics::{Cause, Limit, Reason};
 use crate::token::{Failure, Missing};
 use crate::upstream::{Failed, NoConnection};
@@ -47,7 +47,7 @@ pub enum Refusal {
     /// No caller.
     Caller(caller::Error, Form),
     /// Too many requests of one caller.
-    CallerLimit(caller_limits::Exceeded),
+    CallerLimit(rate_limiter::Exceeded),
     /// No tunnel, or the wrong one.
     Tunnel(tunnel_target::Error),
     /// Nowhere to go; with what to say about it.

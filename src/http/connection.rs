@@ -24,7 +24,7 @@ pub use waiting::Patience;
 use waiting::Waiting;
 
 use crate::http::framing::{Awaits, Broken, Doubt, Framing};
-use crate::limits::caller_limits::{self, Joined, Place};
+use crate::limits::caller_limits::{self, ConnectionPermit, Place};
 use crate::telemetry::metrics::Limit;
 use crate::tls::server::Shown;
 
@@ -127,7 +127,7 @@ pub struct CallerSide {
     /// Requests that are not over.
     busy: AtomicUsize,
     /// The callers for whom the connection counts.
-    joined: Mutex<Vec<Joined>>,
+    joined: Mutex<Vec<ConnectionPermit>>,
 }
 
 /// A request that is not over; the connection is not idle while it lives.

@@ -1,7 +1,7 @@
-//! How much may one caller ask for? Requests in flight, requests per second, and connections.
+//! Limits of callers: requests in flight, requests in a second, and connections.
 //!
-//! It knows numbers and instants; token calls are paced by the same [`Pace`]. A request counts from when its
-//! caller is verified until the last byte of its answer, because its [`Slot`] goes with it; a connection from
+//! It knows numbers and instants; token calls are paced by the same [`RateLimiter`]. A request counts from when its
+//! caller is verified until the last byte of its answer, because its [`RequestPermit`] goes with it; a connection from
 //! its first verified request until it is closed.
 
 mod unknown;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config;
+use crate::limits::rate_limiter::{Exceeded, RateLimiter};
 pub use unknown::{Place, Unknown};
 
 /// When it is worth asking again after too many requests in flight: nobody knows when one will end.
@@ -36,31 +37,16 @@ struct Rate {
     /// How far ahead of the even pace requests may be.
     tolerance: Duration,
     /// Written by each request under the lock, which nobody holds for longer than that.
-    pace: Mutex<Pace>,
-}
-
-/// One thing in each interval: the generic cell rate algorithm (ITU-T I.371), whose one state is when the
-/// next one would be due at an even pace.
-#[derive(Debug)]
-pub struct Pace {
-    interval: Duration,
-    due: Option<Instant>,
+    pace: Mutex<RateLimiter>,
 }
 
 /// A request that counts; dropping it makes room.
 #[derive(Debug)]
-pub struct Slot(Arc<Limits>);
+pub struct RequestPermit(Arc<Limits>);
 
 /// A connection that counts, once for its caller; dropping it makes room.
 #[derive(Debug)]
-pub struct Joined(Arc<Limits>);
-
-/// The caller has to wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Exceeded {
-    /// For so long, probably.
-    pub retry_after: Duration,
-}
+pub struct ConnectionPermit(Arc<Limits>);
 
 impl Limits {
     /// None where there is no limit.
@@ -86,7 +72,7 @@ impl Limits {
                 let interval = Duration::from_secs(1) / limit.get();
                 Rate {
                     tolerance: interval * (limit.get() - 1),
-                    pace: Mutex::new(Pace::new(interval)),
+                    pace: Mutex::new(RateLimiter::new(interval)),
                 }
             }),
         }))
@@ -102,9 +88,9 @@ impl Limits {
     ///
     /// # Errors
     /// Where there are too many.
-    pub fn enter(self: &Arc<Self>, now: Instant) -> Result<Slot, Exceeded> {
+    pub fn enter(self: &Arc<Self>, now: Instant) -> Result<RequestPermit, Exceeded> {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let slot = Slot(self.clone());
+        let slot = RequestPermit(self.clone());
         if before >= self.max_in_flight {
             return Err(Exceeded {
                 retry_after: IN_FLIGHT_PAUSE,
@@ -118,9 +104,9 @@ impl Limits {
 
     /// Counts a connection; None: there are too many.
     #[must_use]
-    pub fn join(self: &Arc<Self>) -> Option<Joined> {
+    pub fn join(self: &Arc<Self>) -> Option<ConnectionPermit> {
         let before = self.connections.fetch_add(1, Ordering::Relaxed);
-        let joined = Joined(self.clone());
+        let joined = ConnectionPermit(self.clone());
         (before < self.max_connections).then_some(joined)
     }
 
@@ -131,7 +117,7 @@ impl Limits {
     }
 }
 
-impl Joined {
+impl ConnectionPermit {
     /// Whether it counts there.
     #[must_use]
     pub fn is_of(&self, limits: &Arc<Limits>) -> bool {
@@ -139,7 +125,7 @@ impl Joined {
     }
 }
 
-impl Drop for Joined {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
@@ -152,49 +138,7 @@ impl Rate {
     }
 }
 
-impl Pace {
-    /// One in each interval; the first may come at once.
-    #[must_use]
-    pub fn new(interval: Duration) -> Self {
-        Self {
-            interval,
-            due: None,
-        }
-    }
-
-    /// The pace changes; what was let through counts, at the faster of both.
-    pub fn go_on_at(&mut self, interval: Duration, now: Instant) {
-        let faster = interval.div_duration_f64(self.interval).min(1.0);
-        let ahead = self.wait(now, Duration::ZERO);
-        self.due = Some(now + ahead.mul_f64(faster));
-        self.interval = interval;
-    }
-
-    /// Lets one more through where it is no further ahead of the even pace than `tolerance`.
-    ///
-    /// # Errors
-    /// Where it would be.
-    pub fn take(&mut self, now: Instant, tolerance: Duration) -> Result<(), Exceeded> {
-        let wait = self.wait(now, tolerance);
-        if !wait.is_zero() {
-            return Err(Exceeded { retry_after: wait });
-        }
-        let at = self.due.map_or(now, |due| due.max(now));
-        self.due = Some(at + self.interval);
-        Ok(())
-    }
-
-    /// How long until one more may come; zero: now.
-    #[must_use]
-    pub fn wait(&self, now: Instant, tolerance: Duration) -> Duration {
-        let ahead = self
-            .due
-            .map_or(Duration::ZERO, |due| due.saturating_duration_since(now));
-        ahead.saturating_sub(tolerance)
-    }
-}
-
-impl Drop for Slot {
+impl Drop for RequestPermit {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }

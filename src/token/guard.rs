@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::backoff;
 use super::failure::Failure;
-use crate::limits::caller_limits::Pace;
 use crate::limits::circuit_breaker::{Breaker, Passage, Until};
+use crate::limits::rate_limiter::RateLimiter;
 use crate::telemetry::metrics::GuardSeries;
 
 /// Failures in a row, of all keys together, after which calls are held.
@@ -56,7 +56,7 @@ pub(super) struct Guard {
 #[derive(Debug)]
 struct State {
     budget: Budget,
-    pace: Pace,
+    pace: RateLimiter,
     breaker: Breaker,
 }
 
@@ -128,7 +128,7 @@ impl Guard {
             lanes: Default::default(),
             ahead: Semaphore::new(MAX_AHEAD),
             state: Mutex::new(State {
-                pace: Pace::new(budget.interval),
+                pace: RateLimiter::new(budget.interval),
                 budget,
                 breaker: Breaker::new(MAX_FAILURES, series.open),
             }),
