@@ -23,6 +23,7 @@ mod reply;
 mod secrets;
 mod series;
 mod snapshot;
+mod timing;
 
 use std::sync::Arc;
 

@@ -124,6 +124,12 @@ impl Breaker {
         }
     }
 
+    /// Whether the last try failed.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
     /// Everything is held.
     #[must_use]
     pub fn is_open(&self) -> bool {

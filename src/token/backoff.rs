@@ -9,6 +9,9 @@ use crate::limits::circuit_breaker::Pause;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 /// The same where somebody waits for the token, so that an outage that is over is noticed.
 const WANTED: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));
+/// The same after a call that hung, which took time already.
+const WANTED_AFTER_TIMEOUT: (Duration, Duration) =
+    (Duration::from_millis(200), Duration::from_secs(1));
 /// The range of the cool-down of an account that is refused.
 const COOL_DOWN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(5 * 60));
 /// Rate limited, but not told for how long.
@@ -21,10 +24,16 @@ const BORN_EXPIRED: Duration = Duration::from_secs(1);
 pub(super) fn pause(failure: Failure, earlier: u32, jitter: f64) -> Pause {
     let alone = pause_alone(failure, earlier, jitter);
     match failure.is_passing() && failure != Failure::BornExpired {
-        true => Pause {
-            alone,
-            wanted: alone.min(jittered(WANTED, earlier, jitter)),
-        },
+        true => {
+            let range = match failure {
+                Failure::TimedOut => WANTED_AFTER_TIMEOUT,
+                _ => WANTED,
+            };
+            Pause {
+                alone,
+                wanted: alone.min(jittered(range, earlier, jitter)),
+            }
+        }
         // What the endpoint asked for, what a refusal costs, and a token's last second are the same for all.
         false => alone.into(),
     }

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::backoff;
 use super::failure::Failure;
+use super::timing::{SHORT, Timing};
 use crate::limits::circuit_breaker::{Breaker, Passage, Until};
 use crate::limits::rate_limiter::RateLimiter;
 use crate::telemetry::metrics::GuardSeries;
@@ -58,6 +59,7 @@ struct State {
     budget: Budget,
     pace: RateLimiter,
     breaker: Breaker,
+    timing: Timing,
 }
 
 /// So many calls in any minute.
@@ -77,6 +79,9 @@ pub(super) struct Permit<'a> {
     /// Held until the call has ended.
     _place: Option<SemaphorePermit<'a>>,
     is_probe: bool,
+    /// Whether the call before it failed.
+    is_after_outage: bool,
+    began: Instant,
     is_settled: bool,
 }
 
@@ -131,6 +136,7 @@ impl Guard {
                 pace: RateLimiter::new(budget.interval),
                 budget,
                 breaker: Breaker::new(MAX_FAILURES, series.open),
+                timing: Timing::default(),
             }),
             changed: watch::Sender::new(()),
             exhausted: series.exhausted,
@@ -182,6 +188,8 @@ impl Guard {
                         guard: self,
                         _place: place,
                         is_probe,
+                        is_after_outage: self.state().breaker.is_failing(),
+                        began: Instant::now(),
                         is_settled: false,
                     };
                 }
@@ -267,6 +275,16 @@ impl Guard {
 }
 
 impl Permit<'_> {
+    /// Ends when the call has taken too long for the requests that wait for it; never, where it has all of
+    /// `token.timeout`.
+    pub(super) async fn overdue(&self, lane: &mut watch::Receiver<Lane>) {
+        let is_waited_for = lane.wait_for(|lane| *lane != Lane::Ahead).await.is_ok();
+        if !is_waited_for || !self.is_after_outage || !self.guard.state().timing.shortens() {
+            std::future::pending().await
+        }
+        sleep_until(self.began + SHORT).await;
+    }
+
     /// The call ended, with a failure perhaps.
     pub(super) fn settle(mut self, failure: Option<Failure>) {
         self.is_settled = true;
@@ -280,7 +298,10 @@ impl Permit<'_> {
                     .failed(self.is_probe, Instant::now(), |earlier| {
                         backoff::pause(failure, earlier, fastrand::f64())
                     }),
-                None => state.breaker.succeeded(),
+                None => {
+                    state.timing.responded(self.began.elapsed());
+                    state.breaker.succeeded()
+                }
             }
         };
         if is_news {

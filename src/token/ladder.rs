@@ -165,7 +165,16 @@ impl Ladder {
             secret,
         };
         let dialect = &self.provider.token;
-        let result = fetch(&*self.transport, dialect, credentials, grant).await;
+        let fetching = fetch(&*self.transport, dialect, credentials, grant);
+        let result = match grant {
+            Grant::ClientCredentials { .. } => tokio::select! {
+                biased;
+                result = fetching => result,
+                () = permit.overdue(lane) => Err(Failure::TimedOut),
+            },
+            // The token may be used up by a call that is abandoned.
+            Grant::RefreshToken(_) => fetching.await,
+        };
         self.fetch_durations[label as usize].observe(issued.elapsed().as_secs_f64());
         permit.settle(result.as_ref().err().copied());
         match result {

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::support::metrics::{Scrape, admin};
@@ -54,6 +55,38 @@ async fn calls_are_held_while_the_token_endpoint_is_down_and_a_probe_ends_that()
     works.store(true, Ordering::SeqCst);
     rig.proxy.metric_becomes(open, &PROVIDER, 0.0).await;
     assert_eq!(rig.get("/a").await.status, 200);
+}
+
+#[tokio::test]
+async fn after_an_outage_in_which_calls_hang_the_first_token_comes_within_5_s() {
+    let works = Arc::new(AtomicBool::new(false));
+    let up = works.clone();
+    let idp = Idp::start(move |call| {
+        let works = up.load(Ordering::SeqCst);
+        async move {
+            match (works, call.number) {
+                (true, _) => token("back"),
+                (false, 1) => answer(500, "trouble"),
+                (false, _) => std::future::pending().await,
+            }
+        }
+    });
+    let rig = Rig::of(api().await, idp.await, "token.wait: 200ms").await;
+    let asked = async {
+        while rig.get("/a").await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Instant::now()
+    };
+    let returned = async {
+        // The second call is under way, and never gets a response.
+        rig.idp.reached_by(2).await;
+        works.store(true, Ordering::SeqCst);
+        Instant::now()
+    };
+    let (asked, returned) = soon(async { tokio::join!(asked, returned) }).await;
+    let took = asked - returned;
+    assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
 /// A token endpoint where each token ends the one before, and an API that takes the last one only.

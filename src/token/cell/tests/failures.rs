@@ -173,6 +173,69 @@ async fn after_an_outage_the_first_token_comes_within_5_s_where_somebody_asks() 
     }
 }
 
+/// Asks again for as long as there is no token.
+fn keep_asking(rig: &Rig) {
+    let cell = rig.cell.clone();
+    tokio::spawn(async move {
+        while cell.obtain().await.is_err() {
+            pass(0.1).await;
+        }
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_hangs_in_an_outage_does_not_hide_its_end() {
+    for (at_first, last) in [(lives(1), 44.0), (Said::Never, 12.0)] {
+        let rig = rig("", move |call: &Call| match call.at.as_secs_f64() {
+            0.0 => at_first.clone(),
+            at if at < last => Said::Never,
+            _ => lives(3600),
+        });
+        keep_asking(&rig);
+        pass(2.0).await;
+        keep_asking(&rig);
+        rig.until(last).await;
+        let before = rig.cell.snapshot(Instant::now()).token;
+        assert!(before.is_none_or(|token| token.generation == 1));
+        rig.until(last + 5.0).await;
+        let token = rig.cell.snapshot(Instant::now()).token;
+        let lifetime = token.map(|token| token.lifetime.as_secs());
+        assert_eq!(lifetime, Some(3600), "{last}: {:?}", rig.times());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_has_become_slow_gets_its_full_time_again() {
+    for at_first in [lives(1), Said::Reply(500, "oops".into())] {
+        let rig = rig("", move |call: &Call| match call.number {
+            1 => at_first.clone(),
+            2 => Said::Reply(500, "oops".into()),
+            _ => after(9.0, lives(3600)),
+        });
+        keep_asking(&rig);
+        pass(2.0).await;
+        keep_asking(&rig);
+        rig.until(90.0).await;
+        let token = rig.cell.snapshot(Instant::now()).token;
+        assert_eq!(token.unwrap().lifetime.as_secs(), 3600);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_with_a_refresh_token_is_never_cut_short() {
+    let rig = rig("refresh: grant", |call: &Call| match call.number {
+        1 => with_refresh(),
+        2 | 3 => Said::Fails(Failure::NoConnection(Cause::Refused)),
+        _ => after(4.5, lives(300)),
+    });
+    rig.obtain().await.unwrap();
+    // The renewal fails, so that the next call comes after an outage.
+    assert_eq!(word(&rig.renew().await), "unavailable");
+    pass(1.0).await;
+    assert_eq!(word(&rig.renew().await), "t4");
+    assert_eq!(rig.grants()[3], "r1");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pause_of_no_time_is_still_followed_by_back_off() {
     let busy = Said::RetryAfter(503, Duration::ZERO);
