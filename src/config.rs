@@ -6,6 +6,7 @@
 
 mod account;
 mod compile;
+mod defaults;
 mod expand;
 mod file;
 mod files;

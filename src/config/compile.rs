@@ -16,17 +16,15 @@ mod route;
 mod value;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::file::{self, Size};
 use super::problem::Problems;
-use super::{Config, Files, Provider};
+use super::{Config, Files, Provider, defaults};
 use crate::base::secret::Secret;
 use provider::{ProviderFile, Shared};
-use value::{MIB, time};
+use value::time;
 
 /// Turns the file into the configuration, or reports why it cannot.
 pub(super) fn compile(
@@ -34,10 +32,10 @@ pub(super) fn compile(
     directory: &Path,
     problems: &mut Problems,
 ) -> Option<Config> {
-    let listen = file
-        .listen
-        .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 3128)));
-    let replay_memory = file.replay_memory.map_or(256 * MIB, |Size(size)| size);
+    let listen = file.listen.unwrap_or(defaults::LISTEN);
+    let replay_memory = file
+        .replay_memory
+        .map_or(defaults::REPLAY_MEMORY, |Size(size)| size);
     if file.callers.is_none() && !listen.ip().is_loopback() {
         problems.add("callers", "is missing; without it `listen` must be a loopback address, because whoever reaches the listener can spend the merchant's money");
     }
@@ -79,19 +77,22 @@ pub(super) fn compile(
     egress::warn_of_refused_literals(&egress, &providers, problems);
     Some(Config {
         listen,
-        admin: file
-            .admin
-            .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9128))),
+        admin: file.admin.unwrap_or(defaults::ADMIN),
         admin_token,
-        drain_delay: time("drain_delay", file.drain_delay, Duration::ZERO, problems),
+        drain_delay: time(
+            "drain_delay",
+            file.drain_delay,
+            defaults::DRAIN_DELAY,
+            problems,
+        ),
         drain_timeout: time(
             "drain_timeout",
             file.drain_timeout,
-            Duration::from_secs(30),
+            defaults::DRAIN_TIMEOUT,
             problems,
         ),
         replay_memory,
-        is_dumpable: file.process.dumpable.unwrap_or(false),
+        is_dumpable: file.process.dumpable.unwrap_or(defaults::DUMPABLE),
         limits,
         egress: Arc::new(egress),
         callers,

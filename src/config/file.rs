@@ -98,11 +98,12 @@ pub(super) struct Egress {
 }
 
 /// What a rule does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(test, derive(JsonSchema))]
 pub enum Mode {
     /// The connection is refused.
+    #[default]
     Enforce,
     /// It is made, logged and counted.
     Report,
@@ -220,11 +221,12 @@ pub(super) struct Journal {
 }
 
 /// What happens to requests that move money while the journal cannot be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(test, derive(JsonSchema))]
 pub enum OnFailure {
     /// They are answered 503.
+    #[default]
     Refuse,
     /// They are sent, and the log says so.
     Warn,

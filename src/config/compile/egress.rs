@@ -47,7 +47,7 @@ pub(super) fn compile(file: file::Egress, problems: &mut Problems) -> Egress {
     Egress {
         allow_addresses,
         modes: modes(
-            file.mode.unwrap_or(Mode::Enforce),
+            file.mode.unwrap_or_default(),
             &file.rules.unwrap_or_default(),
             problems,
         ),

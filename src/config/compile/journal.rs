@@ -1,12 +1,12 @@
 //! From the file's `journal` to a [`Journal`].
 
 use std::path::Path;
-use std::time::Duration;
 
 use super::value::{MIB, positive};
 use crate::base::disk::Disk;
 use crate::config::Journal;
-use crate::config::file::{self, OnFailure, Size};
+use crate::config::defaults::journal as defaults;
+use crate::config::file::{self, Size};
 use crate::config::problem::Problems;
 
 /// Less holds too few requests to be of use.
@@ -18,9 +18,8 @@ pub(in crate::config) fn compile(
     problems: &mut Problems,
 ) -> Option<Journal> {
     let file = file?;
-    let keep = Duration::from_secs(30 * 24 * 60 * 60);
-    let keep = positive("journal.keep", file.keep, keep, problems);
-    let max_size = file.max_size.map_or(64 * MIB, |Size(size)| size);
+    let keep = positive("journal.keep", file.keep, defaults::KEEP, problems);
+    let max_size = file.max_size.map_or(defaults::MAX_SIZE, |Size(size)| size);
     if max_size < MIN_SIZE {
         problems.add("journal.max_size", "must be 1MiB or more");
     }
@@ -35,10 +34,10 @@ pub(in crate::config) fn compile(
     warn_of_small_disk(&path, max_size as u64, problems);
     Some(Journal {
         path,
-        sync: file.sync.unwrap_or(true),
+        sync: file.sync.unwrap_or(defaults::SYNC),
         max_size,
         keep,
-        on_failure: file.on_failure.unwrap_or(OnFailure::Refuse),
+        on_failure: file.on_failure.unwrap_or_default(),
     })
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::value::host;
 use crate::base::address::undotted;
+use crate::config::defaults::passthrough as defaults;
 use crate::config::file;
 use crate::config::node::join;
 use crate::config::problem::Problems;
@@ -18,7 +19,7 @@ pub(super) fn compile(
     let mut compiled = Vec::new();
     for (at, entry) in list.into_iter().enumerate() {
         let path = format!("passthrough[{at}]");
-        let ports = entry.ports.unwrap_or_else(|| vec![443]);
+        let ports = entry.ports.unwrap_or_else(|| defaults::PORTS.to_vec());
         if ports.is_empty() || ports.contains(&0) {
             problems.add(&join(&path, "ports"), "must name ports from 1 to 65535");
         }

@@ -1,7 +1,6 @@
 //! From a provider's part of the file, and its preset, to a [`Provider`].
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,22 +11,17 @@ use rustls::RootCertStore;
 use super::account::accounts;
 use super::route;
 use super::value::{
-    MIB, ScopeSets, endpoint, host, origin, patterns, positive, refuse_reserved, time, trusted,
+    ScopeSets, endpoint, host, origin, patterns, positive, refuse_reserved, time, trusted,
 };
 use crate::base::path::Path as RequestPath;
 use crate::base::secret::Secret;
-use crate::config::file::{self, ClientAuth, Count, Encoding, Http, Refresh, Size, Trace};
+use crate::config::defaults;
+use crate::config::file::{self, Count, Refresh, Size, Trace};
 use crate::config::node::join;
 use crate::config::presets::{Endpoints, Preset, PresetHost, PresetName, PresetRoute};
 use crate::config::problem::Problems;
 use crate::config::{BreakerLimits, Host, HostRoutes, Places, Provider, Timeouts, TokenDialect};
 use crate::tls::client::{self, ClientTls};
-
-/// Token calls in a minute where no preset knows better.
-const CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(6000).unwrap();
-
-/// Failures in a row that open a breaker where the file does not say.
-const FAILURES: NonZeroU32 = NonZeroU32::new(5).unwrap();
 
 /// What compiling one provider needs of the others.
 pub(super) struct Shared<'a> {
@@ -90,7 +84,10 @@ impl ProviderFile {
         let hosts = self.hosts(problems);
         let paths = match self.file.paths.take() {
             Some(paths) => patterns(&paths, &self.key("paths"), problems),
-            None => trusted(self.preset.map_or(&["/**"], |(preset, _)| preset.paths)),
+            None => trusted(
+                self.preset
+                    .map_or(&defaults::provider::PATHS, |(preset, _)| preset.paths),
+            ),
         };
         let upstream = self.file.upstream.take().and_then(|text| {
             let origin = origin(&text, &self.key("upstream"), problems)?;
@@ -112,7 +109,10 @@ impl ProviderFile {
         let known = known.collect();
         let has_merchants = self.preset.is_some_and(|(preset, _)| preset.has_merchants);
         let accounts = accounts(&mut self.file, &self.path, has_merchants, problems);
-        let replay_buffer = self.file.replay_buffer.map_or(MIB, |Size(size)| size);
+        let replay_buffer = self
+            .file
+            .replay_buffer
+            .map_or(defaults::provider::REPLAY_BUFFER, |Size(size)| size);
         let timeouts = self.timeouts(problems);
         let breaker = self.breaker(problems);
         let tls = self.tls(shared, problems);
@@ -145,7 +145,7 @@ impl ProviderFile {
             replay_buffer,
             breaker,
             timeouts,
-            http: self.file.http.unwrap_or(Http::Auto),
+            http: self.file.http.unwrap_or_default(),
             tls: tls?,
         })
     }
@@ -194,7 +194,7 @@ impl ProviderFile {
             Some(names) => Some(scopes.add(&names, &key, problems)),
             None => match self.preset {
                 Some((preset, _)) => preset.default_scopes.map(|names| scopes.add_trusted(names)),
-                None => Some(scopes.add_trusted(&[])),
+                None => Some(scopes.add_trusted(&defaults::token::SCOPES)),
             },
         }
     }
@@ -205,11 +205,11 @@ impl ProviderFile {
             failures: file
                 .failures
                 .as_ref()
-                .map_or(FAILURES, |Count(count)| *count),
+                .map_or(defaults::breaker::FAILURES, |Count(count)| *count),
             pause: positive(
                 &self.key("breaker.pause"),
                 file.pause,
-                Duration::from_secs(10),
+                defaults::breaker::PAUSE,
                 problems,
             ),
         })
@@ -219,14 +219,14 @@ impl ProviderFile {
         let file = &self.file.timeouts;
         let mut limit = |key, value, default| {
             let path = self.key(&format!("timeouts.{key}"));
-            positive(&path, value, Duration::from_secs(default), problems)
+            positive(&path, value, default, problems)
         };
         Timeouts {
-            connect: limit("connect", file.connect, 5),
-            head: limit("head", file.head, 60),
-            idle: limit("idle", file.idle, 60),
-            pool_idle: limit("pool_idle", file.pool_idle, 30),
-            pool_age: limit("pool_age", file.pool_age, 600),
+            connect: limit("connect", file.connect, defaults::timeouts::CONNECT),
+            head: limit("head", file.head, defaults::timeouts::HEAD),
+            idle: limit("idle", file.idle, defaults::timeouts::IDLE),
+            pool_idle: limit("pool_idle", file.pool_idle, defaults::timeouts::POOL_IDLE),
+            pool_age: limit("pool_age", file.pool_age, defaults::timeouts::POOL_AGE),
         }
     }
 
@@ -279,11 +279,13 @@ impl ProviderFile {
         let refresh = file
             .refresh
             .or(preset.map(|preset| preset.refresh))
-            .unwrap_or(Refresh::None);
+            .unwrap_or_default();
         let (url, refresh_url) = self.token_urls(&mut file, refresh, problems);
-        let response = file
-            .response
-            .unwrap_or_else(|| preset.map_or("", |preset| preset.response).to_owned());
+        let response = file.response.unwrap_or_else(|| {
+            preset
+                .map_or(defaults::token::RESPONSE, |preset| preset.response)
+                .to_owned()
+        });
         if !response.is_empty() && !response.starts_with('/') {
             problems.add(
                 &self.key("token.response"),
@@ -301,23 +303,27 @@ impl ProviderFile {
                 )
             })
             .or(preset.and_then(|preset| preset.refresh_lifetime));
-        let seconds = Duration::from_secs;
-        let mut limit =
-            |key, value, default| positive(&self.key(key), value, seconds(default), problems);
-        let default_lifetime = limit("token.default_lifetime", file.default_lifetime, 300);
-        let timeout = limit("token.timeout", file.timeout, 10);
-        let wait = limit("token.wait", file.wait, 5);
-        let calls = preset.map_or(CALLS_PER_MINUTE, |preset| preset.calls_per_minute);
+        let mut limit = |key, value, default| positive(&self.key(key), value, default, problems);
+        let default_lifetime = limit(
+            "token.default_lifetime",
+            file.default_lifetime,
+            defaults::token::LIFETIME,
+        );
+        let timeout = limit("token.timeout", file.timeout, defaults::token::TIMEOUT);
+        let wait = limit("token.wait", file.wait, defaults::token::WAIT);
+        let calls = preset.map_or(defaults::token::CALLS_PER_MINUTE, |preset| {
+            preset.calls_per_minute
+        });
         Some(TokenDialect {
             calls_per_minute: file.calls_per_minute.map_or(calls, |Count(calls)| calls),
             encoding: file
                 .encoding
                 .or(preset.map(|preset| preset.encoding))
-                .unwrap_or(Encoding::Form),
+                .unwrap_or_default(),
             client_auth: file
                 .client_auth
                 .or(preset.map(|preset| preset.client_auth))
-                .unwrap_or(ClientAuth::Body),
+                .unwrap_or_default(),
             response: response.into(),
             refresh,
             refresh_lifetime,
@@ -325,7 +331,7 @@ impl ProviderFile {
             margin: time(
                 &self.key("token.margin"),
                 file.margin,
-                seconds(60),
+                defaults::token::MARGIN,
                 problems,
             ),
             default_lifetime,

@@ -94,7 +94,7 @@ fn authorization(
     problems: &mut Problems,
 ) -> Option<Authorization> {
     let key = join(key, "scopes");
-    let rule = route.authorization.unwrap_or(RouteAuthorization::Bursar);
+    let rule = route.authorization.unwrap_or_default();
     if rule == RouteAuthorization::Caller {
         if route.scopes.is_some() {
             problems.add(

@@ -67,7 +67,7 @@ pub(in crate::config) struct Provider {
 }
 
 /// Which HTTP an API is spoken to in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub enum Http {
     /// HTTP/1.1: a connection carries one request at a time.
@@ -77,6 +77,7 @@ pub enum Http {
     #[cfg_attr(test, schemars(rename = "2"))]
     Http2,
     /// HTTP/2 where the server agrees to it, but one request that moves money at a time on a connection; else HTTP/1.1.
+    #[default]
     #[cfg_attr(test, schemars(rename = "auto"))]
     Auto,
 }
@@ -161,22 +162,24 @@ pub(in crate::config) struct Token {
 }
 
 /// The encoding of token requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(test, derive(JsonSchema))]
 pub enum Encoding {
     /// `application/x-www-form-urlencoded`, as RFC 6749 has it.
+    #[default]
     Form,
     /// `application/json`.
     Json,
 }
 
 /// How the client authenticates at the token endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(test, derive(JsonSchema))]
 pub enum ClientAuth {
     /// `client_id` and `client_secret` in the body.
+    #[default]
     Body,
     /// `Authorization: Basic` of the raw id and secret.
     Basic,
@@ -185,11 +188,12 @@ pub enum ClientAuth {
 }
 
 /// What refresh tokens are used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(test, derive(JsonSchema))]
 pub enum Refresh {
     /// Nothing.
+    #[default]
     None,
     /// The refresh_token grant at `token.url`, with client authentication.
     Grant,
@@ -222,11 +226,12 @@ pub(in crate::config) struct Route {
 }
 
 /// Whose token goes with a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(in crate::config) enum RouteAuthorization {
     /// Bursar's, with the route's scopes.
+    #[default]
     Bursar,
     /// The caller's own, which it must bring as `Authorization: Bearer`.
     Caller,
