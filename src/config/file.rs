@@ -24,6 +24,8 @@ pub(super) use provider::{Account, Provider, Route, RouteAuthorization, Token, T
 pub use provider::{ClientAuth, Encoding, Environment, Http, Refresh, ReplayRule};
 pub(super) use scalar::{Count, Hidden, Size, Time};
 
+#[cfg(test)]
+use super::defaults;
 use crate::base::secret::Secret;
 
 /// The configuration of Bursar. Any string may hold `${NAME}` (environment) and `${file:PATH}` (a file's
@@ -32,18 +34,26 @@ use crate::base::secret::Secret;
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(super) struct Proxy {
-    /// Where callers connect: `HTTP_PROXY`, `CONNECT` and gateway requests, HTTP/1.1 and HTTP/2. Default 127.0.0.1:3128.
+    /// Where callers connect: `HTTP_PROXY`, `CONNECT` and gateway requests on one port, HTTP/1.1 and HTTP/2.
+    #[cfg_attr(test, schemars(extend("default" = defaults::LISTEN)))]
     pub(super) listen: Option<SocketAddr>,
-    /// Where /metrics, /healthz, /readyz and /status are served. Default 127.0.0.1:9128.
+    /// Where `/metrics`, `/healthz`, `/readyz`, `/status` and `/ca.pem` are served. Reading needs no
+    /// authentication.
+    #[cfg_attr(test, schemars(extend("default" = defaults::ADMIN)))]
     pub(super) admin: Option<SocketAddr>,
-    /// What `bursar freeze` and `bursar thaw` show to the admin port. Without it nothing can be changed there.
+    /// Whoever shows this token at `admin` may freeze and thaw; 16 to 1024 characters. Without it nothing can be
+    /// changed there.
+    #[cfg_attr(test, schemars(extend("examples" = ["${BURSAR_ADMIN_TOKEN}"])))]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(super) admin_token: Option<Hidden>,
-    /// How long new connections are still taken after SIGTERM. Default 0s.
+    /// How long new connections are still taken after SIGTERM.
+    #[cfg_attr(test, schemars(extend("default" = Time(defaults::DRAIN_DELAY))))]
     pub(super) drain_delay: Option<Time>,
-    /// How long requests in flight may take to finish after that; those that move no money three quarters of it. Default 30s.
+    /// How long requests in flight may then take to finish; those that move no money have three quarters of it.
+    #[cfg_attr(test, schemars(extend("default" = Time(defaults::DRAIN_TIMEOUT))))]
     pub(super) drain_timeout: Option<Time>,
-    /// All request bodies kept for replays together. Default 256MiB.
+    /// How much is kept of all request bodies together, so that they can be sent again after a 401.
+    #[cfg_attr(test, schemars(extend("default" = Size(defaults::REPLAY_MEMORY))))]
     pub(super) replay_memory: Option<Size>,
     /// What the process is to the system.
     #[serde(default)]
@@ -76,7 +86,9 @@ pub(super) struct Proxy {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(super) struct Process {
-    /// Whether the user that it runs as may trace it, read its memory and have it dumped. Default false.
+    /// Whether the user that Bursar runs as may trace it, read its memory and have it dumped, as a debugger or a
+    /// profiler needs.
+    #[cfg_attr(test, schemars(extend("default" = defaults::DUMPABLE)))]
     pub(super) dumpable: Option<bool>,
 }
 
@@ -85,22 +97,29 @@ pub(super) struct Process {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(super) struct Egress {
-    /// Addresses and ranges that are allowed although a rule refuses them, e.g. 10.0.0.0/8.
+    /// Addresses and ranges that are allowed although a rule refuses them.
+    #[cfg_attr(test, schemars(extend("examples" = [["10.20.0.0/16"]])))]
     pub(super) allow_addresses: Option<Vec<String>>,
-    /// What happens to a connection that a rule refuses. Default enforce.
+    /// What happens to a connection that a rule refuses.
+    #[cfg_attr(test, schemars(extend("default" = Mode::default())))]
     pub(super) mode: Option<Mode>,
-    /// The same for single rules, e.g. `private: report`.
+    /// The mode of single rules, by the rule's name.
+    #[cfg_attr(test, schemars(extend("examples" = [std::collections::BTreeMap::from([("private", "report")])])))]
     pub(super) rules: Option<BTreeMap<String, Mode>>,
-    /// Parent proxy, reached through CONNECT.
+    /// Parent proxy for connections to APIs and token endpoints, reached by `CONNECT`:
+    /// `http://[user:password@]host[:port]`, or one for each kind of call.
+    #[cfg_attr(test, schemars(extend("examples" = ["http://bursar:${PROXY_PASSWORD}@proxy.example:3128"])))]
     pub(super) proxy: Option<ParentProxy>,
-    /// Hosts (exact, or with a leading `*.`), addresses and ranges that are reached without it.
+    /// What is reached without the parent proxy: hosts (exact, or with a leading `*.`; with or without a port),
+    /// addresses and ranges.
+    #[cfg_attr(test, schemars(extend("examples" = [["*.corp.example", "10.0.0.0/8"]])))]
     pub(super) no_proxy: Option<Vec<String>>,
 }
 
 /// What a rule does.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[cfg_attr(test, derive(JsonSchema))]
+#[cfg_attr(test, derive(JsonSchema, serde::Serialize))]
 pub enum Mode {
     /// The connection is refused.
     #[default]
@@ -139,10 +158,12 @@ pub(super) enum ParentProxy {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(super) struct ParentProxies {
-    /// None where this is missing.
+    /// For requests to APIs. Without it they are sent directly.
+    #[cfg_attr(test, schemars(extend("examples" = ["http://proxy.example:3128"])))]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(super) api: Option<Hidden>,
-    /// None where this is missing.
+    /// For token calls. Without it they are sent directly.
+    #[cfg_attr(test, schemars(extend("examples" = ["http://proxy.example:3128"])))]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(super) token: Option<Hidden>,
 }
@@ -152,20 +173,25 @@ pub(super) struct ParentProxies {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(super) struct Caller {
-    /// What it sends in `Proxy-Authorization: Basic`, with its name. Or the Argon2 or bcrypt hash of that.
+    /// What the caller sends with its name as `Proxy-Authorization: Basic`: in clear, or its Argon2 or bcrypt hash.
+    #[cfg_attr(test, schemars(extend("examples" = ["${CHECKOUT_PASSWORD}"])))]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(super) password: Option<Hidden>,
-    /// Further passwords or hashes; one is enough.
+    /// Further passwords or hashes; one of them is enough.
+    #[cfg_attr(test, schemars(extend("examples" = [["${TILL_OLD}", "${TILL_NEW}"]])))]
     #[cfg_attr(test, schemars(with = "Option<Vec<String>>"))]
     pub(super) passwords: Option<Vec<Hidden>>,
-    /// Where it calls from, e.g. 10.2.0.0/16. Alone, or besides a password.
+    /// Address ranges that the caller connects from. Without a password it is known by them alone.
+    #[cfg_attr(test, schemars(extend("examples" = [["10.2.0.0/16"]])))]
     pub(super) addresses: Option<Vec<String>>,
-    /// A URI or DNS name in the subjectAltName of its client certificate.
+    /// A URI or DNS name in the subjectAltName of the caller's certificate. Needs `tls.client_ca`.
+    #[cfg_attr(test, schemars(extend("examples" = ["spiffe://example.org/checkout"])))]
     pub(super) certificate: Option<String>,
     /// How much it may ask for.
     #[serde(default)]
     pub(super) limits: CallerLimits,
-    /// What it may reach; nothing where this is empty or missing.
+    /// What the caller may use; nothing where this is empty or missing.
+    #[cfg_attr(test, schemars(extend("examples" = [["payu"]])))]
     #[serde(default)]
     pub(super) allow: Vec<Allow>,
 }
@@ -176,10 +202,13 @@ pub(super) struct Caller {
 #[cfg_attr(test, derive(JsonSchema))]
 pub(super) struct ListenTls {
     /// PEM file with the certificate and its chain.
+    #[cfg_attr(test, schemars(extend("examples" = ["server.pem"])))]
     pub(super) certificate: Option<String>,
     /// PEM file with the certificate's key.
+    #[cfg_attr(test, schemars(extend("examples" = ["server.key"])))]
     pub(super) key: Option<String>,
-    /// PEM file with the authorities that sign for callers, who may then show certificates.
+    /// PEM file with the authorities that sign for callers, who may then show certificates, and need not.
+    #[cfg_attr(test, schemars(extend("examples" = ["callers-ca.pem"])))]
     pub(super) client_ca: Option<String>,
 }
 
@@ -188,7 +217,7 @@ pub(super) struct ListenTls {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(super) struct Intercept {
-    /// The authority that callers trust; `bursar ca new` makes it.
+    /// The authority that callers trust. `bursar ca new` makes one.
     pub(super) ca: Option<AuthorityFiles>,
 }
 
@@ -197,9 +226,11 @@ pub(super) struct Intercept {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(super) struct AuthorityFiles {
-    /// PEM file with the certificate, name-constrained to the providers' hosts.
+    /// PEM file with the authority's certificate, constrained to the providers' hosts.
+    #[cfg_attr(test, schemars(extend("examples" = ["ca.pem"])))]
     pub(super) certificate: Option<String>,
-    /// PEM file with its key, which nobody else may read.
+    /// PEM file with its key, which no other user may be able to read.
+    #[cfg_attr(test, schemars(extend("examples" = ["ca.key"])))]
     pub(super) key: Option<String>,
 }
 
@@ -208,22 +239,28 @@ pub(super) struct AuthorityFiles {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(super) struct Journal {
-    /// Its directory, made where there is none. Each instance needs its own.
+    /// The journal's directory, made where there is none. Required, and one for each instance.
+    #[cfg_attr(test, schemars(extend("examples" = ["/var/lib/bursar"])))]
     pub(super) path: Option<String>,
-    /// Whether it survives the loss of power, and not only the end of the process. Default true.
+    /// Whether the journal survives the loss of power, and not only the end of the process.
+    #[cfg_attr(test, schemars(extend("default" = defaults::journal::SYNC)))]
     pub(super) sync: Option<bool>,
-    /// How large its database may become. Default 64MiB.
+    /// How large its database may become, `1MiB` at least. With its log, a disk five times as large is enough in
+    /// any case.
+    #[cfg_attr(test, schemars(extend("default" = Size(defaults::journal::MAX_SIZE))))]
     pub(super) max_size: Option<Size>,
-    /// How long settled requests are kept, at most. Default 30d.
+    /// How long settled requests are kept, at most. Those in doubt are kept until they are resolved.
+    #[cfg_attr(test, schemars(extend("default" = Time(defaults::journal::KEEP))))]
     pub(super) keep: Option<Time>,
-    /// What happens to requests that move money while it cannot be written. Default refuse.
+    /// What happens to requests that move money while the journal cannot be written.
+    #[cfg_attr(test, schemars(extend("default" = OnFailure::default())))]
     pub(super) on_failure: Option<OnFailure>,
 }
 
 /// What happens to requests that move money while the journal cannot be written.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[cfg_attr(test, derive(JsonSchema))]
+#[cfg_attr(test, derive(JsonSchema, serde::Serialize))]
 pub enum OnFailure {
     /// They are answered 503.
     #[default]
@@ -237,11 +274,14 @@ pub enum OnFailure {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(super) struct Passthrough {
-    /// Exact, or a leading `*.` for one or more labels; without a port.
+    /// Exact, or with a leading `*.` for one or more labels; without a port. Not a provider's host.
+    #[cfg_attr(test, schemars(extend("examples" = ["*.sentry.io"])))]
     pub(super) host: Option<String>,
-    /// Default 443 alone. An `http://` URL needs its port here, e.g. 80.
+    /// The ports. An `http://` URL needs its own here, for example 80.
+    #[cfg_attr(test, schemars(extend("default" = defaults::passthrough::PORTS)))]
     pub(super) ports: Option<Vec<u16>>,
-    /// The callers that may reach it; all where this is missing.
+    /// The callers that may reach it. Without this, everybody who may call at all.
+    #[cfg_attr(test, schemars(extend("examples" = [["checkout"]])))]
     pub(super) callers: Option<Vec<String>>,
 }
 
@@ -261,15 +301,20 @@ pub(super) enum Allow {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(super) struct AllowSome {
-    /// The provider's name.
+    /// The provider's name. Required.
+    #[cfg_attr(test, schemars(extend("examples" = ["payu"])))]
     pub(super) provider: Option<String>,
-    /// Any method where this is missing.
+    /// The methods. Without this, any.
+    #[cfg_attr(test, schemars(extend("examples" = [["GET"]])))]
     pub(super) methods: Option<Vec<String>>,
-    /// Any path where this is missing. `*` is one segment, `**` any number.
+    /// The paths, where `*` is one segment and `**` any number, none included. Without this, any.
+    #[cfg_attr(test, schemars(extend("examples" = [["/payment-links/**"]])))]
     pub(super) paths: Option<Vec<String>>,
-    /// The one account that it uses there.
+    /// The one account that the caller uses there.
+    #[cfg_attr(test, schemars(extend("examples" = ["outlet"])))]
     pub(super) account: Option<String>,
-    /// The accounts of which it names one in the request header `Bursar-Account`; any where both are missing.
+    /// The accounts of which a request names one in the header `Bursar-Account`. Without this and `account`, any.
+    #[cfg_attr(test, schemars(extend("examples" = [["shop", "outlet"]])))]
     pub(super) accounts: Option<Vec<String>>,
 }
 

@@ -411,9 +411,7 @@ impl<'a> Payment<'a> {
             moves_money: said()
                 .find_map(|said| said.moves_money)
                 .unwrap_or(!method.is_safe()),
-            replay: said()
-                .find_map(|said| said.replay)
-                .unwrap_or(ReplayRule::Always),
+            replay: said().find_map(|said| said.replay).unwrap_or_default(),
             idempotency_header: said().find_map(|said| said.idempotency_header.as_ref()),
             idempotency_field: said().find_map(|said| said.idempotency_field.as_ref()),
         }

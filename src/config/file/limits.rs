@@ -5,32 +5,45 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Count, Size, Time};
+#[cfg(test)]
+use crate::config::defaults::limits as defaults;
 
 /// How much all callers together may ask for, and how slowly.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(in crate::config) struct Limits {
-    /// Callers' connections at once. Default 32768.
+    /// Callers' connections at once, fewer where few files may be open. The next one is answered 503 (with TLS: not
+    /// at all) and closed.
+    #[cfg_attr(test, schemars(extend("default" = Count(defaults::CONNECTIONS))))]
     pub(in crate::config) connections: Option<Count>,
-    /// Connections of one address (IPv6: of a /64) on which no request was verified yet. Default an eighth of
-    /// `connections`, 64 at least; without `callers` any number.
+    /// Connections from one address (IPv6: a /64) on which no request was verified yet. The next one is refused as
+    /// above. Without this: an eighth of `connections`, 64 at least; without `callers` any number.
+    #[cfg_attr(test, schemars(extend("examples" = [4096])))]
     pub(in crate::config) unknown_connections: Option<Count>,
-    /// Requests at once whose answer has not begun. Default 16384.
+    /// Requests at once whose response has not begun. The next one is answered 503 `overloaded`.
+    #[cfg_attr(test, schemars(extend("default" = Count(defaults::REQUESTS))))]
     pub(in crate::config) requests: Option<Count>,
-    /// Tunnels to providers at once, and as many opaque ones. Default 8192.
+    /// Tunnels to providers at once, and as many opaque ones. The next one is answered 503 `overloaded`.
+    #[cfg_attr(test, schemars(extend("default" = Count(defaults::TUNNELS))))]
     pub(in crate::config) tunnels: Option<Count>,
-    /// Requests at once on one HTTP/2 connection. Default 128.
+    /// Requests at once on one HTTP/2 connection. With more, the caller waits.
+    #[cfg_attr(test, schemars(extend("default" = Count(defaults::STREAMS))))]
     pub(in crate::config) streams: Option<Count>,
-    /// Header fields of a request. Default 100.
+    /// Header fields of a request. With more, it is answered 431.
+    #[cfg_attr(test, schemars(extend("default" = Count(defaults::HEADERS))))]
     pub(in crate::config) headers: Option<Count>,
-    /// Request line and header fields together, 8KiB to 1MiB. Default 128KiB.
+    /// Request line and header fields together, `8KiB` to `1MiB`. A larger head is answered 431.
+    #[cfg_attr(test, schemars(extend("default" = Size(defaults::HEADER_SIZE))))]
     pub(in crate::config) header_size: Option<Size>,
-    /// The request target, at most 64KiB. Default 64KiB.
+    /// The request target, `64KiB` at most. A longer one is answered 414.
+    #[cfg_attr(test, schemars(extend("default" = Size(defaults::TARGET_SIZE))))]
     pub(in crate::config) target_size: Option<Size>,
-    /// From the first byte of a request's head to its last. Default 60s.
+    /// HTTP/1: from the first byte of a request's head to its last. A slower one is answered 408.
+    #[cfg_attr(test, schemars(extend("default" = Time(defaults::HEAD_TIMEOUT))))]
     pub(in crate::config) head_timeout: Option<Time>,
-    /// How long a connection may wait for a request. Default 60s.
+    /// How long a connection may wait for a request before it is closed; over HTTP/2, once to twice as long.
+    #[cfg_attr(test, schemars(extend("default" = Time(defaults::IDLE_TIMEOUT))))]
     pub(in crate::config) idle_timeout: Option<Time>,
 }
 
@@ -39,10 +52,14 @@ pub(in crate::config) struct Limits {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(in crate::config) struct CallerLimits {
-    /// Requests at once, until the last byte of the answer.
+    /// Requests at once, until the last byte of the response. Without this, any number.
+    #[cfg_attr(test, schemars(extend("examples" = [50])))]
     pub(in crate::config) in_flight: Option<Count>,
-    /// Requests in a second.
+    /// Requests in a second. Without this, any number.
+    #[cfg_attr(test, schemars(extend("examples" = [20])))]
     pub(in crate::config) per_second: Option<Count>,
-    /// Connections at once, tunnels included.
+    /// Connections at once, tunnels included, from the first verified request on each. The next one is answered 429
+    /// and closed (HTTP/2: answered 429). Without this, any number.
+    #[cfg_attr(test, schemars(extend("examples" = [100])))]
     pub(in crate::config) connections: Option<Count>,
 }

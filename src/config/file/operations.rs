@@ -9,11 +9,14 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(in crate::config) struct OperationScopes {
-    /// `…/kyc_document/**` of the partner API. Default `refer_merchant`.
+    /// The scope for `…/kyc_document/**` of the partner API.
+    #[cfg_attr(test, schemars(extend("default" = KycScope::default())))]
     pub(in crate::config) kyc_documents: Option<KycScope>,
-    /// `…/add_bank_detail` of the partner API. Default `create_bank_details`.
+    /// The scope for `…/add_bank_detail` of the partner API.
+    #[cfg_attr(test, schemars(extend("default" = BankScope::default())))]
     pub(in crate::config) bank_details: Option<BankScope>,
-    /// `DELETE /payment-links/*`. Default `update_payment_links`.
+    /// The scope for `DELETE /payment-links/*`.
+    #[cfg_attr(test, schemars(extend("default" = CancelScope::default())))]
     pub(in crate::config) cancel_payment_link: Option<CancelScope>,
 }
 
@@ -26,33 +29,36 @@ pub(in crate::config) enum Operation {
 }
 
 /// A scope for a merchant's documents.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[cfg_attr(test, derive(JsonSchema))]
+#[cfg_attr(test, derive(JsonSchema, serde::Serialize))]
 pub(in crate::config) enum KycScope {
     /// As the guide in steps has it.
+    #[default]
     ReferMerchant,
     /// As the page on tokens has it.
     ClientManageKycDetails,
 }
 
 /// A scope for a merchant's bank account.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[cfg_attr(test, derive(JsonSchema))]
+#[cfg_attr(test, derive(JsonSchema, serde::Serialize))]
 pub(in crate::config) enum BankScope {
     /// As the page on tokens has it.
+    #[default]
     CreateBankDetails,
     /// As the guide in steps has it, for bank details in an update.
     ReferMerchant,
 }
 
 /// A scope for the end of a payment link.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[cfg_attr(test, derive(JsonSchema))]
+#[cfg_attr(test, derive(JsonSchema, serde::Serialize))]
 pub(in crate::config) enum CancelScope {
     /// As the table of scopes has it.
+    #[default]
     UpdatePaymentLinks,
     /// As one note on the operation's page has it.
     CreatePaymentLinks,

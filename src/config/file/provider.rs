@@ -8,6 +8,8 @@ use serde::Deserialize;
 
 use super::operations::OperationScopes;
 use super::scalar::{Count, Hidden, Size, Time};
+#[cfg(test)]
+use crate::config::defaults;
 use crate::config::presets::PresetName;
 
 /// A payment API and its token endpoint.
@@ -16,69 +18,88 @@ use crate::config::presets::PresetName;
 #[cfg_attr(test, derive(JsonSchema))]
 pub(in crate::config) struct Provider {
     /// What Bursar knows of the provider out of the box; every part of it can be overridden.
+    #[cfg_attr(test, schemars(extend("examples" = ["payu"])))]
     pub(in crate::config) preset: Option<PresetName>,
-    /// Decides hosts and token URL; required with a preset.
+    /// Decides hosts and token URL. Required with a preset; there is no default.
+    #[cfg_attr(test, schemars(extend("examples" = ["sandbox"])))]
     pub(in crate::config) environment: Option<Environment>,
-    /// Request hosts that route here: exact, or a leading `*.` for one or more labels.
+    /// Request hosts that lead here: exact, or with a leading `*.` for one or more labels. Without a port: 80 and
+    /// 443. A dot at the end of a name, here and in `upstream` and `token.url`, means that no search domain is
+    /// tried. Required without a preset.
+    #[cfg_attr(test, schemars(extend("examples" = [["api.acme.example", "*.eu.acme.example"]])))]
     pub(in crate::config) hosts: Option<Vec<String>>,
-    /// The API's paths; anything else on those hosts is refused.
+    /// The API's paths; anything else on those hosts is refused (403). A preset has its own.
+    #[cfg_attr(test, schemars(extend("default" = defaults::provider::PATHS)))]
     pub(in crate::config) paths: Option<Vec<String>>,
-    /// Where requests go, as scheme, host and port. Default: `https://` and the matched host.
+    /// Where requests go: scheme, host and port. Without this: `https://` and the matched host; a matched port is
+    /// kept, but 80 becomes 443.
+    #[cfg_attr(test, schemars(extend("examples" = ["https://api.acme.example"])))]
     pub(in crate::config) upstream: Option<String>,
-    /// The account's client id.
+    /// The client id of the account `default`. Required without `accounts`.
+    #[cfg_attr(test, schemars(extend("examples" = ["${ACME_ID}"])))]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(in crate::config) client_id: Option<Hidden>,
-    /// The account's client secret.
+    /// The client secret of the account `default`. Required without `accounts`.
+    #[cfg_attr(test, schemars(extend("examples" = ["${ACME_SECRET}"])))]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(in crate::config) client_secret: Option<Hidden>,
-    /// The account's second secret, while one is being exchanged for the other: where the token endpoint refuses one,
-    /// the other is tried.
+    /// A second secret, while one replaces the other: where the token endpoint refuses one of them, the other is
+    /// tried.
+    #[cfg_attr(test, schemars(extend("examples" = ["${ACME_NEXT_SECRET}"])))]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(in crate::config) next_client_secret: Option<Hidden>,
-    /// PayU: sent as `merchantId` with payment links where the caller sent none.
+    /// PayU only: sent as `merchantId` with payment links, and with what only your own routes know, where the
+    /// caller sent none. With several accounts of which any has an id of either kind, what the caller sent of both
+    /// kinds is removed, in any spelling.
+    #[cfg_attr(test, schemars(extend("examples" = ["8123456"])))]
     pub(in crate::config) merchant_id: Option<String>,
-    /// PayU: sent as `payoutMerchantId` with payouts where the caller sent none.
+    /// PayU only: the same for payouts, as `payoutMerchantId`.
+    #[cfg_attr(test, schemars(extend("examples" = ["1111594"])))]
     pub(in crate::config) payout_merchant_id: Option<String>,
-    /// Further accounts by name, instead of `client_id` and `client_secret` or beside them: those are the
-    /// account `default`.
+    /// Further accounts by name, instead of `client_id` and `client_secret` or beside them. A name may hold
+    /// letters, digits, `_`, `-` and `.`.
     pub(in crate::config) accounts: Option<BTreeMap<String, Account>>,
     /// How tokens are obtained.
     #[serde(default)]
     pub(in crate::config) token: Token,
-    /// Methods and paths with the scopes that they need; the most specific wins. They are looked at
-    /// before the preset's.
+    /// Methods and paths with what they need. The most specific one counts; these are looked at before the
+    /// preset's.
     pub(in crate::config) routes: Option<Vec<Route>>,
-    /// PayU: scopes of the operations for which its own pages name several.
+    /// PayU only: scopes of operations for which PayU's own pages name several.
     pub(in crate::config) operation_scopes: Option<OperationScopes>,
-    /// How much of one request body is kept for a replay. Default 1MiB.
+    /// How much of one request body is kept, so that it can be sent again after a 401.
+    #[cfg_attr(test, schemars(extend("default" = Size(defaults::provider::REPLAY_BUFFER))))]
     pub(in crate::config) replay_buffer: Option<Size>,
-    /// Whether callers' trace headers go on (`forward`). Default: they do not.
+    /// What becomes of callers' trace headers. Without this, they are removed.
+    #[cfg_attr(test, schemars(extend("examples" = ["forward"])))]
     pub(in crate::config) trace: Option<Trace>,
     /// Trust and client certificate, for both the API and the token endpoint.
     #[serde(default)]
     pub(in crate::config) tls: Tls,
-    /// Refuses requests while the API cannot be reached. There is none where this is missing.
+    /// Refuses requests while the API cannot be reached. Without this, there is no circuit breaker.
     pub(in crate::config) breaker: Option<Breaker>,
     /// How long things may take at the API.
     #[serde(default)]
     pub(in crate::config) timeouts: Timeouts,
-    /// Which HTTP its API is spoken to in. Default auto.
+    /// Which HTTP is spoken to the API.
+    #[cfg_attr(test, schemars(extend("default" = Http::default())))]
     pub(in crate::config) http: Option<Http>,
 }
 
 /// Which HTTP an API is spoken to in.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(test, derive(JsonSchema))]
+#[cfg_attr(test, derive(JsonSchema, serde::Serialize))]
 pub enum Http {
-    /// HTTP/1.1: a connection carries one request at a time.
-    #[cfg_attr(test, schemars(rename = "1.1"))]
+    /// A connection carries one request at a time.
+    #[cfg_attr(test, serde(rename = "1.1"))]
     Http1,
-    /// HTTP/2 alone: a connection carries as many requests as the server takes.
-    #[cfg_attr(test, schemars(rename = "2"))]
+    /// HTTP/2 alone, also without TLS: a connection carries as many requests as the server takes.
+    #[cfg_attr(test, serde(rename = "2"))]
     Http2,
-    /// HTTP/2 where the server agrees to it, but one request that moves money at a time on a connection; else HTTP/1.1.
+    /// HTTP/2 where the server agrees to it by ALPN, but one request that moves money at a time on a connection;
+    /// otherwise HTTP/1.1.
     #[default]
-    #[cfg_attr(test, schemars(rename = "auto"))]
+    #[cfg_attr(test, serde(rename = "auto"))]
     Auto,
 }
 
@@ -87,19 +108,23 @@ pub enum Http {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(in crate::config) struct Account {
-    /// The account's client id.
+    /// The account's client id. Required.
+    #[cfg_attr(test, schemars(extend("examples" = ["${OUTLET_ID}"])))]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(in crate::config) client_id: Option<Hidden>,
-    /// The account's client secret.
+    /// The account's client secret. Required.
+    #[cfg_attr(test, schemars(extend("examples" = ["${OUTLET_SECRET}"])))]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(in crate::config) client_secret: Option<Hidden>,
-    /// The account's second secret, while one is being exchanged for the other: where the token endpoint refuses one,
-    /// the other is tried.
+    /// As the provider's.
+    #[cfg_attr(test, schemars(extend("examples" = ["${OUTLET_NEXT_SECRET}"])))]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(in crate::config) next_client_secret: Option<Hidden>,
-    /// PayU: sent as `merchantId` with payment links where the caller sent none.
+    /// As the provider's.
+    #[cfg_attr(test, schemars(extend("examples" = ["8123457"])))]
     pub(in crate::config) merchant_id: Option<String>,
-    /// PayU: sent as `payoutMerchantId` with payouts where the caller sent none.
+    /// As the provider's.
+    #[cfg_attr(test, schemars(extend("examples" = ["1111594"])))]
     pub(in crate::config) payout_merchant_id: Option<String>,
 }
 
@@ -130,41 +155,57 @@ impl Environment {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(in crate::config) struct Token {
-    /// The token endpoint.
+    /// The token endpoint. Required without a preset.
+    #[cfg_attr(test, schemars(extend("examples" = ["https://login.acme.example/oauth/token"])))]
     pub(in crate::config) url: Option<String>,
     /// Where refresh tokens are sent with `refresh: endpoint`.
+    #[cfg_attr(test, schemars(extend("examples" = ["https://login.acme.example/oauth/refresh"])))]
     pub(in crate::config) refresh_url: Option<String>,
-    /// The token request's body. Default form.
+    /// How the body of the token request is encoded. A preset has its own.
+    #[cfg_attr(test, schemars(extend("default" = Encoding::default())))]
     pub(in crate::config) encoding: Option<Encoding>,
-    /// Where client id and secret go. Default body.
+    /// Where client id and secret go. A preset has its own.
+    #[cfg_attr(test, schemars(extend("default" = ClientAuth::default())))]
     pub(in crate::config) client_auth: Option<ClientAuth>,
-    /// JSON pointer to the object with `access_token`, e.g. `/data`; where it leads nowhere the root is tried.
+    /// JSON pointer to the object with `access_token`; where it leads nowhere, the root is tried. A preset has its
+    /// own.
+    #[cfg_attr(test, schemars(extend("default" = defaults::token::RESPONSE, "examples" = ["/data"])))]
     pub(in crate::config) response: Option<String>,
-    /// What refresh tokens are used for. Default none.
+    /// What refresh tokens are used for. A preset has its own.
+    #[cfg_attr(test, schemars(extend("default" = Refresh::default())))]
     pub(in crate::config) refresh: Option<Refresh>,
-    /// Lifetime of a refresh token whose reply does not say.
+    /// Lifetime of a refresh token whose response has no `refresh_expires_in`. Quidkey's preset has `24h`.
+    #[cfg_attr(test, schemars(extend("examples" = ["24h"])))]
     pub(in crate::config) refresh_lifetime: Option<Time>,
-    /// For requests that match no route of their own.
+    /// Scopes for requests that match no route. PayU's preset has none at all: there, such a request is refused.
+    #[cfg_attr(test, schemars(extend("default" = defaults::token::SCOPES, "examples" = [["links.read"]])))]
     pub(in crate::config) scopes: Option<Vec<String>>,
-    /// Extra parameters of the token request.
+    /// Further parameters of the token request.
+    #[cfg_attr(test, schemars(extend("examples" = [std::collections::BTreeMap::from([("audience", "https://api.acme.example")])])))]
     #[cfg_attr(test, schemars(with = "Option<BTreeMap<String, String>>"))]
     pub(in crate::config) params: Option<BTreeMap<String, Hidden>>,
-    /// How long before expiry a token is renewed, at most a fifth of its lifetime. Default 60s.
+    /// How long before its end a token is renewed: at most a fifth of its lifetime, plus a little jitter.
+    #[cfg_attr(test, schemars(extend("default" = Time(defaults::token::MARGIN))))]
     pub(in crate::config) margin: Option<Time>,
-    /// Where the reply has no `expires_in`. Default 300s.
+    /// Lifetime of a token whose response has no usable `expires_in`.
+    #[cfg_attr(test, schemars(extend("default" = Time(defaults::token::LIFETIME))))]
     pub(in crate::config) default_lifetime: Option<Time>,
-    /// Calls to the token endpoint in any minute, of all accounts together. Default: the preset's, else 6000.
+    /// Calls to the token endpoint in any minute, of all accounts together; a quarter of them at once. The preset
+    /// `alternative_payments` has 150, the other presets 600.
+    #[cfg_attr(test, schemars(extend("default" = Count(defaults::token::CALLS_PER_MINUTE))))]
     pub(in crate::config) calls_per_minute: Option<Count>,
-    /// One call to the token endpoint. Default 10s.
+    /// How long one call to the token endpoint may take.
+    #[cfg_attr(test, schemars(extend("default" = Time(defaults::token::TIMEOUT))))]
     pub(in crate::config) timeout: Option<Time>,
-    /// How long a request waits for a token before it is answered 503. Default 5s.
+    /// How long a request waits for a token before it is answered 503.
+    #[cfg_attr(test, schemars(extend("default" = Time(defaults::token::WAIT))))]
     pub(in crate::config) wait: Option<Time>,
 }
 
 /// The encoding of token requests.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[cfg_attr(test, derive(JsonSchema))]
+#[cfg_attr(test, derive(JsonSchema, serde::Serialize))]
 pub enum Encoding {
     /// `application/x-www-form-urlencoded`, as RFC 6749 has it.
     #[default]
@@ -176,7 +217,7 @@ pub enum Encoding {
 /// How the client authenticates at the token endpoint.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[cfg_attr(test, derive(JsonSchema))]
+#[cfg_attr(test, derive(JsonSchema, serde::Serialize))]
 pub enum ClientAuth {
     /// `client_id` and `client_secret` in the body.
     #[default]
@@ -190,7 +231,7 @@ pub enum ClientAuth {
 /// What refresh tokens are used for.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[cfg_attr(test, derive(JsonSchema))]
+#[cfg_attr(test, derive(JsonSchema, serde::Serialize))]
 pub enum Refresh {
     /// Nothing.
     #[default]
@@ -206,29 +247,39 @@ pub enum Refresh {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(in crate::config) struct Route {
-    /// Any method where this is missing.
+    /// The methods. Without this, any.
+    #[cfg_attr(test, schemars(extend("examples" = [["POST", "PUT"]])))]
     pub(in crate::config) methods: Option<Vec<String>>,
-    /// `*` is one segment, `**` any number.
+    /// The path, where `*` is one segment and `**` any number, none included. Required.
+    #[cfg_attr(test, schemars(extend("examples" = ["/links/**"])))]
     pub(in crate::config) path: Option<String>,
-    /// `token.scopes` where this is missing.
+    /// The scopes that the request's token needs. Without this, `token.scopes`.
+    #[cfg_attr(test, schemars(extend("examples" = [["links.write"]])))]
     pub(in crate::config) scopes: Option<Vec<String>>,
-    /// Whose token goes with such a request. Default bursar.
+    /// Whose token goes with such a request.
+    #[cfg_attr(test, schemars(extend("default" = RouteAuthorization::default())))]
     pub(in crate::config) authorization: Option<RouteAuthorization>,
-    /// Whether such a request moves money. Default: as the preset's route says, else all but GET, HEAD and
-    /// OPTIONS do.
+    /// Whether such a request moves money. Without this: as the preset's route says, else by method, where all but
+    /// `GET`, `HEAD` and `OPTIONS` do.
+    #[cfg_attr(test, schemars(extend("examples" = [true])))]
     pub(in crate::config) moves_money: Option<bool>,
-    /// Whether it may be sent again after a 401. Default: as the preset's route says, else always.
+    /// Whether such a request may be sent again after a 401. Without this: as the preset's route says, else always.
+    #[cfg_attr(test, schemars(extend("examples" = ["if_keyed"])))]
     pub(in crate::config) replay: Option<ReplayRule>,
-    /// The header by which the provider knows a request again, e.g. Idempotency-Key.
+    /// The header by which the provider recognises a repeated request. Without this, as the preset's route says.
+    #[cfg_attr(test, schemars(extend("examples" = ["Idempotency-Key"])))]
     pub(in crate::config) idempotency_header: Option<String>,
-    /// The field of a JSON body by which it does, as a JSON pointer, e.g. /idempotency_key. The header counts first.
+    /// JSON pointer to the field of a JSON body that does the same where no header has a key. The key is text that
+    /// is there once, whatever the letter case of its name, in a body of up to 64 KiB without `Content-Encoding`,
+    /// which `replay_buffer` has kept whole when the 401 comes; otherwise there is no key.
+    #[cfg_attr(test, schemars(extend("examples" = ["/idempotency_key"])))]
     pub(in crate::config) idempotency_field: Option<String>,
 }
 
 /// Whose token goes with a request.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[cfg_attr(test, derive(JsonSchema))]
+#[cfg_attr(test, derive(JsonSchema, serde::Serialize))]
 pub(in crate::config) enum RouteAuthorization {
     /// Bursar's, with the route's scopes.
     #[default]
@@ -240,11 +291,12 @@ pub(in crate::config) enum RouteAuthorization {
 }
 
 /// Whether a request may be sent again after a 401, the stricter the later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(test, derive(JsonSchema))]
 pub enum ReplayRule {
     /// It may: a 401 means that the provider did not act.
+    #[default]
     Always,
     /// Only where it carries the key of the route's `idempotency_header` or `idempotency_field`.
     IfKeyed,
@@ -266,11 +318,14 @@ pub(in crate::config) enum Trace {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(in crate::config) struct Tls {
-    /// PEM file trusted instead of the system's roots.
+    /// PEM file with authorities that are trusted instead of the system's, for the API and the token endpoint.
+    #[cfg_attr(test, schemars(extend("examples" = ["acme-ca.pem"])))]
     pub(in crate::config) ca: Option<String>,
     /// PEM file with the client certificate and its chain.
+    #[cfg_attr(test, schemars(extend("examples" = ["client.pem"])))]
     pub(in crate::config) certificate: Option<String>,
-    /// PEM file with the certificate's key.
+    /// PEM file with the client certificate's key.
+    #[cfg_attr(test, schemars(extend("examples" = ["client.key"])))]
     pub(in crate::config) key: Option<String>,
 }
 
@@ -279,9 +334,12 @@ pub(in crate::config) struct Tls {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(in crate::config) struct Breaker {
-    /// Connections in a row that fail, break or time out, after which requests are refused. Default 5.
+    /// Connections in a row that failed, broke or timed out, after which requests are refused. Responses are no
+    /// failures, not even 5xx.
+    #[cfg_attr(test, schemars(extend("default" = Count(defaults::breaker::FAILURES))))]
     pub(in crate::config) failures: Option<Count>,
-    /// How long they are refused before one of them is tried. Default 10s.
+    /// How long requests are refused before one of them is tried.
+    #[cfg_attr(test, schemars(extend("default" = Time(defaults::breaker::PAUSE))))]
     pub(in crate::config) pause: Option<Time>,
 }
 
@@ -290,14 +348,20 @@ pub(in crate::config) struct Breaker {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(in crate::config) struct Timeouts {
-    /// Name, TCP, parent proxy and TLS together. Default 5s.
+    /// Name, TCP, parent proxy and TLS together; for a request that moves money, the settings of an HTTP/2 server
+    /// too.
+    #[cfg_attr(test, schemars(extend("default" = Time(defaults::timeouts::CONNECT))))]
     pub(in crate::config) connect: Option<Time>,
-    /// From the last byte of the request written to the response head. Default 60s.
+    /// From the last byte of the request written to the head of the response.
+    #[cfg_attr(test, schemars(extend("default" = Time(defaults::timeouts::HEAD))))]
     pub(in crate::config) head: Option<Time>,
-    /// Between bytes of a body, either way. Default 60s.
+    /// Between bytes of a body, in either direction.
+    #[cfg_attr(test, schemars(extend("default" = Time(defaults::timeouts::IDLE))))]
     pub(in crate::config) idle: Option<Time>,
-    /// How long an unused connection is kept. Default 30s.
+    /// How long an unused connection is kept; less where the provider's `Keep-Alive` says so.
+    #[cfg_attr(test, schemars(extend("default" = Time(defaults::timeouts::POOL_IDLE))))]
     pub(in crate::config) pool_idle: Option<Time>,
-    /// How old a connection is that gets no further request. Default 10m.
+    /// How old a connection may be that still gets requests; what is under way on it is finished.
+    #[cfg_attr(test, schemars(extend("default" = Time(defaults::timeouts::POOL_AGE))))]
     pub(in crate::config) pool_age: Option<Time>,
 }
