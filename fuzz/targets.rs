@@ -1,5 +1,5 @@
 //! What must hold for any input at all, of everything that Bursar parses itself. Both cargo-fuzz (here)
-//! and `cargo test` (`tests/it/fuzzed.rs`) run these functions.
+//! and `cargo test` (`tests/it/fuzz_targets.rs`) run these functions.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -2,8 +2,8 @@
 //! spoken at all.
 
 mod fields;
+mod flow_control;
 mod settings;
-mod windows;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,5 @@
 //! `intercept`: TLS of callers in tunnels to providers. What is the same in every form of a request is in
-//! [`crate::forms`].
+//! [`crate::request_forms`].
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;

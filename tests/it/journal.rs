@@ -1,7 +1,7 @@
 //! Requests that move money, written down before they go: what is in doubt after a crash, and nothing else.
 
-pub(crate) mod disk;
-mod ends;
+mod end_of_body;
+pub(crate) mod full_disk;
 
 use std::path::Path;
 use std::process::Stdio;

@@ -1,92 +1,86 @@
 //! Bursar from outside: real sockets on port 0, the real YAML parser, every peer scripted.
 //!
-//! What the scenarios share is in [`support`]; read its page first.
+//! What the scenarios share is in [`support`]; read its page first. `cargo test --test it NAME` runs those whose
+//! path contains `NAME`, for example `circuit_breaker`.
+//!
+//! # Index by feature
+//!
+//! Requests
+//! - forms (proxy, gateway, tunnel, HTTP/2), one matrix for all: [`request_forms`]; [`tunnels`] (`CONNECT`),
+//!   [`intercept`] (TLS inside of tunnels), [`options_method`]
+//! - targets, header fields, bodies: [`forwarding`], [`request_targets`], [`streaming`], [`chunked_bodies`], [`via`],
+//!   [`trace_headers`], [`location_fields`]
+//! - request smuggling and other hostile input: [`hostile_input`], [`h1spec`], [`fuzz_targets`]
+//! - TLS and client certificates on the listener: [`tls_listen`]
+//!
+//! Callers and limits
+//! - authentication, accounts, rate limits: [`callers`]; the caller's own token: [`caller_token`]
+//! - connections, sizes, time limits: [`limits`]; file descriptors, files, memory, the log: [`os_resources`]
+//! - connections between requests: [`idle_connections`], [`delayed_ack`]
+//!
+//! Tokens
+//! - single flight, renewal, token endpoints, `bursar check --live`: [`token`]
+//! - a 401 and the second try: [`replay_after_401`], [`refused_routes`]
+//!
+//! Providers
+//! - presets and their documentation: [`presets`], [`provider_pages`]
+//! - connection pool, HTTP/2: [`connection_pool`], [`http2`], [`close_notify`]
+//! - addresses, parent proxies: [`egress`]
+//! - failures: [`peer_faults`], [`connect_errors`], [`circuit_breaker`]
+//!
+//! Money
+//! - the journal (write-ahead log) and `bursar outcomes`: [`journal`]; [`idempotency_keys`]; [`freeze`]
+//!
+//! Operations
+//! - errors that Bursar answers itself: [`error_responses`]
+//! - health, metrics, status, access log: [`admin`]
+//! - [`reload`], [`graceful_shutdown`], [`graceful_restart`], [`workers`]
+//!
+//! Beside real programs: [`interop`]
+#![cfg(test)]
 
-#[cfg(test)]
 mod admin;
-#[cfg(test)]
-mod breaker;
-#[cfg(test)]
 mod caller_token;
-#[cfg(test)]
 mod callers;
-#[cfg(test)]
-mod causes;
-#[cfg(test)]
-mod chunks;
-#[cfg(test)]
+mod chunked_bodies;
+mod circuit_breaker;
 mod close_notify;
-#[cfg(test)]
-mod connect;
-#[cfg(test)]
-mod drain;
-#[cfg(test)]
+mod connect_errors;
+mod connection_pool;
+#[cfg(target_os = "linux")]
+mod delayed_ack;
 mod egress;
-#[cfg(test)]
-mod faults;
-#[cfg(test)]
-mod forms;
-#[cfg(test)]
-mod forward;
-#[cfg(test)]
+mod error_responses;
+mod forwarding;
 mod freeze;
-#[cfg(test)]
-mod fuzzed;
-#[cfg(test)]
+mod fuzz_targets;
+mod graceful_restart;
+mod graceful_shutdown;
 mod h1spec;
-#[cfg(test)]
-mod hostile;
-#[cfg(test)]
+mod hostile_input;
 mod http2;
-#[cfg(test)]
+mod idempotency_keys;
+mod idle_connections;
 mod intercept;
-#[cfg(test)]
+mod interop;
 mod journal;
-#[cfg(test)]
-mod keys;
-#[cfg(test)]
 mod limits;
-#[cfg(test)]
-mod locations;
-#[cfg(test)]
-mod machine;
-#[cfg(all(test, target_os = "linux"))]
-mod nagle;
-#[cfg(test)]
-mod options;
-#[cfg(test)]
-mod peers;
-#[cfg(test)]
-mod pooling;
-#[cfg(test)]
+mod location_fields;
+mod options_method;
+mod os_resources;
+mod peer_faults;
 mod presets;
-#[cfg(test)]
 mod provider_pages;
-#[cfg(test)]
-mod refusals;
-#[cfg(test)]
 mod refused_routes;
-#[cfg(test)]
 mod reload;
-#[cfg(test)]
-mod replay;
-#[cfg(test)]
-mod resting;
-#[cfg(test)]
-mod rolling;
-#[cfg(test)]
+mod replay_after_401;
+mod request_forms;
+mod request_targets;
 mod streaming;
-#[cfg(test)]
 mod support;
-#[cfg(test)]
-mod targets;
-#[cfg(test)]
 mod tls_listen;
-#[cfg(test)]
 mod token;
-#[cfg(test)]
-mod tracing;
-#[cfg(test)]
+mod trace_headers;
+mod tunnels;
 mod via;
-#[cfg(test)]
 mod workers;

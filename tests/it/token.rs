@@ -1,10 +1,10 @@
 //! Tokens over real sockets: what token endpoints may do, and what comes at start-up.
 
-mod answers;
+mod call_budget;
 mod check;
-mod guard;
+mod endpoint_requests;
+mod endpoint_responses;
 mod secrets;
-mod wire;
 
 use std::io;
 use std::sync::Arc;

@@ -18,35 +18,22 @@
 //! comes 5 seconds after its end, and that more token calls come than the budget has for 5 seconds more.
 //!
 //! Not emulated: HTTP/2 and TLS, which have tests of their own, and the loss of power.
+#![cfg(test)]
 
-#[cfg(test)]
 mod caller;
-#[cfg(test)]
 mod disk;
-#[cfg(test)]
 mod doubt;
-#[cfg(test)]
 mod endpoint;
-#[cfg(test)]
 mod faults;
-#[cfg(test)]
 mod ground;
-#[cfg(test)]
 mod judge;
-#[cfg(test)]
 mod ledger;
-#[cfg(test)]
 mod plan;
-#[cfg(test)]
 mod program;
-#[cfg(test)]
 mod provider;
-#[cfg(test)]
 mod scene;
-#[cfg(test)]
 mod wire;
 
-#[cfg(test)]
 mod storm {
     use std::sync::Arc;
     use std::time::Duration;

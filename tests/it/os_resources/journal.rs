@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::journal::disk::Disk;
+use crate::journal::full_disk::Disk;
 use crate::support::caller::Caller;
 use crate::support::idp::Idp;
 use crate::support::metrics::Scrape;

@@ -7,7 +7,7 @@ mod vectors;
 
 use std::net::SocketAddr;
 
-use crate::hostile::{judge, report};
+use crate::hostile_input::{report, strict_parser};
 use crate::support::acme;
 use crate::support::caller::Caller;
 use crate::support::idp::Idp;
@@ -36,7 +36,7 @@ pub(crate) struct Vector {
 }
 
 /// A provider with all vectors, and the proxy in front of it.
-pub(crate) struct Ground {
+pub(crate) struct Fixture {
     pub(crate) vectors: Vec<Vector>,
     pub(crate) proxy: Proxy,
     _api: RawUpstream,
@@ -44,7 +44,7 @@ pub(crate) struct Ground {
     _journal: tempfile::TempDir,
 }
 
-impl Ground {
+impl Fixture {
     pub(crate) async fn new() -> Self {
         let vectors = all();
         let api = provider(vectors.clone()).await;
@@ -116,9 +116,9 @@ impl Got {
 
 /// The only answer on a connection, by a parser that takes no liberties.
 fn strictly(bytes: &[u8], version: &str) -> Result<Got, String> {
-    let end = judge::find(bytes, b"\r\n\r\n").ok_or("there is no head")?;
+    let end = strict_parser::find(bytes, b"\r\n\r\n").ok_or("there is no head")?;
     let (head, rest) = bytes.split_at(end + 4);
-    let mut lines = judge::lines(&head[..end])?.into_iter();
+    let mut lines = strict_parser::lines(&head[..end])?.into_iter();
     let start = std::str::from_utf8(lines.next().unwrap()).map_err(|error| error.to_string())?;
     let words: Vec<&str> = start.splitn(3, ' ').collect();
     let ["HTTP/1.1" | "HTTP/1.0", status, reason] = words[..] else {
@@ -129,7 +129,7 @@ fn strictly(bytes: &[u8], version: &str) -> Result<Got, String> {
         return Err(format!("status line {start:?}"));
     }
     let status = status.parse().map_err(|_not| "no status")?;
-    let fields = judge::fields(lines)?;
+    let fields = strict_parser::fields(lines)?;
     let all = |name: &str| {
         let fields = fields.iter().filter(|(key, _)| key == name);
         let values = fields.map(|(_, value)| std::str::from_utf8(value).unwrap());
@@ -151,7 +151,7 @@ fn strictly(bytes: &[u8], version: &str) -> Result<Got, String> {
             body = rest.to_vec();
         }
         ([], ["chunked"]) if version == "HTTP/1.1" && status != 204 => {
-            let after = judge::chunks(rest, &mut body)?.ok_or("it is cut off")?;
+            let after = strict_parser::chunks(rest, &mut body)?.ok_or("it is cut off")?;
             if !after.is_empty() {
                 return Err("there is more".to_owned());
             }
@@ -173,28 +173,28 @@ async fn over_http1(proxy: SocketAddr, number: usize, version: &str) -> Result<G
 
 #[tokio::test]
 async fn an_answer_that_came_whole_is_the_callers_and_its_request_is_not_in_doubt() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let mut failures = Vec::new();
-    for (number, vector) in ground.vectors.iter().enumerate() {
+    for (number, vector) in fixture.vectors.iter().enumerate() {
         for version in ["HTTP/1.1", "HTTP/1.0"] {
-            let got = over_http1(ground.proxy.listen, number, version).await;
+            let got = over_http1(fixture.proxy.listen, number, version).await;
             if let Err(error) = got.and_then(|got| got.check(vector)) {
                 failures.push(format!("{version} {vector:?}: {error}\n"));
             }
         }
     }
-    report(&failures, ground.vectors.len() * 2);
-    ground.doubts(2).await;
+    report(&failures, fixture.vectors.len() * 2);
+    fixture.doubts(2).await;
 }
 
 #[tokio::test]
 async fn it_is_so_for_hypers_and_h2s_callers() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let mut failures = Vec::new();
-    for (number, vector) in ground.vectors.iter().enumerate() {
+    for (number, vector) in fixture.vectors.iter().enumerate() {
         for mut caller in [
-            Caller::connect(ground.proxy.listen).await,
-            Caller::connect_http2(ground.proxy.listen).await,
+            Caller::connect(fixture.proxy.listen).await,
+            Caller::connect_http2(fixture.proxy.listen).await,
         ] {
             let reply = caller.send("POST", &format!("/{number}"), "x").await;
             let got = Got {
@@ -206,8 +206,8 @@ async fn it_is_so_for_hypers_and_h2s_callers() {
             }
         }
     }
-    report(&failures, ground.vectors.len() * 2);
-    ground.doubts(2).await;
+    report(&failures, fixture.vectors.len() * 2);
+    fixture.doubts(2).await;
 }
 
 #[tokio::test]

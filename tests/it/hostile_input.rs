@@ -5,18 +5,18 @@
 //! provider with HTTP/1 or HTTP/2. It is judged by what the provider received ([`judge`]), by the
 //! caller's answers, and by whether it ends at all.
 
-pub(crate) mod answers;
+mod http1;
 mod http2;
-mod judge;
-mod vectors;
-mod ways;
+pub(crate) mod responses;
+mod strict_parser;
+mod topologies;
 
 use std::io::ErrorKind;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use ways::{Ground, WAYS, Way};
+use topologies::{Fixture, TOPOLOGIES, Topology};
 
 use Fate::{Broken, Closed, Cut, Once, Refused};
 
@@ -37,7 +37,7 @@ enum Fate {
 
 /// The bytes of a text of [`vectors`].
 fn bytes(text: &str) -> Vec<u8> {
-    let password = format!("Proxy-Authorization: Basic {}", judge::PASSWORD);
+    let password = format!("Proxy-Authorization: Basic {}", strict_parser::PASSWORD);
     let both = format!("Host: api.test\r\n{password}");
     let text = text.replace('§', &both).replace('¶', &password);
     // What is no single byte is sent in UTF-8.
@@ -49,9 +49,14 @@ fn bytes(text: &str) -> Vec<u8> {
     text.chars().flat_map(byte).collect()
 }
 
-async fn check(ground: &Ground, way: Way, text: &str, fate: Fate) -> Result<(), String> {
-    let rig = ground.rig(way).await;
-    let mut caller = ground.enter(&rig, way.0, "http/1.1").await;
+async fn check(
+    fixture: &Fixture,
+    topology: Topology,
+    text: &str,
+    fate: Fate,
+) -> Result<(), String> {
+    let rig = fixture.rig(topology).await;
+    let mut caller = fixture.enter(&rig, topology.0, "http/1.1").await;
     let canary = "GET /canary HTTP/1.1\r\n§\r\n\r\n";
     caller.write(bytes(&format!("{text}{canary}"))).await;
     caller.finish().await;
@@ -60,7 +65,7 @@ async fn check(ground: &Ground, way: Way, text: &str, fate: Fate) -> Result<(), 
         Err(error) if error.kind() == ErrorKind::ConnectionReset && fate == Closed => Vec::new(),
         answers => answers.map_err(|error| error.to_string())?,
     };
-    let answers = judge::statuses(&answers)?;
+    let answers = strict_parser::statuses(&answers)?;
     let seen = rig.arrived()?;
     let (canaries, own): (Vec<_>, Vec<_>) = seen
         .complete
@@ -100,20 +105,20 @@ fn report(failures: &[String], count: usize) {
 }
 
 async fn check_all(vectors: Vec<(String, Fate)>) {
-    let ground = Arc::new(Ground::new().await);
+    let fixture = Arc::new(Fixture::new().await);
     let mut failures = Vec::new();
-    for way in WAYS {
+    for topology in TOPOLOGIES {
         // A few at a time.
         for some in vectors.chunks(16) {
             let mut running = JoinSet::new();
             for (text, usual) in some.iter().cloned() {
-                let ground = ground.clone();
+                let fixture = fixture.clone();
                 running.spawn(async move {
-                    let fate = ways::fate(way.0, &text, usual);
-                    let outcome = check(&ground, way, &text, fate).await;
+                    let fate = topologies::fate(topology.0, &text, usual);
+                    let outcome = check(&fixture, topology, &text, fate).await;
                     outcome.map_err(|error| {
                         let text: String = text.chars().take(300).collect();
-                        format!("{way:?} {text:?} {fate:?}: {error}\n")
+                        format!("{topology:?} {text:?} {fate:?}: {error}\n")
                     })
                 });
             }
@@ -121,47 +126,50 @@ async fn check_all(vectors: Vec<(String, Fate)>) {
             failures.extend(outcomes.into_iter().filter_map(Result::err));
         }
     }
-    report(&failures, WAYS.len() * vectors.len());
+    report(&failures, TOPOLOGIES.len() * vectors.len());
 }
 
 #[tokio::test]
 async fn a_length_is_one_number_or_the_request_is_refused() {
-    check_all(vectors::lengths()).await;
+    check_all(http1::lengths()).await;
 }
 
 #[tokio::test]
 async fn an_encoding_is_chunked_and_nothing_else_or_the_request_is_refused() {
-    check_all(vectors::encodings()).await;
+    check_all(http1::encodings()).await;
 }
 
 #[tokio::test]
 async fn chunks_arrive_framed_anew_or_cut_off() {
-    check_all(vectors::bodies()).await;
+    check_all(http1::bodies()).await;
 }
 
 #[tokio::test]
 async fn fields_arrive_as_one_line_each_or_not_at_all() {
-    check_all(vectors::fields()).await;
+    check_all(http1::fields()).await;
 }
 
 #[tokio::test]
 async fn a_start_line_has_one_reading_or_the_request_is_refused() {
-    check_all(vectors::starts()).await;
+    check_all(http1::starts()).await;
 }
 
 #[tokio::test]
 async fn a_doubtful_request_is_refused_in_words_and_those_before_it_are_served() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let good =
         bytes("POST /good HTTP/1.1\r\n§\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n");
     let both = bytes(
         "POST /bad HTTP/1.1\r\n§\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     );
     let fragment = bytes("GET /bad#x HTTP/1.1\r\n§\r\n\r\n");
-    for (way, piece) in WAYS.iter().flat_map(|way| [(*way, 7), (*way, 10_000)]) {
+    for (topology, piece) in TOPOLOGIES
+        .iter()
+        .flat_map(|topology| [(*topology, 7), (*topology, 10_000)])
+    {
         for (bad, words) in [(&both, "exclude each other"), (&fragment, "fragment")] {
-            let rig = ground.rig(way).await;
-            let mut caller = ground.enter(&rig, way.0, "http/1.1").await;
+            let rig = fixture.rig(topology).await;
+            let mut caller = fixture.enter(&rig, topology.0, "http/1.1").await;
             for piece in [&good[..], &good, bad, &good].concat().chunks(piece) {
                 caller.write(piece).await;
             }

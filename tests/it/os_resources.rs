@@ -1,8 +1,8 @@
 //! What the machine gives and does not give: file descriptors, files, memory that others look into, a log that nobody
 //! reads.
 
-mod descriptors;
-mod files;
+mod configuration_files;
+mod file_descriptors;
 mod journal;
 mod log;
-mod traced;
+mod process_memory;

@@ -2,8 +2,8 @@
 //! say must not be said to the provider.
 
 use super::Fate::{self, Broken, Closed, Cut, Once, Refused};
-use super::judge::{self, Arrived};
-use super::ways::{Entry, Ground, WAYS, Way};
+use super::strict_parser::{self, Arrived};
+use super::topologies::{Entry, Fixture, TOPOLOGIES, Topology};
 use super::{bytes, report};
 
 /// `name=value` lines in the order of the header block, with a body, or without one.
@@ -198,7 +198,7 @@ fn block(text: &str, entry: Entry) -> Vec<u8> {
         Entry::Direct | Entry::Tunnel => text,
     };
     let mut block = Vec::new();
-    let password = format!("proxy-authorization=Basic {}", judge::PASSWORD);
+    let password = format!("proxy-authorization=Basic {}", strict_parser::PASSWORD);
     let fields = text.split('|').filter(|field| !field.is_empty());
     for field in fields.chain([&*password]) {
         // A pseudo field begins with a colon; a name may hold any byte but `=`.
@@ -225,11 +225,18 @@ const END_HEADERS: u8 = 4;
 
 /// Sends it as the only stream of a connection, and waits for its end: an answer, a reset, or the
 /// connection's.
-async fn arrived(ground: &Ground, way: Way, vector: &Vector) -> Result<Arrived, String> {
-    let rig = ground.rig(way).await;
-    let mut caller = ground.enter(&rig, way.0, "h2").await;
+async fn arrived(
+    fixture: &Fixture,
+    topology: Topology,
+    vector: &Vector,
+) -> Result<Arrived, String> {
+    let rig = fixture.rig(topology).await;
+    let mut caller = fixture.enter(&rig, topology.0, "h2").await;
     let mut sent = [PREFACE, &frame(SETTINGS, 0, 0, b"")].concat();
-    let (block, ends) = (block(vector.block, way.0), u8::from(vector.body.is_none()));
+    let (block, ends) = (
+        block(vector.block, topology.0),
+        u8::from(vector.body.is_none()),
+    );
     sent.extend(frame(HEADERS, END_HEADERS | ends, 1, &block));
     if let Some(body) = vector.body {
         sent.extend(frame(DATA, ACK_OR_END_STREAM, 1, body.as_bytes()));
@@ -264,14 +271,14 @@ async fn arrived(ground: &Ground, way: Way, vector: &Vector) -> Result<Arrived, 
 
 #[tokio::test]
 async fn nothing_that_only_http_2_can_say_is_said_to_the_provider() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let mut failures = Vec::new();
     let all = || VECTORS.iter().chain(&PSEUDO);
-    for (way, vector) in WAYS
+    for (topology, vector) in TOPOLOGIES
         .into_iter()
-        .flat_map(|way| all().map(move |vector| (way, vector)))
+        .flat_map(|topology| all().map(move |vector| (topology, vector)))
     {
-        let outcome = arrived(&ground, way, vector).await;
+        let outcome = arrived(&fixture, topology, vector).await;
         let as_foretold = outcome.as_ref().is_ok_and(|arrived| {
             let bodies: Vec<_> = arrived.complete.iter().map(|seen| &*seen.body).collect();
             match vector.fate {
@@ -282,8 +289,8 @@ async fn nothing_that_only_http_2_can_say_is_said_to_the_provider() {
         });
         if !as_foretold {
             let Vector { block, fate, .. } = vector;
-            failures.push(format!("{way:?} {block:?} {fate:?}: {outcome:?}\n"));
+            failures.push(format!("{topology:?} {block:?} {fate:?}: {outcome:?}\n"));
         }
     }
-    report(&failures, WAYS.len() * all().count());
+    report(&failures, TOPOLOGIES.len() * all().count());
 }

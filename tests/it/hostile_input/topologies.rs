@@ -1,4 +1,4 @@
-//! The ways through the proxy that a vector takes: how the caller comes in, and what the provider speaks.
+//! Topologies that a vector passes: how the caller comes in, and what the provider speaks.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tokio_rustls::TlsConnector;
 
 use super::Fate::{self, Closed, Refused};
-use super::judge::{self, Arrived, PASSWORD};
+use super::strict_parser::{self, Arrived, PASSWORD};
 use crate::support::caller::Stream;
 use crate::support::idp::{self, Idp};
 use crate::support::proxy::Proxy;
@@ -34,10 +34,10 @@ pub(super) enum Speaks {
     Http2,
 }
 
-pub(super) type Way = (Entry, Speaks);
+pub(super) type Topology = (Entry, Speaks);
 
 /// Each entry, and each version of HTTP at the other end.
-pub(super) const WAYS: [Way; 5] = [
+pub(super) const TOPOLOGIES: [Topology; 5] = [
     (Entry::Direct, Speaks::Http1),
     (Entry::Tunnel, Speaks::Http1),
     (Entry::Tls, Speaks::Http1),
@@ -61,14 +61,14 @@ pub(super) fn fate(entry: Entry, text: &str, fate: Fate) -> Fate {
 }
 
 /// What all rigs of a test share.
-pub(super) struct Ground {
+pub(super) struct Fixture {
     idp: Idp,
     /// With the provider's authority, and the one for interception.
     directory: TempDir,
     provider: Arc<ServerConfig>,
 }
 
-impl Ground {
+impl Fixture {
     pub(super) async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let authority = Authority::new();
@@ -82,9 +82,11 @@ impl Ground {
     }
 
     /// A provider, and the proxy before it with the caller `shop`.
-    pub(super) async fn rig(&self, (entry, speaks): Way) -> Rig {
+    pub(super) async fn rig(&self, (entry, speaks): Topology) -> Rig {
         let provider = match speaks {
-            Speaks::Http1 => Provider::Http1(RawUpstream::start(|_, raw| judge::serve(raw)).await),
+            Speaks::Http1 => {
+                Provider::Http1(RawUpstream::start(|_, raw| strict_parser::serve(raw)).await)
+            }
             Speaks::Http2 => {
                 let script = |_| async { answer(200, "ok") };
                 Provider::Http2(Upstream::with_tls(self.provider.clone(), script).await)

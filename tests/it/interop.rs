@@ -4,15 +4,15 @@
 //! A test whose programs are missing is skipped, and says so, so that `cargo test` passes on a machine
 //! with Rust only. With `BURSAR_REQUIRE_PEERS` in the environment it fails instead.
 
-mod answers;
+mod authorization_servers;
 mod callers;
 mod clock;
-mod days;
-mod expect;
+mod expect_continue;
 mod https;
+mod malformed_responses;
 mod nginx;
 mod prometheus;
-mod servers;
+mod provider_days;
 mod squid;
 mod tls;
 

@@ -1,18 +1,18 @@
 //! Callers that take no liberties, and providers that take all: http.client, Node and Go.
 
 use super::*;
-use crate::hostile::answers::{Fate, Ground};
+use crate::hostile_input::responses::{Fate, Fixture};
 
 async fn every_answer_is_taken(program: &[&str]) {
-    let ground = Ground::new().await;
-    let listen = ground.proxy.listen;
+    let fixture = Fixture::new().await;
+    let listen = fixture.proxy.listen;
     let (host, port) = (listen.ip().to_string(), listen.port().to_string());
-    let count = ground.vectors.len().to_string();
+    let count = fixture.vectors.len().to_string();
     let lines = output(&[program, &[&host, &port, &count]].concat()).await;
     let lines: Vec<&str> = lines.lines().collect();
-    assert_eq!(lines.len(), ground.vectors.len());
+    assert_eq!(lines.len(), fixture.vectors.len());
     let mut failures = Vec::new();
-    for (line, vector) in lines.iter().zip(&ground.vectors) {
+    for (line, vector) in lines.iter().zip(&fixture.vectors) {
         let got: Value = serde_json::from_str(line).unwrap();
         let (status, body) = (got["status"].as_u64(), got["body"].as_str());
         let is_right = match vector.fate {
