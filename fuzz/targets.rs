@@ -85,7 +85,7 @@ pub(super) fn target(data: &[u8]) {
     judge_path(&path);
     let lenient = lenient(target.path);
     let host = target.host.to_ascii_lowercase();
-    match routes.site(&target, &path) {
+    match routes.match_host(&target, &path) {
         Ok(_) => {
             assert!(
                 host == "api.test" || host.ends_with(".wild.test"),

@@ -3,19 +3,19 @@
 //! Absolute-form and gateway requests, HTTP/1.1 and HTTP/2, come the same way. The stages do not know
 //! each other: values are handed from one to the next here.
 
+mod admin_control;
+mod attempt;
 mod bearer;
 pub mod caller;
-mod lasting;
 mod location;
-mod operator;
 mod outgoing;
 pub mod passthrough;
+mod process_state;
 pub mod record;
 pub mod relay;
 pub mod replay;
 pub mod respond;
 pub mod route;
-mod trip;
 pub mod tunnel_target;
 
 use std::convert::Infallible;
@@ -34,7 +34,7 @@ use crate::base::path::{Path, Pattern};
 use crate::config::{Config, Origin, Provider, ProxyLimits};
 use crate::http::connection::{CallerSide, Inside, Peer};
 use crate::http::framing;
-use crate::http::headers::{self, Said};
+use crate::http::headers::{self, ControlFields};
 use crate::http::replay_body::{self, Keeping, Replayable};
 use crate::http::target::{self, Form, Target};
 use crate::journal::Journal;
@@ -44,19 +44,19 @@ use crate::tls::authority::Authority;
 use crate::token::Tokens;
 use crate::upstream::egress::Egress;
 use crate::upstream::{Connection, Upstream};
+pub use admin_control::AdminControl;
+use attempt::Attempt;
 use bearer::Bearer;
-use caller::{Callers, Doubt, Principal};
-use lasting::Lasting;
-pub use lasting::Reloaded;
+use caller::{Callers, Principal, Undecided};
 use location::Asked;
-pub use operator::Operator;
 use passthrough::Passthrough;
-use record::{Books, Record};
-use relay::{Answer, Relay};
+use process_state::ProcessState;
+pub use process_state::Reloaded;
+use record::{Record, Telemetry};
+use relay::{RelayBody, ResponseBody};
 use respond::{Refusal, route_detail};
-use route::{Routes, Wish};
-use trip::Trip;
-use tunnel_target::{Leads, Opened};
+use route::{RouteQuery, Routes};
+use tunnel_target::{Opened, TunnelTarget};
 
 /// Everything that a request needs on its way, under one configuration. A request keeps it to its end.
 #[derive(Debug)]
@@ -75,12 +75,12 @@ pub struct Proxy {
     authority: Option<Arc<Authority>>,
     limits: ProxyLimits,
     /// What operators see and change.
-    pub operator: Operator,
+    pub admin_control: AdminControl,
     egress: Egress,
-    books: Arc<Books>,
+    telemetry: Arc<Telemetry>,
     /// New connections are taken for the one, and then there is the other for what is in flight.
     drain: (Duration, Duration),
-    lasting: Arc<Lasting>,
+    process_state: Arc<ProcessState>,
 }
 
 /// A provider's servers.
@@ -94,14 +94,14 @@ struct Servers {
 /// What became of a request that was not refused.
 enum Outcome {
     Relayed(Relayed),
-    Tunnel(Leads),
+    Tunnel(TunnelTarget),
     /// The request asks what Bursar can do.
     Capabilities,
 }
 
 /// A provider's answer that goes to the caller.
 struct Relayed {
-    answer: Response<Incoming>,
+    response: Response<Incoming>,
     connection: Connection,
     upstream: Arc<Upstream>,
     /// None: the request said `https`, or the answer is no provider's.
@@ -117,8 +117,9 @@ impl Proxy {
         log: AccessLog,
         (journal, workers): (Option<Journal>, usize),
     ) -> Self {
-        let lasting = Lasting::new(metrics, log, config.limits.tunnels, (journal, workers));
-        Self::build(config, Arc::new(lasting), None)
+        let process_state =
+            ProcessState::new(metrics, log, config.limits.tunnels, (journal, workers));
+        Self::build(config, Arc::new(process_state), None)
     }
 
     /// The same for another configuration; takes over whatever has not changed. From then on only the new one
@@ -126,12 +127,12 @@ impl Proxy {
     #[must_use]
     pub fn succeeded_by(&self, config: &Config) -> Self {
         self.metrics().follow(config);
-        Self::build(config, self.lasting.clone(), Some(self))
+        Self::build(config, self.process_state.clone(), Some(self))
     }
 
-    fn build(config: &Config, lasting: Arc<Lasting>, old: Option<&Self>) -> Self {
-        lasting.replay_memory.limit(config.replay_memory);
-        let metrics = &lasting.metrics;
+    fn build(config: &Config, process_state: Arc<ProcessState>, old: Option<&Self>) -> Self {
+        process_state.replay_memory.limit(config.replay_memory);
+        let metrics = &process_state.metrics;
         let same = old.filter(|old| old.egress.is_of(&config.egress));
         let egress = same.map_or_else(
             || Egress::new(&config.egress, metrics.egress.clone()),
@@ -139,14 +140,14 @@ impl Proxy {
         );
         let servers = config.providers.iter().map(|provider| {
             let known = same.and_then(|old| old.upstreams_for(provider)).cloned();
-            let new = || Upstream::new(provider, metrics, &egress).for_each(lasting.workers);
+            let new = || Upstream::new(provider, metrics, &egress).for_each(process_state.workers);
             Servers {
                 upstreams: known.unwrap_or_else(new),
                 series: Arc::new(metrics.provider(provider)),
             }
         });
-        let opaque = &lasting.opaque_tunnels;
-        let passthrough = Passthrough::new(config, metrics, &egress, (opaque, lasting.via));
+        let opaque = &process_state.opaque_tunnels;
+        let passthrough = Passthrough::new(config, metrics, &egress, (opaque, process_state.via));
         let authority = old.and_then(|old| old.authority.as_ref());
         let authority = authority.filter(|old| {
             let new = config.intercept.as_ref();
@@ -168,15 +169,15 @@ impl Proxy {
             passthrough,
             authority: authority.or(config.intercept.as_ref()).cloned(),
             limits: config.limits,
-            books: Arc::new(Books {
-                log: lasting.log.clone(),
+            telemetry: Arc::new(Telemetry {
+                log: process_state.log.clone(),
                 metrics: metrics.clone(),
                 secret_below: secret_below(config),
             }),
-            operator: Operator::new(config, lasting.clone()),
+            admin_control: AdminControl::new(config, process_state.clone()),
             egress,
             drain: (config.drain_delay, config.drain_timeout),
-            lasting,
+            process_state,
         }
     }
 
@@ -203,7 +204,7 @@ impl Proxy {
     /// Bytes of request bodies kept for replays now.
     #[must_use]
     pub fn replay_memory_used(&self) -> usize {
-        self.lasting.replay_memory.used()
+        self.process_state.replay_memory.used()
     }
 
     /// For how long new connections are taken once draining, and how long requests may take to finish then.
@@ -215,7 +216,7 @@ impl Proxy {
     /// What this proxy counts.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
-        &self.books.metrics
+        &self.telemetry.metrics
     }
 
     /// How much callers may ask for.
@@ -237,14 +238,14 @@ impl Proxy {
         request: Request<Incoming>,
         side: &Arc<CallerSide>,
         open: impl FnOnce(Opened),
-    ) -> impl Future<Output = Result<Response<Answer>, Infallible>> {
-        let mut record = Box::new(Record::begin(&self.books, &request, side));
+    ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
+        let mut record = Box::new(Record::begin(&self.telemetry, &request, side));
         let (mut head, mut body) = request.into_parts();
         // An `async fn` would have room for the request thrice: as it was given, whole, and in parts.
         async move {
             let is_http2 = head.version == Version::HTTP_2;
             let is_connect = head.method == Method::CONNECT;
-            let _in_flight = InFlight::enter(&self.lasting.in_flight);
+            let _in_flight = InFlight::enter(&self.process_state.in_flight);
             let mut framed = if is_http2 {
                 side.count_request();
                 framing::refuse_disguise(&head.headers)
@@ -273,16 +274,17 @@ impl Proxy {
             // The rest of the request is not waited for after the answer.
             let is_last = |refusal: &Refusal| refusal.limit() == Some(Limit::CallerConnections);
             let is_last = is_doubtful || result.as_ref().is_err_and(is_last);
-            let close = is_last || record.is_unread() || is_connect || self.operator.is_draining();
-            let mut answer = match result {
+            let close =
+                is_last || record.is_unread() || is_connect || self.admin_control.is_draining();
+            let mut response = match result {
                 Ok(Outcome::Relayed(relayed)) => {
                     side.limit_writes(relayed.upstream.idle_timeout());
                     relayed.answer(record, &self, is_http2)
                 }
-                Ok(Outcome::Tunnel(leads)) => {
+                Ok(Outcome::Tunnel(target)) => {
                     record.answer(StatusCode::OK);
-                    open(Opened { record, leads });
-                    return Ok(Response::new(Answer::Own(None)));
+                    open(Opened { record, target });
+                    return Ok(Response::new(ResponseBody::Own(None)));
                 }
                 Ok(Outcome::Capabilities) => respond::capabilities(record),
                 Err(refusal) => {
@@ -293,11 +295,11 @@ impl Proxy {
                 }
             };
             if close && !is_http2 {
-                answer
+                response
                     .headers_mut()
                     .insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(answer)
+            Ok(response)
         }
     }
 
@@ -310,8 +312,10 @@ impl Proxy {
     ) -> Result<Principal<'_>, caller::Error> {
         match self.callers.check(headers, form, peer) {
             Ok(caller) => Ok(caller),
-            Err(Doubt::Unauthenticated) => Err(caller::Error::Unauthenticated),
-            Err(Doubt::Password(attempt)) => Box::pin(self.callers.settle(attempt)).await,
+            Err(Undecided::Unauthenticated) => Err(caller::Error::Unauthenticated),
+            Err(Undecided::Password(attempt)) => {
+                Box::pin(self.callers.verify_password(attempt)).await
+            }
         }
     }
 
@@ -326,7 +330,7 @@ impl Proxy {
         if target::ends_here(head).map_err(Refusal::Target)? {
             return Ok(Outcome::Capabilities);
         }
-        let (target, caller, said) = self.admit(record, head, side).await?;
+        let (target, caller, control) = self.admit(record, head, side).await?;
         if target.form == Form::Authority {
             let leads = self.tunnel(record, &target, &body, caller.name);
             let leads = Box::pin(leads).await?;
@@ -335,58 +339,59 @@ impl Proxy {
         let path = Path::new(target.path);
         let unroutable =
             |error, provider: Option<&str>| Refusal::Route(error, route_detail(error, provider));
-        let site = match self.routes.site(&target, &path) {
-            Ok(site) => site,
+        let matched = match self.routes.match_host(&target, &path) {
+            Ok(matched) => matched,
             Err(error) => {
                 let listed = self.listed(error, record, (&target, head));
                 let (passthrough, origin) = listed.ok_or_else(|| unroutable(error, None))?;
                 return Box::pin(pass_on(passthrough, record, origin, (head, body))).await;
             }
         };
-        let provider = site.provider;
+        let provider = matched.provider;
         let Servers { upstreams, series } = &self.servers[provider.index];
         let upstream = &upstreams[side.worker];
         record.provider(series);
-        let (method, account) = (&head.method, said.account);
-        let wish = Wish { method, account };
-        let destination = site.route(wish, &path, caller.allow);
+        let (method, account) = (&head.method, control.account);
+        let query = RouteQuery { method, account };
+        let destination = matched.route(query, &path, caller.allow);
         let destination = destination.map_err(|error| unroutable(error, Some(&provider.name)))?;
         record.route(&destination.route, destination.account);
         if destination.payment.moves_money {
-            self.operator.admit_payment(provider.index)?;
+            self.admin_control.admit_payment(provider.index)?;
             record.moves_money();
         }
         let token = Bearer::of(&self.tokens, &destination, &head.headers)?;
         let is_bursars = matches!(token, Bearer::Bursar(_));
-        if said.has_authorization && !caller.by_authorization && is_bursars {
+        if control.has_authorization && !caller.by_authorization && is_bursars {
             record.credentials_replaced();
         }
         drop(path);
         let asked = Asked::of(head, side.is_tls(), provider);
-        let (outgoing, cleaned) = outgoing::outgoing(head, &destination, &token, &self.lasting.via);
+        let (outgoing, cleaned) =
+            outgoing::outgoing(head, &destination, &token, &self.process_state.via);
         let body = Replayable::new(body, cleaned, self.keeping(provider));
         if let Some(body) = &body {
             record.upload(body);
         }
-        let (journal, payment) = (&self.lasting.journal, destination.payment);
+        let (journal, payment) = (&self.process_state.journal, destination.payment);
         if let Some(journal) = journal.as_ref().filter(|_| payment.moves_money) {
             record.keep_in(journal, payment.key(&outgoing.headers));
         }
-        let mut trip = Trip {
+        let mut attempt = Attempt {
             upstream,
             series,
-            operator: &self.operator,
+            admin_control: &self.admin_control,
             destination,
             token,
             may_be_replayed: payment.may_be_replayed(&outgoing.headers),
-            key_field: trip::key_field(payment, &outgoing.headers),
-            kept: outgoing.keep(),
+            key_field: attempt::key_field(payment, &outgoing.headers),
+            saved: outgoing.save(),
             outgoing: Some(outgoing),
             body,
         };
-        let (answer, connection) = trip.send_and_recover(record).await?;
+        let (response, connection) = attempt.send_with_replay(record).await?;
         Ok(Outcome::Relayed(Relayed {
-            answer,
+            response,
             connection,
             upstream: upstream.clone(),
             asked,
@@ -396,7 +401,7 @@ impl Proxy {
     fn keeping(&self, provider: &Provider) -> Keeping {
         Keeping {
             buffer: provider.replay_buffer,
-            memory: self.lasting.replay_memory.clone(),
+            memory: self.process_state.replay_memory.clone(),
         }
     }
 
@@ -419,8 +424,8 @@ impl Proxy {
         record: &mut Record,
         head: &'a Parts,
         side: &CallerSide,
-    ) -> Result<(Target<'a>, Principal<'a>, Said<'a>), Refusal> {
-        if self.lasting.in_flight.load(Ordering::Relaxed) > self.limits.requests {
+    ) -> Result<(Target<'a>, Principal<'a>, ControlFields<'a>), Refusal> {
+        if self.process_state.in_flight.load(Ordering::Relaxed) > self.limits.requests {
             return Err(Refusal::Limit(Limit::Requests));
         }
         if head.headers.len() > self.limits.headers {
@@ -447,8 +452,8 @@ impl Proxy {
             let slot = limits.enter(Instant::now());
             record.hold(slot.map_err(Refusal::CallerLimit)?);
         }
-        let said = Said::read(&head.headers, &self.lasting.via);
-        if said.is_loop {
+        let control = ControlFields::read(&head.headers, &self.process_state.via);
+        if control.is_loop {
             return Err(Refusal::Loop);
         }
         match inside {
@@ -458,7 +463,7 @@ impl Proxy {
             Some(inside) if !inside.leads_to(target.host, target.port) => {
                 Err(Refusal::Tunnel(tunnel_target::Error::Misdirected))
             }
-            _ => Ok((target, caller, said)),
+            _ => Ok((target, caller, control)),
         }
     }
 
@@ -469,7 +474,7 @@ impl Proxy {
         target: &Target<'_>,
         body: &Incoming,
         caller: &Arc<str>,
-    ) -> Result<Leads, Refusal> {
+    ) -> Result<TunnelTarget, Refusal> {
         if !body.is_end_stream() {
             let what = "CONNECT has no body";
             return Err(Refusal::Target(target::Error::Malformed(what)));
@@ -479,10 +484,10 @@ impl Proxy {
         if is_open && self.routes.is_provider(host, port) {
             // The requests in it count, not the tunnel itself.
             record.let_go();
-            let permit = self.lasting.tunnels.clone().try_acquire_owned();
+            let permit = self.process_state.tunnels.clone().try_acquire_owned();
             let permit = permit.map_err(|_full| Refusal::Limit(Limit::Tunnels))?;
             let inside = Inside::new(caller, host, port);
-            return Ok(Leads::ToProvider(inside, permit));
+            return Ok(TunnelTarget::ToProvider(inside, permit));
         }
         if self.routes.is_provider_at_any_port(host) {
             return Err(Refusal::Tunnel(match self.authority {
@@ -501,7 +506,7 @@ impl Proxy {
         let connected = passthrough.connect(host, port).await;
         record.upstream(since.elapsed());
         let (stream, held) = connected.map_err(no_passage)?;
-        Ok(Leads::Away(Box::new(stream), held))
+        Ok(TunnelTarget::Away(Box::new(stream), held))
     }
 }
 
@@ -513,9 +518,9 @@ async fn pass_on(
     (head, body): (&mut Parts, Incoming),
 ) -> Result<Outcome, Refusal> {
     let sent = passthrough.send(record, &origin, head, body).await;
-    let (answer, connection) = sent.map_err(no_passage)?;
+    let (response, connection) = sent.map_err(no_passage)?;
     Ok(Outcome::Relayed(Relayed {
-        answer,
+        response,
         connection,
         upstream: passthrough.upstream().clone(),
         asked: None,
@@ -552,25 +557,25 @@ impl Relayed {
         mut record: Box<Record>,
         proxy: &Proxy,
         to_http2: bool,
-    ) -> Response<Answer> {
-        let (mut head, body) = self.answer.into_parts();
+    ) -> Response<ResponseBody> {
+        let (mut head, body) = self.response.into_parts();
         let (named, said) = headers::clean_response(&mut head.headers);
         self.connection.heed(said);
         headers::date(&mut head.headers);
         if let Some((asked, provider)) = self.asked.as_ref().zip(record.served_by()) {
             asked.rewrite(&mut head.headers, &proxy.routes, provider);
         }
-        let via = &proxy.lasting.via;
+        let via = &proxy.process_state.via;
         via.append(&mut head.headers, head.version);
         record.answer(head.status);
         head.version = Version::HTTP_11;
-        let relay = Relay::new(body, named, record, (self.connection, self.upstream));
-        let answer = if to_http2 {
+        let relay = RelayBody::new(body, named, record, (self.connection, self.upstream));
+        let response = if to_http2 {
             relay.pump()
         } else {
-            Answer::Relay(relay)
+            ResponseBody::Relay(relay)
         };
-        Response::from_parts(head, answer)
+        Response::from_parts(head, response)
     }
 }
 

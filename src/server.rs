@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod admin;
+pub mod drain_phase;
 pub mod reload;
 pub mod worker;
 
@@ -20,8 +21,9 @@ use crate::exchange::Proxy;
 use crate::journal::{self, Journal};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
-use accept::{Entrance, Phase, accept};
-use reload::{Fixed, Live, Reloader, Source};
+use accept::{AcceptOptions, accept};
+use drain_phase::DrainPhase;
+use reload::{Live, Reloader, Source, Unchangeable};
 use worker::Workers;
 
 /// The share of `drain_timeout` after which what moves no money is cut off.
@@ -38,7 +40,7 @@ pub struct Server {
     admin: TcpListener,
     live: Arc<Live>,
     workers: Workers,
-    fixed: Fixed,
+    fixed: Unchangeable,
     files: Files,
     budget: Budget,
     /// None: the configuration is never read again.
@@ -86,7 +88,7 @@ impl Server {
             None => None,
         };
         let proxy = Proxy::new(config, &metrics, log, (journal, workers.count()));
-        proxy.operator.remember().await?;
+        proxy.admin_control.remember().await?;
         metrics.register(proxy.tokens.series()?)?;
         let budget = Budget::now();
         warn_of_few(descriptors, budget, config);
@@ -95,7 +97,7 @@ impl Server {
             admin,
             live: Live::new(proxy),
             workers,
-            fixed: Fixed::of(config),
+            fixed: Unchangeable::of(config),
             files: config.files.clone(),
             budget,
             source: None,
@@ -149,11 +151,11 @@ impl Server {
     /// connections for `drain_delay`, requests in flight for `drain_timeout`: those that move money for all
     /// of it.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let (phase, phases) = watch::channel(Phase::Serving);
+        let (phase, phases) = watch::channel(DrainPhase::Serving);
         let connections = TaskTracker::new();
         let admin = tokio::spawn(admin::serve(self.admin, self.live.clone()));
         let accepting = tokio::spawn(accept(
-            Entrance {
+            AcceptOptions {
                 listener: self.listener,
                 tls: self.fixed.tls().cloned(),
                 budget: self.budget,
@@ -171,11 +173,11 @@ impl Server {
         let proxy = self.live.current();
         let (delay, timeout) = proxy.drain_times();
         tracing::info!("draining");
-        proxy.operator.drain();
-        phase.send_replace(Phase::Delay);
+        proxy.admin_control.drain();
+        phase.send_replace(DrainPhase::Delay);
         tokio::time::sleep(delay).await;
-        proxy.operator.close();
-        phase.send_replace(Phase::Closing);
+        proxy.admin_control.close();
+        phase.send_replace(DrainPhase::Closing);
         // It takes what waits already, and the listener ends with it.
         drop(accepting.await);
         connections.close();
@@ -188,7 +190,7 @@ impl Server {
                 connections = connections.len(),
                 "three quarters of drain_timeout are over; what moves no money is cut off"
             );
-            phase.send_replace(Phase::Last);
+            phase.send_replace(DrainPhase::CutOff);
             let rest = timeout.saturating_sub(others);
             is_over = tokio::time::timeout(rest, connections.wait()).await.is_ok();
         }

@@ -392,14 +392,14 @@ fn with_path(target: PathAndQuery) -> Uri {
 
 /// An [`Outgoing`] that has gone out and may have to go out again.
 #[derive(Debug)]
-pub struct Kept {
+pub struct SavedRequest {
     /// Its method.
     pub method: Method,
     target: Uri,
     fields: headers::Kept,
 }
 
-impl Kept {
+impl SavedRequest {
     /// The same as it was.
     #[must_use]
     pub fn outgoing(&self) -> Option<Outgoing> {
@@ -425,8 +425,8 @@ impl Outgoing {
 
     /// For when it has to go out again.
     #[must_use]
-    pub fn keep(&self) -> Kept {
-        Kept {
+    pub fn save(&self) -> SavedRequest {
+        SavedRequest {
             method: self.method.clone(),
             target: self.target.clone(),
             fields: headers::Kept::new(&self.headers),

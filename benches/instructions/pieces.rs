@@ -6,7 +6,7 @@ use std::path::Path as File;
 use bursar::base::path::Path;
 use bursar::config::Config;
 use bursar::exchange::caller::Callers;
-use bursar::exchange::route::{Routes, Wish};
+use bursar::exchange::route::{RouteQuery, Routes};
 use bursar::http::connection::Peer;
 use bursar::http::headers::{self, Said, Via};
 use bursar::http::target::Target;
@@ -133,8 +133,10 @@ pub(crate) fn routing() -> usize {
         for _ in 0..TIMES {
             let target = Target::read(black_box(&head), None).expect("it has a target");
             let path = Path::new(target.path);
-            let site = routes.site(&target, &path).expect("the host is known");
-            let wish = Wish {
+            let site = routes
+                .match_host(&target, &path)
+                .expect("the host is known");
+            let wish = RouteQuery {
                 method: &head.method,
                 account: Said::read(&head.headers, &via).account,
             };

@@ -143,15 +143,15 @@ pub enum Error {
 
 /// What a look at the request leaves open.
 #[derive(Debug)]
-pub enum Doubt<'a> {
+pub enum Undecided<'a> {
     /// Nothing: nobody known.
     Unauthenticated,
-    /// Hashes have to be computed; see [`Callers::settle`].
-    Password(Attempt<'a>),
+    /// Hashes have to be computed; see [`Callers::verify_password`].
+    Password(PendingPassword<'a>),
 }
 
 /// A password that takes a hash to be judged.
-pub struct Attempt<'a> {
+pub struct PendingPassword<'a> {
     /// None: whatever the hash says, it is wrong.
     known: Option<&'a Known>,
     hashing: &'a Arc<Hashing>,
@@ -213,7 +213,7 @@ impl Callers {
         headers: &HeaderMap,
         form: Form,
         peer: &Peer,
-    ) -> Result<Principal<'_>, Doubt<'_>> {
+    ) -> Result<Principal<'_>, Undecided<'_>> {
         let Some(table) = &self.table else {
             return Ok(self.everybody());
         };
@@ -235,14 +235,17 @@ impl Callers {
             .or_else(|| table.by_address(peer.address));
         found
             .map(|known| known.principal(false))
-            .ok_or(Doubt::Unauthenticated)
+            .ok_or(Undecided::Unauthenticated)
     }
 
     /// Computes the hashes that it takes.
     ///
     /// # Errors
     /// Where the password is wrong, or too many wait already.
-    pub async fn settle<'a>(&'a self, attempt: Attempt<'a>) -> Result<Principal<'a>, Error> {
+    pub async fn verify_password<'a>(
+        &'a self,
+        attempt: PendingPassword<'a>,
+    ) -> Result<Principal<'a>, Error> {
         let hashes = attempt.known.map(|known| known.hashes.clone());
         let is_right = attempt
             .hashing
@@ -330,11 +333,11 @@ impl Table {
         credentials: Option<Zeroizing<Vec<u8>>>,
         by_authorization: bool,
         peer: &Peer,
-    ) -> Result<Principal<'_>, Doubt<'_>> {
-        let sent = credentials.ok_or(Doubt::Unauthenticated)?;
+    ) -> Result<Principal<'_>, Undecided<'_>> {
+        let sent = credentials.ok_or(Undecided::Unauthenticated)?;
         let (mut found, mut equal) = (None, None);
         for reading in spelling::readings(&sent) {
-            let (name, password) = split(&reading).ok_or(Doubt::Unauthenticated)?;
+            let (name, password) = split(&reading).ok_or(Undecided::Unauthenticated)?;
             let name = std::str::from_utf8(name).ok();
             let known = name.and_then(|name| self.named(name));
             let is_equal = self.is_password(known, password);
@@ -346,13 +349,13 @@ impl Table {
         if let Some(known) = equal {
             return Ok(known.principal(by_authorization));
         }
-        let hashing = self.hashing.as_ref().ok_or(Doubt::Unauthenticated)?;
+        let hashing = self.hashing.as_ref().ok_or(Undecided::Unauthenticated)?;
         let tag = hashing.tag(&spelling::canonical(&sent));
         match found {
             Some(known) if hashing::is_remembered(&known.hashes, &tag) => {
                 Ok(known.principal(by_authorization))
             }
-            _ => Err(Doubt::Password(Attempt {
+            _ => Err(Undecided::Password(PendingPassword {
                 known: found,
                 hashing,
                 tag,
@@ -488,10 +491,10 @@ impl fmt::Debug for Known {
     }
 }
 
-impl fmt::Debug for Attempt<'_> {
+impl fmt::Debug for PendingPassword<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
-            .debug_struct("Attempt")
+            .debug_struct("PendingPassword")
             .field("known", &self.known)
             .field("address", &self.address)
             .finish_non_exhaustive()

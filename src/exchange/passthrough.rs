@@ -54,7 +54,7 @@ pub struct Rule {
 
 /// What a tunnel holds while it is open.
 #[derive(Debug)]
-pub struct Held {
+pub struct TunnelPermit {
     _permit: OwnedSemaphorePermit,
     _open: Counted,
 }
@@ -163,28 +163,28 @@ impl Passthrough {
             .upstream
             .connection(origin, Need::default(), since)
             .await;
-        let answer = match connected {
+        let response = match connected {
             Ok((mut connection, now)) => {
                 let request = outgoing.request(&connection, None, upload);
                 let sending = pin!(connection.send(request));
                 let body = body.as_ref();
-                let answer = self.upstream.answer(&mut connection, sending, body, now);
-                answer
+                let response = self.upstream.answer(&mut connection, sending, body, now);
+                response
                     .await
-                    .map(|answer| (answer, connection))
+                    .map(|response| (response, connection))
                     .map_err(Error::Failed)
             }
             Err(error) => Err(Error::NoConnection(error)),
         };
         record.upstream(since.elapsed());
-        answer
+        response
     }
 
     /// A connection for a tunnel.
     ///
     /// # Errors
     /// Where there is none to be had.
-    pub async fn connect(&self, host: &str, port: u16) -> Result<(Stream, Held), Error> {
+    pub async fn connect(&self, host: &str, port: u16) -> Result<(Stream, TunnelPermit), Error> {
         let permit = self.tunnels.clone().try_acquire_owned();
         let permit = permit.map_err(|_none_left| Error::TooMany)?;
         let origin = origin(host, port);
@@ -193,7 +193,7 @@ impl Passthrough {
         )))?;
         let connected = self.upstream.connect(&origin).await;
         let (stream, open) = connected.map_err(Error::NoConnection)?;
-        let held = Held {
+        let held = TunnelPermit {
             _permit: permit,
             _open: open,
         };

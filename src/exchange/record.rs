@@ -31,7 +31,7 @@ const CALLER_LEFT: u16 = 499;
 
 /// Where requests are written down and counted.
 #[derive(Debug)]
-pub struct Books {
+pub struct Telemetry {
     /// Access lines.
     pub log: AccessLog,
     /// Counters.
@@ -44,7 +44,7 @@ pub struct Books {
 /// One request, from its head to the last byte of its answer.
 #[derive(Debug)]
 pub struct Record {
-    books: Arc<Books>,
+    telemetry: Arc<Telemetry>,
     id: u128,
     started: Instant,
     method: Method,
@@ -92,9 +92,13 @@ impl Drop for Served {
 impl Record {
     /// Begins a request.
     #[must_use]
-    pub fn begin(books: &Arc<Books>, request: &Request<Incoming>, side: &Arc<CallerSide>) -> Self {
+    pub fn begin(
+        telemetry: &Arc<Telemetry>,
+        request: &Request<Incoming>,
+        side: &Arc<CallerSide>,
+    ) -> Self {
         Self {
-            books: books.clone(),
+            telemetry: telemetry.clone(),
             id: fastrand::u128(..),
             started: Instant::now(),
             method: request.method().clone(),
@@ -265,7 +269,7 @@ impl Record {
     /// Bursar itself answers, or cuts the provider's answer off.
     pub fn reason(&mut self, reason: Reason) {
         self.reason = Some(reason);
-        self.books.metrics.requests.refused(reason);
+        self.telemetry.metrics.requests.refused(reason);
     }
 
     /// That is because of a connection that could not be had.
@@ -275,7 +279,7 @@ impl Record {
 
     /// A limit cuts the answer off.
     pub fn limit(&self, limit: Limit) {
-        self.books.metrics.limits.reached(limit);
+        self.telemetry.metrics.limits.reached(limit);
     }
 
     /// Bytes of the answer's body went to the caller.
@@ -305,7 +309,7 @@ impl Record {
                 .map_or("/", |authority| authority.as_str());
             return authority.rsplit('@').next().unwrap_or_default().into();
         }
-        if self.books.secret_below.is_empty() {
+        if self.telemetry.secret_below.is_empty() {
             return raw.into();
         }
         let path = Path::new(raw);
@@ -315,7 +319,7 @@ impl Record {
                     head.eq_ignore_ascii_case(prefix) && below.starts_with('/')
                 })
         };
-        for pattern in &self.books.secret_below {
+        for pattern in &self.telemetry.secret_below {
             let prefix = pattern.as_str();
             if path.readings().any(|path| is_below(path, prefix)) {
                 return format!("{prefix}/***").into();
@@ -350,7 +354,10 @@ impl Drop for Record {
                 series.duration.observe(total.as_secs_f64());
                 (&*series.provider.name, &series.by_caller)
             }
-            None => (NO_PROVIDER, self.books.metrics.requests.without_provider()),
+            None => (
+                NO_PROVIDER,
+                self.telemetry.metrics.requests.without_provider(),
+            ),
         };
         by_caller.answered(self.caller_name(), status);
         let line = Line {
@@ -376,6 +383,6 @@ impl Drop for Record {
                 .map_or(self.tunnelled, Replayable::bytes_read),
             response_bytes: self.sent,
         };
-        self.books.log.write(&line);
+        self.telemetry.log.write(&line);
     }
 }

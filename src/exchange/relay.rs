@@ -29,29 +29,29 @@ use crate::upstream::{Connection, Upstream};
 
 /// The body of every answer.
 #[derive(Debug)]
-pub enum Answer {
+pub enum ResponseBody {
     /// Bursar's own; None once it is sent.
     Own(Option<Bytes>),
     /// The provider's.
-    Relay(Box<Relay>),
+    Relay(Box<RelayBody>),
     /// The provider's, moved by a task; it says when it has come to the end.
     Pumped {
         /// What the task moves.
-        frames: mpsc::Receiver<Moved>,
+        frames: mpsc::Receiver<PumpedFrame>,
         /// Whether that was all.
         ended: bool,
     },
 }
 
-/// What the task of a [`Answer::Pumped`] moves: a frame, or None at the end.
-type Moved = Option<Result<Frame<Bytes>, CutOff>>;
+/// What the task of a [`ResponseBody::Pumped`] moves: a frame, or None at the end.
+type PumpedFrame = Option<Result<Frame<Bytes>, CutOff>>;
 
 /// Data goes in pieces of this size, so that a slow caller's patience is measured by the byte.
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// A provider's body on its way to the caller.
 #[derive(Debug)]
-pub struct Relay {
+pub struct RelayBody {
     source: Incoming,
     record: Box<Record>,
     /// What the answer's `Connection` fields named, for the trailers.
@@ -59,7 +59,7 @@ pub struct Relay {
     /// None once it went back.
     connection: Option<(Connection, Arc<Upstream>)>,
     /// The end of an answer to a request that moves money, until the journal has it.
-    held: Option<(Commit, Option<Frame<Bytes>>)>,
+    withheld: Option<(Commit, Option<Frame<Bytes>>)>,
     alarm: Alarm,
     /// None: bytes have been there whenever they were asked for.
     waiting_since: Option<Instant>,
@@ -85,7 +85,7 @@ pub enum CutOff {
     Untaken,
 }
 
-impl Relay {
+impl RelayBody {
     /// Relays what a connection brings; the connection goes back to its pool at the end.
     #[must_use]
     pub fn new(
@@ -100,7 +100,7 @@ impl Relay {
             record,
             connection_named,
             connection: Some((connection, upstream)),
-            held: None,
+            withheld: None,
             alarm: Alarm::default(),
             waiting_since: None,
             idle_timeout,
@@ -109,21 +109,21 @@ impl Relay {
         if relay.source.is_end_stream() {
             relay.end();
             // HTTP/2 may have brought the end just now.
-            relay.held = relay.answered().map(|commit| (commit, None));
+            relay.withheld = relay.answered().map(|commit| (commit, None));
         }
         relay
     }
 
     /// Moves the frames in a task of its own.
     #[must_use]
-    pub fn pump(self: Box<Self>) -> Answer {
+    pub fn pump(self: Box<Self>) -> ResponseBody {
         if self.is_end_stream() {
-            return Answer::Relay(self);
+            return ResponseBody::Relay(self);
         }
         // One frame on its way; the next is read when that one is taken.
         let (frames, taken) = mpsc::channel(1);
         tokio::spawn(pump(self, frames));
-        Answer::Pumped {
+        ResponseBody::Pumped {
             frames: taken,
             ended: false,
         }
@@ -172,8 +172,8 @@ impl Relay {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
-        if self.held.is_some() {
-            return self.poll_held(context);
+        if self.withheld.is_some() {
+            return self.poll_withheld(context);
         }
         let Poll::Ready(frame) = Pin::new(&mut self.source).poll_frame(context) else {
             ready!(self.poll_stalled(context));
@@ -237,33 +237,33 @@ impl Relay {
     ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
         match self.answered() {
             Some(commit) => {
-                self.held = Some((commit, last));
-                self.poll_held(context)
+                self.withheld = Some((commit, last));
+                self.poll_withheld(context)
             }
             None => Poll::Ready(last.map(Ok)),
         }
     }
 
-    fn poll_held(
+    fn poll_withheld(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
-        if let Some((commit, _)) = &mut self.held {
+        if let Some((commit, _)) = &mut self.withheld {
             // Where it failed, the writer has said so: what has come is not kept from the caller.
             ready!(Pin::new(commit).poll(context));
         }
-        let last = self.held.take().and_then(|(_, last)| last);
+        let last = self.withheld.take().and_then(|(_, last)| last);
         Poll::Ready(last.map(Ok))
     }
 
     /// Not before the end was seen here: HTTP/2 may bring it between two looks.
     fn is_end_stream(&self) -> bool {
-        self.held.is_none() && self.connection.is_none()
+        self.withheld.is_none() && self.connection.is_none()
     }
 }
 
 /// Ends with the answer, with the caller's interest in it, or with its patience.
-async fn pump(mut relay: Box<Relay>, frames: mpsc::Sender<Moved>) {
+async fn pump(mut relay: Box<RelayBody>, frames: mpsc::Sender<PumpedFrame>) {
     loop {
         let frame = tokio::select! {
             frame = poll_fn(|context| relay.poll_frame(context)) => frame,
@@ -289,7 +289,7 @@ async fn pump(mut relay: Box<Relay>, frames: mpsc::Sender<Moved>) {
 }
 
 /// A frame, its data cut into [`PIECE_BYTES`].
-fn pieces(frame: Moved) -> impl Iterator<Item = Moved> {
+fn pieces(frame: PumpedFrame) -> impl Iterator<Item = PumpedFrame> {
     let (mut data, mut whole) = match frame {
         Some(Ok(frame)) => match frame.into_data() {
             Ok(data) => (data, None),
@@ -306,7 +306,7 @@ fn pieces(frame: Moved) -> impl Iterator<Item = Moved> {
     })
 }
 
-impl Body for Answer {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = CutOff;
 

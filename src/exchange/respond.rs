@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::base::clock;
 use crate::exchange::caller;
 use crate::exchange::record::Record;
-use crate::exchange::relay::Answer;
+use crate::exchange::relay::ResponseBody;
 use crate::exchange::route;
 use crate::exchange::tunnel_target;
 use crate::http::headers::PSEUDONYM;
@@ -84,7 +84,7 @@ pub enum CallerToken {
 /// Whether the provider may have seen the request.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Sent {
+enum RequestSent {
     No,
     Maybe,
 }
@@ -96,18 +96,18 @@ struct Description {
     /// The error type of `Proxy-Status` (RFC 9209 section 2.3).
     proxy_error: &'static str,
     detail: Cow<'static, str>,
-    sent: Sent,
+    sent: RequestSent,
     retry_after: Option<Duration>,
 }
 
 /// RFC 9457.
 #[derive(Serialize)]
-struct Problem<'a> {
+struct ProblemDetails<'a> {
     title: &'a str,
     status: u16,
     detail: &'a str,
     reason: &'static str,
-    request_sent: Sent,
+    request_sent: RequestSent,
     request_id: String,
 }
 
@@ -225,7 +225,7 @@ impl Refusal {
 
     /// Answers with the refusal.
     #[must_use]
-    pub fn answer(self, mut record: Box<Record>) -> Response<Answer> {
+    pub fn answer(self, mut record: Box<Record>) -> Response<ResponseBody> {
         let described = self.describe();
         record.reason(described.reason);
         if let Some(cause) = self.cause() {
@@ -233,7 +233,7 @@ impl Refusal {
         }
         record.answer(described.status);
         let reason = described.reason.as_str();
-        let problem = Problem {
+        let problem = ProblemDetails {
             title: described.status.canonical_reason().unwrap_or("Error"),
             status: described.status.as_u16(),
             detail: &described.detail,
@@ -246,9 +246,9 @@ impl Refusal {
         // It is over for us: whether and when the caller reads the answer changes nothing, and must not
         // keep the request's body in memory.
         drop(record);
-        let mut answer = Response::new(Answer::Own(Some(Bytes::from(body))));
-        *answer.status_mut() = described.status;
-        let headers = answer.headers_mut();
+        let mut response = Response::new(ResponseBody::Own(Some(Bytes::from(body))));
+        *response.status_mut() = described.status;
+        let headers = response.headers_mut();
         headers.insert(
             CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
@@ -290,21 +290,21 @@ impl Refusal {
             | Self::Draining
             | Self::Frozen => None,
         };
-        answer
+        response
     }
 }
 
 /// Says what Bursar can do. It is asked before anybody says who they are, as servers and proxies have it: there is
 /// nothing in the answer that is not in every other one.
 #[must_use]
-pub fn capabilities(mut record: Box<Record>) -> Response<Answer> {
-    let mut answer = Response::new(Answer::Own(None));
-    *answer.status_mut() = StatusCode::NO_CONTENT;
-    record.answer(answer.status());
-    let headers = answer.headers_mut();
+pub fn capabilities(mut record: Box<Record>) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Own(None));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    record.answer(response.status());
+    let headers = response.headers_mut();
     headers.insert(ALLOW, METHODS);
     insert(headers, DATE, &httpdate::fmt_http_date(clock::wall()));
-    answer
+    response
 }
 
 /// A refusal that is over in a moment.
@@ -324,7 +324,7 @@ fn describe(
         reason,
         proxy_error,
         detail: detail.into(),
-        sent: Sent::No,
+        sent: RequestSent::No,
         retry_after: None,
     }
 }
@@ -390,7 +390,7 @@ fn frozen() -> Description {
 }
 
 fn no_tunnel(error: tunnel_target::Error) -> Description {
-    let (answer, detail) = match error {
+    let (response, detail) = match error {
         tunnel_target::Error::NotIntercepted => (
             (403, Reason::ConnectNotAllowed, "http_request_denied"),
             "CONNECT to a provider needs `intercept`, except for plain HTTP on port 80; give the service http:// URLs of the provider (Bursar sends them over TLS), or https:// URLs in absolute form",
@@ -408,7 +408,7 @@ fn no_tunnel(error: tunnel_target::Error) -> Description {
             "the request's host, or the server name of its TLS, is not the one that CONNECT named",
         ),
     };
-    describe(answer, detail)
+    describe(response, detail)
 }
 
 fn token(missing: &Missing) -> Description {
@@ -523,7 +523,7 @@ fn no_caller_token(error: CallerToken) -> Description {
 
 fn failed(error: &Failed) -> Description {
     let maybe = |described| Description {
-        sent: Sent::Maybe,
+        sent: RequestSent::Maybe,
         ..described
     };
     match error {

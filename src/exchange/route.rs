@@ -95,7 +95,7 @@ pub struct Payment<'a> {
 
 /// What a request asks for besides a path.
 #[derive(Debug, Clone, Copy)]
-pub struct Wish<'a> {
+pub struct RouteQuery<'a> {
     /// Its method.
     pub method: &'a Method,
     /// The account that it names; an empty name where it does not name one unambiguously.
@@ -104,7 +104,7 @@ pub struct Wish<'a> {
 
 /// A provider's host, before path and method were looked at.
 #[derive(Debug)]
-pub struct Site<'a> {
+pub struct MatchedHost<'a> {
     /// Whose it is.
     pub provider: &'a Arc<Provider>,
     known: &'a HostRoutes,
@@ -199,7 +199,11 @@ impl Routes {
     ///
     /// # Errors
     /// Where no provider has the host, or the path is a token endpoint.
-    pub fn site(&self, target: &Target<'_>, path: &Path<'_>) -> Result<Site<'_>, Error> {
+    pub fn match_host(
+        &self,
+        target: &Target<'_>,
+        path: &Path<'_>,
+    ) -> Result<MatchedHost<'_>, Error> {
         let host = lower_case(target.host);
         let entry = self.entry(&host, target.port);
         let is_protected = |provider: &Arc<Provider>| is_token_endpoint(provider, path);
@@ -222,7 +226,7 @@ impl Routes {
                 Cow::Owned(origin.ok_or(Error::UnknownHost)?)
             }
         };
-        Ok(Site {
+        Ok(MatchedHost {
             provider: &entry.provider,
             known: &entry.provider.known[entry.place],
             origin,
@@ -292,18 +296,18 @@ fn fits(entries: &[Entry], port: u16) -> Option<&Entry> {
         .or_else(|| entries.iter().find(own))
 }
 
-impl<'a> Site<'a> {
+impl<'a> MatchedHost<'a> {
     /// Judges method, path and account; `allow` is None where there is no authentication.
     ///
     /// # Errors
     /// Where the request is not for the API, not for this caller, or no token would fit it.
     pub fn route(
         self,
-        wish: Wish<'_>,
+        query: RouteQuery<'_>,
         path: &Path<'_>,
         allow: Option<&[Allow]>,
     ) -> Result<Destination<'a>, Error> {
-        let method = wish.method;
+        let method = query.method;
         let provider = self.provider;
         if path.is_doubtful() {
             return Err(Error::Ambiguous);
@@ -324,7 +328,7 @@ impl<'a> Site<'a> {
         if allow.as_mut().is_some_and(|list| list.peek().is_none()) {
             return Err(Error::NotAllowed);
         }
-        let account = choose_account(provider, wish.account, allow)?;
+        let account = choose_account(provider, query.account, allow)?;
         let tables = [&provider.routes, &self.known.routes];
         let read = |path| Reading::of(tables, provider.default_scopes, method, path);
         let mut reading = read(path.normalised());

@@ -1,8 +1,8 @@
-//! Targets of tunnels: where an opened `CONNECT` leads, and why there is none.
+//! Targets of tunnels: where an opened `CONNECT` target, and why there is none.
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::exchange::passthrough::Held;
+use crate::exchange::passthrough::TunnelPermit;
 use crate::exchange::record::Record;
 use crate::http::connection::Inside;
 use crate::upstream::connect::Stream;
@@ -12,17 +12,17 @@ use crate::upstream::connect::Stream;
 pub struct Opened {
     /// The `CONNECT`; it is written down when the tunnel is over.
     pub record: Box<Record>,
-    /// Where it leads.
-    pub leads: Leads,
+    /// Where it target.
+    pub target: TunnelTarget,
 }
 
-/// Where a tunnel leads.
+/// Where a tunnel target.
 #[derive(Debug)]
-pub enum Leads {
+pub enum TunnelTarget {
     /// Into the pipeline.
     ToProvider(Inside, OwnedSemaphorePermit),
     /// To some other server, unseen.
-    Away(Box<Stream>, Held),
+    Away(Box<Stream>, TunnelPermit),
 }
 
 /// Why there is no tunnel, or a request inside one is not served.

@@ -68,7 +68,7 @@ fn is_trace(name: &str) -> bool {
 /// What a request's fields say to Bursar itself: one look at all of them, because few requests have more than
 /// ten, and most have none of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Said<'a> {
+pub struct ControlFields<'a> {
     /// The account that it names; an empty name, which no account has, where it names several or none that can
     /// be read.
     pub account: Option<&'a str>,
@@ -78,7 +78,7 @@ pub struct Said<'a> {
     pub is_loop: bool,
 }
 
-impl<'a> Said<'a> {
+impl<'a> ControlFields<'a> {
     /// Reads a request's fields, as they came; `via` is this instance.
     #[must_use]
     pub fn read(headers: &'a HeaderMap, via: &Via) -> Self {

@@ -4,7 +4,7 @@
 //! descriptors accepting pauses.
 
 mod drive;
-mod phase;
+
 mod serve;
 
 use std::io;
@@ -29,18 +29,17 @@ use crate::base::process::{self, Budget, Purpose};
 use crate::base::socket::Socket;
 use crate::config::{ProxyLimits, UnknownConnections};
 use crate::exchange::record::Record;
-use crate::exchange::tunnel_target::{Leads, Opened};
+use crate::exchange::tunnel_target::{Opened, TunnelTarget};
 use crate::http::connection::{CallerSide, CallerStream, Inside, Peer, Transport};
 use crate::http::detect::{self, Spoken};
 use crate::http::tunnel::{self, Prompt};
 use crate::limits::caller_limits::{Place, Unknown};
+use crate::server::drain_phase::{DrainPhase, until_closing, until_cut_off, until_left};
 use crate::server::reload::Live;
-use crate::server::worker::{Load, Workers};
+use crate::server::worker::{WorkerPermit, Workers};
 use crate::telemetry::metrics::{Counted, Limit, Reason};
 use crate::tls::server::{self, Tls};
-pub use phase::Phase;
-use phase::{closing, last, left};
-use serve::{Ended, Serving, linger, serve_http1, serve_http2};
+use serve::{ConnectionContext, ConnectionResult, linger, serve_http1, serve_http2};
 
 /// The part of all connections that one address may have while no caller is known on them: eight addresses have to
 /// work together to take them all.
@@ -69,7 +68,7 @@ const COMPLAIN_AGAIN: Duration = Duration::from_secs(60);
 
 /// Where callers come in.
 #[derive(Debug)]
-pub struct Entrance {
+pub struct AcceptOptions {
     /// Where they connect.
     pub listener: TcpListener,
     /// None: in clear.
@@ -78,19 +77,19 @@ pub struct Entrance {
     pub budget: Budget,
 }
 
-/// Accepts connections until the phase is [`Phase::Closing`], and then those that wait already; each is a task
+/// Accepts connections until the phase is [`DrainPhase::Closing`], and then those that wait already; each is a task
 /// of `tasks` at one of the workers.
 pub async fn accept(
-    entrance: Entrance,
+    options: AcceptOptions,
     live: Arc<Live>,
-    mut phase: watch::Receiver<Phase>,
+    mut phase: watch::Receiver<DrainPhase>,
     (workers, tasks): (Workers, TaskTracker),
 ) {
-    let Entrance {
+    let AcceptOptions {
         listener,
         tls,
         budget,
-    } = entrance;
+    } = options;
     let connections = budget.connections(live.current().limits().connections);
     let turned_away = budget.turned_away(MAX_TURNED_AWAY);
     let accepting = Accepting {
@@ -106,7 +105,7 @@ pub async fn accept(
     };
     tokio::select! {
         () = accepting.run(&listener) => {}
-        () = closing(&mut phase) => {}
+        () = until_closing(&mut phase) => {}
     }
     for (stream, address) in backlog(listener) {
         accepting.take(stream, address);
@@ -117,7 +116,7 @@ pub async fn accept(
 struct Accepting {
     tls: Option<Arc<Tls>>,
     live: Arc<Live>,
-    phase: watch::Receiver<Phase>,
+    phase: watch::Receiver<DrainPhase>,
     workers: Workers,
     tasks: TaskTracker,
     permits: Arc<Semaphore>,
@@ -187,7 +186,7 @@ impl Accepting {
         {
             let mut peer = Peer::at(address.ip());
             peer.place = place.map(Arc::new);
-            let serving = Serving {
+            let context = ConnectionContext {
                 live: self.live.clone(),
                 phase: self.phase.clone(),
                 peer,
@@ -195,8 +194,8 @@ impl Accepting {
                 payments: Arc::default(),
             };
             let held = (permit, worker.load);
-            let serving = connection((stream, tls), serving, self.tasks.clone(), held);
-            self.tasks.spawn_on(serving, worker.runtime);
+            let context = connection((stream, tls), context, self.tasks.clone(), held);
+            self.tasks.spawn_on(context, worker.runtime);
             return None;
         }
         let proxy = self.live.current();
@@ -248,11 +247,11 @@ async fn turn_away(stream: net::TcpStream, _permit: OwnedSemaphorePermit) {
 
 async fn connection(
     (stream, tls): (net::TcpStream, Option<Arc<ServerConfig>>),
-    mut serving: Serving,
+    mut context: ConnectionContext,
     tasks: TaskTracker,
-    held: (OwnedSemaphorePermit, Load),
+    held: (OwnedSemaphorePermit, WorkerPermit),
 ) {
-    let _open = Counted::new(&serving.live.current().metrics().connections.caller);
+    let _open = Counted::new(&context.live.current().metrics().connections.caller);
     let stream = match TcpStream::from_std(stream) {
         // Answers are written in one piece; waiting for more would only delay them.
         Ok(stream) => {
@@ -260,15 +259,15 @@ async fn connection(
             Socket::new(stream)
         }
         Err(error) => {
-            serving.reached(Limit::Accept);
+            context.reached(Limit::Accept);
             tracing::debug!(%error, "cannot serve a connection; it is closed");
             return;
         }
     };
     let ended = match tls {
-        None => serve(stream, &serving, tasks).await,
-        Some(tls) => match Box::pin(enter(stream, tls, &mut serving)).await {
-            Ok(stream) => Box::pin(serve(stream, &serving, tasks)).await,
+        None => serve(stream, &context, tasks).await,
+        Some(tls) => match Box::pin(enter(stream, tls, &mut context)).await {
+            Ok(stream) => Box::pin(serve(stream, &context, tasks)).await,
             Err(error) => Err(error.into()),
         },
     };
@@ -282,53 +281,57 @@ async fn connection(
 async fn enter(
     stream: Socket,
     tls: Arc<ServerConfig>,
-    serving: &mut Serving,
+    context: &mut ConnectionContext,
 ) -> io::Result<Box<dyn Transport>> {
     let stream = tokio::select! {
         stream = shake_hands(tls, stream) => stream?,
-        () = left(&mut serving.phase) => {
+        () = until_left(&mut context.phase) => {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
     };
     let certificates = stream.get_ref().1.peer_certificates();
     if let Some(certificate) = certificates.and_then(<[_]>::first) {
-        serving.peer.shown = server::shown(certificate)?;
+        context.peer.shown = server::shown(certificate)?;
     }
-    serving.peer.is_tls = true;
+    context.peer.is_tls = true;
     Ok(Box::new(stream))
 }
 
 /// Serves whatever HTTP is spoken. What few connections need is boxed, so that an idle one holds no room
 /// for it. With TLS that is what ALPN agreed on, or the caller would not say it.
-async fn serve<S: Transport + 'static>(stream: S, serving: &Serving, tasks: TaskTracker) -> Ended {
-    let side = serving.side(None);
+async fn serve<S: Transport + 'static>(
+    stream: S,
+    context: &ConnectionContext,
+    tasks: TaskTracker,
+) -> ConnectionResult {
+    let side = context.side(None);
     let mut stream = CallerStream::new(stream, side.clone());
-    let mut closing = serving.phase.clone();
+    let mut closing = context.phase.clone();
     let spoken = tokio::select! {
-        sniffed = tokio::time::timeout(serving.patience().idle, sniff(&mut stream, detect::look_for_http2)) => sniffed,
+        sniffed = tokio::time::timeout(context.patience().idle, detect_protocol(&mut stream, detect::look_for_http2)) => sniffed,
         // Browsers and pools open connections in advance; those must not hold up the end.
-        () = left(&mut closing) => return Ok(()),
+        () = until_left(&mut closing) => return Ok(()),
     };
     match spoken {
         Ok(Ok(Some(Spoken::Http2))) => {
-            let carrying = serving.clone();
+            let carrying = context.clone();
             let carry = move |upgrade: OnUpgrade, opened| {
                 tasks.spawn(carry_stream(upgrade, opened, carrying.clone()));
             };
-            let served = serve_http2(stream, side, serving.clone(), Some(Arc::new(carry)));
+            let served = serve_http2(stream, side, context.clone(), Some(Arc::new(carry)));
             Box::pin(served).await
         }
-        Ok(Ok(_)) => match serve_http1(stream, side.clone(), serving).await {
+        Ok(Ok(_)) => match serve_http1(stream, side.clone(), context).await {
             Ok(Some((opened, stream))) => {
                 // From now on stalling is for those to notice who know what is inside.
                 side.limit_writes(tunnel::TOTAL_TIMEOUT);
-                Box::pin(carry(opened, stream, serving.clone())).await
+                Box::pin(carry(opened, stream, context.clone())).await
             }
             ended => ended.map(|_no_tunnel| ()),
         },
         Ok(Err(error)) => Err(error.into()),
         Err(_silent) => {
-            serving.reached(Limit::IdleTimeout);
+            context.reached(Limit::IdleTimeout);
             Ok(())
         }
     }
@@ -336,7 +339,7 @@ async fn serve<S: Transport + 'static>(stream: S, serving: &Serving, tasks: Task
 
 /// What is spoken, or as much as can be known where the caller says no more. HTTP/2 comes with prior
 /// knowledge (RFC 9113 section 3.3).
-async fn sniff<S: Transport>(
+async fn detect_protocol<S: Transport>(
     stream: &mut CallerStream<S>,
     look: fn(&[u8]) -> Option<Spoken>,
 ) -> io::Result<Option<Spoken>> {
@@ -357,9 +360,9 @@ async fn sniff<S: Transport>(
     }
 }
 
-async fn carry_stream(upgrade: OnUpgrade, opened: Opened, serving: Serving) {
+async fn carry_stream(upgrade: OnUpgrade, opened: Opened, context: ConnectionContext) {
     let ended = match upgrade.await {
-        Ok(upgraded) => carry(opened, Box::new(TokioIo::new(upgraded)), serving).await,
+        Ok(upgraded) => carry(opened, Box::new(TokioIo::new(upgraded)), context).await,
         Err(error) => Err(error.into()),
     };
     if let Err(error) = ended {
@@ -368,20 +371,24 @@ async fn carry_stream(upgrade: OnUpgrade, opened: Opened, serving: Serving) {
 }
 
 /// Carries a tunnel to its end.
-async fn carry(opened: Opened, stream: Box<dyn Transport>, serving: Serving) -> Ended {
-    let Opened { mut record, leads } = opened;
-    match leads {
-        Leads::Away(server, _held) => {
-            let (mut soon, mut now) = (serving.phase.clone(), serving.phase);
-            let end = (closing(&mut soon), last(&mut now));
+async fn carry(
+    opened: Opened,
+    stream: Box<dyn Transport>,
+    context: ConnectionContext,
+) -> ConnectionResult {
+    let Opened { mut record, target } = opened;
+    match target {
+        TunnelTarget::Away(server, _held) => {
+            let (mut soon, mut now) = (context.phase.clone(), context.phase);
+            let end = (until_closing(&mut soon), until_cut_off(&mut now));
             let copying = tunnel::copy(Prompt(stream), TokioIo::new(*server), end);
             let (ended, sent, received) = copying.await;
             tracing::debug!(?ended, "opaque tunnel ended");
             record.carried(sent, received);
             Ok(())
         }
-        Leads::ToProvider(inside, _permit) => {
-            carry_to_provider(record, inside, stream, serving).await
+        TunnelTarget::ToProvider(inside, _permit) => {
+            carry_to_provider(record, inside, stream, context).await
         }
     }
 }
@@ -391,22 +398,22 @@ async fn carry_to_provider(
     mut record: Box<Record>,
     inside: Inside,
     stream: Box<dyn Transport>,
-    mut serving: Serving,
-) -> Ended {
-    let side = serving.side(Some(inside.clone()));
+    mut context: ConnectionContext,
+) -> ConnectionResult {
+    let side = context.side(Some(inside.clone()));
     let mut stream = CallerStream::new(stream, side.clone());
     let spoken = tokio::select! {
-        sniffed = tokio::time::timeout(tunnel::FIRST_BYTES_TIMEOUT, sniff(&mut stream, detect::look)) => sniffed,
-        () = left(&mut serving.phase) => return Ok(()),
+        sniffed = tokio::time::timeout(tunnel::FIRST_BYTES_TIMEOUT, detect_protocol(&mut stream, detect::look)) => sniffed,
+        () = until_left(&mut context.phase) => return Ok(()),
     };
     match spoken {
-        Ok(Ok(Some(Spoken::Http1))) => serve_within(stream, side, serving, false).await,
-        Ok(Ok(Some(Spoken::Http2))) => serve_within(stream, side, serving, true).await,
-        Ok(Ok(Some(Spoken::Tls))) => match serving.live.current().authority() {
+        Ok(Ok(Some(Spoken::Http1))) => serve_within(stream, side, context, false).await,
+        Ok(Ok(Some(Spoken::Http2))) => serve_within(stream, side, context, true).await,
+        Ok(Ok(Some(Spoken::Tls))) => match context.live.current().authority() {
             Some(authority) => {
                 let server = authority.server(&inside.host)?;
                 side.limit_writes(tunnel::TOTAL_TIMEOUT);
-                intercept(server, inside, stream, serving).await
+                intercept(server, inside, stream, context).await
             }
             None => {
                 record.reason(Reason::ConnectNotAllowed);
@@ -428,12 +435,12 @@ async fn intercept(
     server: Arc<ServerConfig>,
     mut inside: Inside,
     stream: Box<CallerStream<Box<dyn Transport>>>,
-    serving: Serving,
-) -> Ended {
+    context: ConnectionContext,
+) -> ConnectionResult {
     let stream = match Box::pin(shake_hands(server, stream)).await {
         Ok(stream) => stream,
         Err(error) => {
-            let proxy = serving.live.current();
+            let proxy = context.live.current();
             let authority = proxy.authority();
             if authority.is_some_and(|own| own.may_complain(&inside.caller, &inside.host)) {
                 tracing::info!(caller = %inside.caller, host = %inside.host, %error,
@@ -448,23 +455,23 @@ async fn intercept(
     inside.is_misnamed = session
         .server_name()
         .is_some_and(|name| !undotted(name).eq_ignore_ascii_case(&inside.host));
-    let side = serving.side(Some(inside));
+    let side = context.side(Some(inside));
     let stream: Box<dyn Transport> = Box::new(stream);
     let stream = CallerStream::new(stream, side.clone());
-    serve_within(stream, side, serving, is_http2).await
+    serve_within(stream, side, context, is_http2).await
 }
 
 /// Serves HTTP inside of a tunnel, where there is no further one.
 async fn serve_within<S: Transport + 'static>(
     stream: Box<CallerStream<S>>,
     side: Arc<CallerSide>,
-    serving: Serving,
+    context: ConnectionContext,
     is_http2: bool,
-) -> Ended {
+) -> ConnectionResult {
     if is_http2 {
-        return Box::pin(serve_http2(stream, side, serving, None)).await;
+        return Box::pin(serve_http2(stream, side, context, None)).await;
     }
-    let ended = serve_http1(stream, side, &serving).await;
+    let ended = serve_http1(stream, side, &context).await;
     ended.map(|_no_tunnel| ())
 }
 

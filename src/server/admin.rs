@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::base::clock;
 use crate::config::Provider;
-use crate::exchange::{Operator, Proxy, Reloaded};
+use crate::exchange::{AdminControl, Proxy, Reloaded};
 use crate::journal;
 use crate::server::reload::Live;
 use crate::telemetry::metrics::Reload;
@@ -55,7 +55,7 @@ pub async fn serve(listener: TcpListener, live: Arc<Live>) {
         tokio::spawn(async move {
             let service = service_fn(|request| {
                 let proxy = live.current();
-                async move { Ok::<_, Infallible>(answer(proxy, &request).await) }
+                async move { Ok::<_, Infallible>(respond(proxy, &request).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -68,9 +68,9 @@ pub async fn serve(listener: TcpListener, live: Arc<Live>) {
     }
 }
 
-async fn answer(proxy: Arc<Proxy>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn respond(proxy: Arc<Proxy>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return change(&proxy.operator, request).await;
+        return change(&proxy.admin_control, request).await;
     }
     let path = request.uri().path().to_owned();
     if path == "/healthz" {
@@ -116,17 +116,20 @@ fn show(proxy: &Proxy, path: &str) -> Response<Full<Bytes>> {
 }
 
 /// Freezes and thaws.
-async fn change(operator: &Operator, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn change(
+    admin_control: &AdminControl,
+    request: &Request<Incoming>,
+) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     let wish = [("/freeze/", true), ("/thaw/", false)]
         .into_iter()
         .find_map(|(prefix, is_frozen)| Some((path.strip_prefix(prefix)?, is_frozen)))
         .filter(|_| *request.method() == Method::POST);
     let refuse = |status, said, header, value| {
-        let mut answer = text(status, said);
+        let mut response = text(status, said);
         let value = HeaderValue::from_static(value);
-        answer.headers_mut().insert(header, value);
-        answer
+        response.headers_mut().insert(header, value);
+        response
     };
     let not_allowed = |said| refuse(StatusCode::METHOD_NOT_ALLOWED, said, ALLOW, "GET, HEAD");
     let Some((provider, is_frozen)) = wish else {
@@ -134,7 +137,7 @@ async fn change(operator: &Operator, request: &Request<Incoming>) -> Response<Fu
     };
     let shown = request.headers().get(AUTHORIZATION);
     let shown = shown.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    match operator.is_admin_token(shown.unwrap_or_default()) {
+    match admin_control.is_admin_token(shown.unwrap_or_default()) {
         None => not_allowed("nothing can be changed here, because there is no `admin_token`\n"),
         Some(false) => refuse(
             StatusCode::UNAUTHORIZED,
@@ -142,7 +145,7 @@ async fn change(operator: &Operator, request: &Request<Incoming>) -> Response<Fu
             WWW_AUTHENTICATE,
             "Bearer realm=\"bursar admin\"",
         ),
-        Some(true) => match operator.freeze(provider, is_frozen).await {
+        Some(true) => match admin_control.freeze(provider, is_frozen).await {
             Ok(true) => json(
                 StatusCode::OK,
                 &json!({ "provider": provider, "frozen": is_frozen }),
@@ -157,7 +160,7 @@ async fn change(operator: &Operator, request: &Request<Incoming>) -> Response<Fu
 }
 
 fn readiness(proxy: &Proxy) -> Response<Full<Bytes>> {
-    let why = if proxy.operator.is_draining() {
+    let why = if proxy.admin_control.is_draining() {
         Some("draining")
     } else if !proxy.tokens.are_ready() {
         Some("no account has had a token yet")
@@ -180,7 +183,7 @@ fn readiness(proxy: &Proxy) -> Response<Full<Bytes>> {
     for name in proxy.held_providers() {
         providers.insert(name.to_string(), json!({ "well": false, "why": HELD }));
     }
-    let frozen = proxy.operator.providers();
+    let frozen = proxy.admin_control.providers();
     for (name, _) in frozen.filter(|(_, is_frozen)| *is_frozen) {
         let entry = providers
             .entry(name)
@@ -219,7 +222,7 @@ fn trouble(cell: &Cell) -> Option<String> {
 
 fn status(proxy: &Proxy) -> Value {
     let now = Instant::now();
-    let frozen = proxy.operator.providers();
+    let frozen = proxy.admin_control.providers();
     let frozen: Vec<&str> = frozen.filter_map(|(name, is)| is.then_some(name)).collect();
     let tokens: Vec<Value> = proxy
         .tokens
@@ -228,9 +231,9 @@ fn status(proxy: &Proxy) -> Value {
         .collect();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "draining": proxy.operator.is_draining(),
+        "draining": proxy.admin_control.is_draining(),
         "frozen": frozen,
-        "last_reload": proxy.operator.last_reload().map(|reloaded| reload(&reloaded)),
+        "last_reload": proxy.admin_control.last_reload().map(|reloaded| reload(&reloaded)),
         "replay_memory_used_bytes": proxy.replay_memory_used(),
         "held_providers": proxy.held_providers().map(|name| &**name).collect::<Vec<_>>(),
         "token_endpoints": proxy.tokens.guards().map(endpoint).collect::<Vec<_>>(),
@@ -321,10 +324,10 @@ fn json(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
 }
 
 fn with_type(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
-    let mut answer = Response::new(Full::new(body));
-    *answer.status_mut() = status;
-    answer
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    answer
+    response
 }

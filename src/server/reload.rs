@@ -63,7 +63,7 @@ pub struct Source {
 
 /// What cannot change while Bursar runs.
 #[derive(Debug)]
-pub struct Fixed {
+pub struct Unchangeable {
     listen: SocketAddr,
     admin: SocketAddr,
     connections: usize,
@@ -79,7 +79,7 @@ pub struct Fixed {
 pub struct Reloader {
     live: Arc<Live>,
     source: Source,
-    fixed: Fixed,
+    fixed: Unchangeable,
     /// As they were when they were last read, for better or worse.
     files: Files,
     /// What the configuration in force was made of.
@@ -120,7 +120,7 @@ impl fmt::Display for Stuck {
     }
 }
 
-impl Fixed {
+impl Unchangeable {
     /// As the configuration says.
     #[must_use]
     pub fn of(config: &Config) -> Self {
@@ -168,7 +168,7 @@ impl Fixed {
 impl Reloader {
     /// `files` are what the configuration in force was made of.
     #[must_use]
-    pub fn new(live: Arc<Live>, source: Source, fixed: Fixed, files: Files) -> Self {
+    pub fn new(live: Arc<Live>, source: Source, fixed: Unchangeable, files: Files) -> Self {
         Self {
             live,
             source,
@@ -246,7 +246,7 @@ impl Reloader {
                     message: stuck.to_string(),
                 };
                 tracing::error!(%problem, "the configuration is rejected; the old one stays in force");
-                return self.live.current().operator.reloaded(vec![problem]);
+                return self.live.current().admin_control.reloaded(vec![problem]);
             }
         };
         let read = read.and_then(|config| match self.fixed.changed_by(&config) {
@@ -267,7 +267,7 @@ impl Reloader {
                     tracing::error!(%problem, "the configuration has changed and is rejected; the old one stays in force");
                 }
                 // Both before files are read again, which may take its time.
-                self.live.current().operator.reloaded(problems);
+                self.live.current().admin_control.reloaded(problems);
                 // What is in force may come back, and what is named now may be mended.
                 let in_force = self.in_force.clone();
                 let others = move || in_force.as_they_are();
@@ -276,7 +276,7 @@ impl Reloader {
                 return;
             }
         };
-        self.live.current().operator.reloaded(problems);
+        self.live.current().admin_control.reloaded(problems);
     }
 
     /// Whether that went well.

@@ -44,12 +44,12 @@ pub struct Chosen<'a> {
     /// What serves it.
     pub runtime: &'a Handle,
     /// Held until its end.
-    pub load: Load,
+    pub load: WorkerPermit,
 }
 
 /// What a connection counts by.
 #[derive(Debug)]
-pub struct Load {
+pub struct WorkerPermit {
     _alive: Arc<()>,
 }
 
@@ -94,7 +94,7 @@ impl Workers {
         Some(Chosen {
             number,
             runtime,
-            load: Load { _alive },
+            load: WorkerPermit { _alive },
         })
     }
 }
@@ -167,7 +167,7 @@ mod tests {
 
     const GRACE: Duration = Duration::from_secs(10);
 
-    fn numbers<const COUNT: usize>(workers: &Workers) -> ([usize; COUNT], [Load; COUNT]) {
+    fn numbers<const COUNT: usize>(workers: &Workers) -> ([usize; COUNT], [WorkerPermit; COUNT]) {
         let chosen = [(); COUNT].map(|()| {
             let Chosen { number, load, .. } = workers.choose().unwrap();
             (number, load)

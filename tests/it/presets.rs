@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bursar::base::path::Path;
 use bursar::config::Config;
-use bursar::exchange::route::{Payment, Routes, Wish};
+use bursar::exchange::route::{Payment, RouteQuery, Routes};
 use bursar::http::target::{Form, Target};
 use http::Request;
 
@@ -152,11 +152,11 @@ fn judge(config: &Config, method: &str, host: &str, path: &str) -> (bool, String
         is_complete: true,
     };
     let path = Path::new(path);
-    let wish = Wish {
+    let wish = RouteQuery {
         method: &method.parse().unwrap(),
         account: None,
     };
-    let site = routes.site(&target, &path).unwrap();
+    let site = routes.match_host(&target, &path).unwrap();
     let Payment {
         moves_money,
         idempotency_header,

@@ -270,8 +270,8 @@ mod hashed {
             let peer = peer(address);
             let principal = match self.callers.check(&headers, Form::Absolute, &peer) {
                 Ok(principal) => principal,
-                Err(Doubt::Unauthenticated) => panic!("a failure that costs nothing"),
-                Err(Doubt::Password(attempt)) => self.callers.settle(attempt).await?,
+                Err(Undecided::Unauthenticated) => panic!("a failure that costs nothing"),
+                Err(Undecided::Password(attempt)) => self.callers.verify_password(attempt).await?,
             };
             Ok(principal.name.to_string())
         }
@@ -408,7 +408,11 @@ mod hashed {
         asked.push(rig.ask("argon2:p4ss:w0rd", "192.0.2.2"));
         let mut answers = all_at_once(asked).await;
         assert_eq!(answers.pop().unwrap().as_deref(), Ok("argon2"));
-        let are = |error| answers.iter().filter(move |answer| **answer == Err(error));
+        let are = |error| {
+            answers
+                .iter()
+                .filter(move |response| **response == Err(error))
+        };
         let judged = are(Error::Unauthenticated).count();
         assert_eq!(judged, hashing::MAX_FLIGHTS_OF_ONE);
         assert_eq!(are(Error::Busy).count(), 300 - judged);
@@ -427,7 +431,9 @@ mod hashed {
             .iter()
             .map(|(credentials, address)| rig.ask(credentials, address));
         let answers = all_at_once(asked).await;
-        let busy = answers.iter().filter(|answer| **answer == Err(Error::Busy));
+        let busy = answers
+            .iter()
+            .filter(|response| **response == Err(Error::Busy));
         assert_eq!(busy.count(), 200 - hashing::MAX_FLIGHTS);
     }
 

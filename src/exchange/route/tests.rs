@@ -38,9 +38,9 @@ fn find(routes: &Routes, request: &str) -> Result<String, Error> {
         path: words[2],
     };
     let path = Path::new(target.path);
-    let site = routes.site(&target, &path)?;
-    let destination = site.route(
-        Wish {
+    let matched = routes.match_host(&target, &path)?;
+    let destination = matched.route(
+        RouteQuery {
             method: &words[0].parse().unwrap(),
             account: None,
         },
@@ -266,14 +266,14 @@ providers:
         path: "/r",
     };
     let path = Path::new(target.path);
-    let wish = Wish {
+    let query = RouteQuery {
         method: &Method::GET,
         account: named,
     };
     let allow = config.callers.as_ref().unwrap()[0].allow.as_slice();
     let destination = routes
-        .site(&target, &path)?
-        .route(wish, &path, Some(allow))?;
+        .match_host(&target, &path)?
+        .route(query, &path, Some(allow))?;
     let name = &destination.provider.accounts[destination.account].name;
     Ok(name.to_string())
 }
@@ -330,12 +330,12 @@ fn payment(routes: &Routes, request: &str) -> String {
     };
     let path = Path::new(target.path);
     let method = words[0].parse().unwrap();
-    let wish = Wish {
+    let query = RouteQuery {
         method: &method,
         account: None,
     };
-    let site = routes.site(&target, &path).unwrap();
-    let payment = site.route(wish, &path, None).unwrap().payment;
+    let matched = routes.match_host(&target, &path).unwrap();
+    let payment = matched.route(query, &path, None).unwrap().payment;
     let money = if payment.moves_money { '$' } else { '-' };
     let key = payment
         .idempotency_header

@@ -165,8 +165,12 @@ fn this_instance_is_found_in_via_wherever_it_stands_and_no_other_is() {
         (String::new(), false),
     ] {
         let headers = map(&[("via", "1.1 a"), ("via", &value), ("via", "1.1 b")]);
-        assert_eq!(Said::read(&headers, &own).is_loop, is_ours, "{value}");
-        assert!(!Said::read(&headers, &other).is_loop, "{value}");
+        assert_eq!(
+            ControlFields::read(&headers, &own).is_loop,
+            is_ours,
+            "{value}"
+        );
+        assert!(!ControlFields::read(&headers, &other).is_loop, "{value}");
     }
 }
 
@@ -182,7 +186,7 @@ fn an_account_that_is_not_named_once_and_legibly_is_no_account() {
         ),
     ] {
         assert_eq!(
-            Said::read(&map(fields), &Via::unique()).account,
+            ControlFields::read(&map(fields), &Via::unique()).account,
             account,
             "{fields:?}"
         );

@@ -16,8 +16,8 @@ use hyper::service::HttpService;
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 
-use super::phase::{Phase, closing, useless};
 use crate::http::connection::{CallerSide, CallerStream, Transport};
+use crate::server::drain_phase::{DrainPhase, until_closing, until_useless};
 
 /// What comes of hyper's part.
 enum Step {
@@ -32,7 +32,7 @@ pub(super) async fn drive<S, V>(
     mut stream: Box<CallerStream<S>>,
     (builder, mut service): (&http1::Builder, V),
     side: &CallerSide,
-    phase: &mut watch::Receiver<Phase>,
+    phase: &mut watch::Receiver<DrainPhase>,
 ) -> (
     Option<hyper::Result<()>>,
     http1::Parts<TokioIo<Box<CallerStream<S>>>, V>,
@@ -46,7 +46,7 @@ where
     let phases = phase.clone();
     // Made when it is needed, so that connections do not carry room for it.
     let mut over = None;
-    let mut closing = pin!(closing(phase));
+    let mut closing = pin!(until_closing(phase));
     let (mut is_closing, mut is_told) = (false, false);
     loop {
         (stream, service) = {
@@ -66,7 +66,8 @@ where
                     }
                 }
                 if is_closing {
-                    let over = over.get_or_insert_with(|| Box::pin(useless(phases.clone(), side)));
+                    let over =
+                        over.get_or_insert_with(|| Box::pin(until_useless(phases.clone(), side)));
                     return over.as_mut().poll(context).map(|()| Step::CutOff);
                 }
                 if side.rests() {

@@ -17,13 +17,13 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 
 use super::drive::drive;
-use super::phase::{Phase, useless};
 use crate::config::ProxyLimits;
 use crate::exchange::relay::CutOff;
 use crate::exchange::tunnel_target::Opened;
 use crate::http::connection::{
     CallerSide, CallerStream, Inside, Patience, Payments, Peer, Transport,
 };
+use crate::server::drain_phase::{DrainPhase, until_useless};
 use crate::server::reload::Live;
 use crate::telemetry::metrics::{Limit, Metrics, Reason};
 
@@ -43,16 +43,16 @@ const HYPER_HEADERS: usize = 100;
 
 /// What every connection is served with.
 #[derive(Clone)]
-pub(super) struct Serving {
+pub(super) struct ConnectionContext {
     pub(super) live: Arc<Live>,
-    pub(super) phase: watch::Receiver<Phase>,
+    pub(super) phase: watch::Receiver<DrainPhase>,
     pub(super) peer: Peer,
     /// By number.
     pub(super) worker: usize,
     pub(super) payments: Arc<Payments>,
 }
 
-impl Serving {
+impl ConnectionContext {
     pub(super) fn patience(&self) -> Patience {
         let proxy = self.live.current();
         let limits = proxy.limits();
@@ -77,16 +77,16 @@ impl Serving {
 pub(super) type CarryStream = dyn Fn(OnUpgrade, Opened) + Send + Sync;
 
 pub(super) type Error = Box<dyn std::error::Error + Send + Sync>;
-pub(super) type Ended = Result<(), Error>;
+pub(super) type ConnectionResult = Result<(), Error>;
 
 /// Serves until the connection ends, or becomes a tunnel.
 pub(super) async fn serve_http1<S: Transport>(
     mut stream: Box<CallerStream<S>>,
     side: Arc<CallerSide>,
-    serving: &Serving,
+    context: &ConnectionContext,
 ) -> Result<Option<(Opened, Box<CallerStream<S>>)>, Error> {
     stream.frame(true);
-    let (live, mut phase) = (&serving.live, serving.phase.clone());
+    let (live, mut phase) = (&context.live, context.phase.clone());
     let opened = Mutex::new(None);
     let service = service_fn(|request| {
         let open = |tunnel| {
@@ -142,9 +142,9 @@ async fn fail<S: Transport>(
     if stopped == Some(Limit::HeadTimeout) {
         let proxy = live.current();
         proxy.metrics().requests.refused(Reason::RequestTimeout);
-        let answer =
+        let response =
             b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-        stream.write_all(answer).await?;
+        stream.write_all(response).await?;
     }
     Box::pin(linger(stream)).await;
     Ok(())
@@ -197,11 +197,11 @@ fn count_refusal(metrics: &Metrics, error: &hyper::Error) {
 pub(super) async fn serve_http2<S: Transport + 'static>(
     stream: Box<CallerStream<S>>,
     side: Arc<CallerSide>,
-    Serving {
+    ConnectionContext {
         live, mut phase, ..
-    }: Serving,
+    }: ConnectionContext,
     carry: Option<Arc<CarryStream>>,
-) -> Ended {
+) -> ConnectionResult {
     let service = service_fn(|mut request: Request<Incoming>| {
         let (proxy, side, carry) = (live.current(), side.clone(), carry.clone());
         async move {
@@ -230,8 +230,8 @@ pub(super) async fn serve_http2<S: Transport + 'static>(
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => Some(ended),
-        _ = phase.wait_for(|phase| *phase >= Phase::Delay) => None,
-        () = unused(&side, limits.idle_timeout) => {
+        _ = phase.wait_for(|phase| *phase >= DrainPhase::Delay) => None,
+        () = until_unused(&side, limits.idle_timeout) => {
             live.current().metrics().limits.reached(Limit::IdleTimeout);
             None
         }
@@ -241,7 +241,7 @@ pub(super) async fn serve_http2<S: Transport + 'static>(
         None => {
             // GOAWAY is what `Connection: close` is to HTTP/1.1.
             connection.as_mut().graceful_shutdown();
-            let over = Box::pin(useless(phase, &side));
+            let over = Box::pin(until_useless(phase, &side));
             tokio::select! {
                 ended = connection => ended,
                 () = over => return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into()),
@@ -264,7 +264,7 @@ fn window(streams: u32) -> u32 {
 }
 
 /// Waits until an HTTP/2 connection has carried nothing for that long, or up to twice as long.
-async fn unused(side: &CallerSide, idle: Duration) {
+async fn until_unused(side: &CallerSide, idle: Duration) {
     let mut seen = None;
     loop {
         let now = (!side.is_busy()).then(|| side.requests());

@@ -10,7 +10,7 @@ use tokio::task::coop::unconstrained;
 
 use crate::http::connection::CallerSide;
 
-/// How long a connection may be of no use once the phase is [`Phase::Closing`]: before its first request, with
+/// How long a connection may be of no use once the phase is [`DrainPhase::Closing`]: before its first request, with
 /// half a request's head, without an answer to a ping.
 const LEAVING_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often a connection is looked at that is kept for its requests that move money.
@@ -18,7 +18,7 @@ const LOOK_AT_PAYMENTS: Duration = Duration::from_millis(50);
 
 /// How far the end has come. It only ever moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
+pub enum DrainPhase {
     /// Not at all.
     Serving,
     /// Answers ask for their connection to be closed; new connections are still taken.
@@ -26,16 +26,16 @@ pub enum Phase {
     /// New connections are refused, idle ones closed.
     Closing,
     /// Connections that carry no request that moves money are cut off.
-    Last,
+    CutOff,
 }
 
-/// Waits for the phase to be [`Phase::Closing`]. A connection polls it with all else that it waits for, so it looks
+/// Waits for the phase to be [`DrainPhase::Closing`]. A connection polls it with all else that it waits for, so it looks
 /// only where there may be something new: to look takes a lock that all connections share.
-pub(super) async fn closing(phase: &mut watch::Receiver<Phase>) {
+pub(super) async fn until_closing(phase: &mut watch::Receiver<DrainPhase>) {
     let changes = phase.clone();
     // Not looking for want of budget, it would not be woken later.
     let mut reached = pin!(unconstrained(
-        phase.wait_for(|phase| *phase >= Phase::Closing)
+        phase.wait_for(|phase| *phase >= DrainPhase::Closing)
     ));
     let mut woken: Option<Waker> = None;
     poll_fn(|context| {
@@ -52,24 +52,24 @@ pub(super) async fn closing(phase: &mut watch::Receiver<Phase>) {
     .await;
 }
 
-/// Waits for the phase to be [`Phase::Last`].
-pub(super) async fn last(phase: &mut watch::Receiver<Phase>) {
-    drop(phase.wait_for(|phase| *phase == Phase::Last).await);
+/// Waits for the phase to be [`DrainPhase::CutOff`].
+pub(super) async fn until_cut_off(phase: &mut watch::Receiver<DrainPhase>) {
+    drop(phase.wait_for(|phase| *phase == DrainPhase::CutOff).await);
 }
 
-/// Waits for [`Phase::Closing`], and as long as a connection may be of no use then.
-pub(super) async fn left(phase: &mut watch::Receiver<Phase>) {
-    closing(phase).await;
+/// Waits for [`DrainPhase::Closing`], and as long as a connection may be of no use then.
+pub(super) async fn until_left(phase: &mut watch::Receiver<DrainPhase>) {
+    until_closing(phase).await;
     tokio::time::sleep(LEAVING_TIMEOUT).await;
 }
 
 /// Waits until a connection is of no use any more: nothing goes on there once the phase is
-/// [`Phase::Closing`], or nothing that moves money once it is [`Phase::Last`].
-pub(super) async fn useless(mut phase: watch::Receiver<Phase>, side: &CallerSide) {
-    closing(&mut phase).await;
+/// [`DrainPhase::Closing`], or nothing that moves money once it is [`DrainPhase::CutOff`].
+pub(super) async fn until_useless(mut phase: watch::Receiver<DrainPhase>, side: &CallerSide) {
+    until_closing(&mut phase).await;
     tokio::select! {
         () = side.quiet_for(LEAVING_TIMEOUT) => {}
-        () = last(&mut phase) => {
+        () = until_cut_off(&mut phase) => {
             while side.traffic.moves_money() {
                 tokio::time::sleep(LOOK_AT_PAYMENTS).await;
             }
@@ -99,30 +99,30 @@ mod tests {
 
     #[tokio::test]
     async fn the_wait_for_the_end_wakes_the_task_that_polled_it_last() {
-        let (sender, mut phase) = watch::channel(Phase::Serving);
+        let (sender, mut phase) = watch::channel(DrainPhase::Serving);
         let tasks = [Arc::<Task>::default(), Arc::default()];
         let woken = || tasks.each_ref().map(|task| task.0.load(Ordering::Relaxed));
         let wakers = tasks.each_ref().map(|task| Waker::from(task.clone()));
-        let mut closing = pin!(closing(&mut phase));
+        let mut closing = pin!(until_closing(&mut phase));
         let mut poll = |task: usize| {
             let mut context = Context::from_waker(&wakers[task]);
             closing.as_mut().poll(&mut context).is_ready()
         };
         assert!(!poll(0) && !poll(0) && !poll(1) && !poll(1));
-        sender.send(Phase::Delay).unwrap();
+        sender.send(DrainPhase::Delay).unwrap();
         assert_eq!(woken(), [0, 1]);
         assert!(!poll(1) && !poll(1) && !poll(0));
-        sender.send(Phase::Closing).unwrap();
+        sender.send(DrainPhase::Closing).unwrap();
         assert_eq!(woken(), [1, 1]);
         assert!(poll(0));
     }
 
     #[tokio::test]
     async fn a_task_without_budget_is_woken_for_the_end_all_the_same() {
-        let (sender, mut phase) = watch::channel(Phase::Serving);
+        let (sender, mut phase) = watch::channel(DrainPhase::Serving);
         let task = Arc::<Task>::default();
         let waker = Waker::from(task.clone());
-        let mut closing = pin!(closing(&mut phase));
+        let mut closing = pin!(until_closing(&mut phase));
         poll_fn(|context| {
             while let Poll::Ready(spent) = poll_proceed(context) {
                 spent.made_progress();
@@ -133,7 +133,7 @@ mod tests {
         })
         .await;
         let before = task.0.load(Ordering::Relaxed);
-        sender.send(Phase::Closing).unwrap();
+        sender.send(DrainPhase::Closing).unwrap();
         assert_eq!(task.0.load(Ordering::Relaxed), before + 1);
     }
 }

@@ -17,7 +17,7 @@ use crate::telemetry::metrics::Metrics;
 
 /// One for each process: every [`super::Proxy`] that follows another one shares it.
 #[derive(Debug)]
-pub(super) struct Lasting {
+pub(super) struct ProcessState {
     pub(super) log: AccessLog,
     pub(super) metrics: Metrics,
     /// This instance.
@@ -55,7 +55,7 @@ pub struct Reloaded {
     pub problems: Vec<Problem>,
 }
 
-impl Lasting {
+impl ProcessState {
     pub(super) fn new(
         metrics: &Metrics,
         log: AccessLog,

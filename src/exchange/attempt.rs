@@ -1,6 +1,6 @@
 //! How is a request sent, and what does a 401 change? One sending, at most one replay.
 //!
-//! It knows nothing of callers and routes: a [`Trip`] is what the stages before found out. It decides when
+//! It knows nothing of callers and routes: a [`Attempt`] is what the stages before found out. It decides when
 //! the same request may go out again, and nothing else does.
 
 use std::pin::pin;
@@ -12,8 +12,8 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::admin_control::AdminControl;
 use super::bearer::Bearer;
-use super::operator::Operator;
 use crate::base::json_pointer::Field;
 use crate::config::ReplayRule;
 use crate::exchange::record::Record;
@@ -25,20 +25,20 @@ use crate::http::target;
 use crate::journal::{self, Unavailable};
 use crate::telemetry::metrics::{ProviderSeries, Replay, Unauthorized};
 use crate::token::{Handle, Lease, Missing, Recovery};
-use crate::upstream::{Connection, Failed, Kept, MAX_UNSENT, Need, Outgoing, Upstream};
+use crate::upstream::{Connection, Failed, MAX_UNSENT, Need, Outgoing, SavedRequest, Upstream};
 
 /// A request on its way: what the stages found out about it.
-pub(super) struct Trip<'a> {
+pub(super) struct Attempt<'a> {
     pub(super) upstream: &'a Arc<Upstream>,
     pub(super) series: &'a Arc<ProviderSeries>,
     /// Who may have stopped payments while this one waited.
-    pub(super) operator: &'a Operator,
+    pub(super) admin_control: &'a AdminControl,
     pub(super) destination: Destination<'a>,
     pub(super) token: Bearer<'a>,
     /// None once it went out.
     pub(super) outgoing: Option<Outgoing>,
     /// The same for when it has to go out again. Most do not, so it is kept as what costs least to make.
-    pub(super) kept: Kept,
+    pub(super) saved: SavedRequest,
     pub(super) body: Option<Replayable>,
     /// Whether the route lets this request be sent again after a 401.
     pub(super) may_be_replayed: bool,
@@ -52,16 +52,16 @@ const MAX_KEYED_BODY: usize = 64 * 1024;
 /// A provider's answer and the connection that it comes on.
 pub(super) type Answered = (Response<Incoming>, Connection);
 
-impl Trip<'_> {
+impl Attempt<'_> {
     /// Sends the request, and after a 401 renews once and replays.
-    pub(super) async fn send_and_recover(
+    pub(super) async fn send_with_replay(
         &mut self,
         record: &mut Record,
     ) -> Result<Answered, Refusal> {
         let (mut lease, now) = self.lease(record).await?;
         let upload = self.upload().map_err(|BodyTooLarge| Refusal::Overloaded)?;
         let answered = self.send(record, (&mut lease, now), upload).await?;
-        self.note_answer(record, &answered.0).await;
+        self.note_response(record, &answered.0).await;
         let verdict = verdict(answered.0.status(), answered.0.headers());
         let outcome = match (verdict, &self.token) {
             (Verdict::Relay, token) => {
@@ -112,20 +112,20 @@ impl Trip<'_> {
         let since = Instant::now();
         let replayed = self.send(record, (&mut lease, since), upload).await;
         self.settle();
-        if let Ok((answer, _)) = &replayed {
-            self.note_answer(record, answer).await;
+        if let Ok((response, _)) = &replayed {
+            self.note_response(record, response).await;
         }
         match &replayed {
-            Ok((answer, _)) if answer.status() == StatusCode::UNAUTHORIZED => {
+            Ok((response, _)) if response.status() == StatusCode::UNAUTHORIZED => {
                 if let Bearer::Bursar(cell) = self.token {
                     cell.replay_refused(lease.generation, self.route());
                 }
                 self.series.replay(Replay::UnauthorizedAgain);
                 self.series.unauthorized(Unauthorized::Surfaced);
             }
-            Ok((answer, _)) => {
+            Ok((response, _)) => {
                 if let Bearer::Bursar(cell) = self.token {
-                    cell.answered(lease.generation, self.route(), answer.status());
+                    cell.answered(lease.generation, self.route(), response.status());
                 }
                 self.series.replay(Replay::Ok);
                 self.series.unauthorized(Unauthorized::Absorbed);
@@ -215,7 +215,7 @@ impl Trip<'_> {
                 (*lease, now) = self.lease(record).await?;
             }
             if self.destination.payment.moves_money {
-                self.operator
+                self.admin_control
                     .pass_payment(self.destination.provider.index)?;
             }
             if record.entry().is_some() {
@@ -223,19 +223,19 @@ impl Trip<'_> {
                 now = Instant::now();
             }
             record.lease(lease);
-            let outgoing = self.outgoing.take().or_else(|| self.kept.outgoing());
+            let outgoing = self.outgoing.take().or_else(|| self.saved.outgoing());
             let outgoing = outgoing.ok_or(Refusal::Failed(Failed::Unsent))?;
             let authorization = Some(lease.authorization.clone());
             let request = outgoing.request(&connection, authorization, upload);
             let sending = pin!(connection.send(request));
             let began = now;
             let body = self.body.as_ref();
-            let answer = self.upstream.answer(&mut connection, sending, body, began);
-            let answer = answer.await;
+            let response = self.upstream.answer(&mut connection, sending, body, began);
+            let response = response.await;
             now = Instant::now();
             record.upstream(now - began);
-            match answer {
-                Ok(answer) => return Ok((answer, connection)),
+            match response {
+                Ok(response) => return Ok((response, connection)),
                 Err(failed @ (Failed::Unsent | Failed::Refused | Failed::WantsHttp1)) => {
                     unsent += 1;
                     // A server that ends one connection may be ending all of them.
@@ -301,15 +301,15 @@ impl Trip<'_> {
     }
 
     /// Before anything of an answer goes to the caller. After a 401 the provider has not acted.
-    async fn note_answer(&self, record: &Record, answer: &Response<Incoming>) {
+    async fn note_response(&self, record: &Record, response: &Response<Incoming>) {
         let Some(entry) = record.entry() else {
             return;
         };
         let no_body = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
-        let is_whole = answer.status() == StatusCode::UNAUTHORIZED
-            || no_body.contains(&answer.status())
-            || self.kept.method == Method::HEAD
-            || journal::is_whole(answer.body());
+        let is_whole = response.status() == StatusCode::UNAUTHORIZED
+            || no_body.contains(&response.status())
+            || self.saved.method == Method::HEAD
+            || journal::is_whole(response.body());
         if !is_whole {
             entry.answering();
         } else if let Some(commit) = entry.answered() {

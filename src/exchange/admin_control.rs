@@ -1,6 +1,6 @@
 //! What do operators see and change while Bursar runs? The end, reloads, and frozen providers.
 //!
-//! What they have said lasts: a reload makes another [`Operator`] over the same [`Lasting`].
+//! What they have said lasts: a reload makes another [`AdminControl`] over the same [`ProcessState`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ring::digest::{Digest, SHA256, digest};
 use subtle::ConstantTimeEq as _;
 
-use super::lasting::{Lasting, Reloaded};
+use super::process_state::{ProcessState, Reloaded};
 use crate::base::clock;
 use crate::config::{Config, Problem};
 use crate::exchange::respond::Refusal;
@@ -16,45 +16,45 @@ use crate::journal;
 use crate::telemetry::metrics::Reload;
 
 /// Operators' hold on a proxy.
-pub struct Operator {
-    lasting: Arc<Lasting>,
+pub struct AdminControl {
+    process_state: Arc<ProcessState>,
     /// By provider index: its name, and whether it is frozen.
     frozen: Vec<(Arc<str>, Arc<AtomicBool>)>,
     /// None: nobody may freeze.
     admin_token: Option<Digest>,
 }
 
-impl Operator {
-    pub(super) fn new(config: &Config, lasting: Arc<Lasting>) -> Self {
+impl AdminControl {
+    pub(super) fn new(config: &Config, process_state: Arc<ProcessState>) -> Self {
         let names = config.providers.iter().map(|provider| &provider.name);
-        let frozen = names.map(|name| (name.clone(), lasting.frozen(name)));
+        let frozen = names.map(|name| (name.clone(), process_state.frozen(name)));
         let token = config.admin_token.as_ref();
         Self {
             frozen: frozen.collect(),
             admin_token: token.map(|token| digest(&SHA256, token.expose().as_bytes())),
-            lasting,
+            process_state,
         }
     }
 
     /// From now on answers ask for their connection to be closed.
     pub fn drain(&self) {
-        self.lasting.draining.store(true, Ordering::Relaxed);
+        self.process_state.draining.store(true, Ordering::Relaxed);
     }
 
     /// From now on no request that moves money is begun.
     pub fn close(&self) {
-        self.lasting.closing.store(true, Ordering::Relaxed);
+        self.process_state.closing.store(true, Ordering::Relaxed);
     }
 
     /// Whether Bursar is about to end.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.lasting.draining.load(Ordering::Relaxed)
+        self.process_state.draining.load(Ordering::Relaxed)
     }
 
     /// Whether a request that moves money may begin.
     pub(super) fn admit_payment(&self, provider: usize) -> Result<(), Refusal> {
-        if self.lasting.closing.load(Ordering::Relaxed) {
+        if self.process_state.closing.load(Ordering::Relaxed) {
             return Err(Refusal::Draining);
         }
         self.pass_payment(provider)
@@ -84,19 +84,19 @@ impl Operator {
         };
         let at_once = || {
             if is_frozen {
-                self.lasting.freeze(name, true);
+                self.process_state.freeze(name, true);
             }
         };
         // Before an earlier thaw is written down, and again after it.
         at_once();
-        let _deciding = self.lasting.deciding.lock().await;
+        let _deciding = self.process_state.deciding.lock().await;
         at_once();
-        match &self.lasting.journal {
+        match &self.process_state.journal {
             Some(journal) if is_frozen => journal.freeze(name, clock::wall()).await?,
             Some(journal) => journal.thaw(name).await?,
             None => {}
         }
-        self.lasting.freeze(name, is_frozen);
+        self.process_state.freeze(name, is_frozen);
         tracing::warn!(
             provider,
             is_frozen,
@@ -110,12 +110,12 @@ impl Operator {
     /// # Errors
     /// Where it cannot be read.
     pub async fn remember(&self) -> Result<(), journal::Unavailable> {
-        let Some(journal) = &self.lasting.journal else {
+        let Some(journal) = &self.process_state.journal else {
             return Ok(());
         };
         for frozen in journal.frozen().await? {
             tracing::warn!(provider = %frozen.provider, "is frozen since before the start");
-            self.lasting.freeze(&frozen.provider.into(), true);
+            self.process_state.freeze(&frozen.provider.into(), true);
         }
         Ok(())
     }
@@ -140,24 +140,26 @@ impl Operator {
             true => Reload::Ok,
             false => Reload::Rejected,
         };
-        self.lasting.metrics.reloaded(outcome);
+        self.process_state.metrics.reloaded(outcome);
         let at = clock::wall();
         let reloaded = Reloaded { at, problems };
-        self.lasting.last_reload.store(Some(Arc::new(reloaded)));
+        self.process_state
+            .last_reload
+            .store(Some(Arc::new(reloaded)));
     }
 
     /// What came of the last attempt to re-read the configuration.
     #[must_use]
     pub fn last_reload(&self) -> Option<Arc<Reloaded>> {
-        self.lasting.last_reload.load_full()
+        self.process_state.last_reload.load_full()
     }
 }
 
 /// Without the digest.
-impl std::fmt::Debug for Operator {
+impl std::fmt::Debug for AdminControl {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
-            .debug_struct("Operator")
+            .debug_struct("AdminControl")
             .field("frozen", &self.frozen)
             .finish_non_exhaustive()
     }
