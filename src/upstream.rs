@@ -21,21 +21,20 @@ use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
-use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::Connection as _;
 use tokio::time::Instant;
 
 use crate::config::{Http, Origin, Provider, Timeouts};
 use crate::http::headers;
-use crate::http::replay_body::{Progress, Replayable, Upload};
+use crate::http::replay_body::{Progress, Replayable};
 use crate::telemetry::metrics::{Cause, Connections, Counted, Metrics, NO_PROVIDER};
 use connect::{Connector, Stream};
 use egress::Egress;
 pub use failed::Failed;
 use fuse::Fuse;
 use pool::Pool;
-pub use pool::{Connection, Sent};
+pub use pool::{Connection, RequestBody, Sent};
 pub use streams::Need;
 
 /// How often a request goes to another connection because it was certainly not processed on the last one.
@@ -43,8 +42,8 @@ pub const MAX_UNSENT: usize = 4;
 
 /// One provider's servers, and one worker's connections to them.
 #[derive(Debug)]
-pub struct Upstream {
-    pool: Arc<Pool>,
+pub struct Upstream<B> {
+    pool: Arc<Pool<B>>,
     connector: Connector,
     /// Offers nothing but HTTP/1.1.
     http1_connector: Connector,
@@ -80,7 +79,7 @@ impl NoConnection {
     }
 }
 
-impl Upstream {
+impl<B: RequestBody> Upstream<B> {
     /// Connects to a provider as its configuration says.
     #[must_use]
     pub fn new(provider: &Provider, metrics: &Metrics, egress: &Egress) -> Self {
@@ -164,7 +163,7 @@ impl Upstream {
         origin: &Origin,
         need: Need,
         now: Instant,
-    ) -> Result<(Connection, Instant), NoConnection> {
+    ) -> Result<(Connection<B>, Instant), NoConnection> {
         let attempt = match self.fuse.as_ref().map(|fuse| fuse.enter(now)) {
             Some(entered) => Some(entered.map_err(NoConnection::Held)?),
             None => None,
@@ -192,7 +191,7 @@ impl Upstream {
 
     /// A new connection for a request. A server that closes one before it has agreed to speak HTTP on it has seen no
     /// request, so another one is tried.
-    async fn open(&self, origin: &Origin, need: Need) -> Result<Connection, NoConnection> {
+    async fn open(&self, origin: &Origin, need: Need) -> Result<Connection<B>, NoConnection> {
         let end = Instant::now() + self.timeouts.connect;
         for _ in 0..=MAX_UNSENT {
             let wants_http1 = self.http == Http::Auto && self.pool.wants_http1(origin);
@@ -268,8 +267,8 @@ impl Upstream {
     /// Told apart by what the provider may have seen.
     pub async fn answer(
         &self,
-        connection: &mut Connection,
-        sending: Pin<&mut impl Future<Output = Sent>>,
+        connection: &mut Connection<B>,
+        sending: Pin<&mut impl Future<Output = Sent<B>>>,
         body: Option<&Replayable>,
         started: Instant,
     ) -> Result<Response<Incoming>, Failed> {
@@ -303,11 +302,11 @@ impl Upstream {
 
     async fn wait_for_head(
         &self,
-        connection: &mut Connection,
-        mut sending: Pin<&mut impl Future<Output = Sent>>,
+        connection: &mut Connection<B>,
+        mut sending: Pin<&mut impl Future<Output = Sent<B>>>,
         body: Option<&Replayable>,
         started: Instant,
-    ) -> Result<Sent, Failed> {
+    ) -> Result<Sent<B>, Failed> {
         // What is waited for changes while nobody looks, so no look is further away than either limit:
         // whichever limit begins after a look cannot be over before the next.
         let shorter = self.timeouts.head.min(self.timeouts.idle);
@@ -338,19 +337,19 @@ impl Upstream {
     }
 
     /// Tells the log, where that is so, that an answer was cut off because TLS ended without close_notify.
-    pub fn broke_off(&self, connection: &Connection, error: &hyper::Error) {
+    pub fn broke_off(&self, connection: &Connection<B>, error: &hyper::Error) {
         if connect::lacks_close_notify(error) {
             self.complain_of_end(connection);
         }
     }
 
-    fn complain_of_end(&self, connection: &Connection) {
+    fn complain_of_end(&self, connection: &Connection<B>) {
         let host = connection.origin().authority.as_str();
         self.connector.complain_of_end(host);
     }
 
     /// Keeps a connection for the next request, once its answer was read to the end.
-    pub fn give_back(&self, connection: Connection) {
+    pub fn give_back(&self, connection: Connection<B>) {
         if self.is_shared {
             self.pool.give_back(connection);
         }
@@ -436,12 +435,12 @@ impl Outgoing {
     /// Puts the request into the form that the connection speaks; `Authorization` comes last of all, where
     /// it is Bursar's.
     #[must_use]
-    pub fn request(
+    pub fn request<B: RequestBody>(
         self,
-        connection: &Connection,
+        connection: &Connection<B>,
         authorization: Option<HeaderValue>,
-        body: Upload,
-    ) -> Request<Upload> {
+        body: B,
+    ) -> Request<B> {
         let origin = connection.origin();
         let mut headers = self.headers;
         if let Some(authorization) = authorization {

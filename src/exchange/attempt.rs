@@ -18,14 +18,15 @@ use crate::base::json_pointer::Field;
 use crate::config::ReplayRule;
 use crate::exchange::record::Record;
 use crate::exchange::replay::{Verdict, verdict};
+use crate::exchange::request_body::{Connection, RequestBody, Upstream};
 use crate::exchange::respond::Refusal;
 use crate::exchange::route::{Destination, Payment};
-use crate::http::replay_body::{BodyTooLarge, Replayable, Upload};
+use crate::http::replay_body::{BodyTooLarge, Replayable};
 use crate::http::target;
 use crate::journal::{self, Unavailable};
 use crate::telemetry::metrics::{ProviderSeries, Replay, Unauthorized};
 use crate::token::{Handle, Lease, Missing, Recovery};
-use crate::upstream::{Connection, Failed, MAX_UNSENT, Need, Outgoing, SavedRequest, Upstream};
+use crate::upstream::{Failed, MAX_UNSENT, Need, Outgoing, SavedRequest};
 
 /// A request on its way: what the stages found out about it.
 pub(super) struct Attempt<'a> {
@@ -106,7 +107,7 @@ impl Attempt<'_> {
         &mut self,
         record: &mut Record,
         mut lease: Lease,
-        upload: Upload,
+        upload: RequestBody,
     ) -> Result<Answered, Refusal> {
         record.replayed();
         let since = Instant::now();
@@ -144,7 +145,7 @@ impl Attempt<'_> {
         record: &mut Record,
         cell: &Handle,
         sent: u64,
-    ) -> Result<(Lease, Upload), Replay> {
+    ) -> Result<(Lease, RequestBody), Replay> {
         if self.body.as_ref().is_some_and(|body| !body.pause()) {
             cell.renew(sent, self.route());
             return Err(Replay::BodyTooLarge);
@@ -163,10 +164,8 @@ impl Attempt<'_> {
         }
     }
 
-    fn upload(&self) -> Result<Upload, BodyTooLarge> {
-        self.body
-            .as_ref()
-            .map_or_else(|| Ok(Upload::empty()), Replayable::upload)
+    fn upload(&self) -> Result<RequestBody, BodyTooLarge> {
+        RequestBody::next(self.body.as_ref())
     }
 
     /// Whether the body, as it was read, has a key that lets the request be sent again.
@@ -186,7 +185,7 @@ impl Attempt<'_> {
         &mut self,
         record: &mut Record,
         (lease, mut now): (&mut Lease, Instant),
-        mut upload: Upload,
+        mut upload: RequestBody,
     ) -> Result<Answered, Refusal> {
         let mut unsent = 0;
         let mut need = Need {
@@ -261,7 +260,7 @@ impl Attempt<'_> {
         &self,
         record: &mut Record,
         lease: &mut Lease,
-        upload: &mut Upload,
+        upload: &mut RequestBody,
     ) -> Result<(), Refusal> {
         let mut hash = None;
         if let Some(entry) = record.entry() {

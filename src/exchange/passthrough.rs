@@ -16,13 +16,14 @@ use tokio::time::Instant;
 
 use crate::config::{self, Config, Origin, Timeouts};
 use crate::exchange::record::Record;
+use crate::exchange::request_body::{Connection, RequestBody, Upstream};
 use crate::http::headers::{self, Cleaned, Via};
-use crate::http::replay_body::{BodyTooLarge, Keeping, ReplayMemory, Replayable, Upload};
+use crate::http::replay_body::{BodyTooLarge, Keeping, ReplayMemory, Replayable};
 use crate::http::target::{Form, Target};
 use crate::telemetry::metrics::{Cause, Counted, Metrics};
 use crate::upstream::connect::{Connector, Stream};
 use crate::upstream::egress::Egress;
-use crate::upstream::{Connection, Failed, Need, NoConnection, Outgoing, Upstream};
+use crate::upstream::{Failed, Need, NoConnection, Outgoing};
 
 /// The same as a provider's, where that is not configured.
 const TIMEOUTS: Timeouts = Timeouts {
@@ -154,10 +155,7 @@ impl Passthrough {
         if let Some(body) = &body {
             record.upload(body);
         }
-        let upload = match &body {
-            Some(body) => body.upload().map_err(|BodyTooLarge| Error::TooMany)?,
-            None => Upload::empty(),
-        };
+        let upload = RequestBody::next(body.as_ref()).map_err(|BodyTooLarge| Error::TooMany)?;
         let since = Instant::now();
         let connected = self
             .upstream

@@ -21,11 +21,11 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::exchange::record::Record;
+use crate::exchange::request_body::{Connection, Upstream};
 use crate::http::deadline_timer::Alarm;
 use crate::http::headers;
 use crate::journal::{self, Commit, Entry};
 use crate::telemetry::metrics::{Limit, Reason};
-use crate::upstream::{Connection, Upstream};
 
 /// The body of every answer.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! What is in a body, and how long is it kept? Reading with a limit, and the upload that can be replayed.
 //!
-//! A caller's body is streamed to the provider while its first bytes are kept. [`Upload`] is what a
+//! A caller's body is streamed to the provider while its first bytes are kept. [`Sending`] is what a
 //! connection sends; the caller's stream itself stays with [`Replayable`], so that a second upload can
 //! take it over in the middle: it sends what was kept and then the rest. The mutex between them is held
 //! only while a frame is polled, and only one of the two uploads is alive to the stream at any time.
@@ -20,7 +20,6 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::http::headers;
-use crate::journal::{self, Hash, Seal, Witness};
 
 /// Frames shorter than this are joined, so that a body in tiny chunks costs no more than its bytes.
 const JOIN_BELOW: usize = 1024;
@@ -117,20 +116,12 @@ pub struct Keeping {
 #[derive(Debug, Clone)]
 pub struct Replayable(Arc<Mutex<State>>);
 
-/// A request body as one connection sends it.
+/// One sending of a body.
 #[derive(Debug)]
-pub struct Upload {
-    /// None: there is no body. Boxed, because a request is moved often on its way, and most have none.
-    part: Option<Box<Part>>,
-    /// None: nobody has to know of its end.
-    seal: Option<Box<Seal<UploadError>>>,
-}
-
-#[derive(Debug)]
-struct Part {
+pub struct Sending {
     state: Arc<Mutex<State>>,
     /// Which sending of the body this is; only the latest gets frames.
-    sending: usize,
+    number: usize,
     /// Kept frames that this sending has yet to repeat.
     repeat: VecDeque<Bytes>,
     repeat_trailers: Option<HeaderMap>,
@@ -221,7 +212,7 @@ impl Replayable {
     ///
     /// # Errors
     /// Where more was read than was kept.
-    pub fn upload(&self) -> Result<Upload, BodyTooLarge> {
+    pub fn upload(&self) -> Result<Sending, BodyTooLarge> {
         let mut state = lock(&self.0);
         let frames = match &mut state.kept {
             Kept::All { frames, tail } => {
@@ -237,18 +228,15 @@ impl Replayable {
             state.progress = Progress::AwaitingProvider(Instant::now());
         }
         state.resume();
-        let part = Part {
-            sending: state.sendings,
+        let upload = Sending {
+            number: state.sendings,
             repeat_bytes: frames.iter().map(|frame| frame.len() as u64).sum(),
             repeat: frames,
             repeat_trailers: state.trailers.clone(),
             state: self.0.clone(),
         };
         drop(state);
-        Ok(Upload {
-            part: Some(Box::new(part)),
-            seal: None,
-        })
+        Ok(upload)
     }
 
     /// Reads no more from the caller until it is decided whether there is a replay; false where there
@@ -415,36 +403,7 @@ impl Drop for State {
     }
 }
 
-impl Upload {
-    /// A request without a body.
-    #[must_use]
-    pub fn empty() -> Self {
-        Self {
-            part: None,
-            seal: None,
-        }
-    }
-
-    /// Lets the witness know of the body's end before it goes. The body's hash where that needs no waiting,
-    /// because the whole body is there.
-    pub async fn seal(&mut self, witness: Witness) -> Option<Hash> {
-        let Some(part) = &mut self.part else {
-            return journal::hash_of_nothing();
-        };
-        let mut seal = Box::new(Seal::new(witness));
-        let whole = seal.gather(part).await;
-        self.seal = Some(seal);
-        whole
-    }
-
-    /// Whether its caller is known to be gone before anything was sent.
-    #[must_use]
-    pub fn is_broken(&self) -> bool {
-        self.seal.as_ref().is_some_and(|seal| seal.is_broken())
-    }
-}
-
-impl Body for Upload {
+impl Body for Sending {
     type Data = Bytes;
     type Error = UploadError;
 
@@ -453,45 +412,12 @@ impl Body for Upload {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let this = self.get_mut();
-        match (&mut this.part, &mut this.seal) {
-            (None, _) => Poll::Ready(None),
-            (Some(part), None) => Pin::new(part).poll_frame(context),
-            (Some(part), Some(seal)) => seal.poll_frame(part, context),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match (&self.part, &self.seal) {
-            (None, _) => true,
-            (Some(part), None) => part.is_end_stream(),
-            (Some(part), Some(seal)) => seal.is_end_stream(part),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match (&self.part, &self.seal) {
-            (None, _) => SizeHint::with_exact(0),
-            (Some(part), None) => part.size_hint(),
-            (Some(part), Some(seal)) => seal.size_hint(part),
-        }
-    }
-}
-
-impl Body for Part {
-    type Data = Bytes;
-    type Error = UploadError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let part = self.get_mut();
-        let mut state = lock(&part.state);
-        if state.sendings != part.sending {
+        let mut state = lock(&this.state);
+        if state.sendings != this.number {
             return Poll::Ready(Some(Err(UploadError::Superseded)));
         }
-        if let Some(frame) = part.repeat.pop_front() {
-            part.repeat_bytes -= frame.len() as u64;
+        if let Some(frame) = this.repeat.pop_front() {
+            this.repeat_bytes -= frame.len() as u64;
             if !matches!(state.progress, Progress::Ended(_)) {
                 state.progress = Progress::AwaitingProvider(Instant::now());
             }
@@ -499,7 +425,7 @@ impl Body for Part {
         }
         if matches!(state.progress, Progress::Ended(_)) {
             return Poll::Ready(
-                part.repeat_trailers
+                this.repeat_trailers
                     .take()
                     .map(|trailers| Ok(Frame::trailers(trailers))),
             );
@@ -519,7 +445,7 @@ impl Body for Part {
         self.repeat.is_empty()
             && self.repeat_trailers.is_none()
             // One that was superseded must end with an error, never as if it were complete.
-            && state.sendings == self.sending
+            && state.sendings == self.number
             && matches!(state.progress, Progress::Ended(_))
     }
 

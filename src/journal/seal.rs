@@ -23,8 +23,9 @@ const MAX_GATHERED: u64 = 64 * 1024;
 /// for so long.
 const GATHERING: Duration = Duration::from_millis(5);
 
-/// Holds the end of a body back.
-pub struct Seal<E> {
+/// A body whose end is held back.
+pub struct Seal<B: Body> {
+    body: B,
     witness: Witness,
     /// What was seen, where the witness looks for a key in it and it is small.
     seen: Option<Vec<u8>>,
@@ -32,11 +33,11 @@ pub struct Seal<E> {
     /// Gathered, and yet to be sent.
     early: VecDeque<Frame<Bytes>>,
     early_bytes: u64,
-    broken: Option<E>,
+    broken: Option<B::Error>,
     stage: Stage,
 }
 
-impl<E> fmt::Debug for Seal<E> {
+impl<B: Body> fmt::Debug for Seal<B> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Seal").finish_non_exhaustive()
     }
@@ -64,11 +65,15 @@ pub fn hash_of_nothing() -> Option<Hash> {
     digest::digest(&SHA256, &[]).as_ref().try_into().ok()
 }
 
-impl<E> Seal<E> {
-    /// For one sending.
+impl<B> Seal<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    /// For one sending of a body.
     #[must_use]
-    pub fn new(witness: Witness) -> Self {
+    pub fn new(body: B, witness: Witness) -> Self {
         Self {
+            body,
             seen: witness.wants_key().then(Vec::new),
             witness,
             digest: digest::Context::new(&SHA256),
@@ -80,28 +85,22 @@ impl<E> Seal<E> {
     }
 
     /// Takes what is there already, if the whole body may be small; its hash where it came to its end.
-    pub async fn gather<B>(&mut self, body: &mut B) -> Option<Hash>
-    where
-        B: Body<Data = Bytes, Error = E> + Unpin,
-    {
-        let limit = body.size_hint().upper()?;
+    pub async fn gather(&mut self) -> Option<Hash> {
+        let limit = self.body.size_hint().upper()?;
         if limit > MAX_GATHERED {
             return None;
         }
-        let gathering = poll_fn(|context| self.poll_gather(body, context));
+        let gathering = poll_fn(|context| self.poll_gather(context));
         // Whatever was gathered by then is sent first.
         tokio::time::timeout(GATHERING, gathering).await.ok()?
     }
 
-    fn poll_gather<B>(&mut self, body: &mut B, context: &mut Context<'_>) -> Poll<Option<Hash>>
-    where
-        B: Body<Data = Bytes, Error = E> + Unpin,
-    {
-        let mut is_last = is_whole(body);
+    fn poll_gather(&mut self, context: &mut Context<'_>) -> Poll<Option<Hash>> {
+        let mut is_last = is_whole(&self.body);
         while !is_last {
-            is_last = match ready!(Pin::new(&mut *body).poll_frame(context)) {
+            is_last = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
                 Some(Ok(frame)) => {
-                    let is_last = self.see(&frame, body);
+                    let is_last = self.see(&frame);
                     self.early_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
                     self.early.push_back(frame);
                     is_last
@@ -131,74 +130,8 @@ impl<E> Seal<E> {
         self.broken.is_some()
     }
 
-    /// The body's next frame.
-    pub fn poll_frame<B>(
-        &mut self,
-        body: &mut B,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, E>>>
-    where
-        B: Body<Data = Bytes, Error = E> + Unpin,
-    {
-        if let Some(frame) = self.early.pop_front() {
-            self.early_bytes -= frame.data_ref().map_or(0, |data| data.len() as u64);
-            return Poll::Ready(Some(Ok(frame)));
-        }
-        if let Some(error) = self.broken.take() {
-            return Poll::Ready(Some(Err(error)));
-        }
-        if matches!(self.stage, Stage::Open) {
-            let last = match ready!(Pin::new(&mut *body).poll_frame(context)) {
-                Some(Ok(frame)) if self.see(&frame, body) => Some(frame),
-                Some(frame) => return Poll::Ready(Some(frame)),
-                None => None,
-            };
-            self.tell_key();
-            let commit = self.hash().and_then(|hash| self.witness.body(hash));
-            let Some(commit) = commit else {
-                self.stage = Stage::Sealed;
-                return Poll::Ready(last.map(Ok));
-            };
-            self.stage = Stage::Held(commit, last);
-        }
-        match &mut self.stage {
-            Stage::Held(commit, last) => {
-                // Where it failed, the writer has said so: what has begun is not broken off.
-                ready!(Pin::new(commit).poll(context));
-                let last = last.take();
-                self.stage = Stage::Sealed;
-                Poll::Ready(last.map(Ok))
-            }
-            Stage::Open | Stage::Sealed => Pin::new(body).poll_frame(context),
-        }
-    }
-
-    /// Whether nothing is left to be sent.
-    pub fn is_end_stream<B: Body>(&self, body: &B) -> bool {
-        self.early.is_empty()
-            && self.broken.is_none()
-            && matches!(self.stage, Stage::Sealed)
-            && body.is_end_stream()
-    }
-
-    /// What is left to be sent.
-    pub fn size_hint<B: Body>(&self, body: &B) -> SizeHint {
-        let held = match &self.stage {
-            Stage::Held(_, Some(frame)) => frame.data_ref().map_or(0, |data| data.len() as u64),
-            Stage::Held(_, None) | Stage::Open | Stage::Sealed => 0,
-        };
-        let more = self.early_bytes + held;
-        let rest = body.size_hint();
-        let mut hint = SizeHint::new();
-        if let Some(upper) = rest.upper() {
-            hint.set_upper(upper + more);
-        }
-        hint.set_lower(rest.lower() + more);
-        hint
-    }
-
     /// Hashes a frame; whether it is the last.
-    fn see<B: Body>(&mut self, frame: &Frame<Bytes>, body: &B) -> bool {
+    fn see(&mut self, frame: &Frame<Bytes>) -> bool {
         if let Some(data) = frame.data_ref() {
             self.digest.update(data);
             let is_small = |seen: &Vec<u8>| (seen.len() + data.len()) as u64 <= MAX_GATHERED;
@@ -207,10 +140,79 @@ impl<E> Seal<E> {
                 seen.extend_from_slice(data);
             }
         }
-        frame.is_trailers() || is_whole(body)
+        frame.is_trailers() || is_whole(&self.body)
     }
 
     fn hash(&self) -> Option<Hash> {
         self.digest.clone().finish().as_ref().try_into().ok()
+    }
+}
+
+impl<B> Body for Seal<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Unpin,
+{
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.get_mut();
+        if let Some(frame) = this.early.pop_front() {
+            this.early_bytes -= frame.data_ref().map_or(0, |data| data.len() as u64);
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        if matches!(this.stage, Stage::Open) {
+            let last = match ready!(Pin::new(&mut this.body).poll_frame(context)) {
+                Some(Ok(frame)) if this.see(&frame) => Some(frame),
+                Some(frame) => return Poll::Ready(Some(frame)),
+                None => None,
+            };
+            this.tell_key();
+            let commit = this.hash().and_then(|hash| this.witness.body(hash));
+            let Some(commit) = commit else {
+                this.stage = Stage::Sealed;
+                return Poll::Ready(last.map(Ok));
+            };
+            this.stage = Stage::Held(commit, last);
+        }
+        match &mut this.stage {
+            Stage::Held(commit, last) => {
+                // Where it failed, the writer has said so: what has begun is not broken off.
+                ready!(Pin::new(commit).poll(context));
+                let last = last.take();
+                this.stage = Stage::Sealed;
+                Poll::Ready(last.map(Ok))
+            }
+            Stage::Open | Stage::Sealed => Pin::new(&mut this.body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.early.is_empty()
+            && self.broken.is_none()
+            && matches!(self.stage, Stage::Sealed)
+            && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let held = match &self.stage {
+            Stage::Held(_, Some(frame)) => frame.data_ref().map_or(0, |data| data.len() as u64),
+            Stage::Held(_, None) | Stage::Open | Stage::Sealed => 0,
+        };
+        let more = self.early_bytes + held;
+        let rest = self.body.size_hint();
+        let mut hint = SizeHint::new();
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + more);
+        }
+        hint.set_lower(rest.lower() + more);
+        hint
     }
 }

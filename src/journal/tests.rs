@@ -357,13 +357,13 @@ async fn a_small_body_that_breaks_off_is_known_to_before_it_is_sent() {
     let journal = Journal::open(&settings(directory.path().to_owned()), series()).unwrap();
     for (is_broken, expected) in [(false, hash_of_nothing()), (true, None)] {
         let entry = journal.entry(facts("1"));
-        let mut seal = Seal::new(entry.witness(None));
         let (sender, body) = Channel::<Bytes, std::io::Error>::new(1);
         match is_broken {
             true => sender.abort(std::io::ErrorKind::UnexpectedEof.into()),
             false => drop(sender),
         }
-        assert_eq!(seal.gather(&mut Limited(body)).await, expected);
+        let mut seal = Seal::new(Limited(body), entry.witness(None));
+        assert_eq!(seal.gather().await, expected);
         assert_eq!(seal.is_broken(), is_broken);
     }
 }

@@ -8,10 +8,12 @@
 //! that lives as long as there are any. Requests that are under way on an old one come to their end first.
 
 use std::collections::{HashMap, HashSet};
+use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -28,7 +30,6 @@ use super::term::{Lifetime, Term};
 use crate::config::{Origin, Timeouts};
 use crate::http::deadline_timer::Alarm;
 use crate::http::headers::KeepAlive;
-use crate::http::replay_body::Upload;
 use crate::http::response::{Outstanding, Reader};
 use crate::telemetry::metrics::{Counted, DroppedFields};
 use crate::upstream::connect::Stream;
@@ -50,19 +51,30 @@ const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 /// Room for all answers of a connection, so that none waits because others are not read.
 const HTTP2_WINDOW: u32 = HTTP2_STREAM_WINDOW * MAX_STREAMS as u32;
 
+/// What a connection sends as the body of a request.
+pub trait RequestBody:
+    Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static
+{
+}
+
+impl<B> RequestBody for B where
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static
+{
+}
+
 /// A worker's connections to a provider.
 #[derive(Debug)]
-pub(super) struct Pool {
-    servers: Mutex<Servers>,
+pub(super) struct Pool<B> {
+    servers: Mutex<Servers<B>>,
     lifetime: Lifetime,
     dropped: Arc<DroppedFields>,
 }
 
-#[derive(Debug, Default)]
-struct Servers {
+#[derive(Debug)]
+struct Servers<B> {
     /// Most are configured; those below a wildcard are at most [`MAX_SERVERS`], so that nobody gains by names
     /// that collide.
-    idle: HashMap<Origin, Server, foldhash::fast::RandomState>,
+    idle: HashMap<Origin, Server<B>, foldhash::fast::RandomState>,
     sweeping: bool,
     /// Those that have asked for HTTP/1.1; at most [`MAX_SERVERS`], too.
     http1_only: HashSet<Origin, foldhash::fast::RandomState>,
@@ -77,17 +89,17 @@ struct Name {
 }
 
 #[derive(Debug)]
-struct Server {
+struct Server<B> {
     name: Arc<Name>,
     /// The latest last: it is taken first, so that a surplus grows old and is closed.
-    http1: Vec<Idle>,
-    http2: Vec<Multiplex>,
+    http1: Vec<Idle<B>>,
+    http2: Vec<Multiplex<B>>,
 }
 
 /// An HTTP/1.1 connection without a request.
 #[derive(Debug)]
-struct Idle {
-    sender: Http1,
+struct Idle<B> {
+    sender: Http1<B>,
     alarm: Alarm,
     /// When it is closed.
     end: Instant,
@@ -95,8 +107,8 @@ struct Idle {
 
 /// An HTTP/2 connection.
 #[derive(Debug)]
-struct Multiplex {
-    sender: http2::SendRequest<Upload>,
+struct Multiplex<B> {
+    sender: http2::SendRequest<B>,
     streams: Arc<Streams>,
     used: Instant,
     /// When it is too old for another request.
@@ -105,9 +117,9 @@ struct Multiplex {
 
 /// A connection that a request may be sent on.
 #[derive(Debug)]
-pub struct Connection {
+pub struct Connection<B> {
     server: Arc<Name>,
-    sender: Sender,
+    sender: Sender<B>,
     /// For the head of an answer; goes with the connection.
     pub(super) alarm: Alarm,
     /// What its request is to tell of it.
@@ -115,24 +127,24 @@ pub struct Connection {
 }
 
 /// What hyper says of a request.
-pub type Sent = Result<Response<Incoming>, TrySendError<Request<Upload>>>;
+pub type Sent<B> = Result<Response<Incoming>, TrySendError<Request<B>>>;
 
 /// An HTTP/1.1 connection's end, and the one who reads its answers.
 #[derive(Debug)]
-struct Http1 {
-    requests: http1::SendRequest<Upload>,
+struct Http1<B> {
+    requests: http1::SendRequest<B>,
     outstanding: Arc<Outstanding>,
     term: Box<Term>,
 }
 
 #[derive(Debug)]
-enum Sender {
-    Http1(Http1),
+enum Sender<B> {
+    Http1(Http1<B>),
     /// The place is held until the answer is over.
-    Http2(http2::SendRequest<Upload>, Place),
+    Http2(http2::SendRequest<B>, Place),
 }
 
-impl Pool {
+impl<B: RequestBody> Pool<B> {
     pub(super) fn new(timeouts: &Timeouts, dropped: &Arc<DroppedFields>) -> Arc<Self> {
         Arc::new(Self {
             servers: Mutex::default(),
@@ -154,12 +166,12 @@ impl Pool {
     }
 
     /// A panic while it was held leaves a consistent list of connections.
-    fn servers(&self) -> MutexGuard<'_, Servers> {
+    fn servers(&self) -> MutexGuard<'_, Servers<B>> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An open connection, if there is one.
-    pub(super) fn take(&self, origin: &Origin, need: Need, now: Instant) -> Option<Connection> {
+    pub(super) fn take(&self, origin: &Origin, need: Need, now: Instant) -> Option<Connection<B>> {
         let mut servers = self.servers();
         let server = servers.idle.get_mut(origin)?;
         for multiplex in &mut server.http2 {
@@ -214,7 +226,7 @@ impl Pool {
         origin: &Origin,
         (stream, open): (Stream, Counted),
         (is_http2, need): (bool, Need),
-    ) -> Option<Connection> {
+    ) -> Option<Connection<B>> {
         let server = Arc::new(Name::of(origin));
         let sender = match is_http2 {
             true => self.open_http2(&server, (stream, open), need).await?,
@@ -228,7 +240,7 @@ impl Pool {
         })
     }
 
-    async fn open_http1(&self, (stream, open): (Stream, Counted)) -> Option<Sender> {
+    async fn open_http1(&self, (stream, open): (Stream, Counted)) -> Option<Sender<B>> {
         let outstanding = Outstanding::new();
         let stream = Readable::new(stream);
         let stream = Reader::new(stream, outstanding.clone(), self.dropped.clone());
@@ -250,7 +262,7 @@ impl Pool {
         server: &Arc<Name>,
         (stream, open): (Stream, Counted),
         need: Need,
-    ) -> Option<Sender> {
+    ) -> Option<Sender<B>> {
         let streams = Streams::new();
         let place = Place::of(&streams, need);
         let mut frames = Frames::new(stream, &streams, self.dropped.clone());
@@ -282,7 +294,7 @@ impl Pool {
     fn share(
         self: &Arc<Self>,
         name: &Arc<Name>,
-        sender: &http2::SendRequest<Upload>,
+        sender: &http2::SendRequest<B>,
         streams: Arc<Streams>,
     ) {
         let now = Instant::now();
@@ -301,7 +313,7 @@ impl Pool {
     }
 
     /// Keeps an HTTP/1.1 connection for the next request, as soon as it is ready for one.
-    pub(super) fn give_back(self: &Arc<Self>, connection: Connection) {
+    pub(super) fn give_back(self: &Arc<Self>, connection: Connection<B>) {
         let Connection {
             server,
             sender,
@@ -328,7 +340,7 @@ impl Pool {
         }
     }
 
-    fn keep(self: &Arc<Self>, name: &Arc<Name>, sender: Http1, alarm: Alarm) {
+    fn keep(self: &Arc<Self>, name: &Arc<Name>, sender: Http1<B>, alarm: Alarm) {
         let Some(end) = sender.term.end(Instant::now(), self.lifetime) else {
             return;
         };
@@ -343,7 +355,7 @@ impl Pool {
     }
 
     /// Starts the task that closes what is idle for too long, unless it is running; what was added ends at `first`.
-    fn sweep(self: &Arc<Self>, servers: &mut Servers, first: Instant) {
+    fn sweep(self: &Arc<Self>, servers: &mut Servers<B>, first: Instant) {
         if !std::mem::replace(&mut servers.sweeping, true) {
             tokio::spawn(sweep(Arc::downgrade(self), self.lifetime, first));
         }
@@ -365,7 +377,7 @@ where
 }
 
 /// Ends when there is nothing left to close.
-async fn sweep(pool: Weak<Pool>, lifetime: Lifetime, first: Instant) {
+async fn sweep<B: RequestBody>(pool: Weak<Pool<B>>, lifetime: Lifetime, first: Instant) {
     let interval = lifetime.idle.min(lifetime.age) / 2;
     let mut next = first.min(Instant::now() + interval);
     loop {
@@ -406,9 +418,19 @@ async fn sweep(pool: Weak<Pool>, lifetime: Lifetime, first: Instant) {
     }
 }
 
-impl Servers {
+impl<B> Default for Servers<B> {
+    fn default() -> Self {
+        Self {
+            idle: HashMap::default(),
+            sweeping: false,
+            http1_only: HashSet::default(),
+        }
+    }
+}
+
+impl<B> Servers<B> {
     /// Adds something to a server's connections, unless there are too many servers.
-    fn add(&mut self, name: &Arc<Name>, add: impl FnOnce(&mut Server)) {
+    fn add(&mut self, name: &Arc<Name>, add: impl FnOnce(&mut Server<B>)) {
         if let Some(server) = self.idle.get_mut(&name.origin) {
             add(server);
         } else if self.idle.len() < MAX_SERVERS {
@@ -434,14 +456,14 @@ impl Name {
     }
 }
 
-impl Multiplex {
+impl<B> Multiplex<B> {
     /// Whether it takes requests.
     fn is_usable(&self) -> bool {
         !self.sender.is_closed() && !self.streams.is_leaving()
     }
 }
 
-impl Connection {
+impl<B: RequestBody> Connection<B> {
     /// Whose it is.
     pub(super) fn origin(&self) -> &Origin {
         &self.server.origin
@@ -467,7 +489,7 @@ impl Connection {
 
     /// Hands a request over at once, so that nothing that waits for the answer holds room for it; see
     /// [`Upstream::answer`](super::Upstream::answer).
-    pub fn send(&mut self, request: Request<Upload>) -> impl Future<Output = Sent> + use<> {
+    pub fn send(&mut self, request: Request<B>) -> impl Future<Output = Sent<B>> + use<B> {
         match &mut self.sender {
             Sender::Http1(sender) => {
                 sender.outstanding.begin(request.method());
@@ -482,7 +504,7 @@ impl Connection {
     }
 
     /// What became of a request.
-    pub(super) fn judge(&self, mut sent: Sent) -> Result<Response<Incoming>, Failed> {
+    pub(super) fn judge(&self, mut sent: Sent<B>) -> Result<Response<Incoming>, Failed> {
         if let (Ok(answer), Sender::Http1(sender)) = (&mut sent, &self.sender) {
             sender.outstanding.complete(answer);
         }

@@ -1,0 +1,90 @@
+//! Request bodies of an exchange: none, one sending of the caller's, or one whose end waits for the journal.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::http::replay_body::{BodyTooLarge, Replayable, Sending, UploadError};
+use crate::journal::{self, Hash, Seal, Witness};
+
+/// The servers that such bodies are sent to.
+pub type Upstream = crate::upstream::Upstream<RequestBody>;
+
+/// A connection to one of them.
+pub type Connection = crate::upstream::Connection<RequestBody>;
+
+/// A request body as one connection sends it. Boxed, because a request is moved often on its way, and most have none.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// There is none.
+    Empty,
+    /// Nobody has to know of its end.
+    Plain(Box<Sending>),
+    /// The journal has to know of its end before it goes.
+    Sealed(Box<Seal<Box<Sending>>>),
+}
+
+impl RequestBody {
+    /// The next sending of a caller's body, or none where there is no body.
+    ///
+    /// # Errors
+    /// Where more was read than was kept.
+    pub fn next(body: Option<&Replayable>) -> Result<Self, BodyTooLarge> {
+        body.map_or(Ok(Self::Empty), |body| {
+            Ok(Self::Plain(Box::new(body.upload()?)))
+        })
+    }
+
+    /// Lets the witness know of the body's end before it goes. The body's hash where that needs no waiting,
+    /// because the whole body is there.
+    pub async fn seal(&mut self, witness: Witness) -> Option<Hash> {
+        *self = match std::mem::replace(self, Self::Empty) {
+            Self::Plain(sending) => Self::Sealed(Box::new(Seal::new(sending, witness))),
+            body => body,
+        };
+        match self {
+            Self::Sealed(seal) => seal.gather().await,
+            Self::Empty | Self::Plain(_) => journal::hash_of_nothing(),
+        }
+    }
+
+    /// Whether its caller is known to be gone before anything was sent.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        matches!(self, Self::Sealed(seal) if seal.is_broken())
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = UploadError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Plain(sending) => Pin::new(sending).poll_frame(context),
+            Self::Sealed(seal) => Pin::new(seal).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Plain(sending) => sending.is_end_stream(),
+            Self::Sealed(seal) => seal.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Plain(sending) => sending.size_hint(),
+            Self::Sealed(seal) => seal.size_hint(),
+        }
+    }
+}
