@@ -2,27 +2,27 @@
 //!
 //! A request reads its cell ([`Cell::read`]), waits for a flight where there is no token
 //! ([`Cell::obtain`]) and asks what a 401 means ([`Handle::recover`]). The rest happens behind its back:
-//! renewal ahead ([`renewal`]), who may fly ([`desk`]), the ladder of grants ([`ladder`]), the providers'
-//! dialects ([`fetch`], [`reply`]), pauses after failures ([`backoff`]), and what all calls to one endpoint
-//! share ([`guard`]).
+//! renewal ahead ([`scheduler`]), who may fly ([`renewal_policy`]), the ladder of grants ([`grants`]), the providers'
+//! dialects ([`request`], [`response`]), pauses after failures ([`backoff`]), and what all calls to one endpoint
+//! share ([`endpoint_limiter`]).
 
+mod access_token;
 mod backoff;
-mod cell;
-mod desk;
+mod build;
+mod endpoint_limiter;
 mod failure;
-mod fetch;
-mod guard;
+mod grants;
 mod handle;
-mod ladder;
-mod lease;
-mod making;
-mod refresh;
+mod metrics;
+mod refresh_token;
 mod refusals;
-mod renewal;
-mod reply;
-mod secrets;
-mod series;
+mod renewal_policy;
+mod request;
+mod response;
+mod scheduler;
+mod secret_in_use;
 mod snapshot;
+mod source;
 mod timing;
 
 use std::sync::Arc;
@@ -30,32 +30,32 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub use cell::{CONTENTION, Cell};
+pub use access_token::{Lease, Missing, Recovery};
+pub use endpoint_limiter::GuardSnapshot;
 pub use failure::{Detail, ErrorCode, Failure};
-pub use fetch::Transport;
-pub use guard::GuardSnapshot;
 pub use handle::Handle;
-pub use lease::{Lease, Missing, Recovery};
 pub use refusals::RefusedRoute;
-pub use reply::{Answer, Body};
+pub use request::Transport;
+pub use response::{Answer, Body};
 pub use snapshot::{Snapshot, TokenSnapshot};
+pub use source::{CONTENTION, Cell};
 
 use crate::base::secret::Secret;
 use crate::config::Config;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::egress::Egress;
-use guard::Guard;
-use making::Making;
-use renewal::{Appointment, keep_appointments};
-use series::Living;
+use build::Making;
+use endpoint_limiter::Guard;
+use metrics::Living;
+use scheduler::{Appointment, keep_appointments};
 
-/// The token in an answer of a token endpoint to a request with that secret: what fuzzing gets to see of [`reply`].
+/// The token in an answer of a token endpoint to a request with that secret: what fuzzing gets to see of [`response`].
 ///
 /// # Errors
 /// Where there is none.
 #[doc(hidden)]
 pub fn read_reply(answer: &Answer, pointer: &str, secret: &str) -> Result<Secret, Failure> {
-    reply::read(answer, pointer, |text| reply::repeats(text, secret))
+    response::read(answer, pointer, |text| response::repeats(text, secret))
         .map(|reply| reply.access_token)
 }
 
@@ -169,7 +169,7 @@ impl Tokens {
     /// # Errors
     /// Where a family is declared twice.
     pub fn series(&self) -> Result<Box<dyn prometheus::core::Collector>, prometheus::Error> {
-        Ok(Box::new(series::TokenSeries::new(self.living.clone())?))
+        Ok(Box::new(metrics::TokenSeries::new(self.living.clone())?))
     }
 
     /// The cell for requests to a provider, for one of its accounts, that need one of its scope sets;

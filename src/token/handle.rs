@@ -10,9 +10,9 @@ use std::sync::Arc;
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::cell::{Cell, State};
-use super::lease::{Lease, Recovery};
+use super::access_token::{Lease, Recovery};
 use super::refusals::Asked;
+use super::source::{Cell, State};
 
 /// A cell, and its token.
 #[derive(Clone)]

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
-use super::cell::{Cell, Parts};
-use super::fetch::{Sockets, Transport};
-use super::guard::Guard;
-use super::ladder::Fetches;
-use super::renewal::Appointment;
-use super::secrets::SecretInUse;
+use super::endpoint_limiter::Guard;
+use super::grants::Fetches;
+use super::request::{Sockets, Transport};
+use super::scheduler::Appointment;
+use super::secret_in_use::SecretInUse;
+use super::source::{Cell, Parts};
 use crate::config::{Account, Provider, SecretName};
 use crate::telemetry::metrics::{GrantLabel, Metrics};
 use crate::upstream::connect::Connector;

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::reply::{Reply, Stated};
+use super::response::{Reply, Stated};
 use crate::base::secret::Secret;
 use crate::config::{Refresh, TokenDialect};
 

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::time::DelayQueue;
 use tokio_util::time::delay_queue::Key;
 
-use super::cell::Cell;
+use super::source::Cell;
 
 /// Between two flights that nobody waits for: at most 200 a second.
 const PACE: Duration = Duration::from_millis(5);

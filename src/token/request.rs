@@ -23,8 +23,8 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
 use super::failure::{Detail, Failure};
-use super::reply::coding::MAX_BYTES;
-use super::reply::{self, Answer, Body, Reply};
+use super::response::coding::MAX_BYTES;
+use super::response::{self, Answer, Body, Reply};
 use crate::base::clock;
 use crate::base::secret::Secret;
 use crate::config::{ClientAuth, Encoding, Origin, Refresh, TokenDialect};
@@ -73,7 +73,7 @@ pub(super) async fn fetch(
         .await
         .unwrap_or(Err(Failure::TimedOut))?;
     let is_secret = |text: &str| repeats_secret(text, dialect, credentials, grant);
-    reply::read(&answer, &dialect.response, is_secret)
+    response::read(&answer, &dialect.response, is_secret)
 }
 
 /// Whether a text of the answer repeats a part of what the request told, as it is or as it was sent.
@@ -91,16 +91,16 @@ fn repeats_secret(
     let params = dialect.params.iter().map(|(_, value)| value.expose());
     let plain = [id, secret].into_iter().chain(refresh_token).chain(params);
     let is_repeated = |plain: &str| {
-        reply::repeats(text, plain)
-            || reply::repeats(text, &form_encode(plain))
-            || reply::repeats(text, &BASE64.encode(plain))
-            || reply::repeats(text, &BASE64_URL.encode(plain))
+        response::repeats(text, plain)
+            || response::repeats(text, &form_encode(plain))
+            || response::repeats(text, &BASE64.encode(plain))
+            || response::repeats(text, &BASE64_URL.encode(plain))
     };
     let pairs = [
         BASE64.encode(format!("{id}:{secret}")),
         BASE64.encode(format!("{}:{}", form_encode(id), form_encode(secret))),
     ];
-    plain.into_iter().any(is_repeated) || pairs.iter().any(|pair| reply::repeats(text, pair))
+    plain.into_iter().any(is_repeated) || pairs.iter().any(|pair| response::repeats(text, pair))
 }
 
 /// None where the credentials hold bytes that no header may hold.

@@ -2,10 +2,10 @@
 //!
 //! Readers take the token from an arc-swap: no lock, no allocation, and they set at most a flag. All else
 //! is behind `desk`, a mutex that is never held across an await: whether a flight is under way, when the
-//! next may start, and what 401s have told ([`super::desk`] decides it). Only the flight publishes a token,
+//! next may start, and what 401s have told ([`super::renewal_policy`] decides it). Only the flight publishes a token,
 //! and there is one flight at a time, because whoever starts one finds none at the desk and leaves one
 //! there under the same lock. Waiters hold the flight's channel, not the desk; one that gives up cancels
-//! nothing. What a flight asks the endpoint is [`super::ladder`]'s.
+//! nothing. What a flight asks the endpoint is [`super::grants`]'s.
 //!
 //! A reload makes a new cell for a token key that stays, and both have one [`State`]: token, desk and so the
 //! flight. Which of them looks after the renewal is in there too; for a key that is gone, none does.
@@ -17,16 +17,18 @@ use prometheus::Histogram;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::desk::{Boarding, Calls, Cause, Decision, Desk, Flight, Landing};
+use super::access_token::{
+    Freshness, LAST_SECOND, Lease, Lifespan, Missing, Recovery, Token, reserve,
+};
+use super::endpoint_limiter::{Guard, Lane};
 use super::failure::{Detail, Failure};
-use super::fetch::Transport;
-use super::guard::{Guard, Lane};
-use super::ladder::{Climbed, Fetches, Ladder, Memory};
-use super::lease::{Freshness, LAST_SECOND, Lease, Lifespan, Missing, Recovery, Token, reserve};
+use super::grants::{Climbed, Fetches, Ladder, Memory};
 use super::refusals::{Asked, Refusals};
-use super::renewal::Appointment;
-use super::reply::Stated;
-use super::secrets::SecretInUse;
+use super::renewal_policy::{Boarding, Calls, Cause, Decision, Desk, Flight, Landing};
+use super::request::Transport;
+use super::response::Stated;
+use super::scheduler::Appointment;
+use super::secret_in_use::SecretInUse;
 use super::snapshot::{Snapshot, TokenSnapshot};
 use crate::config::{Account, Provider, SecretName, TokenDialect};
 use crate::telemetry::metrics::{FetchOutcome, GrantLabel};

@@ -3,13 +3,13 @@
 //! [`rig`] makes a cell whose endpoint answers as a closure says, and runs the real renewal loop beside
 //! it. Time passes only when everybody waits, so that instants can be compared exactly.
 
+mod endpoint_limiter;
 mod failures;
-mod flights;
-mod guard;
-mod ladder;
+mod grants;
 mod reload;
 mod renewal;
-mod secrets;
+mod secret_in_use;
+mod single_flight;
 mod unauthorized;
 
 use std::future::Future;
@@ -24,8 +24,8 @@ use prometheus::HistogramOpts;
 use serde_json::{Value, json};
 
 use super::super::failure::ErrorCode;
-use super::super::renewal::keep_appointments;
-use super::super::reply::{Answer, Body};
+use super::super::response::{Answer, Body};
+use super::super::scheduler::keep_appointments;
 use super::*;
 use crate::config::Config;
 use crate::telemetry::metrics::{Cause, Metrics};

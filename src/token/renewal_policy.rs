@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::access_token::{Freshness, Token};
 use super::backoff;
+use super::endpoint_limiter::Lane;
 use super::failure::Failure;
-use super::guard::Lane;
-use super::lease::{Freshness, Token};
 use super::refusals::{Asked, Refusals};
 use crate::base::clock;
 use crate::limits::circuit_breaker::Until;

@@ -12,12 +12,12 @@ use prometheus::Histogram;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::endpoint_limiter::{Guard, Lane};
 use super::failure::Failure;
-use super::fetch::{Credentials, Grant, Transport, fetch};
-use super::guard::{Guard, Lane};
-use super::refresh::RefreshToken;
-use super::reply::Reply;
-use super::secrets::SecretInUse;
+use super::refresh_token::RefreshToken;
+use super::request::{Credentials, Grant, Transport, fetch};
+use super::response::Reply;
+use super::secret_in_use::SecretInUse;
 use crate::base::clock;
 use crate::base::secret::Secret;
 use crate::config::{Account, Provider, Refresh, SecretName};

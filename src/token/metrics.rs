@@ -10,8 +10,8 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use tokio::time::Instant;
 
-use super::cell::Cell;
 use super::snapshot::TokenSnapshot;
+use super::source::Cell;
 use crate::base::clock;
 use crate::config::{Refresh, SecretName};
 use crate::telemetry::metrics::{FetchOutcome, GrantLabel};
