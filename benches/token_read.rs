@@ -1,10 +1,10 @@
-//! What does reading a token cost while a writer swaps it? 1, 8 and 64 readers on one cell.
+//! What does reading a token cost while a writer swaps it? 1, 8 and 64 readers on one source.
 //!
 //! `cargo bench --bench token_read`. The writer is the real renewal loop: tokens live for less than
-//! half a second, so the cell is swapped three times a second. Figures are CPU time per read, from the
+//! half a second, so the source is swapped three times a second. Figures are CPU time per read, from the
 //! process's own accounting, which is steadier on a shared machine than elapsed time.
 //!
-//! Beside the read stand its parts. On two cores of an AMD EPYC, less 1 ns for the loop: the cell is 10 ns
+//! Beside the read stand its parts. On two cores of an AMD EPYC, less 1 ns for the loop: the source is 10 ns
 //! however many read it; with the header value a read is 28 ns for one reader and 67 ns for 8 and 64. All of
 //! the difference is the value's reference count, which both cores write: cloned and dropped it is 10 ns alone
 //! and 37 ns together, and more where something is done between the two, because its cache line is taken away
@@ -51,10 +51,13 @@ async fn main() {
     let metrics = Metrics::new(&config).expect("every metric has a name of its own");
     let egress = Egress::new(&config.egress, metrics.egress.clone());
     let tokens = Tokens::start(&config, &metrics, &egress);
-    let cell = tokens.cell(0, 0, 0).clone();
-    let first = cell.obtain().await.expect("the endpoint hands out tokens");
+    let source = tokens.source(0, 0, 0).clone();
+    let first = source
+        .obtain()
+        .await
+        .expect("the endpoint hands out tokens");
     // A token that nobody takes is left to expire, and some rows take none.
-    let taken = cell.clone();
+    let taken = source.clone();
     tokio::spawn(async move {
         loop {
             drop(taken.obtain().await);
@@ -65,10 +68,10 @@ async fn main() {
     println!(
         "CPU ns each                         {one:>3} reader {eight:>3} readers {many:>3} readers"
     );
-    tokio::task::spawn_blocking(move || rows(&cell, &first.authorization))
+    tokio::task::spawn_blocking(move || rows(&source, &first.authorization))
         .await
         .expect("readers do not panic");
-    let now = tokens.cell(0, 0, 0).obtain().await;
+    let now = tokens.source(0, 0, 0).obtain().await;
     let now = now.expect("there is a token");
     println!("{} swaps", now.generation - first.generation);
 }
@@ -76,15 +79,15 @@ async fn main() {
 /// What a reader does, over and over; whether it found something.
 type Read<'a> = dyn Fn(Instant) -> bool + Sync + 'a;
 
-fn rows(cell: &Handle, value: &HeaderValue) {
+fn rows(source: &Handle, value: &HeaderValue) {
     let row = |name: &str, read: &Read<'_>| {
         let figures = READERS.map(|readers| measure(readers, &|| |now| read(now)));
         print(name, figures);
     };
     row("nothing", &|now| now == black_box(now));
-    row("the cell: is it valid?", &|now| cell.is_valid(now));
-    row("the cell, with the header value", &|now| {
-        black_box(cell.read(now)).is_some()
+    row("the source: is it valid?", &|now| source.is_valid(now));
+    row("the source, with the header value", &|now| {
+        black_box(source.read(now)).is_some()
     });
     let shared = Arc::new(0_u8);
     row("an Arc cloned and dropped", &|_| {
@@ -95,21 +98,21 @@ fn rows(cell: &Handle, value: &HeaderValue) {
         drop(black_box(value.clone()));
         true
     });
-    row("the cell, and a header value of all", &|now| {
+    row("the source, and a header value of all", &|now| {
         let value = black_box(value.clone());
-        let is_valid = cell.is_valid(now);
+        let is_valid = source.is_valid(now);
         drop(value);
         is_valid
     });
     print(
-        "the cell, a copy for each thread",
+        "the source, a copy for each thread",
         READERS.map(|readers| {
             measure(readers, &|| {
                 let own = HeaderValue::from_bytes(value.as_bytes());
                 let own = own.expect("it is one already");
                 move |now| {
                     drop(black_box(own.clone()));
-                    cell.is_valid(now)
+                    source.is_valid(now)
                 }
             })
         }),

@@ -21,7 +21,7 @@
 //! # Behind the requests
 //!
 //! [`config`] reads `proxy.yaml` into types that cannot be wrong, and [`server::reload`] has it do so again when a
-//! file changes; what is in force is replaced as a whole. [`token`] keeps a cell for each token key, renews ahead
+//! file changes; what is in force is replaced as a whole. [`token`] keeps a source for each token key, renews ahead
 //! and asks the token endpoints. [`server`] starts and drains; [`server::admin`] shows what operators want to see,
 //! [`telemetry`] what they and Prometheus read. [`journal`] remembers how far requests that move money came.
 //! [`commands`] are what the program does beside serving: it lists requests in doubt, makes an authority, checks a

@@ -1,7 +1,7 @@
-//! Which token goes on this request? All cells, by provider and scopes, and what keeps them young.
+//! Which token goes on this request? All sources, by provider and scopes, and what keeps them young.
 //!
-//! A request reads its cell ([`Cell::read`]), waits for a flight where there is no token
-//! ([`Cell::obtain`]) and asks what a 401 means ([`Handle::recover`]). The rest happens behind its back:
+//! A request reads its source ([`Source::read`]), waits for a flight where there is no token
+//! ([`Source::obtain`]) and asks what a 401 means ([`Handle::recover`]). The rest happens behind its back:
 //! renewal ahead ([`scheduler`]), who may fly ([`renewal_policy`]), the ladder of grants ([`grants`]), the providers'
 //! dialects ([`request`], [`response`]), pauses after failures ([`backoff`]), and what all calls to one endpoint
 //! share ([`endpoint_limiter`]).
@@ -38,7 +38,7 @@ pub use refusals::RefusedRoute;
 pub use request::Transport;
 pub use response::{Answer, Body};
 pub use snapshot::{Snapshot, TokenSnapshot};
-pub use source::{CONTENTION, Cell};
+pub use source::{CONTENTION, Source};
 
 use crate::base::secret::Secret;
 use crate::config::Config;
@@ -65,7 +65,7 @@ pub struct Tokens {
     /// By provider index.
     guards: Vec<Arc<Guard>>,
     /// By provider index; of each provider all scope sets of its first account, then of its second, ….
-    cells: Vec<Cells>,
+    sources: Vec<ProviderSources>,
     /// What Prometheus sees: these, once they are in force.
     living: Living,
     /// Whether earlier ones were ready: a new secret makes nobody unready.
@@ -74,13 +74,13 @@ pub struct Tokens {
 
 /// The tokens of one provider.
 #[derive(Debug)]
-struct Cells {
+struct ProviderSources {
     scope_sets: usize,
-    cells: Vec<Handle>,
+    sources: Vec<Handle>,
 }
 
 impl Tokens {
-    /// Makes a cell per token key and starts to obtain the tokens that are wanted at start-up. Must be
+    /// Makes a source per token key and starts to obtain the tokens that are wanted at start-up. Must be
     /// called inside a runtime.
     #[must_use]
     pub fn start(config: &Config, metrics: &Metrics, egress: &Egress) -> Self {
@@ -100,21 +100,21 @@ impl Tokens {
             .iter()
             .map(|provider| provider.accounts.len() * provider.scope_sets.len())
             .sum();
-        // A cell asks once for a token and once for its successor before the loop has read either.
+        // A source asks once for a token and once for its successor before the loop has read either.
         let (sender, appointments) = mpsc::channel(2 * count + 16);
         let tokens = Self::new(config, metrics, egress, &sender, old);
         let at = Instant::now();
-        let is_new = |cell: &&Arc<Cell>| cell.at_startup && !cell.ever_had_a_token();
-        for cell in tokens.all().filter(is_new) {
-            let cell = Arc::downgrade(cell);
+        let is_new = |source: &&Arc<Source>| source.at_startup && !source.ever_had_a_token();
+        for source in tokens.all().filter(is_new) {
+            let source = Arc::downgrade(source);
             // The queue holds more than these, and the loop paces them.
-            drop(sender.try_send(Appointment { cell, at }));
+            drop(sender.try_send(Appointment { source, at }));
         }
         tokio::spawn(keep_appointments(appointments));
         tokens
     }
 
-    /// Makes a cell per token key, and nothing happens by itself.
+    /// Makes a source per token key, and nothing happens by itself.
     #[must_use]
     pub fn asleep(config: &Config, metrics: &Metrics, egress: &Egress) -> Self {
         Self::new(config, metrics, egress, &mpsc::channel(1).0, None)
@@ -137,19 +137,19 @@ impl Tokens {
             .map(|provider| making.guard(provider));
         let guards: Vec<Arc<Guard>> = guards.collect();
         let providers = config.providers.iter().zip(&guards);
-        let cells = providers.map(|(provider, guard)| Cells {
+        let sources = providers.map(|(provider, guard)| ProviderSources {
             scope_sets: provider.scope_sets.len(),
-            cells: making
-                .cells(provider, guard)
+            sources: making
+                .sources(provider, guard)
                 .into_iter()
                 .map(Handle::from)
                 .collect(),
         });
-        let cells = cells.collect();
+        let sources = sources.collect();
         making.retire_the_rest();
         let tokens = Self {
             guards,
-            cells,
+            sources,
             living: old.map(|old| old.living.clone()).unwrap_or_default(),
             were_ready: old.is_some_and(Self::are_ready),
         };
@@ -172,17 +172,20 @@ impl Tokens {
         Ok(Box::new(metrics::TokenSeries::new(self.living.clone())?))
     }
 
-    /// The cell for requests to a provider, for one of its accounts, that need one of its scope sets;
+    /// The source for requests to a provider, for one of its accounts, that need one of its scope sets;
     /// all are indices that the same configuration gave.
     #[must_use]
-    pub fn cell(&self, provider: usize, account: usize, scopes: usize) -> &Handle {
-        let Cells { scope_sets, cells } = &self.cells[provider];
-        &cells[account * scope_sets + scopes]
+    pub fn source(&self, provider: usize, account: usize, scopes: usize) -> &Handle {
+        let ProviderSources {
+            scope_sets,
+            sources,
+        } = &self.sources[provider];
+        &sources[account * scope_sets + scopes]
     }
 
-    /// Every cell.
-    pub fn all(&self) -> impl Iterator<Item = &Arc<Cell>> {
-        let handles = self.cells.iter().flat_map(|provider| &provider.cells);
+    /// Every source.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Source>> {
+        let handles = self.sources.iter().flat_map(|provider| &provider.sources);
         handles.map(|handle| &**handle)
     }
 
@@ -190,7 +193,9 @@ impl Tokens {
     /// then on.
     #[must_use]
     pub fn are_ready(&self) -> bool {
-        let mut wanting = self.all().filter(|cell| cell.at_startup).peekable();
-        self.were_ready || wanting.peek().is_none() || wanting.any(|cell| cell.ever_had_a_token())
+        let mut wanting = self.all().filter(|source| source.at_startup).peekable();
+        self.were_ready
+            || wanting.peek().is_none()
+            || wanting.any(|source| source.ever_had_a_token())
     }
 }

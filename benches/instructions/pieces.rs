@@ -57,44 +57,47 @@ fn head() -> Parts {
     request.expect("it is a request").into_parts().0
 }
 
-/// A cell with a valid token, and the runtime that its renewal runs on.
-fn cell() -> (tokio::runtime::Runtime, Handle) {
+/// A source with a valid token, and the runtime that its renewal runs on.
+fn source() -> (tokio::runtime::Runtime, Handle) {
     let runtime = request::runtime();
     let endpoint = request::token_endpoint();
     let text = format!(
         "providers: {{a: {{hosts: [a.test], client_id: i, client_secret: s, token: {{url: \"http://{endpoint}/t\"}}}}}}"
     );
     let config = config(&text);
-    let cell = runtime.block_on(async {
+    let source = runtime.block_on(async {
         let metrics = Metrics::new(&config).expect("every metric has a name of its own");
         let egress = Egress::new(&config.egress, metrics.egress.clone());
-        let cell = Tokens::start(&config, &metrics, &egress)
-            .cell(0, 0, 0)
+        let source = Tokens::start(&config, &metrics, &egress)
+            .source(0, 0, 0)
             .clone();
-        cell.obtain().await.expect("the endpoint hands out tokens");
-        cell
+        source
+            .obtain()
+            .await
+            .expect("the endpoint hands out tokens");
+        source
     });
-    (runtime, cell)
+    (runtime, source)
 }
 
 pub(crate) fn token_read() -> usize {
-    let (_runtime, cell) = cell();
+    let (_runtime, source) = source();
     let now = Instant::now();
     counted(|| {
         for _ in 0..TIMES {
-            drop(black_box(cell.read(now)));
+            drop(black_box(source.read(now)));
         }
     });
     TIMES
 }
 
 pub(crate) fn token_read_and_header() -> usize {
-    let (_runtime, cell) = cell();
+    let (_runtime, source) = source();
     let now = Instant::now();
     counted(|| {
         for _ in 0..TIMES {
             // The lease stays with the request, and its value goes into the header.
-            let lease = black_box(cell.read(now));
+            let lease = black_box(source.read(now));
             let authorization = lease.as_ref().map(|lease| lease.authorization.clone());
             drop((black_box(authorization), lease));
         }

@@ -51,24 +51,24 @@ pub async fn live(config: &Config) -> Result<(String, bool), prometheus::Error> 
         // One token to an account: the default scopes, or the first route's.
         let scopes = provider.default_scopes.unwrap_or(0);
         for account in 0..provider.accounts.len() {
-            let cell = Arc::clone(tokens.cell(provider.index, account, scopes));
+            let source = Arc::clone(tokens.source(provider.index, account, scopes));
             let permits = permits.clone();
             calls.spawn(async move {
                 // Never closed; without a permit it would only be more at a time.
                 let permit = permits.acquire_owned().await;
-                let obtained = cell.call_once().await;
+                let obtained = source.call_once().await;
                 drop(permit);
-                (cell, obtained)
+                (source, obtained)
             });
         }
     }
     let mut lines = Vec::new();
     let mut all_well = true;
-    for (cell, obtained) in calls.join_all().await {
-        let scopes = if cell.scopes.is_empty() {
+    for (source, obtained) in calls.join_all().await {
+        let scopes = if source.scopes.is_empty() {
             String::new()
         } else {
-            format!(" [{}]", cell.scopes)
+            format!(" [{}]", source.scopes)
         };
         let said = match obtained {
             Ok(obtained) => obtained,
@@ -79,8 +79,8 @@ pub async fn live(config: &Config) -> Result<(String, bool), prometheus::Error> 
         };
         lines.push(format!(
             "  {} {}{scopes}: {said}\n",
-            cell.provider.name,
-            cell.account().name
+            source.provider.name,
+            source.account().name
         ));
     }
     lines.sort();

@@ -66,24 +66,24 @@ impl Attempt<'_> {
         let verdict = verdict(answered.0.status(), answered.0.headers());
         let outcome = match (verdict, &self.token) {
             (Verdict::Relay, token) => {
-                if let Bearer::Bursar(cell) = token {
-                    cell.answered(lease.generation, self.route(), answered.0.status());
+                if let Bearer::Bursar(source) = token {
+                    source.answered(lease.generation, self.route(), answered.0.status());
                 }
                 self.settle();
                 return Ok(answered);
             }
             (_, Bearer::Caller(_)) => Err(Replay::NotAllowed),
-            (Verdict::InsufficientScope, Bearer::Bursar(cell)) => {
-                cell.insufficient(self.route());
+            (Verdict::InsufficientScope, Bearer::Bursar(source)) => {
+                source.insufficient(self.route());
                 Err(Replay::NotAllowed)
             }
-            (Verdict::Renew, Bearer::Bursar(cell))
+            (Verdict::Renew, Bearer::Bursar(source))
                 if self.may_be_replayed || self.has_key_in_body() =>
             {
-                Box::pin(self.recover(record, cell, lease.generation)).await
+                Box::pin(self.recover(record, source, lease.generation)).await
             }
-            (Verdict::Renew, Bearer::Bursar(cell)) => {
-                cell.renew(lease.generation, self.route());
+            (Verdict::Renew, Bearer::Bursar(source)) => {
+                source.renew(lease.generation, self.route());
                 Err(Replay::NotAllowed)
             }
         };
@@ -118,15 +118,15 @@ impl Attempt<'_> {
         }
         match &replayed {
             Ok((response, _)) if response.status() == StatusCode::UNAUTHORIZED => {
-                if let Bearer::Bursar(cell) = self.token {
-                    cell.replay_refused(lease.generation, self.route());
+                if let Bearer::Bursar(source) = self.token {
+                    source.replay_refused(lease.generation, self.route());
                 }
                 self.series.replay(Replay::UnauthorizedAgain);
                 self.series.unauthorized(Unauthorized::Surfaced);
             }
             Ok((response, _)) => {
-                if let Bearer::Bursar(cell) = self.token {
-                    cell.answered(lease.generation, self.route(), response.status());
+                if let Bearer::Bursar(source) = self.token {
+                    source.answered(lease.generation, self.route(), response.status());
                 }
                 self.series.replay(Replay::Ok);
                 self.series.unauthorized(Unauthorized::Absorbed);
@@ -143,15 +143,15 @@ impl Attempt<'_> {
     async fn recover(
         &self,
         record: &mut Record,
-        cell: &Handle,
+        source: &Handle,
         sent: u64,
     ) -> Result<(Lease, RequestBody), Replay> {
         if self.body.as_ref().is_some_and(|body| !body.pause()) {
-            cell.renew(sent, self.route());
+            source.renew(sent, self.route());
             return Err(Replay::BodyTooLarge);
         }
         let since = Instant::now();
-        let recovery = cell.recover(sent, self.route()).await;
+        let recovery = source.recover(sent, self.route()).await;
         record.waited_for_token(since);
         match recovery {
             Recovery::Replay(lease) => Ok((
@@ -287,14 +287,14 @@ impl Attempt<'_> {
     /// The token, and when it was there.
     async fn lease(&self, record: &mut Record) -> Result<(Lease, Instant), Refusal> {
         let now = Instant::now();
-        let cell = match &self.token {
-            Bearer::Bursar(cell) => cell,
+        let source = match &self.token {
+            Bearer::Bursar(source) => source,
             Bearer::Caller(lease) => return Ok((Lease::clone(lease), now)),
         };
-        if let Some(lease) = cell.read(now) {
+        if let Some(lease) = source.read(now) {
             return Ok((lease, now));
         }
-        let lease: Result<Lease, Missing> = Box::pin(cell.obtain()).await;
+        let lease: Result<Lease, Missing> = Box::pin(source.obtain()).await;
         record.waited_for_token(now);
         Ok((lease.map_err(Refusal::Token)?, Instant::now()))
     }

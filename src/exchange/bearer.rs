@@ -27,7 +27,7 @@ impl<'a> Bearer<'a> {
     ) -> Result<Self, Refusal> {
         let own = |scopes| {
             let (provider, account) = (destination.provider.index, destination.account);
-            Self::Bursar(tokens.cell(provider, account, scopes))
+            Self::Bursar(tokens.source(provider, account, scopes))
         };
         let scopes = match destination.authorization {
             Authorization::Bursar(scopes) => return Ok(own(scopes)),

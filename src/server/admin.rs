@@ -1,7 +1,7 @@
 //! What do operators see? `/metrics`, `/healthz`, `/readyz` and `/status`, on their own port. Whoever shows the
 //! `admin_token` may freeze a provider and thaw it.
 //!
-//! It shows what others know: cells, counters, phases. No secret and no token comes through here.
+//! It shows what others know: tokens, counters, phases. No secret and no token comes through here.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::exchange::{AdminControl, Proxy, Reloaded};
 use crate::journal;
 use crate::server::reload::Live;
 use crate::telemetry::metrics::Reload;
-use crate::token::{CONTENTION, Cell, GuardSnapshot, RefusedRoute, Snapshot, TokenSnapshot};
+use crate::token::{CONTENTION, GuardSnapshot, RefusedRoute, Snapshot, Source, TokenSnapshot};
 
 /// Connections at once; further ones wait.
 const MAX_CONNECTIONS: usize = 64;
@@ -168,13 +168,13 @@ fn readiness(proxy: &Proxy) -> Response<Full<Bytes>> {
         None
     };
     let mut providers = serde_json::Map::new();
-    for cell in proxy.tokens.all() {
-        let trouble = trouble(cell).map(|why| match cell.provider.accounts.len() {
+    for source in proxy.tokens.all() {
+        let trouble = trouble(source).map(|why| match source.provider.accounts.len() {
             1 => why,
-            _ => format!("account {}: {why}", cell.account().name),
+            _ => format!("account {}: {why}", source.account().name),
         });
         let entry = providers
-            .entry(&*cell.provider.name)
+            .entry(&*source.provider.name)
             .or_insert_with(|| json!({ "well": true }));
         if let Some(why) = trouble {
             *entry = json!({ "well": false, "why": why });
@@ -202,8 +202,8 @@ fn readiness(proxy: &Proxy) -> Response<Full<Bytes>> {
 }
 
 /// Why requests that need this token would fail now, or may.
-fn trouble(cell: &Cell) -> Option<String> {
-    let snapshot = cell.snapshot(Instant::now());
+fn trouble(source: &Source) -> Option<String> {
+    let snapshot = source.snapshot(Instant::now());
     if snapshot.is_contended {
         return Some(CONTENTION.to_owned());
     }
@@ -212,7 +212,7 @@ fn trouble(cell: &Cell) -> Option<String> {
     }
     match (
         snapshot.failing,
-        cell.at_startup && !cell.ever_had_a_token(),
+        source.at_startup && !source.ever_had_a_token(),
     ) {
         (Some(failure), _) => Some(failure),
         (None, true) => Some("no token yet".to_owned()),
@@ -227,7 +227,7 @@ fn status(proxy: &Proxy) -> Value {
     let tokens: Vec<Value> = proxy
         .tokens
         .all()
-        .map(|cell| token(cell, &cell.snapshot(now)))
+        .map(|source| token(source, &source.snapshot(now)))
         .collect();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -265,19 +265,21 @@ fn date(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at).to_string()
 }
 
-fn token(cell: &Cell, snapshot: &Snapshot) -> Value {
+fn token(source: &Source, snapshot: &Snapshot) -> Value {
     let seconds = |time: Duration| (time.as_secs_f64() * 1e3).round() / 1e3;
     let token = snapshot.token.as_ref();
     let remaining = token.and_then(TokenSnapshot::remaining);
     let (last_outcome, last_outcome_at) = snapshot.last.unzip();
     let (last_error, last_error_at) = snapshot.last_error.clone().unzip();
     let routes = snapshot.refused_routes.iter();
-    let routes: Vec<Value> = routes.map(|route| refused(&cell.provider, route)).collect();
+    let routes: Vec<Value> = routes
+        .map(|route| refused(&source.provider, route))
+        .collect();
     json!({
-        "provider": &*cell.provider.name,
-        "environment": cell.provider.environment.map(crate::config::Environment::as_str),
-        "account": &*cell.account().name,
-        "scopes": &*cell.scopes,
+        "provider": &*source.provider.name,
+        "environment": source.provider.environment.map(crate::config::Environment::as_str),
+        "account": &*source.account().name,
+        "scopes": &*source.scopes,
         "generation": token.map_or(0, |token| token.generation),
         "fingerprint": token.map(|token| token.fingerprint.to_string()),
         "age_seconds": token.map(|token| seconds(token.age)),

@@ -15,7 +15,7 @@ use crate::base::secret::{Fingerprint, Secret};
 /// A longer lifetime is clamped to this: no payment API means it, and timers have an end.
 const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// An access token in its cell. What every request reads comes first, in two cache lines.
+/// An access token in its source. What every request reads comes first, in two cache lines.
 #[repr(C, align(64))]
 pub(super) struct Token {
     /// From then on it is not sent: a little before its end.

@@ -1,4 +1,4 @@
-//! Which cells are there? One for each token key of a configuration; a key that stays keeps what it has.
+//! Which sources are there? One for each token key of a configuration; a key that stays keeps what it has.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,22 +11,22 @@ use super::grants::Fetches;
 use super::request::{Sockets, Transport};
 use super::scheduler::Appointment;
 use super::secret_in_use::SecretInUse;
-use super::source::{Cell, Parts};
+use super::source::{Parts, Source};
 use crate::config::{Account, Provider, SecretName};
 use crate::telemetry::metrics::{GrantLabel, Metrics};
 use crate::upstream::connect::Connector;
 use crate::upstream::egress::Egress;
 
-/// What the cells of one configuration are made with.
+/// What the sources of one configuration are made with.
 pub(super) struct Making<'a> {
     metrics: &'a Metrics,
     egress: &'a Egress,
     appointments: mpsc::Sender<Appointment>,
     ids: AtomicUsize,
-    /// Cells of the configuration before, by [`Cell::place`].
-    old: HashMap<(&'a str, &'a str, &'a str), &'a Arc<Cell>>,
-    /// A cell of each account before, by provider and account.
-    accounts: HashMap<(&'a str, &'a str), &'a Arc<Cell>>,
+    /// ProviderSources of the configuration before, by [`Source::place`].
+    old: HashMap<(&'a str, &'a str, &'a str), &'a Arc<Source>>,
+    /// A source of each account before, by provider and account.
+    accounts: HashMap<(&'a str, &'a str), &'a Arc<Source>>,
     /// By provider.
     guards: HashMap<&'a str, (&'a Provider, &'a Arc<Guard>)>,
 }
@@ -51,17 +51,17 @@ impl<'a> Making<'a> {
     /// These are to be succeeded where their keys stay.
     pub(super) fn take_over(
         &mut self,
-        old: impl Iterator<Item = &'a Arc<Cell>>,
+        old: impl Iterator<Item = &'a Arc<Source>>,
         guards: &'a [Arc<Guard>],
     ) {
-        for cell in old {
-            let place = cell.place();
-            let provider = &*cell.provider;
+        for source in old {
+            let place = source.place();
+            let provider = &*source.provider;
             if let Some(guard) = guards.get(provider.index) {
                 self.guards.insert(&provider.name, (provider, guard));
             }
-            self.accounts.insert((place.0, place.1), cell);
-            self.old.insert(place, cell);
+            self.accounts.insert((place.0, place.1), source);
+            self.old.insert(place, source);
         }
     }
 
@@ -80,7 +80,7 @@ impl<'a> Making<'a> {
         }
     }
 
-    /// What the cells of an account share: its counts, and which of its secrets works while both are the same.
+    /// What the sources of an account share: its counts, and which of its secrets works while both are the same.
     fn shared(&self, provider: &Provider, account: &Account) -> (Arc<Fetches>, Arc<SecretInUse>) {
         let known = self.accounts.get(&(&*provider.name, &*account.name));
         let Some(known) = known else {
@@ -97,12 +97,12 @@ impl<'a> Making<'a> {
 
     /// Whatever was not succeeded has a key that is gone.
     pub(super) fn retire_the_rest(self) {
-        let left = self.old.into_values().filter(|cell| cell.is_acting());
-        left.for_each(|cell| cell.retire());
+        let left = self.old.into_values().filter(|source| source.is_acting());
+        left.for_each(|source| source.retire());
     }
 
     /// All scope sets of a provider's first account, then of its second, ….
-    pub(super) fn cells(&self, provider: &Arc<Provider>, guard: &Arc<Guard>) -> Vec<Arc<Cell>> {
+    pub(super) fn sources(&self, provider: &Arc<Provider>, guard: &Arc<Guard>) -> Vec<Arc<Source>> {
         let connect_timeout = provider.timeouts.connect;
         let transport: Arc<dyn Transport> = Arc::new(Sockets {
             connector: Connector::new(
@@ -116,7 +116,7 @@ impl<'a> Making<'a> {
         });
         let histogram = |grant| self.metrics.tokens.fetch_duration(&provider.name, grant);
         let fetch_durations = GrantLabel::ALL.map(histogram);
-        let mut cells = Vec::with_capacity(provider.accounts.len() * provider.scope_sets.len());
+        let mut sources = Vec::with_capacity(provider.accounts.len() * provider.scope_sets.len());
         for (account, credentials) in provider.accounts.iter().enumerate() {
             let (fetches, secret) = self.shared(provider, credentials);
             for (set, scopes) in provider.scope_sets.iter().enumerate() {
@@ -133,13 +133,13 @@ impl<'a> Making<'a> {
                     guard: guard.clone(),
                     fetch_durations: fetch_durations.clone(),
                 };
-                cells.push(self.cell(parts));
+                sources.push(self.source(parts));
             }
         }
-        cells
+        sources
     }
 
-    fn cell(&self, parts: Parts) -> Arc<Cell> {
+    fn source(&self, parts: Parts) -> Arc<Source> {
         let place = (
             &*parts.provider.name,
             &*parts.credentials().name,
@@ -147,7 +147,7 @@ impl<'a> Making<'a> {
         );
         match self.old.get(&place) {
             Some(old) if old.has_key_of(&parts) => old.succeeded_by(parts),
-            _ => Cell::new(parts),
+            _ => Source::new(parts),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What does a flight ask the token endpoint? The refresh token where there is a live one, then client
 //! credentials; and what came of each call, counted.
 //!
-//! Only the one flight of a cell climbs. The mutex is there for those who look on, and never held across
+//! Only the one flight of a source climbs. The mutex is there for those who look on, and never held across
 //! an await.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +23,7 @@ use crate::base::secret::Secret;
 use crate::config::{Account, Provider, Refresh, SecretName};
 use crate::telemetry::metrics::{FetchOutcome, GrantLabel};
 
-/// How many calls for one account ended how. All its cells share them, and they outlive its secrets, because
+/// How many calls for one account ended how. All its sources share them, and they outlive its secrets, because
 /// a counter never goes back.
 pub(super) type Fetches = [[AtomicU64; FetchOutcome::COUNT]; GrantLabel::COUNT];
 
@@ -206,7 +206,7 @@ impl Ladder {
         self.memory().refresh_token = kept;
     }
 
-    /// What the cells of its account share.
+    /// What the sources of its account share.
     pub(super) fn shared(&self) -> (&Arc<Fetches>, &Arc<SecretInUse>) {
         (&self.fetches, &self.secret)
     }

@@ -1,7 +1,7 @@
-//! Where do requests find a cell? Behind a handle that has the cell's token beside it.
+//! Where do requests find a source? Behind a handle that has the source's token beside it.
 //!
 //! With ten thousand accounts everything of an account is out of the processor's cache when a request comes for
-//! it: who finds a fresh token here does not look at the cell.
+//! it: who finds a fresh token here does not look at the source.
 
 use std::fmt;
 use std::ops::Deref;
@@ -12,20 +12,20 @@ use tokio::time::Instant;
 
 use super::access_token::{Lease, Recovery};
 use super::refusals::Asked;
-use super::source::{Cell, State};
+use super::source::{Source, State};
 
-/// A cell, and its token.
+/// A source, and its token.
 #[derive(Clone)]
 pub struct Handle {
     state: Arc<State>,
-    cell: Arc<Cell>,
+    source: Arc<Source>,
 }
 
 impl Handle {
-    /// As [`Cell::read`].
+    /// As [`Source::read`].
     #[must_use]
     pub fn read(&self, now: Instant) -> Option<Lease> {
-        self.state.read(now, &self.cell)
+        self.state.read(now, &self.source)
     }
 
     /// The provider's answer to a request with generation `sent` is not a 401.
@@ -55,17 +55,19 @@ impl Handle {
 
     /// What to do about a 401 that a request with generation `sent` was answered with.
     pub async fn recover(&self, sent: u64, route: &Arc<str>) -> Recovery {
-        self.cell.recover_from(Self::asked(sent, route, true)).await
+        self.source
+            .recover_from(Self::asked(sent, route, true))
+            .await
     }
 
     /// Renews because of a 401 without anybody waiting: the request cannot be replayed.
     pub fn renew(&self, sent: u64, route: &Arc<str>) {
-        self.cell.renew_after(Self::asked(sent, route, false));
+        self.source.renew_after(Self::asked(sent, route, false));
     }
 
     /// A replay with that generation was answered 401 again.
     pub fn replay_refused(&self, generation: u64, route: &Arc<str>) {
-        self.cell
+        self.source
             .replay_was_refused(&Self::asked(generation, route, true));
     }
 
@@ -75,23 +77,23 @@ impl Handle {
     }
 }
 
-impl From<Arc<Cell>> for Handle {
-    fn from(cell: Arc<Cell>) -> Self {
-        let state = cell.state.clone();
-        Self { state, cell }
+impl From<Arc<Source>> for Handle {
+    fn from(source: Arc<Source>) -> Self {
+        let state = source.state.clone();
+        Self { state, source }
     }
 }
 
 impl Deref for Handle {
-    type Target = Arc<Cell>;
+    type Target = Arc<Source>;
 
-    fn deref(&self) -> &Arc<Cell> {
-        &self.cell
+    fn deref(&self) -> &Arc<Source> {
+        &self.source
     }
 }
 
 impl fmt::Debug for Handle {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.cell.fmt(formatter)
+        self.source.fmt(formatter)
     }
 }

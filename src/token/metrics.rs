@@ -1,4 +1,4 @@
-//! What does Prometheus see of the tokens? Series per account, written from the cells at scrape time, so
+//! What does Prometheus see of the tokens? Series per account, written from the sources at scrape time, so
 //! that ten thousand accounts cost nothing between two scrapes.
 
 use std::collections::BTreeMap;
@@ -11,17 +11,17 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 use tokio::time::Instant;
 
 use super::snapshot::TokenSnapshot;
-use super::source::Cell;
+use super::source::Source;
 use crate::base::clock;
 use crate::config::{Refresh, SecretName};
 use crate::telemetry::metrics::{FetchOutcome, GrantLabel};
 
-/// The cells of the configuration that is in force.
-pub(super) type Living = Arc<ArcSwap<Vec<Arc<Cell>>>>;
+/// The sources of the configuration that is in force.
+pub(super) type Living = Arc<ArcSwap<Vec<Arc<Source>>>>;
 
 /// The families that this module writes.
 pub(super) struct TokenSeries {
-    cells: Living,
+    sources: Living,
     descriptions: Vec<Desc>,
 }
 
@@ -55,7 +55,7 @@ const CONTENTION_LABELS: [&str; 2] = ["provider", "account"];
 const SECRET_LABELS: [&str; 3] = ["provider", "account", "secret"];
 
 impl TokenSeries {
-    pub(super) fn new(cells: Living) -> Result<Self, prometheus::Error> {
+    pub(super) fn new(sources: Living) -> Result<Self, prometheus::Error> {
         let describe = |(name, help): (&str, &str), labels: &[&str]| {
             let labels = labels.iter().map(ToString::to_string).collect();
             Desc::new(
@@ -66,7 +66,7 @@ impl TokenSeries {
             )
         };
         Ok(Self {
-            cells,
+            sources,
             descriptions: vec![
                 describe(EXPIRY, &TOKEN_LABELS)?,
                 describe(ISSUED, &TOKEN_LABELS)?,
@@ -84,14 +84,18 @@ impl TokenSeries {
         value: impl Fn(&TokenSnapshot) -> f64,
     ) -> MetricFamily {
         let now = Instant::now();
-        let cells = self.cells.load();
-        let metrics = cells.iter().map(|cell| {
-            let snapshot = cell.snapshot(now);
+        let sources = self.sources.load();
+        let metrics = sources.iter().map(|source| {
+            let snapshot = source.snapshot(now);
             let mut gauge = Gauge::default();
             gauge.set_value(snapshot.token.as_ref().map_or(0.0, &value));
             let mut metric = Metric::from_label(labels(
                 &TOKEN_LABELS,
-                &[&cell.provider.name, &cell.account().name, &cell.scopes],
+                &[
+                    &source.provider.name,
+                    &source.account().name,
+                    &source.scopes,
+                ],
             ));
             metric.set_gauge(gauge);
             metric
@@ -100,23 +104,24 @@ impl TokenSeries {
     }
 
     fn fetches(&self) -> MetricFamily {
-        let cells = self.cells.load();
+        let sources = self.sources.load();
         let mut sums: BTreeMap<[&str; 4], u64> = BTreeMap::new();
-        for cell in cells.iter() {
+        for source in sources.iter() {
             for grant in GrantLabel::ALL {
-                if grant == GrantLabel::RefreshToken && cell.provider.token.refresh == Refresh::None
+                if grant == GrantLabel::RefreshToken
+                    && source.provider.token.refresh == Refresh::None
                 {
                     continue;
                 }
                 for outcome in FetchOutcome::ALL {
                     let key = [
-                        &*cell.provider.name,
-                        &cell.account().name,
+                        &*source.provider.name,
+                        &source.account().name,
                         grant.as_str(),
                         outcome.as_str(),
                     ];
                     sums.entry(key)
-                        .or_insert_with(|| cell.fetches(grant, outcome));
+                        .or_insert_with(|| source.fetches(grant, outcome));
                 }
             }
         }
@@ -125,27 +130,27 @@ impl TokenSeries {
 
     fn contentions(&self) -> MetricFamily {
         let now = Instant::now();
-        let cells = self.cells.load();
+        let sources = self.sources.load();
         let mut sums: BTreeMap<[&str; 2], u64> = BTreeMap::new();
-        for cell in cells.iter() {
-            let key = [&*cell.provider.name, &*cell.account().name];
-            *sums.entry(key).or_default() += cell.snapshot(now).contentions;
+        for source in sources.iter() {
+            let key = [&*source.provider.name, &*source.account().name];
+            *sums.entry(key).or_default() += source.snapshot(now).contentions;
         }
         counters(CONTENTION, &CONTENTION_LABELS, sums)
     }
 }
 
 impl TokenSeries {
-    /// One series for each secret of each account; the cells of an account agree.
+    /// One series for each secret of each account; the sources of an account agree.
     fn secrets(&self) -> MetricFamily {
-        let cells = self.cells.load();
+        let sources = self.sources.load();
         let mut values: BTreeMap<[&str; 3], bool> = BTreeMap::new();
-        for cell in cells.iter() {
-            let account = cell.account();
+        for source in sources.iter() {
+            let account = source.account();
             for name in SecretName::ALL {
                 if account.secret(name).is_some() {
-                    let key = [&*cell.provider.name, &*account.name, name.as_str()];
-                    values.insert(key, cell.secret_in_use() == name);
+                    let key = [&*source.provider.name, &*account.name, name.as_str()];
+                    values.insert(key, source.secret_in_use() == name);
                 }
             }
         }

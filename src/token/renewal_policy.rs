@@ -1,4 +1,4 @@
-//! May a flight start, and what if not? What a cell decides under its lock.
+//! May a flight start, and what if not? What a source decides under its lock.
 //!
 //! Functions of what is at the desk, the token and `now`; nothing here waits or calls.
 
@@ -37,7 +37,7 @@ pub(super) struct Flight {
     pub(super) lane: watch::Sender<Lane>,
 }
 
-/// What is known about a cell's flights.
+/// What is known about a source's flights.
 #[derive(Default)]
 pub(super) struct Desk {
     pub(super) flight: Option<Flight>,

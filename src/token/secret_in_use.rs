@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::SecretName;
 
-/// Shared by the cells of one account. Flights write it, and each begins with what it says; two at once
+/// Shared by the sources of one account. Flights write it, and each begins with what it says; two at once
 /// that find out different things cost a call and nothing else.
 #[derive(Debug, Default)]
 pub(super) struct SecretInUse {

@@ -1,4 +1,4 @@
-//! What can be shown of a cell? Everything about its token but the token.
+//! What can be shown of a source? Everything about its token but the token.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,7 +6,7 @@ use super::refusals::RefusedRoute;
 use crate::base::secret::Fingerprint;
 use crate::config::SecretName;
 
-/// What `/status` and `/metrics` show of a cell.
+/// What `/status` and `/metrics` show of a source.
 #[derive(Debug)]
 pub struct Snapshot {
     /// None: there is no token.

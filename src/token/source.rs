@@ -1,4 +1,4 @@
-//! Which token is it now, and who renews it? One cell per token key.
+//! Which token is it now, and who renews it? One source per token key.
 //!
 //! Readers take the token from an arc-swap: no lock, no allocation, and they set at most a flag. All else
 //! is behind `desk`, a mutex that is never held across an await: whether a flight is under way, when the
@@ -7,7 +7,7 @@
 //! there under the same lock. Waiters hold the flight's channel, not the desk; one that gives up cancels
 //! nothing. What a flight asks the endpoint is [`super::grants`]'s.
 //!
-//! A reload makes a new cell for a token key that stays, and both have one [`State`]: token, desk and so the
+//! A reload makes a new source for a token key that stays, and both have one [`State`]: token, desk and so the
 //! flight. Which of them looks after the renewal is in there too; for a key that is gone, none does.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -37,8 +37,8 @@ use crate::telemetry::metrics::{FetchOutcome, GrantLabel};
 pub const CONTENTION: &str = "instances are revoking each other: the provider refuses young tokens, as it does where each new one ends the one before; give each instance an account of its own";
 
 /// The token of one key: provider, account and scopes.
-pub struct Cell {
-    /// Index among all cells; the renewal loop's name for it.
+pub struct Source {
+    /// Index among all sources; the renewal loop's name for it.
     pub(super) id: usize,
     /// Whose it is.
     pub provider: Arc<Provider>,
@@ -63,13 +63,13 @@ pub(super) struct State {
     pub(super) refusals: Refusals,
     desk: Mutex<Desk>,
     memory: Arc<Mutex<Memory>>,
-    /// Whose appointments count: the latest cell's.
-    acting: Mutex<Weak<Cell>>,
+    /// Whose appointments count: the latest source's.
+    acting: Mutex<Weak<Source>>,
 }
 
 impl State {
-    /// See [`Cell::read`]; the cell is only looked at where it has to renew.
-    pub(super) fn read(&self, now: Instant, cell: &Cell) -> Option<Lease> {
+    /// See [`Source::read`]; the source is only looked at where it has to renew.
+    pub(super) fn read(&self, now: Instant, source: &Source) -> Option<Lease> {
         let token = self.token.load();
         let token = token.as_ref()?;
         match token.freshness(now) {
@@ -78,7 +78,7 @@ impl State {
                 // Taken first: the renewal loop looks at whether it is used.
                 let lease = token.lease();
                 if token.ask_for_renewal() {
-                    cell.make_appointment(now);
+                    source.make_appointment(now);
                 }
                 Some(lease)
             }
@@ -87,7 +87,7 @@ impl State {
     }
 }
 
-/// What a cell is made of.
+/// What a source is made of.
 pub(super) struct Parts {
     pub(super) id: usize,
     pub(super) provider: Arc<Provider>,
@@ -108,26 +108,26 @@ impl Parts {
     }
 }
 
-impl Cell {
-    /// A cell for a new key.
+impl Source {
+    /// A source for a new key.
     pub(super) fn new(parts: Parts) -> Arc<Self> {
         Self::with(Arc::default(), parts)
     }
 
-    /// A cell for the key of this one, under another configuration; from now on it looks after the renewal.
+    /// A source for the key of this one, under another configuration; from now on it looks after the renewal.
     pub(super) fn succeeded_by(&self, parts: Parts) -> Arc<Self> {
         if self.shows_otherwise(&parts) {
             self.desk().forget_refusal();
         }
         self.state.refusals.begin_again(Instant::now());
-        let cell = Self::with(self.state.clone(), parts);
-        let token = cell.state.token.load_full().map(|token| token.renew_at);
-        let grounded = cell.desk().grounded.map(|(_, until)| until.alone);
-        let wanted = cell.at_startup.then(Instant::now);
+        let source = Self::with(self.state.clone(), parts);
+        let token = source.state.token.load_full().map(|token| token.renew_at);
+        let grounded = source.desk().grounded.map(|(_, until)| until.alone);
+        let wanted = source.at_startup.then(Instant::now);
         if let Some(at) = token.max(grounded).or(wanted) {
-            cell.make_appointment(at);
+            source.make_appointment(at);
         }
-        cell
+        source
     }
 
     /// Its key is gone: nobody renews it any more. Requests that are under way may still ask for a token.
@@ -136,7 +136,7 @@ impl Cell {
     }
 
     fn with(state: Arc<State>, parts: Parts) -> Arc<Self> {
-        let cell = Arc::new(Self {
+        let source = Arc::new(Self {
             id: parts.id,
             ladder: Ladder {
                 provider: parts.provider.clone(),
@@ -157,8 +157,8 @@ impl Cell {
             guard: parts.guard,
             appointments: parts.appointments,
         });
-        *cell.acting() = Arc::downgrade(&cell);
-        cell
+        *source.acting() = Arc::downgrade(&source);
+        source
     }
 
     /// Held for a look.
@@ -167,7 +167,7 @@ impl Cell {
         acting.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the renewal is this cell's, and not a later one's of the same key, or nobody's.
+    /// Whether the renewal is this source's, and not a later one's of the same key, or nobody's.
     pub(super) fn is_acting(&self) -> bool {
         std::ptr::eq(self.acting().as_ptr(), self)
     }
@@ -195,7 +195,7 @@ impl Cell {
         (&self.provider.name, &self.account().name, &self.scopes)
     }
 
-    /// What the cells of its account share.
+    /// What the sources of its account share.
     pub(super) fn shared(&self) -> (&Arc<Fetches>, &Arc<SecretInUse>) {
         self.ladder.shared()
     }
@@ -311,7 +311,7 @@ impl Cell {
         }
     }
 
-    /// What the renewal loop does when this cell's time has come: a token that nobody used since it was
+    /// What the renewal loop does when this source's time has come: a token that nobody used since it was
     /// obtained is left to expire.
     pub(super) fn keep_appointment(self: &Arc<Self>) {
         if !self.is_acting() {
@@ -501,7 +501,7 @@ impl Cell {
         land.send_replace(Some(landing));
     }
 
-    /// Makes the reply's token the cell's.
+    /// Makes the reply's token the source's.
     fn publish(&self, desk: &mut Desk, climbed: Climbed, cause: &Cause) -> Landing {
         let Climbed {
             reply,
@@ -567,12 +567,12 @@ impl Cell {
     }
 
     fn make_appointment(&self, at: Instant) {
-        let cell = self.acting().clone();
-        let Some(acting) = cell.upgrade() else {
+        let source = self.acting().clone();
+        let Some(acting) = source.upgrade() else {
             return;
         };
-        let appointment = Appointment { cell, at };
-        // The queue holds more than all cells together can ask for at a time. Were it full, the token
+        let appointment = Appointment { source, at };
+        // The queue holds more than all sources together can ask for at a time. Were it full, the token
         // would be renewed when a request finds it expired.
         drop(acting.appointments.try_send(appointment));
     }
@@ -588,10 +588,10 @@ async fn land(mut flight: watch::Receiver<Option<Landing>>, deadline: Instant) -
     }
 }
 
-impl std::fmt::Debug for Cell {
+impl std::fmt::Debug for Source {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
-            .debug_struct("Cell")
+            .debug_struct("Source")
             .field("provider", &self.provider.name)
             .field("account", &self.account().name)
             .field("scopes", &self.scopes)

@@ -1,6 +1,6 @@
 //! Tokens under a paused clock, with a token endpoint in memory.
 //!
-//! [`rig`] makes a cell whose endpoint answers as a closure says, and runs the real renewal loop beside
+//! [`rig`] makes a source whose endpoint answers as a closure says, and runs the real renewal loop beside
 //! it. Time passes only when everybody waits, so that instants can be compared exactly.
 
 mod endpoint_limiter;
@@ -141,19 +141,19 @@ impl<F: Fn(&Call) -> Said + Send + Sync + 'static> Transport for Endpoint<F> {
 }
 
 struct Rig {
-    cell: Arc<Cell>,
-    /// What cells are made of, by id.
+    source: Arc<Source>,
+    /// What sources are made of, by id.
     parts: Arc<dyn Fn(usize) -> Parts>,
     start: Instant,
     calls: Arc<Mutex<Vec<Call>>>,
 }
 
-/// A cell with further keys of its `token`, as YAML, and an endpoint.
+/// A source with further keys of its `token`, as YAML, and an endpoint.
 fn rig(keys: &str, script: impl Fn(&Call) -> Said + Send + Sync + 'static) -> Rig {
     rigs(1, keys, script).pop().unwrap()
 }
 
-/// Many cells that share one endpoint, one renewal loop and its count of calls.
+/// Many sources that share one endpoint, one renewal loop and its count of calls.
 fn rigs(
     count: usize,
     keys: &str,
@@ -203,7 +203,7 @@ fn rigs_of(
         fetch_durations: [histogram(), histogram()],
     });
     let rig = |id| Rig {
-        cell: Cell::new(parts(id)),
+        source: Source::new(parts(id)),
         parts: parts.clone(),
         start,
         calls: calls.clone(),
@@ -212,20 +212,20 @@ fn rigs_of(
 }
 
 impl Rig {
-    /// Another configuration with the same token key; returns the cell of the one before.
-    fn reload(&mut self) -> Arc<Cell> {
-        let next = self.cell.succeeded_by((self.parts)(self.cell.id));
-        std::mem::replace(&mut self.cell, next)
+    /// Another configuration with the same token key; returns the source of the one before.
+    fn reload(&mut self) -> Arc<Source> {
+        let next = self.source.succeeded_by((self.parts)(self.source.id));
+        std::mem::replace(&mut self.source, next)
     }
 
     /// What `Tokens::start` does for the accounts that want a token at start-up.
     fn wants_token_at_startup(&self) {
-        self.cell.make_appointment(self.start);
+        self.source.make_appointment(self.start);
     }
 
     /// The token of a request that waits for one.
     async fn obtain(&self) -> Result<String, Failure> {
-        let lease = self.cell.obtain().await;
+        let lease = self.source.obtain().await;
         lease
             .map(|lease| text(&lease))
             .map_err(|missing| missing.failure)
@@ -233,13 +233,13 @@ impl Rig {
 
     /// The token of a request that does not wait.
     fn read(&self) -> Option<String> {
-        self.cell.read(Instant::now()).map(|lease| text(&lease))
+        self.source.read(Instant::now()).map(|lease| text(&lease))
     }
 
     /// Obtains a token and has a provider refuse it: makes one flight, without time passing.
     async fn renew(&self) -> Recovery {
-        let lease = self.cell.obtain().await.unwrap();
-        self.cell.recover(lease.generation).await
+        let lease = self.source.obtain().await.unwrap();
+        self.source.recover(lease.generation).await
     }
 
     fn count(&self) -> usize {
@@ -270,13 +270,13 @@ impl Rig {
     fn outcome(&self, outcome: FetchOutcome) -> u64 {
         GrantLabel::ALL
             .iter()
-            .map(|grant| self.cell.fetches(*grant, outcome))
+            .map(|grant| self.source.fetches(*grant, outcome))
             .sum()
     }
 
     /// Until the token's end.
     fn remaining(&self) -> Duration {
-        let snapshot = self.cell.snapshot(Instant::now());
+        let snapshot = self.source.snapshot(Instant::now());
         snapshot.token.unwrap().remaining().unwrap_or_default()
     }
 
@@ -290,7 +290,7 @@ fn rejected(code: &str) -> Failure {
 }
 
 /// For requests of one route.
-impl Cell {
+impl Source {
     fn asked(sent: u64) -> Asked {
         Asked {
             sent,

@@ -31,7 +31,7 @@ async fn no_minute_has_more_calls_than_the_budget_and_all_accounts_get_a_token()
         let times = rigs[0].times();
         assert_eq!(times.len(), accounts, "with {budget} a minute");
         assert!(most_in_a_minute(&times) <= budget, "{budget}: {times:?}");
-        assert!(rigs.iter().all(|rig| rig.cell.ever_had_a_token()));
+        assert!(rigs.iter().all(|rig| rig.source.ever_had_a_token()));
     }
 }
 
@@ -49,10 +49,10 @@ async fn whatever_happens_the_calls_stay_within_the_budget() {
     start_all(&rigs);
     for second in 0..600 {
         for rig in rigs.iter().skip(second % 5).step_by(5) {
-            let cell = rig.cell.clone();
+            let source = rig.source.clone();
             tokio::spawn(async move {
-                if let Ok(lease) = cell.obtain().await {
-                    drop(cell.recover(lease.generation).await);
+                if let Ok(lease) = source.obtain().await {
+                    drop(source.recover(lease.generation).await);
                 }
             });
         }
@@ -70,25 +70,25 @@ async fn a_401_goes_before_requests_and_both_before_start_up() {
         "calls_per_minute: 12, wait: 60s",
         in_turn([lives(3600)]),
     );
-    let refused = rigs[0].cell.obtain().await.unwrap();
+    let refused = rigs[0].source.obtain().await.unwrap();
     start_all(&rigs[1..]);
     pass(30.0).await;
     let ready = || {
         rigs.iter()
-            .filter(|rig| rig.cell.ever_had_a_token())
+            .filter(|rig| rig.source.ever_had_a_token())
             .count()
     };
     let started = ready();
     // Each joins a flight that waits for its turn behind all others.
     let mut requests = tokio::task::JoinSet::new();
     for rig in &rigs[190..195] {
-        let cell = rig.cell.clone();
-        requests.spawn(async move { cell.obtain().await.is_ok() });
+        let source = rig.source.clone();
+        requests.spawn(async move { source.obtain().await.is_ok() });
     }
     pass(0.001).await;
     // More requests than the budget lets through now, but something is kept for this one.
     let before = Instant::now();
-    let recovery = rigs[0].cell.recover(refused.generation).await;
+    let recovery = rigs[0].source.recover(refused.generation).await;
     assert!(matches!(recovery, Recovery::Replay(_)), "{recovery:?}");
     assert_eq!(Instant::now(), before);
     assert!(!requests.is_empty());
@@ -101,16 +101,16 @@ async fn a_401_goes_before_requests_and_both_before_start_up() {
 async fn a_request_that_the_budget_keeps_waiting_hears_so_in_time() {
     let rigs = rigs(9, "calls_per_minute: 1, wait: 5s", in_turn([lives(3600)]));
     rigs[0].obtain().await.unwrap();
-    let missing = rigs[1].cell.obtain().await.unwrap_err();
+    let missing = rigs[1].source.obtain().await.unwrap_err();
     assert_eq!(missing.failure, Failure::OverBudget);
     assert_eq!(rigs[1].start.elapsed(), Duration::from_secs(5));
     assert!(
         (54..=55).contains(&missing.retry_after.as_secs()),
         "{missing:?}"
     );
-    let failing = rigs[1].cell.snapshot(Instant::now()).failing.unwrap();
+    let failing = rigs[1].source.snapshot(Instant::now()).failing.unwrap();
     assert!(failing.contains("calls_per_minute"), "{failing}");
-    assert_eq!(rigs[0].cell.guard.snapshot().exhausted, 1);
+    assert_eq!(rigs[0].source.guard.snapshot().exhausted, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -128,10 +128,10 @@ async fn an_endpoint_that_is_down_is_probed_by_one_call_at_a_time() {
     assert!((10..150).contains(&late.len()), "{late:?}");
     let one_at_a_time = late.windows(2).all(|pair| pair[1] - pair[0] >= 1.0);
     assert!(one_at_a_time, "{late:?}");
-    assert!(rigs[0].cell.guard.snapshot().is_open);
+    assert!(rigs[0].source.guard.snapshot().is_open);
     pass(60.0).await;
-    assert!(rigs.iter().all(|rig| rig.cell.ever_had_a_token()));
-    assert!(!rigs[0].cell.guard.snapshot().is_open);
+    assert!(rigs.iter().all(|rig| rig.source.ever_had_a_token()));
+    assert!(!rigs[0].source.guard.snapshot().is_open);
 }
 
 #[tokio::test(start_paused = true)]
@@ -141,15 +141,15 @@ async fn a_request_during_an_outage_is_answered_at_once_without_a_call() {
         drop(rig.obtain().await);
     }
     let (before, calls) = (Instant::now(), rigs[0].count());
-    if let Some(until) = rigs[0].cell.guard.held(before) {
+    if let Some(until) = rigs[0].source.guard.held(before) {
         for rig in &rigs[6..] {
-            let missing = rig.cell.obtain().await.unwrap_err();
+            let missing = rig.source.obtain().await.unwrap_err();
             assert_eq!(missing.failure, Failure::Held);
             assert_eq!(missing.retry_after, until.wanted.duration_since(before));
         }
         assert_eq!((Instant::now(), rigs[0].count()), (before, calls));
     }
-    assert!(rigs[0].cell.guard.snapshot().is_open);
+    assert!(rigs[0].source.guard.snapshot().is_open);
 }
 
 #[tokio::test(start_paused = true)]
@@ -182,14 +182,14 @@ async fn a_probe_that_never_ends_well_is_followed_by_another() {
     });
     for rig in &rigs[..5] {
         tokio::spawn({
-            let cell = rig.cell.clone();
-            async move { cell.obtain().await.map(drop) }
+            let source = rig.source.clone();
+            async move { source.obtain().await.map(drop) }
         });
     }
     pass(0.001).await;
     start_all(&rigs[5..]);
     pass(120.0).await;
-    let ready = rigs.iter().filter(|rig| rig.cell.ever_had_a_token());
+    let ready = rigs.iter().filter(|rig| rig.source.ever_had_a_token());
     // All but those whose flight ended with the bug.
     assert!(ready.count() >= 14);
 }

@@ -66,7 +66,7 @@ async fn a_request_in_a_cool_down_hears_when_to_come_back() {
     let rig = rig("", in_turn([refuses(401, "invalid_client")]));
     drop(rig.obtain().await);
     pass(2.0).await;
-    let missing = rig.cell.obtain().await.unwrap_err();
+    let missing = rig.source.obtain().await.unwrap_err();
     assert_eq!(missing.retry_after, Duration::from_secs(3));
     assert_eq!(missing.failure, rejected("invalid_client"));
 }
@@ -106,7 +106,7 @@ async fn no_call_comes_before_a_rate_limit_is_over() {
         ),
     ] {
         let rig = rig("", in_turn([said, lives(300)]));
-        let missing = rig.cell.obtain().await.unwrap_err();
+        let missing = rig.source.obtain().await.unwrap_err();
         assert_eq!(missing.retry_after.as_secs(), wait);
         ask_every_second(&rig, u32::try_from(wait).unwrap()).await;
         assert_eq!(rig.count(), 1, "a call before {wait} s");
@@ -120,7 +120,7 @@ async fn an_endpoint_in_trouble_is_not_called_before_the_pause_that_it_asks_for_
     for (status, asked, wait) in [(503, 120, 120), (500, 7, 7), (502, 1_000_000, 900)] {
         let busy = Said::RetryAfter(status, Duration::from_secs(asked));
         let rig = rig("", in_turn([busy, lives(300)]));
-        let missing = rig.cell.obtain().await.unwrap_err();
+        let missing = rig.source.obtain().await.unwrap_err();
         assert_eq!(missing.retry_after.as_secs(), wait);
         ask_every_second(&rig, u32::try_from(wait).unwrap()).await;
         assert_eq!(rig.count(), 1, "a call before {wait} s");
@@ -156,9 +156,9 @@ async fn after_an_outage_the_first_token_comes_within_5_s_where_somebody_asks() 
         });
         // One request at a time for each key, as soon as the one before is refused.
         for rig in &rigs {
-            let cell = rig.cell.clone();
+            let source = rig.source.clone();
             tokio::spawn(async move {
-                while cell.obtain().await.is_err() {
+                while source.obtain().await.is_err() {
                     pass(0.1).await;
                 }
             });
@@ -168,16 +168,16 @@ async fn after_an_outage_the_first_token_comes_within_5_s_where_somebody_asks() 
         assert!(calls < keys * 1500, "{calls} calls in 1000 s");
         rigs[0].until(1005.0).await;
         for rig in &rigs {
-            assert!(rig.cell.ever_had_a_token(), "{said:?}");
+            assert!(rig.source.ever_had_a_token(), "{said:?}");
         }
     }
 }
 
 /// Asks again for as long as there is no token.
 fn keep_asking(rig: &Rig) {
-    let cell = rig.cell.clone();
+    let source = rig.source.clone();
     tokio::spawn(async move {
-        while cell.obtain().await.is_err() {
+        while source.obtain().await.is_err() {
             pass(0.1).await;
         }
     });
@@ -195,10 +195,10 @@ async fn a_call_that_hangs_in_an_outage_does_not_hide_its_end() {
         pass(2.0).await;
         keep_asking(&rig);
         rig.until(last).await;
-        let before = rig.cell.snapshot(Instant::now()).token;
+        let before = rig.source.snapshot(Instant::now()).token;
         assert!(before.is_none_or(|token| token.generation == 1));
         rig.until(last + 5.0).await;
-        let token = rig.cell.snapshot(Instant::now()).token;
+        let token = rig.source.snapshot(Instant::now()).token;
         let lifetime = token.map(|token| token.lifetime.as_secs());
         assert_eq!(lifetime, Some(3600), "{last}: {:?}", rig.times());
     }
@@ -216,7 +216,7 @@ async fn an_endpoint_that_has_become_slow_gets_its_full_time_again() {
         pass(2.0).await;
         keep_asking(&rig);
         rig.until(90.0).await;
-        let token = rig.cell.snapshot(Instant::now()).token;
+        let token = rig.source.snapshot(Instant::now()).token;
         assert_eq!(token.unwrap().lifetime.as_secs(), 3600);
     }
 }

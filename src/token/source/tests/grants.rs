@@ -160,11 +160,11 @@ async fn a_burst_of_waiters_offers_a_refresh_token_once() {
         "refresh: grant",
         in_turn([with_refresh(), after(1.0, with_refresh())]),
     );
-    let sent = rig.cell.obtain().await.unwrap().generation;
+    let sent = rig.source.obtain().await.unwrap().generation;
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..60 {
-        let cell = rig.cell.clone();
-        tasks.spawn(async move { word(&cell.recover(sent).await) });
+        let source = rig.source.clone();
+        tasks.spawn(async move { word(&source.recover(sent).await) });
     }
     assert!(tasks.join_all().await.iter().all(|word| word == "t2"));
     assert_eq!(rig.grants(), [CLIENT, "r1"]);

@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn a_key_that_stays_has_one_flight_and_is_renewed_by_the_later_cell() {
     let mut rig = rig("margin: 10s", in_turn([after(1.0, lives(100))]));
-    let old = rig.cell.clone();
+    let old = rig.source.clone();
     let waiting = tokio::spawn({
         let old = old.clone();
         async move { old.obtain().await.map(|lease| text(&lease)).unwrap() }
@@ -47,7 +47,7 @@ async fn a_failure_is_not_forgotten_by_a_reload() {
 async fn a_key_that_is_gone_is_not_renewed_but_still_serves_what_is_under_way() {
     let rig = rig("margin: 10s", in_turn([lives(100)]));
     assert_eq!(rig.obtain().await.unwrap(), "t1");
-    rig.cell.retire();
+    rig.source.retire();
     rig.until(150.0).await;
     assert_eq!((rig.read(), rig.count()), (None, 1));
     assert_eq!(rig.obtain().await.unwrap(), "t2");
@@ -68,10 +68,13 @@ async fn a_refusal_is_forgotten_where_the_account_gets_another_secret() {
     assert!(rig.obtain().await.is_err());
     let next = of("client_secret: old, next_client_secret: new");
     let parts = (next.parts)(0);
-    assert!(rig.cell.has_key_of(&parts));
-    let cell = rig.cell.succeeded_by(parts);
+    assert!(rig.source.has_key_of(&parts));
+    let source = rig.source.succeeded_by(parts);
     let before = Instant::now();
-    assert_eq!(cell.obtain().await.map(|lease| text(&lease)).unwrap(), "t2");
+    assert_eq!(
+        source.obtain().await.map(|lease| text(&lease)).unwrap(),
+        "t2"
+    );
     assert_eq!(Instant::now(), before);
 }
 
@@ -79,7 +82,7 @@ async fn a_refusal_is_forgotten_where_the_account_gets_another_secret() {
 async fn a_flight_that_waits_for_its_turn_is_known_to_wait_after_a_reload() {
     let mut rigs = rigs(2, "calls_per_minute: 1, wait: 1s", in_turn([lives(3600)]));
     rigs[0].obtain().await.unwrap();
-    let old = rigs[1].cell.clone();
+    let old = rigs[1].source.clone();
     let waiting = tokio::spawn(async move { old.obtain().await.map(drop) });
     pass(0.5).await;
     drop(rigs[1].reload());
@@ -90,7 +93,7 @@ async fn a_flight_that_waits_for_its_turn_is_known_to_wait_after_a_reload() {
 #[tokio::test(start_paused = true)]
 async fn another_budget_holds_for_calls_that_wait_already_and_is_no_new_one() {
     let rigs = rigs(4, "calls_per_minute: 1, wait: 1s", in_turn([lives(3600)]));
-    let guard = &rigs[0].cell.guard;
+    let guard = &rigs[0].source.guard;
     let per_minute = |calls| guard.allow(std::num::NonZeroU32::new(calls).unwrap());
     rigs[0].obtain().await.unwrap();
     for calls in [2, 1, 3, 1] {

@@ -124,7 +124,7 @@ async fn the_same_token_again_is_used_to_its_real_end_and_asked_for_only_then() 
     let times = rig.times();
     assert_eq!(times.len(), 7, "{times:?}");
     assert!((234.0..=240.1).contains(&times[1]), "{times:?}");
-    // `expires_in` is whole seconds, so the cell's ends are up to a second later than the server's. In the last
+    // `expires_in` is whole seconds, so the source's ends are up to a second later than the server's. In the last
     // second it is asked for, and a second later there is the next one.
     assert!(
         (299.0..=300.1).contains(&times[2])
@@ -135,7 +135,11 @@ async fn the_same_token_again_is_used_to_its_real_end_and_asked_for_only_then() 
     assert_eq!(rig.outcome(FetchOutcome::Unchanged), 2);
     assert_eq!(rig.outcome(FetchOutcome::Ok), 3);
     assert_eq!(
-        rig.cell.snapshot(Instant::now()).token.unwrap().generation,
+        rig.source
+            .snapshot(Instant::now())
+            .token
+            .unwrap()
+            .generation,
         3
     );
 }
@@ -186,7 +190,7 @@ async fn ten_thousand_accounts_start_at_two_hundred_a_second() {
     );
     // And no slower than that, so that the last one is ready within a minute and a bit.
     assert!(by_second[&0] > 100, "{by_second:?}");
-    assert!(rigs.iter().all(|rig| rig.cell.ever_had_a_token()));
+    assert!(rigs.iter().all(|rig| rig.source.ever_had_a_token()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -200,8 +204,8 @@ async fn a_slow_endpoint_has_64_start_up_calls_at_once_and_requests_go_past_them
         assert_eq!(rigs[0].times().len(), 64);
         if is_wanted {
             for rig in &rigs {
-                let cell = rig.cell.clone();
-                tokio::spawn(async move { cell.obtain().await });
+                let source = rig.source.clone();
+                tokio::spawn(async move { source.obtain().await });
             }
             pass(0.5).await;
             assert_eq!(rigs[0].times().len(), 100, "whatever a request waits for");
@@ -209,7 +213,7 @@ async fn a_slow_endpoint_has_64_start_up_calls_at_once_and_requests_go_past_them
         pass(3.0).await;
         assert_eq!(rigs[0].times().len(), 100, "as some end, others begin");
         pass(10.0).await;
-        assert!(rigs.iter().all(|rig| rig.cell.ever_had_a_token()));
+        assert!(rigs.iter().all(|rig| rig.source.ever_had_a_token()));
     }
 }
 
@@ -226,7 +230,7 @@ async fn a_hanging_account_holds_up_no_others_start() {
         rig.wants_token_at_startup();
     }
     pass(1.0).await;
-    let ready = rigs.iter().filter(|rig| rig.cell.ever_had_a_token());
+    let ready = rigs.iter().filter(|rig| rig.source.ever_had_a_token());
     assert_eq!(ready.count(), 99);
 }
 
@@ -235,6 +239,6 @@ async fn fewer_scopes_than_asked_for_are_shown() {
     let reply = reply(&json!({ "access_token": "t", "expires_in": 300, "scope": "links.read" }));
     let rig = rig("scopes: [links.write, links.read]", in_turn([reply]));
     rig.obtain().await.unwrap();
-    let token = rig.cell.snapshot(Instant::now()).token.unwrap();
+    let token = rig.source.snapshot(Instant::now()).token.unwrap();
     assert_eq!(token.missing_scopes, "links.write");
 }

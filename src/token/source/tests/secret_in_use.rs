@@ -33,9 +33,9 @@ fn refusals() -> [Said; 7] {
 async fn a_refused_secret_is_followed_by_the_other_one_in_the_same_flight() {
     for refusal in refusals() {
         let rigs = rigs_of(2, TWO, "", takes("new", refusal));
-        assert_eq!(rigs[0].cell.secret_in_use(), SecretName::Current);
+        assert_eq!(rigs[0].source.secret_in_use(), SecretName::Current);
         assert_eq!(rigs[0].obtain().await.unwrap(), "t2");
-        assert_eq!(rigs[0].cell.secret_in_use(), SecretName::Next);
+        assert_eq!(rigs[0].source.secret_in_use(), SecretName::Next);
         // Other tokens of the account begin with the one that works.
         assert_eq!(rigs[1].obtain().await.unwrap(), "t3");
         assert_eq!(rigs[0].secrets(), ["old", "new", "new"]);
@@ -76,7 +76,7 @@ async fn two_refused_secrets_are_two_calls_and_then_a_cool_down() {
         pass(5.0).await;
         drop(rig.obtain().await);
         assert_eq!(rig.secrets(), ["old", "new", "old", "new"]);
-        assert_eq!(rig.cell.secret_in_use(), SecretName::Current);
+        assert_eq!(rig.source.secret_in_use(), SecretName::Current);
     }
 }
 
@@ -102,7 +102,7 @@ async fn the_other_secret_is_not_taken_for_the_right_one_where_nothing_is_said_a
     let rig = rigs_of(1, TWO, "wait: 1ms", in_turn(script)).pop().unwrap();
     drop(rig.obtain().await);
     assert_eq!(rig.secrets(), ["old", "new"]);
-    assert_eq!(rig.cell.secret_in_use(), SecretName::Current);
+    assert_eq!(rig.source.secret_in_use(), SecretName::Current);
     // It is known where it is the scope that is refused.
     let script = [
         refuses(401, "invalid_client"),
@@ -110,7 +110,7 @@ async fn the_other_secret_is_not_taken_for_the_right_one_where_nothing_is_said_a
     ];
     let rig = rigs_of(1, TWO, "", in_turn(script)).pop().unwrap();
     assert_eq!(rig.obtain().await, Err(rejected("invalid_scope")));
-    assert_eq!(rig.cell.secret_in_use(), SecretName::Next);
+    assert_eq!(rig.source.secret_in_use(), SecretName::Next);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,8 +5,8 @@ use super::*;
 async fn all_of(rig: &Rig, waiters: usize) -> Vec<Result<String, Missing>> {
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..waiters {
-        let cell = rig.cell.clone();
-        tasks.spawn(async move { cell.obtain().await.map(|lease| text(&lease)) });
+        let source = rig.source.clone();
+        tasks.spawn(async move { source.obtain().await.map(|lease| text(&lease)) });
     }
     tasks.join_all().await
 }
@@ -40,7 +40,7 @@ async fn different_keys_do_not_wait_for_each_other() {
             lives(300)
         }
     });
-    let hanging = rigs[0].cell.clone();
+    let hanging = rigs[0].source.clone();
     tokio::spawn(async move { hanging.obtain().await.map(drop) });
     tokio::task::yield_now().await;
     let before = Instant::now();

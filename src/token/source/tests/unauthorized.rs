@@ -14,11 +14,11 @@ async fn the_first_401_on_a_generation_renews() {
 #[tokio::test(start_paused = true)]
 async fn a_hundred_401s_share_one_flight() {
     let rig = rig("", in_turn([lives(300), after(1.0, lives(300))]));
-    let sent = rig.cell.obtain().await.unwrap().generation;
+    let sent = rig.source.obtain().await.unwrap().generation;
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..100 {
-        let cell = rig.cell.clone();
-        tasks.spawn(async move { word(&cell.recover(sent).await) });
+        let source = rig.source.clone();
+        tasks.spawn(async move { word(&source.recover(sent).await) });
     }
     assert!(tasks.join_all().await.iter().all(|word| word == "t2"));
     assert_eq!(rig.count(), 2);
@@ -29,7 +29,7 @@ async fn a_401_on_an_old_generation_is_replayed_with_the_newer_one_without_a_cal
     let rig = rig("", in_turn([lives(300)]));
     drop(rig.renew().await);
     for _ in 0..20 {
-        assert_eq!(word(&rig.cell.recover(1).await), "t2");
+        assert_eq!(word(&rig.source.recover(1).await), "t2");
     }
     assert_eq!(rig.count(), 2);
 }
@@ -49,7 +49,11 @@ async fn the_same_token_again_is_not_replayed_and_not_asked_for_in_ten_seconds()
     assert_eq!(rig.count(), 3);
     // It is the same token, and so the same generation; requests use it all the same.
     assert_eq!(
-        rig.cell.snapshot(Instant::now()).token.unwrap().generation,
+        rig.source
+            .snapshot(Instant::now())
+            .token
+            .unwrap()
+            .generation,
         1
     );
     assert_eq!(rig.read().as_deref(), Some("same"));
@@ -60,7 +64,7 @@ async fn a_route_that_lacks_a_scope_costs_one_call_in_ten_seconds() {
     let rig = rig("", in_turn([lives(3600)]));
     for _ in 0..600 {
         if let Recovery::Replay(lease) = rig.renew().await {
-            rig.cell.replay_refused(lease.generation);
+            rig.source.replay_refused(lease.generation);
         }
         pass(0.1).await;
     }
@@ -74,9 +78,9 @@ async fn a_replay_refused_says_nothing_of_a_token_that_no_401_asked_for() {
     rig.obtain().await.unwrap();
     rig.until(250.0).await;
     // Renewed ahead; a request that was sent with the first token is replayed with this one, in vain.
-    assert_eq!(word(&rig.cell.recover(1).await), "t2");
-    rig.cell.replay_refused(2);
-    assert_eq!(word(&rig.cell.recover(2).await), "t3");
+    assert_eq!(word(&rig.source.recover(1).await), "t2");
+    rig.source.replay_refused(2);
+    assert_eq!(word(&rig.source.recover(2).await), "t3");
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,9 +113,9 @@ async fn a_flight_that_fails_leaves_the_token_in_use() {
 #[tokio::test(start_paused = true)]
 async fn renewing_without_waiting_serves_the_next_request() {
     let rig = rig("", in_turn([lives(300), after(1.0, lives(300))]));
-    let lease = rig.cell.obtain().await.unwrap();
+    let lease = rig.source.obtain().await.unwrap();
     for _ in 0..5 {
-        rig.cell.renew(lease.generation);
+        rig.source.renew(lease.generation);
     }
     pass(1.5).await;
     assert_eq!(rig.read().as_deref(), Some("t2"));
@@ -122,10 +126,10 @@ async fn renewing_without_waiting_serves_the_next_request() {
 async fn a_401_joins_the_flight_that_renews_ahead() {
     let script = [lives(300), after(20.0, lives(300))];
     let rig = rig("timeout: 30s, wait: 30s", in_turn(script));
-    let sent = rig.cell.obtain().await.unwrap().generation;
+    let sent = rig.source.obtain().await.unwrap().generation;
     rig.until(245.0).await;
     assert_eq!(rig.count(), 2);
-    assert_eq!(word(&rig.cell.recover(sent).await), "t2");
+    assert_eq!(word(&rig.source.recover(sent).await), "t2");
     assert_eq!(rig.count(), 2);
 }
 
@@ -146,7 +150,7 @@ async fn a_401_waits_no_longer_than_a_request_may() {
 
 /// Whether instances are taken to revoke each other's tokens, and how often that was counted.
 fn contention(rig: &Rig) -> (bool, u64) {
-    let snapshot = rig.cell.snapshot(Instant::now());
+    let snapshot = rig.source.snapshot(Instant::now());
     (snapshot.is_contended, snapshot.contentions)
 }
 
@@ -180,7 +184,7 @@ async fn neither_old_tokens_nor_missing_scopes_are_taken_for_that() {
     let scope = rig("", in_turn([lives(3600)]));
     for _ in 0..600 {
         if let Recovery::Replay(lease) = scope.renew().await {
-            scope.cell.replay_refused(lease.generation);
+            scope.source.replay_refused(lease.generation);
         }
         pass(0.1).await;
     }
@@ -198,17 +202,17 @@ fn on(route: &str, sent: u64) -> Asked {
 
 /// The provider refuses a route whatever the token.
 async fn refuse(rig: &Rig, route: &str) -> String {
-    let sent = rig.cell.obtain().await.unwrap().generation;
-    let recovery = rig.cell.recover_from(on(route, sent)).await;
+    let sent = rig.source.obtain().await.unwrap().generation;
+    let recovery = rig.source.recover_from(on(route, sent)).await;
     if let Recovery::Replay(lease) = &recovery {
-        rig.cell.replay_was_refused(&on(route, lease.generation));
+        rig.source.replay_was_refused(&on(route, lease.generation));
     }
     word(&recovery)
 }
 
 /// A provider takes a token on a route.
 fn take(rig: &Rig, route: &str, generation: u64) {
-    let refusals = &rig.cell.state.refusals;
+    let refusals = &rig.source.state.refusals;
     refusals.taken(&route.into(), generation, Instant::now());
 }
 
@@ -217,7 +221,7 @@ async fn a_route_with_both_answers_costs_one_call_in_ten_seconds_and_is_no_conte
     let rig = rig("", in_turn([lives(3600)]));
     for _ in 0..600 {
         refuse(&rig, "a").await;
-        let generation = rig.cell.obtain().await.unwrap().generation;
+        let generation = rig.source.obtain().await.unwrap().generation;
         take(&rig, "a", generation);
         pass(0.1).await;
     }
@@ -241,7 +245,7 @@ async fn a_late_answer_to_an_older_token_changes_nothing() {
     assert_eq!(refuse(&rig, "a").await, "t2");
     take(&rig, "a", 1);
     assert_eq!(refuse(&rig, "a").await, "too young");
-    assert_eq!(rig.cell.snapshot(Instant::now()).refused_routes.len(), 1);
+    assert_eq!(rig.source.snapshot(Instant::now()).refused_routes.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -251,7 +255,7 @@ async fn a_refused_route_does_not_keep_another_routes_401_from_renewing() {
     assert_eq!(refuse(&rig, "a").await, "too young");
     // A second later the token is revoked for real, and the other route finds out.
     pass(1.0).await;
-    assert_eq!(word(&rig.cell.recover_from(on("b", 2)).await), "t3");
+    assert_eq!(word(&rig.source.recover_from(on("b", 2)).await), "t3");
     // The first 401 on the new generation renews, once.
     assert_eq!(refuse(&rig, "a").await, "t4");
     assert_eq!(refuse(&rig, "a").await, "too young");
@@ -271,8 +275,8 @@ async fn several_refused_routes_cost_one_renewal_each_and_then_one_in_ten_second
     assert_eq!(rig.count(), 1 + 3 + 5, "{:?}", rig.times());
     assert_eq!(contention(&rig), (false, 0));
     // So a revocation is mended at once.
-    let sent = rig.cell.obtain().await.unwrap().generation;
-    assert_eq!(word(&rig.cell.recover_from(on("d", sent)).await), "t10");
+    let sent = rig.source.obtain().await.unwrap().generation;
+    assert_eq!(word(&rig.source.recover_from(on("d", sent)).await), "t10");
 }
 
 #[tokio::test(start_paused = true)]
@@ -283,10 +287,10 @@ async fn many_routes_that_are_refused_leave_renewals_for_tokens_that_are_revoked
     }
     assert_eq!(rig.count(), 9);
     pass(10.0).await;
-    let sent = rig.cell.obtain().await.unwrap().generation;
-    assert_eq!(word(&rig.cell.recover_from(on("b", sent)).await), "t10");
+    let sent = rig.source.obtain().await.unwrap().generation;
+    assert_eq!(word(&rig.source.recover_from(on("b", sent)).await), "t10");
     // And what is remembered of them has an end.
-    assert!(rig.cell.snapshot(Instant::now()).refused_routes.len() <= 64);
+    assert!(rig.source.snapshot(Instant::now()).refused_routes.len() <= 64);
 }
 
 #[tokio::test(start_paused = true)]
@@ -294,21 +298,26 @@ async fn what_was_learnt_is_forgotten_five_minutes_after_the_last_of_it() {
     let rig = rig("", in_turn([lives(3600)]));
     refuse(&rig, "a").await;
     take(&rig, "a", 2);
-    assert!(rig.cell.snapshot(Instant::now()).refused_routes.is_empty());
+    assert!(
+        rig.source
+            .snapshot(Instant::now())
+            .refused_routes
+            .is_empty()
+    );
     assert_eq!(refuse(&rig, "a").await, "too young");
     pass(310.0).await;
     take(&rig, "a", 2);
-    assert!(!rig.cell.state.refusals.any());
+    assert!(!rig.source.state.refusals.any());
     assert_eq!(refuse(&rig, "a").await, "t3");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_route_that_is_not_replayed_is_learnt_about_by_its_next_request() {
     let rig = rig("", in_turn([lives(3600)]));
-    rig.cell.obtain().await.unwrap();
+    rig.source.obtain().await.unwrap();
     for _ in 0..50 {
-        let sent = rig.cell.obtain().await.unwrap().generation;
-        rig.cell.renew(sent);
+        let sent = rig.source.obtain().await.unwrap().generation;
+        rig.source.renew(sent);
         pass(1.0).await;
     }
     // One in ten seconds; two until it is known.
@@ -318,9 +327,9 @@ async fn a_route_that_is_not_replayed_is_learnt_about_by_its_next_request() {
 #[tokio::test(start_paused = true)]
 async fn a_token_that_was_taken_since_is_renewed_without_a_replay_too() {
     let rig = rig("", in_turn([lives(3600)]));
-    rig.cell.obtain().await.unwrap();
+    rig.source.obtain().await.unwrap();
     for sent in 1..5 {
-        rig.cell.renew(sent);
+        rig.source.renew(sent);
         pass(1.0).await;
         take(&rig, "default", sent + 1);
     }
@@ -347,5 +356,10 @@ async fn a_reload_leaves_a_refused_route_alone_for_ten_seconds_at_most() {
     assert_eq!(refuse(&rig, "a").await, "t3");
     pass(700.0).await;
     drop(rig.reload());
-    assert!(rig.cell.snapshot(Instant::now()).refused_routes.is_empty());
+    assert!(
+        rig.source
+            .snapshot(Instant::now())
+            .refused_routes
+            .is_empty()
+    );
 }
