@@ -30,7 +30,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub use access_token::{Lease, Missing, Recovery};
+pub use access_token::{AccessToken, Missing, Recovery};
 pub use endpoint_limiter::GuardSnapshot;
 pub use failure::{Detail, ErrorCode, Failure};
 pub use handle::Handle;

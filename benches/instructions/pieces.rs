@@ -96,10 +96,12 @@ pub(crate) fn token_read_and_header() -> usize {
     let now = Instant::now();
     counted(|| {
         for _ in 0..TIMES {
-            // The lease stays with the request, and its value goes into the header.
-            let lease = black_box(source.read(now));
-            let authorization = lease.as_ref().map(|lease| lease.authorization.clone());
-            drop((black_box(authorization), lease));
+            // The token stays with the request, and its value goes into the header.
+            let access_token = black_box(source.read(now));
+            let authorization = access_token
+                .as_ref()
+                .map(|access_token| access_token.authorization.clone());
+            drop((black_box(authorization), access_token));
         }
     });
     TIMES

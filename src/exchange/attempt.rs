@@ -25,7 +25,7 @@ use crate::http::replay_body::{BodyTooLarge, Replayable};
 use crate::http::target;
 use crate::journal::{self, Unavailable};
 use crate::telemetry::metrics::{ProviderSeries, Replay, Unauthorized};
-use crate::token::{Handle, Lease, Missing, Recovery};
+use crate::token::{AccessToken, Handle, Missing, Recovery};
 use crate::upstream::{Failed, MAX_UNSENT, Need, Outgoing, SavedRequest};
 
 /// A request on its way: what the stages found out about it.
@@ -59,15 +59,15 @@ impl Attempt<'_> {
         &mut self,
         record: &mut Record,
     ) -> Result<Answered, Refusal> {
-        let (mut lease, now) = self.lease(record).await?;
+        let (mut access_token, now) = self.access_token(record).await?;
         let upload = self.upload().map_err(|BodyTooLarge| Refusal::Overloaded)?;
-        let answered = self.send(record, (&mut lease, now), upload).await?;
+        let answered = self.send(record, (&mut access_token, now), upload).await?;
         self.note_response(record, &answered.0).await;
         let verdict = verdict(answered.0.status(), answered.0.headers());
         let outcome = match (verdict, &self.token) {
             (Verdict::Relay, token) => {
                 if let Bearer::Bursar(source) = token {
-                    source.answered(lease.generation, self.route(), answered.0.status());
+                    source.answered(access_token.generation, self.route(), answered.0.status());
                 }
                 self.settle();
                 return Ok(answered);
@@ -80,10 +80,10 @@ impl Attempt<'_> {
             (Verdict::Renew, Bearer::Bursar(source))
                 if self.may_be_replayed || self.has_key_in_body() =>
             {
-                Box::pin(self.recover(record, source, lease.generation)).await
+                Box::pin(self.recover(record, source, access_token.generation)).await
             }
             (Verdict::Renew, Bearer::Bursar(source)) => {
-                source.renew(lease.generation, self.route());
+                source.renew(access_token.generation, self.route());
                 Err(Replay::NotAllowed)
             }
         };
@@ -106,12 +106,12 @@ impl Attempt<'_> {
     async fn replay(
         &mut self,
         record: &mut Record,
-        mut lease: Lease,
+        mut access_token: AccessToken,
         upload: RequestBody,
     ) -> Result<Answered, Refusal> {
         record.replayed();
         let since = Instant::now();
-        let replayed = self.send(record, (&mut lease, since), upload).await;
+        let replayed = self.send(record, (&mut access_token, since), upload).await;
         self.settle();
         if let Ok((response, _)) = &replayed {
             self.note_response(record, response).await;
@@ -119,14 +119,14 @@ impl Attempt<'_> {
         match &replayed {
             Ok((response, _)) if response.status() == StatusCode::UNAUTHORIZED => {
                 if let Bearer::Bursar(source) = self.token {
-                    source.replay_refused(lease.generation, self.route());
+                    source.replay_refused(access_token.generation, self.route());
                 }
                 self.series.replay(Replay::UnauthorizedAgain);
                 self.series.unauthorized(Unauthorized::Surfaced);
             }
             Ok((response, _)) => {
                 if let Bearer::Bursar(source) = self.token {
-                    source.answered(lease.generation, self.route(), response.status());
+                    source.answered(access_token.generation, self.route(), response.status());
                 }
                 self.series.replay(Replay::Ok);
                 self.series.unauthorized(Unauthorized::Absorbed);
@@ -145,7 +145,7 @@ impl Attempt<'_> {
         record: &mut Record,
         source: &Handle,
         sent: u64,
-    ) -> Result<(Lease, RequestBody), Replay> {
+    ) -> Result<(AccessToken, RequestBody), Replay> {
         if self.body.as_ref().is_some_and(|body| !body.pause()) {
             source.renew(sent, self.route());
             return Err(Replay::BodyTooLarge);
@@ -154,8 +154,8 @@ impl Attempt<'_> {
         let recovery = source.recover(sent, self.route()).await;
         record.waited_for_token(since);
         match recovery {
-            Recovery::Replay(lease) => Ok((
-                lease,
+            Recovery::Replay(access_token) => Ok((
+                access_token,
                 self.upload().map_err(|BodyTooLarge| Replay::BodyTooLarge)?,
             )),
             Recovery::Unchanged => Err(Replay::TokenUnchanged),
@@ -179,12 +179,12 @@ impl Attempt<'_> {
                 .is_some_and(|body| field.text_in(&body).is_some())
     }
 
-    /// One sending. Only a request that was certainly never processed is given to a second connection. The lease
+    /// One sending. Only a request that was certainly never processed is given to a second connection. The token
     /// is another one afterwards where it ran out on the way.
     async fn send(
         &mut self,
         record: &mut Record,
-        (lease, mut now): (&mut Lease, Instant),
+        (access_token, mut now): (&mut AccessToken, Instant),
         mut upload: RequestBody,
     ) -> Result<Answered, Refusal> {
         let mut unsent = 0;
@@ -209,22 +209,22 @@ impl Attempt<'_> {
                 }
             };
             record.upstream(now - since);
-            if lease.is_expired(now) {
+            if access_token.is_expired(now) {
                 // Connecting took longer than the token had left.
-                (*lease, now) = self.lease(record).await?;
+                (*access_token, now) = self.access_token(record).await?;
             }
             if self.destination.payment.moves_money {
                 self.admin_control
                     .pass_payment(self.destination.provider.index)?;
             }
             if record.entry().is_some() {
-                Box::pin(self.write_down(record, lease, &mut upload)).await?;
+                Box::pin(self.write_down(record, access_token, &mut upload)).await?;
                 now = Instant::now();
             }
-            record.lease(lease);
+            record.token(access_token);
             let outgoing = self.outgoing.take().or_else(|| self.saved.outgoing());
             let outgoing = outgoing.ok_or(Refusal::Failed(Failed::Unsent))?;
-            let authorization = Some(lease.authorization.clone());
+            let authorization = Some(access_token.authorization.clone());
             let request = outgoing.request(&connection, authorization, upload);
             let sending = pin!(connection.send(request));
             let began = now;
@@ -259,7 +259,7 @@ impl Attempt<'_> {
     async fn write_down(
         &self,
         record: &mut Record,
-        lease: &mut Lease,
+        access_token: &mut AccessToken,
         upload: &mut RequestBody,
     ) -> Result<(), Refusal> {
         let mut hash = None;
@@ -274,29 +274,29 @@ impl Attempt<'_> {
             if let Some(entry) = record.entry() {
                 entry.sending(hash).await.map_err(Refusal::Journal)?;
             }
-            if !lease.is_expired(Instant::now()) {
+            if !access_token.is_expired(Instant::now()) {
                 return Ok(());
             }
             // That took longer than the token had left.
             note_unsent(record).await;
-            (*lease, _) = self.lease(record).await?;
+            (*access_token, _) = self.access_token(record).await?;
         }
         Err(Refusal::Journal(Unavailable))
     }
 
     /// The token, and when it was there.
-    async fn lease(&self, record: &mut Record) -> Result<(Lease, Instant), Refusal> {
+    async fn access_token(&self, record: &mut Record) -> Result<(AccessToken, Instant), Refusal> {
         let now = Instant::now();
         let source = match &self.token {
             Bearer::Bursar(source) => source,
-            Bearer::Caller(lease) => return Ok((Lease::clone(lease), now)),
+            Bearer::Caller(access_token) => return Ok((AccessToken::clone(access_token), now)),
         };
-        if let Some(lease) = source.read(now) {
-            return Ok((lease, now));
+        if let Some(access_token) = source.read(now) {
+            return Ok((access_token, now));
         }
-        let lease: Result<Lease, Missing> = Box::pin(source.obtain()).await;
+        let access_token: Result<AccessToken, Missing> = Box::pin(source.obtain()).await;
         record.waited_for_token(now);
-        Ok((lease.map_err(Refusal::Token)?, Instant::now()))
+        Ok((access_token.map_err(Refusal::Token)?, Instant::now()))
     }
 
     /// Before anything of an answer goes to the caller. After a 401 the provider has not acted.

@@ -8,14 +8,14 @@ use crate::config::Authorization;
 use crate::exchange::respond::{CallerToken, Refusal};
 use crate::exchange::route::Destination;
 use crate::http::headers::{self, OwnToken, Unusable};
-use crate::token::{Handle, Lease, Tokens};
+use crate::token::{AccessToken, Handle, Tokens};
 
 /// The token that a request carries.
 pub(super) enum Bearer<'a> {
     /// Bursar's.
     Bursar(&'a Handle),
     /// The caller's own, which nobody here can renew.
-    Caller(Box<Lease>),
+    Caller(Box<AccessToken>),
 }
 
 impl<'a> Bearer<'a> {
@@ -36,8 +36,9 @@ impl<'a> Bearer<'a> {
         };
         match headers::bearer(headers) {
             Ok(Some(OwnToken { field, token })) => {
-                let lease = Lease::of_caller(field, Fingerprint::of(token), Instant::now());
-                Ok(Self::Caller(Box::new(lease)))
+                let access_token =
+                    AccessToken::of_caller(field, Fingerprint::of(token), Instant::now());
+                Ok(Self::Caller(Box::new(access_token)))
             }
             Ok(None) => {
                 let missing = Refusal::CallerToken(CallerToken::Missing);

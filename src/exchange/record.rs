@@ -24,7 +24,7 @@ use crate::telemetry::access_log::{AccessLog, Line};
 use crate::telemetry::metrics::{
     ANONYMOUS, Cause, Limit, Metrics, NO_PROVIDER, ProviderSeries, Reason,
 };
-use crate::token::Lease;
+use crate::token::AccessToken;
 
 /// What a request is counted as whose caller left before the answer; never sent.
 const CALLER_LEFT: u16 = 499;
@@ -61,7 +61,7 @@ pub struct Record {
     reason: Option<Reason>,
     /// Why there was no connection.
     cause: Option<Cause>,
-    lease: Option<(u64, Fingerprint)>,
+    token: Option<(u64, Fingerprint)>,
     replayed: bool,
     token_wait: Duration,
     upstream: Duration,
@@ -114,7 +114,7 @@ impl Record {
             status: None,
             reason: None,
             cause: None,
-            lease: None,
+            token: None,
             replayed: false,
             token_wait: Duration::ZERO,
             upstream: Duration::ZERO,
@@ -236,8 +236,8 @@ impl Record {
     }
 
     /// The request is sent with that token.
-    pub fn lease(&mut self, lease: &Lease) {
-        self.lease = Some((lease.generation, lease.fingerprint));
+    pub fn token(&mut self, token: &AccessToken) {
+        self.token = Some((token.generation, token.fingerprint));
     }
 
     /// The provider was busy with the request for so long.
@@ -372,7 +372,7 @@ impl Drop for Record {
             status: status.as_u16(),
             reason: self.reason.map(Reason::as_str),
             cause: self.cause.map(Cause::as_str),
-            token: self.lease,
+            token: self.token,
             replayed: self.replayed,
             total,
             token_wait: self.token_wait,

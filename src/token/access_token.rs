@@ -1,4 +1,4 @@
-//! How old is a token? The token itself, its ages, and the lease that a request takes on it, or goes without.
+//! How old is a token? The token itself, its ages, and the copy that a request takes, or goes without.
 //!
 //! Ages are decided here, as a function of the token and `now`; nothing here reads a clock.
 
@@ -17,7 +17,7 @@ const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// An access token in its source. What every request reads comes first, in two cache lines.
 #[repr(C, align(64))]
-pub(super) struct Token {
+pub(super) struct CachedToken {
     /// From then on it is not sent: a little before its end.
     pub(super) expires: Instant,
     pub(super) renew_at: Instant,
@@ -47,14 +47,14 @@ pub(super) enum Freshness {
     /// To be used.
     Fresh,
     /// To be used, and to be renewed.
-    Ageing,
+    Stale,
     /// Never to be sent.
     Expired,
 }
 
 /// A token as one request uses it.
 #[derive(Clone)]
-pub struct Lease {
+pub struct AccessToken {
     /// The value of the `Authorization` header.
     pub authorization: HeaderValue,
     /// Which token of its key it is.
@@ -64,7 +64,7 @@ pub struct Lease {
     expires: Instant,
 }
 
-impl Lease {
+impl AccessToken {
     /// Of a token that is not Bursar's, and never renewed here: its end is its owner's business.
     #[must_use]
     pub fn of_caller(authorization: HeaderValue, fingerprint: Fingerprint, now: Instant) -> Self {
@@ -96,7 +96,7 @@ pub struct Missing {
 #[derive(Debug)]
 pub enum Recovery {
     /// Replay with this.
-    Replay(Lease),
+    Replay(AccessToken),
     /// The provider handed out the same token again.
     Unchanged,
     /// 401s have renewed this key too often lately.
@@ -124,7 +124,7 @@ pub(super) fn reserve(left: Duration) -> Duration {
     LAST_SECOND.min(left / 2)
 }
 
-impl Token {
+impl CachedToken {
     /// None where the token holds bytes that no header may hold.
     pub(super) fn new(text: &Secret, generation: u64, span: Lifespan) -> Option<Self> {
         let bearer = Secret::new(format!("Bearer {}", text.expose()));
@@ -160,17 +160,17 @@ impl Token {
         if now >= self.expires {
             Freshness::Expired
         } else if now >= self.renew_at {
-            Freshness::Ageing
+            Freshness::Stale
         } else {
             Freshness::Fresh
         }
     }
 
-    pub(super) fn lease(&self) -> Lease {
+    pub(super) fn access_token(&self) -> AccessToken {
         if !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);
         }
-        Lease {
+        AccessToken {
             authorization: self.authorization.clone(),
             generation: self.generation,
             fingerprint: self.fingerprint,
@@ -189,10 +189,10 @@ impl Token {
     }
 }
 
-impl fmt::Debug for Token {
+impl fmt::Debug for CachedToken {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
-            .debug_struct("Token")
+            .debug_struct("CachedToken")
             .field("fingerprint", &self.fingerprint)
             .field("generation", &self.generation)
             .field("expires", &self.expires)
@@ -200,10 +200,10 @@ impl fmt::Debug for Token {
     }
 }
 
-impl fmt::Debug for Lease {
+impl fmt::Debug for AccessToken {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
-            .debug_struct("Lease")
+            .debug_struct("AccessToken")
             .field("fingerprint", &self.fingerprint)
             .field("generation", &self.generation)
             .finish_non_exhaustive()
@@ -240,11 +240,11 @@ mod tests {
             margin: Duration::from_secs(60),
             reserve: LAST_SECOND,
         };
-        let token = Token::new(&Secret::new("t".into()), 1, span).unwrap();
+        let token = CachedToken::new(&Secret::new("t".into()), 1, span).unwrap();
         let at = |seconds| token.freshness(issued + Duration::from_secs(seconds));
         assert_eq!(at(233), Freshness::Fresh);
-        assert_eq!(at(240), Freshness::Ageing);
-        assert_eq!(at(298), Freshness::Ageing);
+        assert_eq!(at(240), Freshness::Stale);
+        assert_eq!(at(298), Freshness::Stale);
         assert_eq!(at(299), Freshness::Expired);
     }
 
@@ -259,7 +259,7 @@ mod tests {
                 margin: Duration::from_secs(60),
                 reserve: reserve(lifetime),
             };
-            let token = Token::new(&Secret::new("t".into()), 1, span).unwrap();
+            let token = CachedToken::new(&Secret::new("t".into()), 1, span).unwrap();
             assert!(token.renew_at > issued && token.renew_at < token.expires);
             assert!(
                 token.expires + lifetime / 2 <= token.ends
@@ -276,10 +276,10 @@ mod tests {
             margin: Duration::ZERO,
             reserve: Duration::ZERO,
         };
-        let token = |text: String| Token::new(&Secret::new(text), 1, span);
+        let token = |text: String| CachedToken::new(&Secret::new(text), 1, span);
         for length in [1, 120, 121, 122, 5000] {
             let text = "t".repeat(length);
-            let value = token(text.clone()).unwrap().lease().authorization;
+            let value = token(text.clone()).unwrap().access_token().authorization;
             assert_eq!(value, format!("Bearer {text}"));
             assert!(value.is_sensitive());
             assert!(token(text + "\r\n").is_none());
@@ -294,11 +294,11 @@ mod tests {
             margin: Duration::ZERO,
             reserve: Duration::ZERO,
         };
-        let token = Token::new(&Secret::new("s3cr3t".into()), 1, span).unwrap();
+        let token = CachedToken::new(&Secret::new("s3cr3t".into()), 1, span).unwrap();
         let shown = format!(
             "{token:?} {:?} {:?}",
-            token.lease(),
-            token.lease().authorization
+            token.access_token(),
+            token.access_token().authorization
         );
         assert!(!shown.contains("s3cr3t"), "{shown}");
     }

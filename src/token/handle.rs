@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::access_token::{Lease, Recovery};
+use super::access_token::{AccessToken, Recovery};
 use super::refusals::Asked;
 use super::source::{Source, State};
 
@@ -24,7 +24,7 @@ pub struct Handle {
 impl Handle {
     /// As [`Source::read`].
     #[must_use]
-    pub fn read(&self, now: Instant) -> Option<Lease> {
+    pub fn read(&self, now: Instant) -> Option<AccessToken> {
         self.state.read(now, &self.source)
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::access_token::{Freshness, Token};
+use super::access_token::{CachedToken, Freshness};
 use super::backoff;
 use super::endpoint_limiter::Lane;
 use super::failure::Failure;
@@ -28,7 +28,7 @@ const CONTENTION_SIGNS: usize = 3;
 const CONTENTION_WINDOW: Duration = Duration::from_secs(5 * 60);
 
 /// What a flight brought.
-pub(super) type Landing = Result<Arc<Token>, Failure>;
+pub(super) type Landing = Result<Arc<CachedToken>, Failure>;
 
 /// A flight that is under way.
 pub(super) struct Flight {
@@ -88,7 +88,7 @@ pub(super) enum Boarding {
     Flight(watch::Receiver<Option<Landing>>),
     Grounded(Failure, Instant),
     /// The cache is newer than the 401.
-    Newer(Arc<Token>),
+    Newer(Arc<CachedToken>),
     /// Too many renewals lately, or one in vain.
     TooYoung,
 }
@@ -126,7 +126,7 @@ impl Desk {
     /// What becomes of somebody who asks for a flight while `current` is the token.
     pub(super) fn decide(
         &mut self,
-        current: Option<&Arc<Token>>,
+        current: Option<&Arc<CachedToken>>,
         (cause, now): (&Cause, Instant),
         calls: Calls<'_>,
     ) -> Decision {
@@ -173,7 +173,7 @@ impl Desk {
     /// What needs no flight, or must not have one.
     fn without_flight(
         &mut self,
-        current: Option<&Arc<Token>>,
+        current: Option<&Arc<CachedToken>>,
         (cause, now): (&Cause, Instant),
         refusals: &Refusals,
     ) -> Option<Boarding> {
@@ -203,7 +203,7 @@ impl Desk {
 
     /// Keeps count of tokens that a provider took at first and refused while they were young. One may be a
     /// revocation; several in a row are another instance, whose every new token ends ours.
-    fn refused(&mut self, current: Option<&Token>, sent: u64, now: Instant) {
+    fn refused(&mut self, current: Option<&CachedToken>, sent: u64, now: Instant) {
         let is_young = current.is_some_and(|token| {
             token.generation == sent
                 && now.duration_since(token.issued) < YOUNG

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::access_token::{
-    Freshness, LAST_SECOND, Lease, Lifespan, Missing, Recovery, Token, reserve,
+    AccessToken, CachedToken, Freshness, LAST_SECOND, Lifespan, Missing, Recovery, reserve,
 };
 use super::endpoint_limiter::{Guard, Lane};
 use super::failure::{Detail, Failure};
@@ -58,7 +58,7 @@ pub struct Source {
 #[derive(Default)]
 #[repr(C)]
 pub(super) struct State {
-    token: ArcSwapOption<Token>,
+    token: ArcSwapOption<CachedToken>,
     /// Beside it, because every answer is compared with it.
     pub(super) refusals: Refusals,
     desk: Mutex<Desk>,
@@ -69,18 +69,18 @@ pub(super) struct State {
 
 impl State {
     /// See [`Source::read`]; the source is only looked at where it has to renew.
-    pub(super) fn read(&self, now: Instant, source: &Source) -> Option<Lease> {
+    pub(super) fn read(&self, now: Instant, source: &Source) -> Option<AccessToken> {
         let token = self.token.load();
         let token = token.as_ref()?;
         match token.freshness(now) {
-            Freshness::Fresh => Some(token.lease()),
-            Freshness::Ageing => {
+            Freshness::Fresh => Some(token.access_token()),
+            Freshness::Stale => {
                 // Taken first: the renewal loop looks at whether it is used.
-                let lease = token.lease();
+                let access_token = token.access_token();
                 if token.ask_for_renewal() {
                     source.make_appointment(now);
                 }
-                Some(lease)
+                Some(access_token)
             }
             Freshness::Expired => None,
         }
@@ -211,7 +211,7 @@ impl Source {
 
     /// The valid token, if there is one: without a lock, without an allocation, without waiting.
     #[must_use]
-    pub fn read(&self, now: Instant) -> Option<Lease> {
+    pub fn read(&self, now: Instant) -> Option<AccessToken> {
         self.state.read(now, self)
     }
 
@@ -219,12 +219,12 @@ impl Source {
     ///
     /// # Errors
     /// Where the flight fails, none may start for now, or the wait is over.
-    pub async fn obtain(self: &Arc<Self>) -> Result<Lease, Missing> {
+    pub async fn obtain(self: &Arc<Self>) -> Result<AccessToken, Missing> {
         let deadline = Instant::now() + self.dialect().wait;
         loop {
             let now = Instant::now();
-            if let Some(lease) = self.read(now) {
-                return Ok(lease);
+            if let Some(access_token) = self.read(now) {
+                return Ok(access_token);
             }
             if now >= deadline {
                 return Err(self.missing(Failure::TimedOut, now));
@@ -233,7 +233,7 @@ impl Source {
                 Boarding::Newer(_) | Boarding::TooYoung => {}
                 Boarding::Flight(flight) => match land(flight, deadline).await {
                     Ok(token) if token.freshness(Instant::now()) != Freshness::Expired => {
-                        return Ok(token.lease());
+                        return Ok(token.access_token());
                     }
                     Ok(_) | Err(Failure::BornExpired) => {}
                     Err(failure) => return Err(self.missing(failure, Instant::now())),
@@ -280,7 +280,7 @@ impl Source {
                     Recovery::Unchanged
                 }
                 Ok(token) if token.freshness(Instant::now()) != Freshness::Expired => {
-                    Recovery::Replay(token.lease())
+                    Recovery::Replay(token.access_token())
                 }
                 Err(Failure::BornExpired) => continue,
                 Ok(_) | Err(_) => Recovery::Unavailable,
@@ -299,7 +299,7 @@ impl Source {
     pub(super) fn replay_was_refused(&self, asked: &Asked) {
         let current = self.state.token.load();
         let is_recovered =
-            |token: &Arc<Token>| token.generation == asked.sent && token.after_unauthorized;
+            |token: &Arc<CachedToken>| token.generation == asked.sent && token.after_unauthorized;
         if current.as_ref().is_some_and(is_recovered) {
             self.learn(asked, asked.sent);
         }
@@ -527,7 +527,7 @@ impl Source {
         };
         let malformed = Failure::Malformed(Detail::Is("it holds bytes that no header may hold"));
         let mut token =
-            Token::new(&reply.access_token, desk.generations + 1, span).ok_or(malformed)?;
+            CachedToken::new(&reply.access_token, desk.generations + 1, span).ok_or(malformed)?;
         let current = self.state.token.load_full();
         match current.filter(|current| current.is_same_as(&token)) {
             // In its last second: the next one comes after that.

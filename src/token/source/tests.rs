@@ -225,21 +225,21 @@ impl Rig {
 
     /// The token of a request that waits for one.
     async fn obtain(&self) -> Result<String, Failure> {
-        let lease = self.source.obtain().await;
-        lease
-            .map(|lease| text(&lease))
+        let token = self.source.obtain().await;
+        token
+            .map(|token| text(&token))
             .map_err(|missing| missing.failure)
     }
 
     /// The token of a request that does not wait.
     fn read(&self) -> Option<String> {
-        self.source.read(Instant::now()).map(|lease| text(&lease))
+        self.source.read(Instant::now()).map(|token| text(&token))
     }
 
     /// Obtains a token and has a provider refuse it: makes one flight, without time passing.
     async fn renew(&self) -> Recovery {
-        let lease = self.source.obtain().await.unwrap();
-        self.source.recover(lease.generation).await
+        let token = self.source.obtain().await.unwrap();
+        self.source.recover(token.generation).await
     }
 
     fn count(&self) -> usize {
@@ -315,8 +315,8 @@ impl Source {
     }
 }
 
-fn text(lease: &Lease) -> String {
-    let value = lease.authorization.to_str().unwrap();
+fn text(token: &AccessToken) -> String {
+    let value = token.authorization.to_str().unwrap();
     value.strip_prefix("Bearer ").unwrap().to_owned()
 }
 
@@ -327,7 +327,7 @@ async fn pass(seconds: f64) {
 /// Replayed with this token, or a word for the rest.
 fn word(recovery: &Recovery) -> String {
     match recovery {
-        Recovery::Replay(lease) => text(lease),
+        Recovery::Replay(token) => text(token),
         Recovery::Unchanged => "unchanged".into(),
         Recovery::TooYoung => "too young".into(),
         Recovery::Unavailable => "unavailable".into(),

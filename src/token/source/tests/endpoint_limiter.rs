@@ -51,8 +51,8 @@ async fn whatever_happens_the_calls_stay_within_the_budget() {
         for rig in rigs.iter().skip(second % 5).step_by(5) {
             let source = rig.source.clone();
             tokio::spawn(async move {
-                if let Ok(lease) = source.obtain().await {
-                    drop(source.recover(lease.generation).await);
+                if let Ok(token) = source.obtain().await {
+                    drop(source.recover(token.generation).await);
                 }
             });
         }

@@ -8,7 +8,7 @@ async fn a_key_that_stays_has_one_flight_and_is_renewed_by_the_later_cell() {
     let old = rig.source.clone();
     let waiting = tokio::spawn({
         let old = old.clone();
-        async move { old.obtain().await.map(|lease| text(&lease)).unwrap() }
+        async move { old.obtain().await.map(|token| text(&token)).unwrap() }
     });
     rig.until(0.5).await;
     drop(rig.reload());
@@ -23,7 +23,7 @@ async fn a_key_that_stays_has_one_flight_and_is_renewed_by_the_later_cell() {
 async fn what_a_request_of_an_earlier_configuration_fetches_is_renewed_by_the_later_cell() {
     let mut rig = rig("margin: 10s", in_turn([lives(100)]));
     let old = rig.reload();
-    assert_eq!(old.obtain().await.map(|lease| text(&lease)).unwrap(), "t1");
+    assert_eq!(old.obtain().await.map(|token| text(&token)).unwrap(), "t1");
     drop(old);
     assert_eq!(rig.read().unwrap(), "t1");
     rig.until(95.0).await;
@@ -72,7 +72,7 @@ async fn a_refusal_is_forgotten_where_the_account_gets_another_secret() {
     let source = rig.source.succeeded_by(parts);
     let before = Instant::now();
     assert_eq!(
-        source.obtain().await.map(|lease| text(&lease)).unwrap(),
+        source.obtain().await.map(|token| text(&token)).unwrap(),
         "t2"
     );
     assert_eq!(Instant::now(), before);

@@ -6,7 +6,7 @@ async fn all_of(rig: &Rig, waiters: usize) -> Vec<Result<String, Missing>> {
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..waiters {
         let source = rig.source.clone();
-        tasks.spawn(async move { source.obtain().await.map(|lease| text(&lease)) });
+        tasks.spawn(async move { source.obtain().await.map(|token| text(&token)) });
     }
     tasks.join_all().await
 }

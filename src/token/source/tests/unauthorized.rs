@@ -63,8 +63,8 @@ async fn the_same_token_again_is_not_replayed_and_not_asked_for_in_ten_seconds()
 async fn a_route_that_lacks_a_scope_costs_one_call_in_ten_seconds() {
     let rig = rig("", in_turn([lives(3600)]));
     for _ in 0..600 {
-        if let Recovery::Replay(lease) = rig.renew().await {
-            rig.source.replay_refused(lease.generation);
+        if let Recovery::Replay(token) = rig.renew().await {
+            rig.source.replay_refused(token.generation);
         }
         pass(0.1).await;
     }
@@ -113,9 +113,9 @@ async fn a_flight_that_fails_leaves_the_token_in_use() {
 #[tokio::test(start_paused = true)]
 async fn renewing_without_waiting_serves_the_next_request() {
     let rig = rig("", in_turn([lives(300), after(1.0, lives(300))]));
-    let lease = rig.source.obtain().await.unwrap();
+    let token = rig.source.obtain().await.unwrap();
     for _ in 0..5 {
-        rig.source.renew(lease.generation);
+        rig.source.renew(token.generation);
     }
     pass(1.5).await;
     assert_eq!(rig.read().as_deref(), Some("t2"));
@@ -183,8 +183,8 @@ async fn neither_old_tokens_nor_missing_scopes_are_taken_for_that() {
     assert_eq!(contention(&old), (false, 0));
     let scope = rig("", in_turn([lives(3600)]));
     for _ in 0..600 {
-        if let Recovery::Replay(lease) = scope.renew().await {
-            scope.source.replay_refused(lease.generation);
+        if let Recovery::Replay(token) = scope.renew().await {
+            scope.source.replay_refused(token.generation);
         }
         pass(0.1).await;
     }
@@ -204,8 +204,8 @@ fn on(route: &str, sent: u64) -> Asked {
 async fn refuse(rig: &Rig, route: &str) -> String {
     let sent = rig.source.obtain().await.unwrap().generation;
     let recovery = rig.source.recover_from(on(route, sent)).await;
-    if let Recovery::Replay(lease) = &recovery {
-        rig.source.replay_was_refused(&on(route, lease.generation));
+    if let Recovery::Replay(token) = &recovery {
+        rig.source.replay_was_refused(&on(route, token.generation));
     }
     word(&recovery)
 }
