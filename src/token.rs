@@ -2,7 +2,7 @@
 //!
 //! A request reads its source ([`Source::read`]), waits for a flight where there is no token
 //! ([`Source::obtain`]) and asks what a 401 means ([`Handle::recover`]). The rest happens behind its back:
-//! renewal ahead ([`scheduler`]), who may fly ([`renewal_policy`]), the ladder of grants ([`grants`]), the providers'
+//! renewal ahead ([`scheduler`]), who may fly ([`renewal_policy`]), the grants of grants ([`grants`]), the providers'
 //! dialects ([`request`], [`response`]), pauses after failures ([`backoff`]), and what all calls to one endpoint
 //! share ([`endpoint_limiter`]).
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 
 use super::endpoint_limiter::Guard;
-use super::grants::Fetches;
+use super::grants::FetchCounts;
 use super::request::{Sockets, Transport};
 use super::scheduler::Appointment;
 use super::secret_in_use::SecretInUse;
@@ -81,7 +81,11 @@ impl<'a> Making<'a> {
     }
 
     /// What the sources of an account share: its counts, and which of its secrets works while both are the same.
-    fn shared(&self, provider: &Provider, account: &Account) -> (Arc<Fetches>, Arc<SecretInUse>) {
+    fn shared(
+        &self,
+        provider: &Provider,
+        account: &Account,
+    ) -> (Arc<FetchCounts>, Arc<SecretInUse>) {
         let known = self.accounts.get(&(&*provider.name, &*account.name));
         let Some(known) = known else {
             return (Arc::default(), Arc::default());

@@ -1,7 +1,7 @@
 //! What does a flight ask the token endpoint? The refresh token where there is a live one, then client
 //! credentials; and what came of each call, counted.
 //!
-//! Only the one flight of a source climbs. The mutex is there for those who look on, and never held across
+//! Only the one flight of a source acquires. The mutex is there for those who look on, and never held across
 //! an await.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,63 +25,68 @@ use crate::telemetry::metrics::{FetchOutcome, GrantLabel};
 
 /// How many calls for one account ended how. All its sources share them, and they outlive its secrets, because
 /// a counter never goes back.
-pub(super) type Fetches = [[AtomicU64; FetchOutcome::COUNT]; GrantLabel::COUNT];
+pub(super) type FetchCounts = [[AtomicU64; FetchOutcome::COUNT]; GrantLabel::COUNT];
 
 /// How one token key is asked for.
-pub(super) struct Ladder {
+pub(super) struct Grants {
     pub(super) provider: Arc<Provider>,
     pub(super) account: usize,
     pub(super) scopes: Arc<str>,
     pub(super) secret: Arc<SecretInUse>,
     pub(super) guard: Arc<Guard>,
     pub(super) transport: Arc<dyn Transport>,
-    pub(super) memory: Arc<Mutex<Memory>>,
-    pub(super) fetches: Arc<Fetches>,
+    pub(super) grant_state: Arc<Mutex<GrantState>>,
+    pub(super) fetches: Arc<FetchCounts>,
     pub(super) fetch_durations: [Histogram; GrantLabel::COUNT],
 }
 
 /// What is kept from one flight to the next.
 #[derive(Default)]
-pub(super) struct Memory {
+pub(super) struct GrantState {
     /// Whether a call waits for its turn: the flight's, whichever configuration it began under.
     is_waiting: bool,
     refresh_token: Option<RefreshToken>,
     last: Option<(&'static str, SystemTime)>,
 }
 
-/// What the ladder brought.
-pub(super) struct Climbed {
+/// What the grants brought.
+pub(super) struct Acquired {
     pub(super) reply: Reply,
     /// When its request was sent.
     pub(super) issued: Instant,
     pub(super) label: GrantLabel,
 }
 
-impl Ladder {
+impl Grants {
     /// A panic elsewhere leaves nothing half-done here.
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    fn grant_state(&self) -> MutexGuard<'_, GrantState> {
+        self.grant_state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The refresh token where there is a live one, then client credentials. Each call waits for its turn.
-    pub(super) async fn climb(&self, lane: &mut watch::Receiver<Lane>) -> Result<Climbed, Failure> {
+    pub(super) async fn acquire(
+        &self,
+        lane: &mut watch::Receiver<Lane>,
+    ) -> Result<Acquired, Failure> {
         let now = Instant::now();
         let refresh_token = self
-            .memory()
+            .grant_state()
             .refresh_token
             .take()
             .filter(|token| token.is_live(now));
         if let Some(token) = refresh_token {
             match self.call(lane, Grant::RefreshToken(&token.text)).await {
-                Ok(mut climbed) => {
-                    self.keep_refresh_token(&mut climbed, Some(token));
-                    return Ok(climbed);
+                Ok(mut acquired) => {
+                    self.keep_refresh_token(&mut acquired, Some(token));
+                    return Ok(acquired);
                 }
                 // Asking once more would be against the endpoint's word. A limit that was told of has used nothing
                 // up; an endpoint in trouble may have, and a 403 may be the token's refusal.
                 Err(failure) if failure.is_asked_for() => {
                     let is_limit = matches!(failure, Failure::RateLimited(_));
-                    self.memory().refresh_token = is_limit.then_some(token);
+                    self.grant_state().refresh_token = is_limit.then_some(token);
                     return Err(failure);
                 }
                 // The client itself is refused, which client credentials would not change.
@@ -91,7 +96,9 @@ impl Ladder {
                 {
                     return Err(failure);
                 }
-                Err(failure) if failure.is_unsent() => self.memory().refresh_token = Some(token),
+                Err(failure) if failure.is_unsent() => {
+                    self.grant_state().refresh_token = Some(token)
+                }
                 // Refused, or sent and never answered: it may be used up, and sending a used one again
                 // makes some servers revoke everything.
                 Err(_) => {}
@@ -100,19 +107,19 @@ impl Ladder {
         let grant = Grant::ClientCredentials {
             scopes: &self.scopes,
         };
-        let mut climbed = self.call(lane, grant).await?;
-        let unsent = self.memory().refresh_token.take();
-        self.keep_refresh_token(&mut climbed, unsent);
-        Ok(climbed)
+        let mut acquired = self.call(lane, grant).await?;
+        let unsent = self.grant_state().refresh_token.take();
+        self.keep_refresh_token(&mut acquired, unsent);
+        Ok(acquired)
     }
 
-    /// One step of the ladder: a call, and another one with the account's other secret where this one is
+    /// One step of the grants: a call, and another one with the account's other secret where this one is
     /// refused.
     async fn call(
         &self,
         lane: &mut watch::Receiver<Lane>,
         grant: Grant<'_>,
-    ) -> Result<Climbed, Failure> {
+    ) -> Result<Acquired, Failure> {
         let account = self.account();
         let name = self.secret.name();
         let first = account.secret(name).unwrap_or(&account.client_secret);
@@ -151,14 +158,14 @@ impl Ladder {
         secret: &Secret,
         lane: &mut watch::Receiver<Lane>,
         grant: Grant<'_>,
-    ) -> Result<Climbed, Failure> {
+    ) -> Result<Acquired, Failure> {
         let label = match grant {
             Grant::ClientCredentials { .. } => GrantLabel::ClientCredentials,
             Grant::RefreshToken(_) => GrantLabel::RefreshToken,
         };
-        self.memory().is_waiting = true;
+        self.grant_state().is_waiting = true;
         let permit = self.guard.pass(lane).await;
-        self.memory().is_waiting = false;
+        self.grant_state().is_waiting = false;
         let issued = Instant::now();
         let credentials = Credentials {
             id: &self.account().client_id,
@@ -178,7 +185,7 @@ impl Ladder {
         self.fetch_durations[label as usize].observe(issued.elapsed().as_secs_f64());
         permit.settle(result.as_ref().err().copied());
         match result {
-            Ok(reply) => Ok(Climbed {
+            Ok(reply) => Ok(Acquired {
                 reply,
                 issued,
                 label,
@@ -193,21 +200,21 @@ impl Ladder {
     /// Counts how a call ended.
     pub(super) fn count(&self, label: GrantLabel, outcome: FetchOutcome) {
         self.fetches[label as usize][outcome as usize].fetch_add(1, Ordering::Relaxed);
-        self.memory().last = Some((outcome.as_str(), clock::wall()));
+        self.grant_state().last = Some((outcome.as_str(), clock::wall()));
     }
 
-    fn keep_refresh_token(&self, climbed: &mut Climbed, old: Option<RefreshToken>) {
+    fn keep_refresh_token(&self, acquired: &mut Acquired, old: Option<RefreshToken>) {
         let kept = RefreshToken::after(
-            &mut climbed.reply,
+            &mut acquired.reply,
             old,
             &self.provider.token,
-            climbed.issued,
+            acquired.issued,
         );
-        self.memory().refresh_token = kept;
+        self.grant_state().refresh_token = kept;
     }
 
     /// What the sources of its account share.
-    pub(super) fn shared(&self) -> (&Arc<Fetches>, &Arc<SecretInUse>) {
+    pub(super) fn shared(&self) -> (&Arc<FetchCounts>, &Arc<SecretInUse>) {
         (&self.fetches, &self.secret)
     }
 
@@ -218,7 +225,7 @@ impl Ladder {
 
     /// Whether a call waits for its turn: it is not made yet.
     pub(super) fn is_waiting(&self) -> bool {
-        self.memory().is_waiting
+        self.grant_state().is_waiting
     }
 
     /// The secret that the endpoint took last.
@@ -232,6 +239,6 @@ impl Ladder {
 
     /// How the last call ended, and when.
     pub(super) fn last(&self) -> Option<(&'static str, SystemTime)> {
-        self.memory().last
+        self.grant_state().last
     }
 }

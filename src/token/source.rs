@@ -22,7 +22,7 @@ use super::access_token::{
 };
 use super::endpoint_limiter::{Guard, Lane};
 use super::failure::{Detail, Failure};
-use super::grants::{Climbed, Fetches, Ladder, Memory};
+use super::grants::{Acquired, FetchCounts, GrantState, Grants};
 use super::refusals::{Asked, Refusals};
 use super::renewal_policy::{Boarding, Calls, Cause, Decision, Desk, Flight, Landing};
 use super::request::Transport;
@@ -50,7 +50,7 @@ pub struct Source {
     pub at_startup: bool,
     pub(super) state: Arc<State>,
     guard: Arc<Guard>,
-    ladder: Ladder,
+    grants: Grants,
     appointments: mpsc::Sender<Appointment>,
 }
 
@@ -62,7 +62,7 @@ pub(super) struct State {
     /// Beside it, because every answer is compared with it.
     pub(super) refusals: Refusals,
     desk: Mutex<Desk>,
-    memory: Arc<Mutex<Memory>>,
+    grant_state: Arc<Mutex<GrantState>>,
     /// Whose appointments count: the latest source's.
     acting: Mutex<Weak<Source>>,
 }
@@ -98,7 +98,7 @@ pub(super) struct Parts {
     pub(super) guard: Arc<Guard>,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) appointments: mpsc::Sender<Appointment>,
-    pub(super) fetches: Arc<Fetches>,
+    pub(super) fetches: Arc<FetchCounts>,
     pub(super) fetch_durations: [Histogram; GrantLabel::COUNT],
 }
 
@@ -138,14 +138,14 @@ impl Source {
     fn with(state: Arc<State>, parts: Parts) -> Arc<Self> {
         let source = Arc::new(Self {
             id: parts.id,
-            ladder: Ladder {
+            grants: Grants {
                 provider: parts.provider.clone(),
                 account: parts.account,
                 scopes: parts.scopes.clone(),
                 secret: parts.secret,
                 guard: parts.guard.clone(),
                 transport: parts.transport,
-                memory: state.memory.clone(),
+                grant_state: state.grant_state.clone(),
                 fetches: parts.fetches,
                 fetch_durations: parts.fetch_durations,
             },
@@ -196,8 +196,8 @@ impl Source {
     }
 
     /// What the sources of its account share.
-    pub(super) fn shared(&self) -> (&Arc<Fetches>, &Arc<SecretInUse>) {
-        self.ladder.shared()
+    pub(super) fn shared(&self) -> (&Arc<FetchCounts>, &Arc<SecretInUse>) {
+        self.grants.shared()
     }
 
     /// Whether there is a valid token: what [`Self::read`] costs before it takes anything, for the benchmark.
@@ -340,15 +340,15 @@ impl Source {
     /// Where no token came.
     pub async fn call_once(&self) -> Result<String, Failure> {
         let (_sender, mut lane) = watch::channel(Lane::Need);
-        let climbed = self.ladder.climb(&mut lane).await?;
-        let token = self.publish(&mut self.desk(), climbed, &Cause::Need)?;
+        let acquired = self.grants.acquire(&mut lane).await?;
+        let token = self.publish(&mut self.desk(), acquired, &Cause::Need)?;
         let lifetime = token.ends.duration_since(token.issued).as_secs();
         let less = match token.missing_scopes.as_str() {
             "" => String::new(),
             missing => format!(", but not granted: {missing}"),
         };
         let with = match self.account().next_client_secret {
-            Some(_) => format!(" with {}", self.ladder.secret_in_use().as_str()),
+            Some(_) => format!(" with {}", self.grants.secret_in_use().as_str()),
             None => String::new(),
         };
         Ok(format!(
@@ -380,12 +380,12 @@ impl Source {
             failing: desk
                 .grounded
                 .map(|(failure, _)| failure)
-                .or_else(|| self.ladder.is_waiting().then(|| self.guard.wait(now).0))
+                .or_else(|| self.grants.is_waiting().then(|| self.guard.wait(now).0))
                 .map(|failure| failure.to_string()),
             is_contended: desk.is_contended(now),
             contentions: desk.contentions,
-            last: self.ladder.last(),
-            secret_in_use: self.ladder.secret_in_use(),
+            last: self.grants.last(),
+            secret_in_use: self.grants.secret_in_use(),
             last_error: desk.last_error.clone(),
             refused_routes: self.state.refusals.snapshot(),
         }
@@ -394,13 +394,13 @@ impl Source {
     /// How many token calls for the account with that grant ended so.
     #[must_use]
     pub fn fetches(&self, grant: GrantLabel, outcome: FetchOutcome) -> u64 {
-        self.ladder.fetches(grant, outcome)
+        self.grants.fetches(grant, outcome)
     }
 
     /// The secret of its account that the endpoint took last.
     #[must_use]
     pub fn secret_in_use(&self) -> SecretName {
-        self.ladder.secret_in_use()
+        self.grants.secret_in_use()
     }
 
     /// Whose credentials they are.
@@ -422,7 +422,7 @@ impl Source {
     }
 
     fn missing(&self, failure: Failure, now: Instant) -> Missing {
-        if failure == Failure::TimedOut && self.ladder.is_waiting() {
+        if failure == Failure::TimedOut && self.grants.is_waiting() {
             // The endpoint was not asked at all.
             let (failure, retry_after) = self.guard.wait(now);
             return Missing {
@@ -443,7 +443,7 @@ impl Source {
         let calls = Calls {
             refusals: &self.state.refusals,
             held_until: self.guard.held_until(now, cause.is_wanted()),
-            are_waiting: self.ladder.is_waiting(),
+            are_waiting: self.grants.is_waiting(),
         };
         let mut desk = self.desk();
         let current = self.state.token.load_full();
@@ -466,19 +466,19 @@ impl Source {
         }
     }
 
-    /// One trip to the token endpoint: the ladder, what follows from it, and the news to all waiters.
+    /// One trip to the token endpoint: the grants, what follows from it, and the news to all waiters.
     async fn fly(
         self: Arc<Self>,
         cause: Cause,
         mut lane: watch::Receiver<Lane>,
         land: watch::Sender<Option<Landing>>,
     ) {
-        let climbed = self.ladder.climb(&mut lane).await;
+        let acquired = self.grants.acquire(&mut lane).await;
         let (landing, next_look) = {
             let mut desk = self.desk();
             // Under one lock, so that nobody boards a flight that has landed already.
             desk.flight = None;
-            let landing = climbed.and_then(|climbed| self.publish(&mut desk, climbed, &cause));
+            let landing = acquired.and_then(|acquired| self.publish(&mut desk, acquired, &cause));
             let next_look = match &landing {
                 Ok(token) => {
                     desk.grounded = None;
@@ -502,19 +502,19 @@ impl Source {
     }
 
     /// Makes the reply's token the source's.
-    fn publish(&self, desk: &mut Desk, climbed: Climbed, cause: &Cause) -> Landing {
-        let Climbed {
+    fn publish(&self, desk: &mut Desk, acquired: Acquired, cause: &Cause) -> Landing {
+        let Acquired {
             reply,
             issued,
             label,
-        } = climbed;
+        } = acquired;
         let now = Instant::now();
         let lifetime = match reply.lifetime {
             // One that ended on its way here would be asked for again at once, and might for ever.
             Stated::For(lifetime) if lifetime > now.duration_since(issued) => lifetime,
             Stated::Nothing => self.dialect().default_lifetime,
             Stated::For(_) | Stated::Over => {
-                self.ladder.count(label, Failure::BornExpired.outcome());
+                self.grants.count(label, Failure::BornExpired.outcome());
                 return Err(Failure::BornExpired);
             }
         };
@@ -532,7 +532,7 @@ impl Source {
         match current.filter(|current| current.is_same_as(&token)) {
             // In its last second: the next one comes after that.
             Some(current) if left <= LAST_SECOND && token.ends <= current.ends + LAST_SECOND => {
-                self.ladder.count(label, Failure::BornExpired.outcome());
+                self.grants.count(label, Failure::BornExpired.outcome());
                 return Err(Failure::BornExpired);
             }
             // The same token again is no renewal: it is used to its real end, and asked for then.
@@ -543,7 +543,7 @@ impl Source {
                 if let Cause::Unauthorized(asked) = cause {
                     self.learn(asked, token.generation);
                 }
-                self.ladder.count(label, FetchOutcome::Unchanged);
+                self.grants.count(label, FetchOutcome::Unchanged);
             }
             None => {
                 desk.generations = token.generation;
@@ -553,7 +553,7 @@ impl Source {
                         self.state.refusals.try_next(&asked.route, token.generation);
                     }
                 }
-                self.ladder.count(label, FetchOutcome::Ok);
+                self.grants.count(label, FetchOutcome::Ok);
             }
         }
         token.missing_scopes = reply.missing_scopes(&self.scopes);

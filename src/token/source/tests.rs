@@ -1,4 +1,4 @@
-//! Tokens under a paused clock, with a token endpoint in memory.
+//! Tokens under a paused clock, with a token endpoint in grant_state.
 //!
 //! [`rig`] makes a source whose endpoint answers as a closure says, and runs the real renewal loop beside
 //! it. Time passes only when everybody waits, so that instants can be compared exactly.
