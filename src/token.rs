@@ -31,7 +31,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 pub use access_token::{AccessToken, Missing, Recovery};
-pub use endpoint_limiter::GuardSnapshot;
+pub use endpoint_limiter::EndpointSnapshot;
 pub use failure::{Detail, ErrorCode, Failure};
 pub use handle::Handle;
 pub use refusals::RefusedRoute;
@@ -45,7 +45,7 @@ use crate::config::Config;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::egress::Egress;
 use build::Making;
-use endpoint_limiter::Guard;
+use endpoint_limiter::EndpointLimiter;
 use metrics::Living;
 use scheduler::{Appointment, keep_appointments};
 
@@ -63,7 +63,7 @@ pub fn read_reply(answer: &Answer, pointer: &str, secret: &str) -> Result<Secret
 #[derive(Debug)]
 pub struct Tokens {
     /// By provider index.
-    guards: Vec<Arc<Guard>>,
+    limiters: Vec<Arc<EndpointLimiter>>,
     /// By provider index; of each provider all scope sets of its first account, then of its second, ….
     sources: Vec<ProviderSources>,
     /// What Prometheus sees: these, once they are in force.
@@ -129,18 +129,18 @@ impl Tokens {
     ) -> Self {
         let mut making = Making::new(metrics, egress, appointments);
         if let Some(old) = old {
-            making.take_over(old.all(), &old.guards);
+            making.take_over(old.all(), &old.limiters);
         }
-        let guards = config
+        let limiters = config
             .providers
             .iter()
-            .map(|provider| making.guard(provider));
-        let guards: Vec<Arc<Guard>> = guards.collect();
-        let providers = config.providers.iter().zip(&guards);
-        let sources = providers.map(|(provider, guard)| ProviderSources {
+            .map(|provider| making.limiter(provider));
+        let limiters: Vec<Arc<EndpointLimiter>> = limiters.collect();
+        let providers = config.providers.iter().zip(&limiters);
+        let sources = providers.map(|(provider, limiter)| ProviderSources {
             scope_sets: provider.scope_sets.len(),
             sources: making
-                .sources(provider, guard)
+                .sources(provider, limiter)
                 .into_iter()
                 .map(Handle::from)
                 .collect(),
@@ -148,7 +148,7 @@ impl Tokens {
         let sources = sources.collect();
         making.retire_the_rest();
         let tokens = Self {
-            guards,
+            limiters,
             sources,
             living: old.map(|old| old.living.clone()).unwrap_or_default(),
             were_ready: old.is_some_and(Self::are_ready),
@@ -160,8 +160,8 @@ impl Tokens {
     }
 
     /// What there is to show of the token endpoints, by provider.
-    pub fn guards(&self) -> impl Iterator<Item = GuardSnapshot> {
-        self.guards.iter().map(|guard| guard.snapshot())
+    pub fn endpoints(&self) -> impl Iterator<Item = EndpointSnapshot> {
+        self.limiters.iter().map(|limiter| limiter.snapshot())
     }
 
     /// What Prometheus sees of them.

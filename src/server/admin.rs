@@ -26,7 +26,7 @@ use crate::exchange::{AdminControl, Proxy, Reloaded};
 use crate::journal;
 use crate::server::reload::Live;
 use crate::telemetry::metrics::Reload;
-use crate::token::{CONTENTION, GuardSnapshot, RefusedRoute, Snapshot, Source, TokenSnapshot};
+use crate::token::{CONTENTION, EndpointSnapshot, RefusedRoute, Snapshot, Source, TokenSnapshot};
 
 /// Connections at once; further ones wait.
 const MAX_CONNECTIONS: usize = 64;
@@ -236,17 +236,17 @@ fn status(proxy: &Proxy) -> Value {
         "last_reload": proxy.admin_control.last_reload().map(|reloaded| reload(&reloaded)),
         "replay_memory_used_bytes": proxy.replay_memory_used(),
         "held_providers": proxy.held_providers().map(|name| &**name).collect::<Vec<_>>(),
-        "token_endpoints": proxy.tokens.guards().map(endpoint).collect::<Vec<_>>(),
+        "token_endpoints": proxy.tokens.endpoints().map(endpoint).collect::<Vec<_>>(),
         "tokens": tokens,
     })
 }
 
-fn endpoint(guard: GuardSnapshot) -> Value {
+fn endpoint(snapshot: EndpointSnapshot) -> Value {
     json!({
-        "provider": &*guard.provider,
-        "calls_per_minute": guard.calls_per_minute,
-        "calls_that_waited": guard.exhausted,
-        "calls_are_held": guard.is_open,
+        "provider": &*snapshot.provider,
+        "calls_per_minute": snapshot.calls_per_minute,
+        "calls_that_waited": snapshot.exhausted,
+        "calls_are_held": snapshot.is_open,
     })
 }
 

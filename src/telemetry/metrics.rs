@@ -60,9 +60,9 @@ pub struct TokenTimes {
     breaker_open: IntGaugeVec,
 }
 
-/// The guard of one provider's token endpoint.
+/// What is counted of one provider's token endpoint.
 #[derive(Debug, Clone)]
-pub struct GuardSeries {
+pub struct EndpointSeries {
     /// Calls that had to wait for the budget.
     pub exhausted: IntCounter,
     /// 1 while calls are held because the endpoint fails.
@@ -491,10 +491,10 @@ impl TokenTimes {
         })
     }
 
-    /// What the guard of a provider's token endpoint counts.
+    /// What is counted of a provider's token endpoint.
     #[must_use]
-    pub fn guard(&self, provider: &str) -> GuardSeries {
-        GuardSeries {
+    pub fn endpoint(&self, provider: &str) -> EndpointSeries {
+        EndpointSeries {
             exhausted: self.budget_exhausted.with_label_values(&[provider]),
             open: self.breaker_open.with_label_values(&[provider]),
         }

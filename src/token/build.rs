@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
-use super::endpoint_limiter::Guard;
+use super::endpoint_limiter::EndpointLimiter;
 use super::grants::FetchCounts;
 use super::request::{Sockets, Transport};
 use super::scheduler::Appointment;
@@ -28,7 +28,7 @@ pub(super) struct Making<'a> {
     /// A source of each account before, by provider and account.
     accounts: HashMap<(&'a str, &'a str), &'a Arc<Source>>,
     /// By provider.
-    guards: HashMap<&'a str, (&'a Provider, &'a Arc<Guard>)>,
+    limiters: HashMap<&'a str, (&'a Provider, &'a Arc<EndpointLimiter>)>,
 }
 
 impl<'a> Making<'a> {
@@ -44,7 +44,7 @@ impl<'a> Making<'a> {
             ids: AtomicUsize::new(0),
             old: HashMap::new(),
             accounts: HashMap::new(),
-            guards: HashMap::new(),
+            limiters: HashMap::new(),
         }
     }
 
@@ -52,30 +52,30 @@ impl<'a> Making<'a> {
     pub(super) fn take_over(
         &mut self,
         old: impl Iterator<Item = &'a Arc<Source>>,
-        guards: &'a [Arc<Guard>],
+        limiters: &'a [Arc<EndpointLimiter>],
     ) {
         for source in old {
             let place = source.place();
             let provider = &*source.provider;
-            if let Some(guard) = guards.get(provider.index) {
-                self.guards.insert(&provider.name, (provider, guard));
+            if let Some(limiter) = limiters.get(provider.index) {
+                self.limiters.insert(&provider.name, (provider, limiter));
             }
             self.accounts.insert((place.0, place.1), source);
             self.old.insert(place, source);
         }
     }
 
-    /// A provider's guard; the one before where it is for the same endpoint.
-    pub(super) fn guard(&self, provider: &Provider) -> Arc<Guard> {
+    /// A provider's limiter; the one before where it is for the same endpoint.
+    pub(super) fn limiter(&self, provider: &Provider) -> Arc<EndpointLimiter> {
         let (url, calls) = (&provider.token.url, provider.token.calls_per_minute);
-        match self.guards.get(&*provider.name) {
-            Some((old, guard)) if old.token.url == *url => {
-                guard.allow(calls);
-                Arc::clone(guard)
+        match self.limiters.get(&*provider.name) {
+            Some((old, limiter)) if old.token.url == *url => {
+                limiter.change_quota(calls);
+                Arc::clone(limiter)
             }
             _ => {
-                let series = self.metrics.tokens.guard(&provider.name);
-                Arc::new(Guard::new(&provider.name, calls, series))
+                let series = self.metrics.tokens.endpoint(&provider.name);
+                Arc::new(EndpointLimiter::new(&provider.name, calls, series))
             }
         }
     }
@@ -106,7 +106,11 @@ impl<'a> Making<'a> {
     }
 
     /// All scope sets of a provider's first account, then of its second, ….
-    pub(super) fn sources(&self, provider: &Arc<Provider>, guard: &Arc<Guard>) -> Vec<Arc<Source>> {
+    pub(super) fn sources(
+        &self,
+        provider: &Arc<Provider>,
+        limiter: &Arc<EndpointLimiter>,
+    ) -> Vec<Arc<Source>> {
         let connect_timeout = provider.timeouts.connect;
         let transport: Arc<dyn Transport> = Arc::new(Sockets {
             connector: Connector::new(
@@ -134,7 +138,7 @@ impl<'a> Making<'a> {
                     appointments: self.appointments.clone(),
                     fetches: fetches.clone(),
                     secret: secret.clone(),
-                    guard: guard.clone(),
+                    limiter: limiter.clone(),
                     fetch_durations: fetch_durations.clone(),
                 };
                 sources.push(self.source(parts));

@@ -37,7 +37,7 @@ pub enum Failure {
     Malformed(Detail),
     /// The token was already expired when it came.
     BornExpired,
-    /// Not called yet: the budget of calls is used up.
+    /// Not called yet: the quota of calls is used up.
     OverBudget,
     /// Not called: the endpoint fails, and is only probed.
     Held,

@@ -12,7 +12,7 @@ use prometheus::Histogram;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::endpoint_limiter::{Guard, Lane};
+use super::endpoint_limiter::{EndpointLimiter, Priority};
 use super::failure::Failure;
 use super::refresh_token::RefreshToken;
 use super::request::{Credentials, Grant, Transport, fetch};
@@ -33,7 +33,7 @@ pub(super) struct Grants {
     pub(super) account: usize,
     pub(super) scopes: Arc<str>,
     pub(super) secret: Arc<SecretInUse>,
-    pub(super) guard: Arc<Guard>,
+    pub(super) limiter: Arc<EndpointLimiter>,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) grant_state: Arc<Mutex<GrantState>>,
     pub(super) fetches: Arc<FetchCounts>,
@@ -68,7 +68,7 @@ impl Grants {
     /// The refresh token where there is a live one, then client credentials. Each call waits for its turn.
     pub(super) async fn acquire(
         &self,
-        lane: &mut watch::Receiver<Lane>,
+        priority: &mut watch::Receiver<Priority>,
     ) -> Result<Acquired, Failure> {
         let now = Instant::now();
         let refresh_token = self
@@ -77,7 +77,7 @@ impl Grants {
             .take()
             .filter(|token| token.is_live(now));
         if let Some(token) = refresh_token {
-            match self.call(lane, Grant::RefreshToken(&token.text)).await {
+            match self.call(priority, Grant::RefreshToken(&token.text)).await {
                 Ok(mut acquired) => {
                     self.keep_refresh_token(&mut acquired, Some(token));
                     return Ok(acquired);
@@ -107,7 +107,7 @@ impl Grants {
         let grant = Grant::ClientCredentials {
             scopes: &self.scopes,
         };
-        let mut acquired = self.call(lane, grant).await?;
+        let mut acquired = self.call(priority, grant).await?;
         let unsent = self.grant_state().refresh_token.take();
         self.keep_refresh_token(&mut acquired, unsent);
         Ok(acquired)
@@ -117,20 +117,20 @@ impl Grants {
     /// refused.
     async fn call(
         &self,
-        lane: &mut watch::Receiver<Lane>,
+        priority: &mut watch::Receiver<Priority>,
         grant: Grant<'_>,
     ) -> Result<Acquired, Failure> {
         let account = self.account();
         let name = self.secret.name();
         let first = account.secret(name).unwrap_or(&account.client_secret);
-        let refused = match self.call_with(first, lane, grant).await {
+        let refused = match self.call_with(first, priority, grant).await {
             Err(failure) if self.is_secret_refused(failure, grant) => failure,
             outcome => return outcome,
         };
         let Some(second) = account.secret(name.other()) else {
             return Err(refused);
         };
-        let outcome = self.call_with(second, lane, grant).await;
+        let outcome = self.call_with(second, priority, grant).await;
         let is_known = match &outcome {
             Ok(_) => true,
             Err(failure @ Failure::Rejected(..)) => !failure.is_about_secret(),
@@ -156,7 +156,7 @@ impl Grants {
     async fn call_with(
         &self,
         secret: &Secret,
-        lane: &mut watch::Receiver<Lane>,
+        priority: &mut watch::Receiver<Priority>,
         grant: Grant<'_>,
     ) -> Result<Acquired, Failure> {
         let label = match grant {
@@ -164,7 +164,7 @@ impl Grants {
             Grant::RefreshToken(_) => GrantLabel::RefreshToken,
         };
         self.grant_state().is_waiting = true;
-        let permit = self.guard.pass(lane).await;
+        let permit = self.limiter.acquire(priority).await;
         self.grant_state().is_waiting = false;
         let issued = Instant::now();
         let credentials = Credentials {
@@ -177,13 +177,13 @@ impl Grants {
             Grant::ClientCredentials { .. } => tokio::select! {
                 biased;
                 result = fetching => result,
-                () = permit.overdue(lane) => Err(Failure::TimedOut),
+                () = permit.overdue(priority) => Err(Failure::TimedOut),
             },
             // The token may be used up by a call that is abandoned.
             Grant::RefreshToken(_) => fetching.await,
         };
         self.fetch_durations[label as usize].observe(issued.elapsed().as_secs_f64());
-        permit.settle(result.as_ref().err().copied());
+        permit.record(result.as_ref().err().copied());
         match result {
             Ok(reply) => Ok(Acquired {
                 reply,

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::access_token::{CachedToken, Freshness};
 use super::backoff;
-use super::endpoint_limiter::Lane;
+use super::endpoint_limiter::Priority;
 use super::failure::Failure;
 use super::refusals::{Asked, Refusals};
 use crate::base::clock;
@@ -34,7 +34,7 @@ pub(super) type Landing = Result<Arc<CachedToken>, Failure>;
 pub(super) struct Flight {
     pub(super) landing: watch::Receiver<Option<Landing>>,
     /// How urgent its calls are; it only rises.
-    pub(super) lane: watch::Sender<Lane>,
+    pub(super) priority: watch::Sender<Priority>,
 }
 
 /// What is known about a source's flights.
@@ -74,11 +74,11 @@ impl Cause {
         matches!(self, Self::Need | Self::Unauthorized(_))
     }
 
-    fn lane(&self) -> Lane {
+    fn priority(&self) -> Priority {
         match self {
-            Self::Ahead => Lane::Ahead,
-            Self::Renewal | Self::Need => Lane::Need,
-            Self::Unauthorized(_) => Lane::Recovery,
+            Self::Ahead => Priority::Startup,
+            Self::Renewal | Self::Need => Priority::Request,
+            Self::Unauthorized(_) => Priority::Recovery,
         }
     }
 }
@@ -98,7 +98,7 @@ pub(super) enum Decision {
     /// No: this is what there is.
     Board(Boarding),
     /// Yes, and leave it at the desk.
-    Start(Lane),
+    Start(Priority),
 }
 
 /// What else counts for those who ask: whether calls are made at all.
@@ -113,10 +113,10 @@ pub(super) struct Calls<'a> {
 }
 
 impl Flight {
-    fn raise(&self, lane: Lane) {
-        self.lane.send_if_modified(|now| {
-            let rises = lane > *now;
-            *now = lane.max(*now);
+    fn raise(&self, priority: Priority) {
+        self.priority.send_if_modified(|now| {
+            let rises = priority > *now;
+            *now = priority.max(*now);
             rises
         });
     }
@@ -141,7 +141,7 @@ impl Desk {
             if let Some(until) = held.filter(|_| calls.are_waiting) {
                 return Decision::Board(Boarding::Grounded(Failure::Held, until));
             }
-            flight.raise(cause.lane());
+            flight.raise(cause.priority());
             return Decision::Board(Boarding::Flight(flight.landing.clone()));
         }
         if let Some((failure, until)) = self.grounded
@@ -167,7 +167,7 @@ impl Desk {
                 self.refused(current.map(AsRef::as_ref), asked.sent, now);
             }
         }
-        Decision::Start(cause.lane())
+        Decision::Start(cause.priority())
     }
 
     /// What needs no flight, or must not have one.
@@ -235,7 +235,7 @@ impl Desk {
         self.contended_until.is_some_and(|until| now < until)
     }
 
-    /// Without being wanted nobody asks again before the instant that this returns: `held`, where the guard knows
+    /// Without being wanted nobody asks again before the instant that this returns: `held`, where the limiter knows
     /// better.
     pub(super) fn ground(
         &mut self,

@@ -49,7 +49,7 @@ pub(super) struct Credentials<'a> {
 }
 
 /// Carries requests to token endpoints. There is one over sockets; tests of renewal and back-off bring
-/// one in grant_state, because a paused clock and sockets do not go together.
+/// one in memory, because a paused clock and sockets do not go together.
 pub trait Transport: Send + Sync + 'static {
     /// Sends one request and reads the answer.
     fn call(

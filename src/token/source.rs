@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use super::access_token::{
     AccessToken, CachedToken, Freshness, LAST_SECOND, Lifespan, Missing, Recovery, reserve,
 };
-use super::endpoint_limiter::{Guard, Lane};
+use super::endpoint_limiter::{EndpointLimiter, Priority};
 use super::failure::{Detail, Failure};
 use super::grants::{Acquired, FetchCounts, GrantState, Grants};
 use super::refusals::{Asked, Refusals};
@@ -49,7 +49,7 @@ pub struct Source {
     /// Whether its token is obtained before anybody asks for it.
     pub at_startup: bool,
     pub(super) state: Arc<State>,
-    guard: Arc<Guard>,
+    limiter: Arc<EndpointLimiter>,
     grants: Grants,
     appointments: mpsc::Sender<Appointment>,
 }
@@ -95,7 +95,7 @@ pub(super) struct Parts {
     pub(super) scopes: Arc<str>,
     pub(super) at_startup: bool,
     pub(super) secret: Arc<SecretInUse>,
-    pub(super) guard: Arc<Guard>,
+    pub(super) limiter: Arc<EndpointLimiter>,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) appointments: mpsc::Sender<Appointment>,
     pub(super) fetches: Arc<FetchCounts>,
@@ -143,7 +143,7 @@ impl Source {
                 account: parts.account,
                 scopes: parts.scopes.clone(),
                 secret: parts.secret,
-                guard: parts.guard.clone(),
+                limiter: parts.limiter.clone(),
                 transport: parts.transport,
                 grant_state: state.grant_state.clone(),
                 fetches: parts.fetches,
@@ -154,7 +154,7 @@ impl Source {
             scopes: parts.scopes,
             at_startup: parts.at_startup,
             state,
-            guard: parts.guard,
+            limiter: parts.limiter,
             appointments: parts.appointments,
         });
         *source.acting() = Arc::downgrade(&source);
@@ -339,8 +339,8 @@ impl Source {
     /// # Errors
     /// Where no token came.
     pub async fn call_once(&self) -> Result<String, Failure> {
-        let (_sender, mut lane) = watch::channel(Lane::Need);
-        let acquired = self.grants.acquire(&mut lane).await?;
+        let (_sender, mut priority) = watch::channel(Priority::Request);
+        let acquired = self.grants.acquire(&mut priority).await?;
         let token = self.publish(&mut self.desk(), acquired, &Cause::Need)?;
         let lifetime = token.ends.duration_since(token.issued).as_secs();
         let less = match token.missing_scopes.as_str() {
@@ -380,7 +380,7 @@ impl Source {
             failing: desk
                 .grounded
                 .map(|(failure, _)| failure)
-                .or_else(|| self.grants.is_waiting().then(|| self.guard.wait(now).0))
+                .or_else(|| self.grants.is_waiting().then(|| self.limiter.wait(now).0))
                 .map(|failure| failure.to_string()),
             is_contended: desk.is_contended(now),
             contentions: desk.contentions,
@@ -424,7 +424,7 @@ impl Source {
     fn missing(&self, failure: Failure, now: Instant) -> Missing {
         if failure == Failure::TimedOut && self.grants.is_waiting() {
             // The endpoint was not asked at all.
-            let (failure, retry_after) = self.guard.wait(now);
+            let (failure, retry_after) = self.limiter.wait(now);
             return Missing {
                 failure,
                 retry_after,
@@ -442,7 +442,7 @@ impl Source {
         let now = Instant::now();
         let calls = Calls {
             refusals: &self.state.refusals,
-            held_until: self.guard.held_until(now, cause.is_wanted()),
+            held_until: self.limiter.open_until_for(now, cause.is_wanted()),
             are_waiting: self.grants.is_waiting(),
         };
         let mut desk = self.desk();
@@ -450,17 +450,17 @@ impl Source {
         let was_contended = desk.is_contended(now);
         match desk.decide(current.as_ref(), (&cause, now), calls) {
             Decision::Board(boarding) => boarding,
-            Decision::Start(lane) => {
+            Decision::Start(priority) => {
                 if desk.is_contended(now) && !was_contended {
                     tracing::warn!(provider = %self.provider.name, account = %self.account().name, scopes = %self.scopes, "{CONTENTION}");
                 }
                 let (land, landing) = watch::channel(None);
-                let (sender, lane) = watch::channel(lane);
+                let (sender, priority) = watch::channel(priority);
                 desk.flight = Some(Flight {
                     landing: landing.clone(),
-                    lane: sender,
+                    priority: sender,
                 });
-                tokio::spawn(self.clone().fly(cause, lane, land));
+                tokio::spawn(self.clone().fly(cause, priority, land));
                 Boarding::Flight(landing)
             }
         }
@@ -470,10 +470,10 @@ impl Source {
     async fn fly(
         self: Arc<Self>,
         cause: Cause,
-        mut lane: watch::Receiver<Lane>,
+        mut priority: watch::Receiver<Priority>,
         land: watch::Sender<Option<Landing>>,
     ) {
-        let acquired = self.grants.acquire(&mut lane).await;
+        let acquired = self.grants.acquire(&mut priority).await;
         let (landing, next_look) = {
             let mut desk = self.desk();
             // Under one lock, so that nobody boards a flight that has landed already.
@@ -488,7 +488,7 @@ impl Source {
                 // Nobody need ask again for a token that was wanted before.
                 Err(failure) => {
                     let now = Instant::now();
-                    let held = self.guard.held(now).filter(|_| failure.is_outage());
+                    let held = self.limiter.open_until(now).filter(|_| failure.is_outage());
                     desk.ground(*failure, now, held)
                 }
             };

@@ -1,4 +1,4 @@
-//! Tokens under a paused clock, with a token endpoint in grant_state.
+//! Tokens under a paused clock, with a token endpoint in memory.
 //!
 //! [`rig`] makes a source whose endpoint answers as a closure says, and runs the real renewal loop beside
 //! it. Time passes only when everybody waits, so that instants can be compared exactly.
@@ -184,9 +184,9 @@ fn rigs_of(
         script,
     });
     let secret = Arc::<SecretInUse>::default();
-    let series = Metrics::new(&config).unwrap().tokens.guard("acme");
-    let guard = Guard::new(&provider.name, provider.token.calls_per_minute, series);
-    let guard = Arc::new(guard);
+    let series = Metrics::new(&config).unwrap().tokens.endpoint("acme");
+    let limiter = EndpointLimiter::new(&provider.name, provider.token.calls_per_minute, series);
+    let limiter = Arc::new(limiter);
     let histogram = || Histogram::with_opts(HistogramOpts::new("h", "h")).unwrap();
     let provider = provider.clone();
     let parts = Arc::new(move |id| Parts {
@@ -197,7 +197,7 @@ fn rigs_of(
         scopes: provider.scope_sets[0].clone(),
         at_startup: true,
         secret: secret.clone(),
-        guard: guard.clone(),
+        limiter: limiter.clone(),
         transport: transport.clone(),
         appointments: appointments.clone(),
         fetch_durations: [histogram(), histogram()],

@@ -1,4 +1,4 @@
-//! The budget of token calls, and what happens while the endpoint is down.
+//! The quota of token calls, and what happens while the endpoint is down.
 
 use super::*;
 
@@ -23,14 +23,14 @@ fn down(status: u16) -> Said {
 
 #[tokio::test(start_paused = true)]
 async fn no_minute_has_more_calls_than_the_budget_and_all_accounts_get_a_token() {
-    for (budget, accounts, minutes) in [(1, 4, 5), (2, 9, 8), (10, 60, 9), (600, 3000, 7)] {
-        let keys = format!("calls_per_minute: {budget}");
+    for (quota, accounts, minutes) in [(1, 4, 5), (2, 9, 8), (10, 60, 9), (600, 3000, 7)] {
+        let keys = format!("calls_per_minute: {quota}");
         let rigs = rigs(accounts, &keys, in_turn([after(0.05, lives(36000))]));
         start_all(&rigs);
         pass(60.0 * f64::from(minutes)).await;
         let times = rigs[0].times();
-        assert_eq!(times.len(), accounts, "with {budget} a minute");
-        assert!(most_in_a_minute(&times) <= budget, "{budget}: {times:?}");
+        assert_eq!(times.len(), accounts, "with {quota} a minute");
+        assert!(most_in_a_minute(&times) <= quota, "{quota}: {times:?}");
         assert!(rigs.iter().all(|rig| rig.source.ever_had_a_token()));
     }
 }
@@ -86,7 +86,7 @@ async fn a_401_goes_before_requests_and_both_before_start_up() {
         requests.spawn(async move { source.obtain().await.is_ok() });
     }
     pass(0.001).await;
-    // More requests than the budget lets through now, but something is kept for this one.
+    // More requests than the quota lets through now, but something is kept for this one.
     let before = Instant::now();
     let recovery = rigs[0].source.recover(refused.generation).await;
     assert!(matches!(recovery, Recovery::Replay(_)), "{recovery:?}");
@@ -110,7 +110,7 @@ async fn a_request_that_the_budget_keeps_waiting_hears_so_in_time() {
     );
     let failing = rigs[1].source.snapshot(Instant::now()).failing.unwrap();
     assert!(failing.contains("calls_per_minute"), "{failing}");
-    assert_eq!(rigs[0].source.guard.snapshot().exhausted, 1);
+    assert_eq!(rigs[0].source.limiter.snapshot().exhausted, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -128,10 +128,10 @@ async fn an_endpoint_that_is_down_is_probed_by_one_call_at_a_time() {
     assert!((10..150).contains(&late.len()), "{late:?}");
     let one_at_a_time = late.windows(2).all(|pair| pair[1] - pair[0] >= 1.0);
     assert!(one_at_a_time, "{late:?}");
-    assert!(rigs[0].source.guard.snapshot().is_open);
+    assert!(rigs[0].source.limiter.snapshot().is_open);
     pass(60.0).await;
     assert!(rigs.iter().all(|rig| rig.source.ever_had_a_token()));
-    assert!(!rigs[0].source.guard.snapshot().is_open);
+    assert!(!rigs[0].source.limiter.snapshot().is_open);
 }
 
 #[tokio::test(start_paused = true)]
@@ -141,7 +141,7 @@ async fn a_request_during_an_outage_is_answered_at_once_without_a_call() {
         drop(rig.obtain().await);
     }
     let (before, calls) = (Instant::now(), rigs[0].count());
-    if let Some(until) = rigs[0].source.guard.held(before) {
+    if let Some(until) = rigs[0].source.limiter.open_until(before) {
         for rig in &rigs[6..] {
             let missing = rig.source.obtain().await.unwrap_err();
             assert_eq!(missing.failure, Failure::Held);
@@ -149,7 +149,7 @@ async fn a_request_during_an_outage_is_answered_at_once_without_a_call() {
         }
         assert_eq!((Instant::now(), rigs[0].count()), (before, calls));
     }
-    assert!(rigs[0].source.guard.snapshot().is_open);
+    assert!(rigs[0].source.limiter.snapshot().is_open);
 }
 
 #[tokio::test(start_paused = true)]

@@ -93,14 +93,14 @@ async fn a_flight_that_waits_for_its_turn_is_known_to_wait_after_a_reload() {
 #[tokio::test(start_paused = true)]
 async fn another_budget_holds_for_calls_that_wait_already_and_is_no_new_one() {
     let rigs = rigs(4, "calls_per_minute: 1, wait: 1s", in_turn([lives(3600)]));
-    let guard = &rigs[0].source.guard;
-    let per_minute = |calls| guard.allow(std::num::NonZeroU32::new(calls).unwrap());
+    let limiter = &rigs[0].source.limiter;
+    let per_minute = |calls| limiter.change_quota(std::num::NonZeroU32::new(calls).unwrap());
     rigs[0].obtain().await.unwrap();
     for calls in [2, 1, 3, 1] {
         per_minute(calls);
         assert_eq!(rigs[1].obtain().await, Err(Failure::OverBudget), "{calls}");
     }
-    assert_eq!(guard.snapshot().calls_per_minute.get(), 1);
+    assert_eq!(limiter.snapshot().calls_per_minute.get(), 1);
     per_minute(600);
     rigs[1].obtain().await.unwrap();
     rigs[2].obtain().await.unwrap();
