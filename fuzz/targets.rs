@@ -211,7 +211,7 @@ pub(super) fn reply(data: &[u8]) {
         Err(Failure::RateLimited(wait)) => {
             assert!(wait.is_none_or(|wait| wait <= Duration::from_secs(900)));
         }
-        Err(Failure::Busy(status, wait)) => {
+        Err(Failure::RetryLater(status, wait)) => {
             assert!(status >= 500 && wait <= Duration::from_secs(900));
         }
         Err(failure) => {

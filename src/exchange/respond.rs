@@ -430,10 +430,10 @@ fn token(missing: &Missing) -> Description {
         Failure::RateLimited(_) | Failure::LimitedOrRefused(_) => {
             unavailable("the provider's token endpoint limits the rate of calls")
         }
-        Failure::OverBudget => unavailable(
+        Failure::QuotaExhausted => unavailable(
             "too many token calls for the provider in a minute; see token.calls_per_minute",
         ),
-        Failure::Held => {
+        Failure::CircuitOpen => {
             unavailable("the provider's token endpoint fails, and is probed until it works again")
         }
         Failure::TimedOut => unavailable("the provider's token endpoint did not answer in time"),
@@ -444,13 +444,14 @@ fn token(missing: &Missing) -> Description {
             "the parent proxy (egress.proxy) does not connect to the provider's token endpoint",
         ),
         Failure::NoConnection(_) => unavailable("the provider's token endpoint cannot be reached"),
-        Failure::Status(..) | Failure::Busy(..) | Failure::InTrouble(_) | Failure::Broken => {
-            unavailable("the provider's token endpoint fails")
-        }
+        Failure::ErrorStatus(..)
+        | Failure::RetryLater(..)
+        | Failure::ServerError(_)
+        | Failure::Broken => unavailable("the provider's token endpoint fails"),
         Failure::NoCloseNotify => unavailable(
             "the connection to the provider's token endpoint ended without TLS close_notify",
         ),
-        Failure::Malformed(_) | Failure::BornExpired => {
+        Failure::Malformed(_) | Failure::AlreadyExpired => {
             unavailable("the provider's token endpoint answered without a usable token")
         }
     }

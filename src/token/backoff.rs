@@ -17,13 +17,13 @@ const COOL_DOWN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_
 /// Rate limited, but not told for how long.
 const RATE_LIMITED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// A token that is already over is asked for again at most that often.
-const BORN_EXPIRED: Duration = Duration::from_secs(1);
+const ALREADY_EXPIRED: Duration = Duration::from_secs(1);
 
 /// The pause after a failure, `earlier` of which came before it without a success between; `jitter` is
 /// from 0 to 1.
 pub(super) fn pause(failure: Failure, earlier: u32, jitter: f64) -> Pause {
     let alone = pause_alone(failure, earlier, jitter);
-    match failure.is_passing() && failure != Failure::BornExpired {
+    match failure.is_transient() && failure != Failure::AlreadyExpired {
         true => {
             let range = match failure {
                 Failure::TimedOut => WANTED_AFTER_TIMEOUT,
@@ -43,24 +43,24 @@ fn pause_alone(failure: Failure, earlier: u32, jitter: f64) -> Duration {
     match failure {
         Failure::Rejected(_, asked) => doubled(COOL_DOWN, earlier).max(asked.unwrap_or_default()),
         Failure::RateLimited(Some(asked)) | Failure::LimitedOrRefused(Some(asked)) => {
-            asked.max(BORN_EXPIRED)
+            asked.max(ALREADY_EXPIRED)
         }
         Failure::RateLimited(None) | Failure::LimitedOrRefused(None) => {
             doubled(RATE_LIMITED, earlier)
         }
-        Failure::BornExpired => BORN_EXPIRED,
+        Failure::AlreadyExpired => ALREADY_EXPIRED,
         // One that asks for no time at all is still in trouble.
-        Failure::Busy(_, asked) => asked.max(jittered(BACKOFF, earlier, jitter)),
-        Failure::Status(..)
-        | Failure::InTrouble(_)
+        Failure::RetryLater(_, asked) => asked.max(jittered(BACKOFF, earlier, jitter)),
+        Failure::ErrorStatus(..)
+        | Failure::ServerError(_)
         | Failure::TimedOut
         | Failure::NotAllowed(_)
         | Failure::NoConnection(_)
         | Failure::Broken
         | Failure::NoCloseNotify
         | Failure::Malformed(_)
-        | Failure::OverBudget
-        | Failure::Held => jittered(BACKOFF, earlier, jitter),
+        | Failure::QuotaExhausted
+        | Failure::CircuitOpen => jittered(BACKOFF, earlier, jitter),
     }
 }
 
@@ -87,8 +87,8 @@ pub(super) fn is_same_kind(one: Failure, other: Failure) -> bool {
 
 impl Failure {
     /// Whether it may be over in a moment, so that a request may as well wait for the next flight.
-    pub(super) fn is_passing(self) -> bool {
-        !matches!(self, Self::Rejected(..)) && !self.is_asked_for()
+    pub(super) fn is_transient(self) -> bool {
+        !matches!(self, Self::Rejected(..)) && !self.asks_for_pause()
     }
 }
 
@@ -134,7 +134,7 @@ mod tests {
             for failure in [
                 Failure::RateLimited(Some(asked)),
                 Failure::LimitedOrRefused(Some(asked)),
-                Failure::Busy(503, asked),
+                Failure::RetryLater(503, asked),
             ] {
                 let pause = pause(failure, earlier, jitter);
                 prop_assert!(pause.alone >= asked && pause.wanted >= asked);

@@ -256,10 +256,10 @@ impl EndpointLimiter {
     pub(super) fn wait(&self, now: Instant) -> (Failure, Duration) {
         let state = self.state();
         if let Some(pause) = state.breaker.held_for(now) {
-            return (Failure::Held, pause);
+            return (Failure::CircuitOpen, pause);
         }
         let tolerance = state.quota.tolerances[Priority::Request as usize];
-        (Failure::OverBudget, state.pace.wait(now, tolerance))
+        (Failure::QuotaExhausted, state.pace.wait(now, tolerance))
     }
 
     /// What there is to show.

@@ -18,11 +18,11 @@ pub enum Failure {
     /// The same in an answer that may refuse what was offered, too: at 403, or beside the name of a refusal.
     LimitedOrRefused(Option<Duration>),
     /// The endpoint is in trouble, and asked for that wait.
-    Busy(u16, Duration),
+    RetryLater(u16, Duration),
     /// The endpoint answered an error that says nothing about the account.
-    Status(u16, Detail),
+    ErrorStatus(u16, Detail),
     /// The endpoint says, at whatever status, that the trouble is its own.
-    InTrouble(Detail),
+    ServerError(Detail),
     /// The endpoint did not answer in time.
     TimedOut,
     /// No address of it is allowed: nothing was sent.
@@ -36,11 +36,11 @@ pub enum Failure {
     /// The answer is no token; with what it is instead.
     Malformed(Detail),
     /// The token was already expired when it came.
-    BornExpired,
+    AlreadyExpired,
     /// Not called yet: the quota of calls is used up.
-    OverBudget,
+    QuotaExhausted,
     /// Not called: the endpoint fails, and is only probed.
-    Held,
+    CircuitOpen,
 }
 
 /// What an answer without a token holds.
@@ -127,17 +127,17 @@ impl Failure {
         match self {
             Self::Rejected(..) => FetchOutcome::Rejected,
             Self::RateLimited(_) | Self::LimitedOrRefused(_) => FetchOutcome::RateLimited,
-            Self::Malformed(_) | Self::BornExpired => FetchOutcome::Malformed,
-            Self::Busy(..)
-            | Self::Status(..)
-            | Self::InTrouble(_)
+            Self::Malformed(_) | Self::AlreadyExpired => FetchOutcome::Malformed,
+            Self::RetryLater(..)
+            | Self::ErrorStatus(..)
+            | Self::ServerError(_)
             | Self::TimedOut
             | Self::NotAllowed(_)
             | Self::NoConnection(_)
             | Self::Broken
             | Self::NoCloseNotify
-            | Self::OverBudget
-            | Self::Held => FetchOutcome::Unavailable,
+            | Self::QuotaExhausted
+            | Self::CircuitOpen => FetchOutcome::Unavailable,
         }
     }
 
@@ -157,9 +157,9 @@ impl Failure {
     /// Whether the endpoint itself is in trouble, whoever asks.
     pub(super) fn is_outage(self) -> bool {
         match self {
-            Self::Status(status, _) => status >= 500,
-            Self::Busy(..)
-            | Self::InTrouble(_)
+            Self::ErrorStatus(status, _) => status >= 500,
+            Self::RetryLater(..)
+            | Self::ServerError(_)
             | Self::TimedOut
             | Self::NotAllowed(_)
             | Self::NoConnection(_)
@@ -169,17 +169,17 @@ impl Failure {
             | Self::RateLimited(_)
             | Self::LimitedOrRefused(_)
             | Self::Malformed(_)
-            | Self::BornExpired
-            | Self::OverBudget
-            | Self::Held => false,
+            | Self::AlreadyExpired
+            | Self::QuotaExhausted
+            | Self::CircuitOpen => false,
         }
     }
 
     /// Whether the endpoint said when it wants to be asked again.
-    pub(super) fn is_asked_for(self) -> bool {
+    pub(super) fn asks_for_pause(self) -> bool {
         matches!(
             self,
-            Self::RateLimited(_) | Self::LimitedOrRefused(_) | Self::Busy(..)
+            Self::RateLimited(_) | Self::LimitedOrRefused(_) | Self::RetryLater(..)
         )
     }
 
@@ -211,15 +211,15 @@ impl fmt::Display for Failure {
             Self::RateLimited(_) | Self::LimitedOrRefused(_) => {
                 formatter.write_str("the token endpoint limits the rate of calls")
             }
-            Self::Busy(status, asked) => write!(
+            Self::RetryLater(status, asked) => write!(
                 formatter,
                 "the token endpoint answered {status} and asks for a pause of {} s",
                 asked.as_secs_f64().ceil()
             ),
-            Self::Status(status, detail) => {
+            Self::ErrorStatus(status, detail) => {
                 write!(formatter, "the token endpoint answered {status} ({detail})")
             }
-            Self::InTrouble(detail) => {
+            Self::ServerError(detail) => {
                 write!(
                     formatter,
                     "the token endpoint says that it fails ({detail})"
@@ -254,12 +254,12 @@ impl fmt::Display for Failure {
                     "the token endpoint's answer is no token: {detail}"
                 )
             }
-            Self::BornExpired => {
+            Self::AlreadyExpired => {
                 formatter.write_str("the token endpoint handed out an expired token")
             }
-            Self::OverBudget => formatter
+            Self::QuotaExhausted => formatter
                 .write_str("token.calls_per_minute is used up; the call waits for its turn"),
-            Self::Held => formatter.write_str(
+            Self::CircuitOpen => formatter.write_str(
                 "the token endpoint failed too often; calls are held until a probe succeeds",
             ),
         }

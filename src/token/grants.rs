@@ -84,7 +84,7 @@ impl Grants {
                 }
                 // Asking once more would be against the endpoint's word. A limit that was told of has used nothing
                 // up; an endpoint in trouble may have, and a 403 may be the token's refusal.
-                Err(failure) if failure.is_asked_for() => {
+                Err(failure) if failure.asks_for_pause() => {
                     let is_limit = matches!(failure, Failure::RateLimited(_));
                     self.grant_state().refresh_token = is_limit.then_some(token);
                     return Err(failure);

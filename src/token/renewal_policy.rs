@@ -139,7 +139,7 @@ impl Desk {
             && flight.landing.has_changed().is_ok()
         {
             if let Some(until) = held.filter(|_| calls.are_waiting) {
-                return Decision::Board(Boarding::Grounded(Failure::Held, until));
+                return Decision::Board(Boarding::Grounded(Failure::CircuitOpen, until));
             }
             flight.raise(cause.priority());
             return Decision::Board(Boarding::Flight(flight.landing.clone()));
@@ -151,7 +151,7 @@ impl Desk {
             return Decision::Board(Boarding::Grounded(failure, until));
         }
         if let Some(until) = held {
-            return Decision::Board(Boarding::Grounded(Failure::Held, until));
+            return Decision::Board(Boarding::Grounded(Failure::CircuitOpen, until));
         }
         if let Cause::Unauthorized(asked) = cause {
             let most = match calls.refusals.is_suspect(asked.sent, None, now) {

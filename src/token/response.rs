@@ -121,9 +121,9 @@ pub(super) fn read(
     let detail = error.unwrap_or(Detail::Is("no error code"));
     // The code decides, not the status: PayU files everything under 401. Nor does a wait undo a refusal.
     Err(match status.as_u16() {
-        code if detail.is_one_of(&OWN_TROUBLE) => match asked {
-            Some(asked) => Failure::Busy(code, asked),
-            None => Failure::InTrouble(detail),
+        code if detail.is_one_of(&SERVER_ERRORS) => match asked {
+            Some(asked) => Failure::RetryLater(code, asked),
+            None => Failure::ServerError(detail),
         },
         _ if detail.is_one_of(&ACCOUNT_REFUSALS) => Failure::Rejected(detail, asked),
         403 if is_refusal => Failure::Rejected(detail, asked),
@@ -132,7 +132,7 @@ pub(super) fn read(
         _ if status.is_success() => Failure::Malformed(
             error.unwrap_or(Detail::Is("it reports a failure with a success status")),
         ),
-        code => Failure::Status(code, detail),
+        code => Failure::ErrorStatus(code, detail),
     })
 }
 
@@ -149,7 +149,7 @@ const REFUSALS: [&str; 7] = [
     "access_denied",
 ];
 /// Errors that are the endpoint's own.
-const OWN_TROUBLE: [&str; 2] = ["server_error", "temporarily_unavailable"];
+const SERVER_ERRORS: [&str; 2] = ["server_error", "temporarily_unavailable"];
 /// Errors that ask for fewer calls.
 const LIMITS: [&str; 3] = ["rate_limit_exceeded", "slow_down", "too_many_requests"];
 
@@ -176,7 +176,7 @@ fn unreadable(answer: &Answer, what: Detail) -> Failure {
     match answer.status.as_u16() {
         // The status is the refusal (RFC 9110 section 15.5.2); 403 may be a firewall's.
         401 => Failure::Rejected(what, answer.retry_after.map(clamp)),
-        code if !answer.status.is_success() => Failure::Status(code, what),
+        code if !answer.status.is_success() => Failure::ErrorStatus(code, what),
         _ => match answer.body {
             Body::CutOff {
                 lacks_close_notify: true,
@@ -193,7 +193,7 @@ fn asked_to_wait(answer: &Answer) -> Option<Failure> {
     let asked = answer.retry_after.map(clamp)?;
     match answer.status {
         StatusCode::FORBIDDEN => Some(Failure::LimitedOrRefused(Some(asked))),
-        status if status.is_server_error() => Some(Failure::Busy(status.as_u16(), asked)),
+        status if status.is_server_error() => Some(Failure::RetryLater(status.as_u16(), asked)),
         _ => None,
     }
 }
@@ -265,7 +265,7 @@ fn error(object: &Map<String, Value>, is_secret: impl Fn(&str) -> bool) -> Optio
         Value::Object(error) => error.get("code").and_then(Value::as_str),
         _ => return None,
     };
-    let mut names = REFUSALS.into_iter().chain(OWN_TROUBLE).chain(LIMITS);
+    let mut names = REFUSALS.into_iter().chain(SERVER_ERRORS).chain(LIMITS);
     let known = names.find(|known| code.is_some_and(|code| known.eq_ignore_ascii_case(code)));
     let unknown = Detail::Is("an unknown error code");
     let Some(code) = code else {

@@ -235,11 +235,13 @@ impl Source {
                     Ok(token) if token.freshness(Instant::now()) != Freshness::Expired => {
                         return Ok(token.access_token());
                     }
-                    Ok(_) | Err(Failure::BornExpired) => {}
+                    Ok(_) | Err(Failure::AlreadyExpired) => {}
                     Err(failure) => return Err(self.missing(failure, Instant::now())),
                 },
                 // Shorter than the request may wait: what the next flight brings is its answer.
-                Boarding::Grounded(failure, until) if failure.is_passing() && until < deadline => {
+                Boarding::Grounded(failure, until)
+                    if failure.is_transient() && until < deadline =>
+                {
                     tokio::time::sleep_until(until).await;
                 }
                 Boarding::Grounded(failure, until) => {
@@ -261,7 +263,7 @@ impl Source {
                 Boarding::Flight(flight) => land(flight, deadline).await,
                 Boarding::TooYoung => return Recovery::TooYoung,
                 // The old token at its very end. The next one is a second away, as in `obtain`.
-                Boarding::Grounded(Failure::BornExpired, until) if until < deadline => {
+                Boarding::Grounded(Failure::AlreadyExpired, until) if until < deadline => {
                     tokio::time::sleep_until(until).await;
                     continue;
                 }
@@ -282,7 +284,7 @@ impl Source {
                 Ok(token) if token.freshness(Instant::now()) != Freshness::Expired => {
                     Recovery::Replay(token.access_token())
                 }
-                Err(Failure::BornExpired) => continue,
+                Err(Failure::AlreadyExpired) => continue,
                 Ok(_) | Err(_) => Recovery::Unavailable,
             };
         }
@@ -514,8 +516,8 @@ impl Source {
             Stated::For(lifetime) if lifetime > now.duration_since(issued) => lifetime,
             Stated::Nothing => self.dialect().default_lifetime,
             Stated::For(_) | Stated::Over => {
-                self.grants.count(label, Failure::BornExpired.outcome());
-                return Err(Failure::BornExpired);
+                self.grants.count(label, Failure::AlreadyExpired.outcome());
+                return Err(Failure::AlreadyExpired);
             }
         };
         let left = lifetime.saturating_sub(now.duration_since(issued));
@@ -532,8 +534,8 @@ impl Source {
         match current.filter(|current| current.is_same_as(&token)) {
             // In its last second: the next one comes after that.
             Some(current) if left <= LAST_SECOND && token.ends <= current.ends + LAST_SECOND => {
-                self.grants.count(label, Failure::BornExpired.outcome());
-                return Err(Failure::BornExpired);
+                self.grants.count(label, Failure::AlreadyExpired.outcome());
+                return Err(Failure::AlreadyExpired);
             }
             // The same token again is no renewal: it is used to its real end, and asked for then.
             Some(current) => {

@@ -275,12 +275,12 @@ fn trouble_of_the_endpoints_own_is_no_refusal_at_any_status() {
         (200, r#"{"error":"server_error"}"#, "server_error"),
     ] {
         let failure = failure(status, body);
-        assert_eq!(failure, Failure::InTrouble(code(name)), "{status} {body}");
+        assert_eq!(failure, Failure::ServerError(code(name)), "{status} {body}");
         assert!(failure.is_outage() && !failure.is_about_secret());
         assert_eq!(failure.outcome(), FetchOutcome::Unavailable);
     }
     let asked = asking(401, r#"{"error":"server_error"}"#);
-    assert_eq!(asked, Failure::Busy(401, Duration::from_secs(3)));
+    assert_eq!(asked, Failure::RetryLater(401, Duration::from_secs(3)));
     // And a refusal is one, whatever status it is filed under.
     for status in [200, 400, 401, 429, 500, 503] {
         for name in ["invalid_client", "unauthorized_client", "invalid_scope"] {
@@ -299,15 +299,15 @@ fn a_page_of_html_says_nothing_about_the_account() {
     let page = Detail::Is("the body is an HTML page");
     assert_eq!(
         failure(403, "<html>blocked</html>"),
-        Failure::Status(403, page)
+        Failure::ErrorStatus(403, page)
     );
     assert_eq!(
         failure(500, r#"{"error":"busy"}"#),
-        Failure::Status(500, code("busy"))
+        Failure::ErrorStatus(500, code("busy"))
     );
     assert_eq!(
         failure(302, ""),
-        Failure::Status(302, Detail::Is("the body is empty"))
+        Failure::ErrorStatus(302, Detail::Is("the body is empty"))
     );
     let cut_off = |status| {
         let answer = Answer {
@@ -319,7 +319,7 @@ fn a_page_of_html_says_nothing_about_the_account() {
     assert_eq!(cut_off(200), Failure::Broken);
     assert_eq!(
         cut_off(502),
-        Failure::Status(502, Detail::Is("its body breaks off"))
+        Failure::ErrorStatus(502, Detail::Is("its body breaks off"))
     );
 }
 
@@ -337,7 +337,7 @@ fn a_misconfigured_account_shows_the_errors_name_and_never_a_secret() {
         "access_denied",
     ] {
         let body = json!({ "error": name }).to_string();
-        assert_eq!(failure(400, &body), Failure::Status(400, code(name)));
+        assert_eq!(failure(400, &body), Failure::ErrorStatus(400, code(name)));
         let text = failure(400, &body).to_string();
         assert_eq!(text, format!("the token endpoint answered 400 ({name})"));
     }
@@ -428,7 +428,11 @@ fn retry_after_counts_at_every_5xx_and_403_as_at_429() {
     }
     for body in ["", "<html>", r#"{"error":"server_error"}"#, "busy"] {
         for status in [500, 501, 502, 503, 504, 522, 599] {
-            assert_eq!(asking(status, body), Failure::Busy(status, three), "{body}");
+            assert_eq!(
+                asking(status, body),
+                Failure::RetryLater(status, three),
+                "{body}"
+            );
         }
         assert_eq!(
             asking(429, body),
@@ -436,7 +440,7 @@ fn retry_after_counts_at_every_5xx_and_403_as_at_429() {
             "{body}"
         );
     }
-    assert!(matches!(asking(400, ""), Failure::Status(400, _)));
+    assert!(matches!(asking(400, ""), Failure::ErrorStatus(400, _)));
     assert!(matches!(asking(401, ""), Failure::Rejected(..)));
     assert!(matches!(asking(200, ""), Failure::Malformed(_)));
     let body = Body::TooLarge;
@@ -447,7 +451,7 @@ fn retry_after_counts_at_every_5xx_and_403_as_at_429() {
     };
     assert_eq!(
         read_it(&answer).unwrap_err(),
-        Failure::Busy(503, MAX_RETRY_AFTER)
+        Failure::RetryLater(503, MAX_RETRY_AFTER)
     );
 }
 
@@ -471,7 +475,7 @@ fn a_refusal_stays_one_where_a_wait_is_asked_for() {
     let body = r#"{"error":"server_error"}"#;
     assert_eq!(
         asking(403, body),
-        Failure::Busy(403, Duration::from_secs(3))
+        Failure::RetryLater(403, Duration::from_secs(3))
     );
     for body in [r#"{"error":"slow_down"}"#, r#"{"error":"SLOW_DOWN"}"#] {
         assert_eq!(asking(403, body), Failure::RateLimited(asked));
@@ -507,7 +511,7 @@ fn of_two_waits_the_longer_one_counts_and_none_below_zero() {
     let body = r#"{"retry_after":-5}"#;
     assert_eq!(
         asking(400, body),
-        Failure::Status(400, Detail::Is("no error code"))
+        Failure::ErrorStatus(400, Detail::Is("no error code"))
     );
 }
 

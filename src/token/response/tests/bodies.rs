@@ -190,7 +190,7 @@ fn a_form_is_read_as_json_is() {
         (
             400,
             "error=unsupported_grant_type",
-            Failure::Status(400, code("unsupported_grant_type")),
+            Failure::ErrorStatus(400, code("unsupported_grant_type")),
         ),
         (
             400,

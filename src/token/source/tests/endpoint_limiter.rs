@@ -102,7 +102,7 @@ async fn a_request_that_the_budget_keeps_waiting_hears_so_in_time() {
     let rigs = rigs(9, "calls_per_minute: 1, wait: 5s", in_turn([lives(3600)]));
     rigs[0].obtain().await.unwrap();
     let missing = rigs[1].source.obtain().await.unwrap_err();
-    assert_eq!(missing.failure, Failure::OverBudget);
+    assert_eq!(missing.failure, Failure::QuotaExhausted);
     assert_eq!(rigs[1].start.elapsed(), Duration::from_secs(5));
     assert!(
         (54..=55).contains(&missing.retry_after.as_secs()),
@@ -144,7 +144,7 @@ async fn a_request_during_an_outage_is_answered_at_once_without_a_call() {
     if let Some(until) = rigs[0].source.limiter.open_until(before) {
         for rig in &rigs[6..] {
             let missing = rig.source.obtain().await.unwrap_err();
-            assert_eq!(missing.failure, Failure::Held);
+            assert_eq!(missing.failure, Failure::CircuitOpen);
             assert_eq!(missing.retry_after, until.wanted.duration_since(before));
         }
         assert_eq!((Instant::now(), rigs[0].count()), (before, calls));

@@ -86,7 +86,7 @@ async fn a_flight_that_waits_for_its_turn_is_known_to_wait_after_a_reload() {
     let waiting = tokio::spawn(async move { old.obtain().await.map(drop) });
     pass(0.5).await;
     drop(rigs[1].reload());
-    assert_eq!(rigs[1].obtain().await, Err(Failure::OverBudget));
+    assert_eq!(rigs[1].obtain().await, Err(Failure::QuotaExhausted));
     assert!(waiting.await.unwrap().is_err());
 }
 
@@ -98,7 +98,11 @@ async fn another_budget_holds_for_calls_that_wait_already_and_is_no_new_one() {
     rigs[0].obtain().await.unwrap();
     for calls in [2, 1, 3, 1] {
         per_minute(calls);
-        assert_eq!(rigs[1].obtain().await, Err(Failure::OverBudget), "{calls}");
+        assert_eq!(
+            rigs[1].obtain().await,
+            Err(Failure::QuotaExhausted),
+            "{calls}"
+        );
     }
     assert_eq!(limiter.snapshot().calls_per_minute.get(), 1);
     per_minute(600);

@@ -75,7 +75,10 @@ async fn a_valid_token_is_used_while_renewal_fails_and_never_after_its_end() {
     rig.until(299.0).await;
     assert_eq!(rig.read(), None);
     let failed = rig.obtain().await;
-    assert!(matches!(failed, Err(Failure::Status(500, _))), "{failed:?}");
+    assert!(
+        matches!(failed, Err(Failure::ErrorStatus(500, _))),
+        "{failed:?}"
+    );
     assert!(rig.count() > 5, "renewal was given up: {:?}", rig.times());
 }
 
@@ -153,7 +156,7 @@ async fn a_token_that_is_over_when_it_comes_is_asked_for_again_once_a_second() {
     ] {
         let rig = rig("", in_turn([reply]));
         for _ in 0..4 {
-            assert_eq!(rig.obtain().await, Err(Failure::BornExpired), "{name}");
+            assert_eq!(rig.obtain().await, Err(Failure::AlreadyExpired), "{name}");
         }
         assert!((4..=25).contains(&rig.count()), "{name}: {:?}", rig.times());
         assert!(

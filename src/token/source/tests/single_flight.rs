@@ -26,7 +26,7 @@ async fn waiters_share_a_failure() {
     assert_eq!(results.len(), 60);
     for result in results {
         let failure = result.unwrap_err().failure;
-        assert!(matches!(failure, Failure::Status(500, _)), "{failure}");
+        assert!(matches!(failure, Failure::ErrorStatus(500, _)), "{failure}");
     }
     assert_eq!(rig.count(), 1);
 }
