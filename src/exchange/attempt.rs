@@ -159,7 +159,7 @@ impl Attempt<'_> {
                 self.upload().map_err(|BodyTooLarge| Replay::BodyTooLarge)?,
             )),
             Recovery::Unchanged => Err(Replay::TokenUnchanged),
-            Recovery::TooYoung => Err(Replay::TokenTooYoung),
+            Recovery::RenewedTooOften => Err(Replay::TokenTooYoung),
             Recovery::Unavailable => Err(Replay::TokenUnavailable),
         }
     }

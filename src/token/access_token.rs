@@ -100,7 +100,7 @@ pub enum Recovery {
     /// The provider handed out the same token again.
     Unchanged,
     /// 401s have renewed this key too often lately.
-    TooYoung,
+    RenewedTooOften,
     /// No token could be had.
     Unavailable,
 }

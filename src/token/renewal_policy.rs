@@ -1,6 +1,6 @@
 //! May a flight start, and what if not? What a source decides under its lock.
 //!
-//! Functions of what is at the desk, the token and `now`; nothing here waits or calls.
+//! Functions of its state, the token and `now`; nothing here waits or calls.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -28,21 +28,21 @@ const CONTENTION_SIGNS: usize = 3;
 const CONTENTION_WINDOW: Duration = Duration::from_secs(5 * 60);
 
 /// What a flight brought.
-pub(super) type Landing = Result<Arc<CachedToken>, Failure>;
+pub(super) type FlightResult = Result<Arc<CachedToken>, Failure>;
 
 /// A flight that is under way.
 pub(super) struct Flight {
-    pub(super) landing: watch::Receiver<Option<Landing>>,
+    pub(super) result: watch::Receiver<Option<FlightResult>>,
     /// How urgent its calls are; it only rises.
     pub(super) priority: watch::Sender<Priority>,
 }
 
-/// What is known about a source's flights.
+/// What is known about the flights of a token key.
 #[derive(Default)]
-pub(super) struct Desk {
+pub(super) struct RenewalPolicy {
     pub(super) flight: Option<Flight>,
     /// Why there was no token, and until when nobody asks again.
-    pub(super) grounded: Option<(Failure, Until)>,
+    pub(super) backing_off: Option<(Failure, Until)>,
     pub(super) failures: u32,
     /// When 401s caused renewals; at most [`MAX_RECOVERIES`].
     recoveries: Vec<Instant>,
@@ -57,47 +57,47 @@ pub(super) struct Desk {
 
 /// What a flight is for.
 #[derive(Debug, Clone)]
-pub(super) enum Cause {
+pub(super) enum RenewalReason {
     /// Start-up: there is no token, and nobody asked for one yet.
-    Ahead,
+    Startup,
     /// The token ages, or there was one; nobody waits for the next.
     Renewal,
     /// A request needs one.
-    Need,
+    Request,
     /// A provider answered 401.
     Unauthorized(Asked),
 }
 
-impl Cause {
+impl RenewalReason {
     /// Whether somebody waits for the token.
     pub(super) fn is_wanted(&self) -> bool {
-        matches!(self, Self::Need | Self::Unauthorized(_))
+        matches!(self, Self::Request | Self::Unauthorized(_))
     }
 
     fn priority(&self) -> Priority {
         match self {
-            Self::Ahead => Priority::Startup,
-            Self::Renewal | Self::Need => Priority::Request,
+            Self::Startup => Priority::Startup,
+            Self::Renewal | Self::Request => Priority::Request,
             Self::Unauthorized(_) => Priority::Recovery,
         }
     }
 }
 
 /// What came of asking for a flight.
-pub(super) enum Boarding {
-    Flight(watch::Receiver<Option<Landing>>),
-    Grounded(Failure, Instant),
+pub(super) enum Joined {
+    Flight(watch::Receiver<Option<FlightResult>>),
+    BackingOff(Failure, Instant),
     /// The cache is newer than the 401.
     Newer(Arc<CachedToken>),
     /// Too many renewals lately, or one in vain.
-    TooYoung,
+    RenewedTooOften,
 }
 
 /// Whether to start a flight.
 pub(super) enum Decision {
     /// No: this is what there is.
-    Board(Boarding),
-    /// Yes, and leave it at the desk.
+    Join(Joined),
+    /// Yes, and leave it in the policy.
     Start(Priority),
 }
 
@@ -122,44 +122,46 @@ impl Flight {
     }
 }
 
-impl Desk {
+impl RenewalPolicy {
     /// What becomes of somebody who asks for a flight while `current` is the token.
     pub(super) fn decide(
         &mut self,
         current: Option<&Arc<CachedToken>>,
-        (cause, now): (&Cause, Instant),
+        (reason, now): (&RenewalReason, Instant),
         calls: Calls<'_>,
     ) -> Decision {
-        if let Some(boarding) = self.without_flight(current, (cause, now), calls.refusals) {
-            return Decision::Board(boarding);
+        if let Some(joined) = self.without_flight(current, (reason, now), calls.refusals) {
+            return Decision::Join(joined);
         }
         // Start-up waits for the endpoint in its queue; whoever has a caller who waits hears at once.
-        let held = calls.held_until.filter(|_| !matches!(cause, Cause::Ahead));
+        let held = calls
+            .held_until
+            .filter(|_| !matches!(reason, RenewalReason::Startup));
         if let Some(flight) = &self.flight
-            && flight.landing.has_changed().is_ok()
+            && flight.result.has_changed().is_ok()
         {
             if let Some(until) = held.filter(|_| calls.are_waiting) {
-                return Decision::Board(Boarding::Grounded(Failure::CircuitOpen, until));
+                return Decision::Join(Joined::BackingOff(Failure::CircuitOpen, until));
             }
-            flight.raise(cause.priority());
-            return Decision::Board(Boarding::Flight(flight.landing.clone()));
+            flight.raise(reason.priority());
+            return Decision::Join(Joined::Flight(flight.result.clone()));
         }
-        if let Some((failure, until)) = self.grounded
-            && let until = until.of(cause.is_wanted())
+        if let Some((failure, until)) = self.backing_off
+            && let until = until.of(reason.is_wanted())
             && now < until
         {
-            return Decision::Board(Boarding::Grounded(failure, until));
+            return Decision::Join(Joined::BackingOff(failure, until));
         }
         if let Some(until) = held {
-            return Decision::Board(Boarding::Grounded(Failure::CircuitOpen, until));
+            return Decision::Join(Joined::BackingOff(Failure::CircuitOpen, until));
         }
-        if let Cause::Unauthorized(asked) = cause {
+        if let RenewalReason::Unauthorized(asked) = reason {
             let most = match calls.refusals.is_suspect(asked.sent, None, now) {
                 true => MAX_SUSPECT_RECOVERIES,
                 false => MAX_RECOVERIES,
             };
             if self.recoveries.len() >= most {
-                return Decision::Board(Boarding::TooYoung);
+                return Decision::Join(Joined::RenewedTooOften);
             }
             self.recoveries.push(now);
             // Where another token did not help before, the trouble is another one: a missing scope.
@@ -167,34 +169,34 @@ impl Desk {
                 self.refused(current.map(AsRef::as_ref), asked.sent, now);
             }
         }
-        Decision::Start(cause.priority())
+        Decision::Start(reason.priority())
     }
 
     /// What needs no flight, or must not have one.
     fn without_flight(
         &mut self,
         current: Option<&Arc<CachedToken>>,
-        (cause, now): (&Cause, Instant),
+        (reason, now): (&RenewalReason, Instant),
         refusals: &Refusals,
-    ) -> Option<Boarding> {
-        let Cause::Unauthorized(asked) = cause else {
-            // Somebody landed between the caller's look at the token and the lock.
+    ) -> Option<Joined> {
+        let RenewalReason::Unauthorized(asked) = reason else {
+            // A flight ended between the caller's look at the token and the lock.
             let token = current.filter(|token| token.freshness(now) == Freshness::Fresh)?;
-            return Some(Boarding::Newer(token.clone()));
+            return Some(Joined::Newer(token.clone()));
         };
         if let Some(token) = current
             && token.generation > asked.sent
             && token.freshness(now) != Freshness::Expired
         {
-            return Some(Boarding::Newer(token.clone()));
+            return Some(Joined::Newer(token.clone()));
         }
         if refusals.holds(asked, now) {
-            return Some(Boarding::TooYoung);
+            return Some(Joined::RenewedTooOften);
         }
         // Nobody replayed it then, so the next request of the route shows that it was in vain.
         if refusals.is_untried(asked) {
             refusals.learn(asked, asked.sent, now);
-            return Some(Boarding::TooYoung);
+            return Some(Joined::RenewedTooOften);
         }
         self.recoveries
             .retain(|then| now.duration_since(*then) < RECOVERY_WINDOW);
@@ -224,8 +226,8 @@ impl Desk {
 
     /// What the account shows has changed, so that a refusal says nothing about the next call.
     pub(super) fn forget_refusal(&mut self) {
-        if matches!(self.grounded, Some((Failure::Rejected(..), _))) {
-            self.grounded = None;
+        if matches!(self.backing_off, Some((Failure::Rejected(..), _))) {
+            self.backing_off = None;
             self.failures = 0;
         }
     }
@@ -237,7 +239,7 @@ impl Desk {
 
     /// Without being wanted nobody asks again before the instant that this returns: `held`, where the limiter knows
     /// better.
-    pub(super) fn ground(
+    pub(super) fn back_off(
         &mut self,
         failure: Failure,
         now: Instant,
@@ -245,7 +247,7 @@ impl Desk {
     ) -> Instant {
         // A long outage says nothing about how to treat a refusal that comes after it.
         if self
-            .grounded
+            .backing_off
             .is_some_and(|(earlier, _)| !backoff::is_same_kind(earlier, failure))
         {
             self.failures = 0;
@@ -253,7 +255,7 @@ impl Desk {
         let pause = backoff::pause(failure, self.failures, fastrand::f64());
         let until = held.unwrap_or_else(|| pause.from(now));
         self.failures = self.failures.saturating_add(1);
-        self.grounded = Some((failure, until));
+        self.backing_off = Some((failure, until));
         self.last_error = Some((failure.to_string(), clock::wall()));
         until.alone
     }

@@ -1,13 +1,13 @@
 //! Which token is it now, and who renews it? One source per token key.
 //!
 //! Readers take the token from an arc-swap: no lock, no allocation, and they set at most a flag. All else
-//! is behind `desk`, a mutex that is never held across an await: whether a flight is under way, when the
+//! is behind `policy`, a mutex that is never held across an await: whether a flight is under way, when the
 //! next may start, and what 401s have told ([`super::renewal_policy`] decides it). Only the flight publishes a token,
-//! and there is one flight at a time, because whoever starts one finds none at the desk and leaves one
-//! there under the same lock. Waiters hold the flight's channel, not the desk; one that gives up cancels
+//! and there is one flight at a time, because whoever starts one finds none in the policy and leaves one
+//! there under the same lock. Waiters hold the flight's channel, not the policy; one that gives up cancels
 //! nothing. What a flight asks the endpoint is [`super::grants`]'s.
 //!
-//! A reload makes a new source for a token key that stays, and both have one [`State`]: token, desk and so the
+//! A reload makes a new source for a token key that stays, and both have one [`State`]: token, policy and so the
 //! flight. Which of them looks after the renewal is in there too; for a key that is gone, none does.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -24,7 +24,9 @@ use super::endpoint_limiter::{EndpointLimiter, Priority};
 use super::failure::{Detail, Failure};
 use super::grants::{Acquired, FetchCounts, GrantState, Grants};
 use super::refusals::{Asked, Refusals};
-use super::renewal_policy::{Boarding, Calls, Cause, Decision, Desk, Flight, Landing};
+use super::renewal_policy::{
+    Calls, Decision, Flight, FlightResult, Joined, RenewalPolicy, RenewalReason,
+};
 use super::request::Transport;
 use super::response::Stated;
 use super::scheduler::Appointment;
@@ -61,7 +63,7 @@ pub(super) struct State {
     token: ArcSwapOption<CachedToken>,
     /// Beside it, because every answer is compared with it.
     pub(super) refusals: Refusals,
-    desk: Mutex<Desk>,
+    policy: Mutex<RenewalPolicy>,
     grant_state: Arc<Mutex<GrantState>>,
     /// Whose appointments count: the latest source's.
     acting: Mutex<Weak<Source>>,
@@ -117,14 +119,14 @@ impl Source {
     /// A source for the key of this one, under another configuration; from now on it looks after the renewal.
     pub(super) fn succeeded_by(&self, parts: Parts) -> Arc<Self> {
         if self.shows_otherwise(&parts) {
-            self.desk().forget_refusal();
+            self.policy().forget_refusal();
         }
         self.state.refusals.begin_again(Instant::now());
         let source = Self::with(self.state.clone(), parts);
         let token = source.state.token.load_full().map(|token| token.renew_at);
-        let grounded = source.desk().grounded.map(|(_, until)| until.alone);
+        let backing_off = source.policy().backing_off.map(|(_, until)| until.alone);
         let wanted = source.at_startup.then(Instant::now);
-        if let Some(at) = token.max(grounded).or(wanted) {
+        if let Some(at) = token.max(backing_off).or(wanted) {
             source.make_appointment(at);
         }
         source
@@ -229,9 +231,9 @@ impl Source {
             if now >= deadline {
                 return Err(self.missing(Failure::TimedOut, now));
             }
-            match self.board(Cause::Need) {
-                Boarding::Newer(_) | Boarding::TooYoung => {}
-                Boarding::Flight(flight) => match land(flight, deadline).await {
+            match self.join(RenewalReason::Request) {
+                Joined::Newer(_) | Joined::RenewedTooOften => {}
+                Joined::Flight(flight) => match wait_for(flight, deadline).await {
                     Ok(token) if token.freshness(Instant::now()) != Freshness::Expired => {
                         return Ok(token.access_token());
                     }
@@ -239,12 +241,12 @@ impl Source {
                     Err(failure) => return Err(self.missing(failure, Instant::now())),
                 },
                 // Shorter than the request may wait: what the next flight brings is its answer.
-                Boarding::Grounded(failure, until)
+                Joined::BackingOff(failure, until)
                     if failure.is_transient() && until < deadline =>
                 {
                     tokio::time::sleep_until(until).await;
                 }
-                Boarding::Grounded(failure, until) => {
+                Joined::BackingOff(failure, until) => {
                     return Err(Missing {
                         failure,
                         retry_after: until.saturating_duration_since(now),
@@ -258,18 +260,18 @@ impl Source {
     pub(super) async fn recover_from(self: &Arc<Self>, asked: Asked) -> Recovery {
         let deadline = Instant::now() + self.dialect().wait;
         loop {
-            let landing = match self.board(Cause::Unauthorized(asked.clone())) {
-                Boarding::Newer(token) => Ok(token),
-                Boarding::Flight(flight) => land(flight, deadline).await,
-                Boarding::TooYoung => return Recovery::TooYoung,
+            let result = match self.join(RenewalReason::Unauthorized(asked.clone())) {
+                Joined::Newer(token) => Ok(token),
+                Joined::Flight(flight) => wait_for(flight, deadline).await,
+                Joined::RenewedTooOften => return Recovery::RenewedTooOften,
                 // The old token at its very end. The next one is a second away, as in `obtain`.
-                Boarding::Grounded(Failure::AlreadyExpired, until) if until < deadline => {
+                Joined::BackingOff(Failure::AlreadyExpired, until) if until < deadline => {
                     tokio::time::sleep_until(until).await;
                     continue;
                 }
-                Boarding::Grounded(..) => return Recovery::Unavailable,
+                Joined::BackingOff(..) => return Recovery::Unavailable,
             };
-            return match landing {
+            return match result {
                 Ok(token) if token.generation == asked.sent => {
                     // The flight learnt it for the route that it was for.
                     if !self.state.refusals.is_suspect(
@@ -293,7 +295,7 @@ impl Source {
     /// Renews because of a 401 without anybody waiting: the request was too large to be replayed.
     pub(super) fn renew_after(self: &Arc<Self>, asked: Asked) {
         // Whatever comes of it is for the next request.
-        drop(self.board(Cause::Unauthorized(asked)));
+        drop(self.join(RenewalReason::Unauthorized(asked)));
     }
 
     /// A replay was answered 401 again. Where the generation that it was sent with was obtained because of a
@@ -325,11 +327,11 @@ impl Source {
             None => self.at_startup,
         };
         // A token that ages is used, or it would not be due.
-        let cause = match self.ever_had_a_token() {
-            true => Cause::Renewal,
-            false => Cause::Ahead,
+        let reason = match self.ever_had_a_token() {
+            true => RenewalReason::Renewal,
+            false => RenewalReason::Startup,
         };
-        if due && let Boarding::Grounded(_, until) = self.board(cause) {
+        if due && let Joined::BackingOff(_, until) = self.join(reason) {
             // A reader asked during the pause after a failure, and its appointment replaced the one that
             // was made for the pause's end.
             self.make_appointment(until);
@@ -343,7 +345,7 @@ impl Source {
     pub async fn call_once(&self) -> Result<String, Failure> {
         let (_sender, mut priority) = watch::channel(Priority::Request);
         let acquired = self.grants.acquire(&mut priority).await?;
-        let token = self.publish(&mut self.desk(), acquired, &Cause::Need)?;
+        let token = self.publish(&mut self.policy(), acquired, &RenewalReason::Request)?;
         let lifetime = token.ends.duration_since(token.issued).as_secs();
         let less = match token.missing_scopes.as_str() {
             "" => String::new(),
@@ -376,19 +378,19 @@ impl Source {
             is_valid: token.freshness(now) != Freshness::Expired,
             missing_scopes: token.missing_scopes.clone(),
         });
-        let desk = self.desk();
+        let policy = self.policy();
         Snapshot {
             token,
-            failing: desk
-                .grounded
+            failing: policy
+                .backing_off
                 .map(|(failure, _)| failure)
                 .or_else(|| self.grants.is_waiting().then(|| self.limiter.wait(now).0))
                 .map(|failure| failure.to_string()),
-            is_contended: desk.is_contended(now),
-            contentions: desk.contentions,
+            is_contended: policy.is_contended(now),
+            contentions: policy.contentions,
             last: self.grants.last(),
             secret_in_use: self.grants.secret_in_use(),
-            last_error: desk.last_error.clone(),
+            last_error: policy.last_error.clone(),
             refused_routes: self.state.refusals.snapshot(),
         }
     }
@@ -415,10 +417,10 @@ impl Source {
         &self.provider.token
     }
 
-    /// The desk is consistent whenever the lock is free, so a panic elsewhere does not spoil it.
-    fn desk(&self) -> MutexGuard<'_, Desk> {
+    /// The policy is consistent whenever the lock is free, so a panic elsewhere does not spoil it.
+    fn policy(&self) -> MutexGuard<'_, RenewalPolicy> {
         self.state
-            .desk
+            .policy
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
@@ -432,7 +434,10 @@ impl Source {
                 retry_after,
             };
         }
-        let until = self.desk().grounded.map_or(now, |(_, until)| until.wanted);
+        let until = self
+            .policy()
+            .backing_off
+            .map_or(now, |(_, until)| until.wanted);
         Missing {
             failure,
             retry_after: until.saturating_duration_since(now),
@@ -440,71 +445,76 @@ impl Source {
     }
 
     /// Joins the flight that is under way, or starts one where that is allowed.
-    fn board(self: &Arc<Self>, cause: Cause) -> Boarding {
+    fn join(self: &Arc<Self>, reason: RenewalReason) -> Joined {
         let now = Instant::now();
         let calls = Calls {
             refusals: &self.state.refusals,
-            held_until: self.limiter.open_until_for(now, cause.is_wanted()),
+            held_until: self.limiter.open_until_for(now, reason.is_wanted()),
             are_waiting: self.grants.is_waiting(),
         };
-        let mut desk = self.desk();
+        let mut policy = self.policy();
         let current = self.state.token.load_full();
-        let was_contended = desk.is_contended(now);
-        match desk.decide(current.as_ref(), (&cause, now), calls) {
-            Decision::Board(boarding) => boarding,
+        let was_contended = policy.is_contended(now);
+        match policy.decide(current.as_ref(), (&reason, now), calls) {
+            Decision::Join(joined) => joined,
             Decision::Start(priority) => {
-                if desk.is_contended(now) && !was_contended {
+                if policy.is_contended(now) && !was_contended {
                     tracing::warn!(provider = %self.provider.name, account = %self.account().name, scopes = %self.scopes, "{CONTENTION}");
                 }
-                let (land, landing) = watch::channel(None);
-                let (sender, priority) = watch::channel(priority);
-                desk.flight = Some(Flight {
-                    landing: landing.clone(),
-                    priority: sender,
+                let (done, result) = watch::channel(None);
+                let (raise, priority) = watch::channel(priority);
+                policy.flight = Some(Flight {
+                    result: result.clone(),
+                    priority: raise,
                 });
-                tokio::spawn(self.clone().fly(cause, priority, land));
-                Boarding::Flight(landing)
+                tokio::spawn(self.clone().run_flight(reason, priority, done));
+                Joined::Flight(result)
             }
         }
     }
 
     /// One trip to the token endpoint: the grants, what follows from it, and the news to all waiters.
-    async fn fly(
+    async fn run_flight(
         self: Arc<Self>,
-        cause: Cause,
+        reason: RenewalReason,
         mut priority: watch::Receiver<Priority>,
-        land: watch::Sender<Option<Landing>>,
+        done: watch::Sender<Option<FlightResult>>,
     ) {
         let acquired = self.grants.acquire(&mut priority).await;
-        let (landing, next_look) = {
-            let mut desk = self.desk();
-            // Under one lock, so that nobody boards a flight that has landed already.
-            desk.flight = None;
-            let landing = acquired.and_then(|acquired| self.publish(&mut desk, acquired, &cause));
-            let next_look = match &landing {
+        let (result, next_renewal) = {
+            let mut policy = self.policy();
+            // Under one lock, so that nobody joins a flight that has ended already.
+            policy.flight = None;
+            let result = acquired.and_then(|acquired| self.publish(&mut policy, acquired, &reason));
+            let next_renewal = match &result {
                 Ok(token) => {
-                    desk.grounded = None;
-                    desk.failures = 0;
+                    policy.backing_off = None;
+                    policy.failures = 0;
                     token.renew_at
                 }
                 // Nobody need ask again for a token that was wanted before.
                 Err(failure) => {
                     let now = Instant::now();
                     let held = self.limiter.open_until(now).filter(|_| failure.is_outage());
-                    desk.ground(*failure, now, held)
+                    policy.back_off(*failure, now, held)
                 }
             };
-            (landing, next_look)
+            (result, next_renewal)
         };
-        if let Err(failure) = &landing {
+        if let Err(failure) = &result {
             tracing::warn!(provider = %self.provider.name, account = %self.account().name, scopes = %self.scopes, %failure, "no token");
         }
-        self.make_appointment(next_look);
-        land.send_replace(Some(landing));
+        self.make_appointment(next_renewal);
+        done.send_replace(Some(result));
     }
 
     /// Makes the reply's token the source's.
-    fn publish(&self, desk: &mut Desk, acquired: Acquired, cause: &Cause) -> Landing {
+    fn publish(
+        &self,
+        policy: &mut RenewalPolicy,
+        acquired: Acquired,
+        reason: &RenewalReason,
+    ) -> FlightResult {
         let Acquired {
             reply,
             issued,
@@ -529,7 +539,7 @@ impl Source {
         };
         let malformed = Failure::Malformed(Detail::Is("it holds bytes that no header may hold"));
         let mut token =
-            CachedToken::new(&reply.access_token, desk.generations + 1, span).ok_or(malformed)?;
+            CachedToken::new(&reply.access_token, policy.generations + 1, span).ok_or(malformed)?;
         let current = self.state.token.load_full();
         match current.filter(|current| current.is_same_as(&token)) {
             // In its last second: the next one comes after that.
@@ -542,14 +552,14 @@ impl Source {
                 token.generation = current.generation;
                 token.after_unauthorized = current.after_unauthorized;
                 token.renew_at = token.expires;
-                if let Cause::Unauthorized(asked) = cause {
+                if let RenewalReason::Unauthorized(asked) = reason {
                     self.learn(asked, token.generation);
                 }
                 self.grants.count(label, FetchOutcome::Unchanged);
             }
             None => {
-                desk.generations = token.generation;
-                if let Cause::Unauthorized(asked) = cause {
+                policy.generations = token.generation;
+                if let RenewalReason::Unauthorized(asked) = reason {
                     token.after_unauthorized = true;
                     if !asked.is_replayed {
                         self.state.refusals.try_next(&asked.route, token.generation);
@@ -580,10 +590,13 @@ impl Source {
     }
 }
 
-/// Waits for a flight to land.
-async fn land(mut flight: watch::Receiver<Option<Landing>>, deadline: Instant) -> Landing {
+/// Waits for what a flight brings.
+async fn wait_for(
+    mut flight: watch::Receiver<Option<FlightResult>>,
+    deadline: Instant,
+) -> FlightResult {
     match timeout_at(deadline, flight.wait_for(Option::is_some)).await {
-        Ok(Ok(landing)) => landing.clone().unwrap_or(Err(Failure::Broken)),
+        Ok(Ok(result)) => result.clone().unwrap_or(Err(Failure::Broken)),
         // The flight's task is gone: the process is ending.
         Ok(Err(_)) => Err(Failure::Broken),
         Err(_) => Err(Failure::TimedOut),

@@ -329,7 +329,7 @@ fn word(recovery: &Recovery) -> String {
     match recovery {
         Recovery::Replay(token) => text(token),
         Recovery::Unchanged => "unchanged".into(),
-        Recovery::TooYoung => "too young".into(),
+        Recovery::RenewedTooOften => "too young".into(),
         Recovery::Unavailable => "unavailable".into(),
     }
 }
