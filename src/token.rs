@@ -44,10 +44,11 @@ use crate::base::secret::Secret;
 use crate::config::Config;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::egress::Egress;
-use build::Making;
+use build::Builder;
 use endpoint_limiter::EndpointLimiter;
-use metrics::Living;
-use scheduler::{Appointment, keep_appointments};
+use metrics::InForce;
+use scheduler::run_schedule;
+use source::ScheduledRenewal;
 
 /// The token in an answer of a token endpoint to a request with that secret: what fuzzing gets to see of [`response`].
 ///
@@ -67,7 +68,7 @@ pub struct Tokens {
     /// By provider index; of each provider all scope sets of its first account, then of its second, ….
     sources: Vec<ProviderSources>,
     /// What Prometheus sees: these, once they are in force.
-    living: Living,
+    in_force: InForce,
     /// Whether earlier ones were ready: a new secret makes nobody unready.
     were_ready: bool,
 }
@@ -101,16 +102,16 @@ impl Tokens {
             .map(|provider| provider.accounts.len() * provider.scope_sets.len())
             .sum();
         // A source asks once for a token and once for its successor before the loop has read either.
-        let (sender, appointments) = mpsc::channel(2 * count + 16);
+        let (sender, schedule) = mpsc::channel(2 * count + 16);
         let tokens = Self::new(config, metrics, egress, &sender, old);
         let at = Instant::now();
         let is_new = |source: &&Arc<Source>| source.at_startup && !source.ever_had_a_token();
         for source in tokens.all().filter(is_new) {
             let source = Arc::downgrade(source);
             // The queue holds more than these, and the loop paces them.
-            drop(sender.try_send(Appointment { source, at }));
+            drop(sender.try_send(ScheduledRenewal { source, at }));
         }
-        tokio::spawn(keep_appointments(appointments));
+        tokio::spawn(run_schedule(schedule));
         tokens
     }
 
@@ -124,37 +125,37 @@ impl Tokens {
         config: &Config,
         metrics: &Metrics,
         egress: &Egress,
-        appointments: &mpsc::Sender<Appointment>,
+        schedule: &mpsc::Sender<ScheduledRenewal>,
         old: Option<&Self>,
     ) -> Self {
-        let mut making = Making::new(metrics, egress, appointments);
+        let mut builder = Builder::new(metrics, egress, schedule);
         if let Some(old) = old {
-            making.take_over(old.all(), &old.limiters);
+            builder.take_over(old.all(), &old.limiters);
         }
         let limiters = config
             .providers
             .iter()
-            .map(|provider| making.limiter(provider));
+            .map(|provider| builder.limiter(provider));
         let limiters: Vec<Arc<EndpointLimiter>> = limiters.collect();
         let providers = config.providers.iter().zip(&limiters);
         let sources = providers.map(|(provider, limiter)| ProviderSources {
             scope_sets: provider.scope_sets.len(),
-            sources: making
+            sources: builder
                 .sources(provider, limiter)
                 .into_iter()
                 .map(Handle::from)
                 .collect(),
         });
         let sources = sources.collect();
-        making.retire_the_rest();
+        builder.retire_the_rest();
         let tokens = Self {
             limiters,
             sources,
-            living: old.map(|old| old.living.clone()).unwrap_or_default(),
+            in_force: old.map(|old| old.in_force.clone()).unwrap_or_default(),
             were_ready: old.is_some_and(Self::are_ready),
         };
         tokens
-            .living
+            .in_force
             .store(Arc::new(tokens.all().cloned().collect()));
         tokens
     }
@@ -169,7 +170,7 @@ impl Tokens {
     /// # Errors
     /// Where a family is declared twice.
     pub fn series(&self) -> Result<Box<dyn prometheus::core::Collector>, prometheus::Error> {
-        Ok(Box::new(metrics::TokenSeries::new(self.living.clone())?))
+        Ok(Box::new(metrics::TokenSeries::new(self.in_force.clone())?))
     }
 
     /// The source for requests to a provider, for one of its accounts, that need one of its scope sets;

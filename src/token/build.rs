@@ -9,19 +9,18 @@ use tokio::sync::mpsc;
 use super::endpoint_limiter::EndpointLimiter;
 use super::grants::FetchCounts;
 use super::request::{Sockets, Transport};
-use super::scheduler::Appointment;
 use super::secret_in_use::SecretInUse;
-use super::source::{Parts, Source};
+use super::source::{Parts, ScheduledRenewal, Source};
 use crate::config::{Account, Provider, SecretName};
 use crate::telemetry::metrics::{GrantLabel, Metrics};
 use crate::upstream::connect::Connector;
 use crate::upstream::egress::Egress;
 
 /// What the sources of one configuration are made with.
-pub(super) struct Making<'a> {
+pub(super) struct Builder<'a> {
     metrics: &'a Metrics,
     egress: &'a Egress,
-    appointments: mpsc::Sender<Appointment>,
+    schedule: mpsc::Sender<ScheduledRenewal>,
     ids: AtomicUsize,
     /// ProviderSources of the configuration before, by [`Source::place`].
     old: HashMap<(&'a str, &'a str, &'a str), &'a Arc<Source>>,
@@ -31,16 +30,16 @@ pub(super) struct Making<'a> {
     limiters: HashMap<&'a str, (&'a Provider, &'a Arc<EndpointLimiter>)>,
 }
 
-impl<'a> Making<'a> {
+impl<'a> Builder<'a> {
     pub(super) fn new(
         metrics: &'a Metrics,
         egress: &'a Egress,
-        appointments: &mpsc::Sender<Appointment>,
+        schedule: &mpsc::Sender<ScheduledRenewal>,
     ) -> Self {
         Self {
             metrics,
             egress,
-            appointments: appointments.clone(),
+            schedule: schedule.clone(),
             ids: AtomicUsize::new(0),
             old: HashMap::new(),
             accounts: HashMap::new(),
@@ -101,7 +100,7 @@ impl<'a> Making<'a> {
 
     /// Whatever was not succeeded has a key that is gone.
     pub(super) fn retire_the_rest(self) {
-        let left = self.old.into_values().filter(|source| source.is_acting());
+        let left = self.old.into_values().filter(|source| source.is_renewer());
         left.for_each(|source| source.retire());
     }
 
@@ -135,7 +134,7 @@ impl<'a> Making<'a> {
                     scopes: scopes.clone(),
                     at_startup: provider.default_scopes == Some(set),
                     transport: transport.clone(),
-                    appointments: self.appointments.clone(),
+                    schedule: self.schedule.clone(),
                     fetches: fetches.clone(),
                     secret: secret.clone(),
                     limiter: limiter.clone(),

@@ -17,11 +17,11 @@ use crate::config::{Refresh, SecretName};
 use crate::telemetry::metrics::{FetchOutcome, GrantLabel};
 
 /// The sources of the configuration that is in force.
-pub(super) type Living = Arc<ArcSwap<Vec<Arc<Source>>>>;
+pub(super) type InForce = Arc<ArcSwap<Vec<Arc<Source>>>>;
 
 /// The families that this module writes.
 pub(super) struct TokenSeries {
-    sources: Living,
+    sources: InForce,
     descriptions: Vec<Desc>,
 }
 
@@ -55,7 +55,7 @@ const CONTENTION_LABELS: [&str; 2] = ["provider", "account"];
 const SECRET_LABELS: [&str; 3] = ["provider", "account", "secret"];
 
 impl TokenSeries {
-    pub(super) fn new(sources: Living) -> Result<Self, prometheus::Error> {
+    pub(super) fn new(sources: InForce) -> Result<Self, prometheus::Error> {
         let describe = |(name, help): (&str, &str), labels: &[&str]| {
             let labels = labels.iter().map(ToString::to_string).collect();
             Desc::new(

@@ -1,4 +1,4 @@
-//! When is a token renewed ahead of its end? One task with one queue of appointments for all sources.
+//! Scheduler of renewals ahead of expiry: one task with one queue for all sources.
 //!
 //! It starts flights one at a time with a pause between, so that neither start-up nor a common expiry
 //! turns ten thousand accounts into ten thousand calls at once. It waits for none of them: a token
@@ -10,31 +10,24 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_util::time::DelayQueue;
 use tokio_util::time::delay_queue::Key;
 
-use super::source::Source;
+use super::source::{ScheduledRenewal, Source};
 
 /// Between two flights that nobody waits for: at most 200 a second.
 const PACE: Duration = Duration::from_millis(5);
 
-/// When a source wants to be looked after.
-pub(super) struct Appointment {
-    pub(super) source: Weak<Source>,
-    pub(super) at: Instant,
-}
-
 /// Runs until every source is gone; the queue keeps none alive.
-pub(super) async fn keep_appointments(mut appointments: mpsc::Receiver<Appointment>) {
+pub(super) async fn run_schedule(mut schedule: mpsc::Receiver<ScheduledRenewal>) {
     let mut queue: DelayQueue<(usize, Weak<Source>)> = DelayQueue::new();
     let mut keys: HashMap<usize, Key> = HashMap::new();
     loop {
         tokio::select! {
-            appointment = appointments.recv() => {
-                let Some(Appointment { source, at }) = appointment else { return };
+            renewal = schedule.recv() => {
+                let Some(ScheduledRenewal { source, at }) = renewal else { return };
                 let Some(id) = source.upgrade().map(|source| source.id) else { continue };
-                // One appointment to a source, the latest one: it knows the latest token or failure.
+                // One renewal to a source, the latest one: it knows the latest token or failure.
                 if let Some(key) = keys.remove(&id) {
                     queue.remove(&key);
                 }
@@ -44,7 +37,7 @@ pub(super) async fn keep_appointments(mut appointments: mpsc::Receiver<Appointme
                 let (id, source) = due.into_inner();
                 keys.remove(&id);
                 if let Some(source) = source.upgrade() {
-                    source.keep_appointment();
+                    source.renew_if_due();
                     drop(source);
                     tokio::time::sleep(PACE).await;
                 }

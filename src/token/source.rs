@@ -29,7 +29,6 @@ use super::renewal_policy::{
 };
 use super::request::Transport;
 use super::response::Stated;
-use super::scheduler::Appointment;
 use super::secret_in_use::SecretInUse;
 use super::snapshot::{Snapshot, TokenSnapshot};
 use crate::config::{Account, Provider, SecretName, TokenDialect};
@@ -53,7 +52,7 @@ pub struct Source {
     pub(super) state: Arc<State>,
     limiter: Arc<EndpointLimiter>,
     grants: Grants,
-    appointments: mpsc::Sender<Appointment>,
+    schedule: mpsc::Sender<ScheduledRenewal>,
 }
 
 /// What a token key keeps for as long as it is configured.
@@ -65,8 +64,8 @@ pub(super) struct State {
     pub(super) refusals: Refusals,
     policy: Mutex<RenewalPolicy>,
     grant_state: Arc<Mutex<GrantState>>,
-    /// Whose appointments count: the latest source's.
-    acting: Mutex<Weak<Source>>,
+    /// Whose scheduled renewals count: the latest source's.
+    renewer: Mutex<Weak<Source>>,
 }
 
 impl State {
@@ -80,13 +79,19 @@ impl State {
                 // Taken first: the renewal loop looks at whether it is used.
                 let access_token = token.access_token();
                 if token.ask_for_renewal() {
-                    source.make_appointment(now);
+                    source.schedule_renewal(now);
                 }
                 Some(access_token)
             }
             Freshness::Expired => None,
         }
     }
+}
+
+/// When a source is to be renewed ahead of its token's end.
+pub(super) struct ScheduledRenewal {
+    pub(super) source: Weak<Source>,
+    pub(super) at: Instant,
 }
 
 /// What a source is made of.
@@ -99,7 +104,7 @@ pub(super) struct Parts {
     pub(super) secret: Arc<SecretInUse>,
     pub(super) limiter: Arc<EndpointLimiter>,
     pub(super) transport: Arc<dyn Transport>,
-    pub(super) appointments: mpsc::Sender<Appointment>,
+    pub(super) schedule: mpsc::Sender<ScheduledRenewal>,
     pub(super) fetches: Arc<FetchCounts>,
     pub(super) fetch_durations: [Histogram; GrantLabel::COUNT],
 }
@@ -127,14 +132,14 @@ impl Source {
         let backing_off = source.policy().backing_off.map(|(_, until)| until.alone);
         let wanted = source.at_startup.then(Instant::now);
         if let Some(at) = token.max(backing_off).or(wanted) {
-            source.make_appointment(at);
+            source.schedule_renewal(at);
         }
         source
     }
 
     /// Its key is gone: nobody renews it any more. Requests that are under way may still ask for a token.
     pub(super) fn retire(&self) {
-        *self.acting() = Weak::new();
+        *self.renewer() = Weak::new();
     }
 
     fn with(state: Arc<State>, parts: Parts) -> Arc<Self> {
@@ -157,21 +162,21 @@ impl Source {
             at_startup: parts.at_startup,
             state,
             limiter: parts.limiter,
-            appointments: parts.appointments,
+            schedule: parts.schedule,
         });
-        *source.acting() = Arc::downgrade(&source);
+        *source.renewer() = Arc::downgrade(&source);
         source
     }
 
     /// Held for a look.
-    fn acting(&self) -> MutexGuard<'_, Weak<Self>> {
-        let acting = self.state.acting.lock();
-        acting.unwrap_or_else(PoisonError::into_inner)
+    fn renewer(&self) -> MutexGuard<'_, Weak<Self>> {
+        let renewer = self.state.renewer.lock();
+        renewer.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the renewal is this source's, and not a later one's of the same key, or nobody's.
-    pub(super) fn is_acting(&self) -> bool {
-        std::ptr::eq(self.acting().as_ptr(), self)
+    pub(super) fn is_renewer(&self) -> bool {
+        std::ptr::eq(self.renewer().as_ptr(), self)
     }
 
     /// Whether the parts are for the same token key: provider, environment, account, credentials and every
@@ -317,8 +322,8 @@ impl Source {
 
     /// What the renewal loop does when this source's time has come: a token that nobody used since it was
     /// obtained is left to expire.
-    pub(super) fn keep_appointment(self: &Arc<Self>) {
-        if !self.is_acting() {
+    pub(super) fn renew_if_due(self: &Arc<Self>) {
+        if !self.is_renewer() {
             return;
         }
         let now = Instant::now();
@@ -332,9 +337,9 @@ impl Source {
             false => RenewalReason::Startup,
         };
         if due && let Joined::BackingOff(_, until) = self.join(reason) {
-            // A reader asked during the pause after a failure, and its appointment replaced the one that
+            // A reader asked during the pause after a failure, and its renewal replaced the one that
             // was made for the pause's end.
-            self.make_appointment(until);
+            self.schedule_renewal(until);
         }
     }
 
@@ -504,7 +509,7 @@ impl Source {
         if let Err(failure) = &result {
             tracing::warn!(provider = %self.provider.name, account = %self.account().name, scopes = %self.scopes, %failure, "no token");
         }
-        self.make_appointment(next_renewal);
+        self.schedule_renewal(next_renewal);
         done.send_replace(Some(result));
     }
 
@@ -578,15 +583,15 @@ impl Source {
         Ok(token)
     }
 
-    fn make_appointment(&self, at: Instant) {
-        let source = self.acting().clone();
-        let Some(acting) = source.upgrade() else {
+    fn schedule_renewal(&self, at: Instant) {
+        let source = self.renewer().clone();
+        let Some(renewer) = source.upgrade() else {
             return;
         };
-        let appointment = Appointment { source, at };
+        let renewal = ScheduledRenewal { source, at };
         // The queue holds more than all sources together can ask for at a time. Were it full, the token
         // would be renewed when a request finds it expired.
-        drop(acting.appointments.try_send(appointment));
+        drop(renewer.schedule.try_send(renewal));
     }
 }
 

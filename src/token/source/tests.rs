@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 
 use super::super::failure::ErrorCode;
 use super::super::response::{Answer, Body};
-use super::super::scheduler::keep_appointments;
+use super::super::scheduler::run_schedule;
 use super::*;
 use crate::config::Config;
 use crate::telemetry::metrics::{Cause, Metrics};
@@ -174,8 +174,8 @@ fn rigs_of(
     );
     let config = Config::parse(&text, Path::new("")).unwrap();
     let provider = &config.providers[0];
-    let (appointments, receiver) = mpsc::channel(2 * count + 16);
-    tokio::spawn(keep_appointments(receiver));
+    let (schedule, receiver) = mpsc::channel(2 * count + 16);
+    tokio::spawn(run_schedule(receiver));
     let calls = Arc::<Mutex<Vec<Call>>>::default();
     let start = Instant::now();
     let transport = Arc::new(Endpoint {
@@ -199,7 +199,7 @@ fn rigs_of(
         secret: secret.clone(),
         limiter: limiter.clone(),
         transport: transport.clone(),
-        appointments: appointments.clone(),
+        schedule: schedule.clone(),
         fetch_durations: [histogram(), histogram()],
     });
     let rig = |id| Rig {
@@ -220,7 +220,7 @@ impl Rig {
 
     /// What `Tokens::start` does for the accounts that want a token at start-up.
     fn wants_token_at_startup(&self) {
-        self.source.make_appointment(self.start);
+        self.source.schedule_renewal(self.start);
     }
 
     /// The token of a request that waits for one.
