@@ -17,7 +17,7 @@ use bursar::http::framing::{Broken, Framing};
 use bursar::http::response::{Outstanding, Reader};
 use bursar::http::target::Target;
 use bursar::telemetry::metrics::{DroppedFields, Metrics};
-use bursar::token::{Answer, Body, Failure, read_reply};
+use bursar::token::{Body, Failure, RawResponse, read_response};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
@@ -195,13 +195,13 @@ pub(super) fn reply(data: &[u8]) {
     let status = StatusCode::from_u16(STATUSES[usize::from(first % 8)]).unwrap();
     let pointer = if first & 8 == 0 { "" } else { "/data" };
     let codings = ["", "gzip", "deflate", "br, identity"][usize::from(first >> 4 & 3)];
-    let answer = Answer {
+    let answer = RawResponse {
         status,
         retry_after: (first & 64 != 0).then_some(Duration::from_secs(1 << 20)),
         codings: codings.to_owned(),
         body: Body::Whole(body.to_vec().into()),
     };
-    match read_reply(&answer, pointer, MARKER) {
+    match read_response(&answer, pointer, MARKER) {
         Ok(token) => {
             assert!(status.is_success());
             assert!(!token.expose().is_empty());

@@ -36,7 +36,7 @@ pub use failure::{Detail, ErrorCode, Failure};
 pub use handle::Handle;
 pub use refusals::RefusedRoute;
 pub use request::Transport;
-pub use response::{Answer, Body};
+pub use response::{Body, RawResponse};
 pub use snapshot::{Snapshot, TokenSnapshot};
 pub use source::{CONTENTION, Source};
 
@@ -50,12 +50,12 @@ use metrics::InForce;
 use scheduler::run_schedule;
 use source::ScheduledRenewal;
 
-/// The token in an answer of a token endpoint to a request with that secret: what fuzzing gets to see of [`response`].
+/// The token in a response of a token endpoint to a request with that secret: what fuzzing gets to see of [`response`].
 ///
 /// # Errors
 /// Where there is none.
 #[doc(hidden)]
-pub fn read_reply(answer: &Answer, pointer: &str, secret: &str) -> Result<Secret, Failure> {
+pub fn read_response(answer: &RawResponse, pointer: &str, secret: &str) -> Result<Secret, Failure> {
     response::read(answer, pointer, |text| response::repeats(text, secret))
         .map(|reply| reply.access_token)
 }

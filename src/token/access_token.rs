@@ -33,11 +33,11 @@ pub(super) struct CachedToken {
     authorization: HeaderValue,
     /// When its token request was sent.
     pub(super) issued: Instant,
-    /// As its reply said.
+    /// As its response said.
     pub(super) ends: Instant,
     /// Whether it was obtained because a provider answered 401.
     pub(super) after_unauthorized: bool,
-    /// The asked scopes that the reply did not grant, space-joined; empty mostly.
+    /// The asked scopes that the response did not grant, space-joined; empty mostly.
     pub(super) missing_scopes: String,
 }
 

@@ -1,6 +1,6 @@
 //! Why is there no token? What a call's end means for those who wait, for counting, and in words.
 //!
-//! Nothing of an answer gets into it but the name of an error, which [`ErrorCode`] bounds.
+//! Nothing of a response gets into it but the name of an error, which [`ErrorCode`] bounds.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub enum Failure {
     Rejected(Detail, Option<Duration>),
     /// The endpoint wants fewer calls; with the wait that it asked for.
     RateLimited(Option<Duration>),
-    /// The same in an answer that may refuse what was offered, too: at 403, or beside the name of a refusal.
+    /// The same in a response that may refuse what was offered, too: at 403, or beside the name of a refusal.
     LimitedOrRefused(Option<Duration>),
     /// The endpoint is in trouble, and asked for that wait.
     RetryLater(u16, Duration),
@@ -33,7 +33,7 @@ pub enum Failure {
     Broken,
     /// The same, because TLS ended without close_notify.
     NoCloseNotify,
-    /// The answer is no token; with what it is instead.
+    /// The response is no token; with what it is instead.
     Malformed(Detail),
     /// The token was already expired when it came.
     AlreadyExpired,
@@ -43,7 +43,7 @@ pub enum Failure {
     CircuitOpen,
 }
 
-/// What an answer without a token holds.
+/// What a response without a token holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
     /// This error's name.
@@ -54,7 +54,7 @@ pub enum Detail {
     Is(&'static str),
 }
 
-/// The name of an error, as an answer gave it: one word of letters, digits, `_`, `-` and `.`.
+/// The name of an error, as a response gave it: one word of letters, digits, `_`, `-` and `.`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ErrorCode {
     text: [u8; Self::MAX],

@@ -16,7 +16,7 @@ use super::endpoint_limiter::{EndpointLimiter, Priority};
 use super::failure::Failure;
 use super::refresh_token::RefreshToken;
 use super::request::{Credentials, Grant, Transport, fetch};
-use super::response::Reply;
+use super::response::TokenResponse;
 use super::secret_in_use::SecretInUse;
 use crate::base::clock;
 use crate::base::secret::Secret;
@@ -51,7 +51,7 @@ pub(super) struct GrantState {
 
 /// What the grants brought.
 pub(super) struct Acquired {
-    pub(super) reply: Reply,
+    pub(super) response: TokenResponse,
     /// When its request was sent.
     pub(super) issued: Instant,
     pub(super) label: GrantLabel,
@@ -142,7 +142,7 @@ impl Grants {
         outcome
     }
 
-    /// A refresh token that is refused must not be sent again, so there the answer has to be about the
+    /// A refresh token that is refused must not be sent again, so there the response has to be about the
     /// client.
     fn is_secret_refused(&self, failure: Failure, grant: Grant<'_>) -> bool {
         match grant {
@@ -185,8 +185,8 @@ impl Grants {
         self.fetch_durations[label as usize].observe(issued.elapsed().as_secs_f64());
         permit.record(result.as_ref().err().copied());
         match result {
-            Ok(reply) => Ok(Acquired {
-                reply,
+            Ok(response) => Ok(Acquired {
+                response,
                 issued,
                 label,
             }),
@@ -205,7 +205,7 @@ impl Grants {
 
     fn keep_refresh_token(&self, acquired: &mut Acquired, old: Option<RefreshToken>) {
         let kept = RefreshToken::after(
-            &mut acquired.reply,
+            &mut acquired.response,
             old,
             &self.provider.token,
             acquired.issued,

@@ -1,8 +1,8 @@
-//! Which refresh token is there, and for how long? What a reply makes of the one that was there before.
+//! Which refresh token is there, and for how long? What a response makes of the one that was there before.
 
 use tokio::time::Instant;
 
-use super::response::{Reply, Stated};
+use super::response::{ExpiresIn, TokenResponse};
 use crate::base::secret::Secret;
 use crate::config::{Refresh, TokenDialect};
 
@@ -19,10 +19,10 @@ impl RefreshToken {
         self.deadline.is_none_or(|deadline| now < deadline)
     }
 
-    /// The one that a reply leaves: a new one replaces the old one; where the reply has none, the old one
+    /// The one that a response leaves: a new one replaces the old one; where the response has none, the old one
     /// is kept, and its own deadline with it. A stated lifetime of zero means that it is not to be used.
     pub(super) fn after(
-        reply: &mut Reply,
+        response: &mut TokenResponse,
         old: Option<Self>,
         dialect: &TokenDialect,
         issued: Instant,
@@ -30,13 +30,13 @@ impl RefreshToken {
         if dialect.refresh == Refresh::None {
             return None;
         }
-        let Some(text) = reply.refresh_token.take() else {
+        let Some(text) = response.refresh_token.take() else {
             return old;
         };
-        let lifetime = match reply.refresh_lifetime {
-            Stated::For(lifetime) => Some(lifetime),
-            Stated::Nothing => dialect.refresh_lifetime,
-            Stated::Over => return None,
+        let lifetime = match response.refresh_lifetime {
+            ExpiresIn::For(lifetime) => Some(lifetime),
+            ExpiresIn::Unstated => dialect.refresh_lifetime,
+            ExpiresIn::Already => return None,
         };
         if lifetime.is_some_and(|lifetime| lifetime.is_zero()) {
             return None;

@@ -1,6 +1,6 @@
 //! Which routes does a provider refuse, whatever the token? What 401s and 403s have told about a token key.
 //!
-//! Some providers answer 401 where a token lacks the scope for a route (PayU), and nothing in the answer says so. A
+//! Some providers answer 401 where a token lacks the scope for a route (PayU), and nothing in the response says so. A
 //! renewal that helped nothing tells: the route's further 401s do not renew that generation for 10 seconds, even where
 //! the route's name stands for other requests too, which are not refused. Other routes' 401s still renew it, so that
 //! a refused route hides no revocation from them. Nothing is said about another generation.
@@ -173,7 +173,7 @@ impl Refusals {
     pub(super) fn taken(&self, route: &Arc<str>, generation: u64, now: Instant) {
         let mut list = self.list();
         list.retain_mut(|refusal| {
-            // A late answer to an older one says nothing.
+            // A late response to an older one says nothing.
             let is_late = refusal.newest().is_some_and(|newest| generation < newest);
             if refusal.route != *route || is_late {
                 return true;

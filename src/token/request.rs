@@ -24,7 +24,7 @@ use hyper_util::rt::TokioIo;
 
 use super::failure::{Detail, Failure};
 use super::response::coding::MAX_BYTES;
-use super::response::{self, Answer, Body, Reply};
+use super::response::{self, Body, RawResponse, TokenResponse};
 use crate::base::clock;
 use crate::base::secret::Secret;
 use crate::config::{ClientAuth, Encoding, Origin, Refresh, TokenDialect};
@@ -51,11 +51,11 @@ pub(super) struct Credentials<'a> {
 /// Carries requests to token endpoints. There is one over sockets; tests of renewal and back-off bring
 /// one in memory, because a paused clock and sockets do not go together.
 pub trait Transport: Send + Sync + 'static {
-    /// Sends one request and reads the answer.
+    /// Sends one request and reads the response.
     fn call(
         &self,
         request: Request<Full<Bytes>>,
-    ) -> Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send + '_>>;
+    ) -> Pin<Box<dyn Future<Output = Result<RawResponse, Failure>> + Send + '_>>;
 }
 
 /// Asks for a token once.
@@ -64,19 +64,19 @@ pub(super) async fn fetch(
     dialect: &TokenDialect,
     credentials: Credentials<'_>,
     grant: Grant<'_>,
-) -> Result<Reply, Failure> {
+) -> Result<TokenResponse, Failure> {
     let request = request(dialect, credentials, grant).ok_or(Failure::Rejected(
         Detail::Is("the credentials fit no header"),
         None,
     ))?;
-    let answer = tokio::time::timeout(dialect.timeout, transport.call(request))
+    let raw = tokio::time::timeout(dialect.timeout, transport.call(request))
         .await
         .unwrap_or(Err(Failure::TimedOut))?;
     let is_secret = |text: &str| repeats_secret(text, dialect, credentials, grant);
-    response::read(&answer, &dialect.response, is_secret)
+    response::read(&raw, &dialect.response, is_secret)
 }
 
-/// Whether a text of the answer repeats a part of what the request told, as it is or as it was sent.
+/// Whether a text of the response repeats a part of what the request told, as it is or as it was sent.
 fn repeats_secret(
     text: &str,
     dialect: &TokenDialect,
@@ -221,13 +221,13 @@ impl Transport for Sockets {
     fn call(
         &self,
         request: Request<Full<Bytes>>,
-    ) -> Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send + '_>> {
+    ) -> Pin<Box<dyn Future<Output = Result<RawResponse, Failure>> + Send + '_>> {
         Box::pin(self.exchange(request))
     }
 }
 
 impl Sockets {
-    async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
+    async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<RawResponse, Failure> {
         let url = request.uri().clone();
         let connecting = self.connector.connect(url.clone());
         let stream = connecting.await.map_err(|error| match error {
@@ -260,7 +260,7 @@ impl Sockets {
                     lacks_close_notify: lacks_close_notify(&error),
                 },
             };
-            Ok(Answer {
+            Ok(RawResponse {
                 status: head.status,
                 retry_after: retry_after(&head.headers),
                 codings: codings(&head.headers),

@@ -1,4 +1,4 @@
-//! What did the token endpoint say? Pure reading of its answers, lenient in what is accepted.
+//! What did the token endpoint say? Pure reading of its responses, lenient in what is accepted.
 //!
 //! The body is read as JSON whatever its content type says; fields that are not needed may have any type.
 //! Nothing of the body gets into a [`Failure`] but the name of an error, and no name that has a part of a secret in it.
@@ -14,8 +14,8 @@ use serde_json::{Map, Value};
 
 use super::failure::{Detail, ErrorCode, Failure};
 use crate::base::secret::Secret;
-use coding::{Decoded, Trouble, decode};
-use object::Instead;
+use coding::{Decoded, Undecoded, decode};
+use object::NoObject;
 
 /// No call is put off for longer than that, whatever the endpoint asks for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
@@ -24,7 +24,7 @@ const TOKEN_LENGTH: usize = 20;
 
 /// What the endpoint answered, unread.
 #[derive(Debug)]
-pub struct Answer {
+pub struct RawResponse {
     /// Its status.
     pub status: StatusCode,
     /// The `Retry-After` field, as a wait from now.
@@ -35,7 +35,7 @@ pub struct Answer {
     pub body: Body,
 }
 
-/// An answer's body.
+/// A response's body.
 #[derive(Debug)]
 pub enum Body {
     /// All of it.
@@ -51,28 +51,28 @@ pub enum Body {
 
 /// A token, as the endpoint described it.
 #[derive(Debug)]
-pub(super) struct Reply {
+pub(super) struct TokenResponse {
     pub(super) access_token: Secret,
-    pub(super) lifetime: Stated,
+    pub(super) lifetime: ExpiresIn,
     pub(super) refresh_token: Option<Secret>,
-    pub(super) refresh_lifetime: Stated,
-    /// The scopes granted, where the reply names them.
+    pub(super) refresh_lifetime: ExpiresIn,
+    /// The scopes granted, where the response names them.
     pub(super) scope: Option<String>,
 }
 
 /// A lifetime, as the endpoint stated it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Stated {
+pub(super) enum ExpiresIn {
     /// Not at all, or not as a number.
-    Nothing,
+    Unstated,
     /// Longer than nothing.
     For(Duration),
     /// Zero or less.
-    Over,
+    Already,
 }
 
-impl Reply {
-    /// The scopes of `asked` that the reply does not grant, space-joined; empty where it names none.
+impl TokenResponse {
+    /// The scopes of `asked` that the response does not grant, space-joined; empty where it names none.
     pub(super) fn missing_scopes(&self, asked: &str) -> String {
         let Some(granted) = &self.scope else {
             return String::new();
@@ -84,18 +84,18 @@ impl Reply {
     }
 }
 
-/// Reads an answer; `pointer` leads to the object with the token. `is_secret` says of a text whether it repeats
+/// Reads a response; `pointer` leads to the object with the token. `is_secret` says of a text whether it repeats
 /// something of the request that nobody may see.
 pub(super) fn read(
-    answer: &Answer,
+    raw: &RawResponse,
     pointer: &str,
     is_secret: impl Fn(&str) -> bool,
-) -> Result<Reply, Failure> {
-    let (status, retry_after) = (answer.status, answer.retry_after);
+) -> Result<TokenResponse, Failure> {
+    let (status, retry_after) = (raw.status, raw.retry_after);
     let is_secret = |text: &str| looks_like_a_token(text) || is_secret(text);
-    let object = match members(answer, is_secret) {
+    let object = match members(raw, is_secret) {
         Ok(object) => object,
-        Err(what) => return Err(unreadable(answer, what)),
+        Err(what) => return Err(unreadable(raw, what)),
     };
     let error = error(&object, is_secret);
     let failed = object.get("success").is_some_and(is_false) || error.is_some();
@@ -127,7 +127,7 @@ pub(super) fn read(
         },
         _ if detail.is_one_of(&ACCOUNT_REFUSALS) => Failure::Rejected(detail, asked),
         403 if is_refusal => Failure::Rejected(detail, asked),
-        _ if let Some(failure) = asked_to_wait(answer) => failure,
+        _ if let Some(failure) = asked_to_wait(raw) => failure,
         401 | 403 => Failure::Rejected(detail, asked),
         _ if status.is_success() => Failure::Malformed(
             error.unwrap_or(Detail::Is("it reports a failure with a success status")),
@@ -158,26 +158,26 @@ fn body_retry_after(object: &Map<String, Value>) -> Option<Duration> {
     let nested = object
         .get("error")
         .and_then(|error| error.get("retry_after"));
-    let stated = object.get("retry_after").into_iter().chain(nested);
-    let numbers = stated.filter_map(seconds).filter(|number| *number >= 0.0);
+    let waits = object.get("retry_after").into_iter().chain(nested);
+    let numbers = waits.filter_map(seconds).filter(|number| *number >= 0.0);
     numbers.map(positive).max()
 }
 
 const NO_TOKEN: Failure = Failure::Malformed(Detail::Is("it has no access_token"));
 
-/// What an answer means whose body cannot be read.
-fn unreadable(answer: &Answer, what: Detail) -> Failure {
-    if answer.status == StatusCode::TOO_MANY_REQUESTS {
-        return Failure::RateLimited(answer.retry_after.map(clamp));
+/// What a response means whose body cannot be read.
+fn unreadable(raw: &RawResponse, what: Detail) -> Failure {
+    if raw.status == StatusCode::TOO_MANY_REQUESTS {
+        return Failure::RateLimited(raw.retry_after.map(clamp));
     }
-    if let Some(failure) = asked_to_wait(answer) {
+    if let Some(failure) = asked_to_wait(raw) {
         return failure;
     }
-    match answer.status.as_u16() {
+    match raw.status.as_u16() {
         // The status is the refusal (RFC 9110 section 15.5.2); 403 may be a firewall's.
-        401 => Failure::Rejected(what, answer.retry_after.map(clamp)),
-        code if !answer.status.is_success() => Failure::ErrorStatus(code, what),
-        _ => match answer.body {
+        401 => Failure::Rejected(what, raw.retry_after.map(clamp)),
+        code if !raw.status.is_success() => Failure::ErrorStatus(code, what),
+        _ => match raw.body {
             Body::CutOff {
                 lacks_close_notify: true,
             } => Failure::NoCloseNotify,
@@ -189,9 +189,9 @@ fn unreadable(answer: &Answer, what: Detail) -> Failure {
 
 /// `Retry-After` counts for a server in trouble (RFC 9110 section 10.2.3), and with the 403 that some limit
 /// rates with.
-fn asked_to_wait(answer: &Answer) -> Option<Failure> {
-    let asked = answer.retry_after.map(clamp)?;
-    match answer.status {
+fn asked_to_wait(raw: &RawResponse) -> Option<Failure> {
+    let asked = raw.retry_after.map(clamp)?;
+    match raw.status {
         StatusCode::FORBIDDEN => Some(Failure::LimitedOrRefused(Some(asked))),
         status if status.is_server_error() => Some(Failure::RetryLater(status.as_u16(), asked)),
         _ => None,
@@ -200,10 +200,10 @@ fn asked_to_wait(answer: &Answer) -> Option<Failure> {
 
 /// The members of the object that the body is; else what it is instead.
 fn members(
-    answer: &Answer,
+    raw: &RawResponse,
     is_secret: impl Fn(&str) -> bool,
 ) -> Result<Map<String, Value>, Detail> {
-    let body = match &answer.body {
+    let body = match &raw.body {
         Body::Whole(body) => body,
         Body::TooLarge => return Err(Detail::Is("it is larger than 1 MiB")),
         Body::CutOff {
@@ -218,24 +218,26 @@ fn members(
     let Decoded {
         body: decoded,
         trouble,
-    } = decode(&answer.codings, body);
+    } = decode(&raw.codings, body);
     let found = object::find(&decoded);
     let (Err(decoded), Some(trouble)) = (&found, trouble) else {
-        return found.map_err(|(Instead::Text(what) | Instead::Bytes(what))| Detail::Is(what));
+        return found.map_err(|(NoObject::Text(what) | NoObject::Bytes(what))| Detail::Is(what));
     };
     // It may not be compressed at all, whatever its label says.
     let decoded = *decoded;
     object::find(body).map_err(|plain| match (plain, decoded, trouble) {
-        (Instead::Text(what), ..) | (_, Instead::Text(what), _) => Detail::Is(what),
-        (.., Trouble::Is(what)) => Detail::Is(what),
-        (.., Trouble::Unknown(name)) => ErrorCode::new(&name).filter(|_| !is_secret(&name)).map_or(
-            Detail::Is("its content coding is not known"),
-            Detail::Coding,
-        ),
+        (NoObject::Text(what), ..) | (_, NoObject::Text(what), _) => Detail::Is(what),
+        (.., Undecoded::Is(what)) => Detail::Is(what),
+        (.., Undecoded::Unknown(name)) => {
+            ErrorCode::new(&name).filter(|_| !is_secret(&name)).map_or(
+                Detail::Is("its content coding is not known"),
+                Detail::Coding,
+            )
+        }
     })
 }
 
-fn token(object: &Map<String, Value>) -> Result<Reply, Failure> {
+fn token(object: &Map<String, Value>) -> Result<TokenResponse, Failure> {
     let text = |name| match object.get(name) {
         Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
         _ => None,
@@ -248,16 +250,16 @@ fn token(object: &Map<String, Value>) -> Result<Reply, Failure> {
             "it holds bytes that no header may hold",
         )));
     }
-    Ok(Reply {
+    Ok(TokenResponse {
         access_token: Secret::new(access_token),
-        lifetime: stated(object.get("expires_in")),
+        lifetime: expires_in(object.get("expires_in")),
         refresh_token: text("refresh_token").filter(is_intact).map(Secret::new),
-        refresh_lifetime: stated(object.get("refresh_expires_in")),
+        refresh_lifetime: expires_in(object.get("refresh_expires_in")),
         scope: text("scope"),
     })
 }
 
-/// The error that an answer names, if it names one. What might be a secret is only known to be there.
+/// The error that a response names, if it names one. What might be a secret is only known to be there.
 fn error(object: &Map<String, Value>, is_secret: impl Fn(&str) -> bool) -> Option<Detail> {
     let code = match object.get("error")? {
         Value::String(code) if code.is_empty() => return None,
@@ -327,11 +329,11 @@ fn seconds(value: &Value) -> Option<f64> {
     number.is_finite().then_some(number)
 }
 
-fn stated(value: Option<&Value>) -> Stated {
+fn expires_in(value: Option<&Value>) -> ExpiresIn {
     match value.and_then(seconds) {
-        None => Stated::Nothing,
-        Some(number) if number <= 0.0 => Stated::Over,
-        Some(number) => Stated::For(positive(number)),
+        None => ExpiresIn::Unstated,
+        Some(number) if number <= 0.0 => ExpiresIn::Already,
+        Some(number) => ExpiresIn::For(positive(number)),
     }
 }
 

@@ -28,7 +28,7 @@ use super::renewal_policy::{
     Calls, Decision, Flight, FlightResult, Joined, RenewalPolicy, RenewalReason,
 };
 use super::request::Transport;
-use super::response::Stated;
+use super::response::ExpiresIn;
 use super::secret_in_use::SecretInUse;
 use super::snapshot::{Snapshot, TokenSnapshot};
 use crate::config::{Account, Provider, SecretName, TokenDialect};
@@ -60,7 +60,7 @@ pub struct Source {
 #[repr(C)]
 pub(super) struct State {
     token: ArcSwapOption<CachedToken>,
-    /// Beside it, because every answer is compared with it.
+    /// Beside it, because every response is compared with it.
     pub(super) refusals: Refusals,
     policy: Mutex<RenewalPolicy>,
     grant_state: Arc<Mutex<GrantState>>,
@@ -245,7 +245,7 @@ impl Source {
                     Ok(_) | Err(Failure::AlreadyExpired) => {}
                     Err(failure) => return Err(self.missing(failure, Instant::now())),
                 },
-                // Shorter than the request may wait: what the next flight brings is its answer.
+                // Shorter than the request may wait: what the next flight brings is the answer to it.
                 Joined::BackingOff(failure, until)
                     if failure.is_transient() && until < deadline =>
                 {
@@ -513,7 +513,7 @@ impl Source {
         done.send_replace(Some(result));
     }
 
-    /// Makes the reply's token the source's.
+    /// Makes the response's token the source's.
     fn publish(
         &self,
         policy: &mut RenewalPolicy,
@@ -521,16 +521,16 @@ impl Source {
         reason: &RenewalReason,
     ) -> FlightResult {
         let Acquired {
-            reply,
+            response,
             issued,
             label,
         } = acquired;
         let now = Instant::now();
-        let lifetime = match reply.lifetime {
+        let lifetime = match response.lifetime {
             // One that ended on its way here would be asked for again at once, and might for ever.
-            Stated::For(lifetime) if lifetime > now.duration_since(issued) => lifetime,
-            Stated::Nothing => self.dialect().default_lifetime,
-            Stated::For(_) | Stated::Over => {
+            ExpiresIn::For(lifetime) if lifetime > now.duration_since(issued) => lifetime,
+            ExpiresIn::Unstated => self.dialect().default_lifetime,
+            ExpiresIn::For(_) | ExpiresIn::Already => {
                 self.grants.count(label, Failure::AlreadyExpired.outcome());
                 return Err(Failure::AlreadyExpired);
             }
@@ -543,8 +543,8 @@ impl Source {
             reserve: reserve(left),
         };
         let malformed = Failure::Malformed(Detail::Is("it holds bytes that no header may hold"));
-        let mut token =
-            CachedToken::new(&reply.access_token, policy.generations + 1, span).ok_or(malformed)?;
+        let mut token = CachedToken::new(&response.access_token, policy.generations + 1, span)
+            .ok_or(malformed)?;
         let current = self.state.token.load_full();
         match current.filter(|current| current.is_same_as(&token)) {
             // In its last second: the next one comes after that.
@@ -573,7 +573,7 @@ impl Source {
                 self.grants.count(label, FetchOutcome::Ok);
             }
         }
-        token.missing_scopes = reply.missing_scopes(&self.scopes);
+        token.missing_scopes = response.missing_scopes(&self.scopes);
         if !token.missing_scopes.is_empty() {
             tracing::warn!(provider = %self.provider.name, account = %self.account().name, scopes = %self.scopes, missing = %token.missing_scopes, "the token endpoint granted fewer scopes than were asked for");
         }

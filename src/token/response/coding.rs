@@ -20,12 +20,12 @@ const BROTLI_BUFFER: usize = 4096;
 pub(super) struct Decoded<'a> {
     pub(super) body: Cow<'a, [u8]>,
     /// Why they could not.
-    pub(super) trouble: Option<Trouble>,
+    pub(super) trouble: Option<Undecoded>,
 }
 
 /// What is wrong with a coding.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(super) enum Undecoded {
     /// One of that name is not known.
     Unknown(String),
     /// What these words say.
@@ -57,13 +57,13 @@ pub(super) fn decode<'a>(labels: &str, body: &'a [u8]) -> Decoded<'a> {
         let codings = candidates(label, &body);
         if codings.is_empty() {
             match label.map(str::to_owned).or_else(|| unknown(&body)) {
-                Some(name) if !body.is_empty() => trouble = Some(Trouble::Unknown(name)),
+                Some(name) if !body.is_empty() => trouble = Some(Undecoded::Unknown(name)),
                 _ => {}
             }
             break;
         }
         if undone == MAX_CODINGS {
-            trouble = Some(Trouble::Is("it has too many content codings"));
+            trouble = Some(Undecoded::Is("it has too many content codings"));
             break;
         }
         let mut outcome = Err(DAMAGED);
@@ -77,11 +77,11 @@ pub(super) fn decode<'a>(labels: &str, body: &'a [u8]) -> Decoded<'a> {
             Ok((decoded, is_whole)) => {
                 body = decoded.into();
                 if !is_whole {
-                    trouble = Some(Trouble::Is(CUT_OFF));
+                    trouble = Some(Undecoded::Is(CUT_OFF));
                 }
             }
             Err(what) => {
-                trouble = Some(Trouble::Is(what));
+                trouble = Some(Undecoded::Is(what));
                 break;
             }
         }

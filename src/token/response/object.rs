@@ -1,4 +1,4 @@
-//! Which members does an answer's body have? The JSON object in it, or the form; else in words what it is instead.
+//! Which members does a response's body have? The JSON object in it, or the form; else in words what it is instead.
 //!
 //! It is read whatever its content type says: as UTF-8 or, as it shows by itself, UTF-16; with what some put before
 //! JSON or behind it. Bytes that are no UTF-8 become replacement characters, so that only the text that they are in
@@ -16,7 +16,7 @@ const MAX_PLACES: usize = 8;
 
 /// What a body is that has no members, in words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Instead {
+pub(super) enum NoObject {
     /// Something that people read.
     Text(&'static str),
     /// Nothing, or nothing that is text.
@@ -24,14 +24,14 @@ pub(super) enum Instead {
 }
 
 /// The members, or what the body is instead.
-pub(super) fn find(body: &[u8]) -> Result<Map<String, Value>, Instead> {
+pub(super) fn find(body: &[u8]) -> Result<Map<String, Value>, NoObject> {
     let text = text(body);
     let text = text.trim().trim_start_matches('\u{feff}').trim_start();
     if text.is_empty() {
-        return Err(Instead::Bytes("the body is empty"));
+        return Err(NoObject::Bytes("the body is empty"));
     }
     if text.starts_with('<') && !is_warning(text) {
-        return Err(Instead::Text(markup(text)));
+        return Err(NoObject::Text(markup(text)));
     }
     if text.starts_with('"')
         && let (Value::String(inner), _) = json::read(text)
@@ -47,17 +47,17 @@ pub(super) fn find(body: &[u8]) -> Result<Map<String, Value>, Instead> {
     Err(instead(text, searched.is_json))
 }
 
-fn instead(text: &str, is_json: bool) -> Instead {
+fn instead(text: &str, is_json: bool) -> NoObject {
     if is_json || is_scalar(text) {
-        Instead::Text("it is JSON, but not an object")
+        NoObject::Text("it is JSON, but not an object")
     } else if text.starts_with(['{', '[']) {
-        Instead::Text("it is JSON that breaks off or is garbled")
+        NoObject::Text("it is JSON that breaks off or is garbled")
     } else if text.contains(is_binary) {
-        Instead::Bytes("the body is binary")
+        NoObject::Bytes("the body is binary")
     } else if text.contains(char::REPLACEMENT_CHARACTER) {
-        Instead::Bytes("the body is not UTF-8")
+        NoObject::Bytes("the body is not UTF-8")
     } else {
-        Instead::Text("the body is plain text")
+        NoObject::Text("the body is plain text")
     }
 }
 
@@ -157,7 +157,7 @@ fn is_scalar(text: &str) -> bool {
     serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 
-/// RFC 6749 has no such answers, and the first endpoints of large services have them to this day.
+/// RFC 6749 has no such responses, and the first endpoints of large services have them to this day.
 fn form(text: &str) -> Option<Map<String, Value>> {
     if text.contains(|character: char| character.is_whitespace() || character == '<') {
         return None;

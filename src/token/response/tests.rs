@@ -13,8 +13,8 @@ const CUT_OFF: Body = Body::CutOff {
 /// A secret of the request.
 const SECRET: &str = "s3cr3t-0f-acme";
 
-fn answer(status: u16, codings: &str, body: impl Into<Vec<u8>>) -> Answer {
-    Answer {
+fn raw(status: u16, codings: &str, body: impl Into<Vec<u8>>) -> RawResponse {
+    RawResponse {
         status: StatusCode::from_u16(status).unwrap(),
         retry_after: None,
         codings: codings.to_owned(),
@@ -22,27 +22,27 @@ fn answer(status: u16, codings: &str, body: impl Into<Vec<u8>>) -> Answer {
     }
 }
 
-fn read_it(answer: &Answer) -> Result<Reply, Failure> {
-    read(answer, "/data", |text| repeats(text, SECRET))
+fn read_it(raw: &RawResponse) -> Result<TokenResponse, Failure> {
+    read(raw, "/data", |text| repeats(text, SECRET))
 }
 
-fn at(status: u16, body: &str) -> Result<Reply, Failure> {
-    read_it(&answer(status, "", body))
+fn at(status: u16, body: &str) -> Result<TokenResponse, Failure> {
+    read_it(&raw(status, "", body))
 }
 
 fn code(name: &str) -> Detail {
     Detail::Code(ErrorCode::new(name).unwrap())
 }
 
-/// The token in an answer of 200.
+/// The token in a response of 200.
 fn token_in(codings: &str, body: impl Into<Vec<u8>>) -> String {
-    let reply = read_it(&answer(200, codings, body)).unwrap();
-    reply.access_token.expose().to_owned()
+    let response = read_it(&raw(200, codings, body)).unwrap();
+    response.access_token.expose().to_owned()
 }
 
-/// What an answer of 200 is instead of a token.
+/// What a response of 200 is instead of a token.
 fn instead(codings: &str, body: impl Into<Vec<u8>>) -> String {
-    match read_it(&answer(200, codings, body)) {
+    match read_it(&raw(200, codings, body)) {
         Err(Failure::Malformed(detail)) => detail.to_string(),
         other => panic!("{other:?}"),
     }
@@ -54,7 +54,7 @@ fn failure(status: u16, body: &str) -> Failure {
 
 #[test]
 fn every_providers_reply_is_understood() {
-    let seconds = |number| Stated::For(Duration::from_secs(number));
+    let seconds = |number| ExpiresIn::For(Duration::from_secs(number));
     for (body, token, lifetime, refresh, refresh_lifetime) in [
         (
             r#"{"access_token":"eyA","expires_in":300,"refresh_expires_in":1800,"refresh_token":"eyR","token_type":"Bearer","not-before-policy":0,"session_state":"6b1f","scope":"profile email"}"#,
@@ -68,77 +68,77 @@ fn every_providers_reply_is_understood() {
             "eyA",
             seconds(300),
             None,
-            Stated::Over,
+            ExpiresIn::Already,
         ),
         (
             r#"{"access_token":"5f0c","token_type":"Bearer","expires_in":7011,"scope":"create_payment_links","created_at":1763036368}"#,
             "5f0c",
             seconds(7011),
             None,
-            Stated::Nothing,
+            ExpiresIn::Unstated,
         ),
         (
             r#"{"access_token":"a1b2","expires_in":3600,"token_type":"bearer"}"#,
             "a1b2",
             seconds(3600),
             None,
-            Stated::Nothing,
+            ExpiresIn::Unstated,
         ),
         (
             r#"{"success":true,"data":{"access_token":"eyQ","refresh_token":"eyQR","token_type":"Bearer","expires_in":900}}"#,
             "eyQ",
             seconds(900),
             Some("eyQR"),
-            Stated::Nothing,
+            ExpiresIn::Unstated,
         ),
         (
             r#"{"success":true,"access_token":"flat","expires_in":"900"}"#,
             "flat",
             seconds(900),
             None,
-            Stated::Nothing,
+            ExpiresIn::Unstated,
         ),
         (
             r#"{"access_token":"odd","scope":["a"],"token_type":7,"refresh_token":{},"error":null,"expires_in":true}"#,
             "odd",
-            Stated::Nothing,
+            ExpiresIn::Unstated,
             None,
-            Stated::Nothing,
+            ExpiresIn::Unstated,
         ),
     ] {
-        let reply = at(200, body).unwrap();
-        assert_eq!(reply.access_token.expose(), token, "{body}");
-        assert_eq!(reply.lifetime, lifetime, "{body}");
+        let response = at(200, body).unwrap();
+        assert_eq!(response.access_token.expose(), token, "{body}");
+        assert_eq!(response.lifetime, lifetime, "{body}");
         assert_eq!(
-            reply.refresh_token.as_ref().map(Secret::expose),
+            response.refresh_token.as_ref().map(Secret::expose),
             refresh,
             "{body}"
         );
-        assert_eq!(reply.refresh_lifetime, refresh_lifetime, "{body}");
+        assert_eq!(response.refresh_lifetime, refresh_lifetime, "{body}");
     }
 }
 
 #[test]
 fn expires_in_may_be_a_number_a_float_or_a_numeric_string() {
     for (value, expected) in [
-        ("3600", Stated::For(Duration::from_secs(3600))),
-        ("1.5", Stated::For(Duration::from_millis(1500))),
-        ("\"3600\"", Stated::For(Duration::from_secs(3600))),
-        ("0", Stated::Over),
-        ("-5", Stated::Over),
-        ("\"0\"", Stated::Over),
-        ("null", Stated::Nothing),
-        ("\"soon\"", Stated::Nothing),
-        ("\"NaN\"", Stated::Nothing),
-        ("[]", Stated::Nothing),
-        ("1e300", Stated::For(Duration::MAX)),
+        ("3600", ExpiresIn::For(Duration::from_secs(3600))),
+        ("1.5", ExpiresIn::For(Duration::from_millis(1500))),
+        ("\"3600\"", ExpiresIn::For(Duration::from_secs(3600))),
+        ("0", ExpiresIn::Already),
+        ("-5", ExpiresIn::Already),
+        ("\"0\"", ExpiresIn::Already),
+        ("null", ExpiresIn::Unstated),
+        ("\"soon\"", ExpiresIn::Unstated),
+        ("\"NaN\"", ExpiresIn::Unstated),
+        ("[]", ExpiresIn::Unstated),
+        ("1e300", ExpiresIn::For(Duration::MAX)),
     ] {
-        let reply = at(
+        let response = at(
             200,
             &format!(r#"{{"access_token":"t","expires_in":{value}}}"#),
         )
         .unwrap();
-        assert_eq!(reply.lifetime, expected, "{value}");
+        assert_eq!(response.lifetime, expected, "{value}");
     }
 }
 
@@ -249,11 +249,11 @@ fn an_account_is_refused_by_code_or_by_any_object_at_401_or_403_or_by_any_401() 
         );
     }
     for body in [Body::TooLarge, CUT_OFF] {
-        let answer = Answer {
+        let raw = RawResponse {
             body,
-            ..answer(401, "", "")
+            ..raw(401, "", "")
         };
-        assert!(matches!(read_it(&answer), Err(Failure::Rejected(..))));
+        assert!(matches!(read_it(&raw), Err(Failure::Rejected(..))));
     }
 }
 
@@ -310,11 +310,11 @@ fn a_page_of_html_says_nothing_about_the_account() {
         Failure::ErrorStatus(302, Detail::Is("the body is empty"))
     );
     let cut_off = |status| {
-        let answer = Answer {
+        let raw = RawResponse {
             body: CUT_OFF,
-            ..answer(status, "", "")
+            ..raw(status, "", "")
         };
-        read_it(&answer).unwrap_err()
+        read_it(&raw).unwrap_err()
     };
     assert_eq!(cut_off(200), Failure::Broken);
     assert_eq!(
@@ -409,14 +409,14 @@ fn a_rate_limit_is_known_by_status_code_or_body_at_any_status() {
     );
 }
 
-/// What an answer with `Retry-After: 3` means.
+/// What a response with `Retry-After: 3` means.
 fn asking(status: u16, body: &str) -> Failure {
     let retry_after = Some(Duration::from_secs(3));
-    let answer = Answer {
+    let raw = RawResponse {
         retry_after,
-        ..answer(status, "", body)
+        ..raw(status, "", body)
     };
-    read_it(&answer).unwrap_err()
+    read_it(&raw).unwrap_err()
 }
 
 #[test]
@@ -444,13 +444,13 @@ fn retry_after_counts_at_every_5xx_and_403_as_at_429() {
     assert!(matches!(asking(401, ""), Failure::Rejected(..)));
     assert!(matches!(asking(200, ""), Failure::Malformed(_)));
     let body = Body::TooLarge;
-    let answer = Answer {
+    let raw = RawResponse {
         retry_after: Some(MAX_RETRY_AFTER * 2),
         body,
-        ..answer(503, "", "")
+        ..raw(503, "", "")
     };
     assert_eq!(
-        read_it(&answer).unwrap_err(),
+        read_it(&raw).unwrap_err(),
         Failure::RetryLater(503, MAX_RETRY_AFTER)
     );
 }
@@ -492,7 +492,7 @@ fn a_refusal_stays_one_where_a_wait_is_asked_for() {
 
 #[test]
 fn of_two_waits_the_longer_one_counts_and_none_below_zero() {
-    for (stated, expected) in [
+    for (wait, expected) in [
         ("9", 9),
         ("1", 3),
         ("0", 3),
@@ -503,9 +503,9 @@ fn of_two_waits_the_longer_one_counts_and_none_below_zero() {
         ("1e300", 900),
     ] {
         let expected = Failure::RateLimited(Some(Duration::from_secs(expected)));
-        let body = format!(r#"{{"retry_after":{stated}}}"#);
+        let body = format!(r#"{{"retry_after":{wait}}}"#);
         assert_eq!(asking(429, &body), expected, "{body}");
-        let body = format!(r#"{{"retry_after":2,"error":{{"retry_after":{stated}}}}}"#);
+        let body = format!(r#"{{"retry_after":2,"error":{{"retry_after":{wait}}}}}"#);
         assert_eq!(asking(429, &body), expected, "{body}");
     }
     let body = r#"{"retry_after":-5}"#;

@@ -24,7 +24,7 @@ use prometheus::HistogramOpts;
 use serde_json::{Value, json};
 
 use super::super::failure::ErrorCode;
-use super::super::response::{Answer, Body};
+use super::super::response::{Body, RawResponse};
 use super::super::scheduler::run_schedule;
 use super::*;
 use crate::config::Config;
@@ -47,11 +47,11 @@ struct Call {
 #[derive(Debug, Clone)]
 enum Said {
     /// Status and body; `{n}` in it becomes the call's number.
-    Reply(u16, String),
+    Respond(u16, String),
     /// The body is empty, the header says when to come back.
     RetryAfter(u16, Duration),
     /// The same with a body.
-    ReplyAfter(u16, Duration, String),
+    RespondAfter(u16, Duration, String),
     Fails(Failure),
     Never,
     Panics,
@@ -61,20 +61,20 @@ enum Said {
 
 /// A new token with each call: `t1`, `t2`, …
 fn lives(seconds: impl Into<Value>) -> Said {
-    reply(&json!({ "access_token": "t{n}", "expires_in": seconds.into() }))
+    respond(&json!({ "access_token": "t{n}", "expires_in": seconds.into() }))
 }
 
 /// A new access token that lives for 300 s, and a new refresh token: `r1`, `r2`, …
 fn with_refresh() -> Said {
-    reply(&json!({ "access_token": "t{n}", "expires_in": 300, "refresh_token": "r{n}" }))
+    respond(&json!({ "access_token": "t{n}", "expires_in": 300, "refresh_token": "r{n}" }))
 }
 
-fn reply(body: &Value) -> Said {
-    Said::Reply(200, body.to_string())
+fn respond(body: &Value) -> Said {
+    Said::Respond(200, body.to_string())
 }
 
 fn refuses(status: u16, error: &str) -> Said {
-    Said::Reply(status, json!({ "error": error }).to_string())
+    Said::Respond(status, json!({ "error": error }).to_string())
 }
 
 fn after(seconds: f64, said: Said) -> Said {
@@ -97,7 +97,7 @@ impl<F: Fn(&Call) -> Said + Send + Sync + 'static> Transport for Endpoint<F> {
     fn call(
         &self,
         request: Request<Full<Bytes>>,
-    ) -> Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send + '_>> {
+    ) -> Pin<Box<dyn Future<Output = Result<RawResponse, Failure>> + Send + '_>> {
         Box::pin(async move {
             let frame = request.into_body().frame().await.unwrap().unwrap();
             let body = frame.into_data().unwrap();
@@ -123,14 +123,14 @@ impl<F: Fn(&Call) -> Said + Send + Sync + 'static> Transport for Endpoint<F> {
                 said = *then;
             }
             let (status, retry_after, body) = match said {
-                Said::Reply(status, body) => (status, None, body),
+                Said::Respond(status, body) => (status, None, body),
                 Said::RetryAfter(status, wait) => (status, Some(wait), String::new()),
-                Said::ReplyAfter(status, wait, body) => (status, Some(wait), body),
+                Said::RespondAfter(status, wait, body) => (status, Some(wait), body),
                 Said::Fails(failure) => return Err(failure),
                 Said::Never => std::future::pending().await,
                 Said::Panics | Said::After(..) => panic!("a bug in a flight, for a test"),
             };
-            Ok(Answer {
+            Ok(RawResponse {
                 status: StatusCode::from_u16(status).unwrap(),
                 retry_after,
                 codings: String::new(),

@@ -39,10 +39,10 @@ fn what_can_be_read_is_read() {
     ] {
         let body = format!("{before}{json}{after}");
         assert_eq!(token_in("", body.clone()), "t", "{name}");
-        let reply = at(200, &body).unwrap();
+        let response = at(200, &body).unwrap();
         assert_eq!(
-            reply.lifetime,
-            Stated::For(Duration::from_secs(3600)),
+            response.lifetime,
+            ExpiresIn::For(Duration::from_secs(3600)),
             "{name}"
         );
         // An error is found as a token is.
@@ -100,10 +100,10 @@ fn an_object_that_is_not_sound_gives_what_came_before() {
         assert_eq!(token_in("", body), "t", "{name}");
     }
     // A number that might go on is none.
-    let reply = at(200, r#"{"access_token":"t","expires_in":36"#).unwrap();
-    assert_eq!(reply.lifetime, Stated::Nothing);
-    let reply = at(200, r#"{"access_token":"t","expires_in":03600}"#).unwrap();
-    assert_eq!(reply.lifetime, Stated::For(Duration::from_secs(3600)));
+    let response = at(200, r#"{"access_token":"t","expires_in":36"#).unwrap();
+    assert_eq!(response.lifetime, ExpiresIn::Unstated);
+    let response = at(200, r#"{"access_token":"t","expires_in":03600}"#).unwrap();
+    assert_eq!(response.lifetime, ExpiresIn::For(Duration::from_secs(3600)));
     let body = r#"{"retry_after":"7","error":"slow_down","x":"#;
     let seven = Some(Duration::from_secs(7));
     assert_eq!(failure(400, body), Failure::RateLimited(seven));
@@ -151,9 +151,9 @@ fn text_is_read_in_the_character_set_that_it_shows() {
         [&[0xff, 0xfe][..], &little].concat(),
         [&[0xfe, 0xff][..], &big].concat(),
     ] {
-        let reply = read_it(&answer(200, "", body)).unwrap();
-        assert_eq!(reply.access_token.expose(), "t");
-        assert_eq!(reply.scope.as_deref(), Some("é"));
+        let response = read_it(&raw(200, "", body)).unwrap();
+        assert_eq!(response.access_token.expose(), "t");
+        assert_eq!(response.scope.as_deref(), Some("é"));
     }
     // ISO-8859-1 in a text that nobody needs, and in one that somebody does.
     let body = b"{\"access_token\":\"t\",\"owner\":\"M\xfcller\"}".to_vec();
@@ -162,7 +162,7 @@ fn text_is_read_in_the_character_set_that_it_shows() {
     assert_eq!(instead("", body), "it holds bytes that no header may hold");
     let body = b"{\"access_token\":\"t\",\"refresh_token\":\"r\xfc\"}".to_vec();
     assert!(
-        read_it(&answer(200, "", body))
+        read_it(&raw(200, "", body))
             .unwrap()
             .refresh_token
             .is_none()
@@ -171,14 +171,17 @@ fn text_is_read_in_the_character_set_that_it_shows() {
 
 #[test]
 fn a_form_is_read_as_json_is() {
-    let reply = at(
+    let response = at(
         200,
         "access_token=a%2Bb&expires_in=3600&refresh_token=r&token_type=bearer&scope=",
     )
     .unwrap();
-    assert_eq!(reply.access_token.expose(), "a+b");
-    assert_eq!(reply.lifetime, Stated::For(Duration::from_secs(3600)));
-    assert_eq!(reply.refresh_token.as_ref().map(Secret::expose), Some("r"));
+    assert_eq!(response.access_token.expose(), "a+b");
+    assert_eq!(response.lifetime, ExpiresIn::For(Duration::from_secs(3600)));
+    assert_eq!(
+        response.refresh_token.as_ref().map(Secret::expose),
+        Some("r")
+    );
     assert_eq!(token_in("", "access_token=t\n"), "t");
     for (status, body, expected) in [
         (
@@ -346,6 +349,6 @@ fn a_content_coding_that_cannot_be_undone_is_named() {
     }
     // An error is read, too.
     let body = gzip(br#"{"error":"invalid_client"}"#);
-    let refused = read_it(&answer(401, "gzip", body)).unwrap_err();
+    let refused = read_it(&raw(401, "gzip", body)).unwrap_err();
     assert_eq!(refused, Failure::Rejected(code("invalid_client"), None));
 }

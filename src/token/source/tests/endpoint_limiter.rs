@@ -18,7 +18,7 @@ fn start_all(rigs: &[Rig]) {
 }
 
 fn down(status: u16) -> Said {
-    Said::Reply(status, "oops".into())
+    Said::Respond(status, "oops".into())
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,7 +158,7 @@ async fn answers_that_blame_the_account_do_not_hold_the_others() {
         refuses(401, "invalid_client"),
         refuses(400, "invalid_request"),
         Said::RetryAfter(429, Duration::from_secs(60)),
-        Said::Reply(200, "<html>".into()),
+        Said::Respond(200, "<html>".into()),
     ] {
         let script = move |call: &Call| match call.number {
             1..20 => said.clone(),

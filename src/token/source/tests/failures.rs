@@ -13,10 +13,10 @@ async fn ask_every_second(rig: &Rig, seconds: u32) {
 #[tokio::test(start_paused = true)]
 async fn back_off_grows_from_a_fifth_of_a_second_to_half_a_minute() {
     let failures = [
-        Said::Reply(500, "oops".into()),
-        Said::Reply(403, "<html>a firewall</html>".into()),
-        Said::Reply(200, String::new()),
-        Said::Reply(
+        Said::Respond(500, "oops".into()),
+        Said::Respond(403, "<html>a firewall</html>".into()),
+        Said::Respond(200, String::new()),
+        Said::Respond(
             200,
             r#"{"success":false,"data":{"access_token":"t"}}"#.into(),
         ),
@@ -46,8 +46,8 @@ async fn a_refused_account_costs_one_call_and_then_a_cool_down_that_grows_to_fiv
         refuses(400, "unauthorized_client"),
         refuses(400, "invalid_scope"),
         refuses(200, "invalid_client"),
-        Said::Reply(403, r#"{"message":"Invalid credentials"}"#.into()),
-        Said::Reply(401, "<html>who are you?</html>".into()),
+        Said::Respond(403, r#"{"message":"Invalid credentials"}"#.into()),
+        Said::Respond(401, "<html>who are you?</html>".into()),
     ] {
         let rig = rig("", in_turn([said]));
         ask_every_second(&rig, 1000).await;
@@ -88,7 +88,7 @@ async fn a_success_ends_the_cool_down_and_resets_it() {
 #[tokio::test(start_paused = true)]
 async fn no_call_comes_before_a_rate_limit_is_over() {
     let body = |status, retry_after: Value| {
-        Said::Reply(status, json!({ "retry_after": retry_after }).to_string())
+        Said::Respond(status, json!({ "retry_after": retry_after }).to_string())
     };
     for (said, wait) in [
         (body(429, json!(30)), 30),
@@ -98,7 +98,7 @@ async fn no_call_comes_before_a_rate_limit_is_over() {
         (Said::RetryAfter(403, Duration::from_secs(120)), 120),
         (Said::RetryAfter(429, Duration::from_secs(1_000_000)), 900),
         (
-            Said::Reply(
+            Said::Respond(
                 503,
                 json!({ "error": "rate_limit_exceeded", "retry_after": 17 }).to_string(),
             ),
@@ -145,9 +145,12 @@ async fn the_pause_that_an_endpoint_asks_for_holds_all_its_calls_once_it_is_know
 #[tokio::test(start_paused = true)]
 async fn after_an_outage_the_first_token_comes_within_5_s_where_somebody_asks() {
     for (keys, said) in [
-        (1, Said::Reply(503, "down".into())),
+        (1, Said::Respond(503, "down".into())),
         (10, Said::Fails(Failure::NoConnection(Cause::Refused))),
-        (10, after(1.0, Said::Reply(200, "<html>maintenance".into()))),
+        (
+            10,
+            after(1.0, Said::Respond(200, "<html>maintenance".into())),
+        ),
     ] {
         let outage = said.clone();
         let rigs = rigs(keys, "", move |call: &Call| match call.at.as_secs() {
@@ -206,10 +209,10 @@ async fn a_call_that_hangs_in_an_outage_does_not_hide_its_end() {
 
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_has_become_slow_gets_its_full_time_again() {
-    for at_first in [lives(1), Said::Reply(500, "oops".into())] {
+    for at_first in [lives(1), Said::Respond(500, "oops".into())] {
         let rig = rig("", move |call: &Call| match call.number {
             1 => at_first.clone(),
-            2 => Said::Reply(500, "oops".into()),
+            2 => Said::Respond(500, "oops".into()),
             _ => after(9.0, lives(3600)),
         });
         keep_asking(&rig);
@@ -264,19 +267,19 @@ async fn a_rate_limit_holds_for_401s_too() {
 #[tokio::test(start_paused = true)]
 async fn each_outcome_is_counted_as_what_came_back() {
     use FetchOutcome::{Malformed, Ok, RateLimited, Rejected, Unavailable};
-    let token = |token: &str| reply(&json!({ "access_token": token }));
+    let token = |token: &str| respond(&json!({ "access_token": token }));
     for (said, outcome) in [
         (lives(300), Ok),
         (refuses(401, "invalid_client"), Rejected),
         (Said::RetryAfter(429, Duration::from_secs(1)), RateLimited),
-        (Said::Reply(502, "<html>".into()), Unavailable),
+        (Said::Respond(502, "<html>".into()), Unavailable),
         (
             Said::Fails(Failure::NoConnection(Cause::TlsExpired)),
             Unavailable,
         ),
         (Said::Never, Unavailable),
-        (Said::Reply(200, "<html>".into()), Malformed),
-        (Said::Reply(200, String::new()), Malformed),
+        (Said::Respond(200, "<html>".into()), Malformed),
+        (Said::Respond(200, String::new()), Malformed),
         (token(""), Malformed),
         (token("line\r\nbreak"), Malformed),
         (token("null\0"), Malformed),

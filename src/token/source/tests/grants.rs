@@ -25,11 +25,14 @@ async fn a_refused_or_possibly_used_refresh_token_is_dropped_in_the_same_flight(
     for (name, said) in [
         ("refused", refuses(400, "invalid_grant")),
         ("refused with 401", refuses(401, "invalid_token")),
-        ("an error", Said::Reply(500, "oops".into())),
-        ("refused by a page", Said::Reply(401, "<html>".into())),
-        ("no token", Said::Reply(200, "<html>".into())),
-        ("nothing that is text", Said::Reply(200, "\0\u{1}".into())),
-        ("no header value", reply(&json!({ "access_token": "a\nb" }))),
+        ("an error", Said::Respond(500, "oops".into())),
+        ("refused by a page", Said::Respond(401, "<html>".into())),
+        ("no token", Said::Respond(200, "<html>".into())),
+        ("nothing that is text", Said::Respond(200, "\0\u{1}".into())),
+        (
+            "no header value",
+            respond(&json!({ "access_token": "a\nb" })),
+        ),
         ("timed out", Said::Never),
         ("broke off", Said::Fails(Failure::Broken)),
     ] {
@@ -59,7 +62,7 @@ async fn a_rate_limit_keeps_the_refresh_token_and_ends_the_flight() {
 async fn a_refresh_token_that_may_be_refused_is_dropped_whatever_wait_is_asked_for() {
     let wait = |status, error: &str| {
         let body = json!({ "error": error }).to_string();
-        Said::ReplyAfter(status, Duration::from_secs(15), body)
+        Said::RespondAfter(status, Duration::from_secs(15), body)
     };
     let grants = three_flights(wait(403, "invalid_grant")).await;
     assert_eq!(grants, [CLIENT, "r1", CLIENT, CLIENT]);
@@ -111,7 +114,7 @@ async fn offered_until(keys: &str, refresh_expires_in: Value) -> f64 {
             body["refresh_token"] = json!("first");
             body["refresh_expires_in"] = refresh_expires_in.clone();
         }
-        reply(&body)
+        respond(&body)
     });
     for _ in 0..200 {
         rig.obtain().await.unwrap();
@@ -127,9 +130,9 @@ async fn offered_until(keys: &str, refresh_expires_in: Value) -> f64 {
 #[tokio::test(start_paused = true)]
 async fn an_old_refresh_token_keeps_its_own_deadline() {
     for (keys, stated, least, most) in [
-        // As the reply says.
+        // As the response says.
         ("refresh: grant", json!(1000), 900.0, 1000.0),
-        // As the configuration says, where the reply does not.
+        // As the configuration says, where the response does not.
         (
             "refresh: grant, refresh_lifetime: 600s",
             Value::Null,

@@ -63,7 +63,7 @@ async fn an_unused_token_that_expired_stays_so_until_somebody_asks_for_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_valid_token_is_used_while_renewal_fails_and_never_after_its_end() {
-    let rig = rig("", in_turn([lives(300), Said::Reply(500, "oops".into())]));
+    let rig = rig("", in_turn([lives(300), Said::Respond(500, "oops".into())]));
     rig.obtain().await.unwrap();
     for second in 1..299 {
         rig.until(f64::from(second)).await;
@@ -118,7 +118,7 @@ async fn the_same_token_again_is_used_to_its_real_end_and_asked_for_only_then() 
     // Doorkeeper with `reuse_access_token`: what remains of the same token, until it is over.
     let rig = rig("", |call: &Call| {
         let (token, age) = (call.at.as_secs() / 300, call.at.as_secs() % 300);
-        reply(&json!({ "access_token": format!("t{token}"), "expires_in": 300 - age }))
+        respond(&json!({ "access_token": format!("t{token}"), "expires_in": 300 - age }))
     });
     for second in 0..=605 {
         rig.until(f64::from(second)).await;
@@ -149,12 +149,12 @@ async fn the_same_token_again_is_used_to_its_real_end_and_asked_for_only_then() 
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_is_over_when_it_comes_is_asked_for_again_once_a_second() {
-    for (name, reply) in [
+    for (name, respond) in [
         ("zero", lives(0)),
         ("negative", lives(-20)),
         ("over on its way", after(0.002, lives(0.001))),
     ] {
-        let rig = rig("", in_turn([reply]));
+        let rig = rig("", in_turn([respond]));
         for _ in 0..4 {
             assert_eq!(rig.obtain().await, Err(Failure::AlreadyExpired), "{name}");
         }
@@ -239,8 +239,9 @@ async fn a_hanging_account_holds_up_no_others_start() {
 
 #[tokio::test(start_paused = true)]
 async fn fewer_scopes_than_asked_for_are_shown() {
-    let reply = reply(&json!({ "access_token": "t", "expires_in": 300, "scope": "links.read" }));
-    let rig = rig("scopes: [links.write, links.read]", in_turn([reply]));
+    let respond =
+        respond(&json!({ "access_token": "t", "expires_in": 300, "scope": "links.read" }));
+    let rig = rig("scopes: [links.write, links.read]", in_turn([respond]));
     rig.obtain().await.unwrap();
     let token = rig.source.snapshot(Instant::now()).token.unwrap();
     assert_eq!(token.missing_scopes, "links.write");

@@ -5,7 +5,7 @@ use crate::config::SecretName;
 
 const TWO: &str = "client_secret: old, next_client_secret: new";
 
-/// Takes this secret alone, and refuses the other with that answer.
+/// Takes this secret alone, and refuses the other with that response.
 fn takes(secret: &'static str, refusal: Said) -> impl Fn(&Call) -> Said + Send + Sync {
     move |call| match call.secret == secret {
         true => with_refresh(),
@@ -18,10 +18,10 @@ fn refusals() -> [Said; 7] {
         refuses(401, "invalid_client"),
         refuses(400, "unauthorized_client"),
         refuses(200, "invalid_client"),
-        Said::Reply(403, r#"{"message":"Invalid credentials"}"#.into()),
-        Said::Reply(401, "<html>who are you?</html>".into()),
-        Said::Reply(401, String::new()),
-        Said::ReplyAfter(
+        Said::Respond(403, r#"{"message":"Invalid credentials"}"#.into()),
+        Said::Respond(401, "<html>who are you?</html>".into()),
+        Said::Respond(401, String::new()),
+        Said::RespondAfter(
             403,
             Duration::from_secs(3),
             r#"{"error":"invalid_client"}"#.into(),
@@ -86,8 +86,8 @@ async fn what_says_nothing_about_the_secret_does_not_have_the_other_one_tried() 
         refuses(400, "invalid_scope"),
         refuses(401, "invalid_scope"),
         refuses(401, "invalid_request"),
-        Said::Reply(500, "oops".into()),
-        Said::Reply(403, "<html>a firewall</html>".into()),
+        Said::Respond(500, "oops".into()),
+        Said::Respond(403, "<html>a firewall</html>".into()),
         Said::RetryAfter(429, Duration::from_secs(60)),
     ] {
         let rig = rigs_of(1, TWO, "wait: 1ms", in_turn([said])).pop().unwrap();
@@ -133,8 +133,8 @@ async fn a_refresh_token_is_offered_again_only_where_the_client_was_refused() {
     // Doorkeeper of old answers every error with 401.
     for refusal in [
         refuses(401, "invalid_grant"),
-        Said::Reply(401, "{}".into()),
-        Said::Reply(401, "<html>".into()),
+        Said::Respond(401, "{}".into()),
+        Said::Respond(401, "<html>".into()),
     ] {
         let token = rig(refusal);
         assert_eq!(word(&token.renew().await), "t3");

@@ -21,7 +21,7 @@ async fn one_flight_serves_sixty_waiters() {
 
 #[tokio::test(start_paused = true)]
 async fn waiters_share_a_failure() {
-    let rig = rig("", in_turn([after(1.0, Said::Reply(500, String::new()))]));
+    let rig = rig("", in_turn([after(1.0, Said::Respond(500, String::new()))]));
     let results = all_of(&rig, 60).await;
     assert_eq!(results.len(), 60);
     for result in results {

@@ -36,7 +36,7 @@ async fn a_401_on_an_old_generation_is_replayed_with_the_newer_one_without_a_cal
 
 #[tokio::test(start_paused = true)]
 async fn the_same_token_again_is_not_replayed_and_not_asked_for_in_ten_seconds() {
-    let same = reply(&json!({ "access_token": "same", "expires_in": 300 }));
+    let same = respond(&json!({ "access_token": "same", "expires_in": 300 }));
     let rig = rig("", in_turn([same]));
     assert_eq!(word(&rig.renew().await), "unchanged");
     for _ in 0..9 {
@@ -104,7 +104,7 @@ async fn two_instances_that_revoke_each_other_renew_at_most_ten_times_a_minute()
 
 #[tokio::test(start_paused = true)]
 async fn a_flight_that_fails_leaves_the_token_in_use() {
-    let script = [lives(300), Said::Reply(500, String::new()), lives(300)];
+    let script = [lives(300), Said::Respond(500, String::new()), lives(300)];
     let rig = rig("", in_turn(script));
     assert_eq!(word(&rig.renew().await), "unavailable");
     assert_eq!(rig.read().as_deref(), Some("t1"));
@@ -338,7 +338,7 @@ async fn a_token_that_was_taken_since_is_renewed_without_a_replay_too() {
 
 #[tokio::test(start_paused = true)]
 async fn where_the_same_token_comes_back_other_routes_ask_for_themselves() {
-    let same = reply(&json!({ "access_token": "same", "expires_in": 300 }));
+    let same = respond(&json!({ "access_token": "same", "expires_in": 300 }));
     let rig = rig("", in_turn([same.clone(), same, lives(300)]));
     assert_eq!(refuse(&rig, "a").await, "unchanged");
     assert_eq!(refuse(&rig, "a").await, "too young");
