@@ -8,7 +8,7 @@ use bursar::config::Config;
 use bursar::exchange::caller::Callers;
 use bursar::exchange::route::{RouteQuery, Routes};
 use bursar::http::connection::Peer;
-use bursar::http::headers::{self, Said, Via};
+use bursar::http::headers::{self, ControlFields, Via};
 use bursar::http::target::Target;
 use bursar::telemetry::metrics::Metrics;
 use bursar::token::{Handle, Tokens};
@@ -143,7 +143,7 @@ pub(crate) fn routing() -> usize {
                 .expect("the host is known");
             let wish = RouteQuery {
                 method: &head.method,
-                account: Said::read(&head.headers, &via).account,
+                account: ControlFields::read(&head.headers, &via).account,
             };
             let destination = site.route(wish, &path, caller.allow);
             assert!(black_box(destination).is_ok());
