@@ -9,7 +9,7 @@ ENV CARGO_PROFILE_BENCH_LTO=off CARGO_PROFILE_BENCH_CODEGEN_UNITS=16
 # binary of other sources for this one's where those were built later than these were written.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    touch src/lib.rs src/main.rs \
+    touch src/lib.rs src/main.rs crates/*/src/lib.rs \
     && benches/side_by_side/build \
     && cp target/side_by_side/bursar /bursar
 

@@ -26,10 +26,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bursar::config::Config;
-use bursar::telemetry::metrics::Metrics;
 use bursar::token::{Handle, Tokens};
 use bursar::upstream::egress::Egress;
+use bursar_config::Config;
+use bursar_telemetry::metrics::Metrics;
 use http::HeaderValue;
 use tokio::time::Instant;
 

@@ -7,7 +7,7 @@
 //! 2. [`exchange`] tells the whole story of one request, top to bottom; it is the place to start reading.
 //!    It hands values from stage to stage; the stages do not know each other:
 //!    1. [`http::target`]: which host and path does the request name, and in which form?
-//!    2. [`exchange::caller`]: who sends it, and [`limits::caller_limits`]: is that too much?
+//!    2. [`exchange::caller`]: who sends it, and [`bursar_limits::caller_limits`]: is that too much?
 //!    3. [`exchange::route`]: whose API is that, may this caller use it, and which scopes does it need?
 //!    4. [`token`]: the token for that, read without a lock, or waited for.
 //!    5. [`http::headers`] and [`http::replay_body`]: what goes on, and what is kept in case of a 401.
@@ -20,17 +20,17 @@
 //!
 //! # Behind the requests
 //!
-//! [`config`] reads `proxy.yaml` into types that cannot be wrong, and [`server::reload`] has it do so again when a
+//! [`bursar_config`] reads `proxy.yaml` into types that cannot be wrong, and [`server::reload`] has it do so again when a
 //! file changes; what is in force is replaced as a whole. [`token`] keeps a source for each token key, renews ahead
 //! and asks the token endpoints. [`server`] starts and drains; [`server::admin`] shows what operators want to see,
-//! [`telemetry`] what they and Prometheus read. [`journal`] remembers how far requests that move money came.
+//! [`bursar_telemetry`] what they and Prometheus read. [`bursar_journal`] remembers how far requests that move money came.
 //! [`commands`] are what the program does beside serving: it lists requests in doubt, makes an authority, checks a
 //! file, and emulates the providers.
 //!
 //! # Who may know whom
 //!
-//! Modules import downwards only, in this order: `commands`, `server`, `exchange`, `token`, `upstream`, `http`,
-//! `journal`, `limits`, `telemetry`, `config`, `tls`, `base`. CI refuses a cycle.
+//! Imports go downwards only, in this order: `commands`, `server`, `exchange`, `token`, `upstream`, `http`, and
+//! the crates below, `journal`, `limits`, `telemetry`, `config`, `tls`, `base`. CI refuses a cycle.
 //!
 //! # What is deliberately absent
 //!
@@ -38,15 +38,9 @@
 //! pipeline: absolute-form and gateway requests differ in [`http::target`] and nowhere else. No sending of a
 //! request that the provider may have seen, except after its 401.
 
-pub mod base;
 pub mod commands;
-pub mod config;
 pub mod exchange;
 pub mod http;
-pub mod journal;
-pub mod limits;
 pub mod server;
-pub mod telemetry;
-pub mod tls;
 pub mod token;
 pub mod upstream;

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bursar::base::process::Closed;
 use bursar::commands::{ca, check, outcomes, remote, sandbox};
-use bursar::config::{Config, Problem};
 use bursar::server::Server;
 use bursar::server::reload::Source;
 use bursar::server::worker::{Threads, Workers};
-use bursar::telemetry::line_writer::cut_line;
-use bursar::telemetry::log::Log;
+use bursar_base::process::Closed;
+use bursar_config::{Config, Problem};
+use bursar_telemetry::line_writer::cut_line;
+use bursar_telemetry::log::Log;
 use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};

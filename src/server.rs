@@ -15,13 +15,13 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::base::process::{self, Budget};
-use crate::config::{self, Config, Files};
 use crate::exchange::Proxy;
-use crate::journal::{self, Journal};
-use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::metrics::Metrics;
 use accept::{AcceptOptions, accept};
+use bursar_base::process::{self, Budget};
+use bursar_config::{self as config, Config, Files};
+use bursar_journal::{self as journal, Journal};
+use bursar_telemetry::access_log::AccessLog;
+use bursar_telemetry::metrics::Metrics;
 use drain_phase::DrainPhase;
 use reload::{Live, Reloader, Source, Unchangeable};
 use worker::Workers;

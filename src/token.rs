@@ -40,11 +40,11 @@ pub use response::{Body, RawResponse};
 pub use snapshot::{Snapshot, TokenSnapshot};
 pub use source::{CONTENTION, Source};
 
-use crate::base::secret::Secret;
-use crate::config::Config;
-use crate::telemetry::metrics::Metrics;
 use crate::upstream::egress::Egress;
 use build::Builder;
+use bursar_base::secret::Secret;
+use bursar_config::Config;
+use bursar_telemetry::metrics::Metrics;
 use endpoint_limiter::EndpointLimiter;
 use metrics::InForce;
 use scheduler::run_schedule;

@@ -25,10 +25,10 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::Connection as _;
 use tokio::time::Instant;
 
-use crate::config::{Http, Origin, Provider, Timeouts};
 use crate::http::headers;
 use crate::http::replay_body::{Progress, Replayable};
-use crate::telemetry::metrics::{Cause, Connections, Counted, Metrics, NO_PROVIDER};
+use bursar_config::{Http, Origin, Provider, Timeouts};
+use bursar_telemetry::metrics::{Cause, Connections, Counted, Metrics, NO_PROVIDER};
 use connect::{Connector, Stream};
 use egress::Egress;
 pub use failed::Failed;

@@ -3,16 +3,16 @@
 use std::hint::black_box;
 use std::path::Path as File;
 
-use bursar::base::path::Path;
-use bursar::config::Config;
 use bursar::exchange::caller::Callers;
 use bursar::exchange::route::{RouteQuery, Routes};
 use bursar::http::connection::Peer;
 use bursar::http::headers::{self, ControlFields, Via};
 use bursar::http::target::Target;
-use bursar::telemetry::metrics::Metrics;
 use bursar::token::{Handle, Tokens};
 use bursar::upstream::egress::Egress;
+use bursar_base::path::Path;
+use bursar_config::Config;
+use bursar_telemetry::metrics::Metrics;
 use http::request::Parts;
 use http::{HeaderMap, Request, Version};
 use tokio::time::Instant;

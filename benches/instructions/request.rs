@@ -8,10 +8,10 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 
-use bursar::config::Config;
 use bursar::server::Server;
 use bursar::server::worker::Workers;
-use bursar::telemetry::access_log::{AccessLog, Format};
+use bursar_config::Config;
+use bursar_telemetry::access_log::{AccessLog, Format};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
-use crate::config::Config;
-use crate::tls::authority;
+use bursar_config::Config;
+use bursar_tls::authority;
 
 /// What `bursar ca` can do.
 #[derive(Debug, Subcommand)]

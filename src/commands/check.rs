@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::config::Config;
-use crate::telemetry::metrics::Metrics;
 use crate::token::Tokens;
 use crate::upstream::egress::Egress;
+use bursar_config::Config;
+use bursar_telemetry::metrics::Metrics;
 
 /// Token calls at a time; the others wait.
 const MAX_CALLS: usize = 32;

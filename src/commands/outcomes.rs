@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 
-use crate::base::clock;
-use crate::config::{Config, Problem};
-use crate::journal::{self, Outcome, Resolved};
+use bursar_base::clock;
+use bursar_config::{Config, Problem};
+use bursar_journal::{self as journal, Outcome, Resolved};
 
 /// Which requests that moved money are in doubt
 #[derive(Debug, Args)]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::base::secret::Secret;
-use crate::config::Config;
+use bursar_base::secret::Secret;
+use bursar_config::Config;
 
 /// For the whole exchange; a container's probe has a limit of its own, mostly of seconds.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);

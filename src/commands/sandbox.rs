@@ -22,10 +22,10 @@ use anyhow::Context as _;
 use clap::Args;
 use tempfile::TempDir;
 
-use crate::config::Config;
 use crate::server::Server;
 use crate::server::worker::Workers;
-use crate::telemetry::access_log::AccessLog;
+use bursar_config::Config;
+use bursar_telemetry::access_log::AccessLog;
 use provider::{Dialect, Provider};
 
 /// The four.

@@ -9,11 +9,11 @@ use ring::digest::{Digest, SHA256, digest};
 use subtle::ConstantTimeEq as _;
 
 use super::process_state::{ProcessState, Reloaded};
-use crate::base::clock;
-use crate::config::{Config, Problem};
 use crate::exchange::respond::Refusal;
-use crate::journal;
-use crate::telemetry::metrics::Reload;
+use bursar_base::clock;
+use bursar_config::{Config, Problem};
+use bursar_journal as journal;
+use bursar_telemetry::metrics::Reload;
 
 /// Operators' hold on a proxy.
 pub struct AdminControl {

@@ -14,8 +14,6 @@ use tokio::time::Instant;
 
 use super::admin_control::AdminControl;
 use super::bearer::Bearer;
-use crate::base::json_pointer::Field;
-use crate::config::ReplayRule;
 use crate::exchange::record::Record;
 use crate::exchange::replay::{Verdict, verdict};
 use crate::exchange::request_body::{Connection, RequestBody, Upstream};
@@ -23,10 +21,12 @@ use crate::exchange::respond::Refusal;
 use crate::exchange::route::{Destination, Payment};
 use crate::http::replay_body::{BodyTooLarge, Replayable};
 use crate::http::target;
-use crate::journal::{self, Unavailable};
-use crate::telemetry::metrics::{ProviderSeries, Replay, Unauthorized};
 use crate::token::{AccessToken, Handle, Missing, Recovery};
 use crate::upstream::{Failed, MAX_UNSENT, Need, Outgoing, SavedRequest};
+use bursar_base::json_pointer::Field;
+use bursar_config::ReplayRule;
+use bursar_journal::{self as journal, Unavailable};
+use bursar_telemetry::metrics::{ProviderSeries, Replay, Unauthorized};
 
 /// A request on its way: what the stages found out about it.
 pub(super) struct Attempt<'a> {

@@ -3,12 +3,12 @@
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use crate::base::secret::Fingerprint;
-use crate::config::Authorization;
 use crate::exchange::respond::{CallerToken, Refusal};
 use crate::exchange::route::Destination;
 use crate::http::headers::{self, OwnToken, Unusable};
 use crate::token::{AccessToken, Handle, Tokens};
+use bursar_base::secret::Fingerprint;
+use bursar_config::Authorization;
 
 /// The token that a request carries.
 pub(super) enum Bearer<'a> {

@@ -25,12 +25,12 @@ use ring::digest::{Digest, SHA256, digest};
 use subtle::{Choice, ConstantTimeEq as _};
 use zeroize::Zeroizing;
 
-use crate::base::password::Password;
-use crate::config::{self, Allow, Config};
 use crate::http::connection::Peer;
 use crate::http::target::Form;
-use crate::limits::caller_limits::Limits;
-use crate::telemetry::metrics::ANONYMOUS;
+use bursar_base::password::Password;
+use bursar_config::{self as config, Allow, Config};
+use bursar_limits::caller_limits::Limits;
+use bursar_telemetry::metrics::ANONYMOUS;
 use hashing::{Hashed, Hashing, Tag};
 
 /// Some clients leave the padding out.

@@ -9,9 +9,9 @@ use http::request::Parts;
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::config::{Origin, Provider};
 use crate::exchange::route::Routes;
 use crate::http::target;
+use bursar_config::{Origin, Provider};
 
 const HTTPS: &str = "https://";
 /// Its own port.

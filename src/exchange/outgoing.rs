@@ -5,10 +5,10 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, Version};
 
 use super::bearer::Bearer;
-use crate::config::{Merchant, MerchantHeader};
 use crate::exchange::route::Destination;
 use crate::http::headers::{self, Cleaned, Via};
 use crate::upstream::Outgoing;
+use bursar_config::{Merchant, MerchantHeader};
 
 /// The request as it goes on, and what its head says of its trailers.
 pub(super) fn outgoing(

@@ -14,16 +14,16 @@ use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::config::{self, Config, Origin, Timeouts};
 use crate::exchange::record::Record;
 use crate::exchange::request_body::{Connection, RequestBody, Upstream};
 use crate::http::headers::{self, Cleaned, Via};
 use crate::http::replay_body::{BodyTooLarge, Keeping, ReplayMemory, Replayable};
 use crate::http::target::{Form, Target};
-use crate::telemetry::metrics::{Cause, Counted, Metrics};
 use crate::upstream::connect::{Connector, Stream};
 use crate::upstream::egress::Egress;
 use crate::upstream::{Failed, Need, NoConnection, Outgoing};
+use bursar_config::{self as config, Config, Origin, Timeouts};
+use bursar_telemetry::metrics::{Cause, Counted, Metrics};
 
 /// The same as a provider's, where that is not configured.
 const TIMEOUTS: Timeouts = Timeouts {

@@ -8,12 +8,12 @@ use std::time::SystemTime;
 use arc_swap::ArcSwapOption;
 use tokio::sync::Semaphore;
 
-use crate::config::Problem;
 use crate::http::headers::Via;
 use crate::http::replay_body::ReplayMemory;
-use crate::journal::Journal;
-use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::metrics::Metrics;
+use bursar_config::Problem;
+use bursar_journal::Journal;
+use bursar_telemetry::access_log::AccessLog;
+use bursar_telemetry::metrics::Metrics;
 
 /// One for each process: every [`super::Proxy`] that follows another one shares it.
 #[derive(Debug)]

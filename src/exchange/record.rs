@@ -12,19 +12,19 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::base::clock;
-use crate::base::path::{Path, Pattern};
-use crate::base::secret::Fingerprint;
-use crate::config::Provider;
 use crate::http::connection::{Busy, CallerSide};
 use crate::http::replay_body::Replayable;
-use crate::journal::{Entry, Facts, Journal};
-use crate::limits::caller_limits::RequestPermit;
-use crate::telemetry::access_log::{AccessLog, Line};
-use crate::telemetry::metrics::{
+use crate::token::AccessToken;
+use bursar_base::clock;
+use bursar_base::path::{Path, Pattern};
+use bursar_base::secret::Fingerprint;
+use bursar_config::Provider;
+use bursar_journal::{Entry, Facts, Journal};
+use bursar_limits::caller_limits::RequestPermit;
+use bursar_telemetry::access_log::{AccessLog, Line};
+use bursar_telemetry::metrics::{
     ANONYMOUS, Cause, Limit, Metrics, NO_PROVIDER, ProviderSeries, Reason,
 };
-use crate::token::AccessToken;
 
 /// What a request is counted as whose caller left before the answer; never sent.
 const CALLER_LEFT: u16 = 499;
@@ -82,7 +82,7 @@ pub struct Record {
 #[derive(Debug)]
 struct Served(Arc<ProviderSeries>);
 
-/// By hand, because a [`Counted`](crate::telemetry::metrics::Counted) would be one reference more for each request.
+/// By hand, because a [`Counted`](bursar_telemetry::metrics::Counted) would be one reference more for each request.
 impl Drop for Served {
     fn drop(&mut self) {
         self.0.in_flight.dec();

@@ -24,8 +24,8 @@ use crate::exchange::record::Record;
 use crate::exchange::request_body::{Connection, Upstream};
 use crate::http::deadline_timer::Alarm;
 use crate::http::headers;
-use crate::journal::{self, Commit, Entry};
-use crate::telemetry::metrics::{Limit, Reason};
+use bursar_journal::{self as journal, Commit, Entry};
+use bursar_telemetry::metrics::{Limit, Reason};
 
 /// The body of every answer.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::http::replay_body::{BodyTooLarge, Replayable, Sending, UploadError};
-use crate::journal::{self, Hash, Seal, Witness};
+use bursar_journal::{self as journal, Hash, Seal, Witness};
 
 /// The servers that such bodies are sent to.
 pub type Upstream = crate::upstream::Upstream<RequestBody>;

@@ -14,7 +14,6 @@ use http::header::{ALLOW, CONTENT_TYPE, DATE, PROXY_AUTHENTICATE, RETRY_AFTER, W
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use crate::base::clock;
 use crate::exchange::caller;
 use crate::exchange::record::Record;
 use crate::exchange::relay::ResponseBody;
@@ -22,11 +21,12 @@ use crate::exchange::route;
 use crate::exchange::tunnel_target;
 use crate::http::headers::PSEUDONYM;
 use crate::http::target::{self, Form};
-use crate::journal;
-use crate::limits::rate_limiter;
-use crate::telemetry::metrics::{Cause, Limit, Reason};
 use crate::token::{Failure, Missing};
 use crate::upstream::{Failed, NoConnection};
+use bursar_base::clock;
+use bursar_journal as journal;
+use bursar_limits::rate_limiter;
+use bursar_telemetry::metrics::{Cause, Limit, Reason};
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"bursar\", charset=\"UTF-8\"");

@@ -14,14 +14,14 @@ use http::{HeaderMap, HeaderName, Method};
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 
-use crate::base::address::{bare, undotted};
-use crate::base::json_pointer::Field;
-use crate::base::path::{Path, Pattern};
-use crate::config::{
+use crate::http::target::Target;
+use bursar_base::address::{bare, undotted};
+use bursar_base::json_pointer::Field;
+use bursar_base::path::{Path, Pattern};
+use bursar_config::{
     Allow, Authorization, Config, HostRoutes, MerchantHeader, Origin, Provider, ReplayRule, Route,
     Semantics,
 };
-use crate::http::target::Target;
 use protection::is_token_endpoint;
 
 /// What logs call the route of a request that matches none of its own.

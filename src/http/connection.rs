@@ -24,9 +24,9 @@ pub use waiting::Patience;
 use waiting::Waiting;
 
 use crate::http::framing::{Awaits, Broken, Doubt, Framing};
-use crate::limits::caller_limits::{self, ConnectionPermit, Place};
-use crate::telemetry::metrics::Limit;
-use crate::tls::server::Shown;
+use bursar_limits::caller_limits::{self, ConnectionPermit, Place};
+use bursar_telemetry::metrics::Limit;
+use bursar_tls::server::Shown;
 
 /// How long a caller may take no byte of an answer where no provider's `timeouts.idle` says otherwise.
 /// Then the connection is closed.

@@ -20,7 +20,7 @@ pub use keep_alive::KeepAlive;
 pub use kept::Kept;
 pub use via::Via;
 
-use crate::base::clock;
+use bursar_base::clock;
 
 /// Bursar's name in `Proxy-Status`, and how that of each instance in `Via` begins.
 pub const PSEUDONYM: &str = "bursar";

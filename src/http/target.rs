@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Uri, Version};
 
-use crate::base::address::undotted;
+use bursar_base::address::undotted;
 
 /// The bytes that a name may have (RFC 3986 section 3.2.2).
 const IN_HOST: [bool; 256] = {

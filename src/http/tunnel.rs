@@ -24,7 +24,7 @@ const LEAVING_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// And so is one that has been open for so long.
 pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// A caller's side of an opaque tunnel. Nobody knows whether the caller's system holds something back until what came
-/// before is acknowledged (see [`crate::base::socket`]), so whatever is read is acknowledged at once.
+/// before is acknowledged (see [`bursar_base::socket`]), so whatever is read is acknowledged at once.
 pub(crate) struct Prompt<S>(pub(crate) S);
 
 impl<S: Transport> AsyncRead for Prompt<S> {

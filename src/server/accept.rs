@@ -24,21 +24,21 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
 
-use crate::base::address::undotted;
-use crate::base::process::{self, Budget, Purpose};
-use crate::base::socket::Socket;
-use crate::config::{ProxyLimits, UnknownConnections};
 use crate::exchange::record::Record;
 use crate::exchange::tunnel_target::{Opened, TunnelTarget};
 use crate::http::connection::{CallerSide, CallerStream, Inside, Peer, Transport};
 use crate::http::detect::{self, Spoken};
 use crate::http::tunnel::{self, Prompt};
-use crate::limits::caller_limits::{Place, Unknown};
 use crate::server::drain_phase::{DrainPhase, until_closing, until_cut_off, until_left};
 use crate::server::reload::Live;
 use crate::server::worker::{WorkerPermit, Workers};
-use crate::telemetry::metrics::{Counted, Limit, Reason};
-use crate::tls::server::{self, Tls};
+use bursar_base::address::undotted;
+use bursar_base::process::{self, Budget, Purpose};
+use bursar_base::socket::Socket;
+use bursar_config::{ProxyLimits, UnknownConnections};
+use bursar_limits::caller_limits::{Place, Unknown};
+use bursar_telemetry::metrics::{Counted, Limit, Reason};
+use bursar_tls::server::{self, Tls};
 use serve::{ConnectionContext, ConnectionResult, linger, serve_http1, serve_http2};
 
 /// The part of all connections that one address may have while no caller is known on them: eight addresses have to

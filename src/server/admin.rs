@@ -20,13 +20,13 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::base::clock;
-use crate::config::Provider;
 use crate::exchange::{AdminControl, Proxy, Reloaded};
-use crate::journal;
 use crate::server::reload::Live;
-use crate::telemetry::metrics::Reload;
 use crate::token::{CONTENTION, EndpointSnapshot, RefusedRoute, Snapshot, Source, TokenSnapshot};
+use bursar_base::clock;
+use bursar_config::Provider;
+use bursar_journal as journal;
+use bursar_telemetry::metrics::Reload;
 
 /// Connections at once; further ones wait.
 const MAX_CONNECTIONS: usize = 64;
@@ -277,7 +277,7 @@ fn token(source: &Source, snapshot: &Snapshot) -> Value {
         .collect();
     json!({
         "provider": &*source.provider.name,
-        "environment": source.provider.environment.map(crate::config::Environment::as_str),
+        "environment": source.provider.environment.map(bursar_config::Environment::as_str),
         "account": &*source.account().name,
         "scopes": &*source.scopes,
         "generation": token.map_or(0, |token| token.generation),

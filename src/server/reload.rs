@@ -13,9 +13,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::config::{self, Config, Files, Problem, Stamps};
 use crate::exchange::Proxy;
-use crate::tls::server::Tls;
+use bursar_config::{self as config, Config, Files, Problem, Stamps};
+use bursar_tls::server::Tls;
 
 /// How often the files are looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -355,7 +355,7 @@ async fn blocking<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::SecretName;
+    use bursar_config::SecretName;
 
     const YAML: &str = "providers: {acme: {hosts: [api.test], client_id: '${file:id}', client_secret: '${file:secret}', token: {url: 'https://a.test/'}}}";
 

@@ -10,7 +10,7 @@ use http::HeaderValue;
 use tokio::time::Instant;
 
 use super::failure::Failure;
-use crate::base::secret::{Fingerprint, Secret};
+use bursar_base::secret::{Fingerprint, Secret};
 
 /// A longer lifetime is clamped to this: no payment API means it, and timers have an end.
 const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::failure::Failure;
-use crate::limits::circuit_breaker::Pause;
+use bursar_limits::circuit_breaker::Pause;
 
 /// The range of exponential back-off with full jitter.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));

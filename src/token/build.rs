@@ -11,10 +11,10 @@ use super::grants::FetchCounts;
 use super::request::{Sockets, Transport};
 use super::secret_in_use::SecretInUse;
 use super::source::{Parts, ScheduledRenewal, Source};
-use crate::config::{Account, Provider, SecretName};
-use crate::telemetry::metrics::{GrantLabel, Metrics};
 use crate::upstream::connect::Connector;
 use crate::upstream::egress::Egress;
+use bursar_config::{Account, Provider, SecretName};
+use bursar_telemetry::metrics::{GrantLabel, Metrics};
 
 /// What the sources of one configuration are made with.
 pub(super) struct Builder<'a> {

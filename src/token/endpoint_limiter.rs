@@ -19,9 +19,9 @@ use tokio::time::{Instant, sleep_until};
 use super::backoff;
 use super::failure::Failure;
 use super::timing::{SHORT, Timing};
-use crate::limits::circuit_breaker::{Breaker, Passage, Until};
-use crate::limits::rate_limiter::RateLimiter;
-use crate::telemetry::metrics::EndpointSeries;
+use bursar_limits::circuit_breaker::{Breaker, Passage, Until};
+use bursar_limits::rate_limiter::RateLimiter;
+use bursar_telemetry::metrics::EndpointSeries;
 
 /// Failures in a row, of all keys together, after which calls are open_until.
 const MAX_FAILURES: u32 = 5;

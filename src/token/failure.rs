@@ -5,8 +5,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::base::address::Rule;
-use crate::telemetry::metrics::{Cause, FetchOutcome};
+use bursar_base::address::Rule;
+use bursar_telemetry::metrics::{Cause, FetchOutcome};
 
 /// Why there is no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

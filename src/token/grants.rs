@@ -18,10 +18,10 @@ use super::refresh_token::RefreshToken;
 use super::request::{Credentials, Grant, Transport, fetch};
 use super::response::TokenResponse;
 use super::secret_in_use::SecretInUse;
-use crate::base::clock;
-use crate::base::secret::Secret;
-use crate::config::{Account, Provider, Refresh, SecretName};
-use crate::telemetry::metrics::{FetchOutcome, GrantLabel};
+use bursar_base::clock;
+use bursar_base::secret::Secret;
+use bursar_config::{Account, Provider, Refresh, SecretName};
+use bursar_telemetry::metrics::{FetchOutcome, GrantLabel};
 
 /// How many calls for one account ended how. All its sources share them, and they outlive its secrets, because
 /// a counter never goes back.

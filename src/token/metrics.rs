@@ -12,9 +12,9 @@ use tokio::time::Instant;
 
 use super::snapshot::TokenSnapshot;
 use super::source::Source;
-use crate::base::clock;
-use crate::config::{Refresh, SecretName};
-use crate::telemetry::metrics::{FetchOutcome, GrantLabel};
+use bursar_base::clock;
+use bursar_config::{Refresh, SecretName};
+use bursar_telemetry::metrics::{FetchOutcome, GrantLabel};
 
 /// The sources of the configuration that is in force.
 pub(super) type InForce = Arc<ArcSwap<Vec<Arc<Source>>>>;

@@ -3,8 +3,8 @@
 use tokio::time::Instant;
 
 use super::response::{ExpiresIn, TokenResponse};
-use crate::base::secret::Secret;
-use crate::config::{Refresh, TokenDialect};
+use bursar_base::secret::Secret;
+use bursar_config::{Refresh, TokenDialect};
 
 /// A refresh token and its end.
 pub(super) struct RefreshToken {

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use crate::base::clock;
+use bursar_base::clock;
 
 /// How long a generation is left alone that was obtained because of a route's 401, and refused there again.
 const SUSPECT_TIME: Duration = Duration::from_secs(10);

@@ -13,8 +13,8 @@ use super::backoff;
 use super::endpoint_limiter::Priority;
 use super::failure::Failure;
 use super::refusals::{Asked, Refusals};
-use crate::base::clock;
-use crate::limits::circuit_breaker::Until;
+use bursar_base::clock;
+use bursar_limits::circuit_breaker::Until;
 
 /// How many renewals 401s may cause in [`RECOVERY_WINDOW`].
 const MAX_RECOVERIES: usize = 10;

@@ -25,14 +25,14 @@ use hyper_util::rt::TokioIo;
 use super::failure::{Detail, Failure};
 use super::response::coding::MAX_BYTES;
 use super::response::{self, Body, RawResponse, TokenResponse};
-use crate::base::clock;
-use crate::base::secret::Secret;
-use crate::config::{ClientAuth, Encoding, Origin, Refresh, TokenDialect};
 use crate::http::replay_body::{ReadError, read_limited};
 use crate::http::response::{Outstanding, Reader};
-use crate::telemetry::metrics::Cause;
-use crate::telemetry::metrics::DroppedFields;
 use crate::upstream::connect::{self, Connector, lacks_close_notify};
+use bursar_base::clock;
+use bursar_base::secret::Secret;
+use bursar_config::{ClientAuth, Encoding, Origin, Refresh, TokenDialect};
+use bursar_telemetry::metrics::Cause;
+use bursar_telemetry::metrics::DroppedFields;
 
 /// What is offered to the token endpoint.
 #[derive(Debug, Clone, Copy)]

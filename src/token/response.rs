@@ -13,7 +13,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value};
 
 use super::failure::{Detail, ErrorCode, Failure};
-use crate::base::secret::Secret;
+use bursar_base::secret::Secret;
 use coding::{Decoded, Undecoded, decode};
 use object::NoObject;
 

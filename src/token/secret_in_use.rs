@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::config::SecretName;
+use bursar_config::SecretName;
 
 /// Shared by the sources of one account. Flights write it, and each begins with what it says; two at once
 /// that find out different things cost a call and nothing else.

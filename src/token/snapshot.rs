@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use super::refusals::RefusedRoute;
-use crate::base::secret::Fingerprint;
-use crate::config::SecretName;
+use bursar_base::secret::Fingerprint;
+use bursar_config::SecretName;
 
 /// What `/status` and `/metrics` show of a source.
 #[derive(Debug)]

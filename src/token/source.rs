@@ -31,8 +31,8 @@ use super::request::Transport;
 use super::response::ExpiresIn;
 use super::secret_in_use::SecretInUse;
 use super::snapshot::{Snapshot, TokenSnapshot};
-use crate::config::{Account, Provider, SecretName, TokenDialect};
-use crate::telemetry::metrics::{FetchOutcome, GrantLabel};
+use bursar_config::{Account, Provider, SecretName, TokenDialect};
+use bursar_telemetry::metrics::{FetchOutcome, GrantLabel};
 
 /// What the log and the admin port say of a key whose young tokens are refused again and again.
 pub const CONTENTION: &str = "instances are revoking each other: the provider refuses young tokens, as it does where each new one ends the one before; give each instance an account of its own";

@@ -27,13 +27,13 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
-use crate::base::address::{Rule, Spelling, bare, undotted};
-use crate::base::process::{self, Purpose};
-use crate::base::socket::Socket;
-use crate::config::ParentProxy;
-use crate::telemetry::metrics::Cause;
-use crate::tls::client::noticing;
 use crate::upstream::egress::{Denied, Gate};
+use bursar_base::address::{Rule, Spelling, bare, undotted};
+use bursar_base::process::{self, Purpose};
+use bursar_base::socket::Socket;
+use bursar_config::ParentProxy;
+use bursar_telemetry::metrics::Cause;
+use bursar_tls::client::noticing;
 
 /// A connection, with TLS unless the operator wrote down a loopback address.
 pub type Stream = MaybeHttpsStream<Tcp>;

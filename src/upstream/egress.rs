@@ -14,10 +14,10 @@ use std::time::Duration;
 use http::Uri;
 use tokio::time::Instant;
 
-use crate::base::address::{Rule, Spelling, bare, rules, undotted};
-use crate::base::log_throttle::Complaints;
-use crate::config::{self, Host, Mode, Names, NoProxy, ParentProxy};
-use crate::telemetry::metrics::{Cause, EgressSeries};
+use bursar_base::address::{Rule, Spelling, bare, rules, undotted};
+use bursar_base::log_throttle::Complaints;
+use bursar_config::{self as config, Mode, Names, ParentProxy};
+use bursar_telemetry::metrics::{Cause, EgressSeries};
 
 /// A line per rule is logged at most that often; the metric counts every denial.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
@@ -267,28 +267,6 @@ impl Gate {
 
     fn config(&self) -> &config::Egress {
         &self.egress.0.config
-    }
-}
-
-impl NoProxy {
-    fn covers(&self, host: &str, port: u16) -> bool {
-        if let Spelling::Address(address) = Spelling::of(host)
-            && self.addresses.iter().any(|net| net.contains(&address))
-        {
-            return true;
-        }
-        let host = undotted(host).to_ascii_lowercase();
-        let is_meant = |known: &Host| {
-            let name = bare(&known.name);
-            let same = match known.wildcard {
-                false => host == name,
-                true => host
-                    .strip_suffix(name)
-                    .is_some_and(|below| below.len() > 1 && below.ends_with('.')),
-            };
-            same && known.port.is_none_or(|known| known == port)
-        };
-        self.hosts.iter().any(is_meant)
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use crate::http::hpack::{self, Decoder};
-use crate::telemetry::metrics::{DroppedFields, Section};
+use bursar_telemetry::metrics::{DroppedFields, Section};
 
 /// Of names and values together.
 const MAX_HEAD_BYTES: usize = 256 * 1024;

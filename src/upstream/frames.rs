@@ -24,7 +24,7 @@ use outgoing::Outgoing;
 
 use super::fields::{Block, Fields};
 use super::streams::Streams;
-use crate::telemetry::metrics::DroppedFields;
+use bursar_telemetry::metrics::DroppedFields;
 
 /// What a read brings at most.
 const READ_BYTES: usize = 16 * 1024;

@@ -10,8 +10,8 @@ use std::time::Duration;
 use prometheus::IntGauge;
 use tokio::time::Instant;
 
-use crate::config::BreakerLimits;
-use crate::limits::circuit_breaker::{Breaker, Passage};
+use bursar_config::BreakerLimits;
+use bursar_limits::circuit_breaker::{Breaker, Passage};
 
 /// One provider's.
 #[derive(Debug)]

@@ -27,12 +27,12 @@ use super::fuse::Attempt;
 use super::readable::Readable;
 use super::streams::{MAX_STREAMS, Need, Place, Streams};
 use super::term::{Lifetime, Term};
-use crate::config::{Origin, Timeouts};
 use crate::http::deadline_timer::Alarm;
 use crate::http::headers::KeepAlive;
 use crate::http::response::{Outstanding, Reader};
-use crate::telemetry::metrics::{Counted, DroppedFields};
 use crate::upstream::connect::Stream;
+use bursar_config::{Origin, Timeouts};
+use bursar_telemetry::metrics::{Counted, DroppedFields};
 
 /// Read at once; a frame of a body is no larger, so that time limits between frames are limits between
 /// bytes.

@@ -120,7 +120,7 @@ mod tests {
     use tokio_rustls::{TlsAcceptor, TlsConnector, server};
 
     use super::*;
-    use crate::base::socket::Socket;
+    use bursar_base::socket::Socket;
 
     async fn connected() -> (Readable, server::TlsStream<TcpStream>) {
         let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();

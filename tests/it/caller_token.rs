@@ -164,7 +164,7 @@ async fn the_callers_token_goes_on_in_every_form_and_nothing_else_of_its_credent
     assert_eq!(rig.idp.calls(), 1);
     // Six came through tunnels, each of which has a line of its own.
     let lines = rig.proxy.access_lines(18).await;
-    let fingerprint = bursar::base::secret::Fingerprint::of(TOKEN);
+    let fingerprint = bursar_base::secret::Fingerprint::of(TOKEN);
     for line in lines.iter().filter(|line| line["method"] == "POST") {
         assert_eq!(line["token_fingerprint"], fingerprint.as_str(), "{line}");
         assert!(!line.to_string().contains(TOKEN), "{line}");

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bursar::config::Names;
+use bursar_config::Names;
 use rustls::ServerConfig;
 use serde_json::Value;
 use tempfile::TempDir;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bursar::config::Names;
+use bursar_config::Names;
 use bytes::Bytes;
 use http::Request;
 use tokio::net::TcpListener;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
 
-use bursar::config::Names;
+use bursar_config::Names;
 use tempfile::TempDir;
 
 use crate::support::caller::{Caller, Reply};

@@ -234,7 +234,7 @@ fn what_makes_no_sense_about_keys_and_tokens_is_said() {
     ] {
         let keys = format!("routes: [{{{route}}}]");
         let yaml = acme("http://127.0.0.1:1", "http://127.0.0.1:1/t", &keys);
-        let problems = bursar::config::Config::parse(&yaml, std::path::Path::new("")).unwrap_err();
+        let problems = bursar_config::Config::parse(&yaml, std::path::Path::new("")).unwrap_err();
         let expected = format!("providers.acme.routes[0].{expected}");
         let found = problems.iter().map(ToString::to_string);
         assert!(
@@ -252,7 +252,7 @@ fn what_makes_no_sense_about_keys_and_tokens_is_said() {
         let yaml = format!(
             "providers: {{p: {{preset: quidkey, environment: sandbox, client_id: a, client_secret: b, routes: [{{{route}, replay: if_keyed}}]}}}}"
         );
-        let parsed = bursar::config::Config::parse(&yaml, std::path::Path::new(""));
+        let parsed = bursar_config::Config::parse(&yaml, std::path::Path::new(""));
         assert_eq!(parsed.is_ok(), is_keyed, "{route}: {parsed:?}");
     }
     // The caller's token needs no scopes, not even default ones.
@@ -263,6 +263,6 @@ fn what_makes_no_sense_about_keys_and_tokens_is_said() {
         let yaml = format!(
             "providers: {{p: {{preset: payu, environment: sandbox, client_id: a, client_secret: b, routes: [{{path: /a, {route}}}]}}}}"
         );
-        bursar::config::Config::parse(&yaml, std::path::Path::new("")).unwrap();
+        bursar_config::Config::parse(&yaml, std::path::Path::new("")).unwrap();
     }
 }

@@ -216,7 +216,7 @@ async fn an_authority_that_is_unfit_is_refused_at_start() {
         directory.path().join("ca.pem"),
     );
     let problems = |hosts: &str| {
-        let config = bursar::config::Config::parse(&yaml(hosts), directory.path());
+        let config = bursar_config::Config::parse(&yaml(hosts), directory.path());
         let problems = config.err().unwrap_or_default();
         problems
             .iter()

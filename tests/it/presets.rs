@@ -7,10 +7,10 @@
 use std::path::Path as FilePath;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bursar::base::path::Path;
-use bursar::config::Config;
 use bursar::exchange::route::{Payment, RouteQuery, Routes};
 use bursar::http::target::{Form, Target};
+use bursar_base::path::Path;
+use bursar_config::Config;
 use http::Request;
 
 use crate::support::caller::{Caller, Reply};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use bursar::config::{Authorization, Config, Provider};
+use bursar_config::{Authorization, Config, Provider};
 
 const PAGES: [(&str, &str); 4] = [
     (
@@ -63,7 +63,7 @@ fn add_rows(rows: &mut Rows, provider: &Provider) {
     }
 }
 
-fn key(route: &bursar::config::Route) -> String {
+fn key(route: &bursar_config::Route) -> String {
     let semantics = &route.semantics;
     match (&semantics.idempotency_header, &semantics.idempotency_field) {
         (Some(_), _) => "`Idempotency-Key`".to_owned(),

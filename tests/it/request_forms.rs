@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bursar::config::Names;
+use bursar_config::Names;
 use http::Request;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use crate::base::clock;
+use bursar_base::clock;
 
 /// The tokens of one provider.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::call::{Answer, Call};
 use super::issuing::{Issuing, rfc3339, unix_time};
 use super::provider::{Dialect, Emulation};
-use crate::base::path::Pattern;
+use bursar_base::path::Pattern;
 use links::Links;
 use partner::Partner;
 use payouts::Payouts;

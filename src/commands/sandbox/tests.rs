@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::call::{Answer, Call};
 use super::provider::Emulation;
 use super::*;
-use crate::config::{Authorization, Route};
+use bursar_config::{Authorization, Route};
 
 const LIFETIME: Duration = Duration::from_secs(60);
 
@@ -65,7 +65,7 @@ fn routes(name: &str) -> Vec<Known> {
     preset_routes(provider).into_iter().flat_map(row).collect()
 }
 
-fn preset_routes(provider: &crate::config::Provider) -> Vec<&Route> {
+fn preset_routes(provider: &bursar_config::Provider) -> Vec<&Route> {
     let known = provider.known.iter();
     known.flat_map(|known| &known.routes).collect()
 }
@@ -98,7 +98,7 @@ fn payu_refuses_whatever_token_has_another_scope() {
         let (method, path) = (&*known.method, &*known.path);
         let method = if method == "HEAD" { "GET" } else { method };
         let operation = payu::OPERATIONS.iter().find(|operation| {
-            let pattern = crate::base::path::Pattern::parse(operation.path).unwrap();
+            let pattern = bursar_base::path::Pattern::parse(operation.path).unwrap();
             operation.method.is_none_or(|own| own == method) && pattern.matches(path)
         });
         for &other in &scopes {

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::spelling::Bytes;
-use crate::base::password::{Cost, Hash};
 use arc_swap::ArcSwapOption;
+use bursar_base::password::{Cost, Hash};
 use prometheus::IntCounter;
 use ring::hmac;
 use ring::rand::SystemRandom;

@@ -1,7 +1,7 @@
 use tokio::time::Instant;
 
 use super::*;
-use crate::tls::server::Shown;
+use bursar_tls::server::Shown;
 
 const PROVIDERS: &str =
     "providers: {a: {hosts: [a], client_id: a, client_secret: b, token: {url: https://a/t}}}";

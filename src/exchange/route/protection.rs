@@ -1,7 +1,7 @@
 //! Is a path a provider's token endpoint, in whatever spelling?
 
-use crate::base::path::Path;
-use crate::config::Provider;
+use bursar_base::path::Path;
+use bursar_config::Provider;
 
 /// What PHP takes for the program, and the rest for its path (`/index.php/oauth/token`).
 const SCRIPT: &[u8] = b".php";

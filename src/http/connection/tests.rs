@@ -70,7 +70,7 @@ mod acknowledged {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::base::socket::Socket;
+    use bursar_base::socket::Socket;
 
     /// Whether a caller whose bytes were read is told at once, and whether it is told again while no more come.
     async fn tells_at_once(bytes: &[u8]) -> [bool; 2] {

@@ -5,7 +5,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 
-use crate::base::socket::Socket;
+use bursar_base::socket::Socket;
 
 /// What carries a caller's bytes.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {

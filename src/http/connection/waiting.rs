@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::http::deadline_timer::Alarm;
 use crate::http::framing::{Awaits, Framing};
-use crate::telemetry::metrics::Limit;
+use bursar_telemetry::metrics::Limit;
 
 /// A connection that is busy rests when it has waited for a request for so long; any other one at once. That is
 /// no more work than the other way round, and many that are opened together do not need their buffers together.

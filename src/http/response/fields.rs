@@ -4,7 +4,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Doubt;
-use crate::telemetry::metrics::{DroppedFields, Section};
+use bursar_telemetry::metrics::{DroppedFields, Section};
 
 /// Names of fields that frame an answer, letters alone.
 const FRAMING: [&[u8]; 2] = [b"contentlength", b"transferencoding"];

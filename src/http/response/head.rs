@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::Doubt;
 use super::fields::{self, Fields, is_blank, trim, without_end};
-use crate::telemetry::metrics::{DroppedFields, Section};
+use bursar_telemetry::metrics::{DroppedFields, Section};
 
 /// What a head is.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::Outstanding;
 use super::chunks::Chunked;
 use super::rewrite::{Rewriting, State};
-use crate::telemetry::metrics::DroppedFields;
+use bursar_telemetry::metrics::DroppedFields;
 
 /// Read at once where bytes are held here.
 const READ_BYTES: usize = 8 * 1024;

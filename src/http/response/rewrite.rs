@@ -9,7 +9,7 @@ use http::HeaderMap;
 use super::chunks::{self, Chunked};
 use super::head::{self, Head};
 use super::{Doubt, MAX_SECTION_BYTES, fields, plain};
-use crate::telemetry::metrics::{DroppedFields, Section};
+use bursar_telemetry::metrics::{DroppedFields, Section};
 
 /// hyper takes 100 trailers, and 16 KiB of them.
 const MAX_TRAILERS: usize = 96;

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::task::yield_now;
 
 use super::*;
-use crate::telemetry::metrics::DroppedFields;
+use bursar_telemetry::metrics::DroppedFields;
 
 /// An answer, read to its end.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ async fn exchange(
     answer: &[u8],
     (piece, then): (usize, Then),
 ) -> Result<Got, String> {
-    let dropped = DroppedFields::alone();
+    let dropped = DroppedFields::unregistered().unwrap();
     // An answer fits, whether or not somebody reads it.
     let (ours, theirs) = duplex(1 << 20);
     let outstanding = Outstanding::new();
@@ -104,7 +104,7 @@ async fn exchange(
         fields: pairs(&head.headers),
         body: String::from_utf8_lossy(&body).into_owned(),
         trailers,
-        dropped: dropped.counted(),
+        dropped: dropped.total(),
         is_reusable: matches!(is_reusable, Ok(Ok(()))),
     })
 }
@@ -511,7 +511,7 @@ async fn a_head_of_256_kib_is_read_and_a_larger_one_is_not() {
 
 #[tokio::test]
 async fn bytes_that_come_before_a_request_are_not_its_answer() {
-    let dropped = DroppedFields::alone();
+    let dropped = DroppedFields::unregistered().unwrap();
     let (ours, mut theirs) = duplex(4096);
     let outstanding = Outstanding::new();
     let reader = Reader::new(ours, outstanding.clone(), dropped);

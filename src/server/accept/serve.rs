@@ -17,7 +17,6 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 
 use super::drive::drive;
-use crate::config::ProxyLimits;
 use crate::exchange::relay::CutOff;
 use crate::exchange::tunnel_target::Opened;
 use crate::http::connection::{
@@ -25,7 +24,8 @@ use crate::http::connection::{
 };
 use crate::server::drain_phase::{DrainPhase, until_useless};
 use crate::server::reload::Live;
-use crate::telemetry::metrics::{Limit, Metrics, Reason};
+use bursar_config::ProxyLimits;
+use bursar_telemetry::metrics::{Limit, Metrics, Reason};
 
 /// HTTP/2 requests of a connection that its caller has reset before anybody looked at them (CVE-2023-44487).
 const MAX_RESETS: usize = 20;

@@ -3,7 +3,7 @@ mod bodies;
 use serde_json::json;
 
 use super::*;
-use crate::telemetry::metrics::FetchOutcome;
+use bursar_telemetry::metrics::FetchOutcome;
 
 /// A body that breaks off otherwise than by a missing close_notify.
 const CUT_OFF: Body = Body::CutOff {

@@ -27,8 +27,8 @@ use super::super::failure::ErrorCode;
 use super::super::response::{Body, RawResponse};
 use super::super::scheduler::run_schedule;
 use super::*;
-use crate::config::Config;
-use crate::telemetry::metrics::{Cause, Metrics};
+use bursar_config::Config;
+use bursar_telemetry::metrics::{Cause, Metrics};
 
 /// One call that the endpoint saw.
 #[derive(Debug, Clone)]

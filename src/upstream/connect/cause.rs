@@ -5,9 +5,9 @@ use std::io::{self, ErrorKind};
 
 use rustls::{AlertDescription, CertificateError, PeerIncompatible};
 
-use crate::base::process;
-use crate::telemetry::metrics::Cause;
 use crate::upstream::egress::Denied;
+use bursar_base::process;
+use bursar_telemetry::metrics::Cause;
 
 /// Of an error before TLS began.
 pub(super) fn before_tls(error: &(dyn Error + 'static)) -> Cause {

@@ -1,8 +1,8 @@
 use std::path::Path;
 
 use super::*;
-use crate::config::Config;
-use crate::telemetry::metrics::Metrics;
+use bursar_config::Config;
+use bursar_telemetry::metrics::Metrics;
 
 /// A gate for the upstream `written`, with what it counts.
 struct Rig {

@@ -1,7 +1,7 @@
 use super::*;
 
 fn judge() -> Fields {
-    Fields::new(DroppedFields::alone())
+    Fields::new(DroppedFields::unregistered().unwrap())
 }
 
 type Lines = Vec<(String, String)>;

@@ -90,7 +90,7 @@ fn frames(pieces: &[Vec<u8>], takes: usize) -> (Frames<Server>, Arc<Streams>) {
         takes,
         closes: false,
     };
-    let dropped = DroppedFields::alone();
+    let dropped = DroppedFields::unregistered().unwrap();
     (Frames::new(server, &streams, dropped), streams)
 }
 

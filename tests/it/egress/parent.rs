@@ -1,9 +1,9 @@
 //! Through a parent proxy.
 
-use bursar::config::Config;
-use bursar::telemetry::metrics::Metrics;
 use bursar::upstream::connect::Connector;
 use bursar::upstream::egress::Egress;
+use bursar_config::Config;
+use bursar_telemetry::metrics::Metrics;
 
 use super::*;
 use crate::support::PATIENCE;

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use bursar::config::Names;
+use bursar_config::Names;
 
 use super::*;
 use crate::support::idp::{self, Idp};

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, Once};
 
-use bursar::config::{Config, Names};
 use bursar::server::Server;
 use bursar::server::reload::Source;
 use bursar::server::worker::Workers;
-use bursar::telemetry::access_log::{AccessLog, Format, Writing};
+use bursar_config::{Config, Names};
+use bursar_telemetry::access_log::{AccessLog, Format, Writing};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};

@@ -175,7 +175,7 @@ pub(crate) fn client(ca: &Path, shown: Option<(&Path, &Path)>, alpn: &[&str]) ->
 /// Writes an authority for interception, as `bursar ca new` does.
 pub(crate) fn write_intercepting(directory: &Path, hosts: &[&str]) {
     let hosts: Vec<Box<str>> = hosts.iter().map(|host| (*host).into()).collect();
-    let (certificate, key) = bursar::tls::authority::make(&hosts).unwrap();
+    let (certificate, key) = bursar_tls::authority::make(&hosts).unwrap();
     std::fs::write(directory.join("ca.pem"), certificate).unwrap();
     let file = directory.join("ca.key");
     std::fs::write(&file, key.expose()).unwrap();

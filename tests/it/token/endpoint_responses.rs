@@ -127,7 +127,7 @@ async fn utf_16_a_byte_order_mark_and_a_page_behind_the_object_cost_nothing() {
 #[tokio::test]
 async fn the_pause_that_a_token_endpoint_asks_for_is_kept_and_callers_are_told() {
     let date = |seconds| {
-        let at = bursar::base::clock::wall() + std::time::Duration::from_secs(seconds);
+        let at = bursar_base::clock::wall() + std::time::Duration::from_secs(seconds);
         httpdate::fmt_http_date(at)
     };
     for (status, asked) in [

@@ -1,7 +1,7 @@
 //! Two client secrets: which one is tried, and when the other?
 
 use super::*;
-use crate::config::SecretName;
+use bursar_config::SecretName;
 
 const TWO: &str = "client_secret: old, next_client_secret: new";
 

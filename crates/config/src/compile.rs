@@ -1,0 +1,140 @@
+//! From plain data to [`Config`]: every default and every rule of the file, in one pass that goes on
+//! after a problem so that all of them are reported.
+
+mod account;
+mod caller;
+mod egress;
+mod environment;
+mod further;
+mod intercept;
+pub(super) mod journal;
+mod limits;
+mod listen;
+mod passthrough;
+mod provider;
+mod route;
+mod value;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::file::{self, Size};
+use super::problem::Problems;
+use super::{Config, Files, Provider, defaults};
+use bursar_base::secret::Secret;
+use provider::{ProviderFile, Shared};
+use value::time;
+
+/// Turns the file into the configuration, or reports why it cannot.
+pub(super) fn compile(
+    file: file::Proxy,
+    directory: &Path,
+    problems: &mut Problems,
+) -> Option<Config> {
+    let listen = file.listen.unwrap_or(defaults::LISTEN);
+    let replay_memory = file
+        .replay_memory
+        .map_or(defaults::REPLAY_MEMORY, |Size(size)| size);
+    if file.callers.is_none() && !listen.ip().is_loopback() {
+        problems.add("callers", "is missing; without it `listen` must be a loopback address, because whoever reaches the listener can spend the merchant's money");
+    }
+    if file.providers.is_empty() {
+        problems.add("providers", "is missing or empty; name at least one");
+    }
+    let has_client_ca = (file.tls.as_ref()).is_some_and(|tls| tls.client_ca.is_some());
+    let names = caller::Names::new(&file.providers);
+    let callers = file
+        .callers
+        .map(|callers| caller::callers(callers, &names, has_client_ca, problems));
+    let mut shared = Shared {
+        directory,
+        system: None,
+    };
+    let mut providers: Vec<Provider> = (0..)
+        .zip(file.providers)
+        .filter_map(|(index, (name, provider))| {
+            ProviderFile::new(&name, provider, problems)?.compile(index, &mut shared, problems)
+        })
+        .collect();
+    further::yield_to_named(&mut providers, &file.passthrough);
+    let providers: Vec<Arc<Provider>> = providers.into_iter().map(Arc::new).collect();
+    refuse_shared_hosts(&providers, problems);
+    let admin_token = admin_token(file.admin_token, problems);
+    let tls = listen::compile(file.tls, directory, problems);
+    let intercept = intercept::compile(file.intercept, directory, &providers, problems);
+    let journal = journal::compile(file.journal, directory, problems);
+    let known = callers.as_deref().unwrap_or_default();
+    let passthrough = passthrough::compile(file.passthrough, known, &providers, problems);
+    if let Some(callers) = &callers {
+        caller::warn_of_unused_accounts(callers, &names, problems);
+    }
+    for provider in &providers {
+        environment::refuse_the_other(provider, problems);
+    }
+    let egress = egress::compile(file.egress, problems);
+    let limits = limits::proxy(file.limits, callers.is_some(), problems);
+    egress::warn_of_refused_literals(&egress, &providers, problems);
+    Some(Config {
+        listen,
+        admin: file.admin.unwrap_or(defaults::ADMIN),
+        admin_token,
+        drain_delay: time(
+            "drain_delay",
+            file.drain_delay,
+            defaults::DRAIN_DELAY,
+            problems,
+        ),
+        drain_timeout: time(
+            "drain_timeout",
+            file.drain_timeout,
+            defaults::DRAIN_TIMEOUT,
+            problems,
+        ),
+        replay_memory,
+        is_dumpable: file.process.dumpable.unwrap_or(defaults::DUMPABLE),
+        limits,
+        egress: Arc::new(egress),
+        callers,
+        providers,
+        passthrough,
+        tls,
+        intercept,
+        journal,
+        warnings: Vec::new(),
+        files: Files::default(),
+    })
+}
+
+/// One that can be sent as a bearer token, and is not to be guessed.
+fn admin_token(token: Option<file::Hidden>, problems: &mut Problems) -> Option<Secret> {
+    let file::Hidden(token) = token?;
+    let text = token.expose();
+    if !(16..=1024).contains(&text.len()) || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        problems.add(
+            "admin_token",
+            "needs 16 to 1024 characters of those that a header may hold, without spaces",
+        );
+    }
+    Some(token)
+}
+
+fn refuse_shared_hosts(providers: &[Arc<Provider>], problems: &mut Problems) {
+    let mut owners: HashMap<_, &Provider> = HashMap::new();
+    for provider in providers {
+        for host in &provider.hosts {
+            let meant = (&host.name, host.wildcard, host.port);
+            let owner = *owners.entry(meant).or_insert(provider);
+            if owner.index != provider.index {
+                let path = format!("providers.{}.hosts", provider.name);
+                problems.add(
+                    &path,
+                    format_args!(
+                        "{} is already a host of the provider {}; requests could not be told apart",
+                        host.name, owner.name
+                    ),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! From the callers of the file, and what they may use, to [`Caller`]s.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::value::{methods, patterns, refuse_reserved};
+use super::{account, limits};
+use crate::file;
+use crate::node::join;
+use crate::problem::Problems;
+use crate::{Allow, Caller};
+use bursar_base::password::Password;
+
+/// How many unused accounts one warning names.
+const MAX_NAMED: usize = 10;
+
+/// The providers of the file, each with its accounts; both ascending, so that places here are places in
+/// the configuration.
+pub(super) struct Names(Vec<(String, Vec<String>)>);
+
+impl Names {
+    pub(super) fn new(providers: &BTreeMap<String, file::Provider>) -> Self {
+        let names = |(name, provider): (&String, _)| (name.clone(), account::names(provider));
+        Self(providers.iter().map(names).collect())
+    }
+}
+
+/// Turns the file's callers into [`Caller`]s.
+pub(super) fn callers(
+    callers: BTreeMap<String, file::Caller>,
+    names: &Names,
+    has_client_ca: bool,
+    problems: &mut Problems,
+) -> Vec<Caller> {
+    let mut compiled = Vec::new();
+    for (name, caller) in callers {
+        let path = join("callers", &name);
+        if name.is_empty() || name.contains(':') || name.chars().any(char::is_control) {
+            problems.add(&path, "a caller's name must not be empty or hold `:` or control characters, because it is the user name of Basic authentication");
+        }
+        refuse_reserved(&name, &path, problems);
+        if caller.allow.is_empty() {
+            problems.warn(
+                &path,
+                "may reach nothing, because `allow` is missing or empty",
+            );
+        }
+        let allow = caller
+            .allow
+            .into_iter()
+            .enumerate()
+            .filter_map(|(at, allow)| {
+                self::allow(allow, &format!("{path}.allow[{at}]"), names, problems)
+            });
+        let allow = allow.collect();
+        let passwords = passwords(caller.password, caller.passwords, &path, problems);
+        let addresses = caller
+            .addresses
+            .map(|texts| addresses(&texts, &join(&path, "addresses"), problems));
+        let certificate = caller
+            .certificate
+            .map(|name| certificate(&name, &join(&path, "certificate"), problems));
+        if passwords.is_none() && addresses.is_none() && certificate.is_none() {
+            problems.add(
+                &join(&path, "password"),
+                "is missing; a caller is known by `password`, `passwords`, `addresses` or `certificate`",
+            );
+        }
+        compiled.push(Caller {
+            name: name.into(),
+            passwords: passwords.unwrap_or_default(),
+            addresses: addresses.unwrap_or_default(),
+            certificate,
+            limits: limits::caller(caller.limits),
+            allow,
+        });
+    }
+    refuse_overlaps(&compiled, problems);
+    for caller in compiled.iter().filter(|_| !has_client_ca) {
+        if caller.certificate.is_some() {
+            problems.add(
+                &format!("callers.{}.certificate", caller.name),
+                "needs TLS on `listen` with `tls.client_ca`, so that callers can show a certificate",
+            );
+        }
+    }
+    compiled
+}
+
+/// None where the file has none.
+fn passwords(
+    one: Option<file::Hidden>,
+    more: Option<Vec<file::Hidden>>,
+    path: &str,
+    problems: &mut Problems,
+) -> Option<Vec<Password>> {
+    if one.is_none() && more.is_none() {
+        return None;
+    }
+    if more.as_ref().is_some_and(Vec::is_empty) {
+        problems.add(&join(path, "passwords"), "is empty; name at least one");
+    }
+    let one = one.map(|text| (join(path, "password"), text));
+    let more = more.into_iter().flatten().enumerate();
+    let more = more.map(|(at, text)| (join(path, &format!("passwords[{at}]")), text));
+    let parse = |(path, file::Hidden(text)): (String, _)| {
+        Password::parse(text)
+            .map_err(|error| problems.add(&path, error))
+            .ok()
+    };
+    Some(one.into_iter().chain(more).filter_map(parse).collect())
+}
+
+fn addresses(texts: &[String], path: &str, problems: &mut Problems) -> Vec<IpNet> {
+    if texts.is_empty() {
+        problems.add(path, "is empty; leave it out to mean any address");
+    }
+    let parse = |(at, text): (usize, &String)| {
+        let path = format!("{path}[{at}]");
+        let address = |text: &String| text.parse().ok().map(|address: IpAddr| address.into());
+        let Some(range) = text.parse::<IpNet>().ok().or_else(|| address(text)) else {
+            problems.add(
+                &path,
+                "is no address range; write it as 10.2.0.0/16 or fd00:2::/32",
+            );
+            return None;
+        };
+        if range.network() != range.addr() {
+            problems.add(
+                &path,
+                "is an address inside of a range; write the range's first address",
+            );
+        }
+        if matches!(range, IpNet::V6(range) if range.addr().to_ipv4_mapped().is_some()) {
+            problems.add(&path, "is an IPv4 range in IPv6 form; write it as IPv4");
+        }
+        Some(range.trunc())
+    };
+    texts.iter().enumerate().filter_map(parse).collect()
+}
+
+fn certificate(name: &str, path: &str, problems: &mut Problems) -> Box<str> {
+    if name.contains(':') {
+        if name.parse::<http::Uri>().is_err() {
+            problems.add(path, "is no URI; write it as it stands in the certificate");
+        }
+        return name.into();
+    }
+    let is_label = |label: &str| {
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        !label.is_empty() && label.bytes().all(is_part)
+    };
+    if !name.split('.').all(is_label) {
+        problems.add(path, "is neither a URI nor a DNS name; it is compared with the certificate's subjectAltName, in full");
+    }
+    name.to_ascii_lowercase().into()
+}
+
+/// Callers without a password that could both be meant by one connection could not be told apart.
+fn refuse_overlaps(callers: &[Caller], problems: &mut Problems) {
+    let mut by_certificate: BTreeMap<Option<&str>, Vec<(IpNet, &Caller)>> = BTreeMap::new();
+    for caller in callers.iter().filter(|caller| caller.passwords.is_empty()) {
+        let group = by_certificate
+            .entry(caller.certificate.as_deref())
+            .or_default();
+        if caller.addresses.is_empty() {
+            group.extend(everywhere().map(|range| (range, caller)));
+        }
+        let together = IpNet::aggregate(&caller.addresses);
+        if caller.certificate.is_none() && together.iter().any(|range| range.prefix_len() == 0) {
+            problems.add(
+                &format!("callers.{}.addresses", caller.name),
+                "stands for everybody; a caller that is known by its address alone needs narrower ranges",
+            );
+        }
+        group.extend(caller.addresses.iter().map(|range| (*range, caller)));
+    }
+    for mut group in by_certificate.into_values() {
+        // Ranges are nested or apart: one overlaps an earlier one if it begins before that one ends.
+        group.sort_by_key(|(range, _)| (range.network(), range.prefix_len()));
+        let mut widest: Option<(IpNet, &Caller)> = None;
+        for (range, caller) in group {
+            match widest {
+                Some((wide, owner)) if wide.contains(&range) => {
+                    if owner.name != caller.name {
+                        problems.add(
+                            &format!("callers.{}", caller.name),
+                            format_args!("has addresses of the caller {} too; without passwords the two could not be told apart", owner.name),
+                        );
+                    }
+                }
+                _ => widest = Some((range, caller)),
+            }
+        }
+    }
+}
+
+/// What a caller without `addresses` calls from.
+fn everywhere() -> impl Iterator<Item = IpNet> {
+    [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())].into_iter()
+}
+
+fn allow(allow: file::Allow, path: &str, names: &Names, problems: &mut Problems) -> Option<Allow> {
+    let (some, provider_key) = match allow {
+        file::Allow::Provider(name) => (
+            file::AllowSome {
+                provider: Some(name),
+                ..file::AllowSome::default()
+            },
+            path.to_owned(),
+        ),
+        file::Allow::Some(some) => (some, join(path, "provider")),
+    };
+    let methods = methods(some.methods, &join(path, "methods"), problems);
+    let paths = some
+        .paths
+        .map(|paths| patterns(&paths, &join(path, "paths"), problems));
+    let Some(name) = some.provider else {
+        problems.add(&provider_key, "is missing");
+        return None;
+    };
+    let Ok(provider) = names.0.binary_search_by(|(known, _)| known.cmp(&name)) else {
+        let known: Vec<&str> = names.0.iter().map(|(name, _)| name.as_str()).collect();
+        problems.add(
+            &provider_key,
+            format_args!(
+                "names no provider of this file; there are: {}",
+                known.join(", ")
+            ),
+        );
+        return None;
+    };
+    let accounts = match (some.account, some.accounts) {
+        (Some(account), None) => Some((join(path, "account"), vec![account])),
+        (None, Some(accounts)) => Some((join(path, "accounts"), accounts)),
+        (None, None) => None,
+        (Some(_), Some(_)) => {
+            problems.add(
+                &join(path, "accounts"),
+                "stands beside `account`; keep one of the two",
+            );
+            None
+        }
+    };
+    let known = names.0.get(provider).map_or(&[][..], |(_, known)| known);
+    let accounts = accounts.map(|(path, wanted)| places(known, &wanted, &path, problems));
+    Some(Allow {
+        provider,
+        methods,
+        paths,
+        accounts,
+    })
+}
+
+/// Where these accounts are among a provider's.
+fn places(
+    known: &[String],
+    wanted: &[String],
+    path: &str,
+    problems: &mut Problems,
+) -> Box<[usize]> {
+    if wanted.is_empty() {
+        problems.add(path, "is empty; leave it out to mean any account");
+    }
+    let mut places: Vec<usize> = Vec::with_capacity(wanted.len());
+    for name in wanted {
+        match known.binary_search(name) {
+            Ok(place) => places.push(place),
+            Err(_) => problems.add(path, "names no account of that provider"),
+        }
+    }
+    places.sort_unstable();
+    places.dedup();
+    places.into()
+}
+
+/// Money that nobody can spend is probably a mistake in `allow`.
+pub(super) fn warn_of_unused_accounts(callers: &[Caller], names: &Names, problems: &mut Problems) {
+    for (provider, (name, accounts)) in names.0.iter().enumerate() {
+        let mut is_used = vec![false; accounts.len()];
+        let allows = callers.iter().flat_map(|caller| &caller.allow);
+        for allow in allows.filter(|allow| allow.provider == provider) {
+            match &allow.accounts {
+                None => is_used.fill(true),
+                Some(places) => {
+                    for place in places {
+                        is_used[*place] = true;
+                    }
+                }
+            }
+        }
+        let unused: Vec<&str> = std::iter::zip(accounts, is_used)
+            .filter_map(|(name, is_used)| (!is_used).then_some(name.as_str()))
+            .collect();
+        let more = match unused.len().saturating_sub(MAX_NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        if !unused.is_empty() {
+            let named: Vec<&str> = unused.into_iter().take(MAX_NAMED).collect();
+            problems.warn(
+                &join("providers", name),
+                format_args!(
+                    "no caller may use the account {}{more}; add it to some caller's `allow`, or remove it",
+                    named.join(", ")
+                ),
+            );
+        }
+    }
+}

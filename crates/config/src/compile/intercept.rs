@@ -1,0 +1,41 @@
+//! From `intercept` to an [`Authority`].
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::file;
+use crate::problem::Problems;
+use crate::{Provider, host_names};
+use bursar_tls::authority::{Authority, File};
+
+pub(super) fn compile(
+    intercept: Option<file::Intercept>,
+    directory: &Path,
+    providers: &[Arc<Provider>],
+    problems: &mut Problems,
+) -> Option<Arc<Authority>> {
+    let ca = intercept?.ca.unwrap_or_default();
+    let (Some(certificate), Some(key)) = (ca.certificate, ca.key) else {
+        problems.add(
+            "intercept.ca",
+            "needs `certificate` and `key`; `bursar ca new` makes them",
+        );
+        return None;
+    };
+    let (certificate, key) = (directory.join(certificate), directory.join(key));
+    let hosts = host_names(providers.iter().flat_map(|provider| &provider.hosts));
+    let further = host_names(
+        providers
+            .iter()
+            .flat_map(|provider| provider.further_hosts()),
+    );
+    Authority::load(&certificate, &key, &hosts, &further)
+        .map_err(|(file, error)| {
+            let path = match file {
+                File::Certificate => "intercept.ca.certificate",
+                File::Key => "intercept.ca.key",
+            };
+            problems.add(path, error);
+        })
+        .ok()
+}

@@ -1,0 +1,473 @@
+//! From a provider's part of the file, and its preset, to a [`Provider`].
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use rustls::RootCertStore;
+
+use super::account::accounts;
+use super::route;
+use super::value::{
+    ScopeSets, endpoint, host, origin, patterns, positive, refuse_reserved, time, trusted,
+};
+use crate::defaults;
+use crate::file::{self, Count, Refresh, Size, Trace};
+use crate::node::join;
+use crate::presets::{Endpoints, Preset, PresetHost, PresetName, PresetRoute};
+use crate::problem::Problems;
+use crate::{BreakerLimits, Host, HostRoutes, Places, Provider, Timeouts, TokenDialect};
+use bursar_base::path::Path as RequestPath;
+use bursar_base::secret::Secret;
+use bursar_tls::client::{self, ClientTls};
+
+/// What compiling one provider needs of the others.
+pub(super) struct Shared<'a> {
+    pub(super) directory: &'a Path,
+    /// Loaded once, and only if some provider wants them.
+    pub(super) system: Option<(Arc<RootCertStore>, ClientTls)>,
+}
+
+/// A provider's part of the file, its preset, and its key path.
+pub(super) struct ProviderFile {
+    name: String,
+    path: String,
+    file: file::Provider,
+    preset: Option<(&'static Preset, &'static Endpoints)>,
+}
+
+impl ProviderFile {
+    pub(super) fn new(name: &str, file: file::Provider, problems: &mut Problems) -> Option<Self> {
+        let path = join("providers", name);
+        let word = |char: char| char.is_ascii_alphanumeric() || "_-.".contains(char);
+        if name.is_empty() || !name.chars().all(word) {
+            problems.add(
+                &path,
+                "a provider's name may hold letters, digits, `_`, `-` and `.`",
+            );
+        }
+        refuse_reserved(name, &path, problems);
+        let preset = match (file.preset, file.environment) {
+            (Some(preset), Some(environment)) => {
+                let preset = Preset::of(preset);
+                Some((preset, preset.endpoints(environment)))
+            }
+            (Some(_), None) => {
+                problems.add(
+                    &join(&path, "environment"),
+                    "is missing; it must be `sandbox` or `production`, there is no default",
+                );
+                return None;
+            }
+            (None, _) => None,
+        };
+        Some(Self {
+            name: name.to_owned(),
+            path,
+            file,
+            preset,
+        })
+    }
+
+    fn key(&self, key: &str) -> String {
+        join(&self.path, key)
+    }
+
+    pub(super) fn compile(
+        mut self,
+        index: usize,
+        shared: &mut Shared<'_>,
+        problems: &mut Problems,
+    ) -> Option<Provider> {
+        let hosts = self.hosts(problems);
+        let paths = match self.file.paths.take() {
+            Some(paths) => patterns(&paths, &self.key("paths"), problems),
+            None => trusted(
+                self.preset
+                    .map_or(&defaults::provider::PATHS, |(preset, _)| preset.paths),
+            ),
+        };
+        let upstream = self.file.upstream.take().and_then(|text| {
+            let origin = origin(&text, &self.key("upstream"), problems)?;
+            Some(origin)
+        });
+        let mut scopes = ScopeSets::new(self.preset.and_then(|(preset, _)| preset.max_scopes));
+        let default_scopes = self.default_scopes(&mut scopes, problems);
+        let own_routes = self.file.routes.take().unwrap_or_default();
+        let place = (self.key("routes"), default_scopes);
+        let known: Vec<_> = hosts.iter().flat_map(RequestHost::routes).collect();
+        let routes = route::routes(own_routes, &place, &mut scopes, problems);
+        route::refuse_unkeyed(&routes, &known, &place.0, problems);
+        let routes = routes.into_iter().map(|(_, route)| route).collect();
+        let chosen = self.operation_scopes(problems);
+        let known = hosts.iter().map(|host| HostRoutes {
+            paths: host.paths.map(trusted),
+            routes: route::preset_routes(host.routes(), default_scopes, &chosen, &mut scopes),
+        });
+        let known = known.collect();
+        let has_merchants = self.preset.is_some_and(|(preset, _)| preset.has_merchants);
+        let accounts = accounts(&mut self.file, &self.path, has_merchants, problems);
+        let replay_buffer = self
+            .file
+            .replay_buffer
+            .map_or(defaults::provider::REPLAY_BUFFER, |Size(size)| size);
+        let timeouts = self.timeouts(problems);
+        let breaker = self.breaker(problems);
+        let tls = self.tls(shared, problems);
+        let token = self.token(problems)?;
+        Some(Provider {
+            index,
+            name: self.name.as_str().into(),
+            title: match self.file.preset {
+                Some(preset) => PresetName::title(preset).into(),
+                None => self.name.as_str().into(),
+            },
+            environment: self.file.environment,
+            hosts: hosts.into_iter().map(|host| host.host).collect(),
+            known,
+            upstream,
+            paths,
+            routes,
+            scope_sets: scopes.sets,
+            default_scopes,
+            forwards_trace: self.file.trace == Some(Trace::Forward),
+            protected: self.protected(&token),
+            protected_below: texts(
+                self.preset
+                    .map_or(&[], |(preset, _)| preset.protected_below),
+            ),
+            secret_below: trusted(self.preset.map_or(&[], |(preset, _)| preset.secret_below)),
+            account_places: Places::of(&accounts),
+            accounts,
+            token,
+            replay_buffer,
+            breaker,
+            timeouts,
+            http: self.file.http.unwrap_or_default(),
+            tls: tls?,
+        })
+    }
+
+    fn hosts(&mut self, problems: &mut Problems) -> Vec<RequestHost> {
+        let key = self.key("hosts");
+        let known = self
+            .preset
+            .map_or(&[][..], |(_, endpoints)| endpoints.hosts);
+        let Some(named) = self.file.hosts.take() else {
+            if known.is_empty() {
+                problems.add(
+                    &key,
+                    "is missing; without a preset the hosts to route must be named",
+                );
+            }
+            let of_preset =
+                |known: &'static PresetHost| Some((host(known.name, &key, problems)?, known));
+            let hosts = known.iter().filter_map(of_preset);
+            return hosts.map(RequestHost::of_preset).collect();
+        };
+        if named.is_empty() {
+            problems.add(&key, "is empty; nothing would ever be routed here");
+        }
+        let parse = |(at, text): (usize, &String)| host(text, &format!("{key}[{at}]"), problems);
+        let hosts = named.iter().enumerate().filter_map(parse);
+        hosts.map(|host| RequestHost::named(host, known)).collect()
+    }
+
+    fn operation_scopes(&mut self, problems: &mut Problems) -> file::OperationScopes {
+        let chosen = self.file.operation_scopes.take();
+        // The one that has merchants.
+        let has_choices = self.preset.is_some_and(|(preset, _)| preset.has_merchants);
+        if chosen.is_some() && !has_choices {
+            problems.add(
+                &self.key("operation_scopes"),
+                "has no effect here; only the payu preset has operations with several scopes to choose from",
+            );
+        }
+        chosen.unwrap_or_default()
+    }
+
+    fn default_scopes(&mut self, scopes: &mut ScopeSets, problems: &mut Problems) -> Option<usize> {
+        let key = self.key("token.scopes");
+        match self.file.token.scopes.take() {
+            Some(names) => Some(scopes.add(&names, &key, problems)),
+            None => match self.preset {
+                Some((preset, _)) => preset.default_scopes.map(|names| scopes.add_trusted(names)),
+                None => Some(scopes.add_trusted(&defaults::token::SCOPES)),
+            },
+        }
+    }
+
+    fn breaker(&self, problems: &mut Problems) -> Option<BreakerLimits> {
+        let file = self.file.breaker.as_ref()?;
+        Some(BreakerLimits {
+            failures: file
+                .failures
+                .as_ref()
+                .map_or(defaults::breaker::FAILURES, |Count(count)| *count),
+            pause: positive(
+                &self.key("breaker.pause"),
+                file.pause,
+                defaults::breaker::PAUSE,
+                problems,
+            ),
+        })
+    }
+
+    fn timeouts(&self, problems: &mut Problems) -> Timeouts {
+        let file = &self.file.timeouts;
+        let mut limit = |key, value, default| {
+            let path = self.key(&format!("timeouts.{key}"));
+            positive(&path, value, default, problems)
+        };
+        Timeouts {
+            connect: limit("connect", file.connect, defaults::timeouts::CONNECT),
+            head: limit("head", file.head, defaults::timeouts::HEAD),
+            idle: limit("idle", file.idle, defaults::timeouts::IDLE),
+            pool_idle: limit("pool_idle", file.pool_idle, defaults::timeouts::POOL_IDLE),
+            pool_age: limit("pool_age", file.pool_age, defaults::timeouts::POOL_AGE),
+        }
+    }
+
+    fn tls(&self, shared: &mut Shared<'_>, problems: &mut Problems) -> Option<ClientTls> {
+        let file = &self.file.tls;
+        if file.certificate.is_some() != file.key.is_some() {
+            problems.add(
+                &self.key("tls"),
+                "needs `certificate` and `key` together, or neither",
+            );
+        }
+        let path = |name: &Option<String>| name.as_ref().map(|name| shared.directory.join(name));
+        let (ca, certificate, key) = (path(&file.ca), path(&file.certificate), path(&file.key));
+        let mut report = |key: &str, error: client::Error| problems.add(&self.key(key), error);
+        let roots = match ca {
+            Some(ca) => client::roots_from(&ca)
+                .map_err(|error| report("tls.ca", error))
+                .ok()?,
+            None => match &shared.system {
+                Some((_, tls)) if certificate.is_none() => return Some(tls.clone()),
+                Some((roots, _)) => roots.clone(),
+                None => {
+                    let roots = client::system_roots()
+                        .map_err(|error| report("tls.ca", error))
+                        .ok()?;
+                    let tls = client::configure(roots.clone(), None)
+                        .map_err(|error| report("tls", error))
+                        .ok()?;
+                    shared.system.insert((roots, tls)).0.clone()
+                }
+            },
+        };
+        let identity = match (certificate, key) {
+            (Some(certificate), Some(key)) => {
+                let chain = client::certificates(&certificate)
+                    .map_err(|error| report("tls.certificate", error));
+                let key = client::key(&key).map_err(|error| report("tls.key", error));
+                Some((chain.ok()?, key.ok()?))
+            }
+            _ => None,
+        };
+        client::configure(roots, identity)
+            .map_err(|error| report("tls", error))
+            .ok()
+    }
+
+    fn token(&mut self, problems: &mut Problems) -> Option<TokenDialect> {
+        let preset = self.preset.map(|(preset, _)| preset);
+        let mut file = std::mem::take(&mut self.file.token);
+        let refresh = file
+            .refresh
+            .or(preset.map(|preset| preset.refresh))
+            .unwrap_or_default();
+        let (url, refresh_url) = self.token_urls(&mut file, refresh, problems);
+        let response = file.response.unwrap_or_else(|| {
+            preset
+                .map_or(defaults::token::RESPONSE, |preset| preset.response)
+                .to_owned()
+        });
+        if !response.is_empty() && !response.starts_with('/') {
+            problems.add(
+                &self.key("token.response"),
+                "must be empty or a JSON pointer that begins with `/`",
+            );
+        }
+        let refresh_lifetime = file
+            .refresh_lifetime
+            .map(|value| {
+                time(
+                    &self.key("token.refresh_lifetime"),
+                    Some(value),
+                    Duration::ZERO,
+                    problems,
+                )
+            })
+            .or(preset.and_then(|preset| preset.refresh_lifetime));
+        let mut limit = |key, value, default| positive(&self.key(key), value, default, problems);
+        let default_lifetime = limit(
+            "token.default_lifetime",
+            file.default_lifetime,
+            defaults::token::LIFETIME,
+        );
+        let timeout = limit("token.timeout", file.timeout, defaults::token::TIMEOUT);
+        let wait = limit("token.wait", file.wait, defaults::token::WAIT);
+        let calls = preset.map_or(defaults::token::CALLS_PER_MINUTE, |preset| {
+            preset.calls_per_minute
+        });
+        Some(TokenDialect {
+            calls_per_minute: file.calls_per_minute.map_or(calls, |Count(calls)| calls),
+            encoding: file
+                .encoding
+                .or(preset.map(|preset| preset.encoding))
+                .unwrap_or_default(),
+            client_auth: file
+                .client_auth
+                .or(preset.map(|preset| preset.client_auth))
+                .unwrap_or_default(),
+            response: response.into(),
+            refresh,
+            refresh_lifetime,
+            params: self.params(file.params.unwrap_or_default(), problems),
+            margin: time(
+                &self.key("token.margin"),
+                file.margin,
+                defaults::token::MARGIN,
+                problems,
+            ),
+            default_lifetime,
+            timeout,
+            wait,
+            url: url?,
+            refresh_url,
+        })
+    }
+
+    fn token_urls(
+        &self,
+        file: &mut file::Token,
+        refresh: Refresh,
+        problems: &mut Problems,
+    ) -> (Option<Uri>, Option<Uri>) {
+        let endpoints = self.preset.map(|(_, endpoints)| endpoints);
+        let preset_url = || endpoints.map(|endpoints| endpoints.token_url.to_owned());
+        let url = match file.url.take().or_else(preset_url) {
+            Some(url) => endpoint(&url, &self.key("token.url"), problems),
+            None => {
+                problems.add(
+                    &self.key("token.url"),
+                    "is missing; without a preset the token endpoint must be named",
+                );
+                None
+            }
+        };
+        let preset_url = || {
+            endpoints
+                .and_then(|endpoints| endpoints.refresh_url)
+                .map(str::to_owned)
+        };
+        let refresh_url = file.refresh_url.take().or_else(preset_url);
+        let refresh_url =
+            refresh_url.and_then(|url| endpoint(&url, &self.key("token.refresh_url"), problems));
+        if refresh == Refresh::Endpoint && refresh_url.is_none() {
+            problems.add(
+                &self.key("token.refresh_url"),
+                "is missing; `refresh: endpoint` needs it",
+            );
+        }
+        (url, refresh_url)
+    }
+
+    fn params(
+        &self,
+        params: BTreeMap<String, file::Hidden>,
+        problems: &mut Problems,
+    ) -> Vec<(String, Secret)> {
+        // A parameter sent twice is refused by RFC 6749 section 3.2.
+        for name in [
+            "grant_type",
+            "client_id",
+            "client_secret",
+            "refresh_token",
+            "scope",
+        ] {
+            if params.contains_key(name) {
+                problems.add(
+                    &self.key(&format!("token.params.{name}")),
+                    "is set by Bursar itself",
+                );
+            }
+        }
+        params
+            .into_iter()
+            .map(|(name, value)| (name, value.0))
+            .collect()
+    }
+
+    fn protected(&self, token: &TokenDialect) -> Vec<Box<str>> {
+        let mut paths = Vec::new();
+        let known = self.preset.map(|(_, endpoints)| endpoints);
+        let known = known.map(|known| [Some(known.token_url), known.refresh_url]);
+        // The preset's own are the provider's, too, whatever the file says.
+        let known = known.into_iter().flatten().flatten();
+        let known: Vec<Uri> = known.filter_map(|url| url.parse().ok()).collect();
+        let own = [Some(&token.url), token.refresh_url.as_ref()];
+        for url in own.into_iter().flatten().chain(&known) {
+            let path = RequestPath::new(url.path())
+                .normalised()
+                .to_ascii_lowercase();
+            if let Some((parent, _)) = path.rsplit_once('/') {
+                paths.push(format!("{parent}/revoke"));
+            }
+            paths.push(path);
+        }
+        paths.extend(
+            self.preset
+                .map_or(&[][..], |(preset, _)| preset.protected)
+                .iter()
+                .map(ToString::to_string),
+        );
+        paths.sort();
+        paths.dedup();
+        paths.into_iter().map(String::into_boxed_str).collect()
+    }
+}
+
+/// A host, and what the preset knows of it.
+struct RequestHost {
+    host: Host,
+    /// The entries that it is one of, or could be.
+    known: &'static [PresetHost],
+    /// None: all of the provider's.
+    paths: Option<&'static [&'static str]>,
+}
+
+impl RequestHost {
+    fn of_preset((host, known): (Host, &'static PresetHost)) -> Self {
+        Self {
+            host,
+            known: std::slice::from_ref(known),
+            paths: known.paths,
+        }
+    }
+
+    /// One that the file names, which is the operator's decision with all of its paths. It has the operations of
+    /// the host that it is, or else could have all, where the preset's first host has the first word.
+    fn named(host: Host, known: &'static [PresetHost]) -> Self {
+        let is_it = |known: &&PresetHost| !host.wildcard && *host.name == *known.name;
+        let it = known.iter().find(is_it);
+        Self {
+            known: it.map_or(known, std::slice::from_ref),
+            host,
+            paths: None,
+        }
+    }
+
+    fn routes(&self) -> impl Iterator<Item = &'static PresetRoute> {
+        let tables = self.known.iter().flat_map(|known| known.routes);
+        tables.copied().flatten()
+    }
+}
+
+fn texts(texts: &[&str]) -> Vec<Box<str>> {
+    texts.iter().map(|text| (*text).into()).collect()
+}

@@ -1,0 +1,214 @@
+//! What does one request write down, and when? Its steps are handed in in the order in which they happen.
+//!
+//! The [`Entry`] belongs to the request's record, and its end is the end of the request. A [`Witness`] goes
+//! with the body, which is sent by a connection's own task. Both change the course under one mutex, held
+//! while the step is put into the queue, so that the queue has the steps in their order.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Timeout;
+
+use super::course::{Course, Hash, Step};
+use super::desk::{Desk, Unavailable, WRITE_WAIT};
+use super::facts::Facts;
+use super::writer::{Message, Write};
+use bursar_base::json_pointer::Field;
+use bursar_config::OnFailure;
+
+/// A request that moves money. Dropping it says that nothing more comes of the request.
+#[derive(Debug)]
+pub struct Entry(Arc<Shared>);
+
+/// Sees one sending of the request's body.
+#[derive(Debug)]
+pub struct Witness {
+    shared: Arc<Shared>,
+    /// Where the request's key is in the body, if no header has it.
+    key: Option<Arc<Field>>,
+    sending: u32,
+}
+
+/// A write that is waited for; it ends with whether the file has it, at the latest after [`WRITE_WAIT`].
+#[derive(Debug)]
+pub struct Commit(Option<Pin<Box<Timeout<oneshot::Receiver<bool>>>>>);
+
+#[derive(Debug)]
+struct Shared {
+    desk: Arc<Desk>,
+    id: i64,
+    facts: Arc<Facts>,
+    course: Mutex<Course>,
+}
+
+impl Entry {
+    pub(super) fn new(desk: Arc<Desk>, facts: Facts) -> Self {
+        Self(Arc::new(Shared {
+            id: desk.number(),
+            desk,
+            facts: Arc::new(facts),
+            course: Mutex::default(),
+        }))
+    }
+
+    /// For the next sending of the body, in which a key is looked for where it may have one.
+    #[must_use]
+    pub fn witness(&self, key: Option<&Arc<Field>>) -> Witness {
+        let prepare = |course: &mut Course| (course.prepare(), None);
+        let (sending, _) = self.0.change(prepare, Wait::No);
+        Witness {
+            shared: self.0.clone(),
+            key: key.cloned(),
+            sending,
+        }
+    }
+
+    /// Writes down that the head is about to go, and the body with it where its hash is known. It must go at
+    /// once then, without waiting for anything else.
+    ///
+    /// # Errors
+    /// Where that cannot be written, and such requests are refused then.
+    pub async fn sending(&self, whole: Option<Hash>) -> Result<(), Unavailable> {
+        let Ok(room) = self.0.desk.room() else {
+            // Nothing that is waited for, and no row that would have to say so.
+            self.0.change(|course| (course.unsent(), None), Wait::No);
+            return Err(Unavailable);
+        };
+        let sending = |course: &mut Course| ((), Some(course.sending(whole)));
+        let ((), commit) = self.0.change_with(room, sending, Wait::Durable);
+        let is_written = match commit {
+            Some(commit) => commit.await,
+            None => false,
+        };
+        if !is_written && self.0.desk.on_failure == OnFailure::Refuse {
+            // It may yet be written, and would be in doubt.
+            let unsent = |course: &mut Course| ((), Some(course.unsent()));
+            self.0.change(unsent, Wait::No);
+            return Err(Unavailable);
+        }
+        self.0.change(|course| (course.hand_over(), None), Wait::No);
+        Ok(())
+    }
+
+    /// Writes down that the answer has begun; nobody waits for that.
+    pub fn answering(&self) {
+        self.0.change(|course| ((), course.answering()), Wait::No);
+    }
+
+    /// Writes down that the whole answer came. Its end must not go to the caller before that; None where it
+    /// is written already.
+    #[must_use]
+    pub fn answered(&self) -> Option<Commit> {
+        let answered = |course: &mut Course| ((), course.answered());
+        self.0.change(answered, Wait::Written).1
+    }
+
+    /// Writes down that the provider certainly did not process the request.
+    pub async fn unsent(&self) {
+        let unsent = |course: &mut Course| ((), Some(course.unsent()));
+        if let ((), Some(commit)) = self.0.change(unsent, Wait::Written) {
+            commit.await;
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.0.change(|course| ((), course.over()), Wait::No);
+    }
+}
+
+impl Witness {
+    /// Whether it has to see the whole body.
+    pub(super) fn wants_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// That is the whole body. What it is known by is written down with the next step.
+    pub(super) fn look_for_key(&self, body: &[u8]) {
+        if let Some(key) = self.key.as_ref().and_then(|field| field.text_in(body)) {
+            self.shared.facts.know_key(key);
+        }
+    }
+
+    /// Writes down that the end of the body is about to go. None where that does not matter any more.
+    pub(super) fn body(&self, hash: Hash) -> Option<Commit> {
+        let body = |course: &mut Course| ((), course.body(self.sending, hash));
+        self.shared.change(body, Wait::Durable).1
+    }
+}
+
+/// What a request waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    No,
+    /// Other processes see it, whatever becomes of this one.
+    Written,
+    /// It survives the loss of power, where the configuration wants that.
+    Durable,
+}
+
+impl Shared {
+    fn change<T>(
+        &self,
+        change: impl FnOnce(&mut Course) -> (T, Option<Step>),
+        wait: Wait,
+    ) -> (T, Option<Commit>) {
+        self.change_with(None, change, wait)
+    }
+
+    fn change_with<T>(
+        &self,
+        room: Option<OwnedSemaphorePermit>,
+        change: impl FnOnce(&mut Course) -> (T, Option<Step>),
+        wait: Wait,
+    ) -> (T, Option<Commit>) {
+        // A panic in a change leaves a course that was valid before.
+        let mut course = self.course.lock().unwrap_or_else(PoisonError::into_inner);
+        let (value, step) = change(&mut course);
+        let Some(step) = step else {
+            return (value, None);
+        };
+        let (done, written) = match wait {
+            Wait::No => (None, None),
+            Wait::Written | Wait::Durable => {
+                let (done, written) = oneshot::channel();
+                (Some(done), Some(written))
+            }
+        };
+        let handed_in = self.desk.hand_in(Message::Write(Write {
+            id: self.id,
+            facts: self.facts.clone(),
+            step,
+            durable: wait == Wait::Durable,
+            room,
+            done,
+        }));
+        drop(course);
+        let commit = match (handed_in, written) {
+            (_, None) => None,
+            (Ok(()), Some(written)) => {
+                let limited = tokio::time::timeout(WRITE_WAIT, written);
+                Some(Commit(Some(Box::pin(limited))))
+            }
+            (Err(Unavailable), Some(_)) => Some(Commit(None)),
+        };
+        (value, commit)
+    }
+}
+
+impl Future for Commit {
+    type Output = bool;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<bool> {
+        match &mut self.0 {
+            Some(written) => written
+                .as_mut()
+                .poll(context)
+                .map(|written| matches!(written, Ok(Ok(true)))),
+            None => Poll::Ready(false),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Which requests that move money are in doubt? A record of how far each of them came, kept in a file.
+//!
+//! A request's [`Entry`] writes each phase down before the step that it names: nothing goes to the provider,
+//! and no answer is complete for the caller, before the file has it. One thread writes for all
+//! ([`writer`]); whatever waits is one transaction. It knows nothing of HTTP but bodies that come in frames.
+
+mod course;
+mod desk;
+mod entry;
+mod facts;
+mod files;
+mod seal;
+mod store;
+mod watch;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::SystemTime;
+
+use tokio::sync::oneshot;
+
+pub use course::{Hash, Phase};
+pub use desk::Unavailable;
+pub use entry::{Commit, Entry, Witness};
+pub use facts::{Facts, Frozen, Outcome};
+pub use seal::{Seal, hash_of_nothing, is_whole};
+pub use store::Error;
+
+use bursar_config as config;
+use bursar_telemetry::metrics::JournalSeries;
+use desk::{Desk, MAX_QUEUE, WRITE_WAIT};
+use store::Store;
+use writer::{Message, Question, Writer};
+
+/// The journal of this process. Clones are handles to the same one.
+#[derive(Debug, Clone)]
+pub struct Journal(Arc<Desk>);
+
+impl Journal {
+    /// Opens the journal, makes it where there is none, and starts its thread, which ends with the last
+    /// handle. Blocks.
+    ///
+    /// # Errors
+    /// Where it cannot be opened, or belongs to another process.
+    pub fn open(settings: &config::Journal, series: JournalSeries) -> Result<Self, Error> {
+        let store = Store::open(settings)?;
+        let next_id = store.next_id()?;
+        let (queue, messages) = sync_channel(MAX_QUEUE);
+        let writer = Writer::new(store, settings, series.clone())?;
+        let thread = std::thread::Builder::new().name("journal".to_owned());
+        let spawned = thread.spawn(move || writer.run(&messages));
+        spawned.map_err(|source| Error::Directory {
+            path: settings.path.clone(),
+            source,
+        })?;
+        let desk = Desk::new(queue, next_id, settings.on_failure, series);
+        Ok(Self(Arc::new(desk)))
+    }
+
+    /// A request that moves money, before anything was sent.
+    #[must_use]
+    pub fn entry(&self, facts: Facts) -> Entry {
+        Entry::new(self.0.clone(), facts.cut())
+    }
+
+    /// The providers that are frozen.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub async fn frozen(&self) -> Result<Vec<Frozen>, Unavailable> {
+        self.ask(Question::Frozen).await
+    }
+
+    /// Remembers that a provider is frozen since then; one that was frozen before stays so since when it was.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub async fn freeze(&self, provider: &str, since: SystemTime) -> Result<(), Unavailable> {
+        let provider = provider.to_owned();
+        self.ask(|done| Question::Freeze(provider, since, done))
+            .await
+    }
+
+    /// Forgets that a provider is frozen.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub async fn thaw(&self, provider: &str) -> Result<(), Unavailable> {
+        let provider = provider.to_owned();
+        self.ask(|done| Question::Thaw(provider, done)).await
+    }
+
+    async fn ask<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<Option<T>>) -> Question,
+    ) -> Result<T, Unavailable> {
+        let (done, answer) = oneshot::channel();
+        self.0.hand_in(Message::Ask(question(done)))?;
+        match tokio::time::timeout(WRITE_WAIT, answer).await {
+            Ok(Ok(Some(answer))) => Ok(answer),
+            _ => Err(Unavailable),
+        }
+    }
+}
+
+/// The requests whose outcome is unknown, of a journal in that directory, whether or not its process lives.
+///
+/// # Errors
+/// Where there is no journal, or it cannot be read.
+pub fn outcomes(directory: &Path) -> Result<Vec<Outcome>, Error> {
+    Store::read(directory)?.outcomes()
+}
+
+/// What became of a request that was to be taken off the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resolved {
+    /// It is off the list.
+    Now,
+    /// It was taken off then, with that note.
+    Before(SystemTime, String),
+    /// It is not on the list.
+    Unknown,
+}
+
+/// Takes a request off the list, and keeps the note.
+///
+/// # Errors
+/// Where there is no journal, or it cannot be written.
+pub fn resolve(
+    directory: &Path,
+    request_id: &str,
+    note: &str,
+    now: SystemTime,
+) -> Result<Resolved, Error> {
+    let store = Store::read(directory)?;
+    if store.resolve(request_id, note, now)? {
+        return Ok(Resolved::Now);
+    }
+    let before = store.note(request_id)?;
+    Ok(before.map_or(Resolved::Unknown, |(at, note)| Resolved::Before(at, note)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,506 @@
+//! What stands in the journal's file? One row to a request, with the latest phase, in SQLite.
+//!
+//! Written by the process that holds the lock beside it, read by any: `bursar outcomes` opens the same file,
+//! and takes requests off the list in it. SQLite's write-ahead log orders the two, and makes what was
+//! committed survive the end of the process at any instant. It knows nothing of requests under way.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+
+use super::course::{Phase, Step};
+use super::facts::{Facts, Frozen, Outcome};
+use super::files::USUAL_LOG;
+use bursar_base::secret::hexadecimal;
+use bursar_config as config;
+
+/// The database, in the configured directory.
+pub(super) const FILE: &str = "journal.sqlite";
+/// Held as long as the process lives that writes the journal.
+const LOCK: &str = "lock";
+/// The same from when it has closed what an earlier one left open, for those who read.
+const RUNNING: &str = "running";
+/// How long another process may hold the lock, or the database.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// SQLite's own default, said here because the limits count in it.
+pub(super) const PAGE_BYTES: usize = 4096;
+/// Settled requests that are forgotten at a time.
+const FORGOTTEN_AT_ONCE: i64 = 1024;
+/// The file's format.
+const FORMAT: i64 = 1;
+
+const SCHEMA: &str = "
+CREATE TABLE requests (
+    id INTEGER PRIMARY KEY,
+    request_id TEXT NOT NULL,
+    time INTEGER NOT NULL,
+    caller TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    account TEXT NOT NULL,
+    route TEXT NOT NULL,
+    method TEXT NOT NULL,
+    path TEXT NOT NULL,
+    idempotency_key TEXT,
+    body_sha256 BLOB,
+    phase INTEGER NOT NULL,
+    is_open INTEGER NOT NULL,
+    resolved INTEGER,
+    note TEXT
+) STRICT;
+CREATE INDEX in_doubt ON requests (is_open) WHERE phase BETWEEN 1 AND 3 AND resolved IS NULL;
+CREATE INDEX resolved ON requests (resolved) WHERE resolved IS NOT NULL;
+CREATE TABLE frozen (provider TEXT PRIMARY KEY, since INTEGER NOT NULL) STRICT;
+PRAGMA user_version = 1;
+";
+
+/// Why a journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The directory cannot be made, or a file in it cannot be opened.
+    #[error("cannot use the journal's directory {}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error("the journal in {} belongs to another Bursar that is running; give each instance a directory of its own", .0.display())]
+    Taken(PathBuf),
+    /// There is no journal to read.
+    #[error("there is no journal in {}; Bursar makes it when it starts with `journal`", .0.display())]
+    Missing(PathBuf),
+    /// A later version wrote it.
+    #[error("the journal has format {0}, which this version does not know")]
+    Format(i64),
+    /// The database fails.
+    #[error("the journal's database fails")]
+    Database(#[from] rusqlite::Error),
+}
+
+/// An open journal.
+#[derive(Debug)]
+pub(super) struct Store {
+    database: Connection,
+    directory: PathBuf,
+    /// Whether commits survive the loss of power now.
+    is_durable: bool,
+    limit_pages: i64,
+    /// The same, as far as its disk has room.
+    affordable_pages: i64,
+    /// Locked for as long as they are open; none for a reader.
+    locks: Vec<File>,
+}
+
+impl Store {
+    /// Opens the journal of this process.
+    pub(super) fn open(settings: &config::Journal) -> Result<Self, Error> {
+        let directory = |source| Error::Directory {
+            path: settings.path.clone(),
+            source,
+        };
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&settings.path)
+            .map_err(directory)?;
+        // The directory may have been there, and open to others. What SQLite keeps beside a file is as that is.
+        let open = |name| {
+            let mut options = File::options();
+            options.create(true).truncate(false).write(true).mode(0o600);
+            options.open(settings.path.join(name)).map_err(directory)
+        };
+        let lock = open(LOCK)?;
+        take(&lock, &settings.path)?;
+        drop(open(FILE)?);
+        let database = Connection::open(settings.path.join(FILE))?;
+        let limit_pages = i64::try_from(settings.max_size / PAGE_BYTES).unwrap_or(i64::MAX);
+        let mut store = Self {
+            database,
+            directory: settings.path.clone(),
+            is_durable: false,
+            limit_pages,
+            affordable_pages: limit_pages,
+            locks: vec![lock],
+        };
+        store.prepare()?;
+        let running = open(RUNNING)?;
+        take(&running, &settings.path)?;
+        store.locks.push(running);
+        Ok(store)
+    }
+
+    /// Opens a journal beside the process that writes it.
+    pub(super) fn read(directory: &Path) -> Result<Self, Error> {
+        let file = directory.join(FILE);
+        match file.metadata() {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::Missing(directory.to_owned()));
+            }
+            Err(source) => {
+                let path = directory.to_owned();
+                return Err(Error::Directory { path, source });
+            }
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let store = Self {
+            database: Connection::open_with_flags(file, flags)?,
+            directory: directory.to_owned(),
+            is_durable: true,
+            limit_pages: i64::MAX,
+            affordable_pages: i64::MAX,
+            locks: Vec::new(),
+        };
+        store.database.busy_timeout(PATIENCE)?;
+        match store.format()? {
+            FORMAT => Ok(store),
+            0 => Err(Error::Missing(directory.to_owned())),
+            other => Err(Error::Format(other)),
+        }
+    }
+
+    fn prepare(&self) -> Result<(), Error> {
+        let database = &self.database;
+        database.busy_timeout(PATIENCE)?;
+        database.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")?;
+        // The log is cut back to this after it was longer.
+        database.pragma_update(None, "journal_size_limit", USUAL_LOG.cast_signed())?;
+        // The writer does it when nobody waits for it.
+        database.pragma_update(None, "wal_autocheckpoint", 0)?;
+        // No other file is needed while it runs, wherever there is room for one.
+        database.pragma_update(None, "temp_store", "MEMORY")?;
+        database.pragma_update(None, "max_page_count", self.limit_pages)?;
+        match self.format()? {
+            0 => self
+                .database
+                .execute_batch(&format!("BEGIN; {SCHEMA} COMMIT;"))?,
+            FORMAT => {}
+            other => return Err(Error::Format(other)),
+        }
+        // Whatever an earlier process left open is over.
+        let closing = format!(
+            "UPDATE requests SET is_open = 0 WHERE {} AND is_open = 1",
+            in_doubt(true)
+        );
+        self.database.execute(&closing, [])?;
+        Ok(())
+    }
+
+    fn format(&self) -> Result<i64, rusqlite::Error> {
+        self.database
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+    }
+
+    /// Above every row's number.
+    pub(super) fn next_id(&self) -> Result<i64, rusqlite::Error> {
+        let sql = "SELECT coalesce(max(id), 0) + 1 FROM requests";
+        self.database.query_row(sql, [], |row| row.get(0))
+    }
+
+    /// Begins a transaction, which survives the loss of power where it is `durable`.
+    pub(super) fn begin(&mut self, durable: bool) -> Result<(), rusqlite::Error> {
+        if durable != self.is_durable {
+            let mode = if durable { "FULL" } else { "NORMAL" };
+            self.database.pragma_update(None, "synchronous", mode)?;
+            self.is_durable = durable;
+        }
+        self.database.execute_batch("BEGIN IMMEDIATE")
+    }
+
+    /// SQLite's number for how a commit is synchronised.
+    #[cfg(test)]
+    pub(super) fn synchronous(&self) -> Result<i64, rusqlite::Error> {
+        let sql = "synchronous";
+        self.database
+            .pragma_query_value(None, sql, |row| row.get(0))
+    }
+
+    pub(super) fn commit(&self) -> Result<(), rusqlite::Error> {
+        self.database.execute_batch("COMMIT")
+    }
+
+    pub(super) fn roll_back(&self) {
+        // Some errors roll back by themselves.
+        if !self.database.is_autocommit()
+            && let Err(error) = self.database.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "journal: cannot roll back");
+        }
+    }
+
+    /// Writes a request's first row.
+    pub(super) fn insert(
+        &self,
+        id: i64,
+        facts: &Facts,
+        step: &Step,
+    ) -> Result<(), rusqlite::Error> {
+        let mut statement = self.database.prepare_cached(
+            "INSERT INTO requests (id, request_id, time, caller, provider, account, route, method, path, \
+             idempotency_key, body_sha256, phase, is_open) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        )?;
+        statement.execute(params![
+            id,
+            facts.request_id,
+            micros(facts.time),
+            &*facts.caller,
+            &*facts.provider,
+            &*facts.account,
+            &*facts.route,
+            facts.method,
+            facts.path,
+            facts.idempotency_key.get(),
+            step.hash,
+            step.phase.number(),
+            step.is_open,
+        ])?;
+        Ok(())
+    }
+
+    /// Writes a later phase; false where there is no row.
+    pub(super) fn update(
+        &self,
+        id: i64,
+        facts: &Facts,
+        step: &Step,
+    ) -> Result<bool, rusqlite::Error> {
+        let mut statement = self.database.prepare_cached(
+            "UPDATE requests SET phase = ?2, body_sha256 = ?3, is_open = ?4, idempotency_key = ?5 WHERE id = ?1",
+        )?;
+        let changed = statement.execute(params![
+            id,
+            step.phase.number(),
+            step.hash,
+            step.is_open,
+            facts.idempotency_key.get(),
+        ])?;
+        Ok(changed > 0)
+    }
+
+    /// Whether there is room for more requests; the last eighth is for later phases of those there are.
+    pub(super) fn has_room(&self) -> Result<bool, rusqlite::Error> {
+        let limit = self.limit_pages.min(self.affordable_pages);
+        Ok(self.used_pages()? < limit - limit / 8)
+    }
+
+    /// The database may take so many bytes more.
+    pub(super) fn afford(&mut self, bytes: u64) -> Result<(), rusqlite::Error> {
+        let pages = self
+            .database
+            .pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))?;
+        let more = i64::try_from(bytes / PAGE_BYTES as u64).unwrap_or(i64::MAX);
+        self.affordable_pages = pages.saturating_add(more);
+        Ok(())
+    }
+
+    /// Writes what is in the log to the database, as far as nobody reads it there; whether that was all of it, so that
+    /// the log begins anew with what is written next. Waits for nobody.
+    pub(super) fn checkpoint(&self) -> Result<bool, rusqlite::Error> {
+        self.run_checkpoint("PASSIVE")
+    }
+
+    /// The same, and the log takes no room any more.
+    pub(super) fn truncate(&self) -> Result<bool, rusqlite::Error> {
+        self.database.busy_timeout(Duration::ZERO)?;
+        let done = self.run_checkpoint("TRUNCATE");
+        self.database.busy_timeout(PATIENCE)?;
+        done
+    }
+
+    fn run_checkpoint(&self, mode: &str) -> Result<bool, rusqlite::Error> {
+        let sql = format!("PRAGMA wal_checkpoint({mode})");
+        self.database.query_row(&sql, [], |row| {
+            let [is_busy, logged, done] = [row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?];
+            Ok(is_busy == 0 && logged == done)
+        })
+    }
+
+    fn used_pages(&self) -> Result<i64, rusqlite::Error> {
+        let mut statement = self.database.prepare_cached(
+            "SELECT (SELECT page_count FROM pragma_page_count) - (SELECT freelist_count FROM pragma_freelist_count)",
+        )?;
+        statement.query_row([], |row| row.get(0))
+    }
+
+    /// Forgets some of the oldest settled requests: those before `before`, or any. Resolved ones go last
+    /// where it is about room. Returns how many.
+    pub(super) fn forget(&self, before: Option<SystemTime>) -> Result<usize, rusqlite::Error> {
+        let cutoff = before.map_or(i64::MAX, micros);
+        let mut forgotten = 0;
+        for settled in [
+            "resolved IS NULL AND phase IN (0, 4) ORDER BY id",
+            "resolved IS NOT NULL ORDER BY resolved",
+        ] {
+            let sql = format!(
+                "DELETE FROM requests WHERE time < ?1 AND id IN (SELECT id FROM requests WHERE {settled} LIMIT ?2)"
+            );
+            let mut statement = self.database.prepare_cached(&sql)?;
+            forgotten += statement.execute(params![cutoff, FORGOTTEN_AT_ONCE])?;
+            if before.is_none() && forgotten > 0 {
+                break;
+            }
+        }
+        Ok(forgotten)
+    }
+
+    /// How many requests are in doubt, apart from those under way.
+    pub(super) fn unresolved(&self) -> Result<i64, rusqlite::Error> {
+        let sql = format!("SELECT count(*) FROM requests WHERE {}", in_doubt(false));
+        let mut statement = self.database.prepare_cached(&sql)?;
+        statement.query_row([], |row| row.get(0))
+    }
+
+    /// The requests in doubt. Where the process lives that sends them, those under way are not among them.
+    pub(super) fn outcomes(&self) -> Result<Vec<Outcome>, Error> {
+        // It may end or begin in between.
+        loop {
+            let lives = self.is_written()?;
+            let found = self.select(lives)?;
+            if self.is_written()? == lives {
+                return Ok(found);
+            }
+        }
+    }
+
+    fn select(&self, lives: bool) -> Result<Vec<Outcome>, rusqlite::Error> {
+        let sql = format!(
+            "SELECT time, request_id, caller, provider, account, method, path, idempotency_key, body_sha256, phase \
+             FROM requests WHERE {} ORDER BY id",
+            in_doubt(!lives)
+        );
+        let mut statement = self.database.prepare(&sql)?;
+        let rows = statement.query_map([], |row| {
+            let hash: Option<Vec<u8>> = row.get(8)?;
+            let phase = Phase::from_number(row.get(9)?);
+            Ok(Outcome {
+                time: time(row.get(0)?),
+                request_id: row.get(1)?,
+                caller: row.get(2)?,
+                provider: row.get(3)?,
+                account: row.get(4)?,
+                method: row.get(5)?,
+                path: row.get(6)?,
+                idempotency_key: row.get(7)?,
+                body_sha256: hash.map(|hash| hex(&hash)),
+                phase: phase.unwrap_or(Phase::HeadSent),
+            })
+        })?;
+        rows.collect()
+    }
+
+    /// Takes a request in doubt off the list; false where there is none of that name.
+    pub(super) fn resolve(&self, id: &str, note: &str, now: SystemTime) -> Result<bool, Error> {
+        let sql = format!(
+            "UPDATE requests SET resolved = ?2, note = ?3 WHERE request_id = ?1 AND {}",
+            in_doubt(!self.is_written()?)
+        );
+        Ok(self
+            .database
+            .execute(&sql, params![id, micros(now), note])?
+            > 0)
+    }
+
+    /// When a request was resolved, and how.
+    pub(super) fn note(&self, id: &str) -> Result<Option<(SystemTime, String)>, rusqlite::Error> {
+        let sql =
+            "SELECT resolved, note FROM requests WHERE request_id = ?1 AND resolved IS NOT NULL";
+        let row = |row: &rusqlite::Row<'_>| Ok((time(row.get(0)?), row.get(1)?));
+        self.database.query_row(sql, [id], row).optional()
+    }
+
+    /// Whether a process lives that writes the journal.
+    fn is_written(&self) -> Result<bool, Error> {
+        let failed = |source| Error::Directory {
+            path: self.directory.clone(),
+            source,
+        };
+        let running = match File::open(self.directory.join(RUNNING)) {
+            Ok(running) => running,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(failed(error)),
+        };
+        match running.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(source)) => Err(failed(source)),
+        }
+    }
+
+    pub(super) fn frozen(&self) -> Result<Vec<Frozen>, rusqlite::Error> {
+        let mut statement = self
+            .database
+            .prepare("SELECT provider, since FROM frozen ORDER BY provider")?;
+        let rows = statement.query_map([], |row| {
+            Ok(Frozen {
+                provider: row.get(0)?,
+                since: time(row.get(1)?),
+            })
+        })?;
+        rows.collect()
+    }
+
+    /// A provider that is frozen already stays so since when it was.
+    pub(super) fn freeze(&self, provider: &str, since: SystemTime) -> Result<(), rusqlite::Error> {
+        let sql = "INSERT INTO frozen (provider, since) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+        self.database
+            .execute(sql, params![provider, micros(since)])?;
+        Ok(())
+    }
+
+    pub(super) fn thaw(&self, provider: &str) -> Result<(), rusqlite::Error> {
+        let sql = "DELETE FROM frozen WHERE provider = ?1";
+        self.database.execute(sql, [provider])?;
+        Ok(())
+    }
+}
+
+/// A reader looks whether the lock is held by taking it for a moment, and a process that was killed lets
+/// go of it a little later.
+fn take(lock: &File, directory: &Path) -> Result<(), Error> {
+    let began = tokio::time::Instant::now();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(TryLockError::WouldBlock) => return Err(Error::Taken(directory.to_owned())),
+            Err(TryLockError::Error(source)) => {
+                return Err(Error::Directory {
+                    path: directory.to_owned(),
+                    source,
+                });
+            }
+        }
+    }
+}
+
+/// Which requests are in doubt; `with_open` where nobody lives who could still answer those under way.
+fn in_doubt(with_open: bool) -> &'static str {
+    match with_open {
+        true => "phase BETWEEN 1 AND 3 AND resolved IS NULL",
+        false => "phase BETWEEN 1 AND 3 AND resolved IS NULL AND is_open = 0",
+    }
+}
+
+fn micros(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn time(micros: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or_default())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .flat_map(|byte| hexadecimal(*byte))
+        .map(char::from)
+        .collect()
+}

@@ -1,0 +1,335 @@
+//! How do the steps get into the file? One thread; whatever waits is one transaction.
+//!
+//! The thread is the only writer apart from `bursar outcomes resolve`. A transaction that fails leaves
+//! nothing behind: first rows are given up, and whoever waits for them is told; later phases are kept here and
+//! written with the next one, so that a disk that was full for a while leaves no answered request in doubt.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, SystemTime};
+
+use rusqlite::ErrorCode;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
+
+use super::course::Step;
+use super::facts::{Facts, Frozen};
+use super::files::{Files, Length};
+use super::store::{Error, Store};
+use super::watch::Watch;
+use bursar_base::clock;
+use bursar_config as config;
+use bursar_telemetry::metrics::JournalSeries;
+
+/// Steps in one transaction; the others are in the next.
+const MAX_BATCH: usize = 1024;
+/// Later phases that are kept while they cannot be written; the rest stays in doubt.
+const MAX_KEPT: usize = 16_384;
+/// What one step changes, about, and what each transaction does.
+const PAGES_OF_STEP: u64 = 3;
+/// How long nothing could be written until the log is made to begin anew, which may be all the room there is.
+const RECOVER_AFTER: Duration = Duration::from_secs(3);
+/// How often gauges are renewed, old requests forgotten, and what was kept is tried again.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What the thread is asked for.
+pub(super) enum Message {
+    Write(Write),
+    Ask(Question),
+}
+
+/// What is answered when the steps that came with it are written.
+pub(super) enum Question {
+    Freeze(String, SystemTime, oneshot::Sender<Option<()>>),
+    Thaw(String, oneshot::Sender<Option<()>>),
+    Frozen(oneshot::Sender<Option<Vec<Frozen>>>),
+}
+
+/// One step of a request.
+pub(super) struct Write {
+    pub(super) id: i64,
+    pub(super) facts: Arc<Facts>,
+    pub(super) step: Step,
+    pub(super) durable: bool,
+    /// Of a request that is about to be sent, until this is written.
+    pub(super) room: Option<OwnedSemaphorePermit>,
+    /// None: nobody waits.
+    pub(super) done: Option<oneshot::Sender<bool>>,
+}
+
+type Kept = BTreeMap<i64, (Arc<Facts>, Step)>;
+
+/// The thread.
+#[derive(Debug)]
+pub(super) struct Writer {
+    store: Store,
+    watch: Watch,
+    /// Pages that came to the log, about.
+    logged_pages: u64,
+    /// When it was last found that nothing can be written.
+    failed: Instant,
+    sync: bool,
+    keep: Duration,
+    series: JournalSeries,
+    /// The latest step of each request whose write failed, by number.
+    kept: Kept,
+    is_failing: bool,
+    ticked: Instant,
+    /// Nothing was left to be forgotten at the last tick, and there was no room.
+    is_full: bool,
+}
+
+impl Writer {
+    pub(super) fn new(
+        store: Store,
+        settings: &config::Journal,
+        series: JournalSeries,
+    ) -> Result<Self, Error> {
+        let mut writer = Self {
+            store,
+            watch: Watch::new(
+                Files::new(&settings.path, settings.max_size),
+                series.clone(),
+            ),
+            logged_pages: 0,
+            failed: Instant::now(),
+            sync: settings.sync,
+            keep: settings.keep,
+            series,
+            kept: Kept::new(),
+            is_failing: false,
+            ticked: Instant::now(),
+            is_full: false,
+        };
+        writer.look()?;
+        Ok(writer)
+    }
+
+    /// Ends when nobody can hand in any more.
+    pub(super) fn run(mut self, messages: &Receiver<Message>) {
+        loop {
+            let mut batch = Vec::new();
+            let mut questions = Vec::new();
+            let mut sort = |message| match message {
+                Message::Write(write) => batch.push(write),
+                Message::Ask(question) => questions.push(question),
+            };
+            let ended = match messages.recv_timeout(TICK) {
+                Ok(first) => {
+                    sort(first);
+                    messages.try_iter().take(MAX_BATCH).for_each(sort);
+                    false
+                }
+                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => true,
+            };
+            let is_time = ended || self.ticked.elapsed() >= TICK;
+            if !batch.is_empty() || (is_time && !self.kept.is_empty()) {
+                self.write(batch);
+            }
+            for question in questions {
+                self.answer(question);
+            }
+            if is_time {
+                self.tick();
+            }
+            if ended {
+                return;
+            }
+        }
+    }
+
+    fn write(&mut self, batch: Vec<Write>) {
+        let durable = self.sync && batch.iter().any(|write| write.durable);
+        self.logged_pages += PAGES_OF_STEP * (batch.len() as u64 + 1);
+        match self.transact(&batch, durable) {
+            Ok((refused, left)) => {
+                if std::mem::take(&mut self.is_failing) {
+                    tracing::info!("journal: written again");
+                }
+                self.kept = left;
+                for (write, is_refused) in batch.into_iter().zip(refused) {
+                    self.conclude(write, !is_refused);
+                }
+            }
+            Err(error) => {
+                self.store.roll_back();
+                self.complain(&error);
+                for write in batch {
+                    self.conclude(write, false);
+                }
+            }
+        }
+        // Nobody waits any more.
+        if self.logged_pages >= self.watch.checkpoint_pages() && !self.is_failing {
+            self.check_point();
+        }
+        self.watch.log();
+    }
+
+    /// Moves what is in the log to the database.
+    fn check_point(&mut self) {
+        self.logged_pages = 0;
+        let is_long = self.watch.length > Length::Usual;
+        let done = match self.store.checkpoint() {
+            Ok(true) if is_long => self.store.truncate(),
+            done => done,
+        };
+        // Then the log grows, which is watched.
+        if let Err(error) = done {
+            tracing::debug!(%error, "journal: cannot write its log to the database");
+        }
+    }
+
+    /// Tells who waits; and keeps a later phase that was not written.
+    fn conclude(&mut self, write: Write, is_written: bool) {
+        drop(write.room);
+        if is_written {
+            self.series.written.inc();
+            self.kept.remove(&write.id);
+        } else {
+            self.series.failed.inc();
+            // The step after a refusal says that nothing was sent, and takes the place of this one.
+            if self.kept.len() < MAX_KEPT || self.kept.contains_key(&write.id) {
+                self.kept.insert(write.id, (write.facts, write.step));
+            }
+        }
+        if let Some(done) = write.done {
+            // Who waited may have left.
+            let _left = done.send(is_written);
+        }
+    }
+
+    /// Writes all of it or nothing; which of the batch were refused for want of room, and what of the kept.
+    fn transact(
+        &mut self,
+        batch: &[Write],
+        durable: bool,
+    ) -> Result<(Vec<bool>, Kept), rusqlite::Error> {
+        self.store.begin(durable)?;
+        let is_log_full = self.watch.length == Length::Full;
+        let mut has_room = !is_log_full && self.store.has_room()?;
+        if !has_room && !is_log_full && !self.is_full {
+            while !has_room && self.store.forget(None)? > 0 {
+                has_room = self.store.has_room()?;
+            }
+            self.is_full = !has_room;
+            if self.is_full {
+                tracing::error!(
+                    "journal: max_size is reached or its disk is full, and nothing in it is settled; see `bursar outcomes`"
+                );
+            }
+        }
+        let mut left = Kept::new();
+        for (id, (facts, step)) in &self.kept {
+            if !self.put(*id, facts, step, has_room)? {
+                left.insert(*id, (facts.clone(), *step));
+            }
+        }
+        let mut refused = Vec::with_capacity(batch.len());
+        for write in batch {
+            refused.push(!self.put(write.id, &write.facts, &write.step, has_room)?);
+        }
+        self.store.commit()?;
+        Ok((refused, left))
+    }
+
+    /// False where there is no room for a new row. Where that would only say that a request is settled,
+    /// nothing is lost without it.
+    fn put(
+        &self,
+        id: i64,
+        facts: &Facts,
+        step: &Step,
+        has_room: bool,
+    ) -> Result<bool, rusqlite::Error> {
+        if self.store.update(id, facts, step)? {
+            return Ok(true);
+        }
+        if !has_room {
+            return Ok(!step.phase.is_in_doubt());
+        }
+        self.store.insert(id, facts, step)?;
+        Ok(true)
+    }
+
+    fn answer(&mut self, question: Question) {
+        match question {
+            Question::Freeze(provider, since, done) => {
+                let _left = done.send(self.durably(|store| store.freeze(&provider, since)));
+            }
+            Question::Thaw(provider, done) => {
+                let _left = done.send(self.durably(|store| store.thaw(&provider)));
+            }
+            Question::Frozen(done) => {
+                let _left = done.send(self.durably(Store::frozen));
+            }
+        }
+    }
+
+    fn durably<T>(&mut self, act: impl FnOnce(&Store) -> Result<T, rusqlite::Error>) -> Option<T> {
+        let result = self.store.begin(self.sync).and_then(|()| {
+            let value = act(&self.store)?;
+            self.store.commit()?;
+            Ok(value)
+        });
+        if result.is_err() {
+            self.store.roll_back();
+        }
+        result
+            .inspect_err(|error| tracing::error!(%error, "journal: frozen providers"))
+            .ok()
+    }
+
+    fn tick(&mut self) {
+        self.ticked = Instant::now();
+        self.is_full = false;
+        let is_stuck = self.is_failing && self.failed.elapsed() >= RECOVER_AFTER;
+        if is_stuck {
+            self.failed = Instant::now();
+        }
+        if is_stuck || self.watch.length > Length::Usual {
+            self.check_point();
+        }
+        self.watch.log();
+        if let Err(error) = self.look() {
+            self.complain(&error);
+        }
+    }
+
+    /// Renews the gauges and forgets what is old.
+    fn look(&mut self) -> Result<(), rusqlite::Error> {
+        if let Some(left) = self.watch.disk() {
+            self.store.afford(left)?;
+        }
+        let is_log_full = self.watch.length == Length::Full;
+        let before = clock::wall().checked_sub(self.keep);
+        if let Some(before) = before.filter(|_| !is_log_full) {
+            self.store.forget(Some(before))?;
+        }
+        self.series.unresolved.set(self.store.unresolved()?);
+        Ok(())
+    }
+
+    /// Once until it is written again, or the disk would be filled with that.
+    fn complain(&mut self, error: &rusqlite::Error) {
+        let code = error.sqlite_error_code();
+        if code == Some(ErrorCode::DiskFull) {
+            // Until it is looked at again; settled requests make room meanwhile.
+            drop(self.store.afford(0));
+            self.watch.disk_is_full();
+        }
+        if std::mem::replace(&mut self.is_failing, true) {
+            return;
+        }
+        self.failed = Instant::now();
+        let processes = match code {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                Some(self.watch.files.users())
+            }
+            _ => None,
+        };
+        tracing::error!(%error, processes, "journal: cannot be written");
+    }
+}

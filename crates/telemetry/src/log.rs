@@ -1,0 +1,134 @@
+//! Where do log lines go, and in which form? Standard error: JSON, or readable text at a terminal.
+//!
+//! Lines are handed to a thread of their own, so that a slow reader of the log does not slow requests.
+
+mod shorten;
+
+use std::io::{self, IsTerminal as _, Write};
+use std::panic::PanicHookInfo;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::access_log::{AccessLog, Format};
+use crate::line_writer::{Lines, MAX_LINE_BYTES, Writing, cut_line};
+use shorten::shorten;
+
+/// The process's log. Dropping it writes what is left.
+#[derive(Debug)]
+pub struct Log {
+    access: AccessLog,
+    writing: Writing,
+}
+
+impl Log {
+    /// Starts logging: `info` unless `RUST_LOG` says otherwise.
+    #[must_use]
+    pub fn start() -> Self {
+        let format = if io::stderr().is_terminal() {
+            Format::Text
+        } else {
+            Format::Json
+        };
+        let (lines, writing) = Lines::to_standard_error();
+        subscribe(lines.clone(), format);
+        log_panics();
+        Self {
+            access: AccessLog::to(lines, format),
+            writing,
+        }
+    }
+
+    /// Where access lines go.
+    #[must_use]
+    pub fn access(&self) -> AccessLog {
+        self.access.clone()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let lines = self.writing.dropped();
+        if lines > 0 {
+            tracing::warn!(
+                lines,
+                "log lines were dropped, because the log was not read fast enough or could not be written"
+            );
+        }
+    }
+}
+
+fn subscribe(lines: Lines, format: Format) {
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .from_env_lossy();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(Events { lines, format });
+    let started = match format {
+        Format::Json => subscriber
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .try_init(),
+        Format::Text => subscriber.with_target(false).try_init(),
+    };
+    // Somebody else's subscriber stays; only a test has one.
+    drop(started);
+}
+
+/// A panic is one line as everything else is, and not several in another form. It ends its task alone.
+fn log_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic: &PanicHookInfo<'_>| {
+        if !tracing::enabled!(tracing::Level::ERROR) {
+            return before(panic);
+        }
+        let said = panic.payload_as_str().unwrap_or_default();
+        let place = panic.location().map(ToString::to_string);
+        let thread = std::thread::current();
+        let backtrace = std::backtrace::Backtrace::capture();
+        let backtrace = match backtrace.status() {
+            std::backtrace::BacktraceStatus::Captured => Some(backtrace.to_string()),
+            _ => None,
+        };
+        tracing::error!(place, thread = thread.name(), backtrace, "panic: {said}");
+    }));
+}
+
+/// Where lines of others than requests go.
+struct Events {
+    lines: Lines,
+    format: Format,
+}
+
+impl<'a> MakeWriter<'a> for Events {
+    type Writer = &'a Self;
+
+    fn make_writer(&'a self) -> &'a Self {
+        self
+    }
+}
+
+/// One line comes in one piece.
+impl Write for &Events {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if line.len() <= MAX_LINE_BYTES {
+            self.lines.put_now(line);
+            return Ok(line.len());
+        }
+        let text = String::from_utf8_lossy(line);
+        let short = match self.format {
+            Format::Json => shorten(&text).into(),
+            Format::Text => cut_line(&text),
+        };
+        self.lines.put_now(short.as_bytes());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,561 @@
+//! What is counted? Every family, its label values as enums, and the text that Prometheus scrapes.
+//!
+//! Label values come from the configuration or from the enums here, never from the wire. Families that
+//! have a series per account are not here: they are written from the token cells at scrape time.
+
+#![warn(clippy::wildcard_enum_match_arm)]
+
+mod by_caller;
+mod dropped;
+mod labels;
+
+use std::sync::Arc;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+pub use by_caller::ByCaller;
+use by_caller::ByProvider;
+use dropped::Dropped;
+pub use dropped::{DroppedFields, Section};
+pub use labels::{Cause, FetchOutcome, GrantLabel, Limit, Reason, Reload, Replay, Unauthorized};
+
+use bursar_base::address::Rule;
+use bursar_config::{Config, Mode, Provider};
+
+/// The provider's name where a request has none.
+pub const NO_PROVIDER: &str = "none";
+/// The caller's name where there is no authentication, or it failed.
+pub const ANONYMOUS: &str = "anonymous";
+
+/// The two kinds of connections.
+#[derive(Debug, Clone)]
+pub struct Connections {
+    /// From callers.
+    pub caller: IntGauge,
+    /// To providers' APIs.
+    pub upstream: IntGauge,
+}
+
+/// Requests and answers.
+#[derive(Debug, Clone)]
+pub struct Requests {
+    by_provider: ByProvider,
+    duration: HistogramVec,
+    in_flight: IntGaugeVec,
+    refusals: IntCounterVec,
+    unauthorized: IntCounterVec,
+    replays: IntCounterVec,
+}
+
+/// Token calls and waits.
+#[derive(Debug, Clone)]
+pub struct TokenTimes {
+    fetch_duration: HistogramVec,
+    wait: HistogramVec,
+    budget_exhausted: IntCounterVec,
+    breaker_open: IntGaugeVec,
+}
+
+/// What is counted of one provider's token endpoint.
+#[derive(Debug, Clone)]
+pub struct EndpointSeries {
+    /// Calls that had to wait for the budget.
+    pub exhausted: IntCounter,
+    /// 1 while calls are held because the endpoint fails.
+    pub open: IntGauge,
+}
+
+/// Connections that `egress` does not allow.
+#[derive(Debug, Clone)]
+pub struct EgressSeries(IntCounterVec);
+
+/// Limits that callers meet.
+#[derive(Debug, Clone)]
+pub struct LimitSeries([IntCounter; Limit::COUNT]);
+/// The journal of requests that move money.
+#[derive(Debug, Clone)]
+pub struct JournalSeries {
+    /// Steps that were written.
+    pub written: IntCounter,
+    /// Steps that could not be.
+    pub failed: IntCounter,
+    /// Requests in doubt, apart from those under way.
+    pub unresolved: IntGauge,
+    /// The size of its files.
+    pub bytes: IntGauge,
+    /// As large as they may become.
+    pub max_bytes: IntGauge,
+    /// What is left of their disk.
+    pub disk_free: IntGauge,
+}
+
+/// All families.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// Requests and answers.
+    pub requests: Requests,
+    /// Token calls and waits.
+    pub tokens: TokenTimes,
+    /// Open connections.
+    pub connections: Connections,
+    /// Hashes computed for callers' passwords.
+    pub password_hashes: IntCounter,
+    /// Connections that `egress` does not allow.
+    pub egress: EgressSeries,
+    /// Limits that callers meet.
+    pub limits: LimitSeries,
+    upstream_breaker_open: IntGaugeVec,
+    reloads: IntCounterVec,
+    frozen: IntGaugeVec,
+    dropped: Dropped,
+    /// Registered while there is an authority.
+    authority_expiry: IntGauge,
+    /// The journal.
+    pub journal: JournalSeries,
+    /// Lines of the log that were lost.
+    pub log_lines_dropped: IntCounter,
+}
+
+/// The series of one provider, looked up once.
+#[derive(Debug, Clone)]
+pub struct ProviderSeries {
+    /// Whose they are.
+    pub provider: Arc<Provider>,
+    /// Its requests, by caller.
+    pub by_caller: ByCaller,
+    /// From the request head to the answer's last byte.
+    pub duration: Histogram,
+    /// Requests being served.
+    pub in_flight: IntGauge,
+    /// Time spent waiting for a token.
+    pub token_wait: Histogram,
+    unauthorized: [IntCounter; Unauthorized::COUNT],
+    replays: [IntCounter; Replay::COUNT],
+}
+
+impl ProviderSeries {
+    /// Counts a 401 of the provider.
+    pub fn unauthorized(&self, result: Unauthorized) {
+        self.unauthorized[result as usize].inc();
+    }
+
+    /// Counts what became of a replay.
+    pub fn replay(&self, result: Replay) {
+        self.replays[result as usize].inc();
+    }
+}
+
+/// A loopback answer takes a fraction of a millisecond, a provider's a few hundred, and a time-out is a
+/// minute: four buckets to a decade from 0.5 ms up.
+const REQUEST_SECONDS: [f64; 15] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0,
+];
+/// Token calls end with `token.timeout`, 10 s unless configured; waits with `token.wait`, 5 s.
+const TOKEN_SECONDS: [f64; 11] = [
+    0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0,
+];
+
+impl Metrics {
+    /// Declares every family and creates every series that the configuration lets one know.
+    ///
+    /// # Errors
+    /// Where a name is declared twice, which a test would have shown.
+    pub fn new(config: &Config) -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let requests = Requests::new(&registry)?;
+        let tokens = TokenTimes::new(&registry)?;
+        let connections = vec(
+            &registry,
+            IntGaugeVec::new(
+                Opts::new("bursar_connections", "Open connections."),
+                &["side"],
+            )?,
+        )?;
+        let egress = EgressSeries::new(&registry)?;
+        let limits = LimitSeries::new(&registry)?;
+        let open = Opts::new(
+            "bursar_upstream_breaker_open",
+            "1 while requests are refused because the provider cannot be reached.",
+        );
+        let upstream_breaker_open = vec(&registry, IntGaugeVec::new(open, &["provider"])?)?;
+        let reloads = Opts::new(
+            "bursar_config_reloads_total",
+            "Attempts to re-read the configuration.",
+        );
+        let reloads = vec(&registry, IntCounterVec::new(reloads, &["outcome"])?)?;
+        for outcome in Reload::ALL {
+            reloads.with_label_values(&[outcome.as_str()]);
+        }
+        show_build(&registry)?;
+        let frozen = Opts::new(
+            "bursar_provider_frozen",
+            "1 while calls that move money to the provider are refused.",
+        );
+        let frozen = vec(&registry, IntGaugeVec::new(frozen, &["provider"])?)?;
+        let authority_expiry = IntGauge::new(
+            "bursar_intercept_ca_expiry_timestamp_seconds",
+            "When the authority for interception expires.",
+        )?;
+        #[cfg(target_os = "linux")]
+        registry.register(Box::new(
+            prometheus::process_collector::ProcessCollector::for_self(),
+        ))?;
+        let metrics = Self {
+            requests,
+            tokens,
+            password_hashes: counter(
+                &registry,
+                "bursar_password_hashes_total",
+                "Hashes computed for callers' passwords.",
+            )?,
+            upstream_breaker_open,
+            connections: Connections {
+                caller: connections.with_label_values(&["caller"]),
+                upstream: connections.with_label_values(&["upstream"]),
+            },
+            egress,
+            limits,
+            reloads,
+            frozen,
+            dropped: Dropped::new(&registry)?,
+            authority_expiry,
+            journal: JournalSeries::new(&registry)?,
+            log_lines_dropped: counter(
+                &registry,
+                "bursar_log_lines_dropped_total",
+                "Lines of the log that were lost, because nobody read it or it could not be written.",
+            )?,
+            registry,
+        };
+        metrics.follow(config);
+        Ok(metrics)
+    }
+
+    /// Creates every series that the configuration lets one know. Those of an earlier configuration stay:
+    /// what was counted was counted.
+    pub fn follow(&self, config: &Config) {
+        // Refused where it is there already, or not there at all.
+        drop(match &config.intercept {
+            Some(authority) => {
+                self.authority_expiry.set(authority.expiry());
+                self.registry
+                    .register(Box::new(self.authority_expiry.clone()))
+            }
+            None => self
+                .registry
+                .unregister(Box::new(self.authority_expiry.clone())),
+        });
+        for reason in Reason::ALL {
+            self.requests.refusals.with_label_values(&[reason.as_str()]);
+        }
+        for provider in &config.providers {
+            drop(self.provider(provider));
+            drop(self.dropped_fields(&provider.name));
+        }
+        let mut pairs = Vec::new();
+        match &config.callers {
+            Some(callers) => {
+                for caller in callers {
+                    for allow in &caller.allow {
+                        pairs.extend(
+                            config
+                                .providers
+                                .get(allow.provider)
+                                .map(|provider| (&provider.name, &*caller.name)),
+                        );
+                    }
+                }
+            }
+            None => pairs.extend(
+                config
+                    .providers
+                    .iter()
+                    .map(|provider| (&provider.name, ANONYMOUS)),
+            ),
+        }
+        for (provider, caller) in pairs {
+            self.requests.by_provider.of(provider).declare(caller);
+        }
+    }
+
+    /// Whether calls that move money to a provider are refused.
+    pub fn frozen(&self, provider: &str, is_frozen: bool) {
+        let gauge = self.frozen.with_label_values(&[provider]);
+        gauge.set(i64::from(is_frozen));
+    }
+
+    /// Counts an attempt to re-read the configuration.
+    pub fn reloaded(&self, outcome: Reload) {
+        self.reloads.with_label_values(&[outcome.as_str()]).inc();
+    }
+
+    /// The series of one provider.
+    #[must_use]
+    pub fn provider(&self, provider: &Arc<Provider>) -> ProviderSeries {
+        let (requests, name) = (&self.requests, &*provider.name);
+        ProviderSeries {
+            provider: provider.clone(),
+            by_caller: requests.by_provider.of(name),
+            duration: requests.duration.with_label_values(&[name]),
+            in_flight: requests.in_flight.with_label_values(&[name]),
+            token_wait: self.tokens.wait.with_label_values(&[name]),
+            unauthorized: Unauthorized::ALL.map(|result| {
+                requests
+                    .unauthorized
+                    .with_label_values(&[name, result.as_str()])
+            }),
+            replays: Replay::ALL
+                .map(|result| requests.replays.with_label_values(&[name, result.as_str()])),
+        }
+    }
+
+    /// Whether requests to a provider are refused because it cannot be reached.
+    #[must_use]
+    pub fn upstream_breaker_open(&self, provider: &str) -> IntGauge {
+        self.upstream_breaker_open.with_label_values(&[provider])
+    }
+
+    /// Fields of a provider's answers that do not go on.
+    #[must_use]
+    pub fn dropped_fields(&self, provider: &str) -> Arc<DroppedFields> {
+        self.dropped.of(provider)
+    }
+
+    /// Adds a family that is written at scrape time.
+    ///
+    /// # Errors
+    /// Where a name is declared twice.
+    pub fn register(&self, collector: Box<dyn Collector>) -> Result<(), prometheus::Error> {
+        self.registry.register(collector)
+    }
+
+    /// Everything, in the Prometheus text format.
+    ///
+    /// # Errors
+    /// Where a collector yields what cannot be written.
+    pub fn scrape(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+impl Requests {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            vec(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+        };
+        let in_flight = Opts::new("bursar_requests_in_flight", "Requests being served.");
+        Ok(Self {
+            by_provider: ByProvider::new(registry)?,
+            duration: histogram(
+                registry,
+                "bursar_request_duration_seconds",
+                "From the request's head to the answer's last byte.",
+                &REQUEST_SECONDS,
+                &["provider"],
+            )?,
+            in_flight: vec(registry, IntGaugeVec::new(in_flight, &["provider"])?)?,
+            refusals: counter(
+                "bursar_refusals_total",
+                "Answers of Bursar's own.",
+                &["reason"],
+            )?,
+            unauthorized: counter(
+                "bursar_unauthorized_total",
+                "401s of providers, absorbed by a replay or surfaced to the caller.",
+                &["provider", "result"],
+            )?,
+            replays: counter(
+                "bursar_replays_total",
+                "What became of replays after a 401.",
+                &["provider", "result"],
+            )?,
+        })
+    }
+
+    /// Of requests that are for no provider.
+    #[must_use]
+    pub fn without_provider(&self) -> &ByCaller {
+        &self.by_provider.none
+    }
+
+    /// Counts an answer of Bursar's own.
+    pub fn refused(&self, reason: Reason) {
+        self.refusals.with_label_values(&[reason.as_str()]).inc();
+    }
+}
+
+impl EgressSeries {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let denied = Opts::new(
+            "bursar_egress_denied_total",
+            "Connections to addresses that a rule refuses; in mode report they were made all the same.",
+        );
+        let denied = vec(registry, IntCounterVec::new(denied, &["rule", "mode"])?)?;
+        for (rule, mode) in Rule::ALL
+            .iter()
+            .flat_map(|rule| Mode::ALL.map(|mode| (rule, mode)))
+        {
+            denied.with_label_values(&[rule.as_str(), mode.as_str()]);
+        }
+        Ok(Self(denied))
+    }
+
+    /// Counts a connection to an address that the rule refuses.
+    pub fn denied(&self, rule: Rule, mode: Mode) {
+        self.0
+            .with_label_values(&[rule.as_str(), mode.as_str()])
+            .inc();
+    }
+}
+
+impl LimitSeries {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let reached = Opts::new(
+            "bursar_limit_reached_total",
+            "How often a limit of requests and connections was reached.",
+        );
+        let reached = vec(registry, IntCounterVec::new(reached, &["limit"])?)?;
+        Ok(Self(
+            Limit::ALL.map(|limit| reached.with_label_values(&[limit.as_str()])),
+        ))
+    }
+
+    /// Counts a limit that somebody has reached.
+    pub fn reached(&self, limit: Limit) {
+        self.0[limit as usize].inc();
+    }
+}
+
+impl JournalSeries {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let writes = Opts::new(
+            "bursar_journal_writes_total",
+            "Phases of requests that move money, as they were written down.",
+        );
+        let writes = vec(registry, IntCounterVec::new(writes, &["result"])?)?;
+        let gauge = |name, help| vec(registry, IntGauge::new(name, help)?);
+        Ok(Self {
+            written: writes.with_label_values(&["ok"]),
+            failed: writes.with_label_values(&["failed"]),
+            unresolved: gauge("bursar_journal_unresolved", "Requests in doubt.")?,
+            bytes: gauge(
+                "bursar_journal_bytes",
+                "The size of the journal's files: its database and SQLite's log beside it.",
+            )?,
+            max_bytes: gauge(
+                "bursar_journal_max_bytes",
+                "As large as the journal's files may become; beyond that requests that move money are refused.",
+            )?,
+            disk_free: gauge(
+                "bursar_journal_disk_free_bytes",
+                "What is left of the disk that the journal is on.",
+            )?,
+        })
+    }
+}
+
+impl TokenTimes {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let exhausted = Opts::new(
+            "bursar_token_budget_exhausted_total",
+            "Token calls that had to wait, because `token.calls_per_minute` was used up.",
+        );
+        let open = Opts::new(
+            "bursar_token_breaker_open",
+            "1 while token calls are held because the token endpoint fails.",
+        );
+        Ok(Self {
+            budget_exhausted: vec(registry, IntCounterVec::new(exhausted, &["provider"])?)?,
+            breaker_open: vec(registry, IntGaugeVec::new(open, &["provider"])?)?,
+            fetch_duration: histogram(
+                registry,
+                "bursar_token_fetch_duration_seconds",
+                "Calls to token endpoints.",
+                &TOKEN_SECONDS,
+                &["provider", "grant"],
+            )?,
+            wait: histogram(
+                registry,
+                "bursar_token_wait_seconds",
+                "Time that requests spent waiting for a token.",
+                &TOKEN_SECONDS,
+                &["provider"],
+            )?,
+        })
+    }
+
+    /// What is counted of a provider's token endpoint.
+    #[must_use]
+    pub fn endpoint(&self, provider: &str) -> EndpointSeries {
+        EndpointSeries {
+            exhausted: self.budget_exhausted.with_label_values(&[provider]),
+            open: self.breaker_open.with_label_values(&[provider]),
+        }
+    }
+
+    /// How long calls with a grant take.
+    #[must_use]
+    pub fn fetch_duration(&self, provider: &str, grant: GrantLabel) -> Histogram {
+        self.fetch_duration
+            .with_label_values(&[provider, grant.as_str()])
+    }
+}
+
+fn histogram(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    buckets: &[f64],
+    labels: &[&str],
+) -> Result<HistogramVec, prometheus::Error> {
+    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+    vec(registry, HistogramVec::new(options, labels)?)
+}
+
+fn show_build(registry: &Registry) -> Result<(), prometheus::Error> {
+    let build = Opts::new(
+        "bursar_build_info",
+        "Always 1; the label says what is running.",
+    );
+    let build = vec(registry, IntGaugeVec::new(build, &["version"])?)?;
+    build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    Ok(())
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    vec(registry, IntCounter::new(name, help)?)
+}
+
+fn vec<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> Result<C, prometheus::Error> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+/// Counts one up while it lives.
+#[derive(Debug)]
+pub struct Counted(IntGauge);
+
+impl Counted {
+    /// Goes down when it is dropped.
+    #[must_use]
+    pub fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

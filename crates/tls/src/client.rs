@@ -1,0 +1,200 @@
+//! Whom does Bursar trust, and who is it? rustls client configurations from PEM.
+//!
+//! Certificates are always verified; there is no switch to turn that off.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ring::digest::{Context, SHA256};
+use rustls::client::ResolvesClientCert;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, SignatureScheme};
+
+use bursar_base::regular_file;
+
+/// No bundle of certificates is longer.
+pub(crate) const MAX_FILE_BYTES: u64 = 16 << 20;
+
+/// The configurations of a provider. They share trust and client certificate.
+#[derive(Debug, Clone)]
+pub struct ClientTls {
+    /// For API requests: HTTP/2 and HTTP/1.1 by ALPN.
+    pub api: Arc<ClientConfig>,
+    /// For API requests over HTTP/2 alone.
+    pub http2: Arc<ClientConfig>,
+    /// For token calls, one call to a connection, and API requests over HTTP/1.1 alone.
+    pub http1: Arc<ClientConfig>,
+    /// Of roots, certificates and key: from equal ones equal configurations are made.
+    digest: [u8; 32],
+}
+
+impl PartialEq for ClientTls {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+/// A client certificate with its chain and key.
+pub type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// Why certificates cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("cannot be read: {0}")]
+    File(#[from] regular_file::Error),
+    /// It holds broken PEM.
+    #[error("cannot be read as PEM: {0}")]
+    Pem(#[from] rustls::pki_types::pem::Error),
+    /// The file is fine but holds nothing of use.
+    #[error("holds no certificate")]
+    NoCertificate,
+    /// Certificate and key do not belong together, or are of a kind that rustls does not take.
+    #[error("cannot be used: {0}")]
+    Rustls(#[from] rustls::Error),
+    /// Neither the distribution's bundle nor `SSL_CERT_FILE` has any.
+    #[error("no system roots found; install ca-certificates, set SSL_CERT_FILE, or set tls.ca")]
+    NoSystemRoots,
+}
+
+/// The system's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured).
+///
+/// # Errors
+/// Where there are none.
+pub fn system_roots() -> Result<Arc<RootCertStore>, Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(Error::NoSystemRoots);
+    }
+    Ok(Arc::new(roots))
+}
+
+/// The roots in a PEM file.
+///
+/// # Errors
+/// Where it cannot be read, or holds none.
+pub fn roots_from(path: &Path) -> Result<Arc<RootCertStore>, Error> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate)?;
+    }
+    Ok(Arc::new(roots))
+}
+
+/// A certificate chain from a PEM file.
+///
+/// # Errors
+/// Where it cannot be read, or holds none.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let text = regular_file::read(path, MAX_FILE_BYTES)?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>()?;
+    if found.is_empty() {
+        return Err(Error::NoCertificate);
+    }
+    Ok(found)
+}
+
+/// A private key from a PEM file.
+///
+/// # Errors
+/// Where it cannot be read, or holds none.
+pub fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+    let text = regular_file::read(path, MAX_FILE_BYTES)?;
+    Ok(PrivateKeyDer::from_pem_slice(&text)?)
+}
+
+/// The configurations that trust `roots` and present `identity`.
+///
+/// # Errors
+/// Where the identity's key and certificate do not belong together.
+pub fn configure(
+    roots: Arc<RootCertStore>,
+    identity: Option<Identity>,
+) -> Result<ClientTls, Error> {
+    let digest = digest(&roots, identity.as_ref());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots);
+    let mut api = match identity {
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
+        None => builder.with_no_client_auth(),
+    };
+    api.client_auth_cert_resolver = Arc::new(Noticing(api.client_auth_cert_resolver));
+    let (mut http1, mut http2) = (api.clone(), api.clone());
+    api.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    http2.alpn_protocols = vec![b"h2".to_vec()];
+    http1.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(ClientTls {
+        api: Arc::new(api),
+        http2: Arc::new(http2),
+        http1: Arc::new(http1),
+        digest,
+    })
+}
+
+tokio::task_local! {
+    /// Whether the server of a handshake has asked for a client certificate that is not there. The resolver is
+    /// shared by all handshakes, because sessions are resumed only with the same one; it is called while the
+    /// handshake is polled.
+    static LACKS_CERTIFICATE: Arc<AtomicBool>;
+}
+
+/// Shakes hands, and notes in `lacks_certificate` that the server asked for a client certificate and got none.
+pub async fn noticing<T>(
+    lacks_certificate: &Arc<AtomicBool>,
+    handshake: impl Future<Output = T>,
+) -> T {
+    LACKS_CERTIFICATE
+        .scope(lacks_certificate.clone(), handshake)
+        .await
+}
+
+/// Shows what another one shows, and notes where that is nothing.
+#[derive(Debug)]
+struct Noticing(Arc<dyn ResolvesClientCert>);
+
+impl ResolvesClientCert for Noticing {
+    fn resolve(&self, issuers: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let shown = self.0.resolve(issuers, schemes);
+        if shown.is_none() {
+            let noted = LACKS_CERTIFICATE.try_with(|lacks| lacks.store(true, Ordering::Relaxed));
+            debug_assert!(noted.is_ok());
+        }
+        shown
+    }
+
+    fn has_certs(&self) -> bool {
+        self.0.has_certs()
+    }
+}
+
+fn digest(roots: &RootCertStore, identity: Option<&Identity>) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    let mut add = |part: &[u8]| {
+        context.update(&part.len().to_le_bytes());
+        context.update(part);
+    };
+    for root in &roots.roots {
+        add(&root.subject);
+        add(&root.subject_public_key_info);
+        add(root.name_constraints.as_deref().unwrap_or_default());
+    }
+    if let Some((chain, key)) = identity {
+        // Roots and chain are told apart.
+        add(&[]);
+        chain.iter().for_each(|certificate| add(certificate));
+        add(key.secret_der());
+    }
+    let mut digest = [0; 32];
+    let found = context.finish();
+    digest
+        .iter_mut()
+        .zip(found.as_ref())
+        .for_each(|(to, from)| *to = *from);
+    digest
+}
