@@ -34,7 +34,7 @@ use tokio::time::Instant;
 use crate::http::connection::{CallerSide, Inside, Peer};
 use crate::http::framing;
 use crate::http::headers::{self, ControlFields};
-use crate::http::replay_body::{self, Keeping, Replayable};
+use crate::http::replay_body::{self, ReplayBody, ReplayLimits};
 use crate::http::target::{self, Form, Target};
 use crate::token::Tokens;
 use crate::upstream::egress::Egress;
@@ -255,7 +255,7 @@ impl Proxy {
             };
             if !body.is_end_stream()
                 && headers::needs_continue(&head)
-                && !replay_body::want(&mut body).await
+                && !replay_body::trigger_continue(&mut body).await
             {
                 framed = Err(framing::Doubt::OutOfStep);
             }
@@ -370,7 +370,7 @@ impl Proxy {
         let asked = Asked::of(head, side.is_tls(), provider);
         let (outgoing, cleaned) =
             outgoing::outgoing(head, &destination, &token, &self.process_state.via);
-        let body = Replayable::new(body, cleaned, self.keeping(provider));
+        let body = ReplayBody::new(body, cleaned, self.keeping(provider));
         if let Some(body) = &body {
             record.upload(body);
         }
@@ -399,8 +399,8 @@ impl Proxy {
         }))
     }
 
-    fn keeping(&self, provider: &Provider) -> Keeping {
-        Keeping {
+    fn keeping(&self, provider: &Provider) -> ReplayLimits {
+        ReplayLimits {
             buffer: provider.replay_buffer,
             memory: self.process_state.replay_memory.clone(),
         }

@@ -26,7 +26,7 @@ use hyper_util::client::legacy::connect::Connection as _;
 use tokio::time::Instant;
 
 use crate::http::headers;
-use crate::http::replay_body::{Progress, Replayable};
+use crate::http::replay_body::{Progress, ReplayBody};
 use bursar_config::{Http, Origin, Provider, Timeouts};
 use bursar_telemetry::metrics::{Cause, Connections, Counted, Metrics, NO_PROVIDER};
 use connect::{Connector, Stream};
@@ -269,7 +269,7 @@ impl<B: RequestBody> Upstream<B> {
         &self,
         connection: &mut Connection<B>,
         sending: Pin<&mut impl Future<Output = Sent<B>>>,
-        body: Option<&Replayable>,
+        body: Option<&ReplayBody>,
         started: Instant,
     ) -> Result<Response<Incoming>, Failed> {
         let attempt = connection.attempt.take();
@@ -277,7 +277,7 @@ impl<B: RequestBody> Upstream<B> {
         let answer = match sent {
             Ok(sent) => match connection.judge(sent) {
                 // HTTP/2 does not say so in its error.
-                Err(_) if body.map(Replayable::progress) == Some(Progress::CallerFailed) => {
+                Err(_) if body.map(ReplayBody::progress) == Some(Progress::CallerFailed) => {
                     Err(Failed::CallerGone)
                 }
                 answer => answer,
@@ -304,7 +304,7 @@ impl<B: RequestBody> Upstream<B> {
         &self,
         connection: &mut Connection<B>,
         mut sending: Pin<&mut impl Future<Output = Sent<B>>>,
-        body: Option<&Replayable>,
+        body: Option<&ReplayBody>,
         started: Instant,
     ) -> Result<Sent<B>, Failed> {
         // What is waited for changes while nobody looks, so no look is further away than either limit:
@@ -323,7 +323,7 @@ impl<B: RequestBody> Upstream<B> {
                 stalled.as_mut().reset(again.min(now + shorter));
                 continue;
             }
-            return Err(match body.map(Replayable::progress) {
+            return Err(match body.map(ReplayBody::progress) {
                 Some(Progress::AwaitingCaller(_)) => Failed::CallerStalled,
                 _ => Failed::TimedOut,
             });
@@ -357,8 +357,8 @@ impl<B: RequestBody> Upstream<B> {
 
     /// When the request has stalled if nothing happens until then: `timeouts.head` counts from the last
     /// byte of the body, `timeouts.idle` between its bytes.
-    fn look_again(&self, body: Option<&Replayable>, started: Instant) -> Instant {
-        match body.map(Replayable::progress) {
+    fn look_again(&self, body: Option<&ReplayBody>, started: Instant) -> Instant {
+        match body.map(ReplayBody::progress) {
             None => started + self.timeouts.head,
             Some(Progress::Ended(at)) => at.max(started) + self.timeouts.head,
             Some(Progress::AwaitingCaller(since) | Progress::AwaitingProvider(since)) => {

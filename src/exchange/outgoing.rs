@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, Version};
 
 use super::bearer::Bearer;
 use crate::exchange::route::Destination;
-use crate::http::headers::{self, Cleaned, Via};
+use crate::http::headers::{self, TrailerRules, Via};
 use crate::upstream::Outgoing;
 use bursar_config::{Merchant, MerchantHeader};
 
@@ -16,7 +16,7 @@ pub(super) fn outgoing(
     destination: &Destination<'_>,
     token: &Bearer<'_>,
     via: &Via,
-) -> (Outgoing, Cleaned) {
+) -> (Outgoing, TrailerRules) {
     let headers = &mut head.headers;
     let cleaned = headers::clean_request(headers, destination.provider.forwards_trace);
     if head.version == Version::HTTP_2 {

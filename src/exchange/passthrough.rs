@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 use crate::exchange::record::Record;
 use crate::exchange::request_body::{Connection, RequestBody, Upstream};
-use crate::http::headers::{self, Cleaned, Via};
-use crate::http::replay_body::{BodyTooLarge, Keeping, ReplayMemory, Replayable};
+use crate::http::headers::{self, TrailerRules, Via};
+use crate::http::replay_body::{BodyTooLarge, ReplayBody, ReplayLimits, ReplayMemory};
 use crate::http::target::{Form, Target};
 use crate::upstream::connect::{Connector, Stream};
 use crate::upstream::egress::Egress;
@@ -147,11 +147,11 @@ impl Passthrough {
         body: Incoming,
     ) -> Result<(Response<Incoming>, Connection), Error> {
         let (outgoing, cleaned) = outgoing(head, &self.via);
-        let keeping = Keeping {
+        let keeping = ReplayLimits {
             buffer: 0,
             memory: self.nothing_kept.clone(),
         };
-        let body = Replayable::new(body, cleaned, keeping);
+        let body = ReplayBody::new(body, cleaned, keeping);
         if let Some(body) = &body {
             record.upload(body);
         }
@@ -200,7 +200,7 @@ impl Passthrough {
 }
 
 /// The request as it goes on, and what its head says of its trailers.
-fn outgoing(head: &mut Parts, via: &Via) -> (Outgoing, Cleaned) {
+fn outgoing(head: &mut Parts, via: &Via) -> (Outgoing, TrailerRules) {
     let cleaned = headers::clean_foreign_request(&mut head.headers);
     via.append(&mut head.headers, head.version);
     (Outgoing::new(head), cleaned)

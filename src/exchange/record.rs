@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::http::connection::{Busy, CallerSide};
-use crate::http::replay_body::Replayable;
+use crate::http::replay_body::ReplayBody;
 use crate::token::AccessToken;
 use bursar_base::clock;
 use bursar_base::path::{Path, Pattern};
@@ -65,7 +65,7 @@ pub struct Record {
     replayed: bool,
     token_wait: Duration,
     upstream: Duration,
-    upload: Option<Replayable>,
+    upload: Option<ReplayBody>,
     has_body: bool,
     side: Busy,
     moves_money: bool,
@@ -251,14 +251,14 @@ impl Record {
     }
 
     /// The body that is being sent.
-    pub fn upload(&mut self, upload: &Replayable) {
+    pub fn upload(&mut self, upload: &ReplayBody) {
         self.upload = Some(upload.clone());
     }
 
     /// Whether there is more of the caller's body to read.
     #[must_use]
     pub fn is_unread(&self) -> bool {
-        self.has_body && !self.upload.as_ref().is_some_and(Replayable::is_read)
+        self.has_body && !self.upload.as_ref().is_some_and(ReplayBody::is_read)
     }
 
     /// The answer begins.
@@ -380,7 +380,7 @@ impl Drop for Record {
             request_bytes: self
                 .upload
                 .as_ref()
-                .map_or(self.tunnelled, Replayable::bytes_read),
+                .map_or(self.tunnelled, ReplayBody::bytes_read),
             response_bytes: self.sent,
         };
         self.telemetry.log.write(&line);

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::http::replay_body::{BodyTooLarge, Replayable, Sending, UploadError};
+use crate::http::replay_body::{BodyTooLarge, ReplayBody, RequestBodyError, Sending};
 use bursar_journal::{self as journal, Hash, Seal, Witness};
 
 /// The servers that such bodies are sent to.
@@ -31,9 +31,9 @@ impl RequestBody {
     ///
     /// # Errors
     /// Where more was read than was kept.
-    pub fn next(body: Option<&Replayable>) -> Result<Self, BodyTooLarge> {
+    pub fn next(body: Option<&ReplayBody>) -> Result<Self, BodyTooLarge> {
         body.map_or(Ok(Self::Empty), |body| {
-            Ok(Self::Plain(Box::new(body.upload()?)))
+            Ok(Self::Plain(Box::new(body.begin_sending()?)))
         })
     }
 
@@ -59,12 +59,12 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = UploadError;
+    type Error = RequestBodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Plain(sending) => Pin::new(sending).poll_frame(context),

@@ -116,7 +116,7 @@ fn connection_named(headers: &HeaderMap) -> Vec<HeaderName> {
 
 /// What the head of a request leaves to be said about its trailers.
 #[derive(Debug, Default)]
-pub struct Cleaned {
+pub struct TrailerRules {
     /// What `Connection` named.
     named: Vec<HeaderName>,
     forwards_trace: bool,
@@ -125,17 +125,17 @@ pub struct Cleaned {
 /// Takes out of a request what must not go on: what `Connection` names, hop-by-hop, `Proxy-*`, the
 /// caller's credentials, the posing ones, its trace unless that is forwarded, and `Expect` and `Bursar-Account`, which
 /// were for Bursar. `Host` stays until the provider's replaces it.
-pub fn clean_request(headers: &mut HeaderMap, forwards_trace: bool) -> Cleaned {
+pub fn clean_request(headers: &mut HeaderMap, forwards_trace: bool) -> TrailerRules {
     let named = clean(headers, |name| must_not_go_on(name, forwards_trace));
-    Cleaned {
+    TrailerRules {
         named,
         forwards_trace,
     }
 }
 
 /// The same for a request that no provider gets: its credentials, its trace and the posing fields are for its server.
-pub fn clean_foreign_request(headers: &mut HeaderMap) -> Cleaned {
-    Cleaned {
+pub fn clean_foreign_request(headers: &mut HeaderMap) -> TrailerRules {
+    TrailerRules {
         named: clean(headers, is_for_bursar),
         forwards_trace: true,
     }
@@ -193,7 +193,7 @@ fn answers_bursar(name: &str) -> bool {
     matches!(name, "proxy-authenticate" | "proxy-authentication-info")
 }
 
-impl Cleaned {
+impl TrailerRules {
     /// Takes out of the request's trailers what it must not have, and what no trailer may hold (RFC 9110 section
     /// 6.5.1).
     pub fn clean_trailers(&self, trailers: &mut HeaderMap) {

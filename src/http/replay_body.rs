@@ -1,7 +1,7 @@
 //! What is in a body, and how long is it kept? Reading with a limit, and the upload that can be replayed.
 //!
 //! A caller's body is streamed to the provider while its first bytes are kept. [`Sending`] is what a
-//! connection sends; the caller's stream itself stays with [`Replayable`], so that a second upload can
+//! connection sends; the caller's stream itself stays with [`ReplayBody`], so that a second upload can
 //! take it over in the middle: it sends what was kept and then the rest. The mutex between them is held
 //! only while a frame is polled, and only one of the two uploads is alive to the stream at any time.
 
@@ -54,7 +54,7 @@ pub async fn read_limited(mut body: Incoming, limit: usize) -> Result<Bytes, Rea
 
 /// Has a caller over HTTP/1.1 be told to send its body, which it expects, before anything is decided. hyper reads the
 /// body, and says `100 Continue`, only once somebody has asked. False, which is not to be: something was there before.
-pub async fn want(body: &mut Incoming) -> bool {
+pub async fn trigger_continue(body: &mut Incoming) -> bool {
     let ask = poll_fn(|context| Poll::Ready(Pin::new(&mut *body).poll_frame(context)));
     let is_untouched = ask.await.is_pending();
     // hyper says it when it is polled again, and not if there is an answer by then.
@@ -105,7 +105,7 @@ impl ReplayMemory {
 
 /// How much of a body is kept, and where that is accounted.
 #[derive(Debug, Clone)]
-pub struct Keeping {
+pub struct ReplayLimits {
     /// At most so many bytes of this body.
     pub buffer: usize,
     /// And no more than fit in here.
@@ -114,7 +114,7 @@ pub struct Keeping {
 
 /// A caller's body that can be sent a second time. Clones are handles to the same body.
 #[derive(Debug, Clone)]
-pub struct Replayable(Arc<Mutex<State>>);
+pub struct ReplayBody(Arc<Mutex<State>>);
 
 /// One sending of a body.
 #[derive(Debug)]
@@ -133,9 +133,9 @@ pub struct Sending {
 struct State {
     source: Incoming,
     /// What the request's head says of its trailers.
-    cleaned: headers::Cleaned,
+    cleaned: headers::TrailerRules,
     sendings: usize,
-    keeping: Keeping,
+    keeping: ReplayLimits,
     kept: Kept,
     kept_bytes: usize,
     trailers: Option<HeaderMap>,
@@ -171,7 +171,7 @@ pub enum Progress {
 
 /// Why an upload ends before its time.
 #[derive(Debug, thiserror::Error)]
-pub enum UploadError {
+pub enum RequestBodyError {
     /// The caller's stream broke off, or was malformed.
     #[error("the caller's body broke off")]
     Caller(#[source] hyper::Error),
@@ -183,10 +183,14 @@ pub enum UploadError {
     Superseded,
 }
 
-impl Replayable {
+impl ReplayBody {
     /// Takes a caller's body; None where it has none.
     #[must_use]
-    pub fn new(source: Incoming, cleaned: headers::Cleaned, keeping: Keeping) -> Option<Self> {
+    pub fn new(
+        source: Incoming,
+        cleaned: headers::TrailerRules,
+        keeping: ReplayLimits,
+    ) -> Option<Self> {
         if source.is_end_stream() {
             return None;
         }
@@ -212,7 +216,7 @@ impl Replayable {
     ///
     /// # Errors
     /// Where more was read than was kept.
-    pub fn upload(&self) -> Result<Sending, BodyTooLarge> {
+    pub fn begin_sending(&self) -> Result<Sending, BodyTooLarge> {
         let mut state = lock(&self.0);
         let frames = match &mut state.kept {
             Kept::All { frames, tail } => {
@@ -249,7 +253,7 @@ impl Replayable {
     }
 
     /// No replay will follow: lets go of what was kept, keeps no more, and goes on reading.
-    pub fn settle(&self) {
+    pub fn stop_buffering(&self) {
         let mut state = lock(&self.0);
         state.let_go(Kept::Settled);
         state.resume();
@@ -310,7 +314,7 @@ impl State {
     fn poll_source(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let polled = Pin::new(&mut self.source).poll_frame(context);
         let Poll::Ready(frame) = polled else {
             if !matches!(self.progress, Progress::AwaitingCaller(_)) {
@@ -327,7 +331,7 @@ impl State {
             }
             Some(Err(error)) => {
                 self.progress = Progress::CallerFailed;
-                return Poll::Ready(Some(Err(UploadError::Caller(error))));
+                return Poll::Ready(Some(Err(RequestBodyError::Caller(error))));
             }
             Some(Ok(frame)) => frame,
         };
@@ -350,7 +354,10 @@ impl State {
         Poll::Ready(Some(Ok(frame)))
     }
 
-    fn wait(&mut self, context: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+    fn wait(
+        &mut self,
+        context: &Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         if !self
             .waiter
             .as_ref()
@@ -405,16 +412,16 @@ impl Drop for State {
 
 impl Body for Sending {
     type Data = Bytes;
-    type Error = UploadError;
+    type Error = RequestBodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let this = self.get_mut();
         let mut state = lock(&this.state);
         if state.sendings != this.number {
-            return Poll::Ready(Some(Err(UploadError::Superseded)));
+            return Poll::Ready(Some(Err(RequestBodyError::Superseded)));
         }
         if let Some(frame) = this.repeat.pop_front() {
             this.repeat_bytes -= frame.len() as u64;
@@ -432,7 +439,7 @@ impl Body for Sending {
         }
         if state.progress == Progress::CallerFailed {
             // A stream that broke off must not look like one that ended.
-            return Poll::Ready(Some(Err(UploadError::CallerGone)));
+            return Poll::Ready(Some(Err(RequestBodyError::CallerGone)));
         }
         if state.paused {
             return state.wait(context);

@@ -1,6 +1,6 @@
 //! What became of a request that was not answered? Told apart by what the provider may have seen.
 
-use crate::http::replay_body::UploadError;
+use crate::http::replay_body::RequestBodyError;
 use crate::upstream::connect::lacks_close_notify;
 
 /// Why a request was not answered.
@@ -30,7 +30,9 @@ pub enum Failed {
 pub(super) fn classify(error: &hyper::Error) -> Failed {
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {
-        if let Some(UploadError::Caller(_) | UploadError::CallerGone) = error.downcast_ref() {
+        if let Some(RequestBodyError::Caller(_) | RequestBodyError::CallerGone) =
+            error.downcast_ref()
+        {
             return Failed::CallerGone;
         }
         if let Some(error) = error.downcast_ref::<h2::Error>()
