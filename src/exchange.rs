@@ -531,8 +531,8 @@ async fn pass_on(
 fn no_passage(error: passthrough::Error) -> Refusal {
     match error {
         passthrough::Error::TooMany => Refusal::Limit(Limit::Tunnels),
-        passthrough::Error::NoConnection(error) => Refusal::NoConnection(error),
-        passthrough::Error::Failed(failed) => Refusal::Failed(failed),
+        passthrough::Error::Connect(error) => Refusal::Connect(error),
+        passthrough::Error::Send(failed) => Refusal::Send(failed),
     }
 }
 

@@ -1,17 +1,17 @@
 //! How does a request get to the provider? Pooled connections, one sending, and what became of it.
 //!
-//! A failure is told apart by what the provider may have seen: [`Failed::Unsent`] may
+//! A failure is told apart by what the provider may have seen: [`SendError::Unsent`] may
 //! go out again on another connection; after anything else it must not, because it may have been
 //! acted upon. Nothing here sends a request twice.
 
 pub mod connect;
 pub mod egress;
-mod failed;
 mod fields;
 mod frames;
 mod fuse;
 mod pool;
-mod readable;
+mod read_gate;
+mod send_error;
 mod streams;
 mod term;
 
@@ -31,10 +31,10 @@ use bursar_config::{Http, Origin, Provider, Timeouts};
 use bursar_telemetry::metrics::{Cause, Connections, Counted, Metrics, NO_PROVIDER};
 use connect::{Connector, Stream};
 use egress::Egress;
-pub use failed::Failed;
 use fuse::Fuse;
 use pool::Pool;
 pub use pool::{Connection, RequestBody, Sent};
+pub use send_error::SendError;
 pub use streams::Need;
 
 /// How often a request goes to another connection because it was certainly not processed on the last one.
@@ -58,7 +58,7 @@ pub struct Upstream<B> {
 
 /// Why there is no connection: nothing was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoConnection {
+pub enum ConnectError {
     /// It could not be had.
     Failed(Cause),
     /// The server does not agree to HTTP/2, and nothing else is wanted.
@@ -69,7 +69,7 @@ pub enum NoConnection {
     Held(Duration),
 }
 
-impl NoConnection {
+impl ConnectError {
     /// Whether that is Bursar's own word, not the provider's.
     fn is_own(self) -> bool {
         matches!(
@@ -163,9 +163,9 @@ impl<B: RequestBody> Upstream<B> {
         origin: &Origin,
         need: Need,
         now: Instant,
-    ) -> Result<(Connection<B>, Instant), NoConnection> {
+    ) -> Result<(Connection<B>, Instant), ConnectError> {
         let attempt = match self.fuse.as_ref().map(|fuse| fuse.enter(now)) {
-            Some(entered) => Some(entered.map_err(NoConnection::Held)?),
+            Some(entered) => Some(entered.map_err(ConnectError::Held)?),
             None => None,
         };
         let need = Need {
@@ -191,7 +191,7 @@ impl<B: RequestBody> Upstream<B> {
 
     /// A new connection for a request. A server that closes one before it has agreed to speak HTTP on it has seen no
     /// request, so another one is tried.
-    async fn open(&self, origin: &Origin, need: Need) -> Result<Connection<B>, NoConnection> {
+    async fn open(&self, origin: &Origin, need: Need) -> Result<Connection<B>, ConnectError> {
         let end = Instant::now() + self.timeouts.connect;
         for _ in 0..=MAX_UNSENT {
             let wants_http1 = self.http == Http::Auto && self.pool.wants_http1(origin);
@@ -205,19 +205,19 @@ impl<B: RequestBody> Upstream<B> {
             match tokio::time::timeout_at(end, opening).await {
                 Ok(Some(connection)) => return Ok(connection),
                 Ok(None) => {}
-                Err(_elapsed) => return Err(NoConnection::Failed(Cause::TimedOut)),
+                Err(_elapsed) => return Err(ConnectError::Failed(Cause::TimedOut)),
             }
         }
-        Err(NoConnection::Failed(Cause::Unreachable))
+        Err(ConnectError::Failed(Cause::Unreachable))
     }
 
     /// Whether HTTP/2 is spoken on a new connection.
-    fn is_http2(&self, stream: &Stream) -> Result<bool, NoConnection> {
+    fn is_http2(&self, stream: &Stream) -> Result<bool, ConnectError> {
         match (stream, self.http) {
             // Without TLS the server has to know before (RFC 9113 section 3.3).
             (Stream::Http(_), http) => Ok(http == Http::Http2),
             (Stream::Https(_), Http::Http2) if !stream.connected().is_negotiated_h2() => {
-                Err(NoConnection::NoHttp2)
+                Err(ConnectError::NoHttp2)
             }
             (Stream::Https(_), _) => Ok(stream.connected().is_negotiated_h2()),
         }
@@ -241,7 +241,7 @@ impl<B: RequestBody> Upstream<B> {
     ///
     /// # Errors
     /// Where there is none to be had in time.
-    pub async fn connect(&self, origin: &Origin) -> Result<(Stream, Counted), NoConnection> {
+    pub async fn connect(&self, origin: &Origin) -> Result<(Stream, Counted), ConnectError> {
         self.dial(&self.connector, origin).await
     }
 
@@ -249,13 +249,13 @@ impl<B: RequestBody> Upstream<B> {
         &self,
         connector: &Connector,
         origin: &Origin,
-    ) -> Result<(Stream, Counted), NoConnection> {
+    ) -> Result<(Stream, Counted), ConnectError> {
         let url = origin.url();
-        let url = url.ok_or(NoConnection::Failed(Cause::Unreachable))?;
+        let url = url.ok_or(ConnectError::Failed(Cause::Unreachable))?;
         let stream = connector.connect(url).await.map_err(|error| match error {
-            connect::Error::NoProtocol if self.http == Http::Http2 => NoConnection::NoHttp2,
-            error if error.lacks_descriptors() => NoConnection::NoDescriptors,
-            error => NoConnection::Failed(error.cause()),
+            connect::Error::NoProtocol if self.http == Http::Http2 => ConnectError::NoHttp2,
+            error if error.lacks_descriptors() => ConnectError::NoDescriptors,
+            error => ConnectError::Failed(error.cause()),
         })?;
         Ok((stream, Counted::new(&self.connections.upstream)))
     }
@@ -271,26 +271,26 @@ impl<B: RequestBody> Upstream<B> {
         sending: Pin<&mut impl Future<Output = Sent<B>>>,
         body: Option<&ReplayBody>,
         started: Instant,
-    ) -> Result<Response<Incoming>, Failed> {
+    ) -> Result<Response<Incoming>, SendError> {
         let attempt = connection.attempt.take();
         let sent = self.wait_for_head(connection, sending, body, started).await;
         let answer = match sent {
-            Ok(sent) => match connection.judge(sent) {
+            Ok(sent) => match connection.classify_outcome(sent) {
                 // HTTP/2 does not say so in its error.
                 Err(_) if body.map(ReplayBody::progress) == Some(Progress::CallerFailed) => {
-                    Err(Failed::CallerGone)
+                    Err(SendError::CallerGone)
                 }
                 answer => answer,
             },
             Err(failed) => Err(failed),
         };
-        if matches!(answer, Err(Failed::NoCloseNotify)) {
+        if matches!(answer, Err(SendError::NoCloseNotify)) {
             self.complain_of_end(connection);
         }
         if let Some(attempt) = attempt {
             match &answer {
                 Ok(_) => attempt.settle(true),
-                Err(Failed::Broken | Failed::NoCloseNotify | Failed::TimedOut) => {
+                Err(SendError::Broken | SendError::NoCloseNotify | SendError::TimedOut) => {
                     attempt.settle(false)
                 }
                 // The caller's doing, or not tried at all.
@@ -306,7 +306,7 @@ impl<B: RequestBody> Upstream<B> {
         mut sending: Pin<&mut impl Future<Output = Sent<B>>>,
         body: Option<&ReplayBody>,
         started: Instant,
-    ) -> Result<Sent<B>, Failed> {
+    ) -> Result<Sent<B>, SendError> {
         // What is waited for changes while nobody looks, so no look is further away than either limit:
         // whichever limit begins after a look cannot be over before the next.
         let shorter = self.timeouts.head.min(self.timeouts.idle);
@@ -324,8 +324,8 @@ impl<B: RequestBody> Upstream<B> {
                 continue;
             }
             return Err(match body.map(ReplayBody::progress) {
-                Some(Progress::AwaitingCaller(_)) => Failed::CallerStalled,
-                _ => Failed::TimedOut,
+                Some(Progress::AwaitingCaller(_)) => SendError::CallerStalled,
+                _ => SendError::TimedOut,
             });
         }
     }

@@ -22,7 +22,7 @@ use crate::exchange::route::{Destination, Payment};
 use crate::http::replay_body::{BodyTooLarge, ReplayBody};
 use crate::http::target;
 use crate::token::{AccessToken, Handle, Missing, Recovery};
-use crate::upstream::{Failed, MAX_UNSENT, Need, Outgoing, SavedRequest};
+use crate::upstream::{MAX_UNSENT, Need, Outgoing, SavedRequest, SendError};
 use bursar_base::json_pointer::Field;
 use bursar_config::ReplayRule;
 use bursar_journal::{self as journal, Unavailable};
@@ -205,7 +205,7 @@ impl Attempt<'_> {
                 }
                 Err(error) => {
                     record.upstream(since.elapsed());
-                    return Err(Refusal::NoConnection(error));
+                    return Err(Refusal::Connect(error));
                 }
             };
             record.upstream(now - since);
@@ -223,7 +223,7 @@ impl Attempt<'_> {
             }
             record.token(access_token);
             let outgoing = self.outgoing.take().or_else(|| self.saved.outgoing());
-            let outgoing = outgoing.ok_or(Refusal::Failed(Failed::Unsent))?;
+            let outgoing = outgoing.ok_or(Refusal::Send(SendError::Unsent))?;
             let authorization = Some(access_token.authorization.clone());
             let request = outgoing.request(&connection, authorization, upload);
             let sending = pin!(connection.send(request));
@@ -235,22 +235,22 @@ impl Attempt<'_> {
             record.upstream(now - began);
             match response {
                 Ok(response) => return Ok((response, connection)),
-                Err(failed @ (Failed::Unsent | Failed::Refused | Failed::WantsHttp1)) => {
+                Err(failed @ (SendError::Unsent | SendError::Refused | SendError::WantsHttp1)) => {
                     unsent += 1;
                     // A server that ends one connection may be ending all of them.
                     need.is_new = unsent > 1;
                     note_unsent(record).await;
-                    if matches!(failed, Failed::WantsHttp1)
+                    if matches!(failed, SendError::WantsHttp1)
                         && !self.upstream.use_http1(&self.destination.origin)
                     {
-                        return Err(Refusal::Failed(failed));
+                        return Err(Refusal::Send(failed));
                     }
                     upload = match self.upload() {
                         Ok(again) if unsent <= MAX_UNSENT => again,
-                        _ => return Err(Refusal::Failed(failed)),
+                        _ => return Err(Refusal::Send(failed)),
                     };
                 }
-                Err(failed) => return Err(Refusal::Failed(failed)),
+                Err(failed) => return Err(Refusal::Send(failed)),
             }
         }
     }

@@ -21,7 +21,7 @@ use crate::http::replay_body::{BodyTooLarge, ReplayBody, ReplayLimits, ReplayMem
 use crate::http::target::{Form, Target};
 use crate::upstream::connect::{Connector, Stream};
 use crate::upstream::egress::Egress;
-use crate::upstream::{Failed, Need, NoConnection, Outgoing};
+use crate::upstream::{ConnectError, Need, Outgoing, SendError};
 use bursar_config::{self as config, Config, Origin, Timeouts};
 use bursar_telemetry::metrics::{Cause, Counted, Metrics};
 
@@ -66,9 +66,9 @@ pub enum Error {
     /// There are as many as there may be.
     TooMany,
     /// The server cannot be reached.
-    NoConnection(NoConnection),
+    Connect(ConnectError),
     /// Sent, perhaps, and not answered.
-    Failed(Failed),
+    Send(SendError),
 }
 
 impl Passthrough {
@@ -86,8 +86,8 @@ impl Passthrough {
         // Of no use here, because what is not opaque goes on in clear.
         let tls = config.providers.first()?.tls.api.clone();
         let exact = config.passthrough.iter().filter(|rule| !rule.host.wildcard);
-        let gate = egress.gate(&"passthrough".into(), exact.map(|rule| &*rule.host.name));
-        let connector = Connector::new(tls, TIMEOUTS.connect, gate, egress.api_proxy());
+        let policy = egress.dial_policy(&"passthrough".into(), exact.map(|rule| &*rule.host.name));
+        let connector = Connector::new(tls, TIMEOUTS.connect, policy, egress.api_proxy());
         let name = |rule: &config::Passthrough| format!("passthrough {}", rule.host).into();
         let rules = config.passthrough.iter().map(|rule| Rule {
             name: name(rule),
@@ -170,9 +170,9 @@ impl Passthrough {
                 response
                     .await
                     .map(|response| (response, connection))
-                    .map_err(Error::Failed)
+                    .map_err(Error::Send)
             }
-            Err(error) => Err(Error::NoConnection(error)),
+            Err(error) => Err(Error::Connect(error)),
         };
         record.upstream(since.elapsed());
         response
@@ -186,11 +186,9 @@ impl Passthrough {
         let permit = self.tunnels.clone().try_acquire_owned();
         let permit = permit.map_err(|_none_left| Error::TooMany)?;
         let origin = origin(host, port);
-        let origin = origin.ok_or(Error::NoConnection(NoConnection::Failed(
-            Cause::Unreachable,
-        )))?;
+        let origin = origin.ok_or(Error::Connect(ConnectError::Failed(Cause::Unreachable)))?;
         let connected = self.upstream.connect(&origin).await;
-        let (stream, open) = connected.map_err(Error::NoConnection)?;
+        let (stream, open) = connected.map_err(Error::Connect)?;
         let held = TunnelPermit {
             _permit: permit,
             _open: open,

@@ -22,7 +22,7 @@ use crate::exchange::tunnel_target;
 use crate::http::headers::PSEUDONYM;
 use crate::http::target::{self, Form};
 use crate::token::{Failure, Missing};
-use crate::upstream::{Failed, NoConnection};
+use crate::upstream::{ConnectError, SendError};
 use bursar_base::clock;
 use bursar_journal as journal;
 use bursar_limits::rate_limiter;
@@ -57,9 +57,9 @@ pub enum Refusal {
     /// No token.
     Token(Missing),
     /// No connection.
-    NoConnection(NoConnection),
+    Connect(ConnectError),
     /// Sent, perhaps, and not answered.
-    Failed(Failed),
+    Send(SendError),
     /// Too much is kept in memory.
     Overloaded,
     /// A limit of the proxy, or of a caller's connections.
@@ -171,8 +171,8 @@ impl Refusal {
             }
             Self::CallerToken(error) => no_caller_token(*error),
             Self::Token(missing) => token(missing),
-            Self::NoConnection(error) => no_connection(*error),
-            Self::Failed(error) => failed(error),
+            Self::Connect(error) => no_connection(*error),
+            Self::Send(error) => failed(error),
             Self::Limit(limit) => limited(*limit),
             Self::Overloaded => soon(Reason::Overloaded, "too many requests at once"),
             Self::Draining => soon(
@@ -190,7 +190,7 @@ impl Refusal {
         match self {
             Self::Limit(limit) => Some(*limit),
             Self::CallerLimit(_) => Some(Limit::CallerRequests),
-            Self::Failed(Failed::CallerStalled) => Some(Limit::BodyTimeout),
+            Self::Send(SendError::CallerStalled) => Some(Limit::BodyTimeout),
             Self::Target(_)
             | Self::Loop
             | Self::Caller(..)
@@ -198,8 +198,8 @@ impl Refusal {
             | Self::Route(..)
             | Self::CallerToken(_)
             | Self::Token(_)
-            | Self::NoConnection(_)
-            | Self::Failed(_)
+            | Self::Connect(_)
+            | Self::Send(_)
             | Self::Overloaded
             | Self::Journal(_)
             | Self::Draining
@@ -212,14 +212,14 @@ impl Refusal {
         if let Self::Token(missing) = self {
             return missing.failure.cause();
         }
-        let Self::NoConnection(error) = self else {
+        let Self::Connect(error) = self else {
             return None;
         };
         match error {
-            NoConnection::Failed(cause) => Some(*cause),
-            NoConnection::NoDescriptors => Some(Cause::Unreachable),
-            NoConnection::NoHttp2 => Some(Cause::TlsOther),
-            NoConnection::Held(_) => None,
+            ConnectError::Failed(cause) => Some(*cause),
+            ConnectError::NoDescriptors => Some(Cause::Unreachable),
+            ConnectError::NoHttp2 => Some(Cause::TlsOther),
+            ConnectError::Held(_) => None,
         }
     }
 
@@ -282,8 +282,8 @@ impl Refusal {
             | Self::Route(..)
             | Self::CallerToken(_)
             | Self::Token(_)
-            | Self::NoConnection(_)
-            | Self::Failed(_)
+            | Self::Connect(_)
+            | Self::Send(_)
             | Self::Limit(_)
             | Self::Overloaded
             | Self::Journal(_)
@@ -457,17 +457,17 @@ fn token(missing: &Missing) -> Description {
     }
 }
 
-fn no_connection(error: NoConnection) -> Description {
+fn no_connection(error: ConnectError) -> Description {
     let cause = match error {
-        NoConnection::Failed(cause) => cause,
-        NoConnection::NoDescriptors => Cause::Unreachable,
-        NoConnection::NoHttp2 => {
+        ConnectError::Failed(cause) => cause,
+        ConnectError::NoDescriptors => Cause::Unreachable,
+        ConnectError::NoHttp2 => {
             return describe(
                 (502, Reason::UpstreamTls, "tls_protocol_error"),
                 "the provider does not agree to HTTP/2, and `http` of the provider allows nothing else; nothing was sent",
             );
         }
-        NoConnection::Held(wait) => {
+        ConnectError::Held(wait) => {
             return Description {
                 retry_after: Some(wait),
                 ..describe(
@@ -522,41 +522,41 @@ fn no_caller_token(error: CallerToken) -> Description {
     }
 }
 
-fn failed(error: &Failed) -> Description {
+fn failed(error: &SendError) -> Description {
     let maybe = |described| Description {
         sent: RequestSent::Maybe,
         ..described
     };
     match error {
-        Failed::Unsent => describe(
+        SendError::Unsent => describe(
             (502, Reason::UpstreamUnreachable, "connection_terminated"),
             "the provider closed the connection before anything was sent",
         ),
-        Failed::Refused => describe(
+        SendError::Refused => describe(
             (502, Reason::UpstreamProtocol, "http_protocol_error"),
             "the provider refused the request without processing it",
         ),
-        Failed::WantsHttp1 => describe(
+        SendError::WantsHttp1 => describe(
             (502, Reason::UpstreamProtocol, "http_protocol_error"),
             "the provider wants the request over HTTP/1.1, which `http` of the provider does not allow; it was not processed",
         ),
-        Failed::Broken => maybe(describe(
+        SendError::Broken => maybe(describe(
             (502, Reason::UpstreamProtocol, "http_protocol_error"),
             "the connection to the provider broke, or its answer was no HTTP; the request may have been processed",
         )),
-        Failed::NoCloseNotify => maybe(describe(
+        SendError::NoCloseNotify => maybe(describe(
             (502, Reason::UpstreamProtocol, "connection_terminated"),
             "the connection to the provider ended without TLS close_notify before it had answered; the request may have been processed",
         )),
-        Failed::TimedOut => maybe(describe(
+        SendError::TimedOut => maybe(describe(
             (504, Reason::UpstreamTimeout, "http_response_timeout"),
             "the provider took too long; the request may have been processed",
         )),
-        Failed::CallerStalled => maybe(describe(
+        SendError::CallerStalled => maybe(describe(
             (408, Reason::RequestTimeout, "http_request_error"),
             "the request's body did not come in time",
         )),
-        Failed::CallerGone => maybe(describe(
+        SendError::CallerGone => maybe(describe(
             (400, Reason::BadRequest, "http_request_error"),
             "the request's body broke off or is malformed",
         )),

@@ -27,7 +27,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
-use crate::upstream::egress::{Denied, Gate};
+use crate::upstream::egress::{Denied, DialPolicy};
 use bursar_base::address::{Rule, Spelling, bare, undotted};
 use bursar_base::process::{self, Purpose};
 use bursar_base::socket::Socket;
@@ -53,7 +53,7 @@ pub struct Connector {
     tls: Arc<ClientConfig>,
     /// For all of it.
     limit: Duration,
-    gate: Gate,
+    policy: DialPolicy,
     direct: HttpConnector<Resolver>,
     parent: Option<Tunnel<HttpConnector<Resolver>>>,
     /// What its file descriptors are for.
@@ -138,13 +138,13 @@ impl Connector {
     pub fn new(
         tls: Arc<ClientConfig>,
         limit: Duration,
-        gate: Gate,
+        policy: DialPolicy,
         parent: Option<&Arc<ParentProxy>>,
     ) -> Self {
         // hyper-util's tunnel bounds the answer's head at 8 KiB, and `limit` its time. It takes 200 alone
         // for a yes, which is what every proxy says.
         let parent = parent.map(|parent| {
-            let tunnel = Tunnel::new(parent.url.clone(), tcp(limit, gate.to_parent(parent)));
+            let tunnel = Tunnel::new(parent.url.clone(), tcp(limit, policy.to_parent(parent)));
             match &parent.authorization {
                 Some(authorization) => tunnel.with_auth(authorization.clone()),
                 None => tunnel,
@@ -153,8 +153,8 @@ impl Connector {
         Self {
             tls,
             limit,
-            direct: tcp(limit, gate.clone()),
-            gate,
+            direct: tcp(limit, policy.clone()),
+            policy,
             parent,
             purpose: Purpose::Request,
         }
@@ -188,14 +188,15 @@ impl Connector {
         let connected = connected.unwrap_or(Err(Error::TimedOut));
         if let Err(error) = &connected {
             let host = url.authority().map_or("", |authority| authority.as_str());
-            self.gate.complain(host, error.cause(), || error.details());
+            self.policy
+                .complain(host, error.cause(), || error.details());
         }
         connected
     }
 
     /// Tells the log that a connection to a host ended without TLS close_notify, before an answer was complete.
     pub fn complain_of_end(&self, host: &str) {
-        self.gate.complain_of_end(host);
+        self.policy.complain_of_end(host);
     }
 
     async fn open(&self, url: &Uri) -> Result<Stream, Error> {
@@ -241,9 +242,9 @@ impl Connector {
         };
         let port = url.port_u16().unwrap_or(own_port);
         if let Some(parent) = &self.parent
-            && !self.gate.bypasses_parent(host, port)
+            && !self.policy.bypasses_parent(host, port)
         {
-            self.gate.may_ask_parent(host).await.map_err(denied)?;
+            self.policy.may_ask_parent(host).await.map_err(denied)?;
             // The tunnel takes a missing port for 443, whatever the scheme.
             let connecting = parent.clone().call(at(&format!("{host}:{port}"))?);
             let connected = connecting.await.map(socket);
@@ -255,7 +256,7 @@ impl Connector {
         let mut url = url.clone();
         if Spelling::of(host) != Spelling::Name {
             // The connector does not have an address resolved, so its resolver would not judge it.
-            let addresses = self.gate.addresses(host).await.map_err(denied)?;
+            let addresses = self.policy.addresses(host).await.map_err(denied)?;
             if let Some(address) = addresses.first() {
                 url = at(&SocketAddr::new(*address, port).to_string())?;
             }
@@ -269,8 +270,8 @@ impl Connector {
     }
 }
 
-fn tcp(limit: Duration, gate: Gate) -> HttpConnector<Resolver> {
-    let mut tcp = HttpConnector::new_with_resolver(Resolver(gate));
+fn tcp(limit: Duration, policy: DialPolicy) -> HttpConnector<Resolver> {
+    let mut tcp = HttpConnector::new_with_resolver(Resolver(policy));
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(limit));
     tcp.set_nodelay(true);
@@ -320,7 +321,7 @@ fn denial(error: &(dyn std::error::Error + 'static)) -> Option<Rule> {
 
 /// Yields the addresses that may be connected to.
 #[derive(Debug, Clone)]
-struct Resolver(Gate);
+struct Resolver(DialPolicy);
 
 impl Service<Name> for Resolver {
     type Response = std::vec::IntoIter<SocketAddr>;
@@ -332,9 +333,9 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let gate = self.0.clone();
+        let policy = self.0.clone();
         Box::pin(async move {
-            let addresses = gate.addresses(name.as_str()).await?;
+            let addresses = policy.addresses(name.as_str()).await?;
             // The connector sets the port.
             let with_port = |address| SocketAddr::new(address, 0);
             Ok(addresses

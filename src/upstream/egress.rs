@@ -39,7 +39,7 @@ struct Shared {
 
 /// What `egress` says, for the connections of one purpose.
 #[derive(Debug, Clone)]
-pub struct Gate {
+pub struct DialPolicy {
     egress: Egress,
     provider: Arc<str>,
     /// Hosts that the operator wrote down: a literal loopback address or `localhost` among them stays
@@ -78,22 +78,22 @@ impl Egress {
 
     /// For a provider's API.
     #[must_use]
-    pub fn api(&self, provider: &config::Provider) -> Gate {
+    pub fn api(&self, provider: &config::Provider) -> DialPolicy {
         let upstream = provider.upstream.as_ref();
         let upstream = upstream.map(|origin| origin.authority.host());
         let exact = provider.hosts.iter().filter(|host| !host.wildcard);
         let hosts = exact.map(|host| &*host.name);
-        self.gate(&provider.name, upstream.into_iter().chain(hosts))
+        self.dial_policy(&provider.name, upstream.into_iter().chain(hosts))
     }
 
     /// For a provider's token endpoint.
     #[must_use]
-    pub fn token(&self, provider: &config::Provider) -> Gate {
+    pub fn token(&self, provider: &config::Provider) -> DialPolicy {
         let urls = [
             Some(&provider.token.url),
             provider.token.refresh_url.as_ref(),
         ];
-        self.gate(
+        self.dial_policy(
             &provider.name,
             urls.into_iter().flatten().filter_map(Uri::host),
         )
@@ -101,8 +101,12 @@ impl Egress {
 
     /// For whatever an operator's `hosts` say, on behalf of `provider` in the log.
     #[must_use]
-    pub fn gate<'a>(&self, provider: &Arc<str>, hosts: impl Iterator<Item = &'a str>) -> Gate {
-        Gate {
+    pub fn dial_policy<'a>(
+        &self,
+        provider: &Arc<str>,
+        hosts: impl Iterator<Item = &'a str>,
+    ) -> DialPolicy {
+        DialPolicy {
             egress: self.clone(),
             provider: provider.clone(),
             written: hosts.map(|host| bare(undotted(host)).into()).collect(),
@@ -122,7 +126,7 @@ impl Egress {
     }
 }
 
-impl Gate {
+impl DialPolicy {
     /// Tells the log why there is no connection to a host, once a minute; `details` are words of the error.
     pub(crate) fn complain(&self, host: &str, cause: Cause, details: impl FnOnce() -> String) {
         let what = (self.provider.clone(), host.into(), Some(cause));
@@ -140,10 +144,10 @@ impl Gate {
         }
     }
 
-    /// The gate for the connection to a parent proxy.
+    /// The policy for the connection to a parent proxy.
     pub(crate) fn to_parent(&self, parent: &ParentProxy) -> Self {
         self.egress
-            .gate(&self.provider, parent.url.host().into_iter())
+            .dial_policy(&self.provider, parent.url.host().into_iter())
     }
 
     /// Whether a host is reached without a parent proxy. What the operator wrote down as loopback is: the

@@ -20,12 +20,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::Instant;
 use tokio_util::either::Either;
 
-use super::failed::{Failed, chain, classify, is_disconnected};
 use super::fields::MAX_LIST_BYTES;
 use super::frames::Frames;
 use super::fuse::Attempt;
-use super::readable::Readable;
-use super::streams::{MAX_STREAMS, Need, Place, Streams};
+use super::read_gate::ReadGate;
+use super::send_error::{SendError, chain, classify, is_disconnected};
+use super::streams::{MAX_STREAMS, Need, StreamPermit, Streams};
 use super::term::{Lifetime, Term};
 use crate::http::deadline_timer::Alarm;
 use crate::http::headers::KeepAlive;
@@ -82,7 +82,7 @@ struct Servers<B> {
 
 /// A server, in the words that requests name it by.
 #[derive(Debug)]
-struct Name {
+struct PoolKey {
     origin: Origin,
     /// `Host`.
     host: HeaderValue,
@@ -90,7 +90,7 @@ struct Name {
 
 #[derive(Debug)]
 struct Server<B> {
-    name: Arc<Name>,
+    name: Arc<PoolKey>,
     /// The latest last: it is taken first, so that a surplus grows old and is closed.
     http1: Vec<Idle<B>>,
     http2: Vec<Multiplex<B>>,
@@ -118,7 +118,7 @@ struct Multiplex<B> {
 /// A connection that a request may be sent on.
 #[derive(Debug)]
 pub struct Connection<B> {
-    server: Arc<Name>,
+    server: Arc<PoolKey>,
     sender: Sender<B>,
     /// For the head of an answer; goes with the connection.
     pub(super) alarm: Alarm,
@@ -141,7 +141,7 @@ struct Http1<B> {
 enum Sender<B> {
     Http1(Http1<B>),
     /// The place is held until the answer is over.
-    Http2(http2::SendRequest<B>, Place),
+    Http2(http2::SendRequest<B>, StreamPermit),
 }
 
 impl<B: RequestBody> Pool<B> {
@@ -177,7 +177,7 @@ impl<B: RequestBody> Pool<B> {
         for multiplex in &mut server.http2 {
             if multiplex.is_usable()
                 && now < multiplex.old
-                && let Some(place) = Place::on(&multiplex.streams, need)
+                && let Some(place) = StreamPermit::on(&multiplex.streams, need)
             {
                 multiplex.used = now;
                 return Some(Connection {
@@ -227,7 +227,7 @@ impl<B: RequestBody> Pool<B> {
         (stream, open): (Stream, Counted),
         (is_http2, need): (bool, Need),
     ) -> Option<Connection<B>> {
-        let server = Arc::new(Name::of(origin));
+        let server = Arc::new(PoolKey::of(origin));
         let sender = match is_http2 {
             true => self.open_http2(&server, (stream, open), need).await?,
             false => self.open_http1((stream, open)).await?,
@@ -242,7 +242,7 @@ impl<B: RequestBody> Pool<B> {
 
     async fn open_http1(&self, (stream, open): (Stream, Counted)) -> Option<Sender<B>> {
         let outstanding = Outstanding::new();
-        let stream = Readable::new(stream);
+        let stream = ReadGate::new(stream);
         let stream = Reader::new(stream, outstanding.clone(), self.dropped.clone());
         let (requests, connection) = http1::Builder::new()
             .max_buf_size(MAX_READ_BYTES)
@@ -259,12 +259,12 @@ impl<B: RequestBody> Pool<B> {
 
     async fn open_http2(
         self: &Arc<Self>,
-        server: &Arc<Name>,
+        server: &Arc<PoolKey>,
         (stream, open): (Stream, Counted),
         need: Need,
     ) -> Option<Sender<B>> {
         let streams = Streams::new();
-        let place = Place::of(&streams, need);
+        let place = StreamPermit::of(&streams, need);
         let mut frames = Frames::new(stream, &streams, self.dropped.clone());
         let usable = need.needs_settings.then(|| frames.usable());
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
@@ -293,7 +293,7 @@ impl<B: RequestBody> Pool<B> {
     /// Lets other requests use an HTTP/2 connection, too.
     fn share(
         self: &Arc<Self>,
-        name: &Arc<Name>,
+        name: &Arc<PoolKey>,
         sender: &http2::SendRequest<B>,
         streams: Arc<Streams>,
     ) {
@@ -340,7 +340,7 @@ impl<B: RequestBody> Pool<B> {
         }
     }
 
-    fn keep(self: &Arc<Self>, name: &Arc<Name>, sender: Http1<B>, alarm: Alarm) {
+    fn keep(self: &Arc<Self>, name: &Arc<PoolKey>, sender: Http1<B>, alarm: Alarm) {
         let Some(end) = sender.term.end(Instant::now(), self.lifetime) else {
             return;
         };
@@ -430,7 +430,7 @@ impl<B> Default for Servers<B> {
 
 impl<B> Servers<B> {
     /// Adds something to a server's connections, unless there are too many servers.
-    fn add(&mut self, name: &Arc<Name>, add: impl FnOnce(&mut Server<B>)) {
+    fn add(&mut self, name: &Arc<PoolKey>, add: impl FnOnce(&mut Server<B>)) {
         if let Some(server) = self.idle.get_mut(&name.origin) {
             add(server);
         } else if self.idle.len() < MAX_SERVERS {
@@ -445,7 +445,7 @@ impl<B> Servers<B> {
     }
 }
 
-impl Name {
+impl PoolKey {
     fn of(origin: &Origin) -> Self {
         // Every authority is a field value: it has neither controls nor spaces.
         let host = HeaderValue::from_str(origin.authority.as_str());
@@ -504,22 +504,25 @@ impl<B: RequestBody> Connection<B> {
     }
 
     /// What became of a request.
-    pub(super) fn judge(&self, mut sent: Sent<B>) -> Result<Response<Incoming>, Failed> {
+    pub(super) fn classify_outcome(
+        &self,
+        mut sent: Sent<B>,
+    ) -> Result<Response<Incoming>, SendError> {
         if let (Ok(answer), Sender::Http1(sender)) = (&mut sent, &self.sender) {
             sender.outstanding.complete(answer);
         }
         sent.map_err(|mut error| match error.take_message() {
-            Some(_request) => Failed::Unsent,
+            Some(_request) => SendError::Unsent,
             None => {
                 let error = error.error();
                 tracing::debug!(error = %chain(error), "request failed");
                 let is_unsent =
                     matches!(&self.sender, Sender::Http2(_, place) if place.is_unsent());
                 match classify(error) {
-                    Failed::Broken | Failed::NoCloseNotify
+                    SendError::Broken | SendError::NoCloseNotify
                         if is_unsent && is_disconnected(error) =>
                     {
-                        Failed::Unsent
+                        SendError::Unsent
                     }
                     failed => failed,
                 }

@@ -48,7 +48,7 @@ pub struct Need {
 
 /// One request's place on a connection.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct StreamPermit {
     streams: Arc<Streams>,
     need: Need,
     /// What was written when it was sent.
@@ -133,7 +133,7 @@ impl Streams {
     }
 }
 
-impl Place {
+impl StreamPermit {
     /// None where the connection carries as much as it may.
     pub(super) fn on(streams: &Arc<Streams>, need: Need) -> Option<Self> {
         streams.has_room(need).then(|| Self::of(streams, need))
@@ -166,7 +166,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
         let Self { streams, need, .. } = self;
         streams.open.fetch_sub(1, Ordering::Relaxed);
@@ -194,27 +194,27 @@ mod tests {
     fn uploads_share_a_window_only_where_all_of_them_fit() {
         let streams = Streams::new();
         streams.limit(None);
-        let _small = Place::on(&streams, upload(60_000)).unwrap();
-        assert!(Place::on(&streams, upload(6000)).is_none());
-        let beside = Place::on(&streams, upload(5535)).unwrap();
-        assert!(Place::on(&streams, upload(1)).is_none());
-        assert!(Place::on(&streams, upload(0)).is_some());
+        let _small = StreamPermit::on(&streams, upload(60_000)).unwrap();
+        assert!(StreamPermit::on(&streams, upload(6000)).is_none());
+        let beside = StreamPermit::on(&streams, upload(5535)).unwrap();
+        assert!(StreamPermit::on(&streams, upload(1)).is_none());
+        assert!(StreamPermit::on(&streams, upload(0)).is_some());
         drop(beside);
         streams.widen(1_000_000);
-        assert!(Place::on(&streams, upload(500_000)).is_some());
-        assert!(Place::on(&streams, upload(u64::MAX)).is_none());
+        assert!(StreamPermit::on(&streams, upload(500_000)).is_some());
+        assert!(StreamPermit::on(&streams, upload(u64::MAX)).is_none());
     }
 
     #[test]
     fn an_upload_without_a_known_length_has_the_window_for_itself() {
         let streams = Streams::new();
         streams.limit(None);
-        let unknown = Place::on(&streams, upload(u64::MAX)).unwrap();
-        assert!(Place::on(&streams, upload(1)).is_none());
+        let unknown = StreamPermit::on(&streams, upload(u64::MAX)).unwrap();
+        assert!(StreamPermit::on(&streams, upload(1)).is_none());
         drop(unknown);
         streams.widen(-60_000);
-        assert!(Place::on(&streams, upload(u64::MAX)).is_none());
-        assert!(Place::on(&streams, upload(5535)).is_some());
+        assert!(StreamPermit::on(&streams, upload(u64::MAX)).is_none());
+        assert!(StreamPermit::on(&streams, upload(5535)).is_some());
     }
 
     #[test]
@@ -225,20 +225,20 @@ mod tests {
         };
         let streams = Streams::new();
         streams.limit(Some(3));
-        let paying = Place::on(&streams, payment).unwrap();
-        assert!(Place::on(&streams, payment).is_none());
-        let reading = (0..2).map(|_| Place::on(&streams, Need::default()));
+        let paying = StreamPermit::on(&streams, payment).unwrap();
+        assert!(StreamPermit::on(&streams, payment).is_none());
+        let reading = (0..2).map(|_| StreamPermit::on(&streams, Need::default()));
         let _reading: Vec<_> = reading.map(Option::unwrap).collect();
-        assert!(Place::on(&streams, Need::default()).is_none());
+        assert!(StreamPermit::on(&streams, Need::default()).is_none());
         drop(paying);
-        assert!(Place::on(&streams, payment).is_some());
+        assert!(StreamPermit::on(&streams, payment).is_some());
     }
 
     #[test]
     fn a_request_is_unsent_until_a_head_is_written() {
         let streams = Streams::new();
         streams.head_written();
-        let mut place = Place::of(&streams, Need::default());
+        let mut place = StreamPermit::of(&streams, Need::default());
         place.sending();
         assert!(place.is_unsent());
         streams.head_written();

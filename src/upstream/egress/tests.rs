@@ -4,9 +4,9 @@ use super::*;
 use bursar_config::Config;
 use bursar_telemetry::metrics::Metrics;
 
-/// A gate for the upstream `written`, with what it counts.
+/// A policy for the upstream `written`, with what it counts.
 struct Rig {
-    gate: Gate,
+    policy: DialPolicy,
     metrics: Metrics,
 }
 
@@ -28,13 +28,13 @@ impl Rig {
             rules.names = Names::Fixed(table.collect());
         }
         let egress = Egress::new(&Arc::new(rules), metrics.egress.clone());
-        let gate = egress.gate(&"acme".into(), [written].into_iter());
-        Self { gate, metrics }
+        let policy = egress.dial_policy(&"acme".into(), [written].into_iter());
+        Self { policy, metrics }
     }
 
     /// The addresses that pass, space-joined, or the rule that refuses.
     async fn judge(&self, host: &str) -> String {
-        match self.gate.addresses(host).await {
+        match self.policy.addresses(host).await {
             Ok(addresses) => {
                 let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
                 texts.join(" ")
@@ -211,7 +211,7 @@ async fn some_hosts_are_reached_without_the_parent_proxy() {
         ("127.0.0.1", 443, false),
     ] {
         assert_eq!(
-            rig.gate.bypasses_parent(host, port),
+            rig.policy.bypasses_parent(host, port),
             expected,
             "{host}:{port}"
         );
@@ -221,9 +221,9 @@ async fn some_hosts_are_reached_without_the_parent_proxy() {
 #[tokio::test]
 async fn a_parent_proxy_judges_names_but_not_literals() {
     let rig = Rig::new("", "api.test", &[("inside.test", &["10.0.0.1"])]);
-    assert!(rig.gate.may_ask_parent("inside.test").await.is_ok());
+    assert!(rig.policy.may_ask_parent("inside.test").await.is_ok());
     for host in ["10.0.0.1", "[fd00:ec2::254]", "2130706433", "1.2.3.4.5"] {
-        assert!(rig.gate.may_ask_parent(host).await.is_err(), "{host}");
+        assert!(rig.policy.may_ask_parent(host).await.is_err(), "{host}");
     }
-    assert!(rig.gate.may_ask_parent("8.8.8.8").await.is_ok());
+    assert!(rig.policy.may_ask_parent("8.8.8.8").await.is_ok());
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::outgoing::PREFACE_BYTES;
 use super::*;
 use crate::http::hpack::{self, Decoder};
-use crate::upstream::streams::{Need, Place};
+use crate::upstream::streams::{Need, StreamPermit};
 
 /// A server whose bytes come in pieces, and that takes no more after so many.
 #[derive(Debug, Default)]
@@ -314,7 +314,7 @@ async fn a_head_in_a_write_of_several_records_that_failed_may_have_been_sent() {
         let preface = [0; PREFACE_BYTES];
         let written = poll_fn(|context| Pin::new(&mut frames).poll_write(context, &preface));
         assert_eq!(written.await.unwrap(), PREFACE_BYTES);
-        let mut place = Place::of(&streams, Need::default());
+        let mut place = StreamPermit::of(&streams, Need::default());
         place.sending();
         let mut bytes = frame(HEADERS, END_HEADERS, 1, b"head");
         bytes.extend(frame(DATA, END_STREAM, 1, &vec![0; size]));
@@ -379,10 +379,10 @@ fn settings_windows_and_goaway_are_told_to_the_pool() {
         upload,
         ..Need::default()
     };
-    let _first = Place::on(&streams, upload(100_000)).unwrap();
-    assert!(Place::on(&streams, upload(32_000)).is_none());
-    let _second = Place::on(&streams, upload(31_000)).unwrap();
-    assert!(Place::on(&streams, upload(0)).is_none());
+    let _first = StreamPermit::on(&streams, upload(100_000)).unwrap();
+    assert!(StreamPermit::on(&streams, upload(32_000)).is_none());
+    let _second = StreamPermit::on(&streams, upload(31_000)).unwrap();
+    assert!(StreamPermit::on(&streams, upload(0)).is_none());
     assert!(!streams.is_leaving());
 }
 
@@ -390,7 +390,7 @@ fn settings_windows_and_goaway_are_told_to_the_pool() {
 fn settings_without_a_limit_leave_it_to_bursar() {
     let (mut frames, streams) = frames(&[frame(SETTINGS, 0, 0, b"")], 0);
     read(&mut frames, 1000).unwrap();
-    let places = std::iter::from_fn(|| Place::on(&streams, Need::default()));
+    let places = std::iter::from_fn(|| StreamPermit::on(&streams, Need::default()));
     let places: Vec<_> = places.collect();
     assert_eq!(places.len(), 100);
 }
@@ -424,7 +424,7 @@ async fn what_came_before_a_write_failed_is_read_and_then_the_failure() {
         let written = poll_fn(|context| Pin::new(&mut frames).poll_write(context, &head)).await;
         assert_eq!(written.unwrap(), head.len());
     }
-    let mut place = Place::of(&streams, Need::default());
+    let mut place = StreamPermit::of(&streams, Need::default());
     place.sending();
     assert!(place.is_unsent());
     let mut space = [0; 100];
@@ -449,7 +449,7 @@ async fn what_is_written_is_counted_wherever_it_is_cut() {
     }
     for size in [1, 7, 30_000] {
         let (mut frames, streams) = frames(&[], usize::MAX);
-        let mut before = Place::of(&streams, Need::default());
+        let mut before = StreamPermit::of(&streams, Need::default());
         before.sending();
         for part in bytes.chunks(size) {
             let (one, two) = part.split_at(part.len() / 2);
@@ -463,11 +463,17 @@ async fn what_is_written_is_counted_wherever_it_is_cut() {
             upload,
             ..Need::default()
         };
-        assert!(Place::on(&streams, upload(1)).is_none());
+        assert!(StreamPermit::on(&streams, upload(1)).is_none());
         streams.limit(None);
-        let _held = Place::on(&streams, upload(1)).unwrap();
-        assert!(Place::on(&streams, upload(25_535)).is_none(), "{size}");
-        assert!(Place::on(&streams, upload(25_534)).is_some(), "{size}");
+        let _held = StreamPermit::on(&streams, upload(1)).unwrap();
+        assert!(
+            StreamPermit::on(&streams, upload(25_535)).is_none(),
+            "{size}"
+        );
+        assert!(
+            StreamPermit::on(&streams, upload(25_534)).is_some(),
+            "{size}"
+        );
     }
 }
 

@@ -11,13 +11,13 @@ use crate::upstream::connect::Stream;
 
 /// A stream that had nothing to give is asked again only when its socket has something.
 #[derive(Debug)]
-pub(super) struct Readable {
+pub(super) struct ReadGate {
     stream: Stream,
     /// Whether it had nothing. What TLS has read it may hold back, and an error, too, until it is asked once more.
     is_empty: bool,
 }
 
-impl Readable {
+impl ReadGate {
     pub(super) fn new(stream: Stream) -> Self {
         Self {
             stream,
@@ -26,7 +26,7 @@ impl Readable {
     }
 }
 
-impl AsyncRead for Readable {
+impl AsyncRead for ReadGate {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -51,7 +51,7 @@ impl AsyncRead for Readable {
     }
 }
 
-impl AsyncWrite for Readable {
+impl AsyncWrite for ReadGate {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
     use bursar_base::socket::Socket;
 
-    async fn connected() -> (Readable, server::TlsStream<TcpStream>) {
+    async fn connected() -> (ReadGate, server::TlsStream<TcpStream>) {
         let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let certificate = pair.cert.der().clone();
         let key = PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
@@ -152,11 +152,11 @@ mod tests {
             TlsConnector::from(Arc::new(client)).connect(name, tcp),
             TlsAcceptor::from(Arc::new(server)).accept(accepted),
         );
-        (Readable::new(stream.unwrap().into()), accepted.unwrap())
+        (ReadGate::new(stream.unwrap().into()), accepted.unwrap())
     }
 
     /// How many bytes one read brings, of at most 8 KiB, as hyper asks for them.
-    async fn read(stream: &mut Readable) -> io::Result<usize> {
+    async fn read(stream: &mut ReadGate) -> io::Result<usize> {
         let mut room = [0; 8192];
         let reading = poll_fn(|context| {
             let mut buffer = ReadBuf::new(&mut room);

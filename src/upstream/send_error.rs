@@ -5,7 +5,7 @@ use crate::upstream::connect::lacks_close_notify;
 
 /// Why a request was not answered.
 #[derive(Debug)]
-pub enum Failed {
+pub enum SendError {
     /// Certainly not one byte was written.
     Unsent,
     /// The provider says that it did not process it: `REFUSED_STREAM`, or a GOAWAY whose last stream is below (RFC
@@ -27,13 +27,13 @@ pub enum Failed {
 }
 
 /// What hyper's error says about the request.
-pub(super) fn classify(error: &hyper::Error) -> Failed {
+pub(super) fn classify(error: &hyper::Error) -> SendError {
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {
         if let Some(RequestBodyError::Caller(_) | RequestBodyError::CallerGone) =
             error.downcast_ref()
         {
-            return Failed::CallerGone;
+            return SendError::CallerGone;
         }
         if let Some(error) = error.downcast_ref::<h2::Error>()
             && error.is_remote()
@@ -44,17 +44,17 @@ pub(super) fn classify(error: &hyper::Error) -> Failed {
         source = error.source();
     }
     match lacks_close_notify(error) {
-        true => Failed::NoCloseNotify,
-        false => Failed::Broken,
+        true => SendError::NoCloseNotify,
+        false => SendError::Broken,
     }
 }
 
 /// h2 hands a GOAWAY to the streams above its last one alone.
-fn refused(error: &h2::Error) -> Option<Failed> {
+fn refused(error: &h2::Error) -> Option<SendError> {
     match error.reason() {
-        Some(h2::Reason::HTTP_1_1_REQUIRED) => Some(Failed::WantsHttp1),
-        Some(h2::Reason::REFUSED_STREAM) => Some(Failed::Refused),
-        _ => error.is_go_away().then_some(Failed::Refused),
+        Some(h2::Reason::HTTP_1_1_REQUIRED) => Some(SendError::WantsHttp1),
+        Some(h2::Reason::REFUSED_STREAM) => Some(SendError::Refused),
+        _ => error.is_go_away().then_some(SendError::Refused),
     }
 }
 
