@@ -77,6 +77,14 @@ impl Files {
         length(&self.log)
     }
 
+    /// How long the log can become on a full disk: what is reserved for it counts.
+    pub(super) fn log_on_disk(&self) -> u64 {
+        let found = fs::metadata(&self.log);
+        found.map_or(0, |found| {
+            found.len().max(found.blocks().saturating_mul(512))
+        })
+    }
+
     pub(super) fn max_log(&self) -> u64 {
         self.max_database
             .saturating_mul(LOG_TO_DATABASE)

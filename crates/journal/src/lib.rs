@@ -9,6 +9,7 @@ mod desk;
 mod entry;
 mod facts;
 mod files;
+mod reserve;
 mod seal;
 mod store;
 mod watch;

@@ -15,11 +15,14 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use super::course::{Phase, Step};
 use super::facts::{Facts, Frozen, Outcome};
 use super::files::USUAL_LOG;
+use super::reserve::{Reserve, Room};
 use bursar_base::secret::hexadecimal;
 use bursar_config as config;
 
 /// The database, in the configured directory.
 pub(super) const FILE: &str = "journal.sqlite";
+/// SQLite's log beside it.
+const LOG: &str = "journal.sqlite-wal";
 /// Held as long as the process lives that writes the journal.
 const LOCK: &str = "lock";
 /// The same from when it has closed what an earlier one left open, for those who read.
@@ -28,8 +31,6 @@ const RUNNING: &str = "running";
 const PATIENCE: Duration = Duration::from_secs(2);
 /// SQLite's own default, said here because the limits count in it.
 pub(super) const PAGE_BYTES: usize = 4096;
-/// Settled requests that are forgotten at a time.
-const FORGOTTEN_AT_ONCE: i64 = 1024;
 /// The file's format.
 const FORMAT: i64 = 1;
 
@@ -92,6 +93,7 @@ pub(super) struct Store {
     limit_pages: i64,
     /// The same, as far as its disk has room.
     affordable_pages: i64,
+    reserve: Reserve,
     /// Locked for as long as they are open; none for a reader.
     locks: Vec<File>,
 }
@@ -125,6 +127,7 @@ impl Store {
             is_durable: false,
             limit_pages,
             affordable_pages: limit_pages,
+            reserve: Reserve::new(settings.path.join(FILE), settings.path.join(LOG)),
             locks: vec![lock],
         };
         store.prepare()?;
@@ -149,14 +152,18 @@ impl Store {
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let store = Self {
-            database: Connection::open_with_flags(file, flags)?,
+            database: Connection::open_with_flags(&file, flags)?,
             directory: directory.to_owned(),
             is_durable: true,
             limit_pages: i64::MAX,
             affordable_pages: i64::MAX,
+            reserve: Reserve::new(file, directory.join(LOG)),
             locks: Vec::new(),
         };
         store.database.busy_timeout(PATIENCE)?;
+        // It would let the database's file end at its content.
+        let pragma = "wal_autocheckpoint";
+        store.database.pragma_update(None, pragma, 0)?;
         match store.format()? {
             FORMAT => Ok(store),
             0 => Err(Error::Missing(directory.to_owned())),
@@ -288,14 +295,17 @@ impl Store {
         Ok(self.used_pages()? < limit - limit / 8)
     }
 
-    /// The database may take so many bytes more.
-    pub(super) fn afford(&mut self, bytes: u64) -> Result<(), rusqlite::Error> {
+    /// The disk has so much room.
+    pub(super) fn afford(&mut self, room: Room) -> Result<(), rusqlite::Error> {
         let pages = self
             .database
             .pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))?;
-        let more = i64::try_from(bytes / PAGE_BYTES as u64).unwrap_or(i64::MAX);
-        self.affordable_pages = pages.saturating_add(more);
-        Ok(())
+        let pages = self
+            .reserve
+            .keep(&self.database, pages, self.limit_pages, room);
+        self.affordable_pages = pages.affordable;
+        self.database
+            .pragma_update(None, "max_page_count", pages.most)
     }
 
     /// Writes what is in the log to the database, as far as nobody reads it there; whether that was all of it, so that
@@ -327,9 +337,13 @@ impl Store {
         statement.query_row([], |row| row.get(0))
     }
 
-    /// Forgets some of the oldest settled requests: those before `before`, or any. Resolved ones go last
-    /// where it is about room. Returns how many.
-    pub(super) fn forget(&self, before: Option<SystemTime>) -> Result<usize, rusqlite::Error> {
+    /// Forgets some of the oldest settled requests, about `most`: those before `before`, or any. Resolved ones go
+    /// last where it is about room. Returns how many.
+    pub(super) fn forget(
+        &self,
+        before: Option<SystemTime>,
+        most: usize,
+    ) -> Result<usize, rusqlite::Error> {
         let cutoff = before.map_or(i64::MAX, micros);
         let mut forgotten = 0;
         for settled in [
@@ -340,7 +354,7 @@ impl Store {
                 "DELETE FROM requests WHERE time < ?1 AND id IN (SELECT id FROM requests WHERE {settled} LIMIT ?2)"
             );
             let mut statement = self.database.prepare_cached(&sql)?;
-            forgotten += statement.execute(params![cutoff, FORGOTTEN_AT_ONCE])?;
+            forgotten += statement.execute(params![cutoff, most.cast_signed()])?;
             if before.is_none() && forgotten > 0 {
                 break;
             }

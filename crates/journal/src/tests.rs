@@ -282,12 +282,12 @@ fn old_settled_requests_are_forgotten() {
     let now = clock::wall();
     assert_eq!(
         store
-            .forget(now.checked_sub(Duration::from_secs(60)))
+            .forget(now.checked_sub(Duration::from_secs(60)), 1024)
             .unwrap(),
         0
     );
     let later = now + Duration::from_secs(60);
-    assert_eq!(store.forget(Some(later)).unwrap(), 2);
+    assert_eq!(store.forget(Some(later), 1024).unwrap(), 2);
     assert_eq!(
         listed(directory.path()),
         [("2".to_owned(), Phase::HeadSent)]
@@ -306,8 +306,8 @@ fn no_phase_that_is_in_doubt_is_ever_forgotten() {
     }
     store.commit().unwrap();
     let later = clock::wall() + Duration::from_secs(60);
-    assert_eq!(store.forget(Some(later)).unwrap(), 0);
-    assert_eq!(store.forget(None).unwrap(), 0);
+    assert_eq!(store.forget(Some(later), 1024).unwrap(), 0);
+    assert_eq!(store.forget(None, 1024).unwrap(), 0);
     assert_eq!(
         listed(directory.path()),
         (1..)

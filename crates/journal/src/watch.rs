@@ -1,9 +1,17 @@
 //! Is there still room for the journal's files? Looked at after each transaction and each second; said once each time
 //! that it gets worse.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::files::{Files, Length, USUAL_LOG};
+use super::reserve::Room;
 use super::store::PAGE_BYTES;
 use bursar_telemetry::metrics::JournalSeries;
+
+/// How long nothing could be written until the log is made to begin anew, which may be all the room there is.
+pub(super) const RECOVER_AFTER: Duration = Duration::from_secs(3);
 
 /// What was seen last.
 #[derive(Debug)]
@@ -15,6 +23,7 @@ pub(super) struct Watch {
     /// Bytes of the log when it was last warned of; 0: it is short since.
     warned: u64,
     is_disk_short: bool,
+    full_since: Option<Instant>,
     /// How long the log is to get.
     usual_log: u64,
 }
@@ -28,6 +37,7 @@ impl Watch {
             length: Length::Usual,
             warned: 0,
             is_disk_short: false,
+            full_since: None,
             usual_log: USUAL_LOG,
         }
     }
@@ -37,9 +47,26 @@ impl Watch {
         self.usual_log / PAGE_BYTES as u64
     }
 
+    /// Whether the disk was full, and has no room yet.
+    pub(super) fn is_disk_full(&self) -> bool {
+        self.full_since.is_some()
+    }
+
+    /// Whether it is for a moment only yet. Then nothing is forgotten for that, because room may come back.
+    pub(super) fn is_disk_full_since_now(&self) -> bool {
+        self.full_since
+            .is_some_and(|since| since.elapsed() < RECOVER_AFTER)
+    }
+
     /// The disk is full: no file becomes longer, and the log has to begin anew while it has room.
-    pub(super) fn disk_is_full(&mut self) {
-        self.usual_log = self.usual_log.min(self.files.log() / 2);
+    pub(super) fn disk_is_full(&mut self) -> Room {
+        self.full_since.get_or_insert_with(Instant::now);
+        self.usual_log = self.usual_log.min(self.files.log_on_disk() / 2);
+        Room {
+            left: 0,
+            may_grow: !self.is_disk_full_since_now(),
+            usual_log: self.usual_log,
+        }
     }
 
     /// Looks at the log. It is long only while others do not let it begin anew.
@@ -78,8 +105,8 @@ impl Watch {
         self.length = length;
     }
 
-    /// Looks at all files, and at their disk: how much the database may yet take of it. None: the system does not say.
-    pub(super) fn disk(&mut self) -> Option<u64> {
+    /// Looks at all files, and at their disk: what room there is. None: the system does not say.
+    pub(super) fn disk(&mut self) -> Option<Room> {
         self.series.bytes.set(gauge(self.files.bytes()));
         let disk = self.files.disk()?;
         let (free, may_need) = (disk.free, self.files.may_need());
@@ -100,10 +127,18 @@ impl Watch {
         }
         self.is_disk_short = is_short;
         let left = Files::left_on(disk);
+        let usual_log = Files::usual_log(disk);
         if left > 0 {
-            self.usual_log = Files::usual_log(disk);
+            self.usual_log = usual_log;
+            self.full_since = None;
+        } else if free < PAGE_BYTES as u64 {
+            self.full_since.get_or_insert_with(Instant::now);
         }
-        Some(left)
+        Some(Room {
+            left,
+            may_grow: !self.is_disk_full_since_now(),
+            usual_log,
+        })
     }
 }
 

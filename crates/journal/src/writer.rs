@@ -17,19 +17,19 @@ use super::course::Step;
 use super::facts::{Facts, Frozen};
 use super::files::{Files, Length};
 use super::store::{Error, Store};
-use super::watch::Watch;
+use super::watch::{RECOVER_AFTER, Watch};
 use bursar_base::clock;
 use bursar_config as config;
 use bursar_telemetry::metrics::JournalSeries;
 
 /// Steps in one transaction; the others are in the next.
 const MAX_BATCH: usize = 1024;
+/// Settled requests that are forgotten at a time.
+const FORGOTTEN_AT_ONCE: usize = 1024;
 /// Later phases that are kept while they cannot be written; the rest stays in doubt.
 const MAX_KEPT: usize = 16_384;
 /// What one step changes, about, and what each transaction does.
 const PAGES_OF_STEP: u64 = 3;
-/// How long nothing could be written until the log is made to begin anew, which may be all the room there is.
-const RECOVER_AFTER: Duration = Duration::from_secs(3);
 /// How often gauges are renewed, old requests forgotten, and what was kept is tried again.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -125,8 +125,12 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => true,
             };
             let is_time = ended || self.ticked.elapsed() >= TICK;
-            if !batch.is_empty() || (is_time && !self.kept.is_empty()) {
-                self.write(batch);
+            while !batch.is_empty() {
+                let rest = batch.split_off(self.at_once(batch.len()).min(batch.len()));
+                self.write(std::mem::replace(&mut batch, rest));
+            }
+            if is_time {
+                self.write_kept();
             }
             for question in questions {
                 self.answer(question);
@@ -140,10 +144,22 @@ impl Writer {
         }
     }
 
+    /// Writes what was kept, as much of it as can be written.
+    fn write_kept(&mut self) {
+        let mut before = usize::MAX;
+        while !self.kept.is_empty() && self.kept.len() < before {
+            before = self.kept.len();
+            self.write(Vec::new());
+        }
+    }
+
     fn write(&mut self, batch: Vec<Write>) {
         let durable = self.sync && batch.iter().any(|write| write.durable);
         self.logged_pages += PAGES_OF_STEP * (batch.len() as u64 + 1);
-        match self.transact(&batch, durable) {
+        let transacted = self
+            .make_room()
+            .and_then(|has_room| self.transact(&batch, durable, has_room));
+        match transacted {
             Ok((refused, left)) => {
                 if std::mem::take(&mut self.is_failing) {
                     tracing::info!("journal: written again");
@@ -171,6 +187,11 @@ impl Writer {
     /// Moves what is in the log to the database.
     fn check_point(&mut self) {
         self.logged_pages = 0;
+        if let Some(room) = self.watch.disk()
+            && let Err(error) = self.store.afford(room)
+        {
+            tracing::debug!(%error, "journal: no space is reserved");
+        }
         let is_long = self.watch.length > Length::Usual;
         let done = match self.store.checkpoint() {
             Ok(true) if is_long => self.store.truncate(),
@@ -201,29 +222,64 @@ impl Writer {
         }
     }
 
-    /// Writes all of it or nothing; which of the batch were refused for want of room, and what of the kept.
-    fn transact(
-        &mut self,
-        batch: &[Write],
-        durable: bool,
-    ) -> Result<(Vec<bool>, Kept), rusqlite::Error> {
-        self.store.begin(durable)?;
-        let is_log_full = self.watch.length == Length::Full;
-        let mut has_room = !is_log_full && self.store.has_room()?;
-        if !has_room && !is_log_full && !self.is_full {
-            while !has_room && self.store.forget(None)? > 0 {
-                has_room = self.store.has_room()?;
-            }
-            self.is_full = !has_room;
+    /// Whether there is room for new requests. Settled ones are forgotten where that is needed, some at a time: on a full
+    /// disk the log has room for so much.
+    fn make_room(&mut self) -> Result<bool, rusqlite::Error> {
+        if self.watch.length == Length::Full {
+            return Ok(false);
+        }
+        let mut has_room = self.store.has_room()?;
+        if self.watch.is_disk_full_since_now() {
+            return Ok(has_room);
+        }
+        while !has_room && !self.is_full {
+            let is_settled = self.forget(None)? > 0;
+            has_room = self.store.has_room()?;
+            self.is_full = !is_settled && !has_room;
             if self.is_full {
                 tracing::error!(
                     "journal: max_size is reached or its disk is full, and nothing in it is settled; see `bursar outcomes`"
                 );
             }
         }
+        Ok(has_room)
+    }
+
+    /// Forgets some of the settled requests: those before `before`, or any. Returns how many.
+    fn forget(&mut self, before: Option<SystemTime>) -> Result<usize, rusqlite::Error> {
+        self.store.begin(false)?;
+        let forgotten = self.store.forget(before, self.at_once(FORGOTTEN_AT_ONCE))?;
+        self.store.commit()?;
+        if forgotten > 0 {
+            self.logged_pages += PAGES_OF_STEP + forgotten as u64;
+        }
+        if self.logged_pages >= self.watch.checkpoint_pages() {
+            self.check_point();
+        }
+        Ok(forgotten)
+    }
+
+    /// How many requests are changed in one transaction: `usually`, and on a full disk so many that their pages are a part
+    /// of those that the log has room for.
+    fn at_once(&self, usually: usize) -> usize {
+        match self.watch.is_disk_full() {
+            true => (self.watch.checkpoint_pages() as usize / 8).max(1),
+            false => usually,
+        }
+    }
+
+    /// Writes all of it or nothing; which of the batch were refused for want of room, and what of the kept.
+    fn transact(
+        &mut self,
+        batch: &[Write],
+        durable: bool,
+        has_room: bool,
+    ) -> Result<(Vec<bool>, Kept), rusqlite::Error> {
+        self.store.begin(durable)?;
         let mut left = Kept::new();
-        for (id, (facts, step)) in &self.kept {
-            if !self.put(*id, facts, step, has_room)? {
+        let most = self.at_once(MAX_KEPT);
+        for (index, (id, (facts, step))) in self.kept.iter().enumerate() {
+            if index >= most || !self.put(*id, facts, step, has_room)? {
                 left.insert(*id, (facts.clone(), *step));
             }
         }
@@ -294,19 +350,20 @@ impl Writer {
         }
         self.watch.log();
         if let Err(error) = self.look() {
+            self.store.roll_back();
             self.complain(&error);
         }
     }
 
     /// Renews the gauges and forgets what is old.
     fn look(&mut self) -> Result<(), rusqlite::Error> {
-        if let Some(left) = self.watch.disk() {
-            self.store.afford(left)?;
+        if let Some(room) = self.watch.disk() {
+            self.store.afford(room)?;
         }
         let is_log_full = self.watch.length == Length::Full;
         let before = clock::wall().checked_sub(self.keep);
         if let Some(before) = before.filter(|_| !is_log_full) {
-            self.store.forget(Some(before))?;
+            self.forget(Some(before))?;
         }
         self.series.unresolved.set(self.store.unresolved()?);
         Ok(())
@@ -317,8 +374,7 @@ impl Writer {
         let code = error.sqlite_error_code();
         if code == Some(ErrorCode::DiskFull) {
             // Until it is looked at again; settled requests make room meanwhile.
-            drop(self.store.afford(0));
-            self.watch.disk_is_full();
+            drop(self.store.afford(self.watch.disk_is_full()));
         }
         if std::mem::replace(&mut self.is_failing, true) {
             return;

@@ -153,3 +153,25 @@ async fn a_disk_that_was_full_is_of_use_again_without_a_restart() {
     let mut caller = Caller::connect(program.listen).await;
     assert_eq!(caller.send("POST", "/pay", "x").await.status, 200);
 }
+
+#[tokio::test]
+async fn a_disk_that_others_have_filled_is_of_use_by_settled_requests_alone() {
+    // At once, in the middle of the log, and when the log has begun anew.
+    for before in [1, 150, 1000] {
+        let Some(disk) = Disk::mount() else {
+            return;
+        };
+        let place = disk.path().join("journal");
+        let (_api, _idp, program) = start(&format!("path: {}, sync: false", place.display())).await;
+        assert_eq!(pay(&program, before).await, before);
+        disk.fill();
+        // More than there is room for without forgetting any; refused for some seconds at most.
+        let mut paid = 0;
+        while paid < 1200 {
+            eventually(|| async { pay(&program, 1).await == 1 }).await;
+            paid += 1 + pay(&program, 200).await;
+        }
+        let log = program.logged();
+        assert!(!log.contains("nothing in it is settled"), "{log}");
+    }
+}
