@@ -12,7 +12,7 @@ use bursar::server::Server;
 use bursar::server::reload::Source;
 use bursar::server::worker::{Threads, Workers};
 use bursar_base::process::Closed;
-use bursar_config::{Config, Problem};
+use bursar_config::{Config, Diagnostic};
 use bursar_telemetry::line_writer::cut_line;
 use bursar_telemetry::log::Log;
 use clap::{Parser, Subcommand};
@@ -268,7 +268,7 @@ fn list(options: &outcomes::Options) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn report(path: &Path, problems: &[Problem]) -> ExitCode {
+fn report(path: &Path, problems: &[Diagnostic]) -> ExitCode {
     for problem in problems {
         say(&format!("{}: {problem}", path.display()));
     }

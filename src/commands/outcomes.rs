@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 
 use bursar_base::clock;
-use bursar_config::{Config, Problem};
+use bursar_config::{Config, Diagnostic};
 use bursar_journal::{self as journal, Outcome, Resolved};
 
 /// Which requests that moved money are in doubt
@@ -41,7 +41,7 @@ enum Action {
 ///
 /// # Errors
 /// What is wrong with that part of the file.
-pub fn directory(config: &Path) -> Result<Option<PathBuf>, Vec<Problem>> {
+pub fn directory(config: &Path) -> Result<Option<PathBuf>, Vec<Diagnostic>> {
     Ok(Config::load_journal(config)?.map(|journal| journal.path))
 }
 

@@ -11,7 +11,7 @@ use subtle::ConstantTimeEq as _;
 use super::process_state::{ProcessState, Reloaded};
 use crate::exchange::respond::Refusal;
 use bursar_base::clock;
-use bursar_config::{Config, Problem};
+use bursar_config::{Config, Diagnostic};
 use bursar_journal as journal;
 use bursar_telemetry::metrics::Reload;
 
@@ -135,7 +135,7 @@ impl AdminControl {
     }
 
     /// The configuration was read again; `problems` say why it is not in force.
-    pub fn reloaded(&self, problems: Vec<Problem>) {
+    pub fn reloaded(&self, problems: Vec<Diagnostic>) {
         let outcome = match problems.is_empty() {
             true => Reload::Ok,
             false => Reload::Rejected,

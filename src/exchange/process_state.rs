@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::http::headers::Via;
 use crate::http::replay_body::ReplayMemory;
-use bursar_config::Problem;
+use bursar_config::Diagnostic;
 use bursar_journal::Journal;
 use bursar_telemetry::access_log::AccessLog;
 use bursar_telemetry::metrics::Metrics;
@@ -52,7 +52,7 @@ pub struct Reloaded {
     /// When it was.
     pub at: SystemTime,
     /// Why nothing has changed; empty where the configuration is in force.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<Diagnostic>,
 }
 
 impl ProcessState {

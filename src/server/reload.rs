@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::exchange::Proxy;
-use bursar_config::{self as config, Config, Files, Problem, Stamps};
+use bursar_config::{self as config, Config, Diagnostic, Files, Stamps};
 use bursar_tls::server::Tls;
 
 /// How often the files are looked at.
@@ -142,7 +142,7 @@ impl Unchangeable {
     }
 
     /// What another configuration would change of it.
-    fn changed_by(&self, config: &Config) -> Vec<Problem> {
+    fn changed_by(&self, config: &Config) -> Vec<Diagnostic> {
         let changed = [
             ("listen", self.listen != config.listen),
             ("admin", self.admin != config.admin),
@@ -156,7 +156,7 @@ impl Unchangeable {
             ("limits.tunnels", self.tunnels != config.limits.tunnels),
         ];
         let changed = changed.into_iter().filter(|(_, is_changed)| *is_changed);
-        let problem = |(key, _): (&str, bool)| Problem {
+        let problem = |(key, _): (&str, bool)| Diagnostic {
             path: key.to_owned(),
             line: None,
             message: "cannot change while Bursar runs; restart it, or change it back".to_owned(),
@@ -229,7 +229,7 @@ impl Reloader {
         }
         tokio::time::sleep(SETTLED).await;
         let files = self.files.clone();
-        let look = move || (files.as_they_are_or_hang(), files.stamps_or_hang());
+        let look = move || (files.rescan_or_hang(), files.stamps_or_hang());
         let (now, settled) = blocking(&self.looks, LOOKING, look).await?;
         Ok((settled == stamps).then(|| (stamps, now != self.files)))
     }
@@ -240,7 +240,7 @@ impl Reloader {
         let (read, files) = match blocking(&self.permits, READING, move || read(&path)).await {
             Ok(read) => read,
             Err(stuck) => {
-                let problem = Problem {
+                let problem = Diagnostic {
                     path: String::new(),
                     line: None,
                     message: stuck.to_string(),
@@ -270,7 +270,7 @@ impl Reloader {
                 self.live.current().admin_control.reloaded(problems);
                 // What is in force may come back, and what is named now may be mended.
                 let in_force = self.in_force.clone();
-                let others = move || in_force.as_they_are();
+                let others = move || in_force.rescan();
                 let others = blocking(&self.permits, READING, others).await;
                 self.files = files.with(others.unwrap_or_default());
                 return;
@@ -305,20 +305,20 @@ impl Reloader {
 
 /// Reads the configuration from files that were the same from first to last: of two that are swapped together,
 /// not one before and the other after. What never rests is taken as it came, and looked at again soon.
-fn read(path: &Path) -> (Result<Config, Vec<Problem>>, Files) {
+fn read(path: &Path) -> (Result<Config, Vec<Diagnostic>>, Files) {
     read_by(|files| Config::load_noting(path, files))
 }
 
 fn read_by(
-    mut load: impl FnMut(&mut Files) -> Result<Config, Vec<Problem>>,
-) -> (Result<Config, Vec<Problem>>, Files) {
+    mut load: impl FnMut(&mut Files) -> Result<Config, Vec<Diagnostic>>,
+) -> (Result<Config, Vec<Diagnostic>>, Files) {
     let mut readings = 1;
     let began = tokio::time::Instant::now();
     loop {
         let mut files = Files::default();
         let config = load(&mut files);
         let is_enough = readings == MAX_READINGS || began.elapsed() >= READING_AGAIN;
-        if is_enough || files.as_they_are() == files {
+        if is_enough || files.rescan() == files {
             return (config, files);
         }
         readings += 1;

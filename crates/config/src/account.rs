@@ -7,7 +7,7 @@ use hashbrown::HashTable;
 use http::HeaderValue;
 use smol_str::SmolStr;
 
-use super::route::MerchantHeader;
+use crate::route::MerchantHeader;
 use bursar_base::secret::Secret;
 
 /// The account that a provider's own `client_id` and `client_secret` make.
@@ -16,12 +16,12 @@ pub const DEFAULT_ACCOUNT: &str = "default";
 /// Where a provider's accounts are, by name. It holds places and no names, so that it is small, and what is
 /// looked at to compare names is what the request needs of its account.
 #[derive(Debug)]
-pub struct Places {
+pub struct AccountIndex {
     table: HashTable<u32>,
     hasher: RandomState,
 }
 
-impl Places {
+impl AccountIndex {
     /// Of these.
     #[must_use]
     pub fn of(accounts: &[Account]) -> Self {

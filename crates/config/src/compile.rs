@@ -5,12 +5,12 @@ mod account;
 mod caller;
 mod egress;
 mod environment;
-mod further;
 mod intercept;
 pub(super) mod journal;
 mod limits;
 mod listen;
 mod passthrough;
+mod preset_hosts;
 mod provider;
 mod route;
 mod value;
@@ -19,9 +19,12 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::file::{self, Size};
-use super::problem::Problems;
-use super::{Config, Files, Provider, defaults};
+use crate::config::Config;
+use crate::defaults;
+use crate::diagnostic::Diagnostics;
+use crate::file::{self, Size};
+use crate::files::Files;
+use crate::provider::Provider;
 use bursar_base::secret::Secret;
 use provider::{ProviderFile, Shared};
 use value::time;
@@ -30,7 +33,7 @@ use value::time;
 pub(super) fn compile(
     file: file::Proxy,
     directory: &Path,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Option<Config> {
     let listen = file.listen.unwrap_or(defaults::LISTEN);
     let replay_memory = file
@@ -57,7 +60,7 @@ pub(super) fn compile(
             ProviderFile::new(&name, provider, problems)?.compile(index, &mut shared, problems)
         })
         .collect();
-    further::yield_to_named(&mut providers, &file.passthrough);
+    preset_hosts::yield_to_named(&mut providers, &file.passthrough);
     let providers: Vec<Arc<Provider>> = providers.into_iter().map(Arc::new).collect();
     refuse_shared_hosts(&providers, problems);
     let admin_token = admin_token(file.admin_token, problems);
@@ -107,7 +110,7 @@ pub(super) fn compile(
 }
 
 /// One that can be sent as a bearer token, and is not to be guessed.
-fn admin_token(token: Option<file::Hidden>, problems: &mut Problems) -> Option<Secret> {
+fn admin_token(token: Option<file::Hidden>, problems: &mut Diagnostics) -> Option<Secret> {
     let file::Hidden(token) = token?;
     let text = token.expose();
     if !(16..=1024).contains(&text.len()) || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -119,7 +122,7 @@ fn admin_token(token: Option<file::Hidden>, problems: &mut Problems) -> Option<S
     Some(token)
 }
 
-fn refuse_shared_hosts(providers: &[Arc<Provider>], problems: &mut Problems) {
+fn refuse_shared_hosts(providers: &[Arc<Provider>], problems: &mut Diagnostics) {
     let mut owners: HashMap<_, &Provider> = HashMap::new();
     for provider in providers {
         for host in &provider.hosts {

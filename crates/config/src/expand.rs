@@ -5,8 +5,8 @@
 
 use std::path::Path;
 
-use super::files::Files;
-use super::reading::MAX_FILE_BYTES;
+use crate::files::Files;
+use crate::load::MAX_FILE_BYTES;
 use bursar_base::regular_file;
 
 /// Why a reference could not be resolved.
@@ -85,7 +85,7 @@ fn read(path: &Path, files: &mut Files) -> Result<String, Error> {
     let named = || path.display().to_string();
     let read = regular_file::read(path, MAX_FILE_BYTES);
     if !matches!(read, Err(regular_file::Error::Hangs)) {
-        files.saw(
+        files.record(
             path.to_owned(),
             read.as_ref().ok().map(|read| read.as_slice()),
         );

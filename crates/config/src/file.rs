@@ -25,7 +25,7 @@ pub use provider::{ClientAuth, Encoding, Environment, Http, Refresh, ReplayRule}
 pub(super) use scalar::{Count, Hidden, Size, Time};
 
 #[cfg(test)]
-use super::defaults;
+use crate::defaults;
 use bursar_base::secret::Secret;
 
 /// The configuration of Bursar. Any string may hold `${NAME}` (environment) and `${file:PATH}` (a file's

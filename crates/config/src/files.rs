@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use ring::digest::{SHA256, digest};
 
-use super::problem::Problems;
-use super::{file, readable};
+use crate::diagnostic::Diagnostics;
+use crate::file;
+use crate::file_permissions;
 use bursar_base::regular_file;
 
 /// No certificate or secret is longer; what comes after that is not looked at.
@@ -36,7 +37,7 @@ pub struct Stamps(Vec<Option<[i64; 6]>>);
 
 impl Files {
     /// A file is about to be read, or was just read with that content; the first one counts.
-    pub(super) fn saw(&mut self, path: PathBuf, content: Option<&[u8]>) {
+    pub(super) fn record(&mut self, path: PathBuf, content: Option<&[u8]>) {
         self.0.entry(path).or_insert_with_key(|path| match content {
             Some(bytes) if is_file(path) => Content::of(bytes),
             _ => Content::read(regular_file::read(path, MAX_BYTES)),
@@ -45,13 +46,13 @@ impl Files {
 
     /// The same files as they are now. After one that is not read in time the others are not waited for.
     #[must_use]
-    pub fn as_they_are(&self) -> Self {
+    pub fn rescan(&self) -> Self {
         self.read_by(|path| regular_file::read(path, MAX_BYTES))
     }
 
     /// The same, and waits for as long as their file systems do, perhaps for ever.
     #[must_use]
-    pub fn as_they_are_or_hang(&self) -> Self {
+    pub fn rescan_or_hang(&self) -> Self {
         self.read_by(|path| regular_file::read_or_hang(path, MAX_BYTES))
     }
 
@@ -135,20 +136,20 @@ pub(super) fn note_named(
     file: &file::Proxy,
     directory: &Path,
     files: &mut Files,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Option<()> {
     for (key, name) in named(file) {
         let path = directory.join(name);
         match regular_file::read(&path, MAX_BYTES) {
-            Ok(bytes) => files.saw(path.clone(), Some(&bytes)),
+            Ok(bytes) => files.record(path.clone(), Some(&bytes)),
             Err(error @ regular_file::Error::Hangs) => {
                 problems.add(&key, error);
                 return None;
             }
-            Err(_) => files.saw(path.clone(), None),
+            Err(_) => files.record(path.clone(), None),
         }
-        if key.ends_with("tls.key") && readable::is_open(&path) {
-            problems.warn(&key, readable::OPEN_FILE);
+        if key.ends_with("tls.key") && file_permissions::is_open(&path) {
+            problems.warn(&key, file_permissions::OPEN_FILE);
         }
     }
     Some(())
@@ -212,24 +213,24 @@ mod tests {
         swap("1");
         std::os::unix::fs::symlink("..data/secret", at("secret")).unwrap();
         let mut files = Files::default();
-        files.saw(at("secret"), Some(b"old"));
+        files.record(at("secret"), Some(b"old"));
         let stamps = files.stamps_or_hang();
-        assert!(files.as_they_are() == files && files.stamps_or_hang() == stamps);
+        assert!(files.rescan() == files && files.stamps_or_hang() == stamps);
         swap("2");
-        let changed = files.as_they_are();
+        let changed = files.rescan();
         assert!(changed != files && files.stamps_or_hang() != stamps);
         let stamps = files.stamps_or_hang();
         swap("3");
-        assert!(files.as_they_are() == changed && files.stamps_or_hang() != stamps);
+        assert!(files.rescan() == changed && files.stamps_or_hang() != stamps);
         std::fs::remove_file(at("secret")).unwrap();
-        assert!(files.as_they_are() != changed);
+        assert!(files.rescan() != changed);
     }
 
     #[test]
     fn after_a_file_that_hangs_the_others_are_not_waited_for_and_are_seen_to_change_later() {
         let mut files = Files::default();
         for name in ["/a", "/b", "/c"] {
-            files.saw(name.into(), None);
+            files.record(name.into(), None);
         }
         let read = std::cell::Cell::new(0);
         let now = files.read_by(|path| {
@@ -247,8 +248,8 @@ mod tests {
     #[test]
     fn a_pipe_never_changes_and_nothing_shows_a_digest() {
         let mut files = Files::default();
-        files.saw("/dev/null".into(), Some(b"read once"));
-        assert!(files.as_they_are() == files);
+        files.record("/dev/null".into(), Some(b"read once"));
+        assert!(files.rescan() == files);
         assert_eq!(format!("{files:?}"), "{\"/dev/null\"}");
     }
 }

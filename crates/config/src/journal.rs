@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::file::OnFailure;
+use crate::file::OnFailure;
 
 /// A record of requests that move money.
 #[derive(Debug, Clone, PartialEq, Eq)]

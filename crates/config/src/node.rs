@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{self, Deserializer, IntoDeserializer, Visitor};
 
-use super::problem::Problems;
+use crate::diagnostic::Diagnostics;
 
 /// No configuration is nested half as deep. Where a text is, parsing it whole takes time that grows with its square.
 const MAX_DEPTH: usize = 64;
@@ -51,7 +51,7 @@ impl Node {
     ///
     /// # Errors
     /// Where it is no YAML. That is the one problem that hides all others.
-    pub(super) fn parse(text: &str, problems: &mut Problems) -> Option<Self> {
+    pub(super) fn parse(text: &str, problems: &mut Diagnostics) -> Option<Self> {
         if let Some(line) = nests_too_deep(text) {
             let message = format!(
                 "is nested more than {MAX_DEPTH} deep, or has brackets that are not closed"
@@ -81,11 +81,14 @@ impl Node {
     }
 
     /// Reads the tree as `T`, reporting everything that does not fit.
-    pub(super) fn read<'de, T: Deserialize<'de>>(&'de self, problems: &mut Problems) -> Option<T> {
+    pub(super) fn read<'de, T: Deserialize<'de>>(
+        &'de self,
+        problems: &mut Diagnostics,
+    ) -> Option<T> {
         for _ in 0..MAX_PROBLEMS {
             match T::deserialize(self) {
                 Ok(value) => return Some(value),
-                Err(Misfit { message, at }) => {
+                Err(TypeError { message, at }) => {
                     let (path, line) = at.unwrap_or_default();
                     problems.add_at(path.clone(), line, message);
                     if !self.mark_wrong(&path) {
@@ -136,7 +139,7 @@ impl Node {
         }
     }
 
-    fn report_duplicates(&self, problems: &mut Problems) {
+    fn report_duplicates(&self, problems: &mut Diagnostics) {
         self.visit(&mut |node| {
             let Value::Map(entries) = &node.value else {
                 return;
@@ -447,27 +450,27 @@ impl Lines {
 
 /// Why a value does not fit its type, and where.
 #[derive(Debug)]
-pub(super) struct Misfit {
+pub(super) struct TypeError {
     message: String,
     at: Option<(String, Option<usize>)>,
 }
 
-impl Misfit {
+impl TypeError {
     fn at(mut self, node: &Node) -> Self {
         self.at.get_or_insert_with(|| node.here());
         self
     }
 }
 
-impl fmt::Display for Misfit {
+impl fmt::Display for TypeError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.message)
     }
 }
 
-impl std::error::Error for Misfit {}
+impl std::error::Error for TypeError {}
 
-impl de::Error for Misfit {
+impl de::Error for TypeError {
     fn custom<T: fmt::Display>(message: T) -> Self {
         Self {
             message: message.to_string(),
@@ -496,9 +499,9 @@ impl de::Error for Misfit {
 }
 
 impl<'de> Deserializer<'de> for &'de Node {
-    type Error = Misfit;
+    type Error = TypeError;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         let read = match &self.value {
             Value::Null => Err(de::Error::custom(
                 "has no value; give it one or remove the key",
@@ -523,25 +526,25 @@ impl<'de> Deserializer<'de> for &'de Node {
                 })))
             }
         };
-        read.map_err(|misfit: Misfit| {
-            let named = misfit.message.starts_with("must be ") && misfit.at.is_none();
-            let misfit = misfit.at(self);
+        read.map_err(|error: TypeError| {
+            let named = error.message.starts_with("must be ") && error.at.is_none();
+            let error = error.at(self);
             if named {
-                Misfit {
+                TypeError {
                     message: format!(
                         "{}, but must be {}",
                         self.kind(),
-                        misfit.message.trim_start_matches("must be ")
+                        error.message.trim_start_matches("must be ")
                     ),
-                    ..misfit
+                    ..error
                 }
             } else {
-                misfit
+                error
             }
         })
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         visitor.visit_some(self)
     }
 
@@ -550,19 +553,19 @@ impl<'de> Deserializer<'de> for &'de Node {
         _name: &'static str,
         variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Misfit> {
+    ) -> Result<V::Value, TypeError> {
         match &self.value {
             Value::Text(text) => visitor.visit_enum(text.as_str().into_deserializer()),
             _ => Err(de::Error::unknown_variant("", variants)),
         }
-        .map_err(|misfit: Misfit| misfit.at(self))
+        .map_err(|error: TypeError| error.at(self))
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
         _name: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Misfit> {
+    ) -> Result<V::Value, TypeError> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -572,7 +575,7 @@ impl<'de> Deserializer<'de> for &'de Node {
     }
 }
 
-impl<'de> IntoDeserializer<'de, Misfit> for &'de Node {
+impl<'de> IntoDeserializer<'de, TypeError> for &'de Node {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -587,7 +590,7 @@ struct Key<'de> {
     line: Option<usize>,
 }
 
-impl<'de> IntoDeserializer<'de, Misfit> for Key<'de> {
+impl<'de> IntoDeserializer<'de, TypeError> for Key<'de> {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -596,14 +599,14 @@ impl<'de> IntoDeserializer<'de, Misfit> for Key<'de> {
 }
 
 impl<'de> Deserializer<'de> for Key<'de> {
-    type Error = Misfit;
+    type Error = TypeError;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         visitor
             .visit_str(self.name)
-            .map_err(|misfit: Misfit| Misfit {
+            .map_err(|error: TypeError| TypeError {
                 at: Some((self.path.to_owned(), self.line)),
-                ..misfit
+                ..error
             })
     }
 

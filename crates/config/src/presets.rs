@@ -16,8 +16,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::MerchantHeader;
-use super::file::{ClientAuth, Encoding, Environment, Operation, Refresh};
+use crate::file::{ClientAuth, Encoding, Environment, Operation, Refresh};
+use crate::route::MerchantHeader;
 
 /// The name of a preset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, Method};
 
-use super::file::ReplayRule;
+use crate::file::ReplayRule;
 use bursar_base::json_pointer::Field;
 use bursar_base::path::Pattern;
 

@@ -595,7 +595,7 @@ fn a_key_that_may_hold_a_secret_is_not_repeated() {
     ] {
         let text = format!("providers: {{p: {{preset: payu, {typo}}}}}");
         let problems = Config::parse(&text, Path::new("")).unwrap_err();
-        let cut = |problem: &Problem| problem.path == "providers.p.client_secret…";
+        let cut = |problem: &Diagnostic| problem.path == "providers.p.client_secret…";
         assert!(problems.iter().any(cut), "{problems:?}");
         assert!(!format!("{problems:?}").contains("hunter2"), "{problems:?}");
     }

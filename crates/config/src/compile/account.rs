@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use http::HeaderValue;
 
+use crate::account::{Account, DEFAULT_ACCOUNT, Merchant};
+use crate::diagnostic::Diagnostics;
 use crate::file;
 use crate::node::join;
-use crate::problem::Problems;
-use crate::{Account, DEFAULT_ACCOUNT, Merchant};
 use bursar_base::secret::Secret;
 
 /// The names of a provider's accounts as the file has them, ascending: [`accounts`] keeps that order.
@@ -39,7 +39,7 @@ pub(super) fn accounts(
     file: &mut file::Provider,
     path: &str,
     has_merchants: bool,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Vec<Account> {
     let has_own = has_own(file);
     let listed = file.accounts.take();
@@ -103,7 +103,7 @@ fn merchant_ids(account: &file::Account) -> [(&'static str, &Option<String>); 2]
     ]
 }
 
-fn refuse_merchant_ids(account: &file::Account, path: &str, problems: &mut Problems) {
+fn refuse_merchant_ids(account: &file::Account, path: &str, problems: &mut Diagnostics) {
     for (key, id) in merchant_ids(account) {
         if id.is_some() {
             problems.add(
@@ -130,7 +130,7 @@ fn compile(
     name: &str,
     file: file::Account,
     path: &str,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Option<Account> {
     let client_id = credential(&join(path, "client_id"), file.client_id, problems);
     let client_secret = credential(&join(path, "client_secret"), file.client_secret, problems);
@@ -163,7 +163,11 @@ fn compile(
     })
 }
 
-fn credential(path: &str, value: Option<file::Hidden>, problems: &mut Problems) -> Option<Secret> {
+fn credential(
+    path: &str,
+    value: Option<file::Hidden>,
+    problems: &mut Diagnostics,
+) -> Option<Secret> {
     match value {
         Some(file::Hidden(secret)) if !secret.expose().is_empty() => Some(secret),
         Some(_) => {
@@ -177,7 +181,7 @@ fn credential(path: &str, value: Option<file::Hidden>, problems: &mut Problems) 
     }
 }
 
-fn merchant_id(path: &str, id: &str, problems: &mut Problems) -> Option<HeaderValue> {
+fn merchant_id(path: &str, id: &str, problems: &mut Diagnostics) -> Option<HeaderValue> {
     let value = HeaderValue::from_str(id);
     if value.is_err() {
         problems.add(path, "holds characters that no header may hold");

@@ -7,10 +7,10 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::value::{methods, patterns, refuse_reserved};
 use super::{account, limits};
+use crate::caller::{Allow, Caller};
+use crate::diagnostic::Diagnostics;
 use crate::file;
 use crate::node::join;
-use crate::problem::Problems;
-use crate::{Allow, Caller};
 use bursar_base::password::Password;
 
 /// How many unused accounts one warning names.
@@ -32,7 +32,7 @@ pub(super) fn callers(
     callers: BTreeMap<String, file::Caller>,
     names: &Names,
     has_client_ca: bool,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Vec<Caller> {
     let mut compiled = Vec::new();
     for (name, caller) in callers {
@@ -94,7 +94,7 @@ fn passwords(
     one: Option<file::Hidden>,
     more: Option<Vec<file::Hidden>>,
     path: &str,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Option<Vec<Password>> {
     if one.is_none() && more.is_none() {
         return None;
@@ -113,7 +113,7 @@ fn passwords(
     Some(one.into_iter().chain(more).filter_map(parse).collect())
 }
 
-fn addresses(texts: &[String], path: &str, problems: &mut Problems) -> Vec<IpNet> {
+fn addresses(texts: &[String], path: &str, problems: &mut Diagnostics) -> Vec<IpNet> {
     if texts.is_empty() {
         problems.add(path, "is empty; leave it out to mean any address");
     }
@@ -141,7 +141,7 @@ fn addresses(texts: &[String], path: &str, problems: &mut Problems) -> Vec<IpNet
     texts.iter().enumerate().filter_map(parse).collect()
 }
 
-fn certificate(name: &str, path: &str, problems: &mut Problems) -> Box<str> {
+fn certificate(name: &str, path: &str, problems: &mut Diagnostics) -> Box<str> {
     if name.contains(':') {
         if name.parse::<http::Uri>().is_err() {
             problems.add(path, "is no URI; write it as it stands in the certificate");
@@ -159,7 +159,7 @@ fn certificate(name: &str, path: &str, problems: &mut Problems) -> Box<str> {
 }
 
 /// Callers without a password that could both be meant by one connection could not be told apart.
-fn refuse_overlaps(callers: &[Caller], problems: &mut Problems) {
+fn refuse_overlaps(callers: &[Caller], problems: &mut Diagnostics) {
     let mut by_certificate: BTreeMap<Option<&str>, Vec<(IpNet, &Caller)>> = BTreeMap::new();
     for caller in callers.iter().filter(|caller| caller.passwords.is_empty()) {
         let group = by_certificate
@@ -202,7 +202,12 @@ fn everywhere() -> impl Iterator<Item = IpNet> {
     [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())].into_iter()
 }
 
-fn allow(allow: file::Allow, path: &str, names: &Names, problems: &mut Problems) -> Option<Allow> {
+fn allow(
+    allow: file::Allow,
+    path: &str,
+    names: &Names,
+    problems: &mut Diagnostics,
+) -> Option<Allow> {
     let (some, provider_key) = match allow {
         file::Allow::Provider(name) => (
             file::AllowSome {
@@ -259,7 +264,7 @@ fn places(
     known: &[String],
     wanted: &[String],
     path: &str,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Box<[usize]> {
     if wanted.is_empty() {
         problems.add(path, "is empty; leave it out to mean any account");
@@ -277,7 +282,11 @@ fn places(
 }
 
 /// Money that nobody can spend is probably a mistake in `allow`.
-pub(super) fn warn_of_unused_accounts(callers: &[Caller], names: &Names, problems: &mut Problems) {
+pub(super) fn warn_of_unused_accounts(
+    callers: &[Caller],
+    names: &Names,
+    problems: &mut Diagnostics,
+) {
     for (provider, (name, accounts)) in names.0.iter().enumerate() {
         let mut is_used = vec![false; accounts.len()];
         let allows = callers.iter().flat_map(|caller| &caller.allow);

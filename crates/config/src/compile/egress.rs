@@ -11,15 +11,16 @@ use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 
 use super::value::{ODD, host, port};
+use crate::diagnostic::Diagnostics;
+use crate::egress::{Egress, Names, NoProxy, ParentProxy};
 use crate::file::{self, Mode};
-use crate::problem::Problems;
-use crate::{Egress, Names, NoProxy, ParentProxy, Provider};
+use crate::provider::Provider;
 use bursar_base::address::{Rule, Spelling, rules};
 use bursar_base::secret::Secret;
 
 const ALLOW: &str = "egress.allow_addresses";
 
-pub(super) fn compile(file: file::Egress, problems: &mut Problems) -> Egress {
+pub(super) fn compile(file: file::Egress, problems: &mut Diagnostics) -> Egress {
     let (api, token) = match file.proxy {
         Some(file::ParentProxy::Both(url)) => {
             let both = parent(&url.0, "egress.proxy", problems);
@@ -61,7 +62,7 @@ pub(super) fn compile(file: file::Egress, problems: &mut Problems) -> Egress {
 fn modes(
     mode: Mode,
     rules: &BTreeMap<String, Mode>,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> [Mode; Rule::ALL.len()] {
     for name in rules.keys() {
         if !Rule::ALL.iter().any(|rule| rule.as_str() == name) {
@@ -81,7 +82,7 @@ fn net(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(|| address(text))
 }
 
-fn no_proxy(texts: &[String], problems: &mut Problems) -> NoProxy {
+fn no_proxy(texts: &[String], problems: &mut Diagnostics) -> NoProxy {
     let mut compiled = NoProxy::default();
     for (at, text) in texts.iter().enumerate() {
         match net(text) {
@@ -96,7 +97,7 @@ fn no_proxy(texts: &[String], problems: &mut Problems) -> NoProxy {
 }
 
 /// A parent proxy's URL. Its password is percent-encoded there, as in everybody's `HTTPS_PROXY`.
-fn parent(text: &Secret, key: &str, problems: &mut Problems) -> Option<Arc<ParentProxy>> {
+fn parent(text: &Secret, key: &str, problems: &mut Diagnostics) -> Option<Arc<ParentProxy>> {
     let parsed = parse_parent(text.expose());
     match &parsed {
         None => problems.add(
@@ -167,7 +168,7 @@ fn basic(user: &str) -> Option<HeaderValue> {
 pub(super) fn warn_of_refused_literals(
     egress: &Egress,
     providers: &[Arc<Provider>],
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) {
     for provider in providers {
         let upstream = provider.upstream.as_ref();

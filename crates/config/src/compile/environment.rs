@@ -3,14 +3,16 @@
 //! The environment decides a preset's hosts; overriding them must not lead into the other environment.
 //! No key overrides this: whoever wants such a thing leaves `environment` and `preset` out.
 
+use crate::diagnostic::Diagnostics;
+use crate::file::Environment;
+use crate::host::Host;
 use crate::presets::{Endpoints, Preset, PresetName};
-use crate::problem::Problems;
-use crate::{Environment, Host, Provider};
+use crate::provider::Provider;
 use bursar_base::address::undotted;
 use http::Uri;
 
 /// Refuses hosts, upstream and token URLs that are the other environment's, of whichever preset.
-pub(super) fn refuse_the_other(provider: &Provider, problems: &mut Problems) {
+pub(super) fn refuse_the_other(provider: &Provider, problems: &mut Diagnostics) {
     let Some(environment) = provider.environment else {
         return;
     };

@@ -3,16 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::diagnostic::Diagnostics;
 use crate::file;
-use crate::problem::Problems;
-use crate::{Provider, host_names};
+use crate::host::host_names;
+use crate::provider::Provider;
 use bursar_tls::authority::{Authority, File};
 
 pub(super) fn compile(
     intercept: Option<file::Intercept>,
     directory: &Path,
     providers: &[Arc<Provider>],
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Option<Arc<Authority>> {
     let ca = intercept?.ca.unwrap_or_default();
     let (Some(certificate), Some(key)) = (ca.certificate, ca.key) else {

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use super::value::{MIB, positive};
-use crate::Journal;
 use crate::defaults::journal as defaults;
+use crate::diagnostic::Diagnostics;
 use crate::file::{self, Size};
-use crate::problem::Problems;
+use crate::journal::Journal;
 use bursar_base::disk::Disk;
 
 /// Less holds too few requests to be of use.
@@ -15,7 +15,7 @@ const MIN_SIZE: usize = MIB;
 pub(crate) fn compile(
     file: Option<file::Journal>,
     directory: &Path,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Option<Journal> {
     let file = file?;
     let keep = positive("journal.keep", file.keep, defaults::KEEP, problems);
@@ -42,7 +42,7 @@ pub(crate) fn compile(
 }
 
 /// What is there already is not asked for again.
-fn warn_of_small_disk(path: &Path, max_size: u64, problems: &mut Problems) {
+fn warn_of_small_disk(path: &Path, max_size: u64, problems: &mut Diagnostics) {
     let Some(Disk { total, free }) = Disk::of(path) else {
         return;
     };

@@ -4,9 +4,9 @@ use std::num::NonZeroU32;
 
 use super::value::positive;
 use crate::defaults::limits as defaults;
+use crate::diagnostic::Diagnostics;
 use crate::file::{self, Count, Size, Time};
-use crate::problem::Problems;
-use crate::{Limits, ProxyLimits, UnknownConnections};
+use crate::limits::{Limits, ProxyLimits, UnknownConnections};
 
 const KIB: usize = 1024;
 /// hyper reads no smaller buffers, and nobody needs larger heads.
@@ -18,7 +18,7 @@ const MAX_TARGET_SIZE: usize = 64 * KIB;
 pub(super) fn proxy(
     limits: file::Limits,
     has_callers: bool,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> ProxyLimits {
     let count = |count: Option<Count>, default: NonZeroU32| {
         count.map_or(default, |Count(count)| count).get()
@@ -71,7 +71,7 @@ pub(super) fn caller(limits: file::CallerLimits) -> Limits {
 mod tests {
     use std::path::Path;
 
-    use crate::Config;
+    use crate::config::Config;
 
     fn problems(limits: &str) -> Vec<String> {
         let provider = "providers: {a: {hosts: [a], client_id: a, client_secret: b, token: {url: https://a/t}}}";

@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::diagnostic::Diagnostics;
 use crate::file;
-use crate::problem::Problems;
 use bursar_tls::server::{Files, Tls};
 
 pub(super) fn compile(
     tls: Option<file::ListenTls>,
     directory: &Path,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Option<Arc<Tls>> {
     let tls = tls?;
     let (Some(certificate), Some(key)) = (tls.certificate, tls.key) else {

@@ -3,18 +3,21 @@
 use std::sync::Arc;
 
 use super::value::host;
+use crate::caller::Caller;
 use crate::defaults::passthrough as defaults;
+use crate::diagnostic::Diagnostics;
 use crate::file;
+use crate::host::Host;
 use crate::node::join;
-use crate::problem::Problems;
-use crate::{Caller, Host, Passthrough, Provider};
+use crate::passthrough::Passthrough;
+use crate::provider::Provider;
 use bursar_base::address::undotted;
 
 pub(super) fn compile(
     list: Vec<file::Passthrough>,
     callers: &[Caller],
     providers: &[Arc<Provider>],
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Vec<Passthrough> {
     let mut compiled = Vec::new();
     for (at, entry) in list.into_iter().enumerate() {
@@ -51,7 +54,7 @@ fn known(
     names: Vec<String>,
     path: &str,
     callers: &[Caller],
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Vec<Arc<str>> {
     for (at, name) in names.iter().enumerate() {
         if !callers.iter().any(|caller| *caller.name == **name) {
@@ -63,7 +66,12 @@ fn known(
 }
 
 /// What goes past the pipeline must not lead to where tokens are due, nor to where they are made.
-fn refuse_providers(host: &Host, path: &str, providers: &[Arc<Provider>], problems: &mut Problems) {
+fn refuse_providers(
+    host: &Host,
+    path: &str,
+    providers: &[Arc<Provider>],
+    problems: &mut Diagnostics,
+) {
     for provider in providers {
         let urls = [
             Some(&provider.token.url),

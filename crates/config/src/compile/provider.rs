@@ -13,12 +13,15 @@ use super::route;
 use super::value::{
     ScopeSets, endpoint, host, origin, patterns, positive, refuse_reserved, time, trusted,
 };
+use crate::account::AccountIndex;
 use crate::defaults;
+use crate::diagnostic::Diagnostics;
 use crate::file::{self, Count, Refresh, Size, Trace};
+use crate::host::Host;
 use crate::node::join;
 use crate::presets::{Endpoints, Preset, PresetHost, PresetName, PresetRoute};
-use crate::problem::Problems;
-use crate::{BreakerLimits, Host, HostRoutes, Places, Provider, Timeouts, TokenDialect};
+use crate::provider::{BreakerLimits, Provider, Timeouts, TokenDialect};
+use crate::route::HostRoutes;
 use bursar_base::path::Path as RequestPath;
 use bursar_base::secret::Secret;
 use bursar_tls::client::{self, ClientTls};
@@ -39,7 +42,11 @@ pub(super) struct ProviderFile {
 }
 
 impl ProviderFile {
-    pub(super) fn new(name: &str, file: file::Provider, problems: &mut Problems) -> Option<Self> {
+    pub(super) fn new(
+        name: &str,
+        file: file::Provider,
+        problems: &mut Diagnostics,
+    ) -> Option<Self> {
         let path = join("providers", name);
         let word = |char: char| char.is_ascii_alphanumeric() || "_-.".contains(char);
         if name.is_empty() || !name.chars().all(word) {
@@ -79,7 +86,7 @@ impl ProviderFile {
         mut self,
         index: usize,
         shared: &mut Shared<'_>,
-        problems: &mut Problems,
+        problems: &mut Diagnostics,
     ) -> Option<Provider> {
         let hosts = self.hosts(problems);
         let paths = match self.file.paths.take() {
@@ -139,7 +146,7 @@ impl ProviderFile {
                     .map_or(&[], |(preset, _)| preset.protected_below),
             ),
             secret_below: trusted(self.preset.map_or(&[], |(preset, _)| preset.secret_below)),
-            account_places: Places::of(&accounts),
+            account_index: AccountIndex::of(&accounts),
             accounts,
             token,
             replay_buffer,
@@ -150,7 +157,7 @@ impl ProviderFile {
         })
     }
 
-    fn hosts(&mut self, problems: &mut Problems) -> Vec<RequestHost> {
+    fn hosts(&mut self, problems: &mut Diagnostics) -> Vec<RequestHost> {
         let key = self.key("hosts");
         let known = self
             .preset
@@ -175,7 +182,7 @@ impl ProviderFile {
         hosts.map(|host| RequestHost::named(host, known)).collect()
     }
 
-    fn operation_scopes(&mut self, problems: &mut Problems) -> file::OperationScopes {
+    fn operation_scopes(&mut self, problems: &mut Diagnostics) -> file::OperationScopes {
         let chosen = self.file.operation_scopes.take();
         // The one that has merchants.
         let has_choices = self.preset.is_some_and(|(preset, _)| preset.has_merchants);
@@ -188,7 +195,11 @@ impl ProviderFile {
         chosen.unwrap_or_default()
     }
 
-    fn default_scopes(&mut self, scopes: &mut ScopeSets, problems: &mut Problems) -> Option<usize> {
+    fn default_scopes(
+        &mut self,
+        scopes: &mut ScopeSets,
+        problems: &mut Diagnostics,
+    ) -> Option<usize> {
         let key = self.key("token.scopes");
         match self.file.token.scopes.take() {
             Some(names) => Some(scopes.add(&names, &key, problems)),
@@ -199,7 +210,7 @@ impl ProviderFile {
         }
     }
 
-    fn breaker(&self, problems: &mut Problems) -> Option<BreakerLimits> {
+    fn breaker(&self, problems: &mut Diagnostics) -> Option<BreakerLimits> {
         let file = self.file.breaker.as_ref()?;
         Some(BreakerLimits {
             failures: file
@@ -215,7 +226,7 @@ impl ProviderFile {
         })
     }
 
-    fn timeouts(&self, problems: &mut Problems) -> Timeouts {
+    fn timeouts(&self, problems: &mut Diagnostics) -> Timeouts {
         let file = &self.file.timeouts;
         let mut limit = |key, value, default| {
             let path = self.key(&format!("timeouts.{key}"));
@@ -230,7 +241,7 @@ impl ProviderFile {
         }
     }
 
-    fn tls(&self, shared: &mut Shared<'_>, problems: &mut Problems) -> Option<ClientTls> {
+    fn tls(&self, shared: &mut Shared<'_>, problems: &mut Diagnostics) -> Option<ClientTls> {
         let file = &self.file.tls;
         if file.certificate.is_some() != file.key.is_some() {
             problems.add(
@@ -273,7 +284,7 @@ impl ProviderFile {
             .ok()
     }
 
-    fn token(&mut self, problems: &mut Problems) -> Option<TokenDialect> {
+    fn token(&mut self, problems: &mut Diagnostics) -> Option<TokenDialect> {
         let preset = self.preset.map(|(preset, _)| preset);
         let mut file = std::mem::take(&mut self.file.token);
         let refresh = file
@@ -346,7 +357,7 @@ impl ProviderFile {
         &self,
         file: &mut file::Token,
         refresh: Refresh,
-        problems: &mut Problems,
+        problems: &mut Diagnostics,
     ) -> (Option<Uri>, Option<Uri>) {
         let endpoints = self.preset.map(|(_, endpoints)| endpoints);
         let preset_url = || endpoints.map(|endpoints| endpoints.token_url.to_owned());
@@ -380,7 +391,7 @@ impl ProviderFile {
     fn params(
         &self,
         params: BTreeMap<String, file::Hidden>,
-        problems: &mut Problems,
+        problems: &mut Diagnostics,
     ) -> Vec<(String, Secret)> {
         // A parameter sent twice is refused by RFC 6749 section 3.2.
         for name in [

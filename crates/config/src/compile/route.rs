@@ -6,11 +6,11 @@ use http::header::{AUTHORIZATION, COOKIE, HOST, PROXY_AUTHORIZATION};
 use http::{HeaderName, Method};
 
 use super::value::{ScopeSets, methods, pattern};
+use crate::diagnostic::Diagnostics;
 use crate::file::{self, ReplayRule, RouteAuthorization};
 use crate::node::join;
 use crate::presets::PresetRoute;
-use crate::problem::Problems;
-use crate::{Authorization, Route, Semantics};
+use crate::route::{Authorization, Route, Semantics};
 use bursar_base::json_pointer::Field;
 use bursar_base::path::Pattern;
 
@@ -19,7 +19,7 @@ pub(super) fn routes(
     file: Vec<file::Route>,
     place: &(String, Option<usize>),
     scopes: &mut ScopeSets,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Vec<(usize, Route)> {
     let (list, default_scopes) = place;
     let mut routes = Vec::new();
@@ -50,7 +50,7 @@ pub(super) fn refuse_unkeyed(
     routes: &[(usize, Route)],
     known: &[&PresetRoute],
     list: &str,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) {
     for (at, route) in routes {
         let Semantics {
@@ -91,7 +91,7 @@ fn authorization(
     route: &file::Route,
     (key, default_scopes): (&str, Option<usize>),
     scopes: &mut ScopeSets,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Option<Authorization> {
     let key = join(key, "scopes");
     let rule = route.authorization.unwrap_or_default();
@@ -161,7 +161,7 @@ pub(super) fn preset_routes(
     routes
 }
 
-fn semantics(route: &file::Route, key: &str, problems: &mut Problems) -> Semantics {
+fn semantics(route: &file::Route, key: &str, problems: &mut Diagnostics) -> Semantics {
     let header_key = join(key, "idempotency_header");
     let idempotency_header = route.idempotency_header.as_ref().and_then(|name| {
         let Ok(name) = name.parse::<HeaderName>() else {
@@ -188,7 +188,7 @@ fn semantics(route: &file::Route, key: &str, problems: &mut Problems) -> Semanti
 }
 
 /// A route is unreachable where one that is looked at before it matches whatever it matches.
-fn refuse_unreachable(routes: &[(usize, Route)], list: &str, problems: &mut Problems) {
+fn refuse_unreachable(routes: &[(usize, Route)], list: &str, problems: &mut Diagnostics) {
     for (place, (at, route)) in routes.iter().enumerate() {
         let shadow = routes.iter().take(place).find(|(_, earlier)| {
             earlier.path.covers(&route.path)

@@ -7,9 +7,9 @@ use std::time::Duration;
 use http::uri::Scheme;
 use http::{Method, Uri};
 
+use crate::diagnostic::Diagnostics;
 use crate::file::Time;
-use crate::problem::Problems;
-use crate::{Host, Origin};
+use crate::host::{Host, Origin};
 use bursar_base::address::{Spelling, undotted};
 use bursar_base::path::Pattern;
 
@@ -38,7 +38,12 @@ impl ScopeSets {
         }
     }
 
-    pub(super) fn add(&mut self, names: &[String], path: &str, problems: &mut Problems) -> usize {
+    pub(super) fn add(
+        &mut self,
+        names: &[String],
+        path: &str,
+        problems: &mut Diagnostics,
+    ) -> usize {
         // RFC 6749 section 3.3.
         let valid = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
         for (at, name) in names.iter().enumerate() {
@@ -75,7 +80,7 @@ impl ScopeSets {
     }
 }
 
-pub(super) fn refuse_reserved(name: &str, path: &str, problems: &mut Problems) {
+pub(super) fn refuse_reserved(name: &str, path: &str, problems: &mut Diagnostics) {
     if RESERVED_NAMES.contains(&name) {
         problems.add(
             path,
@@ -88,7 +93,7 @@ pub(super) fn time(
     path: &str,
     value: Option<Time>,
     default: Duration,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Duration {
     let Some(Time(value)) = value else {
         return default;
@@ -103,7 +108,7 @@ pub(super) fn positive(
     path: &str,
     value: Option<Time>,
     default: Duration,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Duration {
     let value = time(path, value, default, problems);
     if value.is_zero() {
@@ -115,7 +120,7 @@ pub(super) fn positive(
 pub(super) fn methods(
     names: Option<Vec<String>>,
     path: &str,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Option<Vec<Method>> {
     let names = names?;
     if names.is_empty() {
@@ -142,7 +147,7 @@ pub(super) fn methods(
     Some(names.into_iter().enumerate().filter_map(parse).collect())
 }
 
-pub(super) fn patterns(texts: &[String], path: &str, problems: &mut Problems) -> Vec<Pattern> {
+pub(super) fn patterns(texts: &[String], path: &str, problems: &mut Diagnostics) -> Vec<Pattern> {
     if texts.is_empty() {
         problems.add(path, "is empty; leave it out, or name the paths");
     }
@@ -150,7 +155,7 @@ pub(super) fn patterns(texts: &[String], path: &str, problems: &mut Problems) ->
     texts.iter().enumerate().filter_map(parse).collect()
 }
 
-pub(super) fn pattern(text: &str, path: &str, problems: &mut Problems) -> Option<Pattern> {
+pub(super) fn pattern(text: &str, path: &str, problems: &mut Diagnostics) -> Option<Pattern> {
     Pattern::parse(text)
         .map_err(|error| problems.add(path, error))
         .ok()
@@ -164,7 +169,7 @@ pub(super) fn trusted(texts: &[&str]) -> Vec<Pattern> {
         .collect()
 }
 
-pub(super) fn host(text: &str, path: &str, problems: &mut Problems) -> Option<Host> {
+pub(super) fn host(text: &str, path: &str, problems: &mut Diagnostics) -> Option<Host> {
     let (wildcard, rest) = match text.strip_prefix("*.") {
         Some(rest) => (true, rest),
         None => (false, text),
@@ -214,7 +219,7 @@ pub(super) fn port(authority: &http::uri::Authority) -> Result<Option<u16>, Inva
 }
 
 /// A URL with a host, over TLS unless it stays on this machine.
-fn url(text: &str, path: &str, problems: &mut Problems) -> Option<(Uri, Origin)> {
+fn url(text: &str, path: &str, problems: &mut Diagnostics) -> Option<(Uri, Origin)> {
     let Some((uri, scheme, authority)) = text.parse::<Uri>().ok().and_then(|uri| {
         let scheme = uri.scheme().cloned()?;
         let authority = uri.authority().cloned()?;
@@ -260,7 +265,7 @@ fn url(text: &str, path: &str, problems: &mut Problems) -> Option<(Uri, Origin)>
 }
 
 /// An API's server: a URL without a path.
-pub(super) fn origin(text: &str, path: &str, problems: &mut Problems) -> Option<Origin> {
+pub(super) fn origin(text: &str, path: &str, problems: &mut Diagnostics) -> Option<Origin> {
     let (uri, origin) = url(text, path, problems)?;
     if uri.path() != "/" || uri.query().is_some() || text.ends_with('/') {
         problems.add(
@@ -272,6 +277,6 @@ pub(super) fn origin(text: &str, path: &str, problems: &mut Problems) -> Option<
 }
 
 /// A token endpoint.
-pub(super) fn endpoint(text: &str, path: &str, problems: &mut Problems) -> Option<Uri> {
+pub(super) fn endpoint(text: &str, path: &str, problems: &mut Diagnostics) -> Option<Uri> {
     Some(url(text, path, problems)?.0)
 }

@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::{Count, JsonSchema, Proxy, Size, Time};
-use crate::Config;
+use crate::config::Config;
 
 /// As it is written in the file.
 impl Serialize for Count {

@@ -1,8 +1,9 @@
 //! `egress`, and set-ups that would send a secret where it does not belong.
 
 use super::*;
+use crate::diagnostic::Diagnostics;
 use crate::node::Node;
-use crate::problem::Problems;
+use bursar_base::address::Rule;
 
 #[test]
 fn the_examples_of_egress_are_good() {
@@ -275,7 +276,7 @@ fn a_secret_that_everybody_can_read_is_warned_of() {
     );
     write("client.key", "no PEM", 0o644);
     let keyed = format!("{elsewhere}    tls: {{certificate: x.pem, key: client.key}}\n");
-    let mut found = Problems::default();
+    let mut found = Diagnostics::default();
     let root = Node::parse(&keyed, &mut found).unwrap();
     write("secret", "s3cret", 0o640);
     let file: file::Proxy = root.read(&mut found).unwrap();

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// One thing that is wrong, or worth a warning.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct Diagnostic {
     /// The dotted key path, empty for the file as a whole.
     pub path: String,
     /// From 1.
@@ -14,7 +14,7 @@ pub struct Problem {
     pub message: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(line) = self.line {
             write!(formatter, "line {line}: ")?;
@@ -28,14 +28,14 @@ impl fmt::Display for Problem {
 
 /// The problems found so far, and the lines to place further ones.
 #[derive(Debug, Default)]
-pub(super) struct Problems {
-    found: Vec<Problem>,
+pub(super) struct Diagnostics {
+    found: Vec<Diagnostic>,
     /// Things that are allowed but probably not meant.
-    pub(super) warnings: Vec<Problem>,
+    pub(super) warnings: Vec<Diagnostic>,
     lines: HashMap<String, usize>,
 }
 
-impl Problems {
+impl Diagnostics {
     /// Learns where the keys of the file stand.
     pub(super) fn learn_line(&mut self, path: &str, line: usize) {
         self.lines.entry(path.to_owned()).or_insert(line);
@@ -52,7 +52,7 @@ impl Problems {
 
     /// Reports a problem where the line is already known.
     pub(super) fn add_at(&mut self, path: String, line: Option<usize>, message: String) {
-        self.found.push(Problem {
+        self.found.push(Diagnostic {
             path,
             line,
             message,
@@ -61,7 +61,7 @@ impl Problems {
 
     /// Reports something that is allowed but probably not meant.
     pub(super) fn warn(&mut self, path: &str, message: impl fmt::Display) {
-        self.warnings.push(Problem {
+        self.warnings.push(Diagnostic {
             path: path.to_owned(),
             line: self.line_of(path),
             message: message.to_string(),
@@ -69,7 +69,7 @@ impl Problems {
     }
 
     /// Everything wrong, in the order of the file.
-    pub(super) fn into_found(self) -> Vec<Problem> {
+    pub(super) fn into_found(self) -> Vec<Diagnostic> {
         let mut found = self.found;
         found.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
         found

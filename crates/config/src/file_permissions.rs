@@ -6,8 +6,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::node::{Node, Value};
-use super::problem::Problem;
+use crate::diagnostic::Diagnostic;
+use crate::node::{Node, Value};
 
 /// Keys whose values are secrets.
 const SECRETS: [&str; 6] = [
@@ -65,8 +65,8 @@ pub(super) fn literal_secret(root: &Node) -> Option<(String, Option<usize>)> {
 pub(super) fn warn_of_open_configuration(
     path: &Path,
     (secret, line): (String, Option<usize>),
-) -> Option<Problem> {
-    is_open(path).then(|| Problem {
+) -> Option<Diagnostic> {
+    is_open(path).then(|| Diagnostic {
         path: secret,
         line,
         message: "is a secret in a file that every user of this machine can read; `chmod o-r` the file, or write ${NAME} or ${file:PATH} here".to_owned(),

@@ -1,23 +1,27 @@
-//! How does a text become a configuration? One reading: parsed, references resolved, compiled.
+//! Loading: a text becomes a configuration in one reading: parsed, references resolved, compiled.
 
 use std::path::Path;
 
-use super::files::{self, Files};
-use super::journal::Journal;
-use super::node::Node;
-use super::problem::{Problem, Problems};
-use super::{Config, compile, expand, file, readable};
+use crate::compile;
+use crate::config::Config;
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::expand;
+use crate::file;
+use crate::file_permissions;
+use crate::files::{self, Files};
+use crate::journal::Journal;
+use crate::node::Node;
 use bursar_base::regular_file;
 
 /// Neither the configuration nor a secret is longer; a wrong path to a log must not fill the memory.
 pub(super) const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// A file's text.
-pub(super) fn text(path: &Path, files: &mut Files) -> Result<String, Vec<Problem>> {
+pub(super) fn text(path: &Path, files: &mut Files) -> Result<String, Vec<Diagnostic>> {
     let read = regular_file::read(path, MAX_FILE_BYTES);
     let hangs = matches!(read, Err(regular_file::Error::Hangs));
     if !hangs {
-        files.saw(
+        files.record(
             path.to_owned(),
             read.as_ref().ok().map(|read| read.as_slice()),
         );
@@ -28,12 +32,74 @@ pub(super) fn text(path: &Path, files: &mut Files) -> Result<String, Vec<Problem
         Err(error) => Err(error.to_string()),
     };
     text.map_err(|why| {
-        vec![Problem {
+        vec![Diagnostic {
             path: String::new(),
             line: None,
             message: format!("cannot be read: {why}"),
         }]
     })
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load(path: &Path) -> Result<Self, Vec<Diagnostic>> {
+        Self::load_noting(path, &mut Files::default())
+    }
+
+    /// The same; which files were read is noted even where something is wrong with them.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn load_noting(path: &Path, files: &mut Files) -> Result<Self, Vec<Diagnostic>> {
+        let text = text(path, files)?;
+        let mut reading = Reading::of(&text, path, files);
+        let mut config = reading.compile()?;
+        let secret = reading.secret.take();
+        let warning =
+            secret.and_then(|secret| file_permissions::warn_of_open_configuration(path, secret));
+        config.warnings.extend(warning);
+        Ok(config)
+    }
+
+    /// The same without `intercept`, whose authority is yet to be made.
+    ///
+    /// # Errors
+    /// Everything else that is wrong with it.
+    pub fn load_without_authority(path: &Path) -> Result<Self, Vec<Diagnostic>> {
+        let mut files = Files::default();
+        let text = text(path, &mut files)?;
+        let mut reading = Reading::of(&text, path, &mut files);
+        reading.has_authority = false;
+        reading.compile()
+    }
+
+    /// Reads `journal` alone: what the rest of the file refers to need not be there.
+    ///
+    /// # Errors
+    /// Everything that is wrong with that part.
+    pub fn load_journal(path: &Path) -> Result<Option<Journal>, Vec<Diagnostic>> {
+        let mut files = Files::default();
+        let text = text(path, &mut files)?;
+        Reading::of(&text, path, &mut files).journal()
+    }
+
+    /// Reads YAML text; relative file names in it start at `directory`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(text: &str, directory: &Path) -> Result<Self, Vec<Diagnostic>> {
+        let mut reading = Reading {
+            text,
+            directory,
+            has_authority: true,
+            secret: None,
+            files: &mut Files::default(),
+        };
+        reading.compile()
+    }
 }
 
 /// One reading of a file's text.
@@ -59,8 +125,8 @@ impl<'a> Reading<'a> {
         }
     }
 
-    pub(super) fn compile(&mut self) -> Result<Config, Vec<Problem>> {
-        let mut problems = Problems::default();
+    pub(super) fn compile(&mut self) -> Result<Config, Vec<Diagnostic>> {
+        let mut problems = Diagnostics::default();
         let config = self.read(&mut problems).and_then(|mut file| {
             if !self.has_authority {
                 file.intercept = None;
@@ -79,20 +145,20 @@ impl<'a> Reading<'a> {
     }
 
     /// From YAML to plain data, references resolved.
-    fn read(&mut self, problems: &mut Problems) -> Option<file::Proxy> {
+    fn read(&mut self, problems: &mut Diagnostics) -> Option<file::Proxy> {
         let root = Node::parse(self.text, problems)?;
         root.visit(&mut |node| {
             if let Some(line) = node.line {
                 problems.learn_line(&node.path, line);
             }
         });
-        self.secret = readable::literal_secret(&root);
+        self.secret = file_permissions::literal_secret(&root);
         self.typed(root, problems)
     }
 
     /// The journal alone; nothing else is resolved.
-    pub(super) fn journal(&mut self) -> Result<Option<Journal>, Vec<Problem>> {
-        let mut problems = Problems::default();
+    pub(super) fn journal(&mut self) -> Result<Option<Journal>, Vec<Diagnostic>> {
+        let mut problems = Diagnostics::default();
         let file = Node::parse(self.text, &mut problems).and_then(|mut root| {
             root.retain_key("journal");
             self.typed(root, &mut problems)
@@ -107,18 +173,18 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn typed(&mut self, mut root: Node, problems: &mut Problems) -> Option<file::Proxy> {
+    fn typed(&mut self, mut root: Node, problems: &mut Diagnostics) -> Option<file::Proxy> {
         // What is on the same file system hangs as well, and each file would be waited for.
         let mut hangs = false;
         root.replace_texts(&mut |text, place| {
-            let expanded = match hangs && readable::names_file(text) {
+            let expanded = match hangs && file_permissions::names_file(text) {
                 true => Err(expand::Error::NotTried),
                 false => expand::expand(text, self.directory, self.files),
             };
             match expanded {
                 Ok(expanded) => {
-                    if readable::names_open_file(text, self.directory) {
-                        problems.warn(place.path, readable::OPEN_FILE);
+                    if file_permissions::names_open_file(text, self.directory) {
+                        problems.warn(place.path, file_permissions::OPEN_FILE);
                     }
                     Some(expanded)
                 }

@@ -3,15 +3,16 @@
 //! A file that named such a host before the preset did goes on meaning the same.
 
 use super::value::host;
+use crate::diagnostic::Diagnostics;
 use crate::file;
-use crate::problem::Problems;
-use crate::{Host, Provider};
+use crate::host::Host;
+use crate::provider::Provider;
 
 /// Takes hosts that presets have for a few paths away from those providers, where others name them.
 pub(super) fn yield_to_named(providers: &mut [Provider], passthrough: &[file::Passthrough]) {
     // What is wrong with them is said where they are read.
     let passed = passthrough.iter().filter_map(|entry| entry.host.as_ref());
-    let passed = passed.filter_map(|text| host(text, "", &mut Problems::default()));
+    let passed = passed.filter_map(|text| host(text, "", &mut Diagnostics::default()));
     let mut named: Vec<Host> = passed.collect();
     for provider in &*providers {
         let hosts = provider.hosts.iter().zip(&provider.known);
