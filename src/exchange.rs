@@ -148,7 +148,7 @@ impl Proxy {
             }
         });
         let opaque = &process_state.opaque_tunnels;
-        let passthrough = Passthrough::new(config, metrics, &egress, (opaque, process_state.via));
+        let passthrough = Passthrough::new(config, metrics, &egress, (opaque, &process_state.via));
         let authority = old.and_then(|old| old.authority.as_ref());
         let authority = authority.filter(|old| {
             let new = config.intercept.as_ref();
@@ -560,16 +560,21 @@ impl Relayed {
         to_http2: bool,
     ) -> Response<ResponseBody> {
         let (mut head, body) = self.response.into_parts();
-        let (named, said) = headers::clean_response(&mut head.headers);
-        self.connection.heed(said);
-        headers::date(&mut head.headers);
-        if let Some((asked, provider)) = self.asked.as_ref().zip(record.served_by()) {
+        let cleaned = headers::clean_response(&mut head.headers);
+        self.connection.heed(cleaned.keep_alive);
+        if !cleaned.has_date {
+            headers::add_date(&mut head.headers);
+        }
+        if cleaned.has_location
+            && let Some((asked, provider)) = self.asked.as_ref().zip(record.served_by())
+        {
             asked.rewrite(&mut head.headers, &proxy.routes, provider);
         }
         let via = &proxy.process_state.via;
         via.append(&mut head.headers, head.version);
         record.answer(head.status);
         head.version = Version::HTTP_11;
+        let named = cleaned.named;
         let relay = RelayBody::new(body, named, record, (self.connection, self.upstream));
         let response = if to_http2 {
             relay.pump()

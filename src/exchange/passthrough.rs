@@ -78,7 +78,7 @@ impl Passthrough {
         config: &Config,
         metrics: &Metrics,
         egress: &Egress,
-        (tunnels, via): (&Arc<Semaphore>, Via),
+        (tunnels, via): (&Arc<Semaphore>, &Via),
     ) -> Option<Self> {
         if config.passthrough.is_empty() {
             return None;
@@ -97,7 +97,7 @@ impl Passthrough {
             rules: rules.collect(),
             upstream: Arc::new(Upstream::foreign(connector, TIMEOUTS, metrics)),
             tunnels: tunnels.clone(),
-            via,
+            via: via.clone(),
             nothing_kept: ReplayMemory::new(0),
         })
     }

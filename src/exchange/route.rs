@@ -56,7 +56,7 @@ struct Entry {
 #[derive(Debug)]
 struct Server {
     origin: Origin,
-    /// Whose token endpoints the provider's `upstream` has.
+    /// Who else has token endpoints at the provider's `upstream`.
     tenants: SmallVec<[Arc<Provider>; 1]>,
 }
 
@@ -158,9 +158,12 @@ impl Routes {
         for provider in &config.providers {
             let server = provider.upstream.as_ref().map(|upstream| {
                 let tenants = routes.token_hosts.get(bare(upstream.authority.host()));
+                // Its own are looked at for each of its hosts.
+                let is_other = |tenant: &&Arc<Provider>| tenant.index != provider.index;
+                let others = tenants.into_iter().flatten().filter(is_other);
                 Arc::new(Server {
                     origin: upstream.clone(),
-                    tenants: tenants.cloned().unwrap_or_default(),
+                    tenants: others.cloned().collect(),
                 })
             });
             for place in 0..provider.hosts.len() {

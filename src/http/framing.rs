@@ -309,6 +309,9 @@ impl Framing {
         for end in memchr::memchr_iter(b'\n', bytes) {
             let line = bytes.get(start..end).unwrap_or_default();
             start = end + 1;
+            if self.head.passes(line) {
+                continue;
+            }
             if self.head.end_line(line) {
                 self.end_head();
                 return bytes.get(start..).unwrap_or_default();
@@ -342,6 +345,13 @@ impl Head {
             }
             self.line.push(line);
         }
+    }
+
+    /// Whether a line, without its LF, is a whole field that changes nothing: most are, so this comes first.
+    #[inline]
+    fn passes(&self, line: &[u8]) -> bool {
+        let is_field = self.facts.has_start && self.line.len == 0;
+        is_field && matches!(line, [first, .., b'\r'] if frames_nothing(*first))
     }
 
     /// Takes the end of a line, without its LF. Whether the head ends with it.
@@ -414,7 +424,7 @@ impl Facts {
         let name = match first.first() {
             Some(b'c' | b'C') => CONTENT_LENGTH,
             Some(b't' | b'T') => TRANSFER_ENCODING,
-            Some(byte) if byte.is_ascii_alphanumeric() => return,
+            Some(byte) if frames_nothing(*byte) => return,
             _ => return self.look_for_disguise(first),
         };
         let is_it = first
@@ -480,6 +490,11 @@ impl Facts {
             Some(length) => State::Length(length),
         })
     }
+}
+
+/// Whether no name that begins like that is a framing field's, nor one's but for its punctuation.
+const fn frames_nothing(first: u8) -> bool {
+    first.is_ascii_alphanumeric() && !matches!(first, b'c' | b'C' | b't' | b'T')
 }
 
 /// Whether the name at the beginning of a line is that of a framing field but for its punctuation. One that does not

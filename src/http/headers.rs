@@ -158,32 +158,53 @@ fn is_for_bursar(name: &str) -> bool {
         || name.starts_with("proxy_")
 }
 
-/// Takes out of a response what was for Bursar: what `Connection` names, and hop-by-hop. Returns what was named, and
-/// what became of the connection.
-pub fn clean_response(headers: &mut HeaderMap) -> (Vec<HeaderName>, KeepAlive) {
-    let found = find(headers, answers_bursar);
-    // Mostly there is nothing, and then it is not looked up.
-    if !found.iter().any(KeepAlive::is_said_in) {
-        remove(headers, &[], found);
-        return (Vec::new(), KeepAlive::default());
+/// What was learnt about a response while it was cleaned.
+#[derive(Debug, Default)]
+pub struct CleanedResponse {
+    /// What `Connection` named, for the trailers.
+    pub named: Vec<HeaderName>,
+    /// What becomes of the connection.
+    pub keep_alive: KeepAlive,
+    /// Whether it says when it came.
+    pub has_date: bool,
+    /// Whether `Location` or `Content-Location` may be among what is left.
+    pub has_location: bool,
+}
+
+/// Takes out of a response what was for Bursar: what `Connection` names, and hop-by-hop.
+pub fn clean_response(headers: &mut HeaderMap) -> CleanedResponse {
+    let mut cleaned = CleanedResponse::default();
+    let mut found = Unwanted::new();
+    for name in headers.keys() {
+        match name.as_str() {
+            "date" => cleaned.has_date = true,
+            "location" | "content-location" => cleaned.has_location = true,
+            text if is_unwanted(text, answers_bursar) => found.push(name.clone()),
+            _ => {}
+        }
     }
-    let said = KeepAlive::read(headers);
-    (clean_found(headers, found), said)
+    if found.iter().any(KeepAlive::is_said_in) {
+        cleaned.keep_alive = KeepAlive::read(headers);
+        cleaned.named = connection_named(headers);
+    }
+    remove(headers, &cleaned.named, &found);
+    if !cleaned.named.is_empty() {
+        cleaned.has_date = headers.contains_key(DATE);
+    }
+    cleaned
 }
 
 /// The same for a response's trailers; the `Connection` fields of its head were what `named`.
 pub fn clean_response_trailers(trailers: &mut HeaderMap, named: &[HeaderName]) {
     let found = find(trailers, answers_bursar);
-    remove(trailers, named, found);
+    remove(trailers, named, &found);
     // It would frame what has been framed already (RFC 9110 section 6.5.1).
     trailers.remove(CONTENT_LENGTH);
 }
 
-/// Says when an answer came that does not (RFC 9110 section 6.6.1).
-pub fn date(headers: &mut HeaderMap) {
-    if !headers.contains_key(DATE)
-        && let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(clock::wall()))
-    {
+/// Says when an answer came that does not say so (RFC 9110 section 6.6.1).
+pub fn add_date(headers: &mut HeaderMap) {
+    if let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(clock::wall())) {
         headers.insert(DATE, date);
     }
 }
@@ -198,7 +219,7 @@ impl TrailerRules {
     /// 6.5.1).
     pub fn clean_trailers(&self, trailers: &mut HeaderMap) {
         let found = find(trailers, |name| must_not_go_on(name, self.forwards_trace));
-        remove(trailers, &self.named, found);
+        remove(trailers, &self.named, &found);
         trailers.remove(CONTENT_LENGTH);
         trailers.remove(HOST);
         trailers.remove(VIA);
@@ -208,30 +229,47 @@ impl TrailerRules {
 /// Takes out the unwanted fields, and what `Connection` names.
 fn clean(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) -> Vec<HeaderName> {
     let found = find(headers, is_unwanted);
-    clean_found(headers, found)
-}
-
-fn clean_found(headers: &mut HeaderMap, found: Unwanted) -> Vec<HeaderName> {
     // It is among those of every hop. Mostly there is none, and then it is not looked up.
     let named = match found.contains(&CONNECTION) {
         true => connection_named(headers),
         false => Vec::new(),
     };
-    remove(headers, &named, found);
+    remove(headers, &named, &found);
     named
 }
 
 /// Those of every hop and the other unwanted ones. One look at each name is cheaper than looking each of them up: few
 /// messages have more than ten.
-fn find(headers: &HeaderMap, is_unwanted: impl Fn(&str) -> bool) -> Unwanted {
-    let names = headers.keys().filter(|name| {
-        let name = name.as_str();
-        is_hop_by_hop(name) || is_unwanted(name)
-    });
-    names.cloned().collect()
+fn find(headers: &HeaderMap, is_other: impl Fn(&str) -> bool) -> Unwanted {
+    let mut found = Unwanted::new();
+    for name in headers.keys() {
+        if is_unwanted(name.as_str(), &is_other) {
+            found.push(name.clone());
+        }
+    }
+    found
 }
 
-fn remove(headers: &mut HeaderMap, named: &[HeaderName], unwanted: Unwanted) {
+/// Whether a field is one of every hop, or an unwanted one of the other kind.
+fn is_unwanted(name: &str, is_other: impl Fn(&str) -> bool) -> bool {
+    !is_ordinary(name) && (is_hop_by_hop(name) || is_other(name))
+}
+
+/// Whether a name begins like none that is ever taken out, in whatever spelling. Most do, and need no second look.
+fn is_ordinary(name: &str) -> bool {
+    !matches!(
+        name.as_bytes(),
+        [b'a', b'u', ..]
+            | [b'b', b'3' | b'a' | b'u', ..]
+            | [b'c', b'o', ..]
+            | [b'e' | b'x', ..]
+            | [b'k' | b't', ..]
+            | [b'p', b'r', ..]
+            | [b'u', b'b' | b'p', ..]
+    )
+}
+
+fn remove(headers: &mut HeaderMap, named: &[HeaderName], unwanted: &[HeaderName]) {
     for name in named {
         // Lengths stay whatever `Connection` says: without them a body would become another one.
         if *name != CONTENT_LENGTH {
@@ -239,7 +277,7 @@ fn remove(headers: &mut HeaderMap, named: &[HeaderName], unwanted: Unwanted) {
         }
     }
     for name in unwanted {
-        if name == TRANSFER_ENCODING {
+        if *name == TRANSFER_ENCODING {
             // It overrides the length (RFC 9112 section 6.3), which may be false.
             headers.remove(CONTENT_LENGTH);
         }
@@ -249,7 +287,7 @@ fn remove(headers: &mut HeaderMap, named: &[HeaderName], unwanted: Unwanted) {
 
 /// The posing fields, the trace and what frames a body, with underscores, which many gateways take for hyphens.
 fn is_disguised(name: &str, forwards_trace: bool) -> bool {
-    if !name.as_bytes().contains(&b'_') {
+    if memchr::memchr(b'_', name.as_bytes()).is_none() {
         return false;
     }
     let meant = name.replace('_', "-");

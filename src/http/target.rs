@@ -182,13 +182,15 @@ fn written_host(head: &Parts) -> Result<Option<&str>, Error> {
     if values.next().is_some() {
         return Err(Error::Malformed("there is more than one Host"));
     }
+    let authority = head.uri.authority().map(http::uri::Authority::as_str);
+    // The usual case; an authority is ASCII, and is judged by itself.
+    if authority.is_some_and(|authority| host.as_bytes() == authority.as_bytes()) {
+        return Ok(authority);
+    }
     let host = host
         .to_str()
         .map_err(|_not_ascii| Error::Malformed("Host is invalid"))?;
-    if let Some(authority) = head.uri.authority()
-        && host != authority.as_str()
-        && !host.is_empty()
-    {
+    if authority.is_some() && !host.is_empty() {
         Authority::read(host)?;
     }
     Ok(Some(host))
@@ -228,12 +230,13 @@ impl<'a> Authority<'a> {
                 (address, port)
             }
             None => {
-                let end = authority.find(':').unwrap_or(authority.len());
-                let (host, port) = authority.split_at(end);
-                if !host.bytes().all(|byte| IN_HOST[usize::from(byte)]) {
-                    return Err(INVALID);
-                }
-                (host, port)
+                // Whatever else may not be in a host is no port either.
+                let end = authority
+                    .bytes()
+                    .position(|byte| !IN_HOST[usize::from(byte)]);
+                authority
+                    .split_at_checked(end.unwrap_or(authority.len()))
+                    .ok_or(INVALID)?
             }
         };
         let host = undotted(written);

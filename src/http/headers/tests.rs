@@ -193,6 +193,88 @@ fn an_account_that_is_not_named_once_and_legibly_is_no_account() {
     }
 }
 
+/// All that is ever taken out, as it is spelt usually.
+const UNWANTED: [&str; 29] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "authorization",
+    "expect",
+    "bursar-account",
+    "proxy-authorization",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-x",
+    "content_length",
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-url",
+    "x-rewrite-url",
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "b3",
+    "x-b3-traceid",
+    "uber-trace-id",
+    "uberctx-user",
+    "x-cloud-trace-context",
+    "x-amzn-trace-id",
+    "x-b3-sampled",
+];
+
+#[test]
+fn no_name_that_is_taken_out_is_ordinary_however_it_is_spelt() {
+    let is_other = |name: &str| must_not_go_on(name, false) || answers_bursar(name);
+    let mut spellings = 0;
+    for name in UNWANTED {
+        let hyphens = name.matches(['-', '_']).count();
+        for spelling in 0..1_u32 << hyphens {
+            let mut at = 0;
+            let spelt = name.replace(['-', '_'], "\0");
+            let spelt: String = spelt
+                .chars()
+                .map(|char| match char {
+                    '\0' => {
+                        at += 1;
+                        if spelling >> (at - 1) & 1 == 0 {
+                            '-'
+                        } else {
+                            '_'
+                        }
+                    }
+                    char => char,
+                })
+                .collect();
+            let is_taken_out = is_hop_by_hop(&spelt) || is_other(&spelt);
+            assert_eq!(is_unwanted(&spelt, is_other), is_taken_out, "{spelt}");
+            spellings += usize::from(is_taken_out);
+        }
+    }
+    assert!(spellings > UNWANTED.len());
+}
+
+#[test]
+fn what_is_learnt_of_a_response_is_so_after_connection_took_its_own_away() {
+    for (fields, has_date, has_location) in [
+        (&[("date", "now")][..], true, false),
+        (&[("date", "now"), ("connection", "date")], false, false),
+        (&[("date", "now"), ("connection", "close")], true, false),
+        (&[("location", "/")], false, true),
+        (&[("content-location", "/"), ("date", "now")], true, true),
+        (&[], false, false),
+    ] {
+        let mut headers = map(fields);
+        let cleaned = clean_response(&mut headers);
+        assert_eq!(cleaned.has_date, has_date, "{fields:?}");
+        assert_eq!(headers.contains_key(DATE), has_date, "{fields:?}");
+        assert_eq!(cleaned.has_location, has_location, "{fields:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_header_of_a_caller_removes_or_repeats_the_authorization(

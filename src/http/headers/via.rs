@@ -9,11 +9,11 @@ use http::{HeaderMap, HeaderValue, Version};
 use super::PSEUDONYM;
 
 /// An instance's name, made when it starts and kept until it ends.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Via {
     name: &'static str,
     /// For HTTP/1.0, HTTP/1.1 and HTTP/2.
-    elements: [&'static str; 3],
+    elements: [HeaderValue; 3],
 }
 
 impl Via {
@@ -22,7 +22,7 @@ impl Via {
     #[must_use]
     pub fn unique() -> Self {
         let name = format!("{PSEUDONYM}-{:016x}", fastrand::u64(..));
-        let element = |version| &*format!("{version} {name}").leak();
+        let element = |version| HeaderValue::from_static(format!("{version} {name}").leak());
         Self {
             elements: ["1.0", "1.1", "2"].map(element),
             name: name.leak(),
@@ -45,6 +45,7 @@ impl Via {
             Version::HTTP_2 => new,
             _ => usual,
         };
-        headers.append(VIA, HeaderValue::from_static(element));
+        // Made once: making a value looks at each of its bytes.
+        headers.append(VIA, element.clone());
     }
 }
