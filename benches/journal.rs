@@ -5,13 +5,11 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark talks to a person")]
 
-mod support;
-
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use bursar_testkit::program::{Launch, Program};
+use bursar_testkit::{idp, listen};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -25,7 +23,7 @@ const POST: &[u8] = b"POST http://a.example/v1/payments HTTP/1.1\r\nHost: a.exam
 
 #[tokio::main]
 async fn main() {
-    let endpoint = support::token_endpoint(Duration::from_secs(3600)).await;
+    let endpoint = idp::cheap(Duration::from_secs(3600)).await;
     let provider = provider().await;
     // On a disk, as a journal is, and not in memory.
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
@@ -38,21 +36,24 @@ async fn main() {
         ("with one", journal("durable", "")),
         ("with one, sync: false", journal("fast", ", sync: false")),
     ] {
-        measure(name, start(&keys, endpoint, provider)).await;
+        measure(name, start(&keys, endpoint, provider).await).await;
     }
 }
 
-async fn measure(name: &str, (mut bursar, address): (Child, SocketAddr)) {
-    load(address, 20).await;
-    let before = support::cpu_time(bursar.id());
+async fn measure(name: &str, bursar: Program) {
+    load(bursar.listen, 20).await;
+    let before = bursar.process.cpu();
     let started = Instant::now();
-    load(address, REQUESTS).await;
+    load(bursar.listen, REQUESTS).await;
     let elapsed = started.elapsed();
-    let after = support::cpu_time(bursar.id());
+    let after = bursar.process.cpu();
     let count = CALLERS * REQUESTS;
     let each =
         |after: Duration, before: Duration| (after - before).as_secs_f64() * 1e6 / count as f64;
-    let (user, system) = (each(after.0, before.0), each(after.1, before.1));
+    let (user, system) = (
+        each(after.user, before.user),
+        each(after.system, before.system),
+    );
     println!("{count} POSTs {name}, {CALLERS} keep-alive callers, 0.5 kB replies");
     println!(
         "  CPU per request: {:.1} us ({user:.1} user, {system:.1} system)",
@@ -62,44 +63,23 @@ async fn measure(name: &str, (mut bursar, address): (Child, SocketAddr)) {
         "  {:.0} requests a second, with callers and provider on the same machine",
         count as f64 / elapsed.as_secs_f64()
     );
-    bursar.kill().expect("the proxy still runs");
-    bursar.wait().expect("the proxy ends");
 }
 
 /// Bursar with a caller's password, in the release build.
-fn start(keys: &str, endpoint: SocketAddr, provider: SocketAddr) -> (Child, SocketAddr) {
-    let mut file = tempfile::NamedTempFile::new().expect("a temporary file can be made");
-    write!(
-        file,
-        "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n{keys}callers: {{c: {{password: p, allow: [a]}}}}\n\
+async fn start(keys: &str, endpoint: SocketAddr, provider: SocketAddr) -> Program {
+    let yaml = format!(
+        "{keys}callers: {{c: {{password: p, allow: [a]}}}}\n\
          providers: {{a: {{hosts: [a.example], upstream: \"http://{provider}\", client_id: i, client_secret: s, token: {{url: \"http://{endpoint}/t\"}}}}}}"
-    )
-    .expect("a temporary file can be written");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_bursar"))
-        .args(["run", "--config"])
-        .arg(file.path())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the proxy starts");
-    let mut lines = BufReader::new(child.stderr.take().expect("standard error is piped")).lines();
-    let address = loop {
-        let line = lines
-            .next()
-            .expect("the proxy says where it listens")
-            .expect("the log is text");
-        let line: serde_json::Value = serde_json::from_str(&line).expect("the log is JSON");
-        if let Some(address) = line["listen"].as_str() {
-            break address.parse().expect("it is an address");
-        }
-    };
+    );
+    let directory = tempfile::tempdir().expect("a directory");
     // Somebody must read the log, or the proxy would drop lines.
-    std::thread::spawn(move || lines.for_each(drop));
-    (child, address)
+    let launch = Launch::default().keeping(|_| false);
+    launch.run_in(directory, &yaml).await
 }
 
 /// A provider that answers whatever it is asked.
 async fn provider() -> SocketAddr {
-    let (listener, address) = support::listen().await;
+    let (listener, address) = listen().await;
     tokio::spawn(async move {
         let answer: Vec<u8> = ANSWER
             .iter()

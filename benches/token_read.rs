@@ -18,8 +18,6 @@
     reason = "a benchmark talks to a person"
 )]
 
-mod support;
-
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +28,8 @@ use bursar::token::{Handle, Tokens};
 use bursar::upstream::egress::Egress;
 use bursar_config::Config;
 use bursar_telemetry::metrics::Metrics;
+use bursar_testkit::idp;
+use bursar_testkit::process::{Cpu, Process};
 use http::HeaderValue;
 use tokio::time::Instant;
 
@@ -42,7 +42,7 @@ const BATCH: u64 = 1000;
 
 #[tokio::main]
 async fn main() {
-    let endpoint = support::token_endpoint(LIFETIME).await;
+    let endpoint = idp::cheap(LIFETIME).await;
     let text = format!(
         "providers: {{a: {{hosts: [a.example], client_id: i, client_secret: s, token: {{url: \"http://{endpoint}/t\"}}}}}}"
     );
@@ -128,7 +128,7 @@ fn measure<R: Fn(Instant) -> bool>(readers: usize, reader: &(impl Fn() -> R + Sy
     let total = AtomicU64::new(0);
     let total_found = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
-    let (user, system) = support::cpu_time(std::process::id());
+    let Cpu { user, system } = Process::own().cpu();
     std::thread::scope(|scope| {
         for _ in 0..readers {
             scope.spawn(|| {
@@ -150,8 +150,8 @@ fn measure<R: Fn(Instant) -> bool>(readers: usize, reader: &(impl Fn() -> R + Sy
         std::thread::sleep(TIME);
         stop.store(true, Ordering::Relaxed);
     });
-    let (user_after, system_after) = support::cpu_time(std::process::id());
-    let cpu = user_after + system_after - user - system;
+    let after = Process::own().cpu();
+    let cpu = after.user + after.system - user - system;
     let (reads, found) = (total.into_inner(), total_found.into_inner());
     // To find none is cheaper.
     assert!(

@@ -3,9 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
-};
+use bursar_testkit::tls::Authority;
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -13,20 +11,12 @@ use tokio_rustls::TlsConnector;
 
 /// Writes `ca.pem`, `server.pem` and `server.key`.
 pub(crate) fn write(dir: &Path) -> anyhow::Result<()> {
-    let mut parameters = CertificateParams::default();
     // A name of its own, or its certificates would look as if they had signed themselves.
-    parameters
-        .distinguished_name
-        .push(DnType::CommonName, "side by side");
-    parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    let authority = CertifiedIssuer::self_signed(parameters, KeyPair::generate()?)?;
-    let key = KeyPair::generate()?;
-    let names = ["api.bench.test", "127.0.0.1"].map(str::to_owned);
-    let server = CertificateParams::new(names)?.signed_by(&key, &authority)?;
-    std::fs::write(dir.join("ca.pem"), authority.pem())?;
-    std::fs::write(dir.join("server.pem"), server.pem())?;
-    std::fs::write(dir.join("server.key"), key.serialize_pem())?;
+    let authority = Authority::named("side by side");
+    authority.write(&dir.join("ca.pem"));
+    let (certificate, key) = authority.sign(&["api.bench.test", "127.0.0.1"], "");
+    std::fs::write(dir.join("server.pem"), certificate)?;
+    std::fs::write(dir.join("server.key"), key)?;
     Ok(())
 }
 

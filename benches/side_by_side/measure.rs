@@ -84,8 +84,11 @@ pub(crate) fn measure(
     let outcome: Outcome = serde_json::from_str(&line)?;
     drop(callers);
     anyhow::ensure!(proxy.end(), "it does not end when it is asked to");
-    let user = cpu_after.user - cpu.user;
-    let system = cpu_after.system - cpu.system;
+    let microseconds =
+        |after: Duration, before: Duration| after.saturating_sub(before).as_secs_f64() * 1e6;
+    let user = microseconds(cpu_after.user, cpu.user);
+    let system = microseconds(cpu_after.system, cpu.system);
+    let bytes = |kibibytes: u64| kibibytes as f64 * 1024.0;
     #[expect(clippy::cast_precision_loss, reason = "they are not that many")]
     let requests = match job.kind {
         Kind::Storm => job.callers as f64,
@@ -101,9 +104,9 @@ pub(crate) fn measure(
         p50_us: outcome.p50_us,
         p99_us: outcome.p99_us,
         p999_us: outcome.p999_us,
-        resident: memory_after.now,
-        resident_peak: memory_after.peak,
-        grown: memory_after.now - memory.now,
+        resident: bytes(memory_after.now),
+        resident_peak: bytes(memory_after.peak),
+        grown: bytes(memory_after.now) - bytes(memory.now),
         requests,
         failures: outcome.failures as f64,
         seconds: outcome.seconds,

@@ -7,28 +7,15 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bursar_testkit::process::{Cpu, Memory, Process};
 use tokio::time::Instant;
 
-/// Of the times in `/proc`.
+/// Of the times in `/proc/stat`.
 const TICK_US: f64 = 10_000.0;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A process that ends when this is dropped.
 pub(crate) struct Running(Child);
-
-/// What a process and its children have used so far, in microseconds.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Cpu {
-    pub(crate) user: f64,
-    pub(crate) system: f64,
-}
-
-/// Resident memory in bytes: now, and at most.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Memory {
-    pub(crate) now: f64,
-    pub(crate) peak: f64,
-}
 
 /// Starts a program on some cores, its output going to a file.
 pub(crate) fn start(
@@ -51,33 +38,24 @@ pub(crate) fn start(
 }
 
 impl Running {
+    /// What it and its children have used so far.
     pub(crate) fn cpu(&self) -> Cpu {
         let mut sum = Cpu::default();
-        for process in family(self.0.id()) {
-            let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-            // The name is in parentheses and may hold anything.
-            let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-            let ticks = |at| -> f64 {
-                let field = fields.split_whitespace().nth(at);
-                field.and_then(|field| field.parse().ok()).unwrap_or(0.0)
-            };
-            sum.user += ticks(11) * TICK_US;
-            sum.system += ticks(12) * TICK_US;
+        for process in Process::new(self.0.id()).family() {
+            let cpu = process.cpu();
+            sum.user += cpu.user;
+            sum.system += cpu.system;
         }
         sum
     }
 
+    /// What it and its children have.
     pub(crate) fn memory(&self) -> Memory {
         let mut sum = Memory::default();
-        for process in family(self.0.id()) {
-            let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-            let kilobytes = |name: &str| -> f64 {
-                let line = status.lines().find_map(|line| line.strip_prefix(name));
-                let number = line.and_then(|line| line.split_whitespace().next());
-                number.and_then(|number| number.parse().ok()).unwrap_or(0.0)
-            };
-            sum.now += kilobytes("VmRSS:") * 1024.0;
-            sum.peak += kilobytes("VmHWM:") * 1024.0;
+        for process in Process::new(self.0.id()).family() {
+            let memory = process.memory();
+            sum.now += memory.now;
+            sum.peak += memory.peak;
         }
         sum
     }
@@ -109,16 +87,6 @@ impl Drop for Running {
             drop(self.0.wait());
         }
     }
-}
-
-fn family(process: u32) -> Vec<u32> {
-    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
-    let children = children.unwrap_or_default();
-    let children = children
-        .split_whitespace()
-        .filter_map(|child| child.parse().ok());
-    let children: Vec<u32> = children.flat_map(family).collect();
-    [vec![process], children].concat()
 }
 
 /// The first two of the cores that this program may run on; where there is one, that one twice.

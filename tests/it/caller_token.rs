@@ -8,8 +8,9 @@ use tokio_rustls::TlsConnector;
 use crate::support::caller::{Caller, Reply, basic};
 use crate::support::idp::Idp;
 use crate::support::proxy::{Program, Proxy};
-use crate::support::tls::{Authority, ClientCertificate, client, write_intercepting};
+use crate::support::tls::{Authority, ClientCertificate, client};
 use crate::support::upstream::{Body, Upstream, answer, full};
+use crate::support::write_intercepting;
 use crate::support::{acme, soon};
 
 const KEYS: &str = "routes: [{path: /mine/**, authorization: caller}, {path: /both/**, authorization: caller_or_bursar}, {path: /ours/**, authorization: bursar}]";

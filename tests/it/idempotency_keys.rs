@@ -142,11 +142,7 @@ async fn a_body_that_comes_slowly_goes_on_as_it_comes_and_has_its_key_all_the_sa
 
 #[tokio::test]
 async fn the_journal_has_the_key_of_the_body_as_it_has_a_headers() {
-    let api = RawUpstream::start(|_, mut raw| async move {
-        raw.read_message().await;
-        raw.reset();
-    })
-    .await;
+    let api = RawUpstream::resetting().await;
     let idp = Idp::counting().await;
     let directory = tempfile::tempdir().unwrap();
     let yaml = with_journal(&acme(&api.url(), &idp.url(), ROUTE), directory.path());
@@ -181,11 +177,7 @@ async fn the_journal_has_the_key_of_the_body_as_it_has_a_headers() {
 
 #[tokio::test]
 async fn the_journal_has_the_key_of_a_body_that_comes_after_its_head() {
-    let api = RawUpstream::start(|_, mut raw| async move {
-        raw.read_message().await;
-        raw.reset();
-    })
-    .await;
+    let api = RawUpstream::resetting().await;
     let idp = Idp::counting().await;
     let directory = tempfile::tempdir().unwrap();
     let yaml = with_journal(&acme(&api.url(), &idp.url(), ROUTE), directory.path());

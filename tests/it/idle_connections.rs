@@ -12,8 +12,9 @@ use crate::support::idp::Idp;
 use crate::support::metrics::Scrape;
 use crate::support::proxy::Program;
 use crate::support::raw::Raw;
-use crate::support::tls::{Authority, client, write_intercepting};
+use crate::support::tls::{Authority, client};
 use crate::support::upstream::{Upstream, answer};
+use crate::support::write_intercepting;
 use crate::support::{Gate, acme, eventually, soon};
 
 /// More than every buffer on its way holds.

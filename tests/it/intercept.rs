@@ -20,8 +20,9 @@ use crate::support::caller::{Caller, Reply, Stream, basic};
 use crate::support::idp::Idp;
 use crate::support::metrics::admin;
 use crate::support::proxy::{Program, Proxy};
-use crate::support::tls::{Authority, client, write_intercepting};
+use crate::support::tls::{Authority, client};
 use crate::support::upstream::{Upstream, answer, full};
+use crate::support::write_intercepting;
 use crate::support::{acme, closed_in, soon};
 
 const INTERCEPT: &str = "intercept: {ca: {certificate: ca.pem, key: ca.key}}\n";

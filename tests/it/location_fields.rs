@@ -54,7 +54,7 @@ impl Scene {
         let (api, idp) = (api().await, Idp::counting().await);
         let directory = tempfile::tempdir().unwrap();
         let hosts = ["api.test", "only.test", "other.test", "shops.test"];
-        tls::write_intercepting(directory.path(), &hosts);
+        crate::support::write_intercepting(directory.path(), &hosts);
         let authority = Authority::new();
         authority.write(&directory.path().join("peers.pem"));
         let (certificate, key) = authority.sign(&["127.0.0.1"], "");

@@ -274,7 +274,7 @@ impl Scene {
         });
         let directory = tempfile::tempdir().unwrap();
         let hosts = ["api.test", "other.test", "inner.test"];
-        tls::write_intercepting(directory.path(), &hosts);
+        crate::support::write_intercepting(directory.path(), &hosts);
         let authority = Authority::new();
         authority.write(&directory.path().join("peers.pem"));
         for (name, san) in [("server", "127.0.0.1"), ("till", "till.corp")] {

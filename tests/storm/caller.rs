@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bursar_testkit::wire::{Head, Reader, framed, framing_field};
 use fastrand::Rng;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -16,8 +17,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::ledger::Seen;
 use crate::plan::{Id, Manner, Plan, Reception};
+use crate::program::PATIENCE;
 use crate::scene::{Moment, Scene};
-use crate::wire::{Head, Reader, framed, framing_field};
 
 /// What a caller of that name shows.
 pub(crate) fn password(caller: &str) -> String {
@@ -89,7 +90,7 @@ async fn connect(scene: &Scene, plan: &Plan, rng: &mut Rng) -> Option<Line> {
     drop(stream.set_nodelay(true));
     let (read, write) = stream.into_split();
     let mut line = Line {
-        reader: Reader::new(read),
+        reader: Reader::new(read, PATIENCE),
         write,
         epoch,
         is_tunnel: false,

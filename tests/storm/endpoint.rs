@@ -7,13 +7,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bursar_testkit::wire::{Head, Reader};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use crate::plan::{ACCOUNTS, Account};
+use crate::program::PATIENCE;
 use crate::scene::Scene;
-use crate::wire::{Head, Reader};
 
 /// How long a token lives.
 pub(crate) const LIFE: Duration = Duration::from_secs(3);
@@ -187,7 +188,7 @@ pub(crate) async fn serve(scene: Arc<Scene>, listener: TcpListener) {
 async fn connection(scene: Arc<Scene>, mut stream: TcpStream) {
     let is_open = {
         let (read, mut write) = stream.split();
-        let mut reader = Reader::new(read);
+        let mut reader = Reader::new(read, PATIENCE);
         loop {
             let Ok(head) = reader.head().await else {
                 break true;

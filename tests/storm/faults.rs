@@ -4,13 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bursar_testkit::metrics;
+use bursar_testkit::program::Program;
 use fastrand::Rng;
 use tokio::time::Instant;
 
 use crate::endpoint::{GRACE, LIFE, TROUBLES, client};
 use crate::ground::Ground;
 use crate::plan::ACCOUNTS;
-use crate::program::{Program, eventually, outcomes};
+use crate::program::{PATIENCE, eventually, last_lines, metric, outcomes, start};
 use crate::scene::{Moment, Scene};
 
 /// A kind of trouble.
@@ -74,7 +76,7 @@ impl Driver {
             scene.tokens().secrets.insert(client(account), vec![secret]);
         }
         ground.prepare_start();
-        let program = Program::start(scene, &ground.config()).await;
+        let program = start(scene, &ground.config()).await;
         let driver = Self {
             scene: scene.clone(),
             ground,
@@ -173,14 +175,14 @@ impl Driver {
 
     async fn take_descriptors(&mut self) {
         let most = self.rng.usize(12..60).to_string();
-        let limit = self.program.descriptor_limit();
+        let limit = self.program.process.file_limit();
         let limit = limit.unwrap_or("1024".to_owned());
-        if !self.program.limit_descriptors(&most).await {
+        if !self.program.process.limit_files(&most).await {
             self.skip("prlimit does not work here");
             return;
         }
         self.pause(500..2500).await;
-        let is_back = self.program.limit_descriptors(&limit).await;
+        let is_back = self.program.process.limit_files(&limit).await;
         assert!(is_back, "descriptors cannot be given back");
     }
 
@@ -191,9 +193,9 @@ impl Driver {
     async fn terminate(&mut self) {
         self.scene.next_epoch();
         self.program.signal("TERM").await;
-        let code = self.program.ended().await;
+        let (code, _) = self.program.wait().await;
         if code != Some(0) {
-            let what = format!("it ended with {code:?}: {:#?}", self.program.log());
+            let what = format!("it ended with {code:?}: {:#?}", last_lines(&self.program));
             self.scene.ledger().violation(what);
         }
     }
@@ -213,13 +215,13 @@ impl Driver {
         if self.scene.disarm() {
             self.scene.ledger().fault(&format!("killed at {moment:?}"));
         }
-        self.program.ended().await;
+        self.program.wait().await;
     }
 
     async fn start_again(&mut self) {
         self.pause(0..300).await;
         self.ground.prepare_start();
-        self.program = Program::start(&self.scene, &self.ground.config()).await;
+        self.program = start(&self.scene, &self.ground.config()).await;
         self.open();
     }
 
@@ -242,17 +244,18 @@ impl Driver {
     /// Half of the time by a signal; else Bursar has to see the files itself.
     async fn reload(&mut self, outcome: &str) {
         let is_told = self.rng.bool();
-        let series = format!("bursar_config_reloads_total{{outcome=\"{outcome}\"}}");
         let program = &self.program;
-        let before = program.metric(&series).await;
+        let labels = [("outcome", outcome)];
+        let count = async || metric(program, "bursar_config_reloads_total", &labels).await;
+        let before = count().await;
         if is_told {
             program.signal("HUP").await;
         }
-        let is_done = eventually(async || program.metric(&series).await > before).await;
+        let is_done = eventually(async || count().await > before).await;
         if !is_done {
             let what = format!(
                 "no reload is counted as {outcome}, told: {is_told}: {:#?}",
-                program.log()
+                last_lines(program)
             );
             self.scene.ledger().violation(what);
         }
@@ -266,14 +269,15 @@ impl Driver {
         }
         self.pause(500..3000).await;
         self.ground.disk.make_room();
-        let written = "bursar_journal_writes_total{result=\"ok\"}";
         let program = &self.program;
-        let before = program.metric(written).await;
-        let is_over = eventually(async || program.metric(written).await > before).await;
+        let labels = [("result", "ok")];
+        let written = async || metric(program, "bursar_journal_writes_total", &labels).await;
+        let before = written().await;
+        let is_over = eventually(async || written().await > before).await;
         if !is_over {
             let what = format!(
                 "nothing is written after there is room: {:#?}",
-                program.log()
+                last_lines(program)
             );
             self.scene.ledger().violation(what);
         }
@@ -285,34 +289,36 @@ impl Driver {
     }
 
     /// After the callers have left: nothing is under way, and nothing is kept for ever.
-    pub(crate) async fn settle(&self, (descriptors, memory): (usize, usize)) -> String {
+    pub(crate) async fn settle(&self, (descriptors, memory): (usize, u64)) -> String {
         let now = Instant::now();
         self.scene.trouble_endpoint(TROUBLES[0], now);
         self.scene.take_api_down(now);
         let program = &self.program;
         let in_flight = "bursar_requests_in_flight";
         let mut violations = Vec::new();
-        if !eventually(async || program.metric(in_flight).await == Some(0.0)).await {
+        if !eventually(async || metric(program, in_flight, &[]).await == Some(0.0)).await {
             violations.push("requests stay in flight".to_owned());
         }
         // The admin port, token calls under way.
-        if !eventually(async || program.descriptors() <= descriptors + 4).await {
-            let now = program.descriptors();
+        let open = || program.process.open_files().unwrap_or(0);
+        if !eventually(async || open() <= descriptors + 4).await {
+            let now = open();
             violations.push(format!(
                 "{now} descriptors are open, {descriptors} were at first"
             ));
         }
-        let at_end = program.memory();
+        let at_end = program.process.memory().now;
         if at_end > memory + MAX_GROWTH {
             violations.push(format!("{at_end} KiB of memory, {memory} KiB at first"));
         }
-        if program.metrics().await.contains("storm-") {
+        let metrics = metrics::text(program.admin, PATIENCE).await;
+        if metrics.is_ok_and(|text| text.contains("storm-")) {
             violations.push("a secret is in the metrics".to_owned());
         }
         self.scene.ledger().violations.append(&mut violations);
         format!(
             "descriptors {descriptors} -> {}, memory {memory} -> {at_end} KiB",
-            program.descriptors()
+            open()
         )
     }
 
@@ -323,4 +329,4 @@ impl Driver {
 }
 
 /// What the allocator may keep, in KiB: replay memory, buffers of connections, and room between.
-const MAX_GROWTH: usize = 64 * 1024;
+const MAX_GROWTH: u64 = 64 * 1024;

@@ -8,7 +8,7 @@
 //!
 //! - [`plan`]: what each request is and what becomes of it, a pure function of the seed;
 //! - [`caller`], [`provider`], [`endpoint`]: who sends, who answers, who gives tokens, all byte by byte
-//!   over [`wire`];
+//!   over [`bursar_testkit::wire`];
 //! - [`ground`]: the configuration and the files around it, [`disk`]: where the journal is; [`program`]:
 //!   Bursar as a child process; [`faults`]: what is done to it;
 //! - [`ledger`]: what everybody saw; [`judge`] and [`doubt`]: whether the promises were kept.
@@ -32,7 +32,6 @@ mod plan;
 mod program;
 mod provider;
 mod scene;
-mod wire;
 
 mod storm {
     use std::sync::Arc;
@@ -83,7 +82,8 @@ mod storm {
         tokio::spawn(provider::serve(scene.clone(), "alpha", alpha));
         tokio::spawn(provider::serve(scene.clone(), "beta", beta));
         let mut driver = Driver::start(&scene, Ground::new(addresses)).await;
-        let before = (driver.program.descriptors(), driver.program.memory());
+        let process = driver.program.process;
+        let before = (process.open_files().unwrap_or(0), process.memory().now);
         let callers = (0..CALLERS).map(|caller| tokio::spawn(caller::run(scene.clone(), caller)));
         let callers: Vec<_> = callers.collect();
         driver

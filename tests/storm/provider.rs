@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bursar_testkit::wire::{Framing, Head, Reader, framed, framing_field};
 use fastrand::Rng;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -17,8 +18,8 @@ use tokio::time::Instant;
 use crate::endpoint::Verdict;
 use crate::ledger::{Arrival, Reply};
 use crate::plan::{Id, Plan, Reception, Treatment};
+use crate::program::PATIENCE;
 use crate::scene::{Moment, Scene};
-use crate::wire::{Framing, Head, Reader, framed, framing_field};
 
 /// Longer than any time limit of the configuration.
 const LONG: Duration = Duration::from_secs(4);
@@ -53,7 +54,7 @@ async fn connection(scene: Arc<Scene>, provider: &str, mut stream: TcpStream, mu
             let mut side = Side {
                 scene: &scene,
                 provider,
-                reader: Reader::new(read),
+                reader: Reader::new(read, PATIENCE),
                 write,
             };
             side.serve(&mut rng).await

@@ -73,7 +73,7 @@ impl Fixture {
         let directory = tempfile::tempdir().unwrap();
         let authority = Authority::new();
         authority.write(&directory.path().join("provider.pem"));
-        tls::write_intercepting(directory.path(), &["api.test"]);
+        crate::support::write_intercepting(directory.path(), &["api.test"]);
         Self {
             idp: Idp::start(|_| async { idp::token("token") }).await,
             directory,

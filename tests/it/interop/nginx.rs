@@ -7,7 +7,7 @@ use super::*;
 use crate::support::idp::Idp;
 use crate::support::proxy::Proxy;
 use crate::support::tls::Authority;
-use crate::support::{acme, eventually, soon};
+use crate::support::{acme, eventually, free_port, listening_at, soon};
 
 const CALLERS: usize = 40;
 const PAYMENTS: usize = 10;
@@ -20,10 +20,7 @@ struct Nginx {
 
 impl Nginx {
     async fn start(directory: &Path, authority: &Authority) -> Self {
-        // It cannot choose a port itself; nobody else is given this one so soon.
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        let port = free_port();
         let place = directory.display();
         let write = |name: &str, text: String| std::fs::write(directory.join(name), text).unwrap();
         let (certificate, key) = authority.sign(&["127.0.0.1"], "");
@@ -49,12 +46,7 @@ impl Nginx {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let is_open = || async move {
-            tokio::net::TcpStream::connect(("127.0.0.1", port))
-                .await
-                .is_ok()
-        };
-        eventually(is_open).await;
+        listening_at(port).await;
         Self {
             port,
             _child: child,

@@ -10,7 +10,7 @@ use crate::support::idp::{self, Idp};
 use crate::support::proxy::Proxy;
 use crate::support::tls::{Authority, ClientCertificate};
 use crate::support::upstream::{Upstream, answer};
-use crate::support::{acme, eventually};
+use crate::support::{acme, free_port, listening_at};
 
 /// Squid on loopback, for `bursar` with `p:a ss`; it knows `api.test` and `login.test`.
 struct Squid {
@@ -20,10 +20,7 @@ struct Squid {
 
 impl Squid {
     async fn start(directory: &Path) -> Self {
-        // It cannot choose a port itself; nobody else is given this one so soon.
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        let port = free_port();
         // It leaves root's privileges and has to read this all the same.
         std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).unwrap();
         let place = directory.display();
@@ -50,12 +47,7 @@ impl Squid {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let is_open = || async move {
-            tokio::net::TcpStream::connect(("127.0.0.1", port))
-                .await
-                .is_ok()
-        };
-        eventually(is_open).await;
+        listening_at(port).await;
         Self {
             port,
             _child: child,

@@ -79,11 +79,7 @@ async fn an_answer_that_came_whole_is_not_in_doubt_though_its_stream_has_not_end
 
 #[tokio::test]
 async fn the_hash_of_a_body_is_written_before_its_last_byte_though_its_stream_has_not_ended() {
-    let api = RawUpstream::start(|_, mut raw| async move {
-        raw.read_message().await;
-        raw.reset();
-    })
-    .await;
+    let api = RawUpstream::resetting().await;
     let idp = Idp::counting().await;
     let directory = tempfile::tempdir().unwrap();
     let yaml = with_journal(&acme(&api.url(), &idp.url(), ""), directory.path());

@@ -1,9 +1,8 @@
-//! The proxy: in process from YAML text, or the real program as a child.
+//! The proxy in process, from YAML text.
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex, Once};
 
 use bursar::server::Server;
@@ -12,13 +11,13 @@ use bursar::server::worker::Workers;
 use bursar_config::{Config, Names};
 use bursar_telemetry::access_log::{AccessLog, Format, Writing};
 use serde_json::Value;
-use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+pub(crate) use super::program::Program;
+
 use super::metrics::{Scrape, admin};
+use super::program::with_ports;
 use super::{eventually, soon};
 
 /// The proxy in process. Dropping it begins to drain it; the rest ends with the test's runtime.
@@ -163,191 +162,5 @@ impl Proxy {
             .filter(|line| line.ends_with('\n'))
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
-    }
-}
-
-/// `bursar run` as a child process; killed where it is still alive at the end.
-pub(crate) struct Program {
-    pub(crate) listen: SocketAddr,
-    pub(crate) admin: SocketAddr,
-    child: Child,
-    log: Arc<Mutex<String>>,
-    reading: JoinHandle<()>,
-    directory: TempDir,
-}
-
-/// On free ports, unless the text says where.
-fn with_ports(yaml: &str) -> String {
-    if yaml.starts_with("listen: ") {
-        return yaml.to_owned();
-    }
-    format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n{yaml}")
-}
-
-impl Program {
-    /// Starts it with a `RUST_LOG` on free ports, and waits until it listens.
-    pub(crate) async fn start(yaml: &str, rust_log: &str) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), yaml, rust_log).await
-    }
-
-    /// The same; relative files in the text are in `directory`.
-    pub(crate) async fn start_in(directory: TempDir, yaml: &str, rust_log: &str) -> Self {
-        let program = Command::new(env!("CARGO_BIN_EXE_bursar"));
-        Self::start_as(program, directory, yaml, rust_log).await
-    }
-
-    /// The same with further variables in its environment.
-    pub(crate) async fn start_with(yaml: &str, environment: &[(&str, &str)]) -> Self {
-        let mut program = Command::new(env!("CARGO_BIN_EXE_bursar"));
-        program.envs(environment.iter().copied());
-        Self::start_as(program, tempfile::tempdir().unwrap(), yaml, "info").await
-    }
-
-    /// The same with so many file descriptors at most.
-    pub(crate) async fn start_with_files(files: u32, yaml: &str, rust_log: &str) -> Self {
-        let mut shell = Command::new("sh");
-        let limited = format!("ulimit -n {files} && exec \"$@\"");
-        shell.args(["-c", &limited, "sh", env!("CARGO_BIN_EXE_bursar")]);
-        Self::start_as(shell, tempfile::tempdir().unwrap(), yaml, rust_log).await
-    }
-
-    /// The same, started by that command of a shell, in which `"$@"` stands for it.
-    pub(crate) async fn start_by(command: &str, yaml: &str) -> Self {
-        let mut shell = Command::new("sh");
-        shell.args(["-c", command, "sh", env!("CARGO_BIN_EXE_bursar")]);
-        Self::start_as(shell, tempfile::tempdir().unwrap(), yaml, "info").await
-    }
-
-    async fn start_as(
-        mut program: Command,
-        directory: TempDir,
-        yaml: &str,
-        rust_log: &str,
-    ) -> Self {
-        let file = directory.path().join("proxy.yaml");
-        std::fs::write(&file, with_ports(yaml)).unwrap();
-        let mut child = program
-            .args(["run", "--config"])
-            .arg(&file)
-            .env("RUST_LOG", rust_log)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let log: Arc<Mutex<String>> = Arc::default();
-        let all = log.clone();
-        let reading = tokio::spawn(async move {
-            while let Ok(Some(line)) = lines.next_line().await {
-                let mut all = all.lock().unwrap();
-                all.push_str(&line);
-                all.push('\n');
-            }
-        });
-        let addresses = || {
-            let log = log.lock().unwrap();
-            let lines = log.lines();
-            let mut lines = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            let line = lines.find(|line| line["message"] == "listening")?;
-            let address = |key: &str| line[key].as_str()?.parse::<SocketAddr>().ok();
-            address("listen").zip(address("admin"))
-        };
-        eventually(|| async { addresses().is_some() }).await;
-        let (listen, admin) = addresses().unwrap();
-        Self {
-            listen,
-            admin,
-            child,
-            log,
-            reading,
-            directory,
-        }
-    }
-
-    /// Where its configuration is.
-    pub(crate) fn directory(&self) -> &Path {
-        self.directory.path()
-    }
-
-    /// Replaces its configuration in one step.
-    pub(crate) fn rewrite(&self, yaml: &str) {
-        let next = self.directory().join("proxy.yaml.next");
-        std::fs::write(&next, with_ports(yaml)).unwrap();
-        std::fs::rename(next, self.directory().join("proxy.yaml")).unwrap();
-    }
-
-    /// The names of its threads.
-    pub(crate) fn threads(&self) -> Vec<String> {
-        let threads =
-            std::fs::read_dir(format!("/proc/{}/task", self.child.id().unwrap())).unwrap();
-        // One may have ended meanwhile.
-        let name = |thread: io::Result<std::fs::DirEntry>| {
-            std::fs::read_to_string(thread.ok()?.path().join("comm")).ok()
-        };
-        let names = threads.filter_map(name);
-        names.map(|name| name.trim_end().to_owned()).collect()
-    }
-
-    /// A file about it in `/proc`.
-    pub(crate) fn proc(&self, file: &str) -> std::path::PathBuf {
-        Path::new("/proc")
-            .join(self.child.id().unwrap().to_string())
-            .join(file)
-    }
-
-    /// How many file descriptors are open; it has to be dumpable for that.
-    pub(crate) fn open_files(&self) -> usize {
-        std::fs::read_dir(self.proc("fd")).unwrap().count()
-    }
-
-    /// Lets it have no more file descriptors than those from now on.
-    pub(crate) async fn limit_files(&self, most: usize) {
-        let id = self.child.id().unwrap().to_string();
-        let mut prlimit = Command::new("prlimit");
-        prlimit.args(["--pid", &id, &format!("--nofile={most}:")]);
-        assert!(prlimit.status().await.unwrap().success());
-    }
-
-    /// What it has logged so far.
-    pub(crate) fn logged(&self) -> String {
-        self.log.lock().unwrap().clone()
-    }
-
-    /// The body of `/readyz` or `/status`.
-    pub(crate) async fn json(&self, path: &str) -> Value {
-        serde_json::from_slice(&admin(self.admin, path).await.body).unwrap()
-    }
-
-    /// Has it read its configuration again, and waits until it has.
-    pub(crate) async fn reload(&self) {
-        let count = async || {
-            let scrape = Scrape::of(self.admin).await;
-            scrape.value("bursar_config_reloads_total", &[])
-        };
-        let before = count().await;
-        self.signal("HUP").await;
-        eventually(|| async { count().await > before }).await;
-    }
-
-    /// Sends a signal, e.g. `TERM`.
-    pub(crate) async fn signal(&self, name: &str) {
-        let id = self.child.id().unwrap().to_string();
-        let status = Command::new("kill").args(["-s", name, &id]).status();
-        assert!(status.await.unwrap().success());
-    }
-
-    /// Waits for its end: the exit status, and all that it logged.
-    pub(crate) async fn ended(mut self) -> (Option<i32>, String) {
-        self.wait().await
-    }
-
-    /// The same.
-    pub(crate) async fn wait(&mut self) -> (Option<i32>, String) {
-        let status = soon(self.child.wait()).await.unwrap();
-        soon(&mut self.reading).await.unwrap();
-        let log = self.log.lock().unwrap().clone();
-        (status.code(), log)
     }
 }

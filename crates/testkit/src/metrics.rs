@@ -1,19 +1,25 @@
 //! `/metrics` as Prometheus reads it: name, labels, value.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use super::caller::{Caller, Reply};
-use super::upstream::full;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use crate::caller::{Caller, Reply};
+use crate::upstream::full;
+use crate::wire::Reader;
 
 /// One scrape.
 #[derive(Debug)]
-pub(crate) struct Scrape {
+pub struct Scrape {
     series: Vec<(String, BTreeMap<String, String>, f64)>,
 }
 
 /// GET at the admin port.
-pub(crate) async fn admin(address: SocketAddr, path: &str) -> Reply {
+pub async fn admin(address: SocketAddr, path: &str) -> Reply {
     let request = http::Request::builder()
         .uri(path)
         .header("host", "admin")
@@ -22,11 +28,34 @@ pub(crate) async fn admin(address: SocketAddr, path: &str) -> Reply {
     Caller::connect(address).await.request(request).await
 }
 
+/// `/metrics` as text.
+///
+/// # Errors
+/// Where it does not come, or not whole.
+pub async fn text(address: SocketAddr, patience: Duration) -> io::Result<String> {
+    let (read, mut write) = TcpStream::connect(address).await?.into_split();
+    let request = "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    write.write_all(request.as_bytes()).await?;
+    let mut reader = Reader::new(read, patience);
+    let head = reader.head().await?;
+    let body = reader.whole(head.framing()).await?;
+    if head.second() != "200" {
+        return Err(io::Error::other(head.start));
+    }
+    String::from_utf8(body).map_err(io::Error::other)
+}
+
 impl Scrape {
-    pub(crate) async fn of(address: SocketAddr) -> Self {
+    /// `/metrics` at that admin port.
+    pub async fn of(address: SocketAddr) -> Self {
         let reply = admin(address, "/metrics").await;
         assert_eq!(reply.status, 200);
         Self::parse(reply.text())
+    }
+
+    /// The same; None where it cannot be had.
+    pub async fn try_of(address: SocketAddr, patience: Duration) -> Option<Self> {
+        Some(Self::parse(&text(address, patience).await.ok()?))
     }
 
     fn parse(text: &str) -> Self {
@@ -49,7 +78,7 @@ impl Scrape {
     }
 
     /// The sum of all series of that name that have at least these labels; None where there is none.
-    pub(crate) fn get(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    pub fn get(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let has = |series: &BTreeMap<String, String>| {
             labels
                 .iter()
@@ -67,13 +96,13 @@ impl Scrape {
 
     /// The same; panics where there is none.
     #[track_caller]
-    pub(crate) fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+    pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.get(name, labels)
             .unwrap_or_else(|| panic!("no series {name} {labels:?}"))
     }
 
     /// Every series, its labels and its value.
-    pub(crate) fn all(&self) -> &[(String, BTreeMap<String, String>, f64)] {
+    pub fn all(&self) -> &[(String, BTreeMap<String, String>, f64)] {
         &self.series
     }
 }

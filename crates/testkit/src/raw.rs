@@ -7,16 +7,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::soon;
+use crate::{listen, soon};
 
 /// Everything that a connection has brought.
 type Captured = Arc<Mutex<Vec<u8>>>;
 
 /// A connection, either side.
-pub(crate) struct Raw<S = TcpStream> {
+pub struct Raw<S = TcpStream> {
     stream: S,
     /// Read, but not asked for.
     ahead: Vec<u8>,
@@ -26,39 +26,39 @@ pub(crate) struct Raw<S = TcpStream> {
 
 /// A message as it stood on the wire.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Message {
+pub struct Message {
     /// Start line and fields, without the empty line.
-    pub(crate) head: String,
+    pub head: String,
     /// As it was framed: chunks are still chunks.
-    pub(crate) body: Vec<u8>,
+    pub body: Vec<u8>,
 }
 
 impl Message {
-    pub(crate) fn start(&self) -> &str {
+    pub fn start(&self) -> &str {
         self.head.lines().next().unwrap()
     }
 
-    pub(crate) fn status(&self) -> u16 {
+    pub fn status(&self) -> u16 {
         let status = self.start().split(' ').nth(1).unwrap();
         status.parse().unwrap()
     }
 
     /// The value of a field.
-    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+    pub fn field(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (key, value) = line.split_once(": ")?;
             key.eq_ignore_ascii_case(name).then_some(value)
         })
     }
 
-    pub(crate) fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 }
 
 impl Raw {
     /// A caller.
-    pub(crate) async fn connect(address: SocketAddr) -> Self {
+    pub async fn connect(address: SocketAddr) -> Self {
         Self::tcp(TcpStream::connect(address).await.unwrap())
     }
 
@@ -68,14 +68,14 @@ impl Raw {
     }
 
     /// Closes with a reset instead of an end.
-    pub(crate) fn reset(self) {
+    pub fn reset(self) {
         self.stream.set_zero_linger().unwrap();
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     /// Over a stream, e.g. inside of a tunnel.
-    pub(crate) fn over(stream: S) -> Self {
+    pub fn over(stream: S) -> Self {
         Self {
             stream,
             ahead: Vec::new(),
@@ -84,18 +84,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     }
 
     /// What is left of it, e.g. after a tunnel was opened.
-    pub(crate) fn into_stream(self) -> S {
+    pub fn into_stream(self) -> S {
         assert!(self.ahead.is_empty());
         self.stream
     }
 
-    pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
+    pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         soon(self.stream.write_all(bytes.as_ref())).await.unwrap();
     }
 
     /// Writes as much as the peer takes until it takes nothing for a moment, or `limit` is reached; says
     /// how much that was.
-    pub(crate) async fn write_until_blocked(&mut self, limit: usize) -> usize {
+    pub async fn write_until_blocked(&mut self, limit: usize) -> usize {
         let block = vec![b'x'; 16 * 1024];
         let mut written = 0;
         while written < limit {
@@ -109,12 +109,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     }
 
     /// No more will be written.
-    pub(crate) async fn finish(&mut self) {
+    pub async fn finish(&mut self) {
         self.stream.shutdown().await.unwrap();
     }
 
     /// Start line and fields. An error where the peer closes before.
-    pub(crate) async fn try_read_head(&mut self) -> io::Result<String> {
+    pub async fn try_read_head(&mut self) -> io::Result<String> {
         loop {
             let end = self.ahead.windows(4).position(|four| four == b"\r\n\r\n");
             if let Some(end) = end {
@@ -129,12 +129,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         }
     }
 
-    pub(crate) async fn read_head(&mut self) -> String {
+    pub async fn read_head(&mut self) -> String {
         self.try_read_head().await.unwrap()
     }
 
     /// A whole message: by `Content-Length`, by chunks, or without a body.
-    pub(crate) async fn try_read_message(&mut self) -> io::Result<Message> {
+    pub async fn try_read_message(&mut self) -> io::Result<Message> {
         let head = self.try_read_head().await?;
         let mut message = Message {
             head,
@@ -157,17 +157,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         }
     }
 
-    pub(crate) async fn read_message(&mut self) -> Message {
+    pub async fn read_message(&mut self) -> Message {
         self.try_read_message().await.unwrap()
     }
 
     /// The next `count` bytes.
-    pub(crate) async fn read_exact(&mut self, count: usize) -> Vec<u8> {
+    pub async fn read_exact(&mut self, count: usize) -> Vec<u8> {
         self.try_read_exact(count).await.unwrap()
     }
 
     /// The same; an error where the peer closes before.
-    pub(crate) async fn try_read_exact(&mut self, count: usize) -> io::Result<Vec<u8>> {
+    pub async fn try_read_exact(&mut self, count: usize) -> io::Result<Vec<u8>> {
         while self.ahead.len() < count {
             self.read_more().await?;
         }
@@ -175,7 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     }
 
     /// Everything until the peer closes; an error where it resets.
-    pub(crate) async fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
+    pub async fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
         loop {
             match self.read_more().await {
                 Ok(()) => {}
@@ -188,12 +188,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     }
 
     /// Waits until the peer has closed or reset; what it sent before is dropped.
-    pub(crate) async fn closed(&mut self) {
+    pub async fn closed(&mut self) {
         drop(self.read_to_end().await);
     }
 
     /// One write and one answer.
-    pub(crate) async fn ask(&mut self, request: impl AsRef<[u8]>) -> Message {
+    pub async fn ask(&mut self, request: impl AsRef<[u8]>) -> Message {
         self.write(request).await;
         self.read_message().await
     }
@@ -234,20 +234,19 @@ fn end_of_chunks(bytes: &[u8]) -> Option<usize> {
 }
 
 /// A server that is given each connection raw, with its number from 0.
-pub(crate) struct RawUpstream {
-    pub(crate) address: SocketAddr,
+pub struct RawUpstream {
+    pub address: SocketAddr,
     captured: Arc<Mutex<Vec<Captured>>>,
     panics: Arc<Mutex<Vec<String>>>,
     _accepting: AbortOnDropHandle<()>,
 }
 
 impl RawUpstream {
-    pub(crate) async fn start<F>(script: impl Fn(usize, Raw) -> F + Send + Sync + 'static) -> Self
+    pub async fn start<F>(script: impl Fn(usize, Raw) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let (listener, address) = listen().await;
         let captured: Arc<Mutex<Vec<Captured>>> = Arc::default();
         let panics: Arc<Mutex<Vec<String>>> = Arc::default();
         let (all, failures) = (captured.clone(), panics.clone());
@@ -277,7 +276,7 @@ impl RawUpstream {
     }
 
     /// Reads requests and answers each with the same bytes.
-    pub(crate) async fn answering(bytes: &'static [u8]) -> Self {
+    pub async fn answering(bytes: &'static [u8]) -> Self {
         Self::start(move |_, mut raw| async move {
             while raw.try_read_message().await.is_ok() {
                 raw.write(bytes).await;
@@ -286,16 +285,25 @@ impl RawUpstream {
         .await
     }
 
-    pub(crate) fn url(&self) -> String {
+    /// Reads one request of each connection, and resets it without an answer.
+    pub async fn resetting() -> Self {
+        Self::start(|_, mut raw| async move {
+            raw.read_message().await;
+            raw.reset();
+        })
+        .await
+    }
+
+    pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub(crate) fn connections(&self) -> usize {
+    pub fn connections(&self) -> usize {
         self.captured.lock().unwrap().len()
     }
 
     /// What each connection has brought so far.
-    pub(crate) fn captured(&self) -> Vec<Vec<u8>> {
+    pub fn captured(&self) -> Vec<Vec<u8>> {
         let captured = self.captured.lock().unwrap();
         captured
             .iter()
@@ -304,7 +312,7 @@ impl RawUpstream {
     }
 
     /// How many requests with that start came, over all connections.
-    pub(crate) fn count(&self, start: &str) -> usize {
+    pub fn count(&self, start: &str) -> usize {
         let all = self.captured();
         all.iter()
             .map(|bytes| String::from_utf8_lossy(bytes).matches(start).count())

@@ -14,18 +14,28 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// An authority.
-pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// Whether a server wants its peer to show a certificate of the same authority.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ClientCertificate {
+pub enum ClientCertificate {
     Ignored,
     Required,
 }
 
 impl Authority {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
+        Self::of(CertificateParams::default())
+    }
+
+    /// One with a name.
+    pub fn named(name: &str) -> Self {
         let mut parameters = CertificateParams::default();
+        parameters.distinguished_name.push(DnType::CommonName, name);
+        Self::of(parameters)
+    }
+
+    fn of(mut parameters: CertificateParams) -> Self {
         parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().unwrap();
@@ -33,22 +43,22 @@ impl Authority {
     }
 
     /// Writes its certificate to a file, for `tls.ca`.
-    pub(crate) fn write(&self, file: &Path) {
+    pub fn write(&self, file: &Path) {
         std::fs::write(file, self.0.pem()).unwrap();
     }
 
     /// Its key.
-    pub(crate) fn key_pem(&self) -> String {
+    pub fn key_pem(&self) -> String {
         self.0.key().serialize_pem()
     }
 
     /// A certificate and its key as PEM; a name with a colon is a URI.
-    pub(crate) fn sign(&self, names: &[&str], common_name: &str) -> (String, String) {
+    pub fn sign(&self, names: &[&str], common_name: &str) -> (String, String) {
         self.sign_with(names, common_name, |_| {})
     }
 
     /// The same, valid for a while only.
-    pub(crate) fn sign_for(&self, lifetime: Duration, names: &[&str]) -> (String, String) {
+    pub fn sign_for(&self, lifetime: Duration, names: &[&str]) -> (String, String) {
         self.sign_with(names, "", |parameters| {
             parameters.not_after = time::OffsetDateTime::now_utc() + lifetime;
         })
@@ -77,7 +87,7 @@ impl Authority {
     }
 
     /// Writes a client's certificate and key, for `tls.certificate` and `tls.key`.
-    pub(crate) fn write_client(&self, certificate: &Path, key: &Path) {
+    pub fn write_client(&self, certificate: &Path, key: &Path) {
         let pair = KeyPair::generate().unwrap();
         let parameters = CertificateParams::new(["bursar.test".to_owned()]).unwrap();
         let signed = parameters.signed_by(&pair, &self.0).unwrap();
@@ -86,7 +96,7 @@ impl Authority {
     }
 
     /// A server at 127.0.0.1, `api.test` and `login.test` that speaks these protocols.
-    pub(crate) fn server(&self, alpn: &[&str], client: ClientCertificate) -> Arc<ServerConfig> {
+    pub fn server(&self, alpn: &[&str], client: ClientCertificate) -> Arc<ServerConfig> {
         let (chain, key) = self.identity();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(provider.clone())
@@ -106,7 +116,7 @@ impl Authority {
     }
 
     /// A server whose certificate is for these names, and otherwise changed.
-    pub(crate) fn server_with(
+    pub fn server_with(
         &self,
         names: &[&str],
         change: impl FnOnce(&mut CertificateParams),
@@ -124,7 +134,7 @@ impl Authority {
     }
 
     /// A server of TLS 1.2 that wants a client certificate.
-    pub(crate) fn server_of_tls12(&self) -> Arc<ServerConfig> {
+    pub fn server_of_tls12(&self) -> Arc<ServerConfig> {
         let (chain, key) = self.identity();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
@@ -150,7 +160,7 @@ impl Authority {
 }
 
 /// A client that trusts an authority and nobody else, and shows a certificate with its key, perhaps.
-pub(crate) fn client(ca: &Path, shown: Option<(&Path, &Path)>, alpn: &[&str]) -> Arc<ClientConfig> {
+pub fn client(ca: &Path, shown: Option<(&Path, &Path)>, alpn: &[&str]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_file(ca).unwrap())
@@ -170,15 +180,4 @@ pub(crate) fn client(ca: &Path, shown: Option<(&Path, &Path)>, alpn: &[&str]) ->
     };
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     Arc::new(config)
-}
-
-/// Writes an authority for interception, as `bursar ca new` does.
-pub(crate) fn write_intercepting(directory: &Path, hosts: &[&str]) {
-    let hosts: Vec<Box<str>> = hosts.iter().map(|host| (*host).into()).collect();
-    let (certificate, key) = bursar_tls::authority::make(&hosts).unwrap();
-    std::fs::write(directory.join("ca.pem"), certificate).unwrap();
-    let file = directory.join("ca.key");
-    std::fs::write(&file, key.expose()).unwrap();
-    let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    std::fs::set_permissions(&file, owner_only).unwrap();
 }

@@ -10,30 +10,30 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::soon;
+use crate::soon;
 
-pub(crate) const DATA: u8 = 0;
-pub(crate) const HEADERS: u8 = 1;
-pub(crate) const RST_STREAM: u8 = 3;
-pub(crate) const SETTINGS: u8 = 4;
-pub(crate) const GOAWAY: u8 = 7;
-pub(crate) const CONTINUATION: u8 = 9;
-pub(crate) const END_STREAM: u8 = 1;
-pub(crate) const END_HEADERS: u8 = 4;
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const GOAWAY: u8 = 7;
+pub const CONTINUATION: u8 = 9;
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
 /// `:status: 200`.
-pub(crate) const OK: &[u8] = b"\x88";
+pub const OK: &[u8] = b"\x88";
 
 /// A frame that came.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Frame {
-    pub(crate) kind: u8,
-    pub(crate) flags: u8,
-    pub(crate) stream: u32,
-    pub(crate) payload: Vec<u8>,
+pub struct Frame {
+    pub kind: u8,
+    pub flags: u8,
+    pub stream: u32,
+    pub payload: Vec<u8>,
 }
 
 /// A frame's bytes.
-pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap();
     let mut bytes = length.to_be_bytes()[1..].to_vec();
     bytes.extend([kind, flags]);
@@ -43,19 +43,19 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 }
 
 /// SETTINGS, which may say how many requests are taken at a time.
-pub(crate) fn settings(limit: Option<u32>) -> Vec<u8> {
+pub fn settings(limit: Option<u32>) -> Vec<u8> {
     let limit = limit.map(|limit| [&[0, 3], &limit.to_be_bytes()[..]].concat());
     frame(SETTINGS, 0, 0, &limit.unwrap_or_default())
 }
 
 /// GOAWAY with a last stream and an error.
-pub(crate) fn goaway(last: u32, error: u32) -> Vec<u8> {
+pub fn goaway(last: u32, error: u32) -> Vec<u8> {
     let payload = [last.to_be_bytes(), error.to_be_bytes()].concat();
     frame(GOAWAY, 0, 0, &payload)
 }
 
 /// A field that neither side adds to its table.
-pub(crate) fn field(name: &[u8], value: &[u8]) -> Vec<u8> {
+pub fn field(name: &[u8], value: &[u8]) -> Vec<u8> {
     // A longer length has two bytes.
     let short = |bytes: &[u8]| {
         u8::try_from(bytes.len())
@@ -67,13 +67,13 @@ pub(crate) fn field(name: &[u8], value: &[u8]) -> Vec<u8> {
 }
 
 /// A connection, after the proxy's preface, and as a rule the server's.
-pub(crate) struct Frames {
+pub struct Frames {
     stream: TlsStream<TcpStream>,
 }
 
 impl Frames {
     /// The next frame that is no acknowledgement, ping or window; None at the end.
-    pub(crate) async fn next(&mut self) -> Option<Frame> {
+    pub async fn next(&mut self) -> Option<Frame> {
         loop {
             let mut head = [0; 9];
             self.stream.read_exact(&mut head).await.ok()?;
@@ -99,7 +99,7 @@ impl Frames {
     }
 
     /// The stream of the next request, once its head and body have come; None at the end.
-    pub(crate) async fn request(&mut self) -> Option<u32> {
+    pub async fn request(&mut self) -> Option<u32> {
         loop {
             let frame = self.next().await?;
             if matches!(frame.kind, HEADERS | DATA) && frame.flags & END_STREAM != 0 {
@@ -108,37 +108,37 @@ impl Frames {
         }
     }
 
-    pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
+    pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         // The proxy may be gone already.
         drop(self.stream.write_all(bytes.as_ref()).await);
         drop(self.stream.flush().await);
     }
 
     /// An answer without a body.
-    pub(crate) async fn answer(&mut self, stream: u32) {
+    pub async fn answer(&mut self, stream: u32) {
         self.write(frame(HEADERS, END_HEADERS | END_STREAM, stream, OK))
             .await;
     }
 
     /// Ends TLS and TCP.
-    pub(crate) async fn close(mut self) {
+    pub async fn close(mut self) {
         drop(self.stream.shutdown().await);
     }
 
     /// Closes with a reset instead of an end.
-    pub(crate) fn reset(self) {
+    pub fn reset(self) {
         self.stream.get_ref().0.set_zero_linger().unwrap();
     }
 }
 
 /// The server; each connection is served by a closure that gets its number, from 0.
-pub(crate) struct FrameServer {
-    pub(crate) url: String,
+pub struct FrameServer {
+    pub url: String,
     _accepting: AbortOnDropHandle<()>,
 }
 
 impl FrameServer {
-    pub(crate) async fn start<F>(
+    pub async fn start<F>(
         tls: Arc<ServerConfig>,
         serve: impl Fn(usize, Frames) -> F + Send + Sync + 'static,
     ) -> Self
@@ -157,7 +157,7 @@ impl FrameServer {
     }
 
     /// One that leaves its settings to the closure.
-    pub(crate) async fn start_silent<F>(
+    pub async fn start_silent<F>(
         tls: Arc<ServerConfig>,
         serve: impl Fn(usize, Frames) -> F + Send + Sync + 'static,
     ) -> Self

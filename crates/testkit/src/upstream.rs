@@ -22,51 +22,51 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Gate, eventually};
+use crate::{Gate, eventually, listen};
 
 /// The body of a scripted answer; see [`full`] and [`stream`].
-pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
+pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
-pub(crate) struct Seen {
-    pub(crate) method: Method,
+pub struct Seen {
+    pub method: Method,
     /// Path and query, byte for byte.
-    pub(crate) target: String,
+    pub target: String,
     /// HTTP/2: `:authority`.
-    pub(crate) authority: Option<String>,
-    pub(crate) version: Version,
-    pub(crate) headers: HeaderMap,
+    pub authority: Option<String>,
+    pub version: Version,
+    pub headers: HeaderMap,
     /// None: it did not come to its end, or the script reads it ([`Upstream::streaming`]).
-    pub(crate) body: Option<Bytes>,
-    pub(crate) trailers: Option<HeaderMap>,
+    pub body: Option<Bytes>,
+    pub trailers: Option<HeaderMap>,
     /// Counts connections from 0.
-    pub(crate) connection: usize,
+    pub connection: usize,
 }
 
 impl Seen {
     /// The header's values; panics where one is not text.
-    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+    pub fn all(&self, name: &str) -> Vec<&str> {
         let values = self.headers.get_all(name).iter();
         values.map(|value| value.to_str().unwrap()).collect()
     }
 }
 
 /// A body of known length.
-pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into())
         .map_err(|never| match never {})
         .boxed_unsync()
 }
 
 /// A body of unknown length, frame by frame; dropping the sender ends it.
-pub(crate) fn stream() -> (Sender<Bytes, io::Error>, Body) {
+pub fn stream() -> (Sender<Bytes, io::Error>, Body) {
     let (sender, body) = Channel::new(1);
     (sender, body.boxed_unsync())
 }
 
 /// An answer with a status and a body.
-pub(crate) fn answer(status: u16, body: impl Into<Bytes>) -> Response<Body> {
+pub fn answer(status: u16, body: impl Into<Bytes>) -> Response<Body> {
     Response::builder().status(status).body(full(body)).unwrap()
 }
 
@@ -93,8 +93,8 @@ struct Log {
 }
 
 /// The server. Dropping it ends it, and fails the test where a script panicked.
-pub(crate) struct Upstream {
-    pub(crate) address: SocketAddr,
+pub struct Upstream {
+    pub address: SocketAddr,
     scheme: &'static str,
     log: Arc<Log>,
     _accepting: AbortOnDropHandle<()>,
@@ -102,9 +102,7 @@ pub(crate) struct Upstream {
 
 impl Upstream {
     /// Answers with `script`, once the request was read to its end.
-    pub(crate) async fn start<F>(
-        script: impl Fn(Request<Bytes>) -> F + Send + Sync + 'static,
-    ) -> Self
+    pub async fn start<F>(script: impl Fn(Request<Bytes>) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Response<Body>> + Send + 'static,
     {
@@ -112,7 +110,7 @@ impl Upstream {
     }
 
     /// Answers `word`; `/held` only once the gate is open.
-    pub(crate) async fn gated(word: &'static str, gate: &Gate) -> Self {
+    pub async fn gated(word: &'static str, gate: &Gate) -> Self {
         let gate = gate.clone();
         Self::start(move |request| {
             let gate = gate.clone();
@@ -127,7 +125,7 @@ impl Upstream {
     }
 
     /// The same as [`Self::start`] behind TLS; HTTP/2 where that is negotiated.
-    pub(crate) async fn with_tls<F>(
+    pub async fn with_tls<F>(
         tls: Arc<ServerConfig>,
         script: impl Fn(Request<Bytes>) -> F + Send + Sync + 'static,
     ) -> Self
@@ -138,7 +136,7 @@ impl Upstream {
     }
 
     /// The same for so many requests at a time on one HTTP/2 connection.
-    pub(crate) async fn with_streams<F>(
+    pub async fn with_streams<F>(
         tls: Arc<ServerConfig>,
         streams: u32,
         script: impl Fn(Request<Bytes>) -> F + Send + Sync + 'static,
@@ -146,12 +144,12 @@ impl Upstream {
     where
         F: Future<Output = Response<Body>> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (listener, _) = listen().await;
         Self::over(listener, Some((tls, streams)), reading(script))
     }
 
     /// Answers with `script`, which gets the body unread.
-    pub(crate) async fn streaming<F>(
+    pub async fn streaming<F>(
         script: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     ) -> Self
     where
@@ -162,7 +160,7 @@ impl Upstream {
     }
 
     /// The same as [`Upstream::start`] on a port of the test's.
-    pub(crate) fn at<F>(
+    pub fn at<F>(
         listener: TcpListener,
         script: impl Fn(Request<Bytes>) -> F + Send + Sync + 'static,
     ) -> Self
@@ -173,7 +171,7 @@ impl Upstream {
     }
 
     async fn listen(tls: Option<Arc<ServerConfig>>, script: Script) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (listener, _) = listen().await;
         Self::over(listener, tls.map(|tls| (tls, FEW_STREAMS)), script)
     }
 
@@ -190,27 +188,27 @@ impl Upstream {
         }
     }
 
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("{}://{}", self.scheme, self.address)
     }
 
     /// Every request so far, the unfinished ones included.
-    pub(crate) fn seen(&self) -> Vec<Seen> {
+    pub fn seen(&self) -> Vec<Seen> {
         self.log.seen.lock().unwrap().clone()
     }
 
-    pub(crate) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.log.seen.lock().unwrap().len()
     }
 
     /// Waits until so many requests have come.
-    pub(crate) async fn reached_by(&self, count: usize) {
+    pub async fn reached_by(&self, count: usize) {
         eventually(|| async { self.count() >= count }).await;
     }
 
     /// The only request so far.
     #[track_caller]
-    pub(crate) fn only(&self) -> Seen {
+    pub fn only(&self) -> Seen {
         let seen = self.seen();
         assert_eq!(seen.len(), 1, "requests seen: {seen:#?}");
         seen.into_iter().next().unwrap()

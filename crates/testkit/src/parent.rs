@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::listen;
 
 /// What the proxy does with a request.
 #[derive(Debug, Clone)]
-pub(crate) enum Verdict {
+pub enum Verdict {
     /// Connects there, whatever was asked for.
     To(SocketAddr),
     /// Writes this and closes.
@@ -19,17 +21,16 @@ pub(crate) enum Verdict {
 }
 
 /// The proxy. Dropping it ends it.
-pub(crate) struct Parent {
-    pub(crate) address: SocketAddr,
+pub struct Parent {
+    pub address: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
     _accepting: AbortOnDropHandle<()>,
 }
 
 impl Parent {
     /// Decides with `script`, which gets the host that was asked for, with its port.
-    pub(crate) async fn start(script: impl Fn(&str) -> Verdict + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+    pub async fn start(script: impl Fn(&str) -> Verdict + Send + Sync + 'static) -> Self {
+        let (listener, address) = listen().await;
         let heads: Arc<Mutex<Vec<String>>> = Arc::default();
         let all = heads.clone();
         let accepting = tokio::spawn(async move {
@@ -51,7 +52,7 @@ impl Parent {
     }
 
     /// The heads of all requests so far.
-    pub(crate) fn heads(&self) -> Vec<String> {
+    pub fn heads(&self) -> Vec<String> {
         self.heads.lock().unwrap().clone()
     }
 }

@@ -16,16 +16,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::soon;
-use super::upstream::{Body, full};
+use crate::soon;
+use crate::upstream::{Body, full};
 
 /// What HTTP is spoken over.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 /// One connection to the proxy; dropping it closes it.
-pub(crate) struct Caller {
+pub struct Caller {
     sender: Sender,
     /// Sent with `CONNECT`.
     authorization: Option<String>,
@@ -39,21 +39,21 @@ enum Sender {
 
 /// An answer, read to its end.
 #[derive(Debug)]
-pub(crate) struct Reply {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
-    pub(crate) trailers: Option<HeaderMap>,
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    pub trailers: Option<HeaderMap>,
 }
 
 impl Reply {
-    pub(crate) fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 
     /// The members of `application/problem+json`.
     #[track_caller]
-    pub(crate) fn problem(&self) -> Value {
+    pub fn problem(&self) -> Value {
         assert_eq!(
             self.headers.get("content-type").unwrap(),
             "application/problem+json",
@@ -63,7 +63,7 @@ impl Reply {
     }
 
     /// The header's values.
-    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+    pub fn all(&self, name: &str) -> Vec<&str> {
         let values = self.headers.get_all(name).iter();
         values.map(|value| value.to_str().unwrap()).collect()
     }
@@ -71,12 +71,12 @@ impl Reply {
 
 impl Caller {
     /// HTTP/1.1.
-    pub(crate) async fn connect(proxy: SocketAddr) -> Self {
+    pub async fn connect(proxy: SocketAddr) -> Self {
         Self::over(TcpStream::connect(proxy).await.unwrap()).await
     }
 
     /// HTTP/1.1 over a stream, e.g. inside of a tunnel.
-    pub(crate) async fn over(stream: impl Stream) -> Self {
+    pub async fn over(stream: impl Stream) -> Self {
         let (sender, connection) = soon(http1::handshake(TokioIo::new(stream))).await.unwrap();
         Self {
             sender: Sender::Http1(sender),
@@ -88,12 +88,12 @@ impl Caller {
     }
 
     /// HTTP/2 with prior knowledge.
-    pub(crate) async fn connect_http2(proxy: SocketAddr) -> Self {
+    pub async fn connect_http2(proxy: SocketAddr) -> Self {
         Self::over_http2(TcpStream::connect(proxy).await.unwrap()).await
     }
 
     /// The same over a stream.
-    pub(crate) async fn over_http2(stream: impl Stream) -> Self {
+    pub async fn over_http2(stream: impl Stream) -> Self {
         let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
         let (sender, connection) = soon(handshake).await.unwrap();
         Self {
@@ -104,7 +104,7 @@ impl Caller {
     }
 
     /// Sends to `http://api.test` plus `path`; in absolute form on HTTP/1.1.
-    pub(crate) async fn send(&mut self, method: &str, path: &str, body: impl Into<Bytes>) -> Reply {
+    pub async fn send(&mut self, method: &str, path: &str, body: impl Into<Bytes>) -> Reply {
         let request = Request::builder()
             .method(method)
             .uri(format!("http://api.test{path}"))
@@ -114,12 +114,12 @@ impl Caller {
     }
 
     /// Opens tunnels with that `Proxy-Authorization`.
-    pub(crate) fn authorize(&mut self, value: &str) {
+    pub fn authorize(&mut self, value: &str) {
         self.authorization = Some(value.to_owned());
     }
 
     /// Opens a tunnel; the answer where it is refused.
-    pub(crate) async fn tunnel(&mut self, target: &str) -> Result<Upgraded, Reply> {
+    pub async fn tunnel(&mut self, target: &str) -> Result<Upgraded, Reply> {
         let mut request = Request::builder().method("CONNECT").uri(target);
         if let Some(authorization) = &self.authorization {
             request = request.header("proxy-authorization", authorization);
@@ -132,12 +132,12 @@ impl Caller {
     }
 
     /// Sends a request and reads the answer to its end.
-    pub(crate) async fn request(&mut self, request: Request<Body>) -> Reply {
+    pub async fn request(&mut self, request: Request<Body>) -> Reply {
         read(self.begin(request).await.unwrap()).await.unwrap()
     }
 
     /// Sends a request over HTTP/2, whose answer may come when it will.
-    pub(crate) async fn begin_later(
+    pub async fn begin_later(
         &mut self,
         request: Request<Body>,
     ) -> tokio::task::JoinHandle<hyper::Result<Response<Incoming>>> {
@@ -149,10 +149,7 @@ impl Caller {
     }
 
     /// Sends a request; the answer's body is for the test to read.
-    pub(crate) async fn begin(
-        &mut self,
-        mut request: Request<Body>,
-    ) -> hyper::Result<Response<Incoming>> {
+    pub async fn begin(&mut self, mut request: Request<Body>) -> hyper::Result<Response<Incoming>> {
         match &mut self.sender {
             Sender::Http1(sender) => {
                 // Every client does that.
@@ -174,7 +171,7 @@ impl Caller {
 }
 
 /// Reads an answer to its end.
-pub(crate) async fn read(answer: Response<Incoming>) -> io::Result<Reply> {
+pub async fn read(answer: Response<Incoming>) -> io::Result<Reply> {
     let (head, mut body) = answer.into_parts();
     let mut bytes = Vec::new();
     let mut trailers = None;
@@ -193,7 +190,7 @@ pub(crate) async fn read(answer: Response<Incoming>) -> io::Result<Reply> {
 }
 
 /// The value of an `Authorization: Basic` field.
-pub(crate) fn basic(name: &str, password: &str) -> String {
+pub fn basic(name: &str, password: &str) -> String {
     let pair = format!("{name}:{password}");
     let pair = base64::engine::general_purpose::STANDARD.encode(pair);
     format!("Basic {pair}")

@@ -9,19 +9,21 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::listen;
+
 /// How often an instance is asked.
-pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
+pub const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Where an instance of the proxy is, in all its lives.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place {
-    pub(crate) listen: SocketAddr,
-    pub(crate) admin: SocketAddr,
+pub struct Place {
+    pub listen: SocketAddr,
+    pub admin: SocketAddr,
 }
 
 impl Place {
     /// An address of this machine that nobody else has.
-    pub(crate) fn any() -> Self {
+    pub fn any() -> Self {
         let [a, b, c] = std::array::from_fn(|_| fastrand::u8(1..=254));
         let at = |port| SocketAddr::from((Ipv4Addr::new(127, a, b, c), port));
         Self {
@@ -37,13 +39,13 @@ struct Instance {
 }
 
 /// The balancer. What it was given it hands on once: it does not try another instance.
-pub(crate) struct Balancer {
-    pub(crate) address: SocketAddr,
+pub struct Balancer {
+    pub address: SocketAddr,
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Balancer {
-    pub(crate) async fn start(places: &[Place]) -> Self {
+    pub async fn start(places: &[Place]) -> Self {
         let instances = places.iter().map(|place| {
             Arc::new(Instance {
                 place: *place,
@@ -51,8 +53,7 @@ impl Balancer {
             })
         });
         let instances: Vec<Arc<Instance>> = instances.collect();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let (listener, address) = listen().await;
         let checks = instances.iter().cloned().map(|instance| {
             AbortOnDropHandle::new(tokio::spawn(async move {
                 loop {

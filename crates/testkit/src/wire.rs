@@ -1,35 +1,41 @@
-//! HTTP/1.1 as it stands on the wire, for both emulated sides: no library repairs or hides anything.
+//! HTTP/1.1 as it stands on the wire, piece by piece, for both emulated sides: no library repairs or hides anything.
 
 use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// No peer in the storm may be silent for so long; whoever is has forgotten somebody.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
-
 /// A head beyond this is a mistake.
 const MAX_HEAD: usize = 64 * 1024;
 
 /// Bytes of a connection, read ahead.
-pub(crate) struct Reader<R> {
+pub struct Reader<R> {
     source: R,
-    pub(crate) ahead: Vec<u8>,
+    /// How long it waits for more.
+    patience: Duration,
+    /// What was read, and not asked for.
+    pub ahead: Vec<u8>,
 }
 
 /// A start line and the fields below it.
 #[derive(Debug, Clone)]
-pub(crate) struct Head {
-    pub(crate) start: String,
-    pub(crate) fields: Vec<(String, String)>,
+pub struct Head {
+    /// The start line.
+    pub start: String,
+    /// Names as they came, values without white space around them.
+    pub fields: Vec<(String, String)>,
 }
 
 /// How much of a body is to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Framing {
+pub enum Framing {
+    /// So many bytes.
     Length(usize),
+    /// The size of a chunk is next.
     Chunk,
+    /// So many bytes of a chunk.
     InChunk(usize),
+    /// Nothing more.
     Ended,
 }
 
@@ -38,18 +44,20 @@ fn broken(what: &str) -> io::Error {
 }
 
 impl Head {
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+    /// The first value of a field.
+    pub fn get(&self, name: &str) -> Option<&str> {
         let mut fields = self.fields.iter();
         let field = fields.find(|(key, _)| key.eq_ignore_ascii_case(name))?;
         Some(&field.1)
     }
 
     /// The second word of the start line: a target, or a status.
-    pub(crate) fn second(&self) -> &str {
+    pub fn second(&self) -> &str {
         self.start.split(' ').nth(1).unwrap_or_default()
     }
 
-    pub(crate) fn framing(&self) -> Framing {
+    /// How the body is framed.
+    pub fn framing(&self) -> Framing {
         if self.get("transfer-encoding").is_some() {
             return Framing::Chunk;
         }
@@ -62,16 +70,22 @@ impl Head {
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
-    pub(crate) fn new(source: R) -> Self {
+    /// One that fails where nothing comes for that time.
+    pub fn new(source: R, patience: Duration) -> Self {
         Self {
             source,
+            patience,
             ahead: Vec::new(),
         }
     }
 
-    pub(crate) async fn more(&mut self) -> io::Result<()> {
+    /// Reads more of what is ahead.
+    ///
+    /// # Errors
+    /// At the end, or where nothing comes.
+    pub async fn more(&mut self) -> io::Result<()> {
         let read = self.source.read_buf(&mut self.ahead);
-        let read = tokio::time::timeout(PATIENCE, read).await;
+        let read = tokio::time::timeout(self.patience, read).await;
         match read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(()),
@@ -79,7 +93,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 
     /// Whether at least one byte came before the end.
-    pub(crate) async fn begins(&mut self) -> bool {
+    pub async fn begins(&mut self) -> bool {
         !self.ahead.is_empty() || self.more().await.is_ok()
     }
 
@@ -99,7 +113,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
-    pub(crate) async fn head(&mut self) -> io::Result<Head> {
+    /// The next head.
+    ///
+    /// # Errors
+    /// Where it ends before, or is none.
+    pub async fn head(&mut self) -> io::Result<Head> {
         let start = self.line().await?;
         let mut fields = Vec::new();
         loop {
@@ -113,7 +131,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 
     /// The next bytes of a body; None at its end.
-    pub(crate) async fn piece(&mut self, framing: &mut Framing) -> io::Result<Option<Vec<u8>>> {
+    ///
+    /// # Errors
+    /// Where it is cut off or misframed.
+    pub async fn piece(&mut self, framing: &mut Framing) -> io::Result<Option<Vec<u8>>> {
         loop {
             let (left, next): (usize, fn(usize) -> Framing) = match *framing {
                 Framing::Ended => return Ok(None),
@@ -153,7 +174,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 
     /// A body that is small.
-    pub(crate) async fn whole(&mut self, mut framing: Framing) -> io::Result<Vec<u8>> {
+    ///
+    /// # Errors
+    /// Where it is cut off or misframed.
+    pub async fn whole(&mut self, mut framing: Framing) -> io::Result<Vec<u8>> {
         let mut whole = Vec::new();
         while let Some(piece) = self.piece(&mut framing).await? {
             whole.extend(piece);
@@ -163,7 +187,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 }
 
 /// A body as it is framed, cut into pieces of that size.
-pub(crate) fn framed(body: &[u8], is_chunked: bool, piece: usize) -> Vec<Vec<u8>> {
+pub fn framed(body: &[u8], is_chunked: bool, piece: usize) -> Vec<Vec<u8>> {
     let mut pieces: Vec<Vec<u8>> = Vec::new();
     for piece in body.chunks(piece.max(1)) {
         pieces.push(match is_chunked {
@@ -181,7 +205,7 @@ pub(crate) fn framed(body: &[u8], is_chunked: bool, piece: usize) -> Vec<Vec<u8>
 }
 
 /// What says how a body is framed.
-pub(crate) fn framing_field(size: usize, is_chunked: bool) -> String {
+pub fn framing_field(size: usize, is_chunked: bool) -> String {
     match is_chunked {
         true => "Transfer-Encoding: chunked\r\n".to_owned(),
         false => format!("Content-Length: {size}\r\n"),
