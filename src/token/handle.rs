@@ -11,7 +11,7 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use super::access_token::{AccessToken, Recovery};
-use super::refusals::Asked;
+use super::refusals::Unauthorized;
 use super::source::{Source, State};
 
 /// A source, and its token.
@@ -41,12 +41,12 @@ impl Handle {
             403 => self.state.refusals.forbidden(route),
             // Said by what stands before the API, perhaps.
             407 | 408 | 429 | 500.. => {}
-            _ => self.state.refusals.taken(route, sent, Instant::now()),
+            _ => self.state.refusals.accepted(route, sent, Instant::now()),
         }
     }
 
-    fn asked(sent: u64, route: &Arc<str>, is_replayed: bool) -> Asked {
-        Asked {
+    fn unauthorized(sent: u64, route: &Arc<str>, is_replayed: bool) -> Unauthorized {
+        Unauthorized {
             sent,
             route: route.clone(),
             is_replayed,
@@ -56,19 +56,20 @@ impl Handle {
     /// What to do about a 401 that a request with generation `sent` was answered with.
     pub async fn recover(&self, sent: u64, route: &Arc<str>) -> Recovery {
         self.source
-            .recover_from(Self::asked(sent, route, true))
+            .recover_from(Self::unauthorized(sent, route, true))
             .await
     }
 
     /// Renews because of a 401 without anybody waiting: the request cannot be replayed.
     pub fn renew(&self, sent: u64, route: &Arc<str>) {
-        self.source.renew_after(Self::asked(sent, route, false));
+        self.source
+            .renew_after(Self::unauthorized(sent, route, false));
     }
 
     /// A replay with that generation was answered 401 again.
     pub fn replay_refused(&self, generation: u64, route: &Arc<str>) {
         self.source
-            .replay_was_refused(&Self::asked(generation, route, true));
+            .replay_was_refused(&Self::unauthorized(generation, route, true));
     }
 
     /// The provider says that a token lacks a scope for the route.

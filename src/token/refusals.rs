@@ -1,4 +1,4 @@
-//! Which routes does a provider refuse, whatever the token? What 401s and 403s have told about a token key.
+//! Routes that a provider refuses whatever the token, and the quarantine of tokens that were renewed for them in vain.
 //!
 //! Some providers answer 401 where a token lacks the scope for a route (PayU), and nothing in the response says so. A
 //! renewal that helped nothing tells: the route's further 401s do not renew that generation for 10 seconds, even where
@@ -16,15 +16,15 @@ use tokio::time::Instant;
 use bursar_base::clock;
 
 /// How long a generation is left alone that was obtained because of a route's 401, and refused there again.
-const SUSPECT_TIME: Duration = Duration::from_secs(10);
-/// How long it is remembered of a route that answers otherwise too, so that its 401s are not taken for revocations.
+const QUARANTINE: Duration = Duration::from_secs(10);
+/// How long it is remembered of a route that answers otherwise too, so that its 401s are not accepted for revocations.
 const MEMORY: Duration = Duration::from_secs(5 * 60);
 /// Of one token key; the oldest is forgotten, and costs one renewal more.
 const MAX_ROUTES: usize = 64;
 
 /// A request that a provider answered 401.
 #[derive(Debug, Clone)]
-pub(super) struct Asked {
+pub(super) struct Unauthorized {
     /// The generation that it was sent with.
     pub(super) sent: u64,
     /// Its route.
@@ -42,11 +42,17 @@ pub(super) struct Refusals {
     list: Mutex<Vec<Refusal>>,
 }
 
+/// A generation that was obtained in vain, and until when the route's 401s do not renew it.
+#[derive(Debug, Clone, Copy)]
+struct Quarantine {
+    generation: u64,
+    until: Instant,
+}
+
 #[derive(Debug)]
 struct Refusal {
     route: Arc<str>,
-    /// What was obtained in vain, and until when it is left alone.
-    lesson: Option<(u64, Instant)>,
+    quarantine: Option<Quarantine>,
     /// What was obtained for a request that was not replayed, until the provider takes it there.
     untried: Option<u64>,
     unauthorized: u64,
@@ -82,36 +88,47 @@ impl Refusals {
 
     /// A generation that was obtained because of the route's 401 was refused there again, or was the old token.
     /// Whether that is news.
-    pub(super) fn learn(&self, asked: &Asked, generation: u64, now: Instant) -> bool {
-        let lesson = (generation, now + SUSPECT_TIME);
+    pub(super) fn quarantine(
+        &self,
+        unauthorized: &Unauthorized,
+        generation: u64,
+        now: Instant,
+    ) -> bool {
+        let quarantine = Quarantine {
+            generation,
+            until: now + QUARANTINE,
+        };
         let mut list = self.list();
-        for other in list.iter_mut().filter(|other| other.route != asked.route) {
+        for other in list
+            .iter_mut()
+            .filter(|other| other.route != unauthorized.route)
+        {
             // It was obtained in vain, so it is no better for the routes that refused it or the one before.
-            if let Some((known, until)) = &mut other.lesson
-                && (known.checked_add(1) == Some(generation)
-                    || (*known == generation && now >= *until))
+            if let Some(known) = &mut other.quarantine
+                && (known.generation.checked_add(1) == Some(generation)
+                    || (known.generation == generation && now >= known.until))
             {
-                (*known, *until) = lesson;
+                *known = quarantine;
             }
         }
-        let refusal = self.of(&mut list, &asked.route);
+        let refusal = self.of(&mut list, &unauthorized.route);
         refusal.unauthorized += 1;
-        let is_news = refusal.lesson.is_none();
-        if !refusal.leaves_alone(generation, now) {
-            refusal.lesson = Some(lesson);
+        let is_news = refusal.quarantine.is_none();
+        if !refusal.quarantines(generation, now) {
+            refusal.quarantine = Some(quarantine);
         }
         is_news
     }
 
     /// Whether a 401 on that generation is one that another token would not mend.
-    pub(super) fn holds(&self, asked: &Asked, now: Instant) -> bool {
+    pub(super) fn declines(&self, unauthorized: &Unauthorized, now: Instant) -> bool {
         if !self.any() {
             return false;
         }
         let mut list = self.list();
-        let refusal = list
-            .iter_mut()
-            .find(|refusal| refusal.route == asked.route && refusal.leaves_alone(asked.sent, now));
+        let refusal = list.iter_mut().find(|refusal| {
+            refusal.route == unauthorized.route && refusal.quarantines(unauthorized.sent, now)
+        });
         if let Some(refusal) = refusal {
             refusal.unauthorized += 1;
             refusal.last = clock::wall();
@@ -122,9 +139,10 @@ impl Refusals {
 
     /// Whether that generation was obtained for a request of the route that was not replayed, and no other request
     /// of the route was answered otherwise since.
-    pub(super) fn is_untried(&self, asked: &Asked) -> bool {
-        let is_of =
-            |refusal: &Refusal| refusal.route == asked.route && refusal.untried == Some(asked.sent);
+    pub(super) fn is_untried(&self, unauthorized: &Unauthorized) -> bool {
+        let is_of = |refusal: &Refusal| {
+            refusal.route == unauthorized.route && refusal.untried == Some(unauthorized.sent)
+        };
         self.any() && self.list().iter().any(is_of)
     }
 
@@ -134,14 +152,14 @@ impl Refusals {
     }
 
     /// Whether a generation is left alone for now, on whatever route; on that one, where one is named.
-    pub(super) fn is_suspect(
+    pub(super) fn is_quarantined(
         &self,
         generation: u64,
         route: Option<&Arc<str>>,
         now: Instant,
     ) -> bool {
         let is_of = |refusal: &Refusal| {
-            refusal.leaves_alone(generation, now)
+            refusal.quarantines(generation, now)
                 && route.is_none_or(|route| refusal.route == *route)
         };
         self.any() && self.list().iter().any(is_of)
@@ -149,11 +167,11 @@ impl Refusals {
 
     /// Whether it is known that a 401 may be for a missing scope: the token was obtained in vain, or the route
     /// refused one that was.
-    pub(super) fn explains(&self, asked: &Asked) -> bool {
+    pub(super) fn explains(&self, unauthorized: &Unauthorized) -> bool {
         let is_of = |refusal: &Refusal| {
-            refusal
-                .lesson
-                .is_some_and(|(known, _)| known == asked.sent || refusal.route == asked.route)
+            refusal.quarantine.is_some_and(|known| {
+                known.generation == unauthorized.sent || refusal.route == unauthorized.route
+            })
         };
         self.any() && self.list().iter().any(is_of)
     }
@@ -170,7 +188,7 @@ impl Refusals {
 
     /// The provider took that generation on that route. What was learnt stays, because a route's name may stand for
     /// requests that are refused and others that are not; it is not shown any more.
-    pub(super) fn taken(&self, route: &Arc<str>, generation: u64, now: Instant) {
+    pub(super) fn accepted(&self, route: &Arc<str>, generation: u64, now: Instant) {
         let mut list = self.list();
         list.retain_mut(|refusal| {
             // A late response to an older one says nothing.
@@ -180,16 +198,16 @@ impl Refusals {
             }
             (refusal.unauthorized, refusal.forbidden) = (0, 0);
             refusal.untried = None;
-            let lesson = refusal.lesson;
-            lesson.is_some_and(|(_, until)| now < until + MEMORY)
+            let quarantine = refusal.quarantine;
+            quarantine.is_some_and(|known| now < known.until + MEMORY)
         });
         self.any.store(!list.is_empty(), Ordering::Relaxed);
     }
 
     /// Another configuration is in force, whose routes and scopes may be others.
-    pub(super) fn begin_again(&self, now: Instant) {
+    pub(super) fn reset(&self, now: Instant) {
         let mut list = self.list();
-        list.retain(|refusal| refusal.lesson.is_some_and(|(_, until)| now < until));
+        list.retain(|refusal| refusal.quarantine.is_some_and(|known| now < known.until));
         self.any.store(!list.is_empty(), Ordering::Relaxed);
     }
 
@@ -217,7 +235,7 @@ impl Refusals {
             }
             list.push(Refusal {
                 route: route.clone(),
-                lesson: None,
+                quarantine: None,
                 untried: None,
                 unauthorized: 0,
                 forbidden: 0,
@@ -238,12 +256,14 @@ impl Refusals {
 
 impl Refusal {
     /// Whether the route's 401s do not renew that generation now.
-    fn leaves_alone(&self, generation: u64, now: Instant) -> bool {
-        matches!(self.lesson, Some((known, until)) if known == generation && now < until)
+    fn quarantines(&self, generation: u64, now: Instant) -> bool {
+        self.quarantine
+            .is_some_and(|known| known.generation == generation && now < known.until)
     }
 
     /// The newest generation that anything is known about.
     fn newest(&self) -> Option<u64> {
-        self.untried.max(self.lesson.map(|(known, _)| known))
+        self.untried
+            .max(self.quarantine.map(|known| known.generation))
     }
 }

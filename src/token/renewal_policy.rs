@@ -12,7 +12,7 @@ use super::access_token::{CachedToken, Freshness};
 use super::backoff;
 use super::endpoint_limiter::Priority;
 use super::failure::Failure;
-use super::refusals::{Asked, Refusals};
+use super::refusals::{Refusals, Unauthorized};
 use bursar_base::clock;
 use bursar_limits::circuit_breaker::Until;
 
@@ -20,7 +20,7 @@ use bursar_limits::circuit_breaker::Until;
 const MAX_RECOVERIES: usize = 10;
 const RECOVERY_WINDOW: Duration = Duration::from_secs(60);
 /// Of these, so many may be of a generation that some route refuses whatever the token; the rest is for revocations.
-const MAX_SUSPECT_RECOVERIES: usize = 8;
+const MAX_QUARANTINED_RECOVERIES: usize = 8;
 /// A token of this age ends because somebody ended it.
 const YOUNG: Duration = Duration::from_secs(5 * 60);
 /// So many of them in [`CONTENTION_WINDOW`] are no accident.
@@ -49,7 +49,7 @@ pub(super) struct RenewalPolicy {
     pub(super) generations: u64,
     /// When 401s refused tokens that should have been young; at most [`MAX_RECOVERIES`].
     young_refusals: Vec<Instant>,
-    /// Until when another instance is taken to revoke these tokens.
+    /// Until when another instance is accepted to revoke these tokens.
     contended_until: Option<Instant>,
     pub(super) contentions: u64,
     pub(super) last_error: Option<(String, SystemTime)>,
@@ -65,7 +65,7 @@ pub(super) enum RenewalReason {
     /// A request needs one.
     Request,
     /// A provider answered 401.
-    Unauthorized(Asked),
+    Unauthorized(Unauthorized),
 }
 
 impl RenewalReason {
@@ -155,9 +155,9 @@ impl RenewalPolicy {
         if let Some(until) = held {
             return Decision::Join(Joined::BackingOff(Failure::CircuitOpen, until));
         }
-        if let RenewalReason::Unauthorized(asked) = reason {
-            let most = match calls.refusals.is_suspect(asked.sent, None, now) {
-                true => MAX_SUSPECT_RECOVERIES,
+        if let RenewalReason::Unauthorized(unauthorized) = reason {
+            let most = match calls.refusals.is_quarantined(unauthorized.sent, None, now) {
+                true => MAX_QUARANTINED_RECOVERIES,
                 false => MAX_RECOVERIES,
             };
             if self.recoveries.len() >= most {
@@ -165,8 +165,8 @@ impl RenewalPolicy {
             }
             self.recoveries.push(now);
             // Where another token did not help before, the trouble is another one: a missing scope.
-            if !calls.refusals.explains(asked) {
-                self.refused(current.map(AsRef::as_ref), asked.sent, now);
+            if !calls.refusals.explains(unauthorized) {
+                self.refused(current.map(AsRef::as_ref), unauthorized.sent, now);
             }
         }
         Decision::Start(reason.priority())
@@ -179,23 +179,23 @@ impl RenewalPolicy {
         (reason, now): (&RenewalReason, Instant),
         refusals: &Refusals,
     ) -> Option<Joined> {
-        let RenewalReason::Unauthorized(asked) = reason else {
+        let RenewalReason::Unauthorized(unauthorized) = reason else {
             // A flight ended between the caller's look at the token and the lock.
             let token = current.filter(|token| token.freshness(now) == Freshness::Fresh)?;
             return Some(Joined::Newer(token.clone()));
         };
         if let Some(token) = current
-            && token.generation > asked.sent
+            && token.generation > unauthorized.sent
             && token.freshness(now) != Freshness::Expired
         {
             return Some(Joined::Newer(token.clone()));
         }
-        if refusals.holds(asked, now) {
+        if refusals.declines(unauthorized, now) {
             return Some(Joined::RenewedTooOften);
         }
         // Nobody replayed it then, so the next request of the route shows that it was in vain.
-        if refusals.is_untried(asked) {
-            refusals.learn(asked, asked.sent, now);
+        if refusals.is_untried(unauthorized) {
+            refusals.quarantine(unauthorized, unauthorized.sent, now);
             return Some(Joined::RenewedTooOften);
         }
         self.recoveries

@@ -23,7 +23,7 @@ use super::access_token::{
 use super::endpoint_limiter::{EndpointLimiter, Priority};
 use super::failure::{Detail, Failure};
 use super::grants::{Acquired, FetchCounts, GrantState, Grants};
-use super::refusals::{Asked, Refusals};
+use super::refusals::{Refusals, Unauthorized};
 use super::renewal_policy::{
     Calls, Decision, Flight, FlightResult, Joined, RenewalPolicy, RenewalReason,
 };
@@ -126,7 +126,7 @@ impl Source {
         if self.shows_otherwise(&parts) {
             self.policy().forget_refusal();
         }
-        self.state.refusals.begin_again(Instant::now());
+        self.state.refusals.reset(Instant::now());
         let source = Self::with(self.state.clone(), parts);
         let token = source.state.token.load_full().map(|token| token.renew_at);
         let backing_off = source.policy().backing_off.map(|(_, until)| until.alone);
@@ -262,10 +262,10 @@ impl Source {
     }
 
     /// What to do about a 401.
-    pub(super) async fn recover_from(self: &Arc<Self>, asked: Asked) -> Recovery {
+    pub(super) async fn recover_from(self: &Arc<Self>, unauthorized: Unauthorized) -> Recovery {
         let deadline = Instant::now() + self.dialect().wait;
         loop {
-            let result = match self.join(RenewalReason::Unauthorized(asked.clone())) {
+            let result = match self.join(RenewalReason::Unauthorized(unauthorized.clone())) {
                 Joined::Newer(token) => Ok(token),
                 Joined::Flight(flight) => wait_for(flight, deadline).await,
                 Joined::RenewedTooOften => return Recovery::RenewedTooOften,
@@ -277,14 +277,14 @@ impl Source {
                 Joined::BackingOff(..) => return Recovery::Unavailable,
             };
             return match result {
-                Ok(token) if token.generation == asked.sent => {
+                Ok(token) if token.generation == unauthorized.sent => {
                     // The flight learnt it for the route that it was for.
-                    if !self.state.refusals.is_suspect(
-                        asked.sent,
-                        Some(&asked.route),
+                    if !self.state.refusals.is_quarantined(
+                        unauthorized.sent,
+                        Some(&unauthorized.route),
                         Instant::now(),
                     ) {
-                        self.learn(&asked, asked.sent);
+                        self.quarantine(&unauthorized, unauthorized.sent);
                     }
                     Recovery::Unchanged
                 }
@@ -298,25 +298,30 @@ impl Source {
     }
 
     /// Renews because of a 401 without anybody waiting: the request was too large to be replayed.
-    pub(super) fn renew_after(self: &Arc<Self>, asked: Asked) {
+    pub(super) fn renew_after(self: &Arc<Self>, unauthorized: Unauthorized) {
         // Whatever comes of it is for the next request.
-        drop(self.join(RenewalReason::Unauthorized(asked)));
+        drop(self.join(RenewalReason::Unauthorized(unauthorized)));
     }
 
     /// A replay was answered 401 again. Where the generation that it was sent with was obtained because of a
     /// 401, another one would be no better for its route.
-    pub(super) fn replay_was_refused(&self, asked: &Asked) {
+    pub(super) fn replay_was_refused(&self, unauthorized: &Unauthorized) {
         let current = self.state.token.load();
-        let is_recovered =
-            |token: &Arc<CachedToken>| token.generation == asked.sent && token.after_unauthorized;
+        let is_recovered = |token: &Arc<CachedToken>| {
+            token.generation == unauthorized.sent && token.after_unauthorized
+        };
         if current.as_ref().is_some_and(is_recovered) {
-            self.learn(asked, asked.sent);
+            self.quarantine(unauthorized, unauthorized.sent);
         }
     }
 
-    fn learn(&self, asked: &Asked, generation: u64) {
-        if self.state.refusals.learn(asked, generation, Instant::now()) {
-            tracing::warn!(provider = %self.provider.name, account = %self.account().name, scopes = %self.scopes, route = %asked.route, "the provider answers 401 on this route whatever the token: it may lack a scope");
+    fn quarantine(&self, unauthorized: &Unauthorized, generation: u64) {
+        if self
+            .state
+            .refusals
+            .quarantine(unauthorized, generation, Instant::now())
+        {
+            tracing::warn!(provider = %self.provider.name, account = %self.account().name, scopes = %self.scopes, route = %unauthorized.route, "the provider answers 401 on this route whatever the token: it may lack a scope");
         }
     }
 
@@ -542,7 +547,7 @@ impl Source {
             margin: self.dialect().margin,
             reserve: reserve(left),
         };
-        let malformed = Failure::Malformed(Detail::Is("it holds bytes that no header may hold"));
+        let malformed = Failure::Malformed(Detail::Is("it declines bytes that no header may hold"));
         let mut token = CachedToken::new(&response.access_token, policy.generations + 1, span)
             .ok_or(malformed)?;
         let current = self.state.token.load_full();
@@ -557,17 +562,19 @@ impl Source {
                 token.generation = current.generation;
                 token.after_unauthorized = current.after_unauthorized;
                 token.renew_at = token.expires;
-                if let RenewalReason::Unauthorized(asked) = reason {
-                    self.learn(asked, token.generation);
+                if let RenewalReason::Unauthorized(unauthorized) = reason {
+                    self.quarantine(unauthorized, token.generation);
                 }
                 self.grants.count(label, FetchOutcome::Unchanged);
             }
             None => {
                 policy.generations = token.generation;
-                if let RenewalReason::Unauthorized(asked) = reason {
+                if let RenewalReason::Unauthorized(unauthorized) = reason {
                     token.after_unauthorized = true;
-                    if !asked.is_replayed {
-                        self.state.refusals.try_next(&asked.route, token.generation);
+                    if !unauthorized.is_replayed {
+                        self.state
+                            .refusals
+                            .try_next(&unauthorized.route, token.generation);
                     }
                 }
                 self.grants.count(label, FetchOutcome::Ok);
@@ -575,7 +582,7 @@ impl Source {
         }
         token.missing_scopes = response.missing_scopes(&self.scopes);
         if !token.missing_scopes.is_empty() {
-            tracing::warn!(provider = %self.provider.name, account = %self.account().name, scopes = %self.scopes, missing = %token.missing_scopes, "the token endpoint granted fewer scopes than were asked for");
+            tracing::warn!(provider = %self.provider.name, account = %self.account().name, scopes = %self.scopes, missing = %token.missing_scopes, "the token endpoint granted fewer scopes than were unauthorized for");
         }
         let token = Arc::new(token);
         self.state.token.store(Some(token.clone()));

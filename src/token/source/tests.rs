@@ -291,8 +291,8 @@ fn rejected(code: &str) -> Failure {
 
 /// For requests of one route.
 impl Source {
-    fn asked(sent: u64) -> Asked {
-        Asked {
+    fn unauthorized(sent: u64) -> Unauthorized {
+        Unauthorized {
             sent,
             route: "default".into(),
             is_replayed: true,
@@ -300,18 +300,18 @@ impl Source {
     }
 
     async fn recover(self: &Arc<Self>, sent: u64) -> Recovery {
-        self.recover_from(Self::asked(sent)).await
+        self.recover_from(Self::unauthorized(sent)).await
     }
 
     fn renew(self: &Arc<Self>, sent: u64) {
-        self.renew_after(Asked {
+        self.renew_after(Unauthorized {
             is_replayed: false,
-            ..Self::asked(sent)
+            ..Self::unauthorized(sent)
         });
     }
 
     fn replay_refused(&self, generation: u64) {
-        self.replay_was_refused(&Self::asked(generation));
+        self.replay_was_refused(&Self::unauthorized(generation));
     }
 }
 

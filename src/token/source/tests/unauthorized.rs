@@ -148,7 +148,7 @@ async fn a_401_waits_no_longer_than_a_request_may() {
     assert!(rig.start.elapsed() <= Duration::from_secs(5));
 }
 
-/// Whether instances are taken to revoke each other's tokens, and how often that was counted.
+/// Whether instances are accepted to revoke each other's tokens, and how often that was counted.
 fn contention(rig: &Rig) -> (bool, u64) {
     let snapshot = rig.source.snapshot(Instant::now());
     (snapshot.is_contended, snapshot.contentions)
@@ -192,8 +192,8 @@ async fn neither_old_tokens_nor_missing_scopes_are_taken_for_that() {
 }
 
 /// A 401 on a route; what its replay is answered is up to the test.
-fn on(route: &str, sent: u64) -> Asked {
-    Asked {
+fn on(route: &str, sent: u64) -> Unauthorized {
+    Unauthorized {
         sent,
         route: route.into(),
         is_replayed: true,
@@ -213,7 +213,7 @@ async fn refuse(rig: &Rig, route: &str) -> String {
 /// A provider takes a token on a route.
 fn take(rig: &Rig, route: &str, generation: u64) {
     let refusals = &rig.source.state.refusals;
-    refusals.taken(&route.into(), generation, Instant::now());
+    refusals.accepted(&route.into(), generation, Instant::now());
 }
 
 #[tokio::test(start_paused = true)]
