@@ -7,13 +7,19 @@
 //! share ([`endpoint_limiter`]).
 
 mod access_token;
+mod acquire;
 mod backoff;
 mod build;
+mod call_log;
+mod check;
+mod client_auth;
 mod endpoint_limiter;
 mod failure;
 mod grants;
 mod handle;
 mod metrics;
+mod next_token;
+mod recovery;
 mod refresh_token;
 mod refusals;
 mod renewal_policy;
@@ -24,6 +30,7 @@ mod secret_in_use;
 mod snapshot;
 mod source;
 mod timing;
+mod token_key;
 
 use std::sync::Arc;
 
@@ -35,10 +42,10 @@ pub use endpoint_limiter::EndpointSnapshot;
 pub use failure::{Detail, ErrorCode, Failure};
 pub use handle::Handle;
 pub use refusals::RefusedRoute;
-pub use request::Transport;
 pub use response::{Body, RawResponse};
 pub use snapshot::{Snapshot, TokenSnapshot};
 pub use source::{CONTENTION, Source};
+pub use token_key::TokenKey;
 
 use crate::upstream::egress::Egress;
 use build::Builder;

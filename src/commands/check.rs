@@ -65,10 +65,10 @@ pub async fn live(config: &Config) -> Result<(String, bool), prometheus::Error> 
     let mut lines = Vec::new();
     let mut all_well = true;
     for (source, obtained) in calls.join_all().await {
-        let scopes = if source.scopes.is_empty() {
+        let scopes = if source.key.scopes.is_empty() {
             String::new()
         } else {
-            format!(" [{}]", source.scopes)
+            format!(" [{}]", source.key.scopes)
         };
         let said = match obtained {
             Ok(obtained) => obtained,
@@ -79,8 +79,8 @@ pub async fn live(config: &Config) -> Result<(String, bool), prometheus::Error> 
         };
         lines.push(format!(
             "  {} {}{scopes}: {said}\n",
-            source.provider.name,
-            source.account().name
+            source.key.provider.name,
+            source.key.account().name
         ));
     }
     lines.sort();

@@ -169,12 +169,12 @@ fn readiness(proxy: &Proxy) -> Response<Full<Bytes>> {
     };
     let mut providers = serde_json::Map::new();
     for source in proxy.tokens.all() {
-        let trouble = trouble(source).map(|why| match source.provider.accounts.len() {
+        let trouble = trouble(source).map(|why| match source.key.provider.accounts.len() {
             1 => why,
-            _ => format!("account {}: {why}", source.account().name),
+            _ => format!("account {}: {why}", source.key.account().name),
         });
         let entry = providers
-            .entry(&*source.provider.name)
+            .entry(&*source.key.provider.name)
             .or_insert_with(|| json!({ "well": true }));
         if let Some(why) = trouble {
             *entry = json!({ "well": false, "why": why });
@@ -273,13 +273,13 @@ fn token(source: &Source, snapshot: &Snapshot) -> Value {
     let (last_error, last_error_at) = snapshot.last_error.clone().unzip();
     let routes = snapshot.refused_routes.iter();
     let routes: Vec<Value> = routes
-        .map(|route| refused(&source.provider, route))
+        .map(|route| refused(&source.key.provider, route))
         .collect();
     json!({
-        "provider": &*source.provider.name,
-        "environment": source.provider.environment.map(bursar_config::Environment::as_str),
-        "account": &*source.account().name,
-        "scopes": &*source.scopes,
+        "provider": &*source.key.provider.name,
+        "environment": source.key.provider.environment.map(bursar_config::Environment::as_str),
+        "account": &*source.key.account().name,
+        "scopes": &*source.key.scopes,
         "generation": token.map_or(0, |token| token.generation),
         "fingerprint": token.map(|token| token.fingerprint.to_string()),
         "age_seconds": token.map(|token| seconds(token.age)),

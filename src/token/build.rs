@@ -1,4 +1,4 @@
-//! Which sources are there? One for each token key of a configuration; a key that stays keeps what it has.
+//! Builder of the sources of a configuration: one for each token key; a key that stays keeps what it has.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
+use super::call_log::{CallCounts, CallLog};
 use super::endpoint_limiter::EndpointLimiter;
-use super::grants::FetchCounts;
-use super::request::{Sockets, Transport};
+use super::grants::Grants;
+use super::request::{HttpTransport, Transport};
 use super::secret_in_use::SecretInUse;
-use super::source::{Parts, ScheduledRenewal, Source};
+use super::source::{ScheduledRenewal, Source};
+use super::token_key::TokenKey;
 use crate::upstream::connect::Connector;
 use crate::upstream::egress::Egress;
 use bursar_config::{Account, Provider, SecretName};
@@ -22,7 +24,7 @@ pub(super) struct Builder<'a> {
     egress: &'a Egress,
     schedule: mpsc::Sender<ScheduledRenewal>,
     ids: AtomicUsize,
-    /// ProviderSources of the configuration before, by [`Source::place`].
+    /// Sources of the configuration before, by [`TokenKey::names`].
     old: HashMap<(&'a str, &'a str, &'a str), &'a Arc<Source>>,
     /// A source of each account before, by provider and account.
     accounts: HashMap<(&'a str, &'a str), &'a Arc<Source>>,
@@ -54,13 +56,13 @@ impl<'a> Builder<'a> {
         limiters: &'a [Arc<EndpointLimiter>],
     ) {
         for source in old {
-            let place = source.place();
-            let provider = &*source.provider;
+            let names = source.key.names();
+            let provider = &*source.key.provider;
             if let Some(limiter) = limiters.get(provider.index) {
                 self.limiters.insert(&provider.name, (provider, limiter));
             }
-            self.accounts.insert((place.0, place.1), source);
-            self.old.insert(place, source);
+            self.accounts.insert((names.0, names.1), source);
+            self.old.insert(names, source);
         }
     }
 
@@ -84,18 +86,17 @@ impl<'a> Builder<'a> {
         &self,
         provider: &Provider,
         account: &Account,
-    ) -> (Arc<FetchCounts>, Arc<SecretInUse>) {
+    ) -> (Arc<CallCounts>, Arc<SecretInUse>) {
         let known = self.accounts.get(&(&*provider.name, &*account.name));
         let Some(known) = known else {
             return (Arc::default(), Arc::default());
         };
-        let (fetches, secret) = known.shared();
         let secrets = |account: &Account| SecretName::ALL.map(|name| account.secret(name).cloned());
-        let secret = match secrets(known.account()) == secrets(account) {
-            true => secret.clone(),
+        let secret = match secrets(known.key.account()) == secrets(account) {
+            true => known.secret.clone(),
             false => Arc::default(),
         };
-        (fetches.clone(), secret)
+        (known.calls.counts().clone(), secret)
     }
 
     /// Whatever was not succeeded has a key that is gone.
@@ -111,7 +112,7 @@ impl<'a> Builder<'a> {
         limiter: &Arc<EndpointLimiter>,
     ) -> Vec<Arc<Source>> {
         let connect_timeout = provider.timeouts.connect;
-        let transport: Arc<dyn Transport> = Arc::new(Sockets {
+        let transport: Arc<dyn Transport> = Arc::new(HttpTransport {
             connector: Connector::new(
                 provider.tls.http1.clone(),
                 connect_timeout,
@@ -122,39 +123,42 @@ impl<'a> Builder<'a> {
             dropped: self.metrics.dropped_fields(&provider.name),
         });
         let histogram = |grant| self.metrics.tokens.fetch_duration(&provider.name, grant);
-        let fetch_durations = GrantLabel::ALL.map(histogram);
+        let durations = GrantLabel::ALL.map(histogram);
         let mut sources = Vec::with_capacity(provider.accounts.len() * provider.scope_sets.len());
         for (account, credentials) in provider.accounts.iter().enumerate() {
-            let (fetches, secret) = self.shared(provider, credentials);
+            let (counts, secret) = self.shared(provider, credentials);
             for (set, scopes) in provider.scope_sets.iter().enumerate() {
-                let parts = Parts {
-                    id: self.ids.fetch_add(1, Ordering::Relaxed),
-                    provider: provider.clone(),
-                    account,
-                    scopes: scopes.clone(),
-                    at_startup: provider.default_scopes == Some(set),
-                    transport: transport.clone(),
-                    schedule: self.schedule.clone(),
-                    fetches: fetches.clone(),
+                let key = TokenKey::new(provider, account, scopes);
+                let old = self.old.get(&key.names()).copied();
+                let old = old.filter(|old| key.is_same_as(&old.key));
+                let state = old.map(|old| old.state.clone()).unwrap_or_default();
+                let calls = CallLog::new(counts.clone(), state.latest_call.clone());
+                let grants = Grants {
+                    key: key.clone(),
                     secret: secret.clone(),
                     limiter: limiter.clone(),
-                    fetch_durations: fetch_durations.clone(),
+                    transport: transport.clone(),
+                    refresh_token: state.refresh_token.clone(),
+                    calls: calls.clone(),
+                    durations: durations.clone(),
                 };
-                sources.push(self.source(parts));
+                let source = Source {
+                    id: self.ids.fetch_add(1, Ordering::Relaxed),
+                    key,
+                    at_startup: provider.default_scopes == Some(set),
+                    state,
+                    acquirer: Box::new(grants),
+                    calls,
+                    secret: secret.clone(),
+                    limiter: limiter.clone(),
+                    schedule: self.schedule.clone(),
+                };
+                sources.push(match old {
+                    Some(old) => source.succeed(old),
+                    None => source.start(),
+                });
             }
         }
         sources
-    }
-
-    fn source(&self, parts: Parts) -> Arc<Source> {
-        let place = (
-            &*parts.provider.name,
-            &*parts.credentials().name,
-            &*parts.scopes,
-        );
-        match self.old.get(&place) {
-            Some(old) if old.has_key_of(&parts) => old.succeeded_by(parts),
-            _ => Source::new(parts),
-        }
     }
 }

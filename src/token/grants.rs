@@ -1,82 +1,57 @@
-//! What does a flight ask the token endpoint? The refresh token where there is a live one, then client
+//! Grants: how a token is acquired from the endpoint. By the refresh token where there is a live one, then by client
 //! credentials; and what came of each call, counted.
-//!
-//! Only the one flight of a source acquires. The mutex is there for those who look on, and never held across
-//! an await.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::sync::Arc;
 
 use prometheus::Histogram;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::acquire::{Acquire, Acquired, Acquiring, NotAcquired};
+use super::call_log::CallLog;
+use super::client_auth::{ClientSecret, Credential};
 use super::endpoint_limiter::{EndpointLimiter, Priority};
 use super::failure::Failure;
-use super::refresh_token::RefreshToken;
-use super::request::{Credentials, Grant, Transport, fetch};
-use super::response::TokenResponse;
+use super::refresh_token::{RefreshToken, RefreshTokenSlot};
+use super::request::{Grant, Transport, request_token};
 use super::secret_in_use::SecretInUse;
-use bursar_base::clock;
+use super::token_key::TokenKey;
 use bursar_base::secret::Secret;
-use bursar_config::{Account, Provider, Refresh, SecretName};
-use bursar_telemetry::metrics::{FetchOutcome, GrantLabel};
-
-/// How many calls for one account ended how. All its sources share them, and they outlive its secrets, because
-/// a counter never goes back.
-pub(super) type FetchCounts = [[AtomicU64; FetchOutcome::COUNT]; GrantLabel::COUNT];
+use bursar_config::{Refresh, TokenDialect};
+use bursar_telemetry::metrics::GrantLabel;
 
 /// How one token key is asked for.
 pub(super) struct Grants {
-    pub(super) provider: Arc<Provider>,
-    pub(super) account: usize,
-    pub(super) scopes: Arc<str>,
+    pub(super) key: TokenKey,
     pub(super) secret: Arc<SecretInUse>,
     pub(super) limiter: Arc<EndpointLimiter>,
     pub(super) transport: Arc<dyn Transport>,
-    pub(super) grant_state: Arc<Mutex<GrantState>>,
-    pub(super) fetches: Arc<FetchCounts>,
-    pub(super) fetch_durations: [Histogram; GrantLabel::COUNT],
+    pub(super) refresh_token: Arc<RefreshTokenSlot>,
+    pub(super) calls: CallLog,
+    pub(super) durations: [Histogram; GrantLabel::COUNT],
 }
 
-/// What is kept from one flight to the next.
-#[derive(Default)]
-pub(super) struct GrantState {
-    /// Whether a call waits for its turn: the flight's, whichever configuration it began under.
-    is_waiting: bool,
-    refresh_token: Option<RefreshToken>,
-    last: Option<(&'static str, SystemTime)>,
-}
-
-/// What the grants brought.
-pub(super) struct Acquired {
-    pub(super) response: TokenResponse,
-    /// When its request was sent.
-    pub(super) issued: Instant,
-    pub(super) label: GrantLabel,
+impl Acquire for Grants {
+    fn acquire<'a>(&'a self, priority: &'a mut watch::Receiver<Priority>) -> Acquiring<'a> {
+        Box::pin(async move {
+            self.try_grants(priority).await.map_err(|failure| {
+                let open_until = self.limiter.open_until(Instant::now());
+                NotAcquired {
+                    failure,
+                    pause: open_until.filter(|_| failure.is_outage()),
+                }
+            })
+        })
+    }
 }
 
 impl Grants {
-    /// A panic elsewhere leaves nothing half-done here.
-    fn grant_state(&self) -> MutexGuard<'_, GrantState> {
-        self.grant_state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The refresh token where there is a live one, then client credentials. Each call waits for its turn.
-    pub(super) async fn acquire(
+    async fn try_grants(
         &self,
         priority: &mut watch::Receiver<Priority>,
     ) -> Result<Acquired, Failure> {
-        let now = Instant::now();
-        let refresh_token = self
-            .grant_state()
-            .refresh_token
-            .take()
-            .filter(|token| token.is_live(now));
-        if let Some(token) = refresh_token {
+        if let Some(token) = self.refresh_token.take(Instant::now()) {
             match self.call(priority, Grant::RefreshToken(&token.text)).await {
                 Ok(mut acquired) => {
                     self.keep_refresh_token(&mut acquired, Some(token));
@@ -86,41 +61,38 @@ impl Grants {
                 // up; an endpoint in trouble may have, and a 403 may be the token's refusal.
                 Err(failure) if failure.asks_for_pause() => {
                     let is_limit = matches!(failure, Failure::RateLimited(_));
-                    self.grant_state().refresh_token = is_limit.then_some(token);
+                    self.refresh_token.put(is_limit.then_some(token));
                     return Err(failure);
                 }
                 // The client itself is refused, which client credentials would not change.
                 Err(failure @ Failure::Rejected(detail, _))
-                    if detail.is("invalid_client")
-                        && self.provider.token.refresh == Refresh::Grant =>
+                    if detail.is("invalid_client") && self.dialect().refresh == Refresh::Grant =>
                 {
                     return Err(failure);
                 }
-                Err(failure) if failure.is_unsent() => {
-                    self.grant_state().refresh_token = Some(token)
-                }
+                Err(failure) if failure.is_unsent() => self.refresh_token.put(Some(token)),
                 // Refused, or sent and never answered: it may be used up, and sending a used one again
                 // makes some servers revoke everything.
                 Err(_) => {}
             }
         }
         let grant = Grant::ClientCredentials {
-            scopes: &self.scopes,
+            scopes: &self.key.scopes,
         };
         let mut acquired = self.call(priority, grant).await?;
-        let unsent = self.grant_state().refresh_token.take();
+        let unsent = self.refresh_token.take(Instant::now());
         self.keep_refresh_token(&mut acquired, unsent);
         Ok(acquired)
     }
 
-    /// One step of the grants: a call, and another one with the account's other secret where this one is
+    /// One of the grants: a call, and another one with the account's other secret where this one is
     /// refused.
     async fn call(
         &self,
         priority: &mut watch::Receiver<Priority>,
         grant: Grant<'_>,
     ) -> Result<Acquired, Failure> {
-        let account = self.account();
+        let account = self.key.account();
         let name = self.secret.name();
         let first = account.secret(name).unwrap_or(&account.client_secret);
         let refused = match self.call_with(first, priority, grant).await {
@@ -137,7 +109,7 @@ impl Grants {
             Err(_) => false,
         };
         if is_known && self.secret.remember(name.other()) {
-            tracing::warn!(provider = %self.provider.name, account = %account.name, refused = name.as_str(), works = name.other().as_str(), "the token endpoint refuses one secret and takes the other");
+            tracing::warn!(provider = %self.key.provider.name, account = %account.name, refused = name.as_str(), works = name.other().as_str(), "the token endpoint refuses one secret and takes the other");
         }
         outcome
     }
@@ -148,7 +120,7 @@ impl Grants {
         match grant {
             Grant::ClientCredentials { .. } => failure.is_about_secret(),
             Grant::RefreshToken(_) => {
-                self.provider.token.refresh == Refresh::Grant && failure.is_about_client()
+                self.dialect().refresh == Refresh::Grant && failure.is_about_client()
             }
         }
     }
@@ -163,82 +135,48 @@ impl Grants {
             Grant::ClientCredentials { .. } => GrantLabel::ClientCredentials,
             Grant::RefreshToken(_) => GrantLabel::RefreshToken,
         };
-        self.grant_state().is_waiting = true;
+        self.calls.set_waiting(true);
         let permit = self.limiter.acquire(priority).await;
-        self.grant_state().is_waiting = false;
+        self.calls.set_waiting(false);
         let issued = Instant::now();
-        let credentials = Credentials {
-            id: &self.account().client_id,
+        let client = ClientSecret {
+            id: &self.key.account().client_id,
             secret,
         };
-        let dialect = &self.provider.token;
-        let fetching = fetch(&*self.transport, dialect, credentials, grant);
+        let dialect = self.dialect();
+        let credential = Credential::of_secret(client, dialect.client_auth);
+        let responding = request_token(&*self.transport, dialect, credential, grant);
         let result = match grant {
             Grant::ClientCredentials { .. } => tokio::select! {
                 biased;
-                result = fetching => result,
+                result = responding => result,
                 () = permit.overdue(priority) => Err(Failure::TimedOut),
             },
             // The token may be used up by a call that is abandoned.
-            Grant::RefreshToken(_) => fetching.await,
+            Grant::RefreshToken(_) => responding.await,
         };
-        self.fetch_durations[label as usize].observe(issued.elapsed().as_secs_f64());
+        self.durations[label as usize].observe(issued.elapsed().as_secs_f64());
         permit.record(result.as_ref().err().copied());
         match result {
             Ok(response) => Ok(Acquired {
                 response,
                 issued,
-                label,
+                grant: label,
             }),
             Err(failure) => {
-                self.count(label, failure.outcome());
+                self.calls.ended(label, failure.outcome());
                 Err(failure)
             }
         }
     }
 
-    /// Counts how a call ended.
-    pub(super) fn count(&self, label: GrantLabel, outcome: FetchOutcome) {
-        self.fetches[label as usize][outcome as usize].fetch_add(1, Ordering::Relaxed);
-        self.grant_state().last = Some((outcome.as_str(), clock::wall()));
-    }
-
     fn keep_refresh_token(&self, acquired: &mut Acquired, old: Option<RefreshToken>) {
-        let kept = RefreshToken::after(
-            &mut acquired.response,
-            old,
-            &self.provider.token,
-            acquired.issued,
-        );
-        self.grant_state().refresh_token = kept;
+        let kept =
+            RefreshToken::after(&mut acquired.response, old, self.dialect(), acquired.issued);
+        self.refresh_token.put(kept);
     }
 
-    /// What the sources of its account share.
-    pub(super) fn shared(&self) -> (&Arc<FetchCounts>, &Arc<SecretInUse>) {
-        (&self.fetches, &self.secret)
-    }
-
-    /// How many token calls with that grant ended so.
-    pub(super) fn fetches(&self, grant: GrantLabel, outcome: FetchOutcome) -> u64 {
-        self.fetches[grant as usize][outcome as usize].load(Ordering::Relaxed)
-    }
-
-    /// Whether a call waits for its turn: it is not made yet.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.grant_state().is_waiting
-    }
-
-    /// The secret that the endpoint took last.
-    pub(super) fn secret_in_use(&self) -> SecretName {
-        self.secret.name()
-    }
-
-    fn account(&self) -> &Account {
-        &self.provider.accounts[self.account]
-    }
-
-    /// How the last call ended, and when.
-    pub(super) fn last(&self) -> Option<(&'static str, SystemTime)> {
-        self.grant_state().last
+    fn dialect(&self) -> &TokenDialect {
+        &self.key.provider.token
     }
 }

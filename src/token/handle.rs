@@ -12,12 +12,12 @@ use tokio::time::Instant;
 
 use super::access_token::{AccessToken, Recovery};
 use super::refusals::Unauthorized;
-use super::source::{Source, State};
+use super::source::{KeyState, Source};
 
 /// A source, and its token.
 #[derive(Clone)]
 pub struct Handle {
-    state: Arc<State>,
+    state: Arc<KeyState>,
     source: Arc<Source>,
 }
 

@@ -92,9 +92,9 @@ impl TokenSeries {
             let mut metric = Metric::from_label(labels(
                 &TOKEN_LABELS,
                 &[
-                    &source.provider.name,
-                    &source.account().name,
-                    &source.scopes,
+                    &source.key.provider.name,
+                    &source.key.account().name,
+                    &source.key.scopes,
                 ],
             ));
             metric.set_gauge(gauge);
@@ -109,14 +109,14 @@ impl TokenSeries {
         for source in sources.iter() {
             for grant in GrantLabel::ALL {
                 if grant == GrantLabel::RefreshToken
-                    && source.provider.token.refresh == Refresh::None
+                    && source.key.provider.token.refresh == Refresh::None
                 {
                     continue;
                 }
                 for outcome in FetchOutcome::ALL {
                     let key = [
-                        &*source.provider.name,
-                        &source.account().name,
+                        &*source.key.provider.name,
+                        &source.key.account().name,
                         grant.as_str(),
                         outcome.as_str(),
                     ];
@@ -133,7 +133,7 @@ impl TokenSeries {
         let sources = self.sources.load();
         let mut sums: BTreeMap<[&str; 2], u64> = BTreeMap::new();
         for source in sources.iter() {
-            let key = [&*source.provider.name, &*source.account().name];
+            let key = [&*source.key.provider.name, &*source.key.account().name];
             *sums.entry(key).or_default() += source.snapshot(now).contentions;
         }
         counters(CONTENTION, &CONTENTION_LABELS, sums)
@@ -146,10 +146,10 @@ impl TokenSeries {
         let sources = self.sources.load();
         let mut values: BTreeMap<[&str; 3], bool> = BTreeMap::new();
         for source in sources.iter() {
-            let account = source.account();
+            let account = source.key.account();
             for name in SecretName::ALL {
                 if account.secret(name).is_some() {
-                    let key = [&*source.provider.name, &*account.name, name.as_str()];
+                    let key = [&*source.key.provider.name, &*account.name, name.as_str()];
                     values.insert(key, source.secret_in_use() == name);
                 }
             }

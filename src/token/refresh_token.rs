@@ -1,4 +1,6 @@
-//! Which refresh token is there, and for how long? What a response makes of the one that was there before.
+//! Refresh token of a token key: how long it may be offered, and what a response makes of it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
@@ -15,7 +17,7 @@ pub(super) struct RefreshToken {
 
 impl RefreshToken {
     /// Whether it may still be offered.
-    pub(super) fn is_live(&self, now: Instant) -> bool {
+    fn is_live(&self, now: Instant) -> bool {
         self.deadline.is_none_or(|deadline| now < deadline)
     }
 
@@ -45,5 +47,28 @@ impl RefreshToken {
             text,
             deadline: lifetime.and_then(|lifetime| issued.checked_add(lifetime)),
         })
+    }
+}
+
+/// Where the refresh token is between two calls; it outlives the key's sources. Whoever takes it is the only one that has
+/// it, and puts it back only where it was certainly not used up: sending a used one again makes some servers revoke
+/// everything. So it is gone after a call that never ends.
+#[derive(Default)]
+pub(super) struct RefreshTokenSlot(Mutex<Option<RefreshToken>>);
+
+impl RefreshTokenSlot {
+    /// A panic elsewhere leaves nothing half-done here.
+    fn lock(&self) -> MutexGuard<'_, Option<RefreshToken>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The one that may be offered now, if there is one; it is taken to be in use.
+    pub(super) fn take(&self, now: Instant) -> Option<RefreshToken> {
+        self.lock().take().filter(|token| token.is_live(now))
+    }
+
+    /// The one to be offered next.
+    pub(super) fn put(&self, token: Option<RefreshToken>) {
+        *self.lock() = token;
     }
 }

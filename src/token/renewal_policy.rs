@@ -1,6 +1,6 @@
-//! May a flight start, and what if not? What a source decides under its lock.
+//! Renewal policy of a token key: whether a flight may start, and what if not; decided under the lock of its state.
 //!
-//! Functions of its state, the token and `now`; nothing here waits or calls.
+//! Functions of its state, the token and `now`; nothing here waits or endpoint.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::access_token::{CachedToken, Freshness};
+use super::acquire::NotAcquired;
 use super::backoff;
 use super::endpoint_limiter::Priority;
 use super::failure::Failure;
@@ -103,7 +104,7 @@ pub(super) enum Decision {
 
 /// What else counts for those who ask: whether calls are made at all.
 #[derive(Clone, Copy)]
-pub(super) struct Calls<'a> {
+pub(super) struct EndpointState<'a> {
     /// What was learnt about routes.
     pub(super) refusals: &'a Refusals,
     /// Until when none is made, because the endpoint fails.
@@ -127,20 +128,21 @@ impl RenewalPolicy {
     pub(super) fn decide(
         &mut self,
         current: Option<&Arc<CachedToken>>,
-        (reason, now): (&RenewalReason, Instant),
-        calls: Calls<'_>,
+        reason: &RenewalReason,
+        now: Instant,
+        endpoint: EndpointState<'_>,
     ) -> Decision {
-        if let Some(joined) = self.without_flight(current, (reason, now), calls.refusals) {
+        if let Some(joined) = self.without_flight(current, reason, now, endpoint.refusals) {
             return Decision::Join(joined);
         }
         // Start-up waits for the endpoint in its queue; whoever has a caller who waits hears at once.
-        let held = calls
+        let held = endpoint
             .held_until
             .filter(|_| !matches!(reason, RenewalReason::Startup));
         if let Some(flight) = &self.flight
             && flight.result.has_changed().is_ok()
         {
-            if let Some(until) = held.filter(|_| calls.are_waiting) {
+            if let Some(until) = held.filter(|_| endpoint.are_waiting) {
                 return Decision::Join(Joined::BackingOff(Failure::CircuitOpen, until));
             }
             flight.raise(reason.priority());
@@ -156,7 +158,10 @@ impl RenewalPolicy {
             return Decision::Join(Joined::BackingOff(Failure::CircuitOpen, until));
         }
         if let RenewalReason::Unauthorized(unauthorized) = reason {
-            let most = match calls.refusals.is_quarantined(unauthorized.sent, None, now) {
+            let most = match endpoint
+                .refusals
+                .is_quarantined(unauthorized.sent, None, now)
+            {
                 true => MAX_QUARANTINED_RECOVERIES,
                 false => MAX_RECOVERIES,
             };
@@ -165,7 +170,7 @@ impl RenewalPolicy {
             }
             self.recoveries.push(now);
             // Where another token did not help before, the trouble is another one: a missing scope.
-            if !calls.refusals.explains(unauthorized) {
+            if !endpoint.refusals.explains(unauthorized) {
                 self.refused(current.map(AsRef::as_ref), unauthorized.sent, now);
             }
         }
@@ -176,7 +181,8 @@ impl RenewalPolicy {
     fn without_flight(
         &mut self,
         current: Option<&Arc<CachedToken>>,
-        (reason, now): (&RenewalReason, Instant),
+        reason: &RenewalReason,
+        now: Instant,
         refusals: &Refusals,
     ) -> Option<Joined> {
         let RenewalReason::Unauthorized(unauthorized) = reason else {
@@ -237,14 +243,15 @@ impl RenewalPolicy {
         self.contended_until.is_some_and(|until| now < until)
     }
 
-    /// Without being wanted nobody asks again before the instant that this returns: `held`, where the limiter knows
-    /// better.
-    pub(super) fn back_off(
-        &mut self,
-        failure: Failure,
-        now: Instant,
-        held: Option<Until>,
-    ) -> Instant {
+    /// The flight brought a token.
+    pub(super) fn succeeded(&mut self) {
+        self.backing_off = None;
+        self.failures = 0;
+    }
+
+    /// The flight brought none. Without being wanted nobody asks again before the instant that this returns.
+    pub(super) fn back_off(&mut self, none: NotAcquired, now: Instant) -> Instant {
+        let NotAcquired { failure, pause } = none;
         // A long outage says nothing about how to treat a refusal that comes after it.
         if self
             .backing_off
@@ -252,8 +259,8 @@ impl RenewalPolicy {
         {
             self.failures = 0;
         }
-        let pause = backoff::pause(failure, self.failures, fastrand::f64());
-        let until = held.unwrap_or_else(|| pause.from(now));
+        let own = backoff::pause(failure, self.failures, fastrand::f64());
+        let until = pause.unwrap_or_else(|| own.from(now));
         self.failures = self.failures.saturating_add(1);
         self.backing_off = Some((failure, until));
         self.last_error = Some((failure.to_string(), clock::wall()));

@@ -1,4 +1,4 @@
-//! How is the token endpoint asked? One call, in the provider's dialect.
+//! Token request: one call to the token endpoint, in the provider's dialect.
 //!
 //! A call has a connection of its own: a pooled one might be dead, and then nobody could say whether a
 //! refresh token was used up. No redirects, no cookies; sizes and times are limited. Whether to ask at
@@ -22,6 +22,7 @@ use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
+use super::client_auth::{Credential, NoHeaderValue, Unencoded, form_encode};
 use super::failure::{Detail, Failure};
 use super::response::coding::MAX_BYTES;
 use super::response::{self, Body, RawResponse, TokenResponse};
@@ -30,7 +31,7 @@ use crate::http::response::{Outstanding, Reader};
 use crate::upstream::connect::{self, Connector, lacks_close_notify};
 use bursar_base::clock;
 use bursar_base::secret::Secret;
-use bursar_config::{ClientAuth, Encoding, Origin, Refresh, TokenDialect};
+use bursar_config::{Encoding, Origin, Refresh, TokenDialect};
 use bursar_telemetry::metrics::Cause;
 use bursar_telemetry::metrics::DroppedFields;
 
@@ -41,16 +42,9 @@ pub(super) enum Grant<'a> {
     RefreshToken(&'a Secret),
 }
 
-/// Who asks for it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Credentials<'a> {
-    pub(super) id: &'a Secret,
-    pub(super) secret: &'a Secret,
-}
-
 /// Carries requests to token endpoints. There is one over sockets; tests of renewal and back-off bring
 /// one in memory, because a paused clock and sockets do not go together.
-pub trait Transport: Send + Sync + 'static {
+pub(super) trait Transport: Send + Sync + 'static {
     /// Sends one request and reads the response.
     fn call(
         &self,
@@ -59,20 +53,19 @@ pub trait Transport: Send + Sync + 'static {
 }
 
 /// Asks for a token once.
-pub(super) async fn fetch(
+pub(super) async fn request_token(
     transport: &dyn Transport,
     dialect: &TokenDialect,
-    credentials: Credentials<'_>,
+    credential: Credential<'_>,
     grant: Grant<'_>,
 ) -> Result<TokenResponse, Failure> {
-    let request = request(dialect, credentials, grant).ok_or(Failure::Rejected(
-        Detail::Is("the credentials fit no header"),
-        None,
-    ))?;
+    let request = build(dialect, credential, grant).map_err(|NoHeaderValue| {
+        Failure::Rejected(Detail::Is("the credentials fit no header"), None)
+    })?;
     let raw = tokio::time::timeout(dialect.timeout, transport.call(request))
         .await
         .unwrap_or(Err(Failure::TimedOut))?;
-    let is_secret = |text: &str| repeats_secret(text, dialect, credentials, grant);
+    let is_secret = |text: &str| repeats_secret(text, dialect, credential, grant);
     response::read(&raw, &dialect.response, is_secret)
 }
 
@@ -80,81 +73,74 @@ pub(super) async fn fetch(
 fn repeats_secret(
     text: &str,
     dialect: &TokenDialect,
-    credentials: Credentials<'_>,
+    credential: Credential<'_>,
     grant: Grant<'_>,
 ) -> bool {
-    let (id, secret) = (credentials.id.expose(), credentials.secret.expose());
+    let client = credential.client();
     let refresh_token = match grant {
         Grant::ClientCredentials { .. } => None,
         Grant::RefreshToken(token) => Some(token.expose()),
     };
     let params = dialect.params.iter().map(|(_, value)| value.expose());
-    let plain = [id, secret].into_iter().chain(refresh_token).chain(params);
+    let plain = [client.id.expose(), client.secret.expose()];
+    let plain = plain.into_iter().chain(refresh_token).chain(params);
     let is_repeated = |plain: &str| {
         response::repeats(text, plain)
             || response::repeats(text, &form_encode(plain))
             || response::repeats(text, &BASE64.encode(plain))
             || response::repeats(text, &BASE64_URL.encode(plain))
     };
-    let pairs = [
-        BASE64.encode(format!("{id}:{secret}")),
-        BASE64.encode(format!("{}:{}", form_encode(id), form_encode(secret))),
-    ];
-    plain.into_iter().any(is_repeated) || pairs.iter().any(|pair| response::repeats(text, pair))
+    let pairs = [client.pair(), client.form_encoded_pair()];
+    let mut pairs = pairs.iter().map(|pair| BASE64.encode(pair.expose()));
+    plain.into_iter().any(is_repeated) || pairs.any(|pair| response::repeats(text, &pair))
 }
 
-/// None where the credentials hold bytes that no header may hold.
-fn request(
+fn build(
     dialect: &TokenDialect,
-    credentials: Credentials<'_>,
+    credential: Credential<'_>,
     grant: Grant<'_>,
-) -> Option<Request<Full<Bytes>>> {
-    let alone = dialect.refresh == Refresh::Endpoint && matches!(grant, Grant::RefreshToken(_));
-    let url = match &dialect.refresh_url {
-        Some(url) if alone => url,
-        _ => &dialect.url,
-    };
-    let mut fields: Vec<(&str, &str)> = Vec::new();
-    let mut authorization = None;
-    if alone {
+) -> Result<Request<Full<Bytes>>, NoHeaderValue> {
+    let mut request = Unencoded::default();
+    let mut url = &dialect.url;
+    match grant {
         // The provider's refresh endpoint takes the token and nothing else.
-        if let Grant::RefreshToken(token) = grant {
-            fields.push(("refresh_token", token.expose()));
+        Grant::RefreshToken(token) if dialect.refresh == Refresh::Endpoint => {
+            url = dialect.refresh_url.as_ref().unwrap_or(url);
+            request.fields.push(("refresh_token", token.expose()));
         }
-    } else {
-        match grant {
-            Grant::ClientCredentials { scopes } => {
-                fields.push(("grant_type", "client_credentials"));
-                if !scopes.is_empty() {
-                    fields.push(("scope", scopes));
-                }
-                fields.extend(
-                    dialect
-                        .params
-                        .iter()
-                        .map(|(name, value)| (name.as_str(), value.expose())),
-                );
-            }
-            Grant::RefreshToken(token) => {
-                fields.push(("grant_type", "refresh_token"));
-                fields.push(("refresh_token", token.expose()));
-            }
+        Grant::RefreshToken(token) => {
+            let fields = [
+                ("grant_type", "refresh_token"),
+                ("refresh_token", token.expose()),
+            ];
+            request.fields.extend(fields);
+            credential.authenticate(&mut request)?;
         }
-        let (id, secret) = (credentials.id.expose(), credentials.secret.expose());
-        match dialect.client_auth {
-            ClientAuth::Body => fields.extend([("client_id", id), ("client_secret", secret)]),
-            ClientAuth::Basic => authorization = Some(basic(id, secret)?),
-            ClientAuth::BasicForm => {
-                authorization = Some(basic(&form_encode(id), &form_encode(secret))?)
+        Grant::ClientCredentials { scopes } => {
+            request.fields.push(("grant_type", "client_credentials"));
+            if !scopes.is_empty() {
+                request.fields.push(("scope", scopes));
             }
+            let params = dialect.params.iter();
+            let params = params.map(|(name, value)| (name.as_str(), value.expose()));
+            request.fields.extend(params);
+            credential.authenticate(&mut request)?;
         }
     }
-    let (content_type, body) = encode(dialect.encoding, &fields);
+    encode(url, dialect.encoding, request)
+}
+
+fn encode(
+    url: &Uri,
+    encoding: Encoding,
+    unencoded: Unencoded<'_>,
+) -> Result<Request<Full<Bytes>>, NoHeaderValue> {
+    let (content_type, body) = encode_body(encoding, &unencoded.fields);
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = url.clone();
     let headers = request.headers_mut();
-    headers.insert(HOST, host(url)?);
+    headers.insert(HOST, host(url).ok_or(NoHeaderValue)?);
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     // Without it any content coding is as good as none (RFC 9110 section 12.5.3).
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -163,10 +149,10 @@ fn request(
         HeaderValue::from_static(concat!("bursar/", env!("CARGO_PKG_VERSION"))),
     );
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if let Some(authorization) = authorization {
+    if let Some(authorization) = unencoded.authorization {
         headers.insert(AUTHORIZATION, authorization);
     }
-    Some(request)
+    Ok(request)
 }
 
 /// `Host`: without a dot at the end of the name, and without the scheme's own port.
@@ -178,7 +164,7 @@ fn host(url: &Uri) -> Option<HeaderValue> {
     HeaderValue::from_str(origin.authority.as_str()).ok()
 }
 
-fn encode(encoding: Encoding, fields: &[(&str, &str)]) -> (&'static str, Bytes) {
+fn encode_body(encoding: Encoding, fields: &[(&str, &str)]) -> (&'static str, Bytes) {
     match encoding {
         Encoding::Form => {
             let body = form_urlencoded::Serializer::new(String::new())
@@ -199,25 +185,13 @@ fn encode(encoding: Encoding, fields: &[(&str, &str)]) -> (&'static str, Bytes) 
     }
 }
 
-fn basic(id: &str, secret: &str) -> Option<HeaderValue> {
-    let pair = Secret::new(format!("{id}:{secret}"));
-    let text = Secret::new(format!("Basic {}", BASE64.encode(pair.expose())));
-    let mut value = HeaderValue::from_str(text.expose()).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-fn form_encode(text: &str) -> String {
-    form_urlencoded::byte_serialize(text.as_bytes()).collect()
-}
-
 /// Token calls over sockets.
-pub(super) struct Sockets {
+pub(super) struct HttpTransport {
     pub(super) connector: Connector,
     pub(super) dropped: Arc<DroppedFields>,
 }
 
-impl Transport for Sockets {
+impl Transport for HttpTransport {
     fn call(
         &self,
         request: Request<Full<Bytes>>,
@@ -226,7 +200,7 @@ impl Transport for Sockets {
     }
 }
 
-impl Sockets {
+impl HttpTransport {
     async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<RawResponse, Failure> {
         let url = request.uri().clone();
         let connecting = self.connector.connect(url.clone());

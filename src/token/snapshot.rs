@@ -1,8 +1,12 @@
-//! What can be shown of a source? Everything about its token but the token.
+//! Snapshot of a source: everything that can be shown of its token but the token.
 
 use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
+
+use super::access_token::Freshness;
 use super::refusals::RefusedRoute;
+use super::source::Source;
 use bursar_base::secret::Fingerprint;
 use bursar_config::SecretName;
 
@@ -51,5 +55,35 @@ impl TokenSnapshot {
         self.lifetime
             .checked_sub(self.age)
             .filter(|left| !left.is_zero())
+    }
+}
+
+impl Source {
+    /// What there is to show.
+    #[must_use]
+    pub fn snapshot(&self, now: Instant) -> Snapshot {
+        let token = self.state.token.load_full().map(|token| TokenSnapshot {
+            generation: token.generation,
+            fingerprint: token.fingerprint,
+            age: now.saturating_duration_since(token.issued),
+            lifetime: token.ends.duration_since(token.issued),
+            is_valid: token.freshness(now) != Freshness::Expired,
+            missing_scopes: token.missing_scopes.clone(),
+        });
+        let policy = self.policy();
+        Snapshot {
+            token,
+            failing: policy
+                .backing_off
+                .map(|(failure, _)| failure)
+                .or_else(|| self.calls.is_waiting().then(|| self.limiter.wait(now).0))
+                .map(|failure| failure.to_string()),
+            is_contended: policy.is_contended(now),
+            contentions: policy.contentions,
+            last: self.calls.last(),
+            secret_in_use: self.secret.name(),
+            last_error: policy.last_error.clone(),
+            refused_routes: self.state.refusals.snapshot(),
+        }
     }
 }

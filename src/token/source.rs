@@ -13,25 +13,23 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwapOption;
-use prometheus::Histogram;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::access_token::{
-    AccessToken, CachedToken, Freshness, LAST_SECOND, Lifespan, Missing, Recovery, reserve,
-};
+use super::access_token::{AccessToken, CachedToken, Freshness, Missing};
+use super::acquire::{Acquire, Acquired, NotAcquired};
+use super::call_log::{CallLog, LatestCall};
 use super::endpoint_limiter::{EndpointLimiter, Priority};
-use super::failure::{Detail, Failure};
-use super::grants::{Acquired, FetchCounts, GrantState, Grants};
+use super::failure::Failure;
+use super::next_token::{Cached, Next};
+use super::refresh_token::RefreshTokenSlot;
 use super::refusals::{Refusals, Unauthorized};
 use super::renewal_policy::{
-    Calls, Decision, Flight, FlightResult, Joined, RenewalPolicy, RenewalReason,
+    Decision, EndpointState, Flight, FlightResult, Joined, RenewalPolicy, RenewalReason,
 };
-use super::request::Transport;
-use super::response::ExpiresIn;
 use super::secret_in_use::SecretInUse;
-use super::snapshot::{Snapshot, TokenSnapshot};
-use bursar_config::{Account, Provider, SecretName, TokenDialect};
+use super::token_key::TokenKey;
+use bursar_config::{SecretName, TokenDialect};
 use bursar_telemetry::metrics::{FetchOutcome, GrantLabel};
 
 /// What the log and the admin port say of a key whose young tokens are refused again and again.
@@ -39,36 +37,35 @@ pub const CONTENTION: &str = "instances are revoking each other: the provider re
 
 /// The token of one key: provider, account and scopes.
 pub struct Source {
-    /// Index among all sources; the renewal loop's name for it.
+    /// Index among all sources; the scheduler's name for it.
     pub(super) id: usize,
-    /// Whose it is.
-    pub provider: Arc<Provider>,
-    /// Whose credentials: a place in the provider's accounts.
-    account: usize,
-    /// Sorted and space-joined; empty for none.
-    pub scopes: Arc<str>,
+    /// What the token is for.
+    pub key: TokenKey,
     /// Whether its token is obtained before anybody asks for it.
     pub at_startup: bool,
-    pub(super) state: Arc<State>,
-    limiter: Arc<EndpointLimiter>,
-    grants: Grants,
-    schedule: mpsc::Sender<ScheduledRenewal>,
+    pub(super) state: Arc<KeyState>,
+    pub(super) acquirer: Box<dyn Acquire>,
+    pub(super) calls: CallLog,
+    pub(super) secret: Arc<SecretInUse>,
+    pub(super) limiter: Arc<EndpointLimiter>,
+    pub(super) schedule: mpsc::Sender<ScheduledRenewal>,
 }
 
 /// What a token key keeps for as long as it is configured.
 #[derive(Default)]
 #[repr(C)]
-pub(super) struct State {
-    token: ArcSwapOption<CachedToken>,
+pub(super) struct KeyState {
+    pub(super) token: ArcSwapOption<CachedToken>,
     /// Beside it, because every response is compared with it.
     pub(super) refusals: Refusals,
     policy: Mutex<RenewalPolicy>,
-    grant_state: Arc<Mutex<GrantState>>,
+    pub(super) latest_call: Arc<LatestCall>,
+    pub(super) refresh_token: Arc<RefreshTokenSlot>,
     /// Whose scheduled renewals count: the latest source's.
     renewer: Mutex<Weak<Source>>,
 }
 
-impl State {
+impl KeyState {
     /// See [`Source::read`]; the source is only looked at where it has to renew.
     pub(super) fn read(&self, now: Instant, source: &Source) -> Option<AccessToken> {
         let token = self.token.load();
@@ -94,40 +91,21 @@ pub(super) struct ScheduledRenewal {
     pub(super) at: Instant,
 }
 
-/// What a source is made of.
-pub(super) struct Parts {
-    pub(super) id: usize,
-    pub(super) provider: Arc<Provider>,
-    pub(super) account: usize,
-    pub(super) scopes: Arc<str>,
-    pub(super) at_startup: bool,
-    pub(super) secret: Arc<SecretInUse>,
-    pub(super) limiter: Arc<EndpointLimiter>,
-    pub(super) transport: Arc<dyn Transport>,
-    pub(super) schedule: mpsc::Sender<ScheduledRenewal>,
-    pub(super) fetches: Arc<FetchCounts>,
-    pub(super) fetch_durations: [Histogram; GrantLabel::COUNT],
-}
-
-impl Parts {
-    pub(super) fn credentials(&self) -> &Account {
-        &self.provider.accounts[self.account]
-    }
-}
-
 impl Source {
-    /// A source for a new key.
-    pub(super) fn new(parts: Parts) -> Arc<Self> {
-        Self::with(Arc::default(), parts)
+    /// From now on it looks after the renewal of its key.
+    pub(super) fn start(self) -> Arc<Self> {
+        let source = Arc::new(self);
+        *source.renewer() = Arc::downgrade(&source);
+        source
     }
 
-    /// A source for the key of this one, under another configuration; from now on it looks after the renewal.
-    pub(super) fn succeeded_by(&self, parts: Parts) -> Arc<Self> {
-        if self.shows_otherwise(&parts) {
+    /// The same for the key of an earlier source, whose state it has, under another configuration.
+    pub(super) fn succeed(self, earlier: &Self) -> Arc<Self> {
+        if self.key.differs_in_proof_from(&earlier.key) {
             self.policy().forget_refusal();
         }
         self.state.refusals.reset(Instant::now());
-        let source = Self::with(self.state.clone(), parts);
+        let source = self.start();
         let token = source.state.token.load_full().map(|token| token.renew_at);
         let backing_off = source.policy().backing_off.map(|(_, until)| until.alone);
         let wanted = source.at_startup.then(Instant::now);
@@ -142,32 +120,6 @@ impl Source {
         *self.renewer() = Weak::new();
     }
 
-    fn with(state: Arc<State>, parts: Parts) -> Arc<Self> {
-        let source = Arc::new(Self {
-            id: parts.id,
-            grants: Grants {
-                provider: parts.provider.clone(),
-                account: parts.account,
-                scopes: parts.scopes.clone(),
-                secret: parts.secret,
-                limiter: parts.limiter.clone(),
-                transport: parts.transport,
-                grant_state: state.grant_state.clone(),
-                fetches: parts.fetches,
-                fetch_durations: parts.fetch_durations,
-            },
-            provider: parts.provider,
-            account: parts.account,
-            scopes: parts.scopes,
-            at_startup: parts.at_startup,
-            state,
-            limiter: parts.limiter,
-            schedule: parts.schedule,
-        });
-        *source.renewer() = Arc::downgrade(&source);
-        source
-    }
-
     /// Held for a look.
     fn renewer(&self) -> MutexGuard<'_, Weak<Self>> {
         let renewer = self.state.renewer.lock();
@@ -177,34 +129,6 @@ impl Source {
     /// Whether the renewal is this source's, and not a later one's of the same key, or nobody's.
     pub(super) fn is_renewer(&self) -> bool {
         std::ptr::eq(self.renewer().as_ptr(), self)
-    }
-
-    /// Whether the parts are for the same token key: provider, environment, account, credentials and every
-    /// parameter of the token request. A second secret that comes or goes is no other key.
-    pub(super) fn has_key_of(&self, parts: &Parts) -> bool {
-        let (one, two) = (self.account(), parts.credentials());
-        (&self.provider.name, &one.name, &self.scopes)
-            == (&parts.provider.name, &two.name, &parts.scopes)
-            && self.provider.environment == parts.provider.environment
-            && (&one.client_id, &one.client_secret) == (&two.client_id, &two.client_secret)
-            && self.dialect().asks_like(&parts.provider.token)
-    }
-
-    /// Whether the parts give the endpoint another reason to refuse the account, or none: the cool-down after a
-    /// refusal is no cause to wait then.
-    fn shows_otherwise(&self, parts: &Parts) -> bool {
-        self.account().next_client_secret != parts.credentials().next_client_secret
-            || self.provider.tls != parts.provider.tls
-    }
-
-    /// The names of provider and account, and the scopes: no two keys of one configuration share them.
-    pub(super) fn place(&self) -> (&str, &str, &str) {
-        (&self.provider.name, &self.account().name, &self.scopes)
-    }
-
-    /// What the sources of its account share.
-    pub(super) fn shared(&self) -> (&Arc<FetchCounts>, &Arc<SecretInUse>) {
-        self.grants.shared()
     }
 
     /// Whether there is a valid token: what [`Self::read`] costs before it takes anything, for the benchmark.
@@ -261,67 +185,14 @@ impl Source {
         }
     }
 
-    /// What to do about a 401.
-    pub(super) async fn recover_from(self: &Arc<Self>, unauthorized: Unauthorized) -> Recovery {
-        let deadline = Instant::now() + self.dialect().wait;
-        loop {
-            let result = match self.join(RenewalReason::Unauthorized(unauthorized.clone())) {
-                Joined::Newer(token) => Ok(token),
-                Joined::Flight(flight) => wait_for(flight, deadline).await,
-                Joined::RenewedTooOften => return Recovery::RenewedTooOften,
-                // The old token at its very end. The next one is a second away, as in `obtain`.
-                Joined::BackingOff(Failure::AlreadyExpired, until) if until < deadline => {
-                    tokio::time::sleep_until(until).await;
-                    continue;
-                }
-                Joined::BackingOff(..) => return Recovery::Unavailable,
-            };
-            return match result {
-                Ok(token) if token.generation == unauthorized.sent => {
-                    // The flight learnt it for the route that it was for.
-                    if !self.state.refusals.is_quarantined(
-                        unauthorized.sent,
-                        Some(&unauthorized.route),
-                        Instant::now(),
-                    ) {
-                        self.quarantine(&unauthorized, unauthorized.sent);
-                    }
-                    Recovery::Unchanged
-                }
-                Ok(token) if token.freshness(Instant::now()) != Freshness::Expired => {
-                    Recovery::Replay(token.access_token())
-                }
-                Err(Failure::AlreadyExpired) => continue,
-                Ok(_) | Err(_) => Recovery::Unavailable,
-            };
-        }
-    }
-
-    /// Renews because of a 401 without anybody waiting: the request was too large to be replayed.
-    pub(super) fn renew_after(self: &Arc<Self>, unauthorized: Unauthorized) {
-        // Whatever comes of it is for the next request.
-        drop(self.join(RenewalReason::Unauthorized(unauthorized)));
-    }
-
-    /// A replay was answered 401 again. Where the generation that it was sent with was obtained because of a
-    /// 401, another one would be no better for its route.
-    pub(super) fn replay_was_refused(&self, unauthorized: &Unauthorized) {
-        let current = self.state.token.load();
-        let is_recovered = |token: &Arc<CachedToken>| {
-            token.generation == unauthorized.sent && token.after_unauthorized
-        };
-        if current.as_ref().is_some_and(is_recovered) {
-            self.quarantine(unauthorized, unauthorized.sent);
-        }
-    }
-
-    fn quarantine(&self, unauthorized: &Unauthorized, generation: u64) {
+    /// A generation that was obtained because of a 401 was refused on the same route.
+    pub(super) fn quarantine(&self, unauthorized: &Unauthorized, generation: u64) {
         if self
             .state
             .refusals
             .quarantine(unauthorized, generation, Instant::now())
         {
-            tracing::warn!(provider = %self.provider.name, account = %self.account().name, scopes = %self.scopes, route = %unauthorized.route, "the provider answers 401 on this route whatever the token: it may lack a scope");
+            tracing::warn!(provider = %self.key.provider.name, account = %self.key.account().name, scopes = %self.key.scopes, route = %unauthorized.route, "the provider answers 401 on this route whatever the token: it may lack a scope");
         }
     }
 
@@ -348,87 +219,30 @@ impl Source {
         }
     }
 
-    /// Asks the token endpoint once and says in words what came back, never the token.
-    ///
-    /// # Errors
-    /// Where no token came.
-    pub async fn call_once(&self) -> Result<String, Failure> {
-        let (_sender, mut priority) = watch::channel(Priority::Request);
-        let acquired = self.grants.acquire(&mut priority).await?;
-        let token = self.publish(&mut self.policy(), acquired, &RenewalReason::Request)?;
-        let lifetime = token.ends.duration_since(token.issued).as_secs();
-        let less = match token.missing_scopes.as_str() {
-            "" => String::new(),
-            missing => format!(", but not granted: {missing}"),
-        };
-        let with = match self.account().next_client_secret {
-            Some(_) => format!(" with {}", self.grants.secret_in_use().as_str()),
-            None => String::new(),
-        };
-        Ok(format!(
-            "a token for {lifetime} s{with}, fingerprint {}{less}",
-            token.fingerprint
-        ))
-    }
-
     /// Whether there is or was a token.
     #[must_use]
     pub fn ever_had_a_token(&self) -> bool {
         self.state.token.load().is_some()
     }
 
-    /// What there is to show.
-    #[must_use]
-    pub fn snapshot(&self, now: Instant) -> Snapshot {
-        let token = self.state.token.load_full().map(|token| TokenSnapshot {
-            generation: token.generation,
-            fingerprint: token.fingerprint,
-            age: now.saturating_duration_since(token.issued),
-            lifetime: token.ends.duration_since(token.issued),
-            is_valid: token.freshness(now) != Freshness::Expired,
-            missing_scopes: token.missing_scopes.clone(),
-        });
-        let policy = self.policy();
-        Snapshot {
-            token,
-            failing: policy
-                .backing_off
-                .map(|(failure, _)| failure)
-                .or_else(|| self.grants.is_waiting().then(|| self.limiter.wait(now).0))
-                .map(|failure| failure.to_string()),
-            is_contended: policy.is_contended(now),
-            contentions: policy.contentions,
-            last: self.grants.last(),
-            secret_in_use: self.grants.secret_in_use(),
-            last_error: policy.last_error.clone(),
-            refused_routes: self.state.refusals.snapshot(),
-        }
-    }
-
     /// How many token calls for the account with that grant ended so.
     #[must_use]
     pub fn fetches(&self, grant: GrantLabel, outcome: FetchOutcome) -> u64 {
-        self.grants.fetches(grant, outcome)
+        self.calls.count(grant, outcome)
     }
 
     /// The secret of its account that the endpoint took last.
     #[must_use]
     pub fn secret_in_use(&self) -> SecretName {
-        self.grants.secret_in_use()
+        self.secret.name()
     }
 
-    /// Whose credentials they are.
-    #[must_use]
-    pub fn account(&self) -> &Account {
-        &self.provider.accounts[self.account]
-    }
-
-    fn dialect(&self) -> &TokenDialect {
-        &self.provider.token
+    pub(super) fn dialect(&self) -> &TokenDialect {
+        &self.key.provider.token
     }
 
     /// The policy is consistent whenever the lock is free, so a panic elsewhere does not spoil it.
-    fn policy(&self) -> MutexGuard<'_, RenewalPolicy> {
+    pub(super) fn policy(&self) -> MutexGuard<'_, RenewalPolicy> {
         self.state
             .policy
             .lock()
@@ -436,7 +250,7 @@ impl Source {
     }
 
     fn missing(&self, failure: Failure, now: Instant) -> Missing {
-        if failure == Failure::TimedOut && self.grants.is_waiting() {
+        if failure == Failure::TimedOut && self.calls.is_waiting() {
             // The endpoint was not asked at all.
             let (failure, retry_after) = self.limiter.wait(now);
             return Missing {
@@ -455,21 +269,21 @@ impl Source {
     }
 
     /// Joins the flight that is under way, or starts one where that is allowed.
-    fn join(self: &Arc<Self>, reason: RenewalReason) -> Joined {
+    pub(super) fn join(self: &Arc<Self>, reason: RenewalReason) -> Joined {
         let now = Instant::now();
-        let calls = Calls {
+        let endpoint = EndpointState {
             refusals: &self.state.refusals,
             held_until: self.limiter.open_until_for(now, reason.is_wanted()),
-            are_waiting: self.grants.is_waiting(),
+            are_waiting: self.calls.is_waiting(),
         };
         let mut policy = self.policy();
         let current = self.state.token.load_full();
         let was_contended = policy.is_contended(now);
-        match policy.decide(current.as_ref(), (&reason, now), calls) {
+        match policy.decide(current.as_ref(), &reason, now, endpoint) {
             Decision::Join(joined) => joined,
             Decision::Start(priority) => {
                 if policy.is_contended(now) && !was_contended {
-                    tracing::warn!(provider = %self.provider.name, account = %self.account().name, scopes = %self.scopes, "{CONTENTION}");
+                    tracing::warn!(provider = %self.key.provider.name, account = %self.key.account().name, scopes = %self.key.scopes, "{CONTENTION}");
                 }
                 let (done, result) = watch::channel(None);
                 let (raise, priority) = watch::channel(priority);
@@ -490,103 +304,77 @@ impl Source {
         mut priority: watch::Receiver<Priority>,
         done: watch::Sender<Option<FlightResult>>,
     ) {
-        let acquired = self.grants.acquire(&mut priority).await;
+        let acquired = self.acquirer.acquire(&mut priority).await;
         let (result, next_renewal) = {
             let mut policy = self.policy();
             // Under one lock, so that nobody joins a flight that has ended already.
             policy.flight = None;
-            let result = acquired.and_then(|acquired| self.publish(&mut policy, acquired, &reason));
+            let result = acquired.and_then(|acquired| {
+                let published = self.publish(&mut policy, &acquired, &reason);
+                published.map_err(NotAcquired::from)
+            });
             let next_renewal = match &result {
                 Ok(token) => {
-                    policy.backing_off = None;
-                    policy.failures = 0;
+                    policy.succeeded();
                     token.renew_at
                 }
                 // Nobody need ask again for a token that was wanted before.
-                Err(failure) => {
-                    let now = Instant::now();
-                    let held = self.limiter.open_until(now).filter(|_| failure.is_outage());
-                    policy.back_off(*failure, now, held)
-                }
+                Err(none) => policy.back_off(*none, Instant::now()),
             };
+            let result = result.map_err(|none| none.failure);
             (result, next_renewal)
         };
         if let Err(failure) = &result {
-            tracing::warn!(provider = %self.provider.name, account = %self.account().name, scopes = %self.scopes, %failure, "no token");
+            tracing::warn!(provider = %self.key.provider.name, account = %self.key.account().name, scopes = %self.key.scopes, %failure, "no token");
         }
         self.schedule_renewal(next_renewal);
         done.send_replace(Some(result));
     }
 
-    /// Makes the response's token the source's.
-    fn publish(
+    /// Makes what was acquired the key's token.
+    pub(super) fn publish(
         &self,
         policy: &mut RenewalPolicy,
-        acquired: Acquired,
+        acquired: &Acquired,
         reason: &RenewalReason,
     ) -> FlightResult {
-        let Acquired {
-            response,
-            issued,
-            label,
-        } = acquired;
-        let now = Instant::now();
-        let lifetime = match response.lifetime {
-            // One that ended on its way here would be asked for again at once, and might for ever.
-            ExpiresIn::For(lifetime) if lifetime > now.duration_since(issued) => lifetime,
-            ExpiresIn::Unstated => self.dialect().default_lifetime,
-            ExpiresIn::For(_) | ExpiresIn::Already => {
-                self.grants.count(label, Failure::AlreadyExpired.outcome());
-                return Err(Failure::AlreadyExpired);
-            }
-        };
-        let left = lifetime.saturating_sub(now.duration_since(issued));
-        let span = Lifespan {
-            issued,
-            lifetime,
-            margin: self.dialect().margin,
-            reserve: reserve(left),
-        };
-        let malformed = Failure::Malformed(Detail::Is("it declines bytes that no header may hold"));
-        let mut token = CachedToken::new(&response.access_token, policy.generations + 1, span)
-            .ok_or(malformed)?;
         let current = self.state.token.load_full();
-        match current.filter(|current| current.is_same_as(&token)) {
-            // In its last second: the next one comes after that.
-            Some(current) if left <= LAST_SECOND && token.ends <= current.ends + LAST_SECOND => {
-                self.grants.count(label, Failure::AlreadyExpired.outcome());
-                return Err(Failure::AlreadyExpired);
+        let next = Next {
+            generation: policy.generations + 1,
+            current: current.as_deref(),
+        };
+        let (mut token, outcome) = match next.cached(acquired, self.dialect(), Instant::now()) {
+            Ok(Cached::New(token)) => (token, FetchOutcome::Ok),
+            Ok(Cached::Unchanged(token)) => (token, FetchOutcome::Unchanged),
+            Err(failure) => {
+                self.calls.ended(acquired.grant, failure.outcome());
+                return Err(failure);
             }
-            // The same token again is no renewal: it is used to its real end, and asked for then.
-            Some(current) => {
-                token.generation = current.generation;
-                token.after_unauthorized = current.after_unauthorized;
-                token.renew_at = token.expires;
-                if let RenewalReason::Unauthorized(unauthorized) = reason {
-                    self.quarantine(unauthorized, token.generation);
-                }
-                self.grants.count(label, FetchOutcome::Unchanged);
-            }
-            None => {
-                policy.generations = token.generation;
-                if let RenewalReason::Unauthorized(unauthorized) = reason {
-                    token.after_unauthorized = true;
-                    if !unauthorized.is_replayed {
-                        self.state
-                            .refusals
-                            .try_next(&unauthorized.route, token.generation);
-                    }
-                }
-                self.grants.count(label, FetchOutcome::Ok);
-            }
+        };
+        self.calls.ended(acquired.grant, outcome);
+        if outcome == FetchOutcome::Ok {
+            policy.generations = token.generation;
         }
-        token.missing_scopes = response.missing_scopes(&self.scopes);
+        match reason {
+            RenewalReason::Unauthorized(unauthorized) if outcome == FetchOutcome::Unchanged => {
+                self.quarantine(unauthorized, token.generation);
+            }
+            RenewalReason::Unauthorized(unauthorized) => {
+                token.after_unauthorized = true;
+                if !unauthorized.is_replayed {
+                    let refusals = &self.state.refusals;
+                    refusals.try_next(&unauthorized.route, token.generation);
+                }
+            }
+            RenewalReason::Startup | RenewalReason::Renewal | RenewalReason::Request => {}
+        }
+        token.missing_scopes = acquired.response.missing_scopes(&self.key.scopes);
         if !token.missing_scopes.is_empty() {
-            tracing::warn!(provider = %self.provider.name, account = %self.account().name, scopes = %self.scopes, missing = %token.missing_scopes, "the token endpoint granted fewer scopes than were unauthorized for");
+            tracing::warn!(provider = %self.key.provider.name, account = %self.key.account().name, scopes = %self.key.scopes, missing = %token.missing_scopes, "the token endpoint granted fewer scopes than were asked for");
         }
         let token = Arc::new(token);
         self.state.token.store(Some(token.clone()));
-        tracing::debug!(provider = %self.provider.name, account = %self.account().name, scopes = %self.scopes, generation = token.generation, fingerprint = %token.fingerprint, "token obtained");
+        tracing::debug!(provider = %self.key.provider.name, account = %self.key.account().name, scopes = %self.key.scopes, generation = token.generation, fingerprint = %token.fingerprint, "token obtained");
         Ok(token)
     }
 
@@ -603,7 +391,7 @@ impl Source {
 }
 
 /// Waits for what a flight brings.
-async fn wait_for(
+pub(super) async fn wait_for(
     mut flight: watch::Receiver<Option<FlightResult>>,
     deadline: Instant,
 ) -> FlightResult {
@@ -619,9 +407,9 @@ impl std::fmt::Debug for Source {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Source")
-            .field("provider", &self.provider.name)
-            .field("account", &self.account().name)
-            .field("scopes", &self.scopes)
+            .field("provider", &self.key.provider.name)
+            .field("account", &self.key.account().name)
+            .field("scopes", &self.key.scopes)
             .finish_non_exhaustive()
     }
 }

@@ -20,10 +20,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use prometheus::HistogramOpts;
+use prometheus::{Histogram, HistogramOpts};
 use serde_json::{Value, json};
 
-use super::super::failure::ErrorCode;
+use super::super::access_token::Recovery;
+use super::super::failure::{Detail, ErrorCode};
+use super::super::grants::Grants;
+use super::super::request::Transport;
 use super::super::response::{Body, RawResponse};
 use super::super::scheduler::run_schedule;
 use super::*;
@@ -142,8 +145,8 @@ impl<F: Fn(&Call) -> Said + Send + Sync + 'static> Transport for Endpoint<F> {
 
 struct Rig {
     source: Arc<Source>,
-    /// What sources are made of, by id.
-    parts: Arc<dyn Fn(usize) -> Parts>,
+    /// Makes a source, by id, of a key that has that state.
+    make: Arc<dyn Fn(usize, Arc<KeyState>) -> Source>,
     start: Instant,
     calls: Arc<Mutex<Vec<Call>>>,
 }
@@ -188,23 +191,33 @@ fn rigs_of(
     let limiter = EndpointLimiter::new(&provider.name, provider.token.calls_per_minute, series);
     let limiter = Arc::new(limiter);
     let histogram = || Histogram::with_opts(HistogramOpts::new("h", "h")).unwrap();
-    let provider = provider.clone();
-    let parts = Arc::new(move |id| Parts {
-        id,
-        fetches: Arc::default(),
-        provider: provider.clone(),
-        account: 0,
-        scopes: provider.scope_sets[0].clone(),
-        at_startup: true,
-        secret: secret.clone(),
-        limiter: limiter.clone(),
-        transport: transport.clone(),
-        schedule: schedule.clone(),
-        fetch_durations: [histogram(), histogram()],
+    let key = TokenKey::new(provider, 0, &provider.scope_sets[0]);
+    let make = Arc::new(move |id, state: Arc<KeyState>| {
+        let calls = CallLog::new(Arc::default(), state.latest_call.clone());
+        let grants = Grants {
+            key: key.clone(),
+            secret: secret.clone(),
+            limiter: limiter.clone(),
+            transport: transport.clone(),
+            refresh_token: state.refresh_token.clone(),
+            calls: calls.clone(),
+            durations: [histogram(), histogram()],
+        };
+        Source {
+            id,
+            key: key.clone(),
+            at_startup: true,
+            state,
+            acquirer: Box::new(grants),
+            calls,
+            secret: secret.clone(),
+            limiter: limiter.clone(),
+            schedule: schedule.clone(),
+        }
     });
     let rig = |id| Rig {
-        source: Source::new(parts(id)),
-        parts: parts.clone(),
+        source: make(id, Arc::default()).start(),
+        make: make.clone(),
         start,
         calls: calls.clone(),
     };
@@ -214,7 +227,8 @@ fn rigs_of(
 impl Rig {
     /// Another configuration with the same token key; returns the source of the one before.
     fn reload(&mut self) -> Arc<Source> {
-        let next = self.source.succeeded_by((self.parts)(self.source.id));
+        let next = (self.make)(self.source.id, self.source.state.clone());
+        let next = next.succeed(&self.source);
         std::mem::replace(&mut self.source, next)
     }
 

@@ -67,9 +67,9 @@ async fn a_refusal_is_forgotten_where_the_account_gets_another_secret() {
     let rig = of("client_secret: old");
     assert!(rig.obtain().await.is_err());
     let next = of("client_secret: old, next_client_secret: new");
-    let parts = (next.parts)(0);
-    assert!(rig.source.has_key_of(&parts));
-    let source = rig.source.succeeded_by(parts);
+    let source = (next.make)(0, rig.source.state.clone());
+    assert!(source.key.is_same_as(&rig.source.key));
+    let source = source.succeed(&rig.source);
     let before = Instant::now();
     assert_eq!(
         source.obtain().await.map(|token| text(&token)).unwrap(),
