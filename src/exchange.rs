@@ -34,7 +34,8 @@ use tokio::time::Instant;
 use crate::http::connection::{CallerSide, Inside, Peer};
 use crate::http::framing;
 use crate::http::headers::{self, ControlFields};
-use crate::http::replay_body::{self, ReplayBody, ReplayLimits};
+use crate::http::read_body::trigger_continue;
+use crate::http::replay_body::{ReplayBody, ReplayLimits};
 use crate::http::target::{self, Form, Target};
 use crate::token::Tokens;
 use crate::upstream::egress::Egress;
@@ -255,7 +256,7 @@ impl Proxy {
             };
             if !body.is_end_stream()
                 && headers::needs_continue(&head)
-                && !replay_body::trigger_continue(&mut body).await
+                && !trigger_continue(&mut body).await
             {
                 framed = Err(framing::Doubt::OutOfStep);
             }

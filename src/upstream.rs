@@ -265,11 +265,11 @@ impl<B: RequestBody> Upstream<B> {
     ///
     /// # Errors
     /// Told apart by what the provider may have seen.
-    pub async fn answer(
+    pub async fn answer<S>(
         &self,
         connection: &mut Connection<B>,
         sending: Pin<&mut impl Future<Output = Sent<B>>>,
-        body: Option<&ReplayBody>,
+        body: Option<&ReplayBody<S>>,
         started: Instant,
     ) -> Result<Response<Incoming>, SendError> {
         let attempt = connection.attempt.take();
@@ -300,11 +300,11 @@ impl<B: RequestBody> Upstream<B> {
         answer
     }
 
-    async fn wait_for_head(
+    async fn wait_for_head<S>(
         &self,
         connection: &mut Connection<B>,
         mut sending: Pin<&mut impl Future<Output = Sent<B>>>,
-        body: Option<&ReplayBody>,
+        body: Option<&ReplayBody<S>>,
         started: Instant,
     ) -> Result<Sent<B>, SendError> {
         // What is waited for changes while nobody looks, so no look is further away than either limit:
@@ -357,7 +357,7 @@ impl<B: RequestBody> Upstream<B> {
 
     /// When the request has stalled if nothing happens until then: `timeouts.head` counts from the last
     /// byte of the body, `timeouts.idle` between its bytes.
-    fn look_again(&self, body: Option<&ReplayBody>, started: Instant) -> Instant {
+    fn look_again<S>(&self, body: Option<&ReplayBody<S>>, started: Instant) -> Instant {
         match body.map(ReplayBody::progress) {
             None => started + self.timeouts.head,
             Some(Progress::Ended(at)) => at.max(started) + self.timeouts.head,

@@ -16,10 +16,10 @@ use super::admin_control::AdminControl;
 use super::bearer::Bearer;
 use crate::exchange::record::Record;
 use crate::exchange::replay::{Verdict, verdict};
-use crate::exchange::request_body::{Connection, RequestBody, Upstream};
+use crate::exchange::request_body::{CallerBody, Connection, RequestBody, Upstream};
 use crate::exchange::respond::Refusal;
 use crate::exchange::route::{Destination, Payment};
-use crate::http::replay_body::{BodyTooLarge, ReplayBody};
+use crate::http::replay_body::BodyTooLarge;
 use crate::http::target;
 use crate::token::{AccessToken, Handle, Missing, Recovery};
 use crate::upstream::{MAX_UNSENT, Need, Outgoing, SavedRequest, SendError};
@@ -40,7 +40,7 @@ pub(super) struct Attempt<'a> {
     pub(super) outgoing: Option<Outgoing>,
     /// The same for when it has to go out again. Most do not, so it is kept as what costs least to make.
     pub(super) saved: SavedRequest,
-    pub(super) body: Option<ReplayBody>,
+    pub(super) body: Option<CallerBody>,
     /// Whether the route lets this request be sent again after a 401.
     pub(super) may_be_replayed: bool,
     /// Where its key is in the body, if it may be there.

@@ -12,8 +12,8 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use crate::exchange::request_body::CallerBody;
 use crate::http::connection::{Busy, CallerSide};
-use crate::http::replay_body::ReplayBody;
 use crate::token::AccessToken;
 use bursar_base::clock;
 use bursar_base::path::{Path, Pattern};
@@ -65,7 +65,7 @@ pub struct Record {
     replayed: bool,
     token_wait: Duration,
     upstream: Duration,
-    upload: Option<ReplayBody>,
+    upload: Option<CallerBody>,
     has_body: bool,
     side: Busy,
     moves_money: bool,
@@ -251,14 +251,14 @@ impl Record {
     }
 
     /// The body that is being sent.
-    pub fn upload(&mut self, upload: &ReplayBody) {
+    pub fn upload(&mut self, upload: &CallerBody) {
         self.upload = Some(upload.clone());
     }
 
     /// Whether there is more of the caller's body to read.
     #[must_use]
     pub fn is_unread(&self) -> bool {
-        self.has_body && !self.upload.as_ref().is_some_and(ReplayBody::is_read)
+        self.has_body && !self.upload.as_ref().is_some_and(CallerBody::is_read)
     }
 
     /// The answer begins.
@@ -380,7 +380,7 @@ impl Drop for Record {
             request_bytes: self
                 .upload
                 .as_ref()
-                .map_or(self.tunnelled, ReplayBody::bytes_read),
+                .map_or(self.tunnelled, CallerBody::bytes_read),
             response_bytes: self.sent,
         };
         self.telemetry.log.write(&line);

@@ -5,9 +5,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
 
 use crate::http::replay_body::{BodyTooLarge, ReplayBody, RequestBodyError, Sending};
 use bursar_journal::{self as journal, Hash, Seal, Witness};
+
+/// A caller's body, which can be sent again.
+pub type CallerBody = ReplayBody<Incoming>;
 
 /// The servers that such bodies are sent to.
 pub type Upstream = crate::upstream::Upstream<RequestBody>;
@@ -21,9 +25,9 @@ pub enum RequestBody {
     /// There is none.
     Empty,
     /// Nobody has to know of its end.
-    Plain(Box<Sending>),
+    Plain(Box<Sending<Incoming>>),
     /// The journal has to know of its end before it goes.
-    Sealed(Box<Seal<Box<Sending>>>),
+    Sealed(Box<Seal<Box<Sending<Incoming>>>>),
 }
 
 impl RequestBody {
@@ -31,7 +35,7 @@ impl RequestBody {
     ///
     /// # Errors
     /// Where more was read than was kept.
-    pub fn next(body: Option<&ReplayBody>) -> Result<Self, BodyTooLarge> {
+    pub fn next(body: Option<&CallerBody>) -> Result<Self, BodyTooLarge> {
         body.map_or(Ok(Self::Empty), |body| {
             Ok(Self::Plain(Box::new(body.begin_sending()?)))
         })

@@ -1,159 +1,77 @@
-//! What is in a body, and how long is it kept? Reading with a limit, and the upload that can be replayed.
+//! Replay body: a request body that is streamed while its beginning is buffered, so that it can be sent again.
 //!
-//! A caller's body is streamed to the provider while its first bytes are kept. [`Sending`] is what a
-//! connection sends; the caller's stream itself stays with [`ReplayBody`], so that a second upload can
-//! take it over in the middle: it sends what was kept and then the rest. The mutex between them is held
-//! only while a frame is polled, and only one of the two uploads is alive to the stream at any time.
+//! [`ReplayBody`] is the caller's body, [`Sending`] what one upstream connection sends of it. The caller's stream stays
+//! with the former, so that a second sending can take over in the middle of the first: it repeats what was buffered,
+//! and then goes on where the first had come to.
+//!
+//! # Who writes, who reads, what orders them
+//!
+//! One mutex holds everything, for the time of one poll and never across an await. Three take it:
+//! - the latest sending, polled by the task that drives its connection. It alone reads the caller's stream.
+//! - An earlier sending. Its connection may poll it until it notices that nobody waits for its response any more,
+//!   at the same time as the latest and on another thread. It only ever learns that it has been superseded.
+//! - The exchange, which pauses reading, begins sendings and ends them, and looks at the progress for its timeouts; and
+//!   the request's record, which asks how much was read.
+//!
+//! `State::sendings` orders them: a sending whose number is not the latest gets no byte, whatever else is true. Whoever
+//! changes what a waiting sending waits for wakes it, so that none hangs until the caller sends its next byte.
+
+mod buffer;
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::error::Error;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::http::headers;
+use buffer::ReplayBuffer;
+pub use buffer::{BodyTooLarge, ReplayLimits, ReplayMemory};
 
-/// Frames shorter than this are joined, so that a body in tiny chunks costs no more than its bytes.
-const JOIN_BELOW: usize = 1024;
-
-/// Why a body could not be read to its end.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// It is larger than the limit.
-    #[error("the body is too large")]
-    TooLarge,
-    /// The stream broke.
-    #[error("the body broke off")]
-    Broken(#[source] hyper::Error),
-}
-
-/// Reads a whole body of at most `limit` bytes.
-///
-/// # Errors
-/// Where it is larger, or breaks off.
-pub async fn read_limited(mut body: Incoming, limit: usize) -> Result<Bytes, ReadError> {
-    let mut read = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() {
-            if read.len() + data.len() > limit {
-                return Err(ReadError::TooLarge);
-            }
-            read.extend_from_slice(&data);
-        }
-    }
-    Ok(read.freeze())
-}
-
-/// Has a caller over HTTP/1.1 be told to send its body, which it expects, before anything is decided. hyper reads the
-/// body, and says `100 Continue`, only once somebody has asked. False, which is not to be: something was there before.
-pub async fn trigger_continue(body: &mut Incoming) -> bool {
-    let ask = poll_fn(|context| Poll::Ready(Pin::new(&mut *body).poll_frame(context)));
-    let is_untouched = ask.await.is_pending();
-    // hyper says it when it is polled again, and not if there is an answer by then.
-    tokio::task::yield_now().await;
-    is_untouched
-}
-
-/// The memory that all kept bodies share.
-#[derive(Debug)]
-pub struct ReplayMemory {
-    used: AtomicUsize,
-    limit: AtomicUsize,
-}
-
-impl ReplayMemory {
-    /// `limit` in bytes.
-    #[must_use]
-    pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self {
-            used: AtomicUsize::new(0),
-            limit: AtomicUsize::new(limit),
-        })
-    }
-
-    /// From now on that is the limit; what is kept beyond it is kept.
-    pub fn limit(&self, bytes: usize) {
-        self.limit.store(bytes, Ordering::Relaxed);
-    }
-
-    /// Bytes kept now.
-    #[must_use]
-    pub fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    fn reserve(&self, bytes: usize) -> bool {
-        let limit = self.limit.load(Ordering::Relaxed);
-        let fits = |used: usize| used.checked_add(bytes).filter(|used| *used <= limit);
-        self.used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
-            .is_ok()
-    }
-
-    fn release(&self, bytes: usize) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
-
-/// How much of a body is kept, and where that is accounted.
-#[derive(Debug, Clone)]
-pub struct ReplayLimits {
-    /// At most so many bytes of this body.
-    pub buffer: usize,
-    /// And no more than fit in here.
-    pub memory: Arc<ReplayMemory>,
-}
+use crate::http::headers::TrailerRules;
 
 /// A caller's body that can be sent a second time. Clones are handles to the same body.
-#[derive(Debug, Clone)]
-pub struct ReplayBody(Arc<Mutex<State>>);
-
-/// One sending of a body.
 #[derive(Debug)]
-pub struct Sending {
-    state: Arc<Mutex<State>>,
+pub struct ReplayBody<B>(Arc<Mutex<State<B>>>);
+
+/// One sending of a body, as one connection sends it.
+#[derive(Debug)]
+pub struct Sending<B> {
+    state: Arc<Mutex<State<B>>>,
     /// Which sending of the body this is; only the latest gets frames.
     number: usize,
-    /// Kept frames that this sending has yet to repeat.
+    /// Buffered frames that this sending has yet to repeat. Its own copy, so that what the stream brings meanwhile
+    /// cannot change it.
     repeat: VecDeque<Bytes>,
+    /// The trailers that an earlier sending has read already. Those that this one reads itself go out at once.
     repeat_trailers: Option<HeaderMap>,
     /// Bytes yet to be repeated, for the size hint.
     repeat_bytes: u64,
 }
 
 #[derive(Debug)]
-struct State {
-    source: Incoming,
-    /// What the request's head says of its trailers.
-    cleaned: headers::TrailerRules,
+struct State<B> {
+    /// The caller's stream. Not polled again once it has ended or broken off: what it would say then is undefined.
+    source: B,
+    trailer_rules: TrailerRules,
+    /// How many sendings were begun or abandoned: the number of the latest.
     sendings: usize,
-    keeping: ReplayLimits,
-    kept: Kept,
-    kept_bytes: usize,
+    buffer: ReplayBuffer,
+    /// As they go on. None: none were read.
     trailers: Option<HeaderMap>,
+    /// Bytes, for the record.
     read: u64,
     progress: Progress,
-    /// Whether reading waits for the decision about a replay.
+    /// Whether reading waits for the decision about a replay. What is read before it might be too much to buffer, and
+    /// so make a replay impossible that was already decided.
     paused: bool,
+    /// The sending that waits, for its caller's bytes or for that decision. There is no more than one: an earlier one
+    /// was woken when it was superseded, and does not wait again.
     waiter: Option<Waker>,
-}
-
-#[derive(Debug)]
-enum Kept {
-    /// All that was read so far.
-    All { frames: Vec<Bytes>, tail: BytesMut },
-    /// More was read than may be kept.
-    TooLarge,
-    /// No replay can follow any more.
-    Settled,
 }
 
 /// How far a body has come.
@@ -169,12 +87,19 @@ pub enum Progress {
     CallerFailed,
 }
 
-/// Why an upload ends before its time.
+impl Progress {
+    /// Whether the caller's stream has nothing more to give.
+    fn is_final(self) -> bool {
+        matches!(self, Self::Ended(_) | Self::CallerFailed)
+    }
+}
+
+/// Why a sending ends before its time.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestBodyError {
     /// The caller's stream broke off, or was malformed.
     #[error("the caller's body broke off")]
-    Caller(#[source] hyper::Error),
+    Caller(#[source] Box<dyn Error + Send + Sync>),
     /// The caller's stream had broken off before this sending reached its end.
     #[error("the caller's body has broken off")]
     CallerGone,
@@ -183,27 +108,28 @@ pub enum RequestBodyError {
     Superseded,
 }
 
-impl ReplayBody {
+/// What a poll for a frame says.
+type PolledFrame = Poll<Option<Result<Frame<Bytes>, RequestBodyError>>>;
+
+/// By hand: the derived one would ask for a body that is `Clone`.
+impl<B> Clone for ReplayBody<B> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<B: Body> ReplayBody<B> {
     /// Takes a caller's body; None where it has none.
     #[must_use]
-    pub fn new(
-        source: Incoming,
-        cleaned: headers::TrailerRules,
-        keeping: ReplayLimits,
-    ) -> Option<Self> {
+    pub fn new(source: B, trailer_rules: TrailerRules, limits: ReplayLimits) -> Option<Self> {
         if source.is_end_stream() {
             return None;
         }
         Some(Self(Arc::new(Mutex::new(State {
             source,
-            cleaned,
+            trailer_rules,
             sendings: 0,
-            keeping,
-            kept: Kept::All {
-                frames: Vec::new(),
-                tail: BytesMut::new(),
-            },
-            kept_bytes: 0,
+            buffer: ReplayBuffer::new(limits),
             trailers: None,
             read: 0,
             progress: Progress::AwaitingProvider(Instant::now()),
@@ -211,36 +137,31 @@ impl ReplayBody {
             waiter: None,
         }))))
     }
+}
 
-    /// The next sending of the body, from its first byte; the one before it ends with an error.
+impl<B> ReplayBody<B> {
+    /// Begins the next sending of the body, from its first byte; the one before it ends with an error.
     ///
     /// # Errors
-    /// Where more was read than was kept.
-    pub fn begin_sending(&self) -> Result<Sending, BodyTooLarge> {
+    /// Where more was read than was buffered.
+    pub fn begin_sending(&self) -> Result<Sending<B>, BodyTooLarge> {
         let mut state = lock(&self.0);
-        let frames = match &mut state.kept {
-            Kept::All { frames, tail } => {
-                if !tail.is_empty() {
-                    frames.push(tail.split().freeze());
-                }
-                VecDeque::from(frames.clone())
-            }
-            Kept::TooLarge | Kept::Settled => return Err(BodyTooLarge),
-        };
+        let repeat = state.buffer.frames()?;
         state.sendings += 1;
-        if !matches!(state.progress, Progress::Ended(_) | Progress::CallerFailed) {
+        // The provider has yet to take what is repeated. A body that is over stays so: the time for the response's head
+        // counts from there.
+        if !state.progress.is_final() {
             state.progress = Progress::AwaitingProvider(Instant::now());
         }
+        // It ends a pause, too: that was for this decision.
         state.resume();
-        let upload = Sending {
+        Ok(Sending {
             number: state.sendings,
-            repeat_bytes: frames.iter().map(|frame| frame.len() as u64).sum(),
-            repeat: frames,
+            repeat_bytes: repeat.iter().map(|frame| frame.len() as u64).sum(),
+            repeat,
             repeat_trailers: state.trailers.clone(),
             state: self.0.clone(),
-        };
-        drop(state);
-        Ok(upload)
+        })
     }
 
     /// Reads no more from the caller until it is decided whether there is a replay; false where there
@@ -248,21 +169,22 @@ impl ReplayBody {
     #[must_use]
     pub fn pause(&self) -> bool {
         let mut state = lock(&self.0);
-        state.paused = matches!(state.kept, Kept::All { .. });
+        state.paused = state.buffer.is_complete();
         state.paused
     }
 
-    /// No replay will follow: lets go of what was kept, keeps no more, and goes on reading.
+    /// No replay will follow: lets go of what was buffered, buffers no more, and goes on reading.
     pub fn stop_buffering(&self) {
         let mut state = lock(&self.0);
-        state.let_go(Kept::Settled);
+        state.buffer.release();
         state.resume();
     }
 
     /// The rest is not wanted any more: whoever is sending it ends with an error.
     pub fn abandon(&self) {
         let mut state = lock(&self.0);
-        state.let_go(Kept::Settled);
+        state.buffer.release();
+        // No sending has that number.
         state.sendings += 1;
         state.resume();
     }
@@ -273,16 +195,12 @@ impl ReplayBody {
         lock(&self.0).progress
     }
 
-    /// The whole body, where it was read to its end, was kept and is no larger than that.
+    /// The whole body, where it was read to its end, was buffered and is no larger than that.
     #[must_use]
     pub fn whole(&self, limit: usize) -> Option<Vec<u8>> {
         let state = lock(&self.0);
-        match (&state.kept, state.progress) {
-            (Kept::All { frames, tail }, Progress::Ended(_)) if state.kept_bytes <= limit => {
-                let mut body = frames.concat();
-                body.extend_from_slice(tail);
-                Some(body)
-            }
+        match state.progress {
+            Progress::Ended(_) => state.buffer.concat(limit),
             _ => None,
         }
     }
@@ -300,26 +218,48 @@ impl ReplayBody {
     }
 }
 
-/// More of a body was read than may be kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("more of the body was read than may be kept")]
-pub struct BodyTooLarge;
-
 /// A panic in a poll leaves the state as it was before the frame.
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock<B>(state: &Mutex<State<B>>) -> MutexGuard<'_, State<B>> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl State {
-    fn poll_source(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+impl<B> State<B> {
+    fn wait(&mut self, context: &Context<'_>) -> PolledFrame {
+        // Cloning a waker costs two atomic operations, and most polls come from the same task as the one before.
+        if !self
+            .waiter
+            .as_ref()
+            .is_some_and(|waiter| waiter.will_wake(context.waker()))
+        {
+            self.waiter = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Ends a pause, and wakes the sending that waits: the latest goes on, an earlier one ends. The stream would wake
+    /// it only when the caller sends something.
+    fn resume(&mut self) {
+        self.paused = false;
+        if let Some(waiter) = self.waiter.take() {
+            waiter.wake();
+        }
+    }
+}
+
+impl<B> State<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    /// The caller's next frame, buffered on its way.
+    fn poll_source(&mut self, context: &mut Context<'_>) -> PolledFrame {
         let polled = Pin::new(&mut self.source).poll_frame(context);
         let Poll::Ready(frame) = polled else {
+            // Since the first of several polls that found nothing: the others come for other reasons.
             if !matches!(self.progress, Progress::AwaitingCaller(_)) {
                 self.progress = Progress::AwaitingCaller(Instant::now());
             }
+            // The stream wakes this task when there is more; what supersedes it has to be able to, too.
             return self.wait(context);
         };
         let now = Instant::now();
@@ -331,95 +271,44 @@ impl State {
             }
             Some(Err(error)) => {
                 self.progress = Progress::CallerFailed;
-                return Poll::Ready(Some(Err(RequestBodyError::Caller(error))));
+                return Poll::Ready(Some(Err(RequestBodyError::Caller(error.into()))));
             }
             Some(Ok(frame)) => frame,
         };
         let frame = match frame.into_data() {
             Ok(data) => {
                 self.read += data.len() as u64;
-                self.keep(&data);
+                self.buffer.push(&data);
                 Frame::data(data)
             }
             Err(frame) => {
                 let mut trailers = frame.into_trailers().unwrap_or_default();
-                self.cleaned.clean_trailers(&mut trailers);
+                self.trailer_rules.clean_trailers(&mut trailers);
                 self.trailers = Some(trailers.clone());
                 Frame::trailers(trailers)
             }
         };
+        // Known at once where it can be: who sends by a known length does not ask for the end behind the last byte.
         if self.source.is_end_stream() || frame.is_trailers() {
             self.progress = Progress::Ended(now);
         }
         Poll::Ready(Some(Ok(frame)))
     }
-
-    fn wait(
-        &mut self,
-        context: &Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        if !self
-            .waiter
-            .as_ref()
-            .is_some_and(|waiter| waiter.will_wake(context.waker()))
-        {
-            self.waiter = Some(context.waker().clone());
-        }
-        Poll::Pending
-    }
-
-    /// Wakes whoever waits: the current sending goes on, an earlier one ends.
-    fn resume(&mut self) {
-        self.paused = false;
-        if let Some(waiter) = self.waiter.take() {
-            waiter.wake();
-        }
-    }
-
-    fn keep(&mut self, data: &Bytes) {
-        let Kept::All { frames, tail } = &mut self.kept else {
-            return;
-        };
-        let total = self.kept_bytes + data.len();
-        if total > self.keeping.buffer || !self.keeping.memory.reserve(data.len()) {
-            self.let_go(Kept::TooLarge);
-            return;
-        }
-        self.kept_bytes = total;
-        if data.len() < JOIN_BELOW {
-            tail.extend_from_slice(data);
-        } else {
-            if !tail.is_empty() {
-                frames.push(tail.split().freeze());
-            }
-            frames.push(data.clone());
-        }
-    }
-
-    fn let_go(&mut self, kept: Kept) {
-        self.kept = kept;
-        self.keeping
-            .memory
-            .release(std::mem::take(&mut self.kept_bytes));
-    }
 }
 
-impl Drop for State {
-    fn drop(&mut self) {
-        self.let_go(Kept::Settled);
-    }
-}
-
-impl Body for Sending {
+impl<B> Body for Sending<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     type Data = Bytes;
     type Error = RequestBodyError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> PolledFrame {
         let this = self.get_mut();
         let mut state = lock(&this.state);
+        // Before anything else: what is left to be repeated would arrive twice, and what the stream brings is the other
+        // one's.
         if state.sendings != this.number {
             return Poll::Ready(Some(Err(RequestBodyError::Superseded)));
         }
@@ -466,3 +355,6 @@ impl Body for Sending {
         hint
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,7 +26,7 @@ use super::client_auth::{Credential, NoHeaderValue, Unencoded, form_encode};
 use super::failure::{Detail, Failure};
 use super::response::coding::MAX_BYTES;
 use super::response::{self, Body, RawResponse, TokenResponse};
-use crate::http::replay_body::{ReadError, read_limited};
+use crate::http::read_body::{ReadError, read_limited};
 use crate::http::response::{Outstanding, Reader};
 use crate::upstream::connect::{self, Connector, lacks_close_notify};
 use bursar_base::clock;
