@@ -314,7 +314,9 @@ where
         }
         if let Some(frame) = this.repeat.pop_front() {
             this.repeat_bytes -= frame.len() as u64;
-            if !matches!(state.progress, Progress::Ended(_)) {
+            // What is known of the stream stays known: one that broke off would be polled again below, and hyper's says
+            // then that it has ended.
+            if !state.progress.is_final() {
                 state.progress = Progress::AwaitingProvider(Instant::now());
             }
             return Poll::Ready(Some(Ok(Frame::data(frame))));

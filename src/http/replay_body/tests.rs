@@ -520,6 +520,32 @@ fn a_body_that_ends_without_a_byte_is_known_to_be_empty_when_it_is_sent_again() 
 }
 
 #[test]
+fn a_body_that_broke_off_is_not_polled_again_and_never_looks_complete() {
+    let stream = Stream::of([data("a"), Event::Broken]);
+    let body = replay_body(&stream);
+    let mut first = body.begin_sending().unwrap();
+    let received = receive(&mut first);
+    assert_eq!(received.text(), "a");
+    let Some(RequestBodyError::Caller(source)) = received.error else {
+        panic!("the caller is to blame, not {:?}", received.error);
+    };
+    assert!(source.is::<StreamError>(), "the cause can be told");
+    for _ in 0..2 {
+        assert_eq!(body.progress(), Progress::CallerFailed);
+        let mut sending = body.begin_sending().unwrap();
+        assert_eq!(bytes(poll(&mut sending)), "a");
+        for _ in 0..2 {
+            let polled = poll(&mut sending);
+            let is_gone = matches!(polled, Poll::Ready(Some(Err(RequestBodyError::CallerGone))));
+            assert!(is_gone, "{polled:?}");
+        }
+        assert!(!sending.is_end_stream());
+    }
+    assert_eq!(body.whole(1), None);
+    assert!(!body.is_read());
+}
+
+#[test]
 fn while_it_is_decided_about_a_replay_nothing_more_is_read() {
     for decision in ["replay", "none", "abandoned"] {
         let stream = Stream::of([data("a")]);
