@@ -7,9 +7,10 @@ use bursar_base::address::Rule;
 
 #[test]
 fn the_examples_of_egress_are_good() {
-    let readme = include_str!("../../../../README.md").split("```yaml\n");
-    let readme = readme.filter_map(|block| block.split("```").next());
-    let readme: Vec<String> = readme
+    let page = include_str!("../../../../docs/src/configuration/egress.md");
+    let page = page.split("```yaml,fragment\n");
+    let page = page.filter_map(|block| block.split("```").next());
+    let page: Vec<String> = page
         .filter(|block| block.starts_with("egress:"))
         .map(str::to_owned)
         .collect();
@@ -17,8 +18,8 @@ fn the_examples_of_egress_are_good() {
     let commented = commented.skip_while(|line| *line != "# egress:");
     let commented = commented.map_while(|line| line.strip_prefix("# "));
     let commented: String = commented.map(|line| format!("{line}\n")).collect();
-    assert_eq!(readme.len(), 1);
-    for example in [&readme[0], &commented] {
+    assert_eq!(page.len(), 1);
+    for example in [&page[0], &commented] {
         let text = acme_with(&example.replace("${PROXY_PASSWORD}", "x"));
         let config = Config::parse(&text, Path::new(""));
         let config = config.unwrap_or_else(|problems| panic!("{problems:#?}"));
