@@ -599,3 +599,6 @@ pub fn route_detail(error: route::Error, provider: Option<&str>) -> Cow<'static,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,10 +36,13 @@
 //! - health, metrics, status, access log: [`admin`]
 //! - [`reload`], [`graceful_shutdown`], [`graceful_restart`], [`workers`]
 //!
+//! Documentation: [`book`]; that of providers: [`provider_pages`]
+//!
 //! Beside real programs: [`interop`]
 #![cfg(test)]
 
 mod admin;
+mod book;
 mod caller_token;
 mod callers;
 mod chunked_bodies;

@@ -1,0 +1,282 @@
+//! The page of the book on reasons and causes, generated from the enums and from what [`Refusal::describe`] says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use super::*;
+
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/src/reference/reasons.md");
+
+const HEAD: &str = "# Reasons and causes
+
+<!-- Generated; BURSAR_WRITE_BOOK=1 cargo test book -->
+
+## Reasons
+
+The `reason` of a response that is Bursar's own: in its body, in `Proxy-Status`, in the access line and in
+`bursar_refusals_total`. [Payments](../payments.md#request_sent) says what `request_sent` means,
+[Requests](../requests.md#refusals) what such a response looks like.
+
+| `reason` | status | `request_sent` | meaning | what to do |
+|---|---|---|---|---|
+";
+
+const DETAILS: &str = "
+## Details
+
+The `detail` is one of these texts. That of `bad_request` may also say what is wrong with the target or with `Host`.
+
+";
+
+const CAUSES: &str = "
+## Causes
+
+The `cause` in an access line, in the warning `no connection` and in a token's last error in `/status`: why a connection to
+a server of a provider could not be had. Nothing was sent.
+
+| `cause` | meaning | what to do |
+|---|---|---|
+";
+
+#[test]
+fn the_book_has_every_reason_and_cause() {
+    let mut page = HEAD.to_owned();
+    let described = described();
+    for reason in Reason::ALL {
+        let responses = &described[reason.as_str()];
+        let (statuses, sent) = (&responses.statuses, &responses.sent);
+        let line = format!(
+            "| `{}` | {} | {} | {} | {} |",
+            reason.as_str(),
+            list(statuses.iter()),
+            // `no` before `maybe`.
+            list(sent.iter().rev()),
+            reason.meaning().trim(),
+            advice(reason)
+        );
+        writeln!(page, "{line}").unwrap();
+    }
+    page.push_str(DETAILS);
+    for reason in Reason::ALL {
+        for detail in &described[reason.as_str()].details {
+            writeln!(page, "- `{}`: {detail}", reason.as_str()).unwrap();
+        }
+    }
+    page.push_str(CAUSES);
+    for cause in Cause::ALL {
+        let (name, meaning) = (cause.as_str(), cause.meaning().trim());
+        writeln!(page, "| `{name}` | {meaning} | {} |", cure(cause)).unwrap();
+    }
+    if std::env::var_os("BURSAR_WRITE_BOOK").is_some() {
+        std::fs::write(PAGE, &page).unwrap();
+    }
+    let kept = std::fs::read_to_string(PAGE).unwrap_or_default();
+    assert!(
+        kept == page,
+        "{PAGE} is not what the code says; renew it with BURSAR_WRITE_BOOK=1 cargo test book"
+    );
+}
+
+fn list<'a>(values: impl Iterator<Item = &'a String>) -> String {
+    let values: Vec<&str> = values.map(String::as_str).collect();
+    values.join(", ")
+}
+
+/// What the responses with one reason say.
+#[derive(Default)]
+struct Responses {
+    statuses: BTreeSet<String>,
+    sent: BTreeSet<String>,
+    /// Each once, in the order of [`refusals`].
+    details: Vec<String>,
+}
+
+fn described() -> BTreeMap<&'static str, Responses> {
+    let mut described: BTreeMap<&str, Responses> = BTreeMap::new();
+    for refusal in refusals() {
+        let description = refusal.describe();
+        let responses = described.entry(description.reason.as_str()).or_default();
+        let status = description.status.as_u16();
+        responses.statuses.insert(status.to_string());
+        let sent = serde_json::to_value(description.sent).unwrap();
+        let sent = format!("`{}`", sent.as_str().unwrap());
+        responses.sent.insert(sent);
+        let detail = description.detail.into_owned();
+        let is_one = !matches!(refusal, Refusal::Target(target::Error::Malformed(_)));
+        if is_one && !responses.details.contains(&detail) {
+            responses.details.push(detail);
+        }
+    }
+    described
+}
+
+fn refusals() -> Vec<Refusal> {
+    let mut refusals = vec![
+        Refusal::Target(target::Error::Method),
+        Refusal::Target(target::Error::Malformed("")),
+        Refusal::Loop,
+        Refusal::CallerToken(CallerToken::Missing),
+        Refusal::CallerToken(CallerToken::Unusable),
+        Refusal::CallerLimit(rate_limiter::Exceeded {
+            retry_after: Duration::ZERO,
+        }),
+        Refusal::Overloaded,
+        Refusal::Journal(journal::Unavailable),
+        Refusal::Draining,
+        Refusal::Frozen,
+    ];
+    for form in [Form::Absolute, Form::Origin] {
+        refusals.push(Refusal::Caller(caller::Error::Unauthenticated, form));
+        refusals.push(Refusal::Caller(caller::Error::Busy, form));
+    }
+    let tunnels = [
+        tunnel_target::Error::NotIntercepted,
+        tunnel_target::Error::Nested,
+        tunnel_target::Error::NotListed,
+        tunnel_target::Error::Misdirected,
+    ];
+    refusals.extend(tunnels.map(Refusal::Tunnel));
+    let routes = [
+        route::Error::UnknownHost,
+        route::Error::TokenEndpoint,
+        route::Error::OutsidePaths,
+        route::Error::NotAllowed,
+        route::Error::AccountNotAllowed,
+        route::Error::AccountMissing,
+        route::Error::NoScopes,
+        route::Error::Ambiguous,
+    ];
+    let route = |error| Refusal::Route(error, route_detail(error, Some("NAME")));
+    refusals.extend(routes.map(route));
+    refusals.extend(failures().map(|failure| {
+        Refusal::Token(Missing {
+            failure,
+            retry_after: Duration::ZERO,
+        })
+    }));
+    refusals.extend(Cause::ALL.map(|cause| Refusal::Connect(ConnectError::Failed(cause))));
+    refusals.push(Refusal::Connect(ConnectError::NoHttp2));
+    refusals.push(Refusal::Connect(ConnectError::Held(Duration::ZERO)));
+    let failed = [
+        SendError::Unsent,
+        SendError::Refused,
+        SendError::WantsHttp1,
+        SendError::Broken,
+        SendError::NoCloseNotify,
+        SendError::TimedOut,
+        SendError::CallerStalled,
+        SendError::CallerGone,
+    ];
+    refusals.extend(failed.map(Refusal::Send));
+    refusals.extend(Limit::ALL.map(Refusal::Limit));
+    refusals
+}
+
+fn failures() -> [Failure; 11] {
+    let words = crate::token::Detail::Is("");
+    [
+        Failure::Rejected(words, None),
+        Failure::RateLimited(None),
+        Failure::QuotaExhausted,
+        Failure::CircuitOpen,
+        Failure::TimedOut,
+        Failure::NotAllowed(bursar_base::address::Rule::Private),
+        Failure::NoConnection(Cause::ParentProxy),
+        Failure::NoConnection(Cause::Refused),
+        Failure::Broken,
+        Failure::NoCloseNotify,
+        Failure::Malformed(words),
+    ]
+}
+
+/// What whoever gets it can do, or has to have done.
+fn advice(reason: Reason) -> &'static str {
+    match reason {
+        Reason::BadRequest => {
+            "mend the target, `Host` or framing; `maybe` where the request's body broke off"
+        }
+        Reason::CallerUnauthenticated => {
+            "send the caller's name and password, from one of its `addresses` where it has some; 407 in proxy form and for `CONNECT`, else 401"
+        }
+        Reason::CallerLimitExceeded => "wait for `Retry-After`; see `limits` of the caller",
+        Reason::DestinationNotAllowed => {
+            "add the host to some provider's `hosts`, or to `passthrough`"
+        }
+        Reason::RouteNotAllowed => {
+            "`detail` says which: outside `paths`, outside the caller's `allow`, no account or a wrong one in `Bursar-Account`, no scopes known, or an ambiguous spelling"
+        }
+        Reason::CallerTokenMissing => {
+            "send the caller's own token as `Authorization: Bearer` (`authorization: caller` of the route)"
+        }
+        Reason::TokenEndpointProtected => "do not ask for tokens",
+        Reason::ConnectNotAllowed => {
+            "use `http://` URLs, or [`intercept`](../interception.md). In the log at status 200: TLS came in a tunnel for plain HTTP, which was closed"
+        }
+        Reason::MethodNotAllowed => {
+            "send another method; there is no `TRACE`, and no `CONNECT` to a path"
+        }
+        Reason::RequestTimeout => "send the whole request; the caller stopped in the middle",
+        Reason::TargetTooLong => "shorten the target, or raise `limits.target_size`",
+        Reason::HeadersTooLarge => {
+            "send fewer or shorter headers, or raise `limits.headers` or `limits.header_size`"
+        }
+        Reason::Misdirected => "inside a tunnel, ask for the host that `CONNECT` named, in TLS too",
+        Reason::AddressNotAllowed => {
+            "mend DNS, or add the address to [`egress.allow_addresses`](../configuration/egress.md)"
+        }
+        Reason::UpstreamUnreachable => {
+            "check name, network, `upstream` and `egress.proxy`; safe to send again"
+        }
+        Reason::UpstreamUnavailable => "wait for `Retry-After`; the provider's `breaker` is open",
+        Reason::UpstreamTls => "check `tls.ca` and the provider's certificate; safe to send again",
+        Reason::UpstreamProtocol => {
+            "look before you send it again; `no` where the provider said that it did not process the request"
+        }
+        Reason::CredentialsRejected => {
+            "check `client_id`, `client_secret` and scopes with `bursar check --live`"
+        }
+        Reason::TokenUnavailable => "wait for `Retry-After`; `/status` has the token's last error",
+        Reason::Overloaded => {
+            "wait for `Retry-After`; see `limits`, and the limits of passwords that wait"
+        }
+        Reason::JournalUnavailable => {
+            "free its disk, resolve what `bursar outcomes` lists, or end the process that reads it for long; the log says which it is"
+        }
+        Reason::Draining => {
+            "send it again on a new connection; this Bursar begins nothing more that moves money"
+        }
+        Reason::Frozen => "ask the operators, who have stopped payments to this provider",
+        Reason::UpstreamTimeout => {
+            "`no` while connecting: safe to send again. `maybe` while waiting for the response: look first"
+        }
+        Reason::Loop => "mend `upstream`, which leads back to this instance",
+    }
+}
+
+fn cure(cause: Cause) -> &'static str {
+    match cause {
+        Cause::NameNotFound => "check the host's spelling, and DNS",
+        Cause::NameFailed => "check the resolver",
+        Cause::AddressNotAllowed => {
+            "mend DNS, or see [Where connections go](../configuration/egress.md)"
+        }
+        Cause::Refused => "check host and port",
+        Cause::Unreachable => {
+            "check the network; or few file descriptors are left ([open files](../operations.md#open-files))"
+        }
+        Cause::TimedOut => "check firewalls; or raise `timeouts.connect`",
+        Cause::Reset => "ask the provider; a firewall may do it, too",
+        Cause::ParentProxy => "check `egress.proxy` and its log",
+        Cause::TlsExpired | Cause::TlsNotYetValid => {
+            "ask the provider; or this machine's clock is wrong"
+        }
+        Cause::TlsUnknownIssuer => "check `tls.ca`; or something on the way intercepts TLS",
+        Cause::TlsWrongName => "check the host; or something on the way intercepts TLS",
+        Cause::TlsRevoked => "ask the provider",
+        Cause::TlsClientCertificate => "set `tls.certificate` and `tls.key`, or other ones",
+        Cause::TlsVersion => "ask the provider; Bursar speaks TLS 1.2 and 1.3",
+        Cause::TlsOther => {
+            "check that the port speaks TLS, and with `http: \"2\"` that the server speaks HTTP/2"
+        }
+    }
+}
