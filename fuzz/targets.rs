@@ -428,7 +428,9 @@ fn exchange(bytes: &[u8], piece: usize) -> Option<Exchanged> {
         waiting: None,
     };
     let reader = Reader::new(stream, outstanding.clone(), dropped.clone());
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
     runtime.unwrap().block_on(async {
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(reader));
         let (mut sender, connection) = handshake.await.unwrap();

@@ -44,6 +44,9 @@ pub enum Doubt {
     /// A chunk is not framed as one.
     #[error("a chunk of the answer is not framed as one")]
     Chunk,
+    /// There was a 101 in its place, which nobody asked for.
+    #[error("the server switches to another protocol, which nobody asked for")]
+    Switched,
     /// It has more than [`MAX_SECTION_BYTES`].
     #[error("the answer's head is too large")]
     TooLarge,

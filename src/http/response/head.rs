@@ -16,6 +16,8 @@ pub(super) enum Head {
     Interim {
         /// Whether the connection must not be used for another request.
         is_last: bool,
+        /// Whether it says that another protocol follows, which nobody asked for.
+        is_switch: bool,
     },
     /// The answer's.
     Final {
@@ -83,12 +85,13 @@ pub(super) fn read(
             .any(|name| fields.all.contains_key(name));
         return Ok(Head::Interim {
             is_last: announces || fields.is_garbled || status.code == 101,
+            is_switch: status.code == 101,
         });
     }
     let mut fields = fields::read(section, Section::Head, dropped);
     let is_bodiless = is_to_head || matches!(status.code, 204 | 304);
     let mut framing = match is_bodiless {
-        true => bodiless(&mut fields, (status.code, is_to_head), dropped),
+        true => bodiless(&mut fields, status.code, dropped),
         false => framing(&mut fields, &status)?,
     };
     framing.is_last |= is_last;
@@ -163,11 +166,7 @@ impl<'a> Status<'a> {
 }
 
 /// Of an answer that has no body, whatever it says; what it says is still for the caller.
-fn bodiless(
-    fields: &mut Fields,
-    (code, is_to_head): (u16, bool),
-    dropped: &DroppedFields,
-) -> Framing {
+fn bodiless(fields: &mut Fields, code: u16, dropped: &DroppedFields) -> Framing {
     let has_encoding = encoding(&fields.all) != Ok((false, None));
     fields.all.remove(TRANSFER_ENCODING);
     let has_length = fields.all.contains_key(CONTENT_LENGTH);
@@ -182,8 +181,8 @@ fn bodiless(
         // Beside an encoding it means nothing (RFC 9112 section 6.2), and a 204 has none (RFC 9110 section 8.6).
         length: stated.filter(|_| code != 204 && !has_encoding),
         is_chunked: false,
-        // A body may follow although there is none.
-        is_last: announces && (!is_to_head || matches!(code, 204 | 304)) || fields.is_garbled,
+        // A body may follow although there is none; after a HEAD, too, where announcing it is no mistake.
+        is_last: announces || fields.is_garbled,
     }
 }
 

@@ -8,6 +8,8 @@ pub(super) struct Plain {
     pub(super) len: usize,
     /// Whether `Transfer-Encoding: chunked` frames its body.
     pub(super) is_chunked: bool,
+    /// Whether that does, or a length.
+    pub(super) is_framed: bool,
 }
 
 /// hyper takes 100 fields.
@@ -33,7 +35,12 @@ pub(super) fn look(bytes: &[u8]) -> Option<Plain> {
                 let is_framed_twice = has_length && is_chunked;
                 let is_framed_in_vain = is_bodiless && (has_length || is_chunked);
                 let is_plain = len <= MAX_BYTES && !is_framed_twice && !is_framed_in_vain;
-                return is_plain.then_some(Plain { len, is_chunked });
+                let is_framed = has_length || is_chunked;
+                return is_plain.then_some(Plain {
+                    len,
+                    is_chunked,
+                    is_framed,
+                });
             }
             (0, _) => return None,
             (14, b':') if is_name(line, b"content-", (6, b"t-length")) => {

@@ -119,7 +119,10 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         }
         let mut room = [const { MaybeUninit::uninit() }; READ_BYTES];
         let mut more = ReadBuf::uninit(&mut room);
-        let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut more));
+        let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(context, &mut more) else {
+            let doubt = ready!(rewriting.poll_switched(context));
+            return Poll::Ready(Err(doubt.into()));
+        };
         if read.is_ok() && !more.filled().is_empty() {
             rewriting.input.extend_from_slice(more.filled());
             return Poll::Ready(Ok(false));

@@ -2,9 +2,13 @@
 //! byte on that is not, what comes is taken out of hyper's buffer, and written anew.
 
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use http::HeaderMap;
+use tokio::time::{Sleep, sleep};
 
 use super::chunks::{self, Chunked};
 use super::head::{self, Head};
@@ -14,6 +18,8 @@ use bursar_telemetry::metrics::{DroppedFields, Section};
 /// hyper takes 100 trailers, and 16 KiB of them.
 const MAX_TRAILERS: usize = 96;
 const MAX_TRAILER_BYTES: usize = 15 * 1024;
+/// How long a final response may keep away after a 101. Servers that send one nevertheless send both at once.
+const MAX_SWITCH: Duration = Duration::from_secs(1);
 
 /// What the next byte from the server belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +48,10 @@ pub(super) struct Rewriting {
     interim_bytes: usize,
     /// Whether the connection must not be used for another request, as an interim answer has it.
     is_last: bool,
+    /// Whether a 101 was the last that came.
+    has_switched: bool,
+    /// How long more is waited for then, once that is waited for.
+    patience: Option<Pin<Box<Sleep>>>,
     /// What is wrong with the input, told once the output is gone.
     doubt: Option<Doubt>,
 }
@@ -57,7 +67,7 @@ impl State {
                 _ if rest.is_empty() => return passed,
                 Self::Over => return passed,
                 Self::Head { is_to_head } => {
-                    let Some(plain) = plain::look(rest) else {
+                    let Some(plain) = Self::look(rest, is_to_head) else {
                         return passed;
                     };
                     *self = Self::after_plain(plain, is_to_head);
@@ -75,6 +85,12 @@ impl State {
                 return passed;
             }
         }
+    }
+
+    /// A head that passes as it is. One that announces a body in response to a `HEAD` does not: somebody has to see to it
+    /// that the connection is not used again.
+    fn look(bytes: &[u8], is_to_head: bool) -> Option<plain::Plain> {
+        plain::look(bytes).filter(|plain| !(is_to_head && plain.is_framed))
     }
 
     fn after_plain(plain: plain::Plain, is_to_head: bool) -> Self {
@@ -110,6 +126,17 @@ impl Rewriting {
     /// Whether nothing is held.
     pub(super) fn is_empty(&self) -> bool {
         self.input.is_empty() && self.output.is_empty() && !self.is_last
+    }
+
+    /// Whether the server has gone over to another protocol, as it said: no final response followed.
+    pub(super) fn poll_switched(&mut self, context: &mut Context<'_>) -> Poll<Doubt> {
+        if !self.has_switched {
+            return Poll::Pending;
+        }
+        let patience = self
+            .patience
+            .get_or_insert_with(|| Box::pin(sleep(MAX_SWITCH)));
+        patience.as_mut().poll(context).map(|()| Doubt::Switched)
     }
 
     /// Understands as much of the input as is there; returns the fields of a head that hyper gets no more than the
@@ -186,15 +213,16 @@ impl Rewriting {
         self.searched = 0;
         let bytes = self.input.split_to(end);
         if !self.is_last
-            && let Some(plain) = plain::look(&bytes)
+            && let Some(plain) = State::look(&bytes, is_to_head)
         {
             *state = State::after_plain(plain, is_to_head);
             self.output.extend_from_slice(&bytes);
             return Ok(None);
         }
         match head::read(&bytes, (is_to_head, self.is_last), dropped)? {
-            Head::Interim { is_last } => {
+            Head::Interim { is_last, is_switch } => {
                 self.is_last |= is_last;
+                self.has_switched = is_switch;
                 self.interim_bytes += end;
                 Ok(None)
             }
@@ -204,6 +232,7 @@ impl Rewriting {
                 is_chunked,
             } => {
                 self.is_last = false;
+                self.has_switched = false;
                 *state = match is_chunked {
                     true => State::Chunked(Chunked::Size),
                     false => State::Body,

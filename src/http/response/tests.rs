@@ -263,7 +263,6 @@ async fn without_a_body_a_length_is_not_in_doubt() {
     let answer = "HTTP/1.1 200 OK\r\nContent-Length: 02, 2\r\n\r\n";
     let got = to(Method::HEAD, answer, Then::Open).await.unwrap();
     assert_eq!(got.field("content-length"), Some("2"));
-    assert!(got.is_reusable);
     for (length, dropped) in [("1\r\nContent-Length: 2", 1), ("x", 1), ("7", 0)] {
         let answer = format!("HTTP/1.1 304 Not Modified\r\nContent-Length: {length}\r\n\r\n");
         let got = get(&answer).await.unwrap();
@@ -271,6 +270,35 @@ async fn without_a_body_a_length_is_not_in_doubt() {
         assert_eq!((got.status, got.field("content-length")), (304, stated));
         assert_eq!((got.dropped, got.is_reusable), (dropped, false));
     }
+}
+
+#[tokio::test]
+async fn after_a_head_that_announces_a_body_the_connection_is_not_used_again() {
+    for (fields, is_reusable) in [
+        ("Content-Length: 5", false),
+        ("Content-Length: 05", false),
+        ("Transfer-Encoding: chunked", false),
+        ("Content-Length: 0", true),
+        ("Content-Length: x", false),
+        ("ETag: x", true),
+    ] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n");
+        let got = to(Method::HEAD, &answer, Then::Open).await.unwrap();
+        assert_eq!(got.is_reusable, is_reusable, "{fields}");
+        let length = fields.strip_prefix("Content-Length: ");
+        let length = length.filter(|length| *length != "x");
+        let length = length.map(|length| length.parse::<u64>().unwrap().to_string());
+        assert_eq!(got.field("content-length"), length.as_deref(), "{fields}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_101_without_a_final_response_is_not_waited_for() {
+    let began = tokio::time::Instant::now();
+    let answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n";
+    let error = get(answer).await.unwrap_err();
+    assert!(error.contains("Switched"), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test]

@@ -293,6 +293,34 @@ async fn the_length_in_an_answer_to_head_is_one_number() {
 }
 
 #[tokio::test]
+async fn a_body_after_the_response_to_head_is_not_the_next_requests_response() {
+    let api = RawUpstream::start(move |_, mut raw| async move {
+        let head = raw.try_read_head().await.unwrap_or_default();
+        if !head.starts_with("HEAD") {
+            raw.write(&b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nreal"[..])
+                .await;
+            return;
+        }
+        raw.write(&b"HTTP/1.1 200 OK\r\nContent-Length: 43\r\n\r\n"[..])
+            .await;
+        // Should another request come on this connection, this would be its response.
+        drop(raw.try_read_head().await);
+        raw.write(&b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray"[..])
+            .await;
+    })
+    .await;
+    let idp = Idp::counting().await;
+    let proxy = Proxy::start(&acme(&api.url(), &idp.url(), "")).await;
+    let mut caller = Caller::connect(proxy.listen).await;
+    for _ in 0..3 {
+        let reply = caller.send("HEAD", "/x", "").await;
+        assert_eq!(reply.all("content-length"), ["43"]);
+        let reply = caller.send("POST", "/pay", "x").await;
+        assert_eq!((reply.status.as_u16(), reply.text()), (200, "real"));
+    }
+}
+
+#[tokio::test]
 async fn fields_are_counted_for_their_provider_and_named_once_without_a_value() {
     const BAD: &[u8] = b"HTTP/1.1 200 OK\r\nSet-Cookie: s3cret\x01=value\r\nBad s3cret: x\r\nContent-Length: 2\r\n\r\nok";
     const TOKEN: &[u8] = b"HTTP/1.1 200 OK\r\nX-A: s3cret\x1b\r\nTransfer-Encoding : chunked\r\n\r\n26\r\n{\"access_token\":\"t\",\"expires_in\":3600}\r\n0\r\nX-B: \x02s3cret\r\n\r\n";
