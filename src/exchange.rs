@@ -1,398 +1,132 @@
-//! One request, from top to bottom. The only file that knows every stage.
+//! The life of one request, told once, from top to bottom. The only file that knows every stage.
 //!
-//! Absolute-form and gateway requests, HTTP/1.1 and HTTP/2, come the same way. The stages do not know
-//! each other: values are handed from one to the next here.
+//! Absolute-form and gateway requests, HTTP/1.1 and HTTP/2, come the same way: [`Exchange::run`] is the whole story. The
+//! stages do not know each other: values are handed from one to the next here.
 
+mod active_request;
 mod admin_control;
 mod attempt;
-mod bearer;
+mod authorize;
+mod build;
 pub mod caller;
+mod closing;
 mod location;
 mod outgoing;
 pub mod passthrough;
 mod process_state;
+mod provider_response;
+mod proxy;
 pub mod record;
 pub mod relay;
 pub mod replay;
 pub mod request_body;
 pub mod respond;
 pub mod route;
+mod sending;
+mod tunnel;
 pub mod tunnel_target;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use http::header::CONNECTION;
+use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::http::connection::{CallerSide, Inside, Peer};
+use crate::http::connection::CallerSide;
 use crate::http::framing;
 use crate::http::headers::{self, ControlFields};
 use crate::http::read_body::trigger_continue;
 use crate::http::replay_body::{ReplayBody, ReplayLimits};
 use crate::http::target::{self, Form, Target};
-use crate::token::Tokens;
-use crate::upstream::egress::Egress;
+pub use active_request::ActiveRequest;
 pub use admin_control::AdminControl;
-use attempt::Attempt;
-use bearer::Bearer;
-use bursar_base::path::{Path, Pattern};
-use bursar_config::{Config, Origin, Provider, ProxyLimits};
-use bursar_journal::Journal;
-use bursar_telemetry::access_log::AccessLog;
-use bursar_telemetry::metrics::{Limit, Metrics, ProviderSeries};
-use bursar_tls::authority::Authority;
-use caller::{Callers, Principal, Undecided};
+use attempt::{Answered, Attempt};
+use authorize::Authorizer;
+use bursar_base::path::Path;
+use bursar_config::Origin;
+use bursar_telemetry::metrics::Limit;
+use caller::Principal;
 use location::Asked;
 use passthrough::Passthrough;
-use process_state::ProcessState;
 pub use process_state::Reloaded;
-use record::{Record, Telemetry};
-use relay::{RelayBody, ResponseBody};
-use request_body::{Connection, Upstream};
+use provider_response::ProviderResponse;
+pub use proxy::{DrainTimes, Proxy};
+use relay::ResponseBody;
+use request_body::Upstream;
 use respond::{Refusal, route_detail};
-use route::{RouteQuery, Routes};
+use route::{Destination, RouteQuery};
 use tunnel_target::{Opened, TunnelTarget};
 
-/// Everything that a request needs on its way, under one configuration. A request keeps it to its end.
-#[derive(Debug)]
-pub struct Proxy {
-    callers: Callers,
-    routes: Routes,
-    /// All tokens.
-    pub tokens: Tokens,
-    /// In the order of their names.
-    providers: Vec<Arc<Provider>>,
-    /// By provider index.
-    servers: Vec<Servers>,
-    /// None: there is nothing but providers.
-    passthrough: Option<Passthrough>,
-    /// None: TLS in tunnels to providers is refused.
-    authority: Option<Arc<Authority>>,
-    limits: ProxyLimits,
-    /// What operators see and change.
-    pub admin_control: AdminControl,
-    egress: Egress,
-    telemetry: Arc<Telemetry>,
-    /// New connections are taken for the one, and then there is the other for what is in flight.
-    drain: (Duration, Duration),
-    process_state: Arc<ProcessState>,
-}
-
-/// A provider's servers.
-#[derive(Debug)]
-struct Servers {
-    /// By worker.
-    upstreams: Arc<[Arc<Upstream>]>,
-    series: Arc<ProviderSeries>,
+/// One request on its way through the stages.
+struct Exchange<'e> {
+    proxy: &'e Proxy,
+    /// That it came on.
+    connection: &'e CallerSide,
+    request: &'e mut ActiveRequest,
 }
 
 /// What became of a request that was not refused.
 enum Outcome {
-    Relayed(Relayed),
+    /// Its provider has responded, or a host of `passthrough`.
+    Relay(ProviderResponse),
+    /// The caller gets a tunnel.
     Tunnel(TunnelTarget),
-    /// The request asks what Bursar can do.
-    Capabilities,
+    /// Bursar responds in a provider's place.
+    Own(Response<Bytes>),
 }
 
-/// A provider's answer that goes to the caller.
-struct Relayed {
-    response: Response<Incoming>,
-    connection: Connection,
-    upstream: Arc<Upstream>,
-    /// None: the request said `https`, or the answer is no provider's.
-    asked: Option<Asked>,
+/// Who sends a request, for where, and what it says to Bursar itself.
+struct Admitted<'e, 'h> {
+    caller: Principal<'e>,
+    target: Target<'h>,
+    control: ControlFields<'h>,
 }
 
-impl Proxy {
-    /// Builds every stage for so many workers. Must be called inside a runtime, because tokens are obtained at once.
-    #[must_use]
-    pub fn new(
-        config: &Config,
-        metrics: &Metrics,
-        log: AccessLog,
-        (journal, workers): (Option<Journal>, usize),
-    ) -> Self {
-        let process_state =
-            ProcessState::new(metrics, log, config.limits.tunnels, (journal, workers));
-        Self::build(config, Arc::new(process_state), None)
-    }
+/// Where a request goes.
+enum Routed<'e> {
+    ToProvider(Destination<'e>),
+    /// Past all providers.
+    PassedThrough(&'e Passthrough, Origin),
+}
 
-    /// The same for another configuration; takes over whatever has not changed. From then on only the new one
-    /// renews tokens.
-    #[must_use]
-    pub fn succeeded_by(&self, config: &Config) -> Self {
-        self.metrics().follow(config);
-        Self::build(config, self.process_state.clone(), Some(self))
-    }
-
-    fn build(config: &Config, process_state: Arc<ProcessState>, old: Option<&Self>) -> Self {
-        process_state.replay_memory.limit(config.replay_memory);
-        let metrics = &process_state.metrics;
-        let same = old.filter(|old| old.egress.is_of(&config.egress));
-        let egress = same.map_or_else(
-            || Egress::new(&config.egress, metrics.egress.clone()),
-            |old| old.egress.clone(),
-        );
-        let servers = config.providers.iter().map(|provider| {
-            let known = same.and_then(|old| old.upstreams_for(provider)).cloned();
-            let new = || Upstream::new(provider, metrics, &egress).for_each(process_state.workers);
-            Servers {
-                upstreams: known.unwrap_or_else(new),
-                series: Arc::new(metrics.provider(provider)),
-            }
-        });
-        let opaque = &process_state.opaque_tunnels;
-        let passthrough = Passthrough::new(config, metrics, &egress, (opaque, &process_state.via));
-        let authority = old.and_then(|old| old.authority.as_ref());
-        let authority = authority.filter(|old| {
-            let new = config.intercept.as_ref();
-            new.is_some_and(|new| old.is(new))
-        });
-        Self {
-            callers: Callers::new(
-                config,
-                &metrics.password_hashes,
-                old.map(|old| &old.callers),
-            ),
-            routes: Routes::new(config),
-            tokens: match old {
-                Some(old) => old.tokens.succeeded_by(config, metrics, &egress),
-                None => Tokens::start(config, metrics, &egress),
-            },
-            providers: config.providers.clone(),
-            servers: servers.collect(),
-            passthrough,
-            authority: authority.or(config.intercept.as_ref()).cloned(),
-            limits: config.limits,
-            telemetry: Arc::new(Telemetry {
-                log: process_state.log.clone(),
-                metrics: metrics.clone(),
-                secret_below: secret_below(config),
-            }),
-            admin_control: AdminControl::new(config, process_state.clone()),
-            egress,
-            drain: (config.drain_delay, config.drain_timeout),
-            process_state,
+impl<'e> Exchange<'e> {
+    /// The whole story.
+    async fn run(&mut self, head: &mut Parts, mut body: Incoming) -> Result<Outcome, Refusal> {
+        let mut framed = self.next_in_framing(head);
+        if is_held_back(head, &body) && !trigger_continue(&mut body).await {
+            framed = Err(framing::Doubt::OutOfStep);
         }
-    }
-
-    /// The connections that are as good for `provider` as they were for the one with its name.
-    fn upstreams_for(&self, provider: &Provider) -> Option<&Arc<[Arc<Upstream>]>> {
-        let by_name = |known: &Arc<Provider>| known.name.cmp(&provider.name);
-        let place = self.providers.binary_search_by(by_name).ok()?;
-        let known = self.providers.get(place)?;
-        let Servers { upstreams, .. } = self.servers.get(place)?;
-        Upstream::serves_both(known, provider).then_some(upstreams)
-    }
-
-    /// The providers to which requests are refused, because they cannot be reached.
-    pub fn held_providers(&self) -> impl Iterator<Item = &Arc<str>> {
-        let servers = self.providers.iter().zip(&self.servers);
-        // The workers' share one breaker.
-        let held = servers.filter(|(_, servers)| {
-            let upstream = servers.upstreams.first();
-            upstream.is_some_and(|upstream| upstream.is_held())
-        });
-        held.map(|(provider, _)| &provider.name)
-    }
-
-    /// Bytes of request bodies kept for replays now.
-    #[must_use]
-    pub fn replay_memory_used(&self) -> usize {
-        self.process_state.replay_memory.used()
-    }
-
-    /// For how long new connections are taken once draining, and how long requests may take to finish then.
-    #[must_use]
-    pub fn drain_times(&self) -> (Duration, Duration) {
-        self.drain
-    }
-
-    /// What this proxy counts.
-    #[must_use]
-    pub fn metrics(&self) -> &Metrics {
-        &self.telemetry.metrics
-    }
-
-    /// How much callers may ask for.
-    #[must_use]
-    pub fn limits(&self) -> &ProxyLimits {
-        &self.limits
-    }
-
-    /// Who speaks for providers in tunnels.
-    #[must_use]
-    pub fn authority(&self) -> Option<&Arc<Authority>> {
-        self.authority.as_ref()
-    }
-
-    /// Answers one request, whatever happens; `side` is the connection that it came on. After a `CONNECT`
-    /// that is answered 200 there is a tunnel to be carried, which `open` gets.
-    pub fn handle(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        side: &Arc<CallerSide>,
-        open: impl FnOnce(Opened),
-    ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
-        let mut record = Box::new(Record::begin(&self.telemetry, &request, side));
-        let (mut head, mut body) = request.into_parts();
-        // An `async fn` would have room for the request thrice: as it was given, whole, and in parts.
-        async move {
-            let is_http2 = head.version == Version::HTTP_2;
-            let is_connect = head.method == Method::CONNECT;
-            let _in_flight = InFlight::enter(&self.process_state.in_flight);
-            let mut framed = if is_http2 {
-                side.count_request();
-                framing::refuse_disguise(&head.headers)
-            } else {
-                side.next_request()
-            };
-            if !body.is_end_stream()
-                && headers::needs_continue(&head)
-                && !trigger_continue(&mut body).await
-            {
-                framed = Err(framing::Doubt::OutOfStep);
-            }
-            let is_doubtful = framed.is_err();
-            if head.method == Method::OPTIONS && !is_http2 && side.is_pathless() {
-                target::leave_out_path(&mut head.uri);
-            }
-            let result = match framed {
-                Ok(()) => self.forward(&mut record, &mut head, body, side).await,
-                Err(doubt) => {
-                    // Whatever comes after it, nobody knows where that begins.
-                    side.leave_unread();
-                    let malformed = target::Error::Malformed(doubt.as_str());
-                    Err(Refusal::Target(malformed))
-                }
-            };
-            // The rest of the request is not waited for after the answer.
-            let is_last = |refusal: &Refusal| refusal.limit() == Some(Limit::CallerConnections);
-            let is_last = is_doubtful || result.as_ref().is_err_and(is_last);
-            let close =
-                is_last || record.is_unread() || is_connect || self.admin_control.is_draining();
-            let mut response = match result {
-                Ok(Outcome::Relayed(relayed)) => {
-                    side.limit_writes(relayed.upstream.idle_timeout());
-                    relayed.answer(record, &self, is_http2)
-                }
-                Ok(Outcome::Tunnel(target)) => {
-                    record.answer(StatusCode::OK);
-                    open(Opened { record, target });
-                    return Ok(Response::new(ResponseBody::Own(None)));
-                }
-                Ok(Outcome::Capabilities) => respond::capabilities(record),
-                Err(refusal) => {
-                    if let Some(limit) = refusal.limit() {
-                        self.metrics().limits.reached(limit);
-                    }
-                    refusal.answer(record)
-                }
-            };
-            if close && !is_http2 {
-                response
-                    .headers_mut()
-                    .insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok(response)
-        }
-    }
-
-    /// Who sends a request. Waits only where a password has to be hashed.
-    async fn caller(
-        &self,
-        headers: &HeaderMap,
-        form: Form,
-        peer: &Peer,
-    ) -> Result<Principal<'_>, caller::Error> {
-        match self.callers.check(headers, form, peer) {
-            Ok(caller) => Ok(caller),
-            Err(Undecided::Unauthenticated) => Err(caller::Error::Unauthenticated),
-            Err(Undecided::Password(attempt)) => {
-                Box::pin(self.callers.verify_password(attempt)).await
-            }
-        }
-    }
-
-    /// The way of a request, stage by stage.
-    async fn forward(
-        &self,
-        record: &mut Record,
-        head: &mut Parts,
-        body: Incoming,
-        side: &CallerSide,
-    ) -> Result<Outcome, Refusal> {
+        self.keep_in_step(framed, head)?;
         if target::ends_here(head).map_err(Refusal::Target)? {
-            return Ok(Outcome::Capabilities);
+            return Ok(Outcome::Own(respond::capabilities()));
         }
-        let (target, caller, control) = self.admit(record, head, side).await?;
-        if target.form == Form::Authority {
-            let leads = self.tunnel(record, &target, &body, caller.name);
-            let leads = Box::pin(leads).await?;
-            return Ok(Outcome::Tunnel(leads));
+        let admitted = self.admit(head).await?;
+        if admitted.target.form == Form::Authority {
+            let (target, caller) = (&admitted.target, admitted.caller.name);
+            let opening = tunnel::open(self.proxy, self.request, target, &body, caller);
+            return Box::pin(opening).await.map(Outcome::Tunnel);
         }
-        let path = Path::new(target.path);
-        let unroutable =
-            |error, provider: Option<&str>| Refusal::Route(error, route_detail(error, provider));
-        let matched = match self.routes.match_host(&target, &path) {
-            Ok(matched) => matched,
-            Err(error) => {
-                let listed = self.listed(error, record, (&target, head));
-                let (passthrough, origin) = listed.ok_or_else(|| unroutable(error, None))?;
-                return Box::pin(pass_on(passthrough, record, origin, (head, body))).await;
+        let destination = match self.route(&admitted, head)? {
+            Routed::ToProvider(destination) => destination,
+            Routed::PassedThrough(passthrough, origin) => {
+                let passing = self.pass_through(passthrough, origin, head, body);
+                return Box::pin(passing).await.map(Outcome::Relay);
             }
         };
-        let provider = matched.provider;
-        let Servers { upstreams, series } = &self.servers[provider.index];
-        let upstream = &upstreams[side.worker];
-        record.provider(series);
-        let (method, account) = (&head.method, control.account);
-        let query = RouteQuery { method, account };
-        let destination = matched.route(query, &path, caller.allow);
-        let destination = destination.map_err(|error| unroutable(error, Some(&provider.name)))?;
-        record.route(&destination.route, destination.account);
-        if destination.payment.moves_money {
-            self.admin_control.admit_payment(provider.index)?;
-            record.moves_money();
-        }
-        let token = Bearer::of(&self.tokens, &destination, &head.headers)?;
-        let is_bursars = matches!(token, Bearer::Bursar(_));
-        if control.has_authorization && !caller.by_authorization && is_bursars {
-            record.credentials_replaced();
-        }
-        drop(path);
-        let asked = Asked::of(head, side.is_tls(), provider);
-        let (outgoing, cleaned) =
-            outgoing::outgoing(head, &destination, &token, &self.process_state.via);
-        let body = ReplayBody::new(body, cleaned, self.keeping(provider));
-        if let Some(body) = &body {
-            record.upload(body);
-        }
-        let (journal, payment) = (&self.process_state.journal, destination.payment);
-        if let Some(journal) = journal.as_ref().filter(|_| payment.moves_money) {
-            record.keep_in(journal, payment.key(&outgoing.headers));
-        }
-        let mut attempt = Attempt {
-            upstream,
-            series,
-            admin_control: &self.admin_control,
-            destination,
-            token,
-            may_be_replayed: payment.may_be_replayed(&outgoing.headers),
-            key_field: attempt::key_field(payment, &outgoing.headers),
-            saved: outgoing.save(),
-            outgoing: Some(outgoing),
-            body,
-        };
-        let (response, connection) = attempt.send_with_replay(record).await?;
-        Ok(Outcome::Relayed(Relayed {
+        let authorizer = self.authorize(&destination, &admitted, head)?;
+        let asked = Asked::of(head, self.connection.is_tls(), destination.provider);
+        let upstream = self.upstream(&destination);
+        let mut attempt = self.prepare(destination, authorizer, head, body);
+        let Answered {
+            response,
+            connection,
+        } = attempt.send_with_replay().await?;
+        Ok(Outcome::Relay(ProviderResponse {
             response,
             connection,
             upstream: upstream.clone(),
@@ -400,61 +134,68 @@ impl Proxy {
         }))
     }
 
-    fn keeping(&self, provider: &Provider) -> ReplayLimits {
-        ReplayLimits {
-            buffer: provider.replay_buffer,
-            memory: self.process_state.replay_memory.clone(),
+    /// Takes the request out of its connection's framing.
+    fn next_in_framing(&self, head: &Parts) -> Result<(), framing::Doubt> {
+        if head.version == Version::HTTP_2 {
+            self.connection.count_request();
+            framing::refuse_disguise(&head.headers)
+        } else {
+            self.connection.next_request()
         }
     }
 
-    /// Where a request goes that is for no provider, if it may.
-    fn listed(
+    /// Refuses a request whose framing is in doubt. Of one that is not, the target is as the caller wrote it.
+    fn keep_in_step(
         &self,
-        error: route::Error,
-        record: &mut Record,
-        (target, head): (&Target<'_>, &Parts),
-    ) -> Option<(&Passthrough, Origin)> {
-        let passthrough = self.passthrough.as_ref();
-        let passthrough = passthrough.filter(|_| error == route::Error::UnknownHost)?;
-        let origin = passthrough.listed(record, target, head)?;
-        Some((passthrough, origin))
+        framed: Result<(), framing::Doubt>,
+        head: &mut Parts,
+    ) -> Result<(), Refusal> {
+        if let Err(doubt) = framed {
+            // Whatever comes after it, nobody knows where that begins.
+            self.connection.leave_unread();
+            return Err(Refusal::Framing(doubt));
+        }
+        let is_http1 = head.version != Version::HTTP_2;
+        if head.method == Method::OPTIONS && is_http1 && self.connection.is_pathless() {
+            target::leave_out_path(&mut head.uri);
+        }
+        Ok(())
     }
 
     /// Whose request it is, what it names, and what else it says, whatever its form.
-    async fn admit<'a>(
-        &'a self,
-        record: &mut Record,
-        head: &'a Parts,
-        side: &CallerSide,
-    ) -> Result<(Target<'a>, Principal<'a>, ControlFields<'a>), Refusal> {
-        if self.process_state.in_flight.load(Ordering::Relaxed) > self.limits.requests {
+    async fn admit<'h>(&mut self, head: &'h Parts) -> Result<Admitted<'e, 'h>, Refusal> {
+        let (proxy, connection) = (self.proxy, self.connection);
+        if proxy.process_state.in_flight.load(Ordering::Relaxed) > proxy.limits.requests {
             return Err(Refusal::Limit(Limit::Requests));
         }
-        if head.headers.len() > self.limits.headers {
+        if head.headers.len() > proxy.limits.headers {
             return Err(Refusal::Limit(Limit::Headers));
         }
-        if target::size(&head.uri) > self.limits.target_size {
+        if target::size(&head.uri) > proxy.limits.target_size {
             return Err(Refusal::Limit(Limit::TargetSize));
         }
-        let inside = side.inside();
+        let inside = connection.inside();
         let target = Target::read(head, inside.map(|inside| inside.port));
         let target = target.map_err(Refusal::Target)?;
         let caller = match inside {
-            Some(inside) => self.callers.verified(&inside.caller, &side.peer),
-            None => self.caller(&head.headers, target.form, &side.peer).await,
+            Some(inside) => proxy.callers.verified(&inside.caller, &connection.peer),
+            None => {
+                let headers = &head.headers;
+                caller::verify(&proxy.callers, headers, target.form, &connection.peer).await
+            }
         };
         let caller = caller.map_err(|error| Refusal::Caller(error, target.form))?;
-        record.caller(caller.name);
-        side.peer.is_known();
+        self.request.record.set_caller(caller.name);
+        connection.peer.is_known();
         if let Some(limits) = caller.limits {
             // What is inside of a tunnel came over a connection that counts already.
-            if inside.is_none() && !side.join(limits) {
+            if inside.is_none() && !connection.join(limits) {
                 return Err(Refusal::Limit(Limit::CallerConnections));
             }
-            let slot = limits.enter(Instant::now());
-            record.hold(slot.map_err(Refusal::CallerLimit)?);
+            let permit = limits.enter(Instant::now());
+            self.request.hold(permit.map_err(Refusal::CallerLimit)?);
         }
-        let control = ControlFields::read(&head.headers, &self.process_state.via);
+        let control = ControlFields::read(&head.headers, &proxy.process_state.via);
         if control.is_loop {
             return Err(Refusal::Loop);
         }
@@ -465,124 +206,200 @@ impl Proxy {
             Some(inside) if !inside.leads_to(target.host, target.port) => {
                 Err(Refusal::Tunnel(tunnel_target::Error::Misdirected))
             }
-            _ => Ok((target, caller, control)),
+            _ => Ok(Admitted {
+                caller,
+                target,
+                control,
+            }),
         }
     }
 
-    /// Where a `CONNECT` leads. What comes through it is judged when it comes.
-    async fn tunnel(
-        &self,
-        record: &mut Record,
-        target: &Target<'_>,
-        body: &Incoming,
-        caller: &Arc<str>,
-    ) -> Result<TunnelTarget, Refusal> {
-        if !body.is_end_stream() {
-            let what = "CONNECT has no body";
-            return Err(Refusal::Target(target::Error::Malformed(what)));
-        }
-        let Target { host, port, .. } = *target;
-        let is_open = port == 80 || self.authority.is_some();
-        if is_open && self.routes.is_provider(host, port) {
-            // The requests in it count, not the tunnel itself.
-            record.let_go();
-            let permit = self.process_state.tunnels.clone().try_acquire_owned();
-            let permit = permit.map_err(|_full| Refusal::Limit(Limit::Tunnels))?;
-            let inside = Inside::new(caller, host, port);
-            return Ok(TunnelTarget::ToProvider(inside, permit));
-        }
-        if self.routes.is_provider_at_any_port(host) {
-            return Err(Refusal::Tunnel(match self.authority {
-                Some(_) => tunnel_target::Error::NotListed,
-                None => tunnel_target::Error::NotIntercepted,
-            }));
-        }
-        let passthrough = self.passthrough.as_ref().and_then(|passthrough| {
-            let rule = passthrough.rule(host, port, caller)?;
-            Some((passthrough, rule))
-        });
-        let not_listed = Refusal::Tunnel(tunnel_target::Error::NotListed);
-        let (passthrough, rule) = passthrough.ok_or(not_listed)?;
-        record.passthrough(&rule.name);
-        let since = Instant::now();
-        let connected = passthrough.connect(host, port).await;
-        record.upstream(since.elapsed());
-        let (stream, held) = connected.map_err(no_passage)?;
-        Ok(TunnelTarget::Away(Box::new(stream), held))
-    }
-}
-
-/// Sends a request to a server that is no provider's.
-async fn pass_on(
-    passthrough: &Passthrough,
-    record: &mut Record,
-    origin: Origin,
-    (head, body): (&mut Parts, Incoming),
-) -> Result<Outcome, Refusal> {
-    let sent = passthrough.send(record, &origin, head, body).await;
-    let (response, connection) = sent.map_err(no_passage)?;
-    Ok(Outcome::Relayed(Relayed {
-        response,
-        connection,
-        upstream: passthrough.upstream().clone(),
-        asked: None,
-    }))
-}
-
-fn no_passage(error: passthrough::Error) -> Refusal {
-    match error {
-        passthrough::Error::TooMany => Refusal::Limit(Limit::Tunnels),
-        passthrough::Error::Connect(error) => Refusal::Connect(error),
-        passthrough::Error::Send(failed) => Refusal::Send(failed),
-    }
-}
-
-/// Every provider's, each once.
-fn secret_below(config: &Config) -> Vec<Pattern> {
-    let mut patterns: Vec<Pattern> = Vec::new();
-    for pattern in config
-        .providers
-        .iter()
-        .flat_map(|provider| &provider.secret_below)
-    {
-        if !patterns.contains(pattern) {
-            patterns.push(pattern.clone());
-        }
-    }
-    patterns
-}
-
-impl Relayed {
-    /// The provider's answer as it goes to the caller.
-    fn answer(
-        mut self,
-        mut record: Box<Record>,
-        proxy: &Proxy,
-        to_http2: bool,
-    ) -> Response<ResponseBody> {
-        let (mut head, body) = self.response.into_parts();
-        let cleaned = headers::clean_response(&mut head.headers);
-        self.connection.heed(cleaned.keep_alive);
-        if !cleaned.has_date {
-            headers::add_date(&mut head.headers);
-        }
-        if cleaned.has_location
-            && let Some((asked, provider)) = self.asked.as_ref().zip(record.served_by())
-        {
-            asked.rewrite(&mut head.headers, &proxy.routes, provider);
-        }
-        let via = &proxy.process_state.via;
-        via.append(&mut head.headers, head.version);
-        record.answer(head.status);
-        head.version = Version::HTTP_11;
-        let named = cleaned.named;
-        let relay = RelayBody::new(body, named, record, (self.connection, self.upstream));
-        let response = if to_http2 {
-            relay.pump()
-        } else {
-            ResponseBody::Relay(relay)
+    /// Where the request goes: to a provider, by one of its routes, or past all of them.
+    fn route(&mut self, admitted: &Admitted<'e, '_>, head: &Parts) -> Result<Routed<'e>, Refusal> {
+        let (proxy, target) = (self.proxy, &admitted.target);
+        let path = Path::new(target.path);
+        let unroutable = |error, provider: Option<&str>| {
+            let detail = route_detail(error, provider);
+            Refusal::Route(error, detail)
         };
-        Response::from_parts(head, response)
+        let matched = match proxy.routes.match_host(target, &path) {
+            Ok(matched) => matched,
+            Err(error) => {
+                let is_listed = error == route::Error::UnknownHost;
+                let listed = is_listed.then(|| self.route_past(target, head)).flatten();
+                return listed.ok_or_else(|| unroutable(error, None));
+            }
+        };
+        let provider = matched.provider;
+        let series = &proxy.upstreams[provider.index].series;
+        self.request.count_for(series);
+        let query = RouteQuery {
+            method: &head.method,
+            account: admitted.control.account,
+        };
+        let destination = matched.route(query, &path, admitted.caller.allow);
+        let destination = destination.map_err(|error| unroutable(error, Some(&provider.name)))?;
+        let record = &mut self.request.record;
+        record.set_route(&destination.route, destination.account);
+        if destination.payment.moves_money {
+            proxy.admin_control.admit_payment(provider.index)?;
+            self.request.set_moves_money();
+        }
+        Ok(Routed::ToProvider(destination))
+    }
+
+    /// Where a request goes that is for no provider, if it may.
+    fn route_past(&mut self, target: &Target<'_>, head: &Parts) -> Option<Routed<'e>> {
+        let passthrough = self.proxy.passthrough.as_ref()?;
+        let record = &mut self.request.record;
+        let rule = passthrough.listed(record.caller(), target, head)?;
+        record.set_passthrough(&rule.name);
+        let origin = passthrough::origin_of(target)?;
+        Some(Routed::PassedThrough(passthrough, origin))
+    }
+
+    /// Sends the request to a host that is no provider's.
+    async fn pass_through(
+        &mut self,
+        passthrough: &Passthrough,
+        origin: Origin,
+        head: &mut Parts,
+        body: Incoming,
+    ) -> Result<ProviderResponse, Refusal> {
+        let message = passthrough.prepare(head, body);
+        let record = &mut self.request.record;
+        if let Some(body) = &message.body {
+            record.set_upload(body);
+        }
+        let sent = passthrough.send(&origin, message).await;
+        record.sending.add_upstream(sent.took);
+        let (response, connection) = sent.response?;
+        Ok(ProviderResponse {
+            response,
+            connection,
+            upstream: passthrough.upstream().clone(),
+            asked: None,
+        })
+    }
+
+    /// What authorizes the request at its provider.
+    fn authorize(
+        &self,
+        destination: &Destination<'e>,
+        admitted: &Admitted<'_, '_>,
+        head: &Parts,
+    ) -> Result<Authorizer<'e>, Refusal> {
+        let authorizer = Authorizer::of(&self.proxy.tokens, destination, &head.headers)?;
+        let is_shown = admitted.control.has_authorization && !admitted.caller.by_authorization;
+        if is_shown && authorizer.is_bursars() {
+            let series = &self.proxy.upstreams[destination.provider.index].series;
+            let by_caller = &series.by_caller;
+            by_caller.credentials_replaced(self.request.record.caller());
+        }
+        Ok(authorizer)
+    }
+
+    /// This worker's connections to the provider.
+    fn upstream(&self, destination: &Destination<'_>) -> &'e Arc<Upstream> {
+        let upstreams = &self.proxy.upstreams[destination.provider.index];
+        &upstreams.by_worker[self.connection.worker]
+    }
+
+    /// The request as it goes on, written down where it moves money.
+    fn prepare<'s>(
+        &'s mut self,
+        destination: Destination<'s>,
+        authorizer: Authorizer<'s>,
+        head: &mut Parts,
+        body: Incoming,
+    ) -> Attempt<'s> {
+        let process_state = &self.proxy.process_state;
+        let (provider, payment) = (destination.provider, destination.payment);
+        let client = self.upstream(&destination);
+        let (outgoing, cleaned) =
+            outgoing::outgoing(head, &destination, &authorizer, &process_state.via);
+        let keeping = ReplayLimits {
+            buffer: provider.replay_buffer,
+            memory: process_state.replay_memory.clone(),
+        };
+        let body = ReplayBody::new(body, cleaned, keeping);
+        if let Some(body) = &body {
+            self.request.record.set_upload(body);
+        }
+        let mut frozen = None;
+        if payment.moves_money {
+            frozen = self.proxy.admin_control.frozen_flag(provider.index);
+            if let Some(journal) = &process_state.journal {
+                self.request
+                    .write_to(journal, payment.key(&outgoing.headers));
+            }
+        }
+        let (entry, sending) = self.request.for_attempt();
+        Attempt {
+            client,
+            series: &self.proxy.upstreams[provider.index].series,
+            frozen,
+            destination,
+            authorizer,
+            may_be_replayed: payment.may_be_replayed(&outgoing.headers),
+            key_field: attempt::key_field(payment, &outgoing.headers),
+            saved: outgoing.save(),
+            outgoing: Some(outgoing),
+            body,
+            entry,
+            sending,
+        }
+    }
+}
+
+/// Whether a caller over HTTP/1.1 holds its body back until it is asked for it.
+fn is_held_back(head: &Parts, body: &Incoming) -> bool {
+    !body.is_end_stream() && headers::needs_continue(head)
+}
+
+impl Proxy {
+    /// Responds to one request, whatever happens; `connection` is what it came on. After a `CONNECT`
+    /// that is answered 200 there is a tunnel to be carried, which `open` gets.
+    pub fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        connection: &Arc<CallerSide>,
+        open: impl FnOnce(Opened),
+    ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
+        let mut active = Box::new(ActiveRequest::begin(&self.telemetry, &request, connection));
+        let (mut head, body) = request.into_parts();
+        // An `async fn` would have room for the request thrice: as it was given, whole, and in parts.
+        async move {
+            let is_http2 = head.version == Version::HTTP_2;
+            let _in_flight = InFlight::enter(&self.process_state.in_flight);
+            let mut exchange = Exchange {
+                proxy: &self,
+                connection,
+                request: &mut active,
+            };
+            let outcome = exchange.run(&mut head, body).await;
+            let is_draining = self.admin_control.is_draining();
+            let is_last = closing::is_last(outcome.as_ref().err(), &active.record, is_draining);
+            let mut response = match outcome {
+                Ok(Outcome::Relay(response)) => {
+                    connection.limit_writes(response.upstream.idle_timeout());
+                    let via = &self.process_state.via;
+                    response.relay(active, &self.routes, via, is_http2)
+                }
+                Ok(Outcome::Tunnel(target)) => {
+                    active.record.set_status(StatusCode::OK);
+                    let request = active;
+                    open(Opened { request, target });
+                    return Ok(Response::new(ResponseBody::Own(None)));
+                }
+                Ok(Outcome::Own(response)) => active.respond(response).map(ResponseBody::own),
+                Err(refusal) => active.refuse(refusal).map(ResponseBody::own),
+            };
+            if is_last && !is_http2 {
+                closing::announce(&mut response);
+            }
+            Ok(response)
+        }
     }
 }
 

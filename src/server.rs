@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::exchange::Proxy;
+use crate::exchange::{DrainTimes, Proxy};
 use accept::{AcceptOptions, accept};
 use bursar_base::process::{self, Budget};
 use bursar_config::{self as config, Config, Files};
@@ -87,7 +87,7 @@ impl Server {
             Some(settings) => Some(open(settings, &metrics).await?),
             None => None,
         };
-        let proxy = Proxy::new(config, &metrics, log, (journal, workers.count()));
+        let proxy = Proxy::new(config, &metrics, log, journal, workers.count());
         proxy.admin_control.remember().await?;
         metrics.register(proxy.tokens.series()?)?;
         let budget = Budget::now();
@@ -171,7 +171,7 @@ impl Server {
         shutdown.await;
         drop(reloading);
         let proxy = self.live.current();
-        let (delay, timeout) = proxy.drain_times();
+        let DrainTimes { delay, timeout } = proxy.drain_times();
         tracing::info!("draining");
         proxy.admin_control.drain();
         phase.send_replace(DrainPhase::Delay);

@@ -1,4 +1,4 @@
-//! What do operators see and change while Bursar runs? The end, reloads, and frozen providers.
+//! Control by operators while Bursar runs: its end, reloads, and frozen providers.
 //!
 //! What they have said lasts: a reload makes another [`AdminControl`] over the same [`ProcessState`].
 
@@ -57,16 +57,16 @@ impl AdminControl {
         if self.process_state.closing.load(Ordering::Relaxed) {
             return Err(Refusal::Draining);
         }
-        self.pass_payment(provider)
+        let frozen = self.frozen_flag(provider);
+        if frozen.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+            return Err(Refusal::Frozen);
+        }
+        Ok(())
     }
 
-    /// The same where it has begun, and is about to be sent.
-    pub(super) fn pass_payment(&self, provider: usize) -> Result<(), Refusal> {
-        let frozen = self.frozen.get(provider);
-        match frozen.is_some_and(|(_, flag)| flag.load(Ordering::Relaxed)) {
-            true => Err(Refusal::Frozen),
-            false => Ok(()),
-        }
+    /// Set while a provider is frozen, for a request that has begun and is about to be sent.
+    pub(super) fn frozen_flag(&self, provider: usize) -> Option<&AtomicBool> {
+        self.frozen.get(provider).map(|(_, flag)| &**flag)
     }
 
     /// Freezes or thaws the provider with that name, and has the journal remember it; false where there is no
@@ -136,9 +136,10 @@ impl AdminControl {
 
     /// The configuration was read again; `problems` say why it is not in force.
     pub fn reloaded(&self, problems: Vec<Diagnostic>) {
-        let outcome = match problems.is_empty() {
-            true => Reload::Ok,
-            false => Reload::Rejected,
+        let outcome = if problems.is_empty() {
+            Reload::Ok
+        } else {
+            Reload::Rejected
         };
         self.process_state.metrics.reloaded(outcome);
         let at = clock::wall();

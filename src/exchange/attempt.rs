@@ -1,158 +1,141 @@
-//! How is a request sent, and what does a 401 change? One sending, at most one replay.
+//! Attempts of a request: one sending, and after a 401 at most one replay with another token.
 //!
-//! It knows nothing of callers and routes: a [`Attempt`] is what the stages before found out. It decides when
-//! the same request may go out again, and nothing else does.
+//! It knows nothing of callers and routes: an [`Attempt`] is what the stages before found out. It decides when
+//! the same request may go out again, and nothing else does. Connections and tokens are behind [`Client`] and
+//! [`TokenSource`], so that its decisions are tested without either.
 
-use std::pin::pin;
+mod client;
+
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::admin_control::AdminControl;
-use super::bearer::Bearer;
-use crate::exchange::record::Record;
+use super::authorize::{Authorizer, TokenSource};
+use super::sending::Sending;
 use crate::exchange::replay::{Verdict, verdict};
-use crate::exchange::request_body::{CallerBody, Connection, RequestBody, Upstream};
+use crate::exchange::request_body::{CallerBody, RequestBody, Upstream};
 use crate::exchange::respond::Refusal;
 use crate::exchange::route::{Destination, Payment};
 use crate::http::replay_body::BodyTooLarge;
 use crate::http::target;
-use crate::token::{AccessToken, Handle, Missing, Recovery};
+use crate::token::{AccessToken, Handle, Recovery};
 use crate::upstream::{MAX_UNSENT, Need, Outgoing, SavedRequest, SendError};
 use bursar_base::json_pointer::Field;
 use bursar_config::ReplayRule;
-use bursar_journal::{self as journal, Unavailable};
+use bursar_journal::{self as journal, Entry, Hash, Unavailable};
 use bursar_telemetry::metrics::{ProviderSeries, Replay, Unauthorized};
+use client::{Client, Message};
 
 /// A request on its way: what the stages found out about it.
-pub(super) struct Attempt<'a> {
-    pub(super) upstream: &'a Arc<Upstream>,
-    pub(super) series: &'a Arc<ProviderSeries>,
-    /// Who may have stopped payments while this one waited.
-    pub(super) admin_control: &'a AdminControl,
+pub(super) struct Attempt<'a, C = Upstream, S = Handle> {
+    pub(super) client: &'a C,
+    pub(super) series: &'a ProviderSeries,
+    /// Set while an operator has payments stopped, perhaps since this one began. None: it is no payment.
+    pub(super) frozen: Option<&'a AtomicBool>,
     pub(super) destination: Destination<'a>,
-    pub(super) token: Bearer<'a>,
+    pub(super) authorizer: Authorizer<'a, S>,
     /// None once it went out.
     pub(super) outgoing: Option<Outgoing>,
-    /// The same for when it has to go out again. Most do not, so it is kept as what costs least to make.
+    /// The same for when it has to go out again. Most do not, so it is a copy that is cheap to make and rarely read.
     pub(super) saved: SavedRequest,
     pub(super) body: Option<CallerBody>,
     /// Whether the route lets this request be sent again after a 401.
     pub(super) may_be_replayed: bool,
     /// Where its key is in the body, if it may be there.
     pub(super) key_field: Option<&'a Arc<Field>>,
+    /// None: it is not written down.
+    pub(super) entry: Option<&'a Entry>,
+    pub(super) sending: &'a mut Sending,
 }
 
 /// A key is looked for in bodies up to this size.
 const MAX_KEYED_BODY: usize = 64 * 1024;
 
-/// A provider's answer and the connection that it comes on.
-pub(super) type Answered = (Response<Incoming>, Connection);
+/// A provider's response and the connection that it comes on.
+pub(super) struct Answered<C: Client = Upstream> {
+    pub(super) response: Response<C::Body>,
+    pub(super) connection: C::Connection,
+}
 
-impl Attempt<'_> {
+impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
     /// Sends the request, and after a 401 renews once and replays.
-    pub(super) async fn send_with_replay(
-        &mut self,
-        record: &mut Record,
-    ) -> Result<Answered, Refusal> {
-        let (mut access_token, now) = self.access_token(record).await?;
+    pub(super) async fn send_with_replay(&mut self) -> Result<Answered<C>, Refusal> {
+        let (mut access_token, now) = self.access_token().await?;
         let upload = self.upload().map_err(|BodyTooLarge| Refusal::Overloaded)?;
-        let answered = self.send(record, (&mut access_token, now), upload).await?;
-        self.note_response(record, &answered.0).await;
-        let verdict = verdict(answered.0.status(), answered.0.headers());
-        let outcome = match (verdict, &self.token) {
-            (Verdict::Relay, token) => {
-                if let Bearer::Bursar(source) = token {
-                    source.answered(access_token.generation, self.route(), answered.0.status());
+        let first = self.send(&mut access_token, now, upload).await?;
+        self.note_response(&first.response).await;
+        let status = first.response.status();
+        match verdict(status, first.response.headers()) {
+            Verdict::Relay => {
+                if let Authorizer::Bursar(source) = self.authorizer {
+                    source.answered(access_token.generation, self.route(), status);
                 }
-                self.settle();
-                return Ok(answered);
+                self.stop_buffering();
+                Ok(first)
             }
-            (_, Bearer::Caller(_)) => Err(Replay::NotAllowed),
-            (Verdict::InsufficientScope, Bearer::Bursar(source)) => {
-                source.insufficient(self.route());
-                Err(Replay::NotAllowed)
-            }
-            (Verdict::Renew, Bearer::Bursar(source))
-                if self.may_be_replayed || self.has_key_in_body() =>
-            {
-                Box::pin(self.recover(record, source, access_token.generation)).await
-            }
-            (Verdict::Renew, Bearer::Bursar(source)) => {
-                source.renew(access_token.generation, self.route());
-                Err(Replay::NotAllowed)
-            }
-        };
-        match outcome {
-            Ok((fresh, upload)) => {
-                // The first answer is not needed any more; its connection is not waited for.
-                drop(answered);
-                Box::pin(self.replay(record, fresh, upload)).await
-            }
-            Err(result) => {
-                self.settle();
-                self.series.replay(result);
-                self.series.unauthorized(Unauthorized::Surfaced);
-                Ok(answered)
-            }
+            verdict => Box::pin(self.after_401(first, verdict, access_token.generation)).await,
         }
     }
 
-    /// The second sending, with another token.
-    async fn replay(
+    /// What goes to the caller after a 401 to a request with that generation: another response, or the 401.
+    async fn after_401(
         &mut self,
-        record: &mut Record,
-        mut access_token: AccessToken,
-        upload: RequestBody,
-    ) -> Result<Answered, Refusal> {
-        record.replayed();
-        let since = Instant::now();
-        let replayed = self.send(record, (&mut access_token, since), upload).await;
-        self.settle();
-        if let Ok((response, _)) = &replayed {
-            self.note_response(record, response).await;
-        }
-        match &replayed {
-            Ok((response, _)) if response.status() == StatusCode::UNAUTHORIZED => {
-                if let Bearer::Bursar(source) = self.token {
-                    source.replay_refused(access_token.generation, self.route());
-                }
-                self.series.replay(Replay::UnauthorizedAgain);
-                self.series.unauthorized(Unauthorized::Surfaced);
+        first: Answered<C>,
+        verdict: Verdict,
+        sent: u64,
+    ) -> Result<Answered<C>, Refusal> {
+        let (answered, replay) = match self.prepare_replay(verdict, sent).await {
+            Ok((fresh, upload)) => {
+                // The first response is not needed any more; its connection is not waited for.
+                drop(first);
+                self.replay(fresh, upload).await
             }
-            Ok((response, _)) => {
-                if let Bearer::Bursar(source) = self.token {
-                    source.answered(access_token.generation, self.route(), response.status());
-                }
-                self.series.replay(Replay::Ok);
-                self.series.unauthorized(Unauthorized::Absorbed);
+            Err(replay) => {
+                self.stop_buffering();
+                (Ok(first), replay)
             }
-            Err(_) => {
-                self.series.replay(Replay::Failed);
-                self.series.unauthorized(Unauthorized::Absorbed);
-            }
-        }
-        replayed
+        };
+        self.series.replay(replay);
+        self.series.unauthorized(match replay {
+            Replay::Ok | Replay::Failed => Unauthorized::Absorbed,
+            Replay::NotAllowed
+            | Replay::BodyTooLarge
+            | Replay::TokenUnchanged
+            | Replay::TokenTooYoung
+            | Replay::TokenUnavailable
+            | Replay::UnauthorizedAgain => Unauthorized::Surfaced,
+        });
+        answered
     }
 
     /// What to replay with, or why the provider's 401 goes to the caller.
-    async fn recover(
-        &self,
-        record: &mut Record,
-        source: &Handle,
+    async fn prepare_replay(
+        &mut self,
+        verdict: Verdict,
         sent: u64,
     ) -> Result<(AccessToken, RequestBody), Replay> {
+        let Authorizer::Bursar(source) = self.authorizer else {
+            return Err(Replay::NotAllowed);
+        };
+        if verdict == Verdict::InsufficientScope {
+            source.insufficient(self.route());
+            return Err(Replay::NotAllowed);
+        }
+        if !self.may_be_replayed && !self.has_key_in_body() {
+            source.renew(sent, self.route());
+            return Err(Replay::NotAllowed);
+        }
         if self.body.as_ref().is_some_and(|body| !body.pause()) {
             source.renew(sent, self.route());
             return Err(Replay::BodyTooLarge);
         }
         let since = Instant::now();
         let recovery = source.recover(sent, self.route()).await;
-        record.waited_for_token(since);
+        self.waited_for_token(since);
         match recovery {
             Recovery::Replay(access_token) => Ok((
                 access_token,
@@ -161,6 +144,33 @@ impl Attempt<'_> {
             Recovery::Unchanged => Err(Replay::TokenUnchanged),
             Recovery::RenewedTooOften => Err(Replay::TokenTooYoung),
             Recovery::Unavailable => Err(Replay::TokenUnavailable),
+        }
+    }
+
+    /// The second sending, with another token. Whatever comes of it goes to the caller.
+    async fn replay(
+        &mut self,
+        mut access_token: AccessToken,
+        upload: RequestBody,
+    ) -> (Result<Answered<C>, Refusal>, Replay) {
+        self.sending.set_replayed();
+        let replayed = self.send(&mut access_token, Instant::now(), upload).await;
+        self.stop_buffering();
+        let Ok(Answered { response, .. }) = &replayed else {
+            return (replayed, Replay::Failed);
+        };
+        self.note_response(response).await;
+        let is_refused = response.status() == StatusCode::UNAUTHORIZED;
+        if let Authorizer::Bursar(source) = self.authorizer {
+            let (generation, route) = (access_token.generation, self.route());
+            match is_refused {
+                true => source.replay_refused(generation, route),
+                false => source.answered(generation, route, response.status()),
+            }
+        }
+        match is_refused {
+            true => (replayed, Replay::UnauthorizedAgain),
+            false => (replayed, Replay::Ok),
         }
     }
 
@@ -179,14 +189,14 @@ impl Attempt<'_> {
                 .is_some_and(|body| field.text_in(&body).is_some())
     }
 
-    /// One sending. Only a request that was certainly never processed is given to a second connection. The token
+    /// One sending. Only a request that was certainly never processed is given to a second connection. The access_token
     /// is another one afterwards where it ran out on the way.
     async fn send(
         &mut self,
-        record: &mut Record,
-        (access_token, mut now): (&mut AccessToken, Instant),
+        access_token: &mut AccessToken,
+        mut now: Instant,
         mut upload: RequestBody,
-    ) -> Result<Answered, Refusal> {
+    ) -> Result<Answered<C>, Refusal> {
         let mut unsent = 0;
         let mut need = Need {
             upload: upload.size_hint().upper().unwrap_or(u64::MAX),
@@ -197,51 +207,61 @@ impl Attempt<'_> {
         loop {
             let since = now;
             let origin = &self.destination.origin;
-            let connecting = self.upstream.connection(origin, need, since);
-            let mut connection = match connecting.await {
+            let mut connection = match self.client.connection(origin, need, since).await {
                 Ok((connection, connected)) => {
                     now = connected;
                     connection
                 }
                 Err(error) => {
-                    record.upstream(since.elapsed());
+                    self.sending.add_upstream(since.elapsed());
                     return Err(Refusal::Connect(error));
                 }
             };
-            record.upstream(now - since);
+            self.sending.add_upstream(now - since);
             if access_token.is_expired(now) {
                 // Connecting took longer than the token had left.
-                (*access_token, now) = self.access_token(record).await?;
+                (*access_token, now) = self.access_token().await?;
             }
-            if self.destination.payment.moves_money {
-                self.admin_control
-                    .pass_payment(self.destination.provider.index)?;
+            if self.is_frozen() {
+                return Err(Refusal::Frozen);
             }
-            if record.entry().is_some() {
-                Box::pin(self.write_down(record, access_token, &mut upload)).await?;
+            let mut digest = None;
+            if self.entry.is_some() {
+                digest = Box::pin(self.write_down(access_token, &mut upload)).await?;
                 now = Instant::now();
             }
-            record.token(access_token);
+            self.sending.set_token(access_token);
             let outgoing = self.outgoing.take().or_else(|| self.saved.outgoing());
             let outgoing = outgoing.ok_or(Refusal::Send(SendError::Unsent))?;
-            let authorization = Some(access_token.authorization.clone());
-            let request = outgoing.request(&connection, authorization, upload);
-            let sending = pin!(connection.send(request));
+            let (method, target) = (&outgoing.method, &outgoing.target);
+            let authorization =
+                self.authorizer
+                    .authorization(access_token, method, target, digest.as_ref());
             let began = now;
             let body = self.body.as_ref();
-            let response = self.upstream.answer(&mut connection, sending, body, began);
-            let response = response.await;
+            let message = Message {
+                outgoing,
+                authorization,
+                upload,
+            };
+            let sending = self.client.send(&mut connection, message, body, began);
+            let response = sending.await;
             now = Instant::now();
-            record.upstream(now - began);
+            self.sending.add_upstream(now - began);
             match response {
-                Ok(response) => return Ok((response, connection)),
+                Ok(response) => {
+                    return Ok(Answered {
+                        response,
+                        connection,
+                    });
+                }
                 Err(failed @ (SendError::Unsent | SendError::Refused | SendError::WantsHttp1)) => {
                     unsent += 1;
                     // A server that ends one connection may be ending all of them.
                     need.is_new = unsent > 1;
-                    note_unsent(record).await;
+                    self.note_unsent().await;
                     if matches!(failed, SendError::WantsHttp1)
-                        && !self.upstream.use_http1(&self.destination.origin)
+                        && !self.client.use_http1(&self.destination.origin)
                     {
                         return Err(Refusal::Send(failed));
                     }
@@ -255,53 +275,63 @@ impl Attempt<'_> {
         }
     }
 
-    /// Nothing is waited for after the last write, so that what was not sent is not in doubt.
+    /// Whether an operator has stopped payments while this one waited.
+    fn is_frozen(&self) -> bool {
+        self.frozen
+            .is_some_and(|frozen| frozen.load(Ordering::Relaxed))
+    }
+
+    /// Writes down that the request is about to go, and returns its body's digest where that is known. Nothing is
+    /// waited for after the last write, so that what was not sent is not in doubt.
     async fn write_down(
-        &self,
-        record: &mut Record,
+        &mut self,
         access_token: &mut AccessToken,
         upload: &mut RequestBody,
-    ) -> Result<(), Refusal> {
-        let mut hash = None;
-        if let Some(entry) = record.entry() {
-            hash = upload.seal(entry.witness(self.key_field)).await;
-            if upload.is_broken() {
-                let what = "the request's body broke off or is malformed";
-                return Err(Refusal::Target(target::Error::Malformed(what)));
-            }
+    ) -> Result<Option<Hash>, Refusal> {
+        let Some(entry) = self.entry else {
+            return Ok(None);
+        };
+        let digest = upload.seal(entry.witness(self.key_field)).await;
+        if upload.is_broken() {
+            let what = "the request's body broke off or is malformed";
+            return Err(Refusal::Target(target::Error::Malformed(what)));
         }
         for _ in 0..=MAX_UNSENT {
-            if let Some(entry) = record.entry() {
-                entry.sending(hash).await.map_err(Refusal::Journal)?;
-            }
+            entry.sending(digest).await.map_err(Refusal::Journal)?;
             if !access_token.is_expired(Instant::now()) {
-                return Ok(());
+                return Ok(digest);
             }
             // That took longer than the token had left.
-            note_unsent(record).await;
-            (*access_token, _) = self.access_token(record).await?;
+            self.note_unsent().await;
+            (*access_token, _) = self.access_token().await?;
         }
         Err(Refusal::Journal(Unavailable))
     }
 
     /// The token, and when it was there.
-    async fn access_token(&self, record: &mut Record) -> Result<(AccessToken, Instant), Refusal> {
+    async fn access_token(&mut self) -> Result<(AccessToken, Instant), Refusal> {
         let now = Instant::now();
-        let source = match &self.token {
-            Bearer::Bursar(source) => source,
-            Bearer::Caller(access_token) => return Ok((AccessToken::clone(access_token), now)),
+        let source = match &self.authorizer {
+            Authorizer::Bursar(source) => *source,
+            Authorizer::Caller(access_token) => return Ok((AccessToken::clone(access_token), now)),
         };
         if let Some(access_token) = source.read(now) {
             return Ok((access_token, now));
         }
-        let access_token: Result<AccessToken, Missing> = Box::pin(source.obtain()).await;
-        record.waited_for_token(now);
+        let access_token = Box::pin(source.obtain()).await;
+        self.waited_for_token(now);
         Ok((access_token.map_err(Refusal::Token)?, Instant::now()))
     }
 
-    /// Before anything of an answer goes to the caller. After a 401 the provider has not acted.
-    async fn note_response(&self, record: &Record, response: &Response<Incoming>) {
-        let Some(entry) = record.entry() else {
+    fn waited_for_token(&mut self, since: Instant) {
+        let waited = since.elapsed();
+        self.sending.add_token_wait(waited);
+        self.series.token_wait.observe(waited.as_secs_f64());
+    }
+
+    /// Before anything of a response goes to the caller. After a 401 the provider has not acted.
+    async fn note_response(&self, response: &Response<C::Body>) {
+        let Some(entry) = self.entry else {
             return;
         };
         let no_body = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
@@ -316,13 +346,19 @@ impl Attempt<'_> {
         }
     }
 
+    async fn note_unsent(&self) {
+        if let Some(entry) = self.entry {
+            entry.unsent().await;
+        }
+    }
+
     /// What is learnt about is the route.
     fn route(&self) -> &Arc<str> {
         &self.destination.route
     }
 
     /// No replay can follow.
-    fn settle(&self) {
+    fn stop_buffering(&self) {
         if let Some(body) = &self.body {
             body.stop_buffering();
         }
@@ -349,10 +385,4 @@ fn is_json(headers: &HeaderMap) -> bool {
     });
     let is_plain = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
     is_json && second.is_none() && headers.get_all(CONTENT_ENCODING).iter().all(is_plain)
-}
-
-async fn note_unsent(record: &Record) {
-    if let Some(entry) = record.entry() {
-        entry.unsent().await;
-    }
 }

@@ -162,6 +162,23 @@ pub struct PendingPassword<'a> {
     by_authorization: bool,
 }
 
+/// Finds out who sends a request. Waits only where a password has to be hashed.
+///
+/// # Errors
+/// Where nobody known does.
+pub async fn verify<'a>(
+    callers: &'a Callers,
+    headers: &HeaderMap,
+    form: Form,
+    peer: &Peer,
+) -> Result<Principal<'a>, Error> {
+    match callers.check(headers, form, peer) {
+        Ok(caller) => Ok(caller),
+        Err(Undecided::Unauthenticated) => Err(Error::Unauthenticated),
+        Err(Undecided::Password(password)) => Box::pin(callers.verify_password(password)).await,
+    }
+}
+
 impl Callers {
     /// Digests the passwords, which are not needed after that; `hashes` counts computed hashes. What is known
     /// of callers of `old` that have not changed is taken over.

@@ -1,10 +1,10 @@
-//! What of a request goes on? Its fields without what was for Bursar, and, beside Bursar's token, with which merchant
-//! is meant.
+//! The request as it goes on to the provider: its fields without what was for Bursar, and, beside Bursar's token, with
+//! which merchant is meant.
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Version};
 
-use super::bearer::Bearer;
+use super::authorize::Authorizer;
 use crate::exchange::route::Destination;
 use crate::http::headers::{self, TrailerRules, Via};
 use crate::upstream::Outgoing;
@@ -14,7 +14,7 @@ use bursar_config::{Merchant, MerchantHeader};
 pub(super) fn outgoing(
     head: &mut Parts,
     destination: &Destination<'_>,
-    token: &Bearer<'_>,
+    authorizer: &Authorizer<'_>,
     via: &Via,
 ) -> (Outgoing, TrailerRules) {
     let headers = &mut head.headers;
@@ -25,7 +25,7 @@ pub(super) fn outgoing(
     via.append(headers, head.version);
     let account = &destination.provider.accounts[destination.account];
     // A token of the caller's own says itself whose it is, and nothing comes with it that is not the caller's.
-    if matches!(token, Bearer::Bursar(_))
+    if authorizer.is_bursars()
         && let Some(merchant) = &account.merchant
     {
         name_merchant(headers, merchant, destination.merchant);

@@ -1,4 +1,4 @@
-//! What else may callers reach? Hosts that are no provider's: no token, and nothing looked at.
+//! Passthrough to hosts that are no provider's: no token, and nothing looked at.
 //!
 //! It knows the list and how to get there. A provider's host is never in it; the configuration sees to
 //! that.
@@ -14,9 +14,8 @@ use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::exchange::record::Record;
-use crate::exchange::request_body::{Connection, RequestBody, Upstream};
-use crate::http::headers::{self, TrailerRules, Via};
+use crate::exchange::request_body::{CallerBody, Connection, RequestBody, Upstream};
+use crate::http::headers::{self, Via};
 use crate::http::replay_body::{BodyTooLarge, ReplayBody, ReplayLimits, ReplayMemory};
 use crate::http::target::{Form, Target};
 use crate::upstream::connect::{Connector, Stream};
@@ -60,7 +59,24 @@ pub struct TunnelPermit {
     _open: Counted,
 }
 
-/// Why there is no tunnel, or no answer.
+/// A request in clear, apart from where it goes.
+#[derive(Debug)]
+pub struct Message {
+    outgoing: Outgoing,
+    /// None: it has no body.
+    pub body: Option<CallerBody>,
+}
+
+/// What came of a request in clear.
+#[derive(Debug)]
+pub struct Sent {
+    /// The response, and the connection that it comes on.
+    pub response: Result<(Response<Incoming>, Connection), Error>,
+    /// Until then.
+    pub took: Duration,
+}
+
+/// Why there is no tunnel, or no response.
 #[derive(Debug)]
 pub enum Error {
     /// There are as many as there may be.
@@ -78,7 +94,8 @@ impl Passthrough {
         config: &Config,
         metrics: &Metrics,
         egress: &Egress,
-        (tunnels, via): (&Arc<Semaphore>, &Via),
+        tunnels: &Arc<Semaphore>,
+        via: &Via,
     ) -> Option<Self> {
         if config.passthrough.is_empty() {
             return None;
@@ -115,18 +132,13 @@ impl Passthrough {
         })
     }
 
-    /// Where a request goes that asks for a listed host in so many words: in clear, and in proxy form.
-    pub fn listed(&self, record: &mut Record, target: &Target<'_>, head: &Parts) -> Option<Origin> {
+    /// The entry that lets a request there that asks for a listed host in so many words: in clear, and in proxy form.
+    #[must_use]
+    pub fn listed(&self, caller: &str, target: &Target<'_>, head: &Parts) -> Option<&Rule> {
         if target.form != Form::Absolute || head.uri.scheme() != Some(&Scheme::HTTP) {
             return None;
         }
-        let rule = self.rule(target.host, target.port, record.caller_name())?;
-        record.passthrough(&rule.name);
-        let origin = origin(target.host, target.port)?;
-        Some(Origin {
-            is_complete: target.is_complete,
-            ..origin
-        })
+        self.rule(target.host, target.port, caller)
     }
 
     /// How requests in clear get there.
@@ -135,47 +147,55 @@ impl Passthrough {
         &self.upstream
     }
 
-    /// Sends a request in clear: once, and without a token.
-    ///
-    /// # Errors
-    /// Where it is not answered.
-    pub async fn send(
-        &self,
-        record: &mut Record,
-        origin: &Origin,
-        head: &mut Parts,
-        body: Incoming,
-    ) -> Result<(Response<Incoming>, Connection), Error> {
-        let (outgoing, cleaned) = outgoing(head, &self.via);
+    /// A request in clear as it goes on.
+    pub fn prepare(&self, head: &mut Parts, body: Incoming) -> Message {
+        let cleaned = headers::clean_foreign_request(&mut head.headers);
+        self.via.append(&mut head.headers, head.version);
         let keeping = ReplayLimits {
             buffer: 0,
             memory: self.nothing_kept.clone(),
         };
-        let body = ReplayBody::new(body, cleaned, keeping);
-        if let Some(body) = &body {
-            record.upload(body);
+        Message {
+            outgoing: Outgoing::new(head),
+            body: ReplayBody::new(body, cleaned, keeping),
         }
-        let upload = RequestBody::next(body.as_ref()).map_err(|BodyTooLarge| Error::TooMany)?;
+    }
+
+    /// Sends a request in clear: once, and without a token.
+    pub async fn send(&self, origin: &Origin, message: Message) -> Sent {
+        let Message { outgoing, body } = message;
+        let upload = RequestBody::next(body.as_ref());
         let since = Instant::now();
-        let connected = self
-            .upstream
-            .connection(origin, Need::default(), since)
-            .await;
-        let response = match connected {
-            Ok((mut connection, now)) => {
-                let request = outgoing.request(&connection, None, upload);
-                let sending = pin!(connection.send(request));
-                let body = body.as_ref();
-                let response = self.upstream.answer(&mut connection, sending, body, now);
-                response
+        let response = match upload {
+            Ok(upload) => {
+                self.send_once(origin, outgoing, body.as_ref(), upload)
                     .await
-                    .map(|response| (response, connection))
-                    .map_err(Error::Send)
             }
-            Err(error) => Err(Error::Connect(error)),
+            Err(BodyTooLarge) => Err(Error::TooMany),
         };
-        record.upstream(since.elapsed());
-        response
+        Sent {
+            response,
+            took: since.elapsed(),
+        }
+    }
+
+    async fn send_once(
+        &self,
+        origin: &Origin,
+        outgoing: Outgoing,
+        body: Option<&CallerBody>,
+        upload: RequestBody,
+    ) -> Result<(Response<Incoming>, Connection), Error> {
+        let now = Instant::now();
+        let connected = self.upstream.connection(origin, Need::default(), now).await;
+        let (mut connection, now) = connected.map_err(Error::Connect)?;
+        let request = outgoing.request(&connection, None, upload);
+        let sending = pin!(connection.send(request));
+        let response = self.upstream.answer(&mut connection, sending, body, now);
+        match response.await {
+            Ok(response) => Ok((response, connection)),
+            Err(failed) => Err(Error::Send(failed)),
+        }
     }
 
     /// A connection for a tunnel.
@@ -197,11 +217,14 @@ impl Passthrough {
     }
 }
 
-/// The request as it goes on, and what its head says of its trailers.
-fn outgoing(head: &mut Parts, via: &Via) -> (Outgoing, TrailerRules) {
-    let cleaned = headers::clean_foreign_request(&mut head.headers);
-    via.append(&mut head.headers, head.version);
-    (Outgoing::new(head), cleaned)
+/// Where a request in clear goes that asks for that target.
+#[must_use]
+pub fn origin_of(target: &Target<'_>) -> Option<Origin> {
+    let origin = origin(target.host, target.port)?;
+    Some(Origin {
+        is_complete: target.is_complete,
+        ..origin
+    })
 }
 
 /// A server in clear.

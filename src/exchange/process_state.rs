@@ -60,7 +60,8 @@ impl ProcessState {
         metrics: &Metrics,
         log: AccessLog,
         tunnels: usize,
-        (journal, workers): (Option<Journal>, usize),
+        journal: Option<Journal>,
+        workers: usize,
     ) -> Self {
         Self {
             log,
@@ -87,7 +88,7 @@ impl ProcessState {
 
     /// Freezes a provider, or thaws it.
     pub(super) fn freeze(&self, provider: &Arc<str>, is_frozen: bool) {
-        drop(self.freeze_or_look(provider, Some(is_frozen)));
+        let _flag = self.freeze_or_look(provider, Some(is_frozen));
     }
 
     /// The series is written under the lock, so that a reload that has looked before does not write it after.

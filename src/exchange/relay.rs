@@ -20,7 +20,7 @@ use hyper::body::Incoming;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::exchange::record::Record;
+use crate::exchange::active_request::ActiveRequest;
 use crate::exchange::request_body::{Connection, Upstream};
 use crate::http::deadline_timer::Alarm;
 use crate::http::headers;
@@ -53,7 +53,7 @@ const PIECE_BYTES: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct RelayBody {
     source: Incoming,
-    record: Box<Record>,
+    request: Box<ActiveRequest>,
     /// What the answer's `Connection` fields named, for the trailers.
     connection_named: Vec<HeaderName>,
     /// None once it went back.
@@ -91,13 +91,14 @@ impl RelayBody {
     pub fn new(
         source: Incoming,
         connection_named: Vec<HeaderName>,
-        record: Box<Record>,
-        (connection, upstream): (Connection, Arc<Upstream>),
+        request: Box<ActiveRequest>,
+        connection: Connection,
+        upstream: Arc<Upstream>,
     ) -> Box<Self> {
         let idle_timeout = upstream.idle_timeout();
         let mut relay = Box::new(Self {
             source,
-            record,
+            request,
             connection_named,
             connection: Some((connection, upstream)),
             withheld: None,
@@ -177,7 +178,7 @@ impl RelayBody {
         }
         let Poll::Ready(frame) = Pin::new(&mut self.source).poll_frame(context) else {
             ready!(self.poll_stalled(context));
-            self.record.reason(Reason::UpstreamTimeout);
+            self.request.fail(Reason::UpstreamTimeout);
             return Poll::Ready(Some(Err(CutOff::Stalled)));
         };
         self.waiting_since = None;
@@ -186,7 +187,9 @@ impl RelayBody {
                 if let Some(trailers) = frame.trailers_mut() {
                     headers::clean_response_trailers(trailers, &self.connection_named);
                 }
-                self.record.sent(frame.data_ref().map_or(0, Bytes::len));
+                self.request
+                    .record
+                    .add_sent(frame.data_ref().map_or(0, Bytes::len));
                 let is_last = self.source.is_end_stream();
                 if is_last {
                     self.end();
@@ -197,14 +200,14 @@ impl RelayBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                self.record.reason(Reason::UpstreamProtocol);
+                self.request.fail(Reason::UpstreamProtocol);
                 if let Some((connection, upstream)) = &self.connection {
                     upstream.broke_off(connection, &error);
                 }
                 Poll::Ready(Some(Err(CutOff::Broken(error))))
             }
             None if self.is_reset() && self.source.size_hint().lower() > 0 => {
-                self.record.reason(Reason::UpstreamProtocol);
+                self.request.fail(Reason::UpstreamProtocol);
                 Poll::Ready(Some(Err(CutOff::Short)))
             }
             None if self.is_reset() => {
@@ -226,7 +229,7 @@ impl RelayBody {
     }
 
     fn answered(&self) -> Option<Commit> {
-        self.record.entry().and_then(Entry::answered)
+        self.request.entry().and_then(Entry::answered)
     }
 
     /// The last frame, or the end alone.
@@ -276,8 +279,8 @@ async fn pump(mut relay: Box<RelayBody>, frames: mpsc::Sender<PumpedFrame>) {
                 Ok(Err(_left)) => return,
                 Err(_untaken) => {
                     // Without an end the caller is told that this was not all.
-                    relay.record.reason(Reason::RequestTimeout);
-                    relay.record.limit(Limit::WriteTimeout);
+                    relay.request.fail(Reason::RequestTimeout);
+                    relay.request.count_limit(Limit::WriteTimeout);
                     return;
                 }
             }
@@ -304,6 +307,14 @@ fn pieces(frame: PumpedFrame) -> impl Iterator<Item = PumpedFrame> {
         let piece = data.split_to(data.len().min(PIECE_BYTES));
         Some(Some(Ok(Frame::data(piece))))
     })
+}
+
+impl ResponseBody {
+    /// Bursar's own.
+    #[must_use]
+    pub fn own(body: Bytes) -> Self {
+        Self::Own(Some(body).filter(|body| !body.is_empty()))
+    }
 }
 
 impl Body for ResponseBody {

@@ -1,4 +1,4 @@
-//! What does the caller get when something fails? The one place where a status is chosen.
+//! Responses of Bursar's own when something fails: the one place where a status is chosen.
 //!
 //! Every failure of every stage is matched here, so that a new one does not compile until it has a
 //! status, a reason and words. The words are fixed: no internal error text, no secret, nothing that came
@@ -15,10 +15,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use crate::exchange::caller;
-use crate::exchange::record::Record;
-use crate::exchange::relay::ResponseBody;
+use crate::exchange::passthrough;
 use crate::exchange::route;
 use crate::exchange::tunnel_target;
+use crate::http::framing;
 use crate::http::headers::PSEUDONYM;
 use crate::http::target::{self, Form};
 use crate::token::{Failure, Missing};
@@ -34,12 +34,16 @@ const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"bursar\", cha
 const METHODS: HeaderValue =
     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
+/// What is over in a moment.
+const SOON: Duration = Duration::from_secs(1);
 /// A disk is not emptied in a second.
 const JOURNAL_RETRY: Duration = Duration::from_secs(5);
 
-/// Why Bursar itself answers.
+/// Why Bursar itself responds.
 #[derive(Debug)]
 pub enum Refusal {
+    /// It is not clear where the request begins or ends, so nothing can follow it on its connection.
+    Framing(framing::Doubt),
     /// No usable target.
     Target(target::Error),
     /// Our own `Via` came back.
@@ -72,6 +76,16 @@ pub enum Refusal {
     Frozen,
 }
 
+impl From<passthrough::Error> for Refusal {
+    fn from(error: passthrough::Error) -> Self {
+        match error {
+            passthrough::Error::TooMany => Self::Limit(Limit::Tunnels),
+            passthrough::Error::Connect(error) => Self::Connect(error),
+            passthrough::Error::Send(failed) => Self::Send(failed),
+        }
+    }
+}
+
 /// What is wrong with the token that a caller brings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallerToken {
@@ -89,7 +103,18 @@ enum RequestSent {
     Maybe,
 }
 
-/// The answer to a refusal.
+/// A refusal as the caller gets it, and why, for metrics and log.
+#[derive(Debug)]
+pub struct Refused {
+    /// With its whole body.
+    pub response: Response<Bytes>,
+    /// Why.
+    pub reason: Reason,
+    /// Why there was no connection, if that is why.
+    pub cause: Option<Cause>,
+}
+
+/// What a refusal says.
 struct Description {
     status: StatusCode,
     reason: Reason,
@@ -115,27 +140,36 @@ impl Refusal {
     fn describe(&self) -> Description {
         match self {
             Self::Target(target::Error::Method) => describe(
-                (405, Reason::MethodNotAllowed, "http_request_error"),
+                405,
+                Reason::MethodNotAllowed,
+                "http_request_error",
                 "TRACE is never forwarded, because its answer would repeat the token; CONNECT takes host:port only",
             ),
+            Self::Framing(doubt) => describe(
+                400,
+                Reason::BadRequest,
+                "http_request_error",
+                doubt.as_str(),
+            ),
             Self::Target(target::Error::Malformed(what)) => {
-                describe((400, Reason::BadRequest, "http_request_error"), *what)
+                describe(400, Reason::BadRequest, "http_request_error", *what)
             }
             Self::Loop => describe(
-                (508, Reason::Loop, "proxy_loop_detected"),
+                508,
+                Reason::Loop,
+                "proxy_loop_detected",
                 "the request has already passed through Bursar; check the provider's upstream",
             ),
-            Self::Caller(caller::Error::Busy, _) => Description {
-                retry_after: Some(Duration::from_secs(1)),
-                ..describe(
-                    (503, Reason::Overloaded, "connection_limit_reached"),
-                    "too many callers' passwords wait to be verified",
-                )
-            },
+            Self::Caller(caller::Error::Busy, _) => soon(
+                Reason::Overloaded,
+                "too many callers' passwords wait to be verified",
+            ),
             Self::CallerLimit(exceeded) => Description {
                 retry_after: Some(exceeded.retry_after),
                 ..describe(
-                    (429, Reason::CallerLimitExceeded, "http_request_denied"),
+                    429,
+                    Reason::CallerLimitExceeded,
+                    "http_request_denied",
                     "too many requests of this caller at once or in a second; see `limits` of the caller",
                 )
             },
@@ -151,7 +185,9 @@ impl Refusal {
                     ),
                 };
                 describe(
-                    (status, Reason::CallerUnauthenticated, "http_request_denied"),
+                    status,
+                    Reason::CallerUnauthenticated,
+                    "http_request_denied",
                     detail,
                 )
             }
@@ -167,7 +203,7 @@ impl Refusal {
                     | route::Error::NoScopes
                     | route::Error::Ambiguous => Reason::RouteNotAllowed,
                 };
-                describe((403, reason, "http_request_denied"), detail.clone())
+                describe(403, reason, "http_request_denied", detail.clone())
             }
             Self::CallerToken(error) => no_caller_token(*error),
             Self::Token(missing) => token(missing),
@@ -191,7 +227,8 @@ impl Refusal {
             Self::Limit(limit) => Some(*limit),
             Self::CallerLimit(_) => Some(Limit::CallerRequests),
             Self::Send(SendError::CallerStalled) => Some(Limit::BodyTimeout),
-            Self::Target(_)
+            Self::Framing(_)
+            | Self::Target(_)
             | Self::Loop
             | Self::Caller(..)
             | Self::Tunnel(_)
@@ -223,15 +260,10 @@ impl Refusal {
         }
     }
 
-    /// Answers with the refusal.
+    /// The response to the request with that id.
     #[must_use]
-    pub fn answer(self, mut record: Box<Record>) -> Response<ResponseBody> {
+    pub fn respond(self, request_id: String) -> Refused {
         let described = self.describe();
-        record.reason(described.reason);
-        if let Some(cause) = self.cause() {
-            record.cause(cause);
-        }
-        record.answer(described.status);
         let reason = described.reason.as_str();
         let problem = ProblemDetails {
             title: described.status.canonical_reason().unwrap_or("Error"),
@@ -239,14 +271,10 @@ impl Refusal {
             detail: &described.detail,
             reason,
             request_sent: described.sent,
-            request_id: record.id(),
+            request_id,
         };
         let body = serde_json::to_vec(&problem).unwrap_or_default();
-        record.sent(body.len());
-        // It is over for us: whether and when the caller reads the answer changes nothing, and must not
-        // keep the request's body in memory.
-        drop(record);
-        let mut response = Response::new(ResponseBody::Own(Some(Bytes::from(body))));
+        let mut response = Response::new(Bytes::from(body));
         *response.status_mut() = described.status;
         let headers = response.headers_mut();
         headers.insert(
@@ -274,7 +302,8 @@ impl Refusal {
                 headers.insert(PROXY_AUTHENTICATE, BASIC)
             }
             Self::Target(target::Error::Method) => headers.insert(ALLOW, METHODS),
-            Self::Target(target::Error::Malformed(_))
+            Self::Framing(_)
+            | Self::Target(target::Error::Malformed(_))
             | Self::Loop
             | Self::Caller(caller::Error::Busy, _)
             | Self::CallerLimit(_)
@@ -290,17 +319,20 @@ impl Refusal {
             | Self::Draining
             | Self::Frozen => None,
         };
-        response
+        Refused {
+            response,
+            reason: described.reason,
+            cause: self.cause(),
+        }
     }
 }
 
 /// Says what Bursar can do. It is asked before anybody says who they are, as servers and proxies have it: there is
 /// nothing in the answer that is not in every other one.
 #[must_use]
-pub fn capabilities(mut record: Box<Record>) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::Own(None));
+pub fn capabilities() -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    record.answer(response.status());
     let headers = response.headers_mut();
     headers.insert(ALLOW, METHODS);
     insert(headers, DATE, &httpdate::fmt_http_date(clock::wall()));
@@ -310,13 +342,15 @@ pub fn capabilities(mut record: Box<Record>) -> Response<ResponseBody> {
 /// A refusal that is over in a moment.
 fn soon(reason: Reason, detail: &'static str) -> Description {
     Description {
-        retry_after: Some(Duration::from_secs(1)),
-        ..describe((503, reason, "connection_limit_reached"), detail)
+        retry_after: Some(SOON),
+        ..describe(503, reason, "connection_limit_reached", detail)
     }
 }
 
 fn describe(
-    (status, reason, proxy_error): (u16, Reason, &'static str),
+    status: u16,
+    reason: Reason,
+    proxy_error: &'static str,
     detail: impl Into<Cow<'static, str>>,
 ) -> Description {
     Description {
@@ -330,27 +364,27 @@ fn describe(
 }
 
 fn limited(limit: Limit) -> Description {
-    let overloaded = |detail| Description {
-        retry_after: Some(Duration::from_secs(1)),
-        ..describe(
-            (503, Reason::Overloaded, "connection_limit_reached"),
-            detail,
-        )
-    };
+    let overloaded = |detail| soon(Reason::Overloaded, detail);
     match limit {
         Limit::CallerConnections => Description {
-            retry_after: Some(Duration::from_secs(1)),
+            retry_after: Some(SOON),
             ..describe(
-                (429, Reason::CallerLimitExceeded, "http_request_denied"),
+                429,
+                Reason::CallerLimitExceeded,
+                "http_request_denied",
                 "too many connections of this caller at once; see `limits.connections` of the caller",
             )
         },
         Limit::Headers => describe(
-            (431, Reason::HeadersTooLarge, "http_request_error"),
+            431,
+            Reason::HeadersTooLarge,
+            "http_request_error",
             "the request has too many header fields; see `limits.headers`",
         ),
         Limit::TargetSize => describe(
-            (414, Reason::TargetTooLong, "http_request_error"),
+            414,
+            Reason::TargetTooLong,
+            "http_request_error",
             "the request target is too long; see `limits.target_size`",
         ),
         Limit::Tunnels => overloaded("too many tunnels at once; see `limits.tunnels`"),
@@ -372,7 +406,9 @@ fn unwritten() -> Description {
     Description {
         retry_after: Some(JOURNAL_RETRY),
         ..describe(
-            (503, Reason::JournalUnavailable, "proxy_internal_error"),
+            503,
+            Reason::JournalUnavailable,
+            "proxy_internal_error",
             "the request moves money, and the journal cannot be written; is its disk full, or `journal.max_size` reached?",
         )
     }
@@ -383,39 +419,45 @@ fn frozen() -> Description {
     Description {
         retry_after: Some(Duration::from_secs(60)),
         ..describe(
-            (503, Reason::Frozen, "http_request_denied"),
+            503,
+            Reason::Frozen,
+            "http_request_denied",
             "an operator has frozen the provider: requests that move money are refused, and others are not; `bursar thaw` ends it",
         )
     }
 }
 
 fn no_tunnel(error: tunnel_target::Error) -> Description {
-    let (response, detail) = match error {
-        tunnel_target::Error::NotIntercepted => (
-            (403, Reason::ConnectNotAllowed, "http_request_denied"),
+    let denied = |reason, detail| describe(403, reason, "http_request_denied", detail);
+    match error {
+        tunnel_target::Error::NotIntercepted => denied(
+            Reason::ConnectNotAllowed,
             "CONNECT to a provider needs `intercept`, except for plain HTTP on port 80; give the service http:// URLs of the provider (Bursar sends them over TLS), or https:// URLs in absolute form",
         ),
-        tunnel_target::Error::Nested => (
-            (403, Reason::ConnectNotAllowed, "http_request_denied"),
+        tunnel_target::Error::Nested => denied(
+            Reason::ConnectNotAllowed,
             "there are no tunnels inside of a tunnel",
         ),
-        tunnel_target::Error::NotListed => (
-            (403, Reason::DestinationNotAllowed, "http_request_denied"),
+        tunnel_target::Error::NotListed => denied(
+            Reason::DestinationNotAllowed,
             "no provider has this host and port, and `passthrough` does not list them for this caller",
         ),
-        tunnel_target::Error::Misdirected => (
-            (421, Reason::Misdirected, "http_request_error"),
+        tunnel_target::Error::Misdirected => describe(
+            421,
+            Reason::Misdirected,
+            "http_request_error",
             "the request's host, or the server name of its TLS, is not the one that CONNECT named",
         ),
-    };
-    describe(response, detail)
+    }
 }
 
 fn token(missing: &Missing) -> Description {
     let unavailable = |detail| Description {
         retry_after: Some(missing.retry_after),
         ..describe(
-            (503, Reason::TokenUnavailable, "destination_unavailable"),
+            503,
+            Reason::TokenUnavailable,
+            "destination_unavailable",
             detail,
         )
     };
@@ -423,7 +465,9 @@ fn token(missing: &Missing) -> Description {
         Failure::Rejected(..) => Description {
             retry_after: Some(missing.retry_after),
             ..describe(
-                (502, Reason::CredentialsRejected, "destination_unavailable"),
+                502,
+                Reason::CredentialsRejected,
+                "destination_unavailable",
                 "the provider's token endpoint refuses the configured account; check client_id, client_secret and scopes",
             )
         },
@@ -463,7 +507,9 @@ fn no_connection(error: ConnectError) -> Description {
         ConnectError::NoDescriptors => Cause::Unreachable,
         ConnectError::NoHttp2 => {
             return describe(
-                (502, Reason::UpstreamTls, "tls_protocol_error"),
+                502,
+                Reason::UpstreamTls,
+                "tls_protocol_error",
                 "the provider does not agree to HTTP/2, and `http` of the provider allows nothing else; nothing was sent",
             );
         }
@@ -471,7 +517,9 @@ fn no_connection(error: ConnectError) -> Description {
             return Description {
                 retry_after: Some(wait),
                 ..describe(
-                    (503, Reason::UpstreamUnavailable, "destination_unavailable"),
+                    503,
+                    Reason::UpstreamUnavailable,
+                    "destination_unavailable",
                     "the provider could not be reached lately; nothing was tried (see `breaker` of the provider)",
                 )
             };
@@ -479,15 +527,21 @@ fn no_connection(error: ConnectError) -> Description {
     };
     match cause {
         Cause::AddressNotAllowed => describe(
-            (403, Reason::AddressNotAllowed, "destination_ip_prohibited"),
+            403,
+            Reason::AddressNotAllowed,
+            "destination_ip_prohibited",
             "no address of the provider's host (or of the parent proxy) is allowed; see egress.allow_addresses",
         ),
         Cause::ParentProxy => describe(
-            (502, Reason::UpstreamUnreachable, "destination_unavailable"),
+            502,
+            Reason::UpstreamUnreachable,
+            "destination_unavailable",
             "the parent proxy (egress.proxy) does not connect to the provider; nothing was sent",
         ),
         Cause::NameNotFound | Cause::NameFailed | Cause::Refused | Cause::Unreachable => describe(
-            (502, Reason::UpstreamUnreachable, "destination_unavailable"),
+            502,
+            Reason::UpstreamUnreachable,
+            "destination_unavailable",
             "no connection to the provider; nothing was sent",
         ),
         Cause::Reset
@@ -499,11 +553,15 @@ fn no_connection(error: ConnectError) -> Description {
         | Cause::TlsClientCertificate
         | Cause::TlsVersion
         | Cause::TlsOther => describe(
-            (502, Reason::UpstreamTls, "tls_protocol_error"),
+            502,
+            Reason::UpstreamTls,
+            "tls_protocol_error",
             "TLS to the provider failed; nothing was sent. Is its certificate signed by a trusted authority (tls.ca)?",
         ),
         Cause::TimedOut => describe(
-            (504, Reason::UpstreamTimeout, "connection_timeout"),
+            504,
+            Reason::UpstreamTimeout,
+            "connection_timeout",
             "connecting to the provider took longer than timeouts.connect; nothing was sent",
         ),
     }
@@ -512,11 +570,15 @@ fn no_connection(error: ConnectError) -> Description {
 fn no_caller_token(error: CallerToken) -> Description {
     match error {
         CallerToken::Missing => describe(
-            (403, Reason::CallerTokenMissing, "http_request_denied"),
+            403,
+            Reason::CallerTokenMissing,
+            "http_request_denied",
             "this route goes on with the caller's own token (`authorization: caller`), and the request has none; send it as Authorization: Bearer, and the caller's name and password as Proxy-Authorization",
         ),
         CallerToken::Unusable => describe(
-            (400, Reason::BadRequest, "http_request_error"),
+            400,
+            Reason::BadRequest,
+            "http_request_error",
             "this route goes on with the caller's own token; it needs exactly one Authorization field, with the scheme Bearer and one token",
         ),
     }
@@ -529,35 +591,51 @@ fn failed(error: &SendError) -> Description {
     };
     match error {
         SendError::Unsent => describe(
-            (502, Reason::UpstreamUnreachable, "connection_terminated"),
+            502,
+            Reason::UpstreamUnreachable,
+            "connection_terminated",
             "the provider closed the connection before anything was sent",
         ),
         SendError::Refused => describe(
-            (502, Reason::UpstreamProtocol, "http_protocol_error"),
+            502,
+            Reason::UpstreamProtocol,
+            "http_protocol_error",
             "the provider refused the request without processing it",
         ),
         SendError::WantsHttp1 => describe(
-            (502, Reason::UpstreamProtocol, "http_protocol_error"),
+            502,
+            Reason::UpstreamProtocol,
+            "http_protocol_error",
             "the provider wants the request over HTTP/1.1, which `http` of the provider does not allow; it was not processed",
         ),
         SendError::Broken => maybe(describe(
-            (502, Reason::UpstreamProtocol, "http_protocol_error"),
+            502,
+            Reason::UpstreamProtocol,
+            "http_protocol_error",
             "the connection to the provider broke, or its answer was no HTTP; the request may have been processed",
         )),
         SendError::NoCloseNotify => maybe(describe(
-            (502, Reason::UpstreamProtocol, "connection_terminated"),
+            502,
+            Reason::UpstreamProtocol,
+            "connection_terminated",
             "the connection to the provider ended without TLS close_notify before it had answered; the request may have been processed",
         )),
         SendError::TimedOut => maybe(describe(
-            (504, Reason::UpstreamTimeout, "http_response_timeout"),
+            504,
+            Reason::UpstreamTimeout,
+            "http_response_timeout",
             "the provider took too long; the request may have been processed",
         )),
         SendError::CallerStalled => maybe(describe(
-            (408, Reason::RequestTimeout, "http_request_error"),
+            408,
+            Reason::RequestTimeout,
+            "http_request_error",
             "the request's body did not come in time",
         )),
         SendError::CallerGone => maybe(describe(
-            (400, Reason::BadRequest, "http_request_error"),
+            400,
+            Reason::BadRequest,
+            "http_request_error",
             "the request's body broke off or is malformed",
         )),
     }

@@ -1,9 +1,9 @@
-//! Targets of tunnels: where an opened `CONNECT` target, and why there is none.
+//! Targets of tunnels: where an opened `CONNECT` leads, and why there is none.
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::exchange::active_request::ActiveRequest;
 use crate::exchange::passthrough::TunnelPermit;
-use crate::exchange::record::Record;
 use crate::http::connection::Inside;
 use crate::upstream::connect::Stream;
 
@@ -11,12 +11,12 @@ use crate::upstream::connect::Stream;
 #[derive(Debug)]
 pub struct Opened {
     /// The `CONNECT`; it is written down when the tunnel is over.
-    pub record: Box<Record>,
-    /// Where it target.
+    pub request: Box<ActiveRequest>,
+    /// Where it leads.
     pub target: TunnelTarget,
 }
 
-/// Where a tunnel target.
+/// Where a tunnel leads.
 #[derive(Debug)]
 pub enum TunnelTarget {
     /// Into the pipeline.

@@ -130,31 +130,6 @@ pub struct CallerSide {
     joined: Mutex<Vec<ConnectionPermit>>,
 }
 
-/// A request that is not over; the connection is not idle while it lives.
-#[derive(Debug)]
-pub struct Busy(Arc<CallerSide>);
-
-impl Busy {
-    /// Until it is dropped.
-    #[must_use]
-    pub fn new(side: &Arc<CallerSide>) -> Self {
-        side.busy.fetch_add(1, Ordering::Relaxed);
-        Self(side.clone())
-    }
-
-    /// The connection that the request came on.
-    #[must_use]
-    pub fn side(&self) -> &CallerSide {
-        &self.0
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.busy.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// What [`Framing`] has seen of an HTTP/1 connection. The stream writes it and requests read it, in the
 /// one task that serves the connection.
 #[derive(Debug)]
@@ -221,6 +196,16 @@ impl CallerSide {
         let is_free = new.is_some();
         joined.extend(new);
         is_free
+    }
+
+    /// A request begins: the connection is not idle until [`Self::end_request`].
+    pub fn begin_request(&self) {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request that has begun is over.
+    pub fn end_request(&self) {
+        self.busy.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Whether a request is not over yet.

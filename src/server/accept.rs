@@ -24,7 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
 
-use crate::exchange::record::Record;
+use crate::exchange::ActiveRequest;
 use crate::exchange::tunnel_target::{Opened, TunnelTarget};
 use crate::http::connection::{CallerSide, CallerStream, Inside, Peer, Transport};
 use crate::http::detect::{self, Spoken};
@@ -376,7 +376,10 @@ async fn carry(
     stream: Box<dyn Transport>,
     context: ConnectionContext,
 ) -> ConnectionResult {
-    let Opened { mut record, target } = opened;
+    let Opened {
+        mut request,
+        target,
+    } = opened;
     match target {
         TunnelTarget::Away(server, _held) => {
             let (mut soon, mut now) = (context.phase.clone(), context.phase);
@@ -384,18 +387,18 @@ async fn carry(
             let copying = tunnel::copy(Prompt(stream), TokioIo::new(*server), end);
             let (ended, sent, received) = copying.await;
             tracing::debug!(?ended, "opaque tunnel ended");
-            record.carried(sent, received);
+            request.record.add_tunnelled(sent, received);
             Ok(())
         }
         TunnelTarget::ToProvider(inside, _permit) => {
-            carry_to_provider(record, inside, stream, context).await
+            carry_to_provider(request, inside, stream, context).await
         }
     }
 }
 
 /// Serves what comes through a tunnel, as if it had come without; the `CONNECT` ends with it.
 async fn carry_to_provider(
-    mut record: Box<Record>,
+    mut request: Box<ActiveRequest>,
     inside: Inside,
     stream: Box<dyn Transport>,
     mut context: ConnectionContext,
@@ -416,12 +419,12 @@ async fn carry_to_provider(
                 intercept(server, inside, stream, context).await
             }
             None => {
-                record.reason(Reason::ConnectNotAllowed);
+                request.fail(Reason::ConnectNotAllowed);
                 Ok(())
             }
         },
         Ok(Ok(Some(Spoken::Unknown))) => {
-            record.reason(Reason::BadRequest);
+            request.fail(Reason::BadRequest);
             Ok(())
         }
         // A connection that was opened in advance and never used.

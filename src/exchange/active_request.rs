@@ -1,0 +1,196 @@
+//! A request under way: its record, and all that it holds until it is over.
+//!
+//! It goes with the request, then with the response's body or with the tunnel that was opened. Whoever drops it ends the
+//! request, whether the response is complete, broken off or was never begun; what the end consists of stands in
+//! [`ActiveRequest::finish`], in order, and nowhere else.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+
+use super::record::Record;
+use super::respond::Refusal;
+use super::sending::Sending;
+use crate::http::connection::CallerSide;
+use bursar_base::path::Pattern;
+use bursar_journal::{Entry, Journal};
+use bursar_limits::caller_limits::RequestPermit;
+use bursar_telemetry::access_log::AccessLog;
+use bursar_telemetry::metrics::{Limit, Metrics, ProviderSeries, Reason};
+
+/// Where requests are written down and counted.
+#[derive(Debug)]
+pub(super) struct Telemetry {
+    /// Access lines.
+    pub log: AccessLog,
+    /// Counters.
+    pub metrics: Metrics,
+    /// What follows these paths is masked, whosever request it is: a request that is refused early has
+    /// no provider yet.
+    pub secret_below: Vec<Pattern>,
+}
+
+/// One request, from its head to the last byte of its response.
+#[derive(Debug)]
+pub struct ActiveRequest {
+    /// What is known of it.
+    pub record: Record,
+    telemetry: Arc<Telemetry>,
+    connection: Arc<CallerSide>,
+    /// Whether its connection counts it among those that move money.
+    moves_money: bool,
+    /// None: its caller has no limits.
+    permit: Option<RequestPermit>,
+    /// None: it moves no money, or there is no journal.
+    entry: Option<Entry>,
+}
+
+impl ActiveRequest {
+    /// Begins a request that came on that connection.
+    #[must_use]
+    pub(super) fn begin(
+        telemetry: &Arc<Telemetry>,
+        request: &Request<Incoming>,
+        connection: &Arc<CallerSide>,
+    ) -> Self {
+        connection.begin_request();
+        Self {
+            record: Record::new(request),
+            telemetry: telemetry.clone(),
+            connection: connection.clone(),
+            moves_money: false,
+            permit: None,
+            entry: None,
+        }
+    }
+
+    /// The request is for that provider, and counted there while it is under way.
+    pub fn count_for(&mut self, series: &Arc<ProviderSeries>) {
+        series.in_flight.inc();
+        self.record.set_provider(series.clone());
+    }
+
+    /// The request counts for its caller until it is over.
+    pub fn hold(&mut self, permit: RequestPermit) {
+        self.permit = Some(permit);
+    }
+
+    /// The request does not count for its caller any more: those inside its tunnel do.
+    pub fn release_permit(&mut self) {
+        self.permit = None;
+    }
+
+    /// The request moves money; its connection is cut off last.
+    pub fn set_moves_money(&mut self) {
+        if !self.moves_money {
+            self.moves_money = true;
+            self.connection.traffic.pay();
+        }
+    }
+
+    /// From now on the journal knows of the request; `key` is what the provider knows it again by.
+    pub fn write_to(&mut self, journal: &Journal, key: Option<&HeaderValue>) {
+        let facts = self.record.facts(key, &self.telemetry.secret_below);
+        self.entry = facts.map(|facts| journal.entry(facts));
+    }
+
+    /// Its entry in the journal, if it has one.
+    #[must_use]
+    pub fn entry(&self) -> Option<&Entry> {
+        self.entry.as_ref()
+    }
+
+    /// Bursar itself responds, or cuts the provider's response off. Counted at once.
+    pub fn fail(&mut self, reason: Reason) {
+        self.record.set_reason(reason);
+        self.telemetry.metrics.requests.refused(reason);
+    }
+
+    /// What attempts need of it: its entry, and where they leave what became of them.
+    pub(super) fn for_attempt(&mut self) -> (Option<&Entry>, &mut Sending) {
+        (self.entry.as_ref(), &mut self.record.sending)
+    }
+
+    /// Bursar itself responds with that, and the request is over for it: whether and when the caller reads the response
+    /// changes nothing, and must not keep the request's body in memory.
+    pub(super) fn respond(mut self: Box<Self>, response: Response<Bytes>) -> Response<Bytes> {
+        self.record.set_status(response.status());
+        self.record.add_sent(response.body().len());
+        response
+    }
+
+    /// The same with a refusal.
+    pub(super) fn refuse(mut self: Box<Self>, refusal: Refusal) -> Response<Bytes> {
+        if let Some(limit) = refusal.limit() {
+            self.count_limit(limit);
+        }
+        let refused = refusal.respond(self.record.id());
+        self.fail(refused.reason);
+        if let Some(cause) = refused.cause {
+            self.record.set_cause(cause);
+        }
+        self.respond(refused.response)
+    }
+
+    /// A limit is why.
+    pub fn count_limit(&self, limit: Limit) {
+        self.telemetry.metrics.limits.reached(limit);
+    }
+
+    /// Everything that the end of a request does.
+    fn finish(&mut self) {
+        let connection = &self.connection;
+        // Its connection need not be kept for money any more.
+        if self.moves_money {
+            connection.traffic.paid();
+        }
+        // The response is over; nobody wants the rest of the request any more.
+        if self.record.is_unread() {
+            connection.leave_unread();
+            if let Some(upload) = self.record.upload() {
+                upload.abandon();
+            }
+        }
+        // A connection that has noticed that its caller does not read drops what was left of the response without a
+        // word.
+        let is_stuck = || self.connection.ended_with() == Some(Limit::WriteTimeout);
+        if self.record.status().is_some() && self.record.reason().is_none() && is_stuck() {
+            self.fail(Reason::RequestTimeout);
+        }
+        let total = self.record.elapsed();
+        self.count(total.as_secs_f64());
+        let Telemetry {
+            log, secret_below, ..
+        } = &*self.telemetry;
+        self.record
+            .with_line(total, secret_below, |line| log.write(line));
+        // What it took up is free for others again; the kept body is memory that requests share.
+        if let Some(series) = self.record.series() {
+            series.in_flight.dec();
+        }
+        drop(self.record.take_upload());
+        self.connection.end_request();
+        self.permit = None;
+        // Last, the journal: nothing more comes of the request.
+        self.entry = None;
+    }
+
+    fn count(&self, seconds: f64) {
+        let by_caller = match self.record.series() {
+            Some(series) => {
+                series.duration.observe(seconds);
+                &series.by_caller
+            }
+            None => self.telemetry.metrics.requests.without_provider(),
+        };
+        by_caller.answered(self.record.caller(), self.record.final_status());
+    }
+}
+
+impl Drop for ActiveRequest {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}

@@ -1,0 +1,85 @@
+//! The client that attempts are made with: connections to a provider, and one sending on one of them.
+
+use std::pin::pin;
+
+use http::{HeaderValue, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::exchange::request_body::{CallerBody, Connection, RequestBody, Upstream};
+use crate::upstream::{ConnectError, Need, Outgoing, SendError};
+use bursar_config::Origin;
+
+/// What one attempt sends.
+pub(in crate::exchange) struct Message {
+    pub(in crate::exchange) outgoing: Outgoing,
+    pub(in crate::exchange) authorization: HeaderValue,
+    pub(in crate::exchange) upload: RequestBody,
+}
+
+/// Reaches the servers of one provider.
+pub(in crate::exchange) trait Client {
+    type Connection;
+    /// Of responses.
+    type Body: Body;
+
+    /// A connection for a request, and when it was there.
+    async fn connection(
+        &self,
+        origin: &Origin,
+        need: Need,
+        now: Instant,
+    ) -> Result<(Self::Connection, Instant), ConnectError>;
+
+    /// Sends a message once, at `began`, and waits for the head of its response. `body` is what the upload is of.
+    fn send(
+        &self,
+        connection: &mut Self::Connection,
+        message: Message,
+        body: Option<&CallerBody>,
+        began: Instant,
+    ) -> impl Future<Output = Result<Response<Self::Body>, SendError>>;
+
+    /// The server takes the request over HTTP/1.1 alone; whether it may have it so.
+    fn use_http1(&self, origin: &Origin) -> bool;
+}
+
+impl Client for Upstream {
+    type Connection = Connection;
+    type Body = Incoming;
+
+    async fn connection(
+        &self,
+        origin: &Origin,
+        need: Need,
+        now: Instant,
+    ) -> Result<(Connection, Instant), ConnectError> {
+        Self::connection(self, origin, need, now).await
+    }
+
+    fn send(
+        &self,
+        connection: &mut Connection,
+        message: Message,
+        body: Option<&CallerBody>,
+        began: Instant,
+    ) -> impl Future<Output = Result<Response<Incoming>, SendError>> {
+        let Message {
+            outgoing,
+            authorization,
+            upload,
+        } = message;
+        let request = outgoing.request(connection, Some(authorization), upload);
+        // Handed over at once: a future that waits for the response has no room for the request.
+        let sending = connection.send(request);
+        async move {
+            let sending = pin!(sending);
+            self.answer(connection, sending, body, began).await
+        }
+    }
+
+    fn use_http1(&self, origin: &Origin) -> bool {
+        Self::use_http1(self, origin)
+    }
+}

@@ -1,0 +1,152 @@
+//! Authorization of attempts: Bursar's token, or the caller's own where the route takes it.
+//!
+//! Each attempt asks for its `Authorization` with what it is about to send. A bearer token is the same for all of them;
+//! an authorization that is bound to a request is made here as well, when there is one.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use tokio::time::Instant;
+
+use crate::exchange::respond::{CallerToken, Refusal};
+use crate::exchange::route::Destination;
+use crate::http::headers::{self, OwnToken, Unusable};
+use crate::token::{AccessToken, Handle, Missing, Recovery, Tokens};
+use bursar_base::secret::Fingerprint;
+use bursar_config::Authorization;
+use bursar_journal::Hash;
+
+/// Where the tokens of one route and account come from.
+pub(super) trait TokenSource {
+    /// The token, if there is one.
+    fn read(&self, now: Instant) -> Option<AccessToken>;
+
+    /// The token, once there is one.
+    async fn obtain(&self) -> Result<AccessToken, Missing>;
+
+    /// The `Authorization` of an attempt with that method, target and body. The digest is there where the journal has
+    /// had the body gathered before it goes; none is made for this.
+    fn authorization(
+        &self,
+        access_token: &AccessToken,
+        method: &Method,
+        target: &Uri,
+        body: Option<&Hash>,
+    ) -> HeaderValue;
+
+    /// The provider's response to a request with generation `sent` is not a 401.
+    fn answered(&self, sent: u64, route: &Arc<str>, status: StatusCode);
+
+    /// What to do about a 401 that a request with generation `sent` was answered with.
+    async fn recover(&self, sent: u64, route: &Arc<str>) -> Recovery;
+
+    /// Renews because of a 401 without anybody waiting.
+    fn renew(&self, sent: u64, route: &Arc<str>);
+
+    /// A replay with that generation was answered 401 again.
+    fn replay_refused(&self, generation: u64, route: &Arc<str>);
+
+    /// The provider says that a token lacks a scope for the route.
+    fn insufficient(&self, route: &Arc<str>);
+}
+
+/// What authorizes the attempts of one request.
+pub(super) enum Authorizer<'a, S = Handle> {
+    /// Bursar's token.
+    Bursar(&'a S),
+    /// The caller's own, which nobody here can renew.
+    Caller(Box<AccessToken>),
+}
+
+impl<'a> Authorizer<'a> {
+    /// That of a request with such headers.
+    pub(super) fn of(
+        tokens: &'a Tokens,
+        destination: &Destination<'_>,
+        headers: &HeaderMap,
+    ) -> Result<Self, Refusal> {
+        let own = |scopes| {
+            let (provider, account) = (destination.provider.index, destination.account);
+            Self::Bursar(tokens.source(provider, account, scopes))
+        };
+        let scopes = match destination.authorization {
+            Authorization::Bursar(scopes) => return Ok(own(scopes)),
+            Authorization::CallerOrBursar(scopes) => Some(scopes),
+            Authorization::Caller => None,
+        };
+        match headers::bearer(headers) {
+            Ok(Some(OwnToken { field, token })) => {
+                let access_token =
+                    AccessToken::of_caller(field, Fingerprint::of(token), Instant::now());
+                Ok(Self::Caller(Box::new(access_token)))
+            }
+            Ok(None) => {
+                let missing = Refusal::CallerToken(CallerToken::Missing);
+                scopes.map(own).ok_or(missing)
+            }
+            Err(Unusable) => Err(Refusal::CallerToken(CallerToken::Unusable)),
+        }
+    }
+}
+
+impl<S: TokenSource> Authorizer<'_, S> {
+    /// Whether the provider gets Bursar's own authorization, not the caller's.
+    pub(super) fn is_bursars(&self) -> bool {
+        matches!(self, Self::Bursar(_))
+    }
+
+    /// The `Authorization` of an attempt; see [`TokenSource::authorization`].
+    pub(super) fn authorization(
+        &self,
+        access_token: &AccessToken,
+        method: &Method,
+        target: &Uri,
+        body: Option<&Hash>,
+    ) -> HeaderValue {
+        match self {
+            Self::Bursar(source) => source.authorization(access_token, method, target, body),
+            Self::Caller(_) => access_token.authorization.clone(),
+        }
+    }
+}
+
+impl TokenSource for Handle {
+    fn read(&self, now: Instant) -> Option<AccessToken> {
+        Self::read(self, now)
+    }
+
+    async fn obtain(&self) -> Result<AccessToken, Missing> {
+        (**self).obtain().await
+    }
+
+    /// A bearer token is bound to nothing.
+    fn authorization(
+        &self,
+        access_token: &AccessToken,
+        _method: &Method,
+        _target: &Uri,
+        _body: Option<&Hash>,
+    ) -> HeaderValue {
+        access_token.authorization.clone()
+    }
+
+    fn answered(&self, sent: u64, route: &Arc<str>, status: StatusCode) {
+        Self::answered(self, sent, route, status);
+    }
+
+    async fn recover(&self, sent: u64, route: &Arc<str>) -> Recovery {
+        Self::recover(self, sent, route).await
+    }
+
+    fn renew(&self, sent: u64, route: &Arc<str>) {
+        Self::renew(self, sent, route);
+    }
+
+    fn replay_refused(&self, generation: u64, route: &Arc<str>) {
+        Self::replay_refused(self, generation, route);
+    }
+
+    fn insufficient(&self, route: &Arc<str>) {
+        Self::insufficient(self, route);
+    }
+}

@@ -1,0 +1,120 @@
+//! Assembly of a proxy from its configuration, and of the next one after a reload.
+
+use std::sync::Arc;
+
+use super::active_request::Telemetry;
+use super::admin_control::AdminControl;
+use super::caller::Callers;
+use super::passthrough::Passthrough;
+use super::process_state::ProcessState;
+use super::proxy::{DrainTimes, ProviderUpstreams, Proxy};
+use super::route::Routes;
+use crate::exchange::request_body::Upstream;
+use crate::token::Tokens;
+use crate::upstream::egress::Egress;
+use bursar_base::path::Pattern;
+use bursar_config::{Config, Provider};
+use bursar_journal::Journal;
+use bursar_telemetry::access_log::AccessLog;
+use bursar_telemetry::metrics::Metrics;
+use bursar_tls::authority::Authority;
+
+impl Proxy {
+    /// Builds every stage for so many workers. Must be called inside a runtime, because tokens are obtained at once.
+    #[must_use]
+    pub fn new(
+        config: &Config,
+        metrics: &Metrics,
+        log: AccessLog,
+        journal: Option<Journal>,
+        workers: usize,
+    ) -> Self {
+        let tunnels = config.limits.tunnels;
+        let process_state = ProcessState::new(metrics, log, tunnels, journal, workers);
+        Self::build(config, Arc::new(process_state), None)
+    }
+
+    /// The same for another configuration; takes over whatever has not changed. From then on only the new one
+    /// renews tokens.
+    #[must_use]
+    pub fn succeeded_by(&self, config: &Config) -> Self {
+        self.metrics().follow(config);
+        Self::build(config, self.process_state.clone(), Some(self))
+    }
+
+    fn build(config: &Config, process_state: Arc<ProcessState>, old: Option<&Self>) -> Self {
+        process_state.replay_memory.limit(config.replay_memory);
+        let metrics = &process_state.metrics;
+        let same = old.filter(|old| old.egress.is_of(&config.egress));
+        let egress = same.map_or_else(
+            || Egress::new(&config.egress, metrics.egress.clone()),
+            |old| old.egress.clone(),
+        );
+        let upstreams = config.providers.iter().map(|provider| {
+            let known = same.and_then(|old| old.upstreams_for(provider)).cloned();
+            let new = || Upstream::new(provider, metrics, &egress).for_each(process_state.workers);
+            ProviderUpstreams {
+                by_worker: known.unwrap_or_else(new),
+                series: Arc::new(metrics.provider(provider)),
+            }
+        });
+        let tunnels = &process_state.opaque_tunnels;
+        let passthrough = Passthrough::new(config, metrics, &egress, tunnels, &process_state.via);
+        let new = config.intercept.as_ref();
+        let known = old.and_then(|old| old.authority.as_ref());
+        let is_same = |known: &&Arc<Authority>| new.is_some_and(|new| known.is(new));
+        Self {
+            callers: Callers::new(
+                config,
+                &metrics.password_hashes,
+                old.map(|old| &old.callers),
+            ),
+            routes: Routes::new(config),
+            tokens: match old {
+                Some(old) => old.tokens.succeeded_by(config, metrics, &egress),
+                None => Tokens::start(config, metrics, &egress),
+            },
+            providers: config.providers.clone(),
+            upstreams: upstreams.collect(),
+            passthrough,
+            authority: known.filter(is_same).or(new).cloned(),
+            limits: config.limits,
+            telemetry: Arc::new(Telemetry {
+                log: process_state.log.clone(),
+                metrics: metrics.clone(),
+                secret_below: secret_below(config),
+            }),
+            admin_control: AdminControl::new(config, process_state.clone()),
+            egress,
+            drain: DrainTimes {
+                delay: config.drain_delay,
+                timeout: config.drain_timeout,
+            },
+            process_state,
+        }
+    }
+
+    /// The connections that are as good for `provider` as they were for the one with its name.
+    fn upstreams_for(&self, provider: &Provider) -> Option<&Arc<[Arc<Upstream>]>> {
+        let by_name = |known: &Arc<Provider>| known.name.cmp(&provider.name);
+        let index = self.providers.binary_search_by(by_name).ok()?;
+        let known = self.providers.get(index)?;
+        let ProviderUpstreams { by_worker, .. } = self.upstreams.get(index)?;
+        Upstream::serves_both(known, provider).then_some(by_worker)
+    }
+}
+
+/// Every provider's, each once.
+fn secret_below(config: &Config) -> Vec<Pattern> {
+    let mut patterns: Vec<Pattern> = Vec::new();
+    for pattern in config
+        .providers
+        .iter()
+        .flat_map(|provider| &provider.secret_below)
+    {
+        if !patterns.contains(pattern) {
+            patterns.push(pattern.clone());
+        }
+    }
+    patterns
+}

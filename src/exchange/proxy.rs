@@ -1,0 +1,100 @@
+//! The proxy under one configuration: what requests need on their way, and what the server and the admin port see of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::active_request::Telemetry;
+use super::admin_control::AdminControl;
+use super::caller::Callers;
+use super::passthrough::Passthrough;
+use super::process_state::ProcessState;
+use super::route::Routes;
+use crate::exchange::request_body::Upstream;
+use crate::token::Tokens;
+use crate::upstream::egress::Egress;
+use bursar_config::{Provider, ProxyLimits};
+use bursar_telemetry::metrics::{Metrics, ProviderSeries};
+use bursar_tls::authority::Authority;
+
+/// Everything that a request needs on its way, under one configuration. A request keeps it to its end.
+#[derive(Debug)]
+pub struct Proxy {
+    pub(super) callers: Callers,
+    pub(super) routes: Routes,
+    /// All tokens.
+    pub tokens: Tokens,
+    /// In the order of their names.
+    pub(super) providers: Vec<Arc<Provider>>,
+    /// By provider index.
+    pub(super) upstreams: Vec<ProviderUpstreams>,
+    /// None: there is nothing but providers.
+    pub(super) passthrough: Option<Passthrough>,
+    /// None: TLS in tunnels to providers is refused.
+    pub(super) authority: Option<Arc<Authority>>,
+    pub(super) limits: ProxyLimits,
+    /// What operators see and change.
+    pub admin_control: AdminControl,
+    pub(super) egress: Egress,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) drain: DrainTimes,
+    pub(super) process_state: Arc<ProcessState>,
+}
+
+/// The connections to a provider's servers, and its metrics.
+#[derive(Debug)]
+pub(super) struct ProviderUpstreams {
+    pub(super) by_worker: Arc<[Arc<Upstream>]>,
+    pub(super) series: Arc<ProviderSeries>,
+}
+
+/// How Bursar ends.
+#[derive(Debug, Clone, Copy)]
+pub struct DrainTimes {
+    /// How long connections are still accepted.
+    pub delay: Duration,
+    /// How long requests in flight may take to finish after that.
+    pub timeout: Duration,
+}
+
+impl Proxy {
+    /// The providers to which requests are refused, because they cannot be reached.
+    pub fn held_providers(&self) -> impl Iterator<Item = &Arc<str>> {
+        let all = self.providers.iter().zip(&self.upstreams);
+        // The workers' share one breaker.
+        let held = all.filter(|(_, provider)| {
+            let upstream = provider.by_worker.first();
+            upstream.is_some_and(|upstream| upstream.is_held())
+        });
+        held.map(|(provider, _)| &provider.name)
+    }
+
+    /// Bytes of request bodies kept for replays now.
+    #[must_use]
+    pub fn replay_memory_used(&self) -> usize {
+        self.process_state.replay_memory.used()
+    }
+
+    /// How Bursar ends.
+    #[must_use]
+    pub fn drain_times(&self) -> DrainTimes {
+        self.drain
+    }
+
+    /// What this proxy counts.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.telemetry.metrics
+    }
+
+    /// How much callers may ask for.
+    #[must_use]
+    pub fn limits(&self) -> &ProxyLimits {
+        &self.limits
+    }
+
+    /// Who speaks for providers in tunnels.
+    #[must_use]
+    pub fn authority(&self) -> Option<&Arc<Authority>> {
+        self.authority.as_ref()
+    }
+}

@@ -1,0 +1,65 @@
+//! What sending a request has come to so far: token, replay and times, for its record.
+//!
+//! It is written while the request is under way, so that one whose caller leaves in the middle is told as far as it
+//! came.
+
+use std::time::Duration;
+
+use crate::token::AccessToken;
+use bursar_base::secret::Fingerprint;
+
+/// What became known while a request was sent.
+#[derive(Debug, Default)]
+pub(super) struct Sending {
+    /// Generation and fingerprint of the token of the latest attempt.
+    token: Option<(u64, Fingerprint)>,
+    is_replayed: bool,
+    token_wait: Duration,
+    upstream: Duration,
+}
+
+impl Sending {
+    /// The request goes out with that token.
+    pub(super) fn set_token(&mut self, access_token: &AccessToken) {
+        self.token = Some((access_token.generation, access_token.fingerprint));
+    }
+
+    /// The request is sent a second time.
+    pub(super) fn set_replayed(&mut self) {
+        self.is_replayed = true;
+    }
+
+    /// The request waited that long for its token.
+    pub(super) fn add_token_wait(&mut self, time: Duration) {
+        self.token_wait += time;
+    }
+
+    /// The provider was busy with the request for that long.
+    pub(super) fn add_upstream(&mut self, time: Duration) {
+        self.upstream += time;
+    }
+
+    /// Generation and fingerprint of the latest token.
+    #[must_use]
+    pub(super) fn token(&self) -> Option<(u64, Fingerprint)> {
+        self.token
+    }
+
+    /// Whether the request was sent a second time.
+    #[must_use]
+    pub(super) fn is_replayed(&self) -> bool {
+        self.is_replayed
+    }
+
+    /// Time spent waiting for tokens.
+    #[must_use]
+    pub(super) fn token_wait(&self) -> Duration {
+        self.token_wait
+    }
+
+    /// Time spent with the provider.
+    #[must_use]
+    pub(super) fn upstream(&self) -> Duration {
+        self.upstream
+    }
+}

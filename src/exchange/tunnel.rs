@@ -1,0 +1,57 @@
+//! Opening of tunnels: where a `CONNECT` leads, if anywhere. What comes through it is judged when it comes.
+
+use std::sync::Arc;
+
+use http_body::Body as _;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::active_request::ActiveRequest;
+use super::proxy::Proxy;
+use super::respond::Refusal;
+use super::tunnel_target::{self, TunnelTarget};
+use crate::http::connection::Inside;
+use crate::http::target::{self, Target};
+use bursar_telemetry::metrics::Limit;
+
+/// Opens a tunnel for that caller.
+pub(super) async fn open(
+    proxy: &Proxy,
+    request: &mut ActiveRequest,
+    target: &Target<'_>,
+    body: &Incoming,
+    caller: &Arc<str>,
+) -> Result<TunnelTarget, Refusal> {
+    if !body.is_end_stream() {
+        let what = "CONNECT has no body";
+        return Err(Refusal::Target(target::Error::Malformed(what)));
+    }
+    let Target { host, port, .. } = *target;
+    let is_open = port == 80 || proxy.authority.is_some();
+    if is_open && proxy.routes.is_provider(host, port) {
+        // The requests in it count, not the tunnel itself.
+        request.release_permit();
+        let permit = proxy.process_state.tunnels.clone().try_acquire_owned();
+        let permit = permit.map_err(|_full| Refusal::Limit(Limit::Tunnels))?;
+        let inside = Inside::new(caller, host, port);
+        return Ok(TunnelTarget::ToProvider(inside, permit));
+    }
+    if proxy.routes.is_provider_at_any_port(host) {
+        return Err(Refusal::Tunnel(match proxy.authority {
+            Some(_) => tunnel_target::Error::NotListed,
+            None => tunnel_target::Error::NotIntercepted,
+        }));
+    }
+    let listed = proxy.passthrough.as_ref().and_then(|passthrough| {
+        let rule = passthrough.rule(host, port, caller)?;
+        Some((passthrough, rule))
+    });
+    let not_listed = Refusal::Tunnel(tunnel_target::Error::NotListed);
+    let (passthrough, rule) = listed.ok_or(not_listed)?;
+    request.record.set_passthrough(&rule.name);
+    let since = Instant::now();
+    let connected = passthrough.connect(host, port).await;
+    request.record.sending.add_upstream(since.elapsed());
+    let (stream, permit) = connected?;
+    Ok(TunnelTarget::Away(Box::new(stream), permit))
+}
