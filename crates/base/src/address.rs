@@ -1,6 +1,6 @@
-//! What is an address for? Its rule, where it is not the open internet, and how hosts spell addresses.
+//! Addresses of hosts: the rule of each, where it is not the open internet, and how hosts spell addresses.
 //!
-//! Pure functions of an address or a text; what follows from a rule is decided in [`crate::upstream::egress`]. An
+//! Pure functions of an address or a text; what follows from a rule is decided in `bursar::upstream::egress`. An
 //! address of which this module says nothing is global unicast: IANA's special-purpose registries have it
 //! as globally reachable, or do not have it.
 //!

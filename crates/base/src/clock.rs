@@ -1,4 +1,4 @@
-//! What time is it for people? The one place that reads the wall clock.
+//! The wall clock, for people; nothing else reads it.
 //!
 //! Everything that decides something (expiry, back-off, timeouts) uses tokio's monotonic `Instant`
 //! instead, so a stepped clock changes nothing but the time stamps in logs, metrics and `Date` fields.

@@ -1,4 +1,4 @@
-//! How much room is on a disk? What the system says of the file system that a path is on, or will be.
+//! Room on a disk: what the system says of the file system that a path is on, or will be.
 
 use std::path::Path;
 

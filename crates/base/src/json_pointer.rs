@@ -1,4 +1,4 @@
-//! Which value of a JSON body is meant? A pointer to it (RFC 6901), and the text that it leads to.
+//! JSON pointers (RFC 6901) into a body, and the text that one leads to.
 //!
 //! By that text a provider knows a request again, so there is none where two readers of the body might see two
 //! different ones: no member on the way may be there twice, in whatever letter case.

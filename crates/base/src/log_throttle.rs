@@ -1,4 +1,4 @@
-//! Has that been said already? What goes wrong with every request is worth one line a minute.
+//! A throttle for log lines: what goes wrong with every request is worth one line a minute.
 
 use std::collections::HashMap;
 use std::hash::Hash;

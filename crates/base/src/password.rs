@@ -1,4 +1,4 @@
-//! How does the operator write a caller's password down? As it is, or as an Argon2 or bcrypt hash.
+//! A caller's password as the operator writes it: as it is, or as an Argon2 or bcrypt hash.
 //!
 //! It knows formats and what they cost, not when to pay it. Every hash that it accepts can be computed in
 //! bounded time and memory.

@@ -1,4 +1,4 @@
-//! Which path is meant? The readings of a request's path, and the patterns that it is held against.
+//! Paths of requests: their readings, and the patterns that they are held against.
 //!
 //! A path has one reading, as it was written and as it is forwarded, or several: the raw one, and what servers make
 //! of it that decode, split or cut off more than others. Whoever judges a path asks for all of them

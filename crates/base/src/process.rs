@@ -1,4 +1,4 @@
-//! What is the process to the system? How many files it may open, and who may look into it.
+//! Limits of the process: how many files it may open, and who may look into it.
 //!
 //! Nothing is kept here: the system is asked each time, because others may change its limits while Bursar runs.
 //! It hands out the lowest number that is free to each new descriptor, so a high number means that few are left.

@@ -1,4 +1,4 @@
-//! What is in a file? Regular ones only, opened without waiting, up to a limit, and read for no longer than that.
+//! Reading of files: regular ones only, opened without waiting, up to a limit, and read for no longer than that.
 //!
 //! A pipe would be waited for until somebody writes, a device may do something when it is opened, and a file system that
 //! is gone hangs in the middle of any call. Symbolic links are followed: Kubernetes mounts secrets by them.

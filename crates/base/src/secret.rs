@@ -1,4 +1,4 @@
-//! How is a secret kept out of logs and errors? By a type that cannot print itself.
+//! Secrets: a type that cannot print itself, so that none gets into a log or an error.
 //!
 //! `Debug` shows a placeholder, there is no `Display`, and the memory is wiped on drop. Whoever needs
 //! the text says so with [`Secret::expose`], which is easy to search for.

@@ -1,4 +1,4 @@
-//! How do bytes get to a peer with the least work for the system? By a plain write, where one can take them.
+//! A TCP stream that costs the system little: one plain write where one will do.
 //!
 //! A message's head and body come in slices, and so does what TLS has to send. The system has more to do for a
 //! vectored write than for a plain one; where there is little, to put the slices together costs less than that.

@@ -1,4 +1,4 @@
-//! Whose token is it? An account's credentials, and the header that goes with them.
+//! Accounts: a merchant's credentials at a provider, and the header that goes with them.
 
 use std::hash::BuildHasher as _;
 

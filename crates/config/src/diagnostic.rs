@@ -1,4 +1,4 @@
-//! What is wrong with the file? Every problem, with its key path and, where known, its line.
+//! Diagnostics: everything that is wrong with the file, with its key path and, where known, its line.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What does `${…}` stand for? Environment variables and files, put into the strings of the file.
+//! Expansion of `${…}`: environment variables and files, put into the strings of the file.
 //!
 //! `${NAME}` is an environment variable, `${file:PATH}` a file's content less one trailing newline
 //! (a relative path starts at the configuration file's directory), and `$${` a literal `${`.

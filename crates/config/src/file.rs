@@ -1,4 +1,4 @@
-//! How is `proxy.yaml` written? Its serde mirror: names and shapes, no defaults and no logic.
+//! The serde mirror of `proxy.yaml`: names and shapes, no defaults and no logic.
 //!
 //! Every key is optional here; what is required, and what a missing key means, is decided in one place,
 //! by [`super`]. The JSON schema of the file is generated from these types.

@@ -1,4 +1,4 @@
-//! Who else can read the secrets? Warnings about files that every user of the machine can read.
+//! File permissions: warnings about files that every user of the machine can read.
 //!
 //! It looks at permission bits only; a directory above that keeps others out is not seen, which is why
 //! these are warnings. Container platforms mount secrets like that unless they are told otherwise.

@@ -1,4 +1,4 @@
-//! Which files is the configuration made of? Their paths, and what was in them when they were read.
+//! The files that the configuration is made of: their paths, and what was in them when they were read.
 //!
 //! Contents are kept as digests. One is taken from the very bytes that are used, or before the file is
 //! read by others: a file that changes in between is seen to have changed, and never missed.

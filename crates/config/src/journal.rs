@@ -1,4 +1,4 @@
-//! Where are requests that move money written down?
+//! Settings of the journal of requests that move money.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What stands where in the file? A tree of the YAML that knows key paths and lines.
+//! A tree of the YAML that knows key paths and lines.
 //!
 //! serde stops at the first error and the YAML parser keeps no positions for values, so the file becomes
 //! a tree first: duplicate keys and unset variables are found on it, and the typed reading is repeated,

@@ -1,4 +1,4 @@
-//! What does Bursar know of the four providers out of the box? Tables, one module for each provider, no code paths.
+//! Presets: what is known of the four providers out of the box. Tables, one module for each provider, no code paths.
 //!
 //! A further provider is one more table. Everything but the fields marked *fixed* has a key in `proxy.yaml`
 //! that overrides it. Sources are the providers' own documents; where they contradict each other, what

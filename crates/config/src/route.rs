@@ -1,4 +1,4 @@
-//! Which scopes does a request need, and what does it mean? Routes, the operator's and the presets'.
+//! Routes: which scopes a request needs, and what it means, the operator's and the presets'.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub enum Authorization {
     CallerOrBursar(usize),
 }
 
-/// What a route says about payments. None: it does not say; [`crate::exchange::route::Payment`] knows what then.
+/// What a route says about payments. None: it does not say; `bursar::exchange::route::Payment` knows what then.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Semantics {
     /// Whether its requests move money.

@@ -1,4 +1,4 @@
-//! How far has a request come? The phases, and which of them follows which. Pure.
+//! The state of a request: the phases, and which of them follows which. Pure.
 //!
 //! It knows neither files nor clocks. A sending is numbered, because the body of one that was given up may
 //! come to its end while the next is under way.

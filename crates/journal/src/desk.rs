@@ -1,4 +1,4 @@
-//! Where are writes handed in? A bounded queue to the one thread that writes; nobody waits to get into it.
+//! The queue of writes: bounded, to the one thread that writes; nobody waits to get into it.
 //!
 //! New requests have a part of it only, so that what has begun finds room while the disk stands still: how a
 //! request ended must not get lost.

@@ -1,4 +1,4 @@
-//! What does one request write down, and when? Its steps are handed in in the order in which they happen.
+//! The entry of one request: what is written of it, and when. Its steps are handed in in the order in which they happen.
 //!
 //! The [`Entry`] belongs to the request's record, and its end is the end of the request. A [`Witness`] goes
 //! with the body, which is sent by a connection's own task. Both change the course under one mutex, held

@@ -1,4 +1,4 @@
-//! What does the journal say of a request? Plain data, and how it reads.
+//! The facts of a request that the journal keeps: plain data, and how it reads.
 
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;

@@ -1,4 +1,4 @@
-//! How much of its disk does the journal take, and who keeps it from taking less?
+//! The journal's files: how much of the disk they take, and which readers keep them from taking less.
 //!
 //! SQLite's log can begin anew only when no process reads what is in it. A process that does holds a lock on the file
 //! beside it, and the system knows which one that is. That file is never opened here: closing it would give up the

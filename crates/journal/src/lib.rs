@@ -1,4 +1,6 @@
-//! Which requests that move money are in doubt? A record of how far each of them came, kept in a file.
+//! The journal: a write-ahead log of the requests that move money, so that it is known which are in doubt.
+//!
+//! It records how far each of them came, in a file.
 //!
 //! A request's [`Entry`] writes each phase down before the step that it names: nothing goes to the provider,
 //! and no answer is complete for the caller, before the file has it. One thread writes for all

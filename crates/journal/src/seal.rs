@@ -1,4 +1,4 @@
-//! When may the end of a body go out? Once its hash is in the journal.
+//! A body that is hashed on its way, and whose end goes out once the hash is in the journal.
 //!
 //! The frames pass as they come and are hashed on the way; the last one, or the end where no frame is known
 //! to be the last, is held back until the write is done or has failed. A small body that is there already is

@@ -1,4 +1,4 @@
-//! What stands in the journal's file? One row to a request, with the latest phase, in SQLite.
+//! The journal's database: one row to a request, with the latest phase, in SQLite.
 //!
 //! Written by the process that holds the lock beside it, read by any: `bursar outcomes` opens the same file,
 //! and takes requests off the list in it. SQLite's write-ahead log orders the two, and makes what was

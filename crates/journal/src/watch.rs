@@ -1,4 +1,4 @@
-//! Is there still room for the journal's files? Looked at after each transaction and each second; said once each time
+//! A watch over the room for the journal's files: looked at after each transaction and each second; said once each time
 //! that it gets worse.
 
 use std::time::Duration;

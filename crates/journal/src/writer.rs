@@ -1,4 +1,4 @@
-//! How do the steps get into the file? One thread; whatever waits is one transaction.
+//! The writer: one thread that takes the queued writes, each time all of them in one transaction.
 //!
 //! The thread is the only writer apart from `bursar outcomes resolve`. A transaction that fails leaves
 //! nothing behind: first rows are given up, and whoever waits for them is told; later phases are kept here and

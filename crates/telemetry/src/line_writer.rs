@@ -1,4 +1,4 @@
-//! How do log lines get out? Gathered in memory and written in one piece by a thread of their own, each of them whole.
+//! The writer of log lines: gathered in memory and written in one piece by a thread of their own, each of them whole.
 //!
 //! A line for each request, each with a system call and a thread to wake, cost more than anything else
 //! that Bursar does for a request. The price of gathering: a line is seen up to [`GATHER`] later, and a

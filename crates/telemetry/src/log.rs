@@ -1,4 +1,4 @@
-//! Where do log lines go, and in which form? Standard error: JSON, or readable text at a terminal.
+//! The log of everything but requests, on standard error: JSON, or readable text at a terminal.
 //!
 //! Lines are handed to a thread of their own, so that a slow reader of the log does not slow requests.
 

@@ -1,4 +1,4 @@
-//! What is counted? Every family, its label values as enums, and the text that Prometheus scrapes.
+//! Metrics: every family, its label values as enums, and the text that Prometheus scrapes.
 //!
 //! Label values come from the configuration or from the enums here, never from the wire. Families that
 //! have a series per account are not here: they are written from the token cells at scrape time.

@@ -1,4 +1,4 @@
-//! Who speaks for a provider inside of a tunnel? An authority of one's own, and what it signs on demand.
+//! The certificate authority of interception: one's own, and what it signs on demand.
 //!
 //! It may sign for the configured hosts only: that stands in its certificate, where every client checks
 //! it, and [`Authority::load`] refuses one without. Leaf certificates live in memory, for a day.

@@ -1,4 +1,4 @@
-//! Whom does Bursar trust, and who is it? rustls client configurations from PEM.
+//! Client configurations of rustls from PEM: whom Bursar trusts, and who it is to servers.
 //!
 //! Certificates are always verified; there is no switch to turn that off.
 

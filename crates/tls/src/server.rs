@@ -1,4 +1,4 @@
-//! What is TLS on `listen`? Files, what was read from them, and who a caller's certificate says that it is.
+//! TLS on `listen`: its files, what was read from them, and who a caller's certificate says that it is.
 //!
 //! A reload replaces what was read; connections take what is there.
 

@@ -1,4 +1,4 @@
-//! What would a lenient server decode? Percent signs, `%uXXXX` as IIS has it, overlong UTF-8, and the characters
+//! Lenient decoding, as some servers do it: percent signs, `%uXXXX` as IIS has it, overlong UTF-8, and the characters
 //! that some system takes for a dot, a slash or a letter of ASCII.
 //!
 //! It knows no paths: text comes in and text goes out.

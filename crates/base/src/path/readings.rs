@@ -1,4 +1,4 @@
-//! How many ways are there to read a path? Each server decodes, cuts off and splits as it likes; these are the
+//! Readings of a path: each server decodes, cuts off and splits as it likes; these are the
 //! readings that are known of them, so that all can be judged.
 //!
 //! A `..` is read alike by all servers where it stands there plainly. Where it comes out of anything else, or control

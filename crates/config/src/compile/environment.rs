@@ -1,4 +1,4 @@
-//! Do credentials and hosts belong to the same world? Sandbox and production are never mixed.
+//! Environments of credentials and hosts: sandbox and production are never mixed.
 //!
 //! The environment decides a preset's hosts; overriding them must not lead into the other environment.
 //! No key overrides this: whoever wants such a thing leaves `environment` and `preset` out.

@@ -1,4 +1,4 @@
-//! Whose is a host that a preset has for a few of its paths? Whoever names it in the file has it.
+//! Hosts that a preset has for a few of their paths: who names one in the file has it.
 //!
 //! A file that named such a host before the preset did goes on meaning the same.
 

@@ -1,4 +1,4 @@
-//! How are limits written: those of the proxy, and those of one caller?
+//! Limits as they are written in the file: those of the proxy, and those of one caller.
 
 #[cfg(test)]
 use schemars::JsonSchema;

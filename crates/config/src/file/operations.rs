@@ -1,4 +1,4 @@
-//! How is it written which scope an operation needs, where a provider's own pages name several?
+//! Scopes of operations as they are written in the file, where a provider's own pages name several.
 
 #[cfg(test)]
 use schemars::JsonSchema;

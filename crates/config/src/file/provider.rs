@@ -1,4 +1,4 @@
-//! How is a provider written?
+//! A provider as it is written in the file.
 
 use std::collections::BTreeMap;
 

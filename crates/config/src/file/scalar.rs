@@ -1,4 +1,4 @@
-//! How are durations, sizes, counts and secrets written?
+//! Durations, sizes, counts and secrets as they are written in the file.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -1,4 +1,4 @@
-//! How is text cut that is too long for a line of the log? At a character, with its length behind it.
+//! Cutting of text that is too long for a line of the log: at a character, with its length behind it.
 
 use std::borrow::Cow;
 

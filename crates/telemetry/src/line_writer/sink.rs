@@ -1,4 +1,4 @@
-//! What takes lines whole? A file; a pipe or a socket where they come in small pieces.
+//! Sinks that take lines whole: a file; a pipe or a socket where they come in small pieces.
 //!
 //! Others may write to the same pipe, and whoever shares it may have made it one that does not block, at any time.
 

@@ -1,4 +1,4 @@
-//! How does a line of JSON become short enough? Its texts are cut, the long ones first; what says most stays.
+//! Shortening of a line of JSON: its texts are cut, the long ones first; what says most stays.
 //!
 //! Lines like that come from what peers send, and from what libraries say at the level `trace`. They are rare, so they
 //! are read again and put together anew.

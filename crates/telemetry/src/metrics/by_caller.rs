@@ -1,4 +1,4 @@
-//! Whose requests were they? The families that have a series per caller.
+//! Metric families with a series for each caller.
 //!
 //! prometheus finds a series by the hash of its label values one after the other, with nothing between them: to it,
 //! provider `pay` with caller `user` would be provider `payu` with caller `ser`. So each provider has vectors of its

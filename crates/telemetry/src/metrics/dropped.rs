@@ -1,4 +1,4 @@
-//! Which fields of providers' answers do not go on? Those that break HTTP's grammar: counted one by one, and said
+//! Fields of providers' responses that do not go on because they break HTTP's grammar: counted one by one, and said
 //! once a minute, without a value.
 
 use std::collections::HashMap;

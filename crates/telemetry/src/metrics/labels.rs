@@ -1,4 +1,4 @@
-//! Which values may labels have? Enums, so that nothing from the wire can become one.
+//! Label values: enums, so that nothing from the wire can become one.
 
 /// Makes an enum whose variants are label values.
 macro_rules! labels {

@@ -1,4 +1,4 @@
-//! For whom may an authority sign? Its name constraints (RFC 5280 section 4.2.1.10), held against the
+//! Name constraints of a certificate authority (RFC 5280 section 4.2.1.10), held against the
 //! configured hosts.
 //!
 //! Only kinds of names that a server is verified by count. Whether clients believe what the authority
