@@ -10,13 +10,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bursar::exchange::route::Routes;
-use bursar::http::framing::{Broken, Framing};
-use bursar::http::response::{Outstanding, Reader};
-use bursar::http::target::Target;
 use bursar::token::{Body, Failure, RawResponse, read_response};
 use bursar_base::address::{Rule, Spelling, rules};
 use bursar_base::path::Path;
 use bursar_config::Config;
+use bursar_http::framing::{Broken, Framing};
+use bursar_http::response::{Outstanding, Reader};
+use bursar_http::target::Target;
 use bursar_telemetry::metrics::{DroppedFields, Metrics};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -321,7 +321,7 @@ pub(super) fn framing(data: &[u8]) {
     assert!(doubt.is_none_or(|(number, _)| number + 1 == heads));
 }
 
-type Framed = (u64, Option<(u64, bursar::http::framing::Doubt)>, usize);
+type Framed = (u64, Option<(u64, bursar_http::framing::Doubt)>, usize);
 
 fn frame(reads: &[&[u8]]) -> Framed {
     let mut framing = Framing::new();

@@ -3,16 +3,16 @@
 //! # The life of a request
 //!
 //! 1. [`server::accept`] takes the connection, has a [`server::worker`] serve it, and finds out which version of
-//!    HTTP it speaks; [`http::framing`] reads along, so that nothing ambiguous is taken for a request.
+//!    HTTP it speaks; [`bursar_http::framing`] reads along, so that nothing ambiguous is taken for a request.
 //! 2. [`exchange`] tells the whole story of one request, top to bottom; it is the place to start reading.
 //!    It hands values from stage to stage; the stages do not know each other:
-//!    1. [`http::target`]: which host and path does the request name, and in which form?
+//!    1. [`bursar_http::target`]: which host and path does the request name, and in which form?
 //!    2. [`exchange::caller`]: who sends it, and [`bursar_limits::caller_limits`]: is that too much?
 //!    3. [`exchange::route`]: whose API is that, may this caller use it, and which scopes does it need?
 //!    4. [`token`]: the token for that, read without a lock, or waited for.
-//!    5. [`http::headers`] and [`http::replay_body`]: what goes on, and what is kept in case of a 401.
+//!    5. [`bursar_http::headers`] and [`bursar_http::replay_body`]: what goes on, and what is kept in case of a 401.
 //!    6. [`upstream`]: sent once, over a pooled connection, or a new one where [`upstream::egress`] lets it go;
-//!       [`http::response`] reads what comes back before hyper does.
+//!       [`bursar_http::response`] reads what comes back before hyper does.
 //!    7. [`exchange::replay`]: does the response ask for another token and a second try?
 //! 3. [`exchange::relay`] streams the provider's response back; [`exchange::respond`] answers where Bursar itself
 //!    must, and is the only place that chooses a status.
@@ -35,12 +35,11 @@
 //! # What is deliberately absent
 //!
 //! No global state, no statics that change: everything is built in [`server`] and passed on. No second
-//! pipeline: absolute-form and gateway requests differ in [`http::target`] and nowhere else. No sending of a
+//! pipeline: absolute-form and gateway requests differ in [`bursar_http::target`] and nowhere else. No sending of a
 //! request that the provider may have seen, except after its 401.
 
 pub mod commands;
 pub mod exchange;
-pub mod http;
 pub mod server;
 pub mod token;
 pub mod upstream;

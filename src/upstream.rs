@@ -25,9 +25,9 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::Connection as _;
 use tokio::time::Instant;
 
-use crate::http::headers;
-use crate::http::replay_body::{Progress, ReplayBody};
 use bursar_config::{Http, Origin, Provider, Timeouts};
+use bursar_http::headers;
+use bursar_http::replay_body::{Progress, ReplayBody};
 use bursar_telemetry::metrics::{Cause, Connections, Counted, Metrics, NO_PROVIDER};
 use connect::{Connector, Stream};
 use egress::Egress;

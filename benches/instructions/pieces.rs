@@ -5,13 +5,13 @@ use std::path::Path as File;
 
 use bursar::exchange::caller::Callers;
 use bursar::exchange::route::{RouteQuery, Routes};
-use bursar::http::connection::Peer;
-use bursar::http::headers::{self, ControlFields, Via};
-use bursar::http::target::Target;
 use bursar::token::{Handle, Tokens};
 use bursar::upstream::egress::Egress;
 use bursar_base::path::Path;
 use bursar_config::Config;
+use bursar_http::connection::Peer;
+use bursar_http::headers::{self, ControlFields, Via};
+use bursar_http::target::Target;
 use bursar_telemetry::metrics::Metrics;
 use http::request::Parts;
 use http::{HeaderMap, Request, Version};

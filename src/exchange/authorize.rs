@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use crate::exchange::respond::{CallerToken, Refusal};
 use crate::exchange::route::Destination;
-use crate::http::headers::{self, OwnToken, Unusable};
 use crate::token::{AccessToken, Handle, Missing, Recovery, Tokens};
 use bursar_base::secret::Fingerprint;
 use bursar_config::Authorization;
+use bursar_http::headers::{self, OwnToken, Unusable};
 use bursar_journal::Hash;
 
 /// Where the tokens of one route and account come from.

@@ -25,10 +25,10 @@ use ring::digest::{Digest, SHA256, digest};
 use subtle::{Choice, ConstantTimeEq as _};
 use zeroize::Zeroizing;
 
-use crate::http::connection::Peer;
-use crate::http::target::Form;
 use bursar_base::password::Password;
 use bursar_config::{self as config, Allow, Config};
+use bursar_http::connection::Peer;
+use bursar_http::target::Form;
 use bursar_limits::caller_limits::Limits;
 use bursar_telemetry::metrics::ANONYMOUS;
 use hashing::{Hashed, Hashing, Tag};

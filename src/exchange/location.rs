@@ -10,8 +10,8 @@ use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::exchange::route::Routes;
-use crate::http::target;
 use bursar_config::{Origin, Provider};
+use bursar_http::target;
 
 const HTTPS: &str = "https://";
 /// Its own port.

@@ -6,9 +6,9 @@ use http::{HeaderMap, HeaderName, Version};
 
 use super::authorize::Authorizer;
 use crate::exchange::route::Destination;
-use crate::http::headers::{self, TrailerRules, Via};
 use crate::upstream::Outgoing;
 use bursar_config::{Merchant, MerchantHeader};
+use bursar_http::headers::{self, TrailerRules, Via};
 
 /// The request as it goes on, and what its head says of its trailers.
 pub(super) fn outgoing(

@@ -15,13 +15,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::exchange::request_body::{CallerBody, Connection, RequestBody, Upstream};
-use crate::http::headers::{self, Via};
-use crate::http::replay_body::{BodyTooLarge, ReplayBody, ReplayLimits, ReplayMemory};
-use crate::http::target::{Form, Target};
 use crate::upstream::connect::{Connector, Stream};
 use crate::upstream::egress::Egress;
 use crate::upstream::{ConnectError, Need, Outgoing, SendError};
 use bursar_config::{self as config, Config, Origin, Timeouts};
+use bursar_http::headers::{self, Via};
+use bursar_http::replay_body::{BodyTooLarge, ReplayBody, ReplayLimits, ReplayMemory};
+use bursar_http::target::{Form, Target};
 use bursar_telemetry::metrics::{Cause, Counted, Metrics};
 
 /// The same as a provider's, where that is not configured.

@@ -8,9 +8,9 @@ use std::time::SystemTime;
 use arc_swap::ArcSwapOption;
 use tokio::sync::Semaphore;
 
-use crate::http::headers::Via;
-use crate::http::replay_body::ReplayMemory;
 use bursar_config::Diagnostic;
+use bursar_http::headers::Via;
+use bursar_http::replay_body::ReplayMemory;
 use bursar_journal::Journal;
 use bursar_telemetry::access_log::AccessLog;
 use bursar_telemetry::metrics::Metrics;

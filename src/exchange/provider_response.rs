@@ -10,7 +10,7 @@ use super::location::Asked;
 use super::relay::{RelayBody, ResponseBody};
 use super::route::Routes;
 use crate::exchange::request_body::{Connection, Upstream};
-use crate::http::headers::{self, Via};
+use bursar_http::headers::{self, Via};
 
 /// A provider's response, and what its way to the caller takes.
 pub(super) struct ProviderResponse {

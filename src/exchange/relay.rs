@@ -22,8 +22,8 @@ use tokio::time::Instant;
 
 use crate::exchange::active_request::ActiveRequest;
 use crate::exchange::request_body::{Connection, Upstream};
-use crate::http::deadline_timer::Alarm;
-use crate::http::headers;
+use bursar_http::deadline_timer::Alarm;
+use bursar_http::headers;
 use bursar_journal::{self as journal, Commit, Entry};
 use bursar_telemetry::metrics::{Limit, Reason};
 

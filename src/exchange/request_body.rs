@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::http::replay_body::{BodyTooLarge, ReplayBody, RequestBodyError, Sending};
+use bursar_http::replay_body::{BodyTooLarge, ReplayBody, RequestBodyError, Sending};
 use bursar_journal::{self as journal, Hash, Seal, Witness};
 
 /// A caller's body, which can be sent again.

@@ -14,7 +14,6 @@ use http::{HeaderMap, HeaderName, Method};
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 
-use crate::http::target::Target;
 use bursar_base::address::{bare, undotted};
 use bursar_base::json_pointer::Field;
 use bursar_base::path::{Path, Pattern};
@@ -22,6 +21,7 @@ use bursar_config::{
     Allow, Authorization, Config, HostRoutes, MerchantHeader, Origin, Provider, ReplayRule, Route,
     Semantics,
 };
+use bursar_http::target::Target;
 use protection::is_token_endpoint;
 
 /// What logs call the route of a request that matches none of its own.

@@ -10,8 +10,8 @@ use super::active_request::ActiveRequest;
 use super::proxy::Proxy;
 use super::respond::Refusal;
 use super::tunnel_target::{self, TunnelTarget};
-use crate::http::connection::Inside;
-use crate::http::target::{self, Target};
+use bursar_http::connection::Inside;
+use bursar_http::target::{self, Target};
 use bursar_telemetry::metrics::Limit;
 
 /// Opens a tunnel for that caller.

@@ -4,8 +4,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::exchange::active_request::ActiveRequest;
 use crate::exchange::passthrough::TunnelPermit;
-use crate::http::connection::Inside;
 use crate::upstream::connect::Stream;
+use bursar_http::connection::Inside;
 
 /// A tunnel that was opened: its caller was answered 200, or is about to be.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::coop::unconstrained;
 
-use crate::http::connection::CallerSide;
+use bursar_http::connection::CallerSide;
 
 /// How long a connection may be of no use once the phase is [`DrainPhase::Closing`]: before its first request, with
 /// half a request's head, without an answer to a ping.

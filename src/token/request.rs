@@ -26,12 +26,12 @@ use super::client_auth::{Credential, NoHeaderValue, Unencoded, form_encode};
 use super::failure::{Detail, Failure};
 use super::response::coding::MAX_BYTES;
 use super::response::{self, Body, RawResponse, TokenResponse};
-use crate::http::read_body::{ReadError, read_limited};
-use crate::http::response::{Outstanding, Reader};
 use crate::upstream::connect::{self, Connector, lacks_close_notify};
 use bursar_base::clock;
 use bursar_base::secret::Secret;
 use bursar_config::{Encoding, Origin, Refresh, TokenDialect};
+use bursar_http::read_body::{ReadError, read_limited};
+use bursar_http::response::{Outstanding, Reader};
 use bursar_telemetry::metrics::Cause;
 use bursar_telemetry::metrics::DroppedFields;
 

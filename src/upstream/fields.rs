@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use crate::http::hpack::{self, Decoder};
+use bursar_http::hpack::{self, Decoder};
 use bursar_telemetry::metrics::{DroppedFields, Section};
 
 /// Of names and values together.

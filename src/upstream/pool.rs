@@ -27,11 +27,11 @@ use super::read_gate::ReadGate;
 use super::send_error::{SendError, chain, classify, is_disconnected};
 use super::streams::{MAX_STREAMS, Need, StreamPermit, Streams};
 use super::term::{Lifetime, Term};
-use crate::http::deadline_timer::Alarm;
-use crate::http::headers::KeepAlive;
-use crate::http::response::{Outstanding, Reader};
 use crate::upstream::connect::Stream;
 use bursar_config::{Origin, Timeouts};
+use bursar_http::deadline_timer::Alarm;
+use bursar_http::headers::KeepAlive;
+use bursar_http::response::{Outstanding, Reader};
 use bursar_telemetry::metrics::{Counted, DroppedFields};
 
 /// Read at once; a frame of a body is no larger, so that time limits between frames are limits between

@@ -1,7 +1,7 @@
 //! What became of a request that was not answered? Told apart by what the provider may have seen.
 
-use crate::http::replay_body::RequestBodyError;
 use crate::upstream::connect::lacks_close_notify;
+use bursar_http::replay_body::RequestBodyError;
 
 /// Why a request was not answered.
 #[derive(Debug)]

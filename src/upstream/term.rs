@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::http::headers::KeepAlive;
+use bursar_http::headers::KeepAlive;
 
 /// A connection is given up so long before its server would close it.
 const SPARE: Duration = Duration::from_secs(1);

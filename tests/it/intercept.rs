@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use bursar::http::tunnel::FIRST_BYTES_TIMEOUT;
+use bursar_http::tunnel::FIRST_BYTES_TIMEOUT;
 use http::Request;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;

@@ -8,9 +8,9 @@ use std::path::Path as FilePath;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bursar::exchange::route::{Payment, RouteQuery, Routes};
-use bursar::http::target::{Form, Target};
 use bursar_base::path::Path;
 use bursar_config::Config;
+use bursar_http::target::{Form, Target};
 use http::Request;
 
 use crate::support::caller::{Caller, Reply};

@@ -1,6 +1,6 @@
 //! `CONNECT`: plain HTTP in a provider's tunnel, and tunnels and requests to hosts that are no provider's.
 
-use bursar::http::tunnel::FIRST_BYTES_TIMEOUT;
+use bursar_http::tunnel::FIRST_BYTES_TIMEOUT;
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -3,7 +3,7 @@ mod spellings;
 use std::path::Path as FilePath;
 
 use super::*;
-use crate::http::target::Form;
+use bursar_http::target::Form;
 
 const CONFIG: &str = "
 providers:

@@ -16,8 +16,8 @@ use hyper::service::HttpService;
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 
-use crate::http::connection::{CallerSide, CallerStream, Transport};
 use crate::server::drain_phase::{DrainPhase, until_closing, until_useless};
+use bursar_http::connection::{CallerSide, CallerStream, Transport};
 
 /// What comes of hyper's part.
 enum Step {

@@ -19,12 +19,12 @@ use tokio::sync::watch;
 use super::drive::drive;
 use crate::exchange::relay::CutOff;
 use crate::exchange::tunnel_target::Opened;
-use crate::http::connection::{
-    CallerSide, CallerStream, Inside, Patience, Payments, Peer, Transport,
-};
 use crate::server::drain_phase::{DrainPhase, until_useless};
 use crate::server::reload::Live;
 use bursar_config::ProxyLimits;
+use bursar_http::connection::{
+    CallerSide, CallerStream, Inside, Patience, Payments, Peer, Transport,
+};
 use bursar_telemetry::metrics::{Limit, Metrics, Reason};
 
 /// HTTP/2 requests of a connection that its caller has reset before anybody looked at them (CVE-2023-44487).

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::outgoing::PREFACE_BYTES;
 use super::*;
-use crate::http::hpack::{self, Decoder};
 use crate::upstream::streams::{Need, StreamPermit};
+use bursar_http::hpack::{self, Decoder};
 
 /// A server whose bytes come in pieces, and that takes no more after so many.
 #[derive(Debug, Default)]

@@ -19,11 +19,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 pub use traffic::{Payments, Traffic};
-pub(crate) use transport::Transport;
+pub use transport::Transport;
 pub use waiting::Patience;
 use waiting::Waiting;
 
-use crate::http::framing::{Awaits, Broken, Doubt, Framing};
+use crate::framing::{Awaits, Broken, Doubt, Framing};
 use bursar_limits::caller_limits::{self, ConnectionPermit, Place};
 use bursar_telemetry::metrics::Limit;
 use bursar_tls::server::Shown;
@@ -296,7 +296,7 @@ impl CallerSide {
     /// Whether an HTTP/1 connection waits for a request and is not busy, with no byte of one read and every byte of
     /// the answers written: who serves it need hold nothing but the stream then.
     #[must_use]
-    pub(crate) fn rests(&self) -> bool {
+    pub fn rests(&self) -> bool {
         self.rests.load(Ordering::Relaxed)
     }
 
@@ -340,7 +340,7 @@ fn milliseconds(time: Duration) -> u64 {
 
 /// A caller's connection.
 #[derive(Debug)]
-pub(crate) struct CallerStream<S> {
+pub struct CallerStream<S> {
     stream: S,
     side: Arc<CallerSide>,
     /// Read before, to be read again.
@@ -355,7 +355,7 @@ pub(crate) struct CallerStream<S> {
 
 impl<S: Transport> CallerStream<S> {
     /// In a box, because futures keep room for each place that it was moved to.
-    pub(crate) fn new(stream: S, side: Arc<CallerSide>) -> Box<Self> {
+    pub fn new(stream: S, side: Arc<CallerSide>) -> Box<Self> {
         Box::new(Self {
             stream,
             side,
@@ -367,12 +367,12 @@ impl<S: Transport> CallerStream<S> {
     }
 
     /// Makes bytes that were read be read again.
-    pub(crate) fn put_back(&mut self, bytes: Bytes) {
+    pub fn put_back(&mut self, bytes: Bytes) {
         self.sniffed = bytes;
     }
 
     /// Whether what is read from now on is HTTP/1, from the first byte of a request on.
-    pub(crate) fn frame(&mut self, is_http1: bool) {
+    pub fn frame(&mut self, is_http1: bool) {
         self.framing = is_http1.then(Framing::new);
     }
 
@@ -436,7 +436,7 @@ impl<S: Transport> CallerStream<S> {
 
     /// Waits for a connection that rests to be of interest again: bytes have come, or its end, or that of the
     /// patience. What it is, the next read tells.
-    pub(crate) fn poll_rested(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_rested(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let mut first = [MaybeUninit::uninit(); FIRST_BYTES];
         let mut buffer = ReadBuf::uninit(&mut first);
         let Poll::Ready(_) = self.poll_bytes(context, &mut buffer) else {
@@ -447,7 +447,7 @@ impl<S: Transport> CallerStream<S> {
     }
 
     /// It rests no longer.
-    pub(crate) fn wake(&mut self) {
+    pub fn wake(&mut self) {
         if self.waiting.end() {
             self.side.rests.store(false, Ordering::Relaxed);
         }

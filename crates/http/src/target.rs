@@ -1,7 +1,7 @@
 //! Where does the caller want to go? The forms of a request target, decided per request, and the rules
 //! for `Host` that hyper leaves to us (RFC 9112 sections 3.2 and 3.3).
 //!
-//! It knows no provider; whether the host may be reached is decided in [`crate::exchange::route`].
+//! It knows no provider; whether the host may be reached is decided in `bursar::exchange::route`.
 
 use http::header::{HOST, MAX_FORWARDS};
 use http::request::Parts;

@@ -8,7 +8,7 @@ use tokio_rustls::server::TlsStream;
 use bursar_base::socket::Socket;
 
 /// What carries a caller's bytes.
-pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {
+pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin {
     /// Closing resets the connection from now on, as far as the transport can say so.
     fn reset_on_close(&self);
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::http::deadline_timer::Alarm;
-use crate::http::framing::{Awaits, Framing};
+use crate::deadline_timer::Alarm;
+use crate::framing::{Awaits, Framing};
 use bursar_telemetry::metrics::Limit;
 
 /// A connection that is busy rests when it has waited for a request for so long; any other one at once. That is

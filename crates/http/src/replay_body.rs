@@ -32,7 +32,7 @@ use tokio::time::Instant;
 use buffer::ReplayBuffer;
 pub use buffer::{BodyTooLarge, ReplayLimits, ReplayMemory};
 
-use crate::http::headers::TrailerRules;
+use crate::headers::TrailerRules;
 
 /// A caller's body that can be sent a second time. Clones are handles to the same body.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! What is in a tunnel? Opening one with `CONNECT`, its first bytes, and the copy of one that is opaque.
 //!
-//! It knows neither policy nor HTTP: what a provider's tunnel carries is served by [`crate::server::accept`], as
+//! It knows neither policy nor HTTP: what a provider's tunnel carries is served by `bursar::server::accept`, as
 //! every other connection is. Nothing of what an opaque tunnel carries is looked at or logged.
 
 use std::io;
@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use tokio::time::Instant;
 use tokio_util::io::{InspectReader, InspectWriter};
 
-use crate::http::connection::Transport;
+use crate::connection::Transport;
 
 /// From the answer to `CONNECT` to the first bytes of a provider's tunnel. Then it is closed.
 pub const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(60);
@@ -25,7 +25,7 @@ const LEAVING_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// A caller's side of an opaque tunnel. Nobody knows whether the caller's system holds something back until what came
 /// before is acknowledged (see [`bursar_base::socket`]), so whatever is read is acknowledged at once.
-pub(crate) struct Prompt<S>(pub(crate) S);
+pub struct Prompt<S>(pub S);
 
 impl<S: Transport> AsyncRead for Prompt<S> {
     fn poll_read(
