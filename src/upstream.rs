@@ -34,7 +34,9 @@ use egress::Egress;
 use fuse::Fuse;
 use pool::Pool;
 pub use pool::{Connection, RequestBody, Sent};
+use read_gate::ReadGate;
 pub use send_error::SendError;
+use send_error::chain;
 pub use streams::Need;
 
 /// How often a request goes to another connection because it was certainly not processed on the last one.
@@ -201,10 +203,21 @@ impl<B: RequestBody> Upstream<B> {
             };
             let (stream, open) = self.dial(connector, origin).await?;
             let is_http2 = self.is_http2(&stream)?;
-            let opening = self.pool.open(origin, (stream, open), (is_http2, need));
+            let opening = async {
+                match is_http2 {
+                    true => self.pool.open_http2(origin, stream, open, need).await,
+                    false => {
+                        let stream = ReadGate::new(stream);
+                        self.pool.open_http1(origin, stream, open).await
+                    }
+                }
+            };
             match tokio::time::timeout_at(end, opening).await {
-                Ok(Some(connection)) => return Ok(connection),
-                Ok(None) => {}
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => {
+                    let host = origin.authority.as_str();
+                    tracing::debug!(host, error = %chain(&error), "upstream handshake failed");
+                }
                 Err(_elapsed) => return Err(ConnectError::Failed(Cause::TimedOut)),
             }
         }

@@ -16,18 +16,19 @@ use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::rt::{Read, Write};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::either::Either;
 
 use super::fields::MAX_LIST_BYTES;
 use super::frames::Frames;
 use super::fuse::Attempt;
-use super::read_gate::ReadGate;
 use super::send_error::{SendError, chain, classify, is_disconnected};
 use super::streams::{MAX_STREAMS, Need, StreamPermit, Streams};
 use super::term::{Lifetime, Term};
-use crate::upstream::connect::Stream;
 use bursar_config::{Origin, Timeouts};
 use bursar_http::deadline_timer::Alarm;
 use bursar_http::headers::KeepAlive;
@@ -126,6 +127,20 @@ pub struct Connection<B> {
     pub(super) attempt: Option<Attempt>,
 }
 
+/// Why HTTP could not be spoken on a new stream. No request was sent on it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HandshakeError {
+    /// HTTP's own handshake failed.
+    #[error("the HTTP handshake failed")]
+    Http(#[from] hyper::Error),
+    /// It was closed before the server's settings came and let it have a request.
+    #[error("the server closed the connection before it took a request")]
+    Settings(#[from] oneshot::error::RecvError),
+    /// The server's settings came, and GOAWAY right behind.
+    #[error("the server takes no request on the connection")]
+    GoAway,
+}
+
 /// What hyper says of a request.
 pub type Sent<B> = Result<Response<Incoming>, TrySendError<Request<B>>>;
 
@@ -180,12 +195,8 @@ impl<B: RequestBody> Pool<B> {
                 && let Some(place) = StreamPermit::on(&multiplex.streams, need)
             {
                 multiplex.used = now;
-                return Some(Connection {
-                    server: server.name.clone(),
-                    sender: Sender::Http2(multiplex.sender.clone(), place),
-                    alarm: Alarm::default(),
-                    attempt: None,
-                });
+                let sender = Sender::Http2(multiplex.sender.clone(), place);
+                return Some(Connection::new(server.name.clone(), sender));
             }
         }
         while let Some(idle) = server.http1.pop() {
@@ -219,52 +230,51 @@ impl<B: RequestBody> Pool<B> {
         }
     }
 
-    /// Speaks HTTP on a new stream, and drives it until it is closed. None where that was before a request could be
-    /// sent.
-    pub(super) async fn open(
-        self: &Arc<Self>,
+    /// Speaks HTTP/1.1 on a new stream, and drives it until it is closed.
+    ///
+    /// # Errors
+    /// Where the stream was closed before a request could be sent.
+    pub(super) async fn open_http1<S>(
+        &self,
         origin: &Origin,
-        (stream, open): (Stream, Counted),
-        (is_http2, need): (bool, Need),
-    ) -> Option<Connection<B>> {
-        let server = Arc::new(PoolKey::of(origin));
-        let sender = match is_http2 {
-            true => self.open_http2(&server, (stream, open), need).await?,
-            false => self.open_http1((stream, open)).await?,
-        };
-        Some(Connection {
-            server,
-            sender,
-            alarm: Alarm::default(),
-            attempt: None,
-        })
-    }
-
-    async fn open_http1(&self, (stream, open): (Stream, Counted)) -> Option<Sender<B>> {
+        stream: S,
+        open: Counted,
+    ) -> Result<Connection<B>, HandshakeError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let outstanding = Outstanding::new();
-        let stream = ReadGate::new(stream);
         let stream = Reader::new(stream, outstanding.clone(), self.dropped.clone());
         let (requests, connection) = http1::Builder::new()
             .max_buf_size(MAX_READ_BYTES)
             .handshake(TokioIo::new(stream))
-            .await
-            .ok()?;
+            .await?;
         drive(connection, open);
-        Some(Sender::Http1(Http1 {
+        let sender = Sender::Http1(Http1 {
             requests,
             outstanding,
             term: Box::new(Term::begin(Instant::now())),
-        }))
+        });
+        Ok(Connection::new(Arc::new(PoolKey::of(origin)), sender))
     }
 
-    async fn open_http2(
+    /// Speaks HTTP/2 on a new stream, drives it until it is closed, and lets other requests use it, too.
+    ///
+    /// # Errors
+    /// Where the stream was closed before a request could be sent.
+    pub(super) async fn open_http2<S>(
         self: &Arc<Self>,
-        server: &Arc<PoolKey>,
-        (stream, open): (Stream, Counted),
+        origin: &Origin,
+        stream: S,
+        open: Counted,
         need: Need,
-    ) -> Option<Sender<B>> {
+    ) -> Result<Connection<B>, HandshakeError>
+    where
+        S: Read + Write + Send + Unpin + 'static,
+    {
+        let key = Arc::new(PoolKey::of(origin));
         let streams = Streams::new();
-        let place = StreamPermit::of(&streams, need);
+        let permit = StreamPermit::of(&streams, need);
         let mut frames = Frames::new(stream, &streams, self.dropped.clone());
         let usable = need.needs_settings.then(|| frames.usable());
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
@@ -276,18 +286,17 @@ impl<B: RequestBody> Pool<B> {
             .initial_connection_window_size(HTTP2_WINDOW)
             .max_header_list_size(MAX_LIST_BYTES)
             .handshake(frames)
-            .await
-            .ok()?;
+            .await?;
         drive(connection, open);
         if let Some(usable) = usable {
-            usable.await.ok()?;
+            usable.await?;
             // GOAWAY may have come right behind.
             if streams.is_leaving() {
-                return None;
+                return Err(HandshakeError::GoAway);
             }
         }
-        self.share(server, &sender, streams);
-        Some(Sender::Http2(sender, place))
+        self.share(&key, &sender, streams);
+        Ok(Connection::new(key, Sender::Http2(sender, permit)))
     }
 
     /// Lets other requests use an HTTP/2 connection, too.
@@ -464,6 +473,15 @@ impl<B> Multiplex<B> {
 }
 
 impl<B: RequestBody> Connection<B> {
+    fn new(key: Arc<PoolKey>, sender: Sender<B>) -> Self {
+        Self {
+            server: key,
+            sender,
+            alarm: Alarm::default(),
+            attempt: None,
+        }
+    }
+
     /// Whose it is.
     pub(super) fn origin(&self) -> &Origin {
         &self.server.origin
@@ -530,3 +548,6 @@ impl<B: RequestBody> Connection<B> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
