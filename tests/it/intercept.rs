@@ -271,7 +271,7 @@ async fn an_authority_that_is_unfit_is_refused_at_start() {
     std::fs::write(&certificate, right).unwrap();
     let found = problems("[api.test]");
     assert!(
-        found.contains("intercept.ca.key: is no private key"),
+        found.contains("intercept.ca.key: is not a private key"),
         "{found}"
     );
     assert!(!found.contains("hunter2"));

@@ -66,7 +66,7 @@ pub enum Error {
     Empty,
     /// It begins as a hash does.
     #[error(
-        "looks like a password hash, but is no valid Argon2 (`$argon2id$…`) or bcrypt (`$2b$…`) hash"
+        "looks like a password hash, but is not a valid Argon2 (`$argon2id$…`) or bcrypt (`$2b$…`) hash"
     )]
     Malformed,
     /// Computing it would be an attack on ourselves.

@@ -5,6 +5,8 @@
 
 use std::path::Path;
 
+use zeroize::Zeroizing;
+
 use crate::files::Files;
 use crate::load::MAX_FILE_BYTES;
 use bursar_base::regular_file;
@@ -47,9 +49,13 @@ impl Error {
 }
 
 /// Resolves every reference in `text`; a file's content is not looked into for further ones. What is read is
-/// noted in `files`.
-pub(super) fn expand(text: &str, directory: &Path, files: &mut Files) -> Result<String, Error> {
-    let mut expanded = String::with_capacity(text.len());
+/// noted in `files`. It may be a secret, so the result is wiped on drop, and so is what it was put together from.
+pub(super) fn expand(
+    text: &str,
+    directory: &Path,
+    files: &mut Files,
+) -> Result<Zeroizing<String>, Error> {
+    let mut expanded = Zeroizing::new(String::with_capacity(text.len()));
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
         if let Some(before) = before.strip_suffix('$') {
@@ -60,28 +66,40 @@ pub(super) fn expand(text: &str, directory: &Path, files: &mut Files) -> Result<
         }
         expanded.push_str(before);
         let (reference, after) = after.split_once('}').ok_or(Error::Unclosed)?;
-        match reference.strip_prefix("file:") {
-            Some(path) => expanded.push_str(&read(&directory.join(path), files)?),
-            None => expanded.push_str(&variable(reference)?),
-        }
+        let value = match reference.strip_prefix("file:") {
+            Some(path) => read(&directory.join(path), files)?,
+            None => variable(reference)?,
+        };
+        append(&mut expanded, &value, after.len());
         rest = after;
     }
     expanded.push_str(rest);
     Ok(expanded)
 }
 
-fn variable(name: &str) -> Result<String, Error> {
+/// Where there is no room, the text moves by hand: growing would leave a copy behind that nobody wipes.
+fn append(text: &mut Zeroizing<String>, more: &str, to_come: usize) {
+    if text.capacity() - text.len() < more.len() + to_come {
+        let mut moved = Zeroizing::new(String::with_capacity(text.len() + more.len() + to_come));
+        moved.push_str(text);
+        *text = moved;
+    }
+    text.push_str(more);
+}
+
+fn variable(name: &str) -> Result<Zeroizing<String>, Error> {
     let word = |char: char| char.is_ascii_alphanumeric() || char == '_';
     if name.is_empty() || !name.chars().all(word) {
         return Err(Error::BadName);
     }
-    std::env::var(name).map_err(|error| match error {
+    let value = std::env::var(name).map(Zeroizing::new);
+    value.map_err(|error| match error {
         std::env::VarError::NotPresent => Error::Unset(name.to_owned()),
         std::env::VarError::NotUnicode(_) => Error::NotUnicode(name.to_owned()),
     })
 }
 
-fn read(path: &Path, files: &mut Files) -> Result<String, Error> {
+fn read(path: &Path, files: &mut Files) -> Result<Zeroizing<String>, Error> {
     let named = || path.display().to_string();
     let read = regular_file::read(path, MAX_FILE_BYTES);
     if !matches!(read, Err(regular_file::Error::Hangs)) {
@@ -97,8 +115,11 @@ fn read(path: &Path, files: &mut Files) -> Result<String, Error> {
             source,
         },
     })?;
-    let content = String::from_utf8(std::mem::take(&mut *read));
-    let mut content = content.map_err(|_other| Error::NotText(named()))?;
+    let content = String::from_utf8(std::mem::take(&mut *read)).map(Zeroizing::new);
+    let mut content = content.map_err(|other| {
+        drop(Zeroizing::new(other.into_bytes()));
+        Error::NotText(named())
+    })?;
     if content.ends_with('\n') {
         content.pop();
         if content.ends_with('\r') {
@@ -117,13 +138,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("secret"), "a${B}c\n\n").unwrap();
         let expanded = expand("<${file:secret}>", directory.path(), &mut Files::default()).unwrap();
-        assert_eq!(expanded, "<a${B}c\n>");
+        assert_eq!(*expanded, "<a${B}c\n>");
     }
 
     #[test]
     fn a_doubled_dollar_is_a_literal() {
         assert_eq!(
-            expand("a$${HOME}$b$$", Path::new(""), &mut Files::default()).unwrap(),
+            *expand("a$${HOME}$b$$", Path::new(""), &mut Files::default()).unwrap(),
             "a${HOME}$b$$"
         );
     }

@@ -1,8 +1,8 @@
 //! The configuration of Bursar: from `proxy.yaml` to types that cannot be wrong; past this crate nothing is left
 //! to validate.
 //!
-//! The file becomes a tree that knows lines (`node`), references are resolved (`expand`), the tree is read as plain
-//! data (`file`), and one pass (`compile`) turns that into the types here. Every problem is collected; any problem at
+//! The file becomes a tree that knows lines (`yaml`), references are resolved (`expand`), the tree is read (`typed`) as
+//! plain data (`file`), and one pass (`compile`) turns that into the types here. Every problem is collected; any problem at
 //! all means that there is no configuration.
 
 mod account;
@@ -25,6 +25,8 @@ mod passthrough;
 mod presets;
 mod provider;
 mod route;
+mod typed;
+mod yaml;
 
 pub use account::{Account, AccountIndex, DEFAULT_ACCOUNT, Merchant, SecretName};
 pub use caller::{Allow, Caller};

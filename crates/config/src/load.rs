@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use zeroize::Zeroizing;
+
 use crate::compile;
 use crate::config::Config;
 use crate::diagnostic::{Diagnostic, Diagnostics};
@@ -11,13 +13,14 @@ use crate::file_permissions;
 use crate::files::{self, Files};
 use crate::journal::Journal;
 use crate::node::Node;
+use crate::{typed, yaml};
 use bursar_base::regular_file;
 
 /// Neither the configuration nor a secret is longer; a wrong path to a log must not fill the memory.
 pub(super) const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// A file's text.
-pub(super) fn text(path: &Path, files: &mut Files) -> Result<String, Vec<Diagnostic>> {
+/// A file's text, wiped on drop: a secret may be written in it.
+pub(super) fn text(path: &Path, files: &mut Files) -> Result<Zeroizing<String>, Vec<Diagnostic>> {
     let read = regular_file::read(path, MAX_FILE_BYTES);
     let hangs = matches!(read, Err(regular_file::Error::Hangs));
     if !hangs {
@@ -28,6 +31,7 @@ pub(super) fn text(path: &Path, files: &mut Files) -> Result<String, Vec<Diagnos
     }
     let text = match read {
         Ok(mut read) => String::from_utf8(std::mem::take(&mut *read))
+            .map(Zeroizing::new)
             .map_err(|_other| "it is not UTF-8".to_owned()),
         Err(error) => Err(error.to_string()),
     };
@@ -146,7 +150,7 @@ impl<'a> Reading<'a> {
 
     /// From YAML to plain data, references resolved.
     fn read(&mut self, problems: &mut Diagnostics) -> Option<file::Proxy> {
-        let root = Node::parse(self.text, problems)?;
+        let root = yaml::parse(self.text, problems)?;
         root.visit(&mut |node| {
             if let Some(line) = node.line {
                 problems.learn_line(&node.path, line);
@@ -159,7 +163,7 @@ impl<'a> Reading<'a> {
     /// The journal alone; nothing else is resolved.
     pub(super) fn journal(&mut self) -> Result<Option<Journal>, Vec<Diagnostic>> {
         let mut problems = Diagnostics::default();
-        let file = Node::parse(self.text, &mut problems).and_then(|mut root| {
+        let file = yaml::parse(self.text, &mut problems).and_then(|mut root| {
             root.retain_key("journal");
             self.typed(root, &mut problems)
         });
@@ -195,6 +199,6 @@ impl<'a> Reading<'a> {
                 }
             }
         });
-        root.read(problems)
+        typed::read(&root, problems)
     }
 }

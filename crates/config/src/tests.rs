@@ -60,7 +60,7 @@ providers:
         "line 2: drain_timeout: is not a duration such as 250ms, 60s or 5m",
         "line 3: colour: is not a known key; known here: listen,",
         "line 8: providers.payu.client_id: environment variable BURSAR_TEST_UNSET is not set",
-        "line 10: providers.payu.client_secret: stands twice",
+        "line 10: providers.payu.client_secret: appears twice",
         "line 12: providers.payu.token.margin: is a number (put quotes around it to make it text), but must be a duration",
         "line 13: providers.payu.token.timeuot: is not a known key",
         "line 15: providers.acme.hosts: is empty",
@@ -146,14 +146,14 @@ fn bad_values_say_what_to_write_instead() {
         ),
         (
             "    routes: [{path: /a, idempotency_header: \"a b\"}]\n",
-            "routes[0].idempotency_header: is no header's name",
+            "routes[0].idempotency_header: is not a header name",
         ),
         (
             "    routes: [{path: /a, idempotency_header: Authorization}]\n",
             "routes[0].idempotency_header: is a header that holds no key",
         ),
-        ("    hosts: [\"https://x\"]\n", "is no host"),
-        ("    hosts: [\"*.1.2.3.4\"]\n", "is no host"),
+        ("    hosts: [\"https://x\"]\n", "is not a host"),
+        ("    hosts: [\"*.1.2.3.4\"]\n", "is not a host"),
         (
             "    upstream: https://x:99999\n",
             "upstream: has an invalid port",
@@ -162,7 +162,7 @@ fn bad_values_say_what_to_write_instead() {
             "    upstream: https://x:0\n",
             "upstream: has an invalid port",
         ),
-        ("    hosts: [\"x:99999\"]\n", "is no host"),
+        ("    hosts: [\"x:99999\"]\n", "is not a host"),
         ("    upstream: https://x/y\n", "scheme, host and port only"),
         (
             "    upstream: http://10.0.0.1\n",
@@ -180,7 +180,7 @@ fn bad_values_say_what_to_write_instead() {
         ),
         (
             "    routes: [{path: /a, scopes: [\"a b\"]}]\n",
-            "is no scope",
+            "is not a scope",
         ),
         ("    timeouts: {head: 0s}\n", "longer than nothing"),
         ("    timeouts: {head: 9999days}\n", "longer than a year"),
@@ -330,7 +330,7 @@ fn a_passthrough_leads_to_no_provider() {
     );
     for (entry, expected) in [
         ("{}", "host: is missing"),
-        ("{host: 'a b'}", "host: is no host"),
+        ("{host: 'a b'}", "host: is not a host"),
         ("{host: 'a:443'}", "host: must not name a port"),
         ("{host: a, ports: []}", "ports: must name ports"),
         ("{host: a, ports: [0]}", "ports: must name ports"),
@@ -505,11 +505,11 @@ fn what_is_wrong_about_callers_is_said() {
         ("{addresses: []}", "callers.a.addresses: is empty"),
         (
             "{addresses: [corp]}",
-            "callers.a.addresses[0]: is no address range",
+            "callers.a.addresses[0]: is not an address range",
         ),
         (
             "{addresses: [10.2.0.0/33]}",
-            "callers.a.addresses[0]: is no address range",
+            "callers.a.addresses[0]: is not an address range",
         ),
         (
             "{addresses: [10.2.0.1/16]}",
@@ -521,11 +521,11 @@ fn what_is_wrong_about_callers_is_said() {
         ),
         (
             "{addresses: [0.0.0.0/0]}",
-            "callers.a.addresses: stands for everybody",
+            "callers.a.addresses: means everybody",
         ),
         (
             "{addresses: [0.0.0.0/1, 128.0.0.0/1]}",
-            "callers.a.addresses: stands for everybody",
+            "callers.a.addresses: means everybody",
         ),
         (
             "{password: '$$argon2id$$v=19$$x'}",

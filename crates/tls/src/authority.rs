@@ -78,7 +78,7 @@ pub enum Error {
     #[error("can be read by its group or by others; `chmod 600` it")]
     Open,
     /// Neither PKCS#8 nor of a kind that can sign.
-    #[error("is no private key in PKCS#8 PEM")]
+    #[error("is not a private key in PKCS#8 PEM")]
     Key,
     /// Not what an authority has.
     #[error("is not the certificate of an authority")]

@@ -123,7 +123,7 @@ fn addresses(texts: &[String], path: &str, problems: &mut Diagnostics) -> Vec<Ip
         let Some(range) = text.parse::<IpNet>().ok().or_else(|| address(text)) else {
             problems.add(
                 &path,
-                "is no address range; write it as 10.2.0.0/16 or fd00:2::/32",
+                "is not an address range; write it as 10.2.0.0/16 or fd00:2::/32",
             );
             return None;
         };
@@ -172,7 +172,7 @@ fn refuse_overlaps(callers: &[Caller], problems: &mut Diagnostics) {
         if caller.certificate.is_none() && together.iter().any(|range| range.prefix_len() == 0) {
             problems.add(
                 &format!("callers.{}.addresses", caller.name),
-                "stands for everybody; a caller that is known by its address alone needs narrower ranges",
+                "means everybody; a caller that is known by its address alone needs narrower ranges",
             );
         }
         group.extend(caller.addresses.iter().map(|range| (*range, caller)));

@@ -102,7 +102,7 @@ fn parent(text: &Secret, key: &str, problems: &mut Diagnostics) -> Option<Arc<Pa
     match &parsed {
         None => problems.add(
             key,
-            "is no proxy; write it as `http://host:port` or `http://user:password@host:port`, what is special in the password percent-encoded",
+            "is not a proxy; write it as `http://host:port` or `http://user:password@host:port`, what is special in the password percent-encoded",
         ),
         Some(parent) => {
             let host = parent.url.host().unwrap_or_default();

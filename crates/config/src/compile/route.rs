@@ -165,7 +165,7 @@ fn semantics(route: &file::Route, key: &str, problems: &mut Diagnostics) -> Sema
     let header_key = join(key, "idempotency_header");
     let idempotency_header = route.idempotency_header.as_ref().and_then(|name| {
         let Ok(name) = name.parse::<HeaderName>() else {
-            problems.add(&header_key, "is no header's name");
+            problems.add(&header_key, "is not a header name");
             return None;
         };
         // The journal writes the key down.

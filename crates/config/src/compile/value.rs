@@ -48,7 +48,7 @@ impl ScopeSets {
         let valid = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
         for (at, name) in names.iter().enumerate() {
             if name.is_empty() || !name.bytes().all(valid) {
-                problems.add(&format!("{path}[{at}]"), "is no scope: one word of printable ASCII without quotes and backslashes (RFC 6749 section 3.3)");
+                problems.add(&format!("{path}[{at}]"), "is not a scope: one word of printable ASCII without quotes and backslashes (RFC 6749 section 3.3)");
             }
         }
         if self.max.is_some_and(|max| names.len() > max) {
@@ -187,7 +187,7 @@ pub(super) fn host(text: &str, path: &str, problems: &mut Diagnostics) -> Option
             && !(wildcard && (host.starts_with('[') || host.parse::<IpAddr>().is_ok()))
     });
     let Some(authority) = authority else {
-        problems.add(path, "is no host: write `api.example.com`, `api.example.com:8443` or `*.example.com`, without a scheme or path");
+        problems.add(path, "is not a host: write `api.example.com`, `api.example.com:8443` or `*.example.com`, without a scheme or path");
         return None;
     };
     if matches!(Spelling::of(authority.host()), Spelling::Odd(_)) {
@@ -227,7 +227,7 @@ fn url(text: &str, path: &str, problems: &mut Diagnostics) -> Option<(Uri, Origi
     }) else {
         problems.add(
             path,
-            "is no URL; write it as `https://host` or `https://host:port`",
+            "is not a URL; write it as `https://host` or `https://host:port`",
         );
         return None;
     };

@@ -24,7 +24,7 @@ fn a_dot_at_the_end_of_a_name_makes_no_other_host_of_it() {
         assert_problem(&acme_with(&format!("    {line}\n")), problem);
     }
     for host in ["api.acme.example..", "."] {
-        assert_problem(&ACME.replace("api.acme.example", host), "is no host");
+        assert_problem(&ACME.replace("api.acme.example", host), "is not a host");
     }
 }
 

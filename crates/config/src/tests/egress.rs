@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::diagnostic::Diagnostics;
-use crate::node::Node;
+
 use bursar_base::address::Rule;
 
 #[test]
@@ -46,22 +46,22 @@ fn egress_says_what_is_wrong_with_it() {
             "egress.rules.privat: is not a known key; known here: unspecified, loopback,",
         ),
         ("rules: {private: off}", "must be one of enforce, report"),
-        ("proxy: proxy.example:3128", "egress.proxy: is no proxy"),
+        ("proxy: proxy.example:3128", "egress.proxy: is not a proxy"),
         (
             "proxy: 'https://proxy.example'",
-            "egress.proxy: is no proxy",
+            "egress.proxy: is not a proxy",
         ),
         (
             "proxy: 'http://proxy.example/x'",
-            "egress.proxy: is no proxy",
+            "egress.proxy: is not a proxy",
         ),
         (
             "proxy: 'http://proxy.example:99999'",
-            "egress.proxy: is no proxy",
+            "egress.proxy: is not a proxy",
         ),
         (
             "proxy: 'http://a:%ff@proxy.example'",
-            "egress.proxy: is no proxy",
+            "egress.proxy: is not a proxy",
         ),
         (
             "proxy: {api: 'http://0x7f.1:3128'}",
@@ -75,7 +75,7 @@ fn egress_says_what_is_wrong_with_it() {
             "proxy: [a]",
             "egress.proxy: is a list, but must be a URL, or a mapping",
         ),
-        ("no_proxy: ['a b']", "egress.no_proxy[0]: is no host"),
+        ("no_proxy: ['a b']", "egress.no_proxy[0]: is not a host"),
     ] {
         assert_problem(&acme_with(&format!("egress: {{{keys}}}\n")), expected);
     }
@@ -123,7 +123,7 @@ fn an_address_in_another_spelling_is_no_host() {
             ACME.replace("api.acme.example", &format!("'*.{odd}'")),
         ] {
             let found = problems(&text);
-            let expected = ["is neither a name nor an address", "is no host"];
+            let expected = ["is neither a name nor an address", "is not a host"];
             let matches = |expected| found[0].contains(expected);
             assert!(expected.into_iter().any(matches), "{found:?}");
         }
@@ -278,9 +278,9 @@ fn a_secret_that_everybody_can_read_is_warned_of() {
     write("client.key", "no PEM", 0o644);
     let keyed = format!("{elsewhere}    tls: {{certificate: x.pem, key: client.key}}\n");
     let mut found = Diagnostics::default();
-    let root = Node::parse(&keyed, &mut found).unwrap();
+    let root = yaml::parse(&keyed, &mut found).unwrap();
     write("secret", "s3cret", 0o640);
-    let file: file::Proxy = root.read(&mut found).unwrap();
+    let file: file::Proxy = typed::read(&root, &mut found).unwrap();
     let mut files = Files::default();
     files::note_named(&file, directory.path(), &mut files, &mut found).unwrap();
     assert_eq!(found.warnings.len(), 1);
