@@ -159,7 +159,7 @@ fn within_budget(calls: &[Call]) -> Vec<String> {
     violations
 }
 
-/// What happened, for the README and whoever looks at a run.
+/// What happened, for the book and whoever looks at a run.
 pub(crate) fn figures(ledger: &Ledger, tokens: &Tokens) -> String {
     let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();
     for case in ledger.cases.values() {

@@ -16,6 +16,7 @@ mod route;
 mod value;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -39,12 +40,7 @@ pub(super) fn compile(
     let replay_memory = file
         .replay_memory
         .map_or(defaults::REPLAY_MEMORY, |Size(size)| size);
-    if file.callers.is_none() && !listen.ip().is_loopback() {
-        problems.add("callers", "is missing; without it `listen` must be a loopback address, because whoever reaches the listener can spend the merchant's money");
-    }
-    if file.providers.is_empty() {
-        problems.add("providers", "is missing or empty; name at least one");
-    }
+    refuse_what_is_missing(&file, listen, problems);
     let has_client_ca = (file.tls.as_ref()).is_some_and(|tls| tls.client_ca.is_some());
     let names = caller::Names::new(&file.providers);
     let callers = file
@@ -107,6 +103,15 @@ pub(super) fn compile(
         warnings: Vec::new(),
         files: Files::default(),
     })
+}
+
+fn refuse_what_is_missing(file: &file::Proxy, listen: SocketAddr, problems: &mut Diagnostics) {
+    if file.callers.is_none() && !listen.ip().is_loopback() {
+        problems.add("callers", "is missing; without it `listen` must be a loopback address, because whoever reaches the listener can spend the merchant's money");
+    }
+    if file.providers.is_empty() {
+        problems.add("providers", "is missing or empty; name at least one");
+    }
 }
 
 /// One that can be sent as a bearer token, and is not to be guessed.

@@ -53,7 +53,7 @@ fn is_known(path: &str, known: &BTreeSet<String>) -> bool {
         let is_same = |(part, known): (&&str, &&str)| part == known || *known == "NAME";
         let begins = parts.iter().zip(&known).all(is_same);
         // A name, or a word of a map of words, has no path of its own.
-        begins && parts.len() <= known.len() || begins && known.last() == Some(&"rules")
+        begins && (parts.len() <= known.len() || known.last() == Some(&"rules"))
     })
 }
 

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::is_in_the_tree;
+use super::{Page, ROOT, is_in_the_tree};
 use crate::support::acme;
 use crate::support::caller::Caller;
 use crate::support::idp::Idp;
@@ -209,8 +210,8 @@ async fn every_metric_that_a_page_names_exists() {
     let (proxy, _api, _idp) = with_every_metric(&directory).await;
     let text = admin(proxy.admin, "/metrics").await;
     let families = families(text.text(), &proxy.scrape().await);
-    let pages = super::Page::all();
-    for page in pages.iter().chain([&super::Page::read("README.md")]) {
+    let pages = Page::all();
+    for page in pages.iter().chain([&Page::read("README.md")]) {
         let is_part = |char: char| char.is_ascii_lowercase() || char == '_';
         for (at, _) in page.text.match_indices("bursar_") {
             let rest = page.text.get(at..).unwrap();
@@ -223,4 +224,34 @@ async fn every_metric_that_a_page_names_exists() {
             );
         }
     }
+}
+
+/// One that is only there with some configuration would be missing from the scrape.
+#[test]
+fn every_metric_that_the_code_names_is_on_the_page() {
+    let page = Page::read("docs/src/reference/metrics.md").text;
+    let mut directories = vec!["src".to_owned(), "crates".to_owned()];
+    let mut count = 0;
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(Path::new(ROOT).join(&directory)).unwrap() {
+            let entry = entry.unwrap();
+            let path = format!("{directory}/{}", entry.file_name().to_str().unwrap());
+            if entry.file_type().unwrap().is_dir() {
+                directories.push(path);
+            } else if path.ends_with(".rs") {
+                let names = Page::read(&path).text;
+                let names = names.split("\"bursar_").skip(1);
+                let names = names.map(|rest| rest.split('"').next().unwrap());
+                // That is a header field.
+                for name in names.filter(|name| *name != "account") {
+                    assert!(
+                        page.contains(&format!("| `bursar_{name}` |")),
+                        "{path}: {name}"
+                    );
+                    count += 1;
+                }
+            }
+        }
+    }
+    assert!(count > 30, "{count}");
 }
