@@ -77,20 +77,21 @@ impl<'a> Path<'a> {
     }
 }
 
-/// What a byte says about a path.
-const ORDINARY: u8 = 0;
-/// That depends on the one before it.
+/// What bytes say about a path, a bit each. Together with the one before it, it may have more than one reading.
 const DEPENDS: u8 = 1;
+/// The same for a slash.
+const SLASH: u8 = 2;
 /// There is more than one reading.
-const SPECIAL: u8 = 2;
+const SPECIAL: u8 = 4;
 const KINDS: [u8; 256] = {
     let mut kinds = [SPECIAL; 256];
     let mut byte = b'!';
     while byte <= b'~' {
         kinds[byte as usize] = match byte {
             b'%' | b';' | b'\\' | b'(' | b'?' | b'#' => SPECIAL,
-            b'/' | b'.' | b':' | b'$' => DEPENDS,
-            _ => ORDINARY,
+            b'/' => SLASH,
+            b'.' | b':' | b'$' => DEPENDS,
+            _ => 0,
         };
         byte += 1;
     }
@@ -100,28 +101,39 @@ const KINDS: [u8; 256] = {
 /// Whether a path has one reading only.
 fn is_plain(raw: &str) -> bool {
     let bytes = raw.as_bytes();
-    let mut before = 0;
+    let (mut all, mut both, mut before) = (0, 0, 0);
     for byte in bytes {
-        match (KINDS[usize::from(*byte)], before, byte) {
-            (ORDINARY, ..) => {}
-            (SPECIAL, ..) | (_, b'/', b'/' | b'.') | (_, b'.', b'/') | (_, b':', b':' | b'$') => {
-                return false;
-            }
-            _ => {}
-        }
-        before = *byte;
+        let kind = KINDS[usize::from(*byte)];
+        all |= kind;
+        both |= kind & before;
+        before = kind;
     }
-    bytes.first() == Some(&b'/') && (bytes.len() == 1 || !matches!(before, b'/' | b'.'))
+    let is_doubled = both & SLASH != 0;
+    let is_ended = bytes.len() == 1 || !matches!(bytes.last(), Some(b'/' | b'.'));
+    let is_odd = |pair: &[u8]| matches!(pair, [b'/', b'.'] | [b'.', b'/'] | [b':', b':' | b'$']);
+    bytes.first() == Some(&b'/')
+        && all & SPECIAL == 0
+        && !is_doubled
+        && is_ended
+        && (all & DEPENDS == 0 || !bytes.windows(2).any(is_odd))
+}
+
+/// A path without its first slash and its last one.
+fn trimmed(path: &str) -> &[u8] {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    path.strip_suffix('/').unwrap_or(path).as_bytes()
 }
 
 /// The segments of a path, one trailing slash not counted.
 fn segments(path: &str) -> impl Iterator<Item = &[u8]> + Clone {
-    let path = path.strip_prefix('/').unwrap_or(path);
-    let path = path.strip_suffix('/').unwrap_or(path);
-    let count = if path.is_empty() { 0 } else { usize::MAX };
-    // By bytes: searching text costs more to begin than a segment is long.
-    let segments = path.as_bytes().split(|byte| *byte == b'/');
-    segments.take(count)
+    let path = trimmed(path);
+    split((!path.is_empty()).then_some(path))
+}
+
+/// The segments between slashes. By bytes: searching text costs more to begin than a segment is long.
+fn split(path: Option<&[u8]>) -> impl Iterator<Item = &[u8]> + Clone {
+    let segments = path.unwrap_or_default().split(|byte| *byte == b'/');
+    segments.take(if path.is_some() { usize::MAX } else { 0 })
 }
 
 /// A path pattern: `*` is one segment, `**` any number, none included.
@@ -129,6 +141,9 @@ fn segments(path: &str) -> impl Iterator<Item = &[u8]> + Clone {
 pub struct Pattern {
     text: Box<str>,
     segments: Vec<Segment>,
+    /// The literal segments that it begins with, as a path has them, and how many those are.
+    start: Box<[u8]>,
+    literals: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,9 +190,14 @@ impl Pattern {
                 literal => Segment::Literal(literal.into()),
             });
         }
+        let is_literal = |segment: &&Segment| matches!(segment, Segment::Literal(_));
+        let literals = parsed.iter().take_while(is_literal).count();
+        let start: Vec<&[u8]> = segments(text).take(literals).collect();
         Ok(Self {
             text: text.into(),
             segments: parsed,
+            start: start.join(&b'/').into(),
+            literals,
         })
     }
 
@@ -194,7 +214,16 @@ impl Pattern {
         if let [Segment::Many] = *self.segments {
             return true;
         }
-        self.matches_sequence(segments(path), |pattern, segment| match pattern {
+        // What is literal at the beginning is compared in one piece: most patterns differ from most paths there.
+        let path = trimmed(path);
+        let rest = match (self.literals, path.strip_prefix(&*self.start)) {
+            (0, _) => (!path.is_empty()).then_some(path),
+            (_, Some([])) => None,
+            (_, Some([b'/', rest @ ..])) => Some(rest),
+            _ => return false,
+        };
+        let patterns = self.segments.get(self.literals..).unwrap_or_default();
+        match_sequence(patterns, split(rest), |pattern, segment| match pattern {
             Segment::Literal(literal) => **literal == *segment,
             Segment::One => !segment.is_empty(),
             Segment::Many => true,
@@ -204,47 +233,14 @@ impl Pattern {
     /// Whether every path that `other` matches is matched by this pattern too.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
-        self.matches_sequence(other.segments.iter(), |pattern, segment| {
+        let segments = other.segments.iter();
+        match_sequence(&self.segments, segments, |pattern, segment| {
             match (pattern, segment) {
                 (Segment::Literal(mine), Segment::Literal(theirs)) => mine == theirs,
                 (Segment::One, Segment::Literal(_) | Segment::One) | (Segment::Many, _) => true,
                 (Segment::Literal(_) | Segment::One, _) => false,
             }
         })
-    }
-
-    /// Glob matching over segments; only the last `**` ever needs to be tried again.
-    fn matches_sequence<T: Copy>(
-        &self,
-        mut path: impl Iterator<Item = T> + Clone,
-        fits: impl Fn(&Segment, T) -> bool,
-    ) -> bool {
-        let mut at = 0;
-        let mut retry = None;
-        loop {
-            let mut rest = path.clone();
-            match (self.segments.get(at), rest.next()) {
-                (None, None) => return true,
-                (Some(Segment::Many), _) => {
-                    at += 1;
-                    retry = Some((at, path.clone()));
-                }
-                (Some(pattern), Some(segment)) if fits(pattern, segment) => {
-                    at += 1;
-                    path = rest;
-                }
-                _ => {
-                    let Some((after_many, skipped)) = retry.as_mut() else {
-                        return false;
-                    };
-                    if skipped.next().is_none() {
-                        return false;
-                    }
-                    at = *after_many;
-                    path = skipped.clone();
-                }
-            }
-        }
     }
 
     /// Orders the more specific pattern first: segment by segment a literal comes before `*`, and `*`
@@ -260,6 +256,40 @@ impl Pattern {
             .map(|at| rank(self.segments.get(at)).cmp(&rank(other.segments.get(at))))
             .find(|order| order.is_ne())
             .unwrap_or_else(|| other.segments.len().cmp(&self.segments.len()))
+    }
+}
+
+/// Glob matching over segments; only the last `**` ever needs to be tried again.
+fn match_sequence<T: Copy>(
+    patterns: &[Segment],
+    mut path: impl Iterator<Item = T> + Clone,
+    fits: impl Fn(&Segment, T) -> bool,
+) -> bool {
+    let mut at = 0;
+    let mut retry = None;
+    loop {
+        let mut rest = path.clone();
+        match (patterns.get(at), rest.next()) {
+            (None, None) => return true,
+            (Some(Segment::Many), _) => {
+                at += 1;
+                retry = Some((at, path.clone()));
+            }
+            (Some(pattern), Some(segment)) if fits(pattern, segment) => {
+                at += 1;
+                path = rest;
+            }
+            _ => {
+                let Some((after_many, skipped)) = retry.as_mut() else {
+                    return false;
+                };
+                if skipped.next().is_none() {
+                    return false;
+                }
+                at = *after_many;
+                path = skipped.clone();
+            }
+        }
     }
 }
 

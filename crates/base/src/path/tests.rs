@@ -315,6 +315,45 @@ proptest! {
     }
 
     #[test]
+    fn a_path_is_plain_where_nothing_in_it_has_two_readings(raw in "/?[a/.:$%;(?# \u{e9}-]{0,6}[a/.]?") {
+        let is_special = |char: char| "%;\\(?#".contains(char) || !char.is_ascii_graphic();
+        let pairs = ["//", "/.", "./", "::", ":$"];
+        let is_plain = raw.starts_with('/')
+            && !raw.contains(is_special)
+            && !pairs.iter().any(|pair| raw.contains(pair))
+            && (raw == "/" || !raw.ends_with(['/', '.']));
+        prop_assert_eq!(Path::new(&raw).is_plain(), is_plain, "{}", raw);
+    }
+
+    #[test]
+    fn a_pattern_matches_segment_by_segment(
+        text in "(/(a|b|aa|\\*|\\*\\*)){0,4}/?",
+        path in "/?((a|b|aa|ab)?/){0,4}(a|b|aa)?",
+    ) {
+        fn fits(patterns: &[&str], path: &[&str]) -> bool {
+            match (patterns, path) {
+                ([], []) => true,
+                (["**", rest @ ..], _) => (0..=path.len()).any(|from| fits(rest, &path[from..])),
+                ([one, rest @ ..], [segment, after @ ..]) => {
+                    let is_one = *one == *segment || (*one == "*" && !segment.is_empty());
+                    is_one && fits(rest, after)
+                }
+                _ => false,
+            }
+        }
+        fn parts(path: &str) -> Vec<&str> {
+            let path = path.strip_prefix('/').unwrap_or(path);
+            match path.strip_suffix('/').unwrap_or(path) {
+                "" => Vec::new(),
+                path => path.split('/').collect(),
+            }
+        }
+        let text = format!("/{}", text.trim_start_matches('/'));
+        let expected = fits(&parts(&text), &parts(&path));
+        prop_assert_eq!(pattern(&text).matches(&path), expected, "{} {}", text, path);
+    }
+
+    #[test]
     fn a_pattern_that_covers_another_matches_all_that_it_matches(
         one in "(/(a|b|\\*|\\*\\*)){0,4}",
         other in "(/(a|b|\\*|\\*\\*)){0,4}",
