@@ -10,7 +10,7 @@ mod spelling;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -28,6 +28,7 @@ use zeroize::Zeroizing;
 use bursar_base::password::Password;
 use bursar_config::{self as config, Allow, Config};
 use bursar_http::connection::Peer;
+use bursar_http::headers::only;
 use bursar_http::target::Form;
 use bursar_limits::caller_limits::Limits;
 use bursar_telemetry::metrics::ANONYMOUS;
@@ -86,7 +87,7 @@ impl Ready {
                         Zeroizing::new(format!("{}:{}", caller.name, password.expose()));
                     let encoded = Zeroizing::new(BASE64.encode(&*credentials));
                     let field = Zeroizing::new(format!("Basic {}", *encoded).into_bytes());
-                    let hash = ready.key.hash_one(&field[..]);
+                    let hash = ready.hash(&field);
                     ready.by_hash.insert(hash, (field, place));
                 }
             }
@@ -94,8 +95,15 @@ impl Ready {
         ready
     }
 
+    /// Of the bytes alone; there is nothing else that their length would have to set them apart from.
+    fn hash(&self, field: &[u8]) -> u64 {
+        let mut hasher = self.key.build_hasher();
+        hasher.write(field);
+        hasher.finish()
+    }
+
     fn find(&self, field: &[u8]) -> Option<usize> {
-        let (expected, place) = self.by_hash.get(&self.key.hash_one(field))?;
+        let (expected, place) = self.by_hash.get(&self.hash(field))?;
         constant_time_eq(expected, field).then_some(*place)
     }
 }
@@ -527,11 +535,6 @@ fn split(credentials: &[u8]) -> Option<(&[u8], &[u8])> {
 
 fn hash(password: &[u8]) -> Digest {
     digest(&SHA256, password)
-}
-
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
-    let mut values = headers.get_all(name).iter();
-    values.next().filter(|_| values.next().is_none())
 }
 
 /// What follows the scheme `Basic`.

@@ -7,10 +7,11 @@
 use http::header::{CONTENT_LOCATION, HOST, LOCATION};
 use http::request::Parts;
 use http::uri::Scheme;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 
 use crate::exchange::route::Routes;
 use bursar_config::{Origin, Provider};
+use bursar_http::headers::only;
 use bursar_http::target;
 
 const HTTPS: &str = "https://";
@@ -70,12 +71,6 @@ impl Asked {
 fn upstream(provider: &Provider) -> Option<&Origin> {
     let upstream = provider.upstream.as_ref();
     upstream.filter(|upstream| upstream.scheme == Scheme::HTTPS)
-}
-
-/// The value of a field that is there once.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
-    let first = headers.get(name)?;
-    (headers.get_all(name).iter().nth(1).is_none()).then_some(first)
 }
 
 /// The same place with `http`; None where it stays as it is. All behind the authority stays byte for byte. `upstream`

@@ -305,19 +305,18 @@ impl Framing {
 
     /// Reads lines up to the end of the head; returns what is after it.
     fn read_head<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let mut start = 0;
-        for end in memchr::memchr_iter(b'\n', bytes) {
-            let line = bytes.get(start..end).unwrap_or_default();
-            start = end + 1;
+        let mut rest = bytes;
+        while let Some((line, after)) = split_line(rest) {
+            rest = after;
             if self.head.passes(line) {
                 continue;
             }
             if self.head.end_line(line) {
                 self.end_head();
-                return bytes.get(start..).unwrap_or_default();
+                return rest;
             }
         }
-        self.head.keep(bytes.get(start..).unwrap_or_default());
+        self.head.keep(rest);
         &[]
     }
 
@@ -427,12 +426,11 @@ impl Facts {
             Some(byte) if frames_nothing(*byte) => return,
             _ => return self.look_for_disguise(first),
         };
-        let is_it = first
-            .get(..name.len())
-            .is_some_and(|found| found.eq_ignore_ascii_case(name));
-        // What follows the name is a colon, or hyper refuses the field, or it is another one.
-        let value = first.get(name.len()..).filter(|_| is_it);
-        let Some(value) = value.and_then(|value| value.strip_prefix(b":")) else {
+        // What follows the name is a colon, or hyper refuses the field, or it is another one: most are.
+        let split = first.split_at_checked(name.len());
+        let Some((_, [b':', value @ ..])) = split.filter(|(found, rest)| {
+            rest.first() == Some(&b':') && found.eq_ignore_ascii_case(name)
+        }) else {
             return self.look_for_disguise(first);
         };
         let value = value.strip_suffix(b"\r").unwrap_or(value).trim_ascii();
@@ -492,6 +490,12 @@ impl Facts {
     }
 }
 
+/// A line without its LF, and what follows that.
+fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (line, after) = bytes.split_at_checked(memchr::memchr(b'\n', bytes)?)?;
+    Some((line, after.get(1..)?))
+}
+
 /// Whether no name that begins like that is a framing field's, nor one's but for its punctuation.
 const fn frames_nothing(first: u8) -> bool {
     first.is_ascii_alphanumeric() && !matches!(first, b'c' | b'C' | b't' | b'T')
@@ -500,18 +504,26 @@ const fn frames_nothing(first: u8) -> bool {
 /// Whether the name at the beginning of a line is that of a framing field but for its punctuation. One that does not
 /// end there is long for nothing else.
 fn is_disguised(line: &[u8]) -> bool {
-    let end = memchr::memchr(b':', line);
-    let name = line.get(..end.unwrap_or(line.len())).unwrap_or(line);
-    [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|field| {
-        let letters = |name: &&u8| name.is_ascii_alphanumeric();
-        let mut field = field.iter().filter(letters);
-        let mut name = name.iter().filter(letters);
-        let is_prefix = name.all(|letter| {
-            let meant = field.next();
-            meant.is_some_and(|meant| meant.eq_ignore_ascii_case(letter))
-        });
-        is_prefix && (end.is_none() && line.len() == MAX_FIELD_BYTES || field.next().is_none())
-    })
+    let mut bytes = line.iter();
+    // The letters that are still to come.
+    let mut letters: &[u8] = loop {
+        match bytes.next() {
+            Some(b'c' | b'C') => break b"ontentlength",
+            Some(b't' | b'T') => break b"ransferencoding",
+            Some(byte) if *byte == b':' || byte.is_ascii_alphanumeric() => return false,
+            Some(_) => {}
+            None => return line.len() == MAX_FIELD_BYTES,
+        }
+    };
+    for byte in bytes {
+        match letters {
+            [letter, rest @ ..] if byte | 0x20 == *letter => letters = rest,
+            _ if *byte == b':' => return letters.is_empty(),
+            _ if byte.is_ascii_alphanumeric() => return false,
+            _ => {}
+        }
+    }
+    line.len() == MAX_FIELD_BYTES || letters.is_empty()
 }
 
 /// What a head is refused for over HTTP/2 as well; all else of framing is clear there.

@@ -83,18 +83,41 @@ impl<'a> ControlFields<'a> {
     #[must_use]
     pub fn read(headers: &'a HeaderMap, via: &Via) -> Self {
         let mut said = Self::default();
-        for (name, value) in headers {
+        for name in headers.keys() {
             match name.as_str() {
                 "authorization" => said.has_authorization = true,
                 ACCOUNT => {
-                    let only = value.to_str().ok().filter(|_| said.account.is_none());
-                    said.account = Some(only.unwrap_or_default());
+                    let named = only(headers, name).and_then(|value| value.to_str().ok());
+                    said.account = Some(named.unwrap_or_default());
                 }
-                "via" => said.is_loop |= via.is_in(value),
+                "via" => said.is_loop = headers.get_all(name).iter().any(|value| via.is_in(value)),
                 _ => {}
             }
         }
         said
+    }
+}
+
+/// The value of a field that is there once.
+#[must_use]
+pub fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    headers.get(name).filter(|_| !is_repeated(headers, name))
+}
+
+/// Whether a field is there more than once. Mostly none is, and then it is not looked up.
+#[must_use]
+pub fn is_repeated(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.len() > headers.keys_len() && headers.get_all(name).iter().nth(1).is_some()
+}
+
+/// Sets a field to one value: in place where it is there once, which costs half.
+pub fn set(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
+    if !is_repeated(headers, name)
+        && let Some(there) = headers.get_mut(name)
+    {
+        *there = value;
+    } else {
+        headers.insert(name, value);
     }
 }
 
@@ -251,22 +274,35 @@ fn find(headers: &HeaderMap, is_other: impl Fn(&str) -> bool) -> Unwanted {
 }
 
 /// Whether a field is one of every hop, or an unwanted one of the other kind.
+#[inline]
 fn is_unwanted(name: &str, is_other: impl Fn(&str) -> bool) -> bool {
     !is_ordinary(name) && (is_hop_by_hop(name) || is_other(name))
 }
 
-/// Whether a name begins like none that is ever taken out, in whatever spelling. Most do, and need no second look.
+/// How the names begin that are ever taken out, in whatever spelling.
+const BEGINNINGS: [&[u8; 2]; 14] = [
+    b"au", b"b3", b"ba", b"bu", b"co", b"ex", b"ke", b"pr", b"te", b"tr", b"ub", b"up", b"x-",
+    b"x_",
+];
+/// By the first byte, a bit for each second one, of which the lowest five bits count.
+const SECOND: [u32; 256] = {
+    let mut bits = [0; 256];
+    let mut at = 0;
+    while at < BEGINNINGS.len() {
+        let [first, second] = *BEGINNINGS[at];
+        bits[first as usize] |= 1 << (second & 31);
+        at += 1;
+    }
+    bits
+};
+
+/// Whether a name begins like none that is ever taken out. Most do, and need no second look.
+#[inline]
 fn is_ordinary(name: &str) -> bool {
-    !matches!(
-        name.as_bytes(),
-        [b'a', b'u', ..]
-            | [b'b', b'3' | b'a' | b'u', ..]
-            | [b'c', b'o', ..]
-            | [b'e' | b'x', ..]
-            | [b'k' | b't', ..]
-            | [b'p', b'r', ..]
-            | [b'u', b'b' | b'p', ..]
-    )
+    match name.as_bytes() {
+        [first, second, ..] => SECOND[usize::from(*first)] >> (second & 31) & 1 == 0,
+        _ => true,
+    }
 }
 
 fn remove(headers: &mut HeaderMap, named: &[HeaderName], unwanted: &[HeaderName]) {
@@ -287,14 +323,13 @@ fn remove(headers: &mut HeaderMap, named: &[HeaderName], unwanted: &[HeaderName]
 
 /// The posing fields, the trace and what frames a body, with underscores, which many gateways take for hyphens.
 fn is_disguised(name: &str, forwards_trace: bool) -> bool {
-    if memchr::memchr(b'_', name.as_bytes()).is_none() {
-        return false;
+    // Of those that begin with another letter only the length has a hyphen.
+    let is_candidate = matches!(name.as_bytes(), [b't' | b'u' | b'x', ..]);
+    if !is_candidate || memchr::memchr(b'_', name.as_bytes()).is_none() {
+        return name == "content_length";
     }
     let meant = name.replace('_', "-");
-    is_posing(&meant)
-        || (!forwards_trace && is_trace(&meant))
-        || meant == "transfer-encoding"
-        || meant == "content-length"
+    is_posing(&meant) || (!forwards_trace && is_trace(&meant)) || meant == "transfer-encoding"
 }
 
 /// Whether a request over HTTP/1.1 comes from a client that reads no answer before it was told to send its body:
@@ -302,11 +337,8 @@ fn is_disguised(name: &str, forwards_trace: bool) -> bool {
 /// spells it like that, too, for bodies of 1 MiB or more, and is served as well by it.
 #[must_use]
 pub fn needs_continue(head: &Parts) -> bool {
-    let mut expected = head.headers.get_all(EXPECT).iter();
     let is_javas = |value: &HeaderValue| value.as_bytes() == b"100-Continue";
-    head.version == Version::HTTP_11
-        && expected.next().is_some_and(is_javas)
-        && expected.next().is_none()
+    head.version == Version::HTTP_11 && only(&head.headers, &EXPECT).is_some_and(is_javas)
 }
 
 /// Joins the `Cookie` fields into which HTTP/2 splits one for compression (RFC 9113 section 8.2.3).

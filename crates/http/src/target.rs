@@ -5,9 +5,10 @@
 
 use http::header::{HOST, MAX_FORWARDS};
 use http::request::Parts;
-use http::uri::{PathAndQuery, Scheme};
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Uri, Version};
 
+use crate::headers::is_repeated;
 use bursar_base::address::undotted;
 
 /// The bytes that a name may have (RFC 3986 section 3.2.2).
@@ -152,8 +153,7 @@ pub fn host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
 /// Whether a request's scheme is `http`; `is_tls`: it came over TLS, which says so where the target does not.
 #[must_use]
 pub fn is_http(uri: &Uri, is_tls: bool) -> bool {
-    uri.scheme()
-        .map_or(!is_tls, |scheme| *scheme == Scheme::HTTP)
+    uri.scheme_str().map_or(!is_tls, |scheme| scheme == "http")
 }
 
 /// How long a request target is, in whichever form it came.
@@ -172,14 +172,13 @@ pub fn size(uri: &Uri) -> usize {
 /// The one `Host` field, which HTTP/1.1 always has (RFC 9112 section 3.2). Where the target has an authority it
 /// counts for nothing, and is still no place for anything but a host.
 fn written_host(head: &Parts) -> Result<Option<&str>, Error> {
-    let mut values = head.headers.get_all(HOST).iter();
-    let Some(host) = values.next() else {
+    let Some(host) = head.headers.get(HOST) else {
         return match head.version {
             Version::HTTP_11 => Err(NO_HOST),
             _ => Ok(None),
         };
     };
-    if values.next().is_some() {
+    if is_repeated(&head.headers, &HOST) {
         return Err(Error::Malformed("there is more than one Host"));
     }
     let authority = head.uri.authority().map(http::uri::Authority::as_str);

@@ -55,12 +55,21 @@ impl<S> Reader<S> {
     }
 
     /// Takes what was written, or the server's unwillingness to read it.
-    fn written(&mut self, written: io::Result<usize>, len: usize) -> io::Result<usize> {
+    fn written(
+        &mut self,
+        written: io::Result<usize>,
+        len: impl FnOnce() -> usize,
+    ) -> io::Result<usize> {
         written.or_else(|error| {
-            tracing::debug!(%error, "the server does not read the request");
-            self.is_deaf = true;
-            Ok(len)
+            self.refused(&error);
+            Ok(len())
         })
+    }
+
+    #[cold]
+    fn refused(&mut self, error: &io::Error) {
+        tracing::debug!(%error, "the server does not read the request");
+        self.is_deaf = true;
     }
 }
 
@@ -94,7 +103,10 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         Poll::Ready(Ok(passed > 0))
     }
 
-    /// Reads on, and hands over what was written anew. Whether there is anything, or nothing more will come.
+    /// Reads on, and hands over what was written anew. Whether there is anything, or nothing more will come. Rare, and
+    /// never inlined, so that other reads do not have its room on their stack.
+    #[cold]
+    #[inline(never)]
     fn poll_rewritten(
         &mut self,
         context: &mut Context<'_>,
@@ -170,7 +182,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Reader<S> {
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes));
-        Poll::Ready(self.written(written, bytes.len()))
+        Poll::Ready(self.written(written, || bytes.len()))
     }
 
     fn poll_write_vectored(
@@ -184,7 +196,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Reader<S> {
             return Poll::Ready(Ok(len()));
         }
         let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices));
-        Poll::Ready(self.written(written, len()))
+        Poll::Ready(self.written(written, len))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -196,7 +208,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Reader<S> {
             return Poll::Ready(Ok(()));
         }
         let flushed = ready!(Pin::new(&mut self.stream).poll_flush(context));
-        Poll::Ready(self.written(flushed.map(|()| 0), 0).map(drop))
+        Poll::Ready(self.written(flushed.map(|()| 0), || 0).map(drop))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
