@@ -15,8 +15,10 @@ mod send_error;
 mod streams;
 mod term;
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
@@ -286,17 +288,7 @@ impl<B: RequestBody> Upstream<B> {
         started: Instant,
     ) -> Result<Response<Incoming>, SendError> {
         let attempt = connection.attempt.take();
-        let sent = self.wait_for_head(connection, sending, body, started).await;
-        let answer = match sent {
-            Ok(sent) => match connection.classify_outcome(sent) {
-                // HTTP/2 does not say so in its error.
-                Err(_) if body.map(ReplayBody::progress) == Some(Progress::CallerFailed) => {
-                    Err(SendError::CallerGone)
-                }
-                answer => answer,
-            },
-            Err(failed) => Err(failed),
-        };
+        let answer = self.wait_for_head(connection, sending, body, started).await;
         if matches!(answer, Err(SendError::NoCloseNotify)) {
             self.complain_of_end(connection);
         }
@@ -319,16 +311,24 @@ impl<B: RequestBody> Upstream<B> {
         mut sending: Pin<&mut impl Future<Output = Sent<B>>>,
         body: Option<&ReplayBody<S>>,
         started: Instant,
-    ) -> Result<Sent<B>, SendError> {
+    ) -> Result<Response<Incoming>, SendError> {
         // What is waited for changes while nobody looks, so no look is further away than either limit:
         // whichever limit begins after a look cannot be over before the next.
         let shorter = self.timeouts.head.min(self.timeouts.idle);
         let mut stalled = connection.alarm.by(started + shorter);
         loop {
-            tokio::select! {
-                biased;
-                sent = &mut sending => return Ok(sent),
-                () = &mut stalled => {}
+            // Not `select!`: that would move the answer more often.
+            let looked = poll_fn(|context| match sending.as_mut().poll(context) {
+                Poll::Ready(sent) => Poll::Ready(Some(sent)),
+                Poll::Pending => stalled.as_mut().poll(context).map(|()| None),
+            });
+            if let Some(sent) = looked.await {
+                let outcome = connection.classify_outcome(sent);
+                return outcome.map_err(|error| match body.map(ReplayBody::progress) {
+                    // HTTP/2 does not say so in its error.
+                    Some(Progress::CallerFailed) => SendError::CallerGone,
+                    _ => error,
+                });
             }
             let now = Instant::now();
             let again = self.look_again(body, started);
@@ -466,7 +466,7 @@ impl Outgoing {
             headers.remove(http::header::HOST);
             Uri::from_parts(parts).unwrap_or_default()
         } else {
-            headers.insert(http::header::HOST, connection.host().clone());
+            headers::set(&mut headers, &http::header::HOST, connection.host().clone());
             // hyper takes a GET of unknown length for one without a body.
             let unknown = body.size_hint().exact().is_none();
             if unknown && !headers.contains_key(http::header::CONTENT_LENGTH) {

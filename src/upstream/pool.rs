@@ -522,30 +522,33 @@ impl<B: RequestBody> Connection<B> {
     }
 
     /// What became of a request.
-    pub(super) fn classify_outcome(
-        &self,
-        mut sent: Sent<B>,
-    ) -> Result<Response<Incoming>, SendError> {
-        if let (Ok(answer), Sender::Http1(sender)) = (&mut sent, &self.sender) {
-            sender.outstanding.complete(answer);
-        }
-        sent.map_err(|mut error| match error.take_message() {
-            Some(_request) => SendError::Unsent,
-            None => {
-                let error = error.error();
-                tracing::debug!(error = %chain(error), "request failed");
-                let is_unsent =
-                    matches!(&self.sender, Sender::Http2(_, place) if place.is_unsent());
-                match classify(error) {
-                    SendError::Broken | SendError::NoCloseNotify
-                        if is_unsent && is_disconnected(error) =>
-                    {
-                        SendError::Unsent
-                    }
-                    failed => failed,
+    #[inline]
+    pub(super) fn classify_outcome(&self, sent: Sent<B>) -> Result<Response<Incoming>, SendError> {
+        match sent {
+            Ok(mut response) => {
+                if let Sender::Http1(sender) = &self.sender {
+                    sender.outstanding.complete(&mut response);
                 }
+                Ok(response)
             }
-        })
+            Err(error) => Err(self.send_error(error)),
+        }
+    }
+
+    #[cold]
+    fn send_error(&self, mut error: TrySendError<Request<B>>) -> SendError {
+        if error.take_message().is_some() {
+            return SendError::Unsent;
+        }
+        let error = error.error();
+        tracing::debug!(error = %chain(error), "request failed");
+        let is_unsent = matches!(&self.sender, Sender::Http2(_, place) if place.is_unsent());
+        match classify(error) {
+            SendError::Broken | SendError::NoCloseNotify if is_unsent && is_disconnected(error) => {
+                SendError::Unsent
+            }
+            failed => failed,
+        }
     }
 }
 
