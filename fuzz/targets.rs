@@ -321,7 +321,11 @@ pub(super) fn framing(data: &[u8]) {
     assert!(doubt.is_none_or(|(number, _)| number + 1 == heads));
 }
 
-type Framed = (u64, Option<(u64, bursar_http::framing::Doubt)>, usize);
+type Framed = (
+    u64,
+    Option<(u64, bursar_http::framing::FramingError)>,
+    usize,
+);
 
 fn frame(reads: &[&[u8]]) -> Framed {
     let mut framing = Framing::new();

@@ -43,7 +43,7 @@ use attempt::{Answered, Attempt};
 use authorize::Authorizer;
 use bursar_base::path::Path;
 use bursar_config::Origin;
-use bursar_http::connection::CallerSide;
+use bursar_http::connection::ConnectionState;
 use bursar_http::framing;
 use bursar_http::headers::{self, ControlFields};
 use bursar_http::read_body::trigger_continue;
@@ -66,7 +66,7 @@ use tunnel_target::{Opened, TunnelTarget};
 struct Exchange<'e> {
     proxy: &'e Proxy,
     /// That it came on.
-    connection: &'e CallerSide,
+    connection: &'e ConnectionState,
     request: &'e mut ActiveRequest,
 }
 
@@ -99,7 +99,7 @@ impl<'e> Exchange<'e> {
     async fn run(&mut self, head: &mut Parts, mut body: Incoming) -> Result<Outcome, Refusal> {
         let mut framed = self.next_in_framing(head);
         if is_held_back(head, &body) && !trigger_continue(&mut body).await {
-            framed = Err(framing::Doubt::OutOfStep);
+            framed = Err(framing::FramingError::OutOfStep);
         }
         self.keep_in_step(framed, head)?;
         if target::ends_here(head).map_err(Refusal::Target)? {
@@ -135,7 +135,7 @@ impl<'e> Exchange<'e> {
     }
 
     /// Takes the request out of its connection's framing.
-    fn next_in_framing(&self, head: &Parts) -> Result<(), framing::Doubt> {
+    fn next_in_framing(&self, head: &Parts) -> Result<(), framing::FramingError> {
         if head.version == Version::HTTP_2 {
             self.connection.count_request();
             framing::refuse_disguise(&head.headers)
@@ -147,7 +147,7 @@ impl<'e> Exchange<'e> {
     /// Refuses a request whose framing is in doubt. Of one that is not, the target is as the caller wrote it.
     fn keep_in_step(
         &self,
-        framed: Result<(), framing::Doubt>,
+        framed: Result<(), framing::FramingError>,
         head: &mut Parts,
     ) -> Result<(), Refusal> {
         if let Err(doubt) = framed {
@@ -363,7 +363,7 @@ impl Proxy {
     pub fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
-        connection: &Arc<CallerSide>,
+        connection: &Arc<ConnectionState>,
         open: impl FnOnce(Opened),
     ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
         let mut active = Box::new(ActiveRequest::begin(&self.telemetry, &request, connection));

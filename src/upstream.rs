@@ -9,11 +9,11 @@ pub mod egress;
 mod fields;
 mod frames;
 mod fuse;
+mod lifetime;
 mod pool;
 mod read_gate;
 mod send_error;
 mod streams;
-mod term;
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -315,7 +315,7 @@ impl<B: RequestBody> Upstream<B> {
         // What is waited for changes while nobody looks, so no look is further away than either limit:
         // whichever limit begins after a look cannot be over before the next.
         let shorter = self.timeouts.head.min(self.timeouts.idle);
-        let mut stalled = connection.alarm.by(started + shorter);
+        let mut stalled = connection.timer.by(started + shorter);
         loop {
             // Not `select!`: that would move the answer more often.
             let looked = poll_fn(|context| match sending.as_mut().poll(context) {
@@ -385,7 +385,7 @@ impl<B: RequestBody> Upstream<B> {
 
 /// A request as it goes to the provider, apart from its body.
 #[derive(Debug)]
-pub struct Outgoing {
+pub struct OutgoingRequest {
     /// The caller's.
     pub method: Method,
     /// The raw path and query, byte for byte.
@@ -402,20 +402,20 @@ fn with_path(target: PathAndQuery) -> Uri {
     target.into()
 }
 
-/// An [`Outgoing`] that has gone out and may have to go out again.
+/// An [`OutgoingRequest`] that has gone out and may have to go out again.
 #[derive(Debug)]
 pub struct SavedRequest {
     /// Its method.
     pub method: Method,
     target: Uri,
-    fields: headers::Kept,
+    fields: headers::SavedFields,
 }
 
 impl SavedRequest {
     /// The same as it was.
     #[must_use]
-    pub fn outgoing(&self) -> Option<Outgoing> {
-        Some(Outgoing {
+    pub fn outgoing(&self) -> Option<OutgoingRequest> {
+        Some(OutgoingRequest {
             method: self.method.clone(),
             target: self.target.clone(),
             headers: self.fields.fields()?,
@@ -423,7 +423,7 @@ impl SavedRequest {
     }
 }
 
-impl Outgoing {
+impl OutgoingRequest {
     /// Taken out of a head whose fields are cleaned.
     #[must_use]
     pub fn new(head: &mut http::request::Parts) -> Self {
@@ -441,7 +441,7 @@ impl Outgoing {
         SavedRequest {
             method: self.method.clone(),
             target: self.target.clone(),
-            fields: headers::Kept::new(&self.headers),
+            fields: headers::SavedFields::new(&self.headers),
         }
     }
 

@@ -14,7 +14,7 @@ use super::record::Record;
 use super::respond::Refusal;
 use super::sending::Sending;
 use bursar_base::path::Pattern;
-use bursar_http::connection::CallerSide;
+use bursar_http::connection::ConnectionState;
 use bursar_journal::{Entry, Journal};
 use bursar_limits::caller_limits::RequestPermit;
 use bursar_telemetry::access_log::AccessLog;
@@ -38,7 +38,7 @@ pub struct ActiveRequest {
     /// What is known of it.
     pub record: Record,
     telemetry: Arc<Telemetry>,
-    connection: Arc<CallerSide>,
+    connection: Arc<ConnectionState>,
     /// Whether its connection counts it among those that move money.
     moves_money: bool,
     /// None: its caller has no limits.
@@ -53,7 +53,7 @@ impl ActiveRequest {
     pub(super) fn begin(
         telemetry: &Arc<Telemetry>,
         request: &Request<Incoming>,
-        connection: &Arc<CallerSide>,
+        connection: &Arc<ConnectionState>,
     ) -> Self {
         connection.begin_request();
         Self {

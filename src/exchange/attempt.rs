@@ -21,7 +21,7 @@ use crate::exchange::request_body::{CallerBody, RequestBody, Upstream};
 use crate::exchange::respond::Refusal;
 use crate::exchange::route::{Destination, Payment};
 use crate::token::{AccessToken, Handle, Recovery};
-use crate::upstream::{MAX_UNSENT, Need, Outgoing, SavedRequest, SendError};
+use crate::upstream::{MAX_UNSENT, Need, OutgoingRequest, SavedRequest, SendError};
 use bursar_base::json_pointer::Field;
 use bursar_config::ReplayRule;
 use bursar_http::replay_body::BodyTooLarge;
@@ -39,7 +39,7 @@ pub(super) struct Attempt<'a, C = Upstream, S = Handle> {
     pub(super) destination: Destination<'a>,
     pub(super) authorizer: Authorizer<'a, S>,
     /// None once it went out.
-    pub(super) outgoing: Option<Outgoing>,
+    pub(super) outgoing: Option<OutgoingRequest>,
     /// The same for when it has to go out again. Most do not, so it is a copy that is cheap to make and rarely read.
     pub(super) saved: SavedRequest,
     pub(super) body: Option<CallerBody>,

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, Version};
 
 use super::authorize::Authorizer;
 use crate::exchange::route::Destination;
-use crate::upstream::Outgoing;
+use crate::upstream::OutgoingRequest;
 use bursar_config::{Merchant, MerchantHeader};
 use bursar_http::headers::{self, TrailerRules, Via};
 
@@ -16,7 +16,7 @@ pub(super) fn outgoing(
     destination: &Destination<'_>,
     authorizer: &Authorizer<'_>,
     via: &Via,
-) -> (Outgoing, TrailerRules) {
+) -> (OutgoingRequest, TrailerRules) {
     let headers = &mut head.headers;
     let cleaned = headers::clean_request(headers, destination.provider.forwards_trace);
     if head.version == Version::HTTP_2 {
@@ -30,7 +30,7 @@ pub(super) fn outgoing(
     {
         name_merchant(headers, merchant, destination.merchant);
     }
-    (Outgoing::new(head), cleaned)
+    (OutgoingRequest::new(head), cleaned)
 }
 
 /// Tells the provider which merchant is meant, where the operation wants to know.

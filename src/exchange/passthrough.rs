@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::exchange::request_body::{CallerBody, Connection, RequestBody, Upstream};
 use crate::upstream::connect::{Connector, Stream};
 use crate::upstream::egress::Egress;
-use crate::upstream::{ConnectError, Need, Outgoing, SendError};
+use crate::upstream::{ConnectError, Need, OutgoingRequest, SendError};
 use bursar_config::{self as config, Config, Origin, Timeouts};
 use bursar_http::headers::{self, Via};
 use bursar_http::replay_body::{BodyTooLarge, ReplayBody, ReplayLimits, ReplayMemory};
@@ -62,7 +62,7 @@ pub struct TunnelPermit {
 /// A request in clear, apart from where it goes.
 #[derive(Debug)]
 pub struct Message {
-    outgoing: Outgoing,
+    outgoing: OutgoingRequest,
     /// None: it has no body.
     pub body: Option<CallerBody>,
 }
@@ -156,7 +156,7 @@ impl Passthrough {
             memory: self.nothing_kept.clone(),
         };
         Message {
-            outgoing: Outgoing::new(head),
+            outgoing: OutgoingRequest::new(head),
             body: ReplayBody::new(body, cleaned, keeping),
         }
     }
@@ -182,7 +182,7 @@ impl Passthrough {
     async fn send_once(
         &self,
         origin: &Origin,
-        outgoing: Outgoing,
+        outgoing: OutgoingRequest,
         body: Option<&CallerBody>,
         upload: RequestBody,
     ) -> Result<(Response<Incoming>, Connection), Error> {

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::exchange::active_request::ActiveRequest;
 use crate::exchange::request_body::{Connection, Upstream};
-use bursar_http::deadline_timer::Alarm;
+use bursar_http::deadline_timer::DeadlineTimer;
 use bursar_http::headers;
 use bursar_journal::{self as journal, Commit, Entry};
 use bursar_telemetry::metrics::{Limit, Reason};
@@ -60,7 +60,7 @@ pub struct RelayBody {
     connection: Option<(Connection, Arc<Upstream>)>,
     /// The end of an answer to a request that moves money, until the journal has it.
     withheld: Option<(Commit, Option<Frame<Bytes>>)>,
-    alarm: Alarm,
+    timer: DeadlineTimer,
     /// None: bytes have been there whenever they were asked for.
     waiting_since: Option<Instant>,
     idle_timeout: Duration,
@@ -102,7 +102,7 @@ impl RelayBody {
             connection_named,
             connection: Some((connection, upstream)),
             withheld: None,
-            alarm: Alarm::default(),
+            timer: DeadlineTimer::default(),
             waiting_since: None,
             idle_timeout,
             cut_off: None,
@@ -141,7 +141,7 @@ impl RelayBody {
         loop {
             let since = *self.waiting_since.get_or_insert_with(Instant::now);
             let deadline = since + self.idle_timeout;
-            let mut timer = self.alarm.by(deadline);
+            let mut timer = self.timer.by(deadline);
             ready!(timer.as_mut().poll(context));
             if Instant::now() >= deadline {
                 return Poll::Ready(());

@@ -43,7 +43,7 @@ const JOURNAL_RETRY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub enum Refusal {
     /// It is not clear where the request begins or ends, so nothing can follow it on its connection.
-    Framing(framing::Doubt),
+    Framing(framing::FramingError),
     /// No usable target.
     Target(target::Error),
     /// Our own `Via` came back.

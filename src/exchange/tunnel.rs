@@ -10,7 +10,7 @@ use super::active_request::ActiveRequest;
 use super::proxy::Proxy;
 use super::respond::Refusal;
 use super::tunnel_target::{self, TunnelTarget};
-use bursar_http::connection::Inside;
+use bursar_http::connection::TunnelContext;
 use bursar_http::target::{self, Target};
 use bursar_telemetry::metrics::Limit;
 
@@ -33,7 +33,7 @@ pub(super) async fn open(
         request.release_permit();
         let permit = proxy.process_state.tunnels.clone().try_acquire_owned();
         let permit = permit.map_err(|_full| Refusal::Limit(Limit::Tunnels))?;
-        let inside = Inside::new(caller, host, port);
+        let inside = TunnelContext::new(caller, host, port);
         return Ok(TunnelTarget::ToProvider(inside, permit));
     }
     if proxy.routes.is_provider_at_any_port(host) {

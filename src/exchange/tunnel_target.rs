@@ -5,7 +5,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::exchange::active_request::ActiveRequest;
 use crate::exchange::passthrough::TunnelPermit;
 use crate::upstream::connect::Stream;
-use bursar_http::connection::Inside;
+use bursar_http::connection::TunnelContext;
 
 /// A tunnel that was opened: its caller was answered 200, or is about to be.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct Opened {
 #[derive(Debug)]
 pub enum TunnelTarget {
     /// Into the pipeline.
-    ToProvider(Inside, OwnedSemaphorePermit),
+    ToProvider(TunnelContext, OwnedSemaphorePermit),
     /// To some other server, unseen.
     Away(Box<Stream>, TunnelPermit),
 }

@@ -33,9 +33,9 @@ use bursar_base::address::undotted;
 use bursar_base::process::{self, Budget, Purpose};
 use bursar_base::socket::Socket;
 use bursar_config::{ProxyLimits, UnknownConnections};
-use bursar_http::connection::{CallerSide, CallerStream, Inside, Peer, Transport};
+use bursar_http::connection::{CallerStream, ConnectionState, Peer, Transport, TunnelContext};
 use bursar_http::detect::{self, Spoken};
-use bursar_http::tunnel::{self, Prompt};
+use bursar_http::tunnel::{self, QuickAck};
 use bursar_limits::caller_limits::{Place, Unknown};
 use bursar_telemetry::metrics::{Counted, Limit, Reason};
 use bursar_tls::server::{self, Tls};
@@ -308,7 +308,7 @@ async fn serve<S: Transport + 'static>(
     let mut stream = CallerStream::new(stream, side.clone());
     let mut closing = context.phase.clone();
     let spoken = tokio::select! {
-        sniffed = tokio::time::timeout(context.patience().idle, detect_protocol(&mut stream, detect::look_for_http2)) => sniffed,
+        sniffed = tokio::time::timeout(context.read_timeouts().idle, detect_protocol(&mut stream, detect::look_for_http2)) => sniffed,
         // Browsers and pools open connections in advance; those must not hold up the end.
         () = until_left(&mut closing) => return Ok(()),
     };
@@ -383,8 +383,9 @@ async fn carry(
     match target {
         TunnelTarget::Away(server, _held) => {
             let (mut soon, mut now) = (context.phase.clone(), context.phase);
-            let end = (until_closing(&mut soon), until_cut_off(&mut now));
-            let copying = tunnel::copy(Prompt(stream), TokioIo::new(*server), end);
+            let (leaving, last) = (until_closing(&mut soon), until_cut_off(&mut now));
+            let server = TokioIo::new(*server);
+            let copying = tunnel::copy(QuickAck(stream), server, leaving, last);
             let (ended, sent, received) = copying.await;
             tracing::debug!(?ended, "opaque tunnel ended");
             request.record.add_tunnelled(sent, received);
@@ -399,7 +400,7 @@ async fn carry(
 /// Serves what comes through a tunnel, as if it had come without; the `CONNECT` ends with it.
 async fn carry_to_provider(
     mut request: Box<ActiveRequest>,
-    inside: Inside,
+    inside: TunnelContext,
     stream: Box<dyn Transport>,
     mut context: ConnectionContext,
 ) -> ConnectionResult {
@@ -436,7 +437,7 @@ async fn carry_to_provider(
 /// Speaks TLS for the provider, and serves what comes out of it.
 async fn intercept(
     server: Arc<ServerConfig>,
-    mut inside: Inside,
+    mut inside: TunnelContext,
     stream: Box<CallerStream<Box<dyn Transport>>>,
     context: ConnectionContext,
 ) -> ConnectionResult {
@@ -467,7 +468,7 @@ async fn intercept(
 /// Serves HTTP inside of a tunnel, where there is no further one.
 async fn serve_within<S: Transport + 'static>(
     stream: Box<CallerStream<S>>,
-    side: Arc<CallerSide>,
+    side: Arc<ConnectionState>,
     context: ConnectionContext,
     is_http2: bool,
 ) -> ConnectionResult {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::coop::unconstrained;
 
-use bursar_http::connection::CallerSide;
+use bursar_http::connection::ConnectionState;
 
 /// How long a connection may be of no use once the phase is [`DrainPhase::Closing`]: before its first request, with
 /// half a request's head, without an answer to a ping.
@@ -65,7 +65,7 @@ pub(super) async fn until_left(phase: &mut watch::Receiver<DrainPhase>) {
 
 /// Waits until a connection is of no use any more: nothing goes on there once the phase is
 /// [`DrainPhase::Closing`], or nothing that moves money once it is [`DrainPhase::CutOff`].
-pub(super) async fn until_useless(mut phase: watch::Receiver<DrainPhase>, side: &CallerSide) {
+pub(super) async fn until_useless(mut phase: watch::Receiver<DrainPhase>, side: &ConnectionState) {
     until_closing(&mut phase).await;
     tokio::select! {
         () = side.quiet_for(LEAVING_TIMEOUT) => {}

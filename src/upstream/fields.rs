@@ -31,14 +31,14 @@ pub(super) enum Block {
 
 /// Reads the header blocks of a connection.
 #[derive(Debug)]
-pub(super) struct Fields {
+pub(super) struct BlockReader {
     decoder: Decoder,
     dropped: Arc<DroppedFields>,
 }
 
 /// What has been read of a block.
 #[derive(Debug, Default)]
-struct Read {
+struct BlockFields {
     status: Option<u16>,
     /// Whether there is no telling what the status is, or the length.
     is_doubtful: bool,
@@ -51,7 +51,7 @@ struct Read {
     dropped: Vec<(Box<[u8]>, usize)>,
 }
 
-impl Fields {
+impl BlockReader {
     pub(super) fn new(dropped: Arc<DroppedFields>) -> Self {
         Self {
             decoder: Decoder::default(),
@@ -61,7 +61,7 @@ impl Fields {
 
     /// Reads a block of a stream whose head has come, or has not.
     pub(super) fn read(&mut self, block: &[u8], has_head: bool) -> Result<Block, hpack::Malformed> {
-        let mut read = Read::default();
+        let mut read = BlockFields::default();
         self.decoder
             .decode(block, |name, value| read.field(name, value))?;
         let section = match read.status {
@@ -76,7 +76,7 @@ impl Fields {
     }
 }
 
-impl Read {
+impl BlockFields {
     fn field(&mut self, name: &[u8], value: &[u8]) {
         self.count += 1;
         self.bytes += name.len() + value.len();

@@ -3,13 +3,13 @@
 //!
 //! - GOAWAY, settings and windows are told to the pool at once ([`Streams`]).
 //! - A response that is cut off is told to hyper as that, whatever the error code: it takes NO_ERROR for the end.
-//! - The fields of responses are judged one by one ([`Fields`]), and go on in blocks that h2 takes.
+//! - The fields of responses are judged one by one ([`BlockReader`]), and go on in blocks that h2 takes.
 //! - After a write has failed, what the server sent before is still read: it may say which requests it has not
 //!   processed. What would be written then goes nowhere.
 //!
 //! At most one block and what one read brought is kept. Whatever is no HTTP/2 goes on as it is: h2 refuses it.
 
-mod outgoing;
+mod written;
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -20,9 +20,9 @@ use std::task::{Context, Poll, ready};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use tokio::sync::oneshot;
 
-use outgoing::Outgoing;
+use written::WrittenFrames;
 
-use super::fields::{Block, Fields};
+use super::fields::{Block, BlockReader};
 use super::streams::Streams;
 use bursar_telemetry::metrics::DroppedFields;
 
@@ -60,15 +60,15 @@ const INTERNAL_ERROR: [u8; 4] = [0, 0, 0, 2];
 #[derive(Debug)]
 pub(super) struct Frames<S> {
     stream: S,
-    incoming: Incoming,
-    outgoing: Outgoing,
+    incoming: ReadFrames,
+    outgoing: WrittenFrames,
     /// Why nothing can be written any more.
     broken: Option<io::ErrorKind>,
 }
 
 /// A frame's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Head {
+struct FrameHead {
     length: usize,
     kind: u8,
     flags: u8,
@@ -77,9 +77,9 @@ struct Head {
 
 /// What comes.
 #[derive(Debug)]
-struct Incoming {
+struct ReadFrames {
     streams: Arc<Streams>,
-    fields: Fields,
+    fields: BlockReader,
     /// What was read last.
     read: Box<[u8]>,
     /// Which part of it was not looked at yet.
@@ -108,19 +108,19 @@ enum At {
     /// In a payload that is handed on as it comes, with so much to come.
     Passing(usize),
     /// In one that is looked at when it is whole.
-    Payload(Head, Vec<u8>),
+    Payload(FrameHead, Vec<u8>),
 }
 
 /// A header block, until its end comes.
 #[derive(Debug)]
 struct Gathered {
-    head: Head,
+    head: FrameHead,
     bytes: Vec<u8>,
     /// With its frames.
     size: usize,
 }
 
-impl Head {
+impl FrameHead {
     fn parse(bytes: &[u8]) -> Option<Self> {
         let [l1, l2, l3, kind, flags, s1, s2, s3, s4] = *bytes.first_chunk::<HEAD_BYTES>()?;
         Some(Self {
@@ -151,9 +151,9 @@ impl<S> Frames<S> {
     pub(super) fn new(stream: S, streams: &Arc<Streams>, dropped: Arc<DroppedFields>) -> Self {
         Self {
             stream,
-            incoming: Incoming {
+            incoming: ReadFrames {
                 streams: streams.clone(),
-                fields: Fields::new(dropped),
+                fields: BlockReader::new(dropped),
                 read: vec![0; READ_BYTES].into(),
                 rest: 0..0,
                 at: At::Head(0),
@@ -166,7 +166,7 @@ impl<S> Frames<S> {
                 reset: VecDeque::new(),
                 usable: None,
             },
-            outgoing: Outgoing::new(streams),
+            outgoing: WrittenFrames::new(streams),
             broken: None,
         }
     }
@@ -214,7 +214,7 @@ fn invalid(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-impl Incoming {
+impl ReadFrames {
     /// Hands on what is there; false: there is nothing, and more has to be read.
     fn give(&mut self, buffer: &mut ReadBufCursor<'_>) -> io::Result<bool> {
         loop {
@@ -257,7 +257,7 @@ impl Incoming {
                 let more = known_more(&mut self.head, known, rest);
                 self.rest.start += more;
                 if *known == HEAD_BYTES
-                    && let Some(head) = Head::parse(&self.head)
+                    && let Some(head) = FrameHead::parse(&self.head)
                 {
                     self.enter(head)?;
                 }
@@ -277,7 +277,7 @@ impl Incoming {
     }
 
     /// A payload begins.
-    fn enter(&mut self, head: Head) -> io::Result<()> {
+    fn enter(&mut self, head: FrameHead) -> io::Result<()> {
         if let Some(block) = &self.block
             && (head.kind != CONTINUATION || head.stream != block.head.stream)
         {
@@ -316,7 +316,7 @@ impl Incoming {
     /// Resets the streams above that one whose response has begun, before h2 ends them with an error that hyper takes
     /// for the end of a body.
     fn cut(&mut self, above: u32) {
-        let reset = Head {
+        let reset = FrameHead {
             length: INTERNAL_ERROR.len(),
             kind: RST_STREAM,
             flags: 0,
@@ -326,7 +326,7 @@ impl Incoming {
         self.begun.retain(|stream| {
             if *stream > above {
                 let stream = *stream;
-                Head { stream, ..reset }.write(ready);
+                FrameHead { stream, ..reset }.write(ready);
                 ready.extend_from_slice(&INTERNAL_ERROR);
             }
             *stream <= above
@@ -345,7 +345,7 @@ impl Incoming {
     }
 
     /// A payload is whole.
-    fn look(&mut self, head: Head, mut payload: Vec<u8>) -> io::Result<()> {
+    fn look(&mut self, head: FrameHead, mut payload: Vec<u8>) -> io::Result<()> {
         match head.kind {
             HEADERS => {
                 let bytes =
@@ -425,7 +425,7 @@ impl Incoming {
     }
 
     /// Adds a frame's part to a block, and hands the block on where that was the last.
-    fn gather(&mut self, mut block: Gathered, part: Head) -> io::Result<()> {
+    fn gather(&mut self, mut block: Gathered, part: FrameHead) -> io::Result<()> {
         block.size += HEAD_BYTES + part.length;
         if block.size > MAX_BLOCK_BYTES {
             return Err(invalid("a header block is too large"));
@@ -434,7 +434,7 @@ impl Incoming {
             self.block = Some(block);
             return Ok(());
         }
-        let Head { stream, flags, .. } = block.head;
+        let FrameHead { stream, flags, .. } = block.head;
         let ends = flags & END_STREAM;
         let has_head = self.begun.contains(&stream);
         let read = self.fields.read(&block.bytes, has_head);
@@ -465,7 +465,7 @@ impl Incoming {
         let (first, mut rest) = block.split_at(block.len().min(MAX_FRAME_BYTES));
         let (mut kind, mut part, mut flags) = (HEADERS, first, ends);
         loop {
-            let head = Head {
+            let head = FrameHead {
                 length: part.len(),
                 kind,
                 flags: flags | if rest.is_empty() { END_HEADERS } else { 0 },
@@ -483,7 +483,7 @@ impl Incoming {
 }
 
 /// The part of a block in a HEADERS frame's payload.
-fn unpadded(head: Head, payload: &[u8]) -> Option<&[u8]> {
+fn unpadded(head: FrameHead, payload: &[u8]) -> Option<&[u8]> {
     let mut block = payload;
     if head.flags & PADDED != 0 {
         let (padding, rest) = block.split_first()?;
@@ -536,7 +536,7 @@ impl<S: Write + Unpin> Write for Frames<S> {
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        let sent = Outgoing::sent(&written, bytes.len());
+        let sent = WrittenFrames::sent(&written, bytes.len());
         self.outgoing.wrote(bytes.get(..sent).unwrap_or_default());
         self.wrote(context, written, bytes.len())
     }
@@ -551,7 +551,7 @@ impl<S: Write + Unpin> Write for Frames<S> {
             return Poll::Ready(Ok(all));
         }
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        let mut left = Outgoing::sent(&written, all);
+        let mut left = WrittenFrames::sent(&written, all);
         for slice in slices {
             let sent = slice.get(..left.min(slice.len())).unwrap_or_default();
             self.outgoing.wrote(sent);

@@ -26,11 +26,11 @@ use tokio_util::either::Either;
 use super::fields::MAX_LIST_BYTES;
 use super::frames::Frames;
 use super::fuse::Attempt;
+use super::lifetime::{ConnectionLifetime, LifetimeLimits};
 use super::send_error::{SendError, chain, classify, is_disconnected};
 use super::streams::{MAX_STREAMS, Need, StreamPermit, Streams};
-use super::term::{Lifetime, Term};
 use bursar_config::{Origin, Timeouts};
-use bursar_http::deadline_timer::Alarm;
+use bursar_http::deadline_timer::DeadlineTimer;
 use bursar_http::headers::KeepAlive;
 use bursar_http::response::{Outstanding, Reader};
 use bursar_telemetry::metrics::{Counted, DroppedFields};
@@ -67,7 +67,7 @@ impl<B> RequestBody for B where
 #[derive(Debug)]
 pub(super) struct Pool<B> {
     servers: Mutex<Servers<B>>,
-    lifetime: Lifetime,
+    lifetime: LifetimeLimits,
     dropped: Arc<DroppedFields>,
 }
 
@@ -93,22 +93,22 @@ struct PoolKey {
 struct Server<B> {
     name: Arc<PoolKey>,
     /// The latest last: it is taken first, so that a surplus grows old and is closed.
-    http1: Vec<Idle<B>>,
-    http2: Vec<Multiplex<B>>,
+    http1: Vec<IdleHttp1<B>>,
+    http2: Vec<Http2Connection<B>>,
 }
 
 /// An HTTP/1.1 connection without a request.
 #[derive(Debug)]
-struct Idle<B> {
+struct IdleHttp1<B> {
     sender: Http1<B>,
-    alarm: Alarm,
+    timer: DeadlineTimer,
     /// When it is closed.
     end: Instant,
 }
 
 /// An HTTP/2 connection.
 #[derive(Debug)]
-struct Multiplex<B> {
+struct Http2Connection<B> {
     sender: http2::SendRequest<B>,
     streams: Arc<Streams>,
     used: Instant,
@@ -122,7 +122,7 @@ pub struct Connection<B> {
     server: Arc<PoolKey>,
     sender: Sender<B>,
     /// For the head of an answer; goes with the connection.
-    pub(super) alarm: Alarm,
+    pub(super) timer: DeadlineTimer,
     /// What its request is to tell of it.
     pub(super) attempt: Option<Attempt>,
 }
@@ -149,7 +149,7 @@ pub type Sent<B> = Result<Response<Incoming>, TrySendError<Request<B>>>;
 struct Http1<B> {
     requests: http1::SendRequest<B>,
     outstanding: Arc<Outstanding>,
-    term: Box<Term>,
+    term: Box<ConnectionLifetime>,
 }
 
 #[derive(Debug)]
@@ -163,7 +163,7 @@ impl<B: RequestBody> Pool<B> {
     pub(super) fn new(timeouts: &Timeouts, dropped: &Arc<DroppedFields>) -> Arc<Self> {
         Arc::new(Self {
             servers: Mutex::default(),
-            lifetime: Lifetime {
+            lifetime: LifetimeLimits {
                 idle: timeouts.pool_idle,
                 age: timeouts.pool_age,
             },
@@ -204,7 +204,7 @@ impl<B: RequestBody> Pool<B> {
                 return Some(Connection {
                     server: server.name.clone(),
                     sender: Sender::Http1(idle.sender),
-                    alarm: idle.alarm,
+                    timer: idle.timer,
                     attempt: None,
                 });
             }
@@ -253,7 +253,7 @@ impl<B: RequestBody> Pool<B> {
         let sender = Sender::Http1(Http1 {
             requests,
             outstanding,
-            term: Box::new(Term::begin(Instant::now())),
+            term: Box::new(ConnectionLifetime::begin(Instant::now())),
         });
         Ok(Connection::new(Arc::new(PoolKey::of(origin)), sender))
     }
@@ -307,7 +307,7 @@ impl<B: RequestBody> Pool<B> {
         streams: Arc<Streams>,
     ) {
         let now = Instant::now();
-        let multiplex = Multiplex {
+        let multiplex = Http2Connection {
             sender: sender.clone(),
             streams,
             used: now,
@@ -315,7 +315,7 @@ impl<B: RequestBody> Pool<B> {
         };
         let mut servers = self.servers();
         servers.add(name, |server| {
-            server.http2.retain(Multiplex::is_usable);
+            server.http2.retain(Http2Connection::is_usable);
             server.http2.push(multiplex);
         });
         self.sweep(&mut servers, now + self.lifetime.idle);
@@ -326,14 +326,14 @@ impl<B: RequestBody> Pool<B> {
         let Connection {
             server,
             sender,
-            alarm,
+            timer,
             ..
         } = connection;
         let Sender::Http1(mut sender) = sender else {
             return;
         };
         if sender.requests.is_ready() {
-            self.keep(&server, sender, alarm);
+            self.keep(&server, sender, timer);
         } else if !sender.requests.is_closed() {
             // The answer is read; what is left is for the driver to notice it. If it does not, the
             // connection is of no use.
@@ -343,17 +343,17 @@ impl<B: RequestBody> Pool<B> {
                 if let Ok(Ok(())) = tokio::time::timeout(limit, sender.requests.ready()).await
                     && let Some(pool) = pool.upgrade()
                 {
-                    pool.keep(&server, sender, alarm);
+                    pool.keep(&server, sender, timer);
                 }
             });
         }
     }
 
-    fn keep(self: &Arc<Self>, name: &Arc<PoolKey>, sender: Http1<B>, alarm: Alarm) {
+    fn keep(self: &Arc<Self>, name: &Arc<PoolKey>, sender: Http1<B>, timer: DeadlineTimer) {
         let Some(end) = sender.term.end(Instant::now(), self.lifetime) else {
             return;
         };
-        let idle = Idle { sender, alarm, end };
+        let idle = IdleHttp1 { sender, timer, end };
         let mut servers = self.servers();
         servers.add(name, |server| {
             if server.http1.len() < MAX_IDLE {
@@ -386,7 +386,7 @@ where
 }
 
 /// Ends when there is nothing left to close.
-async fn sweep<B: RequestBody>(pool: Weak<Pool<B>>, lifetime: Lifetime, first: Instant) {
+async fn sweep<B: RequestBody>(pool: Weak<Pool<B>>, lifetime: LifetimeLimits, first: Instant) {
     let interval = lifetime.idle.min(lifetime.age) / 2;
     let mut next = first.min(Instant::now() + interval);
     loop {
@@ -465,7 +465,7 @@ impl PoolKey {
     }
 }
 
-impl<B> Multiplex<B> {
+impl<B> Http2Connection<B> {
     /// Whether it takes requests.
     fn is_usable(&self) -> bool {
         !self.sender.is_closed() && !self.streams.is_leaving()
@@ -477,7 +477,7 @@ impl<B: RequestBody> Connection<B> {
         Self {
             server: key,
             sender,
-            alarm: Alarm::default(),
+            timer: DeadlineTimer::default(),
             attempt: None,
         }
     }

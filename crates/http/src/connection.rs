@@ -1,9 +1,9 @@
 //! What is a caller's connection to the HTTP layer? A TCP stream whose first bytes can be looked at, whose
 //! writes do not wait for ever for a caller that does not read, and which knows when it rests between requests.
 
+mod read_timer;
 mod traffic;
 mod transport;
-mod waiting;
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -18,15 +18,15 @@ use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+pub use read_timer::ReadTimeouts;
+use read_timer::ReadTimer;
 pub use traffic::{Payments, Traffic};
 pub use transport::Transport;
-pub use waiting::Patience;
-use waiting::Waiting;
 
-use crate::framing::{Awaits, Broken, Doubt, Framing};
+use crate::framing::{Awaits, Broken, Framing, FramingError};
 use bursar_limits::caller_limits::{self, ConnectionPermit, Place};
 use bursar_telemetry::metrics::Limit;
-use bursar_tls::server::Shown;
+use bursar_tls::server::CertificateNames;
 
 /// How long a caller may take no byte of an answer where no provider's `timeouts.idle` says otherwise.
 /// Then the connection is closed.
@@ -41,7 +41,7 @@ pub struct Peer {
     /// Never an IPv4 address in IPv6 clothes.
     pub address: IpAddr,
     /// What its client certificate says; nothing where there is none.
-    pub shown: Shown,
+    pub shown: CertificateNames,
     /// None: it does not count as unknown.
     pub place: Option<Arc<Place>>,
     /// Whether it speaks TLS.
@@ -54,7 +54,7 @@ impl Peer {
     pub fn at(address: IpAddr) -> Self {
         Self {
             address: address.to_canonical(),
-            shown: Shown::default(),
+            shown: CertificateNames::default(),
             place: None,
             is_tls: false,
         }
@@ -70,7 +70,7 @@ impl Peer {
 
 /// The tunnel that a connection is inside of, and who opened it.
 #[derive(Debug, Clone)]
-pub struct Inside {
+pub struct TunnelContext {
     /// The caller of every request in it.
     pub caller: Arc<str>,
     /// The host that `CONNECT` named: no request in it goes to another one.
@@ -83,7 +83,7 @@ pub struct Inside {
     pub is_misnamed: bool,
 }
 
-impl Inside {
+impl TunnelContext {
     /// A tunnel to that host.
     #[must_use]
     pub fn new(caller: &Arc<str>, host: &str, port: u16) -> Self {
@@ -105,13 +105,13 @@ impl Inside {
 
 /// What requests tell the connection that they came on, and what it tells them.
 #[derive(Debug)]
-pub struct CallerSide {
+pub struct ConnectionState {
     /// Who sends them.
     pub peer: Peer,
     /// Who serves them, by number.
     pub worker: usize,
     /// None: it is not inside of a tunnel.
-    inside: Option<Inside>,
+    inside: Option<TunnelContext>,
     /// Milliseconds.
     write_timeout: AtomicU64,
     /// Whether bytes of a request's body were left unread.
@@ -121,7 +121,7 @@ pub struct CallerSide {
     framed: Framed,
     /// Written by the stream, like what is framed.
     rests: AtomicBool,
-    patience: Patience,
+    read_timeouts: ReadTimeouts,
     /// The limit that the connection ended with, by its place in [`Limit::ALL`], or none of them.
     ended: AtomicU8,
     /// Requests that are not over.
@@ -137,7 +137,7 @@ struct Framed {
     heads: AtomicU64,
     /// The first request that must not be served.
     doubtful: AtomicU64,
-    /// Why, by its place in [`Doubt::ALL`].
+    /// Why, by its place in [`FramingError::ALL`].
     doubt: AtomicU8,
     /// Requests so far.
     requests: AtomicU64,
@@ -145,13 +145,15 @@ struct Framed {
     pathless: AtomicU64,
 }
 
-impl CallerSide {
+impl ConnectionState {
     /// For a connection that has not carried a request yet.
     #[must_use]
     pub fn new(
-        inside: Option<Inside>,
-        (peer, worker): (Peer, usize),
-        (patience, payments): (Patience, &Arc<Payments>),
+        inside: Option<TunnelContext>,
+        peer: Peer,
+        worker: usize,
+        read_timeouts: ReadTimeouts,
+        payments: &Arc<Payments>,
     ) -> Arc<Self> {
         Arc::new(Self {
             peer,
@@ -168,7 +170,7 @@ impl CallerSide {
                 pathless: AtomicU64::new(0),
             },
             rests: AtomicBool::new(false),
-            patience,
+            read_timeouts,
             ended: AtomicU8::new(u8::MAX),
             busy: AtomicUsize::new(0),
             joined: Mutex::default(),
@@ -246,7 +248,7 @@ impl CallerSide {
     ///
     /// # Errors
     /// Where it is not clear what it is; then the connection has to end with it.
-    pub fn next_request(&self) -> Result<(), Doubt> {
+    pub fn next_request(&self) -> Result<(), FramingError> {
         let Framed {
             heads,
             doubtful,
@@ -258,10 +260,12 @@ impl CallerSide {
         requests.store(number + 1, Ordering::Relaxed);
         if number >= doubtful.load(Ordering::Relaxed) {
             let place = usize::from(doubt.load(Ordering::Relaxed));
-            return Err(*Doubt::ALL.get(place).unwrap_or(&Doubt::OutOfStep));
+            return Err(*FramingError::ALL
+                .get(place)
+                .unwrap_or(&FramingError::OutOfStep));
         }
         if number >= heads.load(Ordering::Relaxed) {
-            return Err(Doubt::OutOfStep);
+            return Err(FramingError::OutOfStep);
         }
         Ok(())
     }
@@ -302,7 +306,7 @@ impl CallerSide {
 
     /// The tunnel that the connection is inside of.
     #[must_use]
-    pub fn inside(&self) -> Option<&Inside> {
+    pub fn inside(&self) -> Option<&TunnelContext> {
         self.inside.as_ref()
     }
 
@@ -342,7 +346,7 @@ fn milliseconds(time: Duration) -> u64 {
 #[derive(Debug)]
 pub struct CallerStream<S> {
     stream: S,
-    side: Arc<CallerSide>,
+    side: Arc<ConnectionState>,
     /// Read before, to be read again.
     sniffed: Bytes,
     /// None: what is read is not HTTP/1.
@@ -350,19 +354,19 @@ pub struct CallerStream<S> {
     /// Set while a write waits.
     stalled: Option<Pin<Box<Sleep>>>,
     /// For a head.
-    waiting: Waiting,
+    waiting: ReadTimer,
 }
 
 impl<S: Transport> CallerStream<S> {
     /// In a box, because futures keep room for each place that it was moved to.
-    pub fn new(stream: S, side: Arc<CallerSide>) -> Box<Self> {
+    pub fn new(stream: S, side: Arc<ConnectionState>) -> Box<Self> {
         Box::new(Self {
             stream,
             side,
             sniffed: Bytes::new(),
             framing: None,
             stalled: None,
-            waiting: Waiting::default(),
+            waiting: ReadTimer::default(),
         })
     }
 
@@ -421,7 +425,7 @@ impl<S: Transport> CallerStream<S> {
             return Poll::Pending;
         };
         let Self { waiting, side, .. } = self;
-        waiting.poll_over(context, framing, (side.patience, side.requests()))
+        waiting.poll_over(context, framing, side.read_timeouts, side.requests())
     }
 
     /// Where a request has come in part. A caller that leaves Nagle's algorithm on, as python-requests does towards
@@ -434,8 +438,8 @@ impl<S: Transport> CallerStream<S> {
         }
     }
 
-    /// Waits for a connection that rests to be of interest again: bytes have come, or its end, or that of the
-    /// patience. What it is, the next read tells.
+    /// Waits for a connection that rests to be of interest again: bytes have come, or its end, or a limit is reached.
+    /// What it is, the next read tells.
     pub fn poll_rested(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let mut first = [MaybeUninit::uninit(); FIRST_BYTES];
         let mut buffer = ReadBuf::uninit(&mut first);

@@ -9,9 +9,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A timer that is set when it is first needed, and kept.
 #[derive(Debug, Default)]
-pub struct Alarm(Option<Pin<Box<Sleep>>>);
+pub struct DeadlineTimer(Option<Pin<Box<Sleep>>>);
 
-impl Alarm {
+impl DeadlineTimer {
     /// Goes off at that time, or earlier.
     pub fn by(&mut self, at: Instant) -> Pin<&mut Sleep> {
         let timer = self.0.get_or_insert_with(|| Box::pin(sleep_until(at)));
@@ -31,13 +31,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_may_go_off_early_but_never_late() {
         let start = Instant::now();
-        let mut alarm = Alarm::default();
+        let mut timer = DeadlineTimer::default();
         for (seconds, goes_off) in [(5, 5), (9, 5), (3, 3)] {
             let at = start + Duration::from_secs(seconds);
             let goes_off = start + Duration::from_secs(goes_off);
-            assert_eq!(alarm.by(at).deadline(), goes_off, "{seconds}");
+            assert_eq!(timer.by(at).deadline(), goes_off, "{seconds}");
         }
-        alarm.by(start + Duration::from_secs(3)).await;
+        timer.by(start + Duration::from_secs(3)).await;
         assert_eq!(start.elapsed(), Duration::from_secs(3));
     }
 }

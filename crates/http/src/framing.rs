@@ -17,7 +17,7 @@ const MAX_LENGTH: u64 = i64::MAX as u64;
 
 /// Why nobody can be sure what a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doubt {
+pub enum FramingError {
     /// Both of two fields say where the body ends (RFC 9112 section 6.1).
     LengthBesideEncoding,
     /// Another encoding than `chunked`, or `chunked` twice.
@@ -36,7 +36,7 @@ pub enum Doubt {
     OutOfStep,
 }
 
-impl Doubt {
+impl FramingError {
     /// All of them.
     pub const ALL: [Self; 8] = [
         Self::LengthBesideEncoding,
@@ -93,9 +93,9 @@ pub enum Awaits {
 #[derive(Debug)]
 pub struct Framing {
     state: State,
-    head: Head,
+    head: RequestHead,
     heads: u64,
-    doubt: Option<(u64, Doubt)>,
+    doubt: Option<(u64, FramingError)>,
     /// A bit for each of the latest heads, the last one's lowest: whether it is an `OPTIONS` without a path.
     pathless: u64,
 }
@@ -134,7 +134,7 @@ enum Chunked {
 
 /// A head that is being read.
 #[derive(Debug, Default)]
-struct Head {
+struct RequestHead {
     /// The line that the last read ended in.
     line: Partial,
     facts: Facts,
@@ -157,7 +157,7 @@ struct Facts {
     length: Option<u64>,
     has_length: bool,
     has_encoding: bool,
-    doubt: Option<Doubt>,
+    doubt: Option<FramingError>,
 }
 
 /// The beginning of a line, and the length of all of it.
@@ -205,7 +205,7 @@ impl Framing {
     pub fn new() -> Self {
         Self {
             state: State::Head,
-            head: Head::default(),
+            head: RequestHead::default(),
             heads: 0,
             doubt: None,
             pathless: 0,
@@ -220,7 +220,7 @@ impl Framing {
 
     /// The first request, counted from 0, that must not be served, and why; nor must any after it.
     #[must_use]
-    pub fn doubt(&self) -> Option<(u64, Doubt)> {
+    pub fn doubt(&self) -> Option<(u64, FramingError)> {
         self.doubt
     }
 
@@ -275,7 +275,7 @@ impl Framing {
                     None => {
                         self.state = State::Broken;
                         // Its head was the last one.
-                        self.doubt = Some((self.heads.saturating_sub(1), Doubt::Chunks));
+                        self.doubt = Some((self.heads.saturating_sub(1), FramingError::Chunks));
                         rest
                     }
                 },
@@ -334,7 +334,7 @@ impl Framing {
     }
 }
 
-impl Head {
+impl RequestHead {
     /// Keeps the beginning of a line that the next read will end.
     fn keep(&mut self, line: &[u8]) {
         if !line.is_empty() {
@@ -366,7 +366,7 @@ impl Head {
         is_end
     }
 
-    fn verdict(&self) -> Result<State, Doubt> {
+    fn verdict(&self) -> Result<State, FramingError> {
         self.facts.verdict()
     }
 }
@@ -446,14 +446,14 @@ impl Facts {
     /// the body by a field that framed nothing here.
     fn look_for_disguise(&mut self, first: &[u8]) {
         if is_disguised(first.get(..MAX_FIELD_BYTES).unwrap_or(first)) {
-            self.doubt = self.doubt.or(Some(Doubt::Disguise));
+            self.doubt = self.doubt.or(Some(FramingError::Disguise));
         }
     }
 
     fn take_length(&mut self, value: Option<&[u8]>) {
         let length = value.and_then(number);
         if length.is_none() || (self.has_length && self.length != length) {
-            self.doubt = Some(Doubt::Length);
+            self.doubt = Some(FramingError::Length);
         }
         (self.has_length, self.length) = (true, length);
     }
@@ -461,24 +461,24 @@ impl Facts {
     fn take_encoding(&mut self, value: Option<&[u8]>) {
         let is_chunked = value.is_some_and(|value| value.eq_ignore_ascii_case(b"chunked"));
         if self.has_encoding || !is_chunked {
-            self.doubt = Some(Doubt::Encoding);
+            self.doubt = Some(FramingError::Encoding);
         }
         self.has_encoding = true;
     }
 
     /// What follows the head (RFC 9112 section 6.3).
-    fn verdict(&self) -> Result<State, Doubt> {
+    fn verdict(&self) -> Result<State, FramingError> {
         if self.has_length && self.has_encoding {
-            return Err(Doubt::LengthBesideEncoding);
+            return Err(FramingError::LengthBesideEncoding);
         }
         if let Some(doubt) = self.doubt {
             return Err(doubt);
         }
         if self.has_bare_lf {
-            return Err(Doubt::BareLf);
+            return Err(FramingError::BareLf);
         }
         if self.has_fragment {
-            return Err(Doubt::Fragment);
+            return Err(FramingError::Fragment);
         }
         Ok(match self.length {
             // Its end is the end of the connection, or its answer opens a tunnel.
@@ -530,12 +530,12 @@ fn is_disguised(line: &[u8]) -> bool {
 ///
 /// # Errors
 /// Where a field's name is that of a framing one but for its punctuation.
-pub fn refuse_disguise(fields: &HeaderMap) -> Result<(), Doubt> {
+pub fn refuse_disguise(fields: &HeaderMap) -> Result<(), FramingError> {
     let poses = |name: &HeaderName| {
         *name != http::header::CONTENT_LENGTH && is_disguised(name.as_str().as_bytes())
     };
     match fields.keys().any(poses) {
-        true => Err(Doubt::Disguise),
+        true => Err(FramingError::Disguise),
         false => Ok(()),
     }
 }

@@ -5,7 +5,7 @@
 
 mod bearer;
 mod keep_alive;
-mod kept;
+mod saved;
 mod via;
 
 use http::header::{
@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 
 pub use bearer::{OwnToken, Unusable, bearer};
 pub use keep_alive::KeepAlive;
-pub use kept::Kept;
+pub use saved::SavedFields;
 pub use via::Via;
 
 use bursar_base::clock;

@@ -28,7 +28,7 @@ pub const MAX_SECTION_BYTES: usize = 256 * 1024;
 
 /// Why nobody can be sure what an answer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Doubt {
+pub enum ResponseError {
     /// It does not begin with a version and a status.
     #[error("the answer has no status line")]
     StatusLine,

@@ -25,9 +25,9 @@ const LEAVING_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// A caller's side of an opaque tunnel. Nobody knows whether the caller's system holds something back until what came
 /// before is acknowledged (see [`bursar_base::socket`]), so whatever is read is acknowledged at once.
-pub struct Prompt<S>(pub S);
+pub struct QuickAck<S>(pub S);
 
-impl<S: Transport> AsyncRead for Prompt<S> {
+impl<S: Transport> AsyncRead for QuickAck<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -41,7 +41,7 @@ impl<S: Transport> AsyncRead for Prompt<S> {
     }
 }
 
-impl<S: Transport> AsyncWrite for Prompt<S> {
+impl<S: Transport> AsyncWrite for QuickAck<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -79,7 +79,8 @@ pub enum Ended {
 pub async fn copy(
     mut caller: impl AsyncRead + AsyncWrite + Unpin,
     server: impl AsyncRead + AsyncWrite + Unpin,
-    (leaving, last): (impl Future<Output = ()>, impl Future<Output = ()>),
+    leaving: impl Future<Output = ()>,
+    last: impl Future<Output = ()>,
 ) -> (Ended, u64, u64) {
     let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
     let count =
@@ -133,7 +134,7 @@ mod tests {
         let ((mut caller, inner), (outer, mut server)) =
             (tokio::io::duplex(64), tokio::io::duplex(64));
         let started = Instant::now();
-        let copying = tokio::spawn(copy(inner, outer, (pending(), pending())));
+        let copying = tokio::spawn(copy(inner, outer, pending(), pending()));
         for _ in 0..4 {
             tokio::time::sleep(IDLE_TIMEOUT * 3 / 4).await;
             server.write_all(b"tick").await.unwrap();
@@ -155,7 +156,7 @@ mod tests {
             (tokio::io::duplex(64), tokio::io::duplex(64));
         let started = Instant::now();
         let leaving = tokio::time::sleep(LEAVING_IDLE_TIMEOUT * 5);
-        let copying = tokio::spawn(copy(inner, outer, (leaving, pending())));
+        let copying = tokio::spawn(copy(inner, outer, leaving, pending()));
         tokio::time::sleep(LEAVING_IDLE_TIMEOUT * 5).await;
         for _ in 0..4 {
             tokio::time::sleep(LEAVING_IDLE_TIMEOUT * 3 / 4).await;
@@ -176,7 +177,7 @@ mod tests {
         let ((mut caller, inner), (outer, mut server)) =
             (tokio::io::duplex(64), tokio::io::duplex(64));
         let started = Instant::now();
-        let copying = tokio::spawn(copy(inner, outer, (pending(), pending())));
+        let copying = tokio::spawn(copy(inner, outer, pending(), pending()));
         while !copying.is_finished() {
             // It may be over just now.
             drop(caller.write_all(b"x").await);

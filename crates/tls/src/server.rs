@@ -36,7 +36,7 @@ pub struct Tls {
 
 /// What a verified client certificate says.
 #[derive(Debug, Clone, Default)]
-pub struct Shown {
+pub struct CertificateNames {
     /// The URIs and DNS names in its subjectAltName; a DNS name that holds a colon is none, and must not
     /// get in here, because it would pass for a URI.
     pub names: Vec<Box<str>>,
@@ -44,7 +44,7 @@ pub struct Shown {
     pub until: Option<Instant>,
 }
 
-impl Shown {
+impl CertificateNames {
     /// None once it has expired: a connection may outlive it.
     #[must_use]
     pub fn names(&self) -> &[Box<str>] {
@@ -124,7 +124,7 @@ fn read(files: &Files) -> Result<Arc<ServerConfig>, Error> {
 ///
 /// # Errors
 /// Where it is malformed.
-pub fn shown(certificate: &CertificateDer<'_>) -> io::Result<Shown> {
+pub fn shown(certificate: &CertificateDer<'_>) -> io::Result<CertificateNames> {
     let parsed = x509_parser::parse_x509_certificate(certificate);
     let (_, parsed) = parsed.map_err(|_malformed| io::Error::from(io::ErrorKind::InvalidData))?;
     let names = parsed
@@ -139,7 +139,7 @@ pub fn shown(certificate: &CertificateDer<'_>) -> io::Result<Shown> {
     let end = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or_default();
     let end = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(end));
     let left = end.map(|end| end.duration_since(clock::wall()).unwrap_or_default());
-    Ok(Shown {
+    Ok(CertificateNames {
         names: kept.collect(),
         // Too far away to be an instant is for ever.
         until: left.and_then(|left| Instant::now().checked_add(left)),

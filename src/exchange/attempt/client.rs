@@ -8,12 +8,12 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::exchange::request_body::{CallerBody, Connection, RequestBody, Upstream};
-use crate::upstream::{ConnectError, Need, Outgoing, SendError};
+use crate::upstream::{ConnectError, Need, OutgoingRequest, SendError};
 use bursar_config::Origin;
 
 /// What one attempt sends.
 pub(in crate::exchange) struct Message {
-    pub(in crate::exchange) outgoing: Outgoing,
+    pub(in crate::exchange) outgoing: OutgoingRequest,
     pub(in crate::exchange) authorization: HeaderValue,
     pub(in crate::exchange) upload: RequestBody,
 }

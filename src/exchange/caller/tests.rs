@@ -1,7 +1,7 @@
 use tokio::time::Instant;
 
 use super::*;
-use bursar_tls::server::Shown;
+use bursar_tls::server::CertificateNames;
 
 const PROVIDERS: &str =
     "providers: {a: {hosts: [a], client_id: a, client_secret: b, token: {url: https://a/t}}}";
@@ -141,7 +141,7 @@ fn all_evidence_that_a_caller_needs_must_hold() {
             headers.insert(PROXY_AUTHORIZATION, value.parse().unwrap());
         }
         let peer = Peer {
-            shown: Shown {
+            shown: CertificateNames {
                 names: names.split_whitespace().map(Into::into).collect(),
                 until: None,
             },

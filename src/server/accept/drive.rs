@@ -2,7 +2,7 @@
 //! taken apart and its buffers with it, and set up again when something comes.
 //!
 //! No byte of a message is in it then: all that was read has been answered and the answers are written. The stream
-//! knows when ([`CallerSide::rests`]), because hyper asks it for a head only when the request before is over, and
+//! knows when ([`ConnectionState::rests`]), because hyper asks it for a head only when the request before is over, and
 //! flushes it only when nothing is left to be written.
 
 use std::future::{Future, poll_fn};
@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 
 use crate::server::drain_phase::{DrainPhase, until_closing, until_useless};
-use bursar_http::connection::{CallerSide, CallerStream, Transport};
+use bursar_http::connection::{CallerStream, ConnectionState, Transport};
 
 /// What comes of hyper's part.
 enum Step {
@@ -31,7 +31,7 @@ enum Step {
 pub(super) async fn drive<S, V>(
     mut stream: Box<CallerStream<S>>,
     (builder, mut service): (&http1::Builder, V),
-    side: &CallerSide,
+    side: &ConnectionState,
     phase: &mut watch::Receiver<DrainPhase>,
 ) -> (
     Option<hyper::Result<()>>,

@@ -23,7 +23,7 @@ use crate::server::drain_phase::{DrainPhase, until_useless};
 use crate::server::reload::Live;
 use bursar_config::ProxyLimits;
 use bursar_http::connection::{
-    CallerSide, CallerStream, Inside, Patience, Payments, Peer, Transport,
+    CallerStream, ConnectionState, Payments, Peer, ReadTimeouts, Transport, TunnelContext,
 };
 use bursar_telemetry::metrics::{Limit, Metrics, Reason};
 
@@ -53,19 +53,19 @@ pub(super) struct ConnectionContext {
 }
 
 impl ConnectionContext {
-    pub(super) fn patience(&self) -> Patience {
+    pub(super) fn read_timeouts(&self) -> ReadTimeouts {
         let proxy = self.live.current();
         let limits = proxy.limits();
-        Patience {
+        ReadTimeouts {
             idle: limits.idle_timeout,
             head: limits.head_timeout,
         }
     }
 
     /// For this connection, or for one inside of a tunnel of it.
-    pub(super) fn side(&self, inside: Option<Inside>) -> Arc<CallerSide> {
-        let shared = (self.patience(), &self.payments);
-        CallerSide::new(inside, (self.peer.clone(), self.worker), shared)
+    pub(super) fn side(&self, inside: Option<TunnelContext>) -> Arc<ConnectionState> {
+        let (peer, timeouts) = (self.peer.clone(), self.read_timeouts());
+        ConnectionState::new(inside, peer, self.worker, timeouts, &self.payments)
     }
 
     pub(super) fn reached(&self, limit: Limit) {
@@ -82,7 +82,7 @@ pub(super) type ConnectionResult = Result<(), Error>;
 /// Serves until the connection ends, or becomes a tunnel.
 pub(super) async fn serve_http1<S: Transport>(
     mut stream: Box<CallerStream<S>>,
-    side: Arc<CallerSide>,
+    side: Arc<ConnectionState>,
     context: &ConnectionContext,
 ) -> Result<Option<(Opened, Box<CallerStream<S>>)>, Error> {
     stream.frame(true);
@@ -196,7 +196,7 @@ fn count_refusal(metrics: &Metrics, error: &hyper::Error) {
 
 pub(super) async fn serve_http2<S: Transport + 'static>(
     stream: Box<CallerStream<S>>,
-    side: Arc<CallerSide>,
+    side: Arc<ConnectionState>,
     ConnectionContext {
         live, mut phase, ..
     }: ConnectionContext,
@@ -264,7 +264,7 @@ fn window(streams: u32) -> u32 {
 }
 
 /// Waits until an HTTP/2 connection has carried nothing for that long, or up to twice as long.
-async fn until_unused(side: &CallerSide, idle: Duration) {
+async fn until_unused(side: &ConnectionState, idle: Duration) {
     let mut seen = None;
     loop {
         let now = (!side.is_busy()).then(|| side.requests());

@@ -1,7 +1,7 @@
 use super::*;
 
-fn judge() -> Fields {
-    Fields::new(DroppedFields::unregistered().unwrap())
+fn judge() -> BlockReader {
+    BlockReader::new(DroppedFields::unregistered().unwrap())
 }
 
 type Lines = Vec<(String, String)>;

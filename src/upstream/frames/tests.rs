@@ -4,7 +4,7 @@ use std::task::Waker;
 
 use proptest::prelude::*;
 
-use super::outgoing::PREFACE_BYTES;
+use super::written::PREFACE_BYTES;
 use super::*;
 use crate::upstream::streams::{Need, StreamPermit};
 use bursar_http::hpack::{self, Decoder};
@@ -72,7 +72,7 @@ impl Write for Server {
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let head = Head {
+    let head = FrameHead {
         length: payload.len(),
         kind,
         flags,
@@ -125,9 +125,9 @@ fn block(fields: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// The frames in these bytes, with their payloads.
-fn split(mut bytes: &[u8]) -> Vec<(Head, Vec<u8>)> {
+fn split(mut bytes: &[u8]) -> Vec<(FrameHead, Vec<u8>)> {
     let mut frames = Vec::new();
-    while let Some(head) = Head::parse(bytes) {
+    while let Some(head) = FrameHead::parse(bytes) {
         let (payload, rest) = bytes[HEAD_BYTES..].split_at(head.length);
         frames.push((head, payload.to_vec()));
         bytes = rest;

@@ -41,13 +41,13 @@ impl AsyncWrite for Deaf {
 
 #[tokio::test(start_paused = true)]
 async fn neither_flushing_nor_closing_waits_for_ever() {
-    let patience = Patience {
+    let read_timeouts = ReadTimeouts {
         idle: WRITE_TIMEOUT,
         head: WRITE_TIMEOUT,
     };
     for is_closing in [false, true] {
         let peer = Peer::at(IpAddr::from([127, 0, 0, 1]));
-        let side = CallerSide::new(None, (peer, 0), (patience, &Arc::default()));
+        let side = ConnectionState::new(None, peer, 0, read_timeouts, &Arc::default());
         let mut stream = CallerStream::new(Deaf, side.clone());
         stream.write_all(b"x").await.unwrap();
         let ending = async {
@@ -79,14 +79,16 @@ mod acknowledged {
             .await
             .unwrap();
         let (tcp, address) = listener.accept().await.unwrap();
-        let patience = Patience {
+        let read_timeouts = ReadTimeouts {
             idle: WRITE_TIMEOUT,
             head: WRITE_TIMEOUT,
         };
-        let side = CallerSide::new(
+        let side = ConnectionState::new(
             None,
-            (Peer::at(address.ip()), 0),
-            (patience, &Arc::default()),
+            Peer::at(address.ip()),
+            0,
+            read_timeouts,
+            &Arc::default(),
         );
         let mut stream = CallerStream::new(Socket::new(tcp), side);
         stream.frame(true);

@@ -77,41 +77,44 @@ fn what_has_two_readings_is_in_doubt_with_all_that_follows() {
     for (head, doubt) in [
         (
             "/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: x",
-            Doubt::LengthBesideEncoding,
+            FramingError::LengthBesideEncoding,
         ),
         (
             "/ HTTP/1.1\r\nContent-Length: 0\r\ntransfer-encoding: x",
-            Doubt::LengthBesideEncoding,
+            FramingError::LengthBesideEncoding,
         ),
         (
             "/ HTTP/1.1\r\nTransfer-Encoding: gzip, chunked",
-            Doubt::Encoding,
+            FramingError::Encoding,
         ),
         (
             "/ HTTP/1.1\nTransfer-Encoding: chunked\nTransfer-Encoding: chunked",
-            Doubt::Encoding,
+            FramingError::Encoding,
         ),
-        ("/ HTTP/1.1\r\nContent-Length: +5", Doubt::Length),
+        ("/ HTTP/1.1\r\nContent-Length: +5", FramingError::Length),
         (
             "/ HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6",
-            Doubt::Length,
+            FramingError::Length,
         ),
-        (&long, Doubt::Length),
+        (&long, FramingError::Length),
         (
             "/ HTTP/1.1\r\nContent-Length: 9223372036854775808",
-            Doubt::Length,
+            FramingError::Length,
         ),
-        ("/ HTTP/1.1\r\ntransfer---encoding: x", Doubt::Disguise),
-        ("/ HTTP/1.1\r\n_content_length_: 1", Doubt::Disguise),
+        (
+            "/ HTTP/1.1\r\ntransfer---encoding: x",
+            FramingError::Disguise,
+        ),
+        ("/ HTTP/1.1\r\n_content_length_: 1", FramingError::Disguise),
         (
             "/ HTTP/1.1\r\nTransfer.Encoding: chunked\r\nContent-Length: 1",
-            Doubt::Disguise,
+            FramingError::Disguise,
         ),
-        (&dashes, Doubt::Disguise),
-        ("/ HTTP/1.1\nX: y", Doubt::BareLf),
-        ("/ HTTP/1.1\r\nX: y\nZ: y", Doubt::BareLf),
-        ("/ HTTP/1.1\r\nX: y\n", Doubt::BareLf),
-        ("/x#y HTTP/1.1", Doubt::Fragment),
+        (&dashes, FramingError::Disguise),
+        ("/ HTTP/1.1\nX: y", FramingError::BareLf),
+        ("/ HTTP/1.1\r\nX: y\nZ: y", FramingError::BareLf),
+        ("/ HTTP/1.1\r\nX: y\n", FramingError::BareLf),
+        ("/x#y HTTP/1.1", FramingError::Fragment),
     ] {
         let (framing, read) = framing(&format!("{before}POST {head}\r\n\r\n{before}"));
         assert_eq!(
@@ -177,7 +180,7 @@ fn a_chunked_body_is_broken_at_the_first_byte_that_may_not_be_there() {
         assert!(framing.is_broken());
         assert_eq!(
             (framing.heads(), framing.doubt()),
-            (1, Some((0, Doubt::Chunks)))
+            (1, Some((0, FramingError::Chunks)))
         );
     }
 }

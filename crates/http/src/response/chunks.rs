@@ -1,6 +1,6 @@
 //! Where does a chunk end? Size lines (RFC 9112 section 7.1), as hyper takes them and as others write them.
 
-use super::Doubt;
+use super::ResponseError;
 use super::fields::{trim, without_end};
 
 /// A size line is no longer than that, its extensions included.
@@ -49,17 +49,17 @@ pub(super) fn plain_size(bytes: &[u8]) -> Option<(u64, usize)> {
 }
 
 /// The size that a line says, without its LF.
-pub(super) fn size(line: &[u8]) -> Result<u64, Doubt> {
+pub(super) fn size(line: &[u8]) -> Result<u64, ResponseError> {
     let line = without_end(line);
     // For some a line would end there.
     if line.contains(&b'\r') {
-        return Err(Doubt::Chunk);
+        return Err(ResponseError::Chunk);
     }
     let (size, _extensions) = match memchr::memchr(b';', line) {
         Some(end) => line.split_at(end),
         None => (line, &[][..]),
     };
-    hexadecimal(trim(size)).ok_or(Doubt::Chunk)
+    hexadecimal(trim(size)).ok_or(ResponseError::Chunk)
 }
 
 /// Digits, at least one, and nothing else.

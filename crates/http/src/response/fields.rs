@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::Doubt;
+use super::ResponseError;
 use bursar_telemetry::metrics::{DroppedFields, Section};
 
 /// Names of fields that frame an answer, letters alone.
@@ -14,7 +14,7 @@ const MAX_FIELDS: usize = 8192;
 
 /// A section's fields.
 #[derive(Debug, Default)]
-pub(super) struct Fields {
+pub(super) struct SectionFields {
     pub(super) all: HeaderMap,
     /// Whether a line was dropped that may have been meant to frame the answer.
     pub(super) is_garbled: bool,
@@ -41,8 +41,8 @@ pub(super) fn end(bytes: &[u8], from: &mut usize) -> Option<usize> {
 }
 
 /// Reads the lines of a section.
-pub(super) fn read(section: &[u8], kind: Section, dropped: &DroppedFields) -> Fields {
-    let mut fields = Fields::default();
+pub(super) fn read(section: &[u8], kind: Section, dropped: &DroppedFields) -> SectionFields {
+    let mut fields = SectionFields::default();
     let mut whole: Vec<u8> = Vec::new();
     let (mut number, mut begun) = (0, 0);
     for line in section.split(|byte| *byte == b'\n').map(without_end) {
@@ -52,18 +52,18 @@ pub(super) fn read(section: &[u8], kind: Section, dropped: &DroppedFields) -> Fi
             whole.extend_from_slice(trim(line));
             continue;
         }
-        fields.take(&whole, (kind, begun), dropped);
+        fields.take(&whole, kind, begun, dropped);
         whole.clear();
         whole.extend_from_slice(line);
         begun = number;
     }
-    fields.take(&whole, (kind, begun), dropped);
+    fields.take(&whole, kind, begun, dropped);
     fields
 }
 
-impl Fields {
+impl SectionFields {
     /// Takes one, or drops it. It was the so manyth line of that section.
-    fn take(&mut self, line: &[u8], (kind, number): (Section, usize), dropped: &DroppedFields) {
+    fn take(&mut self, line: &[u8], kind: Section, number: usize, dropped: &DroppedFields) {
         if line.is_empty() {
             return;
         }
@@ -93,9 +93,9 @@ impl Fields {
     }
 
     /// That no line was dropped that may have framed the answer.
-    pub(super) fn are_clear(&self) -> Result<(), Doubt> {
+    pub(super) fn are_clear(&self) -> Result<(), ResponseError> {
         match self.is_garbled {
-            true => Err(Doubt::Garbled),
+            true => Err(ResponseError::Garbled),
             false => Ok(()),
         }
     }

@@ -5,13 +5,13 @@ use std::io::Write as _;
 use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::Doubt;
-use super::fields::{self, Fields, is_blank, trim, without_end};
+use super::ResponseError;
+use super::fields::{self, SectionFields, is_blank, trim, without_end};
 use bursar_telemetry::metrics::{DroppedFields, Section};
 
 /// What a head is.
 #[derive(Debug)]
-pub(super) enum Head {
+pub(super) enum ResponseHead {
     /// An interim answer; the next head is on its way.
     Interim {
         /// Whether the connection must not be used for another request.
@@ -67,15 +67,16 @@ pub(super) fn is_hopeless(bytes: &[u8]) -> bool {
 /// used for another request, is known.
 pub(super) fn read(
     bytes: &[u8],
-    (is_to_head, is_last): (bool, bool),
+    is_to_head: bool,
+    is_last: bool,
     dropped: &DroppedFields,
-) -> Result<Head, Doubt> {
+) -> Result<ResponseHead, ResponseError> {
     let (line, section) = match memchr::memchr(b'\n', bytes) {
         Some(end) => bytes.split_at(end + 1),
         None => (bytes, &[][..]),
     };
     let line = line.strip_suffix(b"\n").unwrap_or(line);
-    let status = Status::read(without_end(line)).ok_or(Doubt::StatusLine)?;
+    let status = Status::read(without_end(line)).ok_or(ResponseError::StatusLine)?;
     if (100..200).contains(&status.code) {
         let fields = fields::read(section, Section::Interim, dropped);
         // It has no body, whatever it says (RFC 9112 section 6.3). After a 101 that nobody has asked for another
@@ -83,7 +84,7 @@ pub(super) fn read(
         let announces = [CONTENT_LENGTH, TRANSFER_ENCODING]
             .iter()
             .any(|name| fields.all.contains_key(name));
-        return Ok(Head::Interim {
+        return Ok(ResponseHead::Interim {
             is_last: announces || fields.is_garbled || status.code == 101,
             is_switch: status.code == 101,
         });
@@ -95,7 +96,7 @@ pub(super) fn read(
         false => framing(&mut fields, &status)?,
     };
     framing.is_last |= is_last;
-    Ok(Head::Final {
+    Ok(ResponseHead::Final {
         head: status.write(framing, &fields),
         is_chunked: framing.is_chunked,
         fields: fields.all,
@@ -137,7 +138,7 @@ impl<'a> Status<'a> {
     }
 
     /// What hyper gets, which sees nothing else of the answer's head.
-    fn write(&self, framing: Framing, fields: &Fields) -> Vec<u8> {
+    fn write(&self, framing: Framing, fields: &SectionFields) -> Vec<u8> {
         // A code below 100 is none; it counts as 5xx (RFC 9110 section 15).
         let code = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let is_reason = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~');
@@ -166,7 +167,7 @@ impl<'a> Status<'a> {
 }
 
 /// Of an answer that has no body, whatever it says; what it says is still for the caller.
-fn bodiless(fields: &mut Fields, code: u16, dropped: &DroppedFields) -> Framing {
+fn bodiless(fields: &mut SectionFields, code: u16, dropped: &DroppedFields) -> Framing {
     let has_encoding = encoding(&fields.all) != Ok((false, None));
     fields.all.remove(TRANSFER_ENCODING);
     let has_length = fields.all.contains_key(CONTENT_LENGTH);
@@ -187,13 +188,13 @@ fn bodiless(fields: &mut Fields, code: u16, dropped: &DroppedFields) -> Framing 
 }
 
 /// Of any other answer (RFC 9112 section 6.3).
-fn framing(fields: &mut Fields, status: &Status<'_>) -> Result<Framing, Doubt> {
+fn framing(fields: &mut SectionFields, status: &Status<'_>) -> Result<Framing, ResponseError> {
     fields.are_clear()?;
     let has_encoding = fields.all.contains_key(TRANSFER_ENCODING);
     let (is_chunked, other) = encoding(&fields.all)?;
     fields.all.remove(TRANSFER_ENCODING);
     if let Some(other) = &other {
-        let coding = HeaderValue::from_str(other).map_err(|_invalid| Doubt::Encoding)?;
+        let coding = HeaderValue::from_str(other).map_err(|_invalid| ResponseError::Encoding)?;
         fields.all.append(CONTENT_ENCODING, coding);
     }
     let is_encoded = is_chunked || other.is_some();
@@ -211,10 +212,12 @@ fn framing(fields: &mut Fields, status: &Status<'_>) -> Result<Framing, Doubt> {
 }
 
 /// Whether the last transfer coding is `chunked`, and what the others are.
-fn encoding(fields: &HeaderMap) -> Result<(bool, Option<String>), Doubt> {
+fn encoding(fields: &HeaderMap) -> Result<(bool, Option<String>), ResponseError> {
     let mut codings: Vec<String> = Vec::new();
     for value in fields.get_all(TRANSFER_ENCODING) {
-        let text = value.to_str().map_err(|_not_ascii| Doubt::Encoding)?;
+        let text = value
+            .to_str()
+            .map_err(|_not_ascii| ResponseError::Encoding)?;
         let elements = text.split(',').map(|one| one.trim().to_ascii_lowercase());
         // There once was a name for none.
         codings.extend(elements.filter(|one| !matches!(&**one, "" | "identity")));
@@ -229,18 +232,18 @@ fn encoding(fields: &HeaderMap) -> Result<(bool, Option<String>), Doubt> {
             is_chunked,
             (!codings.is_empty()).then(|| codings.join(", ")),
         )),
-        false => Err(Doubt::Encoding),
+        false => Err(ResponseError::Encoding),
     }
 }
 
 /// The one number that all say.
-fn length(fields: &HeaderMap) -> Result<Option<u64>, Doubt> {
+fn length(fields: &HeaderMap) -> Result<Option<u64>, ResponseError> {
     let mut length = None;
     let values = fields.get_all(CONTENT_LENGTH).iter();
     for one in values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')) {
-        let one = number(trim(one)).ok_or(Doubt::Length)?;
+        let one = number(trim(one)).ok_or(ResponseError::Length)?;
         if length.is_some_and(|other| other != one) {
-            return Err(Doubt::Length);
+            return Err(ResponseError::Length);
         }
         length = Some(one);
     }

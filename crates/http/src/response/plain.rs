@@ -43,14 +43,14 @@ pub(super) fn look(bytes: &[u8]) -> Option<Plain> {
                 });
             }
             (0, _) => return None,
-            (14, b':') if is_name(line, b"content-", (6, b"t-length")) => {
+            (14, b':') if is_name(line, b"content-", 6, b"t-length") => {
                 if has_length || !is_number(value) {
                     return None;
                 }
                 has_length = true;
             }
             (17, b':')
-                if is_name(line, b"transfer", (9, b"encoding")) && line.get(8) == Some(&b'-') =>
+                if is_name(line, b"transfer", 9, b"encoding") && line.get(8) == Some(&b'-') =>
             {
                 let coding = value.get(..value.len() - behind_printable(value).len())?;
                 if is_chunked || !coding.trim_ascii().eq_ignore_ascii_case(b"chunked") {
@@ -67,7 +67,7 @@ pub(super) fn look(bytes: &[u8]) -> Option<Plain> {
 }
 
 /// Whether a line's name has that begin and that end, which hold letters and hyphens only.
-fn is_name(line: &[u8], begin: &[u8; 8], (place, end): (usize, &[u8; 8])) -> bool {
+fn is_name(line: &[u8], begin: &[u8; 8], place: usize, end: &[u8; 8]) -> bool {
     let has = |place: usize, eight: &[u8; 8]| {
         let found = line.get(place..).and_then(<[u8]>::first_chunk::<8>);
         let found = found.map(|found| u64::from_le_bytes(*found) | (0x20 * ONES));

@@ -11,8 +11,8 @@ use http::HeaderMap;
 use tokio::time::{Sleep, sleep};
 
 use super::chunks::{self, Chunked};
-use super::head::{self, Head};
-use super::{Doubt, MAX_SECTION_BYTES, fields, plain};
+use super::head::{self, ResponseHead};
+use super::{MAX_SECTION_BYTES, ResponseError, fields, plain};
 use bursar_telemetry::metrics::{DroppedFields, Section};
 
 /// hyper takes 100 trailers, and 16 KiB of them.
@@ -53,7 +53,7 @@ pub(super) struct Rewriting {
     /// How long more is waited for then, once that is waited for.
     patience: Option<Pin<Box<Sleep>>>,
     /// What is wrong with the input, told once the output is gone.
-    doubt: Option<Doubt>,
+    doubt: Option<ResponseError>,
 }
 
 impl State {
@@ -129,14 +129,17 @@ impl Rewriting {
     }
 
     /// Whether the server has gone over to another protocol, as it said: no final response followed.
-    pub(super) fn poll_switched(&mut self, context: &mut Context<'_>) -> Poll<Doubt> {
+    pub(super) fn poll_switched(&mut self, context: &mut Context<'_>) -> Poll<ResponseError> {
         if !self.has_switched {
             return Poll::Pending;
         }
         let patience = self
             .patience
             .get_or_insert_with(|| Box::pin(sleep(MAX_SWITCH)));
-        patience.as_mut().poll(context).map(|()| Doubt::Switched)
+        patience
+            .as_mut()
+            .poll(context)
+            .map(|()| ResponseError::Switched)
     }
 
     /// Understands as much of the input as is there; returns the fields of a head that hyper gets no more than the
@@ -145,7 +148,7 @@ impl Rewriting {
         &mut self,
         state: &mut State,
         dropped: &DroppedFields,
-    ) -> Result<Option<HeaderMap>, Doubt> {
+    ) -> Result<Option<HeaderMap>, ResponseError> {
         if let Some(doubt) = self.doubt {
             return Err(doubt);
         }
@@ -172,7 +175,7 @@ impl Rewriting {
         &mut self,
         state: &mut State,
         dropped: &DroppedFields,
-    ) -> Result<Option<HeaderMap>, Doubt> {
+    ) -> Result<Option<HeaderMap>, ResponseError> {
         match *state {
             State::Head { is_to_head } => return self.head(state, is_to_head, dropped),
             State::Body => self.output.unsplit(self.input.split()),
@@ -191,7 +194,7 @@ impl Rewriting {
         state: &mut State,
         is_to_head: bool,
         dropped: &DroppedFields,
-    ) -> Result<Option<HeaderMap>, Doubt> {
+    ) -> Result<Option<HeaderMap>, ResponseError> {
         if self.searched == 0 {
             // Empty lines before a status line are skipped, as they are before a request line.
             let is_line_end = |byte: &&u8| matches!(byte, b'\r' | b'\n');
@@ -200,12 +203,12 @@ impl Rewriting {
             self.interim_bytes += skipped;
         }
         if head::is_hopeless(&self.input) {
-            return Err(Doubt::StatusLine);
+            return Err(ResponseError::StatusLine);
         }
         let end = fields::end(&self.input, &mut self.searched);
         let taken = end.unwrap_or(self.input.len());
         if taken > MAX_SECTION_BYTES || self.interim_bytes > MAX_SECTION_BYTES {
-            return Err(Doubt::TooLarge);
+            return Err(ResponseError::TooLarge);
         }
         let Some(end) = end else {
             return Ok(None);
@@ -219,14 +222,14 @@ impl Rewriting {
             self.output.extend_from_slice(&bytes);
             return Ok(None);
         }
-        match head::read(&bytes, (is_to_head, self.is_last), dropped)? {
-            Head::Interim { is_last, is_switch } => {
+        match head::read(&bytes, is_to_head, self.is_last, dropped)? {
+            ResponseHead::Interim { is_last, is_switch } => {
                 self.is_last |= is_last;
                 self.has_switched = is_switch;
                 self.interim_bytes += end;
                 Ok(None)
             }
-            Head::Final {
+            ResponseHead::Final {
                 head,
                 fields,
                 is_chunked,
@@ -243,10 +246,10 @@ impl Rewriting {
         }
     }
 
-    fn size(&mut self, state: &mut State) -> Result<(), Doubt> {
+    fn size(&mut self, state: &mut State) -> Result<(), ResponseError> {
         let end = memchr::memchr(b'\n', &self.input);
         if end.unwrap_or(self.input.len()) > chunks::MAX_LINE_BYTES {
-            return Err(Doubt::Chunk);
+            return Err(ResponseError::Chunk);
         }
         if let Some(end) = end {
             let size = chunks::size(self.input.get(..end).unwrap_or_default())?;
@@ -266,12 +269,12 @@ impl Rewriting {
         *state = State::Chunked(Chunked::after_data(left - len as u64));
     }
 
-    fn data_end(&mut self, state: &mut State) -> Result<(), Doubt> {
+    fn data_end(&mut self, state: &mut State) -> Result<(), ResponseError> {
         let len = match &*self.input {
             [b'\r', b'\n', ..] => 2,
             [b'\n', ..] => 1,
             [] | [b'\r'] => return Ok(()),
-            _ => return Err(Doubt::Chunk),
+            _ => return Err(ResponseError::Chunk),
         };
         self.input.advance(len);
         self.output.extend_from_slice(b"\r\n");
@@ -324,8 +327,8 @@ impl Rewriting {
     }
 }
 
-impl From<Doubt> for io::Error {
-    fn from(doubt: Doubt) -> Self {
+impl From<ResponseError> for io::Error {
+    fn from(doubt: ResponseError) -> Self {
         Self::new(io::ErrorKind::InvalidData, doubt)
     }
 }

@@ -8,14 +8,14 @@ use std::fmt;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Fields in their order. Before each stands whether it is sensitive, and how long its name and value are.
-pub struct Kept(Vec<u8>);
+pub struct SavedFields(Vec<u8>);
 
 /// A flag and two lengths.
 const PREFIX_BYTES: usize = 1 + 2 * size_of::<usize>();
 /// Room for a field; adding up what they all take would cost a third of writing them.
 const ORDINARY: usize = 96;
 
-impl Kept {
+impl SavedFields {
     /// Writes the fields down.
     #[must_use]
     pub fn new(headers: &HeaderMap) -> Self {
@@ -60,9 +60,9 @@ fn prefix(name: &[u8], value: &[u8], is_sensitive: bool) -> [u8; PREFIX_BYTES] {
 }
 
 /// Without the fields: there may be secrets among them.
-impl fmt::Debug for Kept {
+impl fmt::Debug for SavedFields {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_tuple("Kept").finish_non_exhaustive()
+        formatter.debug_tuple("SavedFields").finish_non_exhaustive()
     }
 }
 
@@ -95,16 +95,16 @@ mod tests {
             headers.append(HeaderName::from_static(name), value);
         }
         headers.remove("host");
-        let kept = Kept::new(&headers);
+        let kept = SavedFields::new(&headers);
         let again = kept.fields().unwrap();
         assert_eq!(all(&again), all(&headers));
         let shown = format!("{kept:?}");
-        assert_eq!(shown, "Kept(..)");
+        assert_eq!(shown, "SavedFields(..)");
     }
 
     #[test]
     fn no_field_is_kept_as_well() {
-        let kept = Kept::new(&HeaderMap::new());
+        let kept = SavedFields::new(&HeaderMap::new());
         assert_eq!(kept.fields(), Some(HeaderMap::new()));
     }
 }

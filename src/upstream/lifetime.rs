@@ -17,7 +17,7 @@ const UNSAID: u32 = u32::MAX;
 
 /// A connection's age and its server's latest word.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Term {
+pub(super) struct ConnectionLifetime {
     opened: Instant,
     /// How many seconds it may wait for a request.
     timeout: u32,
@@ -25,7 +25,7 @@ pub(super) struct Term {
     max: u32,
 }
 
-impl Term {
+impl ConnectionLifetime {
     pub(super) fn begin(opened: Instant) -> Self {
         Self {
             opened,
@@ -49,7 +49,7 @@ impl Term {
     }
 
     /// Until when the connection may wait for a request, from now on; None: it is not kept.
-    pub(super) fn end(&self, now: Instant, lifetime: Lifetime) -> Option<Instant> {
+    pub(super) fn end(&self, now: Instant, lifetime: LifetimeLimits) -> Option<Instant> {
         if self.max <= 1 {
             return None;
         }
@@ -61,7 +61,7 @@ impl Term {
 
 /// How long connections are kept at most.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Lifetime {
+pub(super) struct LifetimeLimits {
     /// Without a request.
     pub(super) idle: Duration,
     /// From when they are opened to their last request.
@@ -72,7 +72,7 @@ pub(super) struct Lifetime {
 mod tests {
     use super::*;
 
-    const LIFETIME: Lifetime = Lifetime {
+    const LIFETIME: LifetimeLimits = LifetimeLimits {
         idle: Duration::from_secs(30),
         age: Duration::from_secs(600),
     };
@@ -86,7 +86,7 @@ mod tests {
     }
 
     /// For how long a connection is kept that is so old.
-    fn kept(term: &Term, age: u64) -> Option<u64> {
+    fn kept(term: &ConnectionLifetime, age: u64) -> Option<u64> {
         let now = term.opened + Duration::from_secs(age);
         let end = term.end(now, LIFETIME)?;
         Some(end.duration_since(now).as_secs())
@@ -106,11 +106,11 @@ mod tests {
             (None, Some(1), None),
             (None, Some(0), None),
         ] {
-            let mut term = Term::begin(Instant::now());
+            let mut term = ConnectionLifetime::begin(Instant::now());
             term.heed(said(timeout, max));
             assert_eq!(kept(&term, 0), expected, "{timeout:?} {max:?}");
         }
-        let term = Term::begin(Instant::now());
+        let term = ConnectionLifetime::begin(Instant::now());
         for (age, expected) in [(569, Some(30)), (590, Some(10)), (600, None), (900, None)] {
             assert_eq!(kept(&term, age), expected, "{age}");
         }
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn what_was_said_counts_until_it_is_said_anew() {
-        let mut term = Term::begin(Instant::now());
+        let mut term = ConnectionLifetime::begin(Instant::now());
         term.heed(said(Some(5), Some(3)));
         for (now, expected) in [
             (said(None, None), Some(4)),

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::task::Poll;
 
-use super::{DATA, HEAD_BYTES, HEADERS, Head, RST_STREAM, known_more};
+use super::{DATA, FrameHead, HEAD_BYTES, HEADERS, RST_STREAM, known_more};
 use crate::upstream::streams::Streams;
 
 /// `PRI * HTTP/2.0` and so on, before the first frame.
@@ -14,7 +14,7 @@ const MAX_RECORD_BYTES: usize = 16_384;
 
 /// What is written.
 #[derive(Debug)]
-pub(super) struct Outgoing {
+pub(super) struct WrittenFrames {
     streams: Arc<Streams>,
     /// Of the preface or a payload, still to be written.
     pub(super) passing: usize,
@@ -24,7 +24,7 @@ pub(super) struct Outgoing {
     pub(super) reset: Vec<u32>,
 }
 
-impl Outgoing {
+impl WrittenFrames {
     pub(super) fn new(streams: &Arc<Streams>) -> Self {
         Self {
             streams: streams.clone(),
@@ -60,7 +60,7 @@ impl Outgoing {
                 return;
             }
             self.known = 0;
-            let Some(head) = Head::parse(&self.head) else {
+            let Some(head) = FrameHead::parse(&self.head) else {
                 return;
             };
             self.passing = head.length;

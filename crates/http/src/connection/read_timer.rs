@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::deadline_timer::Alarm;
+use crate::deadline_timer::DeadlineTimer;
 use crate::framing::{Awaits, Framing};
 use bursar_telemetry::metrics::Limit;
 
@@ -16,7 +16,7 @@ const REST_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a caller may take over HTTP/1.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct ReadTimeouts {
     /// To begin a request.
     pub idle: Duration,
     /// From the first byte of a head to its last.
@@ -25,26 +25,27 @@ pub struct Patience {
 
 /// A connection's waits for its heads, one after the other.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
+pub(super) struct ReadTimer {
     /// Since when what is waited for, and by how many heads it was preceded.
     since: Option<(Instant, Awaits, u64)>,
-    alarm: Alarm,
+    timer: DeadlineTimer,
     /// Whether a request came within [`REST_AFTER`] of the one before it, so that the next one may be near, too.
     is_busy: bool,
     may_rest: bool,
 }
 
-impl Waiting {
+impl ReadTimer {
     /// Ready when the caller has taken too long. So many requests were taken so far.
     pub(super) fn poll_over(
         &mut self,
         context: &mut Context<'_>,
         framing: &Framing,
-        (patience, requests): (Patience, u64),
+        timeouts: ReadTimeouts,
+        requests: u64,
     ) -> Poll<Limit> {
-        let Patience { idle, head } = patience;
+        let ReadTimeouts { idle, head } = timeouts;
         let awaits = framing.awaits();
-        let (patience, limit) = match awaits {
+        let (timeout, limit) = match awaits {
             Awaits::Request => (idle, Limit::IdleTimeout),
             Awaits::Head => (head, Limit::HeadTimeout),
             Awaits::Body | Awaits::Nothing => return Poll::Pending,
@@ -67,20 +68,20 @@ impl Waiting {
             context.waker().wake_by_ref();
         }
         let first = match is_candidate && self.is_busy {
-            true => patience.min(REST_AFTER),
-            false => patience,
+            true => timeout.min(REST_AFTER),
+            false => timeout,
         };
         let mut deadline = since + first;
-        let mut timer = self.alarm.by(deadline);
+        let mut timer = self.timer.by(deadline);
         loop {
             ready!(timer.as_mut().poll(context));
             let waited = since.elapsed();
-            if waited >= patience {
+            if waited >= timeout {
                 return Poll::Ready(limit);
             }
             if waited >= first {
                 self.may_rest = true;
-                deadline = since + patience;
+                deadline = since + timeout;
             }
             timer.as_mut().reset(deadline);
         }
@@ -104,15 +105,15 @@ mod tests {
     use super::*;
 
     const GET: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
-    const PATIENCE: Patience = Patience {
+    const TIMEOUTS: ReadTimeouts = ReadTimeouts {
         idle: Duration::from_secs(10),
         head: Duration::from_secs(10),
     };
 
     /// One poll; whether it is a rest.
-    async fn rests(waiting: &mut Waiting, framing: &Framing, requests: u64) -> bool {
+    async fn rests(waiting: &mut ReadTimer, framing: &Framing, requests: u64) -> bool {
         let poll = |context: &mut Context<'_>| {
-            Poll::Ready(waiting.poll_over(context, framing, (PATIENCE, requests)))
+            Poll::Ready(waiting.poll_over(context, framing, TIMEOUTS, requests))
         };
         assert!(poll_fn(poll).await.is_pending());
         waiting.may_rest()
@@ -120,7 +121,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_rests_at_once_or_a_second_after_requests_that_came_together() {
-        let (mut waiting, mut framing) = (Waiting::default(), Framing::new());
+        let (mut waiting, mut framing) = (ReadTimer::default(), Framing::new());
         assert!(rests(&mut waiting, &framing, 0).await);
         assert!(waiting.end());
         for requests in 1..4 {
@@ -132,14 +133,14 @@ mod tests {
         waiting.end();
         framing.read(GET).unwrap();
         assert!(rests(&mut waiting, &framing, 4).await);
-        let over = poll_fn(|context| waiting.poll_over(context, &framing, (PATIENCE, 4))).await;
+        let over = poll_fn(|context| waiting.poll_over(context, &framing, TIMEOUTS, 4)).await;
         assert_eq!(over, Limit::IdleTimeout);
     }
 
     #[tokio::test(start_paused = true)]
     async fn with_a_byte_of_a_request_or_one_that_was_not_taken_it_does_not_rest() {
         for bytes in [&b"\r"[..], b"G", b"GET / HTTP/1.1\r\n", GET] {
-            let (mut waiting, mut framing) = (Waiting::default(), Framing::new());
+            let (mut waiting, mut framing) = (ReadTimer::default(), Framing::new());
             framing.read(bytes).unwrap();
             assert!(!rests(&mut waiting, &framing, 0).await);
             tokio::time::sleep(REST_AFTER * 2).await;
