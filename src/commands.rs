@@ -1,7 +1,8 @@
 //! The commands of the program beside its main one.
 
-pub mod ca;
-pub mod check;
-pub mod outcomes;
-pub mod remote;
-pub mod sandbox;
+pub(crate) mod ca;
+pub(crate) mod check;
+pub(crate) mod outcomes;
+pub(crate) mod remote;
+#[cfg(feature = "sandbox")]
+pub(crate) mod sandbox;

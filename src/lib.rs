@@ -24,12 +24,13 @@
 //! file changes; what is in force is replaced as a whole. [`token`] keeps a source for each token key, renews ahead
 //! and asks the token endpoints. [`server`] starts and drains; [`server::admin`] shows what operators want to see,
 //! [`bursar_telemetry`] what they and Prometheus read. [`bursar_journal`] remembers how far requests that move money came.
-//! [`commands`] are what the program does beside serving: it lists requests in doubt, makes an authority, checks a
-//! file, and emulates the providers.
+//! The program's own part is `src/main.rs`, with what it does beside serving in `src/commands`: it lists requests in
+//! doubt, makes an authority, checks a file, and starts the sandbox. The emulated providers are a crate of their own
+//! that knows nothing of the proxy, `crates/sandbox`; the feature `sandbox` leaves both out.
 //!
 //! # Who may know whom
 //!
-//! Imports go downwards only, in this order: `commands`, `server`, `exchange`, `token`, `upstream`, `http`, and
+//! Imports go downwards only, in this order: the program, `server`, `exchange`, `token`, `upstream`, `http`, and
 //! the crates below, `journal`, `limits`, `telemetry`, `config`, `tls`, `base`. CI refuses a cycle.
 //!
 //! # What is deliberately absent
@@ -38,7 +39,6 @@
 //! pipeline: absolute-form and gateway requests differ in [`bursar_http::target`] and nowhere else. No sending of a
 //! request that the provider may have seen, except after its 401.
 
-pub mod commands;
 pub mod exchange;
 pub mod server;
 pub mod token;

@@ -1,5 +1,7 @@
 //! The command line: arguments, runtime, signals, exit status. No logic.
 
+mod commands;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bursar::commands::{ca, check, outcomes, remote, sandbox};
 use bursar::server::Server;
 use bursar::server::reload::Source;
 use bursar::server::worker::{Threads, Workers};
@@ -19,6 +20,10 @@ use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
+
+#[cfg(feature = "sandbox")]
+use commands::sandbox;
+use commands::{ca, check, outcomes, remote};
 
 /// The system's own has few freed pieces of each size to hand, and takes locks for the rest: 64 callers at a time need
 /// more than that. With this one a POST of 1 kB costs 5 % less.
@@ -51,7 +56,15 @@ enum Command {
         live: bool,
     },
     /// Try it: the four providers emulated on loopback, TLS included, with the proxy in front of them
+    #[cfg(feature = "sandbox")]
     Sandbox(sandbox::Options),
+    /// Says that it is not built in
+    #[cfg(not(feature = "sandbox"))]
+    #[command(hide = true, disable_help_flag = true)]
+    Sandbox {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        _ignored: Vec<String>,
+    },
     /// The authority for `intercept`
     #[command(subcommand)]
     Ca(ca::Command),
@@ -154,6 +167,7 @@ fn run(
                 },
             )
         }
+        #[cfg(feature = "sandbox")]
         Command::Sandbox(options) => {
             let access = log.insert(Log::start()).access();
             serve(runtime, async |signals, workers| {
@@ -161,6 +175,13 @@ fn run(
                 print(&sandbox.welcome()?, ExitCode::SUCCESS)?;
                 signals.until_drained(sandbox.server).await
             })
+        }
+        #[cfg(not(feature = "sandbox"))]
+        Command::Sandbox { .. } => {
+            say(
+                "bursar: `sandbox` is not built into this program; build it with the feature `sandbox`",
+            );
+            Ok(ExitCode::from(WRONG))
         }
         Command::Ca(ca::Command::New(ca::New { config: path, dir })) => {
             match Config::load_without_authority(&path) {

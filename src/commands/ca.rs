@@ -12,27 +12,27 @@ use bursar_tls::authority;
 
 /// What `bursar ca` can do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Make an authority that may sign for the configured providers' hosts only
     New(New),
 }
 
 /// Arguments of `bursar ca new`.
 #[derive(Debug, Args)]
-pub struct New {
+pub(crate) struct New {
     /// The configuration file with the providers
     #[arg(long, value_name = "FILE", default_value = "proxy.yaml")]
-    pub config: PathBuf,
+    pub(crate) config: PathBuf,
     /// Where ca.pem and ca.key are written; existing files are never overwritten
     #[arg(long, value_name = "DIR")]
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
 }
 
 /// Makes an authority, and says what to do with it.
 ///
 /// # Errors
 /// Where a file is there already, or cannot be written.
-pub fn new(config: &Config, directory: &Path) -> anyhow::Result<String> {
+pub(crate) fn new(config: &Config, directory: &Path) -> anyhow::Result<String> {
     let hosts = config.host_names();
     let (certificate, key) = authority::make(&hosts)?;
     let (certificate_file, key_file) = (directory.join("ca.pem"), directory.join("ca.key"));

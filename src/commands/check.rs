@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::token::Tokens;
-use crate::upstream::egress::Egress;
+use bursar::token::Tokens;
+use bursar::upstream::egress::Egress;
 use bursar_config::Config;
 use bursar_telemetry::metrics::Metrics;
 
@@ -16,7 +16,7 @@ const MAX_CALLS: usize = 32;
 
 /// The configuration in a few lines.
 #[must_use]
-pub fn summary(config: &Config) -> String {
+pub(crate) fn summary(config: &Config) -> String {
     let mut text = String::from("The configuration is good.\n");
     for provider in &config.providers {
         let hosts: Vec<String> = provider.hosts.iter().map(ToString::to_string).collect();
@@ -41,7 +41,7 @@ pub fn summary(config: &Config) -> String {
 ///
 /// # Errors
 /// Where the metrics cannot be set up.
-pub async fn live(config: &Config) -> Result<(String, bool), prometheus::Error> {
+pub(crate) async fn live(config: &Config) -> Result<(String, bool), prometheus::Error> {
     let metrics = Metrics::new(config)?;
     let egress = Egress::new(&config.egress, metrics.egress.clone());
     let tokens = Tokens::asleep(config, &metrics, &egress);

@@ -13,10 +13,10 @@ use bursar_journal::{self as journal, Outcome, Resolved};
 
 /// Which requests that moved money are in doubt
 #[derive(Debug, Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "proxy.yaml", global = true)]
-    pub config: PathBuf,
+    pub(crate) config: PathBuf,
     /// Print a JSON array instead of a table
     #[arg(long)]
     json: bool,
@@ -41,7 +41,7 @@ enum Action {
 ///
 /// # Errors
 /// What is wrong with that part of the file.
-pub fn directory(config: &Path) -> Result<Option<PathBuf>, Vec<Diagnostic>> {
+pub(crate) fn directory(config: &Path) -> Result<Option<PathBuf>, Vec<Diagnostic>> {
     Ok(Config::load_journal(config)?.map(|journal| journal.path))
 }
 
@@ -49,7 +49,7 @@ pub fn directory(config: &Path) -> Result<Option<PathBuf>, Vec<Diagnostic>> {
 ///
 /// # Errors
 /// Where there is no journal, it cannot be read, or there is no such request.
-pub fn run(options: &Options, directory: Option<&Path>) -> anyhow::Result<String> {
+pub(crate) fn run(options: &Options, directory: Option<&Path>) -> anyhow::Result<String> {
     let Some(directory) = directory else {
         let file = options.config.display();
         bail!("{file} has no `journal`, so nobody knows which requests are in doubt");

@@ -19,7 +19,7 @@ const MAX_ANSWER_BYTES: u64 = 16 * 1024;
 
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// Nobody answers there.
     #[error("{0}: {1}; is Bursar running with this configuration?")]
     NoAnswer(SocketAddr, io::Error),
@@ -40,7 +40,7 @@ pub enum Error {
 ///
 /// # Errors
 /// Where nobody answers 200 in time.
-pub async fn health(config: &Config) -> Result<(), Error> {
+pub(crate) async fn health(config: &Config) -> Result<(), Error> {
     ask(config.admin, "GET", "/healthz", None).await
 }
 
@@ -48,7 +48,7 @@ pub async fn health(config: &Config) -> Result<(), Error> {
 ///
 /// # Errors
 /// Where there is no such provider or no token, or nobody answers 200 in time.
-pub async fn freeze(config: &Config, provider: &str, is_frozen: bool) -> Result<(), Error> {
+pub(crate) async fn freeze(config: &Config, provider: &str, is_frozen: bool) -> Result<(), Error> {
     let names = config.providers.iter().map(|provider| &*provider.name);
     let names: Vec<&str> = names.collect();
     if !names.contains(&provider) {

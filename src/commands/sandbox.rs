@@ -1,17 +1,6 @@
-//! What does Bursar look like at work? The four providers emulated on loopback, with the proxy in front.
+//! The command `sandbox`: the emulated providers on loopback, with the proxy in front.
 //!
-//! The proxy is the real one, configured by YAML text that only moves the presets' endpoints to loopback;
-//! the emulations are in one file for each provider, and [`provider`] has what they share. Nothing here is used by
-//! `bursar run`.
-
-mod alternative_payments;
-mod call;
-mod certificates;
-mod issuing;
-mod paylater;
-mod payu;
-mod provider;
-mod quidkey;
+//! The proxy is the real one, configured by YAML text that only moves the presets' endpoints to loopback.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -19,42 +8,34 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bursar_sandbox::{PAYU_EXAMPLE, Provider, Providers};
 use clap::Args;
 use tempfile::TempDir;
 
-use crate::server::Server;
-use crate::server::worker::Workers;
+use bursar::server::Server;
+use bursar::server::worker::Workers;
 use bursar_config::Config;
 use bursar_telemetry::access_log::AccessLog;
-use provider::{Dialect, Provider};
-
-/// The four.
-static DIALECTS: [&Dialect; 4] = [
-    &paylater::DIALECT,
-    &payu::DIALECT,
-    &alternative_payments::DIALECT,
-    &quidkey::DIALECT,
-];
 
 /// Arguments of `bursar sandbox`.
 #[derive(Debug, Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// Where the proxy listens
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3128")]
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// Where the admin port is
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9128")]
-    pub admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
     /// How long the providers' access tokens live; short, so that their renewal can be watched
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = humantime::parse_duration)]
-    pub token_lifetime: Duration,
+    pub(crate) token_lifetime: Duration,
 }
 
 /// A running sandbox; the proxy in front of it is yet to be run.
 #[derive(Debug)]
-pub struct Sandbox {
+pub(crate) struct Sandbox {
     /// The proxy.
-    pub server: Server,
+    pub(crate) server: Server,
     providers: Vec<Provider>,
     /// Holds the authority's certificate while the sandbox lives.
     directory: TempDir,
@@ -65,21 +46,23 @@ pub struct Sandbox {
 ///
 /// # Errors
 /// Where a port is taken, or the certificate cannot be written.
-pub async fn start(options: &Options, log: AccessLog, workers: Workers) -> anyhow::Result<Sandbox> {
+pub(crate) async fn start(
+    options: &Options,
+    log: AccessLog,
+    workers: Workers,
+) -> anyhow::Result<Sandbox> {
     if !options.listen.ip().is_loopback() {
         anyhow::bail!("the sandbox knows no callers, so --listen must be a loopback address");
     }
     let directory = tempfile::Builder::new()
         .prefix("bursar-sandbox-")
         .tempdir()?;
-    let certificates = certificates::Certificates::new()?;
-    std::fs::write(ca_path(&directory), certificates.ca_pem())
+    let Providers {
+        ca_pem,
+        all: providers,
+    } = bursar_sandbox::start(options.token_lifetime).await?;
+    std::fs::write(ca_path(&directory), ca_pem)
         .context("cannot write the authority's certificate")?;
-    let mut providers = Vec::new();
-    for dialect in DIALECTS {
-        let tls = certificates.server()?;
-        providers.push(Provider::start(dialect, tls, options.token_lifetime).await?);
-    }
     let text = configuration(options, &providers);
     let config = Config::parse(&text, directory.path()).map_err(|problems| {
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -134,27 +117,11 @@ fn configuration(options: &Options, providers: &[Provider]) -> String {
 }
 
 impl Sandbox {
-    /// Where the certificate of the providers' authority is.
-    #[must_use]
-    pub fn ca(&self) -> std::path::PathBuf {
-        ca_path(&self.directory)
-    }
-
-    /// Where the emulation of a provider listens.
-    #[must_use]
-    pub fn provider_address(&self, name: &str) -> Option<SocketAddr> {
-        let named = self
-            .providers
-            .iter()
-            .find(|provider| provider.dialect.name == name);
-        named.map(|provider| provider.address)
-    }
-
     /// What to try, as lines to paste into a shell.
     ///
     /// # Errors
     /// Where the system does not say which ports were taken.
-    pub fn welcome(&self) -> std::io::Result<String> {
+    pub(crate) fn welcome(&self) -> std::io::Result<String> {
         let (listen, admin) = (self.server.listen_address()?, self.server.admin_address()?);
         let mut lines = format!(
             "Bursar's sandbox: four emulated providers, and the proxy in front of them at {listen}.\n\
@@ -178,10 +145,10 @@ impl Sandbox {
                     "payu" => ", then see the next request succeed all the same",
                     _ => "",
                 },
-                shell_quoted(&self.ca()),
+                shell_quoted(&ca_path(&self.directory)),
             ));
             if dialect.name == "payu" {
-                lines.push_str(&format!("curl -x http://{listen} {}\n", payu::EXAMPLE));
+                lines.push_str(&format!("curl -x http://{listen} {}\n", PAYU_EXAMPLE));
             }
         }
         lines.push_str(&format!(
@@ -194,6 +161,3 @@ impl Sandbox {
 fn shell_quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
 }
-
-#[cfg(test)]
-mod tests;

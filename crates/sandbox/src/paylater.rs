@@ -10,16 +10,16 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::call::{Answer, Call, Records};
-use super::issuing::{Issuing, rfc3339};
-use super::provider::{Dialect, Emulation};
+use crate::call::{Answer, Call, Records};
+use crate::issuing::{Issuing, rfc3339};
+use crate::provider::{Dialect, Emulation};
 
 const TOKEN_PATH: &str = "/auth/realms/api/protocol/openid-connect/token";
 const REFRESH_LIFETIME: Duration = Duration::from_secs(1800);
 /// What the first version's callers show.
 const API_KEY: &str = "sandbox-api-key";
 
-pub(super) static DIALECT: Dialect = Dialect {
+pub(crate) static DIALECT: Dialect = Dialect {
     name: "paylater",
     title: "PayLater",
     client_id: "merchant-900",

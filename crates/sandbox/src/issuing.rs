@@ -1,4 +1,4 @@
-//! Which tokens has an emulated provider handed out, and which are good?
+//! Tokens that an emulated provider has handed out, and which of them are good.
 
 use std::collections::HashMap;
 use std::time::{Duration, UNIX_EPOCH};
@@ -9,11 +9,11 @@ use bursar_base::clock;
 
 /// The tokens of one provider.
 #[derive(Debug)]
-pub(super) struct Issuing {
+pub(crate) struct Issuing {
     /// Begins every token, so that one can be told from another provider's.
     prefix: &'static str,
     /// How long access tokens live.
-    pub(super) lifetime: Duration,
+    pub(crate) lifetime: Duration,
     access: HashMap<String, Access>,
     refresh: HashMap<String, Instant>,
 }
@@ -27,7 +27,7 @@ struct Access {
 }
 
 impl Issuing {
-    pub(super) fn new(prefix: &'static str, lifetime: Duration) -> Self {
+    pub(crate) fn new(prefix: &'static str, lifetime: Duration) -> Self {
         Self {
             prefix,
             lifetime,
@@ -37,12 +37,12 @@ impl Issuing {
     }
 
     /// A new access token for these scopes, space-joined.
-    pub(super) fn issue(&mut self, scopes: &str) -> String {
+    pub(crate) fn issue(&mut self, scopes: &str) -> String {
         self.add(scopes, self.lifetime, false)
     }
 
     /// A token of a person, which the end of the client's own does not end.
-    pub(super) fn issue_to_user(&mut self, scopes: &str, lifetime: Duration) -> String {
+    pub(crate) fn issue_to_user(&mut self, scopes: &str, lifetime: Duration) -> String {
         self.add(scopes, lifetime, true)
     }
 
@@ -60,7 +60,7 @@ impl Issuing {
     }
 
     /// A new refresh token.
-    pub(super) fn issue_refresh(&mut self, lifetime: Duration) -> String {
+    pub(crate) fn issue_refresh(&mut self, lifetime: Duration) -> String {
         let now = Instant::now();
         self.refresh.retain(|_, expires| now < *expires);
         let token = format!("{}-refresh-{:032x}", self.prefix, fastrand::u128(..));
@@ -69,29 +69,29 @@ impl Issuing {
     }
 
     /// The scopes of a good access token, and whether it is a person's.
-    pub(super) fn scopes(&self, token: Option<&str>) -> Option<(&str, bool)> {
+    pub(crate) fn scopes(&self, token: Option<&str>) -> Option<(&str, bool)> {
         let access = self.access.get(token?)?;
         (Instant::now() < access.expires).then_some((access.scopes.as_str(), access.is_users))
     }
 
     /// Whether a refresh token is good.
-    pub(super) fn knows_refresh(&self, token: &str) -> bool {
+    pub(crate) fn knows_refresh(&self, token: &str) -> bool {
         let expires = self.refresh.get(token);
         expires.is_some_and(|expires| Instant::now() < *expires)
     }
 
     /// The same, and it is used up.
-    pub(super) fn take_refresh(&mut self, token: &str) -> bool {
+    pub(crate) fn take_refresh(&mut self, token: &str) -> bool {
         let expires = self.refresh.remove(token);
         expires.is_some_and(|expires| Instant::now() < expires)
     }
 
-    pub(super) fn revoke(&mut self, token: &str) {
+    pub(crate) fn revoke(&mut self, token: &str) {
         self.access.remove(token);
     }
 
     /// Ends every access token of the client; says how many there were.
-    pub(super) fn revoke_all(&mut self) -> usize {
+    pub(crate) fn revoke_all(&mut self) -> usize {
         let before = self.access.len();
         self.access.retain(|_, access| access.is_users);
         before - self.access.len()
@@ -99,12 +99,12 @@ impl Issuing {
 }
 
 /// Seconds since 1970.
-pub(super) fn unix_time() -> u64 {
+pub(crate) fn unix_time() -> u64 {
     let since = clock::wall().duration_since(UNIX_EPOCH);
     since.unwrap_or_default().as_secs()
 }
 
 /// Now, as RFC 3339 has it.
-pub(super) fn rfc3339() -> String {
+pub(crate) fn rfc3339() -> String {
     humantime::format_rfc3339_seconds(clock::wall()).to_string()
 }

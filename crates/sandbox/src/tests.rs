@@ -1,6 +1,7 @@
 //! The emulations against the presets: neither may know an operation that the other does not.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use http::Request;
@@ -9,7 +10,7 @@ use serde_json::Value;
 use super::call::{Answer, Call};
 use super::provider::Emulation;
 use super::*;
-use bursar_config::{Authorization, Route};
+use bursar_config::{Authorization, Config, Route};
 
 const LIFETIME: Duration = Duration::from_secs(60);
 

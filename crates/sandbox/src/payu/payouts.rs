@@ -5,17 +5,17 @@
 
 use serde_json::{Value, json};
 
-use crate::commands::sandbox::call::{Answer, Call, Records};
-use crate::commands::sandbox::issuing::rfc3339;
+use crate::call::{Answer, Call, Records};
+use crate::issuing::rfc3339;
 
 #[derive(Default)]
-pub(super) struct Payouts {
+pub(crate) struct Payouts {
     transfers: Records,
 }
 
 impl Payouts {
     /// None: there is no such operation.
-    pub(super) fn answer(&mut self, call: &Call, segments: &[&str]) -> Option<Answer> {
+    pub(crate) fn answer(&mut self, call: &Call, segments: &[&str]) -> Option<Answer> {
         if call
             .header("payoutmerchantid")
             .or_else(|| call.header("pid"))

@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::call::{Answer, Call, Records};
-use super::issuing::{Issuing, rfc3339};
-use super::provider::{Dialect, Emulation};
+use crate::call::{Answer, Call, Records};
+use crate::issuing::{Issuing, rfc3339};
+use crate::provider::{Dialect, Emulation};
 
 const TOKEN_PATH: &str = "/api/v1/oauth2/token";
 const REFRESH_PATH: &str = "/api/v1/oauth2/refresh";
 const REFRESH_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-pub(super) static DIALECT: Dialect = Dialect {
+pub(crate) static DIALECT: Dialect = Dialect {
     name: "quidkey",
     title: "Quidkey",
     client_id: "11111111-2222-3333-4444-555555555555",

@@ -4,22 +4,22 @@
 
 use serde_json::{Value, json};
 
-use crate::commands::sandbox::call::{Answer, Call, Records};
-use crate::commands::sandbox::issuing::rfc3339;
+use crate::call::{Answer, Call, Records};
+use crate::issuing::rfc3339;
 
-pub(super) struct Links {
+pub(crate) struct Links {
     links: Records,
 }
 
 impl Links {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut links = Records::default();
         links.add("INV1000", link("INV1000", 10.0));
         Self { links }
     }
 
     /// None: there is no such operation.
-    pub(super) fn answer(&mut self, call: &Call, segments: &[&str]) -> Option<Answer> {
+    pub(crate) fn answer(&mut self, call: &Call, segments: &[&str]) -> Option<Answer> {
         // The tables of the same pages call it `mid`.
         if call
             .header("merchantid")

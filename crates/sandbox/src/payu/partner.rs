@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::commands::sandbox::call::{Answer, Call, Records};
-use crate::commands::sandbox::issuing::{Issuing, unix_time};
+use crate::call::{Answer, Call, Records};
+use crate::issuing::{Issuing, unix_time};
 
 /// What the person would read on the phone.
 const CODE: &str = "5154";
@@ -25,7 +25,7 @@ const USER_SCOPES: [&str; 6] = [
     "read_payment_links",
 ];
 
-pub(super) struct Partner {
+pub(crate) struct Partner {
     merchants: Records,
     /// Codes that were sent, by who got them: the scopes that were asked for.
     codes: Records,
@@ -37,7 +37,7 @@ pub(super) struct Partner {
 const FIRST_MERCHANT: &str = "8123456";
 
 impl Partner {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut merchants = Records::default();
         merchants.add(FIRST_MERCHANT, merchant(FIRST_MERCHANT));
         Self {
@@ -49,7 +49,7 @@ impl Partner {
     }
 
     /// None: there is no such operation.
-    pub(super) fn answer(
+    pub(crate) fn answer(
         &mut self,
         call: &Call,
         segments: &[&str],

@@ -13,13 +13,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
-use super::call::{Answer, Call, Records};
-use super::issuing::{Issuing, rfc3339, unix_time};
-use super::provider::{Dialect, Emulation};
+use crate::call::{Answer, Call, Records};
+use crate::issuing::{Issuing, rfc3339, unix_time};
+use crate::provider::{Dialect, Emulation};
 
 const TOKEN_PATH: &str = "/oauth/token";
 
-pub(super) static DIALECT: Dialect = Dialect {
+pub(crate) static DIALECT: Dialect = Dialect {
     name: "alternative_payments",
     title: "Alternative Payments",
     client_id: "ap_id",

@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::call::{Answer, Call};
-use super::issuing::{Issuing, rfc3339, unix_time};
-use super::provider::{Dialect, Emulation};
+use crate::call::{Answer, Call};
+use crate::issuing::{Issuing, rfc3339, unix_time};
+use crate::provider::{Dialect, Emulation};
 use bursar_base::path::Pattern;
 use links::Links;
 use partner::Partner;
@@ -28,10 +28,9 @@ const REVOKE_PATH: &str = "/oauth/revoke";
 const MAX_SCOPES: usize = 3;
 
 /// What follows `curl` and the proxy's address.
-pub(super) const EXAMPLE: &str =
-    "http://uatoneapi.payu.in/payment-links --json '{\"subAmount\":10}'";
+pub const EXAMPLE: &str = "http://uatoneapi.payu.in/payment-links --json '{\"subAmount\":10}'";
 
-pub(super) static DIALECT: Dialect = Dialect {
+pub(crate) static DIALECT: Dialect = Dialect {
     name: "payu",
     title: "PayU",
     client_id: "5f0c1d7e9a3b",
@@ -53,11 +52,11 @@ pub(super) static DIALECT: Dialect = Dialect {
 };
 
 /// An operation, and the sets of scopes of which a token must have one.
-pub(super) struct Operation {
+pub(crate) struct Operation {
     /// None: any.
-    pub(super) method: Option<&'static str>,
-    pub(super) path: &'static str,
-    pub(super) scopes: &'static [&'static [&'static str]],
+    pub(crate) method: Option<&'static str>,
+    pub(crate) path: &'static str,
+    pub(crate) scopes: &'static [&'static [&'static str]],
     /// Whether a person's token will do instead, whatever its scopes.
     by_user: bool,
     /// What a token without the scope is answered.
@@ -110,7 +109,7 @@ const KYC: &[&[&str]] = &[&["client_manage_kyc_details"], &["refer_merchant"]];
 const CANCEL: &[&[&str]] = &[&["update_payment_links"], &["create_payment_links"]];
 
 /// The first that matches counts.
-pub(super) static OPERATIONS: &[Operation] = &[
+pub(crate) static OPERATIONS: &[Operation] = &[
     // Reference, payment links; `/transactions` and DELETE from its source.
     operation(POST, "/payment-links", &[&["create_payment_links"]]),
     operation(GET, "/payment-links", READ_LINKS),

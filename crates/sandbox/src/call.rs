@@ -12,20 +12,20 @@ use serde_json::{Map, Value, json};
 
 /// One request, whole.
 #[derive(Debug)]
-pub(super) struct Call {
+pub(crate) struct Call {
     head: Parts,
     segments: Vec<String>,
     /// Of the query and of the body, whatever that is: JSON, a form, or parts. Names keep their brackets.
     fields: Map<String, Value>,
     /// The body as JSON; null where it is none.
-    pub(super) json: Value,
+    pub(crate) json: Value,
     /// The body's length.
     received: usize,
 }
 
 impl Call {
     /// `body` is as much of it as is looked at.
-    pub(super) fn new(head: Parts, body: &[u8], received: usize) -> Self {
+    pub(crate) fn new(head: Parts, body: &[u8], received: usize) -> Self {
         let segments = head.uri.path().split('/').filter(|text| !text.is_empty());
         let decoded = segments.map(|text| percent_decode_str(text).decode_utf8_lossy().into());
         let segments = decoded.collect();
@@ -52,36 +52,36 @@ impl Call {
     }
 
     /// A HEAD is answered as a GET is, less the body.
-    pub(super) fn method(&self) -> &str {
+    pub(crate) fn method(&self) -> &str {
         match self.head.method.as_str() {
             "HEAD" => "GET",
             method => method,
         }
     }
 
-    pub(super) fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.head.uri.path()
     }
 
     /// The path, cut at its slashes; empty segments are left out.
-    pub(super) fn segments(&self) -> Vec<&str> {
+    pub(crate) fn segments(&self) -> Vec<&str> {
         self.segments.iter().map(String::as_str).collect()
     }
 
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.headers.get(name)?.to_str().ok()
     }
 
-    pub(super) fn bearer(&self) -> Option<&str> {
+    pub(crate) fn bearer(&self) -> Option<&str> {
         self.header(AUTHORIZATION.as_str())?.strip_prefix("Bearer ")
     }
 
-    pub(super) fn field(&self, name: &str) -> Option<&Value> {
+    pub(crate) fn field(&self, name: &str) -> Option<&Value> {
         self.fields.get(name).filter(|value| !value.is_null())
     }
 
     /// The first of these fields that is there, as text; numbers too.
-    pub(super) fn text(&self, names: &[&str]) -> Option<String> {
+    pub(crate) fn text(&self, names: &[&str]) -> Option<String> {
         let value = names.iter().find_map(|name| self.field(name))?;
         match value {
             Value::String(text) => Some(text.clone()),
@@ -91,14 +91,14 @@ impl Call {
     }
 
     /// A field as an amount of money: a number, or text that is one.
-    pub(super) fn amount(&self, name: &str) -> Option<f64> {
+    pub(crate) fn amount(&self, name: &str) -> Option<f64> {
         let value = self.field(name)?;
         let number = value.as_f64().or_else(|| value.as_str()?.parse().ok());
         number.filter(|number| number.is_finite() && *number > 0.0)
     }
 
     /// Names of fields that are not among these.
-    pub(super) fn unknown_fields(&self, known: &[&str]) -> Vec<&str> {
+    pub(crate) fn unknown_fields(&self, known: &[&str]) -> Vec<&str> {
         let names = self.fields.keys().map(String::as_str);
         names.filter(|name| !known.contains(name)).collect()
     }
@@ -141,20 +141,20 @@ fn add_parts(fields: &mut Map<String, Value>, body: &str) {
 
 /// What a provider answers.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     /// None: empty.
-    pub(super) body: Option<Value>,
+    pub(crate) body: Option<Value>,
     /// Whether there is no such operation at all.
-    pub(super) is_unknown: bool,
+    pub(crate) is_unknown: bool,
 }
 
 impl Answer {
-    pub(super) fn ok(body: Value) -> Self {
+    pub(crate) fn ok(body: Value) -> Self {
         Self::new(200, body)
     }
 
-    pub(super) fn new(status: u16, body: Value) -> Self {
+    pub(crate) fn new(status: u16, body: Value) -> Self {
         Self {
             status,
             body: Some(body),
@@ -162,7 +162,7 @@ impl Answer {
         }
     }
 
-    pub(super) fn empty(status: u16) -> Self {
+    pub(crate) fn empty(status: u16) -> Self {
         Self {
             status,
             body: None,
@@ -171,7 +171,7 @@ impl Answer {
     }
 
     /// There is no such operation.
-    pub(super) fn unknown(body: Value) -> Self {
+    pub(crate) fn unknown(body: Value) -> Self {
         Self {
             is_unknown: true,
             ..Self::new(404, body)
@@ -179,7 +179,7 @@ impl Answer {
     }
 
     /// Adds what the emulation saw beside the provider's own fields, where an operation answers an object.
-    pub(super) fn showing(mut self, call: &Call, provider: &str, scope: &str) -> Self {
+    pub(crate) fn showing(mut self, call: &Call, provider: &str, scope: &str) -> Self {
         if self.is_unknown {
             return self;
         }
@@ -193,7 +193,7 @@ impl Answer {
         self
     }
 
-    pub(super) fn response(self) -> Response<Full<Bytes>> {
+    pub(crate) fn response(self) -> Response<Full<Bytes>> {
         let text = self
             .body
             .map_or_else(String::new, |body| format!("{body}\n"));
@@ -211,7 +211,7 @@ const MAX_RECORDS: usize = 10_000;
 
 /// What was created, in order.
 #[derive(Debug, Default)]
-pub(super) struct Records {
+pub(crate) struct Records {
     rows: HashMap<String, Value>,
     order: std::collections::VecDeque<String>,
     count: u64,
@@ -219,12 +219,12 @@ pub(super) struct Records {
 
 impl Records {
     /// A name that was not given before.
-    pub(super) fn next(&mut self, prefix: &str) -> String {
+    pub(crate) fn next(&mut self, prefix: &str) -> String {
         self.count += 1;
         format!("{prefix}{}", 1000 + self.count)
     }
 
-    pub(super) fn add(&mut self, id: &str, row: Value) {
+    pub(crate) fn add(&mut self, id: &str, row: Value) {
         if self.rows.insert(id.to_owned(), row).is_none() {
             self.order.push_back(id.to_owned());
         }
@@ -235,27 +235,27 @@ impl Records {
         }
     }
 
-    pub(super) fn get(&self, id: &str) -> Option<&Value> {
+    pub(crate) fn get(&self, id: &str) -> Option<&Value> {
         self.rows.get(id)
     }
 
-    pub(super) fn get_mut(&mut self, id: &str) -> Option<&mut Value> {
+    pub(crate) fn get_mut(&mut self, id: &str) -> Option<&mut Value> {
         self.rows.get_mut(id)
     }
 
-    pub(super) fn remove(&mut self, id: &str) -> Option<Value> {
+    pub(crate) fn remove(&mut self, id: &str) -> Option<Value> {
         self.order.retain(|other| other != id);
         self.rows.remove(id)
     }
 
     /// All of them, the oldest first.
-    pub(super) fn all(&self) -> Vec<Value> {
+    pub(crate) fn all(&self) -> Vec<Value> {
         let rows = self.order.iter().filter_map(|id| self.rows.get(id));
         rows.cloned().collect()
     }
 
     /// Those with that value in a field.
-    pub(super) fn with(&self, field: &str, value: &str) -> Vec<Value> {
+    pub(crate) fn with(&self, field: &str, value: &str) -> Vec<Value> {
         let mut rows = self.all();
         rows.retain(|row| row.get(field).and_then(Value::as_str) == Some(value));
         rows

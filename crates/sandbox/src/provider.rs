@@ -1,4 +1,4 @@
-//! How does an emulated provider speak HTTP? TLS, HTTP/1.1 and HTTP/2 on a port of its own.
+//! Server of an emulated provider: TLS, HTTP/1.1 and HTTP/2 on a port of its own.
 //!
 //! What it answers is its [`Emulation`]'s; there is one file for each provider beside this one.
 
@@ -19,8 +19,8 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use super::call::{Answer, Call};
-use super::issuing::Issuing;
+use crate::call::{Answer, Call};
+use crate::issuing::Issuing;
 
 /// Larger bodies are cut off.
 const MAX_BODY_BYTES: usize = 512 << 20;
@@ -30,7 +30,7 @@ const READ_BODY_BYTES: usize = 1 << 20;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How one provider behaves.
-pub(super) trait Emulation: Send {
+pub(crate) trait Emulation: Send {
     /// What it answers, at its token endpoints and its API alike.
     fn answer(&mut self, call: &Call) -> Answer;
     /// Its tokens.
@@ -39,31 +39,39 @@ pub(super) trait Emulation: Send {
 
 /// How one provider is set up.
 #[derive(Debug)]
-pub(super) struct Dialect {
-    pub(super) name: &'static str,
-    pub(super) title: &'static str,
-    pub(super) client_id: &'static str,
-    pub(super) client_secret: &'static str,
-    pub(super) token_path: &'static str,
-    pub(super) refresh_path: Option<&'static str>,
+pub struct Dialect {
+    /// The name of its preset.
+    pub name: &'static str,
+    /// Its name for people.
+    pub title: &'static str,
+    /// What its token endpoint takes.
+    pub client_id: &'static str,
+    /// The same.
+    pub client_secret: &'static str,
+    /// Where its token endpoint is.
+    pub token_path: &'static str,
+    /// Where refresh tokens are taken, if elsewhere.
+    pub refresh_path: Option<&'static str>,
     /// Further keys of the provider in the sandbox's configuration.
-    pub(super) extra_configuration: &'static str,
+    pub extra_configuration: &'static str,
     /// What its most used operations are, and the ends of `curl` lines that try them.
-    pub(super) examples: [(&'static str, &'static str); 2],
-    pub(super) emulation: fn(Duration) -> Box<dyn Emulation>,
+    pub examples: [(&'static str, &'static str); 2],
+    pub(crate) emulation: fn(Duration) -> Box<dyn Emulation>,
 }
 
 /// A running emulation.
 #[derive(Debug)]
-pub(super) struct Provider {
-    pub(super) dialect: &'static Dialect,
-    pub(super) address: SocketAddr,
+pub struct Provider {
+    /// How it behaves.
+    pub dialect: &'static Dialect,
+    /// Where it listens.
+    pub address: SocketAddr,
 }
 
 type Shared = Arc<Mutex<Box<dyn Emulation>>>;
 
 impl Provider {
-    pub(super) async fn start(
+    pub(crate) async fn start(
         dialect: &'static Dialect,
         tls: Arc<ServerConfig>,
         lifetime: Duration,

@@ -1,0 +1,71 @@
+//! Emulated providers: the four on loopback, to try the proxy with. They know nothing of the proxy, and no build of it
+//! that holds real secrets need contain them.
+//!
+//! There is one file for each provider; [`provider`] has what they share.
+
+mod alternative_payments;
+mod call;
+mod certificates;
+mod issuing;
+mod paylater;
+mod payu;
+mod provider;
+mod quidkey;
+
+use std::io;
+use std::time::Duration;
+
+use certificates::Certificates;
+pub use payu::EXAMPLE as PAYU_EXAMPLE;
+pub use provider::{Dialect, Provider};
+
+/// The four.
+static DIALECTS: [&Dialect; 4] = [
+    &paylater::DIALECT,
+    &payu::DIALECT,
+    &alternative_payments::DIALECT,
+    &quidkey::DIALECT,
+];
+
+/// Why the providers cannot be emulated.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No certificate can be made.
+    #[error("the sandbox has no certificates")]
+    Certificate(#[from] rcgen::Error),
+    /// One cannot be used.
+    #[error("the sandbox's certificate is unusable")]
+    Tls(#[from] rustls::Error),
+    /// There is no port.
+    #[error("the sandbox's providers cannot listen")]
+    Listen(#[from] io::Error),
+}
+
+/// The running providers.
+#[derive(Debug)]
+pub struct Providers {
+    /// The certificate of the authority that vouches for all of them, as PEM.
+    pub ca_pem: String,
+    /// They.
+    pub all: Vec<Provider>,
+}
+
+/// Starts the providers, whose access tokens live for so long.
+///
+/// # Errors
+/// Where certificates cannot be made, or there is no port.
+pub async fn start(token_lifetime: Duration) -> Result<Providers, Error> {
+    let certificates = Certificates::new()?;
+    let mut all = Vec::new();
+    for dialect in DIALECTS {
+        let tls = certificates.server()?;
+        all.push(Provider::start(dialect, tls, token_lifetime).await?);
+    }
+    Ok(Providers {
+        ca_pem: certificates.ca_pem(),
+        all,
+    })
+}
+
+#[cfg(test)]
+mod tests;
