@@ -8,9 +8,12 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::store::FILE;
 use bursar_base::disk::Disk;
 
+/// The database, in the configured directory.
+pub(super) const FILE: &str = "journal.sqlite";
+/// SQLite's own default, said here because the limits count in it.
+pub(super) const PAGE_BYTES: usize = 4096;
 /// Of SQLite's locks on the file beside its log: for writers, and for those who read.
 const LOCKS: std::ops::RangeInclusive<u64> = 120..=127;
 /// How long the log usually gets.

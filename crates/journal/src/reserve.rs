@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use rusqlite::{Connection, FileControl};
 use rustix::fs::{FallocateFlags, fallocate};
 
-use super::store::PAGE_BYTES;
+use super::files::PAGE_BYTES;
 
 /// 1 GiB.
 const MAX_CHUNK_PAGES: i64 = 1 << 18;

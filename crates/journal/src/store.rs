@@ -14,13 +14,11 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::course::{Phase, Step};
 use super::facts::{Facts, Frozen, Outcome};
-use super::files::USUAL_LOG;
+use super::files::{FILE, PAGE_BYTES, USUAL_LOG};
 use super::reserve::{Reserve, Room};
 use bursar_base::secret::hexadecimal;
 use bursar_config as config;
 
-/// The database, in the configured directory.
-pub(super) const FILE: &str = "journal.sqlite";
 /// SQLite's log beside it.
 const LOG: &str = "journal.sqlite-wal";
 /// Held as long as the process lives that writes the journal.
@@ -29,8 +27,6 @@ const LOCK: &str = "lock";
 const RUNNING: &str = "running";
 /// How long another process may hold the lock, or the database.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// SQLite's own default, said here because the limits count in it.
-pub(super) const PAGE_BYTES: usize = 4096;
 /// The file's format.
 const FORMAT: i64 = 1;
 

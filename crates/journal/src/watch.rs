@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::files::{Files, Length, USUAL_LOG};
+use super::files::{Files, Length, PAGE_BYTES, USUAL_LOG};
 use super::reserve::Room;
-use super::store::PAGE_BYTES;
 use bursar_telemetry::metrics::JournalSeries;
 
 /// How long nothing could be written until the log is made to begin anew, which may be all the room there is.

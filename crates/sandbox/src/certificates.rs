@@ -8,7 +8,7 @@ use rcgen::{
 use rustls::ServerConfig;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
-use crate::Error;
+use crate::error::Error;
 
 /// An authority and what it signs.
 pub(crate) struct Certificates(CertifiedIssuer<'static, KeyPair>);

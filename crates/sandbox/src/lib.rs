@@ -6,16 +6,17 @@
 mod alternative_payments;
 mod call;
 mod certificates;
+mod error;
 mod issuing;
 mod paylater;
 mod payu;
 mod provider;
 mod quidkey;
 
-use std::io;
 use std::time::Duration;
 
 use certificates::Certificates;
+pub use error::Error;
 pub use payu::EXAMPLE as PAYU_EXAMPLE;
 pub use provider::{Dialect, Provider};
 
@@ -26,20 +27,6 @@ static DIALECTS: [&Dialect; 4] = [
     &alternative_payments::DIALECT,
     &quidkey::DIALECT,
 ];
-
-/// Why the providers cannot be emulated.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// No certificate can be made.
-    #[error("the sandbox has no certificates")]
-    Certificate(#[from] rcgen::Error),
-    /// One cannot be used.
-    #[error("the sandbox's certificate is unusable")]
-    Tls(#[from] rustls::Error),
-    /// There is no port.
-    #[error("the sandbox's providers cannot listen")]
-    Listen(#[from] io::Error),
-}
 
 /// The running providers.
 #[derive(Debug)]

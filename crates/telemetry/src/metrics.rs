@@ -8,6 +8,7 @@
 mod by_caller;
 mod dropped;
 mod labels;
+mod registered;
 
 use std::sync::Arc;
 
@@ -21,13 +22,14 @@ pub use by_caller::ByCaller;
 use by_caller::ByProvider;
 use dropped::Dropped;
 pub use dropped::{DroppedFields, Section};
-pub use labels::{Cause, FetchOutcome, GrantLabel, Limit, Reason, Reload, Replay, Unauthorized};
+pub use labels::{
+    Cause, FetchOutcome, GrantLabel, Limit, NO_PROVIDER, Reason, Reload, Replay, Unauthorized,
+};
+use registered::registered;
 
 use bursar_base::address::Rule;
 use bursar_config::{Config, Mode, Provider};
 
-/// The provider's name where a request has none.
-pub const NO_PROVIDER: &str = "none";
 /// The caller's name where there is no authentication, or it failed.
 pub const ANONYMOUS: &str = "anonymous";
 
@@ -169,7 +171,7 @@ impl Metrics {
         let registry = Registry::new();
         let requests = Requests::new(&registry)?;
         let tokens = TokenTimes::new(&registry)?;
-        let connections = vec(
+        let connections = registered(
             &registry,
             IntGaugeVec::new(
                 Opts::new("bursar_connections", "Open connections."),
@@ -182,12 +184,12 @@ impl Metrics {
             "bursar_upstream_breaker_open",
             "1 while requests are refused because the provider cannot be reached.",
         );
-        let upstream_breaker_open = vec(&registry, IntGaugeVec::new(open, &["provider"])?)?;
+        let upstream_breaker_open = registered(&registry, IntGaugeVec::new(open, &["provider"])?)?;
         let reloads = Opts::new(
             "bursar_config_reloads_total",
             "Attempts to re-read the configuration.",
         );
-        let reloads = vec(&registry, IntCounterVec::new(reloads, &["outcome"])?)?;
+        let reloads = registered(&registry, IntCounterVec::new(reloads, &["outcome"])?)?;
         for outcome in Reload::ALL {
             reloads.with_label_values(&[outcome.as_str()]);
         }
@@ -196,7 +198,7 @@ impl Metrics {
             "bursar_provider_frozen",
             "1 while calls that move money to the provider are refused.",
         );
-        let frozen = vec(&registry, IntGaugeVec::new(frozen, &["provider"])?)?;
+        let frozen = registered(&registry, IntGaugeVec::new(frozen, &["provider"])?)?;
         let authority_expiry = IntGauge::new(
             "bursar_intercept_ca_expiry_timestamp_seconds",
             "When the authority for interception expires.",
@@ -348,7 +350,7 @@ impl Metrics {
 impl Requests {
     fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let counter = |name: &str, help: &str, labels: &[&str]| {
-            vec(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+            registered(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
         };
         let in_flight = Opts::new("bursar_requests_in_flight", "Requests being served.");
         Ok(Self {
@@ -360,7 +362,7 @@ impl Requests {
                 &REQUEST_SECONDS,
                 &["provider"],
             )?,
-            in_flight: vec(registry, IntGaugeVec::new(in_flight, &["provider"])?)?,
+            in_flight: registered(registry, IntGaugeVec::new(in_flight, &["provider"])?)?,
             refusals: counter(
                 "bursar_refusals_total",
                 "Answers of Bursar's own.",
@@ -397,7 +399,7 @@ impl EgressSeries {
             "bursar_egress_denied_total",
             "Connections to addresses that a rule refuses; in mode report they were made all the same.",
         );
-        let denied = vec(registry, IntCounterVec::new(denied, &["rule", "mode"])?)?;
+        let denied = registered(registry, IntCounterVec::new(denied, &["rule", "mode"])?)?;
         for (rule, mode) in Rule::ALL
             .iter()
             .flat_map(|rule| Mode::ALL.map(|mode| (rule, mode)))
@@ -421,7 +423,7 @@ impl LimitSeries {
             "bursar_limit_reached_total",
             "How often a limit of requests and connections was reached.",
         );
-        let reached = vec(registry, IntCounterVec::new(reached, &["limit"])?)?;
+        let reached = registered(registry, IntCounterVec::new(reached, &["limit"])?)?;
         Ok(Self(
             Limit::ALL.map(|limit| reached.with_label_values(&[limit.as_str()])),
         ))
@@ -439,8 +441,8 @@ impl JournalSeries {
             "bursar_journal_writes_total",
             "Phases of requests that move money, as they were written down.",
         );
-        let writes = vec(registry, IntCounterVec::new(writes, &["result"])?)?;
-        let gauge = |name, help| vec(registry, IntGauge::new(name, help)?);
+        let writes = registered(registry, IntCounterVec::new(writes, &["result"])?)?;
+        let gauge = |name, help| registered(registry, IntGauge::new(name, help)?);
         Ok(Self {
             written: writes.with_label_values(&["ok"]),
             failed: writes.with_label_values(&["failed"]),
@@ -472,8 +474,8 @@ impl TokenTimes {
             "1 while token calls are held because the token endpoint fails.",
         );
         Ok(Self {
-            budget_exhausted: vec(registry, IntCounterVec::new(exhausted, &["provider"])?)?,
-            breaker_open: vec(registry, IntGaugeVec::new(open, &["provider"])?)?,
+            budget_exhausted: registered(registry, IntCounterVec::new(exhausted, &["provider"])?)?,
+            breaker_open: registered(registry, IntGaugeVec::new(open, &["provider"])?)?,
             fetch_duration: histogram(
                 registry,
                 "bursar_token_fetch_duration_seconds",
@@ -516,7 +518,7 @@ fn histogram(
     labels: &[&str],
 ) -> Result<HistogramVec, prometheus::Error> {
     let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-    vec(registry, HistogramVec::new(options, labels)?)
+    registered(registry, HistogramVec::new(options, labels)?)
 }
 
 fn show_build(registry: &Registry) -> Result<(), prometheus::Error> {
@@ -524,21 +526,13 @@ fn show_build(registry: &Registry) -> Result<(), prometheus::Error> {
         "bursar_build_info",
         "Always 1; the label says what is running.",
     );
-    let build = vec(registry, IntGaugeVec::new(build, &["version"])?)?;
+    let build = registered(registry, IntGaugeVec::new(build, &["version"])?)?;
     build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     Ok(())
 }
 
 fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-    vec(registry, IntCounter::new(name, help)?)
-}
-
-fn vec<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    collector: C,
-) -> Result<C, prometheus::Error> {
-    registry.register(Box::new(collector.clone()))?;
-    Ok(collector)
+    registered(registry, IntCounter::new(name, help)?)
 }
 
 /// Counts one up while it lives.

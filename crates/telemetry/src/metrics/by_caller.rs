@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::StatusCode;
 use prometheus::{IntCounterVec, Opts, Registry};
 
-use super::{NO_PROVIDER, vec};
+use super::labels::NO_PROVIDER;
+use super::registered::registered;
 
 /// The vectors of all providers.
 #[derive(Debug, Clone)]
@@ -57,7 +58,7 @@ impl ByCaller {
     fn new(registry: &Registry, provider: &str) -> Result<Self, prometheus::Error> {
         let counter = |name, help, labels: &[&str]| {
             let options = Opts::new(name, help).const_label("provider", provider);
-            vec(registry, IntCounterVec::new(options, labels)?)
+            registered(registry, IntCounterVec::new(options, labels)?)
         };
         Ok(Self {
             total: counter(

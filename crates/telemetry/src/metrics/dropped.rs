@@ -8,7 +8,7 @@ use std::time::Duration;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use tokio::time::Instant;
 
-use super::vec;
+use super::registered::registered;
 
 /// Between two lines for one provider.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -56,7 +56,7 @@ impl Dropped {
             "Fields of providers' answers that break HTTP's grammar and do not go on.",
         );
         Ok(Self {
-            total: vec(registry, IntCounterVec::new(total, &["provider"])?)?,
+            total: registered(registry, IntCounterVec::new(total, &["provider"])?)?,
             providers: Arc::default(),
         })
     }

@@ -1,5 +1,8 @@
 //! Label values: enums, so that nothing from the wire can become one.
 
+/// The provider's name where a request has none.
+pub const NO_PROVIDER: &str = "none";
+
 /// Makes an enum whose variants are label values.
 macro_rules! labels {
     ($(#[$meta:meta])* $name:ident { $(#[doc = $doc:literal] $variant:ident = $text:literal,)+ }) => {
