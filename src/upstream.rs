@@ -288,16 +288,22 @@ impl<B: RequestBody> Upstream<B> {
         started: Instant,
     ) -> Result<Response<Incoming>, SendError> {
         let attempt = connection.attempt.take();
-        let answer = self.wait_for_head(connection, sending, body, started).await;
+        let mut answer = self.wait_for_head(connection, sending, body, started).await;
+        if matches!(answer, Err(SendError::TimedOut)) && connection.abandon() {
+            answer = Err(SendError::TimedOutUnsent);
+        }
         if matches!(answer, Err(SendError::NoCloseNotify)) {
             self.complain_of_end(connection);
         }
         if let Some(attempt) = attempt {
             match &answer {
                 Ok(_) => attempt.settle(true),
-                Err(SendError::Broken | SendError::NoCloseNotify | SendError::TimedOut) => {
-                    attempt.settle(false)
-                }
+                Err(
+                    SendError::Broken
+                    | SendError::NoCloseNotify
+                    | SendError::TimedOut
+                    | SendError::TimedOutUnsent,
+                ) => attempt.settle(false),
                 // The caller's doing, or not tried at all.
                 Err(_) => {}
             }

@@ -270,6 +270,10 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
                         _ => return Err(Refusal::Send(failed)),
                     };
                 }
+                Err(failed @ SendError::TimedOutUnsent) => {
+                    self.note_unsent().await;
+                    return Err(Refusal::Send(failed));
+                }
                 Err(failed) => return Err(Refusal::Send(failed)),
             }
         }

@@ -626,6 +626,12 @@ fn failed(error: &SendError) -> Description {
             "http_response_timeout",
             "the provider took too long; the request may have been processed",
         )),
+        SendError::TimedOutUnsent => describe(
+            504,
+            Reason::UpstreamTimeout,
+            "http_response_timeout",
+            "the provider let no request begin on its connection for too long; nothing was sent",
+        ),
         SendError::CallerStalled => maybe(describe(
             408,
             Reason::RequestTimeout,

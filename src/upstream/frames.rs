@@ -180,6 +180,14 @@ impl<S> Frames<S> {
     }
 
     /// What became of a write. One that failed is taken for done from then on.
+    /// Whether nothing more is written.
+    fn is_broken(&mut self) -> bool {
+        if self.broken.is_none() && self.incoming.streams.is_abandoned() {
+            self.broken = Some(io::ErrorKind::NotConnected);
+        }
+        self.broken.is_some()
+    }
+
     fn wrote<T>(
         &mut self,
         context: &Context<'_>,
@@ -532,7 +540,7 @@ impl<S: Write + Unpin> Write for Frames<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.broken.is_some() {
+        if self.is_broken() {
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
@@ -547,7 +555,7 @@ impl<S: Write + Unpin> Write for Frames<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let all = slices.iter().map(|slice| slice.len()).sum();
-        if self.broken.is_some() {
+        if self.is_broken() {
             return Poll::Ready(Ok(all));
         }
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);

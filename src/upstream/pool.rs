@@ -521,6 +521,11 @@ impl<B: RequestBody> Connection<B> {
         }
     }
 
+    /// Whether the request that was handed over was not sent and never will be; the connection is given up then.
+    pub(super) fn abandon(&self) -> bool {
+        matches!(&self.sender, Sender::Http2(_, place) if place.abandon())
+    }
+
     /// What became of a request.
     #[inline]
     pub(super) fn classify_outcome(&self, sent: Sent<B>) -> Result<Response<Incoming>, SendError> {

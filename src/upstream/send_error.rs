@@ -20,6 +20,8 @@ pub enum SendError {
     NoCloseNotify,
     /// The provider took longer than it may.
     TimedOut,
+    /// The same without letting the request begin, so that nothing was sent (RFC 9113 section 5.1.2).
+    TimedOutUnsent,
     /// The caller sent no byte of its body for too long.
     CallerStalled,
     /// The caller's body broke off.

@@ -23,6 +23,8 @@ pub(super) struct Streams {
     has_settings: AtomicBool,
     /// Whether the server has sent GOAWAY.
     is_leaving: AtomicBool,
+    /// Whether nothing may be written any more.
+    is_abandoned: AtomicBool,
     /// Heads of requests of which something was written.
     heads: AtomicU64,
     /// Bytes of bodies that the server takes on this connection.
@@ -62,6 +64,7 @@ impl Streams {
             limit: AtomicUsize::new(1),
             has_settings: AtomicBool::new(false),
             is_leaving: AtomicBool::new(false),
+            is_abandoned: AtomicBool::new(false),
             heads: AtomicU64::new(0),
             window: AtomicI64::new(FIRST_WINDOW),
             uploads: AtomicU64::new(0),
@@ -80,6 +83,11 @@ impl Streams {
 
     pub(super) fn leave(&self) {
         self.is_leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing may be written any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.is_abandoned.load(Ordering::Relaxed)
     }
 
     /// Whether the server's settings have come.
@@ -160,6 +168,18 @@ impl StreamPermit {
         self.heads = self.streams.heads.load(Ordering::Relaxed);
     }
 
+    /// Whether its request was not sent and never will be: its head still waits for the server to let it go, and the
+    /// connection, which carries no other request, is given up.
+    pub(super) fn abandon(&self) -> bool {
+        let is_alone = self.streams.open.load(Ordering::Relaxed) == 1;
+        let is_abandoned = is_alone && self.is_unsent();
+        if is_abandoned {
+            self.streams.leave();
+            self.streams.is_abandoned.store(true, Ordering::Relaxed);
+        }
+        is_abandoned
+    }
+
     /// Whether no head of a request was written since then, so that its own was not.
     pub(super) fn is_unsent(&self) -> bool {
         self.heads == self.streams.heads.load(Ordering::Relaxed)
@@ -188,6 +208,20 @@ mod tests {
             needs_settings: false,
             is_new: false,
         }
+    }
+
+    #[test]
+    fn a_connection_is_given_up_for_a_request_that_waits_on_it_alone_and_was_not_sent() {
+        let streams = Streams::new();
+        let mut first = StreamPermit::of(&streams, upload(0));
+        first.sending();
+        let second = StreamPermit::of(&streams, upload(0));
+        assert!(!first.abandon() && !streams.is_abandoned());
+        drop(second);
+        streams.head_written();
+        assert!(!first.abandon());
+        first.sending();
+        assert!(first.abandon() && streams.is_abandoned() && streams.is_leaving());
     }
 
     #[test]

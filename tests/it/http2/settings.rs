@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::*;
-use crate::support::frames::settings;
+use crate::support::frames::{HEADERS, settings};
 
 /// Longer than a test takes.
 const LONG: Duration = Duration::from_secs(20);
@@ -132,6 +132,45 @@ async fn a_server_that_never_says_that_it_takes_a_request_gets_no_payment() {
         assert!(took < Duration::from_secs(5), "{took:?}");
         rig.ends_with(1, 0).await;
     }
+}
+
+#[tokio::test]
+async fn a_read_that_the_server_does_not_let_begin_was_not_sent_and_never_is() {
+    let seen = Arc::<AtomicUsize>::default();
+    let count = seen.clone();
+    let rig = Rig::silent("timeouts: {head: 300ms}", move |_, mut frames| {
+        let count = count.clone();
+        async move {
+            frames.write(settings(Some(0))).await;
+            let mut has_room = false;
+            loop {
+                // The caller is told meanwhile.
+                let pause = Duration::from_millis(600);
+                match tokio::time::timeout(pause, frames.next()).await {
+                    Ok(Some(frame)) => {
+                        count.fetch_add(usize::from(frame.kind == HEADERS), Ordering::Relaxed);
+                    }
+                    Err(_quiet) if !has_room => {
+                        has_room = true;
+                        frames.write(settings(Some(10))).await;
+                    }
+                    Ok(None) | Err(_) => return,
+                }
+            }
+        }
+    })
+    .await;
+    let mut maybe = 0;
+    for _ in 0..4 {
+        let reply = rig.send("GET", "/balance", "").await;
+        assert_eq!(reply.status, 504, "{reply:?}");
+        let problem = reply.problem();
+        assert_eq!(text(&problem["reason"]), "upstream_timeout");
+        // It may be written before the settings come, and then only.
+        maybe += usize::from(text(&problem["request_sent"]) == "maybe");
+    }
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(seen.load(Ordering::Relaxed), maybe);
 }
 
 #[tokio::test]
