@@ -2,6 +2,7 @@
 
 mod end_of_body;
 pub(crate) mod full_disk;
+mod waits;
 
 use std::path::Path;
 use std::process::Stdio;

@@ -26,7 +26,7 @@
 //! - presets and their documentation: [`presets`], [`provider_pages`]
 //! - connection pool, HTTP/2: [`connection_pool`], [`http2`], [`close_notify`]
 //! - addresses, parent proxies: [`egress`]
-//! - failures: [`peer_faults`], [`connect_errors`], [`circuit_breaker`]
+//! - failures: [`peer_faults`], [`connect_errors`], [`circuit_breaker`]; which attempt is the last one: [`attempts`]
 //!
 //! Money
 //! - the journal (write-ahead log) and `bursar outcomes`: [`journal`]; [`idempotency_keys`]; [`freeze`]
@@ -42,6 +42,7 @@
 #![cfg(test)]
 
 mod admin;
+mod attempts;
 mod book;
 mod caller_token;
 mod callers;
