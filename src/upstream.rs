@@ -492,3 +492,6 @@ impl OutgoingRequest {
         request
     }
 }
+
+#[cfg(test)]
+mod tests;

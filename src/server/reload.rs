@@ -409,4 +409,42 @@ mod tests {
             .await
             .unwrap();
     }
+
+    #[test]
+    fn whatever_cannot_change_while_it_runs_is_named_and_nothing_else() {
+        let keys = |text: &str| {
+            let config = |text: &str| {
+                let text = format!(
+                    "{text}\n{}",
+                    YAML.replace("${file:id}", "a")
+                        .replace("${file:secret}", "b")
+                );
+                Config::parse(&text, Path::new("")).unwrap_or_else(|error| panic!("{error:?}"))
+            };
+            let problems = Unchangeable::of(&config("")).changed_by(&config(text));
+            problems
+                .into_iter()
+                .map(|problem| problem.path)
+                .collect::<Vec<_>>()
+        };
+        for (text, expected) in [
+            ("listen: 127.0.0.1:1", &["listen"][..]),
+            ("admin: 127.0.0.1:1", &["admin"]),
+            ("limits: {connections: 7}", &["limits.connections"]),
+            ("limits: {tunnels: 7}", &["limits.tunnels"]),
+            ("journal: {path: x}", &["journal"]),
+            ("process: {dumpable: true}", &["process"]),
+            (
+                "admin: 127.0.0.1:1\nprocess: {dumpable: true}",
+                &["admin", "process"],
+            ),
+            (
+                "limits: {requests: 7, headers: 7, streams: 7, idle_timeout: 7s}\nreplay_memory: 7B\ndrain_timeout: 7s",
+                &[],
+            ),
+            ("", &[]),
+        ] {
+            assert_eq!(keys(text), expected, "{text}");
+        }
+    }
 }

@@ -1,6 +1,9 @@
 //! The breaker of a provider: off unless configured, and about connections, not about answers.
 
+use std::time::Duration;
+
 use tokio::net::TcpSocket;
+use tokio::time::Instant;
 
 use crate::support::caller::{Caller, Reply};
 use crate::support::idp::Idp;
@@ -96,4 +99,23 @@ async fn a_provider_that_does_not_answer_is_left_alone_too() {
         assert_eq!(reply.problem()["reason"], "upstream_unavailable");
     }
     assert_eq!(rig.api.count(), 2);
+}
+
+#[tokio::test]
+async fn who_comes_back_when_told_to_does_not_come_too_soon() {
+    let (_socket, url) = nobody();
+    let idp = Idp::counting().await;
+    let proxy = Proxy::start(&acme(
+        &url,
+        &idp.url(),
+        "breaker: {failures: 1, pause: 30s}",
+    ))
+    .await;
+    let begun = Instant::now();
+    assert_eq!(get(&proxy).await.status, 502);
+    let reply = get(&proxy).await;
+    assert_eq!(reply.problem()["reason"], "upstream_unavailable");
+    let seconds: u64 = reply.all("retry-after")[0].parse().unwrap();
+    assert!(begun.elapsed() + Duration::from_secs(seconds) >= Duration::from_secs(30));
+    assert!(seconds <= 30);
 }

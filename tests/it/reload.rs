@@ -363,3 +363,116 @@ async fn another_budget_of_token_calls_does_not_begin_anew() {
     let endpoint = &program.json("/status").await["token_endpoints"][0];
     assert_eq!((&endpoint["calls_per_minute"], idp.calls()), (&2.into(), 1));
 }
+
+/// A request for a host, and what became of it.
+async fn status(program: &Program, fields: &str, target: &str) -> u16 {
+    let mut caller = Raw::connect(program.listen).await;
+    let authorization = basic("shop", PASSWORD);
+    let request = format!(
+        "GET {target} HTTP/1.1\r\nHost: api.test\r\nProxy-Authorization: {authorization}\r\n{fields}\r\n"
+    );
+    caller.ask(request).await.status()
+}
+
+#[tokio::test]
+async fn limits_lists_and_servers_hold_from_the_reload_on() {
+    let gate = Gate::closed();
+    let (api, idp) = (Upstream::gated("old", &gate).await, Idp::counting().await);
+    let new = Upstream::gated("new", &gate).await;
+    let callers =
+        |allow: &str| format!("callers: {{shop: {{password: {PASSWORD}, allow: [{allow}]}}}}\n");
+    let plain = |lines: &str| acme(&api.url(), &idp.url(), lines);
+    let away = format!(
+        "passthrough: [{{host: localhost, ports: [{}], callers: [shop]}}]\n",
+        new.address.port()
+    );
+    let start = format!("{}{}", callers("acme"), plain(""));
+    let program = Program::start(&start, "info").await;
+    let target = "http://api.test/x";
+    let elsewhere = &format!("http://localhost:{}/x", new.address.port());
+    let seven = &"A: b\r\n".repeat(7);
+    for (yaml, fields, target, before, after) in [
+        (
+            format!("limits: {{headers: 5}}\n{start}"),
+            &**seven,
+            target,
+            200,
+            431,
+        ),
+        (
+            format!("limits: {{target_size: 10B}}\n{start}"),
+            "",
+            target,
+            200,
+            414,
+        ),
+        (
+            format!("{}{}", callers("{provider: acme, paths: [/y]}"), plain("")),
+            "",
+            target,
+            200,
+            403,
+        ),
+        (
+            format!("{}{}", callers("acme"), plain("paths: [/y]")),
+            "",
+            target,
+            200,
+            403,
+        ),
+        (format!("{away}{start}"), "", elsewhere, 403, 200),
+        (
+            format!("{}{}", callers("acme"), plain("timeouts: {head: 100ms}")),
+            "",
+            "http://api.test/held",
+            0,
+            504,
+        ),
+    ] {
+        if before > 0 {
+            assert_eq!(status(&program, fields, target).await, before, "{yaml}");
+        }
+        program.rewrite(&yaml);
+        program.reload().await;
+        assert_eq!(status(&program, fields, target).await, after, "{yaml}");
+        program.rewrite(&start);
+        program.reload().await;
+        if before > 0 {
+            assert_eq!(status(&program, fields, target).await, before, "{start}");
+        }
+    }
+    // A connection to the old one is open, and not used any more.
+    let answered = async || {
+        let mut caller = Raw::connect(program.listen).await;
+        caller.ask(get("/x", PASSWORD)).await.text().to_owned()
+    };
+    assert_eq!(answered().await, "old");
+    program.rewrite(&format!(
+        "{}{}",
+        callers("acme"),
+        acme(&new.url(), &idp.url(), "")
+    ));
+    program.reload().await;
+    assert_eq!(answered().await, "new");
+    gate.open();
+}
+
+#[tokio::test]
+async fn how_much_is_kept_for_replays_changes_with_a_reload() {
+    let (api, idp) = (
+        Upstream::start(|request| async move {
+            let is_first = request.headers()["authorization"] == "Bearer token-1";
+            answer(if is_first { 401 } else { 200 }, "")
+        })
+        .await,
+        Idp::counting().await,
+    );
+    let acme = acme(&api.url(), &idp.url(), "");
+    let program = Program::start(&format!("replay_memory: 1MiB\n{acme}"), "info").await;
+    program.rewrite(&format!("replay_memory: 2B\n{acme}"));
+    program.reload().await;
+    let mut caller = Caller::connect(program.listen).await;
+    // Three bytes are too many by now.
+    assert_eq!(caller.send("POST", "/x", "abc").await.status, 401);
+    assert_eq!(api.count(), 1);
+}
