@@ -269,6 +269,40 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_is_open_while_it_carries_a_request_and_no_longer() {
+        let streams = Streams::new();
+        assert!(!streams.is_open());
+        let (first, second) = (
+            StreamPermit::of(&streams, Need::default()),
+            StreamPermit::of(&streams, Need::default()),
+        );
+        drop(first);
+        assert!(streams.is_open());
+        drop(second);
+        assert!(!streams.is_open());
+    }
+
+    #[test]
+    fn before_its_settings_a_connection_takes_one_request_that_does_not_need_them() {
+        let streams = Streams::new();
+        let needs_settings = Need {
+            needs_settings: true,
+            ..Need::default()
+        };
+        assert!(!streams.has_settings() && !streams.takes_requests());
+        assert!(StreamPermit::on(&streams, needs_settings).is_none());
+        let only = StreamPermit::on(&streams, Need::default()).unwrap();
+        assert!(StreamPermit::on(&streams, Need::default()).is_none());
+        drop(only);
+        streams.limit(Some(0));
+        assert!(streams.has_settings() && !streams.takes_requests());
+        assert!(StreamPermit::on(&streams, needs_settings).is_none());
+        streams.limit(Some(1));
+        assert!(streams.takes_requests());
+        assert!(StreamPermit::on(&streams, needs_settings).is_some());
+    }
+
+    #[test]
     fn a_request_is_unsent_until_a_head_is_written() {
         let streams = Streams::new();
         streams.head_written();

@@ -159,6 +159,20 @@ async fn an_unused_http_2_connection_is_told_to_go() {
 }
 
 #[tokio::test]
+async fn an_http_2_connection_that_is_used_now_and_then_is_kept() {
+    let idle = Duration::from_secs(3);
+    let rig = Rig::start("limits: {idle_timeout: 3s}").await;
+    let mut caller = Caller::connect_http2(rig.proxy.listen).await;
+    let begun = Instant::now();
+    // Longer than one that carries nothing would last.
+    while begun.elapsed() < idle + idle / 2 {
+        assert_eq!(caller.send("GET", "/x", "").await.status, 200);
+        tokio::time::sleep(idle / 20).await;
+    }
+    rig.reached("idle_timeout", 0.0).await;
+}
+
+#[tokio::test]
 async fn an_http_2_caller_is_told_how_many_streams_and_how_large_a_head_it_may_have() {
     const MAX_CONCURRENT_STREAMS: [u8; 2] = [0, 3];
     const MAX_HEADER_LIST_SIZE: [u8; 2] = [0, 6];

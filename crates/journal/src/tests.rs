@@ -1,3 +1,5 @@
+mod pressure;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::pin::Pin;

@@ -215,6 +215,28 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_counts_until_its_permit_is_dropped() {
+        let limits = Limits::new(config::Limits {
+            in_flight: None,
+            per_second: None,
+            connections: NonZeroU32::new(2),
+        })
+        .unwrap();
+        assert!(limits.counts_connections());
+        let first = limits.join().unwrap();
+        let second = limits.join().unwrap();
+        assert!(first.is_of(&limits));
+        // One that is turned away does not count.
+        assert!(limits.join().is_none());
+        assert!(limits.join().is_none());
+        drop(first);
+        let third = limits.join().unwrap();
+        assert!(limits.join().is_none());
+        drop((second, third));
+        assert_eq!(limits.connections.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
     fn no_limit_costs_nothing() {
         let none = config::Limits {
             in_flight: None,

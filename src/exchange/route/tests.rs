@@ -460,3 +460,18 @@ fn a_key_without_a_value_is_none() {
     headers.insert("x-key", "1".parse().unwrap());
     assert!(payment.may_be_replayed(&headers));
 }
+
+#[test]
+fn any_of_a_providers_paths_will_do() {
+    let routes = routes(
+        "providers: {acme: {hosts: [api.test], paths: [/a, /b/*], client_id: a, client_secret: b, token: {url: https://login.test/t}}}",
+    );
+    for (path, is_found) in [("/a", true), ("/b/1", true), ("/b", false), ("/c", false)] {
+        let found = find(&routes, &format!("GET api.test {path}"));
+        let expected = match is_found {
+            true => Ok("api.test default []".to_owned()),
+            false => Err(Error::OutsidePaths),
+        };
+        assert_eq!(found, expected, "{path}");
+    }
+}
