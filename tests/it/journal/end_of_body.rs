@@ -133,8 +133,8 @@ async fn an_answer_that_a_reset_without_an_error_ends_is_not_taken_for_whole() {
     let _serving = AbortOnDropHandle::new(serving);
     let idp = Idp::counting().await;
     let journal = directory.path().join("journal");
-    // Both on the one connection that is accepted.
-    let keys = "tls: {ca: ca.pem}\nhttp: \"2\"";
+    // Both on the one connection that is accepted, however long a busy machine takes to open it.
+    let keys = "tls: {ca: ca.pem}\nhttp: \"2\"\ntimeouts: {connect: 60s}\ntoken.wait: 60s";
     let yaml = with_journal(&acme(&url, &idp.url(), keys), &journal);
     let proxy = Proxy::start_in(directory.path(), &yaml).await;
     let mut answers = Vec::new();
