@@ -166,8 +166,9 @@ fn a_block_in_pieces_with_padding_and_priority_goes_on_plainly() {
 #[test]
 fn a_large_block_goes_on_in_several_frames() {
     let large = "x".repeat(100_000);
-    let whole = block(&[(":status", "200"), ("a", &large)]);
-    let mut parts = whole.chunks(16_000).peekable();
+    let whole = block(&[(":status", "200"), ("c d", "e"), ("a", &large)]);
+    // Of the largest size.
+    let mut parts = whole.chunks(MAX_FRAME_BYTES).peekable();
     let mut bytes = Vec::new();
     while let Some(part) = parts.next() {
         let kind = if bytes.is_empty() {
