@@ -4,6 +4,7 @@
 //! remove nor repeat the `Authorization` that Bursar sets, because that is set after everything else.
 
 mod bearer;
+mod hop_by_hop;
 mod keep_alive;
 mod saved;
 mod via;
@@ -18,26 +19,17 @@ use smallvec::SmallVec;
 pub use bearer::{OwnToken, Unusable, bearer};
 pub use keep_alive::KeepAlive;
 pub use saved::SavedFields;
-pub use via::Via;
+pub use via::{PSEUDONYM, Via};
+
+use hop_by_hop::{connection_named, is_hop_by_hop};
 
 use bursar_base::clock;
-
-/// Bursar's name in `Proxy-Status`, and how that of each instance in `Via` begins.
-pub const PSEUDONYM: &str = "bursar";
 
 /// Fields that must go: mostly one or two.
 type Unwanted = SmallVec<[HeaderName; 4]>;
 
 /// Names the account that a request is sent for. It is for Bursar alone.
 const ACCOUNT: &str = "bursar-account";
-
-/// Fields of one connection only (RFC 9110 section 7.6.1). `Trailer` is not among them.
-fn is_hop_by_hop(name: &str) -> bool {
-    matches!(
-        name,
-        "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade"
-    )
-}
 
 /// Fields by which a request poses as another one: a framework behind the provider's front would see
 /// another method or path than the one that was judged.
@@ -119,22 +111,6 @@ pub fn set(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
     } else {
         headers.insert(name, value);
     }
-}
-
-/// The names in every `Connection` field, mostly none.
-fn connection_named(headers: &HeaderMap) -> Vec<HeaderName> {
-    let mut named = Vec::new();
-    for value in headers.get_all(CONNECTION) {
-        for name in value.as_bytes().split(|byte| *byte == b',') {
-            let name = name.trim_ascii();
-            let common =
-                name.eq_ignore_ascii_case(b"close") || name.eq_ignore_ascii_case(b"keep-alive");
-            if !common && let Ok(name) = HeaderName::from_bytes(name) {
-                named.push(name);
-            }
-        }
-    }
-    named
 }
 
 /// What the head of a request leaves to be said about its trailers.

@@ -3,10 +3,13 @@
 //! It knows nothing of HTTP: what a name or a value may be is judged by whoever asks. A block that is no HPACK leaves
 //! its connection without a table that both sides agree on, so that it has to end.
 
+mod error;
 mod fixed;
 mod huffman;
 
 use std::collections::VecDeque;
+
+pub use error::Malformed;
 
 /// What every connection begins with; Bursar asks for no other.
 const TABLE_BYTES: usize = 4096;
@@ -14,11 +17,6 @@ const TABLE_BYTES: usize = 4096;
 const FIELD_COSTS: usize = 32;
 /// A number is no longer; five bytes are enough for any that is true.
 const MAX_NUMBER_BYTES: u32 = 5;
-
-/// A block is no HPACK.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a header block is malformed")]
-pub struct Malformed;
 
 /// Decodes the blocks of one direction of a connection, in their order.
 #[derive(Debug)]

@@ -3,6 +3,8 @@
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
+use super::hop_by_hop::connection_named;
+
 /// There is a bearer token, and it is not clear that it is the one and only credential for the provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unusable;
@@ -26,7 +28,7 @@ pub fn bearer(headers: &HeaderMap) -> Result<Option<OwnToken<'_>>, Unusable> {
         return Ok(None);
     };
     let is_token = |byte: &u8| byte.is_ascii_graphic() && !b",\"".contains(byte);
-    let is_hops = super::connection_named(headers).contains(&AUTHORIZATION);
+    let is_hops = connection_named(headers).contains(&AUTHORIZATION);
     if !is_one || token.is_empty() || !token.iter().all(is_token) || is_hops {
         return Err(Unusable);
     }

@@ -6,7 +6,8 @@
 use http::header::VIA;
 use http::{HeaderMap, HeaderValue, Version};
 
-use super::PSEUDONYM;
+/// Bursar's name in `Proxy-Status`, and how that of each instance in `Via` begins.
+pub const PSEUDONYM: &str = "bursar";
 
 /// An instance's name, made when it starts and kept until it ends.
 #[derive(Debug, Clone)]

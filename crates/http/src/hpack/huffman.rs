@@ -1,7 +1,7 @@
 //! What does a Huffman-coded string say (RFC 7541 section 5.2 and appendix B)? The code is canonical: the lengths of its
 //! words are the whole table.
 
-use super::Malformed;
+use super::error::Malformed;
 
 /// Of the words for the 256 bytes. Those of one length are numbered in the order of their bytes.
 const LENGTHS: [u8; 256] = [

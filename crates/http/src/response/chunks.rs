@@ -1,6 +1,6 @@
 //! Where does a chunk end? Size lines (RFC 9112 section 7.1), as hyper takes them and as others write them.
 
-use super::ResponseError;
+use super::error::ResponseError;
 use super::fields::{trim, without_end};
 
 /// A size line is no longer than that, its extensions included.

@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::ResponseError;
+use super::error::ResponseError;
 use bursar_telemetry::metrics::{DroppedFields, Section};
 
 /// Names of fields that frame an answer, letters alone.

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::ResponseError;
+use super::error::ResponseError;
 use super::fields::{self, SectionFields, is_blank, trim, without_end};
 use bursar_telemetry::metrics::{DroppedFields, Section};
 

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Outstanding;
 use super::chunks::Chunked;
+use super::outstanding::Outstanding;
 use super::rewrite::{Rewriting, State};
 use bursar_telemetry::metrics::DroppedFields;
 

@@ -11,8 +11,10 @@ use http::HeaderMap;
 use tokio::time::{Sleep, sleep};
 
 use super::chunks::{self, Chunked};
+use super::error::{MAX_SECTION_BYTES, ResponseError};
+use super::fields;
 use super::head::{self, ResponseHead};
-use super::{MAX_SECTION_BYTES, ResponseError, fields, plain};
+use super::plain;
 use bursar_telemetry::metrics::{DroppedFields, Section};
 
 /// hyper takes 100 trailers, and 16 KiB of them.
