@@ -15,6 +15,7 @@ mod read_gate;
 mod send_error;
 mod streams;
 
+use std::error::Error;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -356,7 +357,7 @@ impl<B: RequestBody> Upstream<B> {
     }
 
     /// Tells the log, where that is so, that an answer was cut off because TLS ended without close_notify.
-    pub fn broke_off(&self, connection: &Connection<B>, error: &hyper::Error) {
+    pub fn broke_off(&self, connection: &Connection<B>, error: &(dyn Error + 'static)) {
         if connect::lacks_close_notify(error) {
             self.complain_of_end(connection);
         }

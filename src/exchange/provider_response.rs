@@ -1,5 +1,6 @@
 //! A provider's response as it goes to the caller: its fields cleaned, its body relayed.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use http::{Response, Version};
@@ -7,10 +8,15 @@ use hyper::body::Incoming;
 
 use super::active_request::ActiveRequest;
 use super::location::Asked;
-use super::relay::{RelayBody, ResponseBody};
+use super::relay::{self, RelayBody, RelayContext};
 use super::route::Routes;
 use crate::exchange::request_body::{Connection, Upstream};
 use bursar_http::headers::{self, Via};
+use bursar_journal::{Commit, Entry};
+use bursar_telemetry::metrics::{Limit, Reason};
+
+/// The body of every response to a caller.
+pub type ResponseBody = relay::ResponseBody<Incoming, Relayed>;
 
 /// A provider's response, and what its way to the caller takes.
 pub(super) struct ProviderResponse {
@@ -44,12 +50,62 @@ impl ProviderResponse {
         via.append(&mut head.headers, head.version);
         request.record.set_status(head.status);
         head.version = Version::HTTP_11;
-        let relay = RelayBody::new(body, cleaned.named, request, self.connection, self.upstream);
+        let idle_timeout = self.upstream.idle_timeout();
+        let relayed = Relayed {
+            request,
+            connection: Some((self.connection, self.upstream)),
+        };
+        let relay = RelayBody::new(body, cleaned.named, relayed, idle_timeout);
         let body = if to_http2 {
             relay.pump()
         } else {
             ResponseBody::Relay(relay)
         };
         Response::from_parts(head, body)
+    }
+}
+
+/// What a response's body keeps alive: its request, and the connection that it comes on.
+#[derive(Debug)]
+pub struct Relayed {
+    request: Box<ActiveRequest>,
+    /// None once it went back to its pool.
+    connection: Option<(Connection, Arc<Upstream>)>,
+}
+
+impl RelayContext for Relayed {
+    type Commit = Commit;
+
+    fn add_sent(&mut self, bytes: usize) {
+        self.request.record.add_sent(bytes);
+    }
+
+    fn fail(&mut self, reason: Reason) {
+        self.request.fail(reason);
+    }
+
+    fn count_limit(&self, limit: Limit) {
+        self.request.count_limit(limit);
+    }
+
+    fn complete(&self) -> Option<Commit> {
+        self.request.entry().and_then(Entry::answered)
+    }
+
+    fn is_http2(&self) -> bool {
+        let connection = self.connection.as_ref();
+        connection.is_some_and(|(connection, _)| connection.is_http2())
+    }
+
+    fn broke_off(&self, error: &(dyn Error + 'static)) {
+        if let Some((connection, upstream)) = &self.connection {
+            upstream.broke_off(connection, error);
+        }
+    }
+
+    fn release_connection(&mut self) {
+        if let Some((connection, upstream)) = self.connection.take() {
+            upstream.give_back(connection);
+        }
     }
 }

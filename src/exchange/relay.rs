@@ -1,39 +1,65 @@
-//! How does an answer get back to the caller? Streamed as it comes, timed, and counted.
+//! Relay body: a provider's response body on its way to the caller, streamed as it comes, timed and counted.
 //!
-//! The body holds on to everything that must live as long as the answer: the record, which is written
-//! when the body is dropped, and the upstream connection, which goes back to its pool at the end.
+//! The body holds on to everything that must live as long as the response: the request that it belongs to, which is over
+//! when the body is dropped, and the upstream connection, which goes back to its pool at the end. Both are a
+//! [`RelayContext`] here.
 //!
-//! On HTTP/1.1 a caller that does not read is noticed by its connection. On HTTP/2 a body is not even
-//! polled while the caller grants no window, so there a task of its own moves the frames, and its
-//! patience has an end.
+//! One task polls a relay body: the caller's connection on HTTP/1.1, which notices a caller that does not read. On HTTP/2
+//! a body is not even polled while the caller grants no window, so there a task of its own moves the frames, and waits
+//! for the caller no longer than for the provider.
 
+use std::error::Error;
+use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderName;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::exchange::active_request::ActiveRequest;
-use crate::exchange::request_body::{Connection, Upstream};
 use bursar_http::deadline_timer::DeadlineTimer;
 use bursar_http::headers;
-use bursar_journal::{self as journal, Commit, Entry};
+use bursar_journal as journal;
 use bursar_telemetry::metrics::{Limit, Reason};
 
-/// The body of every answer.
+/// What a relayed response is reported to, and what it holds until its end.
+pub trait RelayContext {
+    /// A write to the journal. It ends with whether the journal has it.
+    type Commit: Future<Output = bool> + Unpin + fmt::Debug;
+
+    /// Bytes of the body go to the caller.
+    fn add_sent(&mut self, bytes: usize);
+
+    /// The response is cut off for that reason.
+    fn fail(&mut self, reason: Reason);
+
+    /// It is cut off by that limit.
+    fn count_limit(&self, limit: Limit);
+
+    /// The whole response has come. What has to be written before the caller gets its end, if anything.
+    fn complete(&self) -> Option<Self::Commit>;
+
+    /// Whether the response comes over HTTP/2, on a connection that was not released yet.
+    fn is_http2(&self) -> bool;
+
+    /// The connection broke.
+    fn broke_off(&self, error: &(dyn Error + 'static));
+
+    /// Nothing more of the response will come: its connection may carry another request. Called once.
+    fn release_connection(&mut self);
+}
+
+/// The body of every response.
 #[derive(Debug)]
-pub enum ResponseBody {
+pub enum ResponseBody<B, C: RelayContext> {
     /// Bursar's own; None once it is sent.
     Own(Option<Bytes>),
     /// The provider's.
-    Relay(Box<RelayBody>),
+    Relay(Box<RelayBody<B, C>>),
     /// The provider's, moved by a task; it says when it has come to the end.
     Pumped {
         /// What the task moves.
@@ -46,20 +72,23 @@ pub enum ResponseBody {
 /// What the task of a [`ResponseBody::Pumped`] moves: a frame, or None at the end.
 type PumpedFrame = Option<Result<Frame<Bytes>, CutOff>>;
 
-/// Data goes in pieces of this size, so that a slow caller's patience is measured by the byte.
+/// Data goes in pieces of this size, so that how long a slow caller takes is measured by the byte.
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// A provider's body on its way to the caller.
 #[derive(Debug)]
-pub struct RelayBody {
-    source: Incoming,
-    request: Box<ActiveRequest>,
-    /// What the answer's `Connection` fields named, for the trailers.
+pub struct RelayBody<B, C: RelayContext> {
+    /// Not polled again once it has ended or broken off.
+    source: B,
+    context: C,
+    /// What the response's `Connection` fields named, for the trailers.
     connection_named: Vec<HeaderName>,
-    /// None once it went back.
-    connection: Option<(Connection, Arc<Upstream>)>,
-    /// The end of an answer to a request that moves money, until the journal has it.
-    withheld: Option<(Commit, Option<Frame<Bytes>>)>,
+    /// Whether the connection was released. From then on the source has nothing more.
+    is_released: bool,
+    /// The end of a response to a request that moves money, until the journal has it: were it sent before, a caller
+    /// might act on a response that nobody knows of after a crash.
+    withheld: Option<(C::Commit, Option<Frame<Bytes>>)>,
+    /// One for all waits: it may go off early, never late.
     timer: DeadlineTimer,
     /// None: bytes have been there whenever they were asked for.
     waiting_since: Option<Instant>,
@@ -73,7 +102,7 @@ pub struct RelayBody {
 pub enum CutOff {
     /// The provider's connection broke.
     #[error("the provider's answer broke off")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] Box<dyn Error + Send + Sync>),
     /// The provider's stream was ended before the length that it had named.
     #[error("the provider's answer is too short")]
     Short,
@@ -85,22 +114,25 @@ pub enum CutOff {
     Untaken,
 }
 
-impl RelayBody {
-    /// Relays what a connection brings; the connection goes back to its pool at the end.
+impl<B, C> RelayBody<B, C>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Error + Send + Sync + 'static,
+    C: RelayContext,
+{
+    /// Relays what a connection brings; the connection is released at the end.
     #[must_use]
     pub fn new(
-        source: Incoming,
+        source: B,
         connection_named: Vec<HeaderName>,
-        request: Box<ActiveRequest>,
-        connection: Connection,
-        upstream: Arc<Upstream>,
+        context: C,
+        idle_timeout: Duration,
     ) -> Box<Self> {
-        let idle_timeout = upstream.idle_timeout();
         let mut relay = Box::new(Self {
             source,
-            request,
+            context,
             connection_named,
-            connection: Some((connection, upstream)),
+            is_released: false,
             withheld: None,
             timer: DeadlineTimer::default(),
             waiting_since: None,
@@ -110,14 +142,19 @@ impl RelayBody {
         if relay.source.is_end_stream() {
             relay.end();
             // HTTP/2 may have brought the end just now.
-            relay.withheld = relay.answered().map(|commit| (commit, None));
+            relay.withheld = relay.context.complete().map(|commit| (commit, None));
         }
         relay
     }
 
     /// Moves the frames in a task of its own.
     #[must_use]
-    pub fn pump(self: Box<Self>) -> ResponseBody {
+    pub fn pump(self: Box<Self>) -> ResponseBody<B, C>
+    where
+        B: Send + 'static,
+        C: Send + 'static,
+        C::Commit: Send,
+    {
         if self.is_end_stream() {
             return ResponseBody::Relay(self);
         }
@@ -131,8 +168,8 @@ impl RelayBody {
     }
 
     fn end(&mut self) {
-        if let Some((connection, upstream)) = self.connection.take() {
-            upstream.give_back(connection);
+        if !std::mem::replace(&mut self.is_released, true) {
+            self.context.release_connection();
         }
     }
 
@@ -178,7 +215,7 @@ impl RelayBody {
         }
         let Poll::Ready(frame) = Pin::new(&mut self.source).poll_frame(context) else {
             ready!(self.poll_stalled(context));
-            self.request.fail(Reason::UpstreamTimeout);
+            self.context.fail(Reason::UpstreamTimeout);
             return Poll::Ready(Some(Err(CutOff::Stalled)));
         };
         self.waiting_since = None;
@@ -187,8 +224,7 @@ impl RelayBody {
                 if let Some(trailers) = frame.trailers_mut() {
                     headers::clean_response_trailers(trailers, &self.connection_named);
                 }
-                self.request
-                    .record
+                self.context
                     .add_sent(frame.data_ref().map_or(0, Bytes::len));
                 let is_last = self.source.is_end_stream();
                 if is_last {
@@ -200,14 +236,12 @@ impl RelayBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                self.request.fail(Reason::UpstreamProtocol);
-                if let Some((connection, upstream)) = &self.connection {
-                    upstream.broke_off(connection, &error);
-                }
-                Poll::Ready(Some(Err(CutOff::Broken(error))))
+                self.context.fail(Reason::UpstreamProtocol);
+                self.context.broke_off(&error);
+                Poll::Ready(Some(Err(CutOff::Broken(error.into()))))
             }
             None if self.is_reset() && self.source.size_hint().lower() > 0 => {
-                self.request.fail(Reason::UpstreamProtocol);
+                self.context.fail(Reason::UpstreamProtocol);
                 Poll::Ready(Some(Err(CutOff::Short)))
             }
             None if self.is_reset() => {
@@ -221,15 +255,10 @@ impl RelayBody {
         }
     }
 
-    /// Whether the end that hyper tells of is an HTTP/2 reset without an error. That comes after the answer's
-    /// real end, or instead of it.
+    /// Whether the end that hyper tells of is an HTTP/2 reset without an error. That comes after the
+    /// response's real end, or instead of it.
     fn is_reset(&self) -> bool {
-        let connection = self.connection.as_ref();
-        !self.source.is_end_stream() && connection.is_some_and(|(on, _)| on.is_http2())
-    }
-
-    fn answered(&self) -> Option<Commit> {
-        self.request.entry().and_then(Entry::answered)
+        !self.source.is_end_stream() && self.context.is_http2()
     }
 
     /// The last frame, or the end alone.
@@ -238,7 +267,7 @@ impl RelayBody {
         last: Option<Frame<Bytes>>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
-        match self.answered() {
+        match self.context.complete() {
             Some(commit) => {
                 self.withheld = Some((commit, last));
                 self.poll_withheld(context)
@@ -261,12 +290,17 @@ impl RelayBody {
 
     /// Not before the end was seen here: HTTP/2 may bring it between two looks.
     fn is_end_stream(&self) -> bool {
-        self.withheld.is_none() && self.connection.is_none()
+        self.withheld.is_none() && self.is_released
     }
 }
 
-/// Ends with the answer, with the caller's interest in it, or with its patience.
-async fn pump(mut relay: Box<RelayBody>, frames: mpsc::Sender<PumpedFrame>) {
+/// Moves the frames. Ends with the response, when the caller has let go of it, or when it takes nothing for too long.
+async fn pump<B, C>(mut relay: Box<RelayBody<B, C>>, frames: mpsc::Sender<PumpedFrame>)
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Error + Send + Sync + 'static,
+    C: RelayContext,
+{
     loop {
         let frame = tokio::select! {
             frame = poll_fn(|context| relay.poll_frame(context)) => frame,
@@ -279,8 +313,8 @@ async fn pump(mut relay: Box<RelayBody>, frames: mpsc::Sender<PumpedFrame>) {
                 Ok(Err(_left)) => return,
                 Err(_untaken) => {
                     // Without an end the caller is told that this was not all.
-                    relay.request.fail(Reason::RequestTimeout);
-                    relay.request.count_limit(Limit::WriteTimeout);
+                    relay.context.fail(Reason::RequestTimeout);
+                    relay.context.count_limit(Limit::WriteTimeout);
                     return;
                 }
             }
@@ -309,7 +343,7 @@ fn pieces(frame: PumpedFrame) -> impl Iterator<Item = PumpedFrame> {
     })
 }
 
-impl ResponseBody {
+impl<B, C: RelayContext> ResponseBody<B, C> {
     /// Bursar's own.
     #[must_use]
     pub fn own(body: Bytes) -> Self {
@@ -317,7 +351,12 @@ impl ResponseBody {
     }
 }
 
-impl Body for ResponseBody {
+impl<B, C> Body for ResponseBody<B, C>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Error + Send + Sync + 'static,
+    C: RelayContext + Unpin,
+{
     type Data = Bytes;
     type Error = CutOff;
 
@@ -358,3 +397,6 @@ impl Body for ResponseBody {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
