@@ -4,11 +4,11 @@
 //! go out again on another connection; after anything else it must not, because it may have been
 //! acted upon. Nothing here sends a request twice.
 
+mod circuit_breaker;
 pub mod connect;
 pub mod egress;
 mod fields;
 mod frames;
-mod fuse;
 mod lifetime;
 mod pool;
 mod read_gate;
@@ -32,9 +32,9 @@ use bursar_config::{Http, Origin, Provider, Timeouts};
 use bursar_http::headers;
 use bursar_http::replay_body::{Progress, ReplayBody};
 use bursar_telemetry::metrics::{Cause, Connections, Counted, Metrics, NO_PROVIDER};
+use circuit_breaker::{Permit, ProviderBreaker};
 use connect::{Connector, Stream};
 use egress::Egress;
-use fuse::Fuse;
 use pool::Pool;
 pub use pool::{Connection, RequestBody, Sent};
 use read_gate::ReadGate;
@@ -56,7 +56,7 @@ pub struct Upstream<B> {
     timeouts: Timeouts,
     connections: Connections,
     /// None: it is tried however often it failed.
-    fuse: Option<Arc<Fuse>>,
+    breaker: Option<ProviderBreaker>,
     /// Whether a connection may carry requests of several callers.
     is_shared: bool,
 }
@@ -90,7 +90,6 @@ impl<B: RequestBody> Upstream<B> {
     pub fn new(provider: &Provider, metrics: &Metrics, egress: &Egress) -> Self {
         // The series is there from the start, and stays at 0 without a breaker.
         let open = metrics.upstream_breaker_open(&provider.name);
-        let fuse = provider.breaker;
         let tls = &provider.tls;
         let offered = match provider.http {
             Http::Http1 => &tls.http1,
@@ -104,7 +103,9 @@ impl<B: RequestBody> Upstream<B> {
             egress.api_proxy(),
         );
         Self {
-            fuse: fuse.map(|limits| Fuse::new(&provider.name, limits, open)),
+            breaker: provider
+                .breaker
+                .map(|limits| ProviderBreaker::new(&provider.name, limits, open)),
             pool: Pool::new(&provider.timeouts, &metrics.dropped_fields(&provider.name)),
             http1_connector: connector.with_tls(&tls.http1),
             connector,
@@ -124,7 +125,7 @@ impl<B: RequestBody> Upstream<B> {
             connector: self.connector.clone(),
             http1_connector: self.http1_connector.clone(),
             connections: self.connections.clone(),
-            fuse: self.fuse.clone(),
+            breaker: self.breaker.clone(),
             ..self
         };
         let others: Vec<Self> = (1..workers).map(for_another).collect();
@@ -154,7 +155,7 @@ impl<B: RequestBody> Upstream<B> {
             http: Http::Http1,
             timeouts,
             connections: metrics.connections.clone(),
-            fuse: None,
+            breaker: None,
             is_shared: false,
         }
     }
@@ -169,8 +170,8 @@ impl<B: RequestBody> Upstream<B> {
         need: Need,
         now: Instant,
     ) -> Result<(Connection<B>, Instant), ConnectError> {
-        let attempt = match self.fuse.as_ref().map(|fuse| fuse.enter(now)) {
-            Some(entered) => Some(entered.map_err(ConnectError::Held)?),
+        let permit = match self.breaker.as_ref().map(|breaker| breaker.acquire(now)) {
+            Some(acquired) => Some(acquired.map_err(ConnectError::Held)?),
             None => None,
         };
         let need = Need {
@@ -180,16 +181,15 @@ impl<B: RequestBody> Upstream<B> {
         if !need.is_new
             && let Some(mut connection) = self.pool.take(origin, need, now)
         {
-            connection.attempt = attempt;
+            connection.permit = permit;
             return Ok((connection, now));
         }
         // Apart, so that a request that finds a connection does not carry room for making one.
         let mut connected = Box::pin(self.open(origin, need)).await;
-        match (&mut connected, attempt) {
-            (Ok(connection), attempt) => connection.attempt = attempt,
-            (Err(error), _) if error.is_own() => {}
-            (Err(_), None) => {}
-            (Err(_), Some(attempt)) => attempt.settle(false),
+        match &mut connected {
+            Ok(connection) => connection.permit = permit,
+            Err(error) if error.is_own() => {}
+            Err(_) => self.record(permit, false),
         }
         Ok((connected?, Instant::now()))
     }
@@ -250,7 +250,7 @@ impl<B: RequestBody> Upstream<B> {
     /// Whether requests are refused because the provider cannot be reached.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        self.fuse.as_ref().is_some_and(|fuse| fuse.is_open())
+        self.breaker.as_ref().is_some_and(ProviderBreaker::is_open)
     }
 
     /// A new connection without HTTP on it, counted while the second value lives.
@@ -288,7 +288,7 @@ impl<B: RequestBody> Upstream<B> {
         body: Option<&ReplayBody<S>>,
         started: Instant,
     ) -> Result<Response<Incoming>, SendError> {
-        let attempt = connection.attempt.take();
+        let permit = connection.permit.take();
         let mut answer = self.wait_for_head(connection, sending, body, started).await;
         if matches!(answer, Err(SendError::TimedOut)) && connection.abandon() {
             answer = Err(SendError::TimedOutUnsent);
@@ -296,20 +296,25 @@ impl<B: RequestBody> Upstream<B> {
         if matches!(answer, Err(SendError::NoCloseNotify)) {
             self.complain_of_end(connection);
         }
-        if let Some(attempt) = attempt {
-            match &answer {
-                Ok(_) => attempt.settle(true),
-                Err(
-                    SendError::Broken
-                    | SendError::NoCloseNotify
-                    | SendError::TimedOut
-                    | SendError::TimedOutUnsent,
-                ) => attempt.settle(false),
-                // The caller's doing, or not tried at all.
-                Err(_) => {}
-            }
+        match &answer {
+            Ok(_) => self.record(permit, true),
+            Err(
+                SendError::Broken
+                | SendError::NoCloseNotify
+                | SendError::TimedOut
+                | SendError::TimedOutUnsent,
+            ) => self.record(permit, false),
+            // The caller's doing, or not tried at all.
+            Err(_) => {}
         }
         answer
+    }
+
+    /// The provider answered, or could not be reached.
+    fn record(&self, permit: Option<Permit>, is_reached: bool) {
+        if let (Some(breaker), Some(permit)) = (&self.breaker, permit) {
+            breaker.record(permit, is_reached);
+        }
     }
 
     async fn wait_for_head<S>(

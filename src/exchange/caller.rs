@@ -5,7 +5,7 @@
 //! any password is kept as a hash, each failure costs as many hashes as the most expensive caller's, for each of the
 //! few readings of a password that is not ASCII.
 
-mod hashing;
+mod password_hashing;
 mod spelling;
 
 use std::collections::HashMap;
@@ -32,7 +32,7 @@ use bursar_http::headers::only;
 use bursar_http::target::Form;
 use bursar_limits::caller_limits::Limits;
 use bursar_telemetry::metrics::ANONYMOUS;
-use hashing::{Hashed, Hashing, Tag};
+use password_hashing::{Hashed, Hashing, Tag};
 
 /// Some clients leave the padding out.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -276,7 +276,7 @@ impl Callers {
             .hashing
             .verify(attempt.tag, hashes, attempt.passwords, attempt.address)
             .await
-            .map_err(|hashing::Busy| Error::Busy)?;
+            .map_err(|password_hashing::Busy| Error::Busy)?;
         match attempt.known {
             Some(known) if is_right => Ok(known.principal(attempt.by_authorization)),
             _ => Err(Error::Unauthenticated),
@@ -377,7 +377,7 @@ impl Table {
         let hashing = self.hashing.as_ref().ok_or(Undecided::Unauthenticated)?;
         let tag = hashing.tag(&spelling::canonical(&sent));
         match found {
-            Some(known) if hashing::is_remembered(&known.hashes, &tag) => {
+            Some(known) if password_hashing::is_remembered(&known.hashes, &tag) => {
                 Ok(known.principal(by_authorization))
             }
             _ => Err(Undecided::Password(PendingPassword {

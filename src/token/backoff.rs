@@ -1,45 +1,66 @@
-//! How long until the token endpoint is asked again? A function of what went wrong and how often.
+//! Back-off after a token call that failed: a function of what went wrong and how often.
 
 use std::time::Duration;
 
 use super::failure::Failure;
 use bursar_limits::circuit_breaker::Pause;
 
+/// From the pause after the first failure to the longest one.
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    least: Duration,
+    most: Duration,
+}
+
 /// The range of exponential back-off with full jitter.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+const BACKOFF: Range = Range {
+    least: Duration::from_millis(200),
+    most: Duration::from_secs(30),
+};
 /// The same where somebody waits for the token, so that an outage that is over is noticed.
-const WANTED: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));
+const AWAITED: Range = Range {
+    least: Duration::from_millis(200),
+    most: Duration::from_secs(3),
+};
 /// The same after a call that hung, which took time already.
-const WANTED_AFTER_TIMEOUT: (Duration, Duration) =
-    (Duration::from_millis(200), Duration::from_secs(1));
+const AWAITED_AFTER_TIMEOUT: Range = Range {
+    least: Duration::from_millis(200),
+    most: Duration::from_secs(1),
+};
 /// The range of the cool-down of an account that is refused.
-const COOL_DOWN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(5 * 60));
+const COOL_DOWN: Range = Range {
+    least: Duration::from_secs(5),
+    most: Duration::from_secs(5 * 60),
+};
 /// Rate limited, but not told for how long.
-const RATE_LIMITED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const RATE_LIMITED: Range = Range {
+    least: Duration::from_secs(1),
+    most: Duration::from_secs(60),
+};
 /// A token that is already over is asked for again at most that often.
 const ALREADY_EXPIRED: Duration = Duration::from_secs(1);
 
 /// The pause after a failure, `earlier` of which came before it without a success between; `jitter` is
 /// from 0 to 1.
 pub(super) fn pause(failure: Failure, earlier: u32, jitter: f64) -> Pause {
-    let alone = pause_alone(failure, earlier, jitter);
+    let background = background_pause(failure, earlier, jitter);
     match failure.is_transient() && failure != Failure::AlreadyExpired {
         true => {
             let range = match failure {
-                Failure::TimedOut => WANTED_AFTER_TIMEOUT,
-                _ => WANTED,
+                Failure::TimedOut => AWAITED_AFTER_TIMEOUT,
+                _ => AWAITED,
             };
             Pause {
-                alone,
-                wanted: alone.min(jittered(range, earlier, jitter)),
+                background,
+                awaited: background.min(jittered(range, earlier, jitter)),
             }
         }
         // What the endpoint asked for, what a refusal costs, and a token's last second are the same for all.
-        false => alone.into(),
+        false => background.into(),
     }
 }
 
-fn pause_alone(failure: Failure, earlier: u32, jitter: f64) -> Duration {
+fn background_pause(failure: Failure, earlier: u32, jitter: f64) -> Duration {
     match failure {
         Failure::Rejected(_, asked) => doubled(COOL_DOWN, earlier).max(asked.unwrap_or_default()),
         Failure::RateLimited(Some(asked)) | Failure::LimitedOrRefused(Some(asked)) => {
@@ -64,15 +85,16 @@ fn pause_alone(failure: Failure, earlier: u32, jitter: f64) -> Duration {
     }
 }
 
-fn jittered(range: (Duration, Duration), earlier: u32, jitter: f64) -> Duration {
+fn jittered(range: Range, earlier: u32, jitter: f64) -> Duration {
     doubled(range, earlier).mul_f64(jitter.clamp(0.0, 1.0))
 }
 
-/// `least`, doubled so many times, but never above `most`.
-fn doubled((least, most): (Duration, Duration), times: u32) -> Duration {
-    least
-        .saturating_mul(1_u32.checked_shl(times).unwrap_or(u32::MAX))
-        .min(most)
+/// The least, doubled so many times, but never above the most.
+fn doubled(range: Range, times: u32) -> Duration {
+    let doubled = range
+        .least
+        .saturating_mul(1_u32.checked_shl(times).unwrap_or(u32::MAX));
+    doubled.min(range.most)
 }
 
 /// Whether two failures in a row are one trouble that lasts.
@@ -103,7 +125,7 @@ mod tests {
     fn a_cool_down_grows_to_five_minutes() {
         let seconds = |earlier| {
             pause(Failure::Rejected(Detail::Is(""), None), earlier, 0.0)
-                .alone
+                .background
                 .as_secs()
         };
         assert_eq!([0, 1, 2, 6, 7, 99].map(seconds), [5, 10, 20, 300, 300, 300]);
@@ -112,7 +134,7 @@ mod tests {
             let asked = Some(Duration::from_secs(asked));
             let pause = pause(Failure::Rejected(Detail::Is(""), asked), 0, 0.0);
             assert_eq!(
-                (pause.alone.as_secs(), pause.wanted.as_secs()),
+                (pause.background.as_secs(), pause.awaited.as_secs()),
                 (expected, expected)
             );
         }
@@ -122,10 +144,10 @@ mod tests {
         #[test]
         fn backoff_stays_in_its_range(earlier: u32, jitter in 0.0..=1.0) {
             let pause = pause(Failure::Broken, earlier, jitter);
-            prop_assert!(pause.alone <= Duration::from_secs(30));
-            prop_assert!(pause.wanted <= pause.alone.min(Duration::from_secs(3)));
+            prop_assert!(pause.background <= Duration::from_secs(30));
+            prop_assert!(pause.awaited <= pause.background.min(Duration::from_secs(3)));
             let full = super::pause(Failure::Broken, earlier, 1.0);
-            prop_assert!(pause.alone <= full.alone && full.wanted >= Duration::from_millis(200));
+            prop_assert!(pause.background <= full.background && full.awaited >= Duration::from_millis(200));
         }
 
         #[test]
@@ -137,7 +159,7 @@ mod tests {
                 Failure::RetryLater(503, asked),
             ] {
                 let pause = pause(failure, earlier, jitter);
-                prop_assert!(pause.alone >= asked && pause.wanted >= asked);
+                prop_assert!(pause.background >= asked && pause.awaited >= asked);
             }
         }
     }

@@ -1,12 +1,13 @@
-//! May the token endpoint be called now? One limiter for each provider: a quota of calls, and a breaker.
+//! Limiter of the calls to one provider's token endpoint: a quota of calls, and a circuit breaker.
 //!
 //! Every token call has a [`CallPermit`] of its own, whatever it is for. Calls that must wait stand in one of
 //! three queues; only the first of each queue looks at the clock, so that ten thousand waiting keys cost
 //! nothing. A later queue may be further ahead of the even pace than an earlier one: that is the reserve.
 //! The queues hold each key once, and whoever waits for a key has a limit of its own (`token.wait`).
 //!
-//! Who writes: the first of a queue, and whoever ends a call, under `state`, never across an await.
-//! `changed` tells the first of each queue that the breaker or the quota has.
+//! Who writes: the first of a queue, and whoever ends a call, under `state`, never across an await. The breaker has a
+//! lock of its own, which is taken after that one or alone. The first of each queue is woken by the breaker where its
+//! state changes, and by `quota_changed`.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +20,7 @@ use tokio::time::{Instant, sleep_until};
 use super::backoff;
 use super::failure::Failure;
 use super::timing::{SHORT, Timing};
-use bursar_limits::circuit_breaker::{Breaker, Passage, Until};
+use bursar_limits::circuit_breaker::{CircuitBreaker, Open, Permit, State, Until};
 use bursar_limits::rate_limiter::RateLimiter;
 use bursar_telemetry::metrics::EndpointSeries;
 
@@ -41,6 +42,13 @@ pub(super) enum Priority {
     Recovery,
 }
 
+impl Priority {
+    /// Whether somebody waits for the call: not at start-up.
+    fn is_awaited(self) -> bool {
+        self != Self::Startup
+    }
+}
+
 /// What all token calls to one provider share.
 #[derive(Debug)]
 pub(super) struct EndpointLimiter {
@@ -48,17 +56,17 @@ pub(super) struct EndpointLimiter {
     queues: [tokio::sync::Mutex<()>; 3],
     /// Room for calls that nobody waits for.
     startup: Semaphore,
-    state: Mutex<State>,
-    changed: watch::Sender<()>,
+    state: Mutex<LimiterState>,
+    breaker: CircuitBreaker,
+    quota_changed: watch::Sender<()>,
     /// Calls that had to wait for the quota.
     exhausted: IntCounter,
 }
 
 #[derive(Debug)]
-struct State {
+struct LimiterState {
     quota: Quota,
     pace: RateLimiter,
-    breaker: Breaker,
     timing: Timing,
 }
 
@@ -78,11 +86,10 @@ pub(super) struct CallPermit<'a> {
     limiter: &'a EndpointLimiter,
     /// Held until the call has ended.
     _place: Option<SemaphorePermit<'a>>,
-    is_probe: bool,
+    breaker: Permit<&'a CircuitBreaker>,
     /// Whether the call before it failed.
     is_after_outage: bool,
     began: Instant,
-    is_recorded: bool,
 }
 
 /// What can be shown of a limiter.
@@ -98,9 +105,9 @@ pub struct EndpointSnapshot {
     pub exhausted: u64,
 }
 
-/// Why a call has to wait, and until when; None: for news of the breaker.
+/// Why a call has to wait, and until when.
 enum Wait {
-    Breaker(Option<Instant>),
+    Breaker(Open),
     Quota(Instant),
 }
 
@@ -132,13 +139,13 @@ impl EndpointLimiter {
             provider: provider.clone(),
             queues: Default::default(),
             startup: Semaphore::new(MAX_STARTUP),
-            state: Mutex::new(State {
+            state: Mutex::new(LimiterState {
                 pace: RateLimiter::new(quota.interval),
                 quota,
-                breaker: Breaker::new(MAX_FAILURES, series.open),
                 timing: Timing::default(),
             }),
-            changed: watch::Sender::new(()),
+            breaker: CircuitBreaker::new(MAX_FAILURES, series.open),
+            quota_changed: watch::Sender::new(()),
             exhausted: series.exhausted,
         }
     }
@@ -150,12 +157,12 @@ impl EndpointLimiter {
             let quota = Quota::of(calls_per_minute);
             state.pace.go_on_at(quota.interval, Instant::now());
             state.quota = quota;
-            self.changed.send_replace(());
+            self.quota_changed.send_replace(());
         }
     }
 
     /// A panic elsewhere leaves nothing half-done here.
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LimiterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -178,22 +185,23 @@ impl EndpointLimiter {
             Priority::Startup => self.startup.acquire().await.ok(),
             Priority::Request | Priority::Recovery => None,
         };
-        let mut changed = self.changed.subscribe();
+        let mut quota_changed = self.quota_changed.subscribe();
+        let mut breaker_changed = self.breaker.subscribe();
         let mut is_counted = false;
         loop {
-            changed.mark_unchanged();
+            quota_changed.mark_unchanged();
+            breaker_changed.mark_unchanged();
             let until = match self.try_take(priority, Instant::now()) {
-                Ok(is_probe) => {
+                Ok(breaker) => {
                     return CallPermit {
                         limiter: self,
                         _place: place,
-                        is_probe,
-                        is_after_outage: self.state().breaker.is_failing(),
+                        breaker,
+                        is_after_outage: self.breaker.is_failing(),
                         began: Instant::now(),
-                        is_recorded: false,
                     };
                 }
-                Err(Wait::Breaker(until)) => until,
+                Err(Wait::Breaker(open)) => open.until.map(|until| until.of(priority.is_awaited())),
                 Err(Wait::Quota(until)) => {
                     if !std::mem::replace(&mut is_counted, true) {
                         self.exhausted.inc();
@@ -204,59 +212,53 @@ impl EndpointLimiter {
             let elapsed = async {
                 match until {
                     Some(until) => sleep_until(until).await,
-                    // The probe has `token.timeout`, and its permit tells how it ended.
+                    // The half-open call has `token.timeout`, and its permit tells how it ended.
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 () = elapsed => {}
-                // The sender is this limiter's own.
-                _ = changed.changed() => {}
+                // The senders are this limiter's own.
+                _ = quota_changed.changed() => {}
+                _ = breaker_changed.changed() => {}
             }
         }
     }
 
-    /// Takes a call out of the quota; whether it is the breaker's probe.
-    fn try_take(&self, priority: Priority, now: Instant) -> Result<bool, Wait> {
+    /// Takes a call out of the quota, where the breaker lets it go.
+    fn try_take(&self, priority: Priority, now: Instant) -> Result<Permit<&CircuitBreaker>, Wait> {
         let mut state = self.state();
-        // Start-up calls are those that nobody waits for.
-        let is_wanted = priority != Priority::Startup;
-        let is_probe = match state.breaker.passage(now, is_wanted) {
-            Passage::Free => false,
-            Passage::Probe => true,
-            Passage::Held(until) => {
-                return Err(Wait::Breaker(until.map(|until| until.of(is_wanted))));
-            }
-        };
+        let is_awaited = priority.is_awaited();
+        // Looked at first, so that a call that the quota holds up does not go half-open: to give that up again would
+        // wake the queues, this one too.
+        if let State::Open(open) = self.breaker.state(now, is_awaited) {
+            return Err(Wait::Breaker(open));
+        }
         let tolerance = state.quota.tolerances[priority as usize];
         let taken = state.pace.take(now, tolerance);
         taken.map_err(|exceeded| Wait::Quota(now + exceeded.retry_after))?;
-        if is_probe {
-            state.breaker.probe();
-        }
-        Ok(is_probe)
+        CircuitBreaker::acquire(&self.breaker, now, is_awaited).map_err(Wait::Breaker)
     }
 
     /// Until when no call is made, where the endpoint failed too often; None too while it is probed.
     pub(super) fn open_until(&self, now: Instant) -> Option<Until> {
-        let passage = self.state().breaker.passage(now, false);
-        match passage {
-            Passage::Held(until) => until,
-            Passage::Free | Passage::Probe => None,
+        match self.breaker.state(now, false) {
+            State::Open(open) => open.until,
+            State::Closed | State::HalfOpen => None,
         }
     }
 
     /// The same for a token that somebody waits for, or nobody.
-    pub(super) fn open_until_for(&self, now: Instant, is_wanted: bool) -> Option<Instant> {
-        let until = self.open_until(now).map(|until| until.of(is_wanted));
+    pub(super) fn open_until_for(&self, now: Instant, is_awaited: bool) -> Option<Instant> {
+        let until = self.open_until(now).map(|until| until.of(is_awaited));
         until.filter(|until| *until > now)
     }
 
     /// Why a call of a request has to wait now, and for how long at least.
     pub(super) fn wait(&self, now: Instant) -> (Failure, Duration) {
         let state = self.state();
-        if let Some(pause) = state.breaker.held_for(now) {
-            return (Failure::CircuitOpen, pause);
+        if let State::Open(open) = self.breaker.state(now, true) {
+            return (Failure::CircuitOpen, open.retry_after(now));
         }
         let tolerance = state.quota.tolerances[Priority::Request as usize];
         (Failure::QuotaExhausted, state.pace.wait(now, tolerance))
@@ -268,7 +270,7 @@ impl EndpointLimiter {
         EndpointSnapshot {
             provider: self.provider.clone(),
             calls_per_minute: state.quota.calls_per_minute,
-            is_open: state.breaker.is_open(),
+            is_open: self.breaker.is_open(),
             exhausted: self.exhausted.get(),
         }
     }
@@ -289,45 +291,32 @@ impl CallPermit<'_> {
     }
 
     /// The call ended, with a failure perhaps.
-    pub(super) fn record(mut self, failure: Option<Failure>) {
-        self.is_recorded = true;
+    pub(super) fn record(self, failure: Option<Failure>) {
         let limiter = self.limiter;
         let outage = failure.filter(|failure| failure.is_outage());
         let is_news = {
+            // Held for both, so that a call that is let through now knows both.
             let mut state = limiter.state();
             match outage {
-                Some(failure) => state
-                    .breaker
-                    .failed(self.is_probe, Instant::now(), |earlier| {
-                        backoff::pause(failure, earlier, fastrand::f64())
-                    }),
+                Some(failure) => self.breaker.failed(Instant::now(), |earlier| {
+                    backoff::pause(failure, earlier, fastrand::f64())
+                }),
                 None => {
                     state.timing.responded(self.began.elapsed());
-                    state.breaker.succeeded()
+                    self.breaker.succeeded()
                 }
             }
         };
-        if is_news {
-            match outage {
-                Some(failure) => {
-                    tracing::warn!(provider = %limiter.provider, %failure, "the token endpoint fails; calls are open_until, and it is probed");
-                }
-                None => {
-                    tracing::info!(provider = %limiter.provider, "the token endpoint works again");
-                }
+        if !is_news {
+            return;
+        }
+        match outage {
+            Some(failure) => {
+                tracing::warn!(provider = %limiter.provider, %failure, "the token endpoint fails; calls are held, and it is probed");
             }
-        }
-        if is_news || self.is_probe {
-            limiter.changed.send_replace(());
-        }
-    }
-}
-
-impl Drop for CallPermit<'_> {
-    fn drop(&mut self) {
-        if self.is_probe && !self.is_recorded {
-            self.limiter.state().breaker.give_up();
-            self.limiter.changed.send_replace(());
+            None => {
+                tracing::info!(provider = %limiter.provider, "the token endpoint works again");
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Renewal policy of a token key: whether a flight may start, and what if not; decided under the lock of its state.
 //!
-//! Functions of its state, the token and `now`; nothing here waits or endpoint.
+//! Functions of its state, the token and `now`; nothing here waits or calls.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,6 +16,7 @@ use super::failure::Failure;
 use super::refusals::{Refusals, Unauthorized};
 use bursar_base::clock;
 use bursar_limits::circuit_breaker::Until;
+use bursar_limits::single_flight::{Joiner, SingleFlight};
 
 /// How many renewals 401s may cause in [`RECOVERY_WINDOW`].
 const MAX_RECOVERIES: usize = 10;
@@ -31,17 +32,11 @@ const CONTENTION_WINDOW: Duration = Duration::from_secs(5 * 60);
 /// What a flight brought.
 pub(super) type FlightResult = Result<Arc<CachedToken>, Failure>;
 
-/// A flight that is under way.
-pub(super) struct Flight {
-    pub(super) result: watch::Receiver<Option<FlightResult>>,
-    /// How urgent its calls are; it only rises.
-    pub(super) priority: watch::Sender<Priority>,
-}
-
 /// What is known about the flights of a token key.
 #[derive(Default)]
 pub(super) struct RenewalPolicy {
-    pub(super) flight: Option<Flight>,
+    /// The one acquisition that may be under way, and how urgent its calls are, which only rises.
+    pub(super) flight: SingleFlight<FlightResult, watch::Sender<Priority>>,
     /// Why there was no token, and until when nobody asks again.
     pub(super) backing_off: Option<(Failure, Until)>,
     pub(super) failures: u32,
@@ -71,7 +66,7 @@ pub(super) enum RenewalReason {
 
 impl RenewalReason {
     /// Whether somebody waits for the token.
-    pub(super) fn is_wanted(&self) -> bool {
+    pub(super) fn is_awaited(&self) -> bool {
         matches!(self, Self::Request | Self::Unauthorized(_))
     }
 
@@ -86,7 +81,7 @@ impl RenewalReason {
 
 /// What came of asking for a flight.
 pub(super) enum Joined {
-    Flight(watch::Receiver<Option<FlightResult>>),
+    Flight(Joiner<FlightResult>),
     BackingOff(Failure, Instant),
     /// The cache is newer than the 401.
     Newer(Arc<CachedToken>),
@@ -108,19 +103,17 @@ pub(super) struct EndpointState<'a> {
     /// What was learnt about routes.
     pub(super) refusals: &'a Refusals,
     /// Until when none is made, because the endpoint fails.
-    pub(super) held_until: Option<Instant>,
+    pub(super) open_until: Option<Instant>,
     /// Whether the flight that is under way has not been let through yet.
     pub(super) are_waiting: bool,
 }
 
-impl Flight {
-    fn raise(&self, priority: Priority) {
-        self.priority.send_if_modified(|now| {
-            let rises = priority > *now;
-            *now = priority.max(*now);
-            rises
-        });
-    }
+fn raise(priority: &watch::Sender<Priority>, to: Priority) {
+    priority.send_if_modified(|now| {
+        let rises = to > *now;
+        *now = to.max(*now);
+        rises
+    });
 }
 
 impl RenewalPolicy {
@@ -136,25 +129,23 @@ impl RenewalPolicy {
             return Decision::Join(joined);
         }
         // Start-up waits for the endpoint in its queue; whoever has a caller who waits hears at once.
-        let held = endpoint
-            .held_until
+        let open_until = endpoint
+            .open_until
             .filter(|_| !matches!(reason, RenewalReason::Startup));
-        if let Some(flight) = &self.flight
-            && flight.result.has_changed().is_ok()
-        {
-            if let Some(until) = held.filter(|_| endpoint.are_waiting) {
+        if let Some((joiner, priority)) = self.flight.join() {
+            if let Some(until) = open_until.filter(|_| endpoint.are_waiting) {
                 return Decision::Join(Joined::BackingOff(Failure::CircuitOpen, until));
             }
-            flight.raise(reason.priority());
-            return Decision::Join(Joined::Flight(flight.result.clone()));
+            raise(priority, reason.priority());
+            return Decision::Join(Joined::Flight(joiner));
         }
         if let Some((failure, until)) = self.backing_off
-            && let until = until.of(reason.is_wanted())
+            && let until = until.of(reason.is_awaited())
             && now < until
         {
             return Decision::Join(Joined::BackingOff(failure, until));
         }
-        if let Some(until) = held {
+        if let Some(until) = open_until {
             return Decision::Join(Joined::BackingOff(Failure::CircuitOpen, until));
         }
         if let RenewalReason::Unauthorized(unauthorized) = reason {
@@ -264,6 +255,6 @@ impl RenewalPolicy {
         self.failures = self.failures.saturating_add(1);
         self.backing_off = Some((failure, until));
         self.last_error = Some((failure.to_string(), clock::wall()));
-        until.alone
+        until.background
     }
 }

@@ -1,20 +1,19 @@
-//! Which token is it now, and who renews it? One source per token key.
+//! Token source: the current token of one token key, and its renewal.
 //!
-//! Readers take the token from an arc-swap: no lock, no allocation, and they set at most a flag. All else
-//! is behind `policy`, a mutex that is never held across an await: whether a flight is under way, when the
-//! next may start, and what 401s have told ([`super::renewal_policy`] decides it). Only the flight publishes a token,
-//! and there is one flight at a time, because whoever starts one finds none in the policy and leaves one
-//! there under the same lock. Waiters hold the flight's channel, not the policy; one that gives up cancels
-//! nothing. What a flight asks the endpoint is [`super::grants`]'s.
+//! Readers take the token from an arc-swap: no lock, no allocation, and they set at most a flag. All else is behind
+//! `policy`, a mutex that is never held across an await: the single flight that may be under way, when the next one
+//! may start, and what 401s have told ([`super::renewal_policy`] decides it). Only the flight publishes a token, and
+//! there is one at a time, because whoever starts one finds none and leaves it there under the same lock; it ends
+//! under that lock, too, when its token is published. What a flight asks for a token is an [`Acquire`].
 //!
-//! A reload makes a new source for a token key that stays, and both have one [`State`]: token, policy and so the
+//! A reload makes a new source for a token key that stays, and both have one [`KeyState`]: token, policy and so the
 //! flight. Which of them looks after the renewal is in there too; for a key that is gone, none does.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::access_token::{AccessToken, CachedToken, Freshness, Missing};
 use super::acquire::{Acquire, Acquired, NotAcquired};
@@ -25,11 +24,12 @@ use super::next_token::{Cached, Next};
 use super::refresh_token::RefreshTokenSlot;
 use super::refusals::{Refusals, Unauthorized};
 use super::renewal_policy::{
-    Decision, EndpointState, Flight, FlightResult, Joined, RenewalPolicy, RenewalReason,
+    Decision, EndpointState, FlightResult, Joined, RenewalPolicy, RenewalReason,
 };
 use super::secret_in_use::SecretInUse;
 use super::token_key::TokenKey;
 use bursar_config::{SecretName, TokenDialect};
+use bursar_limits::single_flight::{Joiner, Leader, NoResult};
 use bursar_telemetry::metrics::{FetchOutcome, GrantLabel};
 
 /// What the log and the admin port say of a key whose young tokens are refused again and again.
@@ -107,7 +107,10 @@ impl Source {
         self.state.refusals.reset(Instant::now());
         let source = self.start();
         let token = source.state.token.load_full().map(|token| token.renew_at);
-        let backing_off = source.policy().backing_off.map(|(_, until)| until.alone);
+        let backing_off = source
+            .policy()
+            .backing_off
+            .map(|(_, until)| until.background);
         let wanted = source.at_startup.then(Instant::now);
         if let Some(at) = token.max(backing_off).or(wanted) {
             source.schedule_renewal(at);
@@ -261,7 +264,7 @@ impl Source {
         let until = self
             .policy()
             .backing_off
-            .map_or(now, |(_, until)| until.wanted);
+            .map_or(now, |(_, until)| until.awaited);
         Missing {
             failure,
             retry_after: until.saturating_duration_since(now),
@@ -273,7 +276,7 @@ impl Source {
         let now = Instant::now();
         let endpoint = EndpointState {
             refusals: &self.state.refusals,
-            held_until: self.limiter.open_until_for(now, reason.is_wanted()),
+            open_until: self.limiter.open_until_for(now, reason.is_awaited()),
             are_waiting: self.calls.is_waiting(),
         };
         let mut policy = self.policy();
@@ -285,14 +288,10 @@ impl Source {
                 if policy.is_contended(now) && !was_contended {
                     tracing::warn!(provider = %self.key.provider.name, account = %self.key.account().name, scopes = %self.key.scopes, "{CONTENTION}");
                 }
-                let (done, result) = watch::channel(None);
                 let (raise, priority) = watch::channel(priority);
-                policy.flight = Some(Flight {
-                    result: result.clone(),
-                    priority: raise,
-                });
-                tokio::spawn(self.clone().run_flight(reason, priority, done));
-                Joined::Flight(result)
+                let (leader, joiner) = policy.flight.lead(raise);
+                tokio::spawn(self.clone().run_flight(reason, priority, leader));
+                Joined::Flight(joiner)
             }
         }
     }
@@ -302,13 +301,13 @@ impl Source {
         self: Arc<Self>,
         reason: RenewalReason,
         mut priority: watch::Receiver<Priority>,
-        done: watch::Sender<Option<FlightResult>>,
+        leader: Leader<FlightResult>,
     ) {
         let acquired = self.acquirer.acquire(&mut priority).await;
         let (result, next_renewal) = {
             let mut policy = self.policy();
             // Under one lock, so that nobody joins a flight that has ended already.
-            policy.flight = None;
+            policy.flight.end();
             let result = acquired.and_then(|acquired| {
                 let published = self.publish(&mut policy, &acquired, &reason);
                 published.map_err(NotAcquired::from)
@@ -328,7 +327,7 @@ impl Source {
             tracing::warn!(provider = %self.key.provider.name, account = %self.key.account().name, scopes = %self.key.scopes, %failure, "no token");
         }
         self.schedule_renewal(next_renewal);
-        done.send_replace(Some(result));
+        leader.finish(result);
     }
 
     /// Makes what was acquired the key's token.
@@ -391,15 +390,12 @@ impl Source {
 }
 
 /// Waits for what a flight brings.
-pub(super) async fn wait_for(
-    mut flight: watch::Receiver<Option<FlightResult>>,
-    deadline: Instant,
-) -> FlightResult {
-    match timeout_at(deadline, flight.wait_for(Option::is_some)).await {
-        Ok(Ok(result)) => result.clone().unwrap_or(Err(Failure::Broken)),
-        // The flight's task is gone: the process is ending.
-        Ok(Err(_)) => Err(Failure::Broken),
-        Err(_) => Err(Failure::TimedOut),
+pub(super) async fn wait_for(flight: Joiner<FlightResult>, deadline: Instant) -> FlightResult {
+    match flight.wait_until(deadline).await {
+        Ok(result) => result,
+        // It panicked, or the process is ending.
+        Err(NoResult::Abandoned) => Err(Failure::Broken),
+        Err(NoResult::TimedOut) => Err(Failure::TimedOut),
     }
 }
 

@@ -23,9 +23,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::either::Either;
 
+use super::circuit_breaker::Permit;
 use super::fields::MAX_LIST_BYTES;
 use super::frames::Frames;
-use super::fuse::Attempt;
 use super::lifetime::{ConnectionLifetime, LifetimeLimits};
 use super::send_error::{SendError, chain, classify, is_disconnected};
 use super::streams::{MAX_STREAMS, Need, StreamPermit, Streams};
@@ -123,8 +123,8 @@ pub struct Connection<B> {
     sender: Sender<B>,
     /// For the head of an answer; goes with the connection.
     pub(super) timer: DeadlineTimer,
-    /// What its request is to tell of it.
-    pub(super) attempt: Option<Attempt>,
+    /// The circuit breaker's, for the request that it is taken for.
+    pub(super) permit: Option<Permit>,
 }
 
 /// Why HTTP could not be spoken on a new stream. No request was sent on it.
@@ -205,7 +205,7 @@ impl<B: RequestBody> Pool<B> {
                     server: server.name.clone(),
                     sender: Sender::Http1(idle.sender),
                     timer: idle.timer,
-                    attempt: None,
+                    permit: None,
                 });
             }
         }
@@ -478,7 +478,7 @@ impl<B: RequestBody> Connection<B> {
             server: key,
             sender,
             timer: DeadlineTimer::default(),
-            attempt: None,
+            permit: None,
         }
     }
 

@@ -1,43 +1,75 @@
-//! Is it worth trying at all? After failures in a row everything is held, and one probe at a time is let
-//! through; its success ends that.
+//! Circuit breaker: after failures in a row nothing is tried, and then one thing at a time, half-open, whose success closes
+//! it again.
 //!
-//! A value and `now`: it neither waits nor reads a clock. What counts as a failure, and how long the pause
-//! is, is for whoever tries. Its gauge is up while it is open, and no longer than it lives: a reload may
-//! have put another breaker in its place, or none.
+//! What counts as a failure, and how long the pause is, is for whoever tries. Its gauge is up while it is open, and no
+//! longer than it lives: a reload may have put another breaker in its place, or none.
+//!
+//! Its state is behind a mutex, held for a look and never across an await. Whoever tries writes it, with the [`Permit`]
+//! that it was given; `changed` wakes those that wait for another state.
 
+use std::borrow::Borrow;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus::IntGauge;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// While a probe is under way nobody knows how long it takes.
-const PROBE_TIME: Duration = Duration::from_secs(1);
+/// While a half-open try is under way nobody knows how long it takes.
+const HALF_OPEN_TIME: Duration = Duration::from_secs(1);
 
 /// Failures in a row, and what follows from them.
 #[derive(Debug)]
-pub struct Breaker {
-    threshold: u32,
-    failures: u32,
-    open: Option<Open>,
-    gauge: IntGauge,
+pub struct CircuitBreaker {
+    state: Mutex<Breaker>,
+    changed: watch::Sender<()>,
+}
+
+/// Leave to try, for one who tells what came of it. Dropped without a result, it is as if nothing had been tried.
+///
+/// It holds the breaker as its owner likes: by reference, or counted.
+#[derive(Debug)]
+pub struct Permit<B: Borrow<CircuitBreaker>> {
+    breaker: B,
+    is_half_open: bool,
+    is_settled: bool,
+}
+
+/// The breaker's state, for whoever wants to try now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Everything may be tried.
+    Closed,
+    /// One thing may be tried, alone.
+    HalfOpen,
+    /// Nothing may be tried.
+    Open(Open),
+}
+
+/// Nothing may be tried now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the circuit is open")]
+pub struct Open {
+    /// Until this instant; None: until the half-open try that is under way has ended.
+    pub until: Option<Until>,
 }
 
 /// How long to stay away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pause {
     /// Where nobody waits.
-    pub alone: Duration,
+    pub background: Duration,
     /// Where somebody does.
-    pub wanted: Duration,
+    pub awaited: Duration,
 }
 
 /// The end of a [`Pause`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Until {
     /// Where nobody waits.
-    pub alone: Instant,
+    pub background: Instant,
     /// Where somebody does.
-    pub wanted: Instant,
+    pub awaited: Instant,
 }
 
 impl Pause {
@@ -45,8 +77,8 @@ impl Pause {
     #[must_use]
     pub fn from(self, now: Instant) -> Until {
         Until {
-            alone: now + self.alone,
-            wanted: now + self.wanted,
+            background: now + self.background,
+            awaited: now + self.awaited,
         }
     }
 }
@@ -54,8 +86,8 @@ impl Pause {
 impl From<Duration> for Pause {
     fn from(pause: Duration) -> Self {
         Self {
-            alone: pause,
-            wanted: pause,
+            background: pause,
+            awaited: pause,
         }
     }
 }
@@ -63,95 +95,172 @@ impl From<Duration> for Pause {
 impl Until {
     /// For somebody who waits, or for nobody.
     #[must_use]
-    pub fn of(self, is_wanted: bool) -> Instant {
-        match is_wanted {
-            true => self.wanted,
-            false => self.alone,
+    pub fn of(self, is_awaited: bool) -> Instant {
+        match is_awaited {
+            true => self.awaited,
+            false => self.background,
         }
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Open {
-    /// When the next probe may go.
-    until: Until,
-    is_probing: bool,
+impl Open {
+    /// How long somebody who waits has to stay away at least.
+    #[must_use]
+    pub fn retry_after(self, now: Instant) -> Duration {
+        let until = self.until.map(|until| until.awaited);
+        let until = until.unwrap_or(now + HALF_OPEN_TIME);
+        until.saturating_duration_since(now)
+    }
 }
 
-/// Whether something may be tried now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Passage {
-    /// Yes.
-    Free,
-    /// Yes, alone: say so with [`Breaker::probe`].
-    Probe,
-    /// No, before this instant; None: until the probe that is under way has ended.
-    Held(Option<Until>),
-}
-
-impl Breaker {
+impl CircuitBreaker {
     /// Opens after so many failures in a row.
     #[must_use]
     pub fn new(threshold: u32, gauge: IntGauge) -> Self {
         Self {
-            threshold,
-            failures: 0,
-            open: None,
-            gauge,
+            state: Mutex::new(Breaker {
+                threshold,
+                failures: 0,
+                open: None,
+                gauge,
+            }),
+            changed: watch::Sender::new(()),
         }
+    }
+
+    /// A panic elsewhere leaves nothing half-done here.
+    fn lock(&self) -> MutexGuard<'_, Breaker> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether something may be tried now, for somebody who waits or for nobody.
     #[must_use]
-    pub fn passage(&self, now: Instant, is_wanted: bool) -> Passage {
-        match self.open {
-            None => Passage::Free,
-            Some(open) if open.is_probing => Passage::Held(None),
-            Some(open) if now < open.until.of(is_wanted) => Passage::Held(Some(open.until)),
-            Some(_) => Passage::Probe,
-        }
+    pub fn state(&self, now: Instant, is_awaited: bool) -> State {
+        self.lock().state(now, is_awaited)
     }
 
-    /// How long somebody who waits has to stay away at least. None: something may be tried now.
-    #[must_use]
-    pub fn held_for(&self, now: Instant) -> Option<Duration> {
-        match self.passage(now, true) {
-            Passage::Held(until) => {
-                let until = until.map_or(now + PROBE_TIME, |until| until.wanted);
-                Some(until.saturating_duration_since(now))
-            }
-            Passage::Free | Passage::Probe => None,
-        }
+    /// Leave to try now, for somebody who waits or for nobody.
+    ///
+    /// # Errors
+    /// Where nothing may be tried.
+    pub fn acquire<B: Borrow<Self>>(
+        breaker: B,
+        now: Instant,
+        is_awaited: bool,
+    ) -> Result<Permit<B>, Open> {
+        let is_half_open = breaker.borrow().lock().acquire(now, is_awaited)?;
+        Ok(Permit {
+            breaker,
+            is_half_open,
+            is_settled: false,
+        })
     }
 
     /// Whether the last try failed.
     #[must_use]
     pub fn is_failing(&self) -> bool {
-        self.failures > 0
+        self.lock().failures > 0
     }
 
-    /// Everything is held.
+    /// Whether it is open, or half-open.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.open.is_some()
+        self.lock().open.is_some()
     }
 
-    /// The probe goes.
-    pub fn probe(&mut self) {
-        if let Some(open) = &mut self.open {
-            open.is_probing = true;
+    /// Changes where somebody who waits should look at the state again.
+    pub fn subscribe(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+}
+
+impl<B: Borrow<CircuitBreaker>> Permit<B> {
+    /// It works; whether that closes an open breaker.
+    pub fn succeeded(mut self) -> bool {
+        self.settle(Breaker::succeeded)
+    }
+
+    /// It failed; whether that opens the breaker. `pause` is told how many failures came before.
+    pub fn failed(mut self, now: Instant, pause: impl FnOnce(u32) -> Pause) -> bool {
+        let is_half_open = self.is_half_open;
+        self.settle(|breaker| breaker.failed(is_half_open, now, pause))
+    }
+
+    fn settle(&mut self, result: impl FnOnce(&mut Breaker) -> bool) -> bool {
+        self.is_settled = true;
+        let breaker = self.breaker.borrow();
+        let is_news = result(&mut breaker.lock());
+        if is_news || self.is_half_open {
+            breaker.changed.send_replace(());
+        }
+        is_news
+    }
+}
+
+impl<B: Borrow<CircuitBreaker>> Drop for Permit<B> {
+    fn drop(&mut self) {
+        if self.is_half_open && !self.is_settled {
+            let breaker = self.breaker.borrow();
+            breaker.lock().release();
+            breaker.changed.send_replace(());
+        }
+    }
+}
+
+/// The state itself: a value and `now`. It neither waits nor reads a clock.
+#[derive(Debug)]
+struct Breaker {
+    threshold: u32,
+    failures: u32,
+    /// None: closed.
+    open: Option<Opened>,
+    gauge: IntGauge,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Opened {
+    /// When the next half-open try may go.
+    until: Until,
+    /// Whether one is under way.
+    is_tried: bool,
+}
+
+impl Breaker {
+    fn state(&self, now: Instant, is_awaited: bool) -> State {
+        match self.open {
+            None => State::Closed,
+            Some(open) if open.is_tried => State::Open(Open { until: None }),
+            Some(open) if now < open.until.of(is_awaited) => State::Open(Open {
+                until: Some(open.until),
+            }),
+            Some(_) => State::HalfOpen,
         }
     }
 
-    /// The probe was given up without a result; the next one may go.
-    pub fn give_up(&mut self) {
-        if let Some(open) = &mut self.open {
-            open.is_probing = false;
+    /// Whether it is a half-open try.
+    fn acquire(&mut self, now: Instant, is_awaited: bool) -> Result<bool, Open> {
+        match self.state(now, is_awaited) {
+            State::Closed => Ok(false),
+            State::HalfOpen => {
+                self.set_tried(true);
+                Ok(true)
+            }
+            State::Open(open) => Err(open),
         }
     }
 
-    /// It works; whether that is news.
-    pub fn succeeded(&mut self) -> bool {
+    fn set_tried(&mut self, is_tried: bool) {
+        if let Some(open) = &mut self.open {
+            open.is_tried = is_tried;
+        }
+    }
+
+    /// The half-open try was given up without a result; the next one may go.
+    fn release(&mut self) {
+        self.set_tried(false);
+    }
+
+    fn succeeded(&mut self) -> bool {
         self.failures = 0;
         let was_open = self.open.take().is_some();
         if was_open {
@@ -160,16 +269,15 @@ impl Breaker {
         was_open
     }
 
-    /// It failed; whether that opens it. `pause` is told how many failures came before.
-    pub fn failed(
+    fn failed(
         &mut self,
-        was_probe: bool,
+        was_half_open: bool,
         now: Instant,
         pause: impl FnOnce(u32) -> Pause,
     ) -> bool {
         let was_open = self.open.is_some();
-        if was_open && !was_probe {
-            // It began before everything was held, and says nothing new.
+        if was_open && !was_half_open {
+            // It began before the breaker opened, and says nothing new.
             return false;
         }
         let earlier = self.failures;
@@ -177,9 +285,9 @@ impl Breaker {
         if self.failures < self.threshold && !was_open {
             return false;
         }
-        self.open = Some(Open {
+        self.open = Some(Opened {
             until: pause(earlier).from(now),
-            is_probing: false,
+            is_tried: false,
         });
         if !was_open {
             self.gauge.inc();
@@ -190,91 +298,11 @@ impl Breaker {
 
 impl Drop for Breaker {
     fn drop(&mut self) {
-        if self.is_open() {
+        if self.open.is_some() {
             self.gauge.dec();
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PAUSE: Duration = Duration::from_secs(10);
-
-    fn both(until: Instant) -> Until {
-        Until {
-            alone: until,
-            wanted: until,
-        }
-    }
-
-    #[test]
-    fn where_somebody_waits_a_probe_goes_sooner() {
-        let mut breaker = Breaker::new(1, IntGauge::new("open", "open").unwrap());
-        let now = Instant::now();
-        let pause = Pause {
-            alone: PAUSE,
-            wanted: PAUSE / 10,
-        };
-        assert!(breaker.failed(false, now, |_| pause));
-        assert_eq!(breaker.held_for(now), Some(PAUSE / 10));
-        let later = now + PAUSE / 10;
-        assert_eq!(breaker.passage(later, true), Passage::Probe);
-        assert_eq!(
-            breaker.passage(later, false),
-            Passage::Held(Some(pause.from(now)))
-        );
-        assert_eq!(breaker.passage(now + PAUSE, false), Passage::Probe);
-    }
-
-    #[test]
-    fn it_opens_at_failures_in_a_row_and_lets_one_probe_through_at_a_time() {
-        let gauge = IntGauge::new("open", "open").unwrap();
-        let mut breaker = Breaker::new(3, gauge.clone());
-        let start = Instant::now();
-        let fail = |breaker: &mut Breaker, was_probe, now| {
-            breaker.failed(was_probe, now, |_| PAUSE.into())
-        };
-        assert!(!fail(&mut breaker, false, start));
-        assert!(!fail(&mut breaker, false, start));
-        assert!(!breaker.succeeded());
-        for opens in [false, false, true] {
-            assert_eq!(breaker.passage(start, true), Passage::Free);
-            assert_eq!(fail(&mut breaker, false, start), opens);
-        }
-        let until = start + PAUSE;
-        assert_eq!(
-            breaker.passage(start, true),
-            Passage::Held(Some(both(until)))
-        );
-        assert_eq!((breaker.held_for(start), gauge.get()), (Some(PAUSE), 1));
-        // One that was under way changes nothing.
-        assert!(!fail(&mut breaker, false, start + PAUSE / 2));
-        assert_eq!(breaker.passage(until, true), Passage::Probe);
-        breaker.probe();
-        assert_eq!(breaker.passage(until, true), Passage::Held(None));
-        assert_eq!(breaker.held_for(until), Some(PROBE_TIME));
-        assert!(!fail(&mut breaker, true, until));
-        assert_eq!(
-            breaker.passage(until, true),
-            Passage::Held(Some(both(until + PAUSE)))
-        );
-        breaker.probe();
-        breaker.give_up();
-        assert_eq!(breaker.passage(until + PAUSE, true), Passage::Probe);
-        assert!(breaker.succeeded());
-        assert_eq!(breaker.passage(until, true), Passage::Free);
-        assert_eq!((breaker.held_for(until), gauge.get()), (None, 0));
-    }
-
-    #[test]
-    fn its_gauge_does_not_stay_up_without_it() {
-        let gauge = IntGauge::new("open", "open").unwrap();
-        let mut breaker = Breaker::new(1, gauge.clone());
-        assert!(breaker.failed(false, Instant::now(), |_| PAUSE.into()));
-        assert_eq!(gauge.get(), 1);
-        drop(breaker);
-        assert_eq!(gauge.get(), 0);
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
-//! Limits of callers and circuit breakers: decisions from a value and a time.
+//! Limits of what is done at a time: callers' limits, rate limiter, circuit breaker and single flight.
 
 pub mod caller_limits;
 pub mod circuit_breaker;
 pub mod rate_limiter;
+pub mod single_flight;

@@ -13,7 +13,8 @@ pub struct RateLimiter {
 }
 
 /// The caller has to wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the rate limit is exceeded")]
 pub struct Exceeded {
     /// For so long, probably.
     pub retry_after: Duration,

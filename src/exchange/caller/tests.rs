@@ -414,7 +414,7 @@ mod hashed {
                 .filter(move |response| **response == Err(error))
         };
         let judged = are(Error::Unauthenticated).count();
-        assert_eq!(judged, hashing::MAX_FLIGHTS_OF_ONE);
+        assert_eq!(judged, password_hashing::MAX_FLIGHTS_OF_ONE);
         assert_eq!(are(Error::Busy).count(), 300 - judged);
         assert_eq!(rig.computed.get(), 3 * judged as u64 + 1);
         // Known ones never wait.
@@ -434,7 +434,7 @@ mod hashed {
         let busy = answers
             .iter()
             .filter(|response| **response == Err(Error::Busy));
-        assert_eq!(busy.count(), 200 - hashing::MAX_FLIGHTS);
+        assert_eq!(busy.count(), 200 - password_hashing::MAX_FLIGHTS);
     }
 
     #[test]

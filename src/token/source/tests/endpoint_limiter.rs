@@ -145,7 +145,7 @@ async fn a_request_during_an_outage_is_answered_at_once_without_a_call() {
         for rig in &rigs[6..] {
             let missing = rig.source.obtain().await.unwrap_err();
             assert_eq!(missing.failure, Failure::CircuitOpen);
-            assert_eq!(missing.retry_after, until.wanted.duration_since(before));
+            assert_eq!(missing.retry_after, until.awaited.duration_since(before));
         }
         assert_eq!((Instant::now(), rigs[0].count()), (before, calls));
     }

@@ -198,14 +198,14 @@ async fn ten_thousand_accounts_start_at_two_hundred_a_second() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_endpoint_has_64_start_up_calls_at_once_and_requests_go_past_them() {
-    for is_wanted in [false, true] {
+    for is_awaited in [false, true] {
         let rigs = rigs(100, "wait: 30s", in_turn([after(8.0, lives(3600))]));
         for rig in &rigs {
             rig.wants_token_at_startup();
         }
         pass(6.0).await;
         assert_eq!(rigs[0].times().len(), 64);
-        if is_wanted {
+        if is_awaited {
             for rig in &rigs {
                 let source = rig.source.clone();
                 tokio::spawn(async move { source.obtain().await });

@@ -1,12 +1,11 @@
-//! Which passwords have which hashes? Computed with a bounded share of the CPU, and remembered.
+//! Password hashing: which passwords have which hashes, computed with a bounded share of the CPU, and remembered.
 //!
 //! Each hash remembers one keyed digest: of the name and password that were last found to have it. Whoever
 //! reads it needs no hash. Only a flight writes it, one for each name and password, joined by everybody
 //! who sends the same; flights take turns at a few permits, and computing is done on blocking threads.
-//! A flight ends its entry in `flights` after it has written, and whoever starts one looks at what is
+//! A flight ends in `flights` after it has written, and whoever starts one looks at what is
 //! remembered under the same lock, so that a right password costs its hashes once.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,11 +13,12 @@ use std::time::Duration;
 use super::spelling::Bytes;
 use arc_swap::ArcSwapOption;
 use bursar_base::password::{Cost, Hash};
+use bursar_limits::single_flight::{Full, Leader, SingleFlights};
 use prometheus::IntCounter;
 use ring::hmac;
 use ring::rand::SystemRandom;
 use subtle::ConstantTimeEq as _;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 /// Hashes are computed on one of so many cores at a time, rounded up.
 const CORES_PER_HASHER: usize = 4;
@@ -35,10 +35,12 @@ const MAX_WAIT: Duration = Duration::from_secs(10);
 /// Stands for a name and a password; nobody can make one without this process's key.
 pub(super) type Tag = [u8; 32];
 
-type Landing = Result<bool, Busy>;
+/// Whether the password has the hash.
+type Verified = Result<bool, Busy>;
 
 /// Too many wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many wait for their hashes")]
 pub(super) struct Busy;
 
 /// A hash, and what was found to have it.
@@ -56,20 +58,15 @@ pub(super) struct Hashing {
     price: Vec<(Hash, usize)>,
     permits: Arc<Semaphore>,
     /// For requests that wait.
-    seats: Arc<Semaphore>,
-    flights: Mutex<HashMap<Id, Flight>>,
+    waiters: Arc<Semaphore>,
+    /// Each with the address that started it: see [`network`].
+    flights: Mutex<SingleFlights<Id, Verified, IpAddr>>,
     computed: IntCounter,
 }
 
 /// What is being computed: for whom, and whether there are hashes that it could have. What is wrong by
-/// its address or certificate must not land for one that is right.
+/// its address or certificate must not be the result for one that is right.
 type Id = (Tag, bool);
-
-struct Flight {
-    /// See [`network`].
-    address: IpAddr,
-    landing: watch::Receiver<Option<Landing>>,
-}
 
 impl Hashed {
     /// What one of `known` remembers of the same hash, it remembers too.
@@ -129,11 +126,11 @@ impl Hashing {
                 || Arc::new(Semaphore::new(cores.div_ceil(CORES_PER_HASHER))),
                 |old| old.permits.clone(),
             ),
-            seats: old.map_or_else(
+            waiters: old.map_or_else(
                 || Arc::new(Semaphore::new(MAX_WAITERS)),
-                |old| old.seats.clone(),
+                |old| old.waiters.clone(),
             ),
-            flights: Mutex::default(),
+            flights: Mutex::new(SingleFlights::new(MAX_FLIGHTS)),
             computed: computed.clone(),
         }))
     }
@@ -157,52 +154,44 @@ impl Hashing {
         hashes: Option<Arc<[Hashed]>>,
         passwords: Vec<Bytes>,
         address: IpAddr,
-    ) -> Landing {
+    ) -> Verified {
         let hashes = hashes.unwrap_or_default();
         let address = network(address);
         if self.key.is_none() {
             return Err(Busy);
         }
         let id = (tag, hashes.is_empty());
-        let _seat = self.seats.try_acquire().map_err(|_full| Busy)?;
-        let mut landing = {
+        let _waiter = self.waiters.try_acquire().map_err(|_full| Busy)?;
+        let joiner = {
             let mut flights = self.flights();
-            match flights.get(&id) {
-                Some(flight) => flight.landing.clone(),
+            match flights.join(&id) {
+                Some((joiner, _)) => joiner,
                 None if is_remembered(&hashes, &tag) => return Ok(true),
                 None => {
-                    let of_one = flights.values().filter(|flight| flight.address == address);
-                    if flights.len() >= MAX_FLIGHTS || of_one.count() >= MAX_FLIGHTS_OF_ONE {
+                    let of_one = flights.under_way().filter(|of| **of == address);
+                    if of_one.count() >= MAX_FLIGHTS_OF_ONE {
                         return Err(Busy);
                     }
-                    let (land, landing) = watch::channel(None);
-                    let flight = Flight {
-                        address,
-                        landing: landing.clone(),
-                    };
-                    flights.insert(id, flight);
-                    tokio::spawn(self.clone().fly(tag, hashes, passwords, land));
-                    landing
+                    let (leader, joiner) = flights.lead(id, address).map_err(|Full| Busy)?;
+                    tokio::spawn(self.clone().run_flight(tag, hashes, passwords, leader));
+                    joiner
                 }
             }
         };
-        // The flight has a bounded wait and bounded work before it.
-        match landing.wait_for(Option::is_some).await {
-            Ok(landing) => landing.unwrap_or(Err(Busy)),
-            // The process is ending.
-            Err(_) => Err(Busy),
-        }
+        // The flight has a bounded wait and bounded work before it. Where it is gone, it had a bug or the process is
+        // ending.
+        joiner.wait().await.unwrap_or(Err(Busy))
     }
 
-    async fn fly(
+    async fn run_flight(
         self: Arc<Self>,
         tag: Tag,
         hashes: Arc<[Hashed]>,
         passwords: Vec<Bytes>,
-        land: watch::Sender<Option<Landing>>,
+        leader: Leader<Verified>,
     ) {
         let id = (tag, hashes.is_empty());
-        let landing = match tokio::time::timeout(MAX_WAIT, self.permits.acquire()).await {
+        let verified = match tokio::time::timeout(MAX_WAIT, self.permits.acquire()).await {
             Ok(Ok(_permit)) => {
                 let hashing = self.clone();
                 let compute = move || hashing.compute(&hashes, &tag, &passwords);
@@ -213,8 +202,8 @@ impl Hashing {
             // The semaphore is never closed.
             Ok(Err(_)) | Err(_) => Err(Busy),
         };
-        self.flights().remove(&id);
-        land.send_replace(Some(landing));
+        self.flights().end(&id);
+        leader.finish(verified);
     }
 
     /// On a blocking thread.
@@ -241,7 +230,7 @@ impl Hashing {
     }
 
     /// Consistent whenever the lock is free, so a panic elsewhere does not spoil it.
-    fn flights(&self) -> MutexGuard<'_, HashMap<Id, Flight>> {
+    fn flights(&self) -> MutexGuard<'_, SingleFlights<Id, Verified, IpAddr>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
