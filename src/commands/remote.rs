@@ -1,21 +1,28 @@
-//! How do commands talk to a Bursar that runs? One request to its admin port, on this machine.
+//! Remote commands: one request to the admin port of a Bursar that runs on this machine.
 
+use std::error::Error as _;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONNECTION, HOST, InvalidHeaderValue};
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::Full;
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use bursar_base::secret::Secret;
 use bursar_config::Config;
+use bursar_http::one_shot::OneShot;
+use bursar_http::read_body::{ReadError, read_limited};
 
 /// For the whole exchange; a container's probe has a limit of its own, mostly of seconds.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The same for a change, which waits for the journal.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What is read of an answer.
-const MAX_ANSWER_BYTES: u64 = 16 * 1024;
+/// More of a response says nothing.
+const MAX_RESPONSE_BYTES: usize = 16 * 1024;
 
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +48,7 @@ pub(crate) enum Error {
 /// # Errors
 /// Where nobody answers 200 in time.
 pub(crate) async fn health(config: &Config) -> Result<(), Error> {
-    ask(config.admin, "GET", "/healthz", None).await
+    ask(config.admin, Method::GET, "/healthz", None).await
 }
 
 /// Freezes a provider, or thaws it.
@@ -59,7 +66,7 @@ pub(crate) async fn freeze(config: &Config, provider: &str, is_frozen: bool) -> 
     // A provider's name needs no escaping in a path.
     ask(
         config.admin,
-        "POST",
+        Method::POST,
         &format!("/{verb}/{provider}"),
         Some(token),
     )
@@ -68,51 +75,79 @@ pub(crate) async fn freeze(config: &Config, provider: &str, is_frozen: bool) -> 
 
 async fn ask(
     admin: SocketAddr,
-    method: &str,
+    method: Method,
     path: &str,
     token: Option<&Secret>,
 ) -> Result<(), Error> {
-    let authorization = token.map_or_else(
-        || Secret::new(String::new()),
-        |token| Secret::new(format!("Authorization: Bearer {}\r\n", token.expose())),
-    );
-    let request = Secret::new(format!(
-        "{method} {path} HTTP/1.1\r\nHost: {admin}\r\n{}Connection: close\r\nContent-Length: 0\r\n\r\n",
-        authorization.expose()
-    ));
-    let asked = async {
-        let mut stream = TcpStream::connect(reachable(admin)).await?;
-        stream.write_all(request.expose().as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream
-            .take(MAX_ANSWER_BYTES)
-            .read_to_end(&mut answer)
-            .await?;
-        Ok::<_, io::Error>(answer)
-    };
     let limit = token.map_or(PROBE_TIMEOUT, |_| CHANGE_TIMEOUT);
-    let answer = tokio::time::timeout(limit, asked).await;
-    let answer = answer.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()));
-    let answer = answer.map_err(|error| Error::NoAnswer(admin, error))?;
-    let (status, said) = read(&answer).ok_or_else(|| {
-        Error::NoAnswer(
-            admin,
-            io::Error::new(io::ErrorKind::InvalidData, "it speaks no HTTP"),
-        )
-    })?;
-    match status {
-        200 => Ok(()),
-        status => Err(Error::Refused(admin, status, said)),
+    let no_answer = |error| Error::NoAnswer(admin, error);
+    let request = request(admin, method, path, token)
+        .map_err(|error| no_answer(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+    let asked = tokio::time::timeout(limit, exchange(admin, request)).await;
+    let asked = asked.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()));
+    match asked.map_err(no_answer)? {
+        (StatusCode::OK, _) => Ok(()),
+        (status, said) => Err(Error::Refused(admin, status.as_u16(), said)),
     }
 }
 
+fn request(
+    admin: SocketAddr,
+    method: Method,
+    path: &str,
+    token: Option<&Secret>,
+) -> Result<Request<Full<Bytes>>, http::Error> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path.parse::<Uri>()?)
+        .header(HOST, admin.to_string())
+        .header(CONNECTION, "close")
+        .body(Full::default())?;
+    if let Some(token) = token {
+        let authorization = bearer(token)?;
+        request.headers_mut().insert(AUTHORIZATION, authorization);
+    }
+    Ok(request)
+}
+
+fn bearer(token: &Secret) -> Result<HeaderValue, InvalidHeaderValue> {
+    let text = Secret::new(format!("Bearer {}", token.expose()));
+    let mut value = HeaderValue::from_str(text.expose())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
 /// The status and the first line of the body.
-fn read(answer: &[u8]) -> Option<(u16, String)> {
-    let text = String::from_utf8_lossy(answer);
-    let status = text.strip_prefix("HTTP/1.1 ")?.split(' ').next()?;
-    let (_, body) = text.split_once("\r\n\r\n")?;
-    let said = body.lines().next().unwrap_or_default();
-    Some((status.parse().ok()?, said.to_owned()))
+async fn exchange(
+    admin: SocketAddr,
+    request: Request<Full<Bytes>>,
+) -> io::Result<(StatusCode, String)> {
+    let stream = TcpStream::connect(reachable(admin)).await?;
+    let connection = OneShot::over(TokioIo::new(stream)).await;
+    let mut connection = connection.map_err(io_error)?;
+    let (head, body) = connection
+        .send(request)
+        .await
+        .map_err(io_error)?
+        .into_parts();
+    let body = match read_limited(body, MAX_RESPONSE_BYTES).await {
+        Ok(body) => body,
+        Err(ReadError::TooLarge) => Bytes::new(),
+        Err(ReadError::Broken(error)) => return Err(io_error(error)),
+    };
+    let said = String::from_utf8_lossy(&body);
+    let said = said.lines().next().unwrap_or_default();
+    Ok((head.status, said.to_owned()))
+}
+
+/// The system's own error, where there is one behind it.
+fn io_error(error: hyper::Error) -> io::Error {
+    let source = error.source().and_then(|source| source.downcast_ref());
+    match source.map(|source: &io::Error| (source.raw_os_error(), source.kind())) {
+        Some((Some(code), _)) => io::Error::from_raw_os_error(code),
+        Some((None, kind)) => kind.into(),
+        None => io::Error::new(io::ErrorKind::InvalidData, "it speaks no HTTP"),
+    }
 }
 
 /// An admin port on all addresses is asked on loopback.

@@ -19,7 +19,6 @@ use http::header::{
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
-use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
 use super::client_auth::{Credential, NoHeaderValue, Unencoded, form_encode};
@@ -30,6 +29,7 @@ use crate::upstream::connect::{self, Connector, lacks_close_notify};
 use bursar_base::clock;
 use bursar_base::secret::Secret;
 use bursar_config::{Encoding, Origin, Refresh, TokenDialect};
+use bursar_http::one_shot::OneShot;
 use bursar_http::read_body::{ReadError, read_limited};
 use bursar_http::response::{Outstanding, Reader};
 use bursar_telemetry::metrics::Cause;
@@ -212,38 +212,31 @@ impl HttpTransport {
         outstanding.begin(request.method());
         let stream = TokioIo::new(stream);
         let stream = Reader::new(stream, outstanding.clone(), self.dropped.clone());
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        // It ends with the exchange.
+        let mut connection = OneShot::over(TokioIo::new(stream))
             .await
             .map_err(|_closed| Failure::NoConnection(Cause::Unreachable))?;
-        // It ends with the exchange: dropping the sender and the response closes it.
-        let driver = tokio::spawn(connection);
         *request.uri_mut() = origin_form(&url);
-        let answered = async {
-            let mut response = sender.send_request(request).await.map_err(|error| {
-                match lacks_close_notify(&error) {
-                    true => Failure::NoCloseNotify,
-                    false => Failure::Broken,
-                }
-            })?;
-            outstanding.complete(&mut response);
-            let (head, body) = response.into_parts();
-            let body = match read_limited(body, MAX_BYTES).await {
-                Ok(body) => Body::Whole(body),
-                Err(ReadError::TooLarge) => Body::TooLarge,
-                Err(ReadError::Broken(error)) => Body::CutOff {
-                    lacks_close_notify: lacks_close_notify(&error),
-                },
-            };
-            Ok(RawResponse {
-                status: head.status,
-                retry_after: retry_after(&head.headers),
-                codings: codings(&head.headers),
-                body,
-            })
-        }
-        .await;
-        driver.abort();
-        answered
+        let responding = connection.send(request).await;
+        let mut response = responding.map_err(|error| match lacks_close_notify(&error) {
+            true => Failure::NoCloseNotify,
+            false => Failure::Broken,
+        })?;
+        outstanding.complete(&mut response);
+        let (head, body) = response.into_parts();
+        let body = match read_limited(body, MAX_BYTES).await {
+            Ok(body) => Body::Whole(body),
+            Err(ReadError::TooLarge) => Body::TooLarge,
+            Err(ReadError::Broken(error)) => Body::CutOff {
+                lacks_close_notify: lacks_close_notify(&error),
+            },
+        };
+        Ok(RawResponse {
+            status: head.status,
+            retry_after: retry_after(&head.headers),
+            codings: codings(&head.headers),
+            body,
+        })
     }
 }
 
