@@ -3,6 +3,7 @@
 //! [`rig`] makes a source whose endpoint answers as a closure says, and runs the real renewal loop beside
 //! it. Time passes only when everybody waits, so that instants can be compared exactly.
 
+mod acquirer;
 mod endpoint_limiter;
 mod failures;
 mod grants;
@@ -24,6 +25,7 @@ use prometheus::{Histogram, HistogramOpts};
 use serde_json::{Value, json};
 
 use super::super::access_token::Recovery;
+use super::super::acquire::Acquiring;
 use super::super::failure::{Detail, ErrorCode};
 use super::super::grants::Grants;
 use super::super::request::Transport;

@@ -1,0 +1,106 @@
+//! Tokens from elsewhere than an endpoint: what a source makes of whatever its acquirer brings.
+
+use super::super::super::response::{ExpiresIn, TokenResponse};
+use super::*;
+use bursar_base::secret::Secret;
+use bursar_limits::circuit_breaker::Until;
+
+/// Brings what it was told to, one after the other, and the last one for ever; each takes a second.
+struct Scripted {
+    script: Vec<Result<&'static str, NotAcquired>>,
+    /// The priority that each acquisition had at its end.
+    priorities: Arc<Mutex<Vec<Priority>>>,
+}
+
+impl Acquire for Scripted {
+    fn acquire<'a>(&'a self, priority: &'a mut watch::Receiver<Priority>) -> Acquiring<'a> {
+        Box::pin(async move {
+            let issued = Instant::now();
+            pass(1.0).await;
+            let number = {
+                let mut priorities = self.priorities.lock().unwrap();
+                priorities.push(*priority.borrow());
+                priorities.len() - 1
+            };
+            let text = self.script[number.min(self.script.len() - 1)]?;
+            Ok(Acquired {
+                response: TokenResponse {
+                    access_token: Secret::new(text.to_owned()),
+                    lifetime: ExpiresIn::For(Duration::from_secs(300)),
+                    refresh_token: None,
+                    refresh_lifetime: ExpiresIn::Unstated,
+                    scope: None,
+                },
+                issued,
+                grant: GrantLabel::ClientCredentials,
+            })
+        })
+    }
+}
+
+/// A source with that acquirer, whose endpoint is never called.
+fn source(
+    script: impl Into<Vec<Result<&'static str, NotAcquired>>>,
+) -> (Arc<Source>, Arc<Mutex<Vec<Priority>>>) {
+    let rig = rig("wait: 5s", in_turn([Said::Panics]));
+    let priorities = Arc::<Mutex<Vec<Priority>>>::default();
+    let mut source = (rig.make)(0, Arc::default());
+    source.acquirer = Box::new(Scripted {
+        script: script.into(),
+        priorities: priorities.clone(),
+    });
+    (source.start(), priorities)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tokens_age_counts_from_when_it_was_issued_and_not_from_when_it_came() {
+    let (source, _) = source([Ok("shared")]);
+    let token = source.obtain().await.unwrap();
+    assert_eq!((text(&token).as_str(), token.generation), ("shared", 1));
+    let shown = source.snapshot(Instant::now()).token.unwrap();
+    assert_eq!(shown.age, Duration::from_secs(1));
+    assert_eq!(shown.remaining(), Some(Duration::from_secs(299)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_the_acquirer_knows_of_takes_the_place_of_the_sources_own_back_off() {
+    let start = Instant::now();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let known = NotAcquired {
+        failure: Failure::TimedOut,
+        pause: Some(Until {
+            background: at(60),
+            awaited: at(31),
+        }),
+    };
+    let (source, acquired) = source([Err(known), Ok("t")]);
+    let missing = source.obtain().await.unwrap_err();
+    assert_eq!(missing.failure, Failure::TimedOut);
+    assert_eq!(missing.retry_after, Duration::from_secs(30));
+    pass(20.0).await;
+    let missing = source.obtain().await.unwrap_err();
+    assert_eq!(missing.retry_after, Duration::from_secs(10));
+    assert_eq!(acquired.lock().unwrap().len(), 1);
+    // Near enough to its end to be waited for.
+    pass(8.0).await;
+    source.obtain().await.unwrap();
+    assert_eq!(Instant::now(), at(32));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_such_a_pause_the_source_backs_off_by_itself() {
+    let (source, _) = source([Err(NotAcquired::from(Failure::Broken)), Ok("t")]);
+    let missing = source.obtain().await.unwrap_err();
+    assert_eq!(missing.failure, Failure::Broken);
+    assert!(missing.retry_after <= Duration::from_millis(200));
+    assert!(source.obtain().await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_acquisition_becomes_as_urgent_as_the_most_urgent_who_joins() {
+    let (source, priorities) = source([Ok("t")]);
+    source.schedule_renewal(Instant::now());
+    pass(0.5).await;
+    assert!(source.obtain().await.is_ok());
+    assert_eq!(*priorities.lock().unwrap(), [Priority::Request]);
+}
