@@ -1,10 +1,10 @@
-//! Which token goes on this request? All sources, by provider and scopes, and what keeps them young.
+//! Tokens of all accounts: the sources, by provider and scopes, and what keeps their tokens fresh.
 //!
 //! A request reads its source ([`Source::read`]), waits for a flight where there is no token
 //! ([`Source::obtain`]) and asks what a 401 means ([`Handle::recover`]). The rest happens behind its back:
-//! renewal ahead ([`scheduler`]), who may fly ([`renewal_policy`]), the grants of grants ([`grants`]), the providers'
-//! dialects ([`request`], [`response`]), pauses after failures ([`backoff`]), and what all calls to one endpoint
-//! share ([`endpoint_limiter`]).
+//! renewal ahead of expiry ([`scheduler`]), whether a flight may start ([`renewal_policy`]), where its token comes from
+//! ([`acquire`], [`grants`]), the providers' dialects ([`request`], [`client_auth`], [`response`]), pauses after failures
+//! ([`backoff`]), and what all calls to one endpoint share ([`endpoint_limiter`]).
 
 mod access_token;
 mod acquire;

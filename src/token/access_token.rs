@@ -1,4 +1,4 @@
-//! How old is a token? The token itself, its ages, and the copy that a request takes, or goes without.
+//! Access token: the cached one, its ages, and the copy that a request takes, or goes without.
 //!
 //! Ages are decided here, as a function of the token and `now`; nothing here reads a clock.
 
@@ -84,9 +84,11 @@ impl AccessToken {
 }
 
 /// Why a request goes without a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there is no token")]
 pub struct Missing {
     /// What the token endpoint did.
+    #[source]
     pub failure: Failure,
     /// When it is worth asking again.
     pub retry_after: Duration,

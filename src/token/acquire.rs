@@ -35,9 +35,11 @@ pub(super) struct Acquired {
 }
 
 /// None came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no token was acquired")]
 pub(super) struct NotAcquired {
     /// Why.
+    #[source]
     pub(super) failure: Failure,
     /// Until when it is not worth asking again, where that is known better than from this failure: others failed
     /// before it. None: the source backs off by itself.

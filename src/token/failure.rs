@@ -1,4 +1,4 @@
-//! Why is there no token? What a call's end means for those who wait, for counting, and in words.
+//! Failure of a token call: what it means for those who wait, for counting, and in words.
 //!
 //! Nothing of a response gets into it but the name of an error, which [`ErrorCode`] bounds.
 
@@ -265,6 +265,8 @@ impl fmt::Display for Failure {
         }
     }
 }
+
+impl std::error::Error for Failure {}
 
 #[cfg(test)]
 mod tests {

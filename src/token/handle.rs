@@ -1,4 +1,4 @@
-//! Where do requests find a source? Behind a handle that has the source's token beside it.
+//! Handle of a source, for requests: it has the source's token beside it.
 //!
 //! With ten thousand accounts everything of an account is out of the processor's cache when a request comes for
 //! it: who finds a fresh token here does not look at the source.

@@ -1,4 +1,4 @@
-//! What does Prometheus see of the tokens? Series per account, written from the sources at scrape time, so
+//! Metrics of the tokens: series per account, written from the sources at scrape time, so
 //! that ten thousand accounts cost nothing between two scrapes.
 
 use std::collections::BTreeMap;
@@ -25,29 +25,39 @@ pub(super) struct TokenSeries {
     descriptions: Vec<Desc>,
 }
 
-const EXPIRY: (&str, &str) = (
-    "bursar_token_expiry_timestamp_seconds",
-    "When the token ends; 0 while there is none.",
-);
-const ISSUED: (&str, &str) = (
-    "bursar_token_issued_timestamp_seconds",
-    "When the token was asked for; 0 while there is none.",
-);
-const GENERATION: (&str, &str) = (
-    "bursar_token_generation",
-    "Counts the different tokens of a key.",
-);
-const FETCHES: (&str, &str) = ("bursar_token_fetches_total", "Calls to token endpoints.");
+/// A metric family.
+#[derive(Clone, Copy)]
+struct Family {
+    name: &'static str,
+    help: &'static str,
+}
 
-const SECRET: (&str, &str) = (
-    "bursar_secret_in_use",
-    "1 for the secret of an account that the token endpoint took last.",
-);
+const EXPIRY: Family = Family {
+    name: "bursar_token_expiry_timestamp_seconds",
+    help: "When the token ends; 0 while there is none.",
+};
+const ISSUED: Family = Family {
+    name: "bursar_token_issued_timestamp_seconds",
+    help: "When the token was asked for; 0 while there is none.",
+};
+const GENERATION: Family = Family {
+    name: "bursar_token_generation",
+    help: "Counts the different tokens of a key.",
+};
+const FETCHES: Family = Family {
+    name: "bursar_token_fetches_total",
+    help: "Calls to token endpoints.",
+};
 
-const CONTENTION: (&str, &str) = (
-    "bursar_token_contention_total",
-    "Young tokens refused by the provider, one after the other: instances are revoking each other.",
-);
+const SECRET: Family = Family {
+    name: "bursar_secret_in_use",
+    help: "1 for the secret of an account that the token endpoint took last.",
+};
+
+const CONTENTION: Family = Family {
+    name: "bursar_token_contention_total",
+    help: "Young tokens refused by the provider, one after the other: instances are revoking each other.",
+};
 
 const TOKEN_LABELS: [&str; 3] = ["provider", "account", "scopes"];
 const FETCH_LABELS: [&str; 4] = ["provider", "account", "grant", "outcome"];
@@ -56,7 +66,7 @@ const SECRET_LABELS: [&str; 3] = ["provider", "account", "secret"];
 
 impl TokenSeries {
     pub(super) fn new(sources: InForce) -> Result<Self, prometheus::Error> {
-        let describe = |(name, help): (&str, &str), labels: &[&str]| {
+        let describe = |Family { name, help }: Family, labels: &[&str]| {
             let labels = labels.iter().map(ToString::to_string).collect();
             Desc::new(
                 name.to_owned(),
@@ -78,11 +88,7 @@ impl TokenSeries {
         })
     }
 
-    fn gauges(
-        &self,
-        (name, help): (&str, &str),
-        value: impl Fn(&TokenSnapshot) -> f64,
-    ) -> MetricFamily {
+    fn gauges(&self, declared: Family, value: impl Fn(&TokenSnapshot) -> f64) -> MetricFamily {
         let now = Instant::now();
         let sources = self.sources.load();
         let metrics = sources.iter().map(|source| {
@@ -100,7 +106,7 @@ impl TokenSeries {
             metric.set_gauge(gauge);
             metric
         });
-        family((name, help), MetricType::GAUGE, metrics.collect())
+        family(declared, MetricType::GAUGE, metrics.collect())
     }
 
     fn fetches(&self) -> MetricFamily {
@@ -187,7 +193,7 @@ impl Collector for TokenSeries {
 }
 
 fn counters<const N: usize>(
-    (name, help): (&str, &str),
+    declared: Family,
     names: &[&str; N],
     sums: BTreeMap<[&str; N], u64>,
 ) -> MetricFamily {
@@ -199,13 +205,13 @@ fn counters<const N: usize>(
         metric.set_counter(counter);
         metric
     });
-    family((name, help), MetricType::COUNTER, metrics.collect())
+    family(declared, MetricType::COUNTER, metrics.collect())
 }
 
-fn family((name, help): (&str, &str), kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+fn family(declared: Family, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
     let mut family = MetricFamily::default();
-    family.set_name(name.to_owned());
-    family.set_help(help.to_owned());
+    family.set_name(declared.name.to_owned());
+    family.set_help(declared.help.to_owned());
     family.set_field_type(kind);
     family.set_metric(metrics);
     family

@@ -1,4 +1,4 @@
-//! What did the token endpoint say? Pure reading of its responses, lenient in what is accepted.
+//! Token response: what the endpoint said, read from a value alone, and lenient in what is accepted.
 //!
 //! The body is read as JSON whatever its content type says; fields that are not needed may have any type.
 //! Nothing of the body gets into a [`Failure`] but the name of an error, and no name that has a part of a secret in it.

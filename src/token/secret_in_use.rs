@@ -1,4 +1,4 @@
-//! Which of an account's two secrets works? Remembered for all tokens of the account.
+//! Secret in use: which of an account's two secrets works, remembered for all tokens of the account.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

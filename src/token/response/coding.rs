@@ -1,4 +1,4 @@
-//! What was the body before it was compressed? Content codings (RFC 9110 section 8.4.1), undone within a limit.
+//! Content codings (RFC 9110 section 8.4.1) of a token response, undone within a limit.
 //!
 //! Nobody asked for one, so what a label says is a hint: a body that says itself what it is, is taken at its
 //! word, and one that is not compressed at all is left as it is.

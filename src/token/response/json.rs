@@ -1,4 +1,4 @@
-//! What does this JSON say, as far as it is sound? A reader that makes the best of what endpoints write.
+//! Lenient JSON reader: it makes the best of what endpoints write, as far as it is sound.
 //!
 //! Strings may hold control characters, unknown escapes and halves of surrogate pairs; commas may be missing or
 //! one too many. Where nothing can be made of the text any more, what was complete before counts. It goes through

@@ -1,4 +1,4 @@
-//! Which members does a response's body have? The JSON object in it, or the form; else in words what it is instead.
+//! Members of a token response's body: the JSON object in it, or the form; else in words what it is instead.
 //!
 //! It is read whatever its content type says: as UTF-8 or, as it shows by itself, UTF-16; with what some put before
 //! JSON or behind it. Bytes that are no UTF-8 become replacement characters, so that only the text that they are in
