@@ -4,6 +4,7 @@ pub mod accept;
 pub mod admin;
 pub mod drain_phase;
 pub mod reload;
+mod status;
 pub mod worker;
 
 use std::future::Future;

@@ -72,7 +72,7 @@ async fn ready_is_whoever_has_had_one_token() {
     assert_eq!((status, &body["ready"]), (503, &json!(false)));
     assert_eq!(
         body["providers"]["acme"],
-        json!({"well": false, "why": "no token yet"})
+        json!({"healthy": false, "why": "no token yet"})
     );
     eventually(|| async {
         proxy.json("/readyz").await.1["providers"]["other"]["why"] != "no token yet"
@@ -84,8 +84,8 @@ async fn ready_is_whoever_has_had_one_token() {
     gate.open();
     eventually(|| async { proxy.json("/readyz").await.0 == 200 }).await;
     let (_, body) = proxy.json("/readyz").await;
-    assert_eq!(body["providers"]["acme"], json!({"well": true}));
-    assert_eq!(body["providers"]["other"]["well"], false);
+    assert_eq!(body["providers"]["acme"], json!({"healthy": true}));
+    assert_eq!(body["providers"]["other"]["healthy"], false);
 
     // And it stays so, although that one has no token any more.
     eventually(|| async {
@@ -97,7 +97,7 @@ async fn ready_is_whoever_has_had_one_token() {
     .await;
     let (status, body) = proxy.json("/readyz").await;
     assert_eq!(
-        (status, &body["providers"]["acme"]["well"]),
+        (status, &body["providers"]["acme"]["healthy"]),
         (200, &json!(false))
     );
 }

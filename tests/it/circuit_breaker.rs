@@ -51,7 +51,7 @@ async fn a_provider_that_cannot_be_reached_is_left_alone_until_one_request_gets_
     assert_eq!(proxy.metric(OPEN, &ACME).await, 1.0);
     let (status, ready) = proxy.json("/readyz").await;
     assert_eq!(
-        (status, &ready["providers"]["acme"]["well"]),
+        (status, &ready["providers"]["acme"]["healthy"]),
         (200, &false.into())
     );
     let (_, status) = proxy.json("/status").await;
@@ -61,7 +61,7 @@ async fn a_provider_that_cannot_be_reached_is_left_alone_until_one_request_gets_
     eventually(|| async { get(&proxy).await.status == 200 }).await;
     assert_eq!(proxy.metric(OPEN, &ACME).await, 0.0);
     let (_, ready) = proxy.json("/readyz").await;
-    assert_eq!(ready["providers"]["acme"]["well"], true);
+    assert_eq!(ready["providers"]["acme"]["healthy"], true);
 }
 
 #[tokio::test]

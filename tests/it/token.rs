@@ -205,7 +205,7 @@ async fn a_refused_account_is_502_and_costs_one_call() {
         assert_eq!(rig.idp.calls(), 1);
         let (status, ready) = rig.proxy.json("/readyz").await;
         assert_eq!(
-            (status, &ready["providers"]["acme"]["well"]),
+            (status, &ready["providers"]["acme"]["healthy"]),
             (503, &json!(false))
         );
     }
@@ -308,8 +308,8 @@ async fn one_well_account_makes_the_proxy_ready_and_the_other_is_shown() {
     proxy.metric_becomes(FETCHES, &rejected, 1.0).await;
     eventually(|| async { proxy.json("/readyz").await.0 == 200 }).await;
     let (_, body) = proxy.json("/readyz").await;
-    assert_eq!(body["providers"]["good"]["well"], true);
-    assert_eq!(body["providers"]["bad"]["well"], false);
+    assert_eq!(body["providers"]["good"]["healthy"], true);
+    assert_eq!(body["providers"]["bad"]["healthy"], false);
     let (_, status) = proxy.json("/status").await;
     assert!(!status.to_string().contains("token-1"), "{status}");
 }

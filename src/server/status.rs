@@ -1,0 +1,368 @@
+//! Status and readiness as the admin port shows them in JSON.
+//!
+//! Fields are declared in the order in which they are shown, which is the alphabet's. No secret and no token is among
+//! them.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::exchange::{Proxy, Reloaded};
+use crate::token::{CONTENTION, EndpointSnapshot, RefusedRoute, Source, TokenSnapshot};
+use bursar_base::clock;
+use bursar_config::{Environment, Provider};
+use bursar_telemetry::metrics::Reload;
+
+/// What `/readyz` says of a provider whose breaker is open.
+const HELD: &str =
+    "the provider cannot be reached; requests are refused until one that is tried succeeds";
+
+/// `/readyz`.
+#[derive(Debug, Serialize)]
+pub(super) struct Readiness {
+    /// By name.
+    providers: BTreeMap<String, Health>,
+    pub(super) ready: bool,
+    why: Option<&'static str>,
+}
+
+/// How a provider is.
+#[derive(Debug, Default, Serialize)]
+struct Health {
+    /// Whether an operator has frozen it; shown only then.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    frozen: bool,
+    healthy: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+}
+
+/// What freezing and thawing comes to.
+#[derive(Debug, Serialize)]
+pub(super) struct Frozen<'a> {
+    pub(super) frozen: bool,
+    pub(super) provider: &'a str,
+}
+
+/// `/status`.
+#[derive(Debug, Serialize)]
+pub(super) struct Status {
+    draining: bool,
+    frozen: Vec<String>,
+    held_providers: Vec<String>,
+    last_reload: Option<LastReload>,
+    replay_memory_used_bytes: usize,
+    token_endpoints: Vec<TokenEndpoint>,
+    tokens: Vec<Token>,
+    version: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct LastReload {
+    at: String,
+    outcome: &'static str,
+    /// They hold no values, and so no secrets.
+    problems: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct TokenEndpoint {
+    calls_are_held: bool,
+    calls_per_minute: NonZeroU32,
+    calls_that_waited: u64,
+    provider: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Token {
+    account: String,
+    age_seconds: Option<f64>,
+    contention: Option<&'static str>,
+    environment: Option<&'static str>,
+    expires_at: Option<String>,
+    expires_in_seconds: Option<f64>,
+    fingerprint: Option<String>,
+    generation: u64,
+    last_error: Option<String>,
+    last_error_at: Option<String>,
+    last_outcome: Option<&'static str>,
+    last_outcome_at: Option<String>,
+    missing_scopes: Option<String>,
+    provider: String,
+    refused_routes: Vec<Refused>,
+    scopes: String,
+    secret_in_use: &'static str,
+}
+
+/// A route that the provider refuses; a 403 may be about the very thing that was asked for.
+#[derive(Debug, Serialize)]
+struct Refused {
+    forbidden: u64,
+    last: String,
+    route: String,
+    since: String,
+    unauthorized: u64,
+    why: String,
+}
+
+impl Readiness {
+    /// As it is now.
+    pub(super) fn of(proxy: &Proxy) -> Self {
+        let why = if proxy.admin_control.is_draining() {
+            Some("draining")
+        } else if !proxy.tokens.are_ready() {
+            Some("no account has had a token yet")
+        } else {
+            None
+        };
+        let mut providers: BTreeMap<String, Health> = BTreeMap::new();
+        for source in proxy.tokens.all() {
+            let provider = &source.key.provider;
+            let trouble = trouble(source).map(|why| match provider.accounts.len() {
+                1 => why,
+                _ => format!("account {}: {why}", source.key.account().name),
+            });
+            let health = providers
+                .entry(provider.name.to_string())
+                .or_insert_with(Health::good);
+            if let Some(why) = trouble {
+                *health = Health::bad(why);
+            }
+        }
+        for name in proxy.held_providers() {
+            providers.insert(name.to_string(), Health::bad(HELD.to_owned()));
+        }
+        let frozen = proxy.admin_control.providers();
+        for (name, _) in frozen.filter(|(_, is_frozen)| *is_frozen) {
+            let health = providers.entry(name.into()).or_insert_with(Health::good);
+            health.frozen = true;
+        }
+        Self {
+            providers,
+            ready: why.is_none(),
+            why,
+        }
+    }
+}
+
+impl Health {
+    fn good() -> Self {
+        Self {
+            healthy: true,
+            ..Self::default()
+        }
+    }
+
+    fn bad(why: String) -> Self {
+        Self {
+            why: Some(why),
+            ..Self::default()
+        }
+    }
+}
+
+/// Why requests that need this token would fail now, or may.
+fn trouble(source: &Source) -> Option<String> {
+    let snapshot = source.snapshot(Instant::now());
+    if snapshot.is_contended {
+        return Some(CONTENTION.to_owned());
+    }
+    if snapshot.token.is_some_and(|token| token.is_valid) {
+        return None;
+    }
+    let is_awaited = source.at_startup && !source.ever_had_a_token();
+    let awaited = || is_awaited.then(|| "no token yet".to_owned());
+    snapshot.failing.or_else(awaited)
+}
+
+impl Status {
+    /// As it is now.
+    pub(super) fn of(proxy: &Proxy) -> Self {
+        let now = Instant::now();
+        let frozen = proxy.admin_control.providers();
+        let last_reload = proxy.admin_control.last_reload();
+        Self {
+            draining: proxy.admin_control.is_draining(),
+            frozen: frozen
+                .filter_map(|(name, is_frozen)| is_frozen.then(|| name.into()))
+                .collect(),
+            held_providers: proxy.held_providers().map(ToString::to_string).collect(),
+            last_reload: last_reload.map(|reloaded| LastReload::of(&reloaded)),
+            replay_memory_used_bytes: proxy.replay_memory_used(),
+            token_endpoints: proxy.tokens.endpoints().map(TokenEndpoint::of).collect(),
+            tokens: proxy
+                .tokens
+                .all()
+                .map(|source| Token::of(source, now))
+                .collect(),
+            version: env!("CARGO_PKG_VERSION"),
+        }
+    }
+}
+
+impl LastReload {
+    fn of(reloaded: &Reloaded) -> Self {
+        let problems = reloaded.problems.iter().map(ToString::to_string);
+        let outcome = if reloaded.problems.is_empty() {
+            Reload::Ok
+        } else {
+            Reload::Rejected
+        };
+        Self {
+            at: date(reloaded.at),
+            outcome: outcome.as_str(),
+            problems: problems.collect(),
+        }
+    }
+}
+
+impl TokenEndpoint {
+    fn of(snapshot: EndpointSnapshot) -> Self {
+        Self {
+            calls_are_held: snapshot.is_open,
+            calls_per_minute: snapshot.calls_per_minute,
+            calls_that_waited: snapshot.exhausted,
+            provider: snapshot.provider.to_string(),
+        }
+    }
+}
+
+impl Token {
+    fn of(source: &Source, now: Instant) -> Self {
+        let snapshot = source.snapshot(now);
+        let token = snapshot.token.as_ref();
+        let remaining = token.and_then(TokenSnapshot::remaining);
+        let (last_outcome, last_outcome_at) = snapshot.last.unzip();
+        let (last_error, last_error_at) = snapshot.last_error.unzip();
+        let missing = token.map(|token| token.missing_scopes.clone());
+        let provider = &source.key.provider;
+        let routes = snapshot.refused_routes.iter();
+        Self {
+            account: source.key.account().name.to_string(),
+            age_seconds: token.map(|token| seconds(token.age)),
+            contention: snapshot.is_contended.then_some(CONTENTION),
+            environment: provider.environment.map(Environment::as_str),
+            expires_at: remaining.map(|remaining| date(clock::wall() + remaining)),
+            expires_in_seconds: remaining.map(seconds),
+            fingerprint: token.map(|token| token.fingerprint.to_string()),
+            generation: token.map_or(0, |token| token.generation),
+            last_error,
+            last_error_at: last_error_at.map(date),
+            last_outcome,
+            last_outcome_at: last_outcome_at.map(date),
+            missing_scopes: missing.filter(|missing| !missing.is_empty()),
+            provider: provider.name.to_string(),
+            refused_routes: routes.map(|route| Refused::of(provider, route)).collect(),
+            scopes: source.key.scopes.to_string(),
+            secret_in_use: snapshot.secret_in_use.as_str(),
+        }
+    }
+}
+
+impl Refused {
+    fn of(provider: &Provider, route: &RefusedRoute) -> Self {
+        let title = &provider.title;
+        Self {
+            forbidden: route.forbidden,
+            last: date(route.last),
+            route: route.route.to_string(),
+            since: date(route.since),
+            unauthorized: route.unauthorized,
+            why: match route.unauthorized {
+                0 => format!("{title} answers 403 on this route with these scopes"),
+                _ => format!("{title} refuses this route with these scopes"),
+            },
+        }
+    }
+}
+
+fn date(at: SystemTime) -> String {
+    humantime::format_rfc3339_millis(at).to_string()
+}
+
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e3).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a map of [`serde_json`] has them, which sorts them.
+    fn sorted(shown: &impl Serialize) -> String {
+        let value = serde_json::to_value(shown).unwrap();
+        format!("{value:#}")
+    }
+
+    #[test]
+    fn keys_are_shown_in_the_order_of_the_alphabet() {
+        let refused = Refused {
+            forbidden: 1,
+            last: String::new(),
+            route: "x".into(),
+            since: String::new(),
+            unauthorized: 0,
+            why: String::new(),
+        };
+        let token = Token {
+            account: "default".to_owned(),
+            age_seconds: Some(1.5),
+            contention: None,
+            environment: Some("sandbox"),
+            expires_at: None,
+            expires_in_seconds: Some(60.0),
+            fingerprint: None,
+            generation: 1,
+            last_error: None,
+            last_error_at: None,
+            last_outcome: Some("ok"),
+            last_outcome_at: None,
+            missing_scopes: None,
+            provider: "acme".into(),
+            refused_routes: vec![refused],
+            scopes: String::new(),
+            secret_in_use: "client_secret",
+        };
+        let status = Status {
+            draining: false,
+            frozen: vec!["acme".into()],
+            held_providers: Vec::new(),
+            last_reload: Some(LastReload {
+                at: String::new(),
+                outcome: "ok",
+                problems: vec!["x".to_owned()],
+            }),
+            replay_memory_used_bytes: 0,
+            token_endpoints: vec![TokenEndpoint {
+                calls_are_held: false,
+                calls_per_minute: NonZeroU32::MIN,
+                calls_that_waited: 0,
+                provider: "acme".into(),
+            }],
+            tokens: vec![token],
+            version: "0",
+        };
+        let shown = serde_json::to_string_pretty(&status).unwrap();
+        assert_eq!(shown, sorted(&status));
+        let bad = Health {
+            frozen: true,
+            ..Health::bad("down".to_owned())
+        };
+        let readiness = Readiness {
+            providers: [("good".into(), Health::good()), ("bad".into(), bad)].into(),
+            ready: true,
+            why: None,
+        };
+        let shown = serde_json::to_string_pretty(&readiness).unwrap();
+        assert_eq!(shown, sorted(&readiness));
+        let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        let expected = serde_json::json!({
+            "good": {"healthy": true},
+            "bad": {"frozen": true, "healthy": false, "why": "down"},
+        });
+        assert_eq!(shown["providers"], expected);
+    }
+}
