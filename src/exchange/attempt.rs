@@ -390,3 +390,6 @@ fn is_json(headers: &HeaderMap) -> bool {
     let is_plain = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
     is_json && second.is_none() && headers.get_all(CONTENT_ENCODING).iter().all(is_plain)
 }
+
+#[cfg(test)]
+mod tests;
