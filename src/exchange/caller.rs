@@ -1,4 +1,4 @@
-//! Who is calling? Basic credentials (RFC 7617), the connection's address and certificate names, against
+//! Authentication of callers: Basic credentials (RFC 7617), the connection's address and certificate names, against
 //! the configured callers. All that is configured for a caller must hold.
 //!
 //! A wrong password takes the same time whether the name is known or not and wherever it differs. Where
@@ -149,6 +149,14 @@ pub enum Error {
     Busy,
 }
 
+/// What a request shows of its caller.
+enum Credentials<'h> {
+    /// Name and password (RFC 7617). None: more than one field, of which none counts.
+    Basic(Option<&'h HeaderValue>),
+    /// Nothing in its head: what counts is its connection's client certificate, or its address alone.
+    Connection,
+}
+
 /// What a look at the request leaves open.
 #[derive(Debug)]
 pub enum Undecided<'a> {
@@ -251,16 +259,19 @@ impl Callers {
         if let Some(known) = table.by_field(headers, &field, peer) {
             return Ok(known.principal(by_authorization));
         }
-        if table.has_credentials(headers, &field) {
-            let credentials = only(headers, &field).and_then(basic);
-            return table.by_password(credentials, by_authorization, peer);
+        match table.credentials(headers, &field) {
+            Credentials::Basic(value) => {
+                table.by_password(value.and_then(basic), by_authorization, peer)
+            }
+            Credentials::Connection => {
+                let found = table
+                    .by_certificate(peer)
+                    .or_else(|| table.by_address(peer.address));
+                found
+                    .map(|known| known.principal(false))
+                    .ok_or(Undecided::Unauthenticated)
+            }
         }
-        let found = table
-            .by_certificate(peer)
-            .or_else(|| table.by_address(peer.address));
-        found
-            .map(|known| known.principal(false))
-            .ok_or(Undecided::Unauthenticated)
     }
 
     /// Computes the hashes that it takes.
@@ -343,14 +354,20 @@ impl Table {
         self.callers.get(*self.by_name.get(name)?)
     }
 
-    /// Whether a request carries credentials for Bursar. Where no caller has a password, and in gateway
-    /// form for any scheme but Basic, `Authorization` is for the provider.
-    fn has_credentials(&self, headers: &HeaderMap, field: &HeaderName) -> bool {
-        if *field == PROXY_AUTHORIZATION {
-            return headers.contains_key(field);
-        }
+    /// What a request shows of its caller. Where no caller has a password, and in gateway form for any scheme but
+    /// Basic, `Authorization` is for the provider.
+    fn credentials<'h>(&self, headers: &'h HeaderMap, field: &HeaderName) -> Credentials<'h> {
         let is_basic = |value: &HeaderValue| scheme(value).is_some();
-        self.has_passwords && headers.get_all(field).iter().any(is_basic)
+        let is_shown = if *field == PROXY_AUTHORIZATION {
+            headers.contains_key(field)
+        } else {
+            self.has_passwords && headers.get_all(field).iter().any(is_basic)
+        };
+        if is_shown {
+            Credentials::Basic(only(headers, field))
+        } else {
+            Credentials::Connection
+        }
     }
 
     fn by_password(
