@@ -1,4 +1,4 @@
-//! How does Bursar start and end? Ports first, then tokens; and draining in its phases.
+//! Start and end of the process: ports first, then tokens; and draining in its phases.
 
 pub mod accept;
 pub mod admin;
@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::exchange::{DrainTimes, Proxy};
+use crate::exchange::{DrainTimes, Live, Proxy};
 use accept::{AcceptOptions, accept};
 use bursar_base::process::{self, Budget};
 use bursar_config::{self as config, Config, Files};
@@ -24,7 +24,7 @@ use bursar_journal::{self as journal, Journal};
 use bursar_telemetry::access_log::AccessLog;
 use bursar_telemetry::metrics::Metrics;
 use drain_phase::DrainPhase;
-use reload::{Live, Reloader, Source, Unchangeable};
+use reload::{Reloader, Source, Unchangeable};
 use worker::Workers;
 
 /// The share of `drain_timeout` after which what moves no money is cut off.
@@ -163,7 +163,8 @@ impl Server {
             },
             self.live.clone(),
             phases,
-            (self.workers, connections.clone()),
+            self.workers,
+            connections.clone(),
         ));
         let reloading = self.source.map(|source| {
             let reloader = Reloader::new(self.live.clone(), source, self.fixed, self.files);
@@ -180,7 +181,7 @@ impl Server {
         proxy.admin_control.close();
         phase.send_replace(DrainPhase::Closing);
         // It takes what waits already, and the listener ends with it.
-        drop(accepting.await);
+        let _ = accepting.await;
         connections.close();
         let others = timeout.mul_f64(SHARE_OF_OTHERS);
         let mut is_over = tokio::time::timeout(others, connections.wait())

@@ -56,11 +56,11 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         let Chosen {
             number,
             runtime,
-            load,
+            permit,
         } = chosen;
         let floor = floors[number].clone();
         runtime.spawn(async move {
-            let _load = load;
+            let _load = permit;
             let stream = TokioIo::new(TcpStream::from_std(stream)?);
             let service = service_fn(move |request| {
                 let floor = floor.clone();

@@ -1,4 +1,4 @@
-//! Where does an answer lead? `Location` and `Content-Location` with the scheme that the request was made with.
+//! Redirections: `Location` and `Content-Location` with the scheme that the request was made with.
 //!
 //! Providers write `https`, because that is what Bursar speaks with them. A caller that asked for `http://` could not
 //! follow that: it would have to open a tunnel. Only what Bursar would take a request for is changed, so that pages for

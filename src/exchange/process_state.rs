@@ -1,4 +1,5 @@
-//! What outlives a configuration? Counts, limits on everything together, and what operators have said.
+//! State of the process, which outlives a configuration: counts, limits on everything together, and what operators
+//! have said.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

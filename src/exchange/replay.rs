@@ -1,4 +1,4 @@
-//! May this request be sent again after a 401? A pure table over the provider's answer (contract: only a
+//! Verdicts on responses: a pure table of whether a request may be sent again (contract: only a
 //! 401 leads to a replay).
 
 use http::header::WWW_AUTHENTICATE;

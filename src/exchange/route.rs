@@ -1,4 +1,4 @@
-//! Whose API is meant, and with which scopes? The compiled table of hosts, paths and routes.
+//! Routing: the compiled table of hosts, paths and routes, which says whose API is meant and with which scopes.
 //!
 //! Absolute-form and gateway requests meet here; everything after this takes a [`Destination`]. Looking
 //! up costs the same with one host or ten thousand.

@@ -1,4 +1,4 @@
-//! How do connections come in and go out? The accept loop, the choice of HTTP version, draining.
+//! Acceptance of connections: the accept loop, the choice of HTTP version, draining.
 //!
 //! It knows connections, not requests. A broken connection costs nobody else anything; without any file
 //! descriptors accepting pauses.
@@ -24,12 +24,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
 
-use crate::exchange::ActiveRequest;
 use crate::exchange::tunnel_target::{Opened, TunnelTarget};
+use crate::exchange::{ActiveRequest, Live};
 use crate::server::drain_phase::{DrainPhase, until_closing, until_cut_off, until_left};
-use crate::server::reload::Live;
 use crate::server::worker::{WorkerPermit, Workers};
 use bursar_base::address::undotted;
+use bursar_base::log_throttle::LogThrottle;
 use bursar_base::process::{self, Budget, Purpose};
 use bursar_base::socket::Socket;
 use bursar_config::{ProxyLimits, UnknownConnections};
@@ -63,8 +63,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_BACKLOG: usize = 16 * 1024;
 /// After a failed accept, so that a lack of file descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Between two lines of the log about that.
-const COMPLAIN_AGAIN: Duration = Duration::from_secs(60);
 
 /// Where callers come in.
 #[derive(Debug)]
@@ -83,7 +81,8 @@ pub async fn accept(
     options: AcceptOptions,
     live: Arc<Live>,
     mut phase: watch::Receiver<DrainPhase>,
-    (workers, tasks): (Workers, TaskTracker),
+    workers: Workers,
+    tasks: TaskTracker,
 ) {
     let AcceptOptions {
         listener,
@@ -129,24 +128,24 @@ struct Accepting {
 
 impl Accepting {
     async fn run(&self, listener: &TcpListener) {
-        let mut complained = None;
+        let mut throttle = LogThrottle::default();
         loop {
             let accepted = listener.accept().await;
             // It is registered with this runtime, and of use with the worker's alone.
             match accepted.and_then(|(stream, address)| Ok((stream.into_std()?, address))) {
                 Ok((stream, address)) => {
                     if self.take(stream, address) == Some(Limit::Accept) {
-                        complain(&process::no_descriptors(), &mut complained);
+                        log_failure(&process::no_descriptors(), &mut throttle);
                     }
                 }
-                Err(error) => self.pause(&error, &mut complained).await,
+                Err(error) => self.pause(&error, &mut throttle).await,
             }
         }
     }
 
-    async fn pause(&self, error: &io::Error, complained: &mut Option<Instant>) {
+    async fn pause(&self, error: &io::Error, throttle: &mut LogThrottle) {
         self.live.current().metrics().limits.reached(Limit::Accept);
-        complain(error, complained);
+        log_failure(error, throttle);
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 
@@ -193,9 +192,12 @@ impl Accepting {
                 worker: worker.number,
                 payments: Arc::default(),
             };
-            let held = (permit, worker.load);
-            let context = connection((stream, tls), context, self.tasks.clone(), held);
-            self.tasks.spawn_on(context, worker.runtime);
+            let held = ConnectionPermits {
+                _permit: permit,
+                _worker: worker.permit,
+            };
+            let serving = connection(stream, tls, context, self.tasks.clone(), held);
+            self.tasks.spawn_on(serving, worker.runtime);
             return None;
         }
         let proxy = self.live.current();
@@ -213,9 +215,8 @@ impl Accepting {
 }
 
 /// Tells the log, once a minute: this goes on for as long as descriptors are lacking.
-fn complain(error: &io::Error, complained: &mut Option<Instant>) {
-    if complained.is_none_or(|at| at.elapsed() >= COMPLAIN_AGAIN) {
-        *complained = Some(Instant::now());
+fn log_failure(error: &io::Error, throttle: &mut LogThrottle) {
+    if throttle.due(Instant::now()).is_some() {
         tracing::warn!(%error, "cannot accept connections; they wait, or are answered 503");
     }
 }
@@ -245,17 +246,24 @@ async fn turn_away(stream: net::TcpStream, _permit: OwnedSemaphorePermit) {
     }
 }
 
+/// What a connection takes up until its end.
+struct ConnectionPermits {
+    _permit: OwnedSemaphorePermit,
+    _worker: WorkerPermit,
+}
+
 async fn connection(
-    (stream, tls): (net::TcpStream, Option<Arc<ServerConfig>>),
+    stream: net::TcpStream,
+    tls: Option<Arc<ServerConfig>>,
     mut context: ConnectionContext,
     tasks: TaskTracker,
-    held: (OwnedSemaphorePermit, WorkerPermit),
+    held: ConnectionPermits,
 ) {
     let _open = Counted::new(&context.live.current().metrics().connections.caller);
     let stream = match TcpStream::from_std(stream) {
         // Answers are written in one piece; waiting for more would only delay them.
         Ok(stream) => {
-            drop(stream.set_nodelay(true));
+            let _ = stream.set_nodelay(true);
             Socket::new(stream)
         }
         Err(error) => {
@@ -266,7 +274,7 @@ async fn connection(
     };
     let ended = match tls {
         None => serve(stream, &context, tasks).await,
-        Some(tls) => match Box::pin(enter(stream, tls, &mut context)).await {
+        Some(tls) => match Box::pin(accept_tls(stream, tls, &mut context)).await {
             Ok(stream) => Box::pin(serve(stream, &context, tasks)).await,
             Err(error) => Err(error.into()),
         },
@@ -278,7 +286,7 @@ async fn connection(
 }
 
 /// Speaks TLS with a caller, and learns who it is from its certificate, if it shows one.
-async fn enter(
+async fn accept_tls(
     stream: Socket,
     tls: Arc<ServerConfig>,
     context: &mut ConnectionContext,
@@ -316,7 +324,7 @@ async fn serve<S: Transport + 'static>(
         Ok(Ok(Some(Spoken::Http2))) => {
             let carrying = context.clone();
             let carry = move |upgrade: OnUpgrade, opened| {
-                tasks.spawn(carry_stream(upgrade, opened, carrying.clone()));
+                tasks.spawn(serve_tunnel_stream(upgrade, opened, carrying.clone()));
             };
             let served = serve_http2(stream, side, context.clone(), Some(Arc::new(carry)));
             Box::pin(served).await
@@ -360,7 +368,7 @@ async fn detect_protocol<S: Transport>(
     }
 }
 
-async fn carry_stream(upgrade: OnUpgrade, opened: Opened, context: ConnectionContext) {
+async fn serve_tunnel_stream(upgrade: OnUpgrade, opened: Opened, context: ConnectionContext) {
     let ended = match upgrade.await {
         Ok(upgraded) => carry(opened, Box::new(TokioIo::new(upgraded)), context).await,
         Err(error) => Err(error.into()),
@@ -392,13 +400,13 @@ async fn carry(
             Ok(())
         }
         TunnelTarget::ToProvider(inside, _permit) => {
-            carry_to_provider(request, inside, stream, context).await
+            serve_tunnel_to_provider(request, inside, stream, context).await
         }
     }
 }
 
 /// Serves what comes through a tunnel, as if it had come without; the `CONNECT` ends with it.
-async fn carry_to_provider(
+async fn serve_tunnel_to_provider(
     mut request: Box<ActiveRequest>,
     inside: TunnelContext,
     stream: Box<dyn Transport>,

@@ -19,8 +19,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use crate::exchange::{AdminControl, Proxy};
-use crate::server::reload::Live;
+use crate::exchange::{AdminControl, Live, Proxy};
 use crate::server::status::{Frozen, Readiness, Status};
 use bursar_journal as journal;
 
@@ -54,7 +53,7 @@ pub async fn serve(listener: TcpListener, live: Arc<Live>) {
                 .header_read_timeout(HEAD_TIMEOUT)
                 .serve_connection(TokioIo::new(stream), service);
             // Whatever ends it, there is nobody to tell.
-            drop(tokio::time::timeout(CONNECTION_TIMEOUT, connection).await);
+            let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
             drop(permit);
         });
     }

@@ -1,4 +1,4 @@
-//! How near is the end, and which connections hold it up for nothing?
+//! Phases of draining, and waits of connections for them.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
@@ -33,7 +33,7 @@ pub enum DrainPhase {
 /// only where there may be something new: to look takes a lock that all connections share.
 pub(super) async fn until_closing(phase: &mut watch::Receiver<DrainPhase>) {
     let changes = phase.clone();
-    // Not looking for want of budget, it would not be woken later.
+    // `unconstrained`: out of its coop budget, a poll would return `Pending` without registering our waker.
     let mut reached = pin!(unconstrained(
         phase.wait_for(|phase| *phase >= DrainPhase::Closing)
     ));
@@ -54,7 +54,7 @@ pub(super) async fn until_closing(phase: &mut watch::Receiver<DrainPhase>) {
 
 /// Waits for the phase to be [`DrainPhase::CutOff`].
 pub(super) async fn until_cut_off(phase: &mut watch::Receiver<DrainPhase>) {
-    drop(phase.wait_for(|phase| *phase == DrainPhase::CutOff).await);
+    let _ = phase.wait_for(|phase| *phase == DrainPhase::CutOff).await;
 }
 
 /// Waits for [`DrainPhase::Closing`], and as long as a connection may be of no use then.

@@ -1,4 +1,4 @@
-//! What happens when the configuration changes? It is read again, whole or not at all.
+//! Reloads of the configuration: it is read again, whole or not at all.
 //!
 //! One task reads and replaces; everybody else takes what is in force from [`Live`], once for each request.
 //! The task acts on SIGHUP, and when a file that the configuration was made of has other content than when
@@ -10,10 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::exchange::Proxy;
+use crate::exchange::Live;
 use bursar_config::{self as config, Config, Diagnostic, Files, Stamps};
 use bursar_tls::server::Tls;
 
@@ -33,24 +32,6 @@ const MAX_HANGING: usize = 4;
 const MAX_READINGS: usize = 5;
 /// And for how long, where reading them takes its time.
 const READING_AGAIN: Duration = Duration::from_secs(2);
-
-/// The configuration that is in force, made into a proxy.
-#[derive(Debug)]
-pub struct Live(ArcSwap<Proxy>);
-
-impl Live {
-    /// That one, until it is replaced.
-    #[must_use]
-    pub fn new(proxy: Proxy) -> Arc<Self> {
-        Arc::new(Self(ArcSwap::from_pointee(proxy)))
-    }
-
-    /// For one request, from its head to its end.
-    #[must_use]
-    pub fn current(&self) -> Arc<Proxy> {
-        self.0.load_full()
-    }
-}
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone)]
@@ -207,13 +188,14 @@ impl Reloader {
         let looked = self.look(seen).await;
         let is_hanging = matches!(looked, Err(Stuck::Hangs | Stuck::NotTried));
         if is_hanging != std::mem::replace(&mut self.is_look_hanging, is_hanging) {
-            match is_hanging {
-                true => tracing::error!(
+            if is_hanging {
+                tracing::error!(
                     "the configuration's files could not be looked at within {} s, and until they can be, changes are not \
                      noticed without SIGHUP; does a file system hang?",
                     LOOKING.as_secs()
-                ),
-                false => tracing::info!("the configuration's files can be looked at again"),
+                );
+            } else {
+                tracing::info!("the configuration's files can be looked at again");
             }
         }
         looked.ok().flatten()
@@ -294,7 +276,7 @@ impl Reloader {
         if let (Some(tls), Some(new)) = (&self.fixed.tls, &config.tls) {
             tls.become_like(new);
         }
-        self.live.0.store(Arc::new(proxy));
+        self.live.replace(proxy);
         tracing::info!(
             providers = config.providers.len(),
             "the configuration was read again and is in force"

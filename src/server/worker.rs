@@ -1,5 +1,5 @@
-//! Which thread serves a connection? One of several, each with a core and a runtime of its own; on one core the one
-//! that all else is on, too.
+//! Workers: one single-threaded runtime for each core, on which connections are served; on one core the main runtime
+//! serves them, too.
 //!
 //! A connection stays with its worker to its end, and with it its requests, the connections to providers that they
 //! are sent on, and all that is spawned for them: no request waits for a second thread. So whatever keeps a core for
@@ -44,7 +44,7 @@ pub struct Chosen<'a> {
     /// What serves it.
     pub runtime: &'a Handle,
     /// Held until its end.
-    pub load: WorkerPermit,
+    pub permit: WorkerPermit,
 }
 
 /// What a connection counts by.
@@ -94,7 +94,7 @@ impl Workers {
         Some(Chosen {
             number,
             runtime,
-            load: WorkerPermit { _alive },
+            permit: WorkerPermit { _alive },
         })
     }
 }
@@ -122,10 +122,10 @@ impl Threads {
                 runtime: runtime.handle().clone(),
                 alive: Arc::downgrade(&alive),
             };
-            let (stopped, held) = (stopped.clone(), (alive, ending.clone()));
+            let (stopped, ending) = (stopped.clone(), ending.clone());
             std::thread::Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(move || work(runtime, &stopped, held))?;
+                .spawn(move || work(runtime, &stopped, alive, ending))?;
             Ok(worker)
         };
         Ok(Self {
@@ -155,10 +155,10 @@ impl Threads {
 }
 
 /// Serves what is spawned on the runtime, until it is stopped. What blocks then is not waited for.
-fn work(runtime: Runtime, stopped: &CancellationToken, held: (Arc<()>, Sender<Infallible>)) {
+fn work(runtime: Runtime, stopped: &CancellationToken, alive: Arc<()>, ending: Sender<Infallible>) {
     runtime.block_on(stopped.cancelled());
     runtime.shutdown_background();
-    drop(held);
+    drop((alive, ending));
 }
 
 #[cfg(test)]
@@ -169,12 +169,12 @@ mod tests {
 
     fn numbers<const COUNT: usize>(workers: &Workers) -> ([usize; COUNT], [WorkerPermit; COUNT]) {
         let chosen = [(); COUNT].map(|()| {
-            let Chosen { number, load, .. } = workers.choose().unwrap();
-            (number, load)
+            let Chosen { number, permit, .. } = workers.choose().unwrap();
+            (number, permit)
         });
         (
             chosen.each_ref().map(|(number, _)| *number),
-            chosen.map(|(_, load)| load),
+            chosen.map(|(_, permit)| permit),
         )
     }
 
@@ -182,14 +182,14 @@ mod tests {
     fn a_connection_is_for_the_worker_with_the_fewest() {
         let threads = Threads::start(3).unwrap();
         let workers = threads.workers();
-        let (number, loads) = numbers(&workers);
+        let (number, permits) = numbers(&workers);
         assert_eq!(number, [0, 1, 2, 0, 1, 2, 0]);
-        let mut loads = Vec::from(loads);
+        let mut permits = Vec::from(permits);
         // Both of the last worker's.
-        drop((loads.remove(5), loads.remove(2)));
+        drop((permits.remove(5), permits.remove(2)));
         let (number, more) = numbers(&workers);
         assert_eq!(number, [2, 2, 1]);
-        drop((loads, more));
+        drop((permits, more));
         threads.end(GRACE);
         assert!(workers.choose().is_none());
     }
@@ -198,7 +198,9 @@ mod tests {
     fn a_task_runs_on_its_worker_and_its_panic_ends_nothing_else() {
         let threads = Threads::start(2).unwrap();
         let workers = threads.workers();
-        let Chosen { runtime, load, .. } = workers.choose().unwrap();
+        let Chosen {
+            runtime, permit, ..
+        } = workers.choose().unwrap();
         let (said, heard) = channel();
         for panics in [true, false] {
             let said = said.clone();
@@ -212,7 +214,7 @@ mod tests {
             let thread = heard.recv_timeout(GRACE).unwrap();
             assert_eq!(thread.as_deref(), Some("worker-0"));
         }
-        drop(load);
+        drop(permit);
         assert_eq!(workers.choose().unwrap().number, 0);
     }
 
@@ -246,7 +248,7 @@ mod tests {
     async fn on_one_core_there_is_no_thread() {
         let threads = Threads::start(1).unwrap();
         let workers = threads.workers();
-        let (number, _loads) = numbers(&workers);
+        let (number, _permits) = numbers(&workers);
         assert_eq!((workers.count(), number), (1, [0, 0]));
         let Chosen { runtime, .. } = workers.choose().unwrap();
         assert_eq!(runtime.id(), Handle::current().id());

@@ -15,7 +15,7 @@ use http::Uri;
 use tokio::time::Instant;
 
 use bursar_base::address::{Rule, Spelling, bare, rules, undotted};
-use bursar_base::log_throttle::Complaints;
+use bursar_base::log_throttle::LogThrottles;
 use bursar_config::{self as config, Mode, Names, ParentProxy};
 use bursar_telemetry::metrics::{Cause, EgressSeries};
 
@@ -34,7 +34,7 @@ struct Shared {
     lines: Mutex<[Option<Instant>; Rule::ALL.len()]>,
     /// Of whose connection to which host that could not be had, and why, the log was told lately. Without a cause: of
     /// whose connections that ended without close_notify.
-    complaints: Complaints<(Arc<str>, Box<str>, Option<Cause>)>,
+    throttles: LogThrottles<(Arc<str>, Box<str>, Option<Cause>)>,
 }
 
 /// What `egress` says, for the connections of one purpose.
@@ -66,7 +66,7 @@ impl Egress {
             config: config.clone(),
             series,
             lines: Mutex::default(),
-            complaints: Complaints::default(),
+            throttles: LogThrottles::default(),
         }))
     }
 
@@ -130,7 +130,7 @@ impl DialPolicy {
     /// Tells the log why there is no connection to a host, once a minute; `details` are words of the error.
     pub(crate) fn complain(&self, host: &str, cause: Cause, details: impl FnOnce() -> String) {
         let what = (self.provider.clone(), host.into(), Some(cause));
-        if self.egress.0.complaints.is_due(what, Instant::now()) {
+        if self.egress.0.throttles.is_due(what, Instant::now()) {
             tracing::warn!(provider = %self.provider, host, cause = cause.as_str(), error = %details(), "no connection");
         }
     }
@@ -139,7 +139,7 @@ impl DialPolicy {
     /// provider's once a minute.
     pub(crate) fn complain_of_end(&self, host: &str) {
         let what = (self.provider.clone(), "".into(), None);
-        if self.egress.0.complaints.is_due(what, Instant::now()) {
+        if self.egress.0.throttles.is_due(what, Instant::now()) {
             tracing::warn!(provider = %self.provider, host, "an answer was cut off: the connection ended without TLS close_notify");
         }
     }

@@ -32,7 +32,7 @@ use self::constraints::NOBODY;
 pub use self::constraints::Wide;
 use crate::client;
 use bursar_base::clock;
-use bursar_base::log_throttle::Complaints;
+use bursar_base::log_throttle::LogThrottles;
 use bursar_base::regular_file;
 use bursar_base::secret::Secret;
 
@@ -59,7 +59,7 @@ pub struct Authority {
     not_after: OffsetDateTime,
     /// By host, in lower case. Held while one is made, so that a host's first connections share it.
     leaves: Mutex<HashMap<Box<str>, Leaf>>,
-    complaints: Complaints<(Arc<str>, Box<str>)>,
+    throttles: LogThrottles<(Arc<str>, Box<str>)>,
 }
 
 /// A server with a certificate that was made then.
@@ -154,7 +154,7 @@ impl Authority {
             pem: only_certificates(&pem),
             not_after,
             leaves: Mutex::default(),
-            complaints: Complaints::default(),
+            throttles: LogThrottles::default(),
         })
     }
 
@@ -247,7 +247,7 @@ impl Authority {
     #[must_use]
     pub fn may_complain(&self, caller: &Arc<str>, host: &str) -> bool {
         let what = (caller.clone(), host.to_ascii_lowercase().into());
-        self.complaints.is_due(what, Instant::now())
+        self.throttles.is_due(what, Instant::now())
     }
 
     /// Whether it is the same as another one: its certificate belongs to one key alone.

@@ -12,12 +12,12 @@ use http_body_util::Empty;
 
 use super::*;
 use crate::exchange::route::{RouteQuery, Routes};
-use crate::http::target::{Form, Target};
 use crate::token::{Failure, Missing};
 use crate::upstream::ConnectError;
 use bursar_base::path::Path;
 use bursar_base::secret::Fingerprint;
 use bursar_config::{Config, Origin};
+use bursar_http::target::{Form, Target};
 use bursar_telemetry::metrics::Metrics;
 
 const CONFIG: &str = "
@@ -284,7 +284,7 @@ impl Case {
         let destination = matched.route(query, &path, None).unwrap();
         let request = Request::post("/x").header("x-request", "1").body(());
         let (mut head, ()) = request.unwrap().into_parts();
-        let outgoing = Outgoing::new(&mut head);
+        let outgoing = OutgoingRequest::new(&mut head);
         let (story, frozen, mut sending) =
             (Story::default(), AtomicBool::new(false), Sending::default());
         let servers = Servers {

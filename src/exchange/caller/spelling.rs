@@ -1,5 +1,5 @@
-//! Which text do the bytes of credentials stand for? RFC 7617 says UTF-8, older programs send ISO-8859-1, and either
-//! may have an accent as a character of its own.
+//! Spellings of credentials: which text their bytes stand for. RFC 7617 says UTF-8, older programs send ISO-8859-1, and
+//! either may have an accent as a character of its own.
 //!
 //! It compares nothing. How many readings there are depends on what was sent and on nothing that is known.
 

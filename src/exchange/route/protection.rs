@@ -1,4 +1,4 @@
-//! Is a path a provider's token endpoint, in whatever spelling?
+//! Protection of token endpoints: whether a path is one, in whatever spelling.
 
 use bursar_base::path::Path;
 use bursar_config::Provider;

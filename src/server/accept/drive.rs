@@ -1,5 +1,5 @@
-//! How long does hyper's part of an HTTP/1 connection last? To the connection's end, or until it rests: then it is
-//! taken apart and its buffers with it, and set up again when something comes.
+//! Hyper's part of an HTTP/1 connection: it lasts to the connection's end, or until that rests. Then it is taken apart
+//! and its buffers with it, and set up again when something comes.
 //!
 //! No byte of a message is in it then: all that was read has been answered and the answers are written. The stream
 //! knows when ([`ConnectionState::rests`]), because hyper asks it for a head only when the request before is over, and
@@ -30,7 +30,8 @@ enum Step {
 /// Serves a connection to its end, and returns how that came and what is left of it; None: it was cut off.
 pub(super) async fn drive<S, V>(
     mut stream: Box<CallerStream<S>>,
-    (builder, mut service): (&http1::Builder, V),
+    builder: &http1::Builder,
+    mut service: V,
     side: &ConnectionState,
     phase: &mut watch::Receiver<DrainPhase>,
 ) -> (

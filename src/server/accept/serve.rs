@@ -1,4 +1,4 @@
-//! How is HTTP served on a connection? One version or the other, to its end or until it is a tunnel.
+//! HTTP on a connection, in one version or the other, to its end or until it is a tunnel.
 //!
 //! It knows streams and the phases of the end, not where connections come from or who is inside of them.
 
@@ -17,10 +17,10 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 
 use super::drive::drive;
+use crate::exchange::Live;
 use crate::exchange::relay::CutOff;
 use crate::exchange::tunnel_target::Opened;
 use crate::server::drain_phase::{DrainPhase, until_useless};
-use crate::server::reload::Live;
 use bursar_config::ProxyLimits;
 use bursar_http::connection::{
     CallerStream, ConnectionState, Payments, Peer, ReadTimeouts, Transport, TunnelContext,
@@ -96,7 +96,7 @@ pub(super) async fn serve_http1<S: Transport>(
         live.current().handle(request, &side, open)
     });
     let builder = http1(live.current().limits());
-    let (ended, parts) = drive(stream, (&builder, service), &side, &mut phase).await;
+    let (ended, parts) = drive(stream, &builder, service, &side, &mut phase).await;
     let stopped = side.ended_with();
     if let Some(limit) = stopped {
         live.current().metrics().limits.reached(limit);
@@ -288,7 +288,7 @@ fn is_worn_out(error: &hyper::Error) -> bool {
 /// Ends Bursar's side, unless that is done, and reads what the caller still sends, for a while.
 pub(super) async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let drained = async {
-        drop(stream.shutdown().await);
+        let _ = stream.shutdown().await;
         let mut scratch = [0; 8 * 1024];
         let mut total = 0;
         while total < MAX_LINGER_BYTES {
@@ -299,5 +299,5 @@ pub(super) async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
         }
     };
     // Whether the caller has closed its side or the time is over, the connection is closed now.
-    drop(tokio::time::timeout(LINGER, drained).await);
+    let _ = tokio::time::timeout(LINGER, drained).await;
 }

@@ -3,15 +3,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use tokio::time::Instant;
 
 use super::registered::registered;
+use bursar_base::log_throttle::LogThrottle;
 
-/// Between two lines for one provider.
-const PAUSE: Duration = Duration::from_secs(60);
 /// Of a field's name, in a line.
 const MAX_NAME_BYTES: usize = 64;
 
@@ -31,15 +29,7 @@ pub enum Section {
 pub struct DroppedFields {
     provider: Arc<str>,
     total: IntCounter,
-    unsaid: Mutex<Unsaid>,
-}
-
-/// What the next line will say.
-#[derive(Debug, Default)]
-struct Unsaid {
-    /// When the last line was written.
-    last: Option<Instant>,
-    fields: u64,
+    throttle: Mutex<LogThrottle>,
 }
 
 /// All providers'.
@@ -74,7 +64,7 @@ impl Dropped {
         let new = Arc::new(DroppedFields {
             total: self.total.with_label_values(&[&*provider]),
             provider: provider.clone(),
-            unsaid: Mutex::default(),
+            throttle: Mutex::default(),
         });
         providers.insert(provider, new.clone());
         new
@@ -111,14 +101,8 @@ impl DroppedFields {
 
     /// How many fields a line that may be written now stands for.
     fn due(&self) -> Option<u64> {
-        let mut unsaid = self.unsaid.lock().unwrap_or_else(PoisonError::into_inner);
-        unsaid.fields += 1;
-        let now = Instant::now();
-        if unsaid.last.is_some_and(|last| now - last < PAUSE) {
-            return None;
-        }
-        unsaid.last = Some(now);
-        Some(std::mem::take(&mut unsaid.fields))
+        let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
+        throttle.due(Instant::now())
     }
 }
 
@@ -148,16 +132,6 @@ impl DroppedFields {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_line_a_minute_stands_for_all_since_the_last() {
-        let dropped = DroppedFields::unregistered().unwrap();
-        let due: Vec<_> = (0..3).map(|_| dropped.due()).collect();
-        assert_eq!(due, [Some(1), None, None]);
-        tokio::time::advance(PAUSE).await;
-        assert_eq!(dropped.due(), Some(3));
-        assert_eq!(dropped.due(), None);
-    }
 
     #[tokio::test]
     async fn every_field_is_counted_and_all_who_ask_count_together() {
