@@ -7,8 +7,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use crate::files::Files;
-use crate::load::MAX_FILE_BYTES;
+use crate::files::{Files, MAX_FILE_BYTES};
 use bursar_base::regular_file;
 
 /// Why a reference could not be resolved.

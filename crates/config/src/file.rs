@@ -5,6 +5,7 @@
 
 mod limits;
 mod operations;
+mod preset;
 mod provider;
 mod scalar;
 
@@ -20,6 +21,7 @@ use serde::de::{self, Deserializer, Visitor};
 
 pub(super) use limits::{CallerLimits, Limits};
 pub(super) use operations::{Operation, OperationScopes};
+pub(super) use preset::PresetName;
 pub(super) use provider::{Account, Provider, Route, RouteAuthorization, Token, Trace};
 pub use provider::{ClientAuth, Encoding, Environment, Http, Refresh, ReplayRule};
 pub(super) use scalar::{Count, Hidden, Size, Time};

@@ -10,14 +10,11 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::expand;
 use crate::file;
 use crate::file_permissions;
-use crate::files::{self, Files};
+use crate::files::{self, Files, MAX_FILE_BYTES};
 use crate::journal::Journal;
 use crate::node::Node;
 use crate::{typed, yaml};
 use bursar_base::regular_file;
-
-/// Neither the configuration nor a secret is longer; a wrong path to a log must not fill the memory.
-pub(super) const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// A file's text, wiped on drop: a secret may be written in it.
 pub(super) fn text(path: &Path, files: &mut Files) -> Result<Zeroizing<String>, Vec<Diagnostic>> {

@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Count, Size, Time};
+use super::scalar::{Count, Size, Time};
 #[cfg(test)]
 use crate::defaults::limits as defaults;
 

@@ -1,16 +1,18 @@
 //! A provider as it is written in the file.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 #[cfg(test)]
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
 
 use super::operations::OperationScopes;
+use super::preset::PresetName;
 use super::scalar::{Count, Hidden, Size, Time};
 #[cfg(test)]
 use crate::defaults;
-use crate::presets::PresetName;
 
 /// A payment API and its token endpoint.
 #[derive(Debug, Default, Deserialize)]
@@ -364,4 +366,37 @@ pub(crate) struct Timeouts {
     /// How old a connection may be that still gets requests; what is under way on it is finished.
     #[cfg_attr(test, schemars(extend("default" = Time(defaults::timeouts::POOL_AGE))))]
     pub(crate) pool_age: Option<Time>,
+}
+
+/// Without its quotes a version is a number.
+impl<'de> Deserialize<'de> for Http {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const EXPECTED: &str = "\"1.1\", \"2\" or auto";
+        struct HttpVisitor;
+        impl Visitor<'_> for HttpVisitor {
+            type Value = Http;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(EXPECTED)
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Http, E> {
+                match text {
+                    "1.1" => Ok(Http::Http1),
+                    "2" => Ok(Http::Http2),
+                    "auto" => Ok(Http::Auto),
+                    _ => Err(E::custom(format_args!("is not {EXPECTED}"))),
+                }
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Http, E> {
+                self.visit_str(&number.to_string())
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Http, E> {
+                self.visit_str(&number.to_string())
+            }
+        }
+        deserializer.deserialize_any(HttpVisitor)
+    }
 }

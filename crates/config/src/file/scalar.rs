@@ -8,7 +8,6 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
-use super::provider::Http;
 use bursar_base::secret::Secret;
 
 /// The most that a limit may be; more is no limit.
@@ -104,39 +103,6 @@ impl<'de> Deserialize<'de> for Count {
             }
         }
         deserializer.deserialize_any(CountVisitor)
-    }
-}
-
-/// Without its quotes a version is a number.
-impl<'de> Deserialize<'de> for Http {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        const EXPECTED: &str = "\"1.1\", \"2\" or auto";
-        struct HttpVisitor;
-        impl Visitor<'_> for HttpVisitor {
-            type Value = Http;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str(EXPECTED)
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Http, E> {
-                match text {
-                    "1.1" => Ok(Http::Http1),
-                    "2" => Ok(Http::Http2),
-                    "auto" => Ok(Http::Auto),
-                    _ => Err(E::custom(format_args!("is not {EXPECTED}"))),
-                }
-            }
-
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Http, E> {
-                self.visit_str(&number.to_string())
-            }
-
-            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Http, E> {
-                self.visit_str(&number.to_string())
-            }
-        }
-        deserializer.deserialize_any(HttpVisitor)
     }
 }
 

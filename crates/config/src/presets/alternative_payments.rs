@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use super::{Endpoints, Preset, PresetHost, PresetRoute, WRITE, other, pays};
+use super::table::{Endpoints, Preset, PresetHost, PresetRoute, WRITE, other, pays};
 use crate::file::{ClientAuth, Encoding, Refresh};
 
 /// Refuses bad credentials with 403 and a free-form object. It allows 5 requests in a second, token calls

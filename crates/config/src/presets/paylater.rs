@@ -1,6 +1,6 @@
 //! PayLater: a Keycloak with an API beside it.
 
-use super::{Endpoints, Preset, PresetHost, PresetRoute, READ_AND_POST, UNDOCUMENTED, pays};
+use super::table::{Endpoints, Preset, PresetHost, PresetRoute, READ_AND_POST, UNDOCUMENTED, pays};
 use crate::file::{ClientAuth, Encoding, Refresh};
 
 /// Its API shares the host with its Keycloak, hence `paths`. The refresh grant needs client

@@ -1,11 +1,11 @@
 //! PayU India: payment links, partner integration, payouts, onboarding of child merchants, partner payments.
 
-use super::{
+use super::table::{
     EVERYTHING, Endpoints, Preset, PresetHost, PresetRoute, READ, READ_AND_POST, UNDOCUMENTED,
     other, pays,
 };
-use crate::MerchantHeader::{Payments, Payouts};
 use crate::file::{ClientAuth, Encoding, Operation, Refresh};
+use crate::route::MerchantHeader::{Payments, Payouts};
 
 /// One token per operation: a token holds at most three scopes, and most operations need one. Every host takes
 /// tokens of one token service.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Endpoints, Preset, PresetHost, PresetRoute, UNDOCUMENTED, WRITE, other, pays};
+use super::table::{Endpoints, Preset, PresetHost, PresetRoute, UNDOCUMENTED, WRITE, other, pays};
 use crate::file::{ClientAuth, Encoding, Refresh};
 
 /// Wraps its replies in `data`, and takes the refresh token alone at an endpoint of its own. All that is below
