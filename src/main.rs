@@ -14,6 +14,8 @@ use bursar::server::reload::Source;
 use bursar::server::worker::{Threads, Workers};
 use bursar_base::process::Closed;
 use bursar_config::{Config, Diagnostic};
+#[cfg(feature = "sandbox")]
+use bursar_telemetry::access_log::AccessLog;
 use bursar_telemetry::line_writer::cut_line;
 use bursar_telemetry::log::Log;
 use clap::{Parser, Subcommand};
@@ -168,14 +170,7 @@ fn run(
             )
         }
         #[cfg(feature = "sandbox")]
-        Command::Sandbox(options) => {
-            let access = log.insert(Log::start()).access();
-            serve(runtime, async |signals, workers| {
-                let sandbox = sandbox::start(&options, access, workers).await?;
-                print(&sandbox.welcome()?, ExitCode::SUCCESS)?;
-                signals.until_drained(sandbox.server).await
-            })
-        }
+        Command::Sandbox(options) => try_it(runtime, &options, log.insert(Log::start()).access()),
         #[cfg(not(feature = "sandbox"))]
         Command::Sandbox { .. } => {
             say(
@@ -209,6 +204,19 @@ fn serve(
     let result = runtime.block_on(async { server(Signals::new()?, threads.workers()).await });
     threads.end(GRACE);
     result
+}
+
+#[cfg(feature = "sandbox")]
+fn try_it(
+    runtime: &Runtime,
+    options: &sandbox::Options,
+    access: AccessLog,
+) -> anyhow::Result<ExitCode> {
+    serve(runtime, async |signals, workers| {
+        let sandbox = sandbox::start(options, access, workers).await?;
+        print(&sandbox.welcome()?, ExitCode::SUCCESS)?;
+        signals.until_drained(sandbox.server).await
+    })
 }
 
 fn freeze(runtime: &Runtime, frozen: &Frozen, is_frozen: bool) -> anyhow::Result<ExitCode> {

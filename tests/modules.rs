@@ -233,8 +233,8 @@ fn tokens(text: &str) -> Vec<String> {
                         .chain("#".repeat(hashes).chars())
                         .collect();
                     let rest: String = bytes[at + hashes + 1..].iter().collect();
-                    let length = rest.find(&end).map_or(rest.len(), |found| found);
-                    at += hashes + 1 + rest[..length].chars().count() + end.len();
+                    let inside = rest.split(&end).next().unwrap_or_default();
+                    at += hashes + 1 + inside.chars().count() + end.len();
                 } else {
                     tokens.push(word);
                 }

@@ -23,7 +23,15 @@ pub enum ClientCertificate {
     Required,
 }
 
+impl Default for Authority {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Authority {
+    /// One without a name.
+    #[must_use]
     pub fn new() -> Self {
         Self::of(CertificateParams::default())
     }
