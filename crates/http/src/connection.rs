@@ -1,5 +1,5 @@
-//! What is a caller's connection to the HTTP layer? A TCP stream whose first bytes can be looked at, whose
-//! writes do not wait for ever for a caller that does not read, and which knows when it rests between requests.
+//! Caller connection: a stream whose first bytes can be looked at, whose writes do not wait for ever for a caller that
+//! does not read, and which knows when it rests between requests; and the state that its requests share.
 
 mod read_timer;
 mod traffic;

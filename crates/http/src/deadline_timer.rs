@@ -1,4 +1,4 @@
-//! When should a wait be looked at? A timer that lives as long as what it watches over, one wait after the other.
+//! Deadline timer: one timer for all waits of what it watches over, one after the other. It may fire early.
 //!
 //! Setting one up for each wait would cost more than looking at one that is early. So whoever waits looks at its
 //! own deadline when the timer goes off, and resets it.

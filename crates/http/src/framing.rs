@@ -1,4 +1,4 @@
-//! Where does each request of an HTTP/1 connection begin and end, read strictly? Looks at the bytes before
+//! Request framing of an HTTP/1 connection, read strictly: where each request begins and ends. Looks at the bytes before
 //! hyper gets them, because hyper repairs what has to be refused: it drops a Content-Length beside a
 //! Transfer-Encoding, cuts a fragment off the target, and takes a bare LF after the last chunk.
 //!

@@ -1,4 +1,4 @@
-//! Which fields go on? Hop-by-hop rules, credentials, `Via`: both ways.
+//! Header fields: which go on, both ways. Hop-by-hop rules, credentials, `Via`.
 //!
 //! It knows field names and nothing about routes. The one invariant: what a caller sends can neither
 //! remove nor repeat the `Authorization` that Bursar sets, because that is set after everything else.

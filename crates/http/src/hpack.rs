@@ -1,4 +1,4 @@
-//! Which fields does a header block of HTTP/2 hold (RFC 7541)? Decoded byte by byte, whatever is in them.
+//! HPACK (RFC 7541): the fields of HTTP/2's header blocks, decoded byte by byte, whatever is in them.
 //!
 //! It knows nothing of HTTP: what a name or a value may be is judged by whoever asks. A block that is no HPACK leaves
 //! its connection without a table that both sides agree on, so that it has to end.

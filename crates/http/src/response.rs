@@ -1,5 +1,5 @@
-//! What does a server's HTTP/1 answer say? Read on its way to hyper, so that one field that breaks a rule does not
-//! cost the whole answer.
+//! Response reader for HTTP/1: what a server sends is read on its way to hyper, so that one field that breaks a rule does
+//! not cost the whole response.
 //!
 //! A head that hyper takes as it is passes untouched, after one cheap look. Any other is read here, as far as it has
 //! one meaning: hyper gets no more than its status and its framing, and [`Outstanding`] the fields. Interim answers

@@ -1,5 +1,5 @@
-//! Where does the caller want to go? The forms of a request target, decided per request, and the rules
-//! for `Host` that hyper leaves to us (RFC 9112 sections 3.2 and 3.3).
+//! Request target: its forms, decided per request, and the rules for `Host` that hyper leaves to us (RFC 9112 sections
+//! 3.2 and 3.3).
 //!
 //! It knows no provider; whether the host may be reached is decided in `bursar::exchange::route`.
 

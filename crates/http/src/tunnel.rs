@@ -1,4 +1,4 @@
-//! What is in a tunnel? Opening one with `CONNECT`, its first bytes, and the copy of one that is opaque.
+//! Opaque tunnel: the copy both ways between a caller and a server that `CONNECT` has joined, and its time limits.
 //!
 //! It knows neither policy nor HTTP: what a provider's tunnel carries is served by `bursar::server::accept`, as
 //! every other connection is. Nothing of what an opaque tunnel carries is looked at or logged.

@@ -1,4 +1,4 @@
-//! How long has a caller kept a head waiting? Between requests and inside of a head the limits differ, which
+//! Read timer: how long a caller has kept a head waiting. Between requests and inside of a head the limits differ, which
 //! hyper's one timer cannot say. And a wait between requests that may take a while is a rest.
 
 use std::task::{Context, Poll, ready};

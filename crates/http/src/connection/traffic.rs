@@ -1,4 +1,4 @@
-//! What goes on on a caller's connection? Payments under way, and whether anything moves at all.
+//! Traffic of a caller's connection: payments under way, and whether anything moves at all.
 //!
 //! Written by the requests and by the stream; read only when Bursar is about to end, to tell a connection that
 //! is of use from one that is not. Every number stands for itself, so no order is needed between them.

@@ -1,4 +1,4 @@
-//! What carries a caller's bytes? TCP, TLS over it, or a stream of an HTTP/2 connection.
+//! Transports of callers' bytes: TCP, TLS over it, or a stream of an HTTP/2 connection.
 
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;

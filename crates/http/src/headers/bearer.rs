@@ -1,4 +1,4 @@
-//! Does a caller bring a token of its own? Its `Authorization: Bearer`, alone and beyond doubt.
+//! Bearer token of a caller's own (RFC 6750): its `Authorization: Bearer`, alone and beyond doubt.
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};

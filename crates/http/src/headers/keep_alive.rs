@@ -1,5 +1,5 @@
-//! What does an answer say of its connection? `Connection: close`, and `Keep-Alive`, which never got beyond a draft and
-//! is written in many ways.
+//! Keep-alive parameters of a response: `Connection: close`, and `Keep-Alive`, which never got beyond a draft and is
+//! written in many ways.
 
 use http::header::CONNECTION;
 use http::{HeaderMap, HeaderName};

@@ -1,4 +1,4 @@
-//! How are fields kept that may be wanted once more? As text in one piece of memory.
+//! Saved fields: those of a request that may have to go out once more, as text in one piece of memory.
 //!
 //! Every request might have to go out again, and one of thousands does. A copy of the table takes two pieces of
 //! memory and a reference count for each value; this takes one piece and no count.

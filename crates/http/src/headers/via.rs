@@ -1,4 +1,4 @@
-//! Which name does this instance go by in `Via`, and has a message been here before? (RFC 9110 section 7.6.3)
+//! `Via`: the name that this instance goes by, and loop detection (RFC 9110 section 7.6.3).
 //!
 //! Each instance has a name of its own, so that two in a row are no loop, and neither is a sender that calls itself
 //! `bursar`. Only an intermediary that removes `Via` hides a loop.

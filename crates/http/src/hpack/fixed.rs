@@ -1,4 +1,4 @@
-//! The static table (RFC 7541 appendix A).
+//! HPACK's static table (RFC 7541 appendix A).
 
 /// Names and values, from index 1.
 pub(super) const FIELDS: [(&str, &str); 61] = [

@@ -1,5 +1,5 @@
-//! What does a Huffman-coded string say (RFC 7541 section 5.2 and appendix B)? The code is canonical: the lengths of its
-//! words are the whole table.
+//! HPACK's Huffman code (RFC 7541 section 5.2 and appendix B). The code is canonical: the lengths of its words are the
+//! whole table.
 
 use super::error::Malformed;
 

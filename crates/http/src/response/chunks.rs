@@ -1,4 +1,4 @@
-//! Where does a chunk end? Size lines (RFC 9112 section 7.1), as hyper takes them and as others write them.
+//! Chunk size lines (RFC 9112 section 7.1), as hyper takes them and as others write them.
 
 use super::error::ResponseError;
 use super::fields::{trim, without_end};

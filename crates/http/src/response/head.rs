@@ -1,4 +1,4 @@
-//! What does a whole head say? Its status, its fields one by one, and how its body is framed.
+//! Response heads: the status, the fields one by one, and how the body is framed.
 
 use std::io::Write as _;
 

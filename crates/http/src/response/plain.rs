@@ -1,5 +1,5 @@
-//! Is a head one that hyper takes as it is, and that means one thing? Most are, so this has to be cheap: it looks at
-//! eight bytes at a time. Where it says no, the head may still be in order.
+//! Fast path for response heads that hyper takes as they are, and that mean one thing. Most do, so this has to be cheap:
+//! it looks at eight bytes at a time. Where it says no, the head may still be in order.
 
 /// What is known of such a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! A connection's stream, between the server and hyper.
+//! Stream adapter between the server and hyper, which reads responses on their way.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;

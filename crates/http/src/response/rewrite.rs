@@ -1,5 +1,5 @@
-//! How far has an answer been read, and what of it does hyper get? What is in order passes as it is; from the first
-//! byte on that is not, what comes is taken out of hyper's buffer, and written anew.
+//! Rewriting of responses: how far one was read, and what of it hyper gets. What is in order passes as it is; from the
+//! first byte on that is not, what comes is taken out of hyper's buffer, and written anew.
 
 use std::io;
 use std::pin::Pin;
