@@ -1,4 +1,4 @@
-//! How does a request get to the provider? Pooled connections, one sending, and what became of it.
+//! Upstream: a provider's servers, pooled connections to them, one sending of a request, and what became of it.
 //!
 //! A failure is told apart by what the provider may have seen: [`SendError::Unsent`] may
 //! go out again on another connection; after anything else it must not, because it may have been
@@ -6,6 +6,7 @@
 
 mod circuit_breaker;
 pub mod connect;
+mod connection;
 pub mod egress;
 mod fields;
 mod frames;
@@ -34,9 +35,10 @@ use bursar_http::replay_body::{Progress, ReplayBody};
 use bursar_telemetry::metrics::{Cause, Connections, Counted, Metrics, NO_PROVIDER};
 use circuit_breaker::{Permit, ProviderBreaker};
 use connect::{Connector, Stream};
+pub use connection::{Connection, RequestBody, Sent};
 use egress::Egress;
 use pool::Pool;
-pub use pool::{Connection, RequestBody, Sent};
+
 use read_gate::ReadGate;
 pub use send_error::SendError;
 use send_error::chain;
@@ -62,25 +64,42 @@ pub struct Upstream<B> {
 }
 
 /// Why there is no connection: nothing was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// It could not be had.
-    Failed(Cause),
+    #[error("no connection could be had")]
+    Failed {
+        /// In one word, for who asked.
+        cause: Cause,
+        /// What went wrong underneath, where something did: a time limit has no other reason.
+        source: Option<Box<dyn Error + Send + Sync>>,
+    },
     /// The server does not agree to HTTP/2, and nothing else is wanted.
+    #[error("the server does not agree to HTTP/2")]
     NoHttp2,
     /// There was no file descriptor for it.
+    #[error("there is no file descriptor for a connection")]
     NoDescriptors,
     /// Too many failed lately: none was tried, and none will be for so long.
+    #[error("too many connections failed lately")]
     Held(Duration),
+}
+
+impl From<Cause> for ConnectError {
+    fn from(cause: Cause) -> Self {
+        Self::Failed {
+            cause,
+            source: None,
+        }
+    }
 }
 
 impl ConnectError {
     /// Whether that is Bursar's own word, not the provider's.
-    fn is_own(self) -> bool {
-        matches!(
-            self,
-            Self::Failed(Cause::AddressNotAllowed) | Self::NoDescriptors
-        )
+    fn is_own(&self) -> bool {
+        let is_not_allowed =
+            matches!(self, Self::Failed { cause, .. } if *cause == Cause::AddressNotAllowed);
+        is_not_allowed || matches!(self, Self::NoDescriptors)
     }
 }
 
@@ -198,6 +217,7 @@ impl<B: RequestBody> Upstream<B> {
     /// request, so another one is tried.
     async fn open(&self, origin: &Origin, need: Need) -> Result<Connection<B>, ConnectError> {
         let end = Instant::now() + self.timeouts.connect;
+        let mut source: Option<Box<dyn Error + Send + Sync>> = None;
         for _ in 0..=MAX_UNSENT {
             let wants_http1 = self.http == Http::Auto && self.pool.wants_http1(origin);
             let connector = match wants_http1 {
@@ -220,11 +240,15 @@ impl<B: RequestBody> Upstream<B> {
                 Ok(Err(error)) => {
                     let host = origin.authority.as_str();
                     tracing::debug!(host, error = %chain(&error), "upstream handshake failed");
+                    source = Some(error.into());
                 }
-                Err(_elapsed) => return Err(ConnectError::Failed(Cause::TimedOut)),
+                Err(_elapsed) => return Err(Cause::TimedOut.into()),
             }
         }
-        Err(ConnectError::Failed(Cause::Unreachable))
+        Err(ConnectError::Failed {
+            cause: Cause::Unreachable,
+            source,
+        })
     }
 
     /// Whether HTTP/2 is spoken on a new connection.
@@ -267,21 +291,24 @@ impl<B: RequestBody> Upstream<B> {
         origin: &Origin,
     ) -> Result<(Stream, Counted), ConnectError> {
         let url = origin.url();
-        let url = url.ok_or(ConnectError::Failed(Cause::Unreachable))?;
+        let url = url.ok_or(Cause::Unreachable)?;
         let stream = connector.connect(url).await.map_err(|error| match error {
             connect::Error::NoProtocol if self.http == Http::Http2 => ConnectError::NoHttp2,
             error if error.lacks_descriptors() => ConnectError::NoDescriptors,
-            error => ConnectError::Failed(error.cause()),
+            error => ConnectError::Failed {
+                cause: error.cause(),
+                source: Some(error.into()),
+            },
         })?;
         Ok((stream, Counted::new(&self.connections.upstream)))
     }
 
-    /// Waits for the head of the answer to a request with that body, which a connection was given at
+    /// Waits for the head of the response to a request with that body, which a connection was given at
     /// `started`.
     ///
     /// # Errors
     /// Told apart by what the provider may have seen.
-    pub async fn answer<S>(
+    pub async fn response<S>(
         &self,
         connection: &mut Connection<B>,
         sending: Pin<&mut impl Future<Output = Sent<B>>>,

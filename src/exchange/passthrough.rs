@@ -191,7 +191,7 @@ impl Passthrough {
         let (mut connection, now) = connected.map_err(Error::Connect)?;
         let request = outgoing.request(&connection, None, upload);
         let sending = pin!(connection.send(request));
-        let response = self.upstream.answer(&mut connection, sending, body, now);
+        let response = self.upstream.response(&mut connection, sending, body, now);
         match response.await {
             Ok(response) => Ok((response, connection)),
             Err(failed) => Err(Error::Send(failed)),
@@ -206,7 +206,7 @@ impl Passthrough {
         let permit = self.tunnels.clone().try_acquire_owned();
         let permit = permit.map_err(|_none_left| Error::TooMany)?;
         let origin = origin(host, port);
-        let origin = origin.ok_or(Error::Connect(ConnectError::Failed(Cause::Unreachable)))?;
+        let origin = origin.ok_or(Error::Connect(Cause::Unreachable.into()))?;
         let connected = self.upstream.connect(&origin).await;
         let (stream, open) = connected.map_err(Error::Connect)?;
         let held = TunnelPermit {

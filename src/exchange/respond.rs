@@ -207,7 +207,7 @@ impl Refusal {
             }
             Self::CallerToken(error) => no_caller_token(*error),
             Self::Token(missing) => token(missing),
-            Self::Connect(error) => no_connection(*error),
+            Self::Connect(error) => no_connection(error),
             Self::Send(error) => failed(error),
             Self::Limit(limit) => limited(*limit),
             Self::Overloaded => soon(Reason::Overloaded, "too many requests at once"),
@@ -253,7 +253,7 @@ impl Refusal {
             return None;
         };
         match error {
-            ConnectError::Failed(cause) => Some(*cause),
+            ConnectError::Failed { cause, .. } => Some(*cause),
             ConnectError::NoDescriptors => Some(Cause::Unreachable),
             ConnectError::NoHttp2 => Some(Cause::TlsOther),
             ConnectError::Held(_) => None,
@@ -501,9 +501,9 @@ fn token(missing: &Missing) -> Description {
     }
 }
 
-fn no_connection(error: ConnectError) -> Description {
+fn no_connection(error: &ConnectError) -> Description {
     let cause = match error {
-        ConnectError::Failed(cause) => cause,
+        ConnectError::Failed { cause, .. } => *cause,
         ConnectError::NoDescriptors => Cause::Unreachable,
         ConnectError::NoHttp2 => {
             return describe(
@@ -515,7 +515,7 @@ fn no_connection(error: ConnectError) -> Description {
         }
         ConnectError::Held(wait) => {
             return Description {
-                retry_after: Some(wait),
+                retry_after: Some(*wait),
                 ..describe(
                     503,
                     Reason::UpstreamUnavailable,

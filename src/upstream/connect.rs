@@ -1,5 +1,4 @@
-//! How is a server reached? Name, TCP, a parent proxy perhaps, and TLS to a stream, and which of them
-//! failed.
+//! Connector: name, TCP, a parent proxy perhaps, and TLS to a stream, and which of them failed.
 //!
 //! It knows neither pools nor requests. Which addresses may be connected to is decided in
 //! [`crate::upstream::egress`]. The log is told of what fails here, whoever wanted to connect.

@@ -1,4 +1,4 @@
-//! May a connection go there? What `egress` says of the addresses of a name, counted and logged.
+//! Egress rules: what `egress` says of the addresses of a name, counted and logged.
 //!
 //! A name is resolved once, every address that comes back is judged, and the connection is made to one
 //! that passed: there is no second look at the name in between. Connections that are open already cost

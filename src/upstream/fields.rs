@@ -1,5 +1,5 @@
-//! Which fields of an HTTP/2 response go on? Judged one by one, as they were decoded: one that breaks a rule costs
-//! neither the response nor the connection, on which there are others.
+//! Header blocks of HTTP/2 responses: their fields are judged one by one, as they were decoded. One that breaks a rule
+//! costs neither the response nor the connection, on which there are others.
 //!
 //! What goes on is written without the table of either side, so that it can be anything. Only where the status or the
 //! length is in doubt is the response malformed, and it alone (RFC 9113 section 8.1.1).

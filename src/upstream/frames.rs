@@ -1,5 +1,5 @@
-//! What do the frames of an HTTP/2 connection say that hyper does not tell? Read along on their way in, and counted on
-//! their way out.
+//! Frame observer of an HTTP/2 connection: what its frames say that hyper does not tell, read along on their way in, and
+//! counted on their way out.
 //!
 //! - GOAWAY, settings and windows are told to the pool at once ([`Streams`]).
 //! - A response that is cut off is told to hyper as that, whatever the error code: it takes NO_ERROR for the end.

@@ -1,4 +1,4 @@
-//! How long may an HTTP/1.1 connection be kept? Until it is too old, or as long as its server says.
+//! Lifetime of an HTTP/1.1 connection: until it is too old, or as long as its server says.
 //!
 //! A server that closes a connection while a request is on its way leaves that in doubt, so what it says of its
 //! patience is believed, with a second to spare.

@@ -1,4 +1,4 @@
-//! Which connections are open? Idle HTTP/1.1 connections, and HTTP/2 connections with room for a request.
+//! Connection pool: idle HTTP/1.1 connections, and HTTP/2 connections with room for a request.
 //!
 //! A request never queues inside an HTTP/2 connection: it would be sent whenever there is room, perhaps
 //! just when its caller has been told that it failed. Where there is no room, another one is opened.
@@ -8,30 +8,24 @@
 //! that lives as long as there are any. Requests that are under way on an old one come to their end first.
 
 use std::collections::{HashMap, HashSet};
-use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response};
-use http_body::Body;
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::{http1, http2};
 use hyper::rt::{Read, Write};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tokio_util::either::Either;
 
-use super::circuit_breaker::Permit;
+use super::connection::{Connection, Http1, PoolKey, RequestBody, Sender};
 use super::fields::MAX_LIST_BYTES;
 use super::frames::Frames;
 use super::lifetime::{ConnectionLifetime, LifetimeLimits};
-use super::send_error::{SendError, chain, classify, is_disconnected};
+use super::send_error::chain;
 use super::streams::{MAX_STREAMS, Need, StreamPermit, Streams};
 use bursar_config::{Origin, Timeouts};
 use bursar_http::deadline_timer::DeadlineTimer;
-use bursar_http::headers::KeepAlive;
 use bursar_http::response::{Outstanding, Reader};
 use bursar_telemetry::metrics::{Counted, DroppedFields};
 
@@ -52,17 +46,6 @@ const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 /// Room for all answers of a connection, so that none waits because others are not read.
 const HTTP2_WINDOW: u32 = HTTP2_STREAM_WINDOW * MAX_STREAMS as u32;
 
-/// What a connection sends as the body of a request.
-pub trait RequestBody:
-    Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static
-{
-}
-
-impl<B> RequestBody for B where
-    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static
-{
-}
-
 /// A worker's connections to a provider.
 #[derive(Debug)]
 pub(super) struct Pool<B> {
@@ -81,17 +64,9 @@ struct Servers<B> {
     http1_only: HashSet<Origin, foldhash::fast::RandomState>,
 }
 
-/// A server, in the words that requests name it by.
-#[derive(Debug)]
-struct PoolKey {
-    origin: Origin,
-    /// `Host`.
-    host: HeaderValue,
-}
-
 #[derive(Debug)]
 struct Server<B> {
-    name: Arc<PoolKey>,
+    key: Arc<PoolKey>,
     /// The latest last: it is taken first, so that a surplus grows old and is closed.
     http1: Vec<IdleHttp1<B>>,
     http2: Vec<Http2Connection<B>>,
@@ -116,17 +91,6 @@ struct Http2Connection<B> {
     old: Instant,
 }
 
-/// A connection that a request may be sent on.
-#[derive(Debug)]
-pub struct Connection<B> {
-    server: Arc<PoolKey>,
-    sender: Sender<B>,
-    /// For the head of an answer; goes with the connection.
-    pub(super) timer: DeadlineTimer,
-    /// The circuit breaker's, for the request that it is taken for.
-    pub(super) permit: Option<Permit>,
-}
-
 /// Why HTTP could not be spoken on a new stream. No request was sent on it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HandshakeError {
@@ -139,24 +103,6 @@ pub(super) enum HandshakeError {
     /// The server's settings came, and GOAWAY right behind.
     #[error("the server takes no request on the connection")]
     GoAway,
-}
-
-/// What hyper says of a request.
-pub type Sent<B> = Result<Response<Incoming>, TrySendError<Request<B>>>;
-
-/// An HTTP/1.1 connection's end, and the one who reads its answers.
-#[derive(Debug)]
-struct Http1<B> {
-    requests: http1::SendRequest<B>,
-    outstanding: Arc<Outstanding>,
-    term: Box<ConnectionLifetime>,
-}
-
-#[derive(Debug)]
-enum Sender<B> {
-    Http1(Http1<B>),
-    /// The place is held until the answer is over.
-    Http2(http2::SendRequest<B>, StreamPermit),
 }
 
 impl<B: RequestBody> Pool<B> {
@@ -192,21 +138,19 @@ impl<B: RequestBody> Pool<B> {
         for multiplex in &mut server.http2 {
             if multiplex.is_usable()
                 && now < multiplex.old
-                && let Some(place) = StreamPermit::on(&multiplex.streams, need)
+                && let Some(permit) = StreamPermit::on(&multiplex.streams, need)
             {
                 multiplex.used = now;
-                let sender = Sender::Http2(multiplex.sender.clone(), place);
-                return Some(Connection::new(server.name.clone(), sender));
+                let sender = Sender::Http2(multiplex.sender.clone(), permit);
+                return Some(Connection::new(server.key.clone(), sender));
             }
         }
         while let Some(idle) = server.http1.pop() {
             if idle.sender.requests.is_ready() && now < idle.end {
-                return Some(Connection {
-                    server: server.name.clone(),
-                    sender: Sender::Http1(idle.sender),
-                    timer: idle.timer,
-                    permit: None,
-                });
+                let mut connection =
+                    Connection::new(server.key.clone(), Sender::Http1(idle.sender));
+                connection.timer = idle.timer;
+                return Some(connection);
             }
         }
         None
@@ -302,7 +246,7 @@ impl<B: RequestBody> Pool<B> {
     /// Lets other requests use an HTTP/2 connection, too.
     fn share(
         self: &Arc<Self>,
-        name: &Arc<PoolKey>,
+        key: &Arc<PoolKey>,
         sender: &http2::SendRequest<B>,
         streams: Arc<Streams>,
     ) {
@@ -314,7 +258,7 @@ impl<B: RequestBody> Pool<B> {
             old: now + self.lifetime.age,
         };
         let mut servers = self.servers();
-        servers.add(name, |server| {
+        servers.add(key, |server| {
             server.http2.retain(Http2Connection::is_usable);
             server.http2.push(multiplex);
         });
@@ -324,16 +268,13 @@ impl<B: RequestBody> Pool<B> {
     /// Keeps an HTTP/1.1 connection for the next request, as soon as it is ready for one.
     pub(super) fn give_back(self: &Arc<Self>, connection: Connection<B>) {
         let Connection {
-            server,
-            sender,
-            timer,
-            ..
+            key, sender, timer, ..
         } = connection;
         let Sender::Http1(mut sender) = sender else {
             return;
         };
         if sender.requests.is_ready() {
-            self.keep(&server, sender, timer);
+            self.keep(&key, sender, timer);
         } else if !sender.requests.is_closed() {
             // The answer is read; what is left is for the driver to notice it. If it does not, the
             // connection is of no use.
@@ -343,19 +284,19 @@ impl<B: RequestBody> Pool<B> {
                 if let Ok(Ok(())) = tokio::time::timeout(limit, sender.requests.ready()).await
                     && let Some(pool) = pool.upgrade()
                 {
-                    pool.keep(&server, sender, timer);
+                    pool.keep(&key, sender, timer);
                 }
             });
         }
     }
 
-    fn keep(self: &Arc<Self>, name: &Arc<PoolKey>, sender: Http1<B>, timer: DeadlineTimer) {
+    fn keep(self: &Arc<Self>, key: &Arc<PoolKey>, sender: Http1<B>, timer: DeadlineTimer) {
         let Some(end) = sender.term.end(Instant::now(), self.lifetime) else {
             return;
         };
         let idle = IdleHttp1 { sender, timer, end };
         let mut servers = self.servers();
-        servers.add(name, |server| {
+        servers.add(key, |server| {
             if server.http1.len() < MAX_IDLE {
                 server.http1.push(idle);
             }
@@ -439,28 +380,17 @@ impl<B> Default for Servers<B> {
 
 impl<B> Servers<B> {
     /// Adds something to a server's connections, unless there are too many servers.
-    fn add(&mut self, name: &Arc<PoolKey>, add: impl FnOnce(&mut Server<B>)) {
-        if let Some(server) = self.idle.get_mut(&name.origin) {
+    fn add(&mut self, key: &Arc<PoolKey>, add: impl FnOnce(&mut Server<B>)) {
+        if let Some(server) = self.idle.get_mut(&key.origin) {
             add(server);
         } else if self.idle.len() < MAX_SERVERS {
             let mut server = Server {
-                name: name.clone(),
+                key: key.clone(),
                 http1: Vec::new(),
                 http2: Vec::new(),
             };
             add(&mut server);
-            self.idle.insert(name.origin.clone(), server);
-        }
-    }
-}
-
-impl PoolKey {
-    fn of(origin: &Origin) -> Self {
-        // Every authority is a field value: it has neither controls nor spaces.
-        let host = HeaderValue::from_str(origin.authority.as_str());
-        Self {
-            origin: origin.clone(),
-            host: host.unwrap_or(HeaderValue::from_static("")),
+            self.idle.insert(key.origin.clone(), server);
         }
     }
 }
@@ -469,91 +399,6 @@ impl<B> Http2Connection<B> {
     /// Whether it takes requests.
     fn is_usable(&self) -> bool {
         !self.sender.is_closed() && !self.streams.is_leaving()
-    }
-}
-
-impl<B: RequestBody> Connection<B> {
-    fn new(key: Arc<PoolKey>, sender: Sender<B>) -> Self {
-        Self {
-            server: key,
-            sender,
-            timer: DeadlineTimer::default(),
-            permit: None,
-        }
-    }
-
-    /// Whose it is.
-    pub(super) fn origin(&self) -> &Origin {
-        &self.server.origin
-    }
-
-    /// What `Host` says there.
-    pub(super) fn host(&self) -> &HeaderValue {
-        &self.server.host
-    }
-
-    /// Whether it carries several requests at a time.
-    #[must_use]
-    pub fn is_http2(&self) -> bool {
-        matches!(self.sender, Sender::Http2(..))
-    }
-
-    /// Heeds what an answer says of how long its connection is kept.
-    pub fn heed(&mut self, said: KeepAlive) {
-        if let Sender::Http1(sender) = &mut self.sender {
-            sender.term.heed(said);
-        }
-    }
-
-    /// Hands a request over at once, so that nothing that waits for the answer holds room for it; see
-    /// [`Upstream::answer`](super::Upstream::answer).
-    pub fn send(&mut self, request: Request<B>) -> impl Future<Output = Sent<B>> + use<B> {
-        match &mut self.sender {
-            Sender::Http1(sender) => {
-                sender.outstanding.begin(request.method());
-                Either::Left(sender.requests.try_send_request(request))
-            }
-            // Several times the other's size.
-            Sender::Http2(sender, place) => {
-                place.sending();
-                Either::Right(Box::pin(sender.try_send_request(request)))
-            }
-        }
-    }
-
-    /// Whether the request that was handed over was not sent and never will be; the connection is given up then.
-    pub(super) fn abandon(&self) -> bool {
-        matches!(&self.sender, Sender::Http2(_, place) if place.abandon())
-    }
-
-    /// What became of a request.
-    #[inline]
-    pub(super) fn classify_outcome(&self, sent: Sent<B>) -> Result<Response<Incoming>, SendError> {
-        match sent {
-            Ok(mut response) => {
-                if let Sender::Http1(sender) = &self.sender {
-                    sender.outstanding.complete(&mut response);
-                }
-                Ok(response)
-            }
-            Err(error) => Err(self.send_error(error)),
-        }
-    }
-
-    #[cold]
-    fn send_error(&self, mut error: TrySendError<Request<B>>) -> SendError {
-        if error.take_message().is_some() {
-            return SendError::Unsent;
-        }
-        let error = error.error();
-        tracing::debug!(error = %chain(error), "request failed");
-        let is_unsent = matches!(&self.sender, Sender::Http2(_, place) if place.is_unsent());
-        match classify(error) {
-            SendError::Broken | SendError::NoCloseNotify if is_unsent && is_disconnected(error) => {
-                SendError::Unsent
-            }
-            failed => failed,
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Is there anything to read? hyper looks at a connection several times for each request, mostly for nothing.
+//! Read gate of a connection: hyper looks for something to read several times for each request, mostly for nothing.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

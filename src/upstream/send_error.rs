@@ -1,30 +1,39 @@
-//! What became of a request that was not answered? Told apart by what the provider may have seen.
+//! Send errors: why a request has no response, told apart by what the provider may have seen.
 
 use crate::upstream::connect::lacks_close_notify;
 use bursar_http::replay_body::RequestBodyError;
 
 /// Why a request was not answered.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// Certainly not one byte was written.
+    #[error("the request was not sent")]
     Unsent,
     /// The provider says that it did not process it: `REFUSED_STREAM`, or a GOAWAY whose last stream is below (RFC
     /// 9113 section 8.7).
+    #[error("the provider did not process the request")]
     Refused,
     /// The provider says that it has to be sent over HTTP/1.1 (`HTTP_1_1_REQUIRED`, RFC 9113 section 7), so that it did
     /// not process it over HTTP/2.
+    #[error("the provider wants the request over HTTP/1.1")]
     WantsHttp1,
     /// The connection broke, or the answer is no HTTP.
+    #[error("the connection broke, or the response is no HTTP")]
     Broken,
     /// The connection ended without TLS close_notify before there was an answer.
+    #[error("the connection ended without TLS close_notify")]
     NoCloseNotify,
     /// The provider took longer than it may.
+    #[error("the provider took too long")]
     TimedOut,
     /// The same without letting the request begin, so that nothing was sent (RFC 9113 section 5.1.2).
+    #[error("the provider took too long to let the request begin")]
     TimedOutUnsent,
     /// The caller sent no byte of its body for too long.
+    #[error("the caller sent no byte of the body for too long")]
     CallerStalled,
     /// The caller's body broke off.
+    #[error("the caller's body broke off")]
     CallerGone,
 }
 

@@ -1,4 +1,5 @@
-//! How much does an HTTP/2 connection carry, and how much more may it? What its pool decides by, and its frames tell.
+//! Stream accounting of an HTTP/2 connection: how much it carries and how much more it may. Its pool decides by it, its
+//! frames tell it.
 //!
 //! A worker's pool reads and reserves under its lock; the connection's driver, on the same worker, writes what the
 //! server says. A request gives back its part when it is over. Each number stands for itself, so nothing orders them.

@@ -75,7 +75,7 @@ impl Client for Upstream {
         let sending = connection.send(request);
         async move {
             let sending = pin!(sending);
-            self.answer(connection, sending, body, began).await
+            self.response(connection, sending, body, began).await
         }
     }
 

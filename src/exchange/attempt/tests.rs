@@ -61,7 +61,7 @@ struct Servers<'a> {
     /// How many of the first connections take longer than a token lives.
     slow: Cell<usize>,
     /// None: every connection can be had.
-    fails: Option<ConnectError>,
+    fails: Cell<Option<ConnectError>>,
     /// Set while connecting.
     freezes: Option<&'a AtomicBool>,
     takes_http1: bool,
@@ -87,7 +87,7 @@ impl Client for Servers<'_> {
         if let Some(freezes) = self.freezes {
             freezes.store(true, Ordering::Relaxed);
         }
-        match self.fails {
+        match self.fails.take() {
             Some(error) => Err(error),
             None => Ok(((), Instant::now())),
         }
@@ -291,7 +291,7 @@ impl Case {
             story: &story,
             sendings: RefCell::new(self.sendings.into()),
             slow: Cell::new(self.slow),
-            fails: self.connect_error,
+            fails: Cell::new(self.connect_error),
             freezes: self.freezes.then_some(&frozen),
             takes_http1: self.takes_http1,
         };

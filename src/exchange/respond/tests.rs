@@ -154,7 +154,7 @@ fn refusals() -> Vec<Refusal> {
             retry_after: Duration::ZERO,
         })
     }));
-    refusals.extend(Cause::ALL.map(|cause| Refusal::Connect(ConnectError::Failed(cause))));
+    refusals.extend(Cause::ALL.map(|cause| Refusal::Connect(cause.into())));
     refusals.push(Refusal::Connect(ConnectError::NoHttp2));
     refusals.push(Refusal::Connect(ConnectError::Held(Duration::ZERO)));
     let failed = [

@@ -1,4 +1,4 @@
-//! Why is there no connection, in one word? Found in the chain of errors that connecting ended with.
+//! Cause of a failed connection, in one word, found in the chain of errors that connecting ended with.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};

@@ -1,4 +1,4 @@
-//! Which frames were written? Counted as they go out.
+//! Written frames of an HTTP/2 connection, counted as they go out.
 
 use std::io;
 use std::sync::Arc;

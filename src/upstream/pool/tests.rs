@@ -1,9 +1,11 @@
 //! The pool over connections in memory, whose servers do what a test says.
 
 use std::collections::HashMap;
+use std::error::Error;
 
 use bytes::Bytes;
 use http::uri::Scheme;
+use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use prometheus::IntGauge;
 use proptest::prelude::*;
@@ -11,6 +13,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::upstream::connection::Sent;
+use crate::upstream::send_error::SendError;
+use bursar_http::headers::KeepAlive;
 
 const IDLE: Duration = Duration::from_secs(30);
 const AGE: Duration = Duration::from_secs(100);
