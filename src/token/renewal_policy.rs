@@ -258,3 +258,6 @@ impl RenewalPolicy {
         until.background
     }
 }
+
+#[cfg(test)]
+mod tests;

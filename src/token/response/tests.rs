@@ -519,3 +519,22 @@ fn of_two_waits_the_longer_one_counts_and_none_below_zero() {
 fn a_token_beside_a_retry_after_is_a_token() {
     assert!(at(200, r#"{"access_token":"t","retry_after":5}"#).is_ok());
 }
+
+#[test]
+fn scopes_that_were_not_granted_are_named() {
+    let missing = |granted: &str, asked: &str| {
+        let body = json!({"data": {"access_token": "t", "scope": granted}}).to_string();
+        at(200, &body).unwrap().missing_scopes(asked)
+    };
+    for (granted, asked, expected) in [
+        ("a b", "a b", ""),
+        ("b a", "a", ""),
+        ("a b", "a c b d", "c d"),
+        ("ab", "a", "a"),
+    ] {
+        assert_eq!(missing(granted, asked), expected, "{granted} {asked}");
+    }
+    // Where it says nothing of them they are those that were asked for (RFC 6749 section 5.1).
+    let silent = at(200, "{\"data\": {\"access_token\": \"t\"}}").unwrap();
+    assert_eq!(silent.missing_scopes("a"), "");
+}

@@ -156,3 +156,35 @@ async fn an_answer_that_a_reset_without_an_error_ends_is_not_taken_for_whole() {
     let expected = pairs(&[("/sized", "response_lost"), ("/unsized", "response_lost")]);
     eventually(|| async { phases(&journal).await == expected }).await;
 }
+
+#[tokio::test]
+async fn an_answer_of_unknown_length_is_whole_when_its_end_comes_apart() {
+    let authority = Authority::new();
+    let directory = tempfile::tempdir().unwrap();
+    authority.write(&directory.path().join("ca.pem"));
+    let tls = authority.server(&["h2"], ClientCertificate::Ignored);
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let api = Upstream::with_tls(tls, move |_| {
+        let body = unended(b"paid", &held);
+        async move { Response::new(body) }
+    })
+    .await;
+    let idp = Idp::counting().await;
+    let journal = directory.path().join("journal");
+    let yaml = acme(&api.url(), &idp.url(), "tls: {ca: ca.pem}");
+    let proxy = Proxy::start_in(directory.path(), &with_journal(&yaml, &journal)).await;
+    let mut caller = Caller::connect(proxy.listen).await;
+    let request = Request::post("http://api.test/pay").body(full("x"));
+    let mut answer = caller.begin(request.unwrap()).await.unwrap();
+    let part = soon(answer.body_mut().frame()).await.unwrap().unwrap();
+    assert_eq!(part.into_data().unwrap(), "paid");
+    gate.open();
+    assert_eq!(read(answer).await.unwrap().text(), "");
+    // That it is sent, that its answer has begun, and that it has ended.
+    let ok = [("result", "ok")];
+    let written = async || proxy.metric("bursar_journal_writes_total", &ok).await;
+    eventually(|| async { written().await >= 3.0 }).await;
+    proxy.access_lines(1).await;
+    assert_eq!(phases(&journal).await, []);
+}

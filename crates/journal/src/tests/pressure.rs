@@ -75,30 +75,32 @@ async fn a_transaction_that_fails_holds_nobody_up_after_it() {
     let directory = tempfile::tempdir().unwrap();
     let journal = Journal::open(&settings(directory.path().to_owned()), series()).unwrap();
     let other = rusqlite::Connection::open(directory.path().join("journal.sqlite")).unwrap();
-    // Statements fail, and SQLite leaves the transaction open that they were in.
-    for table in ["requests", "frozen"] {
+    other.busy_timeout(Duration::from_secs(20)).unwrap();
+    // Statements fail, and SQLite leaves the transaction open that they were in. Without its end no other process gets
+    // a word in.
+    let fail = |table: &str| {
         let trigger = format!(
-            "CREATE TRIGGER no_{table} BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'no'); END"
+            "CREATE TRIGGER no BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'no'); END"
         );
         other.execute_batch(&trigger).unwrap();
-    }
-    assert_eq!(
-        journal.entry(facts("1")).sending(None).await,
-        Err(Unavailable)
-    );
+    };
+    let mend = || other.execute_batch("DROP TRIGGER no").unwrap();
+    fail("requests");
+    let refused = journal.entry(facts("1"));
+    assert_eq!(refused.sending(None).await, Err(Unavailable));
+    mend();
+    fail("frozen");
     assert_eq!(
         journal.freeze("acme", clock::wall()).await,
         Err(Unavailable)
     );
-    flush(&journal).await;
-    // It can be had by another process, and by the journal itself.
-    let drop_triggers = "DROP TRIGGER no_requests; DROP TRIGGER no_frozen;";
-    other.execute_batch(drop_triggers).unwrap();
+    mend();
     journal.freeze("acme", clock::wall()).await.unwrap();
     let entry = journal.entry(facts("2"));
     assert_eq!(entry.sending(None).await, Ok(()));
     drop(entry);
     flush(&journal).await;
+    assert_eq!(journal.frozen().await.unwrap().len(), 1);
     assert_eq!(
         listed(directory.path()),
         [("2".to_owned(), Phase::HeadSent)]

@@ -352,3 +352,23 @@ fn a_content_coding_that_cannot_be_undone_is_named() {
     let refused = read_it(&raw(401, "gzip", body)).unwrap_err();
     assert_eq!(refused, Failure::Rejected(code("invalid_client"), None));
 }
+
+#[test]
+fn a_string_in_what_is_skipped_ends_at_its_own_quotation_mark() {
+    let deep = |inner: &str| {
+        let (open, close) = ("[".repeat(50), "]".repeat(50));
+        super::json::read(&format!("{{\"a\": {open}{inner}{close}, \"b\": 1}}"))
+    };
+    for inner in [
+        r#""plain]]""#,
+        r#""a \" quoted ]]""#,
+        r#""a backslash \\""#,
+        r#""both \\\" ]]""#,
+        r#"{"x": "]]\"]]"}"#,
+    ] {
+        let (value, is_whole) = deep(inner);
+        assert!(is_whole && value["b"] == 1, "{inner}: {value}");
+    }
+    let (_, is_whole) = deep(r#""unended"#);
+    assert!(!is_whole);
+}
