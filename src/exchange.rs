@@ -113,7 +113,8 @@ impl<'e> Exchange<'e> {
             let opening = tunnel::open(self.proxy, self.request, target, &body, caller);
             return Box::pin(opening).await.map(Outcome::Tunnel);
         }
-        let destination = match self.route(&admitted, head)? {
+        let routed = self.route(&admitted, head)?;
+        let destination = match routed {
             Routed::ToProvider(destination) => destination,
             Routed::PassedThrough(passthrough, origin) => {
                 let passing = self.pass_through(passthrough, origin, head, body);

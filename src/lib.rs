@@ -4,7 +4,8 @@
 //!
 //! 1. [`server::accept`] takes the connection, has a [`server::worker`] serve it, and finds out which version of
 //!    HTTP it speaks; [`bursar_http::framing`] reads along, so that nothing ambiguous is taken for a request.
-//! 2. [`exchange`] tells the whole story of one request, top to bottom; it is the place to start reading.
+//! 2. [`exchange`] tells the whole story of one request, top to bottom, and begins with it; it is the place to start
+//!    reading.
 //!    It hands values from stage to stage; the stages do not know each other:
 //!    1. [`bursar_http::target`]: which host and path does the request name, and in which form?
 //!    2. [`exchange::caller`]: who sends it, and [`bursar_limits::caller_limits`]: is that too much?
@@ -16,7 +17,8 @@
 //!    7. [`exchange::replay`]: does the response ask for another token and a second try?
 //! 3. [`exchange::relay`] streams the provider's response back; [`exchange::respond`] answers where Bursar itself
 //!    must, and is the only place that chooses a status.
-//! 4. [`exchange::record`] writes one line and counts the request, when the last byte has gone.
+//! 4. [`exchange::ActiveRequest`] is what a request holds, and its record; dropped with the last byte, it counts the
+//!    request and writes its line, in one place and in order.
 //!
 //! # Behind the requests
 //!

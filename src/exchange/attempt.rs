@@ -163,15 +163,18 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
         let is_refused = response.status() == StatusCode::UNAUTHORIZED;
         if let Authorizer::Bursar(source) = self.authorizer {
             let (generation, route) = (access_token.generation, self.route());
-            match is_refused {
-                true => source.replay_refused(generation, route),
-                false => source.answered(generation, route, response.status()),
+            if is_refused {
+                source.replay_refused(generation, route);
+            } else {
+                source.answered(generation, route, response.status());
             }
         }
-        match is_refused {
-            true => (replayed, Replay::UnauthorizedAgain),
-            false => (replayed, Replay::Ok),
-        }
+        let result = if is_refused {
+            Replay::UnauthorizedAgain
+        } else {
+            Replay::Ok
+        };
+        (replayed, result)
     }
 
     fn upload(&self) -> Result<RequestBody, BodyTooLarge> {
@@ -231,19 +234,8 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
                 now = Instant::now();
             }
             self.sending.set_token(access_token);
-            let outgoing = self.outgoing.take().or_else(|| self.saved.outgoing());
-            let outgoing = outgoing.ok_or(Refusal::Send(SendError::Unsent))?;
-            let (method, target) = (&outgoing.method, &outgoing.target);
-            let authorization =
-                self.authorizer
-                    .authorization(access_token, method, target, digest.as_ref());
-            let began = now;
-            let body = self.body.as_ref();
-            let message = Message {
-                outgoing,
-                authorization,
-                upload,
-            };
+            let message = self.message(access_token, digest.as_ref(), upload)?;
+            let (began, body) = (now, self.body.as_ref());
             let sending = self.client.send(&mut connection, message, body, began);
             let response = sending.await;
             now = Instant::now();
@@ -260,15 +252,7 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
                     // A server that ends one connection may be ending all of them.
                     need.is_new = unsent > 1;
                     self.note_unsent().await;
-                    if matches!(failed, SendError::WantsHttp1)
-                        && !self.client.use_http1(&self.destination.origin)
-                    {
-                        return Err(Refusal::Send(failed));
-                    }
-                    upload = match self.upload() {
-                        Ok(again) if unsent <= MAX_UNSENT => again,
-                        _ => return Err(Refusal::Send(failed)),
-                    };
+                    upload = self.upload_again(failed, unsent)?;
                 }
                 Err(failed @ SendError::TimedOutUnsent) => {
                     self.note_unsent().await;
@@ -276,6 +260,38 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
                 }
                 Err(failed) => return Err(Refusal::Send(failed)),
             }
+        }
+    }
+
+    /// The request as the next attempt sends it.
+    fn message(
+        &mut self,
+        access_token: &AccessToken,
+        digest: Option<&Hash>,
+        upload: RequestBody,
+    ) -> Result<Message, Refusal> {
+        let outgoing = self.outgoing.take().or_else(|| self.saved.outgoing());
+        let outgoing = outgoing.ok_or(Refusal::Send(SendError::Unsent))?;
+        let (method, target) = (&outgoing.method, &outgoing.target);
+        let authorization = self
+            .authorizer
+            .authorization(access_token, method, target, digest);
+        Ok(Message {
+            outgoing,
+            authorization,
+            upload,
+        })
+    }
+
+    /// The body for another connection, after so many that have certainly not processed the request.
+    fn upload_again(&self, failed: SendError, unsent: usize) -> Result<RequestBody, Refusal> {
+        let wants_http1 = matches!(failed, SendError::WantsHttp1);
+        if wants_http1 && !self.client.use_http1(&self.destination.origin) {
+            return Err(Refusal::Send(failed));
+        }
+        match self.upload() {
+            Ok(again) if unsent <= MAX_UNSENT => Ok(again),
+            _ => Err(Refusal::Send(failed)),
         }
     }
 

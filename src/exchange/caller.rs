@@ -141,11 +141,13 @@ pub struct Principal<'a> {
 }
 
 /// Why nobody is known to call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Credentials, address or certificate are missing or wrong.
+    #[error("credentials, address or certificate are missing or wrong")]
     Unauthenticated,
     /// Too many passwords wait for their hashes.
+    #[error("too many passwords wait for their hashes")]
     Busy,
 }
 

@@ -77,13 +77,16 @@ pub struct Sent {
 }
 
 /// Why there is no tunnel, or no response.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There are as many as there may be.
+    #[error("there are too many tunnels")]
     TooMany,
     /// The server cannot be reached.
+    #[error("the server cannot be reached")]
     Connect(ConnectError),
     /// Sent, perhaps, and not answered.
+    #[error("the request was not answered")]
     Send(SendError),
 }
 

@@ -40,39 +40,55 @@ const SOON: Duration = Duration::from_secs(1);
 const JOURNAL_RETRY: Duration = Duration::from_secs(5);
 
 /// Why Bursar itself responds.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// It is not clear where the request begins or ends, so nothing can follow it on its connection.
+    #[error("the request's framing is in doubt")]
     Framing(framing::FramingError),
     /// No usable target.
+    #[error("the request has no usable target")]
     Target(target::Error),
     /// Our own `Via` came back.
+    #[error("the request has passed through before")]
     Loop,
     /// No caller.
-    Caller(caller::Error, Form),
+    #[error("the caller is not known")]
+    Caller(#[source] caller::Error, Form),
     /// Too many requests of one caller.
-    CallerLimit(rate_limiter::Exceeded),
+    #[error("the caller sends too many requests")]
+    CallerLimit(#[source] rate_limiter::Exceeded),
     /// No tunnel, or the wrong one.
-    Tunnel(tunnel_target::Error),
+    #[error("there is no tunnel")]
+    Tunnel(#[source] tunnel_target::Error),
     /// Nowhere to go; with what to say about it.
-    Route(route::Error, Cow<'static, str>),
+    #[error("the request goes nowhere")]
+    Route(#[source] route::Error, Cow<'static, str>),
     /// The route takes the caller's own token.
-    CallerToken(CallerToken),
+    #[error("the caller's own token is not usable")]
+    CallerToken(#[source] CallerToken),
     /// No token.
-    Token(Missing),
+    #[error("there is no token")]
+    Token(#[source] Missing),
     /// No connection.
+    #[error("there is no connection")]
     Connect(ConnectError),
     /// Sent, perhaps, and not answered.
+    #[error("the request was not answered")]
     Send(SendError),
     /// Too much is kept in memory.
+    #[error("too much is kept in memory")]
     Overloaded,
     /// A limit of the proxy, or of a caller's connections.
+    #[error("a limit was reached")]
     Limit(Limit),
     /// It moves money, and cannot be written down before.
-    Journal(journal::Unavailable),
+    #[error("the request cannot be written down")]
+    Journal(#[source] journal::Unavailable),
     /// It moves money, and Bursar is about to end.
+    #[error("Bursar is about to end")]
     Draining,
     /// It moves money, and an operator has frozen the provider.
+    #[error("the provider is frozen")]
     Frozen,
 }
 
@@ -87,11 +103,13 @@ impl From<passthrough::Error> for Refusal {
 }
 
 /// What is wrong with the token that a caller brings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CallerToken {
     /// It brings none.
+    #[error("the caller brings no token")]
     Missing,
     /// It is not clear which it is.
+    #[error("the caller's token is not clear")]
     Unusable,
 }
 
@@ -173,24 +191,7 @@ impl Refusal {
                     "too many requests of this caller at once or in a second; see `limits` of the caller",
                 )
             },
-            Self::Caller(caller::Error::Unauthenticated, form) => {
-                let (status, detail) = match form {
-                    Form::Absolute | Form::Authority => (
-                        407,
-                        "caller name and password are missing or wrong; put them into the proxy's URL: http://NAME:PASSWORD@HOST:PORT",
-                    ),
-                    Form::Origin => (
-                        401,
-                        "caller name and password are missing or wrong; send them as Proxy-Authorization or Authorization: Basic",
-                    ),
-                };
-                describe(
-                    status,
-                    Reason::CallerUnauthenticated,
-                    "http_request_denied",
-                    detail,
-                )
-            }
+            Self::Caller(caller::Error::Unauthenticated, form) => unauthenticated(*form),
             Self::Tunnel(error) => no_tunnel(*error),
             Self::Route(error, detail) => {
                 let reason = match error {
@@ -425,6 +426,21 @@ fn frozen() -> Description {
             "an operator has frozen the provider: requests that move money are refused, and others are not; `bursar thaw` ends it",
         )
     }
+}
+
+fn unauthenticated(form: Form) -> Description {
+    let (status, detail) = match form {
+        Form::Absolute | Form::Authority => (
+            407,
+            "caller name and password are missing or wrong; put them into the proxy's URL: http://NAME:PASSWORD@HOST:PORT",
+        ),
+        Form::Origin => (
+            401,
+            "caller name and password are missing or wrong; send them as Proxy-Authorization or Authorization: Basic",
+        ),
+    };
+    let reason = Reason::CallerUnauthenticated;
+    describe(status, reason, "http_request_denied", detail)
 }
 
 fn no_tunnel(error: tunnel_target::Error) -> Description {

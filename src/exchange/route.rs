@@ -112,23 +112,31 @@ pub struct MatchedHost<'a> {
 }
 
 /// Why a request goes nowhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// No provider has that host.
+    #[error("no provider has the host")]
     UnknownHost,
     /// A provider's own token, refresh or revoke path.
+    #[error("the path is a token endpoint's")]
     TokenEndpoint,
     /// The path is not one of the API's.
+    #[error("the path is not one of the API's")]
     OutsidePaths,
     /// The caller may not use that provider, method or path.
+    #[error("the caller may not use provider, method or path")]
     NotAllowed,
     /// The request names an account that there is not, or that the caller may not use.
+    #[error("the caller may not use the account, if there is one")]
     AccountNotAllowed,
     /// The caller may use several accounts, and the request names none.
+    #[error("no account is named")]
     AccountMissing,
     /// No route matches, and the provider has no default scopes.
+    #[error("no route matches")]
     NoScopes,
     /// The path's readings lead to different scopes, or none of them is certain.
+    #[error("the path can be read in several ways")]
     Ambiguous,
 }
 

@@ -187,7 +187,8 @@ impl Status {
         Self {
             draining: proxy.admin_control.is_draining(),
             frozen: frozen
-                .filter_map(|(name, is_frozen)| is_frozen.then(|| name.into()))
+                .filter(|(_, is_frozen)| *is_frozen)
+                .map(|(name, _)| name.into())
                 .collect(),
             held_providers: proxy.held_providers().map(ToString::to_string).collect(),
             last_reload: last_reload.map(|reloaded| LastReload::of(&reloaded)),

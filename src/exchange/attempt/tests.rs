@@ -498,11 +498,12 @@ async fn a_replay_has_as_many_tries_as_the_first_sending() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_provider_may_have_seen_is_never_sent_again() {
+async fn what_the_provider_may_have_seen_or_took_too_long_for_is_never_sent_again() {
     for error in [
         SendError::Broken,
         SendError::NoCloseNotify,
         SendError::TimedOut,
+        SendError::TimedOutUnsent,
         SendError::CallerStalled,
         SendError::CallerGone,
     ] {
