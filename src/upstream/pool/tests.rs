@@ -6,7 +6,7 @@ use std::error::Error;
 use bytes::Bytes;
 use http::uri::Scheme;
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::Full;
 use prometheus::IntGauge;
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -16,6 +16,7 @@ use super::*;
 use crate::upstream::connection::Sent;
 use crate::upstream::send_error::SendError;
 use bursar_http::headers::KeepAlive;
+use bursar_http::read_body::read_limited;
 
 const IDLE: Duration = Duration::from_secs(30);
 const AGE: Duration = Duration::from_secs(100);
@@ -67,7 +68,7 @@ enum Act {
 
 /// One connection as its server sees it.
 struct Server {
-    acts: mpsc::UnboundedSender<Act>,
+    acts: mpsc::Sender<Act>,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -85,7 +86,7 @@ struct Seen {
 impl Server {
     fn start() -> (Self, DuplexStream) {
         let (inner, outer) = tokio::io::duplex(1 << 16);
-        let (acts, todo) = mpsc::unbounded_channel();
+        let (acts, todo) = mpsc::channel(8);
         let seen = Arc::default();
         tokio::spawn(serve(inner, todo, Arc::clone(&seen)));
         (Self { acts, seen }, outer)
@@ -97,16 +98,12 @@ impl Server {
 
     async fn act(&self, act: Act) {
         // It may be gone, because the other side has closed.
-        let _ = self.acts.send(act);
+        let _ = self.acts.try_send(act);
         settle().await;
     }
 }
 
-async fn serve(
-    mut stream: DuplexStream,
-    mut todo: mpsc::UnboundedReceiver<Act>,
-    seen: Arc<Mutex<Seen>>,
-) {
+async fn serve(mut stream: DuplexStream, mut todo: mpsc::Receiver<Act>, seen: Arc<Mutex<Seen>>) {
     let mut read = Vec::new();
     loop {
         let act = tokio::select! {
@@ -277,14 +274,15 @@ impl Rig {
                 drop(connection);
             }
             Act::BreakOff => {
-                response.unwrap().into_body().collect().await.unwrap_err();
+                let body = response.unwrap().into_body();
+                read_limited(body, 8).await.unwrap_err();
                 // As after an error nobody does, and it must not matter.
                 self.pool.give_back(connection);
             }
             _ => {
                 let response = response.unwrap();
                 connection.heed(KeepAlive::read(response.headers()));
-                response.into_body().collect().await.unwrap();
+                read_limited(response.into_body(), 8).await.unwrap();
                 self.pool.give_back(connection);
                 self.given_back(server, act);
             }
@@ -324,9 +322,9 @@ impl Rig {
             .iter()
             .map(|under_way| under_way.server)
             .collect();
-        let idle = (0..self.known.len())
+        let mut idle = (0..self.known.len())
             .filter(|server| !busy.contains(server) && !self.is_closed(*server));
-        if let Some(server) = idle.last() {
+        if let Some(server) = idle.next_back() {
             self.known[server].server.act(act).await;
             self.known[server].is_closed = true;
         }
@@ -412,11 +410,7 @@ proptest! {
 }
 
 /// A server that speaks HTTP/2. It responds when it is told to, and says what it is told to.
-async fn http2_server(
-    stream: DuplexStream,
-    streams: u32,
-    mut responds: mpsc::UnboundedReceiver<bool>,
-) {
+async fn http2_server(stream: DuplexStream, streams: u32, mut responds: mpsc::Receiver<bool>) {
     let mut connection = h2::server::Builder::new()
         .max_concurrent_streams(streams)
         .handshake::<_, Bytes>(stream)
@@ -445,7 +439,7 @@ struct Http2 {
     origin: Origin,
     open: IntGauge,
     /// True: respond to all. False: take no more.
-    tell: mpsc::UnboundedSender<bool>,
+    tell: mpsc::Sender<bool>,
 }
 
 impl Http2 {
@@ -453,7 +447,7 @@ impl Http2 {
     async fn start(streams: u32, need: Need) -> (Self, Connection<Body>) {
         let (pool, origin, open) = (pool(), origin("one.test"), gauge());
         let (inner, outer) = tokio::io::duplex(1 << 16);
-        let (tell, told) = mpsc::unbounded_channel();
+        let (tell, told) = mpsc::channel(8);
         tokio::spawn(http2_server(inner, streams, told));
         let opening = pool.open_http2(&origin, TokioIo::new(outer), Counted::new(&open), need);
         let connection = opening.await.unwrap();
@@ -495,7 +489,7 @@ async fn a_place_is_held_until_its_response_is_let_go_of() {
     let sent = tokio::spawn(connection.send(request.unwrap()));
     settle().await;
     assert!(rig.take().is_none());
-    rig.tell.send(true).unwrap();
+    rig.tell.try_send(true).unwrap();
     let response = connection.classify_outcome(sent.await.unwrap()).unwrap();
     assert_eq!(response.status(), 200);
     assert!(rig.take().is_none(), "its connection is still held");
@@ -509,11 +503,11 @@ async fn after_goaway_a_connection_is_not_handed_out_and_ends_with_its_last_requ
     let request = Request::get("http://one.test/").body(Body::default());
     let sent = tokio::spawn(connection.send(request.unwrap()));
     settle().await;
-    rig.tell.send(false).unwrap();
+    rig.tell.try_send(false).unwrap();
     settle().await;
     assert!(rig.take().is_none());
     assert_eq!(rig.open.get(), 1, "a request is under way");
-    rig.tell.send(true).unwrap();
+    rig.tell.try_send(true).unwrap();
     connection.classify_outcome(sent.await.unwrap()).unwrap();
     drop(connection);
     tokio::time::sleep(IDLE).await;
