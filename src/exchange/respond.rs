@@ -6,6 +6,8 @@
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
+mod description;
+
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -18,7 +20,7 @@ use crate::exchange::caller;
 use crate::exchange::passthrough;
 use crate::exchange::route;
 use crate::exchange::tunnel_target;
-use crate::token::{Failure, Missing};
+use crate::token::Missing;
 use crate::upstream::{ConnectError, SendError};
 use bursar_base::clock;
 use bursar_http::framing;
@@ -27,6 +29,9 @@ use bursar_http::target::{self, Form};
 use bursar_journal as journal;
 use bursar_limits::rate_limiter;
 use bursar_telemetry::metrics::{Cause, Limit, Reason};
+use description::{
+    Description, RequestSent, SOON, describe, failed, no_connection, no_tunnel, soon, token,
+};
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"bursar\", charset=\"UTF-8\"");
@@ -34,8 +39,6 @@ const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"bursar\", cha
 const METHODS: HeaderValue =
     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
-/// What is over in a moment.
-const SOON: Duration = Duration::from_secs(1);
 /// A disk is not emptied in a second.
 const JOURNAL_RETRY: Duration = Duration::from_secs(5);
 
@@ -113,14 +116,6 @@ pub enum CallerToken {
     Unusable,
 }
 
-/// Whether the provider may have seen the request.
-#[derive(Debug, Clone, Copy, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum RequestSent {
-    No,
-    Maybe,
-}
-
 /// A refusal as the caller gets it, and why, for metrics and log.
 #[derive(Debug)]
 pub struct Refused {
@@ -130,17 +125,6 @@ pub struct Refused {
     pub reason: Reason,
     /// Why there was no connection, if that is why.
     pub cause: Option<Cause>,
-}
-
-/// What a refusal says.
-struct Description {
-    status: StatusCode,
-    reason: Reason,
-    /// The error type of `Proxy-Status` (RFC 9209 section 2.3).
-    proxy_error: &'static str,
-    detail: Cow<'static, str>,
-    sent: RequestSent,
-    retry_after: Option<Duration>,
 }
 
 /// RFC 9457.
@@ -340,30 +324,6 @@ pub fn capabilities() -> Response<Bytes> {
     response
 }
 
-/// A refusal that is over in a moment.
-fn soon(reason: Reason, detail: &'static str) -> Description {
-    Description {
-        retry_after: Some(SOON),
-        ..describe(503, reason, "connection_limit_reached", detail)
-    }
-}
-
-fn describe(
-    status: u16,
-    reason: Reason,
-    proxy_error: &'static str,
-    detail: impl Into<Cow<'static, str>>,
-) -> Description {
-    Description {
-        status: StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY),
-        reason,
-        proxy_error,
-        detail: detail.into(),
-        sent: RequestSent::No,
-        retry_after: None,
-    }
-}
-
 fn limited(limit: Limit) -> Description {
     let overloaded = |detail| soon(Reason::Overloaded, detail);
     match limit {
@@ -443,146 +403,6 @@ fn unauthenticated(form: Form) -> Description {
     describe(status, reason, "http_request_denied", detail)
 }
 
-fn no_tunnel(error: tunnel_target::Error) -> Description {
-    let denied = |reason, detail| describe(403, reason, "http_request_denied", detail);
-    match error {
-        tunnel_target::Error::NotIntercepted => denied(
-            Reason::ConnectNotAllowed,
-            "CONNECT to a provider needs `intercept`, except for plain HTTP on port 80; give the service http:// URLs of the provider (Bursar sends them over TLS), or https:// URLs in absolute form",
-        ),
-        tunnel_target::Error::Nested => denied(
-            Reason::ConnectNotAllowed,
-            "there are no tunnels inside of a tunnel",
-        ),
-        tunnel_target::Error::NotListed => denied(
-            Reason::DestinationNotAllowed,
-            "no provider has this host and port, and `passthrough` does not list them for this caller",
-        ),
-        tunnel_target::Error::Misdirected => describe(
-            421,
-            Reason::Misdirected,
-            "http_request_error",
-            "the request's host, or the server name of its TLS, is not the one that CONNECT named",
-        ),
-    }
-}
-
-fn token(missing: &Missing) -> Description {
-    let unavailable = |detail| Description {
-        retry_after: Some(missing.retry_after),
-        ..describe(
-            503,
-            Reason::TokenUnavailable,
-            "destination_unavailable",
-            detail,
-        )
-    };
-    match missing.failure {
-        Failure::Rejected(..) => Description {
-            retry_after: Some(missing.retry_after),
-            ..describe(
-                502,
-                Reason::CredentialsRejected,
-                "destination_unavailable",
-                "the provider's token endpoint refuses the configured account; check client_id, client_secret and scopes",
-            )
-        },
-        Failure::RateLimited(_) | Failure::LimitedOrRefused(_) => {
-            unavailable("the provider's token endpoint limits the rate of calls")
-        }
-        Failure::QuotaExhausted => unavailable(
-            "too many token calls for the provider in a minute; see token.calls_per_minute",
-        ),
-        Failure::CircuitOpen => {
-            unavailable("the provider's token endpoint fails, and is probed until it works again")
-        }
-        Failure::TimedOut => unavailable("the provider's token endpoint did not answer in time"),
-        Failure::NotAllowed(_) => unavailable(
-            "the address of the provider's token endpoint is not allowed; see egress.allow_addresses",
-        ),
-        Failure::NoConnection(Cause::ParentProxy) => unavailable(
-            "the parent proxy (egress.proxy) does not connect to the provider's token endpoint",
-        ),
-        Failure::NoConnection(_) => unavailable("the provider's token endpoint cannot be reached"),
-        Failure::ErrorStatus(..)
-        | Failure::RetryLater(..)
-        | Failure::ServerError(_)
-        | Failure::Broken => unavailable("the provider's token endpoint fails"),
-        Failure::NoCloseNotify => unavailable(
-            "the connection to the provider's token endpoint ended without TLS close_notify",
-        ),
-        Failure::Malformed(_) | Failure::AlreadyExpired => {
-            unavailable("the provider's token endpoint answered without a usable token")
-        }
-    }
-}
-
-fn no_connection(error: &ConnectError) -> Description {
-    let cause = match error {
-        ConnectError::Failed { cause, .. } => *cause,
-        ConnectError::NoDescriptors => Cause::Unreachable,
-        ConnectError::NoHttp2 => {
-            return describe(
-                502,
-                Reason::UpstreamTls,
-                "tls_protocol_error",
-                "the provider does not agree to HTTP/2, and `http` of the provider allows nothing else; nothing was sent",
-            );
-        }
-        ConnectError::Held(wait) => {
-            return Description {
-                retry_after: Some(*wait),
-                ..describe(
-                    503,
-                    Reason::UpstreamUnavailable,
-                    "destination_unavailable",
-                    "the provider could not be reached lately; nothing was tried (see `breaker` of the provider)",
-                )
-            };
-        }
-    };
-    match cause {
-        Cause::AddressNotAllowed => describe(
-            403,
-            Reason::AddressNotAllowed,
-            "destination_ip_prohibited",
-            "no address of the provider's host (or of the parent proxy) is allowed; see egress.allow_addresses",
-        ),
-        Cause::ParentProxy => describe(
-            502,
-            Reason::UpstreamUnreachable,
-            "destination_unavailable",
-            "the parent proxy (egress.proxy) does not connect to the provider; nothing was sent",
-        ),
-        Cause::NameNotFound | Cause::NameFailed | Cause::Refused | Cause::Unreachable => describe(
-            502,
-            Reason::UpstreamUnreachable,
-            "destination_unavailable",
-            "no connection to the provider; nothing was sent",
-        ),
-        Cause::Reset
-        | Cause::TlsExpired
-        | Cause::TlsNotYetValid
-        | Cause::TlsUnknownIssuer
-        | Cause::TlsWrongName
-        | Cause::TlsRevoked
-        | Cause::TlsClientCertificate
-        | Cause::TlsVersion
-        | Cause::TlsOther => describe(
-            502,
-            Reason::UpstreamTls,
-            "tls_protocol_error",
-            "TLS to the provider failed; nothing was sent. Is its certificate signed by a trusted authority (tls.ca)?",
-        ),
-        Cause::TimedOut => describe(
-            504,
-            Reason::UpstreamTimeout,
-            "connection_timeout",
-            "connecting to the provider took longer than timeouts.connect; nothing was sent",
-        ),
-    }
-}
-
 fn no_caller_token(error: CallerToken) -> Description {
     match error {
         CallerToken::Missing => describe(
@@ -597,69 +417,6 @@ fn no_caller_token(error: CallerToken) -> Description {
             "http_request_error",
             "this route goes on with the caller's own token; it needs exactly one Authorization field, with the scheme Bearer and one token",
         ),
-    }
-}
-
-fn failed(error: &SendError) -> Description {
-    let maybe = |described| Description {
-        sent: RequestSent::Maybe,
-        ..described
-    };
-    match error {
-        SendError::Unsent => describe(
-            502,
-            Reason::UpstreamUnreachable,
-            "connection_terminated",
-            "the provider closed the connection before anything was sent",
-        ),
-        SendError::Refused => describe(
-            502,
-            Reason::UpstreamProtocol,
-            "http_protocol_error",
-            "the provider refused the request without processing it",
-        ),
-        SendError::WantsHttp1 => describe(
-            502,
-            Reason::UpstreamProtocol,
-            "http_protocol_error",
-            "the provider wants the request over HTTP/1.1, which `http` of the provider does not allow; it was not processed",
-        ),
-        SendError::Broken => maybe(describe(
-            502,
-            Reason::UpstreamProtocol,
-            "http_protocol_error",
-            "the connection to the provider broke, or its answer was no HTTP; the request may have been processed",
-        )),
-        SendError::NoCloseNotify => maybe(describe(
-            502,
-            Reason::UpstreamProtocol,
-            "connection_terminated",
-            "the connection to the provider ended without TLS close_notify before it had answered; the request may have been processed",
-        )),
-        SendError::TimedOut => maybe(describe(
-            504,
-            Reason::UpstreamTimeout,
-            "http_response_timeout",
-            "the provider took too long; the request may have been processed",
-        )),
-        SendError::TimedOutUnsent => describe(
-            504,
-            Reason::UpstreamTimeout,
-            "http_response_timeout",
-            "the provider let no request begin on its connection for too long; nothing was sent",
-        ),
-        SendError::CallerStalled => maybe(describe(
-            408,
-            Reason::RequestTimeout,
-            "http_request_error",
-            "the request's body did not come in time",
-        )),
-        SendError::CallerGone => maybe(describe(
-            400,
-            Reason::BadRequest,
-            "http_request_error",
-            "the request's body broke off or is malformed",
-        )),
     }
 }
 
