@@ -357,7 +357,7 @@ fn a_content_coding_that_cannot_be_undone_is_named() {
 fn a_string_in_what_is_skipped_ends_at_its_own_quotation_mark() {
     let deep = |inner: &str| {
         let (open, close) = ("[".repeat(50), "]".repeat(50));
-        super::json::read(&format!("{{\"a\": {open}{inner}{close}, \"b\": 1}}"))
+        json::read(&format!("{{\"a\": {open}{inner}{close}, \"b\": 1}}"))
     };
     for inner in [
         r#""plain]]""#,
