@@ -283,3 +283,58 @@ impl Record {
         raw.into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(uri: &str, secret_below: &[&str]) -> String {
+        let record = Record {
+            id: 0,
+            started: Instant::now(),
+            method: Method::GET,
+            uri: uri.parse().unwrap(),
+            has_body: false,
+            caller: None,
+            provider: None,
+            route: None,
+            account: None,
+            status: None,
+            reason: None,
+            cause: None,
+            upload: None,
+            sent: 0,
+            tunnelled: 0,
+            sending: Sending::default(),
+        };
+        let patterns = secret_below
+            .iter()
+            .map(|text| Pattern::parse(text).unwrap());
+        record.path(&patterns.collect::<Vec<_>>()).into_owned()
+    }
+
+    #[test]
+    fn what_follows_a_secrets_prefix_is_masked_in_every_spelling_and_nothing_else_is() {
+        for (uri, expected) in [
+            ("/pay/tok/secret", "/pay/tok/***"),
+            ("/pay/tok/secret/more", "/pay/tok/***"),
+            ("/PAY/Tok/secret", "/pay/tok/***"),
+            ("/pay/%74ok/secret", "/pay/tok/***"),
+            ("//pay/tok/secret", "/pay/tok/***"),
+            ("/pay/tok", "/pay/tok"),
+            ("/pay/token/x", "/pay/token/x"),
+            ("/pay/abc/def", "/pay/abc/def"),
+            ("/", "/"),
+        ] {
+            assert_eq!(path(uri, &["/pay/tok"]), expected);
+        }
+        assert_eq!(path("/pay/tok/x", &[]), "/pay/tok/x");
+        assert_eq!(path("/b/secret", &["/pay/tok", "/b"]), "/b/***");
+    }
+
+    #[test]
+    fn of_a_tunnel_the_authority_is_named_without_what_may_be_a_password() {
+        assert_eq!(path("user:pass@api.test:443", &["/a"]), "api.test:443");
+        assert_eq!(path("api.test:443", &[]), "api.test:443");
+    }
+}

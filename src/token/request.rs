@@ -283,6 +283,8 @@ fn codings(headers: &HeaderMap) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::token::client_auth::ClientSecret;
+    use bursar_config::{ClientAuth, Config, SecretName};
 
     #[test]
     fn retry_after_is_read_in_every_form_that_says_a_time() {
@@ -323,5 +325,41 @@ mod tests {
         let soon = httpdate::fmt_http_date(clock::wall() + Duration::from_secs(90));
         let wait = of(&[&soon]).unwrap().as_secs();
         assert!((80..=90).contains(&wait), "{wait}");
+    }
+
+    #[test]
+    fn what_was_told_is_known_again_in_every_form_in_which_it_may_have_been_sent() {
+        let yaml = "providers: {acme: {hosts: [a.test], client_id: '+/+/+/id', client_secret: '+=+=+=+=', token: {url: 'https://b.test/', params: {extra: '==/==/=='}}}}";
+        let config = Config::parse(yaml, std::path::Path::new("")).unwrap();
+        let provider = &config.providers[0];
+        let account = &provider.accounts[0];
+        let client = ClientSecret {
+            id: &account.client_id,
+            secret: account.secret(SecretName::Current).unwrap(),
+        };
+        let credential = Credential::of_secret(client, ClientAuth::Body);
+        let refresh_token = Secret::new("//=//=//".to_owned());
+        let told = |text: &str, grant: Grant<'_>| {
+            let text = format!("error: {text}.");
+            repeats_secret(&text, &provider.token, credential, grant)
+        };
+        let grant = Grant::RefreshToken(&refresh_token);
+        let all = ["+/+/+/id", "+=+=+=+=", "==/==/==", "//=//=//"];
+        for plain in all {
+            for text in [
+                plain.to_owned(),
+                form_encode(plain),
+                BASE64.encode(plain),
+                BASE64_URL.encode(plain),
+            ] {
+                assert!(told(&text, grant), "{plain} {text}");
+            }
+        }
+        let pair = BASE64.encode("+/+/+/id:+=+=+=+=");
+        assert!(told(&pair, grant));
+        assert!(!told("invalid_client", grant));
+        // No refresh token was told.
+        let without = Grant::ClientCredentials { scopes: "" };
+        assert!(!told("//=//=//", without) && told("==/==/==", without));
     }
 }

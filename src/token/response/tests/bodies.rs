@@ -372,3 +372,15 @@ fn a_string_in_what_is_skipped_ends_at_its_own_quotation_mark() {
     let (_, is_whole) = deep(r#""unended"#);
     assert!(!is_whole);
 }
+
+#[test]
+fn what_comes_behind_a_gzip_file_does_not_count_unless_it_is_another_one() {
+    let (first, second) = PLAIN.split_at(9);
+    for body in [
+        [gzip(PLAIN), b"junk".to_vec()].concat(),
+        [gzip(first), gzip(second)].concat(),
+        [gzip(first), gzip(second), vec![0; 64]].concat(),
+    ] {
+        assert_eq!(token_in("gzip", body), token_in("", PLAIN));
+    }
+}
