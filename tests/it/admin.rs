@@ -12,7 +12,7 @@ use crate::support::metrics::{Scrape, admin};
 use crate::support::proxy::{Program, Proxy};
 use crate::support::raw::Raw;
 use crate::support::upstream::{Upstream, answer, full};
-use crate::support::{CLIENT_SECRET, Gate, Rig, acme, eventually};
+use crate::support::{CLIENT_SECRET, Latch, Rig, acme, eventually};
 
 #[tokio::test]
 async fn the_admin_port_is_for_reading_only() {
@@ -41,12 +41,12 @@ async fn the_admin_port_is_for_reading_only() {
 
 #[tokio::test]
 async fn ready_is_whoever_has_had_one_token() {
-    let gate = Gate::closed();
-    let held = gate.clone();
+    let latch = Latch::closed();
+    let held = latch.clone();
     let idp = Idp::start(move |call| {
         let held = held.clone();
         async move {
-            held.pass().await;
+            held.wait().await;
             match call.number {
                 1 => idp::reply(200, &json!({"access_token": "short", "expires_in": 3})),
                 _ => answer(500, "oops"),
@@ -81,7 +81,7 @@ async fn ready_is_whoever_has_had_one_token() {
     assert_eq!(admin(proxy.admin, "/healthz").await.status, 200);
 
     // One of two is enough.
-    gate.open();
+    latch.open();
     eventually(|| async { proxy.json("/readyz").await.0 == 200 }).await;
     let (_, body) = proxy.json("/readyz").await;
     assert_eq!(body["providers"]["acme"], json!({"healthy": true}));
@@ -199,10 +199,10 @@ const OUTCOMES: &str = "ok unchanged rejected rate_limited unavailable malformed
 
 #[tokio::test]
 async fn every_known_series_exists_from_the_start() {
-    let gate = Gate::closed();
+    let latch = Latch::closed();
     let (api, idp) = (
         Upstream::start(|_| async { answer(200, "") }).await,
-        Idp::held(&gate).await,
+        Idp::held(&latch).await,
     );
     let yaml = acme(
         &api.url(),
@@ -228,7 +228,7 @@ async fn every_known_series_exists_from_the_start() {
     assert_eq!(scrape.value("bursar_build_info", &version), 1.0);
     assert_eq!(scrape.value("bursar_password_hashes_total", &[]), 0.0);
     assert!(scrape.value("process_open_fds", &[]) > 0.0);
-    gate.open();
+    latch.open();
 }
 
 #[tokio::test]

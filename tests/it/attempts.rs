@@ -19,7 +19,7 @@ use crate::support::proxy::{Program, Proxy};
 use crate::support::raw::{Raw, RawUpstream};
 use crate::support::tls::{Authority, ClientCertificate};
 use crate::support::upstream::{answer, full};
-use crate::support::{Gate, Rig, acme, eventually};
+use crate::support::{Latch, Rig, acme, eventually};
 
 /// The first sending, and those after it where a provider certainly did not process the one before.
 const SENDINGS: usize = 5;
@@ -82,14 +82,14 @@ async fn what_is_refused_unprocessed_each_time_is_sent_five_times_and_is_not_in_
 async fn between_a_refusal_and_the_next_attempt_nothing_is_in_doubt() {
     let (authority, directory) = authority();
     let tls = authority.server(&["h2"], ClientCertificate::Ignored);
-    let second = Gate::closed();
+    let second = Latch::closed();
     let reached = second.clone();
     let api = FrameServer::start_silent(tls, move |number, mut frames| {
         let reached = reached.clone();
         async move {
             if number > 0 {
                 // Without settings no payment is sent there.
-                return reached.pass().await;
+                return reached.wait().await;
             }
             frames.write(settings(None)).await;
             let stream = frames.request().await.unwrap();
@@ -126,13 +126,13 @@ async fn between_a_401_and_its_replay_nothing_is_in_doubt() {
         raw.closed().await;
     })
     .await;
-    let renewal = Gate::closed();
+    let renewal = Latch::closed();
     let held = renewal.clone();
     let idp = Idp::start(move |call| {
         let held = held.clone();
         async move {
             if call.number > 1 {
-                held.pass().await;
+                held.wait().await;
             }
             idp::token(&format!("token-{}", call.number))
         }
@@ -189,11 +189,11 @@ async fn a_token_that_runs_out_while_connecting_is_not_sent() {
     let tls = TlsAcceptor::from(authority.server(&[], ClientCertificate::Ignored));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
-    let gate = Gate::closed();
-    let held = gate.clone();
+    let latch = Latch::closed();
+    let held = latch.clone();
     let serving = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
-        held.pass().await;
+        held.wait().await;
         let mut raw = Raw::over(tls.accept(stream).await.unwrap());
         let request = raw.read_message().await;
         raw.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
@@ -205,9 +205,9 @@ async fn a_token_that_runs_out_while_connecting_is_not_sent() {
     let proxy = Proxy::start_in(directory.path(), &acme(&url, &idp.url(), lines)).await;
     let mut caller = Caller::connect(proxy.listen).await;
     let asking = tokio::spawn(async move { caller.send("POST", "/x", "abc").await });
-    gate.reached_by(1).await;
+    latch.reached_by(1).await;
     is_over(&issued).await;
-    gate.open();
+    latch.open();
     let request = serving.await.unwrap();
     assert_eq!(request.field("authorization"), Some("Bearer token-2"));
     assert_eq!(asking.await.unwrap().status, 200);

@@ -9,7 +9,7 @@ use crate::support::caller::{Caller, Reply, basic};
 use crate::support::idp::{self, Idp};
 use crate::support::proxy::Proxy;
 use crate::support::upstream::{Upstream, answer, full};
-use crate::support::{Gate, PATIENCE, soon};
+use crate::support::{Latch, PATIENCE, soon};
 
 /// How a request arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -427,15 +427,15 @@ async fn an_empty_list_of_callers_or_of_what_they_may_do_allows_nothing() {
 
 #[tokio::test]
 async fn requests_in_flight_count_until_the_answers_last_byte() {
-    let gate = Gate::closed();
-    let held = gate.clone();
+    let latch = Latch::closed();
+    let held = latch.clone();
     let api = Upstream::start(move |_| {
         let held = held.clone();
         async move {
             let (mut sender, body) = crate::support::upstream::stream();
             tokio::spawn(async move {
                 sender.send_data("begun".into()).await.unwrap();
-                held.pass().await;
+                held.wait().await;
                 sender.send_data("done".into()).await.unwrap();
             });
             http::Response::new(body)
@@ -472,7 +472,7 @@ async fn requests_in_flight_count_until_the_answers_last_byte() {
     let mut other = Caller::connect(proxy.listen).await;
     let request = Form::Gateway.request(&[(name, &basic("other", "o"))]);
     assert_eq!(other.begin(request).await.unwrap().status(), 200);
-    gate.open();
+    latch.open();
     for answer in answers {
         let reply = crate::support::caller::read(answer).await.unwrap();
         assert_eq!(reply.text(), "begundone");

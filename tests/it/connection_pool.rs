@@ -18,7 +18,7 @@ use crate::support::proxy::Proxy;
 use crate::support::raw::RawUpstream;
 use crate::support::tls::{Authority, ClientCertificate};
 use crate::support::upstream::{Upstream, answer};
-use crate::support::{Gate, Rig, acme, eventually, soon};
+use crate::support::{Latch, Rig, acme, eventually, soon};
 
 const UPSTREAM: (&str, &[(&str, &str)]) = ("bursar_connections", &[("side", "upstream")]);
 
@@ -169,14 +169,14 @@ async fn pass(time: Duration) {
 
 #[tokio::test]
 async fn a_busy_connection_that_grows_old_finishes_and_is_not_used_again() {
-    let gate = Gate::closed();
-    let api = Upstream::gated("done", &gate).await;
+    let latch = Latch::closed();
+    let api = Upstream::held("done", &latch).await;
     let rig = Rig::of(api, Idp::counting().await, "timeouts: {pool_age: 2s}").await;
     let mut caller = rig.caller().await;
     let held = tokio::spawn(async move { caller.send("POST", "/held", "x").await });
-    gate.reached_by(1).await;
+    latch.reached_by(1).await;
     pass(Duration::from_secs(3)).await;
-    gate.open();
+    latch.open();
     assert_eq!(soon(held).await.unwrap().text(), "done");
     assert_eq!(rig.get("/x").await.text(), "done");
     assert_eq!(rig.get("/x").await.text(), "done");
@@ -190,13 +190,13 @@ async fn a_busy_connection_that_grows_old_finishes_and_is_not_used_again() {
 async fn an_old_http_2_connection_gets_no_request_and_ends_with_its_last_one() {
     let (authority, directory) = (Authority::new(), tempfile::tempdir().unwrap());
     authority.write(&directory.path().join("ca.pem"));
-    let gate = Gate::closed();
-    let open = gate.clone();
+    let latch = Latch::closed();
+    let open = latch.clone();
     let script = move |request: Request<Bytes>| {
-        let gate = open.clone();
+        let latch = open.clone();
         async move {
             if request.uri().path() == "/held" {
-                gate.pass().await;
+                latch.wait().await;
             }
             answer(200, "done")
         }
@@ -209,13 +209,13 @@ async fn an_old_http_2_connection_gets_no_request_and_ends_with_its_last_one() {
     let proxy = Proxy::start_in(directory.path(), &yaml).await;
     let mut caller = Caller::connect(proxy.listen).await;
     let held = tokio::spawn(async move { caller.send("POST", "/held", "x").await });
-    gate.reached_by(1).await;
+    latch.reached_by(1).await;
     pass(Duration::from_secs(3)).await;
     let mut caller = Caller::connect(proxy.listen).await;
     assert_eq!(caller.send("GET", "/x", "").await.text(), "done");
     let (name, labels) = UPSTREAM;
     assert_eq!(proxy.metric(name, labels).await, 2.0);
-    gate.open();
+    latch.open();
     assert_eq!(soon(held).await.unwrap().text(), "done");
     assert_eq!(caller.send("GET", "/x", "").await.text(), "done");
     let connections: Vec<usize> = api.seen().iter().map(|seen| seen.connection).collect();

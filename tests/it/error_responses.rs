@@ -494,8 +494,8 @@ async fn a_caller_reaches_what_it_is_allowed_and_nothing_else() {
 
 #[tokio::test]
 async fn a_request_waits_for_its_token_and_not_for_longer_than_token_wait() {
-    let gate = crate::support::Gate::closed();
-    let idp = Idp::held(&gate);
+    let latch = crate::support::Latch::closed();
+    let idp = Idp::held(&latch);
     let api = Upstream::start(|_| async { answer(200, "") }).await;
     let rig = Rig::of(api, idp.await, "token.wait: 1s").await;
     let reply = soon(rig.get("/x")).await;
@@ -505,7 +505,7 @@ async fn a_request_waits_for_its_token_and_not_for_longer_than_token_wait() {
     );
     let (reply, ()) = tokio::join!(rig.get("/x"), async {
         tokio::task::yield_now().await;
-        gate.open();
+        latch.open();
     });
     assert_eq!(reply.status, 200);
     assert_eq!((rig.idp.calls(), rig.api.count()), (1, 1));

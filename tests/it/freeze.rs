@@ -13,7 +13,7 @@ use crate::support::idp::Idp;
 use crate::support::metrics::{Scrape, admin};
 use crate::support::proxy::Program;
 use crate::support::upstream::{Upstream, answer, full};
-use crate::support::{Gate, acme, eventually, soon};
+use crate::support::{Latch, acme, eventually, soon};
 
 const TOKEN: &str = "0123456789-admin-token";
 
@@ -103,8 +103,8 @@ async fn a_frozen_provider_takes_reads_and_no_payments_until_it_is_thawed() {
 #[tokio::test]
 async fn a_payment_that_waits_for_its_token_is_not_sent_after_a_freeze() {
     let api = Upstream::start(|_| async { answer(200, "fine") }).await;
-    let gate = Gate::closed();
-    let idp = Idp::held(&gate).await;
+    let latch = Latch::closed();
+    let idp = Idp::held(&latch).await;
     let yaml = format!("admin_token: {TOKEN}\n{}", acme(&api.url(), &idp.url(), ""));
     let program = Program::start(&yaml, "info").await;
     let listen = program.listen;
@@ -120,7 +120,7 @@ async fn a_payment_that_waits_for_its_token_is_not_sent_after_a_freeze() {
     let right = format!("Bearer {TOKEN}");
     let frozen = change(&program, "POST", "/freeze/acme", &right).await;
     assert_eq!(frozen.status, 200);
-    gate.open();
+    latch.open();
     let refused = paying.await.unwrap();
     assert_eq!(refused.status, 503);
     assert_eq!(refused.problem()["reason"], "frozen");

@@ -12,7 +12,7 @@ use crate::support::metrics::admin;
 use crate::support::proxy::{Program, Proxy};
 use crate::support::raw::{Raw, RawUpstream};
 use crate::support::upstream::Upstream;
-use crate::support::{Gate, acme, eventually, soon};
+use crate::support::{Latch, acme, eventually, soon};
 
 const GET: &str = "GET /x HTTP/1.1\r\nHost: api.test\r\n\r\n";
 
@@ -26,7 +26,7 @@ async fn is_refused(address: std::net::SocketAddr) -> bool {
     connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
-/// One request that is answered when the gate opens.
+/// One request that is answered when the latch opens.
 fn held(mut caller: Caller) -> tokio::task::JoinHandle<Reply> {
     tokio::spawn(async move { caller.send("POST", "/held", "abc").await })
 }
@@ -35,8 +35,8 @@ fn held(mut caller: Caller) -> tokio::task::JoinHandle<Reply> {
 async fn a_signal_drains_and_the_exit_status_is_0() {
     let idp = Idp::counting().await;
     for signal in ["TERM", "INT"] {
-        let gate = Gate::closed();
-        let api = Upstream::gated("done", &gate).await;
+        let latch = Latch::closed();
+        let api = Upstream::held("done", &latch).await;
         let yaml = format!("drain_delay: 2s\n{}", acme(&api.url(), &idp.url(), ""));
         let program = Program::start(&yaml, "info").await;
         let mut idle = Raw::connect(program.listen).await;
@@ -45,7 +45,7 @@ async fn a_signal_drains_and_the_exit_status_is_0() {
             held(Caller::connect(program.listen).await),
             held(Caller::connect_http2(program.listen).await),
         );
-        gate.reached_by(2).await;
+        latch.reached_by(2).await;
         program.signal(signal).await;
         eventually(|| is_draining(program.admin)).await;
         // New connections are still taken, and told to leave.
@@ -65,7 +65,7 @@ async fn a_signal_drains_and_the_exit_status_is_0() {
         );
         eventually(|| is_refused(program.listen)).await;
         assert!(is_draining(program.admin).await);
-        gate.open();
+        latch.open();
         let (http1, http2) = (http1.await.unwrap(), http2.await.unwrap());
         assert_eq!((http1.text(), http2.text()), ("done", "done"));
         assert_eq!(http1.all("connection"), ["close"]);
@@ -77,14 +77,14 @@ async fn a_signal_drains_and_the_exit_status_is_0() {
 
 #[tokio::test]
 async fn a_second_signal_ends_it() {
-    let (gate, idp) = (Gate::closed(), Idp::counting().await);
-    let api = Upstream::gated("done", &gate).await;
+    let (latch, idp) = (Latch::closed(), Idp::counting().await);
+    let api = Upstream::held("done", &latch).await;
     let program = Program::start(&acme(&api.url(), &idp.url(), ""), "info").await;
     let mut caller = Raw::connect(program.listen).await;
     caller
         .write("GET /held HTTP/1.1\r\nHost: api.test\r\n\r\n")
         .await;
-    gate.reached_by(1).await;
+    latch.reached_by(1).await;
     program.signal("TERM").await;
     eventually(|| is_draining(program.admin)).await;
     program.signal("TERM").await;
@@ -92,32 +92,32 @@ async fn a_second_signal_ends_it() {
     assert_eq!(code, Some(1), "{log}");
     assert!(log.contains("second signal"), "{log}");
     caller.closed().await;
-    gate.open();
+    latch.open();
 }
 
 #[tokio::test]
 async fn drain_timeout_cuts_off_what_is_left() {
-    let (gate, idp) = (Gate::closed(), Idp::counting().await);
-    let api = Upstream::gated("done", &gate).await;
+    let (latch, idp) = (Latch::closed(), Idp::counting().await);
+    let api = Upstream::held("done", &latch).await;
     let yaml = format!("drain_timeout: 200ms\n{}", acme(&api.url(), &idp.url(), ""));
     let program = Program::start(&yaml, "info").await;
     let mut caller = Raw::connect(program.listen).await;
     caller
         .write("POST /held HTTP/1.1\r\nHost: api.test\r\nContent-Length: 0\r\n\r\n")
         .await;
-    gate.reached_by(1).await;
+    latch.reached_by(1).await;
     program.signal("TERM").await;
     let (code, log) = program.ended().await;
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("drain_timeout is over"), "{log}");
     assert!(caller.try_read_head().await.is_err());
-    gate.open();
+    latch.open();
 }
 
 #[tokio::test]
 async fn idle_connections_do_not_hold_up_the_end() {
     let idp = Idp::counting().await;
-    let api = Upstream::gated("done", &Gate::closed()).await;
+    let api = Upstream::held("done", &Latch::closed()).await;
     let mut proxy = Proxy::start(&acme(&api.url(), &idp.url(), "")).await;
     let (mut fresh, mut used) = (
         Raw::connect(proxy.listen).await,
@@ -134,15 +134,15 @@ async fn idle_connections_do_not_hold_up_the_end() {
 
 #[tokio::test]
 async fn after_the_delay_what_moves_money_is_refused_and_the_rest_is_served() {
-    let gate = Gate::closed();
-    let (api, idp) = (Upstream::gated("done", &gate).await, Idp::counting().await);
+    let latch = Latch::closed();
+    let (api, idp) = (Upstream::held("done", &latch).await, Idp::counting().await);
     let mut proxy = Proxy::start(&acme(&api.url(), &idp.url(), "")).await;
     let (mut paying, mut reading) = (
         Raw::connect(proxy.listen).await,
         Raw::connect(proxy.listen).await,
     );
     let held = held(Caller::connect(proxy.listen).await);
-    gate.reached_by(1).await;
+    latch.reached_by(1).await;
     proxy.shut_down();
     eventually(|| is_refused(proxy.listen)).await;
     let reply = paying
@@ -161,7 +161,7 @@ async fn after_the_delay_what_moves_money_is_refused_and_the_rest_is_served() {
     let refused = proxy.metric("bursar_refusals_total", &refused).await;
     assert_eq!(refused, 1.0);
     // What had begun is seen through, although it moves money.
-    gate.open();
+    latch.open();
     assert_eq!(held.await.unwrap().text(), "done");
     soon(proxy.drained()).await;
     assert_eq!(api.count(), 2);
@@ -169,8 +169,8 @@ async fn after_the_delay_what_moves_money_is_refused_and_the_rest_is_served() {
 
 #[tokio::test]
 async fn the_last_share_of_drain_timeout_is_for_what_moves_money() {
-    let gate = Gate::closed();
-    let (api, idp) = (Upstream::gated("done", &gate).await, Idp::counting().await);
+    let latch = Latch::closed();
+    let (api, idp) = (Upstream::held("done", &latch).await, Idp::counting().await);
     let yaml = format!("drain_timeout: 16s\n{}", acme(&api.url(), &idp.url(), ""));
     let mut proxy = Proxy::start(&yaml).await;
     let (mut reading, mut reading2) = (
@@ -185,11 +185,11 @@ async fn the_last_share_of_drain_timeout_is_for_what_moves_money() {
         held(Caller::connect(proxy.listen).await),
         held(Caller::connect_http2(proxy.listen).await),
     ];
-    gate.reached_by(4).await;
+    latch.reached_by(4).await;
     proxy.shut_down();
     reading.closed().await;
     assert!(reading2.await.unwrap());
-    gate.open();
+    latch.open();
     for paid in paying {
         assert_eq!(paid.await.unwrap().text(), "done");
     }
@@ -204,7 +204,7 @@ async fn connections_that_are_of_no_use_do_not_hold_up_the_end() {
     .await;
     let port = server.address.port();
     let (api, idp) = (
-        Upstream::gated("done", &Gate::closed()).await,
+        Upstream::held("done", &Latch::closed()).await,
         Idp::counting().await,
     );
     let yaml = format!(
@@ -239,7 +239,7 @@ async fn connections_that_are_of_no_use_do_not_hold_up_the_end() {
 #[tokio::test]
 async fn connections_that_wait_to_be_accepted_are_served() {
     let (api, idp) = (
-        Upstream::gated("done", &Gate::closed()).await,
+        Upstream::held("done", &Latch::closed()).await,
         Idp::counting().await,
     );
     let program = Program::start(&acme(&api.url(), &idp.url(), ""), "info").await;

@@ -21,7 +21,7 @@ use crate::support::idp::Idp;
 use crate::support::proxy::Proxy;
 use crate::support::tls::{Authority, ClientCertificate};
 use crate::support::upstream::{Upstream, answer, full, stream};
-use crate::support::{Gate, acme, eventually, soon};
+use crate::support::{Latch, acme, eventually, soon};
 
 /// A proxy with a journal in front of a server that is written frame by frame.
 struct Rig {
@@ -257,15 +257,15 @@ async fn a_body_that_was_sent_in_part_goes_again_from_its_beginning_or_not_at_al
 
 #[tokio::test]
 async fn a_connection_that_was_ended_while_idle_gets_no_request() {
-    let said = Gate::closed();
-    let gate = said.clone();
+    let said = Latch::closed();
+    let latch = said.clone();
     let rig = Rig::start("", move |number, mut frames| {
-        let gate = gate.clone();
+        let latch = latch.clone();
         async move {
             let first = frames.request().await.unwrap();
             frames.answer(first).await;
             if number == 0 {
-                gate.pass().await;
+                latch.wait().await;
                 frames.write(goaway(first, 0)).await;
             }
             // It stays open, and says nothing more.
@@ -450,14 +450,14 @@ async fn a_connection_carries_one_payment_at_a_time_unless_http2_is_all_that_is_
         ("", ["POST", "GET"], [0, 0]),
         ("http: \"2\"", ["POST", "POST"], [0, 0]),
     ] {
-        let gate = Gate::closed();
-        let held = gate.clone();
+        let latch = Latch::closed();
+        let held = latch.clone();
         let tls = authority.server(&["h2"], ClientCertificate::Ignored);
         let api = Upstream::with_tls(tls, move |request| {
             let held = held.clone();
             async move {
                 if request.uri().path() == "/held" {
-                    held.pass().await;
+                    held.wait().await;
                 }
                 answer(200, "")
             }
@@ -472,9 +472,9 @@ async fn a_connection_carries_one_payment_at_a_time_unless_http2_is_all_that_is_
             let request = Request::builder().method(method);
             let request = request.uri("http://api.test/held").body(full(""));
             answers.push(caller.begin_later(request.unwrap()).await);
-            gate.reached_by(number + 1).await;
+            latch.reached_by(number + 1).await;
         }
-        gate.open();
+        latch.open();
         for answer in answers {
             assert_eq!(soon(answer).await.unwrap().unwrap().status(), 200);
         }

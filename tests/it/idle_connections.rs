@@ -15,7 +15,7 @@ use crate::support::raw::Raw;
 use crate::support::tls::{Authority, client};
 use crate::support::upstream::{Upstream, answer};
 use crate::support::write_intercepting;
-use crate::support::{Gate, acme, eventually, soon};
+use crate::support::{Latch, acme, eventually, soon};
 
 /// More than every buffer on its way holds.
 const LARGE: usize = 32 << 20;
@@ -38,7 +38,7 @@ enum Way {
 struct Rig {
     api: Upstream,
     /// For answers to `/held`.
-    gate: Gate,
+    latch: Latch,
     _idp: Idp,
     program: Program,
     way: Way,
@@ -46,13 +46,13 @@ struct Rig {
 
 impl Rig {
     async fn start(way: Way, top: &str) -> Self {
-        let gate = Gate::closed();
-        let held = gate.clone();
+        let latch = Latch::closed();
+        let held = latch.clone();
         let api = Upstream::start(move |request| {
-            let gate = held.clone();
+            let latch = held.clone();
             async move {
                 match request.uri().path() {
-                    "/held" => gate.pass().await,
+                    "/held" => latch.wait().await,
                     "/large" => return answer(200, vec![b'x'; LARGE]),
                     _ => {}
                 }
@@ -83,7 +83,7 @@ impl Rig {
             Program::start_in(directory, &yaml, "info,bursar::server::accept=trace").await;
         Self {
             api,
-            gate,
+            latch,
             _idp: idp,
             program,
             way,
@@ -183,10 +183,10 @@ async fn rests_between_requests_only(way: Way) {
     rig.rest(before).await;
     // Two at once, and the answer to the first comes late.
     raw.write(get("/held") + &get("/8")).await;
-    rig.gate.reached_by(1).await;
+    rig.latch.reached_by(1).await;
     rig.a_while().await;
     let before = rig.rests();
-    rig.gate.open();
+    rig.latch.open();
     for _ in 0..2 {
         assert_eq!(raw.read_message().await.status(), 200);
     }

@@ -18,7 +18,7 @@ use crate::support::idp::Idp;
 use crate::support::proxy::{Program, Proxy};
 use crate::support::raw::{Raw, RawUpstream};
 use crate::support::upstream::{Upstream, answer, stream};
-use crate::support::{Gate, acme, eventually};
+use crate::support::{Latch, acme, eventually};
 
 /// `bursar` with arguments, and a configuration of which nothing but `journal` can be read: exit status,
 /// standard output and standard error.
@@ -89,24 +89,24 @@ fn post(path: &str, length: usize, body: &str) -> String {
 /// What must be in no file of the journal.
 const CANARY: &str = "canary-4000056655665556";
 
-/// An API that answers by path, and holds back what waits at the gate: `/head` and `/body` are never
+/// An API that answers by path, and holds back what waits at the latch: `/head` and `/body` are never
 /// answered, `/response` is answered in part, `/denied` is 401 for the first token.
-async fn api(gate: &Gate) -> Upstream {
-    let gate = gate.clone();
+async fn api(latch: &Latch) -> Upstream {
+    let latch = latch.clone();
     Upstream::streaming(move |request| {
-        let gate = gate.clone();
+        let latch = latch.clone();
         async move {
             let is_first = request.headers()["authorization"] == "Bearer token-1";
             match request.uri().path() {
                 "/head" | "/body" | "/read" => {
-                    gate.pass().await;
+                    latch.wait().await;
                     answer(200, "")
                 }
                 "/response" => {
                     let (mut sender, body) = stream();
                     tokio::spawn(async move {
                         sender.send_data(Bytes::from("part")).await.unwrap();
-                        gate.pass().await;
+                        latch.wait().await;
                     });
                     let mut whole = answer(200, "");
                     *whole.body_mut() = body;
@@ -114,7 +114,7 @@ async fn api(gate: &Gate) -> Upstream {
                 }
                 "/denied" if is_first => answer(401, "no"),
                 "/denied" => {
-                    gate.pass().await;
+                    latch.wait().await;
                     answer(200, "")
                 }
                 _ => answer(200, "done"),
@@ -126,8 +126,8 @@ async fn api(gate: &Gate) -> Upstream {
 
 #[tokio::test]
 async fn after_kill_9_in_each_phase_exactly_the_requests_in_doubt_are_listed() {
-    let gate = Gate::closed();
-    let api = api(&gate).await;
+    let latch = Latch::closed();
+    let api = api(&latch).await;
     let idp = Idp::counting().await;
     let directory = tempfile::tempdir().unwrap();
     let journal = directory.path().join("journal");
@@ -160,7 +160,7 @@ async fn after_kill_9_in_each_phase_exactly_the_requests_in_doubt_are_listed() {
         "done"
     );
     // Those that are held, and the part of an answer.
-    gate.reached_by(5).await;
+    latch.reached_by(5).await;
     // They are under way, and may well be answered.
     assert_eq!(phases(&journal).await, []);
     program.signal("KILL").await;
@@ -409,14 +409,14 @@ async fn without_a_journal_start_up_says_so_and_outcomes_has_nothing_to_read() {
 
 #[tokio::test]
 async fn what_draining_cuts_off_is_in_doubt() {
-    let gate = Gate::closed();
-    let (api, idp) = (api(&gate).await, Idp::counting().await);
+    let latch = Latch::closed();
+    let (api, idp) = (api(&latch).await, Idp::counting().await);
     let directory = tempfile::tempdir().unwrap();
     let yaml = with_journal(&acme(&api.url(), &idp.url(), ""), directory.path());
     let program = Program::start(&format!("drain_timeout: 100ms\n{yaml}"), "info").await;
     let mut caller = Raw::connect(program.listen).await;
     caller.write(post("/body", 3, "abc")).await;
-    gate.reached_by(1).await;
+    latch.reached_by(1).await;
     program.signal("TERM").await;
     assert_eq!(program.ended().await.0, Some(0));
     let expected = pairs(&[("/body", "body_sent")]);

@@ -11,7 +11,7 @@ use crate::support::metrics::Scrape;
 use crate::support::proxy::{Program, Proxy};
 use crate::support::raw::{Message, Raw};
 use crate::support::upstream::{Upstream, answer};
-use crate::support::{Gate, acme, eventually};
+use crate::support::{Latch, acme, eventually};
 
 /// Servers, and the proxy before them with these lines at the top of its file.
 struct Rig {
@@ -263,16 +263,16 @@ async fn a_callers_connections_are_its_own() {
 
 #[tokio::test]
 async fn requests_and_tunnels_beyond_their_number_are_503() {
-    let gate = Gate::closed();
-    let api = Upstream::gated("fine", &gate);
+    let latch = Latch::closed();
+    let api = Upstream::held("fine", &latch);
     let rig = Rig::of(api.await, "limits: {requests: 1, tunnels: 1}", "").await;
     let mut waiting = rig.raw().await;
     waiting.write(GET.replace("/x", "/held")).await;
-    gate.reached_by(1).await;
+    latch.reached_by(1).await;
     let told = rig.raw().await.ask(GET).await;
     is_refused(&told, 503, "overloaded");
     assert_eq!(told.field("retry-after"), Some("1"));
-    gate.open();
+    latch.open();
     assert_eq!(waiting.read_message().await.status(), 200);
     rig.reached("requests", 1.0).await;
     let connect = "CONNECT api.test:80 HTTP/1.1\r\nHost: api.test:80\r\n\r\n";

@@ -14,7 +14,7 @@ use crate::support::proxy::Proxy;
 use crate::support::raw::{Raw, RawUpstream};
 use crate::support::tls::{Authority, ClientCertificate};
 use crate::support::upstream::{Upstream, answer, full, stream};
-use crate::support::{Gate, Rig, acme, eventually, soon};
+use crate::support::{Latch, Rig, acme, eventually, soon};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const POST: &str = "POST /x HTTP/1.1\r\nHost: api.test\r\nContent-Length: 3\r\n\r\nabc";
@@ -364,13 +364,13 @@ async fn a_caller_that_leaves_takes_its_request_along() {
 async fn a_request_is_seen_through_when_its_caller_leaves_while_it_waits() {
     // A caller that has ended its side may still read: one that left cannot be told from it, and what
     // becomes of its payment is better known than not.
-    let (arrived, release) = (Gate::closed(), Gate::closed());
+    let (arrived, release) = (Latch::closed(), Latch::closed());
     let (here, held) = (arrived.clone(), release.clone());
     let rig = Rig::start(move |_| {
         let (arrived, release) = (here.clone(), held.clone());
         async move {
             arrived.open();
-            release.pass().await;
+            release.wait().await;
             answer(200, "paid")
         }
     })
@@ -378,7 +378,7 @@ async fn a_request_is_seen_through_when_its_caller_leaves_while_it_waits() {
     for leaves in [true, false] {
         let mut caller = Raw::connect(rig.proxy.listen).await;
         caller.write(POST).await;
-        arrived.pass().await;
+        arrived.wait().await;
         if leaves {
             drop(caller);
             release.open();
@@ -396,8 +396,8 @@ async fn a_request_is_seen_through_when_its_caller_leaves_while_it_waits() {
 
 /// While it uploads, or while it reads the answer.
 async fn a_caller_leaves(stage: &'static str, status: u16) {
-    let gone = Gate::closed();
-    let (seen, arrived) = (gone.clone(), Gate::closed());
+    let gone = Latch::closed();
+    let (seen, arrived) = (gone.clone(), Latch::closed());
     let here = arrived.clone();
     let api = RawUpstream::start(move |_, mut raw| {
         let (gone, arrived) = (seen.clone(), here.clone());
@@ -428,13 +428,13 @@ async fn a_caller_leaves(stage: &'static str, status: u16) {
     proxy
         .metric_becomes("bursar_requests_in_flight", &acme, 1.0)
         .await;
-    arrived.pass().await;
+    arrived.wait().await;
     if stage == "read" {
         caller.read_head().await;
     }
     caller.reset();
     assert_idle(&proxy).await;
-    gone.pass().await;
+    gone.wait().await;
     let lines = proxy.access_lines(1).await;
     assert_eq!(lines[0]["status"], status, "{stage}: {}", lines[0]);
     let labels = [("status", &*status.to_string()), ("provider", "acme")];
@@ -443,7 +443,7 @@ async fn a_caller_leaves(stage: &'static str, status: u16) {
 
 #[tokio::test]
 async fn an_http_2_caller_that_gives_up_takes_its_request_along() {
-    let gone = Gate::closed();
+    let gone = Latch::closed();
     let seen = gone.clone();
     let api = RawUpstream::start(move |_, mut raw| {
         let gone = seen.clone();
@@ -462,7 +462,7 @@ async fn an_http_2_caller_that_gives_up_takes_its_request_along() {
         _ = caller.begin(request) => panic!("it was answered"),
         () = eventually(|| async { api.count("GET") == 1 }) => {}
     }
-    gone.pass().await;
+    gone.wait().await;
     assert_idle(&proxy).await;
     let lines = proxy.access_lines(1).await;
     assert_eq!(lines[0]["status"], 499);
@@ -470,7 +470,7 @@ async fn an_http_2_caller_that_gives_up_takes_its_request_along() {
 
 #[tokio::test]
 async fn a_caller_whose_upload_stalls_is_told_so() {
-    let gone = Gate::closed();
+    let gone = Latch::closed();
     let seen = gone.clone();
     let api = RawUpstream::start(move |_, mut raw| {
         let gone = seen.clone();
@@ -492,7 +492,7 @@ async fn a_caller_whose_upload_stalls_is_told_so() {
         (408, Some("close"))
     );
     assert!(reply.text().contains("\"request_timeout\""), "{reply:?}");
-    gone.pass().await;
+    gone.wait().await;
     assert_idle(&proxy).await;
 }
 
@@ -530,12 +530,12 @@ async fn a_broken_upload_does_not_look_complete_to_the_provider() {
 
 #[tokio::test]
 async fn a_caller_that_ends_its_side_after_the_request_still_gets_the_answer() {
-    let gate = Gate::closed();
-    let held = gate.clone();
+    let latch = Latch::closed();
+    let held = latch.clone();
     let rig = Rig::start(move |_| {
         let held = held.clone();
         async move {
-            held.pass().await;
+            held.wait().await;
             answer(200, "late")
         }
     })
@@ -543,8 +543,8 @@ async fn a_caller_that_ends_its_side_after_the_request_still_gets_the_answer() {
     let mut caller = Raw::connect(rig.proxy.listen).await;
     caller.write(POST).await;
     caller.finish().await;
-    gate.reached_by(1).await;
-    gate.open();
+    latch.reached_by(1).await;
+    latch.open();
     assert_eq!(caller.read_message().await.text(), "late");
 }
 
@@ -576,12 +576,12 @@ async fn connections_without_a_request_are_harmless() {
 
 #[tokio::test]
 async fn a_provider_in_trouble_does_not_hold_up_another() {
-    let gate = Gate::closed();
-    let held = gate.clone();
+    let latch = Latch::closed();
+    let held = latch.clone();
     let slow = Upstream::start(move |_| {
         let held = held.clone();
         async move {
-            held.pass().await;
+            held.wait().await;
             answer(200, "slow")
         }
     });
@@ -601,13 +601,13 @@ async fn a_provider_in_trouble_does_not_hold_up_another() {
     let proxy = Proxy::start(&yaml).await;
     let mut waiting = Raw::connect(proxy.listen).await;
     waiting.write(POST).await;
-    gate.reached_by(1).await;
+    latch.reached_by(1).await;
     let mut caller = Raw::connect(proxy.listen).await;
     let reply = caller
         .ask("GET http://other.test/ HTTP/1.1\r\nHost: a\r\n\r\n")
         .await;
     assert_eq!(reply.text(), "quick");
-    gate.open();
+    latch.open();
     assert_eq!(waiting.read_message().await.text(), "slow");
 }
 

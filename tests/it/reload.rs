@@ -12,7 +12,7 @@ use crate::support::proxy::Program;
 use crate::support::raw::Raw;
 use crate::support::tls::Authority;
 use crate::support::upstream::{Upstream, answer};
-use crate::support::{Gate, acme, eventually};
+use crate::support::{Latch, acme, eventually};
 
 /// And its bcrypt hash.
 const PASSWORD: &str = "p4ss:w0rd";
@@ -35,7 +35,7 @@ async fn reloads(program: &Program, outcome: &str) -> f64 {
 #[tokio::test]
 async fn after_sighup_a_new_password_works_and_the_old_one_does_not_on_the_same_connection() {
     let (api, idp) = (
-        Upstream::gated("fine", &Gate::closed()).await,
+        Upstream::held("fine", &Latch::closed()).await,
         Idp::counting().await,
     );
     let acme = acme(&api.url(), &idp.url(), "");
@@ -66,10 +66,10 @@ async fn after_sighup_a_new_password_works_and_the_old_one_does_not_on_the_same_
 
 #[tokio::test]
 async fn a_request_in_flight_finishes_under_the_configuration_that_it_began_with() {
-    let gate = Gate::closed();
+    let latch = Latch::closed();
     let (old, new) = (
-        Upstream::gated("old", &gate).await,
-        Upstream::gated("new", &gate).await,
+        Upstream::held("old", &latch).await,
+        Upstream::held("new", &latch).await,
     );
     let idp = Idp::counting().await;
     let program = Program::start(&acme(&old.url(), &idp.url(), ""), "info").await;
@@ -78,12 +78,12 @@ async fn a_request_in_flight_finishes_under_the_configuration_that_it_began_with
         let first = held.send("POST", "/held", "abc").await;
         (first, held.send("GET", "/x", "").await)
     });
-    gate.reached_by(1).await;
+    latch.reached_by(1).await;
     program.rewrite(&acme(&new.url(), &idp.url(), ""));
     program.reload().await;
     let mut other = Caller::connect(program.listen).await;
     assert_eq!(other.send("GET", "/x", "").await.text(), "new");
-    gate.open();
+    latch.open();
     let (first, second) = held.await.unwrap();
     assert_eq!((first.text(), second.text()), ("old", "new"));
     // `upstream` is no part of the token key.
@@ -134,7 +134,7 @@ async fn sent(program: &Program, api: &Upstream, account: &str) -> String {
 
 #[tokio::test]
 async fn a_secret_that_kubernetes_swaps_is_fetched_with_at_once_and_the_others_are_not() {
-    let api = Upstream::gated("fine", &Gate::closed()).await;
+    let api = Upstream::held("fine", &Latch::closed()).await;
     let directory = tempfile::tempdir().unwrap();
     mount(
         directory.path(),
@@ -178,7 +178,7 @@ async fn a_secret_that_kubernetes_swaps_is_fetched_with_at_once_and_the_others_a
 #[tokio::test]
 async fn a_broken_file_changes_nothing_until_it_is_mended() {
     let (api, idp) = (
-        Upstream::gated("fine", &Gate::closed()).await,
+        Upstream::held("fine", &Latch::closed()).await,
         Idp::counting().await,
     );
     let acme = acme(&api.url(), &idp.url(), "");
@@ -210,7 +210,7 @@ async fn a_broken_file_changes_nothing_until_it_is_mended() {
 #[tokio::test]
 async fn what_cannot_change_while_it_runs_is_named() {
     let (api, idp) = (
-        Upstream::gated("fine", &Gate::closed()).await,
+        Upstream::held("fine", &Latch::closed()).await,
         Idp::counting().await,
     );
     let acme = acme(&api.url(), &idp.url(), "");
@@ -236,7 +236,7 @@ async fn what_cannot_change_while_it_runs_is_named() {
 #[tokio::test]
 async fn tls_on_the_listener_cannot_be_switched_on_while_it_runs() {
     let (api, idp) = (
-        Upstream::gated("fine", &Gate::closed()).await,
+        Upstream::held("fine", &Latch::closed()).await,
         Idp::counting().await,
     );
     let acme = acme(&api.url(), &idp.url(), "");
@@ -260,8 +260,8 @@ async fn tls_on_the_listener_cannot_be_switched_on_while_it_runs() {
 
 #[tokio::test]
 async fn a_callers_new_limits_hold_from_the_reload_on() {
-    let gate = Gate::closed();
-    let (api, idp) = (Upstream::gated("fine", &gate).await, Idp::counting().await);
+    let latch = Latch::closed();
+    let (api, idp) = (Upstream::held("fine", &latch).await, Idp::counting().await);
     let acme = acme(&api.url(), &idp.url(), "");
     let yaml = |in_flight: u32| {
         format!(
@@ -271,7 +271,7 @@ async fn a_callers_new_limits_hold_from_the_reload_on() {
     let program = Program::start(&yaml(1), "info").await;
     let mut held = Raw::connect(program.listen).await;
     held.write(get("/held", PASSWORD)).await;
-    gate.reached_by(1).await;
+    latch.reached_by(1).await;
     let mut caller = Raw::connect(program.listen).await;
     assert_eq!(caller.ask(get("/x", PASSWORD)).await.status(), 429);
     program.rewrite(&yaml(2));
@@ -281,17 +281,17 @@ async fn a_callers_new_limits_hold_from_the_reload_on() {
     program.reload().await;
     let mut second = Raw::connect(program.listen).await;
     second.write(get("/held", PASSWORD)).await;
-    gate.reached_by(2).await;
+    latch.reached_by(2).await;
     assert_eq!(caller.ask(get("/x", PASSWORD)).await.status(), 429);
-    gate.open();
+    latch.open();
     assert_eq!(held.read_message().await.status(), 200);
     assert_eq!(second.read_message().await.status(), 200);
 }
 
 #[tokio::test]
 async fn callers_keep_their_hashes_and_their_limits() {
-    let gate = Gate::closed();
-    let (api, idp) = (Upstream::gated("fine", &gate).await, Idp::counting().await);
+    let latch = Latch::closed();
+    let (api, idp) = (Upstream::held("fine", &latch).await, Idp::counting().await);
     let callers = format!(
         "callers: {{shop: {{password: '{BCRYPT}', limits: {{in_flight: 1}}, allow: [acme]}}}}\n"
     );
@@ -299,12 +299,12 @@ async fn callers_keep_their_hashes_and_their_limits() {
     let program = Program::start(&format!("{callers}{acme}"), "info").await;
     let mut held = Raw::connect(program.listen).await;
     held.write(get("/held", PASSWORD)).await;
-    gate.reached_by(1).await;
+    latch.reached_by(1).await;
     program.rewrite(&format!("replay_memory: 1MiB\n{callers}{acme}"));
     program.reload().await;
     let mut caller = Raw::connect(program.listen).await;
     assert_eq!(caller.ask(get("/x", PASSWORD)).await.status(), 429);
-    gate.open();
+    latch.open();
     assert_eq!(held.read_message().await.status(), 200);
     assert_eq!(held.ask(get("/x", PASSWORD)).await.status(), 200);
     let scrape = Scrape::of(program.admin).await;
@@ -345,7 +345,7 @@ async fn what_a_reload_takes_away_is_not_shown_as_held_any_more() {
 #[tokio::test]
 async fn another_budget_of_token_calls_does_not_begin_anew() {
     let (api, idp) = (
-        Upstream::gated("fine", &Gate::closed()).await,
+        Upstream::held("fine", &Latch::closed()).await,
         Idp::counting().await,
     );
     let yaml = |calls: u32| {
@@ -376,9 +376,9 @@ async fn status(program: &Program, fields: &str, target: &str) -> u16 {
 
 #[tokio::test]
 async fn limits_lists_and_servers_hold_from_the_reload_on() {
-    let gate = Gate::closed();
-    let (api, idp) = (Upstream::gated("old", &gate).await, Idp::counting().await);
-    let new = Upstream::gated("new", &gate).await;
+    let latch = Latch::closed();
+    let (api, idp) = (Upstream::held("old", &latch).await, Idp::counting().await);
+    let new = Upstream::held("new", &latch).await;
     let callers =
         |allow: &str| format!("callers: {{shop: {{password: {PASSWORD}, allow: [{allow}]}}}}\n");
     let plain = |lines: &str| acme(&api.url(), &idp.url(), lines);
@@ -454,7 +454,7 @@ async fn limits_lists_and_servers_hold_from_the_reload_on() {
     ));
     program.reload().await;
     assert_eq!(answered().await, "new");
-    gate.open();
+    latch.open();
 }
 
 #[tokio::test]

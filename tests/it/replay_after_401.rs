@@ -14,7 +14,7 @@ use crate::support::proxy::Proxy;
 use crate::support::raw::{Raw, RawUpstream};
 use crate::support::tls::{Authority, ClientCertificate};
 use crate::support::upstream::{Body, Upstream, answer, full};
-use crate::support::{Gate, Rig, acme, eventually};
+use crate::support::{Latch, Rig, acme, eventually};
 
 /// What the API says when it does not like a token; it must reach callers byte for byte.
 fn unauthorized() -> Response<Body> {
@@ -174,22 +174,22 @@ async fn where_a_key_is_needed_only_a_request_that_carries_it_is_replayed() {
 
 #[tokio::test]
 async fn a_newer_token_in_the_cache_is_used_without_a_token_call() {
-    let gate = Gate::closed();
-    let held = gate.clone();
+    let latch = Latch::closed();
+    let held = latch.clone();
     let rig = Rig::start(move |request| {
         let held = held.clone();
         async move {
             if request.uri().path() == "/slow" && token_of(&request) == "token-1" {
-                held.pass().await;
+                held.wait().await;
             }
             takes("token-2")(request).await
         }
     })
     .await;
     let (slow, ()) = tokio::join!(rig.get("/slow"), async {
-        gate.reached_by(1).await;
+        latch.reached_by(1).await;
         assert_eq!(rig.get("/fast").await.status, 200);
-        gate.open();
+        latch.open();
     });
     assert_eq!(slow.status, 200);
     assert_eq!((rig.idp.calls(), rig.api.count()), (2, 4));
@@ -199,13 +199,13 @@ async fn a_newer_token_in_the_cache_is_used_without_a_token_call() {
 #[tokio::test]
 async fn one_fetch_serves_a_burst_of_401s() {
     const BURST: usize = 100;
-    let gate = Gate::closed();
-    let held = gate.clone();
+    let latch = Latch::closed();
+    let held = latch.clone();
     let rig = Rig::start(move |request| {
         let held = held.clone();
         async move {
             if token_of(&request) == "token-1" {
-                held.pass().await;
+                held.wait().await;
             }
             takes("token-2")(request).await
         }
@@ -216,8 +216,8 @@ async fn one_fetch_serves_a_burst_of_401s() {
         let mut caller = rig.caller().await;
         callers.spawn(async move { caller.send("POST", "/x", "abc").await.status });
     }
-    gate.reached_by(BURST).await;
-    gate.open();
+    latch.reached_by(BURST).await;
+    latch.open();
     while let Some(status) = callers.join_next().await {
         assert_eq!(status.unwrap(), 200);
     }
@@ -297,13 +297,13 @@ async fn where_no_token_can_be_had_the_provider_speaks_for_itself() {
 
 #[tokio::test]
 async fn a_token_endpoint_that_hangs_holds_a_401_up_for_token_wait_only() {
-    let gate = Gate::closed();
-    let held = gate.clone();
+    let latch = Latch::closed();
+    let held = latch.clone();
     let idp = Idp::start(move |call| {
         let held = held.clone();
         async move {
             if call.number > 1 {
-                held.pass().await;
+                held.wait().await;
             }
             idp::token("token-1")
         }
@@ -317,7 +317,7 @@ async fn a_token_endpoint_that_hangs_holds_a_401_up_for_token_wait_only() {
         &[("token_unavailable", 1.0)],
     )
     .await;
-    gate.open();
+    latch.open();
 }
 
 #[tokio::test]
@@ -401,7 +401,7 @@ async fn an_early_401_is_replayed_with_what_was_kept_and_then_the_rest() {
     // How long it is as it is framed.
     const BODY: [usize; 2] = [18, 38];
     for chunked in [true, false] {
-        let second = Gate::closed();
+        let second = Latch::closed();
         let arrived = second.clone();
         let api = RawUpstream::start(move |number, mut raw| {
             let arrived = arrived.clone();
@@ -450,7 +450,7 @@ async fn an_early_401_is_replayed_with_what_was_kept_and_then_the_rest() {
                 chunk("kept,")
             ))
             .await;
-        second.pass().await;
+        second.wait().await;
         // More than the buffer in all, but nobody will need it a third time.
         caller.write(chunk("the rest")).await;
         caller.write(chunk(", end")).await;

@@ -17,7 +17,7 @@ use crate::support::idp::{self, Idp};
 use crate::support::proxy::Proxy;
 use crate::support::tls::{self, Authority};
 use crate::support::upstream::{Body, Upstream, answer, full};
-use crate::support::{Gate, soon};
+use crate::support::{Latch, soon};
 
 /// The forms in which a request can arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,24 +243,24 @@ impl<'a> Dial<'a> {
     }
 }
 
-/// An API that echoes, refuses the first token at `/api/401`, and answers `/api/held` when the gate is
+/// An API that echoes, refuses the first token at `/api/401`, and answers `/api/held` when the latch is
 /// open; and tokens that are called after their client.
 struct Scene {
     api: Upstream,
     idp: Idp,
-    gate: Gate,
+    latch: Latch,
     directory: TempDir,
 }
 
 impl Scene {
     async fn new() -> Self {
-        let gate = Gate::closed();
-        let (held, refused) = (gate.clone(), Arc::new(AtomicBool::new(false)));
+        let latch = Latch::closed();
+        let (held, refused) = (latch.clone(), Arc::new(AtomicBool::new(false)));
         let api = Upstream::start(move |request: Request<bytes::Bytes>| {
             let (held, refused) = (held.clone(), refused.clone());
             async move {
                 match request.uri().path() {
-                    "/api/held" => held.pass().await,
+                    "/api/held" => held.wait().await,
                     "/api/401" if !refused.swap(true, Ordering::SeqCst) => return answer(401, ""),
                     _ => {}
                 }
@@ -285,7 +285,7 @@ impl Scene {
         Self {
             api,
             idp: idp.await,
-            gate,
+            latch,
             directory,
         }
     }
@@ -470,7 +470,7 @@ async fn a_callers_limit_is_the_same_one_in_every_form() {
     let mut holding = Form::Gateway.connect(&few, "api.test").await.unwrap();
     let held = Form::Gateway.request(&few, &get("api.test", "/api/held"));
     let holding = tokio::spawn(async move { holding.request(held).await });
-    scene.gate.reached_by(1).await;
+    scene.latch.reached_by(1).await;
     for (form, caller) in &mut connections {
         let reply = caller.request(form.request(&few, &FACTS[0].0)).await;
         assert_eq!(reply.status, 429, "{form:?} {reply:?}");
@@ -486,6 +486,6 @@ async fn a_callers_limit_is_the_same_one_in_every_form() {
             .await;
         assert_eq!(reply.status, 200, "{form:?}");
     }
-    scene.gate.open();
+    scene.latch.open();
     assert_eq!(soon(holding).await.unwrap().status, 200);
 }

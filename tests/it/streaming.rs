@@ -14,7 +14,7 @@ use crate::support::proxy::Proxy;
 use crate::support::raw::{Raw, RawUpstream};
 use crate::support::tls::{Authority, ClientCertificate};
 use crate::support::upstream::{Upstream, answer, full, stream};
-use crate::support::{Gate, Rig, acme, eventually, soon};
+use crate::support::{Latch, Rig, acme, eventually, soon};
 
 /// More than all sockets on the way may hold.
 const MUCH: usize = 64 << 20;
@@ -24,7 +24,7 @@ const HELD_BY_SOCKETS: usize = 32 << 20;
 #[tokio::test]
 async fn the_first_byte_of_an_answer_does_not_wait_for_the_last() {
     for http2 in [false, true] {
-        let (first_read, last) = (Gate::closed(), Gate::closed());
+        let (first_read, last) = (Latch::closed(), Latch::closed());
         let (was_read, held) = (first_read.clone(), last.clone());
         let rig = Rig::start(move |_| {
             let (was_read, held) = (was_read.clone(), held.clone());
@@ -32,7 +32,7 @@ async fn the_first_byte_of_an_answer_does_not_wait_for_the_last() {
                 let (mut sender, body) = stream();
                 tokio::spawn(async move {
                     sender.send_data("first".into()).await.unwrap();
-                    was_read.pass().await;
+                    was_read.wait().await;
                     sender.send_data("last".into()).await.unwrap();
                     held.open();
                 });
@@ -51,7 +51,7 @@ async fn the_first_byte_of_an_answer_does_not_wait_for_the_last() {
         assert_eq!(first.into_data().unwrap(), "first");
         first_read.open();
         assert_eq!(caller::read(reply).await.unwrap().text(), "last");
-        last.pass().await;
+        last.wait().await;
     }
 }
 
@@ -120,7 +120,7 @@ async fn what_tls_cannot_read_ends_an_answer_at_once() {
 #[tokio::test]
 async fn the_first_byte_of_an_upload_does_not_wait_for_the_last() {
     for http2 in [false, true] {
-        let arrived = Gate::closed();
+        let arrived = Latch::closed();
         let here = arrived.clone();
         let api = Upstream::streaming(move |mut request| {
             let here = here.clone();
@@ -142,7 +142,7 @@ async fn the_first_byte_of_an_upload_does_not_wait_for_the_last() {
         let request = Request::post("http://api.test/x").body(body).unwrap();
         let (reply, ()) = tokio::join!(caller.request(request), async {
             sender.send_data("first".into()).await.unwrap();
-            arrived.pass().await;
+            arrived.wait().await;
             sender.send_data("last".into()).await.unwrap();
             drop(sender);
         });
@@ -152,7 +152,7 @@ async fn the_first_byte_of_an_upload_does_not_wait_for_the_last() {
 
 #[tokio::test]
 async fn an_api_is_not_read_faster_than_its_caller_reads() {
-    let written = Gate::closed();
+    let written = Latch::closed();
     let blocked = written.clone();
     let api = RawUpstream::start(move |_, mut raw| {
         let blocked = blocked.clone();
@@ -175,7 +175,7 @@ async fn an_api_is_not_read_faster_than_its_caller_reads() {
     let mut caller = Caller::connect(proxy.listen).await;
     let request = Request::get("http://api.test/x").body(full("")).unwrap();
     let reply = caller.begin(request).await.unwrap();
-    written.pass().await;
+    written.wait().await;
     let reply = caller::read(reply).await.unwrap();
     assert_eq!(reply.body.len(), MUCH);
     let lines = proxy.access_lines(1).await;
@@ -184,13 +184,13 @@ async fn an_api_is_not_read_faster_than_its_caller_reads() {
 
 #[tokio::test]
 async fn a_caller_is_not_read_faster_than_the_api_reads() {
-    let full = Gate::closed();
+    let full = Latch::closed();
     let blocked = full.clone();
     let api = RawUpstream::start(move |_, mut raw| {
         let blocked = blocked.clone();
         async move {
             raw.read_head().await;
-            blocked.pass().await;
+            blocked.wait().await;
             raw.read_exact(MUCH).await;
             raw.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
                 .await;
@@ -256,12 +256,12 @@ async fn requests_beyond_a_providers_stream_limit_do_not_wait_inside_a_connectio
     let directory = tempfile::tempdir().unwrap();
     authority.write(&directory.path().join("ca.pem"));
     let tls = authority.server(&["h2"], ClientCertificate::Ignored);
-    let release = Gate::closed();
+    let release = Latch::closed();
     let held = release.clone();
     let api = Upstream::with_tls(tls, move |_| {
         let held = held.clone();
         async move {
-            held.pass().await;
+            held.wait().await;
             answer(200, "")
         }
     })

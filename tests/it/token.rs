@@ -21,7 +21,7 @@ use crate::support::caller::{Caller, Reply};
 use crate::support::idp::{Idp, TokenCall, token};
 use crate::support::proxy::Proxy;
 use crate::support::upstream::{Body, Upstream, answer, full};
-use crate::support::{CLIENT_SECRET, Gate, Rig, acme, eventually, soon};
+use crate::support::{CLIENT_SECRET, Latch, Rig, acme, eventually, soon};
 
 const FETCHES: &str = "bursar_token_fetches_total";
 
@@ -104,12 +104,12 @@ async fn a_token_endpoint_that_hangs_is_given_up() {
 
 #[tokio::test]
 async fn a_request_waits_for_a_token_no_longer_than_it_may() {
-    let gate = Gate::closed();
-    let idp = Idp::held(&gate);
+    let latch = Latch::closed();
+    let idp = Idp::held(&latch);
     let rig = Rig::of(api().await, idp.await, "token.wait: 100ms").await;
     assert_unavailable(&rig.get("/a").await);
     // The flight goes on, and its token is for the next request.
-    gate.open();
+    latch.open();
     let metric = [("provider", "acme"), ("outcome", "ok")];
     rig.proxy.metric_becomes(FETCHES, &metric, 1.0).await;
     assert_eq!(rig.get("/a").await.status, 200);
@@ -230,12 +230,12 @@ async fn a_rate_limit_is_passed_on_and_kept() {
 
 #[tokio::test]
 async fn sixty_callers_on_a_cold_cache_make_one_call() {
-    let gate = Gate::closed();
-    let idp = Idp::held(&gate);
+    let latch = Latch::closed();
+    let idp = Idp::held(&latch);
     // A scope of its own, so that nothing is obtained at start-up.
     let lines = "routes: [{path: /cold, scopes: [cold]}]\ntoken.scopes: [warm]";
     let rig = Rig::of(api().await, idp.await, lines).await;
-    gate.reached_by(1).await;
+    latch.reached_by(1).await;
     let mut callers = tokio::task::JoinSet::new();
     for _ in 0..60 {
         let listen = rig.proxy.listen;
@@ -244,7 +244,7 @@ async fn sixty_callers_on_a_cold_cache_make_one_call() {
     let in_flight = [("provider", "acme")];
     let metric = "bursar_requests_in_flight";
     rig.proxy.metric_becomes(metric, &in_flight, 60.0).await;
-    gate.open();
+    latch.open();
     for reply in soon(callers.join_all()).await {
         assert_eq!(reply.status, 200);
     }
@@ -264,13 +264,13 @@ fn preset(name: &str, api: &Upstream, idp: &Idp, extra: &str) -> String {
 
 #[tokio::test]
 async fn a_token_comes_at_start_up_and_makes_the_proxy_ready() {
-    let gate = Gate::closed();
-    let idp = Idp::held(&gate);
+    let latch = Latch::closed();
+    let idp = Idp::held(&latch);
     let rig = Rig::of(api().await, idp.await, "").await;
-    gate.reached_by(1).await;
+    latch.reached_by(1).await;
     let (status, body) = rig.proxy.json("/readyz").await;
     assert_eq!((status, &body["ready"]), (503, &json!(false)));
-    gate.open();
+    latch.open();
     eventually(|| async { rig.proxy.json("/readyz").await.0 == 200 }).await;
     let scrape = rig.proxy.scrape().await;
     let labels = [("provider", "acme"), ("account", "default"), ("scopes", "")];

@@ -11,7 +11,7 @@ use crate::support::idp::Idp;
 use crate::support::metrics::admin;
 use crate::support::proxy::Program;
 use crate::support::upstream::{Upstream, answer};
-use crate::support::{Gate, acme, eventually};
+use crate::support::{Latch, acme, eventually};
 
 /// Callers of each worker.
 const SHARE: usize = 3;
@@ -90,15 +90,15 @@ async fn each_core_has_its_share_of_the_callers_and_connections_to_the_provider_
 
 #[tokio::test]
 async fn a_storm_of_401s_on_all_cores_costs_one_token_call() {
-    let (gate, token) = (Gate::closed(), Gate::closed());
-    let reached = gate.clone();
+    let (latch, token) = (Latch::closed(), Latch::closed());
+    let reached = latch.clone();
     let api = Upstream::start(move |request| {
-        let gate = reached.clone();
+        let latch = reached.clone();
         async move {
             if request.headers()["authorization"] == "Bearer token-2" {
                 return answer(200, "done");
             }
-            gate.pass().await;
+            latch.wait().await;
             answer(401, "")
         }
     })
@@ -111,9 +111,9 @@ async fn a_storm_of_401s_on_all_cores_costs_one_token_call() {
     // Nobody has a token yet: the call is the one of the start.
     token.reached_by(1).await;
     token.open();
-    gate.reached_by(count).await;
+    latch.reached_by(count).await;
     assert_eq!(idp.calls(), 1);
-    gate.open();
+    latch.open();
     let replies = storm.await.unwrap();
     assert_eq!(replies, vec![(StatusCode::OK, "done".to_owned()); count]);
     assert_eq!((idp.calls(), api.count()), (2, 2 * count));
@@ -121,16 +121,16 @@ async fn a_storm_of_401s_on_all_cores_costs_one_token_call() {
 
 #[tokio::test]
 async fn a_signal_drains_what_is_in_flight_on_every_core() {
-    let gate = Gate::closed();
-    let (api, idp) = (Upstream::gated("done", &gate).await, Idp::counting().await);
+    let latch = Latch::closed();
+    let (api, idp) = (Upstream::held("done", &latch).await, Idp::counting().await);
     let program = Program::start(&acme(&api.url(), &idp.url(), ""), "info").await;
     let mut callers = callers(&program).await;
     let count = callers.len();
     let held = tokio::spawn(async move { send_all(&mut callers, "/held").await });
-    gate.reached_by(count).await;
+    latch.reached_by(count).await;
     program.signal("TERM").await;
     eventually(|| async { admin(program.admin, "/readyz").await.status == 503 }).await;
-    gate.open();
+    latch.open();
     let replies = held.await.unwrap();
     assert_eq!(replies, vec![(StatusCode::OK, "done".to_owned()); count]);
     let (code, log) = program.ended().await;

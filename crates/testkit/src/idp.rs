@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::upstream::{Body, Seen, Upstream, answer};
-use crate::{Gate, listen};
+use crate::{Latch, listen};
 
 /// A call to the token endpoint.
 #[derive(Debug)]
@@ -46,13 +46,13 @@ impl Idp {
         Self::start(|call| async move { token(&format!("token-{}", call.number)) }).await
     }
 
-    /// The same, once the gate is open.
-    pub async fn held(gate: &Gate) -> Self {
-        let gate = gate.clone();
+    /// The same, once the latch is open.
+    pub async fn held(latch: &Latch) -> Self {
+        let latch = latch.clone();
         let script = move |call: TokenCall| {
-            let gate = gate.clone();
+            let latch = latch.clone();
             async move {
-                gate.pass().await;
+                latch.wait().await;
                 token(&format!("token-{}", call.number))
             }
         };

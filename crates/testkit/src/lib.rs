@@ -13,7 +13,7 @@
 //! - [`metrics::Scrape`]: `/metrics` as Prometheus reads it.
 //!
 //! Nothing waits for a time to pass. What has to happen is waited for with [`eventually`] or [`soon`],
-//! and holding a peer back is a [`Gate`].
+//! and holding a peer back is a [`Latch`].
 
 #![expect(
     clippy::unwrap_used,
@@ -105,12 +105,12 @@ pub async fn closed_in(stream: &mut TcpStream) -> Duration {
 
 /// Holds back whoever waits at it, until it is opened for ever.
 #[derive(Clone)]
-pub struct Gate {
+pub struct Latch {
     open: watch::Sender<bool>,
     waiting: watch::Sender<usize>,
 }
 
-impl Gate {
+impl Latch {
     pub fn closed() -> Self {
         Self {
             open: watch::Sender::new(false),
@@ -118,7 +118,7 @@ impl Gate {
         }
     }
 
-    pub async fn pass(&self) {
+    pub async fn wait(&self) {
         self.waiting.send_modify(|waiting| *waiting += 1);
         let mut open = self.open.subscribe();
         soon(open.wait_for(|open| *open)).await.unwrap();
@@ -128,7 +128,7 @@ impl Gate {
         self.open.send_replace(true);
     }
 
-    /// Waits until so many have come to the gate.
+    /// Waits until so many wait.
     pub async fn reached_by(&self, count: usize) {
         let mut waiting = self.waiting.subscribe();
         soon(waiting.wait_for(|waiting| *waiting >= count))

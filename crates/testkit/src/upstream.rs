@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{Gate, eventually, listen};
+use crate::{Latch, eventually, listen};
 
 /// The body of a scripted answer; see [`full`] and [`stream`].
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -109,14 +109,14 @@ impl Upstream {
         Self::listen(None, reading(script)).await
     }
 
-    /// Answers `word`; `/held` only once the gate is open.
-    pub async fn gated(word: &'static str, gate: &Gate) -> Self {
-        let gate = gate.clone();
+    /// Answers `word`; `/held` only once the latch is open.
+    pub async fn held(word: &'static str, latch: &Latch) -> Self {
+        let latch = latch.clone();
         Self::start(move |request| {
-            let gate = gate.clone();
+            let latch = latch.clone();
             async move {
                 if request.uri().path() == "/held" {
-                    gate.pass().await;
+                    latch.wait().await;
                 }
                 answer(200, word)
             }

@@ -14,17 +14,17 @@ use crate::support::proxy::Proxy;
 use crate::support::raw::RawUpstream;
 use crate::support::tls::{Authority, ClientCertificate};
 use crate::support::upstream::{Body, Upstream, full, stream};
-use crate::support::{Gate, acme, eventually, soon};
+use crate::support::{Latch, acme, eventually, soon};
 
-/// A body without its end until the gate opens.
-fn unended(data: &'static [u8], gate: &Gate) -> Body {
+/// A body without its end until the latch opens.
+fn unended(data: &'static [u8], latch: &Latch) -> Body {
     let (mut sender, body) = stream();
-    let gate = gate.clone();
+    let latch = latch.clone();
     tokio::spawn(async move {
         if !data.is_empty() {
             sender.send_data(Bytes::from(data)).await.unwrap();
         }
-        gate.pass().await;
+        latch.wait().await;
     });
     body
 }
@@ -35,8 +35,8 @@ async fn an_answer_that_came_whole_is_not_in_doubt_though_its_stream_has_not_end
     let directory = tempfile::tempdir().unwrap();
     authority.write(&directory.path().join("ca.pem"));
     let tls = authority.server(&["h2"], ClientCertificate::Ignored);
-    let gate = Gate::closed();
-    let held = gate.clone();
+    let latch = Latch::closed();
+    let held = latch.clone();
     let api = Upstream::with_tls(tls, move |request| {
         let path = request.uri().path().to_owned();
         let answer = Response::builder();
@@ -74,7 +74,7 @@ async fn an_answer_that_came_whole_is_not_in_doubt_though_its_stream_has_not_end
     };
     eventually(|| async { written().await >= 9.0 }).await;
     assert_eq!(phases(&journal).await, []);
-    gate.open();
+    latch.open();
 }
 
 #[tokio::test]
@@ -84,23 +84,23 @@ async fn the_hash_of_a_body_is_written_before_its_last_byte_though_its_stream_ha
     let directory = tempfile::tempdir().unwrap();
     let yaml = with_journal(&acme(&api.url(), &idp.url(), ""), directory.path());
     let proxy = Proxy::start(&yaml).await;
-    let gate = Gate::closed();
+    let latch = Latch::closed();
     let mut caller = Caller::connect_http2(proxy.listen).await;
     let request = Request::post("http://api.test/pay")
         .header("content-length", 6)
-        .body(unended(b"amount", &gate));
+        .body(unended(b"amount", &latch));
     let answer = caller.begin(request.unwrap()).await.unwrap();
     assert_eq!(read(answer).await.unwrap().status, 502);
     let expected = pairs(&[("/pay", "body_sent")]);
     eventually(|| async { phases(directory.path()).await == expected }).await;
     let listed = outcomes(directory.path()).await;
     assert_eq!(listed[0]["body_sha256"], sha256(b"amount"));
-    gate.open();
+    latch.open();
 }
 
-/// Sends a part of each answer, and when the gate opens a reset without an error, as RFC 9113 section 8.1 has
+/// Sends a part of each answer, and when the latch opens a reset without an error, as RFC 9113 section 8.1 has
 /// it after the whole of an early answer.
-async fn reset_in_the_middle(listener: TcpListener, tls: TlsAcceptor, gate: Gate) {
+async fn reset_in_the_middle(listener: TcpListener, tls: TlsAcceptor, latch: Latch) {
     let (stream, _) = listener.accept().await.unwrap();
     let stream = tls.accept(stream).await.unwrap();
     let mut connection = h2::server::handshake(stream).await.unwrap();
@@ -112,9 +112,9 @@ async fn reset_in_the_middle(listener: TcpListener, tls: TlsAcceptor, gate: Gate
         }
         let mut body = respond.send_response(head, false).unwrap();
         body.send_data(Bytes::from("part"), false).unwrap();
-        let gate = gate.clone();
+        let latch = latch.clone();
         tokio::spawn(async move {
-            gate.pass().await;
+            latch.wait().await;
             body.send_reset(h2::Reason::NO_ERROR);
         });
     }
@@ -128,8 +128,8 @@ async fn an_answer_that_a_reset_without_an_error_ends_is_not_taken_for_whole() {
     let tls = authority.server(&["h2"], ClientCertificate::Ignored);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
-    let gate = Gate::closed();
-    let serving = tokio::spawn(reset_in_the_middle(listener, tls.into(), gate.clone()));
+    let latch = Latch::closed();
+    let serving = tokio::spawn(reset_in_the_middle(listener, tls.into(), latch.clone()));
     let _serving = AbortOnDropHandle::new(serving);
     let idp = Idp::counting().await;
     let journal = directory.path().join("journal");
@@ -146,7 +146,7 @@ async fn an_answer_that_a_reset_without_an_error_ends_is_not_taken_for_whole() {
         assert_eq!(part.into_data().unwrap(), "part");
         answers.push((caller, answer));
     }
-    gate.open();
+    latch.open();
     let mut are_cut_off = Vec::new();
     for (_caller, answer) in answers {
         are_cut_off.push(read(answer).await.is_err());
@@ -163,8 +163,8 @@ async fn an_answer_of_unknown_length_is_whole_when_its_end_comes_apart() {
     let directory = tempfile::tempdir().unwrap();
     authority.write(&directory.path().join("ca.pem"));
     let tls = authority.server(&["h2"], ClientCertificate::Ignored);
-    let gate = Gate::closed();
-    let held = gate.clone();
+    let latch = Latch::closed();
+    let held = latch.clone();
     let api = Upstream::with_tls(tls, move |_| {
         let body = unended(b"paid", &held);
         async move { Response::new(body) }
@@ -179,7 +179,7 @@ async fn an_answer_of_unknown_length_is_whole_when_its_end_comes_apart() {
     let mut answer = caller.begin(request.unwrap()).await.unwrap();
     let part = soon(answer.body_mut().frame()).await.unwrap().unwrap();
     assert_eq!(part.into_data().unwrap(), "paid");
-    gate.open();
+    latch.open();
     assert_eq!(read(answer).await.unwrap().text(), "");
     // That it is sent, that its answer has begun, and that it has ended.
     let ok = [("result", "ok")];

@@ -12,7 +12,7 @@ use crate::support::idp::Idp;
 use crate::support::proxy::Proxy;
 use crate::support::raw::{Raw, RawUpstream};
 use crate::support::upstream::{Upstream, answer, full};
-use crate::support::{Gate, Rig, acme, eventually};
+use crate::support::{Latch, Rig, acme, eventually};
 
 /// So many requests that move no money get through in the time in which a payment would.
 const OTHERS: usize = 20;
@@ -123,15 +123,15 @@ async fn the_end_of_a_payments_body_goes_when_its_hash_is_written() {
 
 #[tokio::test]
 async fn the_end_of_a_payments_answer_is_told_when_that_is_written() {
-    let gate = Gate::closed();
-    let held = gate.clone();
+    let latch = Latch::closed();
+    let held = latch.clone();
     let api = Upstream::start(move |request: Request<Bytes>| {
         let held = held.clone();
         async move {
             match request.uri().path() {
                 "/other" => answer(200, ""),
                 path => {
-                    held.pass().await;
+                    held.wait().await;
                     let body = if path == "/empty" { "" } else { "paid" };
                     Response::new(full(body))
                 }
@@ -153,9 +153,9 @@ async fn the_end_of_a_payments_answer_is_told_when_that_is_written() {
             ));
         }
     }
-    gate.reached_by(paying.len()).await;
+    latch.reached_by(paying.len()).await;
     let lock = Lock::of(directory.path());
-    gate.open();
+    latch.open();
     others_go_on(&rig.proxy).await;
     assert!(paying.iter().all(|paying| !paying.is_finished()));
     lock.release();
