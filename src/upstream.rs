@@ -12,7 +12,7 @@ mod fields;
 mod frames;
 mod lifetime;
 mod pool;
-mod read_gate;
+mod read_readiness;
 mod send_error;
 mod streams;
 
@@ -39,7 +39,7 @@ pub use connection::{Connection, RequestBody, Sent};
 use egress::Egress;
 use pool::Pool;
 
-use read_gate::ReadGate;
+use read_readiness::ReadReadiness;
 pub use send_error::SendError;
 use send_error::chain;
 pub use streams::Need;
@@ -230,7 +230,7 @@ impl<B: RequestBody> Upstream<B> {
                 match is_http2 {
                     true => self.pool.open_http2(origin, stream, open, need).await,
                     false => {
-                        let stream = ReadGate::new(stream);
+                        let stream = ReadReadiness::new(stream);
                         self.pool.open_http1(origin, stream, open).await
                     }
                 }

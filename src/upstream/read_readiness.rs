@@ -1,4 +1,5 @@
-//! Read gate of a connection: hyper looks for something to read several times for each request, mostly for nothing.
+//! Read readiness of a connection, remembered: hyper looks for something to read several times for each request, mostly
+//! for nothing.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,13 +12,13 @@ use crate::upstream::connect::Stream;
 
 /// A stream that had nothing to give is asked again only when its socket has something.
 #[derive(Debug)]
-pub(super) struct ReadGate {
+pub(super) struct ReadReadiness {
     stream: Stream,
     /// Whether it had nothing. What TLS has read it may hold back, and an error, too, until it is asked once more.
     is_empty: bool,
 }
 
-impl ReadGate {
+impl ReadReadiness {
     pub(super) fn new(stream: Stream) -> Self {
         Self {
             stream,
@@ -26,7 +27,7 @@ impl ReadGate {
     }
 }
 
-impl AsyncRead for ReadGate {
+impl AsyncRead for ReadReadiness {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -51,7 +52,7 @@ impl AsyncRead for ReadGate {
     }
 }
 
-impl AsyncWrite for ReadGate {
+impl AsyncWrite for ReadReadiness {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -122,7 +123,7 @@ mod tests {
     use super::*;
     use bursar_base::socket::Socket;
 
-    async fn connected() -> (ReadGate, server::TlsStream<TcpStream>) {
+    async fn connected() -> (ReadReadiness, server::TlsStream<TcpStream>) {
         let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let certificate = pair.cert.der().clone();
         let key = PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
@@ -152,11 +153,14 @@ mod tests {
             TlsConnector::from(Arc::new(client)).connect(name, tcp),
             TlsAcceptor::from(Arc::new(server)).accept(accepted),
         );
-        (ReadGate::new(stream.unwrap().into()), accepted.unwrap())
+        (
+            ReadReadiness::new(stream.unwrap().into()),
+            accepted.unwrap(),
+        )
     }
 
     /// How many bytes one read brings, of at most 8 KiB, as hyper asks for them.
-    async fn read(stream: &mut ReadGate) -> io::Result<usize> {
+    async fn read(stream: &mut ReadReadiness) -> io::Result<usize> {
         let mut room = [0; 8192];
         let reading = poll_fn(|context| {
             let mut buffer = ReadBuf::new(&mut room);
