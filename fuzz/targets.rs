@@ -304,7 +304,7 @@ fn judge_v4(address: Ipv4Addr) {
     }
 }
 
-/// A byte for the reads, and what is read: however that is split, the verdict is the same.
+/// A byte for the reads, and what is read: however that is split, the result is the same.
 pub(super) fn framing(data: &[u8]) {
     let Some((split, bytes)) = data.split_first() else {
         return;
@@ -357,12 +357,12 @@ pub(super) fn response(data: &[u8]) {
         }
     }
     if let Some((status, headers, body)) = &whole {
-        judge_answer(*status, headers, body);
+        check_response(*status, headers, body);
     }
     let answer = around(bytes, how % 3);
     let (status, headers, body) = exchange(&answer, usize::from(how / 3) + 1)
         .unwrap_or_else(|| panic!("lost: {}", answer.escape_ascii()));
-    judge_answer(status, &headers, &body);
+    check_response(status, &headers, &body);
     assert_eq!((status.as_u16(), &*body), (201, &b"done"[..]));
     assert!(
         headers
@@ -395,7 +395,7 @@ fn around(bytes: &[u8], framing: u8) -> Vec<u8> {
 }
 
 /// One length at most, which is the body's, and nothing else that frames.
-fn judge_answer(status: StatusCode, headers: &HeaderMap, body: &[u8]) {
+fn check_response(status: StatusCode, headers: &HeaderMap, body: &[u8]) {
     let lengths: Vec<_> = headers.get_all(CONTENT_LENGTH).iter().collect();
     let is_chunked = headers.contains_key(TRANSFER_ENCODING);
     assert!(!status.is_informational());

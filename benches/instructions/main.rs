@@ -118,7 +118,7 @@ fn compare(figures: &Figures, committed: &Figures) -> bool {
             MARGIN
         };
         let change = now / before - 1.0;
-        let verdict = if change > margin {
+        let remark = if change > margin {
             is_well = false;
             "  too many"
         } else if change < -margin {
@@ -127,7 +127,7 @@ fn compare(figures: &Figures, committed: &Figures) -> bool {
             ""
         };
         println!(
-            "{name:>24} {now:>10} {before:>10} {:>+7.1}%{verdict}",
+            "{name:>24} {now:>10} {before:>10} {:>+7.1}%{remark}",
             change * 100.0
         );
     }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::authorize::{Authorizer, TokenSource};
 use super::sending::Sending;
-use crate::exchange::replay::{Verdict, verdict};
+use crate::exchange::replay::{ReplayDecision, decide};
 use crate::exchange::request_body::{CallerBody, RequestBody, Upstream};
 use crate::exchange::respond::Refusal;
 use crate::exchange::route::{Destination, Payment};
@@ -69,15 +69,15 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
         let first = self.send(&mut access_token, now, upload).await?;
         self.note_response(&first.response).await;
         let status = first.response.status();
-        match verdict(status, first.response.headers()) {
-            Verdict::Relay => {
+        match decide(status, first.response.headers()) {
+            ReplayDecision::Relay => {
                 if let Authorizer::Bursar(source) = self.authorizer {
                     source.answered(access_token.generation, self.route(), status);
                 }
                 self.stop_buffering();
                 Ok(first)
             }
-            verdict => Box::pin(self.after_401(first, verdict, access_token.generation)).await,
+            decision => Box::pin(self.after_401(first, decision, access_token.generation)).await,
         }
     }
 
@@ -85,10 +85,10 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
     async fn after_401(
         &mut self,
         first: Answered<C>,
-        verdict: Verdict,
+        decision: ReplayDecision,
         sent: u64,
     ) -> Result<Answered<C>, Refusal> {
-        let (answered, replay) = match self.prepare_replay(verdict, sent).await {
+        let (answered, replay) = match self.prepare_replay(decision, sent).await {
             Ok((fresh, upload)) => {
                 // The first response is not needed any more; its connection is not waited for.
                 drop(first);
@@ -115,13 +115,13 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
     /// What to replay with, or why the provider's 401 goes to the caller.
     async fn prepare_replay(
         &mut self,
-        verdict: Verdict,
+        decision: ReplayDecision,
         sent: u64,
     ) -> Result<(AccessToken, RequestBody), Replay> {
         let Authorizer::Bursar(source) = self.authorizer else {
             return Err(Replay::NotAllowed);
         };
-        if verdict == Verdict::InsufficientScope {
+        if decision == ReplayDecision::InsufficientScope {
             source.insufficient(self.route());
             return Err(Replay::NotAllowed);
         }

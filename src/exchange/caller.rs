@@ -168,7 +168,7 @@ pub enum Undecided<'a> {
     Password(PendingPassword<'a>),
 }
 
-/// A password that takes a hash to be judged.
+/// A password that takes a hash to be checked.
 pub struct PendingPassword<'a> {
     /// None: whatever the hash says, it is wrong.
     known: Option<&'a Known>,

@@ -1,12 +1,11 @@
-//! Verdicts on responses: a pure table of whether a request may be sent again (contract: only a
-//! 401 leads to a replay).
+//! Replay decision: what a response means for the token and the request, as a pure table. Only a 401 leads to a replay.
 
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, StatusCode};
 
-/// What a provider's answer means for the token and the request.
+/// What a provider's response means for the token and the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ReplayDecision {
     /// Not a 401: relay it.
     Relay,
     /// A 401 that another token may turn: renew, then replay.
@@ -15,11 +14,11 @@ pub enum Verdict {
     InsufficientScope,
 }
 
-/// Reads an answer's head.
+/// Reads a response's head.
 #[must_use]
-pub fn verdict(status: StatusCode, headers: &HeaderMap) -> Verdict {
+pub fn decide(status: StatusCode, headers: &HeaderMap) -> ReplayDecision {
     if status != StatusCode::UNAUTHORIZED {
-        return Verdict::Relay;
+        return ReplayDecision::Relay;
     }
     let insufficient = headers.get_all(WWW_AUTHENTICATE).iter().any(|challenge| {
         challenge.to_str().is_ok_and(|challenge| {
@@ -28,9 +27,9 @@ pub fn verdict(status: StatusCode, headers: &HeaderMap) -> Verdict {
         })
     });
     if insufficient {
-        Verdict::InsufficientScope
+        ReplayDecision::InsufficientScope
     } else {
-        Verdict::Renew
+        ReplayDecision::Renew
     }
 }
 
@@ -50,34 +49,38 @@ mod tests {
     #[test]
     fn only_a_401_renews_unless_it_asks_for_another_scope() {
         for (status, challenge, expected) in [
-            (200, None, Verdict::Relay),
+            (200, None, ReplayDecision::Relay),
             (
                 403,
                 Some("Bearer error=\"insufficient_scope\""),
-                Verdict::Relay,
+                ReplayDecision::Relay,
             ),
-            (407, None, Verdict::Relay),
-            (429, None, Verdict::Relay),
-            (503, None, Verdict::Relay),
-            (401, None, Verdict::Renew),
-            (401, Some("Bearer error=\"invalid_token\""), Verdict::Renew),
-            (401, Some("Basic realm=\"x\""), Verdict::Renew),
+            (407, None, ReplayDecision::Relay),
+            (429, None, ReplayDecision::Relay),
+            (503, None, ReplayDecision::Relay),
+            (401, None, ReplayDecision::Renew),
+            (
+                401,
+                Some("Bearer error=\"invalid_token\""),
+                ReplayDecision::Renew,
+            ),
+            (401, Some("Basic realm=\"x\""), ReplayDecision::Renew),
             (
                 401,
                 Some("Bearer realm=\"a\", error=\"insufficient_scope\", scope=\"b\""),
-                Verdict::InsufficientScope,
+                ReplayDecision::InsufficientScope,
             ),
             (
                 401,
                 Some("bearer error=insufficient_scope"),
-                Verdict::InsufficientScope,
+                ReplayDecision::InsufficientScope,
             ),
             (
                 401,
                 Some(
                     "Bearer error=\"invalid_token\", error_description=\"not insufficient_scope\"",
                 ),
-                Verdict::Renew,
+                ReplayDecision::Renew,
             ),
         ] {
             let mut headers = HeaderMap::new();
@@ -85,11 +88,7 @@ mod tests {
                 headers.insert(WWW_AUTHENTICATE, challenge.parse().unwrap());
             }
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(
-                verdict(status, &headers),
-                expected,
-                "{status} {challenge:?}"
-            );
+            assert_eq!(decide(status, &headers), expected, "{status} {challenge:?}");
         }
     }
 }

@@ -308,7 +308,7 @@ fn fits(entries: &[Entry], port: u16) -> Option<&Entry> {
 }
 
 impl<'a> MatchedHost<'a> {
-    /// Judges method, path and account; `allow` is None where there is no authentication.
+    /// Checks method, path and account; `allow` is None where there is no authentication.
     ///
     /// # Errors
     /// Where the request is not for the API, not for this caller, or no token would fit it.

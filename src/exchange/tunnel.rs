@@ -1,4 +1,4 @@
-//! Opening of tunnels: where a `CONNECT` leads, if anywhere. What comes through it is judged when it comes.
+//! Opening of tunnels: where a `CONNECT` leads, if anywhere. What comes through it is checked when it comes.
 
 use std::sync::Arc;
 

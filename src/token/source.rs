@@ -296,7 +296,7 @@ impl Source {
         }
     }
 
-    /// One trip to the token endpoint: the grants, what follows from it, and the news to all waiters.
+    /// One flight: the grants, what follows from it, and the news to all waiters.
     async fn run_flight(
         self: Arc<Self>,
         reason: RenewalReason,

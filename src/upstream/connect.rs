@@ -254,7 +254,7 @@ impl Connector {
         }
         let mut url = url.clone();
         if Spelling::of(host) != Spelling::Name {
-            // The connector does not have an address resolved, so its resolver would not judge it.
+            // The connector does not have an address resolved, so its resolver would not check it.
             let addresses = self.policy.addresses(host).await.map_err(denied)?;
             if let Some(address) = addresses.first() {
                 url = at(&SocketAddr::new(*address, port).to_string())?;

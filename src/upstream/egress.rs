@@ -1,6 +1,6 @@
 //! Egress rules: what `egress` says of the addresses of a name, counted and logged.
 //!
-//! A name is resolved once, every address that comes back is judged, and the connection is made to one
+//! A name is resolved once, every address that comes back is checked, and the connection is made to one
 //! that passed: there is no second look at the name in between. Connections that are open already cost
 //! nothing here. How a connection is made is [`crate::upstream::connect`]'s.
 //!
@@ -59,7 +59,7 @@ pub enum Denied {
 }
 
 impl Egress {
-    /// Judges by the configuration.
+    /// Checks by the configuration.
     #[must_use]
     pub fn new(config: &Arc<config::Egress>, series: EgressSeries) -> Self {
         Self(Arc::new(Shared {
@@ -70,7 +70,7 @@ impl Egress {
         }))
     }
 
-    /// Whether it judges by that configuration.
+    /// Whether it checks by that configuration.
     #[must_use]
     pub fn is_of(&self, config: &config::Egress) -> bool {
         *self.0.config == *config
@@ -172,7 +172,7 @@ impl DialPolicy {
         self.admit(found, odd, exempt).map_err(Denied::Rule)
     }
 
-    /// Whether a parent proxy may be asked for a host: a name is the parent's to judge, a literal is not.
+    /// Whether a parent proxy may be asked for a host: a name is the parent's to check, a literal is not.
     pub(crate) async fn may_ask_parent(&self, host: &str) -> Result<(), Denied> {
         match Spelling::of(host) {
             Spelling::Name => Ok(()),
@@ -194,8 +194,8 @@ impl DialPolicy {
         let mut allowed = Vec::with_capacity(found.len());
         for address in found {
             let mut passes = refused != Some(Rule::Literal);
-            for (judged, rule) in rules(address) {
-                if exempt(&address) || config.allows(judged) {
+            for (meant, rule) in rules(address) {
+                if exempt(&address) || config.allows(meant) {
                     continue;
                 }
                 if !broken.contains(&rule) {

@@ -1,4 +1,4 @@
-//! Header blocks of HTTP/2 responses: their fields are judged one by one, as they were decoded. One that breaks a rule
+//! Header blocks of HTTP/2 responses: their fields are checked one by one, as they were decoded. One that breaks a rule
 //! costs neither the response nor the connection, on which there are others.
 //!
 //! What goes on is written without the table of either side, so that it can be anything. Only where the status or the

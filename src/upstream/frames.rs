@@ -3,7 +3,7 @@
 //!
 //! - GOAWAY, settings and windows are told to the pool at once ([`Streams`]).
 //! - A response that is cut off is told to hyper as that, whatever the error code: it takes NO_ERROR for the end.
-//! - The fields of responses are judged one by one ([`BlockReader`]), and go on in blocks that h2 takes.
+//! - The fields of responses are checked one by one ([`BlockReader`]), and go on in blocks that h2 takes.
 //! - After a write has failed, what the server sent before is still read: it may say which requests it has not
 //!   processed. What would be written then goes nowhere.
 //!

@@ -187,7 +187,7 @@ async fn report_counts_and_lets_pass() {
         "egress: {rules: {loopback: report}}",
     ] {
         let proxy = scene.start(&scene.yaml("api.test", keys), &table).await;
-        // The second one takes the connection that is there: nothing is judged again.
+        // The second one takes the connection that is there: nothing is checked again.
         for _ in 0..2 {
             assert_eq!(get(&proxy).await.status, 200, "{keys}");
         }

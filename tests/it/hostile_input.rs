@@ -1,8 +1,8 @@
 //! Hostile input: what smuggles, splits or garbles requests is refused, or goes on in one form only.
 //!
 //! Every vector goes over a connection of its own, with another request right behind it, to a proxy and
-//! a provider of its own, and that in each of some [`ways`]: as it is, in tunnels, intercepted, to a
-//! provider with HTTP/1 or HTTP/2. It is judged by what the provider received ([`judge`]), by the
+//! a provider of its own, and that in each of some [`topologies`]: as it is, in tunnels, intercepted, to a
+//! provider with HTTP/1 or HTTP/2. It is checked by what the provider received ([`strict_parser`]), by the
 //! caller's answers, and by whether it ends at all.
 
 mod http1;

@@ -75,7 +75,7 @@ async fn a_request_is_sent_again_by_the_key_in_its_body_and_not_without_one() {
     })
     .await;
     let idp = Idp::counting().await;
-    // Not kept here, and yet judged alike.
+    // Not kept here, and yet treated alike.
     for journal in [false, true] {
         for (headers, body, is_keyed) in bodies() {
             let yaml = acme(&api.url(), &idp.url(), ROUTE);

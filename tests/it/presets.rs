@@ -142,7 +142,7 @@ fn merchant(preset: &str) -> &'static str {
 }
 
 /// What the configuration says of a request's money and key, as [`Row`] has it.
-fn judge(config: &Config, method: &str, host: &str, path: &str) -> (bool, String) {
+fn payment_of(config: &Config, method: &str, host: &str, path: &str) -> (bool, String) {
     let routes = Routes::new(config);
     let target = Target {
         form: Form::Absolute,
@@ -202,8 +202,8 @@ async fn every_operation_is_as_the_table_says(preset: &str, table: &'static str)
         let shown = format!("{} {method} {host} {path}", row.environment);
         let config = yaml(preset, row.environment, merchant(preset));
         let config = Config::parse(&config, FilePath::new("")).unwrap();
-        let judged = judge(&config, method, host, path);
-        assert_eq!(judged, (row.moves_money, row.key.to_owned()), "{shown}");
+        let payment = payment_of(&config, method, host, path);
+        assert_eq!(payment, (row.moves_money, row.key.to_owned()), "{shown}");
 
         let (api, idp) = (refusing_once().await, Idp::counting().await);
         let keys = format!(
@@ -905,7 +905,7 @@ passthrough: [{host: api.payu.in}]
     );
     let config = Config::parse(&named, FilePath::new("")).unwrap();
     assert_eq!(
-        judge(&config, "POST", "api.payu.in", "/other"),
+        payment_of(&config, "POST", "api.payu.in", "/other"),
         (true, String::new())
     );
     let both = format!(

@@ -13,7 +13,7 @@ use crate::ledger::{Arrival, Ledger, Reply, Seen};
 use crate::plan::{Id, Plan};
 
 /// Everything that is listed and should not be, or the other way round.
-pub(crate) fn judge(seed: u64, ledger: &Ledger, outcomes: &[Value]) -> Vec<String> {
+pub(crate) fn check(seed: u64, ledger: &Ledger, outcomes: &[Value]) -> Vec<String> {
     let mut violations = Vec::new();
     let mut listed: HashMap<Id, &Value> = HashMap::new();
     for outcome in outcomes {

@@ -60,7 +60,7 @@ struct Token {
 
 /// What a provider makes of a token.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum TokenCheck {
     Good,
     Unauthorized,
     /// It must never have been sent.
@@ -85,25 +85,25 @@ pub(crate) fn client(account: Account) -> String {
 }
 
 impl Tokens {
-    pub(crate) fn verdict(&mut self, token: &str, wanted: Account, now: Instant) -> Verdict {
+    pub(crate) fn check(&mut self, token: &str, wanted: Account, now: Instant) -> TokenCheck {
         let Some(known) = self.issued.get(token) else {
-            return Verdict::Violation(format!("the token {token:?} was never issued"));
+            return TokenCheck::Violation(format!("the token {token:?} was never issued"));
         };
         if known.account != wanted {
             let owner = known.account;
-            return Verdict::Violation(format!("{wanted:?} was sent the token of {owner:?}"));
+            return TokenCheck::Violation(format!("{wanted:?} was sent the token of {owner:?}"));
         }
         if now > known.ends {
             let late = now - known.ends;
             if late > GRACE {
-                return Verdict::Violation(format!("a token was sent {late:?} after its end"));
+                return TokenCheck::Violation(format!("a token was sent {late:?} after its end"));
             }
             self.late = (self.late.0 + 1, self.late.1.max(late));
-            return Verdict::Unauthorized;
+            return TokenCheck::Unauthorized;
         }
         match known.is_revoked {
-            true => Verdict::Unauthorized,
-            false => Verdict::Good,
+            true => TokenCheck::Unauthorized,
+            false => TokenCheck::Good,
         }
     }
 

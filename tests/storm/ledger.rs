@@ -1,6 +1,6 @@
 //! Who saw what? Arrivals as the providers read them, answers as the callers read them.
 //!
-//! Written by many tasks under one mutex, never across an await; judged when everything is over.
+//! Written by many tasks under one mutex, never across an await; checked when everything is over.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

@@ -11,7 +11,7 @@
 //!   over [`bursar_testkit::wire`];
 //! - [`ground`]: the configuration and the files around it, [`disk`]: where the journal is; [`program`]:
 //!   Bursar as a child process; [`faults`]: what is done to it;
-//! - [`ledger`]: what everybody saw; [`judge`] and [`doubt`]: whether the promises were kept.
+//! - [`ledger`]: what everybody saw; [`promises`] and [`doubt`]: whether the promises were kept.
 //!
 //! Two runs of a seed have the same requests and the same faults; when what meets what differs. Time decides
 //! three things only, each with room for a busy machine: that a peer is silent for 90 seconds, that a token
@@ -26,10 +26,10 @@ mod doubt;
 mod endpoint;
 mod faults;
 mod ground;
-mod judge;
 mod ledger;
 mod plan;
 mod program;
+mod promises;
 mod provider;
 mod scene;
 
@@ -43,7 +43,7 @@ mod storm {
     use crate::faults::Driver;
     use crate::ground::Ground;
     use crate::scene::Scene;
-    use crate::{caller, doubt, endpoint, judge, provider};
+    use crate::{caller, doubt, endpoint, promises, provider};
 
     /// How many callers there are at once.
     const CALLERS: u32 = 40;
@@ -99,12 +99,12 @@ mod storm {
         let after = driver.outcomes().await;
         let (violations, figures) = {
             let (ledger, tokens) = (scene.ledger(), scene.tokens());
-            let mut violations = judge::judge(seed, &ledger, &tokens);
-            violations.extend(doubt::judge(seed, &ledger, &in_doubt));
+            let mut violations = promises::check(seed, &ledger, &tokens);
+            violations.extend(doubt::check(seed, &ledger, &in_doubt));
             if in_doubt != after {
                 violations.push("the end of Bursar changed what is in doubt".to_owned());
             }
-            (violations, judge::figures(&ledger, &tokens))
+            (violations, promises::figures(&ledger, &tokens))
         };
         say(&format!(
             "{figures}{:8}  in doubt\n{settled}",
@@ -114,7 +114,7 @@ mod storm {
             violations.is_empty(),
             "BURSAR_STORM_SEED={seed}: {} violations\n{}",
             violations.len(),
-            judge::shown(&violations)
+            promises::shown(&violations)
         );
     }
 }

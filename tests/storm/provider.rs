@@ -15,7 +15,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
-use crate::endpoint::Verdict;
+use crate::endpoint::TokenCheck;
 use crate::ledger::{Arrival, Reply};
 use crate::plan::{Id, Plan, Reception, Treatment};
 use crate::program::PATIENCE;
@@ -139,9 +139,9 @@ impl Side<'_> {
         if visit.plan.kind.moves_money() {
             self.scene.at(Moment::Arrival);
         }
-        let verdict = self.scene.tokens().verdict(&token, target, Instant::now());
-        match verdict {
-            Verdict::Good => {
+        let check = self.scene.tokens().check(&token, target, Instant::now());
+        match check {
+            TokenCheck::Good => {
                 let treatment = reception.treatment;
                 self.update(&visit, |arrival| arrival.treatment = Some(treatment));
                 if treatment != Treatment::Answer {
@@ -150,8 +150,8 @@ impl Side<'_> {
                 }
                 self.treat(&mut visit, &reception).await
             }
-            Verdict::Unauthorized => self.refuse(&mut visit, &reception).await,
-            Verdict::Violation(what) => {
+            TokenCheck::Unauthorized => self.refuse(&mut visit, &reception).await,
+            TokenCheck::Violation(what) => {
                 self.scene.ledger().violation(format!("{id}: {what}"));
                 self.refuse(&mut visit, &reception).await
             }

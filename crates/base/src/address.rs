@@ -4,7 +4,7 @@
 //! address of which this module says nothing is global unicast: IANA's special-purpose registries have it
 //! as globally reachable, or do not have it.
 //!
-//! Where the standard library has a stable method, that judges. For the rest `ipnet` compares prefixes:
+//! Where the standard library has a stable method, that decides. For the rest `ipnet` compares prefixes:
 //! `Ipv4Addr::is_global` and its kin are unstable since 2015, `ip_network` has them but was last released
 //! in 2020 and knows neither NAT64 nor 3fff::/20, and `ip_rfc` had one release.
 
@@ -219,7 +219,7 @@ fn embedded(address: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
         [last, None]
     } else if NAT64_LOCAL.contains(&address) {
         // The operator of the translator chose a prefix length (RFC 6052 section 2.2), 96 or 48 as far as
-        // it is known; where the zeros do not tell, both readings are judged.
+        // it is known; where the zeros do not tell, both readings are checked.
         if is_zero(6..12) {
             [last, None]
         } else if is_zero(11..16) {

@@ -3,7 +3,7 @@
 //! Transfer-Encoding, cuts a fragment off the target, and takes a bare LF after the last chunk.
 //!
 //! It parses no more than frames a request (RFC 9112 sections 6 and 7) and knows nothing of what hyper
-//! makes of it. Whatever hyper refuses by itself need not be refused here. The verdict does not depend on
+//! makes of it. Whatever hyper refuses by itself need not be refused here. The result does not depend on
 //! how the bytes are split into reads, nothing is allocated, and no bytes make it panic.
 
 use http::{HeaderMap, HeaderName};
@@ -321,7 +321,7 @@ impl Framing {
     }
 
     fn end_head(&mut self) {
-        self.state = match self.head.verdict() {
+        self.state = match self.head.state_after_head() {
             Ok(state) => state,
             Err(doubt) => {
                 self.doubt = Some((self.heads, doubt));
@@ -366,8 +366,8 @@ impl RequestHead {
         is_end
     }
 
-    fn verdict(&self) -> Result<State, FramingError> {
-        self.facts.verdict()
+    fn state_after_head(&self) -> Result<State, FramingError> {
+        self.facts.state_after_head()
     }
 }
 
@@ -467,7 +467,7 @@ impl Facts {
     }
 
     /// What follows the head (RFC 9112 section 6.3).
-    fn verdict(&self) -> Result<State, FramingError> {
+    fn state_after_head(&self) -> Result<State, FramingError> {
         if self.has_length && self.has_encoding {
             return Err(FramingError::LengthBesideEncoding);
         }

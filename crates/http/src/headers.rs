@@ -32,7 +32,7 @@ type Unwanted = SmallVec<[HeaderName; 4]>;
 const ACCOUNT: &str = "bursar-account";
 
 /// Fields by which a request poses as another one: a framework behind the provider's front would see
-/// another method or path than the one that was judged.
+/// another method or path than the one that was checked.
 fn is_posing(name: &str) -> bool {
     matches!(
         name,

@@ -1,6 +1,6 @@
 //! HPACK (RFC 7541): the fields of HTTP/2's header blocks, decoded byte by byte, whatever is in them.
 //!
-//! It knows nothing of HTTP: what a name or a value may be is judged by whoever asks. A block that is no HPACK leaves
+//! It knows nothing of HTTP: what a name or a value may be is checked by whoever asks. A block that is no HPACK leaves
 //! its connection without a table that both sides agree on, so that it has to end.
 
 mod error;

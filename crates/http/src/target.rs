@@ -182,7 +182,7 @@ fn written_host(head: &Parts) -> Result<Option<&str>, Error> {
         return Err(Error::Malformed("there is more than one Host"));
     }
     let authority = head.uri.authority().map(http::uri::Authority::as_str);
-    // The usual case; an authority is ASCII, and is judged by itself.
+    // The usual case; an authority is ASCII, and is checked by itself.
     if authority.is_some_and(|authority| host.as_bytes() == authority.as_bytes()) {
         return Ok(authority);
     }

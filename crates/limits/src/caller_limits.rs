@@ -90,7 +90,7 @@ impl Limits {
     /// Where there are too many.
     pub fn enter(self: &Arc<Self>, now: Instant) -> Result<RequestPermit, Exceeded> {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let slot = RequestPermit(self.clone());
+        let permit = RequestPermit(self.clone());
         if before >= self.max_in_flight {
             return Err(Exceeded {
                 retry_after: IN_FLIGHT_PAUSE,
@@ -99,7 +99,7 @@ impl Limits {
         if let Some(rate) = &self.rate {
             rate.take(now)?;
         }
-        Ok(slot)
+        Ok(permit)
     }
 
     /// Counts a connection; None: there are too many.

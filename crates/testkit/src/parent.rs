@@ -11,7 +11,7 @@ use crate::listen;
 
 /// What the proxy does with a request.
 #[derive(Debug, Clone)]
-pub enum Verdict {
+pub enum Action {
     /// Connects there, whatever was asked for.
     To(SocketAddr),
     /// Writes this and closes.
@@ -29,7 +29,7 @@ pub struct Parent {
 
 impl Parent {
     /// Decides with `script`, which gets the host that was asked for, with its port.
-    pub async fn start(script: impl Fn(&str) -> Verdict + Send + Sync + 'static) -> Self {
+    pub async fn start(script: impl Fn(&str) -> Action + Send + Sync + 'static) -> Self {
         let (listener, address) = listen().await;
         let heads: Arc<Mutex<Vec<String>>> = Arc::default();
         let all = heads.clone();
@@ -40,8 +40,8 @@ impl Parent {
                 let head = read_head(&mut stream).await;
                 let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
                 all.lock().unwrap().push(head);
-                let verdict = script(&target);
-                connections.spawn(serve(stream, verdict));
+                let action = script(&target);
+                connections.spawn(serve(stream, action));
             }
         });
         Self {
@@ -68,21 +68,21 @@ async fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-async fn serve(mut stream: TcpStream, verdict: Verdict) {
-    match verdict {
-        Verdict::To(address) => {
+async fn serve(mut stream: TcpStream, action: Action) {
+    match action {
+        Action::To(address) => {
             let mut server = TcpStream::connect(address).await.unwrap();
             let yes = "HTTP/1.1 200 Connection established\r\n\r\n";
             if stream.write_all(yes.as_bytes()).await.is_ok() {
                 drop(copy_bidirectional(&mut stream, &mut server).await);
             }
         }
-        Verdict::Say(text) => {
+        Action::Say(text) => {
             drop(stream.write_all(text.as_bytes()).await);
             drop(stream.shutdown().await);
             // Closing with unread bytes would reset the connection before the answer is read.
             drop(tokio::io::copy(&mut stream, &mut tokio::io::sink()).await);
         }
-        Verdict::Hang => std::future::pending().await,
+        Action::Hang => std::future::pending().await,
     }
 }

@@ -33,7 +33,7 @@ impl Rig {
     }
 
     /// The addresses that pass, space-joined, or the rule that refuses.
-    async fn judge(&self, host: &str) -> String {
+    async fn checked(&self, host: &str) -> String {
         match self.policy.addresses(host).await {
             Ok(addresses) => {
                 let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
@@ -91,11 +91,11 @@ async fn only_allowed_addresses_of_a_name_are_tried() {
         ("none.test", &[]),
     ];
     let rig = Rig::new("", "api.test", &names);
-    assert_eq!(rig.judge("mixed.test").await, "8.8.8.8 2606:4700::1");
-    assert_eq!(rig.judge("inside.test").await, "private");
-    assert_eq!(rig.judge("metadata.test").await, "metadata");
-    assert_eq!(rig.judge("none.test").await, "unresolved");
-    assert_eq!(rig.judge("other.test").await, "unresolved");
+    assert_eq!(rig.checked("mixed.test").await, "8.8.8.8 2606:4700::1");
+    assert_eq!(rig.checked("inside.test").await, "private");
+    assert_eq!(rig.checked("metadata.test").await, "metadata");
+    assert_eq!(rig.checked("none.test").await, "unresolved");
+    assert_eq!(rig.checked("other.test").await, "unresolved");
     // Once for a connection, however many addresses there are.
     assert_eq!(rig.counted(Rule::Private, Mode::Enforce), 2);
     assert_eq!(rig.counted(Rule::Metadata, Mode::Enforce), 1);
@@ -117,7 +117,7 @@ async fn what_the_operator_lists_is_allowed() {
         ("127.0.0.2", "loopback"),
         ("[fd12::1]", "fd12::1"),
         ("[fc00::1]", "private"),
-        // The form is allowed, what it embeds is judged all the same.
+        // The form is allowed, what it embeds is checked all the same.
         ("[64:ff9b::8.8.8.8]", "64:ff9b::808:808"),
         ("[64:ff9b::10.0.0.1]", "64:ff9b::a00:1"),
         ("[64:ff9b::192.168.0.1]", "private"),
@@ -127,7 +127,7 @@ async fn what_the_operator_lists_is_allowed() {
         ("10.1", "literal"),
         ("0x7f.1", "literal"),
     ] {
-        assert_eq!(rig.judge(host).await, expected, "{host}");
+        assert_eq!(rig.checked(host).await, expected, "{host}");
     }
 }
 
@@ -146,41 +146,41 @@ async fn a_loopback_address_stays_allowed_where_the_operator_wrote_it() {
     ] {
         let rig = Rig::new("", written, &[]);
         assert_eq!(
-            rig.judge(host).await,
+            rig.checked(host).await,
             expected,
             "{host} where {written} is written"
         );
     }
     // By the system's resolver, as `hosts(5)` has it.
     let rig = Rig::new("", "LocalHost", &[]);
-    let judged = rig.judge("localhost").await;
+    let checked = rig.checked("localhost").await;
     assert!(
-        judged.contains("127.0.0.1") || judged.contains("::1"),
-        "{judged}"
+        checked.contains("127.0.0.1") || checked.contains("::1"),
+        "{checked}"
     );
     // The word alone does not help an address that is not this machine.
     let rig = Rig::new("", "localhost", &[("localhost", &["10.0.0.1"])]);
-    assert_eq!(rig.judge("localhost").await, "private");
+    assert_eq!(rig.checked("localhost").await, "private");
 }
 
 #[tokio::test]
 async fn report_lets_pass_and_counts_rule_by_rule() {
     let rig = Rig::new("rules: {private: report, literal: report}", "api.test", &[]);
-    assert_eq!(rig.judge("10.0.0.1").await, "10.0.0.1");
-    assert_eq!(rig.judge("127.0.0.1").await, "loopback");
-    // Judged by what it means, and connected to as such.
-    assert_eq!(rig.judge("10.1").await, "10.0.0.1");
-    assert_eq!(rig.judge("0x7f.1").await, "loopback");
-    assert_eq!(rig.judge("1.2.3.256").await, "literal");
-    assert_eq!(rig.judge("[::ffff:10.0.0.1]").await, "embedded_ipv4");
+    assert_eq!(rig.checked("10.0.0.1").await, "10.0.0.1");
+    assert_eq!(rig.checked("127.0.0.1").await, "loopback");
+    // Checked by what it means, and connected to as such.
+    assert_eq!(rig.checked("10.1").await, "10.0.0.1");
+    assert_eq!(rig.checked("0x7f.1").await, "loopback");
+    assert_eq!(rig.checked("1.2.3.256").await, "literal");
+    assert_eq!(rig.checked("[::ffff:10.0.0.1]").await, "embedded_ipv4");
     assert_eq!(rig.counted(Rule::Private, Mode::Report), 3);
     assert_eq!(rig.counted(Rule::Loopback, Mode::Enforce), 2);
     assert_eq!(rig.counted(Rule::Literal, Mode::Report), 3);
     assert_eq!(rig.counted(Rule::EmbeddedIpv4, Mode::Enforce), 1);
 
     let rig = Rig::new("mode: report, rules: {metadata: enforce}", "api.test", &[]);
-    assert_eq!(rig.judge("[::ffff:127.0.0.1]").await, "::ffff:127.0.0.1");
-    assert_eq!(rig.judge("169.254.169.254").await, "metadata");
+    assert_eq!(rig.checked("[::ffff:127.0.0.1]").await, "::ffff:127.0.0.1");
+    assert_eq!(rig.checked("169.254.169.254").await, "metadata");
     assert_eq!(rig.counted(Rule::Loopback, Mode::Report), 1);
     assert_eq!(rig.counted(Rule::EmbeddedIpv4, Mode::Report), 1);
     assert_eq!(rig.counted(Rule::Metadata, Mode::Enforce), 1);

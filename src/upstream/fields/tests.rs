@@ -1,6 +1,6 @@
 use super::*;
 
-fn judge() -> BlockReader {
+fn reader() -> BlockReader {
     BlockReader::new(DroppedFields::unregistered().unwrap())
 }
 
@@ -21,7 +21,7 @@ fn read(fields: &[(&str, &str)], has_head: bool) -> Block {
     for (name, value) in fields {
         hpack::encode(name.as_bytes(), value.as_bytes(), &mut block);
     }
-    judge().read(&block, has_head).unwrap()
+    reader().read(&block, has_head).unwrap()
 }
 
 fn head(fields: &[(&str, &str)]) -> Lines {
@@ -152,7 +152,7 @@ fn a_head_may_have_256_kib_and_what_is_larger_costs_no_other_response() {
     }
     // With indexing, so that the next block needs it.
     block.extend(b"\x40\x01c\x01d");
-    let mut fields = judge();
+    let mut fields = reader();
     assert_eq!(fields.read(&block, false), Ok(Block::Malformed));
     let Ok(Block::Head(next)) = fields.read(b"\x88\xbe", false) else {
         panic!("the table is lost");

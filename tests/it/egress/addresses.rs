@@ -7,7 +7,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::*;
 use crate::support::eventually;
-use crate::support::parent::{Parent, Verdict};
+use crate::support::parent::{Action, Parent};
 use crate::support::raw::RawUpstream;
 
 const LOOPBACK: &str = "egress: {allow_addresses: [127.0.0.0/8, '::1']}";
@@ -126,7 +126,7 @@ async fn a_server_s_name_in_tls_and_for_a_parent_proxy_has_no_dot() {
     eventually(|| async { named(b"api.test") }).await;
     assert!(!named(b"api.test."));
     asking.abort();
-    let parent = Parent::start(|_| Verdict::Say("HTTP/1.1 403 Forbidden\r\n\r\n".to_owned())).await;
+    let parent = Parent::start(|_| Action::Say("HTTP/1.1 403 Forbidden\r\n\r\n".to_owned())).await;
     let keys = format!("egress: {{proxy: {{api: 'http://{}'}}}}", parent.address);
     let proxy = scene.start(&scene.yaml("api.test.", &keys), &[]).await;
     assert_eq!(get(&proxy).await.status, 502);

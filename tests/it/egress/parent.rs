@@ -7,18 +7,18 @@ use bursar_telemetry::metrics::Metrics;
 
 use super::*;
 use crate::support::PATIENCE;
-use crate::support::parent::{Parent, Verdict};
+use crate::support::parent::{Action, Parent};
 
 /// A parent that sends `api.test` and `login.test` to where they are.
 async fn parent(scene: &Scene) -> Parent {
     let (api, idp) = (scene.api.address, scene.idp.address());
     Parent::start(move |target| {
         if target.starts_with("api.test:") {
-            Verdict::To(api)
+            Action::To(api)
         } else if target.starts_with("login.test:") {
-            Verdict::To(idp)
+            Action::To(idp)
         } else {
-            Verdict::Say("HTTP/1.1 403 Forbidden\r\n\r\n".to_owned())
+            Action::Say("HTTP/1.1 403 Forbidden\r\n\r\n".to_owned())
         }
     })
     .await
@@ -63,15 +63,15 @@ async fn api_and_token_calls_go_through_the_parent_proxy() {
 async fn the_parent_is_always_told_the_port() {
     let server = Upstream::start(|_| async { answer(200, "") }).await;
     let address = server.address;
-    let parent = Parent::start(move |_| Verdict::To(address)).await;
+    let parent = Parent::start(move |_| Action::To(address)).await;
     let keys = format!("egress: {{proxy: 'http://{}'}}", parent.address);
     let yaml = acme("https://api.test", "https://login.test/t", "");
     let config = Config::parse(&format!("{yaml}{keys}\n"), Path::new("")).unwrap();
     let metrics = Metrics::new(&config).unwrap();
     let egress = Egress::new(&config.egress, metrics.egress.clone());
     let provider = &config.providers[0];
-    let (tls, gate) = (provider.tls.api.clone(), egress.api(provider));
-    let connector = Connector::new(tls, PATIENCE, gate, egress.api_proxy());
+    let (tls, policy) = (provider.tls.api.clone(), egress.api(provider));
+    let connector = Connector::new(tls, PATIENCE, policy, egress.api_proxy());
     for (url, expected) in [
         ("http://plain.test/", "CONNECT plain.test:80 "),
         ("https://secure.test/", "CONNECT secure.test:443 "),
@@ -176,7 +176,7 @@ async fn a_parent_that_does_not_connect_is_named_in_the_refusal() {
         &endless,
     ] {
         let text = said.to_owned();
-        let parent = Parent::start(move |_| Verdict::Say(text.clone())).await;
+        let parent = Parent::start(move |_| Action::Say(text.clone())).await;
         let keys = format!("egress: {{proxy: 'http://{}'}}", parent.address);
         let proxy = scene.start(&scene.yaml("api.test", &keys), &[]).await;
         let reply = get(&proxy).await;
@@ -195,7 +195,7 @@ async fn a_parent_that_does_not_connect_is_named_in_the_refusal() {
 #[tokio::test]
 async fn a_parent_that_hangs_or_is_gone_does_not_hold_anybody_up() {
     let scene = Scene::new().await;
-    let parent = Parent::start(|_| Verdict::Hang).await;
+    let parent = Parent::start(|_| Action::Hang).await;
     let address = parent.address;
     let keys = format!("    timeouts: {{connect: 200ms}}\negress: {{proxy: 'http://{address}'}}");
     let yaml = scene.yaml("api.test", &keys);
@@ -212,7 +212,7 @@ async fn a_parent_that_hangs_or_is_gone_does_not_hold_anybody_up() {
 #[tokio::test]
 async fn a_token_call_that_the_parent_does_not_carry_is_unavailable() {
     let scene = Scene::new().await;
-    let parent = Parent::start(|_| Verdict::Say("HTTP/1.1 407 No\r\n\r\n".to_owned())).await;
+    let parent = Parent::start(|_| Action::Say("HTTP/1.1 407 No\r\n\r\n".to_owned())).await;
     let keys = format!("egress: {{proxy: {{token: 'http://{}'}}}}", parent.address);
     let yaml = scene.yaml_with_token_host("127.0.0.1", "login.test", &keys);
     let proxy = scene.start(&yaml, &[]).await;

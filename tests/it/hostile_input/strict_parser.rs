@@ -73,14 +73,14 @@ impl Arrived {
 
 /// The same by AWS's analyser: no server takes the head for another one.
 fn second_opinion(head: &[u8]) -> Result<(), String> {
-    let verdict = HttpRequestData::analyze_raw_request(head);
+    let analysis = HttpRequestData::analyze_raw_request(head);
     // A body of a GET or HEAD, which it finds ambiguous by itself, goes on as any body does.
     let has_body = matches!(
-        verdict.reason,
+        analysis.reason,
         UndefinedContentLengthSemantics | UndefinedTransferEncodingSemantics
     );
     let is_get = head.starts_with(b"GET ") || head.starts_with(b"HEAD ");
-    match verdict.tier {
+    match analysis.tier {
         Compliant | Acceptable => Ok(()),
         Ambiguous if is_get && has_body => Ok(()),
         tier => Err(format!("{tier:?}: {}", head.escape_ascii())),
@@ -103,7 +103,7 @@ fn over_http2(request: &upstream::Seen) -> Result<Option<Seen>, String> {
         fields,
         body: request.body.clone().unwrap_or_default().to_vec(),
     };
-    judge_head(&seen)?;
+    check_head(&seen)?;
     if !seen.all("transfer-encoding").is_empty() {
         return Err("transfer-encoding".to_owned());
     }
@@ -117,7 +117,7 @@ fn over_http2(request: &upstream::Seen) -> Result<Option<Seen>, String> {
         }
     }
     let trailers = request.trailers.iter().flat_map(|trailers| trailers.keys());
-    judge_trailers(trailers.map(http::HeaderName::as_str))?;
+    check_trailers(trailers.map(http::HeaderName::as_str))?;
     Ok(Some(seen))
 }
 
@@ -160,7 +160,7 @@ fn one(bytes: &[u8]) -> Result<Option<(Seen, &[u8])>, String> {
         body: Vec::new(),
         head: head.to_vec(),
     };
-    judge_head(&seen)?;
+    check_head(&seen)?;
     if let Some(length) = seen.all("content-length").first() {
         let length = std::str::from_utf8(length).unwrap().parse::<usize>();
         let length = length.map_err(|error| error.to_string())?;
@@ -178,7 +178,7 @@ fn one(bytes: &[u8]) -> Result<Option<(Seen, &[u8])>, String> {
 }
 
 /// Exactly one `Host` and one token, one framing at most, and nothing that was for the proxy.
-fn judge_head(seen: &Seen) -> Result<(), String> {
+fn check_head(seen: &Seen) -> Result<(), String> {
     let lengths = seen.all("content-length");
     let encodings = seen.all("transfer-encoding");
     let one_framing = match (&lengths[..], &encodings[..]) {
@@ -248,12 +248,12 @@ pub(super) fn chunks<'a>(
         (None, None) => return Ok(None),
     };
     let trailers = fields(trailers.into_iter())?;
-    judge_trailers(trailers.iter().map(|(name, _)| &**name))?;
+    check_trailers(trailers.iter().map(|(name, _)| &**name))?;
     Ok(Some(after))
 }
 
 /// None that frames, authorises, or was for the proxy.
-fn judge_trailers<'a>(mut names: impl Iterator<Item = &'a str>) -> Result<(), String> {
+fn check_trailers<'a>(mut names: impl Iterator<Item = &'a str>) -> Result<(), String> {
     let forbidden = [
         "authorization",
         "host",

@@ -185,7 +185,7 @@ pub(super) fn warn_of_refused_literals(
                 continue;
             };
             let refused = rules(address)
-                .find(|(judged, rule)| !egress.allows(*judged) && *rule != Rule::Loopback);
+                .find(|(meant, rule)| !egress.allows(*meant) && *rule != Rule::Loopback);
             if let Some((_, rule)) = refused
                 && egress.mode(rule) == Mode::Enforce
             {

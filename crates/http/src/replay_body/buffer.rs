@@ -11,7 +11,7 @@ const JOIN_BELOW: usize = 1024;
 
 /// The memory that all replay buffers share.
 ///
-/// Every body of every worker reserves and releases here, and nothing else is guarded by it: the counter alone has to
+/// Every body of every worker reserves and releases here, and it orders nothing else: the counter alone has to
 /// be exact, so no order with other memory is needed.
 #[derive(Debug)]
 pub struct ReplayMemory {

@@ -1,4 +1,4 @@
-//! Field sections, line by line, each judged by itself: folded ones are put together (RFC 9112
+//! Field sections, line by line, each checked by itself: folded ones are put together (RFC 9112
 //! section 5.2), blanks before a colon go (section 5.1), and what has no name or no value that may go on is dropped.
 
 use http::{HeaderMap, HeaderName, HeaderValue};

@@ -118,7 +118,7 @@ mod tests {
 
     const HOSTS: [&str; 3] = ["api.test", "eu.test", "192.0.2.1"];
 
-    fn judge(parameters: &CertificateParams) -> Result<(), Wide> {
+    fn check(parameters: &CertificateParams) -> Result<(), Wide> {
         let certificate = parameters
             .self_signed(&KeyPair::generate().unwrap())
             .unwrap();
@@ -132,7 +132,7 @@ mod tests {
             permitted_subtrees: permitted.to_vec(),
             excluded_subtrees: excluded.to_vec(),
         });
-        judge(&parameters)
+        check(&parameters)
     }
 
     fn name(text: &str) -> GeneralSubtree {
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn constraints_that_are_missing_or_need_not_be_understood_do_not_count() {
         let mut parameters = CertificateParams::default();
-        assert_eq!(judge(&parameters), Err(Wide::Unconstrained));
+        assert_eq!(check(&parameters), Err(Wide::Unconstrained));
         // Permitted: api.test; excluded: all addresses.
         let [mut der, excluded] = [
             b"\xa0\x0c\x30\x0a\x82\x08api.test".to_vec(),
@@ -228,7 +228,7 @@ mod tests {
             let mut extension = CustomExtension::from_oid_content(&[2, 5, 29, 30], der.clone());
             extension.set_criticality(is_critical);
             parameters.custom_extensions = vec![extension];
-            assert_eq!(judge(&parameters), expected);
+            assert_eq!(check(&parameters), expected);
         }
     }
 }

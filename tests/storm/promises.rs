@@ -12,7 +12,7 @@ use crate::plan::{Manner, Plan};
 const SLACK: Duration = Duration::from_secs(5);
 
 /// Everything that was not as promised.
-pub(crate) fn judge(seed: u64, ledger: &Ledger, tokens: &Tokens) -> Vec<String> {
+pub(crate) fn check(seed: u64, ledger: &Ledger, tokens: &Tokens) -> Vec<String> {
     let mut violations = ledger.violations.clone();
     for (id, arrivals) in &ledger.arrivals {
         let plan = Plan::of(seed, *id);
