@@ -27,7 +27,6 @@ mod sending;
 mod tunnel;
 pub mod tunnel_target;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -63,6 +62,9 @@ use request_body::Upstream;
 use respond::{Refusal, route_detail};
 use route::{Destination, RouteQuery};
 use tunnel_target::{Opened, TunnelTarget};
+
+const NO_CONTINUE: &str =
+    "java.net.http.HttpClient expects a 100 Continue, which it gets over HTTP/1.1 only";
 
 /// One request on its way through the stages.
 struct Exchange<'e> {
@@ -360,20 +362,33 @@ fn is_held_back(head: &Parts, body: &Incoming) -> bool {
     !body.is_end_stream() && headers::needs_continue(head)
 }
 
+/// A request over HTTP/2 gets no response, because its caller would not read one: it has to use HTTP/1.1.
+#[derive(Debug, thiserror::Error)]
+#[error("the request has to come over HTTP/1.1")]
+pub struct Http1Required;
+
 impl Proxy {
     /// Responds to one request, whatever happens; `connection` is what it came on. After a `CONNECT`
     /// that is answered 200 there is a tunnel to be carried, which `open` gets.
+    ///
+    /// # Errors
+    /// Where no response can be read, so that the request is to be reset. Nothing was sent to a provider.
     pub fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
         connection: &Arc<ConnectionState>,
         open: impl FnOnce(Opened),
-    ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
+    ) -> impl Future<Output = Result<Response<ResponseBody>, Http1Required>> {
         let mut active = Box::new(ActiveRequest::begin(&self.telemetry, &request, connection));
         let (mut head, body) = request.into_parts();
         // An `async fn` would have room for the request thrice: as it was given, whole, and in parts.
         async move {
             let is_http2 = head.version == Version::HTTP_2;
+            if !body.is_end_stream() && headers::needs_http1(&head) {
+                connection.count_request();
+                active.refuse(Refusal::Target(target::Error::Malformed(NO_CONTINUE)));
+                return Err(Http1Required);
+            }
             let _in_flight = InFlight::enter(&self.process_state.in_flight);
             let mut exchange = Exchange {
                 proxy: &self,

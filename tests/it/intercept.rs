@@ -51,14 +51,7 @@ impl Intercepting {
 
     /// The same with some API; `top` is YAML of the whole configuration.
     pub(crate) async fn of(api: Upstream, top: &str) -> Self {
-        let idp = Idp::counting().await;
-        let lines = "paths: [\"/api/**\"]\nhosts: [api.test, other.test, \"*.wild.test\"]";
-        let yaml = acme(&api.url(), &idp.url(), lines).replace("    hosts: [api.test]\n", "");
-        let yaml = format!("{top}{INTERCEPT}{yaml}");
-        let directory = tempfile::tempdir().unwrap();
-        let made = ca_new(directory.path(), &yaml).await;
-        assert!(made.status.success(), "{made:?}");
-        let proxy = Proxy::start_in(directory.path(), &yaml).await;
+        let (proxy, idp, directory) = intercepting(&api.url(), top).await;
         Self {
             api,
             _idp: idp,
@@ -82,6 +75,19 @@ impl Intercepting {
     pub(crate) async fn tunnel(&self, target: &str) -> TcpStream {
         tunnel(self.proxy.listen, target).await
     }
+}
+
+/// A proxy that intercepts calls to an API at that URL, its token endpoint, and the directory of its authority.
+pub(crate) async fn intercepting(url: &str, top: &str) -> (Proxy, Idp, TempDir) {
+    let idp = Idp::counting().await;
+    let lines = "paths: [\"/api/**\"]\nhosts: [api.test, other.test, \"*.wild.test\"]";
+    let yaml = acme(url, &idp.url(), lines).replace("    hosts: [api.test]\n", "");
+    let yaml = format!("{top}{INTERCEPT}{yaml}");
+    let directory = tempfile::tempdir().unwrap();
+    let made = ca_new(directory.path(), &yaml).await;
+    assert!(made.status.success(), "{made:?}");
+    let proxy = Proxy::start_in(directory.path(), &yaml).await;
+    (proxy, idp, directory)
 }
 
 /// What is left of a connection after a tunnel was opened. Nagle's algorithm is on.

@@ -14,7 +14,7 @@ import java.time.Duration;
  *
  *     java Expecting.java PROXY_URL BYTES TARGET_URL...
  *
- * Prints the status and the length of the body for each, or what went wrong. Credentials may stand in the first URL.
+ * With {@code -Dversion=HTTP_1_1} it offers no HTTP/2. Prints the status and the length of the body for each, or what went wrong. Credentials may stand in the first URL.
  */
 class Expecting {
     public static void main(String[] arguments) throws Exception {
@@ -22,6 +22,7 @@ class Expecting {
         byte[] body = "x".repeat(Integer.parseInt(arguments[1])).getBytes();
         for (int at = 2; at < arguments.length; at++) {
             HttpClient.Builder client = HttpClient.newBuilder();
+            client.version(HttpClient.Version.valueOf(System.getProperty("version", "HTTP_2")));
             // A selector of one's own has no exception for loopback, unlike the system's.
             client.proxy(ProxySelector.of(new InetSocketAddress(proxy.getHost(), proxy.getPort())));
             if (proxy.getUserInfo() != null) {

@@ -10,7 +10,7 @@ mod saved;
 mod via;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST, TRANSFER_ENCODING, VIA,
+    CONNECTION, CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST, TRANSFER_ENCODING, USER_AGENT, VIA,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
@@ -313,8 +313,21 @@ fn is_disguised(name: &str, forwards_trace: bool) -> bool {
 /// spells it like that, too, for bodies of 1 MiB or more, and is served as well by it.
 #[must_use]
 pub fn needs_continue(head: &Parts) -> bool {
-    let is_javas = |value: &HeaderValue| value.as_bytes() == b"100-Continue";
-    head.version == Version::HTTP_11 && only(&head.headers, &EXPECT).is_some_and(is_javas)
+    head.version == Version::HTTP_11 && expects_as_java(&head.headers)
+}
+
+/// Whether a request has to come over HTTP/1.1 instead: the same client over HTTP/2, where hyper sends no
+/// `100 Continue`. Guzzle does not wait for one there, so that the client has to say who it is.
+#[must_use]
+pub fn needs_http1(head: &Parts) -> bool {
+    let is_java = |value: &HeaderValue| value.as_bytes().starts_with(b"Java-http-client/");
+    head.version == Version::HTTP_2
+        && expects_as_java(&head.headers)
+        && only(&head.headers, &USER_AGENT).is_some_and(is_java)
+}
+
+fn expects_as_java(headers: &HeaderMap) -> bool {
+    only(headers, &EXPECT).is_some_and(|value| value.as_bytes() == b"100-Continue")
 }
 
 /// Joins the `Cookie` fields into which HTTP/2 splits one for compression (RFC 9113 section 8.2.3).

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 
 use super::drive::drive;
+use crate::exchange::Http1Required;
 use crate::exchange::Live;
 use crate::exchange::relay::CutOff;
 use crate::exchange::tunnel_target::Opened;
@@ -211,7 +212,8 @@ pub(super) async fn serve_http2<S: Transport + 'static>(
                     carry(upgrade, tunnel);
                 }
             };
-            proxy.handle(request, &side, open).await
+            let response = proxy.handle(request, &side, open).await;
+            response.map_err(|Http1Required| h2::Error::from(h2::Reason::HTTP_1_1_REQUIRED))
         }
     });
     let limits = *live.current().limits();

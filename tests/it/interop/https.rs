@@ -1,5 +1,7 @@
 //! Real callers with `https://` URLs: through interception, with nothing added but the authority.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::callers::responses;
@@ -157,22 +159,26 @@ async fn ruby_net_http_calls_an_intercepted_provider() {
     calls(Needs::Ruby, "1.1", program).await;
 }
 
+/// The command of a Java that trusts the authority in a directory.
+pub(super) async fn trusting_java(directory: &Path) -> String {
+    let [ca, store] =
+        ["ca.pem", "trust.p12"].map(|name| directory.join(name).display().to_string());
+    let import = format!(
+        "keytool -importcert -noprompt -alias bursar -file {ca} -keystore {store} -storepass changeit"
+    );
+    output(&import.split(' ').collect::<Vec<_>>()).await;
+    format!("java -Djavax.net.ssl.trustStore={store} -Djavax.net.ssl.trustStorePassword=changeit")
+}
+
 #[tokio::test]
 async fn java_http_client_calls_an_intercepted_provider() {
     if !Needs::Java.are_met().await {
         return;
     }
-    let (rig, proxy, ca) = intercepting().await;
-    let store = rig.directory.path().join("trust.p12");
-    let store = store.to_str().unwrap();
-    let import = format!(
-        "keytool -importcert -noprompt -alias bursar -file {ca} -keystore {store} -storepass changeit"
-    );
-    output(&import.split(' ').collect::<Vec<_>>()).await;
+    let (rig, proxy, _ca) = intercepting().await;
+    let java = trusting_java(rig.directory.path()).await;
     // Without the last option Java sends no password with CONNECT.
-    let program = format!(
-        "java -Djavax.net.ssl.trustStore={store} -Djavax.net.ssl.trustStorePassword=changeit \
-         -Djdk.http.auth.tunneling.disabledSchemes= Caller.java {proxy} {{url}}"
-    );
+    let program =
+        format!("{java} -Djdk.http.auth.tunneling.disabledSchemes= Caller.java {proxy} {{url}}");
     three_calls(&rig, "2.0", &program).await;
 }

@@ -82,6 +82,23 @@ fn a_length_beside_a_transfer_encoding_is_removed_from_answers() {
 }
 
 #[test]
+fn only_java_that_waits_for_its_100_has_to_use_http1() {
+    let needs = |version, expect, agent: &str| {
+        let mut head = http::Request::new(()).into_parts().0;
+        head.version = version;
+        head.headers = map(&[("Expect", expect), ("User-Agent", agent)]);
+        (needs_http1(&head), needs_continue(&head))
+    };
+    let java = "Java-http-client/17.0.15";
+    let (http1, http2) = (Version::HTTP_11, Version::HTTP_2);
+    assert_eq!(needs(http2, "100-Continue", java), (true, false));
+    assert_eq!(needs(http1, "100-Continue", java), (false, true));
+    assert_eq!(needs(http2, "100-continue", java), (false, false));
+    // It spells it like that and sends its body without waiting.
+    assert_eq!(needs(http2, "100-Continue", "GuzzleHttp/7"), (false, false));
+}
+
+#[test]
 fn cookie_crumbs_are_joined() {
     let mut headers = map(&[("Cookie", "a=1"), ("Cookie", "b=2")]);
     join_cookies(&mut headers);
