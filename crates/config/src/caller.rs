@@ -29,18 +29,18 @@ pub struct Caller {
 /// Requests that a caller may send.
 #[derive(Debug, Clone)]
 pub struct Allow {
-    /// [`Provider::index`].
+    /// [`Provider::index`](crate::Provider::index).
     pub provider: usize,
     /// None: any.
     pub methods: Option<Vec<Method>>,
     /// None: any.
     pub paths: Option<Vec<Pattern>>,
-    /// AccountIndex in [`Provider::accounts`], ascending. None: any.
+    /// Places in [`Provider::accounts`](crate::Provider::accounts), ascending. None: any.
     pub accounts: Option<Box<[usize]>>,
 }
 
 impl Allow {
-    /// Whether requests may be sent for that account, a place in [`Provider::accounts`].
+    /// Whether requests may be sent for that account, a place in [`Provider::accounts`](crate::Provider::accounts).
     #[must_use]
     pub fn has_account(&self, account: usize) -> bool {
         self.accounts

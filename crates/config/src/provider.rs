@@ -17,7 +17,7 @@ use bursar_tls::client::ClientTls;
 /// A payment API.
 #[derive(Debug)]
 pub struct Provider {
-    /// Its place in [`Config::providers`].
+    /// Its place in [`Config::providers`](crate::Config::providers).
     pub index: usize,
     /// Its name, also in metrics and logs.
     pub name: Arc<str>,

@@ -263,7 +263,10 @@ impl Writer {
     /// of those that the log has room for.
     fn at_once(&self, usually: usize) -> usize {
         match self.watch.is_disk_full() {
-            true => (self.watch.checkpoint_pages() as usize / 8).max(1),
+            true => {
+                let pages = usize::try_from(self.watch.checkpoint_pages()).unwrap_or(usize::MAX);
+                (pages / 8).max(1)
+            }
             false => usually,
         }
     }

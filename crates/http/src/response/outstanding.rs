@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::{HeaderMap, Method, Response};
 
 /// The request that a connection is to answer next, and what was read of the answer here. The one who sends requests
-/// and the [`Reader`] that reads answers share it: there is no more than one request at a time, so what either writes
+/// and the reader of responses share it: there is no more than one request at a time, so what either writes
 /// is written before the other looks, because a request and its answer pass between them.
 #[derive(Debug, Default)]
 pub struct Outstanding {
