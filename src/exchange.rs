@@ -106,7 +106,7 @@ impl<'e> Exchange<'e> {
             framed = Err(framing::FramingError::OutOfStep);
         }
         self.keep_in_step(framed, head)?;
-        if target::ends_here(head).map_err(Refusal::Target)? {
+        if target::ends_here(head)? {
             return Ok(Outcome::Own(respond::capabilities()));
         }
         let admitted = self.admit(head).await?;
@@ -181,7 +181,7 @@ impl<'e> Exchange<'e> {
         }
         let inside = connection.inside();
         let target = Target::read(head, inside.map(|inside| inside.port));
-        let target = target.map_err(Refusal::Target)?;
+        let target = target?;
         let caller = match inside {
             Some(inside) => proxy.callers.verified(&inside.caller, &connection.peer),
             None => {

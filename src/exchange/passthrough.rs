@@ -84,10 +84,10 @@ pub enum Error {
     TooMany,
     /// The server cannot be reached.
     #[error("the server cannot be reached")]
-    Connect(ConnectError),
+    Connect(#[from] ConnectError),
     /// Sent, perhaps, and not answered.
     #[error("the request was not answered")]
-    Send(SendError),
+    Send(#[from] SendError),
 }
 
 impl Passthrough {
@@ -191,14 +191,12 @@ impl Passthrough {
     ) -> Result<(Response<Incoming>, Connection), Error> {
         let now = Instant::now();
         let connected = self.upstream.connection(origin, Need::default(), now).await;
-        let (mut connection, now) = connected.map_err(Error::Connect)?;
+        let (mut connection, now) = connected?;
         let request = outgoing.request(&connection, None, upload);
         let sending = pin!(connection.send(request));
         let response = self.upstream.response(&mut connection, sending, body, now);
-        match response.await {
-            Ok(response) => Ok((response, connection)),
-            Err(failed) => Err(Error::Send(failed)),
-        }
+        let response = response.await?;
+        Ok((response, connection))
     }
 
     /// A connection for a tunnel.
@@ -210,8 +208,7 @@ impl Passthrough {
         let permit = permit.map_err(|_none_left| Error::TooMany)?;
         let origin = origin(host, port);
         let origin = origin.ok_or(Error::Connect(Cause::Unreachable.into()))?;
-        let connected = self.upstream.connect(&origin).await;
-        let (stream, open) = connected.map_err(Error::Connect)?;
+        let (stream, open) = self.upstream.connect(&origin).await?;
         let held = TunnelPermit {
             _permit: permit,
             _open: open,

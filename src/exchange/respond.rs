@@ -47,10 +47,10 @@ const JOURNAL_RETRY: Duration = Duration::from_secs(5);
 pub enum Refusal {
     /// It is not clear where the request begins or ends, so nothing can follow it on its connection.
     #[error("the request's framing is in doubt")]
-    Framing(framing::FramingError),
+    Framing(#[from] framing::FramingError),
     /// No usable target.
     #[error("the request has no usable target")]
-    Target(target::Error),
+    Target(#[from] target::Error),
     /// Our own `Via` came back.
     #[error("the request has passed through before")]
     Loop,
@@ -74,10 +74,10 @@ pub enum Refusal {
     Token(#[source] Missing),
     /// No connection.
     #[error("there is no connection")]
-    Connect(ConnectError),
+    Connect(#[from] ConnectError),
     /// Sent, perhaps, and not answered.
     #[error("the request was not answered")]
-    Send(SendError),
+    Send(#[from] SendError),
     /// Too much is kept in memory.
     #[error("too much is kept in memory")]
     Overloaded,

@@ -16,23 +16,31 @@ const TRANSFER_ENCODING: &[u8] = b"transfer-encoding";
 const MAX_LENGTH: u64 = i64::MAX as u64;
 
 /// Why nobody can be sure what a request is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FramingError {
     /// Both of two fields say where the body ends (RFC 9112 section 6.1).
+    #[error("a length stands beside an encoding")]
     LengthBesideEncoding,
     /// Another encoding than `chunked`, or `chunked` twice.
+    #[error("the transfer coding is not `chunked`, or is repeated")]
     Encoding,
     /// No number, or two different ones.
+    #[error("the length is no number, or there are two")]
     Length,
     /// A field that some gateway takes for one of those two.
+    #[error("a field's name is that of a framing field but for its punctuation")]
     Disguise,
     /// A line of the head ends without CR (RFC 9112 section 2.2).
+    #[error("a line of the head ends without CR")]
     BareLf,
     /// The target has a fragment (RFC 9112 section 3.2).
+    #[error("the target has a fragment")]
     Fragment,
     /// The chunks of its body are broken.
+    #[error("the chunks of the body are broken")]
     Chunks,
     /// hyper sees a request where none begins here.
+    #[error("no request begins here")]
     OutOfStep,
 }
 

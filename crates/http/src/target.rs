@@ -64,11 +64,13 @@ struct Authority<'a> {
 }
 
 /// Why a request has no usable target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// `TRACE`, or `CONNECT` to something that is no host.
+    #[error("the method is not served")]
     Method,
     /// With what is wrong.
+    #[error("the target is malformed: {0}")]
     Malformed(&'static str),
 }
 

@@ -1,6 +1,7 @@
 //! The page of the book on reasons and causes, generated from the enums and from what [`Refusal::describe`] says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 use std::fmt::Write as _;
 
 use super::*;
@@ -76,6 +77,53 @@ fn the_book_has_every_reason_and_cause() {
         kept == page,
         "{PAGE} is not what the code says; renew it with BURSAR_WRITE_BOOK=1 cargo test book"
     );
+}
+
+#[test]
+fn the_cause_of_a_refusal_is_told_down_the_chain() {
+    let refused = || {
+        let source: Box<dyn Error + Send + Sync> =
+            std::io::Error::other("words of a socket").into();
+        ConnectError::Failed {
+            cause: Cause::Refused,
+            source: Some(source),
+        }
+    };
+    let connection = ["no connection could be had", "words of a socket"];
+    let chains = [
+        (chain(&Refusal::Connect(refused())), &connection[..]),
+        (chain(&passthrough::Error::from(refused())), &connection),
+        (
+            chain(&Refusal::from(passthrough::Error::from(refused()))),
+            &connection,
+        ),
+        (
+            chain(&Refusal::from(SendError::Refused)),
+            &["the provider did not process the request"],
+        ),
+        (
+            chain(&Refusal::from(framing::FramingError::Chunks)),
+            &["the chunks of the body are broken"],
+        ),
+        (
+            chain(&Refusal::from(target::Error::Malformed("it is \"x\""))),
+            &["the target is malformed: it is \"x\""],
+        ),
+    ];
+    for (chain, expected) in chains {
+        assert_eq!(chain, expected);
+    }
+}
+
+/// What is said below the outermost error.
+fn chain(error: &dyn Error) -> Vec<String> {
+    let mut texts = Vec::new();
+    let mut source = error.source();
+    while let Some(error) = source {
+        texts.push(error.to_string());
+        source = error.source();
+    }
+    texts
 }
 
 fn list<'a>(values: impl Iterator<Item = &'a String>) -> String {
