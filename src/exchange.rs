@@ -6,6 +6,7 @@
 mod active_request;
 mod admin_control;
 mod attempt;
+mod attempt_record;
 mod authorize;
 mod build;
 pub mod caller;
@@ -23,7 +24,6 @@ pub mod replay;
 pub mod request_body;
 pub mod respond;
 pub mod route;
-mod sending;
 mod tunnel;
 pub mod tunnel_target;
 
@@ -277,7 +277,7 @@ impl<'e> Exchange<'e> {
             record.set_upload(body);
         }
         let sent = passthrough.send(&origin, message).await;
-        record.sending.add_upstream(sent.took);
+        record.attempts.add_upstream(sent.took);
         let (response, connection) = sent.response?;
         Ok(ProviderResponse {
             response,
@@ -339,7 +339,7 @@ impl<'e> Exchange<'e> {
                     .write_to(journal, payment.key(&outgoing.headers));
             }
         }
-        let (entry, sending) = self.request.for_attempt();
+        let (entry, record) = self.request.for_attempt();
         Attempt {
             client,
             series: &self.proxy.upstreams[provider.index].series,
@@ -352,7 +352,7 @@ impl<'e> Exchange<'e> {
             outgoing: Some(outgoing),
             body,
             entry,
-            sending,
+            record,
         }
     }
 }

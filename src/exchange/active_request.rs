@@ -10,9 +10,9 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 
+use super::attempt_record::AttemptRecord;
 use super::record::Record;
 use super::respond::Refusal;
-use super::sending::Sending;
 use bursar_base::path::Pattern;
 use bursar_http::connection::ConnectionState;
 use bursar_journal::{Entry, Journal};
@@ -109,8 +109,8 @@ impl ActiveRequest {
     }
 
     /// What attempts need of it: its entry, and where they leave what became of them.
-    pub(super) fn for_attempt(&mut self) -> (Option<&Entry>, &mut Sending) {
-        (self.entry.as_ref(), &mut self.record.sending)
+    pub(super) fn for_attempt(&mut self) -> (Option<&Entry>, &mut AttemptRecord) {
+        (self.entry.as_ref(), &mut self.record.attempts)
     }
 
     /// Bursar itself responds with that, and the request is over for it: whether and when the caller reads the response

@@ -14,8 +14,8 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body::Body as _;
 use tokio::time::Instant;
 
+use super::attempt_record::AttemptRecord;
 use super::authorize::{Authorizer, TokenSource};
-use super::sending::Sending;
 use crate::exchange::replay::{ReplayDecision, decide};
 use crate::exchange::request_body::{CallerBody, RequestBody, Upstream};
 use crate::exchange::respond::Refusal;
@@ -49,7 +49,7 @@ pub(super) struct Attempt<'a, C = Upstream, S = Handle> {
     pub(super) key_field: Option<&'a Arc<Field>>,
     /// None: it is not written down.
     pub(super) entry: Option<&'a Entry>,
-    pub(super) sending: &'a mut Sending,
+    pub(super) record: &'a mut AttemptRecord,
 }
 
 /// A key is looked for in bodies up to this size.
@@ -153,7 +153,7 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
         mut access_token: AccessToken,
         upload: RequestBody,
     ) -> (Result<Answered<C>, Refusal>, Replay) {
-        self.sending.set_replayed();
+        self.record.set_replayed();
         let replayed = self.send(&mut access_token, Instant::now(), upload).await;
         self.stop_buffering();
         let Ok(Answered { response, .. }) = &replayed else {
@@ -216,11 +216,11 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
                     connection
                 }
                 Err(error) => {
-                    self.sending.add_upstream(since.elapsed());
+                    self.record.add_upstream(since.elapsed());
                     return Err(Refusal::Connect(error));
                 }
             };
-            self.sending.add_upstream(now - since);
+            self.record.add_upstream(now - since);
             if access_token.is_expired(now) {
                 // Connecting took longer than the token had left.
                 (*access_token, now) = self.access_token().await?;
@@ -233,13 +233,13 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
                 digest = Box::pin(self.write_down(access_token, &mut upload)).await?;
                 now = Instant::now();
             }
-            self.sending.set_token(access_token);
+            self.record.set_token(access_token);
             let message = self.message(access_token, digest.as_ref(), upload)?;
             let (began, body) = (now, self.body.as_ref());
             let sending = self.client.send(&mut connection, message, body, began);
             let response = sending.await;
             now = Instant::now();
-            self.sending.add_upstream(now - began);
+            self.record.add_upstream(now - began);
             match response {
                 Ok(response) => {
                     return Ok(Answered {
@@ -345,7 +345,7 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
 
     fn waited_for_token(&mut self, since: Instant) {
         let waited = since.elapsed();
-        self.sending.add_token_wait(waited);
+        self.record.add_token_wait(waited);
         self.series.token_wait.observe(waited.as_secs_f64());
     }
 

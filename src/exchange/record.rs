@@ -12,7 +12,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::sending::Sending;
+use super::attempt_record::AttemptRecord;
 use crate::exchange::request_body::CallerBody;
 use bursar_base::clock;
 use bursar_base::path::{Path, Pattern};
@@ -50,7 +50,7 @@ pub struct Record {
     /// Bytes from the caller through a tunnel.
     tunnelled: u64,
     /// What came of sending it.
-    pub(super) sending: Sending,
+    pub(super) attempts: AttemptRecord,
 }
 
 impl Record {
@@ -77,7 +77,7 @@ impl Record {
             upload: None,
             sent: 0,
             tunnelled: 0,
-            sending: Sending::default(),
+            attempts: AttemptRecord::default(),
         }
     }
 
@@ -240,11 +240,11 @@ impl Record {
             status: self.final_status().as_u16(),
             reason: self.reason.map(Reason::as_str),
             cause: self.cause.map(Cause::as_str),
-            token: self.sending.token(),
-            replayed: self.sending.is_replayed(),
+            token: self.attempts.token(),
+            replayed: self.attempts.is_replayed(),
             total,
-            token_wait: self.sending.token_wait(),
-            upstream: self.sending.upstream(),
+            token_wait: self.attempts.token_wait(),
+            upstream: self.attempts.upstream(),
             request_bytes: self
                 .upload
                 .as_ref()
@@ -305,7 +305,7 @@ mod tests {
             upload: None,
             sent: 0,
             tunnelled: 0,
-            sending: Sending::default(),
+            attempts: AttemptRecord::default(),
         };
         let patterns = secret_below
             .iter()

@@ -51,7 +51,7 @@ pub(super) async fn open(
     request.record.set_passthrough(&rule.name);
     let since = Instant::now();
     let connected = passthrough.connect(host, port).await;
-    request.record.sending.add_upstream(since.elapsed());
+    request.record.attempts.add_upstream(since.elapsed());
     let (stream, permit) = connected?;
     Ok(TunnelTarget::Away(Box::new(stream), permit))
 }

@@ -233,7 +233,7 @@ struct Case {
 struct Came {
     status: Result<u16, Refusal>,
     story: Story,
-    sending: Sending,
+    record: AttemptRecord,
     /// Of 401s and replays, those that were counted.
     counted: Vec<String>,
 }
@@ -285,8 +285,11 @@ impl Case {
         let request = Request::post("/x").header("x-request", "1").body(());
         let (mut head, ()) = request.unwrap().into_parts();
         let outgoing = OutgoingRequest::new(&mut head);
-        let (story, frozen, mut sending) =
-            (Story::default(), AtomicBool::new(false), Sending::default());
+        let (story, frozen, mut record) = (
+            Story::default(),
+            AtomicBool::new(false),
+            AttemptRecord::default(),
+        );
         let servers = Servers {
             story: &story,
             sendings: RefCell::new(self.sendings.into()),
@@ -316,7 +319,7 @@ impl Case {
             may_be_replayed: self.may_be_replayed,
             key_field: None,
             entry: None,
-            sending: &mut sending,
+            record: &mut record,
         }
         .send_with_replay()
         .await;
@@ -324,7 +327,7 @@ impl Case {
         Came {
             status: answered.map(|answered| answered.response.status().as_u16()),
             story,
-            sending,
+            record,
             counted: counted(&metrics),
         }
     }
@@ -365,9 +368,9 @@ async fn a_response_goes_to_the_caller_and_its_source_hears_of_it() {
         ];
         assert_eq!(told(&came), expected);
         assert_eq!(came.status.unwrap(), status);
-        assert!(came.counted.is_empty() && !came.sending.is_replayed());
-        assert_eq!(came.sending.upstream(), RESPONSE);
-        assert_eq!(came.sending.token(), Some((1, token(1).fingerprint)));
+        assert!(came.counted.is_empty() && !came.record.is_replayed());
+        assert_eq!(came.record.upstream(), RESPONSE);
+        assert_eq!(came.record.token(), Some((1, token(1).fingerprint)));
     }
 }
 
@@ -388,10 +391,10 @@ async fn a_401_renews_and_replays_with_the_token_that_came() {
     assert_eq!(told(&came), expected);
     assert_eq!(came.status.unwrap(), 201);
     assert_eq!(came.counted, ["absorbed", "ok"]);
-    assert!(came.sending.is_replayed());
-    assert_eq!(came.sending.token_wait(), TOKEN);
-    assert_eq!(came.sending.upstream(), 2 * RESPONSE);
-    assert_eq!(came.sending.token().unwrap().0, 2);
+    assert!(came.record.is_replayed());
+    assert_eq!(came.record.token_wait(), TOKEN);
+    assert_eq!(came.record.upstream(), 2 * RESPONSE);
+    assert_eq!(came.record.token().unwrap().0, 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -453,7 +456,7 @@ async fn a_401_that_leads_to_no_replay_goes_to_the_caller_and_says_why() {
         let mut expected = [why, "surfaced"];
         expected.sort_unstable();
         assert_eq!(came.counted, expected, "{last}");
-        assert!(!came.sending.is_replayed());
+        assert!(!came.record.is_replayed());
     }
 }
 
@@ -477,7 +480,7 @@ async fn what_was_certainly_not_processed_is_sent_again_and_only_so_often() {
     let connections = (came.story.count("connection"), came.story.count("new"));
     assert_eq!(connections, expected);
     assert_eq!(came.story.count("authorize"), MAX_UNSENT + 1);
-    assert!(came.counted.is_empty() && !came.sending.is_replayed());
+    assert!(came.counted.is_empty() && !came.record.is_replayed());
     let came = Case::of(unsent(MAX_UNSENT + 1)).run().await;
     assert!(matches!(came.status, Err(Refusal::Send(SendError::Unsent))));
     assert_eq!(came.story.count("send"), MAX_UNSENT + 1);
@@ -517,7 +520,7 @@ async fn what_the_provider_may_have_seen_or_took_too_long_for_is_never_sent_agai
             (came.story.count("send"), came.story.count("recover")),
             (1, 0)
         );
-        assert_eq!(came.sending.upstream(), RESPONSE);
+        assert_eq!(came.record.upstream(), RESPONSE);
     }
 }
 
@@ -552,8 +555,8 @@ async fn a_token_that_ends_while_a_connection_is_made_is_replaced_before_it_is_s
         "answered 10 default 200",
     ];
     assert_eq!(told(&came), expected);
-    assert_eq!(came.sending.token().unwrap().0, 10);
-    assert_eq!(came.sending.token_wait(), TOKEN);
+    assert_eq!(came.record.token().unwrap().0, 10);
+    assert_eq!(came.record.token_wait(), TOKEN);
     let case = Case {
         slow: 1,
         token_fails: true,
@@ -562,7 +565,7 @@ async fn a_token_that_ends_while_a_connection_is_made_is_replaced_before_it_is_s
     let came = case.run().await;
     assert!(matches!(came.status, Err(Refusal::Token(_))));
     assert_eq!(came.story.count("send"), 0);
-    assert_eq!(came.sending.token(), None);
+    assert_eq!(came.record.token(), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -586,7 +589,7 @@ async fn without_a_token_or_a_connection_nothing_is_sent() {
     let came = case.run().await;
     assert!(matches!(came.status, Err(Refusal::Token(_))));
     assert_eq!(told(&came), ["obtain"]);
-    assert_eq!(came.sending.token_wait(), TOKEN);
+    assert_eq!(came.record.token_wait(), TOKEN);
     let case = Case {
         connect_error: Some(ConnectError::NoDescriptors),
         ..Case::default()

@@ -1,4 +1,4 @@
-//! What sending a request has come to so far: token, replay and times, for its record.
+//! Attempts of a request, as far as they have come: token, replay and times, for its record.
 //!
 //! It is written while the request is under way, so that one whose caller leaves in the middle is told as far as it
 //! came.
@@ -10,7 +10,7 @@ use bursar_base::secret::Fingerprint;
 
 /// What became known while a request was sent.
 #[derive(Debug, Default)]
-pub(super) struct Sending {
+pub(super) struct AttemptRecord {
     /// Generation and fingerprint of the token of the latest attempt.
     token: Option<(u64, Fingerprint)>,
     is_replayed: bool,
@@ -18,7 +18,7 @@ pub(super) struct Sending {
     upstream: Duration,
 }
 
-impl Sending {
+impl AttemptRecord {
     /// The request goes out with that token.
     pub(super) fn set_token(&mut self, access_token: &AccessToken) {
         self.token = Some((access_token.generation, access_token.fingerprint));
