@@ -12,8 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Timeout;
 
 use super::course::{Course, Hash, Step};
-use super::desk::{Desk, Unavailable, WRITE_WAIT};
 use super::facts::Facts;
+use super::queue::{Queue, Unavailable, WRITE_WAIT};
 use super::writer::{Message, Write};
 use bursar_base::json_pointer::Field;
 use bursar_config::OnFailure;
@@ -37,17 +37,17 @@ pub struct Commit(Option<Pin<Box<Timeout<oneshot::Receiver<bool>>>>>);
 
 #[derive(Debug)]
 struct Shared {
-    desk: Arc<Desk>,
+    queue: Arc<Queue>,
     id: i64,
     facts: Arc<Facts>,
     course: Mutex<Course>,
 }
 
 impl Entry {
-    pub(super) fn new(desk: Arc<Desk>, facts: Facts) -> Self {
+    pub(super) fn new(queue: Arc<Queue>, facts: Facts) -> Self {
         Self(Arc::new(Shared {
-            id: desk.number(),
-            desk,
+            id: queue.number(),
+            queue,
             facts: Arc::new(facts),
             course: Mutex::default(),
         }))
@@ -71,7 +71,7 @@ impl Entry {
     /// # Errors
     /// Where that cannot be written, and such requests are refused then.
     pub async fn sending(&self, whole: Option<Hash>) -> Result<(), Unavailable> {
-        let Ok(room) = self.0.desk.room() else {
+        let Ok(room) = self.0.queue.room() else {
             // Nothing that is waited for, and no row that would have to say so.
             self.0.change(|course| (course.unsent(), None), Wait::No);
             return Err(Unavailable);
@@ -82,7 +82,7 @@ impl Entry {
             Some(commit) => commit.await,
             None => false,
         };
-        if !is_written && self.0.desk.on_failure == OnFailure::Refuse {
+        if !is_written && self.0.queue.on_failure == OnFailure::Refuse {
             // It may yet be written, and would be in doubt.
             let unsent = |course: &mut Course| ((), Some(course.unsent()));
             self.0.change(unsent, Wait::No);
@@ -178,7 +178,7 @@ impl Shared {
                 (Some(done), Some(written))
             }
         };
-        let handed_in = self.desk.hand_in(Message::Write(Write {
+        let handed_in = self.queue.hand_in(Message::Write(Write {
             id: self.id,
             facts: self.facts.clone(),
             step,

@@ -7,10 +7,10 @@
 //! ([`writer`]); whatever waits is one transaction. It knows nothing of HTTP but bodies that come in frames.
 
 mod course;
-mod desk;
 mod entry;
 mod facts;
 mod files;
+mod queue;
 mod reserve;
 mod seal;
 mod store;
@@ -25,21 +25,21 @@ use std::time::SystemTime;
 use tokio::sync::oneshot;
 
 pub use course::{Hash, Phase};
-pub use desk::Unavailable;
 pub use entry::{Commit, Entry, Witness};
 pub use facts::{Facts, Frozen, Outcome};
+pub use queue::Unavailable;
 pub use seal::{Seal, hash_of_nothing, is_whole};
 pub use store::Error;
 
 use bursar_config as config;
 use bursar_telemetry::metrics::JournalSeries;
-use desk::{Desk, MAX_QUEUE, WRITE_WAIT};
+use queue::{MAX_QUEUE, Queue, WRITE_WAIT};
 use store::Store;
 use writer::{Message, Question, Writer};
 
 /// The journal of this process. Clones are handles to the same one.
 #[derive(Debug, Clone)]
-pub struct Journal(Arc<Desk>);
+pub struct Journal(Arc<Queue>);
 
 impl Journal {
     /// Opens the journal, makes it where there is none, and starts its thread, which ends with the last
@@ -50,7 +50,7 @@ impl Journal {
     pub fn open(settings: &config::Journal, series: JournalSeries) -> Result<Self, Error> {
         let store = Store::open(settings)?;
         let next_id = store.next_id()?;
-        let (queue, messages) = sync_channel(MAX_QUEUE);
+        let (sender, messages) = sync_channel(MAX_QUEUE);
         let writer = Writer::new(store, settings, series.clone())?;
         let thread = std::thread::Builder::new().name("journal".to_owned());
         let spawned = thread.spawn(move || writer.run(&messages));
@@ -58,8 +58,8 @@ impl Journal {
             path: settings.path.clone(),
             source,
         })?;
-        let desk = Desk::new(queue, next_id, settings.on_failure, series);
-        Ok(Self(Arc::new(desk)))
+        let queue = Queue::new(sender, next_id, settings.on_failure, series);
+        Ok(Self(Arc::new(queue)))
     }
 
     /// A request that moves money, before anything was sent.

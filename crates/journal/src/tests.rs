@@ -403,7 +403,7 @@ async fn how_a_request_ended_is_written_however_many_others_wait_to_be_sent() {
     let other = rusqlite::Connection::open(directory.path().join("journal.sqlite")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let mut waiting = Vec::new();
-    for id in 0..desk::MAX_SENDING {
+    for id in 0..queue::MAX_SENDING {
         let entry = journal.entry(facts(&id.to_string()));
         let mut sending = Box::pin(async move { entry.sending(None).await });
         assert!(is_pending_now(&mut sending).await);

@@ -27,25 +27,25 @@ pub(super) const MAX_SENDING: usize = MAX_QUEUE / 4;
 #[error("the journal cannot be written")]
 pub struct Unavailable;
 
-/// Where writes are handed in.
+/// The end of the queue where writes are handed in.
 #[derive(Debug)]
-pub(super) struct Desk {
-    queue: SyncSender<Message>,
+pub(super) struct Queue {
+    sender: SyncSender<Message>,
     next_id: AtomicI64,
     sending: Arc<Semaphore>,
     pub(super) on_failure: OnFailure,
     series: JournalSeries,
 }
 
-impl Desk {
+impl Queue {
     pub(super) fn new(
-        queue: SyncSender<Message>,
+        sender: SyncSender<Message>,
         next_id: i64,
         on_failure: OnFailure,
         series: JournalSeries,
     ) -> Self {
         Self {
-            queue,
+            sender,
             next_id: AtomicI64::new(next_id),
             sending: Arc::new(Semaphore::new(MAX_SENDING)),
             on_failure,
@@ -72,7 +72,7 @@ impl Desk {
     }
 
     pub(super) fn hand_in(&self, message: Message) -> Result<(), Unavailable> {
-        let refused = match self.queue.try_send(message) {
+        let refused = match self.sender.try_send(message) {
             Ok(()) => return Ok(()),
             Err(TrySendError::Full(_)) => "its queue is full",
             Err(TrySendError::Disconnected(_)) => "its thread has ended",
