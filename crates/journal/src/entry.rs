@@ -1,7 +1,7 @@
 //! The entry of one request: what is written of it, and when. Its steps are handed in in the order in which they happen.
 //!
 //! The [`Entry`] belongs to the request's record, and its end is the end of the request. A [`Witness`] goes
-//! with the body, which is sent by a connection's own task. Both change the course under one mutex, held
+//! with the body, which is sent by a connection's own task. Both change the state under one mutex, held
 //! while the step is put into the queue, so that the queue has the steps in their order.
 
 use std::pin::Pin;
@@ -11,9 +11,9 @@ use std::task::{Context, Poll};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Timeout;
 
-use super::course::{Course, Hash, Step};
 use super::facts::Facts;
 use super::queue::{Queue, Unavailable, WRITE_WAIT};
+use super::request_state::{Hash, RequestState, Step};
 use super::writer::{Message, Write};
 use bursar_base::json_pointer::Field;
 use bursar_config::OnFailure;
@@ -40,7 +40,7 @@ struct Shared {
     queue: Arc<Queue>,
     id: i64,
     facts: Arc<Facts>,
-    course: Mutex<Course>,
+    state: Mutex<RequestState>,
 }
 
 impl Entry {
@@ -49,14 +49,14 @@ impl Entry {
             id: queue.number(),
             queue,
             facts: Arc::new(facts),
-            course: Mutex::default(),
+            state: Mutex::default(),
         }))
     }
 
     /// For the next sending of the body, in which a key is looked for where it may have one.
     #[must_use]
     pub fn witness(&self, key: Option<&Arc<Field>>) -> Witness {
-        let prepare = |course: &mut Course| (course.prepare(), None);
+        let prepare = |state: &mut RequestState| (state.prepare(), None);
         let (sending, _) = self.0.change(prepare, Wait::No);
         Witness {
             shared: self.0.clone(),
@@ -73,10 +73,10 @@ impl Entry {
     pub async fn sending(&self, whole: Option<Hash>) -> Result<(), Unavailable> {
         let Ok(room) = self.0.queue.room() else {
             // Nothing that is waited for, and no row that would have to say so.
-            self.0.change(|course| (course.unsent(), None), Wait::No);
+            self.0.change(|state| (state.unsent(), None), Wait::No);
             return Err(Unavailable);
         };
-        let sending = |course: &mut Course| ((), Some(course.sending(whole)));
+        let sending = |state: &mut RequestState| ((), Some(state.sending(whole)));
         let ((), commit) = self.0.change_with(room, sending, Wait::Durable);
         let is_written = match commit {
             Some(commit) => commit.await,
@@ -84,30 +84,30 @@ impl Entry {
         };
         if !is_written && self.0.queue.on_failure == OnFailure::Refuse {
             // It may yet be written, and would be in doubt.
-            let unsent = |course: &mut Course| ((), Some(course.unsent()));
+            let unsent = |state: &mut RequestState| ((), Some(state.unsent()));
             self.0.change(unsent, Wait::No);
             return Err(Unavailable);
         }
-        self.0.change(|course| (course.hand_over(), None), Wait::No);
+        self.0.change(|state| (state.hand_over(), None), Wait::No);
         Ok(())
     }
 
     /// Writes down that the answer has begun; nobody waits for that.
     pub fn answering(&self) {
-        self.0.change(|course| ((), course.answering()), Wait::No);
+        self.0.change(|state| ((), state.answering()), Wait::No);
     }
 
     /// Writes down that the whole answer came. Its end must not go to the caller before that; None where it
     /// is written already.
     #[must_use]
     pub fn answered(&self) -> Option<Commit> {
-        let answered = |course: &mut Course| ((), course.answered());
+        let answered = |state: &mut RequestState| ((), state.answered());
         self.0.change(answered, Wait::Written).1
     }
 
     /// Writes down that the provider certainly did not process the request.
     pub async fn unsent(&self) {
-        let unsent = |course: &mut Course| ((), Some(course.unsent()));
+        let unsent = |state: &mut RequestState| ((), Some(state.unsent()));
         if let ((), Some(commit)) = self.0.change(unsent, Wait::Written) {
             commit.await;
         }
@@ -116,7 +116,7 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.0.change(|course| ((), course.over()), Wait::No);
+        self.0.change(|state| ((), state.over()), Wait::No);
     }
 }
 
@@ -135,7 +135,7 @@ impl Witness {
 
     /// Writes down that the end of the body is about to go. None where that does not matter any more.
     pub(super) fn body(&self, hash: Hash) -> Option<Commit> {
-        let body = |course: &mut Course| ((), course.body(self.sending, hash));
+        let body = |state: &mut RequestState| ((), state.body(self.sending, hash));
         self.shared.change(body, Wait::Durable).1
     }
 }
@@ -153,7 +153,7 @@ enum Wait {
 impl Shared {
     fn change<T>(
         &self,
-        change: impl FnOnce(&mut Course) -> (T, Option<Step>),
+        change: impl FnOnce(&mut RequestState) -> (T, Option<Step>),
         wait: Wait,
     ) -> (T, Option<Commit>) {
         self.change_with(None, change, wait)
@@ -162,12 +162,12 @@ impl Shared {
     fn change_with<T>(
         &self,
         room: Option<OwnedSemaphorePermit>,
-        change: impl FnOnce(&mut Course) -> (T, Option<Step>),
+        change: impl FnOnce(&mut RequestState) -> (T, Option<Step>),
         wait: Wait,
     ) -> (T, Option<Commit>) {
-        // A panic in a change leaves a course that was valid before.
-        let mut course = self.course.lock().unwrap_or_else(PoisonError::into_inner);
-        let (value, step) = change(&mut course);
+        // A panic in a change leaves a state that was valid before.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (value, step) = change(&mut state);
         let Some(step) = step else {
             return (value, None);
         };
@@ -186,7 +186,7 @@ impl Shared {
             room,
             done,
         }));
-        drop(course);
+        drop(state);
         let commit = match (handed_in, written) {
             (_, None) => None,
             (Ok(()), Some(written)) => {

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
 
-use super::course::Phase;
+use super::request_state::Phase;
 
 /// Longer texts of a request are cut off in the file.
 const MAX_TEXT_BYTES: usize = 2048;

@@ -6,11 +6,11 @@
 //! and no answer is complete for the caller, before the file has it. One thread writes for all
 //! ([`writer`]); whatever waits is one transaction. It knows nothing of HTTP but bodies that come in frames.
 
-mod course;
 mod entry;
 mod facts;
 mod files;
 mod queue;
+mod request_state;
 mod reserve;
 mod seal;
 mod store;
@@ -24,10 +24,10 @@ use std::time::SystemTime;
 
 use tokio::sync::oneshot;
 
-pub use course::{Hash, Phase};
 pub use entry::{Commit, Entry, Witness};
 pub use facts::{Facts, Frozen, Outcome};
 pub use queue::Unavailable;
+pub use request_state::{Hash, Phase};
 pub use seal::{Seal, hash_of_nothing, is_whole};
 pub use store::Error;
 

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use ring::digest::{self, SHA256};
 
-use super::course::Hash;
 use super::entry::{Commit, Witness};
+use super::request_state::Hash;
 
 /// Bodies that are known to be no larger are gathered before they are sent,
 const MAX_GATHERED: u64 = 64 * 1024;

@@ -12,9 +12,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
-use super::course::{Phase, Step};
 use super::facts::{Facts, Frozen, Outcome};
 use super::files::{FILE, PAGE_BYTES, USUAL_LOG};
+use super::request_state::{Phase, Step};
 use super::reserve::{Reserve, Room};
 use bursar_base::secret::hexadecimal;
 use bursar_config as config;

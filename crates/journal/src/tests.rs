@@ -119,7 +119,7 @@ async fn a_directory_belongs_to_one_process_and_what_it_left_open_is_over() {
     ended(journal, &directory);
     // As if its process had been killed.
     let mut store = Store::open(&settings).unwrap();
-    let open = course::Step {
+    let open = request_state::Step {
         is_open: true,
         ..step(Phase::HeadSent)
     };
@@ -185,8 +185,8 @@ async fn frozen_providers_are_remembered_since_the_first_time() {
     assert_eq!(journal.frozen().await.unwrap(), [frozen]);
 }
 
-fn step(phase: Phase) -> course::Step {
-    course::Step {
+fn step(phase: Phase) -> request_state::Step {
+    request_state::Step {
         phase,
         hash: None,
         is_open: false,

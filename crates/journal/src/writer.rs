@@ -13,9 +13,9 @@ use rusqlite::ErrorCode;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
-use super::course::Step;
 use super::facts::{Facts, Frozen};
 use super::files::{Files, Length};
+use super::request_state::Step;
 use super::store::{Error, Store};
 use super::watch::{RECOVER_AFTER, Watch};
 use bursar_base::clock;

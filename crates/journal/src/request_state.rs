@@ -68,7 +68,7 @@ pub(super) struct Step {
 
 /// What is known of one request.
 #[derive(Debug, Default)]
-pub(super) struct Course {
+pub(super) struct RequestState {
     sending: u32,
     /// None: it was not to be sent yet.
     phase: Option<Phase>,
@@ -79,7 +79,7 @@ pub(super) struct Course {
     is_over: bool,
 }
 
-impl Course {
+impl RequestState {
     /// The number of the sending that is being prepared; what an earlier one reports counts no more.
     pub(super) fn prepare(&mut self) -> u32 {
         self.sending += 1;
@@ -171,56 +171,56 @@ mod tests {
 
     #[test]
     fn a_request_goes_from_phase_to_phase_and_is_settled_by_its_answer() {
-        let mut course = Course::default();
-        let sending = course.prepare();
-        let head = course.sending(None);
+        let mut state = RequestState::default();
+        let sending = state.prepare();
+        let head = state.sending(None);
         assert_eq!(
             (head.phase, head.hash, head.is_open),
             (Phase::HeadSent, None, true)
         );
-        let body = course.body(sending, HASH).unwrap();
+        let body = state.body(sending, HASH).unwrap();
         assert_eq!((body.phase, body.hash), (Phase::BodySent, Some(HASH)));
-        assert_eq!(phase(course.answering()), Some((Phase::ResponseLost, true)));
-        assert_eq!(phase(course.answering()), None);
-        assert_eq!(phase(course.answered()), Some((Phase::Answered, false)));
-        assert_eq!(phase(course.answered()), None);
-        assert_eq!(course.over(), None);
+        assert_eq!(phase(state.answering()), Some((Phase::ResponseLost, true)));
+        assert_eq!(phase(state.answering()), None);
+        assert_eq!(phase(state.answered()), Some((Phase::Answered, false)));
+        assert_eq!(phase(state.answered()), None);
+        assert_eq!(state.over(), None);
     }
 
     #[test]
     fn a_body_that_is_there_whole_needs_no_phase_of_its_own() {
-        let mut course = Course::default();
-        course.prepare();
-        let step = course.sending(Some(HASH));
+        let mut state = RequestState::default();
+        state.prepare();
+        let step = state.sending(Some(HASH));
         assert_eq!((step.phase, step.hash), (Phase::BodySent, Some(HASH)));
     }
 
     #[test]
     fn what_ends_without_an_answer_stays_in_the_phase_that_it_had() {
         for reached in [Phase::HeadSent, Phase::BodySent, Phase::ResponseLost] {
-            let mut course = Course::default();
-            let sending = course.prepare();
-            course.sending(None);
-            course.hand_over();
+            let mut state = RequestState::default();
+            let sending = state.prepare();
+            state.sending(None);
+            state.hand_over();
             if reached >= Phase::BodySent {
-                course.body(sending, HASH);
+                state.body(sending, HASH);
             }
             if reached == Phase::ResponseLost {
-                course.answering();
+                state.answering();
             }
-            assert_eq!(phase(course.over()), Some((reached, false)));
+            assert_eq!(phase(state.over()), Some((reached, false)));
         }
     }
 
     #[test]
     fn a_body_that_still_goes_when_its_caller_has_left_does_not_open_the_request_again() {
-        let mut course = Course::default();
-        let sending = course.prepare();
-        course.sending(None);
-        course.hand_over();
-        assert_eq!(phase(course.over()), Some((Phase::HeadSent, false)));
+        let mut state = RequestState::default();
+        let sending = state.prepare();
+        state.sending(None);
+        state.hand_over();
+        assert_eq!(phase(state.over()), Some((Phase::HeadSent, false)));
         assert_eq!(
-            phase(course.body(sending, HASH)),
+            phase(state.body(sending, HASH)),
             Some((Phase::BodySent, false))
         );
     }
@@ -228,54 +228,54 @@ mod tests {
     #[test]
     fn what_was_never_sent_is_not_in_doubt() {
         assert_eq!(
-            phase(Course::default().over()),
+            phase(RequestState::default().over()),
             Some((Phase::NotSent, false))
         );
-        let mut course = Course::default();
-        course.prepare();
-        course.sending(Some(HASH));
-        course.hand_over();
-        let step = course.unsent();
+        let mut state = RequestState::default();
+        state.prepare();
+        state.sending(Some(HASH));
+        state.hand_over();
+        let step = state.unsent();
         assert_eq!(
             (step.phase, step.hash, step.is_open),
             (Phase::NotSent, None, false)
         );
-        assert_eq!(course.over(), None);
+        assert_eq!(state.over(), None);
     }
 
     #[test]
     fn whose_caller_leaves_before_a_connection_has_it_was_not_sent() {
-        let mut course = Course::default();
-        course.prepare();
-        course.sending(None);
-        assert_eq!(phase(course.over()), Some((Phase::NotSent, false)));
+        let mut state = RequestState::default();
+        state.prepare();
+        state.sending(None);
+        assert_eq!(phase(state.over()), Some((Phase::NotSent, false)));
     }
 
     #[test]
     fn a_replay_is_in_doubt_again_and_the_first_body_says_nothing_of_it() {
-        let mut course = Course::default();
-        let first = course.prepare();
-        course.sending(None);
+        let mut state = RequestState::default();
+        let first = state.prepare();
+        state.sending(None);
         // The 401.
-        assert_eq!(phase(course.answered()), Some((Phase::Answered, false)));
-        assert_eq!(course.body(first, HASH), None);
-        let second = course.prepare();
+        assert_eq!(phase(state.answered()), Some((Phase::Answered, false)));
+        assert_eq!(state.body(first, HASH), None);
+        let second = state.prepare();
         assert_eq!(
-            phase(Some(course.sending(None))),
+            phase(Some(state.sending(None))),
             Some((Phase::HeadSent, true))
         );
-        assert_eq!(course.body(first, HASH), None);
-        let body = course.body(second, HASH).unwrap();
+        assert_eq!(state.body(first, HASH), None);
+        let body = state.body(second, HASH).unwrap();
         assert_eq!((body.phase, body.hash), (Phase::BodySent, Some(HASH)));
     }
 
     #[test]
     fn an_answer_before_the_end_of_the_body_is_not_taken_back() {
-        let mut course = Course::default();
-        let sending = course.prepare();
-        course.sending(None);
-        course.answering();
-        let step = course.body(sending, HASH).unwrap();
+        let mut state = RequestState::default();
+        let sending = state.prepare();
+        state.sending(None);
+        state.answering();
+        let step = state.body(sending, HASH).unwrap();
         assert_eq!((step.phase, step.hash), (Phase::ResponseLost, Some(HASH)));
     }
 
