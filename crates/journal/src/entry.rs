@@ -1,8 +1,8 @@
-//! The entry of one request: what is written of it, and when. Its steps are handed in in the order in which they happen.
+//! The entry of one request: what is written of it, and when. Its transitions are handed in in the order in which they happen.
 //!
 //! The [`Entry`] belongs to the request's record, and its end is the end of the request. A [`Witness`] goes
 //! with the body, which is sent by a connection's own task. Both change the state under one mutex, held
-//! while the step is put into the queue, so that the queue has the steps in their order.
+//! while the transition is put into the queue, so that the queue has the transitions in their order.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use tokio::time::Timeout;
 
 use super::facts::Facts;
 use super::queue::{Queue, Unavailable, WRITE_WAIT};
-use super::request_state::{Hash, RequestState, Step};
+use super::request_state::{Hash, RequestState, Transition};
 use super::writer::{Message, Write};
 use bursar_base::json_pointer::Field;
 use bursar_config::OnFailure;
@@ -126,7 +126,7 @@ impl Witness {
         self.key.is_some()
     }
 
-    /// That is the whole body. What it is known by is written down with the next step.
+    /// That is the whole body. What it is known by is written down with the next transition.
     pub(super) fn look_for_key(&self, body: &[u8]) {
         if let Some(key) = self.key.as_ref().and_then(|field| field.text_in(body)) {
             self.shared.facts.know_key(key);
@@ -153,7 +153,7 @@ enum Wait {
 impl Shared {
     fn change<T>(
         &self,
-        change: impl FnOnce(&mut RequestState) -> (T, Option<Step>),
+        change: impl FnOnce(&mut RequestState) -> (T, Option<Transition>),
         wait: Wait,
     ) -> (T, Option<Commit>) {
         self.change_with(None, change, wait)
@@ -162,13 +162,13 @@ impl Shared {
     fn change_with<T>(
         &self,
         room: Option<OwnedSemaphorePermit>,
-        change: impl FnOnce(&mut RequestState) -> (T, Option<Step>),
+        change: impl FnOnce(&mut RequestState) -> (T, Option<Transition>),
         wait: Wait,
     ) -> (T, Option<Commit>) {
         // A panic in a change leaves a state that was valid before.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (value, step) = change(&mut state);
-        let Some(step) = step else {
+        let (value, transition) = change(&mut state);
+        let Some(transition) = transition else {
             return (value, None);
         };
         let (done, written) = match wait {
@@ -181,7 +181,7 @@ impl Shared {
         let handed_in = self.queue.hand_in(Message::Write(Write {
             id: self.id,
             facts: self.facts.clone(),
-            step,
+            transition,
             durable: wait == Wait::Durable,
             room,
             done,

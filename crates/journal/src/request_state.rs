@@ -59,7 +59,7 @@ impl Phase {
 
 /// What is to be written down of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Step {
+pub(super) struct Transition {
     pub(super) phase: Phase,
     pub(super) hash: Option<Hash>,
     /// Whether more may follow while this process lives.
@@ -87,10 +87,10 @@ impl RequestState {
     }
 
     /// The head goes; and the body with it, where its hash is known.
-    pub(super) fn sending(&mut self, whole: Option<Hash>) -> Step {
+    pub(super) fn sending(&mut self, whole: Option<Hash>) -> Transition {
         self.hash = whole;
         self.is_handed_over = false;
-        self.step(match whole {
+        self.transition(match whole {
             Some(_) => Phase::BodySent,
             None => Phase::HeadSent,
         })
@@ -102,48 +102,48 @@ impl RequestState {
     }
 
     /// The end of that sending's body goes.
-    pub(super) fn body(&mut self, sending: u32, hash: Hash) -> Option<Step> {
+    pub(super) fn body(&mut self, sending: u32, hash: Hash) -> Option<Transition> {
         let phase = self.phase.filter(|phase| phase.is_in_doubt())?;
         if sending != self.sending {
             return None;
         }
         self.hash = Some(hash);
         // An answer may begin before the body ends.
-        Some(self.step(phase.max(Phase::BodySent)))
+        Some(self.transition(phase.max(Phase::BodySent)))
     }
 
     /// The answer has begun.
-    pub(super) fn answering(&mut self) -> Option<Step> {
+    pub(super) fn answering(&mut self) -> Option<Transition> {
         let phase = self.phase.filter(|phase| phase.is_in_doubt())?;
-        (phase != Phase::ResponseLost).then(|| self.step(Phase::ResponseLost))
+        (phase != Phase::ResponseLost).then(|| self.transition(Phase::ResponseLost))
     }
 
     /// The whole answer came.
-    pub(super) fn answered(&mut self) -> Option<Step> {
+    pub(super) fn answered(&mut self) -> Option<Transition> {
         let is_new = self.phase? != Phase::Answered;
-        is_new.then(|| self.step(Phase::Answered))
+        is_new.then(|| self.transition(Phase::Answered))
     }
 
     /// The sending certainly never reached the provider, and there is no other.
-    pub(super) fn unsent(&mut self) -> Step {
+    pub(super) fn unsent(&mut self) -> Transition {
         self.hash = None;
-        self.step(Phase::NotSent)
+        self.transition(Phase::NotSent)
     }
 
     /// Nothing more comes of the request.
-    pub(super) fn over(&mut self) -> Option<Step> {
+    pub(super) fn over(&mut self) -> Option<Transition> {
         self.is_over = true;
         match self.phase {
             None => Some(self.unsent()),
             Some(phase) if phase.is_in_doubt() && !self.is_handed_over => Some(self.unsent()),
-            Some(phase) if phase.is_in_doubt() => Some(self.step(phase)),
+            Some(phase) if phase.is_in_doubt() => Some(self.transition(phase)),
             Some(_) => None,
         }
     }
 
-    fn step(&mut self, phase: Phase) -> Step {
+    fn transition(&mut self, phase: Phase) -> Transition {
         self.phase = Some(phase);
-        Step {
+        Transition {
             phase,
             hash: self.hash,
             is_open: phase.is_in_doubt() && !self.is_over,
@@ -165,8 +165,8 @@ mod tests {
 
     const HASH: Hash = [7; 32];
 
-    fn phase(step: Option<Step>) -> Option<(Phase, bool)> {
-        step.map(|step| (step.phase, step.is_open))
+    fn phase(transition: Option<Transition>) -> Option<(Phase, bool)> {
+        transition.map(|transition| (transition.phase, transition.is_open))
     }
 
     #[test]
@@ -191,8 +191,11 @@ mod tests {
     fn a_body_that_is_there_whole_needs_no_phase_of_its_own() {
         let mut state = RequestState::default();
         state.prepare();
-        let step = state.sending(Some(HASH));
-        assert_eq!((step.phase, step.hash), (Phase::BodySent, Some(HASH)));
+        let transition = state.sending(Some(HASH));
+        assert_eq!(
+            (transition.phase, transition.hash),
+            (Phase::BodySent, Some(HASH))
+        );
     }
 
     #[test]
@@ -235,9 +238,9 @@ mod tests {
         state.prepare();
         state.sending(Some(HASH));
         state.hand_over();
-        let step = state.unsent();
+        let transition = state.unsent();
         assert_eq!(
-            (step.phase, step.hash, step.is_open),
+            (transition.phase, transition.hash, transition.is_open),
             (Phase::NotSent, None, false)
         );
         assert_eq!(state.over(), None);
@@ -275,8 +278,11 @@ mod tests {
         let sending = state.prepare();
         state.sending(None);
         state.answering();
-        let step = state.body(sending, HASH).unwrap();
-        assert_eq!((step.phase, step.hash), (Phase::ResponseLost, Some(HASH)));
+        let transition = state.body(sending, HASH).unwrap();
+        assert_eq!(
+            (transition.phase, transition.hash),
+            (Phase::ResponseLost, Some(HASH))
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::facts::{Facts, Frozen, Outcome};
 use super::files::{FILE, PAGE_BYTES, USUAL_LOG};
-use super::request_state::{Phase, Step};
+use super::request_state::{Phase, Transition};
 use super::reserve::{Reserve, Room};
 use bursar_base::secret::hexadecimal;
 use bursar_config as config;
@@ -241,7 +241,7 @@ impl Store {
         &self,
         id: i64,
         facts: &Facts,
-        step: &Step,
+        transition: &Transition,
     ) -> Result<(), rusqlite::Error> {
         let mut statement = self.database.prepare_cached(
             "INSERT INTO requests (id, request_id, time, caller, provider, account, route, method, path, \
@@ -258,9 +258,9 @@ impl Store {
             facts.method,
             facts.path,
             facts.idempotency_key.get(),
-            step.hash,
-            step.phase.number(),
-            step.is_open,
+            transition.hash,
+            transition.phase.number(),
+            transition.is_open,
         ])?;
         Ok(())
     }
@@ -270,16 +270,16 @@ impl Store {
         &self,
         id: i64,
         facts: &Facts,
-        step: &Step,
+        transition: &Transition,
     ) -> Result<bool, rusqlite::Error> {
         let mut statement = self.database.prepare_cached(
             "UPDATE requests SET phase = ?2, body_sha256 = ?3, is_open = ?4, idempotency_key = ?5 WHERE id = ?1",
         )?;
         let changed = statement.execute(params![
             id,
-            step.phase.number(),
-            step.hash,
-            step.is_open,
+            transition.phase.number(),
+            transition.hash,
+            transition.is_open,
             facts.idempotency_key.get(),
         ])?;
         Ok(changed > 0)

@@ -119,9 +119,9 @@ async fn a_directory_belongs_to_one_process_and_what_it_left_open_is_over() {
     ended(journal, &directory);
     // As if its process had been killed.
     let mut store = Store::open(&settings).unwrap();
-    let open = request_state::Step {
+    let open = request_state::Transition {
         is_open: true,
-        ..step(Phase::HeadSent)
+        ..transition(Phase::HeadSent)
     };
     store.begin(false).unwrap();
     store.insert(1, &facts("1"), &open).unwrap();
@@ -158,7 +158,7 @@ fn nobody_else_may_read_the_files_of_a_directory_that_is_open_to_all() {
     let mut store = Store::open(&settings(directory.path().to_owned())).unwrap();
     store.begin(false).unwrap();
     store
-        .insert(1, &facts("1"), &step(Phase::HeadSent))
+        .insert(1, &facts("1"), &transition(Phase::HeadSent))
         .unwrap();
     store.commit().unwrap();
     let files = std::fs::read_dir(directory.path()).unwrap();
@@ -185,8 +185,8 @@ async fn frozen_providers_are_remembered_since_the_first_time() {
     assert_eq!(journal.frozen().await.unwrap(), [frozen]);
 }
 
-fn step(phase: Phase) -> request_state::Step {
-    request_state::Step {
+fn transition(phase: Phase) -> request_state::Transition {
+    request_state::Transition {
         phase,
         hash: None,
         is_open: false,
@@ -201,7 +201,7 @@ fn fill(store: &mut Store, phase: Phase) -> i64 {
         store.begin(false).unwrap();
         for _ in 0..16 {
             let name = id.to_string();
-            store.insert(id, &large(&name), &step(phase)).unwrap();
+            store.insert(id, &large(&name), &transition(phase)).unwrap();
             id += 1;
         }
         store.commit().unwrap();
@@ -277,7 +277,7 @@ fn old_settled_requests_are_forgotten() {
         (3, Phase::NotSent),
     ] {
         store
-            .insert(id, &facts(&id.to_string()), &step(phase))
+            .insert(id, &facts(&id.to_string()), &transition(phase))
             .unwrap();
     }
     store.commit().unwrap();
@@ -304,7 +304,7 @@ fn no_phase_that_is_in_doubt_is_ever_forgotten() {
     store.begin(false).unwrap();
     for (id, phase) in (1..).zip(doubtful) {
         let facts = facts(&id.to_string());
-        store.insert(id, &facts, &step(phase)).unwrap();
+        store.insert(id, &facts, &transition(phase)).unwrap();
     }
     store.commit().unwrap();
     let later = clock::wall() + Duration::from_secs(60);

@@ -15,20 +15,20 @@ use tokio::time::Instant;
 
 use super::facts::{Facts, Frozen};
 use super::files::{Files, Length};
-use super::request_state::Step;
+use super::request_state::Transition;
 use super::store::{Error, Store};
 use super::watch::{RECOVER_AFTER, Watch};
 use bursar_base::clock;
 use bursar_config as config;
 use bursar_telemetry::metrics::JournalSeries;
 
-/// Steps in one transaction; the others are in the next.
+/// Transitions in one transaction; the others are in the next.
 const MAX_BATCH: usize = 1024;
 /// Settled requests that are forgotten at a time.
 const FORGOTTEN_AT_ONCE: usize = 1024;
 /// Later phases that are kept while they cannot be written; the rest stays in doubt.
 const MAX_KEPT: usize = 16_384;
-/// What one step changes, about, and what each transaction does.
+/// What one transition changes, about, and what each transaction does.
 const PAGES_OF_STEP: u64 = 3;
 /// How often gauges are renewed, old requests forgotten, and what was kept is tried again.
 const TICK: Duration = Duration::from_secs(1);
@@ -39,18 +39,18 @@ pub(super) enum Message {
     Ask(Question),
 }
 
-/// What is answered when the steps that came with it are written.
+/// What is answered when the transitions that came with it are written.
 pub(super) enum Question {
     Freeze(String, SystemTime, oneshot::Sender<Option<()>>),
     Thaw(String, oneshot::Sender<Option<()>>),
     Frozen(oneshot::Sender<Option<Vec<Frozen>>>),
 }
 
-/// One step of a request.
+/// One transition of a request.
 pub(super) struct Write {
     pub(super) id: i64,
     pub(super) facts: Arc<Facts>,
-    pub(super) step: Step,
+    pub(super) transition: Transition,
     pub(super) durable: bool,
     /// Of a request that is about to be sent, until this is written.
     pub(super) room: Option<OwnedSemaphorePermit>,
@@ -58,7 +58,7 @@ pub(super) struct Write {
     pub(super) done: Option<oneshot::Sender<bool>>,
 }
 
-type Kept = BTreeMap<i64, (Arc<Facts>, Step)>;
+type Kept = BTreeMap<i64, (Arc<Facts>, Transition)>;
 
 /// The thread.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ pub(super) struct Writer {
     sync: bool,
     keep: Duration,
     series: JournalSeries,
-    /// The latest step of each request whose write failed, by number.
+    /// The latest transition of each request whose write failed, by number.
     kept: Kept,
     is_failing: bool,
     ticked: Instant,
@@ -211,9 +211,9 @@ impl Writer {
             self.kept.remove(&write.id);
         } else {
             self.series.failed.inc();
-            // The step after a refusal says that nothing was sent, and takes the place of this one.
+            // The transition after a refusal says that nothing was sent, and takes the place of this one.
             if self.kept.len() < MAX_KEPT || self.kept.contains_key(&write.id) {
-                self.kept.insert(write.id, (write.facts, write.step));
+                self.kept.insert(write.id, (write.facts, write.transition));
             }
         }
         if let Some(done) = write.done {
@@ -281,14 +281,14 @@ impl Writer {
         self.store.begin(durable)?;
         let mut left = Kept::new();
         let most = self.at_once(MAX_KEPT);
-        for (index, (id, (facts, step))) in self.kept.iter().enumerate() {
-            if index >= most || !self.put(*id, facts, step, has_room)? {
-                left.insert(*id, (facts.clone(), *step));
+        for (index, (id, (facts, transition))) in self.kept.iter().enumerate() {
+            if index >= most || !self.put(*id, facts, transition, has_room)? {
+                left.insert(*id, (facts.clone(), *transition));
             }
         }
         let mut refused = Vec::with_capacity(batch.len());
         for write in batch {
-            refused.push(!self.put(write.id, &write.facts, &write.step, has_room)?);
+            refused.push(!self.put(write.id, &write.facts, &write.transition, has_room)?);
         }
         self.store.commit()?;
         Ok((refused, left))
@@ -300,16 +300,16 @@ impl Writer {
         &self,
         id: i64,
         facts: &Facts,
-        step: &Step,
+        transition: &Transition,
         has_room: bool,
     ) -> Result<bool, rusqlite::Error> {
-        if self.store.update(id, facts, step)? {
+        if self.store.update(id, facts, transition)? {
             return Ok(true);
         }
         if !has_room {
-            return Ok(!step.phase.is_in_doubt());
+            return Ok(!transition.phase.is_in_doubt());
         }
-        self.store.insert(id, facts, step)?;
+        self.store.insert(id, facts, transition)?;
         Ok(true)
     }
 
