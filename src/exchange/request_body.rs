@@ -8,7 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use bursar_http::replay_body::{BodyTooLarge, ReplayBody, RequestBodyError, Sending};
-use bursar_journal::{self as journal, Hash, Seal, Witness};
+use bursar_journal::{self as journal, Hash, HashingBody, Witness};
 
 /// A caller's body, which can be sent again.
 pub type CallerBody = ReplayBody<Incoming>;
@@ -27,7 +27,7 @@ pub enum RequestBody {
     /// Nobody has to know of its end.
     Plain(Box<Sending<Incoming>>),
     /// The journal has to know of its end before it goes.
-    Sealed(Box<Seal<Box<Sending<Incoming>>>>),
+    Hashing(Box<HashingBody<Box<Sending<Incoming>>>>),
 }
 
 impl RequestBody {
@@ -43,13 +43,13 @@ impl RequestBody {
 
     /// Lets the witness know of the body's end before it goes. The body's hash where that needs no waiting,
     /// because the whole body is there.
-    pub async fn seal(&mut self, witness: Witness) -> Option<Hash> {
+    pub async fn hash(&mut self, witness: Witness) -> Option<Hash> {
         *self = match std::mem::replace(self, Self::Empty) {
-            Self::Plain(sending) => Self::Sealed(Box::new(Seal::new(sending, witness))),
+            Self::Plain(sending) => Self::Hashing(Box::new(HashingBody::new(sending, witness))),
             body => body,
         };
         match self {
-            Self::Sealed(seal) => seal.gather().await,
+            Self::Hashing(hashing) => hashing.gather().await,
             Self::Empty | Self::Plain(_) => journal::hash_of_nothing(),
         }
     }
@@ -57,7 +57,7 @@ impl RequestBody {
     /// Whether its caller is known to be gone before anything was sent.
     #[must_use]
     pub fn is_broken(&self) -> bool {
-        matches!(self, Self::Sealed(seal) if seal.is_broken())
+        matches!(self, Self::Hashing(hashing) if hashing.is_broken())
     }
 }
 
@@ -72,7 +72,7 @@ impl Body for RequestBody {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Plain(sending) => Pin::new(sending).poll_frame(context),
-            Self::Sealed(seal) => Pin::new(seal).poll_frame(context),
+            Self::Hashing(hashing) => Pin::new(hashing).poll_frame(context),
         }
     }
 
@@ -80,7 +80,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Plain(sending) => sending.is_end_stream(),
-            Self::Sealed(seal) => seal.is_end_stream(),
+            Self::Hashing(hashing) => hashing.is_end_stream(),
         }
     }
 
@@ -88,7 +88,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Plain(sending) => sending.size_hint(),
-            Self::Sealed(seal) => seal.size_hint(),
+            Self::Hashing(hashing) => hashing.size_hint(),
         }
     }
 }

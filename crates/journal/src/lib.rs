@@ -9,10 +9,10 @@
 mod entry;
 mod facts;
 mod files;
+mod hashing_body;
 mod queue;
 mod request_state;
 mod reserve;
-mod seal;
 mod store;
 mod watch;
 mod writer;
@@ -26,9 +26,9 @@ use tokio::sync::oneshot;
 
 pub use entry::{Commit, Entry, Witness};
 pub use facts::{Facts, Frozen, Outcome};
+pub use hashing_body::{HashingBody, hash_of_nothing, is_whole};
 pub use queue::Unavailable;
 pub use request_state::{Hash, Phase};
-pub use seal::{Seal, hash_of_nothing, is_whole};
 pub use store::Error;
 
 use bursar_config as config;

@@ -364,9 +364,9 @@ async fn a_small_body_that_breaks_off_is_known_to_before_it_is_sent() {
             true => sender.abort(std::io::ErrorKind::UnexpectedEof.into()),
             false => drop(sender),
         }
-        let mut seal = Seal::new(Limited(body), entry.witness(None));
-        assert_eq!(seal.gather().await, expected);
-        assert_eq!(seal.is_broken(), is_broken);
+        let mut body = HashingBody::new(Limited(body), entry.witness(None));
+        assert_eq!(body.gather().await, expected);
+        assert_eq!(body.is_broken(), is_broken);
     }
 }
 

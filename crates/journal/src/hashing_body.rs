@@ -24,7 +24,7 @@ const MAX_GATHERED: u64 = 64 * 1024;
 const GATHERING: Duration = Duration::from_millis(5);
 
 /// A body whose end is held back.
-pub struct Seal<B: Body> {
+pub struct HashingBody<B: Body> {
     body: B,
     witness: Witness,
     /// What was seen, where the witness looks for a key in it and it is small.
@@ -37,9 +37,11 @@ pub struct Seal<B: Body> {
     stage: Stage,
 }
 
-impl<B: Body> fmt::Debug for Seal<B> {
+impl<B: Body> fmt::Debug for HashingBody<B> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Seal").finish_non_exhaustive()
+        formatter
+            .debug_struct("HashingBody")
+            .finish_non_exhaustive()
     }
 }
 
@@ -49,7 +51,7 @@ enum Stage {
     /// The last frame, or None where only the end is left, waits for the write.
     Held(Commit, Option<Frame<Bytes>>),
     /// The end may go.
-    Sealed,
+    Released,
 }
 
 /// Whether every byte of a body came. Its end may come later: HTTP/2 says it apart, and who sends to HTTP/1.1
@@ -65,7 +67,7 @@ pub fn hash_of_nothing() -> Option<Hash> {
     digest::digest(&SHA256, &[]).as_ref().try_into().ok()
 }
 
-impl<B> Seal<B>
+impl<B> HashingBody<B>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -112,7 +114,7 @@ where
                 None => true,
             };
         }
-        self.stage = Stage::Sealed;
+        self.stage = Stage::Released;
         self.tell_key();
         Poll::Ready(self.hash())
     }
@@ -148,7 +150,7 @@ where
     }
 }
 
-impl<B> Body for Seal<B>
+impl<B> Body for HashingBody<B>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Unpin,
@@ -177,7 +179,7 @@ where
             this.tell_key();
             let commit = this.hash().and_then(|hash| this.witness.body(hash));
             let Some(commit) = commit else {
-                this.stage = Stage::Sealed;
+                this.stage = Stage::Released;
                 return Poll::Ready(last.map(Ok));
             };
             this.stage = Stage::Held(commit, last);
@@ -187,24 +189,24 @@ where
                 // Where it failed, the writer has said so: what has begun is not broken off.
                 ready!(Pin::new(commit).poll(context));
                 let last = last.take();
-                this.stage = Stage::Sealed;
+                this.stage = Stage::Released;
                 Poll::Ready(last.map(Ok))
             }
-            Stage::Open | Stage::Sealed => Pin::new(&mut this.body).poll_frame(context),
+            Stage::Open | Stage::Released => Pin::new(&mut this.body).poll_frame(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         self.early.is_empty()
             && self.broken.is_none()
-            && matches!(self.stage, Stage::Sealed)
+            && matches!(self.stage, Stage::Released)
             && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         let held = match &self.stage {
             Stage::Held(_, Some(frame)) => frame.data_ref().map_or(0, |data| data.len() as u64),
-            Stage::Held(_, None) | Stage::Open | Stage::Sealed => 0,
+            Stage::Held(_, None) | Stage::Open | Stage::Released => 0,
         };
         let more = self.early_bytes + held;
         let rest = self.body.size_hint();
