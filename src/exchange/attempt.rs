@@ -311,7 +311,7 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
         let Some(entry) = self.entry else {
             return Ok(None);
         };
-        let digest = upload.hash(entry.witness(self.key_field)).await;
+        let digest = upload.hash(entry.body_observer(self.key_field)).await;
         if upload.is_broken() {
             let what = "the request's body broke off or is malformed";
             return Err(Refusal::Target(target::Error::Malformed(what)));

@@ -8,7 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use bursar_http::replay_body::{BodyTooLarge, ReplayBody, RequestBodyError, Sending};
-use bursar_journal::{self as journal, Hash, HashingBody, Witness};
+use bursar_journal::{self as journal, BodyObserver, Hash, HashingBody};
 
 /// A caller's body, which can be sent again.
 pub type CallerBody = ReplayBody<Incoming>;
@@ -41,11 +41,11 @@ impl RequestBody {
         })
     }
 
-    /// Lets the witness know of the body's end before it goes. The body's hash where that needs no waiting,
+    /// Lets the observer know of the body's end before it goes. The body's hash where that needs no waiting,
     /// because the whole body is there.
-    pub async fn hash(&mut self, witness: Witness) -> Option<Hash> {
+    pub async fn hash(&mut self, observer: BodyObserver) -> Option<Hash> {
         *self = match std::mem::replace(self, Self::Empty) {
-            Self::Plain(sending) => Self::Hashing(Box::new(HashingBody::new(sending, witness))),
+            Self::Plain(sending) => Self::Hashing(Box::new(HashingBody::new(sending, observer))),
             body => body,
         };
         match self {

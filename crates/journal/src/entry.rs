@@ -1,6 +1,6 @@
 //! The entry of one request: what is written of it, and when. Its transitions are handed in in the order in which they happen.
 //!
-//! The [`Entry`] belongs to the request's record, and its end is the end of the request. A [`Witness`] goes
+//! The [`Entry`] belongs to the request's record, and its end is the end of the request. A [`BodyObserver`] goes
 //! with the body, which is sent by a connection's own task. Both change the state under one mutex, held
 //! while the transition is put into the queue, so that the queue has the transitions in their order.
 
@@ -24,7 +24,7 @@ pub struct Entry(Arc<Shared>);
 
 /// Sees one sending of the request's body.
 #[derive(Debug)]
-pub struct Witness {
+pub struct BodyObserver {
     shared: Arc<Shared>,
     /// Where the request's key is in the body, if no header has it.
     key: Option<Arc<Field>>,
@@ -55,10 +55,10 @@ impl Entry {
 
     /// For the next sending of the body, in which a key is looked for where it may have one.
     #[must_use]
-    pub fn witness(&self, key: Option<&Arc<Field>>) -> Witness {
+    pub fn body_observer(&self, key: Option<&Arc<Field>>) -> BodyObserver {
         let prepare = |state: &mut RequestState| (state.prepare(), None);
         let (sending, _) = self.0.change(prepare, Wait::No);
-        Witness {
+        BodyObserver {
             shared: self.0.clone(),
             key: key.cloned(),
             sending,
@@ -120,7 +120,7 @@ impl Drop for Entry {
     }
 }
 
-impl Witness {
+impl BodyObserver {
     /// Whether it has to see the whole body.
     pub(super) fn wants_key(&self) -> bool {
         self.key.is_some()

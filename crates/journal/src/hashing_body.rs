@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use ring::digest::{self, SHA256};
 
-use super::entry::{Commit, Witness};
+use super::entry::{BodyObserver, Commit};
 use super::request_state::Hash;
 
 /// Bodies that are known to be no larger are gathered before they are sent,
@@ -26,8 +26,8 @@ const GATHERING: Duration = Duration::from_millis(5);
 /// A body whose end is held back.
 pub struct HashingBody<B: Body> {
     body: B,
-    witness: Witness,
-    /// What was seen, where the witness looks for a key in it and it is small.
+    observer: BodyObserver,
+    /// What was seen, where the observer looks for a key in it and it is small.
     seen: Option<Vec<u8>>,
     digest: digest::Context,
     /// Gathered, and yet to be sent.
@@ -73,11 +73,11 @@ where
 {
     /// For one sending of a body.
     #[must_use]
-    pub fn new(body: B, witness: Witness) -> Self {
+    pub fn new(body: B, observer: BodyObserver) -> Self {
         Self {
             body,
-            seen: witness.wants_key().then(Vec::new),
-            witness,
+            seen: observer.wants_key().then(Vec::new),
+            observer,
             digest: digest::Context::new(&SHA256),
             early: VecDeque::new(),
             early_bytes: 0,
@@ -122,7 +122,7 @@ where
     /// The whole body was seen.
     fn tell_key(&mut self) {
         if let Some(seen) = self.seen.take() {
-            self.witness.look_for_key(&seen);
+            self.observer.look_for_key(&seen);
         }
     }
 
@@ -177,7 +177,7 @@ where
                 None => None,
             };
             this.tell_key();
-            let commit = this.hash().and_then(|hash| this.witness.body(hash));
+            let commit = this.hash().and_then(|hash| this.observer.body(hash));
             let Some(commit) = commit else {
                 this.stage = Stage::Released;
                 return Poll::Ready(last.map(Ok));

@@ -24,7 +24,7 @@ use std::time::SystemTime;
 
 use tokio::sync::oneshot;
 
-pub use entry::{Commit, Entry, Witness};
+pub use entry::{BodyObserver, Commit, Entry};
 pub use facts::{Facts, Frozen, Outcome};
 pub use hashing_body::{HashingBody, hash_of_nothing, is_whole};
 pub use queue::Unavailable;

@@ -364,7 +364,7 @@ async fn a_small_body_that_breaks_off_is_known_to_before_it_is_sent() {
             true => sender.abort(std::io::ErrorKind::UnexpectedEof.into()),
             false => drop(sender),
         }
-        let mut body = HashingBody::new(Limited(body), entry.witness(None));
+        let mut body = HashingBody::new(Limited(body), entry.body_observer(None));
         assert_eq!(body.gather().await, expected);
         assert_eq!(body.is_broken(), is_broken);
     }
