@@ -92,8 +92,8 @@ impl ActiveRequest {
 
     /// From now on the journal knows of the request; `key` is what the provider knows it again by.
     pub fn write_to(&mut self, journal: &Journal, key: Option<&HeaderValue>) {
-        let facts = self.record.facts(key, &self.telemetry.secret_below);
-        self.entry = facts.map(|facts| journal.entry(facts));
+        let intent = self.record.intent(key, &self.telemetry.secret_below);
+        self.entry = intent.map(|intent| journal.entry(intent));
     }
 
     /// Its entry in the journal, if it has one.

@@ -17,7 +17,7 @@ use crate::exchange::request_body::CallerBody;
 use bursar_base::clock;
 use bursar_base::path::{Path, Pattern};
 use bursar_config::Provider;
-use bursar_journal::Facts;
+use bursar_journal::Intent;
 use bursar_telemetry::access_log::Line;
 use bursar_telemetry::metrics::{ANONYMOUS, Cause, NO_PROVIDER, ProviderSeries, Reason};
 
@@ -197,14 +197,14 @@ impl Record {
 
     /// What the journal writes down before the request is sent; `key` is what the provider knows it again by. None
     /// before it has a route.
-    pub(super) fn facts(
+    pub(super) fn intent(
         &self,
         key: Option<&HeaderValue>,
         secret_below: &[Pattern],
-    ) -> Option<Facts> {
+    ) -> Option<Intent> {
         let provider = self.provider()?;
         let account = provider.accounts.get(self.account?);
-        Some(Facts {
+        Some(Intent {
             time: clock::wall(),
             request_id: self.id(),
             caller: self.caller.clone().unwrap_or_else(|| ANONYMOUS.into()),

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Timeout;
 
-use super::facts::Facts;
+use super::intent::Intent;
 use super::queue::{Queue, Unavailable, WRITE_WAIT};
 use super::request_state::{Hash, RequestState, Transition};
 use super::writer::{Message, Write};
@@ -39,16 +39,16 @@ pub struct Commit(Option<Pin<Box<Timeout<oneshot::Receiver<bool>>>>>);
 struct Shared {
     queue: Arc<Queue>,
     id: i64,
-    facts: Arc<Facts>,
+    intent: Arc<Intent>,
     state: Mutex<RequestState>,
 }
 
 impl Entry {
-    pub(super) fn new(queue: Arc<Queue>, facts: Facts) -> Self {
+    pub(super) fn new(queue: Arc<Queue>, intent: Intent) -> Self {
         Self(Arc::new(Shared {
             id: queue.number(),
             queue,
-            facts: Arc::new(facts),
+            intent: Arc::new(intent),
             state: Mutex::default(),
         }))
     }
@@ -129,7 +129,7 @@ impl BodyObserver {
     /// That is the whole body. What it is known by is written down with the next transition.
     pub(super) fn look_for_key(&self, body: &[u8]) {
         if let Some(key) = self.key.as_ref().and_then(|field| field.text_in(body)) {
-            self.shared.facts.know_key(key);
+            self.shared.intent.know_key(key);
         }
     }
 
@@ -180,7 +180,7 @@ impl Shared {
         };
         let handed_in = self.queue.hand_in(Message::Write(Write {
             id: self.id,
-            facts: self.facts.clone(),
+            intent: self.intent.clone(),
             transition,
             durable: wait == Wait::Durable,
             room,

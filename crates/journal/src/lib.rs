@@ -7,9 +7,9 @@
 //! ([`writer`]); whatever waits is one transaction. It knows nothing of HTTP but bodies that come in frames.
 
 mod entry;
-mod facts;
 mod files;
 mod hashing_body;
+mod intent;
 mod queue;
 mod request_state;
 mod reserve;
@@ -25,8 +25,8 @@ use std::time::SystemTime;
 use tokio::sync::oneshot;
 
 pub use entry::{BodyObserver, Commit, Entry};
-pub use facts::{Facts, Frozen, Outcome};
 pub use hashing_body::{HashingBody, hash_of_nothing, is_whole};
+pub use intent::{Frozen, Intent, Outcome};
 pub use queue::Unavailable;
 pub use request_state::{Hash, Phase};
 pub use store::Error;
@@ -64,8 +64,8 @@ impl Journal {
 
     /// A request that moves money, before anything was sent.
     #[must_use]
-    pub fn entry(&self, facts: Facts) -> Entry {
-        Entry::new(self.0.clone(), facts.cut())
+    pub fn entry(&self, intent: Intent) -> Entry {
+        Entry::new(self.0.clone(), intent.cut())
     }
 
     /// The providers that are frozen.

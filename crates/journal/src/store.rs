@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
-use super::facts::{Facts, Frozen, Outcome};
 use super::files::{FILE, PAGE_BYTES, USUAL_LOG};
+use super::intent::{Frozen, Intent, Outcome};
 use super::request_state::{Phase, Transition};
 use super::reserve::{Reserve, Room};
 use bursar_base::secret::hexadecimal;
@@ -240,7 +240,7 @@ impl Store {
     pub(super) fn insert(
         &self,
         id: i64,
-        facts: &Facts,
+        intent: &Intent,
         transition: &Transition,
     ) -> Result<(), rusqlite::Error> {
         let mut statement = self.database.prepare_cached(
@@ -249,15 +249,15 @@ impl Store {
         )?;
         statement.execute(params![
             id,
-            facts.request_id,
-            micros(facts.time),
-            &*facts.caller,
-            &*facts.provider,
-            &*facts.account,
-            &*facts.route,
-            facts.method,
-            facts.path,
-            facts.idempotency_key.get(),
+            intent.request_id,
+            micros(intent.time),
+            &*intent.caller,
+            &*intent.provider,
+            &*intent.account,
+            &*intent.route,
+            intent.method,
+            intent.path,
+            intent.idempotency_key.get(),
             transition.hash,
             transition.phase.number(),
             transition.is_open,
@@ -269,7 +269,7 @@ impl Store {
     pub(super) fn update(
         &self,
         id: i64,
-        facts: &Facts,
+        intent: &Intent,
         transition: &Transition,
     ) -> Result<bool, rusqlite::Error> {
         let mut statement = self.database.prepare_cached(
@@ -280,7 +280,7 @@ impl Store {
             transition.phase.number(),
             transition.hash,
             transition.is_open,
-            facts.idempotency_key.get(),
+            intent.idempotency_key.get(),
         ])?;
         Ok(changed > 0)
     }

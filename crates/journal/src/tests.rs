@@ -33,9 +33,9 @@ fn settings(path: PathBuf) -> config::Journal {
     }
 }
 
-fn facts(id: &str) -> Facts {
+fn intent(id: &str) -> Intent {
     let name = |name: &str| -> Arc<str> { name.into() };
-    Facts {
+    Intent {
         time: clock::wall(),
         request_id: id.to_owned(),
         caller: name("checkout"),
@@ -49,10 +49,10 @@ fn facts(id: &str) -> Facts {
 }
 
 /// A row of some size.
-fn large(id: &str) -> Facts {
-    Facts {
+fn large(id: &str) -> Intent {
+    Intent {
         path: "x".repeat(MAX_TEXT),
-        ..facts(id)
+        ..intent(id)
     }
 }
 
@@ -80,22 +80,22 @@ async fn what_is_under_way_is_listed_only_once_its_process_is_gone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("made/for/it");
     let journal = Journal::open(&settings(path.clone()), series()).unwrap();
-    let entry = journal.entry(facts("1"));
+    let entry = journal.entry(intent("1"));
     entry.sending(None).await.unwrap();
     assert_eq!(listed(&path), []);
     // As if the process had ended: nothing more is written of the request.
     std::mem::forget(entry);
-    let answered = journal.entry(facts("2"));
+    let answered = journal.entry(intent("2"));
     answered.sending(hash_of_nothing()).await.unwrap();
     assert!(answered.answered().unwrap().await);
-    let broken = journal.entry(facts("3"));
+    let broken = journal.entry(intent("3"));
     broken.sending(hash_of_nothing()).await.unwrap();
     broken.answering();
     drop(broken);
-    let unsent = journal.entry(facts("4"));
+    let unsent = journal.entry(intent("4"));
     unsent.sending(None).await.unwrap();
     unsent.unsent().await;
-    drop(journal.entry(facts("5")));
+    drop(journal.entry(intent("5")));
     flush(&journal).await;
     assert_eq!(listed(&path), [("3".to_owned(), Phase::ResponseLost)]);
     let now = clock::wall();
@@ -124,7 +124,7 @@ async fn a_directory_belongs_to_one_process_and_what_it_left_open_is_over() {
         ..transition(Phase::HeadSent)
     };
     store.begin(false).unwrap();
-    store.insert(1, &facts("1"), &open).unwrap();
+    store.insert(1, &intent("1"), &open).unwrap();
     store.commit().unwrap();
     assert_eq!(listed(directory.path()), []);
     drop(store);
@@ -158,7 +158,7 @@ fn nobody_else_may_read_the_files_of_a_directory_that_is_open_to_all() {
     let mut store = Store::open(&settings(directory.path().to_owned())).unwrap();
     store.begin(false).unwrap();
     store
-        .insert(1, &facts("1"), &transition(Phase::HeadSent))
+        .insert(1, &intent("1"), &transition(Phase::HeadSent))
         .unwrap();
     store.commit().unwrap();
     let files = std::fs::read_dir(directory.path()).unwrap();
@@ -218,7 +218,7 @@ async fn settled_requests_make_room_and_those_in_doubt_never_do() {
     drop(store);
     let journal = Journal::open(&settings, series()).unwrap();
     // Room is made for this one.
-    let entry = journal.entry(facts("new"));
+    let entry = journal.entry(intent("new"));
     entry.sending(None).await.unwrap();
     drop(entry);
     ended(journal, &directory);
@@ -228,7 +228,7 @@ async fn settled_requests_make_room_and_those_in_doubt_never_do() {
     let series = series();
     let journal = Journal::open(&settings, series.clone()).unwrap();
     for _ in 0..3 {
-        let entry = journal.entry(facts("refused"));
+        let entry = journal.entry(intent("refused"));
         assert_eq!(entry.sending(None).await, Err(Unavailable));
     }
     flush(&journal).await;
@@ -241,7 +241,7 @@ async fn settled_requests_make_room_and_those_in_doubt_never_do() {
         resolve(directory.path(), id, "looked", clock::wall()).unwrap();
     }
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-    while journal.entry(facts("late")).sending(None).await.is_err() {
+    while journal.entry(intent("late")).sending(None).await.is_err() {
         assert!(tokio::time::Instant::now() < deadline);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -259,7 +259,7 @@ async fn where_failures_are_only_warned_of_requests_go_on() {
     settings.on_failure = OnFailure::Warn;
     let series = series();
     let journal = Journal::open(&settings, series.clone()).unwrap();
-    let entry = journal.entry(facts("1"));
+    let entry = journal.entry(intent("1"));
     entry.sending(hash_of_nothing()).await.unwrap();
     // A later phase that cannot be written breaks nothing.
     let _ = entry.answered().unwrap().await;
@@ -277,7 +277,7 @@ fn old_settled_requests_are_forgotten() {
         (3, Phase::NotSent),
     ] {
         store
-            .insert(id, &facts(&id.to_string()), &transition(phase))
+            .insert(id, &intent(&id.to_string()), &transition(phase))
             .unwrap();
     }
     store.commit().unwrap();
@@ -303,8 +303,8 @@ fn no_phase_that_is_in_doubt_is_ever_forgotten() {
     let doubtful = [Phase::HeadSent, Phase::BodySent, Phase::ResponseLost];
     store.begin(false).unwrap();
     for (id, phase) in (1..).zip(doubtful) {
-        let facts = facts(&id.to_string());
-        store.insert(id, &facts, &transition(phase)).unwrap();
+        let intent = intent(&id.to_string());
+        store.insert(id, &intent, &transition(phase)).unwrap();
     }
     store.commit().unwrap();
     let later = clock::wall() + Duration::from_secs(60);
@@ -337,7 +337,7 @@ async fn a_request_that_was_refused_because_its_row_came_late_is_not_in_doubt() 
     let journal = Journal::open(&settings(directory.path().to_owned()), series()).unwrap();
     let other = rusqlite::Connection::open(directory.path().join("journal.sqlite")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let entry = journal.entry(facts("late"));
+    let entry = journal.entry(intent("late"));
     // Time passes while nothing else happens here, so that the wait is over at once.
     assert_eq!(entry.sending(None).await, Err(Unavailable));
     // As if the process ended now: nothing more is written of the request.
@@ -358,7 +358,7 @@ async fn a_small_body_that_breaks_off_is_known_to_before_it_is_sent() {
     let directory = tempfile::tempdir().unwrap();
     let journal = Journal::open(&settings(directory.path().to_owned()), series()).unwrap();
     for (is_broken, expected) in [(false, hash_of_nothing()), (true, None)] {
-        let entry = journal.entry(facts("1"));
+        let entry = journal.entry(intent("1"));
         let (sender, body) = Channel::<Bytes, std::io::Error>::new(1);
         match is_broken {
             true => sender.abort(std::io::ErrorKind::UnexpectedEof.into()),
@@ -397,19 +397,19 @@ async fn how_a_request_ended_is_written_however_many_others_wait_to_be_sent() {
     let mut settings = settings(directory.path().to_owned());
     settings.max_size = 64 << 20;
     let journal = Journal::open(&settings, series()).unwrap();
-    let under_way = journal.entry(facts("under way"));
+    let under_way = journal.entry(intent("under way"));
     under_way.sending(hash_of_nothing()).await.unwrap();
     // Somebody looks at the file by other means, and forgets it.
     let other = rusqlite::Connection::open(directory.path().join("journal.sqlite")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let mut waiting = Vec::new();
     for id in 0..queue::MAX_SENDING {
-        let entry = journal.entry(facts(&id.to_string()));
+        let entry = journal.entry(intent(&id.to_string()));
         let mut sending = Box::pin(async move { entry.sending(None).await });
         assert!(is_pending_now(&mut sending).await);
         waiting.push(sending);
     }
-    let refused = journal.entry(facts("refused"));
+    let refused = journal.entry(intent("refused"));
     assert_eq!(refused.sending(None).await, Err(Unavailable));
     drop((refused, under_way, waiting));
     other.execute_batch("ROLLBACK").unwrap();
@@ -419,7 +419,7 @@ async fn how_a_request_ended_is_written_however_many_others_wait_to_be_sent() {
         assert!(tokio::time::Instant::now() < deadline);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(journal.entry(facts("late")).sending(None).await, Ok(()));
+    assert_eq!(journal.entry(intent("late")).sending(None).await, Ok(()));
 }
 
 async fn is_pending_now(future: &mut (impl Future + Unpin)) -> bool {
@@ -464,7 +464,7 @@ async fn while_somebody_reads_for_long_its_log_has_a_bound_and_nothing_in_doubt_
     let path = directory.path();
     let series = series();
     let journal = Journal::open(&settings(path.to_owned()), series.clone()).unwrap();
-    let under_way = journal.entry(facts("under way"));
+    let under_way = journal.entry(intent("under way"));
     under_way.sending(hash_of_nothing()).await.unwrap();
     let reader = rusqlite::Connection::open(path.join("journal.sqlite")).unwrap();
     reader.execute_batch("BEGIN").unwrap();
@@ -480,7 +480,7 @@ async fn while_somebody_reads_for_long_its_log_has_a_bound_and_nothing_in_doubt_
     assert_eq!(series.max_bytes.get().cast_unsigned(), BOUND + (1 << 20));
     // What is under way has room.
     assert!(under_way.answered().unwrap().await);
-    let doubtful = journal.entry(facts("doubtful"));
+    let doubtful = journal.entry(intent("doubtful"));
     assert!(doubtful.sending(None).await.is_err());
     drop(doubtful);
     assert_eq!(listed(path), []);

@@ -13,8 +13,8 @@ use rusqlite::ErrorCode;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
-use super::facts::{Facts, Frozen};
 use super::files::{Files, Length};
+use super::intent::{Frozen, Intent};
 use super::request_state::Transition;
 use super::store::{Error, Store};
 use super::watch::{RECOVER_AFTER, Watch};
@@ -49,7 +49,7 @@ pub(super) enum Question {
 /// One transition of a request.
 pub(super) struct Write {
     pub(super) id: i64,
-    pub(super) facts: Arc<Facts>,
+    pub(super) intent: Arc<Intent>,
     pub(super) transition: Transition,
     pub(super) durable: bool,
     /// Of a request that is about to be sent, until this is written.
@@ -58,7 +58,7 @@ pub(super) struct Write {
     pub(super) done: Option<oneshot::Sender<bool>>,
 }
 
-type Kept = BTreeMap<i64, (Arc<Facts>, Transition)>;
+type Kept = BTreeMap<i64, (Arc<Intent>, Transition)>;
 
 /// The thread.
 #[derive(Debug)]
@@ -213,7 +213,7 @@ impl Writer {
             self.series.failed.inc();
             // The transition after a refusal says that nothing was sent, and takes the place of this one.
             if self.kept.len() < MAX_KEPT || self.kept.contains_key(&write.id) {
-                self.kept.insert(write.id, (write.facts, write.transition));
+                self.kept.insert(write.id, (write.intent, write.transition));
             }
         }
         if let Some(done) = write.done {
@@ -281,14 +281,14 @@ impl Writer {
         self.store.begin(durable)?;
         let mut left = Kept::new();
         let most = self.at_once(MAX_KEPT);
-        for (index, (id, (facts, transition))) in self.kept.iter().enumerate() {
-            if index >= most || !self.put(*id, facts, transition, has_room)? {
-                left.insert(*id, (facts.clone(), *transition));
+        for (index, (id, (intent, transition))) in self.kept.iter().enumerate() {
+            if index >= most || !self.put(*id, intent, transition, has_room)? {
+                left.insert(*id, (intent.clone(), *transition));
             }
         }
         let mut refused = Vec::with_capacity(batch.len());
         for write in batch {
-            refused.push(!self.put(write.id, &write.facts, &write.transition, has_room)?);
+            refused.push(!self.put(write.id, &write.intent, &write.transition, has_room)?);
         }
         self.store.commit()?;
         Ok((refused, left))
@@ -299,17 +299,17 @@ impl Writer {
     fn put(
         &self,
         id: i64,
-        facts: &Facts,
+        intent: &Intent,
         transition: &Transition,
         has_room: bool,
     ) -> Result<bool, rusqlite::Error> {
-        if self.store.update(id, facts, transition)? {
+        if self.store.update(id, intent, transition)? {
             return Ok(true);
         }
         if !has_room {
             return Ok(!transition.phase.is_in_doubt());
         }
-        self.store.insert(id, facts, transition)?;
+        self.store.insert(id, intent, transition)?;
         Ok(true)
     }
 

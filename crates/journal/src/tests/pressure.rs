@@ -30,13 +30,13 @@ async fn what_was_refused_for_want_of_room_is_not_in_doubt_once_there_is_room() 
     full(&settings);
     let series = series();
     let journal = Journal::open(&settings, series.clone()).unwrap();
-    let refused = journal.entry(facts("refused"));
+    let refused = journal.entry(intent("refused"));
     assert_eq!(refused.sending(None).await, Err(Unavailable));
     drop(refused);
     resolve_some(directory.path());
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     loop {
-        let late = journal.entry(facts("late"));
+        let late = journal.entry(intent("late"));
         if late.sending(None).await.is_ok() {
             late.unsent().await;
             break;
@@ -57,12 +57,12 @@ async fn what_goes_on_without_room_is_listed_as_soon_as_there_is_some() {
     full(&settings);
     settings.on_failure = OnFailure::Warn;
     let journal = Journal::open(&settings, series()).unwrap();
-    let warned = journal.entry(facts("warned"));
+    let warned = journal.entry(intent("warned"));
     warned.sending(hash_of_nothing()).await.unwrap();
     drop(warned);
     // What is kept is tried again with each of them.
     for _ in 0..3 {
-        journal.entry(facts("other")).sending(None).await.unwrap();
+        journal.entry(intent("other")).sending(None).await.unwrap();
         flush(&journal).await;
     }
     resolve_some(directory.path());
@@ -82,11 +82,11 @@ async fn a_transaction_that_fails_holds_nobody_up_after_it() {
     let fail = "CREATE TRIGGER no_request BEFORE INSERT ON requests WHEN NEW.phase = 1 BEGIN SELECT RAISE(ABORT, 'no'); END;
         CREATE TRIGGER no_freeze BEFORE INSERT ON frozen WHEN NEW.provider = 'acme' BEGIN SELECT RAISE(ABORT, 'no'); END;";
     other.execute_batch(fail).unwrap();
-    let refused = journal.entry(facts("1"));
+    let refused = journal.entry(intent("1"));
     assert_eq!(refused.sending(None).await, Err(Unavailable));
     // Its row and, with what was kept of that, that it was not sent.
     eventually(|| series.failed.get() == 2).await;
-    let entry = journal.entry(facts("2"));
+    let entry = journal.entry(intent("2"));
     assert_eq!(entry.sending(hash_of_nothing()).await, Ok(()));
     drop(entry);
     let now = clock::wall();

@@ -1,4 +1,4 @@
-//! The facts of a request that the journal keeps: plain data, and how it reads.
+//! The intent to send a request, as the journal has it, and the list of those in doubt: plain data.
 
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
@@ -12,7 +12,7 @@ const MAX_TEXT_BYTES: usize = 2048;
 
 /// What a request is known by.
 #[derive(Debug)]
-pub struct Facts {
+pub struct Intent {
     /// When it came.
     pub time: SystemTime,
     /// The same as in the access log.
@@ -68,7 +68,7 @@ pub struct Frozen {
     pub since: SystemTime,
 }
 
-impl Facts {
+impl Intent {
     /// Without what is too long.
     pub(super) fn cut(mut self) -> Self {
         truncate(&mut self.path);
