@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 
 use bursar_base::clock;
 use bursar_config::{Config, Diagnostic};
-use bursar_journal::{self as journal, Outcome, Resolved};
+use bursar_journal::{self as journal, InDoubt, Resolved};
 
 /// Which requests that moved money are in doubt
 #[derive(Debug, Args)]
@@ -85,12 +85,12 @@ const HEADINGS: [&str; 9] = [
     "TIME", "REQUEST", "PHASE", "PROVIDER", "ACCOUNT", "CALLER", "METHOD", "PATH", "KEY",
 ];
 
-fn table(outcomes: &[Outcome]) -> String {
-    if outcomes.is_empty() {
+fn table(in_doubt: &[InDoubt]) -> String {
+    if in_doubt.is_empty() {
         return "No request is in doubt.\n".to_owned();
     }
     let mut rows = vec![HEADINGS.map(str::to_owned)];
-    rows.extend(outcomes.iter().map(row));
+    rows.extend(in_doubt.iter().map(row));
     let widths: [usize; HEADINGS.len()] = std::array::from_fn(|column| {
         let widths = rows.iter().map(|row| row[column].chars().count());
         widths.max().unwrap_or_default()
@@ -107,19 +107,19 @@ fn table(outcomes: &[Outcome]) -> String {
     text
 }
 
-fn row(outcome: &Outcome) -> [String; HEADINGS.len()] {
+fn row(request: &InDoubt) -> [String; HEADINGS.len()] {
     // What came from the wire must not steer a terminal.
     let plain = |text: &str| text.escape_default().to_string();
     [
-        humantime::format_rfc3339_seconds(outcome.time).to_string(),
-        outcome.request_id.clone(),
-        outcome.phase.as_str().to_owned(),
-        outcome.provider.clone(),
-        outcome.account.clone(),
-        outcome.caller.clone(),
-        plain(&outcome.method),
-        plain(&outcome.path),
-        outcome
+        humantime::format_rfc3339_seconds(request.time).to_string(),
+        request.request_id.clone(),
+        request.phase.as_str().to_owned(),
+        request.provider.clone(),
+        request.account.clone(),
+        request.caller.clone(),
+        plain(&request.method),
+        plain(&request.path),
+        request
             .idempotency_key
             .as_deref()
             .map_or("-".to_owned(), plain),

@@ -35,7 +35,7 @@ pub struct Intent {
 
 /// A request whose outcome is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Outcome {
+pub struct InDoubt {
     /// When it came.
     #[serde(serialize_with = "rfc3339")]
     pub time: SystemTime,

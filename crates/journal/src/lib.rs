@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 
 pub use entry::{BodyObserver, Commit, Entry};
 pub use hashing_body::{HashingBody, hash_of_nothing, is_whole};
-pub use intent::{Frozen, Intent, Outcome};
+pub use intent::{Frozen, InDoubt, Intent};
 pub use queue::Unavailable;
 pub use request_state::{Hash, Phase};
 pub use store::Error;
@@ -112,7 +112,7 @@ impl Journal {
 ///
 /// # Errors
 /// Where there is no journal, or it cannot be read.
-pub fn outcomes(directory: &Path) -> Result<Vec<Outcome>, Error> {
+pub fn outcomes(directory: &Path) -> Result<Vec<InDoubt>, Error> {
     Store::read(directory)?.outcomes()
 }
 

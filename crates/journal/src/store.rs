@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::files::{FILE, PAGE_BYTES, USUAL_LOG};
-use super::intent::{Frozen, Intent, Outcome};
+use super::intent::{Frozen, InDoubt, Intent};
 use super::request_state::{Phase, Transition};
 use super::reserve::{Reserve, Room};
 use bursar_base::secret::hexadecimal;
@@ -366,7 +366,7 @@ impl Store {
     }
 
     /// The requests in doubt. Where the process lives that sends them, those under way are not among them.
-    pub(super) fn outcomes(&self) -> Result<Vec<Outcome>, Error> {
+    pub(super) fn outcomes(&self) -> Result<Vec<InDoubt>, Error> {
         // It may end or begin in between.
         loop {
             let lives = self.is_written()?;
@@ -377,7 +377,7 @@ impl Store {
         }
     }
 
-    fn select(&self, lives: bool) -> Result<Vec<Outcome>, rusqlite::Error> {
+    fn select(&self, lives: bool) -> Result<Vec<InDoubt>, rusqlite::Error> {
         let sql = format!(
             "SELECT time, request_id, caller, provider, account, method, path, idempotency_key, body_sha256, phase \
              FROM requests WHERE {} ORDER BY id",
@@ -387,7 +387,7 @@ impl Store {
         let rows = statement.query_map([], |row| {
             let hash: Option<Vec<u8>> = row.get(8)?;
             let phase = Phase::from_number(row.get(9)?);
-            Ok(Outcome {
+            Ok(InDoubt {
                 time: time(row.get(0)?),
                 request_id: row.get(1)?,
                 caller: row.get(2)?,

@@ -60,7 +60,7 @@ const MAX_TEXT: usize = 1500;
 
 fn listed(directory: &Path) -> Vec<(String, Phase)> {
     let outcomes = outcomes(directory).unwrap();
-    let pair = |outcome: Outcome| (outcome.request_id, outcome.phase);
+    let pair = |request: InDoubt| (request.request_id, request.phase);
     outcomes.into_iter().map(pair).collect()
 }
 
