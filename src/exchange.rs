@@ -61,7 +61,8 @@ pub use proxy::{DrainTimes, Proxy};
 use request_body::Upstream;
 use respond::{Refusal, route_detail};
 use route::{Destination, RouteQuery};
-use tunnel_target::{Opened, TunnelTarget};
+pub use tunnel::Opened;
+use tunnel_target::TunnelTarget;
 
 const NO_CONTINUE: &str =
     "java.net.http.HttpClient expects a 100 Continue, which it gets over HTTP/1.1 only";

@@ -14,6 +14,15 @@ use bursar_http::connection::TunnelContext;
 use bursar_http::target::{self, Target};
 use bursar_telemetry::metrics::Limit;
 
+/// A tunnel that was opened: its caller was answered 200, or is about to be.
+#[derive(Debug)]
+pub struct Opened {
+    /// The `CONNECT`; it is written down when the tunnel is over.
+    pub request: Box<ActiveRequest>,
+    /// Where it leads.
+    pub target: TunnelTarget,
+}
+
 /// Opens a tunnel for that caller.
 pub(super) async fn open(
     proxy: &Proxy,

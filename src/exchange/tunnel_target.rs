@@ -2,19 +2,9 @@
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::exchange::active_request::ActiveRequest;
 use crate::exchange::passthrough::TunnelPermit;
 use crate::upstream::connect::Stream;
 use bursar_http::connection::TunnelContext;
-
-/// A tunnel that was opened: its caller was answered 200, or is about to be.
-#[derive(Debug)]
-pub struct Opened {
-    /// The `CONNECT`; it is written down when the tunnel is over.
-    pub request: Box<ActiveRequest>,
-    /// Where it leads.
-    pub target: TunnelTarget,
-}
 
 /// Where a tunnel leads.
 #[derive(Debug)]

@@ -24,7 +24,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
 
-use crate::exchange::tunnel_target::{Opened, TunnelTarget};
+use crate::exchange::Opened;
+use crate::exchange::tunnel_target::TunnelTarget;
 use crate::exchange::{ActiveRequest, Live};
 use crate::server::drain_phase::{DrainPhase, until_closing, until_cut_off, until_left};
 use crate::server::worker::{WorkerPermit, Workers};

@@ -19,8 +19,8 @@ use tokio::sync::watch;
 use super::drive::drive;
 use crate::exchange::Http1Required;
 use crate::exchange::Live;
+use crate::exchange::Opened;
 use crate::exchange::relay::CutOff;
-use crate::exchange::tunnel_target::Opened;
 use crate::server::drain_phase::{DrainPhase, until_useless};
 use bursar_config::ProxyLimits;
 use bursar_http::connection::{
