@@ -4,6 +4,8 @@ use std::task::Waker;
 
 use proptest::prelude::*;
 
+use super::head::*;
+use super::read::*;
 use super::written::PREFACE_BYTES;
 use super::*;
 use crate::upstream::streams::{Need, StreamPermit};

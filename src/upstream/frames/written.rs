@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::task::Poll;
 
-use super::{DATA, FrameHead, HEAD_BYTES, HEADERS, RST_STREAM, known_more};
+use super::head::{DATA, FrameHead, HEAD_BYTES, HEADERS, RST_STREAM, known_more};
 use crate::upstream::streams::Streams;
 
 /// `PRI * HTTP/2.0` and so on, before the first frame.
