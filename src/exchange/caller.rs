@@ -193,7 +193,13 @@ pub async fn verify<'a>(
     match callers.check(headers, form, peer) {
         Ok(caller) => Ok(caller),
         Err(Undecided::Unauthenticated) => Err(Error::Unauthenticated),
-        Err(Undecided::Password(password)) => Box::pin(callers.verify_password(password)).await,
+        Err(Undecided::Password(password)) => {
+            Box::pin(async move {
+                let _verifying = peer.verifying();
+                callers.verify_password(password).await
+            })
+            .await
+        }
     }
 }
 

@@ -24,7 +24,7 @@ pub use traffic::{Payments, Traffic};
 pub use transport::Transport;
 
 use crate::framing::{Awaits, Broken, Framing, FramingError};
-use bursar_limits::caller_limits::{self, ConnectionPermit, Place};
+use bursar_limits::caller_limits::{self, ConnectionPermit, Place, Verifying};
 use bursar_telemetry::metrics::Limit;
 use bursar_tls::server::CertificateNames;
 
@@ -58,6 +58,12 @@ impl Peer {
             place: None,
             is_tls: false,
         }
+    }
+
+    /// What it sent is being hashed, and so it does not count as unknown until that is dropped.
+    #[must_use]
+    pub fn verifying(&self) -> Option<Verifying<'_>> {
+        self.place.as_deref().and_then(Place::verifying)
     }
 
     /// A request of a caller was verified that came from there.

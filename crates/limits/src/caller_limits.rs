@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::rate_limiter::{Exceeded, RateLimiter};
 use bursar_config as config;
-pub use unknown::{Place, Unknown};
+pub use unknown::{Place, Unknown, Verifying};
 
 /// When it is worth asking again after too many requests in flight: nobody knows when one will end.
 const IN_FLIGHT_PAUSE: Duration = Duration::from_secs(1);

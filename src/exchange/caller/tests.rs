@@ -235,7 +235,11 @@ fn nobody_is_known_where_the_list_is_empty() {
 }
 
 mod hashed {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
     use super::*;
+    use bursar_limits::caller_limits::Unknown;
 
     /// All of `p4ss:w0rd`.
     const ARGON2: &str = "$argon2id$v=19$m=64,t=1,p=1$c29tZSBzYWx0IDEyMzQ1Ng$GGf0dqYV+OgO/c3CKWH7z/h6l1+sBs6rf82iDRK2m/c";
@@ -385,6 +389,32 @@ mod hashed {
         }
     }
 
+    #[tokio::test]
+    async fn a_connection_does_not_count_as_unknown_while_its_password_is_hashed() {
+        let rig = rig();
+        let unknown = Arc::<Unknown>::default();
+        let mut peer = peer("192.0.2.1");
+        let enter = || unknown.enter(IpAddr::from([192, 0, 2, 1]), 1);
+        peer.place = enter().map(Arc::new);
+        assert!(enter().is_none());
+        for (password, is_right) in [("wrong", false), ("p4ss:w0rd", true)] {
+            let credentials = BASE64.encode(format!("argon2:{password}"));
+            let mut headers = HeaderMap::new();
+            let value = format!("Basic {credentials}");
+            headers.insert(PROXY_AUTHORIZATION, value.parse().unwrap());
+            let mut verified = Box::pin(verify(&rig.callers, &headers, Form::Absolute, &peer));
+            // Flights are tasks of the runtime's one thread: it has not begun.
+            assert!(
+                poll_fn(|context| Poll::Ready(verified.as_mut().poll(context)))
+                    .await
+                    .is_pending()
+            );
+            assert!(enter().is_some());
+            assert_eq!(verified.await.is_ok(), is_right);
+            assert!(enter().is_none());
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn many_who_send_the_same_share_one_hash() {
         let rig = rig();
@@ -456,19 +486,19 @@ mod hashed {
     async fn all_at_once<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
         let begin = |future| (Box::pin(future), None);
         let mut futures: Vec<_> = futures.into_iter().map(begin).collect();
-        std::future::poll_fn(move |context| {
+        poll_fn(move |context| {
             for (future, output) in &mut futures {
                 if output.is_none()
-                    && let std::task::Poll::Ready(ready) = future.as_mut().poll(context)
+                    && let Poll::Ready(ready) = future.as_mut().poll(context)
                 {
                     *output = Some(ready);
                 }
             }
             if futures.iter().any(|(_, output)| output.is_none()) {
-                return std::task::Poll::Pending;
+                return Poll::Pending;
             }
             let outputs = futures.drain(..).filter_map(|(_, output)| output);
-            std::task::Poll::Ready(outputs.collect())
+            Poll::Ready(outputs.collect())
         })
         .await
     }

@@ -17,8 +17,9 @@ pub(crate) struct Limits {
     /// at all) and closed.
     #[cfg_attr(test, schemars(extend("default" = Count(defaults::CONNECTIONS))))]
     pub(crate) connections: Option<Count>,
-    /// Connections from one address (IPv6: a /64) on which no request was verified yet. The next one is refused as
-    /// above. Without this: an eighth of `connections`, 64 at least; without `callers` any number.
+    /// Connections from one address (IPv6: a /64) on which no request was verified yet. As many again may
+    /// wait for their password to be hashed. The next one is refused as above. Without this: an eighth of
+    /// `connections`, 64 at least; without `callers` any number.
     #[cfg_attr(test, schemars(extend("examples" = [4096])))]
     pub(crate) unknown_connections: Option<Count>,
     /// Requests at once whose response has not begun. The next one is answered 503 `overloaded`.

@@ -1,73 +1,134 @@
 //! Who connects and does not say who it is? How many connections each address has that no caller is known on yet.
 //!
-//! One lock is taken for each connection when it comes, and when its caller is known or it ends; requests read a flag.
+//! One lock is taken for each connection when it comes, when its caller is known or it ends, and where a password is
+//! hashed; other requests read a flag. While what its caller sent is hashed, a connection does not count, or real
+//! callers would be turned away who come all at once from the address of a load balancer. As many as may count are let
+//! off like that: whoever guesses has twice the limit and no more.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The part of an IPv6 address that its holder cannot choose.
 const IPV6_NETWORK: u128 = !0 << 64;
 
+/// States of a [`Place`].
+const UNKNOWN: u8 = 0;
+const VERIFYING: u8 = 1;
+const KNOWN: u8 = 2;
+
 /// All connections on which no request was verified yet, by address.
 #[derive(Debug, Default)]
-pub struct Unknown(Mutex<HashMap<IpAddr, usize>>);
+pub struct Unknown(Mutex<HashMap<IpAddr, Counts>>);
+
+/// Those of one address: at most the limit of each when they come, and twice the limit together.
+#[derive(Debug, Default)]
+struct Counts {
+    unknown: usize,
+    /// Their credentials are being hashed.
+    verifying: usize,
+}
 
 /// A connection that counts, until its caller is known or it is dropped.
 #[derive(Debug)]
 pub struct Place {
     all: Arc<Unknown>,
     network: IpAddr,
-    /// Requests of one HTTP/2 connection may say so at the same time; one of them takes the lock.
-    is_counted: AtomicBool,
+    most: usize,
+    /// Written under the lock. Requests of one HTTP/2 connection may end it at the same time; one of them takes the
+    /// lock.
+    state: AtomicU8,
 }
+
+/// A connection that does not count, because what its caller sent is being hashed; until this is dropped.
+#[derive(Debug)]
+pub struct Verifying<'p>(&'p Place);
 
 impl Unknown {
     /// Counts a connection. None: that address has so many already.
     #[must_use]
     pub fn enter(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<Place> {
         let network = network(address);
-        let mut counts = self.counts();
-        let count = counts.entry(network).or_default();
-        if *count >= most {
+        let mut all = self.counts();
+        let counts = all.entry(network).or_default();
+        if counts.unknown >= most {
             return None;
         }
-        *count += 1;
+        counts.unknown += 1;
         Some(Place {
             all: self.clone(),
             network,
-            is_counted: AtomicBool::new(true),
+            most,
+            state: AtomicU8::new(UNKNOWN),
         })
     }
 
     /// A panic while it was held leaves numbers that were right.
-    fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+    fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, Counts>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Counts {
+    fn of(&mut self, state: u8) -> Option<&mut usize> {
+        match state {
+            UNKNOWN => Some(&mut self.unknown),
+            VERIFYING => Some(&mut self.verifying),
+            _ => None,
+        }
+    }
+}
+
 impl Place {
+    /// It does not count while what its caller sent is hashed. None: as many as may count are being verified already,
+    /// or this one is, or its caller is known.
+    #[must_use]
+    pub fn verifying(&self) -> Option<Verifying<'_>> {
+        let is_changed = self.change(VERIFYING, |state| state == UNKNOWN);
+        is_changed.then(|| Verifying(self))
+    }
+
     /// Its caller is known from now on.
     pub fn leave(&self) {
-        if !self.is_counted.load(Ordering::Relaxed)
-            || !self.is_counted.swap(false, Ordering::Relaxed)
-        {
-            return;
+        if self.state.load(Ordering::Relaxed) != KNOWN {
+            self.change(KNOWN, |state| state != KNOWN);
         }
-        let mut counts = self.all.counts();
-        if let Some(count) = counts.get_mut(&self.network) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                counts.remove(&self.network);
-            }
+    }
+
+    /// Whether it was in a state that it may come from, and is in that one now.
+    fn change(&self, to: u8, may_come_from: impl FnOnce(u8) -> bool) -> bool {
+        let mut all = self.all.counts();
+        let Some(counts) = all.get_mut(&self.network) else {
+            return false;
+        };
+        let from = self.state.load(Ordering::Relaxed);
+        if !may_come_from(from) || (to == VERIFYING && counts.verifying >= self.most) {
+            return false;
         }
+        self.state.store(to, Ordering::Relaxed);
+        if let Some(left) = counts.of(from) {
+            *left = left.saturating_sub(1);
+        }
+        if let Some(entered) = counts.of(to) {
+            *entered += 1;
+        }
+        if counts.unknown == 0 && counts.verifying == 0 {
+            all.remove(&self.network);
+        }
+        true
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.leave();
+    }
+}
+
+impl Drop for Verifying<'_> {
+    fn drop(&mut self) {
+        self.0.change(UNKNOWN, |state| state == VERIFYING);
     }
 }
 
@@ -100,6 +161,38 @@ mod tests {
         let third = enter("192.0.2.1").unwrap();
         assert!(enter("192.0.2.1").is_none());
         drop((first, second, third));
+        assert!(unknown.counts().is_empty());
+    }
+
+    #[test]
+    fn a_connection_does_not_count_while_its_caller_is_verified_and_all_are_twice_the_limit_at_most()
+     {
+        let unknown = Arc::<Unknown>::default();
+        let enter = || unknown.enter(at("192.0.2.1"), 2);
+        let [first, second] = [enter().unwrap(), enter().unwrap()];
+        let waiting = [first.verifying().unwrap(), second.verifying().unwrap()];
+        // Only once for each, however many of its requests are verified.
+        assert!(first.verifying().is_none());
+        let [third, fourth] = [enter().unwrap(), enter().unwrap()];
+        assert!(third.verifying().is_none());
+        assert!(enter().is_none());
+        // All of them were wrong: they count again, and nobody else comes in.
+        drop(waiting);
+        let waiting = [third.verifying().unwrap(), fourth.verifying().unwrap()];
+        assert!(enter().is_none());
+        drop(waiting);
+        drop((first, second, third, fourth));
+        assert!(unknown.counts().is_empty());
+    }
+
+    #[test]
+    fn a_caller_that_is_known_while_another_of_its_requests_is_verified_does_not_count_again() {
+        let unknown = Arc::<Unknown>::default();
+        let place = unknown.enter(at("192.0.2.1"), 1).unwrap();
+        let waiting = place.verifying();
+        place.leave();
+        drop(waiting);
+        assert!(place.verifying().is_none());
         assert!(unknown.counts().is_empty());
     }
 
