@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn what_was_told_is_known_again_in_every_form_in_which_it_may_have_been_sent() {
-        let yaml = "providers: {acme: {hosts: [a.test], client_id: '+/+/+/id', client_secret: '+=+=+=+=', token: {url: 'https://b.test/', params: {extra: '==/==/=='}}}}";
+        let yaml = "providers: {acme: {hosts: [a.test], client_id: '+/+/+/id', client_secret: '?>?>?>?>?>?>', token: {url: 'https://b.test/', params: {extra: '==/==/=='}}}}";
         let config = Config::parse(yaml, std::path::Path::new("")).unwrap();
         let provider = &config.providers[0];
         let account = &provider.accounts[0];
@@ -344,7 +344,7 @@ mod tests {
             repeats_secret(&text, &provider.token, credential, grant)
         };
         let grant = Grant::RefreshToken(&refresh_token);
-        let all = ["+/+/+/id", "+=+=+=+=", "==/==/==", "//=//=//"];
+        let all = ["+/+/+/id", "?>?>?>?>?>?>", "==/==/==", "//=//=//"];
         for plain in all {
             for text in [
                 plain.to_owned(),
@@ -355,7 +355,7 @@ mod tests {
                 assert!(told(&text, grant), "{plain} {text}");
             }
         }
-        let pair = BASE64.encode("+/+/+/id:+=+=+=+=");
+        let pair = BASE64.encode("+/+/+/id:?>?>?>?>?>?>");
         assert!(told(&pair, grant));
         assert!(!told("invalid_client", grant));
         // No refresh token was told.
