@@ -75,7 +75,7 @@ async fn what_is_refused_unprocessed_each_time_is_sent_five_times_and_is_not_in_
         assert_eq!(sendings.swap(0, Ordering::SeqCst), SENDINGS, "{method}");
         assert_eq!(connections.swap(0, Ordering::SeqCst), expected, "{method}");
     }
-    assert_eq!(outcomes(&journal).await, [json!({}); 0]);
+    assert!(outcomes(&journal).await.is_empty());
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn between_a_refusal_and_the_next_attempt_nothing_is_in_doubt() {
     second.reached_by(1).await;
     program.signal("KILL").await;
     program.ended().await;
-    assert_eq!(outcomes(journal.path()).await, [json!({}); 0]);
+    assert!(outcomes(journal.path()).await.is_empty());
     second.open();
 }
 
@@ -148,7 +148,7 @@ async fn between_a_401_and_its_replay_nothing_is_in_doubt() {
     renewal.reached_by(1).await;
     program.signal("KILL").await;
     program.ended().await;
-    assert_eq!(outcomes(directory.path()).await, [json!({}); 0]);
+    assert!(outcomes(directory.path()).await.is_empty());
     renewal.open();
 }
 

@@ -375,7 +375,7 @@ async fn status(program: &Program, fields: &str, target: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn limits_lists_and_servers_hold_from_the_reload_on() {
+async fn limits_and_lists_hold_from_the_reload_on() {
     let latch = Latch::closed();
     let (api, idp) = (Upstream::held("old", &latch).await, Idp::counting().await);
     let new = Upstream::held("new", &latch).await;
@@ -441,20 +441,25 @@ async fn limits_lists_and_servers_hold_from_the_reload_on() {
             assert_eq!(status(&program, fields, target).await, before, "{start}");
         }
     }
-    // A connection to the old one is open, and not used any more.
+    latch.open();
+}
+
+#[tokio::test]
+async fn requests_go_to_another_server_from_the_reload_on() {
+    let latch = Latch::closed();
+    let (old, idp) = (Upstream::held("old", &latch).await, Idp::counting().await);
+    let new = Upstream::held("new", &latch).await;
+    let yaml = |api: &Upstream| format!("{}{}", shop(PASSWORD), acme(&api.url(), &idp.url(), ""));
+    let program = Program::start(&yaml(&old), "info").await;
     let answered = async || {
         let mut caller = Raw::connect(program.listen).await;
         caller.ask(get("/x", PASSWORD)).await.text().to_owned()
     };
     assert_eq!(answered().await, "old");
-    program.rewrite(&format!(
-        "{}{}",
-        callers("acme"),
-        acme(&new.url(), &idp.url(), "")
-    ));
+    // A connection to the old one is open, and not used any more.
+    program.rewrite(&yaml(&new));
     program.reload().await;
     assert_eq!(answered().await, "new");
-    latch.open();
 }
 
 #[tokio::test]
