@@ -24,6 +24,54 @@ fn no_modules_of_a_crate_import_each_other() {
     assert!(cycles.is_empty(), "\n{}", cycles.join("\n"));
 }
 
+/// What the modules of `src` and the crates import of each other, as the page on the architecture draws it.
+#[test]
+fn the_layers_in_the_book_are_those_of_the_imports() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (name, root, files) in crates(root) {
+        let is_library = name == "bursar";
+        for file in files {
+            let below = file.strip_prefix(&root).unwrap().with_extension("");
+            let own = match (&*name, below.iter().next().unwrap().to_str().unwrap()) {
+                (_, "lib") if is_library => continue,
+                ("bursar", wing) => wing,
+                ("bursar (program)", _) => "program",
+                (name, _) => name,
+            };
+            let text = std::fs::read_to_string(&file).unwrap();
+            let imports = found.entry(own.to_owned()).or_default();
+            imports.extend(layers(&text, is_library).filter(|other| other != own));
+        }
+    }
+    let page = std::fs::read_to_string(root.join("docs/src/architecture.md")).unwrap();
+    let lines = page.lines().filter_map(|line| line.split_once(" <- "));
+    let drawn = lines.map(|(own, others)| {
+        let own = own.split_whitespace().last().unwrap().to_owned();
+        (own, others.split_whitespace().map(str::to_owned).collect())
+    });
+    // What tests alone use is not drawn.
+    found.retain(|own, imports| own != "testkit" && !imports.is_empty());
+    assert_eq!(drawn.collect::<BTreeMap<_, BTreeSet<_>>>(), found);
+}
+
+/// The crates that a text names, and the modules at the top of `src`.
+fn layers(text: &str, is_library: bool) -> impl Iterator<Item = String> {
+    let tokens = without_tests(tokens(text));
+    let at = move |index: usize| tokens.get(index).cloned().unwrap_or_default();
+    (0..)
+        .map_while(move |index| {
+            let token = at(index);
+            let is_of_src = token == if is_library { "crate" } else { "bursar" };
+            match token.strip_prefix("bursar_") {
+                Some(member) => Some(Some(member.to_owned())),
+                None if is_of_src && at(index + 1) == "::" => Some(Some(at(index + 2))),
+                None => (!token.is_empty()).then_some(None),
+            }
+        })
+        .flatten()
+}
+
 #[test]
 fn a_cycle_is_found_in_every_way_to_write_an_import() {
     let module = |path: &str| -> Module { path.split("::").map(str::to_owned).collect() };

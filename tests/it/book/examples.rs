@@ -156,7 +156,7 @@ fn every_command_that_a_page_shows_exists_with_its_options() {
             let place = format!("{}: {line}", page.path.display());
             let words: Vec<&str> = line.split_whitespace().collect();
             let own = match words.as_slice() {
-                ["bursar" | "target/release/bursar", own @ ..] => own,
+                ["bursar" | "target/quick/bursar", own @ ..] => own,
                 ["cargo", "run", rest @ ..] => {
                     let at = rest.iter().position(|word| *word == "--").unwrap();
                     &rest[at + 1..]
