@@ -7,7 +7,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use crate::files::{Files, MAX_FILE_BYTES};
+use crate::files::{Files, MAX_TEXT_FILE_BYTES};
 use bursar_base::regular_file;
 
 /// Why a reference could not be resolved.
@@ -100,7 +100,7 @@ fn variable(name: &str) -> Result<Zeroizing<String>, Error> {
 
 fn read(path: &Path, files: &mut Files) -> Result<Zeroizing<String>, Error> {
     let named = || path.display().to_string();
-    let read = regular_file::read(path, MAX_FILE_BYTES);
+    let read = regular_file::read(path, MAX_TEXT_FILE_BYTES);
     if !matches!(read, Err(regular_file::Error::Hangs)) {
         files.record(
             path.to_owned(),

@@ -17,7 +17,7 @@ use crate::file_permissions;
 use bursar_base::regular_file;
 
 /// Neither the configuration nor a secret is longer; a wrong path to a log must not fill the memory.
-pub(super) const MAX_FILE_BYTES: u64 = 1 << 20;
+pub(super) const MAX_TEXT_FILE_BYTES: u64 = 1 << 20;
 
 /// No certificate or secret is longer; what comes after that is not looked at.
 const MAX_BYTES: u64 = 16 << 20;

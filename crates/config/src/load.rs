@@ -10,7 +10,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::expand;
 use crate::file;
 use crate::file_permissions;
-use crate::files::{self, Files, MAX_FILE_BYTES};
+use crate::files::{self, Files, MAX_TEXT_FILE_BYTES};
 use crate::journal::Journal;
 use crate::node::Node;
 use crate::{typed, yaml};
@@ -18,7 +18,7 @@ use bursar_base::regular_file;
 
 /// A file's text, wiped on drop: a secret may be written in it.
 pub(super) fn text(path: &Path, files: &mut Files) -> Result<Zeroizing<String>, Vec<Diagnostic>> {
-    let read = regular_file::read(path, MAX_FILE_BYTES);
+    let read = regular_file::read(path, MAX_TEXT_FILE_BYTES);
     let hangs = matches!(read, Err(regular_file::Error::Hangs));
     if !hangs {
         files.record(

@@ -385,7 +385,7 @@ fn refuse_open(_: &Path) -> Result<(), Error> {
 
 /// A PEM file's text.
 fn read(path: &Path) -> Result<String, Error> {
-    let content = regular_file::read(path, client::MAX_FILE_BYTES);
+    let content = regular_file::read(path, client::MAX_BUNDLE_BYTES);
     let mut content = content.map_err(|error| match error {
         regular_file::Error::System(error) => Error::Read(error),
         other => Error::Read(std::io::Error::other(other)),

@@ -16,7 +16,7 @@ use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 use bursar_base::regular_file;
 
 /// No bundle of certificates is longer.
-pub(crate) const MAX_FILE_BYTES: u64 = 16 << 20;
+pub(crate) const MAX_BUNDLE_BYTES: u64 = 16 << 20;
 
 /// The configurations of a provider. They share trust and client certificate.
 #[derive(Debug, Clone)]
@@ -90,7 +90,7 @@ pub fn roots_from(path: &Path) -> Result<Arc<RootCertStore>, Error> {
 /// # Errors
 /// Where it cannot be read, or holds none.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let text = regular_file::read(path, MAX_FILE_BYTES)?;
+    let text = regular_file::read(path, MAX_BUNDLE_BYTES)?;
     let found: Vec<_> = CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>()?;
     if found.is_empty() {
         return Err(Error::NoCertificate);
@@ -103,7 +103,7 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> 
 /// # Errors
 /// Where it cannot be read, or holds none.
 pub fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
-    let text = regular_file::read(path, MAX_FILE_BYTES)?;
+    let text = regular_file::read(path, MAX_BUNDLE_BYTES)?;
     Ok(PrivateKeyDer::from_pem_slice(&text)?)
 }
 
