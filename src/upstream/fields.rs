@@ -9,6 +9,7 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use bursar_http::hpack::{self, Decoder};
+use bursar_http::numbers;
 use bursar_telemetry::metrics::{DroppedFields, Section};
 
 /// Of names and values together.
@@ -85,7 +86,7 @@ impl BlockFields {
             self.is_doubtful = true;
             return;
         }
-        let value = trimmed(value);
+        let value = numbers::trim(value);
         match name {
             b":status" => self.status(value),
             b"content-length" => self.length(value),
@@ -111,28 +112,19 @@ impl BlockFields {
         self.dropped.push((name.into(), self.count));
     }
 
-    /// Three digits, the same wherever they are repeated. Below 100 they are no status, and count as 5xx (RFC 9110
-    /// section 15).
+    /// The same wherever it is repeated.
     fn status(&mut self, value: &[u8]) {
-        let status = match value {
-            [b'0', b'0'..=b'9', b'0'..=b'9'] => Some(500),
-            [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9'] => number(value),
-            _ => None,
-        };
-        let status = status.and_then(|status| u16::try_from(status).ok());
+        let status = numbers::status(value);
         self.is_doubtful |=
             status.is_none() || self.status.is_some_and(|known| status != Some(known));
         self.status = self.status.or(status);
     }
 
-    /// One number, however often and with however many zeros it is written (RFC 9110 section 8.6).
+    /// Of any size: h2 compares it with what comes.
     fn length(&mut self, value: &[u8]) {
-        for element in value.split(|byte| *byte == b',') {
-            let length = number(trimmed(element));
-            self.is_doubtful |=
-                length.is_none() || self.length.is_some_and(|known| length != Some(known));
-            self.length = self.length.or(length);
-        }
+        let length = numbers::same_length(self.length, value, u64::MAX);
+        self.is_doubtful |= length.is_none();
+        self.length = length.or(self.length);
     }
 
     fn finish(self, section: Section) -> Block {
@@ -155,21 +147,6 @@ impl BlockFields {
             (Section::Head, _) => Block::Malformed,
         }
     }
-}
-
-/// Without spaces and tabs at its ends.
-fn trimmed(mut value: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
-        value = rest;
-    }
-    value
-}
-
-fn number(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// RFC 9110 section 5.5.

@@ -8,12 +8,12 @@
 
 use http::{HeaderMap, HeaderName};
 
+use crate::numbers::{MAX_LENGTH, digits};
+
 /// A line that frames the body is no longer than that; a longer one is refused.
 const MAX_FIELD_BYTES: usize = 64;
 const CONTENT_LENGTH: &[u8] = b"content-length";
 const TRANSFER_ENCODING: &[u8] = b"transfer-encoding";
-/// No body is longer, and no chunk: beyond that some servers count below zero.
-const MAX_LENGTH: u64 = i64::MAX as u64;
 
 /// Why nobody can be sure what a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -453,13 +453,15 @@ impl Facts {
     /// Gateways take `_` for `-`, as CGI has it, and some take less for more; what is behind them would then frame
     /// the body by a field that framed nothing here.
     fn look_for_disguise(&mut self, first: &[u8]) {
-        if is_disguised(first.get(..MAX_FIELD_BYTES).unwrap_or(first)) {
+        if is_like_framing_field(first.get(..MAX_FIELD_BYTES).unwrap_or(first)) {
             self.doubt = self.doubt.or(Some(FramingError::Disguise));
         }
     }
 
     fn take_length(&mut self, value: Option<&[u8]>) {
-        let length = value.and_then(number);
+        let length = value
+            .and_then(digits)
+            .filter(|length| *length <= MAX_LENGTH);
         if length.is_none() || (self.has_length && self.length != length) {
             self.doubt = Some(FramingError::Length);
         }
@@ -511,7 +513,7 @@ const fn frames_nothing(first: u8) -> bool {
 
 /// Whether the name at the beginning of a line is that of a framing field but for its punctuation. One that does not
 /// end there is long for nothing else.
-fn is_disguised(line: &[u8]) -> bool {
+fn is_like_framing_field(line: &[u8]) -> bool {
     let mut bytes = line.iter();
     // The letters that are still to come.
     let mut letters: &[u8] = loop {
@@ -540,7 +542,7 @@ fn is_disguised(line: &[u8]) -> bool {
 /// Where a field's name is that of a framing one but for its punctuation.
 pub fn refuse_disguise(fields: &HeaderMap) -> Result<(), FramingError> {
     let poses = |name: &HeaderName| {
-        *name != http::header::CONTENT_LENGTH && is_disguised(name.as_str().as_bytes())
+        *name != http::header::CONTENT_LENGTH && is_like_framing_field(name.as_str().as_bytes())
     };
     match fields.keys().any(poses) {
         true => Err(FramingError::Disguise),
@@ -590,15 +592,6 @@ fn is_in_token(byte: u8) -> bool {
 
 fn digit(byte: u8) -> Option<u64> {
     char::from(byte).to_digit(16).map(u64::from)
-}
-
-/// Digits and nothing else, and not too many.
-fn number(value: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(value).ok()?;
-    // A sign would be taken as well.
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    let number: u64 = text.parse().ok()?;
-    (digits && number <= MAX_LENGTH).then_some(number)
 }
 
 #[cfg(test)]

@@ -146,7 +146,7 @@ fn must_not_go_on(name: &str, forwards_trace: bool) -> bool {
         || is_posing(name)
         || name == "authorization"
         || (!forwards_trace && is_trace(name))
-        || is_disguised(name, forwards_trace)
+        || has_underscores_for_hyphens(name, forwards_trace)
 }
 
 /// Whether a request's field is for Bursar, besides those of every hop.
@@ -298,7 +298,7 @@ fn remove(headers: &mut HeaderMap, named: &[HeaderName], unwanted: &[HeaderName]
 }
 
 /// The posing fields, the trace and what frames a body, with underscores, which many gateways take for hyphens.
-fn is_disguised(name: &str, forwards_trace: bool) -> bool {
+fn has_underscores_for_hyphens(name: &str, forwards_trace: bool) -> bool {
     // Of those that begin with another letter only the length has a hyphen.
     let is_candidate = matches!(name.as_bytes(), [b't' | b'u' | b'x', ..]);
     if !is_candidate || memchr::memchr(b'_', name.as_bytes()).is_none() {

@@ -1,7 +1,8 @@
 //! Chunk size lines (RFC 9112 section 7.1), as hyper takes them and as others write them.
 
 use super::error::ResponseError;
-use super::fields::{trim, without_end};
+use super::fields::without_end;
+use crate::numbers::trim;
 
 /// A size line is no longer than that, its extensions included.
 pub(super) const MAX_LINE_BYTES: usize = 4096;

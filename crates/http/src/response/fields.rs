@@ -4,6 +4,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::error::ResponseError;
+use crate::numbers::trim;
 use bursar_telemetry::metrics::{DroppedFields, Section};
 
 /// Names of fields that frame an answer, letters alone.
@@ -99,16 +100,6 @@ impl SectionFields {
             false => Ok(()),
         }
     }
-}
-
-/// Without spaces and tabs, and nothing else that is taken for white space elsewhere (RFC 9110 section 5.6.3).
-pub(super) fn trim(bytes: &[u8]) -> &[u8] {
-    let start = bytes.iter().position(|byte| !is_blank(*byte));
-    trim_end(
-        bytes
-            .get(start.unwrap_or(bytes.len())..)
-            .unwrap_or_default(),
-    )
 }
 
 fn trim_end(bytes: &[u8]) -> &[u8] {

@@ -3,10 +3,11 @@
 use std::io::Write as _;
 
 use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue};
 
 use super::error::ResponseError;
-use super::fields::{self, SectionFields, is_blank, trim, without_end};
+use super::fields::{self, SectionFields, is_blank, without_end};
+use crate::numbers::{self, MAX_LENGTH, trim};
 use bursar_telemetry::metrics::{DroppedFields, Section};
 
 /// What a head is.
@@ -51,8 +52,6 @@ struct Framing {
 const CODINGS: [&str; 5] = ["gzip", "x-gzip", "deflate", "compress", "x-compress"];
 /// A longer reason phrase is left out.
 const MAX_REASON_BYTES: usize = 1024;
-/// The largest length that all parsers can hold.
-const MAX_LENGTH: u64 = i64::MAX as u64;
 
 /// Whether no status line begins like that, as soon as that is certain.
 pub(super) fn is_hopeless(bytes: &[u8]) -> bool {
@@ -125,11 +124,10 @@ impl<'a> Status<'a> {
             return None;
         }
         let (code, reason) = trim(rest).split_first_chunk::<3>()?;
-        let is_code = code.iter().all(u8::is_ascii_digit);
-        if !is_code || reason.first().is_some_and(u8::is_ascii_digit) {
+        if reason.first().is_some_and(u8::is_ascii_digit) {
             return None;
         }
-        let code = std::str::from_utf8(code).ok()?.parse().ok()?;
+        let code = numbers::status(code)?;
         Some(Self {
             is_http_1_0: matches!(digits, b"" | b"1" | b"1.0") || digits.starts_with(b"0"),
             code,
@@ -139,15 +137,13 @@ impl<'a> Status<'a> {
 
     /// What hyper gets, which sees nothing else of the answer's head.
     fn write(&self, framing: Framing, fields: &SectionFields) -> Vec<u8> {
-        // A code below 100 is none; it counts as 5xx (RFC 9110 section 15).
-        let code = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let is_reason = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~');
         let may_go_on = self.reason.len() <= MAX_REASON_BYTES && self.reason.iter().all(is_reason);
         let reason = if may_go_on { self.reason } else { &[] };
         let is_last = framing.is_last || fields.have(CONNECTION, "close");
         // hyper takes no chunks from HTTP/1.0.
         let minor = u8::from(!self.is_http_1_0 || framing.is_chunked);
-        let mut head = format!("HTTP/1.{minor} {} ", code.as_str()).into_bytes();
+        let mut head = format!("HTTP/1.{minor} {} ", self.code).into_bytes();
         head.extend_from_slice(reason);
         if let Some(length) = framing.length {
             // Writing to a vector does not fail.
@@ -239,21 +235,9 @@ fn encoding(fields: &HeaderMap) -> Result<(bool, Option<String>), ResponseError>
 /// The one number that all say.
 fn length(fields: &HeaderMap) -> Result<Option<u64>, ResponseError> {
     let mut length = None;
-    let values = fields.get_all(CONTENT_LENGTH).iter();
-    for one in values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')) {
-        let one = number(trim(one)).ok_or(ResponseError::Length)?;
-        if length.is_some_and(|other| other != one) {
-            return Err(ResponseError::Length);
-        }
-        length = Some(one);
+    for value in fields.get_all(CONTENT_LENGTH) {
+        let same = numbers::same_length(length, value.as_bytes(), MAX_LENGTH);
+        length = Some(same.ok_or(ResponseError::Length)?);
     }
     Ok(length)
-}
-
-/// Digits and nothing else.
-fn number(text: &[u8]) -> Option<u64> {
-    // A sign would be taken as well.
-    let digits = text.iter().all(u8::is_ascii_digit).then_some(text)?;
-    let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    (number <= MAX_LENGTH).then_some(number)
 }
