@@ -6,76 +6,19 @@
 //! makes of it. Whatever hyper refuses by itself need not be refused here. The result does not depend on
 //! how the bytes are split into reads, nothing is allocated, and no bytes make it panic.
 
-use http::{HeaderMap, HeaderName};
+mod chunked;
+mod disguise;
+mod error;
+
+pub use disguise::refuse_disguise;
+pub use error::FramingError;
 
 use crate::numbers::{MAX_LENGTH, digits};
+use chunked::Chunked;
+use disguise::{MAX_FIELD_BYTES, frames_nothing, is_like_framing_field};
 
-/// A line that frames the body is no longer than that; a longer one is refused.
-const MAX_FIELD_BYTES: usize = 64;
 const CONTENT_LENGTH: &[u8] = b"content-length";
 const TRANSFER_ENCODING: &[u8] = b"transfer-encoding";
-
-/// Why nobody can be sure what a request is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum FramingError {
-    /// Both of two fields say where the body ends (RFC 9112 section 6.1).
-    #[error("a length stands beside an encoding")]
-    LengthBesideEncoding,
-    /// Another encoding than `chunked`, or `chunked` twice.
-    #[error("the transfer coding is not `chunked`, or is repeated")]
-    Encoding,
-    /// No number, or two different ones.
-    #[error("the length is no number, or there are two")]
-    Length,
-    /// A field that some gateway takes for one of those two.
-    #[error("a field's name is that of a framing field but for its punctuation")]
-    Disguise,
-    /// A line of the head ends without CR (RFC 9112 section 2.2).
-    #[error("a line of the head ends without CR")]
-    BareLf,
-    /// The target has a fragment (RFC 9112 section 3.2).
-    #[error("the target has a fragment")]
-    Fragment,
-    /// The chunks of its body are broken.
-    #[error("the chunks of the body are broken")]
-    Chunks,
-    /// hyper sees a request where none begins here.
-    #[error("no request begins here")]
-    OutOfStep,
-}
-
-impl FramingError {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::LengthBesideEncoding,
-        Self::Encoding,
-        Self::Length,
-        Self::Disguise,
-        Self::BareLf,
-        Self::Fragment,
-        Self::Chunks,
-        Self::OutOfStep,
-    ];
-
-    /// What is wrong, for the caller.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::LengthBesideEncoding => {
-                "Content-Length and Transfer-Encoding exclude each other; send one of them"
-            }
-            Self::Encoding => "the only transfer encoding that is understood is chunked",
-            Self::Length => "Content-Length is not one number below 2^63",
-            Self::Disguise => {
-                "a field's name is Content-Length or Transfer-Encoding but for its punctuation"
-            }
-            Self::BareLf => "a line of the head ends with LF alone",
-            Self::Fragment => "the request target has a fragment",
-            Self::Chunks => "the body's chunks are malformed",
-            Self::OutOfStep => "it is not clear where the request begins",
-        }
-    }
-}
 
 /// Bytes of a chunked body that no sender writes. What comes before them, of the bytes given, is in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,26 +61,6 @@ enum State {
     Over,
     /// In the middle of a body.
     Broken,
-}
-
-/// What the next byte of a chunked body is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Chunked {
-    FirstDigit,
-    Size(u64),
-    AfterSize(u64),
-    Extension(u64),
-    SizeLf(u64),
-    /// More than none.
-    Data(u64),
-    DataCr,
-    DataLf,
-    /// The first byte of a trailer, or of the empty line.
-    Line,
-    TrailerName,
-    TrailerValue,
-    TrailerLf,
-    EndLf,
 }
 
 /// A head that is being read.
@@ -277,7 +200,10 @@ impl Framing {
                 State::Length(left) | State::Chunked(Chunked::Data(left)) => self.skip(rest, left),
                 State::Chunked(chunked) => match chunked.after(*first) {
                     Some(next) => {
-                        self.state = next;
+                        self.state = match next {
+                            Chunked::End => State::Head,
+                            next => State::Chunked(next),
+                        };
                         after
                     }
                     None => {
@@ -504,94 +430,6 @@ impl Facts {
 fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (line, after) = bytes.split_at_checked(memchr::memchr(b'\n', bytes)?)?;
     Some((line, after.get(1..)?))
-}
-
-/// Whether no name that begins like that is a framing field's, nor one's but for its punctuation.
-const fn frames_nothing(first: u8) -> bool {
-    first.is_ascii_alphanumeric() && !matches!(first, b'c' | b'C' | b't' | b'T')
-}
-
-/// Whether the name at the beginning of a line is that of a framing field but for its punctuation. One that does not
-/// end there is long for nothing else.
-fn is_like_framing_field(line: &[u8]) -> bool {
-    let mut bytes = line.iter();
-    // The letters that are still to come.
-    let mut letters: &[u8] = loop {
-        match bytes.next() {
-            Some(b'c' | b'C') => break b"ontentlength",
-            Some(b't' | b'T') => break b"ransferencoding",
-            Some(byte) if *byte == b':' || byte.is_ascii_alphanumeric() => return false,
-            Some(_) => {}
-            None => return line.len() == MAX_FIELD_BYTES,
-        }
-    };
-    for byte in bytes {
-        match letters {
-            [letter, rest @ ..] if byte | 0x20 == *letter => letters = rest,
-            _ if *byte == b':' => return letters.is_empty(),
-            _ if byte.is_ascii_alphanumeric() => return false,
-            _ => {}
-        }
-    }
-    line.len() == MAX_FIELD_BYTES || letters.is_empty()
-}
-
-/// What a head is refused for over HTTP/2 as well; all else of framing is clear there.
-///
-/// # Errors
-/// Where a field's name is that of a framing one but for its punctuation.
-pub fn refuse_disguise(fields: &HeaderMap) -> Result<(), FramingError> {
-    let poses = |name: &HeaderName| {
-        *name != http::header::CONTENT_LENGTH && is_like_framing_field(name.as_str().as_bytes())
-    };
-    match fields.keys().any(poses) {
-        true => Err(FramingError::Disguise),
-        false => Ok(()),
-    }
-}
-
-impl Chunked {
-    /// What follows a byte; None: that byte may not be here (RFC 9112 section 7.1, without its bare LF).
-    fn after(self, byte: u8) -> Option<State> {
-        Some(State::Chunked(match (self, byte) {
-            (Self::FirstDigit, _) => Self::Size(digit(byte)?),
-            (Self::Size(size) | Self::AfterSize(size) | Self::Extension(size), b'\r') => {
-                Self::SizeLf(size)
-            }
-            (Self::Size(size) | Self::AfterSize(size), b' ' | b'\t') => Self::AfterSize(size),
-            (Self::Size(size) | Self::AfterSize(size), b';') => Self::Extension(size),
-            (Self::Size(size), _) => {
-                let size = size.checked_mul(16)?.checked_add(digit(byte)?);
-                Self::Size(size.filter(|size| *size <= MAX_LENGTH)?)
-            }
-            (Self::Extension(size), _) if is_text(byte) => Self::Extension(size),
-            (Self::SizeLf(0) | Self::TrailerLf, b'\n') => Self::Line,
-            (Self::SizeLf(size), b'\n') => Self::Data(size),
-            (Self::DataCr, b'\r') => Self::DataLf,
-            (Self::DataLf, b'\n') => Self::FirstDigit,
-            (Self::Line, b'\r') => Self::EndLf,
-            (Self::Line | Self::TrailerName, _) if is_in_token(byte) => Self::TrailerName,
-            (Self::TrailerName, b':') => Self::TrailerValue,
-            (Self::TrailerValue, b'\r') => Self::TrailerLf,
-            (Self::TrailerValue, _) if is_text(byte) => Self::TrailerValue,
-            (Self::EndLf, b'\n') => return Some(State::Head),
-            _ => return None,
-        }))
-    }
-}
-
-/// Whether a byte may be in a field's value or a chunk's extension.
-fn is_text(byte: u8) -> bool {
-    byte == b'\t' || !byte.is_ascii_control()
-}
-
-/// Whether a byte may be in a name (RFC 9110 section 5.6.2).
-fn is_in_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-fn digit(byte: u8) -> Option<u64> {
-    char::from(byte).to_digit(16).map(u64::from)
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+use http::HeaderMap;
+
 use super::*;
 
 fn framing(bytes: &str) -> (Framing, Result<(), Broken>) {
