@@ -5,20 +5,18 @@
 //! any password is kept as a hash, each failure costs as many hashes as the most expensive caller's, for each of the
 //! few readings of a password that is not ASCII.
 
+mod credentials;
 mod password_hashing;
+mod ready;
 mod spelling;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use constant_time_eq::constant_time_eq;
 use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 use prometheus::IntCounter;
 use ring::digest::{Digest, SHA256, digest};
@@ -32,13 +30,9 @@ use bursar_http::headers::only;
 use bursar_http::target::Form;
 use bursar_limits::caller_limits::Limits;
 use bursar_telemetry::metrics::ANONYMOUS;
+use credentials::{Credentials, basic, split};
 use password_hashing::{Hashed, Hashing, Tag};
-
-/// Some clients leave the padding out.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
+use ready::Ready;
 
 /// Everybody who may call.
 #[derive(Debug)]
@@ -65,54 +59,6 @@ struct Table {
     /// None: no password is kept as a hash.
     hashing: Option<Arc<Hashing>>,
     ready: Ready,
-}
-
-/// The fields that clients send for passwords kept in clear, byte for byte, with places in
-/// [`Table::callers`]. Whoever sends one of these is known without the long way through Base64 and a
-/// digest; anything else goes that way. Looked up by a hash whose key nobody knows, and then compared in
-/// constant time, so that neither tells how much of a guess was right.
-#[derive(Default)]
-struct Ready {
-    by_hash: HashMap<u64, (Zeroizing<Vec<u8>>, usize), foldhash::fast::RandomState>,
-    key: RandomState,
-}
-
-impl Ready {
-    fn new(callers: &[config::Caller]) -> Self {
-        let mut ready = Self::default();
-        for (place, caller) in callers.iter().enumerate() {
-            for password in &caller.passwords {
-                if let Password::Plain(password) = password {
-                    let credentials =
-                        Zeroizing::new(format!("{}:{}", caller.name, password.expose()));
-                    let encoded = Zeroizing::new(BASE64.encode(&*credentials));
-                    let field = Zeroizing::new(format!("Basic {}", *encoded).into_bytes());
-                    let hash = ready.hash(&field);
-                    ready.by_hash.insert(hash, (field, place));
-                }
-            }
-        }
-        ready
-    }
-
-    /// Of the bytes alone; there is nothing else that their length would have to set them apart from.
-    fn hash(&self, field: &[u8]) -> u64 {
-        let mut hasher = self.key.build_hasher();
-        hasher.write(field);
-        hasher.finish()
-    }
-
-    fn find(&self, field: &[u8]) -> Option<usize> {
-        let (expected, place) = self.by_hash.get(&self.hash(field))?;
-        constant_time_eq(expected, field).then_some(*place)
-    }
-}
-
-/// Without the fields: they are passwords.
-impl fmt::Debug for Ready {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Ready").finish_non_exhaustive()
-    }
 }
 
 struct Known {
@@ -149,14 +95,6 @@ pub enum Error {
     /// Too many passwords wait for their hashes.
     #[error("too many passwords wait for their hashes")]
     Busy,
-}
-
-/// What a request shows of its caller.
-enum Credentials<'h> {
-    /// Name and password (RFC 7617). None: more than one field, of which none counts.
-    Basic(Option<&'h HeaderValue>),
-    /// Nothing in its head: what counts is its connection's client certificate, or its address alone.
-    Connection,
 }
 
 /// What a look at the request leaves open.
@@ -267,7 +205,7 @@ impl Callers {
         if let Some(known) = table.by_field(headers, &field, peer) {
             return Ok(known.principal(by_authorization));
         }
-        match table.credentials(headers, &field) {
+        match Credentials::shown(headers, &field, table.has_passwords) {
             Credentials::Basic(value) => {
                 table.by_password(value.and_then(basic), by_authorization, peer)
             }
@@ -360,22 +298,6 @@ impl Table {
 
     fn named(&self, name: &str) -> Option<&Known> {
         self.callers.get(*self.by_name.get(name)?)
-    }
-
-    /// What a request shows of its caller. Where no caller has a password, and in gateway form for any scheme but
-    /// Basic, `Authorization` is for the provider.
-    fn credentials<'h>(&self, headers: &'h HeaderMap, field: &HeaderName) -> Credentials<'h> {
-        let is_basic = |value: &HeaderValue| scheme(value).is_some();
-        let is_shown = if *field == PROXY_AUTHORIZATION {
-            headers.contains_key(field)
-        } else {
-            self.has_passwords && headers.get_all(field).iter().any(is_basic)
-        };
-        if is_shown {
-            Credentials::Basic(only(headers, field))
-        } else {
-            Credentials::Connection
-        }
     }
 
     fn by_password(
@@ -551,28 +473,8 @@ impl fmt::Debug for PendingPassword<'_> {
     }
 }
 
-/// Name and password.
-fn split(credentials: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = credentials.iter().position(|byte| *byte == b':')?;
-    let (name, password) = credentials.split_at(at);
-    Some((name, password.get(1..).unwrap_or_default()))
-}
-
 fn hash(password: &[u8]) -> Digest {
     digest(&SHA256, password)
-}
-
-/// What follows the scheme `Basic`.
-fn scheme(value: &HeaderValue) -> Option<&[u8]> {
-    let (scheme, credentials) = value.as_bytes().split_at_checked(6)?;
-    scheme
-        .eq_ignore_ascii_case(b"basic ")
-        .then_some(credentials)
-}
-
-fn basic(value: &HeaderValue) -> Option<Zeroizing<Vec<u8>>> {
-    let credentials = BASE64.decode(scheme(value)?.trim_ascii()).ok()?;
-    Some(Zeroizing::new(credentials))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
+use base64::Engine as _;
 use tokio::time::Instant;
 
+use super::credentials::BASE64;
 use super::*;
 use bursar_tls::server::CertificateNames;
 
