@@ -1,5 +1,8 @@
+use std::net::IpAddr;
+
 use tokio::io::AsyncWriteExt as _;
 
+use super::state::WRITE_TIMEOUT;
 use super::*;
 
 /// Takes everything, as TLS does for a while, and sends none of it.
