@@ -6,11 +6,13 @@
 
 mod circuit_breaker;
 pub mod connect;
+mod connect_error;
 mod connection;
 pub mod egress;
 mod fields;
 mod frames;
 mod lifetime;
+mod outgoing_request;
 mod pool;
 mod read_readiness;
 mod send_error;
@@ -23,22 +25,21 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http::Response;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::Connection as _;
 use tokio::time::Instant;
 
 use bursar_config::{Http, Origin, Provider, Timeouts};
-use bursar_http::headers;
 use bursar_http::replay_body::{Progress, ReplayBody};
 use bursar_telemetry::metrics::{Cause, Connections, Counted, Metrics, NO_PROVIDER};
 use circuit_breaker::{Permit, ProviderBreaker};
 use connect::{Connector, Stream};
+pub use connect_error::ConnectError;
 pub use connection::{Connection, RequestBody, Sent};
 use egress::Egress;
+pub use outgoing_request::{OutgoingRequest, SavedRequest};
 use pool::Pool;
-
 use read_readiness::ReadReadiness;
 pub use send_error::SendError;
 use send_error::chain;
@@ -61,46 +62,6 @@ pub struct Upstream<B> {
     breaker: Option<ProviderBreaker>,
     /// Whether a connection may carry requests of several callers.
     is_shared: bool,
-}
-
-/// Why there is no connection: nothing was sent.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// It could not be had.
-    #[error("no connection could be had")]
-    Failed {
-        /// In one word, for who asked.
-        cause: Cause,
-        /// What went wrong underneath, where something did: a time limit has no other reason.
-        source: Option<Box<dyn Error + Send + Sync>>,
-    },
-    /// The server does not agree to HTTP/2, and nothing else is wanted.
-    #[error("the server does not agree to HTTP/2")]
-    NoHttp2,
-    /// There was no file descriptor for it.
-    #[error("there is no file descriptor for a connection")]
-    NoDescriptors,
-    /// Too many failed lately: none was tried, and none will be for so long.
-    #[error("too many connections failed lately")]
-    Held(Duration),
-}
-
-impl From<Cause> for ConnectError {
-    fn from(cause: Cause) -> Self {
-        Self::Failed {
-            cause,
-            source: None,
-        }
-    }
-}
-
-impl ConnectError {
-    /// Whether that is Bursar's own word, not the provider's.
-    fn is_own(&self) -> bool {
-        let is_not_allowed =
-            matches!(self, Self::Failed { cause, .. } if *cause == Cause::AddressNotAllowed);
-        is_not_allowed || matches!(self, Self::NoDescriptors)
-    }
 }
 
 impl<B: RequestBody> Upstream<B> {
@@ -419,110 +380,6 @@ impl<B: RequestBody> Upstream<B> {
             // The sending ends with an error by itself; this only bounds it.
             Some(Progress::CallerFailed) => started + self.timeouts.head,
         }
-    }
-}
-
-/// A request as it goes to the provider, apart from its body.
-#[derive(Debug)]
-pub struct OutgoingRequest {
-    /// The caller's.
-    pub method: Method,
-    /// The raw path and query, byte for byte.
-    pub target: Uri,
-    /// Cleaned; without `Authorization` where Bursar sets it. `Host` is the caller's and does not go on.
-    pub headers: HeaderMap,
-}
-
-/// A path where there is only a query (RFC 9112 section 3.2.1).
-fn with_path(target: PathAndQuery) -> Uri {
-    if target.as_str().starts_with('?') {
-        return target.to_string().try_into().unwrap_or_default();
-    }
-    target.into()
-}
-
-/// An [`OutgoingRequest`] that has gone out and may have to go out again.
-#[derive(Debug)]
-pub struct SavedRequest {
-    /// Its method.
-    pub method: Method,
-    target: Uri,
-    fields: headers::SavedFields,
-}
-
-impl SavedRequest {
-    /// The same as it was.
-    #[must_use]
-    pub fn outgoing(&self) -> Option<OutgoingRequest> {
-        Some(OutgoingRequest {
-            method: self.method.clone(),
-            target: self.target.clone(),
-            headers: self.fields.fields()?,
-        })
-    }
-}
-
-impl OutgoingRequest {
-    /// Taken out of a head whose fields are cleaned.
-    #[must_use]
-    pub fn new(head: &mut http::request::Parts) -> Self {
-        let target = std::mem::take(&mut head.uri).into_parts().path_and_query;
-        Self {
-            method: std::mem::take(&mut head.method),
-            target: target.map_or_else(|| Uri::from_static("/"), with_path),
-            headers: std::mem::take(&mut head.headers),
-        }
-    }
-
-    /// For when it has to go out again.
-    #[must_use]
-    pub fn save(&self) -> SavedRequest {
-        SavedRequest {
-            method: self.method.clone(),
-            target: self.target.clone(),
-            fields: headers::SavedFields::new(&self.headers),
-        }
-    }
-
-    /// Puts the request into the form that the connection speaks; `Authorization` comes last of all, where
-    /// it is Bursar's.
-    #[must_use]
-    pub fn request<B: RequestBody>(
-        self,
-        connection: &Connection<B>,
-        authorization: Option<HeaderValue>,
-        body: B,
-    ) -> Request<B> {
-        let origin = connection.origin();
-        let mut headers = self.headers;
-        if let Some(authorization) = authorization {
-            headers.insert(http::header::AUTHORIZATION, authorization);
-        }
-        let uri = if connection.is_http2() {
-            let mut parts = self.target.into_parts();
-            parts.scheme = Some(origin.scheme.clone());
-            parts.authority = Some(origin.authority.clone());
-            headers.remove(http::header::HOST);
-            Uri::from_parts(parts).unwrap_or_default()
-        } else {
-            headers::set(&mut headers, &http::header::HOST, connection.host().clone());
-            // hyper takes a GET of unknown length for one without a body.
-            let unknown = body.size_hint().exact().is_none();
-            if unknown && !headers.contains_key(http::header::CONTENT_LENGTH) {
-                // One that has ended without a byte, as in a replay, is still said to be none.
-                let (name, value) = match body.is_end_stream() {
-                    true => (http::header::CONTENT_LENGTH, "0"),
-                    false => (http::header::TRANSFER_ENCODING, "chunked"),
-                };
-                headers.insert(name, HeaderValue::from_static(value));
-            }
-            self.target
-        };
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = uri;
-        *request.headers_mut() = headers;
-        request
     }
 }
 

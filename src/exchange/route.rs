@@ -3,25 +3,25 @@
 //! Absolute-form and gateway requests meet here; everything after this takes a [`Destination`]. Looking
 //! up costs the same with one host or ten thousand.
 
+mod payment;
 mod protection;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use http::Method;
 use http::uri::Scheme;
-use http::{HeaderMap, HeaderName, Method};
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 
 use bursar_base::address::{bare, undotted};
-use bursar_base::json_pointer::Field;
 use bursar_base::path::{Path, Pattern};
 use bursar_config::{
-    Allow, Authorization, Config, HostRoutes, MerchantHeader, Origin, Provider, ReplayRule, Route,
-    Semantics,
+    Allow, Authorization, Config, HostRoutes, MerchantHeader, Origin, Provider, Route,
 };
 use bursar_http::target::Target;
+pub use payment::Payment;
 use protection::is_token_endpoint;
 
 /// What logs call the route of a request that matches none of its own.
@@ -77,20 +77,6 @@ pub struct Destination<'a> {
     pub merchant: Option<MerchantHeader>,
     /// What the request means for money.
     pub payment: Payment<'a>,
-}
-
-/// What a request means for money. What its route does not say is as the preset's route for it says; where
-/// that does not either, all methods but those that only read move money, and a replay is allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Payment<'a> {
-    /// Whether it moves money.
-    pub moves_money: bool,
-    /// Whether it may be sent again after a 401.
-    pub replay: ReplayRule,
-    /// The header by which the provider knows it again.
-    pub idempotency_header: Option<&'a HeaderName>,
-    /// The field of its body by which it does.
-    pub idempotency_field: Option<&'a Arc<Field>>,
 }
 
 /// What a request asks for besides a path.
@@ -414,48 +400,6 @@ impl<'a> Reading<'a> {
             // Of what the preset does not know nothing else is known.
             merchant: known.map_or(Some(MerchantHeader::Payments), |known| known.merchant),
             payment: Payment::of(method, said),
-        }
-    }
-}
-
-impl<'a> Payment<'a> {
-    /// The first that says something counts.
-    fn of(method: &Method, said: [Option<&'a Semantics>; 2]) -> Self {
-        let said = || said.into_iter().flatten();
-        Self {
-            moves_money: said()
-                .find_map(|said| said.moves_money)
-                .unwrap_or(!method.is_safe()),
-            replay: said().find_map(|said| said.replay).unwrap_or_default(),
-            idempotency_header: said().find_map(|said| said.idempotency_header.as_ref()),
-            idempotency_field: said().find_map(|said| said.idempotency_field.as_ref()),
-        }
-    }
-
-    /// Where two readings of one path differ.
-    fn stricter(self, other: Self) -> Self {
-        Self {
-            moves_money: self.moves_money || other.moves_money,
-            replay: self.replay.max(other.replay),
-            idempotency_header: self.idempotency_header.or(other.idempotency_header),
-            idempotency_field: self.idempotency_field.or(other.idempotency_field),
-        }
-    }
-
-    /// The request's key in a header; one without a value is none.
-    #[must_use]
-    pub fn key<'h>(&self, headers: &'h HeaderMap) -> Option<&'h http::HeaderValue> {
-        let key = headers.get(self.idempotency_header?)?;
-        (!key.is_empty()).then_some(key)
-    }
-
-    /// Whether a request with such headers, and no key in its body, may be sent again after a 401.
-    #[must_use]
-    pub fn may_be_replayed(&self, headers: &HeaderMap) -> bool {
-        match self.replay {
-            ReplayRule::Always => true,
-            ReplayRule::IfKeyed => self.key(headers).is_some(),
-            ReplayRule::Never => false,
         }
     }
 }

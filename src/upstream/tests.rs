@@ -3,6 +3,7 @@ use std::path::Path;
 use std::pin::pin;
 
 use bytes::Bytes;
+use http::Request;
 use http::uri::Scheme;
 use http_body_util::channel::{Channel, Sender};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};

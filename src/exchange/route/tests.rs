@@ -2,7 +2,10 @@ mod spellings;
 
 use std::path::Path as FilePath;
 
+use http::{HeaderMap, HeaderName};
+
 use super::*;
+use bursar_config::ReplayRule;
 use bursar_http::target::Form;
 
 const CONFIG: &str = "
