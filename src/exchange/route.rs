@@ -306,7 +306,7 @@ impl<'a> MatchedHost<'a> {
     ) -> Result<Destination<'a>, Error> {
         let method = query.method;
         let provider = self.provider;
-        if path.is_doubtful() {
+        if path.is_ambiguous() {
             return Err(Error::Ambiguous);
         }
         let is_one_of = |patterns: &Vec<Pattern>| is_one_of(patterns, path);

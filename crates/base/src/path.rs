@@ -1,8 +1,10 @@
 //! Paths of requests: their readings, and the patterns that they are held against.
 //!
 //! A path has one reading, as it was written and as it is forwarded, or several: the raw one, and what servers make
-//! of it that decode, split or cut off more than others. Whoever judges a path asks for all of them
-//! ([`Path::matches_strictly`]); nothing here changes what is forwarded.
+//! of it that decode, split or cut off more than others. Rules hold for a path only where they hold for all of its
+//! [readings](Path::readings), as [`Path::matches_strictly`] has it; token endpoints are protected against the
+//! [rare ones](Path::all_readings) as well; and an [ambiguous](Path::is_ambiguous) path is refused. Nothing here changes
+//! what is forwarded.
 
 mod lenient;
 mod readings;
@@ -34,7 +36,7 @@ impl<'a> Path<'a> {
     #[must_use]
     pub fn normalised(&self) -> &str {
         let others = self.others.as_ref();
-        let most_lenient = others.and_then(|others| others.all.last());
+        let most_lenient = others.and_then(|others| others.usual.last());
         most_lenient.map_or(self.raw, |most_lenient| most_lenient)
     }
 
@@ -44,24 +46,26 @@ impl<'a> Path<'a> {
         self.readings().all(|reading| pattern.matches(reading))
     }
 
-    /// The readings, the raw one first.
+    /// What servers take the path for, the raw path first: every rule has to hold for each of them.
     pub fn readings(&self) -> impl Iterator<Item = &str> {
-        let others = self.others.iter().flat_map(|others| &others.all);
+        let others = self.others.iter().flat_map(|others| &others.usual);
         std::iter::once(self.raw).chain(others.map(String::as_str))
     }
 
-    /// All of them, and those that only a token endpoint need fear.
-    pub fn suspicions(&self) -> impl Iterator<Item = &str> {
-        let others = self.others.iter().flat_map(|others| &others.guarded);
+    /// The same, and what few servers make of the path: none of them may be a token endpoint, whose response a caller
+    /// must not get. Other rules do not look at these, or honest paths would be refused.
+    pub fn all_readings(&self) -> impl Iterator<Item = &str> {
+        let others = self.others.iter().flat_map(|others| &others.rare);
         self.readings().chain(others.map(String::as_str))
     }
 
-    /// Whether no reading is certain, so that the path must not go on.
+    /// Whether servers may find a `..`, or more readings than are known here, so that no rule can be sure what the path
+    /// means: it must not go on.
     #[must_use]
-    pub fn is_doubtful(&self) -> bool {
+    pub fn is_ambiguous(&self) -> bool {
         self.others
             .as_ref()
-            .is_some_and(|others| others.is_doubtful)
+            .is_some_and(|others| others.is_ambiguous)
     }
 
     /// Whether there is one reading only.

@@ -20,7 +20,7 @@ pub(super) fn is_token_endpoint(provider: &Provider, path: &Path<'_>) -> bool {
     if path.is_plain() {
         return protects(path.raw());
     }
-    path.suspicions().any(protects)
+    path.all_readings().any(protects)
 }
 
 /// With `slash` what is below it is protected as well.

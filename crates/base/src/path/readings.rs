@@ -1,48 +1,48 @@
 //! Readings of a path: each server decodes, cuts off and splits as it likes; these are the
-//! readings that are known of them, so that all can be judged.
+//! readings that are known of them, so that rules can hold for all.
 //!
 //! A `..` is read alike by all servers where it stands there plainly. Where it comes out of anything else, or control
-//! characters do, no reading is certain, and the path is in doubt as a whole. A `.` leads nowhere else, however it is
-//! written, so its readings are judged like all others.
+//! characters do, no reading is certain, and the path is ambiguous as a whole. A `.` leads nowhere else, however it is
+//! written, so its readings are usual ones.
 
 use super::lenient::{decode, is_control};
 
 /// A path that was encoded so often has no honest reason.
 const MAX_DECODINGS: usize = 5;
-/// A path with more is in doubt.
+/// A path with more is ambiguous.
 const MAX_READINGS: usize = 16;
 
 /// The readings of a path that is not plain.
 #[derive(Debug)]
 pub(super) struct Readings {
-    /// The last one is the most lenient.
-    pub(super) all: Vec<String>,
-    /// Of whose token endpoint it may be all the same.
-    pub(super) guarded: Vec<String>,
-    /// Whether no reading is certain.
-    pub(super) is_doubtful: bool,
+    /// What the known servers take it for, the most lenient last: every rule has to hold for each.
+    pub(super) usual: Vec<String>,
+    /// What few servers make of it: only a token endpoint is protected against these.
+    pub(super) rare: Vec<String>,
+    /// Whether no reading is certain, so that the path is refused.
+    pub(super) is_ambiguous: bool,
 }
 
 impl Readings {
     pub(super) fn of(raw: &str) -> Self {
         let mut readings = Self {
-            all: Vec::new(),
-            guarded: Vec::new(),
-            is_doubtful: false,
+            usual: Vec::new(),
+            rare: Vec::new(),
+            is_ambiguous: false,
         };
         // RFC 3986 section 6.2.2: the same path, so some server sees the dots and decodes nothing else.
         let plain = raw.replace("%2e", ".").replace("%2E", ".");
         readings.read(raw);
         let mut text = plain.clone();
         for decodings in 0.. {
-            readings.is_doubtful |=
+            readings.is_ambiguous |=
                 text.contains(is_control) || (climbs(&text) && !climbs_alike(&plain, &text));
             readings.read(&text);
             let Some(decoded) = decode(&text) else {
                 break;
             };
-            if decodings == MAX_DECODINGS || readings.all.len() > MAX_READINGS {
-                readings.is_doubtful = true;
+            if decodings == MAX_DECODINGS || readings.usual.len() > MAX_READINGS {
+                readings.is_ambiguous = true;
                 break;
             }
             text = decoded;
@@ -67,10 +67,10 @@ impl Readings {
         let is_session = |segment: &&str| segment.starts_with('(') && segment.ends_with("))");
         if whole.split('/').any(|segment| is_session(&segment)) {
             let rest = whole.split('/').filter(|segment| !is_session(segment));
-            self.guarded.push(resolve(rest));
+            self.rare.push(resolve(rest));
         }
-        self.all.retain(|known| *known != whole);
-        self.all.push(whole);
+        self.usual.retain(|known| *known != whole);
+        self.usual.push(whole);
     }
 
     /// Escapes that are none and bytes that are no UTF-8, both left after the last decoding, end a path for some
@@ -81,14 +81,14 @@ impl Readings {
             return;
         };
         if before != "/" {
-            self.guarded.push(lenient(before));
+            self.rare.push(lenient(before));
         }
-        self.guarded.push(lenient(&text.replace(invalid, "")));
+        self.rare.push(lenient(&text.replace(invalid, "")));
     }
 
     fn add(&mut self, reading: String) {
-        if !self.all.contains(&reading) {
-            self.all.push(reading);
+        if !self.usual.contains(&reading) {
+            self.usual.push(reading);
         }
     }
 }

@@ -160,7 +160,7 @@ fn what_no_reading_of_is_certain_is_in_doubt() {
         "/a%e2%80%a8b",
         &nested,
     ] {
-        assert!(Path::new(raw).is_doubtful(), "{raw}");
+        assert!(Path::new(raw).is_ambiguous(), "{raw}");
     }
 }
 
@@ -199,7 +199,7 @@ fn what_is_ordinary_or_read_alike_is_not_in_doubt() {
         "/a@b/$c",
         "/%zz/%u12",
     ] {
-        assert!(!Path::new(raw).is_doubtful(), "{raw}");
+        assert!(!Path::new(raw).is_ambiguous(), "{raw}");
     }
 }
 
@@ -229,7 +229,7 @@ fn ordinary_paths_match_as_they_are_meant() {
             matches,
             "{text} on {raw}"
         );
-        assert!(!path.is_doubtful(), "{raw}");
+        assert!(!path.is_ambiguous(), "{raw}");
     }
 }
 
@@ -273,7 +273,7 @@ proptest! {
         backslashes in any::<bool>(),
     ) {
         let path = Path::new(&raw);
-        prop_assume!(!path.is_doubtful());
+        prop_assume!(!path.is_ambiguous());
         let mut text = raw.clone();
         for _ in 0..decodings {
             text = percent_encoding::percent_decode_str(&text).decode_utf8_lossy().into_owned();
