@@ -1,4 +1,4 @@
-//! What does the journal cost? POSTs from 64 keep-alive callers over loopback, without a journal and with one.
+//! Cost of the journal: POSTs from 64 keep-alive callers over loopback, without a journal and with one.
 //!
 //! `cargo bench --bench journal`. The proxy is a process of its own, so that its CPU time can be told
 //! from that of the callers and the provider, which share this one. Figures are CPU time per request.

@@ -1,4 +1,4 @@
-//! What does reading a token cost while a writer swaps it? 1, 8 and 64 readers on one source.
+//! Cost of reading a token while a writer swaps it: 1, 8 and 64 readers on one source.
 //!
 //! `cargo bench --bench token_read`. The writer is the real renewal loop: tokens live for less than
 //! half a second, so the source is swapped three times a second. Figures are CPU time per read, from the

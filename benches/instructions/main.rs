@@ -1,4 +1,4 @@
-//! How many instructions does it take? Counted by callgrind, so that a regression is seen on any machine.
+//! Instruction counts by callgrind, so that a regression is seen on any machine.
 //!
 //! `cargo bench --bench instructions` fails where a figure is beyond its margin over the committed one in
 //! `figures.json`; `-- --write` rewrites that file. Valgrind runs this program anew for each piece of work,

@@ -1,4 +1,4 @@
-//! Where does the authority for interception come from? `bursar ca new`.
+//! `bursar ca new`: a new authority for interception.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;

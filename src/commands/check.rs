@@ -1,5 +1,4 @@
-//! Is a configuration good? What `bursar check` says of one that has no problems, and whether its
-//! accounts get tokens.
+//! `bursar check`: what it says of a configuration without problems, and whether its accounts get tokens.
 
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Which requests are in doubt, for a person or a program that asks? `bursar outcomes`.
+//! `bursar outcomes`: the requests in doubt, for a person or a program that asks.
 //!
 //! It reads the journal's file itself, so that it works beside a Bursar that runs and after one that died.
 

@@ -1,4 +1,4 @@
-//! Does the journal list exactly what is in doubt? `bursar outcomes` against what providers and callers saw.
+//! Check of the journal: `bursar outcomes` against what providers and callers saw.
 //!
 //! In doubt is a request that moves money, that went to the provider, and whose whole answer (or a 401)
 //! never came back. Where Bursar or a caller ended between the provider's last byte and the caller's, both

@@ -1,4 +1,4 @@
-//! What Bursar is configured with, and the files around it.
+//! Setup: the configuration of Bursar, and the files around it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Who saw what? Arrivals as the providers read them, answers as the callers read them.
+//! Records of requests: as the providers read them, and the responses as the callers read them.
 //!
 //! Written by many tasks under one mutex, never across an await; checked when everything is over.
 

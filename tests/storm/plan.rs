@@ -1,4 +1,4 @@
-//! What is each request, and what happens to it? A pure function of the seed and the request's id.
+//! Plan of each request and of what happens to it: a pure function of the seed and the request's id.
 //!
 //! Callers and providers compute the same plan, so nothing has to be told, and whatever arrives can be
 //! compared byte for byte with what was to be sent. Only the timing differs between two runs of a seed.

@@ -1,4 +1,4 @@
-//! Were the promises kept? What the providers received against what the callers were told.
+//! Check of promises: what the providers received against what the callers were told.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

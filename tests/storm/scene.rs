@@ -1,4 +1,4 @@
-//! What all sides of the storm share.
+//! State that all sides of the storm share.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! What reaches an emulated provider, and what it answers.
+//! Calls that reach an emulated provider, and their responses.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Who can look into the process? Not the user that it runs as, unless the configuration says so.
+//! Memory of the process: the user that it runs as cannot look into it, unless the configuration says so.
 
 use std::path::Path;
 

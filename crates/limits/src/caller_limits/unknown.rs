@@ -1,4 +1,4 @@
-//! Who connects and does not say who it is? How many connections each address has that no caller is known on yet.
+//! Unknown connections: how many each address has that no caller is known on yet.
 //!
 //! One lock is taken for each connection when it comes, when its caller is known or it ends, and where a password is
 //! hashed; other requests read a flag. While what its caller sent is hashed, a connection does not count, or real

@@ -1,4 +1,4 @@
-//! What is a body that is not plainly a JSON object?
+//! Bodies that are not plainly a JSON object.
 
 use std::io::Write as _;
 

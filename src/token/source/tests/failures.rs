@@ -1,4 +1,4 @@
-//! How long is nobody asked after a failure?
+//! Pauses after failures: for how long nobody is asked.
 
 use super::*;
 

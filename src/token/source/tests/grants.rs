@@ -1,4 +1,4 @@
-//! Which grant comes first, and what becomes of the refresh token?
+//! Order of grants, and what becomes of the refresh token.
 
 use super::*;
 

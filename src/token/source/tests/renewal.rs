@@ -1,4 +1,4 @@
-//! When is a token asked for, and until when is it used?
+//! Renewal: when a token is asked for, and until when it is used.
 
 use std::collections::HashMap;
 

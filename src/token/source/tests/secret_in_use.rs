@@ -1,4 +1,4 @@
-//! Two client secrets: which one is tried, and when the other?
+//! Two client secrets: which one is tried, and when the other.
 
 use super::*;
 use bursar_config::SecretName;

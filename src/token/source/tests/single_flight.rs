@@ -1,4 +1,4 @@
-//! Who waits for whom?
+//! Single flight: who waits for whom.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What does a provider's 401 cost?
+//! Cost of a provider's 401 in token calls.
 
 use super::*;
 
