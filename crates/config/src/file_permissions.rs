@@ -46,8 +46,15 @@ pub(super) fn names_open_file(text: &str, directory: &Path) -> bool {
     })
 }
 
-/// A secret that stands in the configuration file itself, if there is one.
-pub(super) fn literal_secret(root: &Node) -> Option<(String, Option<usize>)> {
+/// A secret that stands in the configuration file itself.
+pub(super) struct LiteralSecret {
+    /// Its key path.
+    key: String,
+    line: Option<usize>,
+}
+
+/// The first such secret, if there is one.
+pub(super) fn literal_secret(root: &Node) -> Option<LiteralSecret> {
     let mut found = None;
     root.visit(&mut |node| {
         if let Value::Text(text) = &node.value
@@ -55,20 +62,20 @@ pub(super) fn literal_secret(root: &Node) -> Option<(String, Option<usize>)> {
             && is_secret(&node.path, text)
             && !is_reference(text)
         {
-            found = Some((node.path.clone(), node.line));
+            found = Some(LiteralSecret {
+                key: node.path.clone(),
+                line: node.line,
+            });
         }
     });
     found
 }
 
 /// Warns of a secret in a configuration file that everybody can read.
-pub(super) fn warn_of_open_configuration(
-    path: &Path,
-    (secret, line): (String, Option<usize>),
-) -> Option<Diagnostic> {
+pub(super) fn warn_of_open_configuration(path: &Path, secret: LiteralSecret) -> Option<Diagnostic> {
     is_open(path).then(|| Diagnostic {
-        path: secret,
-        line,
+        path: secret.key,
+        line: secret.line,
         message: "is a secret in a file that every user of this machine can read; `chmod o-r` the file, or write ${NAME} or ${file:PATH} here".to_owned(),
     })
 }

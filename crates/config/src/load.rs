@@ -10,6 +10,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::expand;
 use crate::file;
 use crate::file_permissions;
+use crate::file_permissions::LiteralSecret;
 use crate::files::{self, Files, MAX_TEXT_FILE_BYTES};
 use crate::journal::Journal;
 use crate::node::Node;
@@ -110,8 +111,8 @@ pub(super) struct Reading<'a> {
     pub(super) directory: &'a Path,
     /// Whether `intercept` is looked at.
     pub(super) has_authority: bool,
-    /// A secret that stands in the text itself, by its key and line.
-    pub(super) secret: Option<(String, Option<usize>)>,
+    /// A secret that stands in the text itself.
+    pub(super) secret: Option<LiteralSecret>,
     pub(super) files: &'a mut Files,
 }
 

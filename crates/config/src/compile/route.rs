@@ -26,8 +26,7 @@ pub(super) fn routes(
     for (at, route) in file.into_iter().enumerate() {
         let key = format!("{list}[{at}]");
         let semantics = semantics(&route, &key, problems);
-        let place = (&*key, *default_scopes);
-        let authorization = authorization(&route, place, scopes, problems);
+        let authorization = authorization(&route, &key, *default_scopes, scopes, problems);
         let methods = methods(route.methods, &join(&key, "methods"), problems);
         let path = match route.path {
             Some(path) => pattern(&path, &join(&key, "path"), problems),
@@ -86,10 +85,11 @@ fn gives_key(known: &PresetRoute, route: &Route) -> bool {
             .is_ok_and(|path| path.covers(&route.path) || route.path.covers(&path))
 }
 
-/// Whose token requests carry; `place` is the route's key path, and the scopes of a route that names none.
+/// Whose token requests carry. `key` is the route's key path; a route that names no scopes has the default ones.
 fn authorization(
     route: &file::Route,
-    (key, default_scopes): (&str, Option<usize>),
+    key: &str,
+    default_scopes: Option<usize>,
     scopes: &mut ScopeSets,
     problems: &mut Diagnostics,
 ) -> Option<Authorization> {
