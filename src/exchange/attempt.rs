@@ -283,7 +283,7 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
         })
     }
 
-    /// The body for another connection, after so many that have certainly not processed the request.
+    /// The body for another connection, after that many that have certainly not processed the request.
     fn upload_again(&self, failed: SendError, unsent: usize) -> Result<RequestBody, Refusal> {
         let wants_http1 = matches!(failed, SendError::WantsHttp1);
         if wants_http1 && !self.client.use_http1(&self.destination.origin) {

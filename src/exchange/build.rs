@@ -20,7 +20,7 @@ use bursar_telemetry::metrics::Metrics;
 use bursar_tls::authority::Authority;
 
 impl Proxy {
-    /// Builds every stage for so many workers. Must be called inside a runtime, because tokens are obtained at once.
+    /// Builds every stage for that many workers. Must be called inside a runtime, because tokens are obtained at once.
     #[must_use]
     pub fn new(
         config: &Config,

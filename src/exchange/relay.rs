@@ -187,7 +187,7 @@ where
         }
     }
 
-    /// Before it hears that a body broke off, hyper gets to write once what it has: it drops that otherwise. A
+    /// Yields once before the error: hyper discards what it has buffered when it sees one. A
     /// caller that sees a connection end without a head may send its request again.
     fn poll_frame(
         &mut self,

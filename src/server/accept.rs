@@ -45,7 +45,7 @@ use serve::{ConnectionContext, ConnectionResult, linger, serve_http1, serve_http
 /// The part of all connections that one address may have while no caller is known on them: eight addresses have to
 /// work together to take them all.
 const UNKNOWN_SHARE: usize = 8;
-/// So many it may always have: a small `limits.connections` is not shared out further.
+/// The number it may always have: a small `limits.connections` is not shared out further.
 const MIN_UNKNOWN: usize = 64;
 /// Connections beyond `limits.connections` that are answered at once; yet more are just closed.
 const MAX_TURNED_AWAY: usize = 64;

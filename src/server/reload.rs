@@ -25,7 +25,7 @@ const SETTLED: Duration = Duration::from_millis(200);
 const LOOKING: Duration = Duration::from_secs(5);
 /// How long reading all of them may take. Each file has its own limit, which is shorter; this is for many that are slow.
 const READING: Duration = Duration::from_secs(30);
-/// So many may hang at a time; until one of them ends, nothing is read any more.
+/// How many may hang at a time; beyond that nothing is read until one of them ends.
 const MAX_HANGING: usize = 4;
 
 /// How often the files are read in a row, where they change meanwhile.

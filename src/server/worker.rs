@@ -19,7 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Threads for what blocks, of all workers together; beyond that it waits. One runtime has as many by itself.
 const BLOCKING_THREADS: usize = 512;
-/// Each worker has so many, however many share those.
+/// Per worker, however many connections share them.
 const MIN_BLOCKING_THREADS: usize = 32;
 
 /// All workers. Clones are the same ones.

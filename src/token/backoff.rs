@@ -89,7 +89,7 @@ fn jittered(range: Range, earlier: u32, jitter: f64) -> Duration {
     doubled(range, earlier).mul_f64(jitter.clamp(0.0, 1.0))
 }
 
-/// The least, doubled so many times, but never above the most.
+/// The least, doubled once for each failure, but never above the most.
 fn doubled(range: Range, times: u32) -> Duration {
     let doubled = range
         .least

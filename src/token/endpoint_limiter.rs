@@ -70,7 +70,7 @@ struct LimiterState {
     timing: Timing,
 }
 
-/// So many calls in any minute.
+/// Calls in any minute.
 #[derive(Debug)]
 struct Quota {
     calls_per_minute: NonZeroU32,
@@ -150,7 +150,7 @@ impl EndpointLimiter {
         }
     }
 
-    /// From now on so many calls in a minute, for those that wait already, too. What was made counts.
+    /// Changes the number of calls in a minute, also for those that wait already. Calls made so far count.
     pub(super) fn change_quota(&self, calls_per_minute: NonZeroU32) {
         let mut state = self.state();
         if state.quota.calls_per_minute != calls_per_minute {

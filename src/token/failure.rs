@@ -154,7 +154,7 @@ impl Failure {
         matches!(self, Self::Rejected(detail, _) if detail.is_one_of(&["invalid_client", "unauthorized_client"]))
     }
 
-    /// Whether the endpoint itself is in trouble, whoever asks.
+    /// Whether the endpoint itself fails, whatever the request.
     pub(super) fn is_outage(self) -> bool {
         match self {
             Self::ErrorStatus(status, _) => status >= 500,

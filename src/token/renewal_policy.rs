@@ -21,11 +21,11 @@ use bursar_limits::single_flight::{Joiner, SingleFlight};
 /// How many renewals 401s may cause in [`RECOVERY_WINDOW`].
 const MAX_RECOVERIES: usize = 10;
 const RECOVERY_WINDOW: Duration = Duration::from_secs(60);
-/// Of these, so many may be of a generation that some route refuses whatever the token; the rest is for revocations.
+/// How many of these may be for a generation that some route refuses whatever the token; the rest is for revocations.
 const MAX_QUARANTINED_RECOVERIES: usize = 8;
 /// A token of this age ends because somebody ended it.
 const YOUNG: Duration = Duration::from_secs(5 * 60);
-/// So many of them in [`CONTENTION_WINDOW`] are no accident.
+/// This many of them within [`CONTENTION_WINDOW`] are no accident.
 const CONTENTION_SIGNS: usize = 3;
 const CONTENTION_WINDOW: Duration = Duration::from_secs(5 * 60);
 

@@ -19,7 +19,7 @@ use object::NoObject;
 
 /// No call is put off for longer than that, whatever the endpoint asks for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
-/// So many letters and digits in a row, some of each, are taken for a token, not for an error's name.
+/// This many letters and digits in a row, some of each, are taken for a token, not for an error's name.
 const TOKEN_LENGTH: usize = 20;
 
 /// What the endpoint answered, unread.

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub(super) const SHORT: Duration = Duration::from_millis(3500);
 /// An endpoint that answers so fast does not need more than [`SHORT`].
 const FAST: Duration = Duration::from_secs(1);
-/// So many calls in a row are cut short where the endpoint was fast.
+/// How many calls in a row are cut short where the endpoint was fast.
 const MAX_SHORT: u32 = 15;
 /// The same where it never answered yet.
 const MAX_SHORT_UNKNOWN: u32 = 3;

@@ -32,7 +32,7 @@ impl<B> RequestBody for B where
 {
 }
 
-/// A server, in the words that requests name it by.
+/// Pool key: the origin, and the `Host` value that requests carry.
 #[derive(Debug)]
 pub(super) struct PoolKey {
     pub(super) origin: Origin,

@@ -101,7 +101,7 @@ impl Streams {
         self.has_settings() && self.limit.load(Ordering::Relaxed) > 0
     }
 
-    /// So many requests the server's settings allow, or any number.
+    /// How many requests the server's settings allow at once; None: any number.
     pub(super) fn limit(&self, streams: Option<u32>) {
         let most = usize::from(MAX_STREAMS);
         let limit = streams.map_or(most, |limit| most.min(limit as usize));

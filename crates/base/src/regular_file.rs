@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 /// How long a file may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// So many calls may hang at a time; until one of them ends, all others are taken to hang, too.
+/// How many calls may hang at a time; beyond that, until one of them ends, all others are taken to hang, too.
 const MAX_HANGING: usize = 64;
 /// Calls that have not ended.
 static CALLS: AtomicUsize = AtomicUsize::new(0);
@@ -33,7 +33,7 @@ pub enum Error {
     /// It is something else.
     #[error("it is {0}, and only regular files are read")]
     Kind(&'static str),
-    /// So many bytes are too few for it.
+    /// It is larger than this many bytes.
     #[error("it is larger than {} MiB", .0 >> 20)]
     TooLarge(u64),
     /// Its file system hangs.
@@ -41,7 +41,7 @@ pub enum Error {
     Hangs,
 }
 
-/// Reads a file of so many bytes at most, and waits no longer than 5 s. What hangs keeps its thread.
+/// Reads a file of at most that many bytes, and waits no longer than 5 s. What hangs keeps its thread.
 ///
 /// # Errors
 /// Where it is no regular file, too large, or cannot be read in that time.
@@ -59,7 +59,7 @@ pub fn metadata(path: &Path) -> Result<Metadata, Error> {
     in_time(move || Ok(std::fs::metadata(path)?))
 }
 
-/// Reads a file of so many bytes at most, and may wait for ever for its file system.
+/// Reads a file of at most that many bytes, and may wait for ever for its file system.
 ///
 /// # Errors
 /// Where it is no regular file, too large, or cannot be read.

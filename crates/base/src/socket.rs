@@ -124,7 +124,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes so many bytes of each write, and keeps them with how many slices they came in.
+    /// Takes that many bytes of each write, and keeps them with how many slices they came in.
     struct Narrow {
         width: usize,
         taken: Vec<u8>,

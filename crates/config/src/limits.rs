@@ -44,7 +44,7 @@ pub struct ProxyLimits {
 pub enum UnknownConnections {
     /// A share of all that are served.
     Share,
-    /// So many.
+    /// That number.
     AtMost(usize),
     /// Any number: everybody is a caller.
     Any,

@@ -14,7 +14,7 @@ use crate::node::{Node, Value, join};
 
 /// No configuration is nested half as deep. Where a text is, parsing it whole takes time that grows with its square.
 const MAX_DEPTH: usize = 64;
-/// So many brackets are parsed only where they are known to be in order.
+/// This many brackets are parsed only where they are known to be balanced.
 const MANY_BRACKETS: usize = 1000;
 
 /// Parses YAML text.

@@ -54,7 +54,7 @@ pub struct Framing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Head,
-    /// So many bytes of a body are left.
+    /// The number of bytes of a body that are left.
     Length(u64),
     Chunked(Chunked),
     /// A tunnel begins, or nothing more will be served.

@@ -124,7 +124,7 @@ impl Decoder {
         }
     }
 
-    /// Drops the oldest fields, until there is room for so many bytes.
+    /// Drops the oldest fields until there is room for that many bytes.
     fn shrink(&mut self, room: usize) {
         while self.table_bytes + room > self.max_table_bytes {
             let Some(oldest) = self.table.pop_back() else {

@@ -17,11 +17,11 @@ use crate::connection::Transport;
 
 /// From the answer to `CONNECT` to the first bytes of a provider's tunnel. Then it is closed.
 pub const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(60);
-/// An opaque tunnel that carries no byte for so long, either way, is closed.
+/// An opaque tunnel is closed after this long without a byte in either direction.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 /// The same when Bursar is about to end.
 const LEAVING_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
-/// And so is one that has been open for so long.
+/// An opaque tunnel is closed after this long in any case.
 pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// A caller's side of an opaque tunnel. Nobody knows whether the caller's system holds something back until what came
 /// before is acknowledged (see [`bursar_base::socket`]), so whatever is read is acknowledged at once.

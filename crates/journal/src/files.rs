@@ -18,7 +18,7 @@ pub(super) const PAGE_BYTES: usize = 4096;
 const LOCKS: std::ops::RangeInclusive<u64> = 120..=127;
 /// How long the log usually gets.
 pub(super) const USUAL_LOG: u64 = 4 << 20;
-/// The log may become so many times as long as the database, where others do not let it begin anew.
+/// How many times the size of the database the log may reach while readers keep it from being restarted.
 const LOG_TO_DATABASE: u64 = 4;
 /// And so long at least.
 const MIN_LOG: u64 = 32 << 20;
@@ -94,7 +94,7 @@ impl Files {
             .max(MIN_LOG)
     }
 
-    /// What a log of so many bytes is.
+    /// What a log of that many bytes is.
     pub(super) fn judge(&self, log: u64) -> Length {
         let most = self.max_log();
         match log {

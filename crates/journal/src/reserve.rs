@@ -45,7 +45,7 @@ pub(super) struct Reserve {
     pages: i64,
     /// How often the space was found to be gone.
     lost: u32,
-    /// SQLite lets the file end at a multiple of so many pages; 0: at its content's end.
+    /// SQLite lets the file end at a multiple of that many pages; 0: at its content's end.
     chunk: i64,
 }
 
@@ -117,7 +117,7 @@ impl Reserve {
         }
     }
 
-    /// Lets the file have so many pages on the disk, whatever its content.
+    /// Gives the file that many pages on the disk, whatever its content.
     fn extend(&mut self, connection: &Connection, pages: i64) {
         // The size of a chunk is a 32-bit number.
         let chunks = pages / MAX_CHUNK_PAGES + 1;

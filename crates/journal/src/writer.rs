@@ -271,7 +271,7 @@ impl Writer {
         }
     }
 
-    /// Writes all of it or nothing; which of the batch were refused for want of room, and what of the kept.
+    /// One transaction. Returns the writes that found the database full, and the transitions still carried over.
     fn transact(
         &mut self,
         batch: &[Write],

@@ -31,7 +31,7 @@ pub struct Limits {
     connections: AtomicUsize,
 }
 
-/// So many in a second, spread evenly, and as many at once after a quiet second.
+/// A number of requests in a second, spread evenly, and as many at once after a quiet second.
 #[derive(Debug)]
 struct Rate {
     /// How far ahead of the even pace requests may be.

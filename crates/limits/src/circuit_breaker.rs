@@ -114,7 +114,7 @@ impl Open {
 }
 
 impl CircuitBreaker {
-    /// Opens after so many failures in a row.
+    /// Opens after that many failures in a row.
     #[must_use]
     pub fn new(threshold: u32, gauge: IntGauge) -> Self {
         Self {

@@ -24,7 +24,7 @@ struct Flight<T, S> {
     shared: S,
 }
 
-/// Whoever computes the result.
+/// The one that computes the result.
 #[derive(Debug)]
 pub struct Leader<T>(watch::Sender<Option<T>>);
 
@@ -107,7 +107,7 @@ impl<T: Clone> Joiner<T> {
     }
 }
 
-/// A flight for each key, and no more than so many at a time.
+/// One flight for each key, and a bound on how many there are at a time.
 #[derive(Debug)]
 pub struct SingleFlights<K, T, S = ()> {
     flights: HashMap<K, SingleFlight<T, S>>,

@@ -37,7 +37,7 @@ pub struct Providers {
     pub all: Vec<Provider>,
 }
 
-/// Starts the providers, whose access tokens live for so long.
+/// Starts the providers; their access tokens have that lifetime.
 ///
 /// # Errors
 /// Where certificates cannot be made, or there is no port.

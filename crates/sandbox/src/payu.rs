@@ -24,7 +24,7 @@ use payouts::Payouts;
 
 const TOKEN_PATH: &str = "/oauth/token";
 const REVOKE_PATH: &str = "/oauth/revoke";
-/// A token may hold so many.
+/// How many a token may hold.
 const MAX_SCOPES: usize = 3;
 
 /// What follows `curl` and the proxy's address.

@@ -287,7 +287,7 @@ impl<W: Write> Out<W> {
     }
 }
 
-/// As many whole lines as there are in so many bytes, or the first one.
+/// As many whole lines as there are in that many bytes, or the first one.
 fn piece(lines: &[u8], most: usize) -> &[u8] {
     let first = lines.get(..most).unwrap_or(lines);
     let whole = memchr::memrchr(b'\n', first).and_then(|end| lines.get(..=end));

@@ -43,7 +43,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// How long anything may take that must happen. Only a failing test waits for so long.
+/// How long anything may take that must happen. Only a failing test waits that long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The future's output; the test fails where it takes too long.
@@ -128,7 +128,7 @@ impl Latch {
         self.open.send_replace(true);
     }
 
-    /// Waits until so many wait.
+    /// Waits until that many wait.
     pub async fn reached_by(&self, count: usize) {
         let mut waiting = self.waiting.subscribe();
         soon(waiting.wait_for(|waiting| *waiting >= count))

@@ -203,7 +203,7 @@ impl Program {
         launch.run_in(tempfile::tempdir().unwrap(), yaml).await
     }
 
-    /// The same with so many file descriptors at most.
+    /// The same with at most that many file descriptors.
     pub async fn start_with_files(files: u32, yaml: &str, rust_log: &str) -> Self {
         let limited = format!("ulimit -n {files} && exec \"$@\"");
         let launch = Launch::by(shell(&limited)).rust_log(rust_log);

@@ -211,7 +211,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     }
 }
 
-/// A peer that takes nothing for so long is blocked. It decides nothing but when to stop trying.
+/// A peer that takes nothing for this long is blocked. It decides nothing but when to stop trying.
 const BLOCKED: Duration = Duration::from_millis(300);
 
 fn end_of_chunks(bytes: &[u8]) -> Option<usize> {

@@ -135,7 +135,7 @@ impl Upstream {
         Self::listen(Some(tls), reading(script)).await
     }
 
-    /// The same for so many requests at a time on one HTTP/2 connection.
+    /// The same for that many requests at a time on one HTTP/2 connection.
     pub async fn with_streams<F>(
         tls: Arc<ServerConfig>,
         streams: u32,
@@ -201,7 +201,7 @@ impl Upstream {
         self.log.seen.lock().unwrap().len()
     }
 
-    /// Waits until so many requests have come.
+    /// Waits until that many requests have come.
     pub async fn reached_by(&self, count: usize) {
         eventually(|| async { self.count() >= count }).await;
     }

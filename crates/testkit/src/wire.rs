@@ -29,11 +29,11 @@ pub struct Head {
 /// How much of a body is to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
-    /// So many bytes.
+    /// That many bytes.
     Length(usize),
     /// The size of a chunk is next.
     Chunk,
-    /// So many bytes of a chunk.
+    /// That many bytes of a chunk.
     InChunk(usize),
     /// Nothing more.
     Ended,

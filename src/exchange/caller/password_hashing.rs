@@ -20,7 +20,7 @@ use ring::rand::SystemRandom;
 use subtle::ConstantTimeEq as _;
 use tokio::sync::Semaphore;
 
-/// Hashes are computed on one of so many cores at a time, rounded up.
+/// One core in this many, rounded up, computes hashes.
 const CORES_PER_HASHER: usize = 4;
 /// Names and passwords that wait for their hashes; the next one is answered 503 `overloaded`.
 pub(super) const MAX_FLIGHTS: usize = 64;

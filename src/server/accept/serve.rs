@@ -259,7 +259,7 @@ pub(super) async fn serve_http2<S: Transport + 'static>(
     ended.map_err(Into::into)
 }
 
-/// Of a connection that carries so many uploads at a time, up to the most that there may be (RFC 9113 section 6.9.1).
+/// Of a connection that carries that many uploads at a time, up to the most that there may be (RFC 9113 section 6.9.1).
 fn window(streams: u32) -> u32 {
     const MOST: u32 = (1 << 31) - 1;
     streams.saturating_mul(HTTP2_STREAM_WINDOW).min(MOST)

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::json;
 
-/// JSON begins within so many bytes, and is not looked for in more places than that.
+/// JSON begins within this many bytes; it is not looked for beyond them.
 const MAX_PREFIX: usize = 1024;
 const MAX_PLACES: usize = 8;
 

@@ -10,7 +10,7 @@ use crate::deadline_timer::DeadlineTimer;
 use crate::framing::{Awaits, Framing};
 use bursar_telemetry::metrics::Limit;
 
-/// A connection that is busy rests when it has waited for a request for so long; any other one at once. That is
+/// Idle time before a recently busy connection frees its buffers; any other one frees them at once. That is
 /// no more work than the other way round, and many that are opened together do not need their buffers together.
 const REST_AFTER: Duration = Duration::from_secs(1);
 
@@ -35,7 +35,7 @@ pub(super) struct ReadTimer {
 }
 
 impl ReadTimer {
-    /// Ready when the caller has taken too long. So many requests were taken so far.
+    /// Ready when the caller has taken too long. `requests` were taken so far.
     pub(super) fn poll_over(
         &mut self,
         context: &mut Context<'_>,

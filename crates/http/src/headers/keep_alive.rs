@@ -11,9 +11,9 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 pub struct KeepAlive {
     /// It ends with the answer.
     pub closes: bool,
-    /// So many seconds without a request.
+    /// Seconds without a request.
     pub timeout: Option<u64>,
-    /// So many further requests.
+    /// Further requests.
     pub max: Option<u64>,
 }
 

@@ -12,7 +12,7 @@ pub(super) const MAX_LINE_BYTES: usize = 4096;
 pub(super) enum Chunked {
     /// A size line.
     Size,
-    /// So many bytes, at least one.
+    /// The number of bytes, at least one.
     Data(u64),
     /// The end of their line.
     DataEnd,
@@ -29,7 +29,7 @@ impl Chunked {
         }
     }
 
-    /// After so many bytes of data.
+    /// After that many bytes of data.
     pub(super) fn after_data(left: u64) -> Self {
         match left {
             0 => Self::DataEnd,

@@ -63,7 +63,7 @@ pub(super) fn read(section: &[u8], kind: Section, dropped: &DroppedFields) -> Se
 }
 
 impl SectionFields {
-    /// Takes one, or drops it. It was the so manyth line of that section.
+    /// Takes one, or drops it. It has that number within its section.
     fn take(&mut self, line: &[u8], kind: Section, number: usize, dropped: &DroppedFields) {
         if line.is_empty() {
             return;

@@ -60,7 +60,7 @@ impl Outstanding {
         self.has_fields.store(true, Ordering::Relaxed);
     }
 
-    /// Whoever panicked with it left a whole map.
+    /// A panic while it was locked left a whole map.
     fn lock(&self) -> std::sync::MutexGuard<'_, HeaderMap> {
         self.fields.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -46,7 +46,7 @@ pub struct Place {
 pub struct Verifying<'p>(&'p Place);
 
 impl Unknown {
-    /// Counts a connection. None: that address has so many already.
+    /// Counts a connection. None: the address is at its limit.
     #[must_use]
     pub fn enter(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<Place> {
         let network = network(address);

@@ -241,7 +241,7 @@ const NEEDS_ESCAPE: [bool; 256] = {
     table
 };
 
-/// A JSON string, of so many bytes at most without its quotes.
+/// A JSON string of at most that many bytes without its quotes.
 fn write_text(out: &mut Vec<u8>, text: &str, most: usize) {
     let cut = cut(text, most);
     let text = cut.as_deref().unwrap_or(text);

@@ -47,7 +47,7 @@ impl Sink {
         }
     }
 
-    /// So many bytes go in one piece, unless a line is longer.
+    /// How many bytes go in one piece, unless a line is longer.
     pub(super) fn piece_bytes(self) -> usize {
         match self {
             Self::File => FILE_BYTES,
@@ -55,7 +55,7 @@ impl Sink {
         }
     }
 
-    /// Whether a piece of so many bytes that begins with a line goes whole. What is longer than [`PIPE_BYTES`] waits for
+    /// Whether a piece of that many bytes that begins with a line goes whole. What is longer than [`PIPE_BYTES`] waits for
     /// room where it does not block, or where the process is about to end and cannot wait for the rest.
     pub(super) fn fit(self, bytes: usize, is_ending: bool) -> Fit {
         let is_sure = self != Self::Pipe || bytes <= PIPE_BYTES;
