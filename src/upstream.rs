@@ -96,7 +96,7 @@ impl<B: RequestBody> Upstream<B> {
         }
     }
 
-    /// One for each of so many workers. They share all but their connections, each of which is driven by the worker
+    /// One for each worker. They share all but their connections, each of which is driven by the worker
     /// that opened it.
     #[must_use]
     pub fn for_each(self, workers: usize) -> Arc<[Arc<Self>]> {
