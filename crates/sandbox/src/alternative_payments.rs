@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
-use crate::call::{Answer, Call, Records};
+use crate::call::{Call, EmulatedResponse, Records};
 use crate::issuing::{Issuing, rfc3339, unix_time};
 use crate::provider::{Dialect, Emulation};
 
@@ -52,7 +52,7 @@ struct AlternativePayments {
 }
 
 impl Emulation for AlternativePayments {
-    fn answer(&mut self, call: &Call) -> Answer {
+    fn respond(&mut self, call: &Call) -> EmulatedResponse {
         if call.path() == TOKEN_PATH {
             return self.token(call);
         }
@@ -60,7 +60,7 @@ impl Emulation for AlternativePayments {
             return failure(401, "unauthorized", "missing or expired access_token");
         }
         let segments = call.segments();
-        let answer = match segments.first() {
+        let response = match segments.first() {
             Some(&("customers" | "card-form")) => self.customers(call, &segments),
             Some(&"invoices") => self.invoices(call, &segments),
             Some(&("payment" | "payments" | "transactions")) => self.payments(call, &segments),
@@ -73,7 +73,7 @@ impl Emulation for AlternativePayments {
                 _ => unknown(),
             },
         };
-        answer.showing(call, DIALECT.name, "")
+        response.showing(call, DIALECT.name, "")
     }
 
     fn issuing(&mut self) -> &mut Issuing {
@@ -99,11 +99,11 @@ impl AlternativePayments {
         here
     }
 
-    fn token(&mut self, call: &Call) -> Answer {
+    fn token(&mut self, call: &Call) -> EmulatedResponse {
         let pair = format!("{}:{}", DIALECT.client_id, DIALECT.client_secret);
         let expected = format!("Basic {}", BASE64.encode(pair));
         if call.header("authorization") != Some(&expected) {
-            return Answer::new(403, json!({ "message": "Invalid credentials" }));
+            return EmulatedResponse::new(403, json!({ "message": "Invalid credentials" }));
         }
         if call.text(&["grant_type"]).as_deref() != Some("client_credentials") {
             return failure(
@@ -112,14 +112,14 @@ impl AlternativePayments {
                 "grant_type must be client_credentials",
             );
         }
-        Answer::ok(json!({
+        EmulatedResponse::ok(json!({
             "access_token": self.issuing.issue(""),
             "expires_in": self.issuing.lifetime.as_secs(),
             "token_type": "bearer",
         }))
     }
 
-    fn customers(&mut self, call: &Call, segments: &[&str]) -> Answer {
+    fn customers(&mut self, call: &Call, segments: &[&str]) -> EmulatedResponse {
         match (call.method(), segments) {
             ("GET", ["customers"]) => list(self.customers.all()),
             ("POST", ["customers"]) => create(&mut self.customers, "cus_", call, &[]),
@@ -129,14 +129,14 @@ impl AlternativePayments {
                 // Archived, no more.
                 Some(customer) => {
                     customer["archived"] = true.into();
-                    Answer::empty(204)
+                    EmulatedResponse::empty(204)
                 }
                 None => not_found(),
             },
             (_, ["customers", id, ..]) if self.customers.get(id).is_none() => not_found(),
             ("GET", ["customers", _, "users"]) => list(Vec::new()),
             ("POST", ["customers", id, "users"]) => {
-                Answer::new(201, json!({ "id": "usr_1000", "customer_id": id }))
+                EmulatedResponse::new(201, json!({ "id": "usr_1000", "customer_id": id }))
             }
             ("GET", ["customers", id, "payment-methods"]) => {
                 list(self.methods.with("customer_id", id))
@@ -154,40 +154,40 @@ impl AlternativePayments {
                 let id = self.methods.next("pm_");
                 let method = json!({ "id": id, "customer_id": customer, "type": kind });
                 self.methods.add(&id, method.clone());
-                Answer::new(201, method)
+                EmulatedResponse::new(201, method)
             }
             (_, ["customers", _, "card-form", "credentials"])
-            | (_, ["card-form", "credentials"]) => Answer::ok(
+            | (_, ["card-form", "credentials"]) => EmulatedResponse::ok(
                 json!({ "token": format!("cf_{:016x}", fastrand::u64(..)), "expires_at": rfc3339() }),
             ),
             _ => unknown(),
         }
     }
 
-    fn invoices(&mut self, call: &Call, segments: &[&str]) -> Answer {
+    fn invoices(&mut self, call: &Call, segments: &[&str]) -> EmulatedResponse {
         match (call.method(), segments) {
             ("GET", ["invoices"]) => list(self.invoices.all()),
             ("POST", ["invoices"]) => {
-                let answer = create(&mut self.invoices, "inv_", call, &["customer_id", "amount"]);
-                self.open(&answer, "invoices");
-                answer
+                let response = create(&mut self.invoices, "inv_", call, &["customer_id", "amount"]);
+                self.open(&response, "invoices");
+                response
             }
             ("GET", ["invoices", id]) => show(&self.invoices, id),
             ("PUT" | "PATCH", ["invoices", id]) => change(&mut self.invoices, id, call),
             ("DELETE", ["invoices", id]) => match self.invoices.remove(id) {
-                Some(_) => Answer::empty(204),
+                Some(_) => EmulatedResponse::empty(204),
                 None => not_found(),
             },
             (_, ["invoices", id, ..]) if self.invoices.get(id).is_none() => not_found(),
             ("GET" | "POST", ["invoices", id, link @ ("payment-link" | "pdf-link")]) => {
-                Answer::ok(json!({ "url": format!("https://pay.invalid/{link}/{id}") }))
+                EmulatedResponse::ok(json!({ "url": format!("https://pay.invalid/{link}/{id}") }))
             }
             _ => unknown(),
         }
     }
 
     /// What was created is open.
-    fn open(&mut self, created: &Answer, what: &str) {
+    fn open(&mut self, created: &EmulatedResponse, what: &str) {
         let id = created.body.as_ref().and_then(|body| body["id"].as_str());
         let records = match what {
             "invoices" => &mut self.invoices,
@@ -198,15 +198,15 @@ impl AlternativePayments {
         }
     }
 
-    fn payments(&mut self, call: &Call, segments: &[&str]) -> Answer {
+    fn payments(&mut self, call: &Call, segments: &[&str]) -> EmulatedResponse {
         match (call.method(), segments) {
             ("POST", ["payment" | "payments", "request"]) => {
-                let answer = create(&mut self.requests, "req_", call, &["customer_id", "amount"]);
-                self.open(&answer, "requests");
-                if answer.status < 300 {
+                let response = create(&mut self.requests, "req_", call, &["customer_id", "amount"]);
+                self.open(&response, "requests");
+                if response.status < 300 {
                     self.pay(call, "request");
                 }
-                answer
+                response
             }
             ("GET", ["payment" | "payments", "request", id]) => show(&self.requests, id),
             ("POST", ["payments"]) => self.charge(call),
@@ -217,7 +217,7 @@ impl AlternativePayments {
     }
 
     /// A charge with a key that was used before is that charge.
-    fn charge(&mut self, call: &Call) -> Answer {
+    fn charge(&mut self, call: &Call) -> EmulatedResponse {
         let mut missing = Vec::new();
         for name in [
             "amount",
@@ -234,9 +234,9 @@ impl AlternativePayments {
         }
         let key = call.text(&["idempotency_key"]).unwrap_or_default();
         if let Some(earlier) = self.payments.with("idempotency_key", &key).first() {
-            return Answer::ok(earlier.clone());
+            return EmulatedResponse::ok(earlier.clone());
         }
-        Answer::new(201, self.pay(call, "charge"))
+        EmulatedResponse::new(201, self.pay(call, "charge"))
     }
 
     fn pay(&mut self, call: &Call, kind: &str) -> Value {
@@ -257,7 +257,7 @@ impl AlternativePayments {
     }
 
     /// One payout, of everything that was paid.
-    fn payouts(&self, call: &Call, segments: &[&str]) -> Answer {
+    fn payouts(&self, call: &Call, segments: &[&str]) -> EmulatedResponse {
         let amounts = self.payments.all();
         let total: f64 = amounts
             .iter()
@@ -266,7 +266,7 @@ impl AlternativePayments {
         let payout = json!({ "id": "po_1000", "amount": total, "status": "paid" });
         match (call.method(), segments) {
             ("GET", ["payouts"]) => list(vec![payout]),
-            ("GET", ["payouts", "po_1000"]) => Answer::ok(payout),
+            ("GET", ["payouts", "po_1000"]) => EmulatedResponse::ok(payout),
             ("GET", ["payouts", "po_1000", "transactions"]) => list(self.payments.all()),
             ("GET", ["payouts", _] | ["payouts", _, "transactions"]) => not_found(),
             _ => unknown(),
@@ -274,26 +274,26 @@ impl AlternativePayments {
     }
 
     /// The `secret_key` of the request comes back to its receiver as a Bearer.
-    fn webhooks(&mut self, call: &Call, segments: &[&str]) -> Answer {
+    fn webhooks(&mut self, call: &Call, segments: &[&str]) -> EmulatedResponse {
         match (call.method(), segments) {
             ("GET", ["webhooks"]) => list(self.webhooks.all()),
             ("POST", ["webhooks"]) => {
-                let answer = create(&mut self.webhooks, "wh_", call, &["url"]);
-                let id = answer.body.as_ref().and_then(|body| body["id"].as_str());
+                let response = create(&mut self.webhooks, "wh_", call, &["url"]);
+                let id = response.body.as_ref().and_then(|body| body["id"].as_str());
                 if let Some(Value::Object(row)) = id.and_then(|id| self.webhooks.get_mut(id)) {
                     row.remove("secret_key");
                 }
-                answer
+                response
             }
             ("GET", ["webhooks", "events"]) => list(vec![
                 "payment.succeeded".into(),
                 "payment.failed".into(),
                 "payout.paid".into(),
             ]),
-            ("POST", ["webhooks", "retry"]) => Answer::empty(202),
+            ("POST", ["webhooks", "retry"]) => EmulatedResponse::empty(202),
             ("GET", ["webhooks", id]) => show(&self.webhooks, id),
             ("DELETE", ["webhooks", id]) => match self.webhooks.remove(id) {
-                Some(_) => Answer::empty(204),
+                Some(_) => EmulatedResponse::empty(204),
                 None => not_found(),
             },
             _ => unknown(),
@@ -301,7 +301,7 @@ impl AlternativePayments {
     }
 
     /// A browser's token.
-    fn checkout(&self, call: &Call) -> Answer {
+    fn checkout(&self, call: &Call) -> EmulatedResponse {
         let Some(invoice) = call.text(&["invoice_id"]) else {
             return invalid(&["invoice_id"]);
         };
@@ -309,11 +309,11 @@ impl AlternativePayments {
             return not_found();
         }
         let token = format!("browser-{:032x}", fastrand::u128(..));
-        Answer::ok(json!({ "token": token, "expires_at": unix_time() + 900 }))
+        EmulatedResponse::ok(json!({ "token": token, "expires_at": unix_time() + 900 }))
     }
 }
 
-fn create(records: &mut Records, prefix: &str, call: &Call, required: &[&str]) -> Answer {
+fn create(records: &mut Records, prefix: &str, call: &Call, required: &[&str]) -> EmulatedResponse {
     let missing = required.iter().filter(|name| call.field(name).is_none());
     let missing: Vec<&str> = missing.copied().collect();
     if !missing.is_empty() {
@@ -327,10 +327,10 @@ fn create(records: &mut Records, prefix: &str, call: &Call, required: &[&str]) -
     row["id"] = id.clone().into();
     row["created_at"] = rfc3339().into();
     records.add(&id, row.clone());
-    Answer::new(201, row)
+    EmulatedResponse::new(201, row)
 }
 
-fn change(records: &mut Records, id: &str, call: &Call) -> Answer {
+fn change(records: &mut Records, id: &str, call: &Call) -> EmulatedResponse {
     let Some(Value::Object(row)) = records.get_mut(id) else {
         return not_found();
     };
@@ -338,35 +338,35 @@ fn change(records: &mut Records, id: &str, call: &Call) -> Answer {
         row.extend(changes.clone());
         row.insert("id".into(), id.into());
     }
-    Answer::ok(Value::Object(row.clone()))
+    EmulatedResponse::ok(Value::Object(row.clone()))
 }
 
-fn show(records: &Records, id: &str) -> Answer {
+fn show(records: &Records, id: &str) -> EmulatedResponse {
     records
         .get(id)
-        .map_or_else(not_found, |row| Answer::ok(row.clone()))
+        .map_or_else(not_found, |row| EmulatedResponse::ok(row.clone()))
 }
 
-fn list(rows: Vec<Value>) -> Answer {
-    Answer::ok(json!({ "data": rows }))
+fn list(rows: Vec<Value>) -> EmulatedResponse {
+    EmulatedResponse::ok(json!({ "data": rows }))
 }
 
-fn failure(status: u16, code: &str, message: &str) -> Answer {
-    Answer::new(status, json!({ "code": code, "message": message }))
+fn failure(status: u16, code: &str, message: &str) -> EmulatedResponse {
+    EmulatedResponse::new(status, json!({ "code": code, "message": message }))
 }
 
-fn invalid(missing: &[&str]) -> Answer {
+fn invalid(missing: &[&str]) -> EmulatedResponse {
     let errors: Vec<Value> = missing
         .iter()
         .map(|name| json!({ "field": name, "message": "is required" }))
         .collect();
-    Answer::new(
+    EmulatedResponse::new(
         400,
         json!({ "code": "validation_error", "message": "the request is invalid", "validation_errors": errors }),
     )
 }
 
-fn not_found() -> Answer {
+fn not_found() -> EmulatedResponse {
     failure(
         404,
         "not_found",
@@ -374,6 +374,6 @@ fn not_found() -> Answer {
     )
 }
 
-fn unknown() -> Answer {
-    Answer::unknown(json!({ "code": "not_found", "message": "there is no such path" }))
+fn unknown() -> EmulatedResponse {
+    EmulatedResponse::unknown(json!({ "code": "not_found", "message": "there is no such path" }))
 }

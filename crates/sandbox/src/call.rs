@@ -141,7 +141,7 @@ fn add_parts(fields: &mut Map<String, Value>, body: &str) {
 
 /// What a provider answers.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct EmulatedResponse {
     pub(crate) status: u16,
     /// None: empty.
     pub(crate) body: Option<Value>,
@@ -149,7 +149,7 @@ pub(crate) struct Answer {
     pub(crate) is_unknown: bool,
 }
 
-impl Answer {
+impl EmulatedResponse {
     pub(crate) fn ok(body: Value) -> Self {
         Self::new(200, body)
     }
@@ -193,7 +193,7 @@ impl Answer {
         self
     }
 
-    pub(crate) fn response(self) -> Response<Full<Bytes>> {
+    pub(crate) fn into_http(self) -> Response<Full<Bytes>> {
         let text = self
             .body
             .map_or_else(String::new, |body| format!("{body}\n"));

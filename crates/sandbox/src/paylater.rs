@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::call::{Answer, Call, Records};
+use crate::call::{Call, EmulatedResponse, Records};
 use crate::issuing::{Issuing, rfc3339};
 use crate::provider::{Dialect, Emulation};
 
@@ -48,7 +48,7 @@ struct PayLater {
 }
 
 impl Emulation for PayLater {
-    fn answer(&mut self, call: &Call) -> Answer {
+    fn respond(&mut self, call: &Call) -> EmulatedResponse {
         if call.path() == TOKEN_PATH {
             return self.token(call);
         }
@@ -65,13 +65,13 @@ impl Emulation for PayLater {
         // Whether the first version takes a token is not written down anywhere; the plugins show a key.
         if !is_known && (is_second || call.header("x-api-key") != Some(API_KEY)) {
             // Its status is not written down; another one would not be renewed on.
-            return Answer::new(401, json!({ "error": "Invalid API Key" }));
+            return EmulatedResponse::new(401, json!({ "error": "Invalid API Key" }));
         }
-        let answer = match is_second {
+        let response = match is_second {
             true => self.second(call, operation),
             false => self.first(call, operation),
         };
-        answer.showing(call, DIALECT.name, "")
+        response.showing(call, DIALECT.name, "")
     }
 
     fn issuing(&mut self) -> &mut Issuing {
@@ -90,13 +90,13 @@ impl PayLater {
         paylater
     }
 
-    fn token(&mut self, call: &Call) -> Answer {
+    fn token(&mut self, call: &Call) -> EmulatedResponse {
         let text = |name| call.text(&[name]).unwrap_or_default();
         if (text("client_id"), text("client_secret"))
             != (DIALECT.client_id.into(), DIALECT.client_secret.into())
         {
             let body = json!({ "error": "unauthorized_client", "error_description": "Invalid client or Invalid client credentials" });
-            return Answer::new(401, body);
+            return EmulatedResponse::new(401, body);
         }
         match &*text("grant_type") {
             "client_credentials" => {}
@@ -104,14 +104,14 @@ impl PayLater {
             "refresh_token" => {
                 let body =
                     json!({ "error": "invalid_grant", "error_description": "Token is not active" });
-                return Answer::new(400, body);
+                return EmulatedResponse::new(400, body);
             }
             _ => {
                 let body = json!({ "error": "unsupported_grant_type", "error_description": "Unsupported grant_type" });
-                return Answer::new(400, body);
+                return EmulatedResponse::new(400, body);
             }
         }
-        Answer::ok(json!({
+        EmulatedResponse::ok(json!({
             "access_token": self.issuing.issue(""),
             "expires_in": self.issuing.lifetime.as_secs(),
             "refresh_expires_in": REFRESH_LIFETIME.as_secs(),
@@ -123,13 +123,13 @@ impl PayLater {
         }))
     }
 
-    fn second(&mut self, call: &Call, operation: &[&str]) -> Answer {
+    fn second(&mut self, call: &Call, operation: &[&str]) -> EmulatedResponse {
         match (call.method(), operation) {
             ("POST", ["web-checkout"]) => self.create(call),
             ("GET", ["web-checkout", "status"]) => self.status(call),
             ("POST", ["web-checkout", "refund"]) => self.refund(call, call.amount("amount")),
             ("GET", ["web-checkout", "transactions"]) => {
-                Answer::ok(json!({ "transactions": self.orders.all() }))
+                EmulatedResponse::ok(json!({ "transactions": self.orders.all() }))
             }
             ("GET", ["web-checkout", "shopper"]) => shopper(call),
             ("POST", ["request-to-pay"]) => self.request_to_pay(call),
@@ -137,7 +137,7 @@ impl PayLater {
         }
     }
 
-    fn first(&mut self, call: &Call, operation: &[&str]) -> Answer {
+    fn first(&mut self, call: &Call, operation: &[&str]) -> EmulatedResponse {
         match (call.method(), operation) {
             ("POST", ["web-checkout"]) => self.create(call),
             ("GET", ["web-checkout", "status"]) => self.status(call),
@@ -149,11 +149,11 @@ impl PayLater {
             },
             ("GET", ["web-checkout", "transactions", order]) => {
                 self.orders.get(order).map_or_else(no_order, |order| {
-                    Answer::ok(json!({ "transactions": [order] }))
+                    EmulatedResponse::ok(json!({ "transactions": [order] }))
                 })
             }
             ("GET", ["web-checkout", "transactions"]) => {
-                Answer::ok(json!({ "transactions": self.orders.all() }))
+                EmulatedResponse::ok(json!({ "transactions": self.orders.all() }))
             }
             ("GET", ["web-checkout", "shopper"]) => shopper(call),
             ("POST", ["request-to-pay"]) => self.request_to_pay(call),
@@ -161,28 +161,28 @@ impl PayLater {
         }
     }
 
-    fn create(&mut self, call: &Call) -> Answer {
+    fn create(&mut self, call: &Call) -> EmulatedResponse {
         let Some(id) = order_id(call) else {
             return bad_request("order_id is required");
         };
         if self.orders.get(&id).is_some() {
-            return Answer::new(400, json!({ "error": "Order ID must be unique" }));
+            return EmulatedResponse::new(400, json!({ "error": "Order ID must be unique" }));
         }
         self.orders
             .add(&id, order(&id, call.amount("amount").unwrap_or(10.0)));
-        Answer::ok(json!({
+        EmulatedResponse::ok(json!({
             "order_id": id,
             "paymentLinkUrl": format!("https://checkout.invalid/paylater/{id}"),
         }))
     }
 
-    fn status(&self, call: &Call) -> Answer {
+    fn status(&self, call: &Call) -> EmulatedResponse {
         let order = order_id(call).and_then(|id| self.orders.get(&id));
-        order.map_or_else(no_order, |order| Answer::ok(order.clone()))
+        order.map_or_else(no_order, |order| EmulatedResponse::ok(order.clone()))
     }
 
     /// There is no key: a repeat is a second refund, as long as something is left.
-    fn refund(&mut self, call: &Call, amount: Option<f64>) -> Answer {
+    fn refund(&mut self, call: &Call, amount: Option<f64>) -> EmulatedResponse {
         let order = order_id(call).and_then(|id| self.orders.get_mut(&id));
         let Some(order) = order else {
             return no_order();
@@ -192,7 +192,7 @@ impl PayLater {
         let amount = amount.unwrap_or(left);
         if left <= 0.0 || amount > left {
             let body = json!({ "error": "Refund failed", "message": "The amount exceeds what is left of the order" });
-            return Answer::new(400, body);
+            return EmulatedResponse::new(400, body);
         }
         let refunded = number("refunded_amount") + amount;
         order["refunded_amount"] = json!(refunded);
@@ -201,25 +201,25 @@ impl PayLater {
             false => "REFUNDED".into(),
         };
         // Accepted, no more: how it ended is a webhook's to say.
-        Answer::ok(json!({
+        EmulatedResponse::ok(json!({
             "message": "Refund request accepted",
             "order_id": order["order_id"],
             "amount": amount,
         }))
     }
 
-    fn request_to_pay(&mut self, call: &Call) -> Answer {
+    fn request_to_pay(&mut self, call: &Call) -> EmulatedResponse {
         let names = ["reference", "order_id", "orderId"];
         let Some(reference) = call.text(&names) else {
             return bad_request("reference is required");
         };
         if self.requests_to_pay.get(&reference).is_some() {
             let body = json!({ "error": "RTP-409-DUPLICATE-REFERENCE", "message": "The reference was used before" });
-            return Answer::new(409, body);
+            return EmulatedResponse::new(409, body);
         }
         let request = json!({ "reference": reference, "status": "SENT", "created_at": rfc3339() });
         self.requests_to_pay.add(&reference, request.clone());
-        Answer::ok(request)
+        EmulatedResponse::ok(request)
     }
 }
 
@@ -240,21 +240,21 @@ fn order_id(call: &Call) -> Option<String> {
     Some(id.strip_prefix("PL-").map(str::to_owned).unwrap_or(id))
 }
 
-fn shopper(call: &Call) -> Answer {
+fn shopper(call: &Call) -> EmulatedResponse {
     match call.text(&["mobile_number", "email"]) {
-        Some(_) => Answer::ok(json!({ "eligible": true })),
+        Some(_) => EmulatedResponse::ok(json!({ "eligible": true })),
         None => bad_request("mobile_number or email is required"),
     }
 }
 
-fn no_order() -> Answer {
-    Answer::new(404, json!({ "error": "Order not found" }))
+fn no_order() -> EmulatedResponse {
+    EmulatedResponse::new(404, json!({ "error": "Order not found" }))
 }
 
-fn bad_request(message: &str) -> Answer {
-    Answer::new(400, json!({ "error": "Bad Request", "message": message }))
+fn bad_request(message: &str) -> EmulatedResponse {
+    EmulatedResponse::new(400, json!({ "error": "Bad Request", "message": message }))
 }
 
-fn not_found() -> Answer {
-    Answer::unknown(json!({ "error": "Not Found" }))
+fn not_found() -> EmulatedResponse {
+    EmulatedResponse::unknown(json!({ "error": "Not Found" }))
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::call::{Answer, Call};
+use crate::call::{Call, EmulatedResponse};
 use crate::issuing::{Issuing, rfc3339, unix_time};
 use crate::provider::{Dialect, Emulation};
 use bursar_base::path::Pattern;
@@ -200,7 +200,7 @@ struct PayU {
 }
 
 impl Emulation for PayU {
-    fn answer(&mut self, call: &Call) -> Answer {
+    fn respond(&mut self, call: &Call) -> EmulatedResponse {
         match (call.method(), call.path()) {
             ("POST", TOKEN_PATH) => return self.token(call),
             ("POST", REVOKE_PATH) => return self.revoke(call),
@@ -227,13 +227,13 @@ impl Emulation for PayU {
             return refused(call, operation.refusal);
         }
         let segments = call.segments();
-        let answer = match segments.first() {
-            Some(&"payment-links") => self.links.answer(call, &segments),
-            Some(&"payout") => self.payouts.answer(call, &segments),
-            _ => self.partner.answer(call, &segments, &mut self.issuing),
+        let response = match segments.first() {
+            Some(&"payment-links") => self.links.respond(call, &segments),
+            Some(&"payout") => self.payouts.respond(call, &segments),
+            _ => self.partner.respond(call, &segments, &mut self.issuing),
         };
-        let answer = answer.unwrap_or_else(|| unknown(call));
-        answer.showing(call, DIALECT.name, &scopes)
+        let response = response.unwrap_or_else(|| unknown(call));
+        response.showing(call, DIALECT.name, &scopes)
     }
 
     fn issuing(&mut self) -> &mut Issuing {
@@ -262,9 +262,9 @@ impl PayU {
     }
 
     /// Every error is filed under 401 in the newest description; a code says which it is.
-    fn token(&mut self, call: &Call) -> Answer {
+    fn token(&mut self, call: &Call) -> EmulatedResponse {
         let error = |code: &str, description: &str| {
-            Answer::new(
+            EmulatedResponse::new(
                 401,
                 json!({ "error": code, "error_description": description }),
             )
@@ -294,7 +294,7 @@ impl PayU {
             );
         }
         let scope = scopes.join(" ");
-        Answer::ok(json!({
+        EmulatedResponse::ok(json!({
             "access_token": self.issuing.issue(&scope),
             "token_type": "Bearer",
             "expires_in": self.issuing.lifetime.as_secs(),
@@ -304,14 +304,14 @@ impl PayU {
     }
 
     /// Takes effect at once, and says nothing.
-    fn revoke(&mut self, call: &Call) -> Answer {
+    fn revoke(&mut self, call: &Call) -> EmulatedResponse {
         if !self.is_client(call) {
-            return Answer::new(401, json!({ "error": "invalid_client" }));
+            return EmulatedResponse::new(401, json!({ "error": "invalid_client" }));
         }
         if let Some(token) = call.text(&["token"]) {
             self.issuing.revoke(&token);
         }
-        Answer::empty(200)
+        EmulatedResponse::empty(200)
     }
 }
 
@@ -322,21 +322,21 @@ fn is_spring(call: &Call) -> bool {
 }
 
 /// No token, a bad one, or one without the scope: nothing tells them apart.
-fn refused(call: &Call, status: u16) -> Answer {
+fn refused(call: &Call, status: u16) -> EmulatedResponse {
     if is_spring(call) {
-        return Answer::new(
+        return EmulatedResponse::new(
             status,
             spring(call, status, "Unauthorized", "Access is denied"),
         );
     }
-    Answer::new(status, json!({ "status": "Unauthorized" }))
+    EmulatedResponse::new(status, json!({ "status": "Unauthorized" }))
 }
 
-fn unknown(call: &Call) -> Answer {
+fn unknown(call: &Call) -> EmulatedResponse {
     if is_spring(call) {
-        return Answer::unknown(spring(call, 404, "Not Found", "No message available"));
+        return EmulatedResponse::unknown(spring(call, 404, "Not Found", "No message available"));
     }
-    Answer::unknown(json!({ "status": 404, "error": "Not Found" }))
+    EmulatedResponse::unknown(json!({ "status": 404, "error": "Not Found" }))
 }
 
 fn spring(call: &Call, status: u16, error: &str, message: &str) -> Value {

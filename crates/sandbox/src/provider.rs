@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::call::{Answer, Call};
+use crate::call::{Call, EmulatedResponse};
 use crate::issuing::Issuing;
 
 /// Larger bodies are cut off.
@@ -32,7 +32,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How one provider behaves.
 pub(crate) trait Emulation: Send {
     /// What it answers, at its token endpoints and its API alike.
-    fn answer(&mut self, call: &Call) -> Answer;
+    fn respond(&mut self, call: &Call) -> EmulatedResponse;
     /// Its tokens.
     fn issuing(&mut self) -> &mut Issuing;
 }
@@ -103,7 +103,7 @@ async fn serve(emulation: Shared, tls: TlsAcceptor, stream: TcpStream) {
     let io = TokioIo::new(stream);
     let service = service_fn(move |request| {
         let emulation = emulation.clone();
-        async move { Ok::<_, Infallible>(answer(&emulation, request).await) }
+        async move { Ok::<_, Infallible>(respond(&emulation, request).await) }
     });
     // A caller that leaves is no news.
     if is_http2 {
@@ -123,7 +123,7 @@ async fn serve(emulation: Shared, tls: TlsAcceptor, stream: TcpStream) {
     }
 }
 
-async fn answer(emulation: &Shared, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn respond(emulation: &Shared, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     let mut body = Limited::new(body, MAX_BODY_BYTES);
     let (mut begin, mut received) = (Vec::new(), 0);
@@ -135,12 +135,12 @@ async fn answer(emulation: &Shared, request: Request<Incoming>) -> Response<Full
     }
     let call = Call::new(head, &begin, received);
     let mut emulation = emulation.lock().unwrap_or_else(PoisonError::into_inner);
-    let answer = match (call.method(), call.path()) {
+    let response = match (call.method(), call.path()) {
         // The sandbox's own, not the provider's.
         ("POST", "/sandbox/revoke") => {
-            Answer::ok(json!({ "revoked": emulation.issuing().revoke_all() }))
+            EmulatedResponse::ok(json!({ "revoked": emulation.issuing().revoke_all() }))
         }
-        _ => emulation.answer(&call),
+        _ => emulation.respond(&call),
     };
-    answer.response()
+    response.into_http()
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::call::{Answer, Call, Records};
+use crate::call::{Call, EmulatedResponse, Records};
 use crate::issuing::{Issuing, rfc3339};
 use crate::provider::{Dialect, Emulation};
 
@@ -51,7 +51,7 @@ struct Quidkey {
 }
 
 impl Emulation for Quidkey {
-    fn answer(&mut self, call: &Call) -> Answer {
+    fn respond(&mut self, call: &Call) -> EmulatedResponse {
         let segments = call.segments();
         let Some(operation) = segments.strip_prefix(&["api", "v1"][..]) else {
             return unknown();
@@ -59,8 +59,8 @@ impl Emulation for Quidkey {
         if let ["oauth2", endpoint] = operation {
             return self.oauth(call, endpoint);
         }
-        if let Some(answer) = self.without_token(call, operation) {
-            return answer.showing(call, DIALECT.name, "");
+        if let Some(response) = self.without_token(call, operation) {
+            return response.showing(call, DIALECT.name, "");
         }
         match call.header("authorization") {
             None => return failure(401, "NO_TOKEN", "there is no token"),
@@ -69,8 +69,8 @@ impl Emulation for Quidkey {
             }
             Some(_) => {}
         }
-        let answer = self.keyed(call, operation);
-        answer.showing(call, DIALECT.name, "")
+        let response = self.keyed(call, operation);
+        response.showing(call, DIALECT.name, "")
     }
 
     fn issuing(&mut self) -> &mut Issuing {
@@ -90,7 +90,7 @@ impl Quidkey {
         }
     }
 
-    fn oauth(&mut self, call: &Call, endpoint: &str) -> Answer {
+    fn oauth(&mut self, call: &Call, endpoint: &str) -> EmulatedResponse {
         let text = |name| call.text(&[name]).unwrap_or_default();
         let known = [
             "grant_type",
@@ -128,7 +128,7 @@ impl Quidkey {
     }
 
     /// The refresh token stays as it is.
-    fn refreshed(&mut self, token: &str) -> Answer {
+    fn refreshed(&mut self, token: &str) -> EmulatedResponse {
         if !self.issuing.knows_refresh(token) {
             return failure(
                 401,
@@ -149,8 +149,8 @@ impl Quidkey {
     }
 
     /// What a browser asks; the token in path or body says what for.
-    fn without_token(&mut self, call: &Call, operation: &[&str]) -> Option<Answer> {
-        let answer = match (call.method(), operation) {
+    fn without_token(&mut self, call: &Call, operation: &[&str]) -> Option<EmulatedResponse> {
+        let response = match (call.method(), operation) {
             ("GET" | "POST", ["payment-links", token, "details"]) => found(self.links.get(token)),
             ("POST", ["payment-links", token, "confirm"]) => match self.links.get(token).cloned() {
                 Some(link) => {
@@ -179,11 +179,11 @@ impl Quidkey {
             }
             _ => return None,
         };
-        Some(answer)
+        Some(response)
     }
 
     /// Where the guides know an `Idempotency-Key`, a repeat answers what was answered before; elsewhere it is ignored.
-    fn keyed(&mut self, call: &Call, operation: &[&str]) -> Answer {
+    fn keyed(&mut self, call: &Call, operation: &[&str]) -> EmulatedResponse {
         let knows_key = matches!(
             (call.method(), operation),
             (
@@ -194,18 +194,18 @@ impl Quidkey {
         let key = call.header("idempotency-key").filter(|_| knows_key);
         let key = key.map(|key| format!("{} {} {key}", call.method(), call.path()));
         if let Some(earlier) = key.as_ref().and_then(|key| self.keyed.get(key)) {
-            return Answer::ok(earlier.clone());
+            return EmulatedResponse::ok(earlier.clone());
         }
-        let answer = self.api(call, operation);
-        if let (Some(key), Some(body)) = (key, &answer.body)
-            && answer.status < 300
+        let response = self.api(call, operation);
+        if let (Some(key), Some(body)) = (key, &response.body)
+            && response.status < 300
         {
             self.keyed.add(&key, body.clone());
         }
-        answer
+        response
     }
 
-    fn api(&mut self, call: &Call, operation: &[&str]) -> Answer {
+    fn api(&mut self, call: &Call, operation: &[&str]) -> EmulatedResponse {
         match (call.method(), operation) {
             ("POST", ["payment-requests"]) => self.request(call, "direct"),
             ("POST", ["payment-requests:redirect"]) => self.request(call, "redirect"),
@@ -235,7 +235,7 @@ impl Quidkey {
         }
     }
 
-    fn transactions(&mut self, call: &Call, merchant: &str, rest: &[&str]) -> Answer {
+    fn transactions(&mut self, call: &Call, merchant: &str, rest: &[&str]) -> EmulatedResponse {
         match (call.method(), rest) {
             // A read, by POST.
             ("POST", []) => success(
@@ -259,7 +259,7 @@ impl Quidkey {
         }
     }
 
-    fn request(&mut self, call: &Call, kind: &str) -> Answer {
+    fn request(&mut self, call: &Call, kind: &str) -> EmulatedResponse {
         let Some(amount) = call.amount("amount") else {
             return failure(400, "INVALID_INPUT", "amount is required");
         };
@@ -279,7 +279,7 @@ impl Quidkey {
         success(201, shown)
     }
 
-    fn change(&mut self, call: &Call, token: &str) -> Answer {
+    fn change(&mut self, call: &Call, token: &str) -> EmulatedResponse {
         let Some(request) = self.requests.get_mut(token) else {
             return not_found();
         };
@@ -289,7 +289,7 @@ impl Quidkey {
         success(200, request.clone())
     }
 
-    fn link(&mut self, call: &Call) -> Answer {
+    fn link(&mut self, call: &Call) -> EmulatedResponse {
         let Some(amount) = call.amount("amount") else {
             return failure(400, "INVALID_INPUT", "amount is required");
         };
@@ -314,7 +314,7 @@ impl Quidkey {
     }
 
     /// No key is known for it: a repeat is a second refund.
-    fn refund(&mut self, call: &Call, transaction: &str) -> Answer {
+    fn refund(&mut self, call: &Call, transaction: &str) -> EmulatedResponse {
         let Some(row) = self.transactions.get_mut(transaction) else {
             return not_found();
         };
@@ -337,7 +337,7 @@ impl Quidkey {
 }
 
 /// The secret is shown once, and is another one with each call.
-fn webhooks(call: &Call, rest: &[&str]) -> Answer {
+fn webhooks(call: &Call, rest: &[&str]) -> EmulatedResponse {
     match (call.method(), rest) {
         ("GET", []) => success(200, json!([])),
         ("POST" | "PUT" | "PATCH", []) => success(200, json!({ "url": call.text(&["url"]) })),
@@ -351,26 +351,26 @@ fn webhooks(call: &Call, rest: &[&str]) -> Answer {
     }
 }
 
-fn success(status: u16, data: Value) -> Answer {
-    Answer::new(status, json!({ "success": true, "data": data }))
+fn success(status: u16, data: Value) -> EmulatedResponse {
+    EmulatedResponse::new(status, json!({ "success": true, "data": data }))
 }
 
-fn found(row: Option<&Value>) -> Answer {
+fn found(row: Option<&Value>) -> EmulatedResponse {
     row.map_or_else(not_found, |row| success(200, row.clone()))
 }
 
-fn failure(status: u16, code: &str, message: &str) -> Answer {
+fn failure(status: u16, code: &str, message: &str) -> EmulatedResponse {
     let error = json!({ "code": code, "message": message, "metadata": { "errors": [] } });
-    Answer::new(status, json!({ "success": false, "error": error }))
+    EmulatedResponse::new(status, json!({ "success": false, "error": error }))
 }
 
 /// Another tenant's things are not there either.
-fn not_found() -> Answer {
+fn not_found() -> EmulatedResponse {
     failure(404, "NOT_FOUND", "there is no such thing")
 }
 
-fn unknown() -> Answer {
-    Answer {
+fn unknown() -> EmulatedResponse {
+    EmulatedResponse {
         is_unknown: true,
         ..failure(404, "NOT_FOUND", "there is no such path")
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::Request;
 use serde_json::Value;
 
-use super::call::{Answer, Call};
+use super::call::{Call, EmulatedResponse};
 use super::provider::Emulation;
 use super::*;
 use bursar_config::{Authorization, Config, Route};
@@ -71,9 +71,13 @@ fn preset_routes(provider: &bursar_config::Provider) -> Vec<&Route> {
     known.flat_map(|known| &known.routes).collect()
 }
 
-fn answer(emulation: &mut dyn Emulation, scopes: &str, (method, path): (&str, &str)) -> Answer {
+fn respond(
+    emulation: &mut dyn Emulation,
+    scopes: &str,
+    (method, path): (&str, &str),
+) -> EmulatedResponse {
     let token = emulation.issuing().issue(scopes);
-    emulation.answer(&call(method, path, &token))
+    emulation.respond(&call(method, path, &token))
 }
 
 #[test]
@@ -82,10 +86,13 @@ fn every_operation_of_the_presets_is_emulated_and_takes_the_token_that_bursar_br
         let mut emulation = (dialect.emulation)(LIFETIME);
         for known in routes(dialect.name) {
             let asked = (&*known.method, &*known.path);
-            let answer = answer(&mut *emulation, &known.scopes, asked);
-            let shown = format!("{} {asked:?} ({}): {answer:?}", dialect.name, known.scopes);
-            assert!(!answer.is_unknown || known.is_wide, "{shown}");
-            assert!(!matches!(answer.status, 401 | 403), "{shown}");
+            let response = respond(&mut *emulation, &known.scopes, asked);
+            let shown = format!(
+                "{} {asked:?} ({}): {response:?}",
+                dialect.name, known.scopes
+            );
+            assert!(!response.is_unknown || known.is_wide, "{shown}");
+            assert!(!matches!(response.status, 401 | 403), "{shown}");
         }
     }
 }
@@ -106,8 +113,8 @@ fn payu_refuses_whatever_token_has_another_scope() {
             let has = |wanted: &&str| other.split(' ').any(|scope| scope == *wanted);
             let sets = operation.unwrap().scopes;
             let is_enough = sets.iter().any(|set| set.iter().all(has));
-            let answer = answer(&mut *emulation, other, (method, path));
-            let is_refused = matches!(answer.status, 401 | 403);
+            let response = respond(&mut *emulation, other, (method, path));
+            let is_refused = matches!(response.status, 401 | 403);
             assert_eq!(is_refused, !is_enough, "{method} {path} with {other}");
         }
     }
@@ -138,15 +145,15 @@ fn no_provider_answers_without_a_token_or_at_a_path_that_it_does_not_have() {
         ),
     ] {
         let mut emulation = (dialect(name).emulation)(LIFETIME);
-        let refused = emulation.answer(&call("GET", path, "unknown"));
+        let refused = emulation.respond(&call("GET", path, "unknown"));
         let body = refused.body.unwrap_or(Value::Null).to_string();
         assert_eq!((refused.status, &*body), (401, refusal), "{name}");
         let token = emulation.issuing().issue("");
         for path in ["/", "/nowhere", "/api/v9/x"] {
-            let answer = emulation.answer(&call("GET", path, &token));
+            let response = emulation.respond(&call("GET", path, &token));
             assert!(
-                answer.is_unknown && answer.status == 404,
-                "{name} {path}: {answer:?}"
+                response.is_unknown && response.status == 404,
+                "{name} {path}: {response:?}"
             );
         }
     }
@@ -184,8 +191,8 @@ fn quidkey_knows_a_key_where_its_guides_have_one_and_repeats_everything_else() {
         ("/api/v1/merchants/m/transactions/tx_1001/refunds", false),
     ] {
         let mut ask = || {
-            let answer = emulation.answer(&post(path, headers, r#"{"amount":1}"#));
-            let data = &answer.body.unwrap()["data"];
+            let response = emulation.respond(&post(path, headers, r#"{"amount":1}"#));
+            let data = &response.body.unwrap()["data"];
             [&data["payment_token"], &data["id"]].map(Value::clone)
         };
         let (first, second) = (ask(), ask());
@@ -206,7 +213,7 @@ fn payus_user_token_is_of_a_merchant_that_is_there_and_needs_its_scope_for_bank_
         ("content-type", "application/json"),
     ];
     let created = r#"{"merchant[mobile]":"900"}"#;
-    let created = emulation.answer(&post("/api/v3/merchants", headers, created));
+    let created = emulation.respond(&post("/api/v3/merchants", headers, created));
     let created = created.body.unwrap()["merchant"]["mid"].clone();
     for (scope, identity, status) in [
         ("user_profile", "1", 401),
@@ -216,17 +223,17 @@ fn payus_user_token_is_of_a_merchant_that_is_there_and_needs_its_scope_for_bank_
         let otp = format!(
             r#"{{"otp[identity]":"{identity}","otp[scope]":"{scope}","otp[code]":"5154"}}"#
         );
-        let sent = emulation.answer(&post("/api/v1/otps/send_otp", headers, &otp));
+        let sent = emulation.respond(&post("/api/v1/otps/send_otp", headers, &otp));
         assert_eq!(sent.status, 200);
-        let token = emulation.answer(&post("/api/v1/otps/verify_otp", headers, &otp));
+        let token = emulation.respond(&post("/api/v1/otps/verify_otp", headers, &otp));
         let token = token.body.unwrap();
         assert_eq!(token["mid"] == created, identity == "900", "{token}");
         let merchant = format!("/api/v1/merchants/{}", token["mid"].as_str().unwrap());
         let user = format!("Bearer {}", token["access_token"].as_str().unwrap());
         let headers = [("authorization", &*user), headers[1]];
-        let bank = emulation.answer(&post(&format!("{merchant}/add_bank_detail"), headers, "{}"));
+        let bank = emulation.respond(&post(&format!("{merchant}/add_bank_detail"), headers, "{}"));
         assert_eq!(bank.status, status, "{scope}");
-        let penny = emulation.answer(&post(&format!("{merchant}/verify_penny"), headers, "{}"));
+        let penny = emulation.respond(&post(&format!("{merchant}/verify_penny"), headers, "{}"));
         assert_eq!(penny.status, 200, "{scope}");
     }
 }

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use crate::call::{Answer, Call, Records};
+use crate::call::{Call, EmulatedResponse, Records};
 use crate::issuing::rfc3339;
 
 pub(crate) struct Links {
@@ -19,7 +19,7 @@ impl Links {
     }
 
     /// None: there is no such operation.
-    pub(crate) fn answer(&mut self, call: &Call, segments: &[&str]) -> Option<Answer> {
+    pub(crate) fn respond(&mut self, call: &Call, segments: &[&str]) -> Option<EmulatedResponse> {
         // The tables of the same pages call it `mid`.
         if call
             .header("merchantid")
@@ -28,7 +28,7 @@ impl Links {
         {
             return Some(failure("merchantId is missing"));
         }
-        let answer = match (call.method(), segments) {
+        let response = match (call.method(), segments) {
             ("POST", [_]) => self.create(call),
             ("GET", [_]) => {
                 let links = self.links.all();
@@ -53,10 +53,10 @@ impl Links {
             }),
             _ => return None,
         };
-        Some(answer)
+        Some(response)
     }
 
-    fn create(&mut self, call: &Call) -> Answer {
+    fn create(&mut self, call: &Call) -> EmulatedResponse {
         let Some(amount) = call.amount("subAmount") else {
             return failure("subAmount is required");
         };
@@ -72,7 +72,11 @@ impl Links {
         success("paymentLink generated".into(), created)
     }
 
-    fn with(&mut self, id: &str, then: impl FnOnce(&mut Value) -> Answer) -> Answer {
+    fn with(
+        &mut self,
+        id: &str,
+        then: impl FnOnce(&mut Value) -> EmulatedResponse,
+    ) -> EmulatedResponse {
         match self.links.get_mut(id) {
             Some(link) => then(link),
             None => failure("Invoice number does not exist"),
@@ -80,7 +84,7 @@ impl Links {
     }
 }
 
-fn update(link: &mut Value, call: &Call) -> Answer {
+fn update(link: &mut Value, call: &Call) -> EmulatedResponse {
     if call.field("active") == Some(&Value::Bool(false)) {
         end(link);
     }
@@ -113,15 +117,15 @@ fn link(id: &str, amount: f64) -> Value {
     })
 }
 
-fn success(message: Value, result: Value) -> Answer {
-    Answer::ok(
+fn success(message: Value, result: Value) -> EmulatedResponse {
+    EmulatedResponse::ok(
         json!({ "status": 0, "message": message, "result": result, "errorCode": null, "guid": null }),
     )
 }
 
 /// It is 200 all the same.
-fn failure(message: &str) -> Answer {
-    Answer::ok(
+fn failure(message: &str) -> EmulatedResponse {
+    EmulatedResponse::ok(
         json!({ "status": -1, "message": message, "result": null, "errorCode": null, "guid": null }),
     )
 }

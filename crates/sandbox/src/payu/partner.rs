@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::call::{Answer, Call, Records};
+use crate::call::{Call, EmulatedResponse, Records};
 use crate::issuing::{Issuing, unix_time};
 
 /// What the person would read on the phone.
@@ -49,13 +49,13 @@ impl Partner {
     }
 
     /// None: there is no such operation.
-    pub(crate) fn answer(
+    pub(crate) fn respond(
         &mut self,
         call: &Call,
         segments: &[&str],
         issuing: &mut Issuing,
-    ) -> Option<Answer> {
-        let answer = match (call.method(), segments) {
+    ) -> Option<EmulatedResponse> {
+        let response = match (call.method(), segments) {
             ("POST", ["api", "v1", "otps", "send_otp"]) => self.send_otp(call),
             ("POST", ["api", "v1", "otps", "verify_otp"]) => self.verify_otp(call, issuing),
             ("POST", ["api", "v3", "merchants"]) => self.create(call),
@@ -63,30 +63,30 @@ impl Partner {
                 return self.merchant(call, rest);
             }
             ("GET" | "POST", ["api", "v1", "partners", ..]) => {
-                Answer::ok(json!({ "rates": [{ "mode": "upi", "percentage": 1.5 }] }))
+                EmulatedResponse::ok(json!({ "rates": [{ "mode": "upi", "percentage": 1.5 }] }))
             }
             ("POST", ["api", "v3", "product_accounts"]) => {
                 let id = self.children.next("86");
                 let child = json!({ "mid": id, "display_name": call.text(&["display_name"]) });
                 self.children.add(&id, child.clone());
-                Answer::ok(json!({ "product_account": child }))
+                EmulatedResponse::ok(json!({ "product_account": child }))
             }
             ("GET", ["api", "v3", "product_accounts"]) => {
-                Answer::ok(json!({ "product_accounts": self.children.all() }))
+                EmulatedResponse::ok(json!({ "product_accounts": self.children.all() }))
             }
             ("POST", ["partner", "payments"] | ["apilayer", "partner", "payments"]) => {
                 self.pay(call)
             }
             ("POST", ["apilayer", "partner", "payment-link", "payment"]) => self.pay(call),
             ("GET", ["apilayer", "partner", "payment-link", "metadata"]) => {
-                Answer::ok(json!({ "status": "success", "modes": ["upi", "card"] }))
+                EmulatedResponse::ok(json!({ "status": "success", "modes": ["upi", "card"] }))
             }
             _ => return None,
         };
-        Some(answer)
+        Some(response)
     }
 
-    fn send_otp(&mut self, call: &Call) -> Answer {
+    fn send_otp(&mut self, call: &Call) -> EmulatedResponse {
         let Some(identity) = call.text(&["otp[identity]"]) else {
             return invalid("identity can't be blank");
         };
@@ -96,10 +96,10 @@ impl Partner {
             .filter(|scope| USER_SCOPES.contains(scope));
         let scopes: Vec<&str> = scopes.collect();
         self.codes.add(&identity, scopes.join(" ").into());
-        Answer::ok(json!({ "message": "OTP sent successfully" }))
+        EmulatedResponse::ok(json!({ "message": "OTP sent successfully" }))
     }
 
-    fn verify_otp(&mut self, call: &Call, issuing: &mut Issuing) -> Answer {
+    fn verify_otp(&mut self, call: &Call, issuing: &mut Issuing) -> EmulatedResponse {
         let identity = call.text(&["otp[identity]"]).unwrap_or_default();
         if call.text(&["otp[code]"]).as_deref() != Some(CODE) {
             return invalid("Invalid OTP");
@@ -108,7 +108,7 @@ impl Partner {
         let Some(Value::String(scopes)) = self.codes.remove(&identity) else {
             return invalid("Invalid OTP");
         };
-        Answer::ok(json!({
+        EmulatedResponse::ok(json!({
             "access_token": issuing.issue_to_user(&scopes, USER_TOKEN_LIFETIME),
             "token_type": "Bearer",
             "expires_in": USER_TOKEN_LIFETIME.as_secs(),
@@ -127,7 +127,7 @@ impl Partner {
             .map_or_else(|| FIRST_MERCHANT.into(), |merchant| merchant["mid"].clone())
     }
 
-    fn create(&mut self, call: &Call) -> Answer {
+    fn create(&mut self, call: &Call) -> EmulatedResponse {
         let mid = self.merchants.next("81");
         let mut merchant = merchant(&mid);
         for name in ["display_name", "mobile", "email"] {
@@ -135,13 +135,13 @@ impl Partner {
             merchant[name] = value.into();
         }
         self.merchants.add(&mid, merchant.clone());
-        Answer::ok(json!({ "merchant": merchant }))
+        EmulatedResponse::ok(json!({ "merchant": merchant }))
     }
 
     /// A merchant is named by its number or by its UUID.
-    fn merchant(&mut self, call: &Call, rest: &[&str]) -> Option<Answer> {
+    fn merchant(&mut self, call: &Call, rest: &[&str]) -> Option<EmulatedResponse> {
         if let ["kyc_document", ..] | [_, "kyc_document", ..] = rest {
-            return Some(Answer::ok(
+            return Some(EmulatedResponse::ok(
                 json!({ "kyc_document": { "status": "submitted" } }),
             ));
         }
@@ -150,56 +150,63 @@ impl Partner {
         };
         let mid = id.strip_prefix("11ea-").unwrap_or(id);
         let Some(merchant) = self.merchants.get_mut(mid) else {
-            return Some(Answer::new(404, json!({ "error": "Merchant not found" })));
+            return Some(EmulatedResponse::new(
+                404,
+                json!({ "error": "Merchant not found" }),
+            ));
         };
-        let answer = match (call.method(), operation) {
-            ("GET", []) => Answer::ok(json!({ "merchant": merchant })),
+        let response = match (call.method(), operation) {
+            ("GET", []) => EmulatedResponse::ok(json!({ "merchant": merchant })),
             ("PUT" | "PATCH", [] | ["update"]) => {
                 if let Some(name) = call.text(&["merchant[display_name]", "display_name"]) {
                     merchant["display_name"] = name.into();
                 }
-                Answer::ok(json!({ "merchant": merchant }))
+                EmulatedResponse::ok(json!({ "merchant": merchant }))
             }
-            ("POST", ["verify"]) => Answer::ok(json!({ "message": "Merchant linked" })),
+            ("POST", ["verify"]) => EmulatedResponse::ok(json!({ "message": "Merchant linked" })),
             ("POST", ["add_bank_detail"]) => {
                 let detail =
                     json!({ "bank_verification_status": "Pending", "uuid": format!("bank-{mid}") });
                 merchant["bank_verification_status"] = "Pending".into();
-                Answer::ok(json!({ "bank_detail": detail }))
+                EmulatedResponse::ok(json!({ "bank_detail": detail }))
             }
             ("POST", ["verify_penny"]) => {
                 merchant["bank_verification_status"] = "Verified".into();
-                Answer::ok(json!({ "message": "Bank verification successful" }))
+                EmulatedResponse::ok(json!({ "message": "Bank verification successful" }))
             }
-            ("GET", ["credential"]) => Answer::ok(
+            ("GET", ["credential"]) => EmulatedResponse::ok(
                 json!({ "data": { "credentials": { "prod_key": "sandbox", "prod_salt": "sandbox" } } }),
             ),
-            ("GET", ["generate_merged_document_for_esign"]) => Answer::ok(
+            ("GET", ["generate_merged_document_for_esign"]) => EmulatedResponse::ok(
                 json!({ "message": "Agreement generated", "document": "https://pay.invalid/agreement" }),
             ),
-            ("POST", ["send_signatory_otp", _]) => Answer::ok(json!({ "message": "OTP sent" })),
+            ("POST", ["send_signatory_otp", _]) => {
+                EmulatedResponse::ok(json!({ "message": "OTP sent" }))
+            }
             ("POST", ["esign_merged_document", _]) => {
-                Answer::ok(json!({ "message": "Agreement signed" }))
+                EmulatedResponse::ok(json!({ "message": "Agreement signed" }))
             }
             // The old e-sign names its operations differently on each page.
             _ if call.segments().first() == Some(&"v3") => {
-                Answer::ok(json!({ "message": "Success" }))
+                EmulatedResponse::ok(json!({ "message": "Success" }))
             }
             _ => return None,
         };
-        Some(answer)
+        Some(response)
     }
 
     /// The hash is over the client secret, which only the caller's own code could know here: that it is there is all that is looked at.
-    fn pay(&mut self, call: &Call) -> Answer {
+    fn pay(&mut self, call: &Call) -> EmulatedResponse {
         if call.field("hash").is_none() {
-            return Answer::ok(json!({ "status": "failure", "message": "hash is missing" }));
+            return EmulatedResponse::ok(
+                json!({ "status": "failure", "message": "hash is missing" }),
+            );
         }
         let id = self.payments.next("4039");
         let payment =
             json!({ "mihpayid": id, "status": "success", "amount": call.field("amount") });
         self.payments.add(&id, payment.clone());
-        Answer::ok(payment)
+        EmulatedResponse::ok(payment)
     }
 }
 
@@ -212,6 +219,6 @@ fn merchant(mid: &str) -> Value {
     })
 }
 
-fn invalid(message: &str) -> Answer {
-    Answer::new(422, json!({ "error": message }))
+fn invalid(message: &str) -> EmulatedResponse {
+    EmulatedResponse::new(422, json!({ "error": message }))
 }

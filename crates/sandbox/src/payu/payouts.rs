@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use crate::call::{Answer, Call, Records};
+use crate::call::{Call, EmulatedResponse, Records};
 use crate::issuing::rfc3339;
 
 #[derive(Default)]
@@ -15,7 +15,7 @@ pub(crate) struct Payouts {
 
 impl Payouts {
     /// None: there is no such operation.
-    pub(crate) fn answer(&mut self, call: &Call, segments: &[&str]) -> Option<Answer> {
+    pub(crate) fn respond(&mut self, call: &Call, segments: &[&str]) -> Option<EmulatedResponse> {
         if call
             .header("payoutmerchantid")
             .or_else(|| call.header("pid"))
@@ -23,7 +23,7 @@ impl Payouts {
         {
             return Some(failure(1100, "INVALID_MERCHANT"));
         }
-        let answer = match (call.method(), segments) {
+        let response = match (call.method(), segments) {
             ("POST", ["payout", "payment"] | ["payout", "v2", "payment"]) => self.pay(call),
             ("POST", ["payout", "payment", "cancel"]) => self.cancel(call),
             ("GET" | "POST", ["payout", "payment", "listTransactions"]) => {
@@ -40,11 +40,11 @@ impl Payouts {
             }
             _ => return None,
         };
-        Some(answer)
+        Some(response)
     }
 
     /// One transfer, or a list of them.
-    fn pay(&mut self, call: &Call) -> Answer {
+    fn pay(&mut self, call: &Call) -> EmulatedResponse {
         let transfers = match &call.json {
             Value::Array(transfers) => transfers.clone(),
             Value::Object(_) => vec![call.json.clone()],
@@ -82,7 +82,7 @@ impl Payouts {
         success(Value::Null)
     }
 
-    fn cancel(&mut self, call: &Call) -> Answer {
+    fn cancel(&mut self, call: &Call) -> EmulatedResponse {
         let id = call.text(&["merchantRefId", "merchantRefIds"]);
         match id.and_then(|id| self.transfers.get_mut(&id)) {
             Some(transfer) => {
@@ -94,10 +94,10 @@ impl Payouts {
     }
 }
 
-fn success(data: Value) -> Answer {
-    Answer::ok(json!({ "status": 0, "msg": null, "code": null, "data": data }))
+fn success(data: Value) -> EmulatedResponse {
+    EmulatedResponse::ok(json!({ "status": 0, "msg": null, "code": null, "data": data }))
 }
 
-fn failure(code: u32, message: &str) -> Answer {
-    Answer::ok(json!({ "status": 1, "msg": message, "code": code, "data": null }))
+fn failure(code: u32, message: &str) -> EmulatedResponse {
+    EmulatedResponse::ok(json!({ "status": 1, "msg": message, "code": code, "data": null }))
 }
