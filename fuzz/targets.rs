@@ -195,13 +195,13 @@ pub(super) fn reply(data: &[u8]) {
     let status = StatusCode::from_u16(STATUSES[usize::from(first % 8)]).unwrap();
     let pointer = if first & 8 == 0 { "" } else { "/data" };
     let codings = ["", "gzip", "deflate", "br, identity"][usize::from(first >> 4 & 3)];
-    let answer = RawResponse {
+    let response = RawResponse {
         status,
         retry_after: (first & 64 != 0).then_some(Duration::from_secs(1 << 20)),
         codings: codings.to_owned(),
         body: Body::Whole(body.to_vec().into()),
     };
-    match read_response(&answer, pointer, MARKER) {
+    match read_response(&response, pointer, MARKER) {
         Ok(token) => {
             assert!(status.is_success());
             assert!(!token.expose().is_empty());
@@ -342,8 +342,8 @@ fn frame(reads: &[&[u8]]) -> Framed {
     (framing.heads(), framing.doubt(), intact)
 }
 
-/// A byte for the reads and the framing, and an answer: whatever it is, it is read the same however it is split, and
-/// what is read has one meaning. The same bytes as fields of an answer that is whole do not cost that.
+/// A byte for the reads and the framing, and a response: whatever it is, it is read the same however it is split, and
+/// what is read has one meaning. The same bytes as fields of a response that is whole do not cost that.
 pub(super) fn response(data: &[u8]) {
     let Some((how, bytes)) = data.split_first() else {
         return;
@@ -359,9 +359,9 @@ pub(super) fn response(data: &[u8]) {
     if let Some((status, headers, body)) = &whole {
         check_response(*status, headers, body);
     }
-    let answer = around(bytes, how % 3);
-    let (status, headers, body) = exchange(&answer, usize::from(how / 3) + 1)
-        .unwrap_or_else(|| panic!("lost: {}", answer.escape_ascii()));
+    let response = around(bytes, how % 3);
+    let (status, headers, body) = exchange(&response, usize::from(how / 3) + 1)
+        .unwrap_or_else(|| panic!("lost: {}", response.escape_ascii()));
     check_response(status, &headers, &body);
     assert_eq!((status.as_u16(), &*body), (201, &b"done"[..]));
     assert!(
@@ -372,7 +372,7 @@ pub(super) fn response(data: &[u8]) {
     );
 }
 
-/// An answer that is whole, with those lines among its fields, apart from what might frame it.
+/// A response that is whole, with those lines among its fields, apart from what might frame it.
 fn around(bytes: &[u8], framing: u8) -> Vec<u8> {
     let may_stay = |line: &&[u8]| {
         let letters = line.iter().filter(|byte| byte.is_ascii_alphabetic());
@@ -380,18 +380,18 @@ fn around(bytes: &[u8], framing: u8) -> Vec<u8> {
         let frames = letters.starts_with(b"contentl") || letters.starts_with(b"transfere");
         !frames && line.iter().any(|byte| *byte != b'\r')
     };
-    let mut answer = b"HTTP/1.1 201 Created\r\n".to_vec();
+    let mut response = b"HTTP/1.1 201 Created\r\n".to_vec();
     for line in bytes.split(|byte| *byte == b'\n').filter(may_stay) {
-        answer.extend_from_slice(line);
-        answer.extend_from_slice(b"\r\n");
+        response.extend_from_slice(line);
+        response.extend_from_slice(b"\r\n");
     }
-    answer.extend_from_slice(b"X-Last: kept\r\n");
-    answer.extend_from_slice(match framing {
+    response.extend_from_slice(b"X-Last: kept\r\n");
+    response.extend_from_slice(match framing {
         0 => b"Content-Length: 04, 4\r\n\r\ndone",
         1 => b"Transfer-Encoding : chunked\r\n\r\n4 ;x\r\ndone\r\n0\r\n\r\n",
         _ => b"\r\ndone",
     });
-    answer
+    response
 }
 
 /// One length at most, which is the body's, and nothing else that frames.
@@ -417,7 +417,7 @@ fn check_response(status: StatusCode, headers: &HeaderMap, body: &[u8]) {
 
 type Exchanged = (StatusCode, HeaderMap, Bytes);
 
-/// What hyper's client reads of an answer that comes in pieces of that length, and then ends; None where it is none.
+/// What hyper's client reads of a response that comes in pieces of that length, and then ends; None where it is none.
 fn exchange(bytes: &[u8], piece: usize) -> Option<Exchanged> {
     static DROPPED: OnceLock<Arc<DroppedFields>> = OnceLock::new();
     let dropped = DROPPED.get_or_init(|| {
@@ -427,7 +427,7 @@ fn exchange(bytes: &[u8], piece: usize) -> Option<Exchanged> {
     });
     let outstanding = Outstanding::new();
     let stream = Script {
-        answer: bytes.chunks(piece).map(<[u8]>::to_vec).rev().collect(),
+        response: bytes.chunks(piece).map(<[u8]>::to_vec).rev().collect(),
         is_asked: false,
         waiting: None,
     };
@@ -439,23 +439,23 @@ fn exchange(bytes: &[u8], piece: usize) -> Option<Exchanged> {
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(reader));
         let (mut sender, connection) = handshake.await.unwrap();
         outstanding.begin(&Method::GET);
-        let answer = async {
+        let response = async {
             let request = Request::new(Empty::<Bytes>::new());
-            let mut answer = sender.send_request(request).await.ok()?;
-            outstanding.complete(&mut answer);
-            let (head, body) = answer.into_parts();
+            let mut response = sender.send_request(request).await.ok()?;
+            outstanding.complete(&mut response);
+            let (head, body) = response.into_parts();
             #[expect(clippy::disallowed_methods, reason = "it is limited")]
             let body = Limited::new(body, 1 << 20).collect().await.ok()?;
             Some((head.status, head.headers, body.to_bytes()))
         };
-        let (answer, _ended) = tokio::join!(answer, async { drop(connection.await) });
-        answer
+        let (response, _ended) = tokio::join!(response, async { drop(connection.await) });
+        response
     })
 }
 
 /// A server that answers once it is asked, in pieces of which the last is first.
 struct Script {
-    answer: Vec<Vec<u8>>,
+    response: Vec<Vec<u8>>,
     is_asked: bool,
     waiting: Option<Waker>,
 }
@@ -470,11 +470,11 @@ impl AsyncRead for Script {
             self.waiting = Some(context.waker().clone());
             return Poll::Pending;
         }
-        if let Some(mut piece) = self.answer.pop() {
+        if let Some(mut piece) = self.response.pop() {
             let rest = piece.split_off(piece.len().min(buffer.remaining()));
             buffer.put_slice(&piece);
             if !rest.is_empty() {
-                self.answer.push(rest);
+                self.response.push(rest);
             }
         }
         Poll::Ready(Ok(()))

@@ -39,7 +39,7 @@ use tokio::time::Instant;
 
 pub use active_request::ActiveRequest;
 pub use admin_control::AdminControl;
-use attempt::{Answered, Attempt};
+use attempt::{Attempt, Received};
 use authorize::Authorizer;
 use bursar_base::path::Path;
 use bursar_config::Origin;
@@ -128,7 +128,7 @@ impl<'e> Exchange<'e> {
         let asked = Asked::of(head, self.connection.is_tls(), destination.provider);
         let upstream = self.upstream(&destination);
         let mut attempt = self.prepare(destination, authorizer, head, body);
-        let Answered {
+        let Received {
             response,
             connection,
         } = attempt.send_with_replay().await?;

@@ -62,8 +62,8 @@ use source::ScheduledRenewal;
 /// # Errors
 /// Where there is none.
 #[doc(hidden)]
-pub fn read_response(answer: &RawResponse, pointer: &str, secret: &str) -> Result<Secret, Failure> {
-    response::read(answer, pointer, |text| response::repeats(text, secret))
+pub fn read_response(raw: &RawResponse, pointer: &str, secret: &str) -> Result<Secret, Failure> {
+    response::read(raw, pointer, |text| response::repeats(text, secret))
         .map(|reply| reply.access_token)
 }
 

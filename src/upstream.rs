@@ -277,14 +277,14 @@ impl<B: RequestBody> Upstream<B> {
         started: Instant,
     ) -> Result<Response<Incoming>, SendError> {
         let permit = connection.permit.take();
-        let mut answer = self.wait_for_head(connection, sending, body, started).await;
-        if matches!(answer, Err(SendError::TimedOut)) && connection.abandon() {
-            answer = Err(SendError::TimedOutUnsent);
+        let mut response = self.wait_for_head(connection, sending, body, started).await;
+        if matches!(response, Err(SendError::TimedOut)) && connection.abandon() {
+            response = Err(SendError::TimedOutUnsent);
         }
-        if matches!(answer, Err(SendError::NoCloseNotify)) {
+        if matches!(response, Err(SendError::NoCloseNotify)) {
             self.complain_of_end(connection);
         }
-        match &answer {
+        match &response {
             Ok(_) => self.record(permit, true),
             Err(
                 SendError::Broken
@@ -295,7 +295,7 @@ impl<B: RequestBody> Upstream<B> {
             // The caller's doing, or not tried at all.
             Err(_) => {}
         }
-        answer
+        response
     }
 
     /// The provider answered, or could not be reached.

@@ -29,7 +29,7 @@ const MAX_RESPONSE_BYTES: usize = 16 * 1024;
 pub(crate) enum Error {
     /// Nobody answers there.
     #[error("{0}: {1}; is Bursar running with this configuration?")]
-    NoAnswer(SocketAddr, io::Error),
+    NoResponse(SocketAddr, io::Error),
     /// The answer is a refusal.
     #[error("{0} answered {1}: {2}")]
     Refused(SocketAddr, u16, String),
@@ -80,12 +80,12 @@ async fn ask(
     token: Option<&Secret>,
 ) -> Result<(), Error> {
     let limit = token.map_or(PROBE_TIMEOUT, |_| CHANGE_TIMEOUT);
-    let no_answer = |error| Error::NoAnswer(admin, error);
+    let no_response = |error| Error::NoResponse(admin, error);
     let request = request(admin, method, path, token)
-        .map_err(|error| no_answer(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+        .map_err(|error| no_response(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
     let asked = tokio::time::timeout(limit, exchange(admin, request)).await;
     let asked = asked.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()));
-    match asked.map_err(no_answer)? {
+    match asked.map_err(no_response)? {
         (StatusCode::OK, _) => Ok(()),
         (status, said) => Err(Error::Refused(admin, status.as_u16(), said)),
     }

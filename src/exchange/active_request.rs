@@ -185,7 +185,7 @@ impl ActiveRequest {
             }
             None => self.telemetry.metrics.requests.without_provider(),
         };
-        by_caller.answered(self.record.caller(), self.record.final_status());
+        by_caller.add_response(self.record.caller(), self.record.final_status());
     }
 }
 

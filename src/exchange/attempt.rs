@@ -56,14 +56,14 @@ pub(super) struct Attempt<'a, C = Upstream, S = Handle> {
 const MAX_KEYED_BODY: usize = 64 * 1024;
 
 /// A provider's response and the connection that it comes on.
-pub(super) struct Answered<C: Client = Upstream> {
+pub(super) struct Received<C: Client = Upstream> {
     pub(super) response: Response<C::Body>,
     pub(super) connection: C::Connection,
 }
 
 impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
     /// Sends the request, and after a 401 renews once and replays.
-    pub(super) async fn send_with_replay(&mut self) -> Result<Answered<C>, Refusal> {
+    pub(super) async fn send_with_replay(&mut self) -> Result<Received<C>, Refusal> {
         let (mut access_token, now) = self.access_token().await?;
         let upload = self.upload().map_err(|BodyTooLarge| Refusal::Overloaded)?;
         let first = self.send(&mut access_token, now, upload).await?;
@@ -72,7 +72,7 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
         match decide(status, first.response.headers()) {
             ReplayDecision::Relay => {
                 if let Authorizer::Bursar(source) = self.authorizer {
-                    source.answered(access_token.generation, self.route(), status);
+                    source.record_status(access_token.generation, self.route(), status);
                 }
                 self.stop_buffering();
                 Ok(first)
@@ -84,11 +84,11 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
     /// What goes to the caller after a 401 to a request with that generation: another response, or the 401.
     async fn after_401(
         &mut self,
-        first: Answered<C>,
+        first: Received<C>,
         decision: ReplayDecision,
         sent: u64,
-    ) -> Result<Answered<C>, Refusal> {
-        let (answered, replay) = match self.prepare_replay(decision, sent).await {
+    ) -> Result<Received<C>, Refusal> {
+        let (received, replay) = match self.prepare_replay(decision, sent).await {
             Ok((fresh, upload)) => {
                 // The first response is not needed any more; its connection is not waited for.
                 drop(first);
@@ -109,7 +109,7 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
             | Replay::TokenUnavailable
             | Replay::UnauthorizedAgain => Unauthorized::Surfaced,
         });
-        answered
+        received
     }
 
     /// What to replay with, or why the provider's 401 goes to the caller.
@@ -152,11 +152,11 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
         &mut self,
         mut access_token: AccessToken,
         upload: RequestBody,
-    ) -> (Result<Answered<C>, Refusal>, Replay) {
+    ) -> (Result<Received<C>, Refusal>, Replay) {
         self.record.set_replayed();
         let replayed = self.send(&mut access_token, Instant::now(), upload).await;
         self.stop_buffering();
-        let Ok(Answered { response, .. }) = &replayed else {
+        let Ok(Received { response, .. }) = &replayed else {
             return (replayed, Replay::Failed);
         };
         self.note_response(response).await;
@@ -166,7 +166,7 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
             if is_refused {
                 source.replay_refused(generation, route);
             } else {
-                source.answered(generation, route, response.status());
+                source.record_status(generation, route, response.status());
             }
         }
         let result = if is_refused {
@@ -199,7 +199,7 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
         access_token: &mut AccessToken,
         mut now: Instant,
         mut upload: RequestBody,
-    ) -> Result<Answered<C>, Refusal> {
+    ) -> Result<Received<C>, Refusal> {
         let mut unsent = 0;
         let mut need = Need {
             upload: upload.size_hint().upper().unwrap_or(u64::MAX),
@@ -242,7 +242,7 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
             self.record.add_upstream(now - began);
             match response {
                 Ok(response) => {
-                    return Ok(Answered {
+                    return Ok(Received {
                         response,
                         connection,
                     });

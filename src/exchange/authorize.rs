@@ -35,7 +35,7 @@ pub(super) trait TokenSource {
     ) -> HeaderValue;
 
     /// The provider's response to a request with generation `sent` is not a 401.
-    fn answered(&self, sent: u64, route: &Arc<str>, status: StatusCode);
+    fn record_status(&self, sent: u64, route: &Arc<str>, status: StatusCode);
 
     /// What to do about a 401 that a request with generation `sent` was answered with.
     async fn recover(&self, sent: u64, route: &Arc<str>) -> Recovery;
@@ -130,8 +130,8 @@ impl TokenSource for Handle {
         access_token.authorization.clone()
     }
 
-    fn answered(&self, sent: u64, route: &Arc<str>, status: StatusCode) {
-        Self::answered(self, sent, route, status);
+    fn record_status(&self, sent: u64, route: &Arc<str>, status: StatusCode) {
+        Self::record_status(self, sent, route, status);
     }
 
     async fn recover(&self, sent: u64, route: &Arc<str>) -> Recovery {

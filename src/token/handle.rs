@@ -29,7 +29,7 @@ impl Handle {
     }
 
     /// The provider's answer to a request with generation `sent` is not a 401.
-    pub fn answered(&self, sent: u64, route: &Arc<str>, status: StatusCode) {
+    pub fn record_status(&self, sent: u64, route: &Arc<str>, status: StatusCode) {
         if self.state.refusals.any() || status == StatusCode::FORBIDDEN {
             self.note(sent, route, status);
         }

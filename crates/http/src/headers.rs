@@ -178,7 +178,7 @@ pub fn clean_response(headers: &mut HeaderMap) -> CleanedResponse {
         match name.as_str() {
             "date" => cleaned.has_date = true,
             "location" | "content-location" => cleaned.has_location = true,
-            text if is_unwanted(text, answers_bursar) => found.push(name.clone()),
+            text if is_unwanted(text, ends_at_bursar) => found.push(name.clone()),
             _ => {}
         }
     }
@@ -195,7 +195,7 @@ pub fn clean_response(headers: &mut HeaderMap) -> CleanedResponse {
 
 /// The same for a response's trailers; the `Connection` fields of its head were what `named`.
 pub fn clean_response_trailers(trailers: &mut HeaderMap, named: &[HeaderName]) {
-    let found = find(trailers, answers_bursar);
+    let found = find(trailers, ends_at_bursar);
     remove(trailers, named, &found);
     // It would frame what has been framed already (RFC 9110 section 6.5.1).
     trailers.remove(CONTENT_LENGTH);
@@ -209,7 +209,7 @@ pub fn add_date(headers: &mut HeaderMap) {
 }
 
 /// Whether a response's field is for Bursar, besides those of every hop.
-fn answers_bursar(name: &str) -> bool {
+fn ends_at_bursar(name: &str) -> bool {
     matches!(name, "proxy-authenticate" | "proxy-authentication-info")
 }
 

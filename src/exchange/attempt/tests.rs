@@ -190,7 +190,7 @@ impl TokenSource for Tokens<'_> {
         access_token.authorization.clone()
     }
 
-    fn answered(&self, sent: u64, route: &Arc<str>, status: StatusCode) {
+    fn record_status(&self, sent: u64, route: &Arc<str>, status: StatusCode) {
         self.story
             .tell(format!("answered {sent} {route} {}", status.as_u16()));
     }

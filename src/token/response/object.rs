@@ -166,11 +166,11 @@ fn form(text: &str) -> Option<Map<String, Value>> {
     let members: Map<String, Value> = form_urlencoded::parse(text.as_bytes())
         .map(|(name, value)| (name.into_owned(), value.into_owned().into()))
         .collect();
-    let is_answer = ["access_token", "error"].iter().any(|name| {
+    let is_response = ["access_token", "error"].iter().any(|name| {
         let value = members.get(*name).and_then(Value::as_str);
         value.is_some_and(|value| !value.is_empty())
     });
-    is_answer.then_some(members)
+    is_response.then_some(members)
 }
 
 fn starts_with(text: &str, prefix: &str) -> bool {

@@ -245,7 +245,7 @@ const UNWANTED: [&str; 29] = [
 
 #[test]
 fn no_name_that_is_taken_out_is_ordinary_however_it_is_spelt() {
-    let is_other = |name: &str| must_not_go_on(name, false) || answers_bursar(name);
+    let is_other = |name: &str| must_not_go_on(name, false) || ends_at_bursar(name);
     let mut spellings = 0;
     for name in UNWANTED {
         let hyphens = name.matches(['-', '_']).count();

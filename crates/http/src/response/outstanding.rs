@@ -33,12 +33,12 @@ impl Outstanding {
         self.request.store(request, Ordering::Relaxed);
     }
 
-    /// Adds the fields that hyper did not see to its answer.
-    pub fn complete<B>(&self, answer: &mut Response<B>) {
+    /// Adds the fields that hyper did not see to its response.
+    pub fn complete<B>(&self, response: &mut Response<B>) {
         if self.has_fields.load(Ordering::Relaxed) {
             self.has_fields.store(false, Ordering::Relaxed);
             let fields = std::mem::take(&mut *self.lock());
-            let all = answer.headers_mut();
+            let all = response.headers_mut();
             // There are no more than a map holds: hyper has seen three at most.
             all.extend(fields);
         }

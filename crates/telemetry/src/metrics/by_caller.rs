@@ -81,7 +81,7 @@ impl ByCaller {
     }
 
     /// Counts an answered request.
-    pub fn answered(&self, caller: &str, status: StatusCode) {
+    pub fn add_response(&self, caller: &str, status: StatusCode) {
         let series = self.total.with_label_values(&[caller, status.as_str()]);
         series.inc();
     }
@@ -103,7 +103,7 @@ mod tests {
         let registry = Registry::new();
         let all = ByProvider::new(&registry).unwrap();
         for (provider, caller) in [("pay", "user"), ("payu", "ser"), ("payu", "ser")] {
-            all.of(provider).answered(caller, StatusCode::OK);
+            all.of(provider).add_response(caller, StatusCode::OK);
             all.of(provider).credentials_replaced(caller);
         }
         let text = TextEncoder::new()
