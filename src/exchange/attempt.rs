@@ -192,7 +192,7 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
                 .is_some_and(|body| field.text_in(&body).is_some())
     }
 
-    /// One sending. Only a request that was certainly never processed is given to a second connection. The access_token
+    /// One sending. Only a request that was certainly never processed is given to a second connection. The token
     /// is another one afterwards where it ran out on the way.
     async fn send(
         &mut self,

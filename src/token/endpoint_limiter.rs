@@ -24,7 +24,7 @@ use bursar_limits::circuit_breaker::{CircuitBreaker, Open, Permit, State, Until}
 use bursar_limits::rate_limiter::RateLimiter;
 use bursar_telemetry::metrics::EndpointSeries;
 
-/// Failures in a row, of all keys together, after which calls are open_until.
+/// Failures in a row, of all keys together, after which calls are held.
 const MAX_FAILURES: u32 = 5;
 
 /// Start-up calls under way at once; more wait for their turn. At the pace of start-up a slow endpoint would
@@ -99,7 +99,7 @@ pub struct EndpointSnapshot {
     pub provider: Arc<str>,
     /// The quota.
     pub calls_per_minute: NonZeroU32,
-    /// Whether calls are open_until because the endpoint fails.
+    /// Whether calls are held because the endpoint fails.
     pub is_open: bool,
     /// Calls that had to wait for the quota.
     pub exhausted: u64,

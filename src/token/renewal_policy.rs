@@ -45,7 +45,7 @@ pub(super) struct RenewalPolicy {
     pub(super) generations: u64,
     /// When 401s refused tokens that should have been young; at most [`MAX_RECOVERIES`].
     young_refusals: Vec<Instant>,
-    /// Until when another instance is accepted to revoke these tokens.
+    /// Until when another instance is thought to revoke these tokens.
     contended_until: Option<Instant>,
     pub(super) contentions: u64,
     pub(super) last_error: Option<(String, SystemTime)>,

@@ -148,7 +148,7 @@ async fn a_401_waits_no_longer_than_a_request_may() {
     assert!(rig.start.elapsed() <= Duration::from_secs(5));
 }
 
-/// Whether instances are accepted to revoke each other's tokens, and how often that was counted.
+/// Whether instances are thought to revoke each other's tokens, and how often that was counted.
 fn contention(rig: &Rig) -> (bool, u64) {
     let snapshot = rig.source.snapshot(Instant::now());
     (snapshot.is_contended, snapshot.contentions)
