@@ -15,10 +15,10 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use crate::ledger::Seen;
+use crate::history::Seen;
 use crate::plan::{Id, Manner, Plan, Reception};
 use crate::program::PATIENCE;
-use crate::scene::{Moment, Scene};
+use crate::shared::{Moment, Shared};
 
 /// What a caller of that name shows.
 pub(crate) fn password(caller: &str) -> String {
@@ -36,31 +36,31 @@ struct Line {
 }
 
 /// Sends requests until it is told to end; says how many those were.
-pub(crate) async fn run(scene: Arc<Scene>, caller: u32) -> u32 {
-    let mut rng = Rng::with_seed(scene.seed ^ u64::from(caller) << 32);
+pub(crate) async fn run(shared: Arc<Shared>, caller: u32) -> u32 {
+    let mut rng = Rng::with_seed(shared.seed ^ u64::from(caller) << 32);
     let mut line = None;
     let mut number = 0;
-    let over = scene.is_over.subscribe();
+    let over = shared.is_over.subscribe();
     while !*over.borrow() {
         let id = Id { caller, number };
-        let plan = Plan::of(scene.seed, id);
+        let plan = Plan::of(shared.seed, id);
         let connected = match line.take() {
             Some(line) => Some(line),
-            None => connect(&scene, &plan, &mut rng).await,
+            None => connect(&shared, &plan, &mut rng).await,
         };
         let Some(mut connected) = connected else {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
         number += 1;
-        scene.ledger().begin(id, connected.epoch);
-        let (seen, keeps) = connected.exchange(&scene, &plan).await;
+        shared.history().begin(id, connected.epoch);
+        let (seen, keeps) = connected.exchange(&shared, &plan).await;
         // Whoever is told to wait waits.
         let is_refused = matches!(seen, Seen::Refused(..));
         if plan.kind.moves_money() && matches!(seen, Seen::Answered(_)) {
-            scene.at(Moment::Answer);
+            shared.at(Moment::Answer);
         }
-        scene.ledger().end(id, scene.epoch(), seen);
+        shared.history().end(id, shared.epoch(), seen);
         if keeps {
             line = Some(connected);
         } else if rng.u32(..4) == 0 {
@@ -70,21 +70,21 @@ pub(crate) async fn run(scene: Arc<Scene>, caller: u32) -> u32 {
         tokio::time::sleep(Duration::from_millis(rng.u64(..most))).await;
     }
     if let Some(line) = line {
-        line.finish(&scene, caller).await;
+        line.finish(&shared, caller).await;
     }
     number
 }
 
 /// None: there is no Bursar at the moment, or it wants no tunnel.
-async fn connect(scene: &Scene, plan: &Plan, rng: &mut Rng) -> Option<Line> {
-    let epoch = scene.epoch();
-    let mut address = scene.address.subscribe();
+async fn connect(shared: &Shared, plan: &Plan, rng: &mut Rng) -> Option<Line> {
+    let epoch = shared.epoch();
+    let mut address = shared.address.subscribe();
     let waiting = address.wait_for(Option::is_some);
     let address = tokio::time::timeout(Duration::from_secs(1), waiting).await;
     let address: SocketAddr = (*address.ok()?.ok()?)?;
     let stream = TcpStream::connect(address).await.ok()?;
     // Else it may be one that is about to end.
-    if scene.epoch() != epoch {
+    if shared.epoch() != epoch {
         return None;
     }
     drop(stream.set_nodelay(true));
@@ -122,27 +122,27 @@ impl Line {
     }
 
     /// After the last answer nothing comes but the end.
-    async fn finish(mut self, scene: &Scene, caller: u32) {
+    async fn finish(mut self, shared: &Shared, caller: u32) {
         drop(self.write.shutdown().await);
         let rest = tokio::time::timeout(Duration::from_secs(30), self.reader.begins()).await;
         if rest != Ok(false) {
             let what = format!("caller {caller}: not the end after the last answer: {rest:?}");
-            scene.ledger().violation(what);
+            shared.history().violation(what);
         }
     }
 
     /// What came of a request, and whether the connection can carry another one.
-    async fn exchange(&mut self, scene: &Scene, plan: &Plan) -> (Seen, bool) {
+    async fn exchange(&mut self, shared: &Shared, plan: &Plan) -> (Seen, bool) {
         let head = self.head(plan);
         let Self { reader, write, .. } = self;
         if !reader.ahead.is_empty() {
             let what = format!("{}: bytes before the request", plan.id);
-            scene.ledger().violation(what);
+            shared.history().violation(what);
         }
         let mut is_written = false;
         let (seen, keeps) = {
             let writing = async {
-                match send(write, plan, scene.seed, &head).await {
+                match send(write, plan, shared.seed, &head).await {
                     Ok(Sent::Left) => {}
                     Ok(Sent::All) => {
                         is_written = true;
@@ -154,7 +154,7 @@ impl Line {
             };
             tokio::select! {
                 biased;
-                outcome = receive(reader, scene, plan) => outcome,
+                outcome = receive(reader, shared, plan) => outcome,
                 () = writing => (Seen::Left, false),
             }
         };
@@ -243,15 +243,17 @@ async fn send(write: &mut OwnedWriteHalf, plan: &Plan, seed: u64, head: &str) ->
 }
 
 /// What came, and whether more may come on this connection.
-async fn receive(reader: &mut Reader<OwnedReadHalf>, scene: &Scene, plan: &Plan) -> (Seen, bool) {
+async fn receive(reader: &mut Reader<OwnedReadHalf>, shared: &Shared, plan: &Plan) -> (Seen, bool) {
     let id = plan.id;
-    let violation = |what: String| scene.ledger().violation(format!("{id}: {what}"));
+    let violation = |what: String| shared.history().violation(format!("{id}: {what}"));
     let broken = |error: &io::Error, has_head| {
         if error.kind() == io::ErrorKind::TimedOut {
-            scene.ledger().violation(format!("{id}: no answer"));
+            shared.history().violation(format!("{id}: no answer"));
         }
         if error.kind() == io::ErrorKind::InvalidData {
-            scene.ledger().violation(format!("{id}: no HTTP: {error}"));
+            shared
+                .history()
+                .violation(format!("{id}: no HTTP: {error}"));
         }
         (Seen::Broken { has_head }, false)
     };
@@ -283,14 +285,20 @@ async fn receive(reader: &mut Reader<OwnedReadHalf>, scene: &Scene, plan: &Plan)
             !is_last,
         );
     }
-    if let Err(what) = check(scene, plan, &head, status, &body) {
+    if let Err(what) = check(shared, plan, &head, status, &body) {
         violation(what);
     }
     (Seen::Answered(status), !is_last)
 }
 
 /// Whether that is the provider's answer to this request, every byte of it.
-fn check(scene: &Scene, plan: &Plan, head: &Head, status: u16, body: &[u8]) -> Result<(), String> {
+fn check(
+    shared: &Shared,
+    plan: &Plan,
+    head: &Head,
+    status: u16,
+    body: &[u8],
+) -> Result<(), String> {
     let id = plan.id;
     if head.get("x-storm-id") != Some(id.to_string().as_str()) {
         return Err(format!("the answer of somebody else: {head:?}"));
@@ -303,8 +311,8 @@ fn check(scene: &Scene, plan: &Plan, head: &Head, status: u16, body: &[u8]) -> R
         .get("x-storm-arrival")
         .and_then(|number| number.parse().ok());
     let arrival: usize = arrival.ok_or("no number of an arrival")?;
-    let reception = Reception::of(scene.seed, id, arrival);
-    if status != reception.status || body != reception.answer(scene.seed, id, arrival) {
+    let reception = Reception::of(shared.seed, id, arrival);
+    if status != reception.status || body != reception.answer(shared.seed, id, arrival) {
         return Err(format!(
             "the answer was changed: {} bytes, {head:?}",
             body.len()

@@ -9,18 +9,18 @@ use std::collections::HashMap;
 use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
-use crate::ledger::{Arrival, Ledger, Reply, Seen};
+use crate::history::{Arrival, History, Reply, Seen};
 use crate::plan::{Id, Plan};
 
 /// Everything that is listed and should not be, or the other way round.
-pub(crate) fn check(seed: u64, ledger: &Ledger, outcomes: &[Value]) -> Vec<String> {
+pub(crate) fn check(seed: u64, history: &History, outcomes: &[Value]) -> Vec<String> {
     let mut violations = Vec::new();
     let mut listed: HashMap<Id, &Value> = HashMap::new();
     for outcome in outcomes {
         let path = outcome["path"].as_str().unwrap_or_default();
         let id = path.rsplit('/').next().and_then(|id| id.parse().ok());
         match id {
-            Some(id) if ledger.cases.contains_key(&id) => {
+            Some(id) if history.cases.contains_key(&id) => {
                 if listed.insert(id, outcome).is_some() {
                     violations.push(format!("listed twice: {outcome}"));
                 }
@@ -28,9 +28,9 @@ pub(crate) fn check(seed: u64, ledger: &Ledger, outcomes: &[Value]) -> Vec<Strin
             _ => violations.push(format!("listed, and nobody sent it: {outcome}")),
         }
     }
-    for (id, case) in &ledger.cases {
+    for (id, case) in &history.cases {
         let plan = Plan::of(seed, *id);
-        let arrivals = ledger.arrivals.get(id).map_or(&[][..], Vec::as_slice);
+        let arrivals = history.arrivals.get(id).map_or(&[][..], Vec::as_slice);
         let ended = case.begun != case.ended;
         let wrong = match listed.get(id) {
             Some(outcome) => rightly_listed(&plan, case.seen.as_ref(), arrivals, ended)
@@ -39,7 +39,7 @@ pub(crate) fn check(seed: u64, ledger: &Ledger, outcomes: &[Value]) -> Vec<Strin
         };
         if let Err(what) = wrong {
             let outcome = listed.get(id);
-            violations.push(format!("{what}: {outcome:?} {}", ledger.trace(*id)));
+            violations.push(format!("{what}: {outcome:?} {}", history.trace(*id)));
         }
     }
     violations

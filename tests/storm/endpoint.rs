@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::plan::{ACCOUNTS, Account};
 use crate::program::PATIENCE;
-use crate::scene::Scene;
+use crate::shared::Shared;
 
 /// How long a token lives.
 pub(crate) const LIFE: Duration = Duration::from_secs(3);
@@ -177,15 +177,15 @@ impl Tokens {
 }
 
 /// Serves both providers' token endpoints.
-pub(crate) async fn serve(scene: Arc<Scene>, listener: TcpListener) {
+pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
     loop {
         if let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(connection(scene.clone(), stream));
+            tokio::spawn(connection(shared.clone(), stream));
         }
     }
 }
 
-async fn connection(scene: Arc<Scene>, mut stream: TcpStream) {
+async fn connection(shared: Arc<Shared>, mut stream: TcpStream) {
     let is_open = {
         let (read, mut write) = stream.split();
         let mut reader = Reader::new(read, PATIENCE);
@@ -196,7 +196,7 @@ async fn connection(scene: Arc<Scene>, mut stream: TcpStream) {
             let Ok(body) = reader.whole(head.framing()).await else {
                 break true;
             };
-            let Some((status, body)) = call(&scene, &head, &body).await else {
+            let Some((status, body)) = call(&shared, &head, &body).await else {
                 break false;
             };
             let answer = format!(
@@ -214,23 +214,23 @@ async fn connection(scene: Arc<Scene>, mut stream: TcpStream) {
 }
 
 /// None: the connection is reset.
-async fn call(scene: &Scene, head: &Head, body: &[u8]) -> Option<(u16, String)> {
+async fn call(shared: &Shared, head: &Head, body: &[u8]) -> Option<(u16, String)> {
     let form: HashMap<String, String> = form_urlencoded::parse(body).into_owned().collect();
     let provider = match head.second() {
         "/alpha/token" => "alpha",
         "/beta/token" => "beta",
         other => {
             let what = format!("a token call to {other}");
-            scene.ledger().violation(what);
+            shared.history().violation(what);
             return None;
         }
     };
-    scene.tokens().calls.push(Call {
+    shared.tokens().calls.push(Call {
         run: form.get("run").cloned().unwrap_or_default(),
         provider,
         at: Instant::now(),
     });
-    match scene.trouble() {
+    match shared.trouble() {
         None => {}
         Some(Trouble::Down) => return Some((503, "<html>down</html>".to_owned())),
         Some(Trouble::Garbage) => return Some((200, "<html>welcome</html>".to_owned())),
@@ -239,19 +239,19 @@ async fn call(scene: &Scene, head: &Head, body: &[u8]) -> Option<(u16, String)> 
             return Some((429, body.to_owned()));
         }
         Some(trouble @ (Trouble::Reset | Trouble::Hang)) => {
-            scene.tokens().lose(&form);
+            shared.tokens().lose(&form);
             if trouble == Trouble::Hang {
                 tokio::time::sleep(Duration::from_secs(4)).await;
             }
             return None;
         }
     }
-    let answer = scene.tokens().answer(&form);
+    let answer = shared.tokens().answer(&form);
     match answer {
         Ok(answer) => Some(answer),
         Err(what) => {
-            scene
-                .ledger()
+            shared
+                .history()
                 .violation(format!("token call to {provider}: {what}"));
             Some((400, r#"{"error":"invalid_request"}"#.to_owned()))
         }

@@ -10,10 +10,10 @@ use fastrand::Rng;
 use tokio::time::Instant;
 
 use crate::endpoint::{GRACE, LIFE, TROUBLES, client};
-use crate::ground::Ground;
 use crate::plan::ACCOUNTS;
 use crate::program::{PATIENCE, eventually, last_lines, metric, outcomes, start};
-use crate::scene::{Moment, Scene};
+use crate::setup::Setup;
+use crate::shared::{Moment, Shared};
 
 /// A kind of trouble.
 #[derive(Debug, Clone, Copy)]
@@ -57,8 +57,8 @@ impl Fault {
 }
 
 pub(crate) struct Driver {
-    scene: Arc<Scene>,
-    ground: Ground,
+    shared: Arc<Shared>,
+    setup: Setup,
     pub(crate) program: Program,
     rng: Rng,
     secrets: u32,
@@ -69,19 +69,22 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// Starts Bursar.
-    pub(crate) async fn start(scene: &Arc<Scene>, mut ground: Ground) -> Self {
+    pub(crate) async fn start(shared: &Arc<Shared>, mut setup: Setup) -> Self {
         for account in ACCOUNTS {
             let secret = format!("storm-secret-0-{}", client(account));
-            ground.write_secret(account, &secret);
-            scene.tokens().secrets.insert(client(account), vec![secret]);
+            setup.write_secret(account, &secret);
+            shared
+                .tokens()
+                .secrets
+                .insert(client(account), vec![secret]);
         }
-        ground.prepare_start();
-        let program = start(scene, &ground.config()).await;
+        setup.prepare_start();
+        let program = start(shared, &setup.config()).await;
         let driver = Self {
-            scene: scene.clone(),
-            ground,
+            shared: shared.clone(),
+            setup,
             program,
-            rng: Rng::with_seed(scene.seed),
+            rng: Rng::with_seed(shared.seed),
             secrets: 0,
             kills: 0,
             spared_until: None,
@@ -92,7 +95,7 @@ impl Driver {
 
     fn open(&self) {
         let address = Some(self.program.listen);
-        self.scene.address.send_replace(address);
+        self.shared.address.send_replace(address);
     }
 
     /// Until the time is over, and every fault happened at least once.
@@ -110,7 +113,7 @@ impl Driver {
                 continue;
             };
             self.pause(50..800).await;
-            self.scene.ledger().fault(&format!("{fault:?}"));
+            self.shared.history().fault(&format!("{fault:?}"));
             self.cause(fault).await;
         }
     }
@@ -133,12 +136,12 @@ impl Driver {
             }
             Fault::TokenTrouble => {
                 let trouble = TROUBLES[self.rng.usize(..TROUBLES.len())];
-                self.scene
-                    .ledger()
+                self.shared
+                    .history()
                     .fault(&format!("token endpoint: {trouble:?}"));
                 let is_long = self.rng.bool() || self.spared_until.is_none();
                 let until = now + if is_long { LIFE + GRACE + LIFE } else { LIFE };
-                self.scene.trouble_endpoint(trouble, until);
+                self.shared.trouble_endpoint(trouble, until);
                 if is_long {
                     self.spared_until = Some(until);
                 }
@@ -146,27 +149,27 @@ impl Driver {
             Fault::Revocation => {
                 for account in ACCOUNTS {
                     if self.rng.bool() {
-                        self.scene.tokens().revoke(account);
+                        self.shared.tokens().revoke(account);
                     }
                 }
             }
             Fault::ApiDown => {
                 let until = now + Duration::from_millis(self.rng.u64(100..1000));
-                self.scene.take_api_down(until);
+                self.shared.take_api_down(until);
             }
             Fault::NoDescriptors => self.take_descriptors().await,
             Fault::SecretChanged => self.change_secret().await,
             Fault::LimitChanged => {
                 // Never the same again: that would be no change.
                 let step = self.rng.u32(1..18);
-                self.ground.in_flight = 2 + (self.ground.in_flight - 2 + step) % 18;
-                self.ground.write_config();
+                self.setup.in_flight = 2 + (self.setup.in_flight - 2 + step) % 18;
+                self.setup.write_config();
                 self.reload("ok").await;
             }
             Fault::BrokenConfiguration => {
-                self.ground.write_broken_config();
+                self.setup.write_broken_config();
                 self.reload("rejected").await;
-                self.ground.write_config();
+                self.setup.write_config();
                 self.reload("ok").await;
             }
             Fault::FullDisk => self.fill_disk().await,
@@ -187,16 +190,16 @@ impl Driver {
     }
 
     fn skip(&self, why: &str) {
-        self.scene.ledger().fault(&format!("SKIPPED: {why}"));
+        self.shared.history().fault(&format!("SKIPPED: {why}"));
     }
 
     async fn terminate(&mut self) {
-        self.scene.next_epoch();
+        self.shared.next_epoch();
         self.program.signal("TERM").await;
         let (code, _) = self.program.wait().await;
         if code != Some(0) {
             let what = format!("it ended with {code:?}: {:#?}", last_lines(&self.program));
-            self.scene.ledger().violation(what);
+            self.shared.history().violation(what);
         }
     }
 
@@ -205,23 +208,25 @@ impl Driver {
         let moments = [Moment::Arrival, Moment::Body, Moment::Answer];
         let moment = moments[self.kills % moments.len()];
         self.kills += 1;
-        self.scene.arm(moment, self.program.child.clone());
+        self.shared.arm(moment, self.program.child.clone());
         for _ in 0..500 {
-            if !self.scene.is_armed() {
+            if !self.shared.is_armed() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        if self.scene.disarm() {
-            self.scene.ledger().fault(&format!("killed at {moment:?}"));
+        if self.shared.disarm() {
+            self.shared
+                .history()
+                .fault(&format!("killed at {moment:?}"));
         }
         self.program.wait().await;
     }
 
     async fn start_again(&mut self) {
         self.pause(0..300).await;
-        self.ground.prepare_start();
-        self.program = start(&self.scene, &self.ground.config()).await;
+        self.setup.prepare_start();
+        self.program = start(&self.shared, &self.setup.config()).await;
         self.open();
     }
 
@@ -230,13 +235,13 @@ impl Driver {
         let account = ACCOUNTS[self.rng.usize(..3)];
         self.secrets += 1;
         let secret = format!("storm-secret-{}-{}", self.secrets, client(account));
-        let scene = self.scene.clone();
+        let shared = self.shared.clone();
         let accept = |secrets: Vec<String>| {
-            scene.tokens().secrets.insert(client(account), secrets);
+            shared.tokens().secrets.insert(client(account), secrets);
         };
-        let old = scene.tokens().secrets[&client(account)].clone();
+        let old = shared.tokens().secrets[&client(account)].clone();
         accept([old, vec![secret.clone()]].concat());
-        self.ground.write_secret(account, &secret);
+        self.setup.write_secret(account, &secret);
         self.reload("ok").await;
         accept(vec![secret]);
     }
@@ -257,18 +262,18 @@ impl Driver {
                 "no reload is counted as {outcome}, told: {is_told}: {:#?}",
                 last_lines(program)
             );
-            self.scene.ledger().violation(what);
+            self.shared.history().violation(what);
         }
     }
 
     /// What was answered meanwhile is in the journal soon after there is room again.
     async fn fill_disk(&mut self) {
-        if !self.ground.disk.fill() {
+        if !self.setup.disk.fill() {
             self.skip("mounting is not permitted here");
             return;
         }
         self.pause(500..3000).await;
-        self.ground.disk.make_room();
+        self.setup.disk.make_room();
         let program = &self.program;
         let labels = [("result", "ok")];
         let written = async || metric(program, "bursar_journal_writes_total", &labels).await;
@@ -279,20 +284,20 @@ impl Driver {
                 "nothing is written after there is room: {:#?}",
                 last_lines(program)
             );
-            self.scene.ledger().violation(what);
+            self.shared.history().violation(what);
         }
     }
 
     /// What is in doubt.
     pub(crate) async fn outcomes(&self) -> Vec<serde_json::Value> {
-        outcomes(&self.ground.config()).await
+        outcomes(&self.setup.config()).await
     }
 
     /// After the callers have left: nothing is under way, and nothing is kept for ever.
     pub(crate) async fn settle(&self, (descriptors, memory): (usize, u64)) -> String {
         let now = Instant::now();
-        self.scene.trouble_endpoint(TROUBLES[0], now);
-        self.scene.take_api_down(now);
+        self.shared.trouble_endpoint(TROUBLES[0], now);
+        self.shared.take_api_down(now);
         let program = &self.program;
         let in_flight = "bursar_requests_in_flight";
         let mut violations = Vec::new();
@@ -315,7 +320,7 @@ impl Driver {
         if metrics.is_ok_and(|text| text.contains("storm-")) {
             violations.push("a secret is in the metrics".to_owned());
         }
-        self.scene.ledger().violations.append(&mut violations);
+        self.shared.history().violations.append(&mut violations);
         format!(
             "descriptors {descriptors} -> {}, memory {memory} -> {at_end} KiB",
             open()

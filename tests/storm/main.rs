@@ -9,9 +9,9 @@
 //! - [`plan`]: what each request is and what becomes of it, a pure function of the seed;
 //! - [`caller`], [`provider`], [`endpoint`]: who sends, who answers, who gives tokens, all byte by byte
 //!   over [`bursar_testkit::wire`];
-//! - [`ground`]: the configuration and the files around it, [`disk`]: where the journal is; [`program`]:
+//! - [`setup`]: the configuration and the files around it, [`disk`]: where the journal is; [`program`]:
 //!   Bursar as a child process; [`faults`]: what is done to it;
-//! - [`ledger`]: what everybody saw; [`promises`] and [`doubt`]: whether the promises were kept.
+//! - [`history`]: what everybody saw; [`promises`] and [`doubt`]: whether the promises were kept.
 //!
 //! Two runs of a seed have the same requests and the same faults; when what meets what differs. Time decides
 //! three things only, each with room for a busy machine: that a peer is silent for 90 seconds, that a token
@@ -25,13 +25,13 @@ mod disk;
 mod doubt;
 mod endpoint;
 mod faults;
-mod ground;
-mod ledger;
+mod history;
 mod plan;
 mod program;
 mod promises;
 mod provider;
-mod scene;
+mod setup;
+mod shared;
 
 mod storm {
     use std::sync::Arc;
@@ -41,8 +41,8 @@ mod storm {
     use tokio::time::Instant;
 
     use crate::faults::Driver;
-    use crate::ground::Ground;
-    use crate::scene::Scene;
+    use crate::setup::Setup;
+    use crate::shared::Shared;
     use crate::{caller, doubt, endpoint, promises, provider};
 
     /// How many callers there are at once.
@@ -75,21 +75,21 @@ mod storm {
         say(&format!(
             "BURSAR_STORM_SEED={seed} BURSAR_STORM_SECONDS={seconds}"
         ));
-        let scene = Arc::new(Scene::new(seed));
+        let shared = Arc::new(Shared::new(seed));
         let (tokens, alpha, beta) = (listener().await, listener().await, listener().await);
         let addresses = [&tokens, &alpha, &beta].map(|listener| listener.local_addr().unwrap());
-        tokio::spawn(endpoint::serve(scene.clone(), tokens));
-        tokio::spawn(provider::serve(scene.clone(), "alpha", alpha));
-        tokio::spawn(provider::serve(scene.clone(), "beta", beta));
-        let mut driver = Driver::start(&scene, Ground::new(addresses)).await;
+        tokio::spawn(endpoint::serve(shared.clone(), tokens));
+        tokio::spawn(provider::serve(shared.clone(), "alpha", alpha));
+        tokio::spawn(provider::serve(shared.clone(), "beta", beta));
+        let mut driver = Driver::start(&shared, Setup::new(addresses)).await;
         let process = driver.program.process;
         let before = (process.open_files().unwrap_or(0), process.memory().now);
-        let callers = (0..CALLERS).map(|caller| tokio::spawn(caller::run(scene.clone(), caller)));
+        let callers = (0..CALLERS).map(|caller| tokio::spawn(caller::run(shared.clone(), caller)));
         let callers: Vec<_> = callers.collect();
         driver
             .storm(Instant::now() + Duration::from_secs(seconds))
             .await;
-        scene.is_over.send_replace(true);
+        shared.is_over.send_replace(true);
         for caller in callers {
             assert!(caller.await.unwrap() > 0, "a caller sent nothing");
         }
@@ -98,13 +98,13 @@ mod storm {
         driver.end().await;
         let after = driver.outcomes().await;
         let (violations, figures) = {
-            let (ledger, tokens) = (scene.ledger(), scene.tokens());
-            let mut violations = promises::check(seed, &ledger, &tokens);
-            violations.extend(doubt::check(seed, &ledger, &in_doubt));
+            let (history, tokens) = (shared.history(), shared.tokens());
+            let mut violations = promises::check(seed, &history, &tokens);
+            violations.extend(doubt::check(seed, &history, &in_doubt));
             if in_doubt != after {
                 violations.push("the end of Bursar changed what is in doubt".to_owned());
             }
-            (violations, promises::figures(&ledger, &tokens))
+            (violations, promises::figures(&history, &tokens))
         };
         say(&format!(
             "{figures}{:8}  in doubt\n{settled}",

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::plan::Id;
-use crate::scene::Scene;
+use crate::shared::Shared;
 
 /// No peer in the storm may be silent for so long; whoever is has forgotten somebody.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
@@ -32,11 +32,11 @@ pub(crate) async fn eventually(condition: impl AsyncFnMut() -> bool) -> bool {
     bursar_testkit::becomes_true(PATIENCE, condition).await
 }
 
-/// Takes what the ledger wants to know; says whether the line is kept.
-fn read_line(scene: &Scene, line: &str) -> bool {
+/// Takes what the history wants to know; says whether the line is kept.
+fn read_line(shared: &Shared, line: &str) -> bool {
     let is_bad = line.contains("panicked") || SECRET.iter().any(|secret| line.contains(secret));
     if is_bad {
-        scene.ledger().violation(format!("in the log: {line}"));
+        shared.history().violation(format!("in the log: {line}"));
     }
     if !line.contains("\"bursar::access\"") {
         return true;
@@ -47,17 +47,17 @@ fn read_line(scene: &Scene, line: &str) -> bool {
             .as_str()
             .and_then(|path| path.rsplit('/').next());
         let id: Option<Id> = id.and_then(|id| id.parse().ok());
-        scene.ledger().timed_out.extend(id);
+        shared.history().timed_out.extend(id);
     }
     false
 }
 
 /// Starts it, and waits until it listens.
-pub(crate) async fn start(scene: &Arc<Scene>, config: &Path) -> Program {
-    let scene = scene.clone();
+pub(crate) async fn start(shared: &Arc<Shared>, config: &Path) -> Program {
+    let shared = shared.clone();
     let launch = Launch::default()
         .patience(PATIENCE)
-        .keeping(move |line| read_line(&scene, line));
+        .keeping(move |line| read_line(&shared, line));
     launch.run(config).await
 }
 

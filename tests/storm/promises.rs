@@ -4,33 +4,33 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::endpoint::{Call, Tokens};
-use crate::ground::{ALPHA_BUDGET, BETA_BUDGET};
-use crate::ledger::{Arrival, Case, Ledger, Reply, Seen};
+use crate::history::{Arrival, Case, History, Reply, Seen};
 use crate::plan::{Manner, Plan};
+use crate::setup::{ALPHA_BUDGET, BETA_BUDGET};
 
 /// How much closer together calls may come in than they were made.
 const SLACK: Duration = Duration::from_secs(5);
 
 /// Everything that was not as promised.
-pub(crate) fn check(seed: u64, ledger: &Ledger, tokens: &Tokens) -> Vec<String> {
-    let mut violations = ledger.violations.clone();
-    for (id, arrivals) in &ledger.arrivals {
+pub(crate) fn check(seed: u64, history: &History, tokens: &Tokens) -> Vec<String> {
+    let mut violations = history.violations.clone();
+    for (id, arrivals) in &history.arrivals {
         let plan = Plan::of(seed, *id);
         let wrong = sent_once(&plan, arrivals).and_then(|()| all_the_same(&plan, arrivals));
         if let Err(what) = wrong {
-            violations.push(format!("{what}: {}", ledger.trace(*id)));
+            violations.push(format!("{what}: {}", history.trace(*id)));
         }
     }
-    for (id, case) in &ledger.cases {
-        let arrivals = ledger.arrivals.get(id).map_or(&[][..], Vec::as_slice);
+    for (id, case) in &history.cases {
+        let arrivals = history.arrivals.get(id).map_or(&[][..], Vec::as_slice);
         // A machine that stands still for a second makes every time limit act.
-        let is_timed_out = ledger.timed_out.contains(id);
+        let is_timed_out = history.timed_out.contains(id);
         if let Err(what) = answered_once(&Plan::of(seed, *id), case, arrivals, is_timed_out) {
-            violations.push(format!("{what}: {}", ledger.trace(*id)));
+            violations.push(format!("{what}: {}", history.trace(*id)));
         }
     }
-    for id in ledger.arrivals.keys() {
-        if !ledger.cases.contains_key(id) {
+    for id in history.arrivals.keys() {
+        if !history.cases.contains_key(id) {
             violations.push(format!("nobody sent {id}"));
         }
     }
@@ -160,9 +160,9 @@ fn within_budget(calls: &[Call]) -> Vec<String> {
 }
 
 /// What happened, for the book and whoever looks at a run.
-pub(crate) fn figures(ledger: &Ledger, tokens: &Tokens) -> String {
+pub(crate) fn figures(history: &History, tokens: &Tokens) -> String {
     let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();
-    for case in ledger.cases.values() {
+    for case in history.cases.values() {
         let name = match &case.seen {
             None => "under way".to_owned(),
             Some(Seen::Answered(401)) => "401 of the provider".to_owned(),
@@ -176,23 +176,23 @@ pub(crate) fn figures(ledger: &Ledger, tokens: &Tokens) -> String {
         };
         *outcomes.entry(name).or_default() += 1;
     }
-    let arrivals: usize = ledger.arrivals.values().map(Vec::len).sum();
+    let arrivals: usize = history.arrivals.values().map(Vec::len).sum();
     let is_whole = |arrival: &Arrival| arrival.treatment.is_some_and(|kind| kind.answers());
-    let slow = ledger.timed_out.iter().filter(|id| {
-        let last = ledger.arrivals.get(id).and_then(|all| all.last());
-        let seen = ledger.cases.get(id).and_then(|case| case.seen.as_ref());
+    let slow = history.timed_out.iter().filter(|id| {
+        let last = history.arrivals.get(id).and_then(|all| all.last());
+        let seen = history.cases.get(id).and_then(|case| case.seen.as_ref());
         last.is_some_and(is_whole) && matches!(seen, Some(Seen::Broken { has_head: true }))
     });
     let mut text = format!(
         "{} requests, {arrivals} arrivals, {} replays, {} token calls; {} came while their token was ending, at most {:?} late, and {} answers were cut off by a time limit without reason\n",
-        ledger.cases.len(),
-        arrivals - ledger.arrivals.len(),
+        history.cases.len(),
+        arrivals - history.arrivals.len(),
         tokens.calls.len(),
         tokens.late.0,
         tokens.late.1,
         slow.count()
     );
-    for (name, count) in outcomes.iter().chain(&ledger.faults) {
+    for (name, count) in outcomes.iter().chain(&history.faults) {
         text.push_str(&format!("{count:8}  {name}\n"));
     }
     text

@@ -16,10 +16,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use crate::endpoint::TokenCheck;
-use crate::ledger::{Arrival, Reply};
+use crate::history::{Arrival, Reply};
 use crate::plan::{Id, Plan, Reception, Treatment};
 use crate::program::PATIENCE;
-use crate::scene::{Moment, Scene};
+use crate::shared::{Moment, Shared};
 
 /// Longer than any time limit of the configuration.
 const LONG: Duration = Duration::from_secs(4);
@@ -32,27 +32,27 @@ enum Next {
     Reset,
 }
 
-pub(crate) async fn serve(scene: Arc<Scene>, provider: &'static str, listener: TcpListener) {
-    let mut rng = Rng::with_seed(scene.seed);
+pub(crate) async fn serve(shared: Arc<Shared>, provider: &'static str, listener: TcpListener) {
+    let mut rng = Rng::with_seed(shared.seed);
     loop {
         if let Ok((stream, _)) = listener.accept().await {
             let rng = rng.fork();
-            tokio::spawn(connection(scene.clone(), provider, stream, rng));
+            tokio::spawn(connection(shared.clone(), provider, stream, rng));
         }
     }
 }
 
-async fn connection(scene: Arc<Scene>, provider: &str, mut stream: TcpStream, mut rng: Rng) {
+async fn connection(shared: Arc<Shared>, provider: &str, mut stream: TcpStream, mut rng: Rng) {
     drop(stream.set_nodelay(true));
-    let next = match scene.is_api_down() || rng.u32(..1000) < 8 {
+    let next = match shared.is_api_down() || rng.u32(..1000) < 8 {
         true => {
-            scene.ledger().fault("provider: reset before the request");
+            shared.history().fault("provider: reset before the request");
             Next::Reset
         }
         false => {
             let (read, write) = stream.split();
             let mut side = Side {
-                scene: &scene,
+                shared: &shared,
                 provider,
                 reader: Reader::new(read, PATIENCE),
                 write,
@@ -67,7 +67,7 @@ async fn connection(scene: Arc<Scene>, provider: &str, mut stream: TcpStream, mu
 
 /// A connection.
 struct Side<'a> {
-    scene: &'a Scene,
+    shared: &'a Shared,
     provider: &'a str,
     reader: Reader<ReadHalf<'a>>,
     write: WriteHalf<'a>,
@@ -89,7 +89,7 @@ impl Side<'_> {
                 return Next::Close;
             }
             if rng.u32(..1000) < 4 {
-                self.scene.ledger().fault("provider: reset in the head");
+                self.shared.history().fault("provider: reset in the head");
                 return Next::Reset;
             }
             let Ok(head) = self.reader.head().await else {
@@ -108,15 +108,15 @@ impl Side<'_> {
         let mut parts = head.second().rsplit('/');
         let Some(Ok(id)) = parts.next().map(str::parse::<Id>) else {
             let what = format!("{:?} is no request of ours", head.start);
-            self.scene.ledger().violation(what);
+            self.shared.history().violation(what);
             return Ok(Next::Reset);
         };
-        let plan = Plan::of(self.scene.seed, id);
+        let plan = Plan::of(self.shared.seed, id);
         let (token, rest) = without_token(head);
-        let number = self.scene.ledger().arrive(id, &token, rest);
-        let reception = Reception::of(self.scene.seed, id, number);
+        let number = self.shared.history().arrive(id, &token, rest);
+        let reception = Reception::of(self.shared.seed, id, number);
         let mut visit = Visit {
-            expected: plan.body(self.scene.seed),
+            expected: plan.body(self.shared.seed),
             plan,
             number,
             framing: head.framing(),
@@ -130,37 +130,37 @@ impl Side<'_> {
         );
         if head.start != expected || target.provider != self.provider {
             let what = format!("{id}: came to {} as {:?}", self.provider, head.start);
-            self.scene.ledger().violation(what);
+            self.shared.history().violation(what);
         }
         if reception.revokes {
-            self.scene.ledger().fault("provider: tokens revoked");
-            self.scene.tokens().revoke(target);
+            self.shared.history().fault("provider: tokens revoked");
+            self.shared.tokens().revoke(target);
         }
         if visit.plan.kind.moves_money() {
-            self.scene.at(Moment::Arrival);
+            self.shared.at(Moment::Arrival);
         }
-        let check = self.scene.tokens().check(&token, target, Instant::now());
+        let check = self.shared.tokens().check(&token, target, Instant::now());
         match check {
             TokenCheck::Good => {
                 let treatment = reception.treatment;
                 self.update(&visit, |arrival| arrival.treatment = Some(treatment));
                 if treatment != Treatment::Answer {
                     let fault = format!("provider: {treatment:?}");
-                    self.scene.ledger().fault(&fault);
+                    self.shared.history().fault(&fault);
                 }
                 self.treat(&mut visit, &reception).await
             }
             TokenCheck::Unauthorized => self.refuse(&mut visit, &reception).await,
             TokenCheck::Violation(what) => {
-                self.scene.ledger().violation(format!("{id}: {what}"));
+                self.shared.history().violation(format!("{id}: {what}"));
                 self.refuse(&mut visit, &reception).await
             }
         }
     }
 
     fn update(&self, visit: &Visit, change: impl FnOnce(&mut Arrival)) {
-        let mut ledger = self.scene.ledger();
-        ledger.update(visit.plan.id, visit.number, change);
+        let mut history = self.shared.history();
+        history.update(visit.plan.id, visit.number, change);
     }
 
     /// Reads so many bytes of the body, or all.
@@ -174,7 +174,7 @@ impl Side<'_> {
                     arrival.is_same &= is_all;
                 });
                 if visit.plan.kind.moves_money() {
-                    self.scene.at(Moment::Body);
+                    self.shared.at(Moment::Body);
                 }
                 return Ok(());
             };
@@ -277,7 +277,7 @@ impl Side<'_> {
         is_cut: bool,
     ) -> io::Result<()> {
         let (id, number) = (visit.plan.id, visit.number);
-        let body = reception.answer(self.scene.seed, id, number);
+        let body = reception.answer(self.shared.seed, id, number);
         let head = format!(
             "HTTP/1.1 {} x\r\nX-Storm-Id: {id}\r\nX-Storm-Arrival: {number}\r\n{}\r\n",
             reception.status,
@@ -310,7 +310,7 @@ impl Side<'_> {
         };
         if error.kind() == io::ErrorKind::TimedOut {
             let what = format!("{id}: a hanging request is held for ever");
-            self.scene.ledger().violation(what);
+            self.shared.history().violation(what);
         }
     }
 
@@ -321,10 +321,10 @@ impl Side<'_> {
                 return;
             };
             let (token, rest) = without_token(&head);
-            self.scene
-                .ledger()
+            self.shared
+                .history()
                 .fault("provider: arrived at a half-closed connection");
-            self.scene.ledger().arrive(id, &token, rest);
+            self.shared.history().arrive(id, &token, rest);
             let mut framing = head.framing();
             while let Ok(Some(_)) = self.reader.piece(&mut framing).await {}
         }

@@ -23,7 +23,7 @@ const ROUTES: &str = "[{methods: [POST], path: /pay/**, scopes: [pay], idempoten
     {methods: [GET], path: /refund/**, moves_money: true}]";
 
 /// Where everything is.
-pub(crate) struct Ground {
+pub(crate) struct Setup {
     directory: TempDir,
     pub(crate) disk: Disk,
     token_endpoint: SocketAddr,
@@ -37,7 +37,7 @@ pub(crate) struct Ground {
     pub(crate) in_flight: u32,
 }
 
-impl Ground {
+impl Setup {
     pub(crate) fn new(addresses: [SocketAddr; 3]) -> Self {
         let [token_endpoint, alpha, beta] = addresses;
         Self {

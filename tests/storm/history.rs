@@ -59,7 +59,7 @@ pub(crate) struct Case {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
+pub(crate) struct History {
     pub(crate) cases: HashMap<Id, Case>,
     pub(crate) arrivals: HashMap<Id, Vec<Arrival>>,
     /// Whose answer Bursar cut off by a time limit, as its access lines say.
@@ -70,7 +70,7 @@ pub(crate) struct Ledger {
     pub(crate) faults: BTreeMap<String, u64>,
 }
 
-impl Ledger {
+impl History {
     pub(crate) fn begin(&mut self, id: Id, epoch: u64) {
         let case = Case {
             begun: epoch,

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::endpoint::{Tokens, Trouble};
-use crate::ledger::Ledger;
+use crate::history::History;
 
 /// When Bursar may be killed, so that whatever is done a moment too late is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(crate) enum Moment {
 /// Killed by whoever sees the moment.
 type Armed = Option<(Moment, Arc<Mutex<Child>>)>;
 
-pub(crate) struct Scene {
+pub(crate) struct Shared {
     pub(crate) seed: u64,
     /// Counts the starts of Bursar; raised before one is ended.
     epoch: AtomicU64,
@@ -34,13 +34,13 @@ pub(crate) struct Scene {
     /// Whether callers are to end.
     pub(crate) is_over: watch::Sender<bool>,
     armed: Mutex<Armed>,
-    ledger: Mutex<Ledger>,
+    history: Mutex<History>,
     tokens: Mutex<Tokens>,
     endpoint: Mutex<(Trouble, Instant)>,
     api_down: Mutex<Instant>,
 }
 
-impl Scene {
+impl Shared {
     pub(crate) fn new(seed: u64) -> Self {
         let now = Instant::now();
         Self {
@@ -49,15 +49,15 @@ impl Scene {
             address: watch::Sender::new(None),
             is_over: watch::Sender::new(false),
             armed: Mutex::default(),
-            ledger: Mutex::default(),
+            history: Mutex::default(),
             tokens: Mutex::default(),
             endpoint: Mutex::new((Trouble::Down, now)),
             api_down: Mutex::new(now),
         }
     }
 
-    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap()
+    pub(crate) fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap()
     }
 
     pub(crate) fn tokens(&self) -> MutexGuard<'_, Tokens> {
