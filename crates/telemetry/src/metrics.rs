@@ -7,25 +7,29 @@
 
 mod by_caller;
 mod dropped;
+mod journal;
 mod labels;
 mod registered;
+mod token_times;
 
 use std::sync::Arc;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder as _, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 pub use by_caller::ByCaller;
 use by_caller::ByProvider;
 use dropped::Dropped;
 pub use dropped::{DroppedFields, Section};
+pub use journal::JournalSeries;
 pub use labels::{
     Cause, FetchOutcome, GrantLabel, Limit, NO_PROVIDER, Reason, Reload, Replay, Unauthorized,
 };
-use registered::registered;
+use registered::{histogram, registered};
+pub use token_times::{EndpointSeries, TokenTimes};
 
 use bursar_base::address::Rule;
 use bursar_config::{Config, Mode, Provider};
@@ -53,24 +57,6 @@ pub struct Requests {
     replays: IntCounterVec,
 }
 
-/// Token calls and waits.
-#[derive(Debug, Clone)]
-pub struct TokenTimes {
-    fetch_duration: HistogramVec,
-    wait: HistogramVec,
-    budget_exhausted: IntCounterVec,
-    breaker_open: IntGaugeVec,
-}
-
-/// What is counted of one provider's token endpoint.
-#[derive(Debug, Clone)]
-pub struct EndpointSeries {
-    /// Calls that had to wait for the budget.
-    pub exhausted: IntCounter,
-    /// 1 while calls are held because the endpoint fails.
-    pub open: IntGauge,
-}
-
 /// Connections that `egress` does not allow.
 #[derive(Debug, Clone)]
 pub struct EgressSeries(IntCounterVec);
@@ -78,22 +64,6 @@ pub struct EgressSeries(IntCounterVec);
 /// Limits that callers meet.
 #[derive(Debug, Clone)]
 pub struct LimitSeries([IntCounter; Limit::COUNT]);
-/// The journal of requests that move money.
-#[derive(Debug, Clone)]
-pub struct JournalSeries {
-    /// Steps that were written.
-    pub written: IntCounter,
-    /// Steps that could not be.
-    pub failed: IntCounter,
-    /// Requests in doubt, apart from those under way.
-    pub unresolved: IntGauge,
-    /// The size of its files.
-    pub bytes: IntGauge,
-    /// As large as they may become.
-    pub max_bytes: IntGauge,
-    /// What is left of their disk.
-    pub disk_free: IntGauge,
-}
 
 /// All families.
 #[derive(Debug, Clone)]
@@ -157,11 +127,6 @@ impl ProviderSeries {
 const REQUEST_SECONDS: [f64; 15] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0,
 ];
-/// Token calls end with `token.timeout`, 10 s unless configured; waits with `token.wait`, 5 s.
-const TOKEN_SECONDS: [f64; 11] = [
-    0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0,
-];
-
 impl Metrics {
     /// Declares every family and creates every series that the configuration lets one know.
     ///
@@ -433,92 +398,6 @@ impl LimitSeries {
     pub fn reached(&self, limit: Limit) {
         self.0[limit as usize].inc();
     }
-}
-
-impl JournalSeries {
-    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let writes = Opts::new(
-            "bursar_journal_writes_total",
-            "Phases of requests that move money, as they were written down.",
-        );
-        let writes = registered(registry, IntCounterVec::new(writes, &["result"])?)?;
-        let gauge = |name, help| registered(registry, IntGauge::new(name, help)?);
-        Ok(Self {
-            written: writes.with_label_values(&["ok"]),
-            failed: writes.with_label_values(&["failed"]),
-            unresolved: gauge("bursar_journal_unresolved", "Requests in doubt.")?,
-            bytes: gauge(
-                "bursar_journal_bytes",
-                "The size of the journal's files: its database and SQLite's log beside it.",
-            )?,
-            max_bytes: gauge(
-                "bursar_journal_max_bytes",
-                "As large as the journal's files may become; beyond that requests that move money are refused.",
-            )?,
-            disk_free: gauge(
-                "bursar_journal_disk_free_bytes",
-                "What is left of the disk that the journal is on.",
-            )?,
-        })
-    }
-}
-
-impl TokenTimes {
-    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let exhausted = Opts::new(
-            "bursar_token_budget_exhausted_total",
-            "Token calls that had to wait, because `token.calls_per_minute` was used up.",
-        );
-        let open = Opts::new(
-            "bursar_token_breaker_open",
-            "1 while token calls are held because the token endpoint fails.",
-        );
-        Ok(Self {
-            budget_exhausted: registered(registry, IntCounterVec::new(exhausted, &["provider"])?)?,
-            breaker_open: registered(registry, IntGaugeVec::new(open, &["provider"])?)?,
-            fetch_duration: histogram(
-                registry,
-                "bursar_token_fetch_duration_seconds",
-                "Calls to token endpoints.",
-                &TOKEN_SECONDS,
-                &["provider", "grant"],
-            )?,
-            wait: histogram(
-                registry,
-                "bursar_token_wait_seconds",
-                "Time that requests spent waiting for a token.",
-                &TOKEN_SECONDS,
-                &["provider"],
-            )?,
-        })
-    }
-
-    /// What is counted of a provider's token endpoint.
-    #[must_use]
-    pub fn endpoint(&self, provider: &str) -> EndpointSeries {
-        EndpointSeries {
-            exhausted: self.budget_exhausted.with_label_values(&[provider]),
-            open: self.breaker_open.with_label_values(&[provider]),
-        }
-    }
-
-    /// How long calls with a grant take.
-    #[must_use]
-    pub fn fetch_duration(&self, provider: &str, grant: GrantLabel) -> Histogram {
-        self.fetch_duration
-            .with_label_values(&[provider, grant.as_str()])
-    }
-}
-
-fn histogram(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    buckets: &[f64],
-    labels: &[&str],
-) -> Result<HistogramVec, prometheus::Error> {
-    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-    registered(registry, HistogramVec::new(options, labels)?)
 }
 
 fn show_build(registry: &Registry) -> Result<(), prometheus::Error> {
