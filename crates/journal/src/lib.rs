@@ -7,6 +7,7 @@
 //! ([`writer`]); whatever waits is one transaction. It knows nothing of HTTP but bodies that come in frames.
 
 mod entry;
+mod error;
 mod files;
 mod hashing_body;
 mod intent;
@@ -25,11 +26,11 @@ use std::time::SystemTime;
 use tokio::sync::oneshot;
 
 pub use entry::{BodyObserver, Commit, Entry};
+pub use error::Error;
 pub use hashing_body::{HashingBody, hash_of_nothing, is_whole};
 pub use intent::{Frozen, InDoubt, Intent};
 pub use queue::Unavailable;
 pub use request_state::{Hash, Phase};
-pub use store::Error;
 
 use bursar_config as config;
 use bursar_telemetry::metrics::JournalSeries;

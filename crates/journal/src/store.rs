@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
+use super::error::Error;
 use super::files::{FILE, PAGE_BYTES, USUAL_LOG};
 use super::intent::{Frozen, InDoubt, Intent};
 use super::request_state::{Phase, Transition};
@@ -53,31 +54,6 @@ CREATE INDEX resolved ON requests (resolved) WHERE resolved IS NOT NULL;
 CREATE TABLE frozen (provider TEXT PRIMARY KEY, since INTEGER NOT NULL) STRICT;
 PRAGMA user_version = 1;
 ";
-
-/// Why a journal cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The directory cannot be made, or a file in it cannot be opened.
-    #[error("cannot use the journal's directory {}", path.display())]
-    Directory {
-        /// The directory.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// Another process has it.
-    #[error("the journal in {} belongs to another Bursar that is running; give each instance a directory of its own", .0.display())]
-    Taken(PathBuf),
-    /// There is no journal to read.
-    #[error("there is no journal in {}; Bursar makes it when it starts with `journal`", .0.display())]
-    Missing(PathBuf),
-    /// A later version wrote it.
-    #[error("the journal has format {0}, which this version does not know")]
-    Format(i64),
-    /// The database fails.
-    #[error("the journal's database fails")]
-    Database(#[from] rusqlite::Error),
-}
 
 /// An open journal.
 #[derive(Debug)]

@@ -13,10 +13,11 @@ use rusqlite::ErrorCode;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
+use super::error::Error;
 use super::files::{Files, Length};
 use super::intent::{Frozen, Intent};
 use super::request_state::Transition;
-use super::store::{Error, Store};
+use super::store::Store;
 use super::watch::{RECOVER_AFTER, Watch};
 use bursar_base::clock;
 use bursar_config as config;
