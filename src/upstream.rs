@@ -275,7 +275,7 @@ impl<B: RequestBody> Upstream<B> {
         sending: Pin<&mut impl Future<Output = Sent<B>>>,
         body: Option<&ReplayBody<S>>,
         started: Instant,
-    ) -> Result<Response<Incoming>, SendError> {
+    ) -> Result<Box<Response<Incoming>>, SendError> {
         let permit = connection.permit.take();
         let mut response = self.wait_for_head(connection, sending, body, started).await;
         if matches!(response, Err(SendError::TimedOut)) && connection.abandon() {
@@ -311,19 +311,19 @@ impl<B: RequestBody> Upstream<B> {
         mut sending: Pin<&mut impl Future<Output = Sent<B>>>,
         body: Option<&ReplayBody<S>>,
         started: Instant,
-    ) -> Result<Response<Incoming>, SendError> {
+    ) -> Result<Box<Response<Incoming>>, SendError> {
         // What is waited for changes while nobody looks, so no look is further away than either limit:
         // whichever limit begins after a look cannot be over before the next.
         let shorter = self.timeouts.head.min(self.timeouts.idle);
-        let mut stalled = connection.timer.by(started + shorter);
+        let Connection { sender, timer, .. } = connection;
+        let mut stalled = timer.by(started + shorter);
         loop {
             // Not `select!`: that would move the answer more often.
             let looked = poll_fn(|context| match sending.as_mut().poll(context) {
-                Poll::Ready(sent) => Poll::Ready(Some(sent)),
+                Poll::Ready(sent) => Poll::Ready(Some(sender.classify_outcome(sent))),
                 Poll::Pending => stalled.as_mut().poll(context).map(|()| None),
             });
-            if let Some(sent) = looked.await {
-                let outcome = connection.classify_outcome(sent);
+            if let Some(outcome) = looked.await {
                 return outcome.map_err(|error| match body.map(ReplayBody::progress) {
                     // HTTP/2 does not say so in its error.
                     Some(Progress::CallerFailed) => SendError::CallerGone,

@@ -57,7 +57,7 @@ const MAX_KEYED_BODY: usize = 64 * 1024;
 
 /// A provider's response and the connection that it comes on.
 pub(super) struct Received<C: Client = Upstream> {
-    pub(super) response: Response<C::Body>,
+    pub(super) response: Box<Response<C::Body>>,
     pub(super) connection: C::Connection,
 }
 
@@ -270,8 +270,13 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
         digest: Option<&Hash>,
         upload: RequestBody,
     ) -> Result<Message, Refusal> {
-        let outgoing = self.outgoing.take().or_else(|| self.saved.outgoing());
-        let outgoing = outgoing.ok_or(Refusal::Send(SendError::Unsent))?;
+        let outgoing = match self.outgoing.take() {
+            Some(outgoing) => outgoing,
+            None => {
+                let saved = self.saved.outgoing();
+                saved.ok_or(Refusal::Send(SendError::Unsent))?
+            }
+        };
         let (method, target) = (&outgoing.method, &outgoing.target);
         let authorization = self
             .authorizer

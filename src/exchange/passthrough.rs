@@ -71,7 +71,7 @@ pub struct Message {
 #[derive(Debug)]
 pub struct Sent {
     /// The response, and the connection that it comes on.
-    pub response: Result<(Response<Incoming>, Connection), Error>,
+    pub response: Result<(Box<Response<Incoming>>, Connection), Error>,
     /// Until then.
     pub took: Duration,
 }
@@ -188,7 +188,7 @@ impl Passthrough {
         outgoing: OutgoingRequest,
         body: Option<&CallerBody>,
         upload: RequestBody,
-    ) -> Result<(Response<Incoming>, Connection), Error> {
+    ) -> Result<(Box<Response<Incoming>>, Connection), Error> {
         let now = Instant::now();
         let connected = self.upstream.connection(origin, Need::default(), now).await;
         let (mut connection, now) = connected?;

@@ -20,7 +20,7 @@ pub type ResponseBody = relay::ResponseBody<Incoming, Relayed>;
 
 /// A provider's response, and what its way to the caller takes.
 pub(super) struct ProviderResponse {
-    pub(super) response: Response<Incoming>,
+    pub(super) response: Box<Response<Incoming>>,
     pub(super) connection: Connection,
     pub(super) upstream: Arc<Upstream>,
     /// None: the request said `https`, or the response is no provider's.

@@ -134,13 +134,19 @@ impl<B: RequestBody> Connection<B> {
     pub(super) fn abandon(&self) -> bool {
         matches!(&self.sender, Sender::Http2(_, place) if place.abandon())
     }
+}
 
-    /// What became of a request.
+impl<B: RequestBody> Sender<B> {
+    /// What became of a request. A response is put into a box at once, because it is moved often on its way.
     #[inline]
-    pub(super) fn classify_outcome(&self, sent: Sent<B>) -> Result<Response<Incoming>, SendError> {
+    pub(super) fn classify_outcome(
+        &self,
+        sent: Sent<B>,
+    ) -> Result<Box<Response<Incoming>>, SendError> {
         match sent {
-            Ok(mut response) => {
-                if let Sender::Http1(sender) = &self.sender {
+            Ok(response) => {
+                let mut response = Box::new(response);
+                if let Self::Http1(sender) = self {
                     sender.outstanding.complete(&mut response);
                 }
                 Ok(response)
@@ -156,7 +162,7 @@ impl<B: RequestBody> Connection<B> {
         }
         let error = error.error();
         tracing::debug!(error = %chain(error), "request failed");
-        let is_unsent = matches!(&self.sender, Sender::Http2(_, permit) if permit.is_unsent());
+        let is_unsent = matches!(self, Self::Http2(_, permit) if permit.is_unsent());
         match classify(error) {
             SendError::Broken | SendError::NoCloseNotify if is_unsent && is_disconnected(error) => {
                 SendError::Unsent

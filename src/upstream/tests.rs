@@ -69,7 +69,7 @@ impl Rig {
     /// Sends the request, has the test do something meanwhile, and says what became of it and when.
     async fn send<F>(
         meanwhile: impl FnOnce(Self) -> F,
-    ) -> (Result<Response<Incoming>, SendError>, Duration)
+    ) -> (Result<Box<Response<Incoming>>, SendError>, Duration)
     where
         F: Future<Output = Self>,
     {

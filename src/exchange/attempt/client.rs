@@ -39,7 +39,7 @@ pub(in crate::exchange) trait Client {
         message: Message,
         body: Option<&CallerBody>,
         began: Instant,
-    ) -> impl Future<Output = Result<Response<Self::Body>, SendError>>;
+    ) -> impl Future<Output = Result<Box<Response<Self::Body>>, SendError>>;
 
     /// The server takes the request over HTTP/1.1 alone; whether it may have it so.
     fn use_http1(&self, origin: &Origin) -> bool;
@@ -49,13 +49,13 @@ impl Client for Upstream {
     type Connection = Connection;
     type Body = Incoming;
 
-    async fn connection(
+    fn connection(
         &self,
         origin: &Origin,
         need: Need,
         now: Instant,
-    ) -> Result<(Connection, Instant), ConnectError> {
-        Self::connection(self, origin, need, now).await
+    ) -> impl Future<Output = Result<(Connection, Instant), ConnectError>> {
+        Self::connection(self, origin, need, now)
     }
 
     fn send(
@@ -64,7 +64,7 @@ impl Client for Upstream {
         message: Message,
         body: Option<&CallerBody>,
         began: Instant,
-    ) -> impl Future<Output = Result<Response<Incoming>, SendError>> {
+    ) -> impl Future<Output = Result<Box<Response<Incoming>>, SendError>> {
         let Message {
             outgoing,
             authorization,

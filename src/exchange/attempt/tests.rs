@@ -99,7 +99,7 @@ impl Client for Servers<'_> {
         message: Message,
         _body: Option<&CallerBody>,
         _began: Instant,
-    ) -> Result<Response<Empty<Bytes>>, SendError> {
+    ) -> Result<Box<Response<Empty<Bytes>>>, SendError> {
         let Message {
             outgoing,
             authorization,
@@ -114,7 +114,7 @@ impl Client for Servers<'_> {
         self.story.tell(format!("send {authorization}"));
         tokio::time::advance(RESPONSE).await;
         let comes = self.sendings.borrow_mut().pop_front();
-        let mut response = Response::new(Empty::new());
+        let mut response = Box::new(Response::new(Empty::new()));
         *response.status_mut() = match comes.expect("one sending too many") {
             Comes::Response(status) => StatusCode::from_u16(status).unwrap(),
             Comes::Insufficient => {

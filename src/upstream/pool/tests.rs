@@ -263,7 +263,7 @@ impl Rig {
         } = self.under_way.swap_remove(number);
         self.known[server].server.act(act).await;
         let sent = response.await.unwrap();
-        let response = connection.classify_outcome(sent);
+        let response = connection.sender.classify_outcome(sent);
         self.known[server].is_closed = !matches!(act, Act::Respond | Act::RespondPatiently(_));
         match act {
             Act::Close | Act::Babble => {
@@ -490,7 +490,10 @@ async fn a_place_is_held_until_its_response_is_let_go_of() {
     settle().await;
     assert!(rig.take().is_none());
     rig.tell.try_send(true).unwrap();
-    let response = connection.classify_outcome(sent.await.unwrap()).unwrap();
+    let response = connection
+        .sender
+        .classify_outcome(sent.await.unwrap())
+        .unwrap();
     assert_eq!(response.status(), 200);
     assert!(rig.take().is_none(), "its connection is still held");
     rig.pool.give_back(connection);
@@ -508,7 +511,10 @@ async fn after_goaway_a_connection_is_not_handed_out_and_ends_with_its_last_requ
     assert!(rig.take().is_none());
     assert_eq!(rig.open.get(), 1, "a request is under way");
     rig.tell.try_send(true).unwrap();
-    connection.classify_outcome(sent.await.unwrap()).unwrap();
+    connection
+        .sender
+        .classify_outcome(sent.await.unwrap())
+        .unwrap();
     drop(connection);
     tokio::time::sleep(IDLE).await;
     assert_eq!(rig.open.get(), 0);
