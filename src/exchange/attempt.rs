@@ -1,4 +1,5 @@
-//! Attempts of a request: one sending, and after a 401 at most one replay with another token.
+//! Attempts of a request, and the only retries: one sending, again where it was certainly not processed, and after
+//! a 401 at most one replay with another token. A second 401 goes to the caller.
 //!
 //! It knows nothing of callers and routes: an [`Attempt`] is what the stages before found out. It decides when
 //! the same request may go out again, and nothing else does. Connections and tokens are behind [`Client`] and

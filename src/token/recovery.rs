@@ -53,7 +53,7 @@ impl Source {
         drop(self.join(RenewalReason::Unauthorized(unauthorized)));
     }
 
-    /// A replay was answered 401 again. Where the generation that it was sent with was obtained because of a
+    /// A replay was answered 401 again: a second 401. Where the generation that it was sent with was obtained because of a
     /// 401, another one would be no better for its route.
     pub(super) fn replay_was_refused(&self, unauthorized: &Unauthorized) {
         let current = self.state.token.load();

@@ -17,7 +17,7 @@ pub enum SendError {
     /// not process it over HTTP/2.
     #[error("the provider wants the request over HTTP/1.1")]
     WantsHttp1,
-    /// The connection broke, or the answer is no HTTP.
+    /// The connection broke, by a reset perhaps, or the response is no HTTP. The provider may have acted: no retry.
     #[error("the connection broke, or the response is no HTTP")]
     Broken,
     /// The connection ended without TLS close_notify before there was an answer.
