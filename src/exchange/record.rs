@@ -57,16 +57,23 @@ impl Record {
     /// Of a request that has just come.
     #[must_use]
     pub fn new(request: &Request<Incoming>) -> Self {
+        let uri = match request.uri().path_and_query() {
+            // All that is needed of it, and less to clone.
+            Some(target) => target.clone().into(),
+            None => request.uri().clone(),
+        };
+        let has_body = !request.body().is_end_stream();
+        Self::of(request.method().clone(), uri, has_body)
+    }
+
+    /// Of a request of which nothing else is known yet.
+    fn of(method: Method, uri: Uri, has_body: bool) -> Self {
         Self {
             id: fastrand::u128(..),
             started: Instant::now(),
-            method: request.method().clone(),
-            uri: match request.uri().path_and_query() {
-                // All that is needed of it, and less to clone.
-                Some(target) => target.clone().into(),
-                None => request.uri().clone(),
-            },
-            has_body: !request.body().is_end_stream(),
+            method,
+            uri,
+            has_body,
             caller: None,
             provider: None,
             route: None,
@@ -289,24 +296,7 @@ mod tests {
     use super::*;
 
     fn path(uri: &str, secret_below: &[&str]) -> String {
-        let record = Record {
-            id: 0,
-            started: Instant::now(),
-            method: Method::GET,
-            uri: uri.parse().unwrap(),
-            has_body: false,
-            caller: None,
-            provider: None,
-            route: None,
-            account: None,
-            status: None,
-            reason: None,
-            cause: None,
-            upload: None,
-            sent: 0,
-            tunnelled: 0,
-            attempts: AttemptRecord::default(),
-        };
+        let record = Record::of(Method::GET, uri.parse().unwrap(), false);
         let patterns = secret_below
             .iter()
             .map(|text| Pattern::parse(text).unwrap());
