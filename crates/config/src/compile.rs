@@ -115,7 +115,10 @@ fn refuse_what_is_missing(file: &file::Proxy, listen: SocketAddr, problems: &mut
 }
 
 /// One that can be sent as a bearer token, and is not to be guessed.
-fn admin_token(token: Option<file::Hidden>, problems: &mut Diagnostics) -> Option<Secret> {
+pub(super) fn admin_token(
+    token: Option<file::Hidden>,
+    problems: &mut Diagnostics,
+) -> Option<Secret> {
     let file::Hidden(token) = token?;
     let text = token.expose();
     if !(16..=1024).contains(&text.len()) || !text.bytes().all(|byte| byte.is_ascii_graphic()) {

@@ -6,12 +6,14 @@
 //! all means that there is no configuration.
 
 mod account;
+mod admin_keys;
 mod caller;
 mod compile;
 mod config;
 mod defaults;
 mod diagnostic;
 mod egress;
+mod excerpt;
 mod expand;
 mod file;
 mod file_permissions;
@@ -29,6 +31,7 @@ mod typed;
 mod yaml;
 
 pub use account::{Account, AccountIndex, DEFAULT_ACCOUNT, Merchant, SecretName};
+pub use admin_keys::AdminKeys;
 pub use caller::{Allow, Caller};
 pub use config::Config;
 pub use diagnostic::Diagnostic;

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use crate::compile;
 use crate::config::Config;
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::excerpt::{Extent, excerpt};
 use crate::expand;
 use crate::file;
 use crate::file_permissions;
@@ -85,7 +86,11 @@ impl Config {
     pub fn load_journal(path: &Path) -> Result<Option<Journal>, Vec<Diagnostic>> {
         let mut files = Files::default();
         let text = text(path, &mut files)?;
-        Reading::of(&text, path, &mut files).journal()
+        let mut reading = Reading::of(&text, path, &mut files);
+        let directory = reading.directory;
+        reading.key("journal", |file, problems| {
+            compile::journal::compile(file.journal, directory, problems)
+        })
     }
 
     /// Reads YAML text; relative file names in it start at `directory`.
@@ -158,21 +163,22 @@ impl<'a> Reading<'a> {
         self.typed(root, problems)
     }
 
-    /// The journal alone; nothing else is resolved.
-    pub(super) fn journal(&mut self) -> Result<Option<Journal>, Vec<Diagnostic>> {
-        let mut problems = Diagnostics::default();
-        let file = yaml::parse(self.text, &mut problems).and_then(|mut root| {
-            root.retain_key("journal");
-            self.typed(root, &mut problems)
-        });
-        let journal = file.and_then(|file| {
-            compile::journal::compile(file.journal, self.directory, &mut problems)
-        });
-        if problems.is_empty() {
-            Ok(journal)
-        } else {
-            Err(problems.into_found())
-        }
+    /// A key of the top level alone, whatever is wrong with the rest of the file: nothing else is resolved.
+    pub(super) fn only(&mut self, key: &str, problems: &mut Diagnostics) -> Option<file::Proxy> {
+        let mut all = Diagnostics::default();
+        let parse = |extent| {
+            let excerpt = excerpt(self.text, key, extent)?;
+            yaml::parse(&excerpt, &mut Diagnostics::default())
+        };
+        let root = yaml::parse(self.text, &mut all)
+            .or_else(|| [Extent::Block, Extent::Line].into_iter().find_map(parse));
+        let Some(mut root) = root else {
+            *problems = all;
+            return None;
+        };
+        root.retain_key(key);
+        root.report_duplicates(problems);
+        self.typed(root, problems)
     }
 
     fn typed(&mut self, mut root: Node, problems: &mut Diagnostics) -> Option<file::Proxy> {
