@@ -21,7 +21,8 @@ COPY LICENSE-MIT LICENSE-APACHE /licenses/
 # By number, so that Kubernetes can see that it is not root.
 USER 65532:65532
 EXPOSE 3128 9128
-HEALTHCHECK --interval=10s --timeout=5s --start-period=5s \
-    CMD ["/bursar", "health", "--config", "/etc/bursar/proxy.yaml"]
+# For every command.
+ENV BURSAR_CONFIG=/etc/bursar/proxy.yaml
+HEALTHCHECK --interval=10s --timeout=5s --start-period=5s CMD ["/bursar", "health"]
 ENTRYPOINT ["/bursar"]
-CMD ["run", "--config", "/etc/bursar/proxy.yaml"]
+CMD ["run"]

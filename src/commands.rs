@@ -2,7 +2,11 @@
 
 pub(crate) mod ca;
 pub(crate) mod check;
+pub(crate) mod config_file;
+pub(crate) mod control;
 pub(crate) mod outcomes;
+pub(crate) mod output;
 pub(crate) mod remote;
 #[cfg(feature = "sandbox")]
 pub(crate) mod sandbox;
+pub(crate) mod signals;

@@ -2,10 +2,7 @@
 
 mod commands;
 
-use std::io;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,27 +10,25 @@ use bursar::server::Server;
 use bursar::server::reload::Source;
 use bursar::server::worker::{Threads, Workers};
 use bursar_base::process::Closed;
-use bursar_config::{Config, Diagnostic};
+use bursar_config::Config;
 #[cfg(feature = "sandbox")]
 use bursar_telemetry::access_log::AccessLog;
-use bursar_telemetry::line_writer::cut_line;
 use bursar_telemetry::log::Log;
 use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
 
+use commands::config_file::ConfigFile;
+use commands::output::{WRONG, print, report, say};
 #[cfg(feature = "sandbox")]
 use commands::sandbox;
-use commands::{ca, check, outcomes, remote};
+use commands::signals::Signals;
+use commands::{ca, check, control, outcomes, remote};
 
 /// glibc's cache for each thread is small, and beyond it malloc takes locks: 64 callers at a time need
 /// more than that. With this one a POST of 1 kB costs 5 % less.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The configuration or the command line is wrong; nothing was bound.
-const WRONG: u8 = 2;
 /// For tasks that are dropped at the end, at all workers.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -71,27 +66,12 @@ enum Command {
     #[command(subcommand)]
     Ca(ca::Command),
     Outcomes(outcomes::Options),
-    /// Ask a running Bursar on this machine for /healthz, as a container's probe does
-    Health(ConfigFile),
-    /// Have a running Bursar on this machine refuse requests that move money to a provider
-    Freeze(Frozen),
+    /// Ask a running Bursar for /healthz, as a container's probe does
+    Health(remote::Options),
+    /// Have a running Bursar refuse requests that move money to a provider
+    Freeze(control::Freeze),
     /// Let them pass again
-    Thaw(Frozen),
-}
-
-#[derive(Debug, clap::Args)]
-struct Frozen {
-    /// The provider's name
-    provider: String,
-    #[command(flatten)]
-    file: ConfigFile,
-}
-
-#[derive(Debug, clap::Args)]
-struct ConfigFile {
-    /// The configuration file
-    #[arg(long, value_name = "FILE", default_value = "proxy.yaml")]
-    config: PathBuf,
+    Thaw(control::Freeze),
 }
 
 fn main() -> ExitCode {
@@ -128,7 +108,8 @@ fn run(
     log: &mut Option<Log>,
 ) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Run(ConfigFile { config: path }) => {
+        Command::Run(file) => {
+            let path = file.path();
             let config = match Config::load(&path) {
                 Ok(config) => config,
                 Err(problems) => return Ok(report(&path, &problems)),
@@ -149,12 +130,13 @@ fn run(
             })
         }
         Command::Check { file, live } => {
-            let config = match Config::load(&file.config) {
+            let path = file.path();
+            let config = match Config::load(&path) {
                 Ok(config) => config,
-                Err(problems) => return Ok(report(&file.config, &problems)),
+                Err(problems) => return Ok(report(&path, &problems)),
             };
             for warning in &config.warnings {
-                say(&format!("{}: warning: {warning}", file.config.display()));
+                say(&format!("{}: warning: {warning}", path.display()));
             }
             if !live {
                 return print(&check::summary(&config), ExitCode::SUCCESS);
@@ -178,19 +160,22 @@ fn run(
             );
             Ok(ExitCode::from(WRONG))
         }
-        Command::Ca(ca::Command::New(ca::New { config: path, dir })) => {
+        Command::Ca(ca::Command::New(ca::New { file, dir })) => {
+            let path = file.path();
             match Config::load_without_authority(&path) {
                 Ok(config) => print(&ca::new(&config, &dir)?, ExitCode::SUCCESS),
                 Err(problems) => Ok(report(&path, &problems)),
             }
         }
         Command::Outcomes(options) => list(&options),
-        Command::Health(ConfigFile { config: path }) => match Config::load(&path) {
-            Ok(config) => told(runtime.block_on(remote::health(&config))),
-            Err(problems) => Ok(report(&path, &problems)),
-        },
-        Command::Freeze(frozen) => freeze(runtime, &frozen, true),
-        Command::Thaw(frozen) => freeze(runtime, &frozen, false),
+        Command::Health(options) => {
+            let asked = runtime.block_on(options.remote().health());
+            told(asked.map(|()| String::new()))
+        }
+        Command::Freeze(freeze) => {
+            told(runtime.block_on(freeze.run(&freeze.remote.remote(), true)))
+        }
+        Command::Thaw(thaw) => told(runtime.block_on(thaw.run(&thaw.remote.remote(), false))),
     }
 }
 
@@ -219,19 +204,11 @@ fn try_it(
     })
 }
 
-fn freeze(runtime: &Runtime, frozen: &Frozen, is_frozen: bool) -> anyhow::Result<ExitCode> {
-    let Frozen { provider, file } = frozen;
-    match Config::load(&file.config) {
-        Ok(config) => told(runtime.block_on(remote::freeze(&config, provider, is_frozen))),
-        Err(problems) => Ok(report(&file.config, &problems)),
-    }
-}
-
 /// What came of a command to a running Bursar.
-fn told(result: Result<(), remote::Error>) -> anyhow::Result<ExitCode> {
+fn told(result: Result<String, remote::Error>) -> anyhow::Result<ExitCode> {
     match result {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(error @ (remote::Error::NoToken | remote::Error::NoProvider(..))) => {
+        Ok(text) => print(&text, ExitCode::SUCCESS),
+        Err(error) if error.is_usage() => {
             say(&format!("bursar: {error}"));
             Ok(ExitCode::from(WRONG))
         }
@@ -239,81 +216,13 @@ fn told(result: Result<(), remote::Error>) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The process's signals; taken before anything is bound, so that none is missed.
-struct Signals {
-    hangup: tokio::signal::unix::Signal,
-    /// Told when it came.
-    hung_up: Arc<Notify>,
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            hung_up: Arc::default(),
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                // Whoever has no configuration to read again need not hear of it.
-                _ = self.hangup.recv() => self.hung_up.notify_one(),
-            }
-        }
-    }
-
-    /// The first signal drains, a second one ends it.
-    async fn until_drained(mut self, server: Server) -> anyhow::Result<ExitCode> {
-        let (drain, draining) = tokio::sync::oneshot::channel::<()>();
-        let mut drained = std::pin::pin!(server.run(async {
-            // Whether it is sent or dropped: it is time.
-            drop(draining.await);
-        }));
-        tokio::select! {
-            () = &mut drained => return Ok(ExitCode::SUCCESS),
-            () = self.next() => drop(drain),
-        }
-        tokio::select! {
-            () = drained => Ok(ExitCode::SUCCESS),
-            () = self.next() => anyhow::bail!("ended by a second signal; requests in flight were cut off"),
-        }
-    }
-}
-
 fn list(options: &outcomes::Options) -> anyhow::Result<ExitCode> {
-    match outcomes::directory(&options.config) {
+    let path = options.file.path();
+    match outcomes::directory(&path) {
         Ok(directory) => {
             let text = outcomes::run(options, directory.as_deref())?;
             print(&text, ExitCode::SUCCESS)
         }
-        Err(problems) => Ok(report(&options.config, &problems)),
+        Err(problems) => Ok(report(&path, &problems)),
     }
-}
-
-fn report(path: &Path, problems: &[Diagnostic]) -> ExitCode {
-    for problem in problems {
-        say(&format!("{}: {problem}", path.display()));
-    }
-    ExitCode::from(WRONG)
-}
-
-fn say(text: &str) {
-    use std::io::Write as _;
-    // Nobody is left to be told that standard error is closed.
-    drop(writeln!(io::stderr(), "{}", cut_line(text)));
-}
-
-fn print(text: &str, code: ExitCode) -> anyhow::Result<ExitCode> {
-    use std::io::Write as _;
-    io::stdout()
-        .write_all(text.as_bytes())
-        .context("cannot write to standard output")?;
-    Ok(code)
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
+use super::config_file::ConfigFile;
 use bursar_config::Config;
 use bursar_tls::authority;
 
@@ -20,9 +21,8 @@ pub(crate) enum Command {
 /// Arguments of `bursar ca new`.
 #[derive(Debug, Args)]
 pub(crate) struct New {
-    /// The configuration file with the providers
-    #[arg(long, value_name = "FILE", default_value = "proxy.yaml")]
-    pub(crate) config: PathBuf,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
     /// Where ca.pem and ca.key are written; existing files are never overwritten
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: PathBuf,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 
+use super::config_file::ConfigFile;
 use bursar_base::clock;
 use bursar_config::{Config, Diagnostic};
 use bursar_journal::{self as journal, InDoubt, Resolved};
@@ -14,9 +15,8 @@ use bursar_journal::{self as journal, InDoubt, Resolved};
 /// Which requests that moved money are in doubt
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// The configuration file
-    #[arg(long, value_name = "FILE", default_value = "proxy.yaml", global = true)]
-    pub(crate) config: PathBuf,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
     /// Print a JSON array instead of a table
     #[arg(long)]
     json: bool,
@@ -51,7 +51,8 @@ pub(crate) fn directory(config: &Path) -> Result<Option<PathBuf>, Vec<Diagnostic
 /// Where there is no journal, it cannot be read, or there is no such request.
 pub(crate) fn run(options: &Options, directory: Option<&Path>) -> anyhow::Result<String> {
     let Some(directory) = directory else {
-        let file = options.config.display();
+        let file = options.file.path();
+        let file = file.display();
         bail!("{file} has no `journal`, so nobody knows which requests are in doubt");
     };
     match &options.action {

@@ -1,143 +1,324 @@
-//! Remote commands: one request to the admin port of a Bursar that runs on this machine.
+//! Remote commands: requests to the admin port of a Bursar that runs.
+//!
+//! Which one and with what token is found out without the rest of the configuration, so that these commands work
+//! while it is broken. The token goes to nobody who does not answer `/healthz` as Bursar does.
+
+mod address;
 
 use std::error::Error as _;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONNECTION, HOST, InvalidHeaderValue};
+use clap::Args;
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use super::config_file::ConfigFile;
+use address::Address;
 use bursar_base::secret::Secret;
-use bursar_config::Config;
+use bursar_config::{AdminKeys, Diagnostic};
 use bursar_http::one_shot::OneShot;
 use bursar_http::read_body::{ReadError, read_limited};
 
-/// For the whole exchange; a container's probe has a limit of its own, mostly of seconds.
+/// For a request that changes nothing; a container's probe has a limit of its own, mostly of seconds.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
-/// The same for a change, which waits for the journal.
-const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
-/// More of a response says nothing.
-const MAX_RESPONSE_BYTES: usize = 16 * 1024;
+/// What is read of a response.
+const MAX_RESPONSE_BYTES: usize = 4 << 20;
+/// The token, whatever the file says.
+const TOKEN_VARIABLE: &str = "BURSAR_ADMIN_TOKEN";
+
+/// Which Bursar is asked.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// The admin port, whatever the file says: an address or a name, with or without a port
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<Address>,
+}
+
+/// The admin port of a Bursar.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    address: Address,
+    /// Why that is the default, where the file does not tell.
+    unknown: Option<String>,
+    token: Token,
+}
+
+/// What changes are asked for with.
+#[derive(Debug)]
+enum Token {
+    /// From the environment.
+    Variable(Secret),
+    /// From the file.
+    File(Secret, PathBuf),
+    /// None is found, and why.
+    Missing(String),
+}
+
+/// What came back, as far as it is Bursar's.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    /// JSON, or lines of text.
+    pub(crate) body: Bytes,
+}
 
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// Nobody answers there.
-    #[error("{0}: {1}; is Bursar running with this configuration?")]
-    NoResponse(SocketAddr, io::Error),
+    #[error("{address}: {source}; is Bursar running there?{unknown}")]
+    NoResponse {
+        address: String,
+        source: io::Error,
+        /// Why it was asked there.
+        unknown: String,
+    },
+    /// Somebody else answers there.
+    #[error("{address} is not the admin port of a Bursar: it answered {said}{unknown}")]
+    Other {
+        address: String,
+        said: String,
+        unknown: String,
+    },
     /// The answer is a refusal.
     #[error("{0} answered {1}: {2}")]
-    Refused(SocketAddr, u16, String),
-    /// The file has no `admin_token`.
+    Refused(String, u16, String),
+    /// The token is not that Bursar's.
+    #[error("{0} refuses the token, which is from {1}")]
+    WrongToken(String, String),
+    /// There is no token.
+    #[error("this takes the `admin_token`, in {TOKEN_VARIABLE} or in the file: {0}")]
+    NoToken(String),
+    /// It cannot be sent.
     #[error(
-        "admin_token is missing in the configuration; without it nothing can be changed while Bursar runs"
+        "{TOKEN_VARIABLE} is no `admin_token`: it has white space, a control or something that is not ASCII"
     )]
-    NoToken,
-    /// The file has no such provider.
-    #[error("there is no provider {0}; there are: {1}")]
-    NoProvider(String, String),
+    BadToken,
+    /// There is no such provider.
+    #[error("{0}")]
+    NoProvider(String),
 }
 
-/// Asks for `/healthz`, as a container's probe does where there is no shell and no curl.
-///
-/// # Errors
-/// Where nobody answers 200 in time.
-pub(crate) async fn health(config: &Config) -> Result<(), Error> {
-    ask(config.admin, Method::GET, "/healthz", None).await
-}
-
-/// Freezes a provider, or thaws it.
-///
-/// # Errors
-/// Where there is no such provider or no token, or nobody answers 200 in time.
-pub(crate) async fn freeze(config: &Config, provider: &str, is_frozen: bool) -> Result<(), Error> {
-    let names = config.providers.iter().map(|provider| &*provider.name);
-    let names: Vec<&str> = names.collect();
-    if !names.contains(&provider) {
-        return Err(Error::NoProvider(provider.to_owned(), names.join(", ")));
-    }
-    let token = config.admin_token.as_ref().ok_or(Error::NoToken)?;
-    let verb = if is_frozen { "freeze" } else { "thaw" };
-    // A provider's name needs no escaping in a path.
-    ask(
-        config.admin,
-        Method::POST,
-        &format!("/{verb}/{provider}"),
-        Some(token),
-    )
-    .await
-}
-
-async fn ask(
-    admin: SocketAddr,
-    method: Method,
-    path: &str,
-    token: Option<&Secret>,
-) -> Result<(), Error> {
-    let limit = token.map_or(PROBE_TIMEOUT, |_| CHANGE_TIMEOUT);
-    let no_response = |error| Error::NoResponse(admin, error);
-    let request = request(admin, method, path, token)
-        .map_err(|error| no_response(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-    let asked = tokio::time::timeout(limit, exchange(admin, request)).await;
-    let asked = asked.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()));
-    match asked.map_err(no_response)? {
-        (StatusCode::OK, _) => Ok(()),
-        (status, said) => Err(Error::Refused(admin, status.as_u16(), said)),
+impl Error {
+    /// Whether the command line or the configuration is wrong.
+    pub(crate) fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::NoToken(_) | Self::BadToken | Self::NoProvider(_)
+        )
     }
 }
 
+impl Options {
+    /// Finds out which one it is.
+    pub(crate) fn remote(&self) -> Remote {
+        let path = self.file.path();
+        let keys = AdminKeys::load(&path);
+        let why = |problems: Vec<Diagnostic>| {
+            let first = problems.into_iter().next();
+            let first = first.map(|problem| problem.to_string());
+            format!("{}: {}", path.display(), first.unwrap_or_default())
+        };
+        let (address, unknown) = match (&self.admin, keys.admin) {
+            (Some(address), _) => (address.clone(), None),
+            (None, Ok(address)) => (Address::Socket(address), None),
+            (None, Err(problems)) => (Address::Socket(AdminKeys::DEFAULT), Some(why(problems))),
+        };
+        let variable = std::env::var_os(TOKEN_VARIABLE).filter(|token| !token.is_empty());
+        let token = match (variable, keys.admin_token) {
+            // What is no text is refused as what cannot be sent.
+            (Some(token), _) => {
+                Token::Variable(Secret::new(token.into_string().unwrap_or_default()))
+            }
+            (None, Ok(Some(token))) => Token::File(token, path),
+            (None, Ok(None)) => Token::Missing(format!("{} has none", path.display())),
+            (None, Err(problems)) => Token::Missing(why(problems)),
+        };
+        Remote {
+            address,
+            unknown,
+            token,
+        }
+    }
+}
+
+impl Remote {
+    /// Asks for `/healthz`, as a container's probe does where there is no shell and no curl.
+    ///
+    /// # Errors
+    /// Where nobody answers as Bursar does in time.
+    pub(crate) async fn health(&self) -> Result<(), Error> {
+        let reply = self
+            .exchange(&Method::GET, "/healthz", None, PROBE_TIMEOUT)
+            .await?;
+        match reply.status {
+            StatusCode::OK if reply.body.trim_ascii() == b"ok" => Ok(()),
+            _ => Err(self.other(&reply)),
+        }
+    }
+
+    /// Asks for a change.
+    ///
+    /// # Errors
+    /// Where there is no token or it is refused, or nobody answers as Bursar does in time.
+    pub(crate) async fn post(&self, path: &str, limit: Duration) -> Result<Reply, Error> {
+        let (token, from) = match &self.token {
+            Token::Variable(token) => (token, TOKEN_VARIABLE.to_owned()),
+            Token::File(token, path) => (token, format!("`admin_token` of {}", path.display())),
+            Token::Missing(why) => return Err(Error::NoToken(why.clone())),
+        };
+        let authorization = bearer(token)?;
+        self.health().await?;
+        let reply = self
+            .exchange(&Method::POST, path, Some(authorization), limit)
+            .await?;
+        match reply.status {
+            StatusCode::UNAUTHORIZED => Err(Error::WrongToken(self.address.to_string(), from)),
+            _ => Ok(reply),
+        }
+    }
+
+    /// Its refusal, as an error.
+    pub(crate) fn refused(&self, reply: &Reply) -> Error {
+        Error::Refused(
+            self.address.to_string(),
+            reply.status.as_u16(),
+            reply.first_line(),
+        )
+    }
+
+    fn other(&self, reply: &Reply) -> Error {
+        self.other_said(format!("{} {}", reply.status.as_u16(), reply.first_line()))
+    }
+
+    fn other_said(&self, said: String) -> Error {
+        Error::Other {
+            address: self.address.to_string(),
+            said,
+            unknown: self.unknown(),
+        }
+    }
+
+    fn unknown(&self) -> String {
+        let unknown = self.unknown.as_ref();
+        unknown.map_or_else(String::new, |why| {
+            format!(" It was asked at the default address, because of {why}")
+        })
+    }
+
+    async fn exchange(
+        &self,
+        method: &Method,
+        path: &str,
+        authorization: Option<HeaderValue>,
+        limit: Duration,
+    ) -> Result<Reply, Error> {
+        let asked = tokio::time::timeout(limit, self.ask(method, path, authorization)).await;
+        let asked = asked.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()));
+        let (head, body) = asked.map_err(|source| Error::NoResponse {
+            address: self.address.to_string(),
+            source,
+            unknown: self.unknown(),
+        })?;
+        let content_type = head.headers.get(CONTENT_TYPE);
+        let content_type = content_type.map_or(&b"nothing"[..], HeaderValue::as_bytes);
+        let is = |expected: &str| content_type.starts_with(expected.as_bytes());
+        let asks_otherwise = head.status == StatusCode::UNAUTHORIZED
+            && !(head.headers.get(WWW_AUTHENTICATE))
+                .is_some_and(|value| value.as_bytes().starts_with(b"Bearer realm=\"bursar"));
+        if asks_otherwise || !(is("application/json") || is("text/plain")) {
+            let content_type = String::from_utf8_lossy(content_type);
+            return Err(self.other_said(format!("{} with {content_type}", head.status.as_u16())));
+        }
+        Ok(Reply {
+            status: head.status,
+            body,
+        })
+    }
+
+    async fn ask(
+        &self,
+        method: &Method,
+        path: &str,
+        authorization: Option<HeaderValue>,
+    ) -> io::Result<(http::response::Parts, Bytes)> {
+        let (stream, address) = connect(&self.address.look_up().await?).await?;
+        let connection = OneShot::over(TokioIo::new(stream)).await;
+        let mut connection = connection.map_err(io_error)?;
+        let request = request(method, path, address, authorization)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let (head, body) = connection
+            .send(request)
+            .await
+            .map_err(io_error)?
+            .into_parts();
+        let body = match read_limited(body, MAX_RESPONSE_BYTES).await {
+            Ok(body) => body,
+            Err(ReadError::TooLarge) => Bytes::new(),
+            Err(ReadError::Broken(error)) => return Err(io_error(error)),
+        };
+        Ok((head, body))
+    }
+}
+
+impl Reply {
+    /// What a refusal says.
+    pub(crate) fn first_line(&self) -> String {
+        let said = String::from_utf8_lossy(&self.body);
+        said.lines().next().unwrap_or_default().to_owned()
+    }
+}
+
+/// The first of them that takes a connection.
+async fn connect(addresses: &[SocketAddr]) -> io::Result<(TcpStream, SocketAddr)> {
+    let mut failed = io::ErrorKind::NotFound.into();
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok((stream, *address)),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+/// `Host` is the address: an admin port may refuse names.
 fn request(
-    admin: SocketAddr,
-    method: Method,
+    method: &Method,
     path: &str,
-    token: Option<&Secret>,
+    address: SocketAddr,
+    authorization: Option<HeaderValue>,
 ) -> Result<Request<Full<Bytes>>, http::Error> {
     let mut request = Request::builder()
         .method(method)
         .uri(path.parse::<Uri>()?)
-        .header(HOST, admin.to_string())
+        .header(HOST, address.to_string())
         .header(CONNECTION, "close")
         .body(Full::default())?;
-    if let Some(token) = token {
-        let authorization = bearer(token)?;
+    if let Some(authorization) = authorization {
         request.headers_mut().insert(AUTHORIZATION, authorization);
     }
     Ok(request)
 }
 
-fn bearer(token: &Secret) -> Result<HeaderValue, InvalidHeaderValue> {
+fn bearer(token: &Secret) -> Result<HeaderValue, Error> {
+    let is_sendable = token.expose().bytes().all(|byte| byte.is_ascii_graphic());
     let text = Secret::new(format!("Bearer {}", token.expose()));
-    let mut value = HeaderValue::from_str(text.expose())?;
+    let value = HeaderValue::from_str(text.expose());
+    let mut value = value.map_err(|_invalid| Error::BadToken)?;
     value.set_sensitive(true);
-    Ok(value)
-}
-
-/// The status and the first line of the body.
-async fn exchange(
-    admin: SocketAddr,
-    request: Request<Full<Bytes>>,
-) -> io::Result<(StatusCode, String)> {
-    let stream = TcpStream::connect(reachable(admin)).await?;
-    let connection = OneShot::over(TokioIo::new(stream)).await;
-    let mut connection = connection.map_err(io_error)?;
-    let (head, body) = connection
-        .send(request)
-        .await
-        .map_err(io_error)?
-        .into_parts();
-    let body = match read_limited(body, MAX_RESPONSE_BYTES).await {
-        Ok(body) => body,
-        Err(ReadError::TooLarge) => Bytes::new(),
-        Err(ReadError::Broken(error)) => return Err(io_error(error)),
-    };
-    let said = String::from_utf8_lossy(&body);
-    let said = said.lines().next().unwrap_or_default();
-    Ok((head.status, said.to_owned()))
+    match is_sendable && !token.expose().is_empty() {
+        true => Ok(value),
+        false => Err(Error::BadToken),
+    }
 }
 
 /// The system's own error, where there is one behind it.
@@ -148,14 +329,4 @@ fn io_error(error: hyper::Error) -> io::Error {
         Some((None, kind)) => kind.into(),
         None => io::Error::new(io::ErrorKind::InvalidData, "it speaks no HTTP"),
     }
-}
-
-/// An admin port on all addresses is asked on loopback.
-fn reachable(admin: SocketAddr) -> SocketAddr {
-    let ip = match admin.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, admin.port())
 }

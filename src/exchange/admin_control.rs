@@ -120,6 +120,12 @@ impl AdminControl {
         Ok(())
     }
 
+    /// Whether it is remembered after a restart what is frozen.
+    #[must_use]
+    pub fn has_journal(&self) -> bool {
+        self.process_state.journal.is_some()
+    }
+
     /// The names of all providers, and whether they are frozen.
     pub fn providers(&self) -> impl Iterator<Item = (&str, bool)> {
         let flags = self.frozen.iter();

@@ -30,6 +30,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a whole connection; a scraper that reads slowly does not hold one for ever.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
 
+const TEXT: &str = "text/plain; charset=utf-8";
+
 /// Serves until it is dropped.
 pub async fn serve(listener: TcpListener, live: Arc<Live>) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -136,20 +138,44 @@ async fn change(
             WWW_AUTHENTICATE,
             "Bearer realm=\"bursar admin\"",
         ),
-        Some(true) => match admin_control.freeze(provider, is_frozen).await {
-            Ok(true) => json(
-                StatusCode::OK,
-                &Frozen {
-                    frozen: is_frozen,
-                    provider,
-                },
-            ),
-            Ok(false) => text(StatusCode::NOT_FOUND, "there is no such provider\n"),
-            Err(journal::Unavailable) => text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the provider is frozen, but the journal cannot be written: a restart may tell otherwise\n",
-            ),
-        },
+        Some(true) => freeze(admin_control, provider, is_frozen).await,
+    }
+}
+
+async fn freeze(
+    admin_control: &AdminControl,
+    provider: &str,
+    is_frozen: bool,
+) -> Response<Full<Bytes>> {
+    let frozen = || {
+        let providers = admin_control.providers();
+        let frozen = providers.filter(|(_, is_frozen)| *is_frozen);
+        frozen.map(|(name, _)| name).collect::<Vec<_>>()
+    };
+    let was_frozen = frozen().contains(&provider);
+    match admin_control.freeze(provider, is_frozen).await {
+        Ok(true) => json(
+            StatusCode::OK,
+            &Frozen {
+                all_frozen: frozen(),
+                frozen: is_frozen,
+                outlasts_restart: admin_control.has_journal(),
+                provider,
+                was_frozen,
+            },
+        ),
+        Ok(false) => {
+            let names: Vec<&str> = admin_control.providers().map(|(name, _)| name).collect();
+            let said = format!(
+                "there is no such provider; there are: {}\n",
+                names.join(", ")
+            );
+            with_type(StatusCode::NOT_FOUND, TEXT, said.into())
+        }
+        Err(journal::Unavailable) => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the provider is frozen, but the journal cannot be written: a restart may tell otherwise\n",
+        ),
     }
 }
 
@@ -164,11 +190,7 @@ fn readiness(proxy: &Proxy) -> Response<Full<Bytes>> {
 }
 
 fn text(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
-    with_type(
-        status,
-        "text/plain; charset=utf-8",
-        Bytes::from_static(text.as_bytes()),
-    )
+    with_type(status, TEXT, Bytes::from_static(text.as_bytes()))
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Response<Full<Bytes>> {

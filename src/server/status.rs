@@ -43,8 +43,13 @@ struct Health {
 /// What freezing and thawing comes to.
 #[derive(Debug, Serialize)]
 pub(super) struct Frozen<'a> {
+    /// The names of all that are frozen now.
+    pub(super) all_frozen: Vec<&'a str>,
     pub(super) frozen: bool,
+    /// Whether the journal remembers it.
+    pub(super) outlasts_restart: bool,
     pub(super) provider: &'a str,
+    pub(super) was_frozen: bool,
 }
 
 /// `/status`.

@@ -34,6 +34,7 @@
 //! Operations
 //! - errors that Bursar answers itself: [`error_responses`]
 //! - health, metrics, status, access log: [`admin`]
+//! - commands to a running Bursar: [`commands`]
 //! - [`reload`], [`graceful_shutdown`], [`graceful_restart`], [`workers`]
 //!
 //! Documentation: [`book`]; that of providers: [`provider_pages`]
@@ -49,6 +50,7 @@ mod callers;
 mod chunked_bodies;
 mod circuit_breaker;
 mod close_notify;
+mod commands;
 mod connect_errors;
 mod connection_pool;
 #[cfg(target_os = "linux")]

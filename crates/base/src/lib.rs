@@ -11,3 +11,4 @@ pub mod process;
 pub mod regular_file;
 pub mod secret;
 pub mod socket;
+pub mod terminal;

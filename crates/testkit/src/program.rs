@@ -54,6 +54,38 @@ pub fn path() -> PathBuf {
     std::env::var_os("CARGO_BIN_EXE_bursar").map_or_else(beside, PathBuf::from)
 }
 
+/// What a command of the program has said.
+#[derive(Debug)]
+pub struct Said {
+    /// Its exit status.
+    pub code: Option<i32>,
+    /// On standard output.
+    pub out: String,
+    /// On standard error.
+    pub error: String,
+}
+
+/// Runs a command of the program to its end, in that directory and with further variables in its environment.
+pub async fn run_in(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Said {
+    let mut command = Command::new(path());
+    command
+        .args(arguments)
+        .current_dir(directory)
+        .env_remove("BURSAR_CONFIG")
+        .env_remove("BURSAR_ADMIN_TOKEN")
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let output = tokio::time::timeout(PATIENCE, command.output()).await;
+    let output = output.expect("it does not end").unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Said {
+        code: output.status.code(),
+        out: text(output.stdout),
+        error: text(output.stderr),
+    }
+}
+
 /// The configuration on free ports, unless it says where.
 #[must_use]
 pub fn with_ports(yaml: &str) -> String {

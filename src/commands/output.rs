@@ -1,0 +1,36 @@
+//! Output of commands: text that does not steer the terminal that shows it, and exit statuses.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use bursar_base::terminal::{plain, plain_lines};
+use bursar_config::Diagnostic;
+use bursar_telemetry::line_writer::cut_line;
+
+/// The configuration or the command line is wrong; nothing was bound.
+pub(crate) const WRONG: u8 = 2;
+
+/// One line on standard error.
+pub(crate) fn say(text: &str) {
+    // Nobody is left to be told that standard error is closed.
+    drop(writeln!(io::stderr(), "{}", cut_line(&plain(text))));
+}
+
+/// The whole result of a command on standard output.
+pub(crate) fn print(text: &str, code: ExitCode) -> anyhow::Result<ExitCode> {
+    io::stdout()
+        .write_all(plain_lines(text).as_bytes())
+        .context("cannot write to standard output")?;
+    Ok(code)
+}
+
+/// What is wrong with a file, and how to make one where there is none.
+pub(crate) fn report(path: &Path, problems: &[Diagnostic]) -> ExitCode {
+    for problem in problems {
+        say(&format!("{}: {problem}", path.display()));
+    }
+    ExitCode::from(WRONG)
+}

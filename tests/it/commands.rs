@@ -1,0 +1,216 @@
+//! Commands to a running Bursar: they work while its file is broken, and say what is wrong otherwise.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use http::Response;
+use tempfile::TempDir;
+
+use crate::support::acme;
+use crate::support::balancer::Place;
+use crate::support::idp::Idp;
+use crate::support::program::{Said, run_in};
+use crate::support::proxy::Program;
+use crate::support::upstream::{Body, Upstream, answer};
+
+pub(crate) const TOKEN: &str = "0123456789-admin-token";
+const BROKEN: &str = "admin: 127.0.0.1:1\nproviders: {\n";
+
+/// A Bursar with an admin token, whose file is elsewhere than `directory`.
+async fn bursar() -> (Program, TempDir) {
+    let idp = Idp::counting().await;
+    let yaml = format!(
+        "admin_token: {TOKEN}\n{}",
+        acme("http://127.0.0.1:1", &idp.url(), "")
+    );
+    (
+        Program::start(&yaml, "info").await,
+        tempfile::tempdir().unwrap(),
+    )
+}
+
+fn write(directory: &Path, yaml: &str) {
+    std::fs::write(directory.join("proxy.yaml"), yaml).unwrap();
+}
+
+fn failed(said: &Said, code: i32, text: &str) {
+    assert_eq!(said.code, Some(code), "{said:?}");
+    assert!(said.error.contains(text), "{text}: {said:?}");
+    assert!(
+        !said.error.contains(TOKEN) && said.out.is_empty(),
+        "{said:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_broken_file_fails_no_health_check_and_no_freeze() {
+    let (program, directory) = bursar().await;
+    let admin = program.admin;
+    let rest =
+        format!("providers: {{acme: [\n  broken: ${{BURSAR_TEST_UNSET}}\nadmin_token: {TOKEN}\n");
+    write(directory.path(), &format!("admin: {admin}\n{rest}"));
+    let said = run_in(directory.path(), &["health"], &[]).await;
+    assert_eq!((said.code, &*said.out, &*said.error), (Some(0), "", ""));
+    let said = run_in(directory.path(), &["freeze", "acme"], &[]).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(
+        said.out.contains("because there is no `journal`"),
+        "{said:?}"
+    );
+    // Without any file.
+    let (admin, token) = (admin.to_string(), [("BURSAR_ADMIN_TOKEN", TOKEN)]);
+    std::fs::remove_file(directory.path().join("proxy.yaml")).unwrap();
+    for arguments in [
+        ["health", "--admin", &admin].as_slice(),
+        &["freeze", "acme", "--admin", &admin],
+        &["thaw", "acme", "--admin", &format!("http://{admin}/")],
+    ] {
+        let said = run_in(directory.path(), arguments, &token).await;
+        assert_eq!((said.code, &*said.error), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_variable_names_the_file_unless_the_option_does() {
+    let (program, directory) = bursar().await;
+    let good = directory.path().join("good.yaml");
+    std::fs::copy(program.directory().join("proxy.yaml"), &good).unwrap();
+    let yaml = std::fs::read_to_string(&good).unwrap();
+    let yaml = yaml.replace("admin: 127.0.0.1:0", &format!("admin: {}", program.admin));
+    std::fs::write(&good, yaml).unwrap();
+    write(directory.path(), BROKEN);
+    let good = good.to_str().unwrap();
+    for (variable, arguments, code) in [
+        (good, ["health"].as_slice(), 0),
+        ("proxy.yaml", &["health", "--config", good], 0),
+        (good, &["health", "--config", "proxy.yaml"], 1),
+        ("", &["health"], 1),
+        (good, &["freeze", "acme"], 0),
+        (good, &["check"], 0),
+        ("", &["check"], 2),
+    ] {
+        let environment = [("BURSAR_CONFIG", variable)];
+        let said = run_in(directory.path(), arguments, &environment).await;
+        assert_eq!(said.code, Some(code), "{variable} {arguments:?} {said:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_cannot_be_carried_out_says_why() {
+    let (program, directory) = bursar().await;
+    let run = async |arguments: &[&str], token: &str| {
+        let environment = [("BURSAR_ADMIN_TOKEN", token)];
+        run_in(directory.path(), arguments, &environment).await
+    };
+    let (right, Place { admin: free, .. }) = (program.admin.to_string(), Place::any());
+    let free = free.to_string();
+    let at = |admin| ["freeze", "acme", "--admin", admin];
+    failed(&run(&at(&free), TOKEN).await, 1, "is Bursar running there?");
+    failed(
+        &run(&at(&right), "0123456789-other-token").await,
+        1,
+        "refuses the token, which is from BURSAR_ADMIN_TOKEN",
+    );
+    failed(
+        &run(&at(&right), "with space").await,
+        2,
+        "BURSAR_ADMIN_TOKEN is no `admin_token`",
+    );
+    failed(&run(&at(&right), "").await, 2, "proxy.yaml: cannot be read");
+    let unknown = ["freeze", "other", "--admin", &right];
+    failed(&run(&unknown, TOKEN).await, 2, "there are: acme");
+    failed(
+        &run(&["thaw", "a/b", "--admin", &right], TOKEN).await,
+        2,
+        "no provider has the name a/b",
+    );
+    failed(
+        &run(&at("https://127.0.0.1:7"), TOKEN).await,
+        2,
+        "without TLS",
+    );
+    failed(
+        &run(&at("127.0.0.1:0"), TOKEN).await,
+        2,
+        "is no address such as",
+    );
+    failed(
+        &run(&at("nowhere.invalid"), TOKEN).await,
+        1,
+        "nowhere.invalid:9128",
+    );
+    write(directory.path(), "providers: {}\n");
+    failed(&run(&at(&right), "").await, 2, "proxy.yaml has none");
+    write(
+        directory.path(),
+        &format!("admin: {right}\nadmin_token: short\n"),
+    );
+    failed(&run(&["freeze", "acme"], "").await, 2, "16 to 1024");
+    write(
+        directory.path(),
+        &format!("admin: {right}\nadmin_token: 0123456789-other-token\n"),
+    );
+    failed(
+        &run(&["freeze", "acme"], "").await,
+        1,
+        "which is from `admin_token` of proxy.yaml",
+    );
+}
+
+#[tokio::test]
+async fn another_program_at_the_admin_port_is_told_apart_and_gets_no_token() {
+    let directory = tempfile::tempdir().unwrap();
+    let page = |kind: &'static str, body: &'static str| -> Response<Body> {
+        let mut page = answer(200, body);
+        page.headers_mut()
+            .insert("content-type", kind.parse().unwrap());
+        page
+    };
+    let token = [("BURSAR_ADMIN_TOKEN", TOKEN)];
+    for (kind, body, text) in [
+        (
+            "text/html",
+            "<html>ok</html>",
+            "it answered 200 with text/html",
+        ),
+        (
+            "text/plain",
+            "fine\u{1b}[31m",
+            "it answered 200 fine\\u{1b}[31m",
+        ),
+        ("application/json", "{}", "it answered 200 {}"),
+    ] {
+        let other = Upstream::start(move |request: http::Request<Bytes>| async move {
+            assert!(request.headers().get("authorization").is_none());
+            page(kind, body)
+        })
+        .await;
+        let admin = other.address.to_string();
+        for arguments in [
+            ["health", "--admin", &admin].as_slice(),
+            &["freeze", "acme", "--admin", &admin],
+        ] {
+            let said = run_in(directory.path(), arguments, &token).await;
+            failed(&said, 1, "is not the admin port of a Bursar");
+            failed(&said, 1, text);
+        }
+        assert_eq!(other.count(), 2);
+    }
+}
+
+#[tokio::test]
+async fn an_admin_port_on_all_addresses_of_version_6_is_asked_on_loopback() {
+    let idp = Idp::counting().await;
+    let Place { listen, admin } = Place::any();
+    let yaml = format!(
+        "listen: {listen}\nadmin: \"[::]:{}\"\nadmin_token: {TOKEN}\n{}",
+        admin.port(),
+        acme("http://127.0.0.1:1", &idp.url(), "")
+    );
+    let program = Program::start(&yaml, "info").await;
+    let said = run_in(program.directory(), &["freeze", "acme"], &[]).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let loopback = format!("[::1]:{}", admin.port());
+    let said = run_in(program.directory(), &["health", "--admin", &loopback], &[]).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+}
