@@ -110,7 +110,11 @@ impl<'e> Exchange<'e> {
         if target::ends_here(head)? {
             return Ok(Outcome::Own(respond::capabilities()));
         }
-        let admitted = self.admit(head).await?;
+        let mut control = ControlFields::read(&head.headers, &self.proxy.process_state.via);
+        self.request
+            .record
+            .set_correlation(control.correlation.take());
+        let admitted = self.admit(head, control).await?;
         if admitted.target.form == Form::Authority {
             let (target, caller) = (&admitted.target, admitted.caller.name);
             let opening = tunnel::open(self.proxy, self.request, target, &body, caller);
@@ -169,7 +173,11 @@ impl<'e> Exchange<'e> {
     }
 
     /// Whose request it is, what it names, and what else it says, whatever its form.
-    async fn admit<'h>(&mut self, head: &'h Parts) -> Result<Admitted<'e, 'h>, Refusal> {
+    async fn admit<'h>(
+        &mut self,
+        head: &'h Parts,
+        control: ControlFields<'h>,
+    ) -> Result<Admitted<'e, 'h>, Refusal> {
         let (proxy, connection) = (self.proxy, self.connection);
         if proxy.process_state.in_flight.load(Ordering::Relaxed) > proxy.limits.requests {
             return Err(Refusal::Limit(Limit::Requests));
@@ -201,7 +209,6 @@ impl<'e> Exchange<'e> {
             let permit = limits.enter(Instant::now());
             self.request.hold(permit.map_err(Refusal::CallerLimit)?);
         }
-        let control = ControlFields::read(&head.headers, &proxy.process_state.via);
         if control.is_loop {
             return Err(Refusal::Loop);
         }
@@ -387,6 +394,9 @@ impl Proxy {
             let is_http2 = head.version == Version::HTTP_2;
             if !body.is_end_stream() && headers::needs_http1(&head) {
                 connection.count_request();
+                active
+                    .record
+                    .correlate(&head.headers, &self.process_state.via);
                 active.refuse(Refusal::Target(target::Error::Malformed(NO_CONTINUE)));
                 return Err(Http1Required);
             }
@@ -397,6 +407,7 @@ impl Proxy {
                 request: &mut active,
             };
             let outcome = exchange.run(&mut head, body).await;
+            let request_id = active.record.id_field();
             let is_draining = self.admin_control.is_draining();
             let is_last = closing::is_last(outcome.as_ref().err(), &active.record, is_draining);
             let mut response = match outcome {
@@ -409,11 +420,24 @@ impl Proxy {
                     active.record.set_status(StatusCode::OK);
                     let request = active;
                     open(Opened { request, target });
-                    return Ok(Response::new(ResponseBody::Own(None)));
+                    let mut response = Response::new(ResponseBody::Own(None));
+                    headers::set_request_id(response.headers_mut(), request_id);
+                    return Ok(response);
                 }
-                Ok(Outcome::Own(response)) => active.respond(response).map(ResponseBody::own),
-                Err(refusal) => active.refuse(refusal).map(ResponseBody::own),
+                Ok(Outcome::Own(response)) => {
+                    active
+                        .record
+                        .correlate(&head.headers, &self.process_state.via);
+                    active.respond(response).map(ResponseBody::own)
+                }
+                Err(refusal) => {
+                    active
+                        .record
+                        .correlate(&head.headers, &self.process_state.via);
+                    active.refuse(refusal).map(ResponseBody::own)
+                }
             };
+            headers::set_request_id(response.headers_mut(), request_id);
             if is_last && !is_http2 {
                 closing::announce(&mut response);
             }

@@ -82,8 +82,17 @@ fn resolve(directory: &Path, id: &str, note: &str) -> anyhow::Result<String> {
     }
 }
 
-const HEADINGS: [&str; 9] = [
-    "TIME", "REQUEST", "PHASE", "PROVIDER", "ACCOUNT", "CALLER", "METHOD", "PATH", "KEY",
+const HEADINGS: [&str; 10] = [
+    "TIME",
+    "REQUEST",
+    "PHASE",
+    "PROVIDER",
+    "ACCOUNT",
+    "CALLER",
+    "METHOD",
+    "PATH",
+    "KEY",
+    "REFERENCE",
 ];
 
 fn table(in_doubt: &[InDoubt]) -> String {
@@ -124,5 +133,6 @@ fn row(request: &InDoubt) -> [String; HEADINGS.len()] {
             .idempotency_key
             .as_deref()
             .map_or("-".to_owned(), plain),
+        request.reference.as_deref().map_or("-".to_owned(), plain),
     ]
 }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -16,9 +16,11 @@ use super::attempt_record::AttemptRecord;
 use crate::exchange::request_body::CallerBody;
 use bursar_base::clock;
 use bursar_base::path::{Path, Pattern};
+use bursar_base::secret::hexadecimal;
 use bursar_config::Provider;
+use bursar_http::headers::{ControlFields, Correlation, Identifier, Via};
 use bursar_journal::Intent;
-use bursar_telemetry::access_log::Line;
+use bursar_telemetry::access_log::{self, Line};
 use bursar_telemetry::metrics::{ANONYMOUS, Cause, NO_PROVIDER, ProviderSeries, Reason};
 
 /// What a request is counted as whose caller left before the response; never sent.
@@ -32,6 +34,8 @@ pub struct Record {
     method: Method,
     uri: Uri,
     has_body: bool,
+    /// What its caller knows it by; None: nothing.
+    correlation: Option<Box<Correlation>>,
     /// None: nobody known, so far.
     caller: Option<Arc<str>>,
     provider: Option<Arc<ProviderSeries>>,
@@ -74,6 +78,7 @@ impl Record {
             method,
             uri,
             has_body,
+            correlation: None,
             caller: None,
             provider: None,
             route: None,
@@ -92,6 +97,37 @@ impl Record {
     #[must_use]
     pub fn id(&self) -> String {
         format!("{:032x}", self.id)
+    }
+
+    /// The same for a field.
+    pub(super) fn id_field(&self) -> HeaderValue {
+        let digits = self.id.to_be_bytes().map(hexadecimal);
+        // Digits are always a field's value.
+        HeaderValue::from_bytes(digits.as_flattened()).unwrap_or(HeaderValue::from_static(""))
+    }
+
+    /// Its caller knows it by that.
+    pub(super) fn set_correlation(&mut self, correlation: Option<Box<Correlation>>) {
+        self.correlation = correlation;
+    }
+
+    /// The same for a request that is over before its fields were looked at.
+    pub(super) fn correlate(&mut self, headers: &HeaderMap, via: &Via) {
+        if self.correlation.is_none() {
+            self.correlation = ControlFields::read(headers, via).correlation;
+        }
+    }
+
+    fn correlation(&self) -> access_log::Correlation<'_> {
+        let Some(known) = self.correlation.as_deref() else {
+            return access_log::Correlation::default();
+        };
+        access_log::Correlation {
+            reference: known.reference.as_ref().and_then(text),
+            reference_dropped: known.reference.as_ref().and_then(dropped),
+            caller_request_id: known.request_id.as_ref().and_then(text),
+            trace_id: known.trace_id,
+        }
     }
 
     /// Whether the request asks for a tunnel.
@@ -211,6 +247,7 @@ impl Record {
     ) -> Option<Intent> {
         let provider = self.provider()?;
         let account = provider.accounts.get(self.account?);
+        let correlation = self.correlation();
         Some(Intent {
             time: clock::wall(),
             request_id: self.id(),
@@ -223,6 +260,9 @@ impl Record {
             idempotency_key: key.map_or_else(OnceLock::new, |key| {
                 String::from_utf8_lossy(key.as_bytes()).into_owned().into()
             }),
+            reference: correlation.reference.map(Into::into),
+            caller_request_id: correlation.caller_request_id.map(Into::into),
+            trace_id: correlation.trace_id.map(|id| format!("{id:032x}").into()),
         })
     }
 
@@ -238,6 +278,7 @@ impl Record {
         write(&Line {
             at: clock::wall(),
             request_id: self.id,
+            correlation: self.correlation(),
             caller: self.caller(),
             provider: provider.map_or(NO_PROVIDER, |provider| &provider.name),
             account: account.map(|account| &*account.name),
@@ -289,6 +330,17 @@ impl Record {
         }
         raw.into()
     }
+}
+
+/// An identifier that is noted.
+fn text(identifier: &Identifier) -> Option<&str> {
+    identifier.as_ref().ok()?.to_str().ok()
+}
+
+/// Why an identifier is not.
+fn dropped(identifier: &Identifier) -> Option<&'static str> {
+    let why = identifier.as_ref().err()?;
+    Some(why.as_str())
 }
 
 #[cfg(test)]

@@ -201,6 +201,9 @@ fn assert_described(outcomes: &[Value]) {
             "idempotency_key",
             "body_sha256",
             "phase",
+            "reference",
+            "caller_request_id",
+            "trace_id",
         ];
         wanted.sort_unstable();
         let mut fields = fields;

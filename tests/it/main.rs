@@ -33,8 +33,8 @@
 //!
 //! Operations
 //! - errors that Bursar answers itself: [`error_responses`]
-//! - health, metrics, status, access log: [`admin`]
 //! - commands to a running Bursar: [`commands`]
+//! - health, metrics, status, access log: [`admin`]; request ids and references: [`correlation`]
 //! - [`reload`], [`graceful_shutdown`], [`graceful_restart`], [`workers`]
 //!
 //! Documentation: [`book`]; that of providers: [`provider_pages`]
@@ -53,6 +53,7 @@ mod close_notify;
 mod commands;
 mod connect_errors;
 mod connection_pool;
+mod correlation;
 #[cfg(target_os = "linux")]
 mod delayed_ack;
 mod egress;

@@ -4,6 +4,7 @@
 //! remove nor repeat the `Authorization` that Bursar sets, because that is set after everything else.
 
 mod bearer;
+mod correlation;
 mod hop_by_hop;
 mod keep_alive;
 mod saved;
@@ -17,6 +18,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use smallvec::SmallVec;
 
 pub use bearer::{OwnToken, Unusable, bearer};
+pub use correlation::{Correlation, Identifier, Unusable as UnusableIdentifier};
 pub use keep_alive::KeepAlive;
 pub use saved::SavedFields;
 pub use via::{PSEUDONYM, Via};
@@ -30,6 +32,10 @@ type Unwanted = SmallVec<[HeaderName; 4]>;
 
 /// Names the account that a request is sent for. It is for Bursar alone.
 const ACCOUNT: &str = "bursar-account";
+/// What the caller's records call the request. It is for Bursar alone.
+const REFERENCE: &str = "bursar-reference";
+/// What Bursar calls a request, on every response.
+const REQUEST_ID: HeaderName = HeaderName::from_static("bursar-request-id");
 
 /// Fields by which a request poses as another one: a framework behind the provider's front would see
 /// another method or path than the one that was checked.
@@ -59,7 +65,7 @@ fn is_trace(name: &str) -> bool {
 
 /// What a request's fields say to Bursar itself: one look at all of them, because few requests have more than
 /// ten, and most have none of these.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, PartialEq, Eq, Default)]
 pub struct ControlFields<'a> {
     /// The account that it names; an empty name, which no account has, where it names several or none that can
     /// be read.
@@ -68,6 +74,8 @@ pub struct ControlFields<'a> {
     pub has_authorization: bool,
     /// Whether it has already passed through this instance.
     pub is_loop: bool,
+    /// What its caller knows it by; mostly nothing.
+    pub correlation: Option<Box<Correlation>>,
 }
 
 impl<'a> ControlFields<'a> {
@@ -83,11 +91,29 @@ impl<'a> ControlFields<'a> {
                     said.account = Some(named.unwrap_or_default());
                 }
                 "via" => said.is_loop = headers.get_all(name).iter().any(|value| via.is_in(value)),
+                REFERENCE => {
+                    said.correlation().reference = Some(correlation::identifier(headers, name));
+                }
+                "x-request-id" => {
+                    said.correlation().request_id = Some(correlation::identifier(headers, name));
+                }
+                "traceparent" => {
+                    said.correlation().trace_id = correlation::trace_id(headers, name);
+                }
                 _ => {}
             }
         }
         said
     }
+
+    fn correlation(&mut self) -> &mut Correlation {
+        self.correlation.get_or_insert_default()
+    }
+}
+
+/// Says which request is responded to, in place of whatever else may have said so.
+pub fn set_request_id(headers: &mut HeaderMap, id: HeaderValue) {
+    headers.insert(REQUEST_ID, id);
 }
 
 /// The value of a field that is there once.
@@ -122,8 +148,8 @@ pub struct TrailerRules {
 }
 
 /// Takes out of a request what must not go on: what `Connection` names, hop-by-hop, `Proxy-*`, the
-/// caller's credentials, the posing ones, its trace unless that is forwarded, and `Expect` and `Bursar-Account`, which
-/// were for Bursar. `Host` stays until the provider's replaces it.
+/// caller's credentials, the posing ones, its trace unless that is forwarded, and `Expect` and what Bursar's own fields
+/// say, which were for Bursar. `Host` stays until the provider's replaces it.
 pub fn clean_request(headers: &mut HeaderMap, forwards_trace: bool) -> TrailerRules {
     let named = clean(headers, |name| must_not_go_on(name, forwards_trace));
     TrailerRules {
@@ -151,9 +177,17 @@ fn must_not_go_on(name: &str, forwards_trace: bool) -> bool {
 
 /// Whether a request's field is for Bursar, besides those of every hop.
 fn is_for_bursar(name: &str) -> bool {
-    matches!(name, "expect" | ACCOUNT | "bursar_account")
-        // With underscores, too, which many gateways take for hyphens.
-        || name.starts_with("proxy-")
+    // With underscores, too, which many gateways take for hyphens.
+    matches!(
+        name,
+        "expect"
+            | ACCOUNT
+            | "bursar_account"
+            | REFERENCE
+            | "bursar_reference"
+            | "bursar-request-id"
+            | "bursar_request_id"
+    ) || name.starts_with("proxy-")
         || name.starts_with("proxy_")
 }
 
@@ -208,9 +242,12 @@ pub fn add_date(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a response's field is for Bursar, besides those of every hop.
+/// Whether a response's field is for Bursar, besides those of every hop, or is Bursar's to say.
 fn ends_at_bursar(name: &str) -> bool {
-    matches!(name, "proxy-authenticate" | "proxy-authentication-info")
+    matches!(
+        name,
+        "proxy-authenticate" | "proxy-authentication-info" | "bursar-request-id"
+    )
 }
 
 impl TrailerRules {

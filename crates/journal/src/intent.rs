@@ -31,6 +31,12 @@ pub struct Intent {
     pub path: String,
     /// By which the provider knows it again. Where that is in the body, it is known when the body has been read.
     pub idempotency_key: OnceLock<String>,
+    /// What its caller's records call it.
+    pub reference: Option<Box<str>>,
+    /// What its caller calls the request.
+    pub caller_request_id: Option<Box<str>>,
+    /// The trace that it is part of, in hexadecimal digits.
+    pub trace_id: Option<Box<str>>,
 }
 
 /// A request whose outcome is unknown.
@@ -53,6 +59,12 @@ pub struct InDoubt {
     pub path: String,
     /// By which the provider knows it again.
     pub idempotency_key: Option<String>,
+    /// What its caller's records call it.
+    pub reference: Option<String>,
+    /// What its caller calls the request.
+    pub caller_request_id: Option<String>,
+    /// The trace that it was part of, in hexadecimal digits.
+    pub trace_id: Option<String>,
     /// Of the body, in hexadecimal digits; None where its end did not go out.
     pub body_sha256: Option<String>,
     /// How far it came.

@@ -14,6 +14,7 @@ mod intent;
 mod queue;
 mod request_state;
 mod reserve;
+mod schema;
 mod store;
 mod watch;
 mod writer;

@@ -17,6 +17,7 @@ use super::files::{FILE, PAGE_BYTES, USUAL_LOG};
 use super::intent::{Frozen, InDoubt, Intent};
 use super::request_state::{Phase, Transition};
 use super::reserve::{Reserve, Room};
+use super::schema::{self, FORMAT};
 use bursar_base::secret::hexadecimal;
 use bursar_config as config;
 
@@ -28,33 +29,6 @@ const LOCK: &str = "lock";
 const RUNNING: &str = "running";
 /// How long another process may hold the lock, or the database.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The file's format.
-const FORMAT: i64 = 1;
-
-const SCHEMA: &str = "
-CREATE TABLE requests (
-    id INTEGER PRIMARY KEY,
-    request_id TEXT NOT NULL,
-    time INTEGER NOT NULL,
-    caller TEXT NOT NULL,
-    provider TEXT NOT NULL,
-    account TEXT NOT NULL,
-    route TEXT NOT NULL,
-    method TEXT NOT NULL,
-    path TEXT NOT NULL,
-    idempotency_key TEXT,
-    body_sha256 BLOB,
-    phase INTEGER NOT NULL,
-    is_open INTEGER NOT NULL,
-    resolved INTEGER,
-    note TEXT
-) STRICT;
-CREATE INDEX in_doubt ON requests (is_open) WHERE phase BETWEEN 1 AND 3 AND resolved IS NULL;
-CREATE INDEX resolved ON requests (resolved) WHERE resolved IS NOT NULL;
-CREATE TABLE frozen (provider TEXT PRIMARY KEY, since INTEGER NOT NULL) STRICT;
-PRAGMA user_version = 1;
-";
-
 /// An open journal.
 #[derive(Debug)]
 pub(super) struct Store {
@@ -155,12 +129,11 @@ impl Store {
         database.pragma_update(None, "temp_store", "MEMORY")?;
         database.pragma_update(None, "max_page_count", self.limit_pages)?;
         match self.format()? {
-            0 => self
-                .database
-                .execute_batch(&format!("BEGIN; {SCHEMA} COMMIT;"))?,
+            0 => schema::create(database)?,
             FORMAT => {}
             other => return Err(Error::Format(other)),
         }
+        schema::add_columns(database)?;
         // Whatever an earlier process left open is over.
         let closing = format!(
             "UPDATE requests SET is_open = 0 WHERE {} AND is_open = 1",
@@ -221,7 +194,8 @@ impl Store {
     ) -> Result<(), rusqlite::Error> {
         let mut statement = self.database.prepare_cached(
             "INSERT INTO requests (id, request_id, time, caller, provider, account, route, method, path, \
-             idempotency_key, body_sha256, phase, is_open) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+             idempotency_key, body_sha256, phase, is_open, reference, caller_request_id, trace_id) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         )?;
         statement.execute(params![
             id,
@@ -237,6 +211,9 @@ impl Store {
             transition.hash,
             transition.phase.number(),
             transition.is_open,
+            intent.reference.as_deref(),
+            intent.caller_request_id.as_deref(),
+            intent.trace_id.as_deref(),
         ])?;
         Ok(())
     }
@@ -355,8 +332,9 @@ impl Store {
 
     fn select(&self, lives: bool) -> Result<Vec<InDoubt>, rusqlite::Error> {
         let sql = format!(
-            "SELECT time, request_id, caller, provider, account, method, path, idempotency_key, body_sha256, phase \
+            "SELECT time, request_id, caller, provider, account, method, path, idempotency_key, body_sha256, phase, {} \
              FROM requests WHERE {} ORDER BY id",
+            schema::added(&self.database)?,
             in_doubt(!lives)
         );
         let mut statement = self.database.prepare(&sql)?;
@@ -372,6 +350,9 @@ impl Store {
                 method: row.get(5)?,
                 path: row.get(6)?,
                 idempotency_key: row.get(7)?,
+                reference: row.get(10)?,
+                caller_request_id: row.get(11)?,
+                trace_id: row.get(12)?,
                 body_sha256: hash.map(|hash| hex(&hash)),
                 phase: phase.unwrap_or(Phase::HeadSent),
             })

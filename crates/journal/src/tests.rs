@@ -1,4 +1,5 @@
 mod pressure;
+mod schema;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -45,6 +46,9 @@ fn intent(id: &str) -> Intent {
         method: "POST".to_owned(),
         path: "/pay".to_owned(),
         idempotency_key: OnceLock::new(),
+        reference: None,
+        caller_request_id: None,
+        trace_id: None,
     }
 }
 

@@ -8,7 +8,7 @@ use prometheus::IntCounter;
 
 use crate::line_writer::Lines;
 pub use crate::line_writer::Writing;
-pub use line::Line;
+pub use line::{Correlation, Line};
 
 /// Where access lines go.
 #[derive(Debug, Clone)]

@@ -91,6 +91,15 @@ pub fn without_instances(text: &str) -> String {
     plain
 }
 
+/// A head without the line that names its request, which has to be there once.
+#[must_use]
+pub fn without_request_id(head: &str) -> String {
+    let is_id = |line: &&str| line.to_ascii_lowercase().starts_with("bursar-request-id: ");
+    assert_eq!(head.lines().filter(is_id).count(), 1, "{head}");
+    let lines: Vec<&str> = head.lines().filter(|line| !is_id(line)).collect();
+    lines.join("\r\n")
+}
+
 /// How long a peer that says nothing waits until the proxy closes the connection, without waiting so long:
 /// from here on time passes whenever nothing else happens.
 pub async fn closed_in(stream: &mut TcpStream) -> Duration {

@@ -22,6 +22,7 @@ const NAME_BYTES: usize = 768;
 pub struct Line<'a> {
     pub at: SystemTime,
     pub request_id: u128,
+    pub correlation: Correlation<'a>,
     pub caller: &'a str,
     pub provider: &'a str,
     pub account: Option<&'a str>,
@@ -42,6 +43,44 @@ pub struct Line<'a> {
     pub response_bytes: u64,
 }
 
+/// What a request is known by to its caller. No text is longer than 256 bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Correlation<'a> {
+    /// Of the caller's own records.
+    pub reference: Option<&'a str>,
+    /// Why a reference is not noted.
+    pub reference_dropped: Option<&'static str>,
+    /// What the caller calls the request.
+    pub caller_request_id: Option<&'a str>,
+    /// The trace that it is part of.
+    pub trace_id: Option<u128>,
+}
+
+impl Correlation<'_> {
+    fn write_json(&self, out: &mut Vec<u8>) {
+        if *self == Self::default() {
+            out.extend_from_slice(
+                b",\"reference\":null,\"reference_dropped\":null,\"caller_request_id\":null,\"trace_id\":null",
+            );
+            return;
+        }
+        out.extend_from_slice(b",\"reference\":");
+        write_optional(out, self.reference, NAME_BYTES);
+        out.extend_from_slice(b",\"reference_dropped\":");
+        write_optional(out, self.reference_dropped, NAME_BYTES);
+        out.extend_from_slice(b",\"caller_request_id\":");
+        write_optional(out, self.caller_request_id, NAME_BYTES);
+        match self.trace_id {
+            None => out.extend_from_slice(b",\"trace_id\":null"),
+            Some(id) => {
+                out.extend_from_slice(b",\"trace_id\":\"");
+                write_hex(out, id);
+                out.push(b'"');
+            }
+        }
+    }
+}
+
 impl Line<'_> {
     /// One JSON object.
     pub(super) fn write_json(&self, out: &mut Vec<u8>) {
@@ -51,7 +90,9 @@ impl Line<'_> {
             b"\",\"level\":\"INFO\",\"target\":\"bursar::access\",\"message\":\"request\",\"request_id\":\"",
         );
         write_hex(out, self.request_id);
-        out.extend_from_slice(b"\",\"caller\":");
+        out.push(b'"');
+        self.correlation.write_json(out);
+        out.extend_from_slice(b",\"caller\":");
         write_text(out, self.caller, NAME_BYTES);
         out.extend_from_slice(b",\"provider\":");
         write_text(out, self.provider, NAME_BYTES);
@@ -127,6 +168,10 @@ impl Line<'_> {
         })
         .and_then(|()| match self.cause {
             Some(cause) => write!(out, " {cause}"),
+            None => Ok(()),
+        })
+        .and_then(|()| match self.correlation.reference {
+            Some(reference) => write!(out, " reference {reference}"),
             None => Ok(()),
         })
         .and_then(|()| match self.token {
@@ -266,6 +311,12 @@ mod tests {
         Line {
             at: SystemTime::UNIX_EPOCH + Duration::from_micros(1_795_190_405_000_042),
             request_id: 0xab,
+            correlation: Correlation {
+                reference: Some("order-\"17"),
+                reference_dropped: None,
+                caller_request_id: Some("r-1"),
+                trace_id: Some(0xcd),
+            },
             caller: "check\"out",
             provider: "payu",
             account: None,
@@ -293,7 +344,9 @@ mod tests {
         let read: Value = serde_json::from_slice(&out).unwrap();
         let expected = json!({
             "timestamp": "2026-11-20T16:00:05.000042Z", "level": "INFO", "target": "bursar::access", "message": "request",
-            "request_id": "000000000000000000000000000000ab", "caller": "check\"out", "provider": "payu", "account": null,
+            "request_id": "000000000000000000000000000000ab",
+            "reference": "order-\"17", "reference_dropped": null, "caller_request_id": "r-1",
+            "trace_id": "000000000000000000000000000000cd", "caller": "check\"out", "provider": "payu", "account": null,
             "route": "POST /a\\b", "method": "POST", "path": "/caf\u{e9}/\u{7}", "status": 502, "reason": "upstream_protocol", "cause": "reset",
             "token_generation": 7, "token_fingerprint": Fingerprint::of("token").as_str(), "replayed": true,
             "total_ms": 12_034.567, "token_wait_ms": 0.0, "upstream_ms": 0.005,
@@ -306,7 +359,14 @@ mod tests {
     fn the_longest_line_is_short_enough_and_says_what_is_missing() {
         for char in ["a", "\"", "\u{1}", "語"] {
             let long = char.repeat(100_000);
+            let identifier = char.repeat(256 / char.len());
             let line = Line {
+                correlation: Correlation {
+                    reference: Some(&identifier),
+                    reference_dropped: Some("not_visible_ascii"),
+                    caller_request_id: Some(&identifier),
+                    ..line().correlation
+                },
                 caller: &long,
                 provider: &long,
                 account: Some(&long),
@@ -334,6 +394,7 @@ mod tests {
     fn what_is_not_known_is_null() {
         let mut out = Vec::new();
         let line = Line {
+            correlation: Correlation::default(),
             token: None,
             reason: None,
             cause: None,
@@ -347,7 +408,12 @@ mod tests {
             "token_generation",
             "token_fingerprint",
             "account",
+            "reference",
+            "reference_dropped",
+            "caller_request_id",
+            "trace_id",
         ] {
+            assert!(read.get(field).is_some(), "{field}");
             assert_eq!(read[field], Value::Null, "{field}");
         }
     }
@@ -367,6 +433,6 @@ mod tests {
                 .count(),
             1
         );
-        assert!(text.contains(" 502 payu POST /caf\\u{e9}/\\u{7} check\"out upstream_protocol reset token 7 replayed 12034.6 ms"), "{text}");
+        assert!(text.contains(" 502 payu POST /caf\\u{e9}/\\u{7} check\"out upstream_protocol reset reference order-\"17 token 7 replayed 12034.6 ms"), "{text}");
     }
 }
