@@ -11,4 +11,5 @@ pub mod process;
 pub mod regular_file;
 pub mod secret;
 pub mod socket;
+pub mod spelling;
 pub mod terminal;

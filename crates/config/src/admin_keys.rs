@@ -40,7 +40,7 @@ impl AdminKeys {
         let mut reading = Reading::of(&text, path, &mut files);
         let admin = reading.key("admin", |file, _| file.admin);
         Self {
-            admin: admin.map(|admin| admin.unwrap_or(Self::DEFAULT)),
+            admin: admin.map(|admin| admin.map_or(Self::DEFAULT, |admin| admin.0)),
             admin_token: reading.key("admin_token", |file, problems| {
                 admin_token(file.admin_token, problems)
             }),

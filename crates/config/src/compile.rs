@@ -23,7 +23,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::defaults;
 use crate::diagnostic::Diagnostics;
-use crate::file::{self, Size};
+use crate::file::{self, Address, Size};
 use crate::files::Files;
 use crate::provider::Provider;
 use bursar_base::secret::Secret;
@@ -36,7 +36,11 @@ pub(super) fn compile(
     directory: &Path,
     problems: &mut Diagnostics,
 ) -> Option<Config> {
-    let listen = file.listen.unwrap_or(defaults::LISTEN);
+    let listen = file
+        .listen
+        .map_or(defaults::LISTEN, |Address(listen)| listen);
+    let admin = file.admin.map_or(defaults::ADMIN, |Address(admin)| admin);
+    refuse_one_address(listen, admin, problems);
     let replay_memory = file
         .replay_memory
         .map_or(defaults::REPLAY_MEMORY, |Size(size)| size);
@@ -76,7 +80,7 @@ pub(super) fn compile(
     egress::warn_of_refused_literals(&egress, &providers, problems);
     Some(Config {
         listen,
-        admin: file.admin.unwrap_or(defaults::ADMIN),
+        admin,
         admin_token,
         drain_delay: time(
             "drain_delay",
@@ -109,9 +113,32 @@ fn refuse_what_is_missing(file: &file::Proxy, listen: SocketAddr, problems: &mut
     if file.callers.is_none() && !listen.ip().is_loopback() {
         problems.add("callers", "is missing; without it `listen` must be a loopback address, because whoever reaches the listener can spend the merchant's money");
     }
-    if file.providers.is_empty() {
+    if file.providers.is_empty() && !problems.has_below("providers") {
         problems.add("providers", "is missing or empty; name at least one");
     }
+}
+
+/// What cannot both be bound.
+fn refuse_one_address(listen: SocketAddr, admin: SocketAddr, problems: &mut Diagnostics) {
+    let is_one = listen.ip() == admin.ip()
+        || (listen.is_ipv4() == admin.is_ipv4()
+            && (listen.ip().is_unspecified() || admin.ip().is_unspecified()));
+    if is_one && listen.port() == admin.port() && listen.port() != 0 {
+        let key = if problems.has_line("admin") {
+            "admin"
+        } else {
+            "listen"
+        };
+        problems.add(
+            key,
+            format_args!("`listen` and `admin` are the same address and port; give `admin` another port, such as {}", other_port(listen.port())),
+        );
+    }
+}
+
+fn other_port(port: u16) -> u16 {
+    let usual = defaults::ADMIN.port();
+    if port == usual { usual + 1 } else { usual }
 }
 
 /// One that can be sent as a bearer token, and is not to be guessed.

@@ -10,7 +10,7 @@ pub struct Diagnostic {
     pub path: String,
     /// From 1.
     pub line: Option<usize>,
-    /// Says what is wrong and what to do; never a value, which might be a secret.
+    /// Says what is wrong and what to do; never a value that might be a secret.
     pub message: String,
 }
 
@@ -33,6 +33,10 @@ pub(super) struct Diagnostics {
     /// Things that are allowed but probably not meant.
     pub(super) warnings: Vec<Diagnostic>,
     lines: HashMap<String, usize>,
+    /// Values that are no secrets, as a message repeats them.
+    values: HashMap<String, String>,
+    /// Keys that are there under another name, which was reported.
+    superseded: Vec<String>,
 }
 
 impl Diagnostics {
@@ -41,13 +45,33 @@ impl Diagnostics {
         self.lines.entry(path.to_owned()).or_insert(line);
     }
 
+    /// Learns a value that is no secret.
+    pub(super) fn learn_value(&mut self, path: &str, value: String) {
+        self.values.insert(path.to_owned(), value);
+    }
+
+    /// That a key is missing is no further problem: it is there under another name.
+    pub(super) fn supersede(&mut self, path: String) {
+        self.superseded.push(path);
+    }
+
     /// Reports a problem at a key; a missing key is placed at the mapping that lacks it.
     pub(super) fn add(&mut self, path: &str, message: impl fmt::Display) {
         // A follow-up of a problem that was already reported is noise.
         if !self.is_reported(path) {
             let line = self.line_of(path);
-            self.add_at(path.to_owned(), line, message.to_string());
+            self.add_given(path, line, message.to_string());
         }
+    }
+
+    /// Reports a problem where the line is already known, and repeats the value where it is no secret.
+    pub(super) fn add_given(&mut self, path: &str, line: Option<usize>, mut message: String) {
+        if let Some(given) = self.values.get(path)
+            && !message.contains(given.trim_matches('"'))
+        {
+            message.push_str(&format!(" (given: {given})"));
+        }
+        self.add_at(path.to_owned(), line, message);
     }
 
     /// Reports a problem where the line is already known.
@@ -79,13 +103,27 @@ impl Diagnostics {
         self.found.is_empty()
     }
 
-    fn is_reported(&self, path: &str) -> bool {
-        self.found.iter().any(|problem| {
-            path.strip_prefix(problem.path.as_str())
-                .is_some_and(|rest| {
-                    !problem.path.is_empty() && (rest.is_empty() || rest.starts_with(['.', '[']))
-                })
+    /// Whether a problem was reported there, or of all that is there.
+    pub(super) fn is_reported(&self, path: &str) -> bool {
+        let found = self.found.iter().map(|problem| &problem.path);
+        found.chain(&self.superseded).any(|reported| {
+            path.strip_prefix(reported.as_str()).is_some_and(|rest| {
+                !reported.is_empty() && (rest.is_empty() || rest.starts_with(['.', '[']))
+            })
         })
+    }
+
+    /// Whether a problem was reported of what is below there.
+    pub(super) fn has_below(&self, path: &str) -> bool {
+        let below = |problem: &Diagnostic| {
+            (problem.path.strip_prefix(path)).is_some_and(|rest| rest.starts_with(['.', '[']))
+        };
+        self.found.iter().any(below)
+    }
+
+    /// Whether the file has that key.
+    pub(super) fn has_line(&self, path: &str) -> bool {
+        self.lines.contains_key(path)
     }
 
     fn line_of(&self, path: &str) -> Option<usize> {

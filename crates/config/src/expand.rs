@@ -1,12 +1,14 @@
 //! Expansion of `${…}`: environment variables and files, put into the strings of the file.
 //!
-//! `${NAME}` is an environment variable, `${file:PATH}` a file's content less one trailing newline
-//! (a relative path starts at the configuration file's directory), and `$${` a literal `${`.
+//! `${NAME}` is an environment variable, `${NAME:-default}` one that may be unset or empty, `${file:PATH}` a file's
+//! content less one trailing newline (a relative path starts at the configuration file's directory), and `$${` a literal
+//! `${`.
 
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
+use crate::encoding;
 use crate::files::{Files, MAX_TEXT_FILE_BYTES};
 use bursar_base::regular_file;
 
@@ -22,16 +24,29 @@ pub(super) enum Error {
         path: String,
         source: regular_file::Error,
     },
-    #[error("cannot read the file {0}: it is not UTF-8")]
-    NotText(String),
+    #[error("cannot read the file {path}: {source}")]
+    NotText {
+        path: String,
+        source: encoding::Error,
+    },
     #[error("the file {0} is larger than 1 MiB")]
     TooLarge(String),
     #[error("its file was not tried, because another one was not read in time")]
     NotTried,
     #[error("`${{` without `}}`; a literal `${{` is written `$${{`")]
     Unclosed,
-    #[error("`${{…}}` holds no name of an environment variable and no `file:PATH`")]
+    #[error(
+        "`${{…}}` holds no name of an environment variable and no `file:PATH`; a name has letters, digits and `_` alone, and a default is written `${{NAME:-default}}`"
+    )]
     BadName,
+    #[error("`file:` is written in lower case: `${{file:PATH}}`")]
+    FileInCapitals,
+    #[error("an environment variable is written `${{NAME}}`, without `env:`")]
+    EnvPrefix,
+    #[error("a default in `${{NAME:-default}}` holds no further `${{…}}`")]
+    NestedDefault,
+    #[error("`~` is not expanded in `${{file:PATH}}`; write the whole path")]
+    Home,
 }
 
 impl Error {
@@ -66,6 +81,7 @@ pub(super) fn expand(
         expanded.push_str(before);
         let (reference, after) = after.split_once('}').ok_or(Error::Unclosed)?;
         let value = match reference.strip_prefix("file:") {
+            Some(path) if path.starts_with('~') => return Err(Error::Home),
             Some(path) => read(&directory.join(path), files)?,
             None => variable(reference)?,
         };
@@ -86,16 +102,35 @@ fn append(text: &mut Zeroizing<String>, more: &str, to_come: usize) {
     text.push_str(more);
 }
 
-fn variable(name: &str) -> Result<Zeroizing<String>, Error> {
+/// The variable of `NAME`, or of `NAME:-default`, where an empty one counts as unset, as in a shell.
+fn variable(reference: &str) -> Result<Zeroizing<String>, Error> {
+    let (name, default) = match reference.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (reference, None),
+    };
     let word = |char: char| char.is_ascii_alphanumeric() || char == '_';
     if name.is_empty() || !name.chars().all(word) {
-        return Err(Error::BadName);
+        let begins_with = |prefix: &str| {
+            (name.get(..prefix.len())).is_some_and(|it| it.eq_ignore_ascii_case(prefix))
+        };
+        return Err(match () {
+            () if begins_with("file:") => Error::FileInCapitals,
+            () if begins_with("env:") => Error::EnvPrefix,
+            () => Error::BadName,
+        });
     }
-    let value = std::env::var(name).map(Zeroizing::new);
-    value.map_err(|error| match error {
-        std::env::VarError::NotPresent => Error::Unset(name.to_owned()),
-        std::env::VarError::NotUnicode(_) => Error::NotUnicode(name.to_owned()),
-    })
+    if default.is_some_and(|default| default.contains("${")) {
+        return Err(Error::NestedDefault);
+    }
+    match (std::env::var(name).map(Zeroizing::new), default) {
+        (Ok(value), Some(default)) if value.is_empty() => Ok(Zeroizing::new(default.to_owned())),
+        (Ok(value), _) => Ok(value),
+        (Err(std::env::VarError::NotPresent), Some(default)) => {
+            Ok(Zeroizing::new(default.to_owned()))
+        }
+        (Err(std::env::VarError::NotPresent), None) => Err(Error::Unset(name.to_owned())),
+        (Err(std::env::VarError::NotUnicode(_)), _) => Err(Error::NotUnicode(name.to_owned())),
+    }
 }
 
 fn read(path: &Path, files: &mut Files) -> Result<Zeroizing<String>, Error> {
@@ -114,10 +149,10 @@ fn read(path: &Path, files: &mut Files) -> Result<Zeroizing<String>, Error> {
             source,
         },
     })?;
-    let content = String::from_utf8(std::mem::take(&mut *read)).map(Zeroizing::new);
-    let mut content = content.map_err(|other| {
-        drop(Zeroizing::new(other.into_bytes()));
-        Error::NotText(named())
+    let content = encoding::decode(std::mem::take(&mut *read));
+    let mut content = content.map_err(|source| Error::NotText {
+        path: named(),
+        source,
     })?;
     if content.ends_with('\n') {
         content.pop();
@@ -159,5 +194,18 @@ mod tests {
         assert!(message("${file:/no/such}").contains("/no/such"));
         assert!(message("a${b").contains("without"));
         assert!(message("${a b}").contains("no name"));
+        assert!(message("${FILE:/run/a}").contains("lower case"));
+        assert!(message("${env:HOME}").contains("without `env:`"));
+        assert!(message("${BURSAR_NOT_SET-a}").contains("`${NAME:-default}`"));
+        assert!(message("${BURSAR_NOT_SET:-${HOME}}").contains("no further"));
+        assert!(message("${file:~/secret}").contains("whole path"));
+    }
+
+    #[test]
+    fn a_default_stands_for_a_variable_that_is_unset() {
+        let expand = |text| expand(text, Path::new(""), &mut Files::default()).unwrap();
+        assert_eq!(*expand("<${BURSAR_NOT_SET:-a:-b}>"), "<a:-b>");
+        assert_eq!(*expand("<${BURSAR_NOT_SET:-}>"), "<>");
+        assert_eq!(*expand("<${CARGO_PKG_NAME:-a}>"), "<bursar-config>");
     }
 }

@@ -11,6 +11,7 @@ mod scalar;
 
 use std::collections::BTreeMap;
 use std::fmt;
+#[cfg(test)]
 use std::net::SocketAddr;
 
 #[cfg(test)]
@@ -24,25 +25,27 @@ pub(super) use operations::{Operation, OperationScopes};
 pub(super) use preset::PresetName;
 pub(super) use provider::{Account, Provider, Route, RouteAuthorization, Token, Trace};
 pub use provider::{ClientAuth, Encoding, Environment, Http, Refresh, ReplayRule};
-pub(super) use scalar::{Count, Hidden, Size, Time};
+pub(super) use scalar::{Address, Count, Hidden, Size, Time};
 
-#[cfg(test)]
 use crate::defaults;
+use crate::typed::SECRET;
 use bursar_base::secret::Secret;
 
-/// The configuration of Bursar. Any string may hold `${NAME}` (environment) and `${file:PATH}` (a file's
-/// content); `$${` is a literal `${`.
+/// The configuration of Bursar. Any string may hold `${NAME}` (environment), `${NAME:-default}` and `${file:PATH}` (a
+/// file's content); `$${` is a literal `${`. Keys that begin with `x-` mean nothing, and `<<` merges mappings.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub(super) struct Proxy {
     /// Where callers connect: `HTTP_PROXY`, `CONNECT` and gateway requests on one port, HTTP/1.1 and HTTP/2.
     #[cfg_attr(test, schemars(extend("default" = defaults::LISTEN)))]
-    pub(super) listen: Option<SocketAddr>,
+    #[cfg_attr(test, schemars(with = "Option<SocketAddr>"))]
+    pub(super) listen: Option<Address<{ defaults::LISTEN.port() }>>,
     /// Where `/metrics`, `/healthz`, `/readyz`, `/status` and `/ca.pem` are served. Reading needs no
     /// authentication.
     #[cfg_attr(test, schemars(extend("default" = defaults::ADMIN)))]
-    pub(super) admin: Option<SocketAddr>,
+    #[cfg_attr(test, schemars(with = "Option<SocketAddr>"))]
+    pub(super) admin: Option<Address<{ defaults::ADMIN.port() }>>,
     /// Whoever shows this token at `admin` may freeze and thaw; 16 to 1024 characters. Without it nothing can be
     /// changed there.
     #[cfg_attr(test, schemars(extend("examples" = ["${BURSAR_ADMIN_TOKEN}"])))]
@@ -359,8 +362,15 @@ impl<'de> Deserialize<'de> for ParentProxy {
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<ParentProxy, A::Error> {
                 ParentProxies::deserialize(MapAccessDeserializer::new(map)).map(ParentProxy::Each)
             }
+
+            fn visit_newtype_struct<D: Deserializer<'de>>(
+                self,
+                deserializer: D,
+            ) -> Result<ParentProxy, D::Error> {
+                deserializer.deserialize_any(self)
+            }
         }
-        deserializer.deserialize_any(ParentVisitor)
+        deserializer.deserialize_newtype_struct(SECRET, ParentVisitor)
     }
 }
 

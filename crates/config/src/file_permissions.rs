@@ -86,7 +86,9 @@ fn is_secret(path: &str, text: &str) -> bool {
     is_proxy || keys.any(|key| SECRETS.contains(&key))
 }
 
-/// Whether the text, or the part of it that counts, is elsewhere. A hash is no secret.
+/// Whether the text, or the part of it that counts, is elsewhere. A hash is no secret, and a default is one.
 fn is_reference(text: &str) -> bool {
-    text.replace("$${", "").contains("${") || text.starts_with("$argon2") || text.starts_with("$2")
+    let refers = text.replace("$${", "").contains("${");
+    let has_default = text.contains(":-") && !text.contains(":-}");
+    (refers && !has_default) || text.starts_with("$argon2") || text.starts_with("$2")
 }

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use crate::compile;
 use crate::config::Config;
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::encoding;
 use crate::excerpt::{Extent, excerpt};
 use crate::expand;
 use crate::file;
@@ -29,9 +30,9 @@ pub(super) fn text(path: &Path, files: &mut Files) -> Result<Zeroizing<String>, 
         );
     }
     let text = match read {
-        Ok(mut read) => String::from_utf8(std::mem::take(&mut *read))
-            .map(Zeroizing::new)
-            .map_err(|_other| "it is not UTF-8".to_owned()),
+        Ok(mut read) => {
+            encoding::decode(std::mem::take(&mut *read)).map_err(|error| error.to_string())
+        }
         Err(error) => Err(error.to_string()),
     };
     text.map_err(|why| {
@@ -99,7 +100,7 @@ impl Config {
     /// Everything that is wrong with it.
     pub fn parse(text: &str, directory: &Path) -> Result<Self, Vec<Diagnostic>> {
         let mut reading = Reading {
-            text,
+            text: encoding::unmarked(text),
             directory,
             has_authority: true,
             secret: None,
@@ -124,7 +125,7 @@ pub(super) struct Reading<'a> {
 impl<'a> Reading<'a> {
     pub(super) fn of(text: &'a str, path: &'a Path, files: &'a mut Files) -> Self {
         Self {
-            text,
+            text: encoding::unmarked(text),
             directory: path.parent().unwrap_or(Path::new("")),
             has_authority: true,
             secret: None,

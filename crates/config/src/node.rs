@@ -1,6 +1,7 @@
 //! A tree of the configuration file's values that knows key paths and lines.
 //!
-//! A value may be a secret, so no message here ever repeats one; keys are not secrets.
+//! A value may be a secret, so a message repeats it only where its reader took it for something else; keys are not
+//! secrets.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -18,7 +19,26 @@ pub(crate) struct Node {
     pub(crate) value: Value,
     /// Whether a problem was already reported for this node, which takes it out of the typed reading.
     pub(crate) wrong: Cell<bool>,
+    /// What the typed reading takes it for.
+    pub(crate) taken_for: Cell<TakenFor>,
 }
+
+/// What a value is to the one that reads it, which decides whether a message may repeat it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum TakenFor {
+    /// Nothing yet, or something that it is not.
+    #[default]
+    Unknown,
+    /// A value that is no secret.
+    Plain,
+    /// A secret.
+    Secret,
+}
+
+/// What stands for a key that is a list or a mapping.
+pub(crate) const NOT_SCALAR: &str = "?";
+/// The longest value that a message repeats.
+const MAX_SHOWN: usize = 64;
 
 pub(crate) enum Value {
     Null,
@@ -33,6 +53,39 @@ pub(crate) enum Value {
 }
 
 impl Node {
+    /// It is now known what the value is to its reader; a secret stays one.
+    pub(crate) fn take_for(&self, what: TakenFor) {
+        if self.taken_for.get() != TakenFor::Secret {
+            self.taken_for.set(what);
+        }
+    }
+
+    /// The value as a message may repeat it: it was read as something that is no secret, stands in the file itself, and
+    /// is nothing that could have a password in it.
+    pub(crate) fn shown(&self) -> Option<String> {
+        if self.taken_for.get() != TakenFor::Plain {
+            return None;
+        }
+        match &self.value {
+            Value::Bool(value) => Some(value.to_string()),
+            Value::Integer(number) => Some(number.to_string()),
+            Value::Float(number) => Some(number.to_string()),
+            Value::Text(text) => {
+                let is_short = text.chars().count() <= MAX_SHOWN;
+                let is_plain = |char: char| !char.is_control() && !"@?$".contains(char);
+                (is_short && text.chars().all(is_plain)).then(|| format!("\"{}\"", **text))
+            }
+            Value::Null | Value::List(_) | Value::Map(_) => None,
+        }
+    }
+
+    /// Its own key.
+    pub(crate) fn key(&self) -> &str {
+        self.path
+            .rsplit_once('.')
+            .map_or(&*self.path, |(_, key)| key)
+    }
+
     /// Leaves nothing of a mapping but that key.
     pub(crate) fn retain_key(&mut self, key: &str) {
         if let Value::Map(entries) = &mut self.value {
@@ -63,7 +116,13 @@ impl Node {
                     line: self.line,
                 };
                 match replace(text, place) {
-                    Some(replaced) => *text = replaced,
+                    Some(replaced) => {
+                        // Whatever comes from elsewhere may be a secret, wherever it stands here.
+                        if **text != *replaced {
+                            self.taken_for.set(TakenFor::Secret);
+                        }
+                        *text = replaced;
+                    }
                     None => self.wrong.set(true),
                 }
             }
@@ -99,17 +158,18 @@ impl Node {
         });
     }
 
-    /// Takes the first node with that path that is not yet wrong out of the typed reading; false for
-    /// the root, without which nothing is left to read.
-    pub(crate) fn mark_wrong(&self, path: &str) -> bool {
-        let mut found = false;
-        self.visit(&mut |node| {
-            if !found && !node.path.is_empty() && node.path == path && !node.wrong.get() {
-                node.wrong.set(true);
-                found = true;
+    /// The first node with that path that is not yet wrong; never the root, without which nothing is left to read.
+    pub(crate) fn find(&self, path: &str) -> Option<&Self> {
+        if !self.path.is_empty() && self.path == path && !self.wrong.get() {
+            return Some(self);
+        }
+        match &self.value {
+            Value::List(items) => items.iter().find_map(|item| item.find(path)),
+            Value::Map(entries) => entries.iter().find_map(|(_, value)| value.find(path)),
+            Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::Text(_) => {
+                None
             }
-        });
-        found
+        }
     }
 }
 
@@ -143,7 +203,7 @@ impl Value {
             Self::Bool(value) => value.to_string(),
             Self::Float(number) => number.to_string(),
             Self::Null => "~".to_owned(),
-            Self::List(_) | Self::Map(_) => "?".to_owned(),
+            Self::List(_) | Self::Map(_) => NOT_SCALAR.to_owned(),
         }
     }
 }

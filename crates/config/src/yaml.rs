@@ -2,6 +2,8 @@
 //!
 //! serde_yaml keeps no positions for values, so the events of a second parser are walked along with what it has read.
 
+mod syntax;
+
 use std::cell::Cell;
 use std::fmt;
 
@@ -10,6 +12,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
 use crate::diagnostic::Diagnostics;
+use crate::extension;
 use crate::node::{Node, Value, join};
 
 /// No configuration is nested half as deep. Where a text is, parsing it whole takes time that grows with its square.
@@ -32,13 +35,21 @@ pub(crate) fn parse(text: &str, problems: &mut Diagnostics) -> Option<Node> {
         Ok(raw) => raw,
         Err(error) => {
             let line = error.location().map(|at| at.line());
-            problems.add_at(String::new(), line, describe(&error.to_string()));
+            let at = line.and_then(|line| text.lines().nth(line.saturating_sub(1)));
+            let message = syntax::describe(&error.to_string(), at.unwrap_or_default());
+            problems.add_at(String::new(), line, message);
             return None;
         }
     };
     let mut lines = Lines::read(text);
-    let root = raw.place(String::new(), &mut lines);
+    let mut root = raw.place(String::new(), &mut lines);
+    if let Some(message) = syntax::no_mapping(&root.value) {
+        problems.add_at(String::new(), root.line, message.to_owned());
+        return None;
+    }
     root.report_duplicates(problems);
+    extension::merge(&mut root, problems);
+    extension::remove(&mut root);
     Some(root)
 }
 
@@ -63,15 +74,6 @@ fn nests_too_deep(text: &str) -> Option<usize> {
         }
     }
     None
-}
-
-/// The parser's words for broken syntax name characters in single quotes; where it quotes otherwise, it
-/// quotes a value, and that might be a secret.
-fn describe(message: &str) -> String {
-    if message.contains(['"', '`']) {
-        return "is not valid YAML: a value here does not fit its tag, or is no plain scalar, list or mapping".to_owned();
-    }
-    format!("is not valid YAML: {message}")
 }
 
 /// The file as serde_yaml reads it, before paths and lines are known.
@@ -112,6 +114,7 @@ impl Raw {
             line,
             value,
             wrong: Cell::new(false),
+            taken_for: Cell::default(),
         }
     }
 }

@@ -82,6 +82,11 @@ impl ProviderFile {
         join(&self.path, key)
     }
 
+    /// Whether the file names a preset, but not as it is called: then nothing that it has is missing.
+    fn is_preset_wrong(&self, problems: &Diagnostics) -> bool {
+        self.preset.is_none() && problems.is_reported(&self.key("preset"))
+    }
+
     pub(super) fn compile(
         mut self,
         index: usize,
@@ -163,7 +168,7 @@ impl ProviderFile {
             .preset
             .map_or(&[][..], |(_, endpoints)| endpoints.hosts);
         let Some(named) = self.file.hosts.take() else {
-            if known.is_empty() {
+            if known.is_empty() && !self.is_preset_wrong(problems) {
                 problems.add(
                     &key,
                     "is missing; without a preset the hosts to route must be named",
@@ -364,10 +369,12 @@ impl ProviderFile {
         let url = match file.url.take().or_else(preset_url) {
             Some(url) => endpoint(&url, &self.key("token.url"), problems),
             None => {
-                problems.add(
-                    &self.key("token.url"),
-                    "is missing; without a preset the token endpoint must be named",
-                );
+                if !self.is_preset_wrong(problems) {
+                    problems.add(
+                        &self.key("token.url"),
+                        "is missing; without a preset the token endpoint must be named",
+                    );
+                }
                 None
             }
         };

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
+use crate::typed::SECRET;
 use bursar_base::secret::Secret;
 
 /// The most that a limit may be; more is no limit.
@@ -25,6 +27,10 @@ pub(crate) struct Size(pub(crate) usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Count(pub(crate) NonZeroU32);
 
+/// An IP address with its port, of which `PORT` is the usual one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Address<const PORT: u16>(pub(crate) SocketAddr);
+
 /// A string that must not be printed.
 #[derive(Debug, Clone)]
 pub(crate) struct Hidden(pub(crate) Secret);
@@ -32,8 +38,21 @@ pub(crate) struct Hidden(pub(crate) Secret);
 /// Reads a value from a string with `read`; the message says what was expected, never what was found.
 struct FromText<T, F> {
     expected: &'static str,
+    /// Of quantities, which have one.
+    units: Option<[&'static str; 3]>,
     read: F,
     result: PhantomData<T>,
+}
+
+impl<T, F> FromText<T, F> {
+    fn refuse_number<E: de::Error>(&self, number: &dyn fmt::Display) -> E {
+        match self.units {
+            None => E::invalid_type(de::Unexpected::Other("a number"), &self.expected),
+            Some([one, other, third]) => E::custom(format_args!(
+                "has no unit; write {number}{one}, {number}{other} or {number}{third}"
+            )),
+        }
+    }
 }
 
 impl<T, F: Fn(&str) -> Option<T>> Visitor<'_> for FromText<T, F> {
@@ -46,15 +65,25 @@ impl<T, F: Fn(&str) -> Option<T>> Visitor<'_> for FromText<T, F> {
     fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
         (self.read)(text).ok_or_else(|| E::custom(format_args!("is not {}", self.expected)))
     }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
+        Err(self.refuse_number(&number))
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<T, E> {
+        Err(self.refuse_number(&number))
+    }
 }
 
 fn from_text<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     expected: &'static str,
+    units: Option<[&'static str; 3]>,
     read: impl Fn(&str) -> Option<T>,
 ) -> Result<T, D::Error> {
     deserializer.deserialize_str(FromText {
         expected,
+        units,
         read,
         result: PhantomData,
     })
@@ -62,21 +91,84 @@ fn from_text<'de, D: Deserializer<'de>, T>(
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(
-            deserializer,
-            "a duration such as 250ms, 60s or 5m",
-            |text| humantime::parse_duration(text).ok().map(Self),
-        )
+        let expected = "a duration such as 250ms, 60s or 5m";
+        from_text(deserializer, expected, Some(["s", "ms", "m"]), |text| {
+            humantime::parse_duration(text).ok().map(Self)
+        })
     }
 }
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, "a size such as 64KiB or 1MiB", |text| {
+        let expected = "a size such as 64KiB or 1MiB";
+        from_text(deserializer, expected, Some(["B", "KiB", "MiB"]), |text| {
             let size: bytesize::ByteSize = text.parse().ok()?;
             usize::try_from(size.as_u64()).ok().map(Self)
         })
     }
+}
+
+impl<'de, const PORT: u16> Deserialize<'de> for Address<PORT> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AddressVisitor<const PORT: u16>;
+        impl<const PORT: u16> Visitor<'_> for AddressVisitor<PORT> {
+            type Value = Address<PORT>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(
+                    formatter,
+                    "an address with a port, such as 127.0.0.1:{PORT}"
+                )
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Address<PORT>, E> {
+                let error = |()| E::custom(no_address(text, PORT));
+                text.parse().map(Address).map_err(|_| ()).map_err(error)
+            }
+
+            fn visit_i64<E: de::Error>(self, _: i64) -> Result<Address<PORT>, E> {
+                Err(E::custom(PORT_ALONE.replace("PORT", &PORT.to_string())))
+            }
+        }
+        deserializer.deserialize_str(AddressVisitor)
+    }
+}
+
+const PORT_ALONE: &str = "has no address; write 127.0.0.1:PORT for this machine alone, or 0.0.0.0:PORT for everybody who reaches it";
+
+/// What to write instead of something that is no address with a port.
+fn no_address(text: &str, port: u16) -> String {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (host, own_port) = match text.rsplit_once(':') {
+        Some((host, own_port)) if is_number(own_port) => (host, own_port),
+        _ => (text, ""),
+    };
+    let is_ip = |text: &str| text.parse::<IpAddr>().is_ok();
+    if text.contains("://") {
+        return format!("is a URL; write address and port alone, such as 127.0.0.1:{port}");
+    }
+    if text.parse::<Ipv6Addr>().is_ok() || host.parse::<Ipv6Addr>().is_ok() {
+        return format!(
+            "is an IPv6 address, which is written in brackets, with a port: [::1]:{port}"
+        );
+    }
+    if is_ip(text.trim_matches(['[', ']'])) {
+        return format!(
+            "has no port; write 127.0.0.1:{port}, or this address with :{port} after it"
+        );
+    }
+    if is_number(text) || ["", "*"].contains(&host) {
+        return PORT_ALONE.replace("PORT", &port.to_string());
+    }
+    if own_port.parse::<u16>().is_err() && is_number(own_port) {
+        return "has a port above 65535".to_owned();
+    }
+    if host.eq_ignore_ascii_case("localhost") {
+        return format!("is a name; write it as an address: 127.0.0.1:{port}");
+    }
+    format!(
+        "is no address with a port, such as 127.0.0.1:{port}; names are not looked up here, so write 0.0.0.0:{port} for every address of this machine"
+    )
 }
 
 impl<'de> Deserialize<'de> for Count {
@@ -108,8 +200,23 @@ impl<'de> Deserialize<'de> for Count {
 
 impl<'de> Deserialize<'de> for Hidden {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, "text", |text| {
-            Some(Self(Secret::new(text.to_owned())))
-        })
+        struct HiddenVisitor;
+        impl<'de> Visitor<'de> for HiddenVisitor {
+            type Value = Hidden;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("text")
+            }
+
+            fn visit_newtype_struct<D: Deserializer<'de>>(
+                self,
+                deserializer: D,
+            ) -> Result<Hidden, D::Error> {
+                from_text(deserializer, "text", None, |text| {
+                    Some(Hidden(Secret::new(text.to_owned())))
+                })
+            }
+        }
+        deserializer.deserialize_newtype_struct(SECRET, HiddenVisitor)
     }
 }

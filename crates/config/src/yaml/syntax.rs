@@ -1,0 +1,73 @@
+//! Syntax errors of YAML: what to write instead, by the parser's words and the line where it stopped.
+//!
+//! The line may hold a secret: it is looked at, and never repeated.
+
+use crate::node::Value;
+
+/// What is wrong with a text that is no YAML.
+pub(super) fn describe(message: &str, line: &str) -> String {
+    match advice(message, line) {
+        Some(advice) => format!("is not valid YAML: {advice}"),
+        // The parser's words for broken syntax name characters in single quotes; where it quotes otherwise, it
+        // quotes a value, and that might be a secret.
+        None if message.contains(['"', '`']) => {
+            "is not valid YAML: a value here does not fit its tag, or is no plain scalar, list or mapping".to_owned()
+        }
+        None => format!("is not valid YAML: {message}"),
+    }
+}
+
+fn advice(message: &str, line: &str) -> Option<&'static str> {
+    let has = |words: &str| message.contains(words);
+    let indentation = line.len() - line.trim_start().len();
+    let is_indented_by_tab = line.get(..indentation)?.contains('\t');
+    Some(match () {
+        () if is_indented_by_tab => "the line is indented with a tab; use spaces",
+        () if line.contains("{{") => {
+            "`{{` begins a template that nothing has filled in, or text that needs quotes"
+        }
+        () if line.contains("*.") && has("alias") => {
+            "a value that begins with `*` needs quotes, as in \"*.example.com\""
+        }
+        () if has("YAML without tags") => {
+            "tags such as `!vault` or `!env` have no meaning here; write ${NAME} or ${file:PATH}"
+        }
+        () if has("more than one document") => {
+            "there is more than one document in it; remove the lines `---` between them"
+        }
+        () if has("cannot start any token") => {
+            "a value that begins with `@`, `%` or a backtick needs quotes"
+        }
+        () if has("mapping values are not allowed") => {
+            "there is a second `: ` in a line, which needs quotes around the value, or the line is indented more than the one above it"
+        }
+        () if has("did not find expected key") => {
+            "the line is indented unlike those around it, or more follows a value that is quoted"
+        }
+        () if has("could not find expected ':'") => {
+            "a key is followed by a colon and a space, as in `listen: 127.0.0.1:3128`"
+        }
+        () if has("quoted scalar") && has("end of stream") => "a quote is not closed",
+        () if has("unknown escape") => {
+            "in double quotes a backslash begins an escape; use single quotes"
+        }
+        () if has("flow node") && line.contains("[:") => {
+            "a value that begins with `[` needs quotes, as in \"[::1]:3128\""
+        }
+        () => return None,
+    })
+}
+
+/// What is wrong with a file that is no mapping.
+pub(super) fn no_mapping(root: &Value) -> Option<&'static str> {
+    match root {
+        Value::Map(_) => None,
+        Value::Null => Some("is empty; name at least one provider under `providers:`"),
+        Value::List(_) => Some(
+            "is a list; it must be a mapping with keys such as `listen:` and `providers:`, so remove the `- ` before them",
+        ),
+        Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::Text(_) => Some(
+            "has no keys; each is followed by a colon and a space, as in `listen: 127.0.0.1:3128`",
+        ),
+    }
+}
