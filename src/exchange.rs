@@ -287,6 +287,7 @@ impl<'e> Exchange<'e> {
         let sent = passthrough.send(&origin, message).await;
         record.attempts.add_upstream(sent.took);
         let (response, connection) = sent.response?;
+        record.attempts.set_peer(connection.peer());
         Ok(ProviderResponse {
             response,
             connection,

@@ -11,11 +11,14 @@ mod connection;
 pub mod egress;
 mod fields;
 mod frames;
+mod late_refusal;
 mod lifetime;
 mod outgoing_request;
+mod peer;
 mod pool;
-mod read_readiness;
 mod send_error;
+mod server_health;
+mod server_stream;
 mod streams;
 
 use std::error::Error;
@@ -27,22 +30,24 @@ use std::time::Duration;
 
 use http::Response;
 use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::Connection as _;
+use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use bursar_config::{Http, Origin, Provider, Timeouts};
 use bursar_http::replay_body::{Progress, ReplayBody};
 use bursar_telemetry::metrics::{Cause, Connections, Counted, Metrics, NO_PROVIDER};
 use circuit_breaker::{Permit, ProviderBreaker};
-use connect::{Connector, Stream};
+use connect::{Connected, Connector, Stream};
 pub use connect_error::ConnectError;
 pub use connection::{Connection, RequestBody, Sent};
 use egress::Egress;
 pub use outgoing_request::{OutgoingRequest, SavedRequest};
-use pool::Pool;
-use read_readiness::ReadReadiness;
+pub use peer::Peer;
+use pool::{Open, Pool};
 pub use send_error::SendError;
 use send_error::chain;
+pub use server_health::{ServerHealth, server_name};
+pub use server_stream::ServerStream;
 pub use streams::Need;
 
 /// How often a request goes to another connection because it was certainly not processed on the last one.
@@ -151,7 +156,7 @@ impl<B: RequestBody> Upstream<B> {
         now: Instant,
     ) -> Result<(Connection<B>, Instant), ConnectError> {
         let permit = match self.breaker.as_ref().map(|breaker| breaker.acquire(now)) {
-            Some(acquired) => Some(acquired.map_err(ConnectError::Held)?),
+            Some(acquired) => Some(acquired.map_err(|wait| self.held(origin, wait))?),
             None => None,
         };
         let need = Need {
@@ -174,54 +179,85 @@ impl<B: RequestBody> Upstream<B> {
         Ok((connected?, Instant::now()))
     }
 
+    #[cold]
+    fn held(&self, origin: &Origin, wait: Duration) -> ConnectError {
+        let url = origin.url();
+        ConnectError::Held {
+            wait,
+            last: url.as_ref().and_then(|url| self.connector.last_cause(url)),
+            peer: url.map(|url| Peer::new(&server_name(&url), None)),
+        }
+    }
+
     /// A new connection for a request. A server that closes one before it has agreed to speak HTTP on it has seen no
     /// request, so another one is tried.
     async fn open(&self, origin: &Origin, need: Need) -> Result<Connection<B>, ConnectError> {
         let end = Instant::now() + self.timeouts.connect;
-        let mut source: Option<Box<dyn Error + Send + Sync>> = None;
+        let mut last = None;
         for _ in 0..=MAX_UNSENT {
             let wants_http1 = self.http == Http::Auto && self.pool.wants_http1(origin);
             let connector = match wants_http1 {
                 true => &self.http1_connector,
                 false => &self.connector,
             };
-            let (stream, open) = self.dial(connector, origin).await?;
-            let is_http2 = self.is_http2(&stream)?;
+            let (connected, counted) = self.dial(connector, origin).await?;
+            let is_http2 = self.is_http2(connector, &connected)?;
+            let peer = connected.peer.clone();
+            let open = Open {
+                counted,
+                peer: peer.clone(),
+            };
+            let stream = connected.into_server_stream();
             let opening = async {
                 match is_http2 {
-                    true => self.pool.open_http2(origin, stream, open, need).await,
-                    false => {
-                        let stream = ReadReadiness::new(stream);
-                        self.pool.open_http1(origin, stream, open).await
+                    true => {
+                        let stream = TokioIo::new(stream);
+                        self.pool.open_http2(origin, stream, open, need).await
                     }
+                    false => self.pool.open_http1(origin, stream, open).await,
                 }
             };
-            match tokio::time::timeout_at(end, opening).await {
+            let error = match tokio::time::timeout_at(end, opening).await {
                 Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(error)) => {
-                    let host = origin.authority.as_str();
-                    tracing::debug!(host, error = %chain(&error), "upstream handshake failed");
-                    source = Some(error.into());
+                Ok(Err(error)) => error,
+                Err(_elapsed) => {
+                    let cause = Cause::TimedOut;
+                    connector.complain(&peer, cause, || {
+                        "it took too long to begin with HTTP".to_owned()
+                    });
+                    return Err(ConnectError::of(cause, &peer));
                 }
-                Err(_elapsed) => return Err(Cause::TimedOut.into()),
+            };
+            if peer.is_refused() {
+                return Err(ConnectError::of(Cause::TlsClientCertificate, &peer));
             }
+            tracing::debug!(host = &*peer.host, error = %chain(&error), "upstream handshake failed");
+            last = Some((error, peer));
         }
-        Err(ConnectError::Failed {
-            cause: Cause::Unreachable,
-            source,
+        let (source, peer) = last.ok_or(Cause::Unreachable)?;
+        self.connector
+            .complain(&peer, Cause::Reset, || chain(&source));
+        Err(ConnectError::Closed {
+            source: source.into(),
+            peer,
         })
     }
 
     /// Whether HTTP/2 is spoken on a new connection.
-    fn is_http2(&self, stream: &Stream) -> Result<bool, ConnectError> {
-        match (stream, self.http) {
-            // Without TLS the server has to know before (RFC 9113 section 3.3).
-            (Stream::Http(_), http) => Ok(http == Http::Http2),
-            (Stream::Https(_), Http::Http2) if !stream.connected().is_negotiated_h2() => {
-                Err(ConnectError::NoHttp2)
-            }
-            (Stream::Https(_), _) => Ok(stream.connected().is_negotiated_h2()),
+    fn is_http2(&self, connector: &Connector, connected: &Connected) -> Result<bool, ConnectError> {
+        // Without TLS the server has to know before (RFC 9113 section 3.3).
+        if !connected.is_tls() {
+            return Ok(self.http == Http::Http2);
         }
+        let is_http2 = connected.is_http2();
+        if self.http == Http::Http2 && !is_http2 {
+            let peer = &connected.peer;
+            connector.complain(peer, Cause::TlsOther, || {
+                "the server does not agree to HTTP/2".to_owned()
+            });
+            return Err(ConnectError::NoHttp2(peer.clone()));
+        }
+        Ok(is_http2)
     }
 
     /// The provider takes that request, and others after it, over HTTP/1.1 alone; whether it may have it so.
@@ -242,26 +278,37 @@ impl<B: RequestBody> Upstream<B> {
     ///
     /// # Errors
     /// Where there is none to be had in time.
-    pub async fn connect(&self, origin: &Origin) -> Result<(Stream, Counted), ConnectError> {
-        self.dial(&self.connector, origin).await
+    pub async fn connect(
+        &self,
+        origin: &Origin,
+    ) -> Result<(Stream, Arc<Peer>, Counted), ConnectError> {
+        let (connected, counted) = self.dial(&self.connector, origin).await?;
+        let peer = connected.peer.clone();
+        Ok((connected.into_stream(), peer, counted))
     }
 
     async fn dial(
         &self,
         connector: &Connector,
         origin: &Origin,
-    ) -> Result<(Stream, Counted), ConnectError> {
+    ) -> Result<(Connected, Counted), ConnectError> {
         let url = origin.url();
         let url = url.ok_or(Cause::Unreachable)?;
-        let stream = connector.connect(url).await.map_err(|error| match error {
-            connect::Error::NoProtocol if self.http == Http::Http2 => ConnectError::NoHttp2,
-            error if error.lacks_descriptors() => ConnectError::NoDescriptors,
-            error => ConnectError::Failed {
-                cause: error.cause(),
-                source: Some(error.into()),
-            },
+        let connected = connector.connect(url).await.map_err(|failed| {
+            let connect::Failed { error, peer } = *failed;
+            match error {
+                connect::Error::NoProtocol if self.http == Http::Http2 => {
+                    ConnectError::NoHttp2(peer)
+                }
+                error if error.lacks_descriptors() => ConnectError::NoDescriptors(peer),
+                error => ConnectError::Failed {
+                    cause: error.cause(),
+                    peer: Some(peer),
+                    source: Some(error.into()),
+                },
+            }
         })?;
-        Ok((stream, Counted::new(&self.connections.upstream)))
+        Ok((connected, Counted::new(&self.connections.upstream)))
     }
 
     /// Waits for the head of the response to a request with that body, which a connection was given at
@@ -281,6 +328,13 @@ impl<B: RequestBody> Upstream<B> {
         if matches!(response, Err(SendError::TimedOut)) && connection.abandon() {
             response = Err(SendError::TimedOutUnsent);
         }
+        if matches!(
+            response,
+            Err(SendError::Unsent | SendError::Broken | SendError::NoCloseNotify)
+        ) && connection.is_refused()
+        {
+            response = Err(SendError::ClientRefused);
+        }
         if matches!(response, Err(SendError::NoCloseNotify)) {
             self.complain_of_end(connection);
         }
@@ -289,6 +343,7 @@ impl<B: RequestBody> Upstream<B> {
             Err(
                 SendError::Broken
                 | SendError::NoCloseNotify
+                | SendError::ClientRefused
                 | SendError::TimedOut
                 | SendError::TimedOutUnsent,
             ) => self.record(permit, false),

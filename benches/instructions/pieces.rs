@@ -67,7 +67,7 @@ fn source() -> (tokio::runtime::Runtime, Handle) {
     let config = config(&text);
     let source = runtime.block_on(async {
         let metrics = Metrics::new(&config).expect("every metric has a name of its own");
-        let egress = Egress::new(&config.egress, metrics.egress.clone());
+        let egress = Egress::new(&config.egress, &metrics);
         let source = Tokens::start(&config, &metrics, &egress)
             .source(0, 0, 0)
             .clone();

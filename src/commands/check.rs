@@ -42,7 +42,7 @@ pub(crate) fn summary(config: &Config) -> String {
 /// Where the metrics cannot be set up.
 pub(crate) async fn live(config: &Config) -> Result<(String, bool), prometheus::Error> {
     let metrics = Metrics::new(config)?;
-    let egress = Egress::new(&config.egress, metrics.egress.clone());
+    let egress = Egress::new(&config.egress, &metrics);
     let tokens = Tokens::asleep(config, &metrics, &egress);
     let permits = Arc::new(Semaphore::new(MAX_CALLS));
     let mut calls = tokio::task::JoinSet::new();

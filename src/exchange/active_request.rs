@@ -131,6 +131,9 @@ impl ActiveRequest {
         if let Some(cause) = refused.cause {
             self.record.set_cause(cause);
         }
+        if let Some(peer) = &refused.peer {
+            self.record.attempts.set_peer(Some(peer));
+        }
         self.respond(refused.response)
     }
 

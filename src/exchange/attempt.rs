@@ -222,6 +222,7 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
                 }
             };
             self.record.add_upstream(now - since);
+            self.record.set_peer(C::peer(&connection));
             if access_token.is_expired(now) {
                 // Connecting took longer than the token had left.
                 (*access_token, now) = self.access_token().await?;
@@ -255,7 +256,7 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
                     self.note_unsent().await;
                     upload = self.upload_again(failed, unsent)?;
                 }
-                Err(failed @ SendError::TimedOutUnsent) => {
+                Err(failed @ (SendError::TimedOutUnsent | SendError::ClientRefused)) => {
                     self.note_unsent().await;
                     return Err(Refusal::Send(failed));
                 }

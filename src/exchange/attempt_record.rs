@@ -3,9 +3,11 @@
 //! It is written while the request is under way, so that one whose caller leaves in the middle is told as far as it
 //! came.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::token::AccessToken;
+use crate::upstream::Peer;
 use bursar_base::secret::Fingerprint;
 
 /// What became known while a request was sent.
@@ -13,6 +15,8 @@ use bursar_base::secret::Fingerprint;
 pub(super) struct AttemptRecord {
     /// Generation and fingerprint of the token of the latest attempt.
     token: Option<(u64, Fingerprint)>,
+    /// The server of the latest attempt, or of the latest connection that could not be had.
+    peer: Option<Arc<Peer>>,
     is_replayed: bool,
     token_wait: Duration,
     upstream: Duration,
@@ -22,6 +26,17 @@ impl AttemptRecord {
     /// The request goes out with that token.
     pub(super) fn set_token(&mut self, access_token: &AccessToken) {
         self.token = Some((access_token.generation, access_token.fingerprint));
+    }
+
+    /// The request goes to that server, or cannot.
+    pub(super) fn set_peer(&mut self, peer: Option<&Arc<Peer>>) {
+        self.peer = peer.cloned();
+    }
+
+    /// Where it went last.
+    #[must_use]
+    pub(super) fn peer(&self) -> Option<&Peer> {
+        self.peer.as_deref()
     }
 
     /// The request is sent a second time.

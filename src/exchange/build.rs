@@ -46,10 +46,10 @@ impl Proxy {
         process_state.replay_memory.limit(config.replay_memory);
         let metrics = &process_state.metrics;
         let same = old.filter(|old| old.egress.is_of(&config.egress));
-        let egress = same.map_or_else(
-            || Egress::new(&config.egress, metrics.egress.clone()),
-            |old| old.egress.clone(),
-        );
+        let egress = match old {
+            Some(old) => old.egress.succeeded_by(config),
+            None => Egress::new(&config.egress, metrics),
+        };
         let upstreams = config.providers.iter().map(|provider| {
             let known = same.and_then(|old| old.upstreams_for(provider)).cloned();
             let new = || Upstream::new(provider, metrics, &egress).for_each(process_state.workers);

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::exchange::request_body::{CallerBody, Connection, RequestBody, Upstream};
 use crate::upstream::connect::{Connector, Stream};
 use crate::upstream::egress::Egress;
-use crate::upstream::{ConnectError, Need, OutgoingRequest, SendError};
+use crate::upstream::{ConnectError, Need, OutgoingRequest, Peer, SendError};
 use bursar_config::{self as config, Config, Origin, Timeouts};
 use bursar_http::headers::{self, Via};
 use bursar_http::replay_body::{BodyTooLarge, ReplayBody, ReplayLimits, ReplayMemory};
@@ -203,17 +203,21 @@ impl Passthrough {
     ///
     /// # Errors
     /// Where there is none to be had.
-    pub async fn connect(&self, host: &str, port: u16) -> Result<(Stream, TunnelPermit), Error> {
+    pub async fn connect(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> Result<(Stream, Arc<Peer>, TunnelPermit), Error> {
         let permit = self.tunnels.clone().try_acquire_owned();
         let permit = permit.map_err(|_none_left| Error::TooMany)?;
         let origin = origin(host, port);
         let origin = origin.ok_or(Error::Connect(Cause::Unreachable.into()))?;
-        let (stream, open) = self.upstream.connect(&origin).await?;
+        let (stream, peer, open) = self.upstream.connect(&origin).await?;
         let held = TunnelPermit {
             _permit: permit,
             _open: open,
         };
-        Ok((stream, held))
+        Ok((stream, peer, held))
     }
 }
 

@@ -11,6 +11,7 @@ use super::process_state::ProcessState;
 use super::route::Routes;
 use crate::exchange::request_body::Upstream;
 use crate::token::Tokens;
+use crate::upstream::ServerHealth;
 use crate::upstream::egress::Egress;
 use bursar_config::{Provider, ProxyLimits};
 use bursar_telemetry::metrics::{Metrics, ProviderSeries};
@@ -66,6 +67,12 @@ impl Proxy {
             upstream.is_some_and(|upstream| upstream.is_held())
         });
         held.map(|(provider, _)| &provider.name)
+    }
+
+    /// How the last connections to the servers of all providers went.
+    #[must_use]
+    pub fn upstream_servers(&self) -> Vec<ServerHealth> {
+        self.egress.servers()
     }
 
     /// Bytes of request bodies kept for replays now.

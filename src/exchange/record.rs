@@ -275,6 +275,7 @@ impl Record {
     ) -> T {
         let provider = self.provider();
         let account = provider.and_then(|provider| provider.accounts.get(self.account?));
+        let peer = self.attempts.peer();
         write(&Line {
             at: clock::wall(),
             request_id: self.id,
@@ -288,6 +289,8 @@ impl Record {
             status: self.final_status().as_u16(),
             reason: self.reason.map(Reason::as_str),
             cause: self.cause.map(Cause::as_str),
+            upstream_host: peer.map(|peer| &*peer.host),
+            upstream_address: peer.and_then(|peer| peer.address),
             token: self.attempts.token(),
             replayed: self.attempts.is_replayed(),
             total,

@@ -9,6 +9,7 @@
 mod description;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use crate::exchange::passthrough;
 use crate::exchange::route;
 use crate::exchange::tunnel_target;
 use crate::token::Missing;
-use crate::upstream::{ConnectError, SendError};
+use crate::upstream::{ConnectError, Peer, SendError};
 use bursar_base::clock;
 use bursar_http::framing;
 use bursar_http::headers::PSEUDONYM;
@@ -125,6 +126,8 @@ pub struct Refused {
     pub reason: Reason,
     /// Why there was no connection, if that is why.
     pub cause: Option<Cause>,
+    /// The server that is behind it, where a refusal knows it better than the attempts do.
+    pub peer: Option<Arc<Peer>>,
 }
 
 /// RFC 9457.
@@ -231,17 +234,21 @@ impl Refusal {
 
     /// Why there is no connection, to the provider or to its token endpoint, if that is why.
     fn cause(&self) -> Option<Cause> {
-        if let Self::Token(missing) = self {
-            return missing.failure.cause();
+        match self {
+            Self::Token(missing) => missing.cause,
+            Self::Connect(error) => error.cause(),
+            Self::Send(SendError::Unsent) => Some(Cause::Reset),
+            Self::Send(SendError::ClientRefused) => Some(Cause::TlsClientCertificate),
+            _ => None,
         }
-        let Self::Connect(error) = self else {
-            return None;
-        };
-        match error {
-            ConnectError::Failed { cause, .. } => Some(*cause),
-            ConnectError::NoDescriptors => Some(Cause::Unreachable),
-            ConnectError::NoHttp2 => Some(Cause::TlsOther),
-            ConnectError::Held(_) => None,
+    }
+
+    /// The server that no connection, or no token, could be had from.
+    fn peer(&self) -> Option<Arc<Peer>> {
+        match self {
+            Self::Token(missing) => Some(missing.peer.clone()),
+            Self::Connect(error) => error.peer().cloned(),
+            _ => None,
         }
     }
 
@@ -308,6 +315,7 @@ impl Refusal {
             response,
             reason: described.reason,
             cause: self.cause(),
+            peer: self.peer(),
         }
     }
 }

@@ -61,6 +61,7 @@ pub(super) async fn open(
     let since = Instant::now();
     let connected = passthrough.connect(host, port).await;
     request.record.attempts.add_upstream(since.elapsed());
-    let (stream, permit) = connected?;
+    let (stream, peer, permit) = connected?;
+    request.record.attempts.set_peer(Some(&peer));
     Ok(TunnelTarget::Away(Box::new(stream), permit))
 }

@@ -12,9 +12,10 @@ use tokio::time::Instant;
 
 use crate::exchange::{Proxy, Reloaded};
 use crate::token::{CONTENTION, EndpointSnapshot, RefusedRoute, Source, TokenSnapshot};
+use crate::upstream::ServerHealth;
 use bursar_base::clock;
 use bursar_config::{Environment, Provider};
-use bursar_telemetry::metrics::Reload;
+use bursar_telemetry::metrics::{Cause, Reload};
 
 /// What `/readyz` says of a provider whose breaker is open.
 const HELD: &str =
@@ -62,6 +63,7 @@ pub(super) struct Status {
     replay_memory_used_bytes: usize,
     token_endpoints: Vec<TokenEndpoint>,
     tokens: Vec<Token>,
+    upstreams: Vec<UpstreamServer>,
     version: &'static str,
 }
 
@@ -79,6 +81,16 @@ struct TokenEndpoint {
     calls_per_minute: NonZeroU32,
     calls_that_waited: u64,
     provider: String,
+}
+
+/// How the last connection to a server went, for requests or for token calls.
+#[derive(Debug, Serialize)]
+struct UpstreamServer {
+    cause: Option<&'static str>,
+    healthy: bool,
+    host: String,
+    provider: String,
+    since: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -204,6 +216,11 @@ impl Status {
                 .all()
                 .map(|source| Token::of(source, now))
                 .collect(),
+            upstreams: proxy
+                .upstream_servers()
+                .into_iter()
+                .map(UpstreamServer::of)
+                .collect(),
             version: env!("CARGO_PKG_VERSION"),
         }
     }
@@ -232,6 +249,18 @@ impl TokenEndpoint {
             calls_per_minute: snapshot.calls_per_minute,
             calls_that_waited: snapshot.exhausted,
             provider: snapshot.provider.to_string(),
+        }
+    }
+}
+
+impl UpstreamServer {
+    fn of(server: ServerHealth) -> Self {
+        Self {
+            cause: server.cause.map(Cause::as_str),
+            healthy: server.cause.is_none(),
+            host: server.host.into(),
+            provider: server.provider.to_string(),
+            since: date(server.since),
         }
     }
 }
@@ -349,6 +378,12 @@ mod tests {
                 provider: "acme".into(),
             }],
             tokens: vec![token],
+            upstreams: vec![UpstreamServer::of(ServerHealth {
+                provider: "acme".into(),
+                host: "api.test:443".into(),
+                cause: Some(Cause::Refused),
+                since: SystemTime::UNIX_EPOCH,
+            })],
             version: "0",
         };
         let shown = serde_json::to_string_pretty(&status).unwrap();

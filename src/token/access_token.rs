@@ -3,6 +3,7 @@
 //! Ages are decided here, as a function of the token and `now`; nothing here reads a clock.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -10,7 +11,9 @@ use http::HeaderValue;
 use tokio::time::Instant;
 
 use super::failure::Failure;
+use crate::upstream::Peer;
 use bursar_base::secret::{Fingerprint, Secret};
+use bursar_telemetry::metrics::Cause;
 
 /// A longer lifetime is clamped to this: no payment API means it, and timers have an end.
 const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -84,12 +87,16 @@ impl AccessToken {
 }
 
 /// Why a request goes without a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("there is no token")]
 pub struct Missing {
     /// What the token endpoint did.
     #[source]
     pub failure: Failure,
+    /// Why the last token call had no connection, if that is behind it.
+    pub cause: Option<Cause>,
+    /// The server of the last token call. The address is there where that was made for whoever asks.
+    pub peer: Arc<Peer>,
     /// When it is worth asking again.
     pub retry_after: Duration,
 }

@@ -4,8 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use http::{StatusCode, Uri};
+
+use crate::upstream::{Peer, server_name};
 use bursar_base::clock;
-use bursar_telemetry::metrics::{FetchOutcome, GrantLabel};
+use bursar_telemetry::metrics::{Cause, FetchOutcome, GrantLabel};
 
 /// How many calls for one account ended how. All its sources share them, and they outlive its secrets, because
 /// a counter never goes back.
@@ -20,6 +23,47 @@ pub(super) struct LatestCall(Mutex<Latest>);
 struct Latest {
     is_waiting: bool,
     ended: Option<(&'static str, SystemTime)>,
+    exchange: Option<Exchange>,
+}
+
+/// The last token call, as far as it has come: everything that can be shown of it, which is no secret.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    /// Without its query.
+    pub url: Box<str>,
+    /// The server, and the address that was tried.
+    pub peer: Arc<Peer>,
+    /// Whether there is no connection yet.
+    pub(super) is_connecting: bool,
+    /// Why there was no connection.
+    pub cause: Option<Cause>,
+    /// What the response said; None: none has come.
+    pub response: Option<ResponseHead>,
+}
+
+/// What the head of a token response says beside its status.
+#[derive(Debug, Clone)]
+pub struct ResponseHead {
+    /// The status.
+    pub status: StatusCode,
+    /// Of `Content-Type`, without parameters; None: there is none, or it is none that can be shown.
+    pub media_type: Option<Box<str>>,
+    /// Where a redirect leads: a host, with its port where that is said.
+    pub redirect_host: Option<Box<str>>,
+}
+
+impl Exchange {
+    fn begin(url: &Uri) -> Self {
+        let scheme = url.scheme_str().unwrap_or_default();
+        let server = server_name(url);
+        Self {
+            url: format!("{scheme}://{server}{}", url.path()).into(),
+            peer: Peer::new(&server, None),
+            is_connecting: true,
+            cause: None,
+            response: None,
+        }
+    }
 }
 
 impl LatestCall {
@@ -54,6 +98,51 @@ impl CallLog {
     /// Whether a call waits for its turn: it is not made yet.
     pub(super) fn is_waiting(&self) -> bool {
         self.latest.lock().is_waiting
+    }
+
+    /// A call begins.
+    pub(super) fn begin(&self, url: &Uri) {
+        self.latest.lock().exchange = Some(Exchange::begin(url));
+    }
+
+    /// Its connection is there.
+    pub(super) fn connected(&self, peer: &Arc<Peer>) {
+        self.note(|exchange| {
+            exchange.peer = peer.clone();
+            exchange.is_connecting = false;
+        });
+    }
+
+    /// It has none, or none that was of use.
+    pub(super) fn not_connected(&self, peer: &Arc<Peer>, cause: Cause) {
+        self.note(|exchange| {
+            exchange.peer = peer.clone();
+            exchange.is_connecting = false;
+            exchange.cause = Some(cause);
+        });
+    }
+
+    /// Its response begins.
+    pub(super) fn responded(&self, head: ResponseHead) {
+        self.note(|exchange| exchange.response = Some(head));
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Exchange)) {
+        if let Some(exchange) = &mut self.latest.lock().exchange {
+            change(exchange);
+        }
+    }
+
+    /// The last call; None: there was none.
+    pub(super) fn exchange(&self) -> Option<Exchange> {
+        self.latest.lock().exchange.clone()
+    }
+
+    /// Whether a call has no connection yet.
+    pub(super) fn is_connecting(&self) -> bool {
+        let latest = self.latest.lock();
+        let exchange = latest.exchange.as_ref();
+        exchange.is_some_and(|exchange| exchange.is_connecting)
     }
 
     /// A call with that grant ended so.

@@ -20,9 +20,10 @@ use tokio::time::{Instant, sleep_until};
 use super::backoff;
 use super::failure::Failure;
 use super::timing::{SHORT, Timing};
+use bursar_base::log_throttle::LogThrottles;
 use bursar_limits::circuit_breaker::{CircuitBreaker, Open, Permit, State, Until};
 use bursar_limits::rate_limiter::RateLimiter;
-use bursar_telemetry::metrics::EndpointSeries;
+use bursar_telemetry::metrics::{Cause, EndpointSeries};
 
 /// Failures in a row, of all keys together, after which calls are held.
 const MAX_FAILURES: u32 = 5;
@@ -61,6 +62,8 @@ pub(super) struct EndpointLimiter {
     quota_changed: watch::Sender<()>,
     /// Calls that had to wait for the quota.
     exhausted: IntCounter,
+    /// For lines that say that there is no token.
+    lines: LogThrottles<String>,
 }
 
 #[derive(Debug)]
@@ -68,6 +71,8 @@ struct LimiterState {
     quota: Quota,
     pace: RateLimiter,
     timing: Timing,
+    /// Why the last call had no connection, if it had none.
+    cause: Option<Cause>,
 }
 
 /// Calls in any minute.
@@ -143,10 +148,12 @@ impl EndpointLimiter {
                 pace: RateLimiter::new(quota.interval),
                 quota,
                 timing: Timing::default(),
+                cause: None,
             }),
             breaker: CircuitBreaker::new(MAX_FAILURES, series.open),
             quota_changed: watch::Sender::new(()),
             exhausted: series.exhausted,
+            lines: LogThrottles::default(),
         }
     }
 
@@ -264,6 +271,16 @@ impl EndpointLimiter {
         (Failure::QuotaExhausted, state.pace.wait(now, tolerance))
     }
 
+    /// Why the last call to the endpoint had no connection, if it had none.
+    pub(super) fn cause(&self) -> Option<Cause> {
+        self.state().cause
+    }
+
+    /// Whether the log may be told of that now: it is told of each thing once a minute.
+    pub(super) fn is_due(&self, what: String) -> bool {
+        self.lines.is_due(what, Instant::now())
+    }
+
     /// What there is to show.
     pub(super) fn snapshot(&self) -> EndpointSnapshot {
         let state = self.state();
@@ -297,6 +314,7 @@ impl CallPermit<'_> {
         let is_news = {
             // Held for both, so that a call that is let through now knows both.
             let mut state = limiter.state();
+            state.cause = failure.and_then(Failure::cause);
             match outage {
                 Some(failure) => self.breaker.failed(Instant::now(), |earlier| {
                     backoff::pause(failure, earlier, fastrand::f64())

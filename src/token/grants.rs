@@ -145,7 +145,7 @@ impl Grants {
         };
         let dialect = self.dialect();
         let credential = Credential::of_secret(client, dialect.client_auth);
-        let responding = request_token(&*self.transport, dialect, credential, grant);
+        let responding = request_token(&*self.transport, dialect, credential, grant, &self.calls);
         let result = match grant {
             Grant::ClientCredentials { .. } => tokio::select! {
                 biased;

@@ -13,14 +13,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE as BASE64_URL};
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, RETRY_AFTER,
-    USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, LOCATION,
+    RETRY_AFTER, USER_AGENT,
 };
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
 
+use super::call_log::{CallLog, ResponseHead};
 use super::client_auth::{Credential, NoHeaderValue, Unencoded, form_encode};
 use super::failure::{Detail, Failure};
 use super::response::coding::MAX_BYTES;
@@ -35,6 +36,9 @@ use bursar_http::response::{Outstanding, Reader};
 use bursar_telemetry::metrics::Cause;
 use bursar_telemetry::metrics::DroppedFields;
 
+/// Longer names in a response's head are not shown.
+const MAX_SHOWN: usize = 100;
+
 /// What is offered to the token endpoint.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Grant<'a> {
@@ -45,11 +49,12 @@ pub(super) enum Grant<'a> {
 /// Carries requests to token endpoints. There is one over sockets; tests of renewal and back-off bring
 /// one in memory, because a paused clock and sockets do not go together.
 pub(super) trait Transport: Send + Sync + 'static {
-    /// Sends one request and reads the response.
-    fn call(
-        &self,
+    /// Sends one request and reads the response; `calls` are told how far that has come.
+    fn call<'a>(
+        &'a self,
         request: Request<Full<Bytes>>,
-    ) -> Pin<Box<dyn Future<Output = Result<RawResponse, Failure>> + Send + '_>>;
+        calls: &'a CallLog,
+    ) -> Pin<Box<dyn Future<Output = Result<RawResponse, Failure>> + Send + 'a>>;
 }
 
 /// Asks for a token once.
@@ -58,13 +63,18 @@ pub(super) async fn request_token(
     dialect: &TokenDialect,
     credential: Credential<'_>,
     grant: Grant<'_>,
+    calls: &CallLog,
 ) -> Result<TokenResponse, Failure> {
     let request = build(dialect, credential, grant).map_err(|NoHeaderValue| {
         Failure::Rejected(Detail::Is("the credentials fit no header"), None)
     })?;
-    let raw = tokio::time::timeout(dialect.timeout, transport.call(request))
+    let calling = tokio::time::timeout(dialect.timeout, transport.call(request, calls));
+    let raw = calling
         .await
-        .unwrap_or(Err(Failure::TimedOut))?;
+        .unwrap_or_else(|_elapsed| match calls.is_connecting() {
+            true => Err(Failure::NoConnection(Cause::TimedOut)),
+            false => Err(Failure::TimedOut),
+        })?;
     let is_secret = |text: &str| repeats_secret(text, dialect, credential, grant);
     response::read(&raw, &dialect.response, is_secret)
 }
@@ -192,37 +202,58 @@ pub(super) struct HttpTransport {
 }
 
 impl Transport for HttpTransport {
-    fn call(
-        &self,
+    fn call<'a>(
+        &'a self,
         request: Request<Full<Bytes>>,
-    ) -> Pin<Box<dyn Future<Output = Result<RawResponse, Failure>> + Send + '_>> {
-        Box::pin(self.exchange(request))
+        calls: &'a CallLog,
+    ) -> Pin<Box<dyn Future<Output = Result<RawResponse, Failure>> + Send + 'a>> {
+        Box::pin(self.exchange(request, calls))
     }
 }
 
 impl HttpTransport {
-    async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<RawResponse, Failure> {
+    async fn exchange(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        calls: &CallLog,
+    ) -> Result<RawResponse, Failure> {
         let url = request.uri().clone();
-        let connecting = self.connector.connect(url.clone());
-        let stream = connecting.await.map_err(|error| match error {
-            connect::Error::NotAllowed(rule) => Failure::NotAllowed(rule),
-            error => Failure::NoConnection(error.cause()),
-        })?;
+        calls.begin(&url);
+        let connected = self
+            .connector
+            .connect(url.clone())
+            .await
+            .map_err(|failed| {
+                let connect::Failed { error, peer } = &*failed;
+                calls.not_connected(peer, error.cause());
+                match error {
+                    connect::Error::NotAllowed(rule) => Failure::NotAllowed(*rule),
+                    error => Failure::NoConnection(error.cause()),
+                }
+            })?;
+        let peer = connected.peer.clone();
+        calls.connected(&peer);
+        let unsent = |cause| {
+            calls.not_connected(&peer, cause);
+            Failure::NoConnection(cause)
+        };
         let outstanding = Outstanding::new();
         outstanding.begin(request.method());
-        let stream = TokioIo::new(stream);
+        let stream = connected.into_server_stream();
         let stream = Reader::new(stream, outstanding.clone(), self.dropped.clone());
         // It ends with the exchange.
         let mut connection = OneShot::over(TokioIo::new(stream))
             .await
-            .map_err(|_closed| Failure::NoConnection(Cause::Unreachable))?;
+            .map_err(|_closed| unsent(Cause::Reset))?;
         *request.uri_mut() = origin_form(&url);
         let responding = connection.send(request).await;
         let mut response = responding.map_err(|error| match lacks_close_notify(&error) {
+            _ if peer.is_refused() => unsent(Cause::TlsClientCertificate),
             true => Failure::NoCloseNotify,
             false => Failure::Broken,
         })?;
         outstanding.complete(&mut response);
+        calls.responded(shown(&response));
         let (head, body) = response.into_parts();
         let body = match read_limited(body, MAX_BYTES).await {
             Ok(body) => Body::Whole(body),
@@ -237,6 +268,34 @@ impl HttpTransport {
             codings: codings(&head.headers),
             body,
         })
+    }
+}
+
+/// What can be shown of a response's head. It may hold anything, so only what has the form of a media type, or of a
+/// host, is.
+fn shown<B>(response: &http::Response<B>) -> ResponseHead {
+    let headers = response.headers();
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let media_type = text(CONTENT_TYPE).and_then(|value| {
+        let is_of_a_type = |byte: u8| byte.is_ascii_alphanumeric() || b"/+-.".contains(&byte);
+        let media_type = value.split(';').next().unwrap_or_default().trim();
+        let is_one = media_type.len() <= MAX_SHOWN && media_type.bytes().all(is_of_a_type);
+        is_one.then(|| media_type.to_ascii_lowercase().into())
+    });
+    let location: Option<Uri> = text(LOCATION).and_then(|value| value.trim().parse().ok());
+    let authority = location.as_ref().and_then(Uri::authority);
+    let redirect_host = authority.and_then(|authority| {
+        let host = authority.host();
+        let host = match authority.port_u16() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        };
+        (host.len() <= MAX_SHOWN).then(|| host.into())
+    });
+    ResponseHead {
+        status: response.status(),
+        media_type,
+        redirect_host: redirect_host.filter(|_| response.status().is_redirection()),
     }
 }
 

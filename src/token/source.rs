@@ -10,6 +10,7 @@
 //! flight. Which of them looks after the renewal is in there too; for a key that is gone, none does.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::{mpsc, watch};
@@ -28,9 +29,10 @@ use super::renewal_policy::{
 };
 use super::secret_in_use::SecretInUse;
 use super::token_key::TokenKey;
+use crate::upstream::{Peer, server_name};
 use bursar_config::{SecretName, TokenDialect};
 use bursar_limits::single_flight::{Joiner, Leader, NoResult};
-use bursar_telemetry::metrics::{FetchOutcome, GrantLabel};
+use bursar_telemetry::metrics::{Cause, FetchOutcome, GrantLabel};
 
 /// What the log and the admin port say of a key whose young tokens are refused again and again.
 pub const CONTENTION: &str = "instances are revoking each other: the provider refuses young tokens, as it does where each new one ends the one before; give each instance an account of its own";
@@ -179,10 +181,8 @@ impl Source {
                     tokio::time::sleep_until(until).await;
                 }
                 Joined::BackingOff(failure, until) => {
-                    return Err(Missing {
-                        failure,
-                        retry_after: until.saturating_duration_since(now),
-                    });
+                    let retry_after = until.saturating_duration_since(now);
+                    return Err(self.missing_without_call(failure, retry_after));
                 }
             }
         }
@@ -256,10 +256,7 @@ impl Source {
         if failure == Failure::TimedOut && self.calls.is_waiting() {
             // The endpoint was not asked at all.
             let (failure, retry_after) = self.limiter.wait(now);
-            return Missing {
-                failure,
-                retry_after,
-            };
+            return self.missing_without_call(failure, retry_after);
         }
         let until = self
             .policy()
@@ -267,7 +264,44 @@ impl Source {
             .map_or(now, |(_, until)| until.awaited);
         Missing {
             failure,
+            cause: failure.cause(),
+            peer: self.token_server(),
             retry_after: until.saturating_duration_since(now),
+        }
+    }
+
+    /// The same where no call was made for it.
+    fn missing_without_call(&self, failure: Failure, retry_after: Duration) -> Missing {
+        // Where calls are held, the reason is the endpoint's.
+        let of_endpoint = || match failure {
+            Failure::CircuitOpen => self.limiter.cause(),
+            _ => None,
+        };
+        Missing {
+            failure,
+            cause: failure.cause().or_else(of_endpoint),
+            peer: Peer::new(&self.token_server().host, None),
+            retry_after,
+        }
+    }
+
+    /// That of the last call.
+    fn token_server(&self) -> Arc<Peer> {
+        let last = self.calls.exchange().map(|exchange| exchange.peer);
+        last.unwrap_or_else(|| Peer::new(&server_name(&self.dialect().url), None))
+    }
+
+    /// Tells the log that there is no token: once a minute for each cause, or for each account and failure.
+    fn complain(&self, failure: Failure) {
+        let account = &self.key.account().name;
+        let host = &self.token_server().host;
+        let cause = failure.cause().map(Cause::as_str);
+        let what = match cause {
+            Some(cause) => format!("{host} {cause}"),
+            None => format!("{account}: {failure}"),
+        };
+        if self.limiter.is_due(what) {
+            tracing::warn!(provider = %self.key.provider.name, %account, scopes = %self.key.scopes, %host, cause, %failure, "no token");
         }
     }
 
@@ -324,7 +358,7 @@ impl Source {
             (result, next_renewal)
         };
         if let Err(failure) = &result {
-            tracing::warn!(provider = %self.key.provider.name, account = %self.key.account().name, scopes = %self.key.scopes, %failure, "no token");
+            self.complain(*failure);
         }
         self.schedule_renewal(next_renewal);
         leader.finish(result);

@@ -8,8 +8,8 @@ mod cause;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,18 +21,24 @@ use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, ClientConfig};
+use rustls::{AlertDescription, ClientConfig, HandshakeKind, ProtocolVersion};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
-use crate::upstream::egress::{Denied, DialPolicy};
+use super::egress::{Denied, DialPolicy};
+use super::late_refusal::{self, Watch};
+use super::peer::Peer;
+use super::server_health::server_name;
+use super::server_stream::ServerStream;
 use bursar_base::address::{Rule, Spelling, bare, undotted};
 use bursar_base::process::{self, Purpose};
 use bursar_base::socket::Socket;
 use bursar_config::ParentProxy;
 use bursar_telemetry::metrics::Cause;
-use bursar_tls::client::noticing;
+use bursar_tls::client::{self, Asked, Noticed};
 
 /// A connection, with TLS unless the operator wrote down a loopback address.
 pub type Stream = MaybeHttpsStream<Tcp>;
@@ -53,8 +59,7 @@ pub struct Connector {
     /// For all of it.
     limit: Duration,
     policy: DialPolicy,
-    direct: HttpConnector<Resolver>,
-    parent: Option<Tunnel<HttpConnector<Resolver>>>,
+    parent: Option<Arc<ParentProxy>>,
     /// What its file descriptors are for.
     purpose: Purpose,
 }
@@ -77,15 +82,133 @@ pub enum Error {
         /// Why.
         #[source]
         source: BoxError,
-        /// The server asked for a client certificate, and there is none.
-        lacks_certificate: bool,
+        /// What the server asked for before.
+        asked: Asked,
     },
     /// The server speaks nothing that was offered (RFC 7301 section 3.2).
     #[error("the server speaks no protocol that was offered")]
     NoProtocol,
     /// It took longer than it may.
-    #[error("it took too long")]
-    TimedOut,
+    #[error("it took too long {}", .0.as_str())]
+    TimedOut(Step),
+}
+
+/// What was being done when the time was over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Step {
+    /// The name was being resolved.
+    Name,
+    /// TCP was being connected.
+    Tcp,
+    /// The parent proxy was connecting, or was being connected to.
+    Parent,
+    /// TLS was shaking hands.
+    Tls,
+}
+
+impl Step {
+    const ALL: [Self; 4] = [Self::Name, Self::Tcp, Self::Parent, Self::Tls];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Name => "to resolve the name",
+            Self::Tcp => "to connect",
+            Self::Parent => "to connect through the parent proxy",
+            Self::Tls => "in the TLS handshake",
+        }
+    }
+}
+
+/// A connection, and whose.
+#[derive(Debug)]
+pub struct Connected {
+    stream: Stream,
+    /// The server.
+    pub peer: Arc<Peer>,
+    /// None: the server cannot refuse the client any more.
+    watch: Option<Box<Watch>>,
+}
+
+/// There is none.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no connection")]
+pub struct Failed {
+    /// Why.
+    #[source]
+    pub error: Error,
+    /// Whose it would be.
+    pub peer: Arc<Peer>,
+}
+
+/// How far connecting has come.
+#[derive(Debug, Default)]
+struct Steps {
+    step: AtomicU8,
+    /// The first that was tried.
+    address: OnceLock<SocketAddr>,
+}
+
+impl Steps {
+    fn begin(&self, step: Step) {
+        self.step.store(step as u8, Ordering::Relaxed);
+    }
+
+    fn tries(&self, address: Option<SocketAddr>) {
+        if let Some(first) = address {
+            // A name is resolved once.
+            let _is_first = self.address.set(first);
+        }
+    }
+
+    fn step(&self) -> Step {
+        let step = self.step.load(Ordering::Relaxed);
+        let mut all = Step::ALL.into_iter();
+        all.find(|known| *known as u8 == step).unwrap_or(Step::Tcp)
+    }
+}
+
+impl Connected {
+    /// Whether the server has agreed to HTTP/2.
+    #[must_use]
+    pub fn is_http2(&self) -> bool {
+        match &self.stream {
+            MaybeHttpsStream::Http(_) => false,
+            MaybeHttpsStream::Https(stream) => {
+                let (_, session) = stream.inner().get_ref();
+                session.alpn_protocol() == Some(b"h2")
+            }
+        }
+    }
+
+    /// Whether TLS is spoken on it.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        matches!(self.stream, MaybeHttpsStream::Https(_))
+    }
+
+    /// The version of TLS that is spoken, the certificate's end in seconds since 1970; None: none is.
+    #[must_use]
+    pub fn tls(&self) -> Option<(Option<ProtocolVersion>, Option<i64>)> {
+        let MaybeHttpsStream::Https(stream) = &self.stream else {
+            return None;
+        };
+        let (_, session) = stream.inner().get_ref();
+        let shown = session.peer_certificates().and_then(|chain| chain.first());
+        Some((session.protocol_version(), shown.and_then(client::expiry)))
+    }
+
+    /// For requests.
+    #[must_use]
+    pub fn into_server_stream(self) -> ServerStream {
+        ServerStream::new(self.stream, self.watch)
+    }
+
+    /// For a tunnel.
+    #[must_use]
+    pub fn into_stream(self) -> Stream {
+        self.stream
+    }
 }
 
 impl Error {
@@ -96,12 +219,10 @@ impl Error {
             Self::NotAllowed(_) => Cause::AddressNotAllowed,
             Self::Unreachable(error) => cause::before_tls(&**error),
             Self::Parent(_) => Cause::ParentProxy,
-            Self::Tls {
-                source,
-                lacks_certificate,
-            } => cause::in_tls(&**source, *lacks_certificate),
+            Self::Tls { source, asked } => cause::in_tls(&**source, *asked),
             Self::NoProtocol => Cause::TlsOther,
-            Self::TimedOut => Cause::TimedOut,
+            Self::TimedOut(Step::Name) => Cause::NameFailed,
+            Self::TimedOut(Step::Tcp | Step::Parent | Step::Tls) => Cause::TimedOut,
         }
     }
 
@@ -140,21 +261,11 @@ impl Connector {
         policy: DialPolicy,
         parent: Option<&Arc<ParentProxy>>,
     ) -> Self {
-        // hyper-util's tunnel bounds the answer's head at 8 KiB, and `limit` its time. It takes 200 alone
-        // for a yes, which is what every proxy says.
-        let parent = parent.map(|parent| {
-            let tunnel = Tunnel::new(parent.url.clone(), tcp(limit, policy.to_parent(parent)));
-            match &parent.authorization {
-                Some(authorization) => tunnel.with_auth(authorization.clone()),
-                None => tunnel,
-            }
-        });
         Self {
             tls,
             limit,
-            direct: tcp(limit, policy.clone()),
             policy,
-            parent,
+            parent: parent.cloned(),
             purpose: Purpose::Request,
         }
     }
@@ -182,15 +293,32 @@ impl Connector {
     ///
     /// # Errors
     /// Where no address is allowed, or a parent proxy, TCP or TLS fails.
-    pub async fn connect(&self, url: Uri) -> Result<Stream, Error> {
-        let connected = tokio::time::timeout(self.limit, self.open(&url)).await;
-        let connected = connected.unwrap_or(Err(Error::TimedOut));
-        if let Err(error) = &connected {
-            let host = url.authority().map_or("", |authority| authority.as_str());
-            self.policy
-                .complain(host, error.cause(), || error.details());
-        }
-        connected
+    pub async fn connect(&self, url: Uri) -> Result<Connected, Box<Failed>> {
+        let steps = Arc::<Steps>::default();
+        let host = server_name(&url);
+        let opened = tokio::time::timeout(self.limit, self.open(&url, &host, &steps)).await;
+        opened
+            .unwrap_or_else(|_elapsed| Err(Error::TimedOut(steps.step())))
+            .map_err(|error| {
+                if !error.lacks_descriptors() {
+                    self.policy.set_health(&host, Some(error.cause()));
+                }
+                self.policy.failed(&host, error.cause(), || error.details());
+                let peer = Peer::new(&host, steps.address.get().copied());
+                Box::new(Failed { error, peer })
+            })
+    }
+
+    /// A connection that was there is of no use after all: that is counted, and told to the log.
+    pub fn complain(&self, peer: &Peer, cause: Cause, details: impl FnOnce() -> String) {
+        self.policy.set_health(&peer.host, Some(cause));
+        self.policy.failed(&peer.host, cause, details);
+    }
+
+    /// Why the last connection to a server could not be had, if it could not.
+    #[must_use]
+    pub fn last_cause(&self, url: &Uri) -> Option<Cause> {
+        self.policy.cause(&server_name(url))
     }
 
     /// Tells the log that a connection to a host ended without TLS close_notify, before an answer was complete.
@@ -198,26 +326,72 @@ impl Connector {
         self.policy.complain_of_end(host);
     }
 
-    async fn open(&self, url: &Uri) -> Result<Stream, Error> {
-        let tcp = self.reach(url).await?;
+    async fn open(&self, url: &Uri, host: &str, steps: &Arc<Steps>) -> Result<Connected, Error> {
+        let tcp = self.reach_by(url, steps).await?;
+        let peer = Peer::new(host, tcp.inner().tcp.peer_addr().ok());
+        steps.tries(peer.address);
         if url.scheme() == Some(&Scheme::HTTP) {
-            return Ok(MaybeHttpsStream::Http(tcp));
+            self.policy.set_health(host, None);
+            return Ok(Connected {
+                stream: MaybeHttpsStream::Http(tcp),
+                peer,
+                watch: None,
+            });
         }
-        let host = undotted(url.host().unwrap_or_default());
-        let lacks_certificate = Arc::<AtomicBool>::default();
+        steps.begin(Step::Tls);
+        let (stream, is_taken) = self.shake_hands(url, tcp).await?;
+        let (_, session) = stream.get_ref();
+        let shown = session.peer_certificates().and_then(|chain| chain.first());
+        // Of a session that is resumed it was looked at before.
+        if session.handshake_kind() != Some(HandshakeKind::Resumed)
+            && let Some(expiry) = shown.and_then(client::expiry)
+        {
+            self.policy.set_certificate(host, expiry);
+        }
+        let watch = match is_taken {
+            true => {
+                self.policy.set_health(host, None);
+                None
+            }
+            false => Some(Box::new(Watch::new(&peer, &self.policy))),
+        };
+        Ok(Connected {
+            stream: MaybeHttpsStream::Https(TokioIo::new(stream)),
+            peer,
+            watch,
+        })
+    }
+
+    /// TLS, and whether the server has taken the client for good.
+    async fn shake_hands(
+        &self,
+        url: &Uri,
+        tcp: Tcp,
+    ) -> Result<(TlsStream<TokioIo<Tcp>>, bool), Error> {
+        let noticed = Noticed::default();
         let failed = |source: BoxError| Error::Tls {
             source,
-            lacks_certificate: lacks_certificate.load(Ordering::Relaxed),
+            asked: noticed.asked(),
         };
+        let host = undotted(url.host().unwrap_or_default());
         let name =
             ServerName::try_from(bare(host).to_owned()).map_err(|error| failed(error.into()))?;
+        let began = Instant::now();
         let connecting = TlsConnector::from(self.tls.clone()).connect(name, TokioIo::new(tcp));
-        let connected = noticing(&lacks_certificate, connecting).await;
-        let stream = connected.map_err(|error| match speaks_nothing_offered(&error) {
+        let connected = noticed.during(connecting).await;
+        let mut stream = connected.map_err(|error| match speaks_nothing_offered(&error) {
             true => Error::NoProtocol,
             false => failed(error.into()),
         })?;
-        Ok(MaybeHttpsStream::Https(TokioIo::new(stream)))
+        let (_, session) = stream.get_ref();
+        let is_late = session.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        let is_taken = match noticed.asked() {
+            Asked::Lacking if is_late => {
+                late_refusal::confirmed(&mut stream, began.elapsed()).await
+            }
+            asked => Ok(asked == Asked::Nothing || !is_late),
+        };
+        Ok((stream, is_taken.map_err(|error| failed(error.into()))?))
     }
 
     /// The same without TLS.
@@ -225,14 +399,18 @@ impl Connector {
     /// # Errors
     /// Where no address is allowed, a parent proxy or TCP fails, or few file descriptors are left.
     pub async fn reach(&self, url: &Uri) -> Result<Tcp, Error> {
-        let tcp = self.reach_with_any(url).await?;
+        self.reach_by(url, &Arc::default()).await
+    }
+
+    async fn reach_by(&self, url: &Uri, steps: &Arc<Steps>) -> Result<Tcp, Error> {
+        let tcp = self.reach_with_any(url, steps).await?;
         if !self.purpose.may_have(&tcp.inner().tcp) {
             return Err(Error::Unreachable(process::no_descriptors().into()));
         }
         Ok(tcp)
     }
 
-    async fn reach_with_any(&self, url: &Uri) -> Result<Tcp, Error> {
+    async fn reach_with_any(&self, url: &Uri, steps: &Arc<Steps>) -> Result<Tcp, Error> {
         let host = undotted(url.host().unwrap_or_default());
         let own_port = if url.scheme() == Some(&Scheme::HTTP) {
             80
@@ -244,8 +422,11 @@ impl Connector {
             && !self.policy.bypasses_parent(host, port)
         {
             self.policy.may_ask_parent(host).await.map_err(denied)?;
+            steps.begin(Step::Parent);
             // The tunnel takes a missing port for 443, whatever the scheme.
-            let connecting = parent.clone().call(at(&format!("{host}:{port}"))?);
+            let connecting = self
+                .tunnel(parent, steps)
+                .call(at(&format!("{host}:{port}"))?);
             let connected = connecting.await.map(socket);
             return connected.map_err(|error| match denial(&error) {
                 Some(rule) => Error::NotAllowed(rule),
@@ -256,21 +437,50 @@ impl Connector {
         if Spelling::of(host) != Spelling::Name {
             // The connector does not have an address resolved, so its resolver would not check it.
             let addresses = self.policy.addresses(host).await.map_err(denied)?;
+            steps.begin(Step::Tcp);
             if let Some(address) = addresses.first() {
-                url = at(&SocketAddr::new(*address, port).to_string())?;
+                let address = SocketAddr::new(*address, port);
+                steps.tries(Some(address));
+                url = at(&address.to_string())?;
             }
         }
-        let connecting = self.direct.clone().call(url);
+        let resolver = Resolver {
+            policy: self.policy.clone(),
+            port,
+            next: Step::Tcp,
+            steps: steps.clone(),
+        };
+        let connecting = tcp(self.limit, resolver).call(url);
         let connected = connecting.await.map(socket);
         connected.map_err(|error| match denial(&error) {
             Some(rule) => Error::NotAllowed(rule),
             None => Error::Unreachable(error.into()),
         })
     }
+
+    /// hyper-util's tunnel bounds the answer's head at 8 KiB, and `limit` its time. It takes 200 alone for a yes, which
+    /// is what every proxy says.
+    fn tunnel(&self, parent: &ParentProxy, steps: &Arc<Steps>) -> Tunnel<HttpConnector<Resolver>> {
+        let (host, port) = (parent.url.host(), parent.url.port_u16().unwrap_or(80));
+        // What is a literal is not resolved.
+        let literal = host.and_then(|host| bare(host).parse().ok());
+        steps.tries(literal.map(|address| SocketAddr::new(address, port)));
+        let resolver = Resolver {
+            policy: self.policy.to_parent(parent),
+            port,
+            next: Step::Parent,
+            steps: steps.clone(),
+        };
+        let tunnel = Tunnel::new(parent.url.clone(), tcp(self.limit, resolver));
+        match &parent.authorization {
+            Some(authorization) => tunnel.with_auth(authorization.clone()),
+            None => tunnel,
+        }
+    }
 }
 
-fn tcp(limit: Duration, policy: DialPolicy) -> HttpConnector<Resolver> {
-    let mut tcp = HttpConnector::new_with_resolver(Resolver(policy));
+fn tcp(limit: Duration, resolver: Resolver) -> HttpConnector<Resolver> {
+    let mut tcp = HttpConnector::new_with_resolver(resolver);
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(limit));
     tcp.set_nodelay(true);
@@ -320,7 +530,13 @@ fn denial(error: &(dyn std::error::Error + 'static)) -> Option<Rule> {
 
 /// Yields the addresses that may be connected to.
 #[derive(Debug, Clone)]
-struct Resolver(DialPolicy);
+struct Resolver {
+    policy: DialPolicy,
+    port: u16,
+    /// What follows when the addresses are there.
+    next: Step,
+    steps: Arc<Steps>,
+}
 
 impl Service<Name> for Resolver {
     type Response = std::vec::IntoIter<SocketAddr>;
@@ -332,9 +548,17 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let policy = self.0.clone();
+        let Self {
+            policy,
+            port,
+            next,
+            steps,
+        } = self.clone();
         Box::pin(async move {
             let addresses = policy.addresses(name.as_str()).await?;
+            steps.begin(next);
+            let first = addresses.first();
+            steps.tries(first.map(|address| SocketAddr::new(*address, port)));
             // The connector sets the port.
             let with_port = |address| SocketAddr::new(address, 0);
             Ok(addresses

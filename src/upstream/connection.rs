@@ -14,6 +14,7 @@ use tokio_util::either::Either;
 
 use super::circuit_breaker::Permit;
 use super::lifetime::ConnectionLifetime;
+use super::peer::Peer;
 use super::send_error::{SendError, chain, classify, is_disconnected};
 use super::streams::StreamPermit;
 use bursar_config::Origin;
@@ -61,6 +62,7 @@ pub(super) struct Http1<B> {
     /// Told of each request before it is sent, and asked for the fields of its response.
     pub(super) outstanding: Arc<Outstanding>,
     pub(super) term: Box<ConnectionLifetime>,
+    pub(super) peer: Arc<Peer>,
 }
 
 #[derive(Debug)]
@@ -99,6 +101,20 @@ impl<B: RequestBody> Connection<B> {
     /// What `Host` says there.
     pub(super) fn host(&self) -> &HeaderValue {
         &self.key.host
+    }
+
+    /// The server at its other end.
+    #[must_use]
+    pub fn peer(&self) -> Option<&Arc<Peer>> {
+        match &self.sender {
+            Sender::Http1(sender) => Some(&sender.peer),
+            Sender::Http2(_, permit) => permit.peer(),
+        }
+    }
+
+    /// Whether the server refused the client after all.
+    pub(super) fn is_refused(&self) -> bool {
+        self.peer().is_some_and(|peer| peer.is_refused())
     }
 
     /// Whether it carries several requests at a time.

@@ -14,10 +14,11 @@ use std::time::Duration;
 use http::Uri;
 use tokio::time::Instant;
 
+use super::server_health::{ServerHealth, Servers};
 use bursar_base::address::{Rule, Spelling, bare, rules, undotted};
 use bursar_base::log_throttle::LogThrottles;
 use bursar_config::{self as config, Mode, Names, ParentProxy};
-use bursar_telemetry::metrics::{Cause, EgressSeries};
+use bursar_telemetry::metrics::{Cause, EgressSeries, Metrics, NO_PROVIDER};
 
 /// A line per rule is logged at most that often; the metric counts every denial.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
@@ -35,6 +36,8 @@ struct Shared {
     /// Of whose connection to which host that could not be had, and why, the log was told lately. Without a cause: of
     /// whose connections that ended without close_notify.
     throttles: LogThrottles<(Arc<str>, Box<str>, Option<Cause>)>,
+    /// Outlives the configuration.
+    servers: Arc<Servers>,
 }
 
 /// What `egress` says, for the connections of one purpose.
@@ -42,6 +45,8 @@ struct Shared {
 pub struct DialPolicy {
     egress: Egress,
     provider: Arc<str>,
+    /// Whether that is a provider's name: other servers are in no `/status`.
+    is_providers: bool,
     /// Hosts that the operator wrote down: a literal loopback address or `localhost` among them stays
     /// allowed.
     written: Arc<[Box<str>]>,
@@ -61,19 +66,44 @@ pub enum Denied {
 impl Egress {
     /// Checks by the configuration.
     #[must_use]
-    pub fn new(config: &Arc<config::Egress>, series: EgressSeries) -> Self {
+    pub fn new(config: &Arc<config::Egress>, metrics: &Metrics) -> Self {
+        let servers = Servers::new(&metrics.upstream);
+        Self::with(config, metrics.egress.clone(), Arc::new(servers))
+    }
+
+    fn with(config: &Arc<config::Egress>, series: EgressSeries, servers: Arc<Servers>) -> Self {
         Self(Arc::new(Shared {
             config: config.clone(),
             series,
             lines: Mutex::default(),
             throttles: LogThrottles::default(),
+            servers,
         }))
+    }
+
+    /// The same under another configuration, whose servers keep what is known of them.
+    #[must_use]
+    pub fn succeeded_by(&self, config: &config::Config) -> Self {
+        self.0.servers.retain(&config.providers);
+        if self.is_of(&config.egress) {
+            return self.clone();
+        }
+        let Shared {
+            series, servers, ..
+        } = &*self.0;
+        Self::with(&config.egress, series.clone(), servers.clone())
     }
 
     /// Whether it checks by that configuration.
     #[must_use]
     pub fn is_of(&self, config: &config::Egress) -> bool {
         *self.0.config == *config
+    }
+
+    /// How connections to the servers of all providers went.
+    #[must_use]
+    pub fn servers(&self) -> Vec<ServerHealth> {
+        self.0.servers.snapshot()
     }
 
     /// For a provider's API.
@@ -83,7 +113,8 @@ impl Egress {
         let upstream = upstream.map(|origin| origin.authority.host());
         let exact = provider.hosts.iter().filter(|host| !host.wildcard);
         let hosts = exact.map(|host| &*host.name);
-        self.dial_policy(&provider.name, upstream.into_iter().chain(hosts))
+        let policy = self.dial_policy(&provider.name, upstream.into_iter().chain(hosts));
+        policy.of_provider()
     }
 
     /// For a provider's token endpoint.
@@ -93,10 +124,8 @@ impl Egress {
             Some(&provider.token.url),
             provider.token.refresh_url.as_ref(),
         ];
-        self.dial_policy(
-            &provider.name,
-            urls.into_iter().flatten().filter_map(Uri::host),
-        )
+        let hosts = urls.into_iter().flatten().filter_map(Uri::host);
+        self.dial_policy(&provider.name, hosts).of_provider()
     }
 
     /// For whatever an operator's `hosts` say, on behalf of `provider` in the log.
@@ -109,6 +138,7 @@ impl Egress {
         DialPolicy {
             egress: self.clone(),
             provider: provider.clone(),
+            is_providers: false,
             written: hosts.map(|host| bare(undotted(host)).into()).collect(),
         }
     }
@@ -127,12 +157,45 @@ impl Egress {
 }
 
 impl DialPolicy {
-    /// Tells the log why there is no connection to a host, once a minute; `details` are words of the error.
-    pub(crate) fn complain(&self, host: &str, cause: Cause, details: impl FnOnce() -> String) {
+    fn of_provider(self) -> Self {
+        Self {
+            is_providers: true,
+            ..self
+        }
+    }
+
+    /// The last connection to a server could be had, or why not.
+    pub(crate) fn set_health(&self, host: &str, cause: Option<Cause>) {
+        if self.is_providers {
+            self.egress.0.servers.connected(&self.provider, host, cause);
+        }
+    }
+
+    /// A server has shown a certificate that ends then, in seconds since 1970.
+    pub(crate) fn set_certificate(&self, host: &str, expiry: i64) {
+        if self.is_providers {
+            let series = self.egress.0.servers.series();
+            series.certificate(&self.provider, host, expiry);
+        }
+    }
+
+    /// Counts a connection that could not be had, and tells the log once a minute; `details` are words of the error.
+    pub(crate) fn failed(&self, host: &str, cause: Cause, details: impl FnOnce() -> String) {
+        let shared = &self.egress.0;
+        let label = match self.is_providers {
+            true => &*self.provider,
+            false => NO_PROVIDER,
+        };
+        shared.servers.series().failed(label, cause);
         let what = (self.provider.clone(), host.into(), Some(cause));
-        if self.egress.0.throttles.is_due(what, Instant::now()) {
+        if shared.throttles.is_due(what, Instant::now()) {
             tracing::warn!(provider = %self.provider, host, cause = cause.as_str(), error = %details(), "no connection");
         }
+    }
+
+    /// Why the last connection to a server could not be had, if it could not.
+    pub(crate) fn cause(&self, host: &str) -> Option<Cause> {
+        self.egress.0.servers.cause(&self.provider, host)
     }
 
     /// Tells the log that a connection to a host ended without TLS close_notify, before an answer was complete; of one

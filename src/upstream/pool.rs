@@ -22,6 +22,7 @@ use super::connection::{Connection, Http1, PoolKey, RequestBody, Sender};
 use super::fields::MAX_LIST_BYTES;
 use super::frames::Frames;
 use super::lifetime::{ConnectionLifetime, LifetimeLimits};
+use super::peer::Peer;
 use super::send_error::chain;
 use super::streams::{MAX_STREAMS, Need, StreamPermit, Streams};
 use bursar_config::{Origin, Timeouts};
@@ -89,6 +90,15 @@ struct Http2Connection<B> {
     used: Instant,
     /// When it is too old for another request.
     old: Instant,
+}
+
+/// What is known of a new stream.
+#[derive(Debug)]
+pub(super) struct Open {
+    /// Counts it while it is open.
+    pub(super) counted: Counted,
+    /// Where it goes.
+    pub(super) peer: Arc<Peer>,
 }
 
 /// Why HTTP could not be spoken on a new stream. No request was sent on it.
@@ -182,7 +192,7 @@ impl<B: RequestBody> Pool<B> {
         &self,
         origin: &Origin,
         stream: S,
-        open: Counted,
+        open: Open,
     ) -> Result<Connection<B>, HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -193,11 +203,12 @@ impl<B: RequestBody> Pool<B> {
             .max_buf_size(MAX_READ_BYTES)
             .handshake(TokioIo::new(stream))
             .await?;
-        drive(connection, open);
+        drive(connection, open.counted);
         let sender = Sender::Http1(Http1 {
             requests,
             outstanding,
             term: Box::new(ConnectionLifetime::begin(Instant::now())),
+            peer: open.peer,
         });
         Ok(Connection::new(Arc::new(PoolKey::of(origin)), sender))
     }
@@ -210,14 +221,14 @@ impl<B: RequestBody> Pool<B> {
         self: &Arc<Self>,
         origin: &Origin,
         stream: S,
-        open: Counted,
+        open: Open,
         need: Need,
     ) -> Result<Connection<B>, HandshakeError>
     where
         S: Read + Write + Send + Unpin + 'static,
     {
         let key = Arc::new(PoolKey::of(origin));
-        let streams = Streams::new();
+        let streams = Streams::to(open.peer);
         let permit = StreamPermit::of(&streams, need);
         let mut frames = Frames::new(stream, &streams, self.dropped.clone());
         let usable = need.needs_settings.then(|| frames.usable());
@@ -231,7 +242,7 @@ impl<B: RequestBody> Pool<B> {
             .max_header_list_size(MAX_LIST_BYTES)
             .handshake(frames)
             .await?;
-        drive(connection, open);
+        drive(connection, open.counted);
         if let Some(usable) = usable {
             usable.await?;
             // GOAWAY may have come right behind.

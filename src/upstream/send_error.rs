@@ -23,6 +23,9 @@ pub enum SendError {
     /// The connection ended without TLS close_notify before there was an answer.
     #[error("the connection ended without TLS close_notify")]
     NoCloseNotify,
+    /// The server refused the client in its late end of the TLS handshake, and took no request.
+    #[error("the server refused the client certificate, or wants one")]
+    ClientRefused,
     /// The provider took longer than it may.
     #[error("the provider took too long")]
     TimedOut,

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
+use super::peer::Peer;
+
 /// Requests on one connection, however many the server would take: their windows together are the connection's, so
 /// that no answer waits because nobody reads another.
 pub(super) const MAX_STREAMS: u16 = 100;
@@ -18,6 +20,8 @@ const LEAST_WINDOW: i64 = 16 * 1024;
 /// An HTTP/2 connection, as the pool sees it.
 #[derive(Debug)]
 pub(super) struct Streams {
+    /// None in tests.
+    peer: Option<Arc<Peer>>,
     open: AtomicUsize,
     /// How many the server wants at most; 1 until its settings came.
     limit: AtomicUsize,
@@ -59,8 +63,19 @@ pub(super) struct StreamPermit {
 }
 
 impl Streams {
+    #[cfg(test)]
     pub(super) fn new() -> Arc<Self> {
+        Self::with(None)
+    }
+
+    /// Of a connection to that server.
+    pub(super) fn to(peer: Arc<Peer>) -> Arc<Self> {
+        Self::with(Some(peer))
+    }
+
+    fn with(peer: Option<Arc<Peer>>) -> Arc<Self> {
         Arc::new(Self {
+            peer,
             open: AtomicUsize::new(0),
             limit: AtomicUsize::new(1),
             has_settings: AtomicBool::new(false),
@@ -162,6 +177,11 @@ impl StreamPermit {
             need: Need { upload, ..need },
             heads: 0,
         }
+    }
+
+    /// The server at the connection's other end.
+    pub(super) fn peer(&self) -> Option<&Arc<Peer>> {
+        self.streams.peer.as_ref()
     }
 
     /// Its request is being handed over.

@@ -26,7 +26,7 @@ fn upstream(port: u16, more: &str) -> Upstream<Sending<Stream>> {
     );
     let config = Config::parse(&text, Path::new("")).unwrap_or_else(|error| panic!("{error:?}"));
     let metrics = Metrics::new(&config).unwrap();
-    let egress = Egress::new(&config.egress, metrics.egress.clone());
+    let egress = Egress::new(&config.egress, &metrics);
     Upstream::new(&config.providers[0], &metrics, &egress)
 }
 
@@ -51,9 +51,8 @@ async fn why_a_handshake_failed_can_be_told() {
     };
     let connecting = upstream.connection(&origin, need, Instant::now());
     let error = connecting.await.map(drop).unwrap_err();
-    let is_unreachable =
-        matches!(&error, ConnectError::Failed { cause, .. } if *cause == Cause::Unreachable);
-    assert!(is_unreachable, "{error:?}");
+    assert!(matches!(error, ConnectError::Closed { .. }), "{error:?}");
+    assert_eq!(error.cause(), Some(Cause::Reset));
     let source = error.source().expect("something went wrong underneath");
     assert!(source.source().is_some(), "{error:?}");
     closing.await.unwrap();
@@ -80,7 +79,10 @@ impl Rig {
         );
         let upstream = upstream(80, &timeouts);
         let (server, stream) = tokio::io::duplex(1 << 16);
-        let open = Counted::new(&upstream.connections.upstream);
+        let open = Open {
+            counted: Counted::new(&upstream.connections.upstream),
+            peer: Peer::new("127.0.0.1:80", None),
+        };
         let opening = upstream.pool.open_http1(&origin(80), stream, open).await;
         let mut connection = opening.unwrap();
         let (caller, body) = Channel::new(1);

@@ -18,7 +18,7 @@ use crate::support::caller::Caller;
 use crate::support::idp::Idp;
 use crate::support::proxy::{Program, Proxy};
 use crate::support::tls::Authority;
-use crate::support::upstream::{Upstream, answer};
+use crate::support::upstream::{Upstream, answer, full};
 
 /// A server at `https://127.0.0.1:PORT` that does that with each connection.
 async fn server<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> String
@@ -62,9 +62,37 @@ async fn answering(bytes: &'static [u8]) -> String {
 
 /// What became of a request, once where its provider is at `url`, and once where its token endpoint is.
 struct Told {
-    api: Value,
-    token: Value,
+    /// Of the server, with its port.
+    host: String,
+    api: Shown,
+    token: Shown,
     last_error: String,
+}
+
+/// Where operators look.
+struct Shown {
+    line: Value,
+    /// What `/status` has of the server.
+    server: Value,
+    failures: HashMap<String, f64>,
+}
+
+async fn shown(proxy: &Proxy, host: &str) -> Shown {
+    let line = proxy.access_lines(1).await.remove(0);
+    let (_, status) = proxy.json("/status").await;
+    let servers = status["upstreams"].as_array().unwrap();
+    let mut servers = servers.iter();
+    let server = servers.find(|server| server["host"] == host);
+    let scrape = proxy.scrape().await;
+    let failures = scrape.all().iter().filter_map(|(name, labels, value)| {
+        let is_meant = name == "bursar_upstream_connect_failures_total" && *value > 0.0;
+        is_meant.then(|| (labels["cause"].clone(), *value))
+    });
+    Shown {
+        line,
+        server: server.cloned().unwrap_or_default(),
+        failures: failures.collect(),
+    }
 }
 
 async fn told(directory: &Path, url: &str, lines: &str, top: &str) -> Told {
@@ -91,7 +119,8 @@ async fn told(directory: &Path, url: &str, lines: &str, top: &str) -> Told {
             .send("GET", "/a", "")
             .await,
     );
-    let api_line = proxy.access_lines(1).await.remove(0);
+    let host = server_name(url);
+    let shown_api = shown(&proxy, &host).await;
     let yaml = format!("{top}{}", acme(&api.url(), &format!("{url}/token"), &lines));
     let proxy = Proxy::start_naming(directory, &yaml, names()).await;
     drop(
@@ -100,34 +129,52 @@ async fn told(directory: &Path, url: &str, lines: &str, top: &str) -> Told {
             .send("GET", "/a", "")
             .await,
     );
-    let token = proxy.access_lines(1).await.remove(0);
+    let shown_token = shown(&proxy, &host).await;
     let (_, status) = proxy.json("/status").await;
     let last_error = status["tokens"][0]["last_error"].to_string();
     Told {
-        api: api_line,
-        token,
+        host,
+        api: shown_api,
+        token: shown_token,
         last_error,
     }
 }
 
 #[track_caller]
 fn assert_told(told: &Told, cause: &str, reason: &str) {
-    let Told {
-        api,
-        token,
-        last_error,
-    } = told;
-    assert_eq!(
-        (&api["cause"], &api["reason"]),
-        (&cause.into(), &reason.into()),
-        "{api}"
-    );
-    assert_eq!(
-        (&token["cause"], &token["reason"]),
-        (&cause.into(), &"token_unavailable".into()),
-        "{token}"
-    );
-    assert!(last_error.contains(cause), "{last_error}");
+    for (shown, reason) in [(&told.api, reason), (&told.token, "token_unavailable")] {
+        let Shown {
+            line,
+            server,
+            failures,
+        } = shown;
+        assert_eq!(
+            (&line["cause"], &line["reason"]),
+            (&cause.into(), &reason.into()),
+            "{line}"
+        );
+        assert_eq!(line["upstream_host"], told.host, "{line}");
+        let is_addressed = !matches!(cause, "name_not_found" | "address_not_allowed");
+        assert_eq!(line["upstream_address"].is_string(), is_addressed, "{line}");
+        assert_eq!(
+            (&server["healthy"], &server["cause"]),
+            (&false.into(), &cause.into()),
+            "{server}"
+        );
+        assert_eq!(server["provider"], "acme");
+        assert!(server["since"].is_string(), "{server}");
+        assert_eq!(failures.keys().collect::<Vec<_>>(), [cause]);
+    }
+    assert!(told.last_error.contains(cause), "{}", told.last_error);
+}
+
+/// The host of a URL with its port.
+fn server_name(url: &str) -> String {
+    let host = url.strip_prefix("https://").unwrap();
+    match host.contains(':') {
+        true => host.to_owned(),
+        false => format!("{host}:443"),
+    }
 }
 
 fn directory() -> (TempDir, Authority) {
@@ -267,4 +314,118 @@ async fn the_log_says_why_once_a_minute_for_each_host_and_cause() {
         error.contains("not valid for") && error.contains("other.test"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn who_waits_in_a_pause_is_told_why_the_last_token_call_failed() {
+    let (directory, authority) = directory();
+    let elsewhere = authority.server_with(&["other.test"], |_| {});
+    let idp = tls(elsewhere).await;
+    let api = Upstream::start(|_| async { answer(200, "") }).await;
+    let lines = format!("token.wait: 200ms\n{CA}");
+    let yaml = acme(&api.url(), &format!("{idp}/token"), &lines);
+    let proxy = Proxy::start_in(directory.path(), &yaml).await;
+    // Until the endpoint has failed so often that nobody waits for the next call.
+    for requests in 1.. {
+        let mut caller = Caller::connect(proxy.listen).await;
+        drop(caller.send("GET", "/a", "").await);
+        let line = proxy.access_lines(requests).await.pop().unwrap();
+        assert_eq!(line["cause"], "tls_wrong_name", "{line}");
+        assert_eq!(line["upstream_host"], server_name(&idp), "{line}");
+        if line["upstream_address"].is_null() {
+            break;
+        }
+        assert!(requests < 30, "there is no pause");
+    }
+}
+
+#[tokio::test]
+async fn the_log_says_once_a_minute_that_there_is_no_token_and_why() {
+    let (directory, authority) = directory();
+    let elsewhere = authority.server_with(&["other.test"], |_| {});
+    let idp = tls(elsewhere).await;
+    let accounts = "accounts: {red: {client_id: r, client_secret: sssssssss}, blue: {client_id: b, client_secret: sssssssss}}";
+    let lines = format!("token.wait: 1s\n{CA}\n{accounts}");
+    let yaml = acme("http://127.0.0.1:1", &format!("{idp}/token"), &lines);
+    let program = Program::start_in(directory, &yaml, "info").await;
+    for account in ["red", "blue", "default"] {
+        let mut caller = Caller::connect(program.listen).await;
+        let request = http::Request::get("http://api.test/a")
+            .header("bursar-account", account)
+            .body(full(""));
+        let reply = caller.request(request.unwrap()).await;
+        assert_eq!(reply.problem()["reason"], "token_unavailable");
+    }
+    program.signal("TERM").await;
+    let (_, log) = program.ended().await;
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let said: Vec<&Value> = lines
+        .iter()
+        .filter(|line| line["message"] == "no token")
+        .collect();
+    let [said] = &said[..] else { panic!("{log}") };
+    assert_eq!(
+        (&said["level"], &said["cause"], &said["host"]),
+        (
+            &"WARN".into(),
+            &"tls_wrong_name".into(),
+            &server_name(&idp).into()
+        )
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_can_be_reached_again_is_healthy_and_its_certificates_end_is_known() {
+    let (directory, authority) = directory();
+    let end = OffsetDateTime::now_utc() + Duration::from_secs(86_400);
+    let good = authority.server_with(&["127.0.0.1"], |certificate| certificate.not_after = end);
+    let bad = authority.server_with(&["other.test"], |_| {});
+    let configs = [bad, good];
+    let connections = std::sync::atomic::AtomicUsize::new(0);
+    let api = server(move |stream| {
+        let number = connections.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let config = configs[number.min(1)].clone();
+        async move {
+            let accepted = tokio_rustls::TlsAcceptor::from(config).accept(stream).await;
+            if let Ok(mut stream) = accepted {
+                drop(stream.read(&mut [0; 1024]).await);
+                drop(stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await);
+                drop(stream.read(&mut [0; 1024]).await);
+            }
+        }
+    })
+    .await;
+    let idp = Idp::counting().await;
+    let proxy = Proxy::start_in(directory.path(), &acme(&api, &idp.url(), CA)).await;
+    let mut since = Vec::new();
+    for (number, cause) in [Value::from("tls_wrong_name"), Value::Null]
+        .into_iter()
+        .enumerate()
+    {
+        let mut caller = Caller::connect(proxy.listen).await;
+        drop(caller.send("GET", "/a", "").await);
+        let line = proxy.access_lines(number + 1).await.pop().unwrap();
+        assert_eq!(line["upstream_address"], server_name(&api), "{line}");
+        let (_, status) = proxy.json("/status").await;
+        let servers = status["upstreams"].as_array().unwrap();
+        let mut servers = servers.iter();
+        let server = servers
+            .find(|server| server["host"] == server_name(&api))
+            .unwrap();
+        assert_eq!(
+            (&server["cause"], &server["healthy"]),
+            (&cause, &cause.is_null().into())
+        );
+        since.push(server["since"].as_str().unwrap().to_owned());
+    }
+    assert!(since[0] < since[1], "{since:?}");
+    let labels = [("provider", "acme"), ("host", &*server_name(&api))];
+    let expiry = proxy.metric(
+        "bursar_upstream_certificate_expiry_timestamp_seconds",
+        &labels,
+    );
+    assert_eq!(expiry.await, end.unix_timestamp() as f64);
 }

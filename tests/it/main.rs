@@ -49,6 +49,7 @@ mod caller_token;
 mod callers;
 mod chunked_bodies;
 mod circuit_breaker;
+mod client_certificate;
 mod close_notify;
 mod commands;
 mod connect_errors;

@@ -11,6 +11,7 @@ mod journal;
 mod labels;
 mod registered;
 mod token_times;
+mod upstream;
 
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ pub use labels::{
 };
 use registered::{histogram, registered};
 pub use token_times::{EndpointSeries, TokenTimes};
+pub use upstream::UpstreamSeries;
 
 use bursar_base::address::Rule;
 use bursar_config::{Config, Mode, Provider};
@@ -81,6 +83,8 @@ pub struct Metrics {
     pub egress: EgressSeries,
     /// Limits that callers meet.
     pub limits: LimitSeries,
+    /// Connections to providers' servers.
+    pub upstream: UpstreamSeries,
     upstream_breaker_open: IntGaugeVec,
     reloads: IntCounterVec,
     frozen: IntGaugeVec,
@@ -180,6 +184,7 @@ impl Metrics {
                 "bursar_password_hashes_total",
                 "Hashes computed for callers' passwords.",
             )?,
+            upstream: UpstreamSeries::new(&registry)?,
             upstream_breaker_open,
             connections: Connections {
                 caller: connections.with_label_values(&["caller"]),
@@ -223,6 +228,7 @@ impl Metrics {
         for provider in &config.providers {
             drop(self.provider(provider));
             drop(self.dropped_fields(&provider.name));
+            self.upstream.declare(&provider.name);
         }
         let mut pairs = Vec::new();
         match &config.callers {

@@ -20,6 +20,8 @@ pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum ClientCertificate {
     Ignored,
+    /// It is asked for one, and may do without.
+    Optional,
     Required,
 }
 
@@ -110,13 +112,17 @@ impl Authority {
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .unwrap();
-        let builder = if client == ClientCertificate::Required {
+        let builder = if client == ClientCertificate::Ignored {
+            builder.with_no_client_auth()
+        } else {
             let mut roots = RootCertStore::empty();
             roots.add(self.0.der().clone()).unwrap();
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let verifier = match client {
+                ClientCertificate::Optional => verifier.allow_unauthenticated(),
+                ClientCertificate::Ignored | ClientCertificate::Required => verifier,
+            };
             builder.with_client_cert_verifier(verifier.build().unwrap())
-        } else {
-            builder.with_no_client_auth()
         };
         let mut config = builder.with_single_cert(chain, key).unwrap();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();

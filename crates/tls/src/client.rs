@@ -4,7 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use ring::digest::{Context, SHA256};
 use rustls::client::ResolvesClientCert;
@@ -137,40 +137,72 @@ pub fn configure(
     })
 }
 
+/// What a server has asked its client for in a handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum Asked {
+    /// For no certificate.
+    #[default]
+    Nothing,
+    /// For one, and there was one to show.
+    Shown,
+    /// For one, and there was none to show, or none of the wanted kind.
+    Lacking,
+}
+
 tokio::task_local! {
-    /// Whether the server of a handshake has asked for a client certificate that is not there. The resolver is
-    /// shared by all handshakes, because sessions are resumed only with the same one; it is called while the
-    /// handshake is polled.
-    static LACKS_CERTIFICATE: Arc<AtomicBool>;
+    /// What the server of a handshake has asked for. The resolver is shared by all handshakes, because sessions are
+    /// resumed only with the same one; it is called while the handshake is polled.
+    static ASKED: Arc<AtomicU8>;
 }
 
-/// Shakes hands, and notes in `lacks_certificate` that the server asked for a client certificate and got none.
-pub async fn noticing<T>(
-    lacks_certificate: &Arc<AtomicBool>,
-    handshake: impl Future<Output = T>,
-) -> T {
-    LACKS_CERTIFICATE
-        .scope(lacks_certificate.clone(), handshake)
-        .await
+/// Shakes hands, and says what the server asked for meanwhile.
+#[derive(Debug, Default)]
+pub struct Noticed(Arc<AtomicU8>);
+
+impl Noticed {
+    /// Shakes hands.
+    pub async fn during<T>(&self, handshake: impl Future<Output = T>) -> T {
+        ASKED.scope(self.0.clone(), handshake).await
+    }
+
+    /// What was asked for so far.
+    #[must_use]
+    pub fn asked(&self) -> Asked {
+        match self.0.load(Ordering::Relaxed) {
+            shown if shown == Asked::Shown as u8 => Asked::Shown,
+            lacking if lacking == Asked::Lacking as u8 => Asked::Lacking,
+            _ => Asked::Nothing,
+        }
+    }
 }
 
-/// Shows what another one shows, and notes where that is nothing.
+/// Shows what another one shows, and notes what that is.
 #[derive(Debug)]
 struct Noticing(Arc<dyn ResolvesClientCert>);
 
 impl ResolvesClientCert for Noticing {
     fn resolve(&self, issuers: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         let shown = self.0.resolve(issuers, schemes);
-        if shown.is_none() {
-            let noted = LACKS_CERTIFICATE.try_with(|lacks| lacks.store(true, Ordering::Relaxed));
-            debug_assert!(noted.is_ok());
-        }
+        let asked = match &shown {
+            Some(_) => Asked::Shown,
+            None => Asked::Lacking,
+        };
+        let noted = ASKED.try_with(|noticed| noticed.store(asked as u8, Ordering::Relaxed));
+        debug_assert!(noted.is_ok());
         shown
     }
 
     fn has_certs(&self) -> bool {
         self.0.has_certs()
     }
+}
+
+/// When a certificate ends, in seconds since 1970; None: it is malformed.
+#[must_use]
+pub fn expiry(certificate: &CertificateDer<'_>) -> Option<i64> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(parsed.validity().not_after.timestamp())
 }
 
 fn digest(roots: &RootCertStore, identity: Option<&Identity>) -> [u8; 32] {

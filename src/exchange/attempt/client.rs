@@ -1,6 +1,7 @@
 //! The client that attempts are made with: connections to a provider, and one sending on one of them.
 
 use std::pin::pin;
+use std::sync::Arc;
 
 use http::{HeaderValue, Response};
 use http_body::Body;
@@ -8,7 +9,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::exchange::request_body::{CallerBody, Connection, RequestBody, Upstream};
-use crate::upstream::{ConnectError, Need, OutgoingRequest, SendError};
+use crate::upstream::{ConnectError, Need, OutgoingRequest, Peer, SendError};
 use bursar_config::Origin;
 
 /// What one attempt sends.
@@ -31,6 +32,9 @@ pub(in crate::exchange) trait Client {
         need: Need,
         now: Instant,
     ) -> Result<(Self::Connection, Instant), ConnectError>;
+
+    /// The server at a connection's other end.
+    fn peer(connection: &Self::Connection) -> Option<&Arc<Peer>>;
 
     /// Sends a message once, at `began`, and waits for the head of its response. `body` is what the upload is of.
     fn send(
@@ -56,6 +60,10 @@ impl Client for Upstream {
         now: Instant,
     ) -> impl Future<Output = Result<(Connection, Instant), ConnectError>> {
         Self::connection(self, origin, need, now)
+    }
+
+    fn peer(connection: &Connection) -> Option<&Arc<Peer>> {
+        connection.peer()
     }
 
     fn send(

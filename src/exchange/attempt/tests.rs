@@ -13,7 +13,7 @@ use http_body_util::Empty;
 use super::*;
 use crate::exchange::route::{RouteQuery, Routes};
 use crate::token::{Failure, Missing};
-use crate::upstream::ConnectError;
+use crate::upstream::{ConnectError, Peer};
 use bursar_base::path::Path;
 use bursar_base::secret::Fingerprint;
 use bursar_config::{Config, Origin};
@@ -91,6 +91,10 @@ impl Client for Servers<'_> {
             Some(error) => Err(error),
             None => Ok(((), Instant::now())),
         }
+    }
+
+    fn peer((): &()) -> Option<&Arc<Peer>> {
+        None
     }
 
     async fn send(
@@ -171,6 +175,8 @@ impl TokenSource for Tokens<'_> {
         if self.fails {
             return Err(Missing {
                 failure: Failure::TimedOut,
+                cause: None,
+                peer: Peer::new("login.test:443", None),
                 retry_after: TOKEN,
             });
         }
@@ -505,6 +511,7 @@ async fn what_the_provider_may_have_seen_or_took_too_long_for_is_never_sent_agai
     for error in [
         SendError::Broken,
         SendError::NoCloseNotify,
+        SendError::ClientRefused,
         SendError::TimedOut,
         SendError::TimedOutUnsent,
         SendError::CallerStalled,
@@ -591,13 +598,13 @@ async fn without_a_token_or_a_connection_nothing_is_sent() {
     assert_eq!(told(&came), ["obtain"]);
     assert_eq!(came.record.token_wait(), TOKEN);
     let case = Case {
-        connect_error: Some(ConnectError::NoDescriptors),
+        connect_error: Some(ConnectError::NoDescriptors(Peer::new("api.test:443", None))),
         ..Case::default()
     };
     let came = case.run().await;
     assert!(matches!(
         came.status,
-        Err(Refusal::Connect(ConnectError::NoDescriptors))
+        Err(Refusal::Connect(ConnectError::NoDescriptors(_)))
     ));
     assert_eq!(told(&came), ["connection"]);
 }

@@ -136,8 +136,8 @@ pub(super) fn token(missing: &Missing) -> Description {
 pub(super) fn no_connection(error: &ConnectError) -> Description {
     let cause = match error {
         ConnectError::Failed { cause, .. } => *cause,
-        ConnectError::NoDescriptors => Cause::Unreachable,
-        ConnectError::NoHttp2 => {
+        ConnectError::NoDescriptors(_) | ConnectError::Closed { .. } => Cause::Unreachable,
+        ConnectError::NoHttp2(_) => {
             return describe(
                 502,
                 Reason::UpstreamTls,
@@ -145,7 +145,7 @@ pub(super) fn no_connection(error: &ConnectError) -> Description {
                 "the provider does not agree to HTTP/2, and `http` of the provider allows nothing else; nothing was sent",
             );
         }
-        ConnectError::Held(wait) => {
+        ConnectError::Held { wait, .. } => {
             return Description {
                 retry_after: Some(*wait),
                 ..describe(
@@ -184,12 +184,7 @@ pub(super) fn no_connection(error: &ConnectError) -> Description {
         | Cause::TlsRevoked
         | Cause::TlsClientCertificate
         | Cause::TlsVersion
-        | Cause::TlsOther => describe(
-            502,
-            Reason::UpstreamTls,
-            "tls_protocol_error",
-            "TLS to the provider failed; nothing was sent. Is its certificate signed by a trusted authority (tls.ca)?",
-        ),
+        | Cause::TlsOther => no_tls(),
         Cause::TimedOut => describe(
             504,
             Reason::UpstreamTimeout,
@@ -197,6 +192,15 @@ pub(super) fn no_connection(error: &ConnectError) -> Description {
             "connecting to the provider took longer than timeouts.connect; nothing was sent",
         ),
     }
+}
+
+fn no_tls() -> Description {
+    describe(
+        502,
+        Reason::UpstreamTls,
+        "tls_protocol_error",
+        "TLS to the provider failed; nothing was sent. Is its certificate signed by a trusted authority (tls.ca)?",
+    )
 }
 
 pub(super) fn failed(error: &SendError) -> Description {
@@ -235,6 +239,7 @@ pub(super) fn failed(error: &SendError) -> Description {
             "connection_terminated",
             "the connection to the provider ended without TLS close_notify before it had answered; the request may have been processed",
         )),
+        SendError::ClientRefused => no_tls(),
         SendError::TimedOut => maybe(describe(
             504,
             Reason::UpstreamTimeout,

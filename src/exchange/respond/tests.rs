@@ -33,7 +33,8 @@ The `detail` is one of these texts. That of `bad_request` may also say what is w
 const CAUSES: &str = "
 ## Causes
 
-The `cause` in an access line, in the warning `no connection` and in a token's last error in `/status`: why a connection to
+The `cause` in an access line, in the warnings `no connection` and `no token`, in `upstreams` of `/status` and in
+`bursar_upstream_connect_failures_total`: why a connection to
 a server of a provider could not be had. Nothing was sent.
 
 | `cause` | meaning | what to do |
@@ -86,6 +87,7 @@ fn the_cause_of_a_refusal_is_told_down_the_chain() {
             std::io::Error::other("words of a socket").into();
         ConnectError::Failed {
             cause: Cause::Refused,
+            peer: None,
             source: Some(source),
         }
     };
@@ -200,18 +202,25 @@ fn refusals() -> Vec<Refusal> {
     refusals.extend(failures().map(|failure| {
         Refusal::Token(Missing {
             failure,
+            cause: failure.cause(),
+            peer: peer(),
             retry_after: Duration::ZERO,
         })
     }));
     refusals.extend(Cause::ALL.map(|cause| Refusal::Connect(cause.into())));
-    refusals.push(Refusal::Connect(ConnectError::NoHttp2));
-    refusals.push(Refusal::Connect(ConnectError::Held(Duration::ZERO)));
+    refusals.push(Refusal::Connect(ConnectError::NoHttp2(peer())));
+    refusals.push(Refusal::Connect(ConnectError::Held {
+        wait: Duration::ZERO,
+        last: None,
+        peer: None,
+    }));
     let failed = [
         SendError::Unsent,
         SendError::Refused,
         SendError::WantsHttp1,
         SendError::Broken,
         SendError::NoCloseNotify,
+        SendError::ClientRefused,
         SendError::TimedOut,
         SendError::CallerStalled,
         SendError::CallerGone,
@@ -300,6 +309,10 @@ fn advice(reason: Reason) -> &'static str {
         }
         Reason::Loop => "mend `upstream`, which leads back to this instance",
     }
+}
+
+fn peer() -> Arc<Peer> {
+    Peer::new("api.test:443", None)
 }
 
 fn cure(cause: Cause) -> &'static str {

@@ -99,10 +99,11 @@ struct Endpoint<F> {
 }
 
 impl<F: Fn(&Call) -> Said + Send + Sync + 'static> Transport for Endpoint<F> {
-    fn call(
-        &self,
+    fn call<'a>(
+        &'a self,
         request: Request<Full<Bytes>>,
-    ) -> Pin<Box<dyn Future<Output = Result<RawResponse, Failure>> + Send + '_>> {
+        _calls: &'a CallLog,
+    ) -> Pin<Box<dyn Future<Output = Result<RawResponse, Failure>> + Send + 'a>> {
         Box::pin(async move {
             let frame = request.into_body().frame().await.unwrap().unwrap();
             let body = frame.into_data().unwrap();

@@ -8,6 +8,7 @@ use rustls::{AlertDescription, CertificateError, PeerIncompatible};
 use crate::upstream::egress::Denied;
 use bursar_base::process;
 use bursar_telemetry::metrics::Cause;
+use bursar_tls::client::Asked;
 
 /// Of an error before TLS began.
 pub(super) fn before_tls(error: &(dyn Error + 'static)) -> Cause {
@@ -24,8 +25,9 @@ pub(super) fn before_tls(error: &(dyn Error + 'static)) -> Cause {
     Cause::Unreachable
 }
 
-/// Of an error in a TLS handshake. `lacks_certificate`: the server asked for one, and there was none to show.
-pub(super) fn in_tls(error: &(dyn Error + 'static), lacks_certificate: bool) -> Cause {
+/// Of an error in a TLS handshake, in which the server asked for that before.
+pub(super) fn in_tls(error: &(dyn Error + 'static), asked: Asked) -> Cause {
+    let lacks_certificate = asked == Asked::Lacking;
     if let Some(error) = chain(error).find_map(|error| error.downcast_ref()) {
         return match error {
             rustls::Error::InvalidCertificate(error) => certificate(error),
@@ -130,6 +132,8 @@ fn certificate(error: &CertificateError) -> Cause {
 fn alerted(alert: AlertDescription) -> Cause {
     match alert {
         AlertDescription::ProtocolVersion => Cause::TlsVersion,
+        // It knows nobody of the name that was asked for (RFC 6066 section 3).
+        AlertDescription::UnrecognisedName => Cause::TlsWrongName,
         // Of certificates it has seen one, or none: ours.
         AlertDescription::BadCertificate
         | AlertDescription::UnsupportedCertificate
@@ -205,8 +209,8 @@ mod tests {
     #[test]
     fn a_handshake_that_breaks_off_is_told_apart_by_what_the_server_asked_for() {
         let eof = io::Error::from(ErrorKind::UnexpectedEof);
-        assert_eq!(in_tls(&eof, false), Cause::Reset);
-        assert_eq!(in_tls(&eof, true), Cause::TlsClientCertificate);
+        assert_eq!(in_tls(&eof, Asked::Nothing), Cause::Reset);
+        assert_eq!(in_tls(&eof, Asked::Lacking), Cause::TlsClientCertificate);
         let alert = |alert| {
             let error = rustls::Error::AlertReceived(alert);
             io::Error::new(ErrorKind::InvalidData, error)
@@ -222,10 +226,10 @@ mod tests {
             (AlertDescription::UnknownCA, Cause::TlsClientCertificate),
         ] {
             let error = alert(description);
-            assert_eq!(in_tls(&error, false), cause, "{description:?}");
-            assert_eq!(in_tls(&error, true), Cause::TlsClientCertificate);
+            assert_eq!(in_tls(&error, Asked::Nothing), cause, "{description:?}");
+            assert_eq!(in_tls(&error, Asked::Lacking), Cause::TlsClientCertificate);
         }
         let revoked = rustls::Error::InvalidCertificate(CertificateError::Revoked);
-        assert_eq!(in_tls(&revoked, false), Cause::TlsRevoked);
+        assert_eq!(in_tls(&revoked, Asked::Nothing), Cause::TlsRevoked);
     }
 }

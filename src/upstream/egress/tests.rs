@@ -27,7 +27,7 @@ impl Rig {
                 .map(|(name, texts)| ((*name).into(), addresses(texts)));
             rules.names = Names::Fixed(table.collect());
         }
-        let egress = Egress::new(&Arc::new(rules), metrics.egress.clone());
+        let egress = Egress::new(&Arc::new(rules), &metrics);
         let policy = egress.dial_policy(&"acme".into(), [written].into_iter());
         Self { policy, metrics }
     }
@@ -65,7 +65,7 @@ fn another_configuration_of_egress_is_told_apart_so_that_a_reload_takes_it() {
     };
     let of = config("allow_addresses: [10.0.0.0/8]");
     let metrics = Metrics::new(&of).unwrap();
-    let egress = Egress::new(&of.egress, metrics.egress);
+    let egress = Egress::new(&of.egress, &metrics);
     assert!(egress.is_of(&config("allow_addresses: [10.0.0.0/8]").egress));
     for other in [
         "",

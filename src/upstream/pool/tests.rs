@@ -34,6 +34,14 @@ fn pool() -> Arc<Pool<Body>> {
     Pool::new(&timeouts, &DroppedFields::unregistered().unwrap())
 }
 
+/// A new stream, counted.
+fn opened(gauge: &IntGauge) -> Open {
+    Open {
+        counted: Counted::new(gauge),
+        peer: Peer::new("one.test:443", None),
+    }
+}
+
 fn gauge() -> IntGauge {
     IntGauge::new("connections", "Open connections.").unwrap()
 }
@@ -213,7 +221,7 @@ impl Rig {
             None => {
                 assert_eq!(expected, None, "there is one to be had");
                 let (server, stream) = Server::start();
-                let open = Counted::new(&self.open);
+                let open = opened(&self.open);
                 self.known.push(Known {
                     origin: origin_number,
                     server,
@@ -449,7 +457,7 @@ impl Http2 {
         let (inner, outer) = tokio::io::duplex(1 << 16);
         let (tell, told) = mpsc::channel(8);
         tokio::spawn(http2_server(inner, streams, told));
-        let opening = pool.open_http2(&origin, TokioIo::new(outer), Counted::new(&open), need);
+        let opening = pool.open_http2(&origin, TokioIo::new(outer), opened(&open), need);
         let connection = opening.await.unwrap();
         settle().await;
         let rig = Self {
@@ -567,7 +575,7 @@ async fn a_connection_whose_settings_never_come_is_told_apart_from_one_that_is_n
     let (inner, outer) = tokio::io::duplex(1 << 16);
     drop(inner);
     let (pool, origin, open) = (pool(), origin("one.test"), gauge());
-    let opening = pool.open_http2(&origin, TokioIo::new(outer), Counted::new(&open), need);
+    let opening = pool.open_http2(&origin, TokioIo::new(outer), opened(&open), need);
     let error = opening.await.unwrap_err();
     assert!(matches!(error, HandshakeError::Settings(_)), "{error:?}");
     assert!(Error::source(&error).is_some());

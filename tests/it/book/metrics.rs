@@ -13,6 +13,7 @@ use crate::support::caller::Caller;
 use crate::support::idp::Idp;
 use crate::support::metrics::{Scrape, admin};
 use crate::support::proxy::Proxy;
+use crate::support::tls::{Authority, ClientCertificate};
 use crate::support::upstream::{Upstream, answer};
 
 const HEAD: &str = "# Metrics
@@ -34,6 +35,8 @@ start, at 0. Those of a caller or provider that a reload removes stay until Burs
 | `bursar_intercept_ca_expiry_timestamp_seconds` is weeks away | callers will not trust the authority |
 | `bursar_token_contention_total` grows | [instances are revoking each other](../tokens.md#several-instances) |
 | `bursar_token_breaker_open` or `bursar_upstream_breaker_open` is 1 | a provider cannot be reached |
+| `bursar_upstream_connect_failures_total` grows | connections to a provider fail; its [cause](reasons.md#causes) says why |
+| `bursar_upstream_certificate_expiry_timestamp_seconds` is days away | a provider's certificate will expire |
 | `bursar_log_lines_dropped_total` grows | the log is not read |
 
 ## All metrics
@@ -43,7 +46,7 @@ start, at 0. Those of a caller or provider that a reload removes stay until Burs
 ";
 
 /// What a metric's own help leaves out.
-const NOTES: [(&str, &str); 11] = [
+const NOTES: [(&str, &str); 13] = [
     (
         "bursar_connections",
         "`caller`: of callers. `upstream`: to providers' APIs.",
@@ -79,25 +82,36 @@ const NOTES: [(&str, &str); 11] = [
     ),
     ("bursar_upstream_breaker_open", "0 without `breaker`."),
     (
+        "bursar_upstream_certificate_expiry_timestamp_seconds",
+        "`host` has its port; token hosts are among them.",
+    ),
+    (
+        "bursar_upstream_connect_failures_total",
+        "For requests and for token calls. The provider is `none` for hosts of `passthrough`.",
+    ),
+    (
         "bursar_upstream_fields_dropped_total",
         "Those of a token endpoint too; the log names one a minute. `none` stands for hosts of `passthrough`.",
     ),
 ];
 
 /// Labels whose values are the operator's, or a number.
-const OPEN: [&str; 6] = [
-    "account", "caller", "provider", "scopes", "status", "version",
+const OPEN: [&str; 7] = [
+    "account", "caller", "host", "provider", "scopes", "status", "version",
 ];
 
 /// A proxy of whose metrics none is missing.
 async fn with_every_metric(directory: &TempDir) -> (Proxy, Upstream, Idp) {
-    let api = Upstream::start(|_| async { answer(200, "") }).await;
+    let authority = Authority::new();
+    authority.write(&directory.path().join("api.pem"));
+    let tls = authority.server(&["http/1.1"], ClientCertificate::Ignored);
+    let api = Upstream::with_tls(tls, |_| async { answer(200, "") }).await;
     let idp = Idp::counting().await;
     let further = "refresh: grant";
     let provider = acme(
         &api.url(),
         &idp.url(),
-        &format!("token.{further}\nnext_client_secret: other"),
+        &format!("token.{further}\nnext_client_secret: other\ntls: {{ca: api.pem}}"),
     );
     let file = directory.path().join("proxy.yaml");
     std::fs::write(&file, &provider).unwrap();
@@ -174,6 +188,7 @@ fn labels(family: &Family) -> String {
         }
         match &**name {
             "reason" => "[reason](reasons.md)".to_owned(),
+            "cause" => "[cause](reasons.md#causes)".to_owned(),
             "rule" => "[rule](../configuration/egress.md)".to_owned(),
             name => {
                 let values: Vec<String> = values.iter().map(|value| format!("`{value}`")).collect();

@@ -68,7 +68,7 @@ async fn the_parent_is_always_told_the_port() {
     let yaml = acme("https://api.test", "https://login.test/t", "");
     let config = Config::parse(&format!("{yaml}{keys}\n"), Path::new("")).unwrap();
     let metrics = Metrics::new(&config).unwrap();
-    let egress = Egress::new(&config.egress, metrics.egress.clone());
+    let egress = Egress::new(&config.egress, &metrics);
     let provider = &config.providers[0];
     let (tls, policy) = (provider.tls.api.clone(), egress.api(provider));
     let connector = Connector::new(tls, PATIENCE, policy, egress.api_proxy());

@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
@@ -33,6 +34,9 @@ pub struct Line<'a> {
     pub reason: Option<&'static str>,
     /// Why there was no connection.
     pub cause: Option<&'static str>,
+    /// The server that it went to, with its port; that of the token endpoint where there was no token.
+    pub upstream_host: Option<&'a str>,
+    pub upstream_address: Option<SocketAddr>,
     /// Its generation and fingerprint.
     pub token: Option<(u64, Fingerprint)>,
     pub replayed: bool,
@@ -120,6 +124,10 @@ impl Line<'_> {
                 out.push(b'"');
             }
         }
+        out.extend_from_slice(b",\"upstream_host\":");
+        write_optional(out, self.upstream_host, NAME_BYTES);
+        out.extend_from_slice(b",\"upstream_address\":");
+        write_address(out, self.upstream_address);
         match &self.token {
             Some((generation, fingerprint)) => {
                 out.extend_from_slice(b",\"token_generation\":");
@@ -266,6 +274,30 @@ fn write_milliseconds(out: &mut Vec<u8>, time: Duration) {
     write_digits(out, time.subsec_micros() % 1000, 3);
 }
 
+/// An address with its port.
+fn write_address(out: &mut Vec<u8>, address: Option<SocketAddr>) {
+    let Some(address) = address else {
+        out.extend_from_slice(b"null");
+        return;
+    };
+    out.push(b'"');
+    match address {
+        SocketAddr::V4(address) => {
+            for (number, byte) in address.ip().octets().into_iter().enumerate() {
+                if number > 0 {
+                    out.push(b'.');
+                }
+                write_number(out, byte);
+            }
+            out.push(b':');
+            write_number(out, address.port());
+        }
+        // Memory takes everything.
+        SocketAddr::V6(_) => drop(write!(out, "{address}")),
+    }
+    out.push(b'"');
+}
+
 fn write_optional(out: &mut Vec<u8>, text: Option<&str>, most: usize) {
     match text {
         Some(text) => write_text(out, text, most),
@@ -326,6 +358,8 @@ mod tests {
             status: 502,
             reason: Some("upstream_protocol"),
             cause: Some("reset"),
+            upstream_host: Some("secure.payu.in:443"),
+            upstream_address: Some(([203, 0, 113, 9], 443).into()),
             token: Some((7, Fingerprint::of("token"))),
             replayed: true,
             total: Duration::from_nanos(12_034_567_891),
@@ -348,6 +382,7 @@ mod tests {
             "reference": "order-\"17", "reference_dropped": null, "caller_request_id": "r-1",
             "trace_id": "000000000000000000000000000000cd", "caller": "check\"out", "provider": "payu", "account": null,
             "route": "POST /a\\b", "method": "POST", "path": "/caf\u{e9}/\u{7}", "status": 502, "reason": "upstream_protocol", "cause": "reset",
+            "upstream_host": "secure.payu.in:443", "upstream_address": "203.0.113.9:443",
             "token_generation": 7, "token_fingerprint": Fingerprint::of("token").as_str(), "replayed": true,
             "total_ms": 12_034.567, "token_wait_ms": 0.0, "upstream_ms": 0.005,
             "request_bytes": u64::MAX, "response_bytes": 0,
@@ -371,6 +406,7 @@ mod tests {
                 provider: &long,
                 account: Some(&long),
                 route: Some(&long),
+                upstream_host: Some(&long),
                 method: &"M".repeat(100_000),
                 path: &long,
                 ..line()
@@ -398,6 +434,8 @@ mod tests {
             token: None,
             reason: None,
             cause: None,
+            upstream_host: None,
+            upstream_address: None,
             ..line()
         };
         line.write_json(&mut out);
@@ -405,6 +443,8 @@ mod tests {
         for field in [
             "reason",
             "cause",
+            "upstream_host",
+            "upstream_address",
             "token_generation",
             "token_fingerprint",
             "account",

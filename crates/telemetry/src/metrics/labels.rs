@@ -199,7 +199,7 @@ labels! {
     Cause {
         /// Its name does not exist, or has no address.
         NameNotFound = "name_not_found",
-        /// Nobody could say whether its name exists.
+        /// Nobody could say whether its name exists, or nobody in time.
         NameFailed = "name_failed",
         /// `egress` refuses all its addresses.
         AddressNotAllowed = "address_not_allowed",
@@ -209,7 +209,7 @@ labels! {
         Unreachable = "unreachable",
         /// It took too long, in the TLS handshake too.
         TimedOut = "timed_out",
-        /// It broke the connection off in the TLS handshake.
+        /// It broke the connection off, in the TLS handshake or before it took a request.
         Reset = "reset",
         /// The parent proxy cannot be reached, or does not connect.
         ParentProxy = "parent_proxy",

@@ -1,39 +1,72 @@
-//! Read readiness of a connection, remembered: hyper looks for something to read several times for each request, mostly
-//! for nothing.
+//! Stream to a server, as HTTP is spoken on it: it remembers read readiness, because hyper looks for something to read
+//! several times for each request, mostly for nothing; and it notices where a TLS 1.3 server refuses the client late.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use hyper_rustls::MaybeHttpsStream;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead as _, AsyncRead, AsyncWrite, ReadBuf};
 
+use super::late_refusal::Watch;
 use crate::upstream::connect::Stream;
 
 /// A stream that had nothing to give is asked again only when its socket has something.
 #[derive(Debug)]
-pub(super) struct ReadReadiness {
+pub struct ServerStream {
     stream: Stream,
     /// Whether it had nothing. What TLS has read it may hold back, and an error, too, until it is asked once more.
     is_empty: bool,
+    /// None: the server cannot refuse the client any more, because something of a response came, say.
+    watch: Option<Box<Watch>>,
 }
 
-impl ReadReadiness {
-    pub(super) fn new(stream: Stream) -> Self {
+impl ServerStream {
+    pub(super) fn new(stream: Stream, watch: Option<Box<Watch>>) -> Self {
         Self {
             stream,
             is_empty: false,
+            watch,
         }
+    }
+
+    /// What became of a read that brought so many bytes.
+    #[cold]
+    fn watched(&mut self, read: &Poll<io::Result<()>>, bytes: usize) {
+        match (&self.watch, read) {
+            (Some(watch), Poll::Ready(Err(error))) => watch.failed(error),
+            (Some(watch), Poll::Ready(Ok(()))) if bytes > 0 => {
+                watch.taken();
+                self.watch = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// What became of a write. A server that refuses the client closes the connection, and what it said before may not
+    /// have been read.
+    fn wrote<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if let (Some(watch), Poll::Ready(Err(_)), MaybeHttpsStream::Https(stream)) =
+            (&self.watch, &written, &mut self.stream)
+            && let Poll::Ready(Err(error)) = Pin::new(stream.inner_mut()).poll_fill_buf(context)
+        {
+            watch.failed(&error);
+        }
+        written
     }
 }
 
-impl AsyncRead for ReadReadiness {
+impl AsyncRead for ServerStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let is_empty = self.is_empty;
+        let (is_empty, before) = (self.is_empty, buffer.filled().len());
         let read = match &mut self.stream {
             MaybeHttpsStream::Http(stream) => {
                 Pin::new(stream.inner_mut()).poll_read(context, buffer)
@@ -48,24 +81,28 @@ impl AsyncRead for ReadReadiness {
             }
         };
         self.is_empty = read.is_pending();
+        if self.watch.is_some() {
+            self.watched(&read, buffer.filled().len() - before);
+        }
         read
     }
 }
 
-impl AsyncWrite for ReadReadiness {
+impl AsyncWrite for ServerStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
+        let written = match &mut self.stream {
             MaybeHttpsStream::Http(stream) => {
                 Pin::new(stream.inner_mut()).poll_write(context, bytes)
             }
             MaybeHttpsStream::Https(stream) => {
                 Pin::new(stream.inner_mut()).poll_write(context, bytes)
             }
-        }
+        };
+        self.wrote(context, written)
     }
 
     fn poll_write_vectored(
@@ -73,14 +110,15 @@ impl AsyncWrite for ReadReadiness {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
+        let written = match &mut self.stream {
             MaybeHttpsStream::Http(stream) => {
                 Pin::new(stream.inner_mut()).poll_write_vectored(context, slices)
             }
             MaybeHttpsStream::Https(stream) => {
                 Pin::new(stream.inner_mut()).poll_write_vectored(context, slices)
             }
-        }
+        };
+        self.wrote(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -91,10 +129,11 @@ impl AsyncWrite for ReadReadiness {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+        let flushed = match &mut self.stream {
             MaybeHttpsStream::Http(stream) => Pin::new(stream.inner_mut()).poll_flush(context),
             MaybeHttpsStream::Https(stream) => Pin::new(stream.inner_mut()).poll_flush(context),
-        }
+        };
+        self.wrote(context, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -123,7 +162,7 @@ mod tests {
     use super::*;
     use bursar_base::socket::Socket;
 
-    async fn connected() -> (ReadReadiness, server::TlsStream<TcpStream>) {
+    async fn connected() -> (ServerStream, server::TlsStream<TcpStream>) {
         let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let certificate = pair.cert.der().clone();
         let key = PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
@@ -154,13 +193,13 @@ mod tests {
             TlsAcceptor::from(Arc::new(server)).accept(accepted),
         );
         (
-            ReadReadiness::new(stream.unwrap().into()),
+            ServerStream::new(stream.unwrap().into(), None),
             accepted.unwrap(),
         )
     }
 
     /// How many bytes one read brings, of at most 8 KiB, as hyper asks for them.
-    async fn read(stream: &mut ReadReadiness) -> io::Result<usize> {
+    async fn read(stream: &mut ServerStream) -> io::Result<usize> {
         let mut room = [0; 8192];
         let reading = poll_fn(|context| {
             let mut buffer = ReadBuf::new(&mut room);
