@@ -167,7 +167,7 @@ fn run(
                 Err(problems) => Ok(report(&path, &problems)),
             }
         }
-        Command::Outcomes(options) => list(&options),
+        Command::Outcomes(options) => outcomes::run(&options),
         Command::Health(options) => {
             let asked = runtime.block_on(options.remote().health());
             told(asked.map(|()| String::new()))
@@ -213,16 +213,5 @@ fn told(result: Result<String, remote::Error>) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::from(WRONG))
         }
         Err(error) => Err(error.into()),
-    }
-}
-
-fn list(options: &outcomes::Options) -> anyhow::Result<ExitCode> {
-    let path = options.file.path();
-    match outcomes::directory(&path) {
-        Ok(directory) => {
-            let text = outcomes::run(options, directory.as_deref())?;
-            print(&text, ExitCode::SUCCESS)
-        }
-        Err(problems) => Ok(report(&path, &problems)),
     }
 }

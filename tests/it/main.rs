@@ -29,7 +29,7 @@
 //! - failures: [`peer_faults`], [`connect_errors`], [`circuit_breaker`]; which attempt is the last one: [`attempts`]
 //!
 //! Money
-//! - the journal (write-ahead log) and `bursar outcomes`: [`journal`]; [`idempotency_keys`]; [`freeze`]
+//! - the journal (write-ahead log): [`journal`]; [`idempotency_keys`]; [`outcomes`] (`bursar outcomes`); [`freeze`]
 //!
 //! Operations
 //! - errors that Bursar answers itself: [`error_responses`]
@@ -76,6 +76,7 @@ mod limits;
 mod location_fields;
 mod options_method;
 mod os_resources;
+mod outcomes;
 mod peer_faults;
 mod presets;
 mod provider_pages;

@@ -71,6 +71,17 @@ pub struct InDoubt {
     pub phase: Phase,
 }
 
+/// A request that was taken off the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolution {
+    /// Its id.
+    pub request_id: String,
+    /// When it was.
+    pub at: SystemTime,
+    /// What was said of it.
+    pub note: String,
+}
+
 /// A provider that calls which move money are stopped for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frozen {

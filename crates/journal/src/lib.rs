@@ -29,7 +29,7 @@ use tokio::sync::oneshot;
 pub use entry::{BodyObserver, Commit, Entry};
 pub use error::Error;
 pub use hashing_body::{HashingBody, hash_of_nothing, is_whole};
-pub use intent::{Frozen, InDoubt, Intent};
+pub use intent::{Frozen, InDoubt, Intent, Resolution};
 pub use queue::Unavailable;
 pub use request_state::{Hash, Phase};
 
@@ -118,33 +118,33 @@ pub fn outcomes(directory: &Path) -> Result<Vec<InDoubt>, Error> {
     Store::read(directory)?.outcomes()
 }
 
-/// What became of a request that was to be taken off the list.
+/// What became of requests that were to be taken off the list together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolved {
-    /// It is off the list.
+    /// All of them are off the list.
     Now,
-    /// It was taken off then, with that note.
-    Before(SystemTime, String),
-    /// It is not on the list.
-    Unknown,
+    /// None is, because this one was taken off before.
+    Before(Resolution),
+    /// None is, because no request on the list has this id.
+    Unknown(String),
 }
 
-/// Takes a request off the list, and keeps the note.
+/// Takes requests off the list, all of them or none, and keeps the note with each.
 ///
 /// # Errors
 /// Where there is no journal, or it cannot be written.
 pub fn resolve(
     directory: &Path,
-    request_id: &str,
+    request_ids: &[&str],
     note: &str,
     now: SystemTime,
 ) -> Result<Resolved, Error> {
-    let store = Store::read(directory)?;
-    if store.resolve(request_id, note, now)? {
+    let mut store = Store::read(directory)?;
+    let Some(missing) = store.resolve(request_ids, note, now)? else {
         return Ok(Resolved::Now);
-    }
-    let before = store.note(request_id)?;
-    Ok(before.map_or(Resolved::Unknown, |(at, note)| Resolved::Before(at, note)))
+    };
+    let before = store.resolution(&missing)?;
+    Ok(before.map_or(Resolved::Unknown(missing), Resolved::Before))
 }
 
 #[cfg(test)]

@@ -10,11 +10,11 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 
 use super::error::Error;
 use super::files::{FILE, PAGE_BYTES, USUAL_LOG};
-use super::intent::{Frozen, InDoubt, Intent};
+use super::intent::{Frozen, InDoubt, Intent, Resolution};
 use super::request_state::{Phase, Transition};
 use super::reserve::{Reserve, Room};
 use super::schema::{self, FORMAT};
@@ -360,23 +360,41 @@ impl Store {
         rows.collect()
     }
 
-    /// Takes a request in doubt off the list; false where there is none of that name.
-    pub(super) fn resolve(&self, id: &str, note: &str, now: SystemTime) -> Result<bool, Error> {
+    /// Takes requests in doubt off the list, all of them or none; the first that is not on it.
+    pub(super) fn resolve(
+        &mut self,
+        ids: &[&str],
+        note: &str,
+        now: SystemTime,
+    ) -> Result<Option<String>, Error> {
         let sql = format!(
             "UPDATE requests SET resolved = ?2, note = ?3 WHERE request_id = ?1 AND {}",
             in_doubt(!self.is_written()?)
         );
-        Ok(self
-            .database
-            .execute(&sql, params![id, micros(now), note])?
-            > 0)
+        let immediate = TransactionBehavior::Immediate;
+        // Dropped before its end, it is rolled back.
+        let transaction = self.database.transaction_with_behavior(immediate)?;
+        for id in ids {
+            let mut statement = transaction.prepare_cached(&sql)?;
+            if statement.execute(params![id, micros(now), note])? == 0 {
+                return Ok(Some((*id).to_owned()));
+            }
+        }
+        transaction.commit()?;
+        Ok(None)
     }
 
     /// When a request was resolved, and how.
-    pub(super) fn note(&self, id: &str) -> Result<Option<(SystemTime, String)>, rusqlite::Error> {
+    pub(super) fn resolution(&self, id: &str) -> Result<Option<Resolution>, rusqlite::Error> {
         let sql =
             "SELECT resolved, note FROM requests WHERE request_id = ?1 AND resolved IS NOT NULL";
-        let row = |row: &rusqlite::Row<'_>| Ok((time(row.get(0)?), row.get(1)?));
+        let row = |row: &rusqlite::Row<'_>| {
+            Ok(Resolution {
+                request_id: id.to_owned(),
+                at: time(row.get(0)?),
+                note: row.get(1)?,
+            })
+        };
         self.database.query_row(sql, [id], row).optional()
     }
 

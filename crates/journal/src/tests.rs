@@ -103,12 +103,16 @@ async fn what_is_under_way_is_listed_only_once_its_process_is_gone() {
     flush(&journal).await;
     assert_eq!(listed(&path), [("3".to_owned(), Phase::ResponseLost)]);
     let now = clock::wall();
-    assert_eq!(resolve(&path, "1", "?", now).unwrap(), Resolved::Unknown);
-    assert_eq!(resolve(&path, "2", "?", now).unwrap(), Resolved::Unknown);
-    assert_eq!(resolve(&path, "3", "paid", now).unwrap(), Resolved::Now);
+    let try_to = |ids: &[&str]| resolve(&path, ids, "paid", now).unwrap();
+    let unknown = |id: &str| Resolved::Unknown(id.to_owned());
+    assert_eq!(try_to(&["1"]), unknown("1"));
+    // All or none.
+    assert_eq!(try_to(&["3", "2"]), unknown("2"));
+    assert_eq!(listed(&path).len(), 1);
+    assert_eq!(try_to(&["3"]), Resolved::Now);
     assert!(matches!(
-        resolve(&path, "3", "again", now).unwrap(),
-        Resolved::Before(_, note) if note == "paid"
+        try_to(&["3"]),
+        Resolved::Before(Resolution { request_id, note, .. }) if request_id == "3" && note == "paid"
     ));
     assert_eq!(listed(&path), []);
 }
@@ -242,7 +246,7 @@ async fn settled_requests_make_room_and_those_in_doubt_never_do() {
     assert_eq!(series.failed.get(), 3);
     // Those that were resolved make room, too.
     for (id, _) in listed.iter().take(64) {
-        resolve(directory.path(), id, "looked", clock::wall()).unwrap();
+        resolve(directory.path(), &[id], "looked", clock::wall()).unwrap();
     }
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     while journal.entry(intent("late")).sending(None).await.is_err() {

@@ -82,7 +82,7 @@ impl FromStr for Address {
             Some((name, port)) => (name, port.parse().map_err(|_other| Error::Form)?),
             None => (text, usual),
         };
-        if name.is_empty() && port != 0 {
+        if name.is_empty() && !text.is_empty() && port != 0 {
             return Ok(Self::Socket(SocketAddr::new(AdminKeys::DEFAULT.ip(), port)));
         }
         let is_named = |char: char| char.is_ascii_alphanumeric() || "._-".contains(char);

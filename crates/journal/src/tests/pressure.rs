@@ -19,7 +19,7 @@ fn full(settings: &config::Journal) {
 /// Takes some off the list, so that there is room.
 fn resolve_some(directory: &Path) {
     for (id, _) in listed(directory).iter().take(64) {
-        resolve(directory, id, "looked", clock::wall()).unwrap();
+        resolve(directory, &[id], "looked", clock::wall()).unwrap();
     }
 }
 

@@ -1,0 +1,55 @@
+//! Table of the requests in doubt, for a person.
+
+use bursar_base::terminal::plain;
+use bursar_journal::InDoubt;
+
+const HEADINGS: [&str; 10] = [
+    "TIME",
+    "REQUEST",
+    "PHASE",
+    "PROVIDER",
+    "ACCOUNT",
+    "CALLER",
+    "METHOD",
+    "PATH",
+    "KEY",
+    "REFERENCE",
+];
+
+/// A line for each, below the headings.
+pub(super) fn table<'a>(in_doubt: impl IntoIterator<Item = &'a InDoubt>) -> String {
+    let mut rows = vec![HEADINGS.map(str::to_owned)];
+    rows.extend(in_doubt.into_iter().map(row));
+    let widths: [usize; HEADINGS.len()] = std::array::from_fn(|column| {
+        let widths = rows.iter().map(|row| row[column].chars().count());
+        widths.max().unwrap_or_default()
+    });
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row.iter().zip(widths);
+        let line: Vec<String> = cells
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        text.push_str(line.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// What came from the wire, or stands in the file, must not steer a terminal or pose as another line.
+fn row(request: &InDoubt) -> [String; HEADINGS.len()] {
+    let time = humantime::format_rfc3339_seconds(request.time).to_string();
+    let cells = [
+        &time,
+        &request.request_id,
+        request.phase.as_str(),
+        &request.provider,
+        &request.account,
+        &request.caller,
+        &request.method,
+        &request.path,
+        request.idempotency_key.as_deref().unwrap_or("-"),
+        request.reference.as_deref().unwrap_or("-"),
+    ];
+    cells.map(|cell| plain(cell).into_owned())
+}
