@@ -69,6 +69,11 @@ pub enum Error {
         "looks like a password hash, but is not a valid Argon2 (`$argon2id$…`) or bcrypt (`$2b$…`) hash"
     )]
     Malformed,
+    /// Each of its dollar signs is two.
+    #[error(
+        "looks like a password hash whose dollar signs are doubled, as in a Compose file; write each once"
+    )]
+    Doubled,
     /// Computing it would be an attack on ourselves.
     #[error("costs too much: Argon2 may use 256 MiB, and 1 GiB times passes; bcrypt a cost of 14")]
     TooCostly,
@@ -86,6 +91,9 @@ impl Password {
         let Some(kind) = kind(text.expose()) else {
             return Ok(Self::Plain(text));
         };
+        if text.expose().starts_with("$$") {
+            return Err(Error::Doubled);
+        }
         let cost = match kind {
             "argon2id" | "argon2i" | "argon2d" => argon2_cost(text.expose())?,
             "2a" | "2b" | "2y" => bcrypt_cost(text.expose())?,
@@ -211,6 +219,8 @@ mod tests {
             ("$ecret$", None),
             ("pa$2b$word", None),
             ("$Pa$$word", None),
+            ("$$6$$salt$$hash", Some(Error::Doubled)),
+            ("$$2y$$04$$x", Some(Error::Doubled)),
             ("$6$salt$hash", Some(Error::Malformed)),
             ("$argon2id$", Some(Error::Malformed)),
             ("$2b$12$short", Some(Error::Malformed)),

@@ -45,11 +45,14 @@ pub(super) fn compile(
         .replay_memory
         .map_or(defaults::REPLAY_MEMORY, |Size(size)| size);
     refuse_what_is_missing(&file, listen, problems);
-    let has_client_ca = (file.tls.as_ref()).is_some_and(|tls| tls.client_ca.is_some());
+    let listening = caller::Listening {
+        has_client_ca: (file.tls.as_ref()).is_some_and(|tls| tls.client_ca.is_some()),
+        is_exposed: !listen.ip().is_loopback(),
+    };
     let names = caller::Names::new(&file.providers);
     let callers = file
         .callers
-        .map(|callers| caller::callers(callers, &names, has_client_ca, problems));
+        .map(|callers| caller::callers(callers, &names, listening, problems));
     let mut shared = Shared {
         directory,
         system: None,

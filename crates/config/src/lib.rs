@@ -30,6 +30,7 @@ mod passthrough;
 mod presets;
 mod provider;
 mod route;
+mod secret_check;
 mod typed;
 mod yaml;
 

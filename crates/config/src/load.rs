@@ -16,7 +16,7 @@ use crate::file_permissions::LiteralSecret;
 use crate::files::{self, Files, MAX_TEXT_FILE_BYTES};
 use crate::journal::Journal;
 use crate::node::Node;
-use crate::{typed, yaml};
+use crate::{secret_check, typed, yaml};
 use bursar_base::regular_file;
 
 /// A file's text, wiped on drop: a secret may be written in it.
@@ -204,6 +204,8 @@ impl<'a> Reading<'a> {
                 }
             }
         });
-        typed::read(&root, problems)
+        let file = typed::read(&root, problems);
+        secret_check::check(&root, problems);
+        file
     }
 }

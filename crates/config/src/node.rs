@@ -19,6 +19,8 @@ pub(crate) struct Node {
     pub(crate) value: Value,
     /// Whether a problem was already reported for this node, which takes it out of the typed reading.
     pub(crate) wrong: Cell<bool>,
+    /// Whether it holds a variable's value or a file's content.
+    pub(crate) is_from_elsewhere: bool,
     /// What the typed reading takes it for.
     pub(crate) taken_for: Cell<TakenFor>,
 }
@@ -63,7 +65,7 @@ impl Node {
     /// The value as a message may repeat it: it was read as something that is no secret, stands in the file itself, and
     /// is nothing that could have a password in it.
     pub(crate) fn shown(&self) -> Option<String> {
-        if self.taken_for.get() != TakenFor::Plain {
+        if self.taken_for.get() != TakenFor::Plain || self.is_from_elsewhere {
             return None;
         }
         match &self.value {
@@ -118,9 +120,7 @@ impl Node {
                 match replace(text, place) {
                     Some(replaced) => {
                         // Whatever comes from elsewhere may be a secret, wherever it stands here.
-                        if **text != *replaced {
-                            self.taken_for.set(TakenFor::Secret);
-                        }
+                        self.is_from_elsewhere |= **text != *replaced;
                         *text = replaced;
                     }
                     None => self.wrong.set(true),

@@ -134,8 +134,48 @@ fn an_open_listener_needs_callers() {
         &open,
         "callers: is missing; without it `listen` must be a loopback",
     );
-    let named = format!("{open}callers: {{a: {{password: b, allow: [acme]}}}}\n");
+    let named = format!("{open}callers: {{a: {{password: 8letters, allow: [acme]}}}}\n");
     assert!(Config::parse(&named, Path::new("")).is_ok());
+}
+
+#[test]
+fn a_short_password_is_refused_where_others_can_try_it_and_warned_about_everywhere() {
+    let hash = "$2b$04$abcdefghijklmnopqrstuuWpTLLmkVRzHrKXx4ix0Bo0mwPoLzJXS";
+    for (listen, password, said) in [
+        ("127.0.0.1:0", "7letter", Some((true, "fewer than 16"))),
+        (
+            "127.0.0.1:0",
+            "15letters-of-it",
+            Some((true, "fewer than 16")),
+        ),
+        ("127.0.0.1:0", "16letters-of-it.", None),
+        ("0.0.0.0:3128", "7lettér", Some((false, "fewer than 8"))),
+        ("0.0.0.0:3128", "8letters", Some((true, "fewer than 16"))),
+        ("[::]:3128", "16letters-of-it.", None),
+        ("[::]:3128", hash, None),
+    ] {
+        let text = acme_with(&format!(
+            "listen: '{listen}'\ncallers: {{a: {{passwords: [{hash}, \"{password}\"], allow: [acme]}}}}\n"
+        ));
+        let (is_accepted, found) = match Config::parse(&text, Path::new("")) {
+            Ok(config) => (true, config.warnings),
+            Err(problems) => (false, problems),
+        };
+        let found = found.iter().map(ToString::to_string);
+        let found: Vec<String> = found.collect();
+        match said {
+            None => assert!(is_accepted && found.is_empty(), "{found:#?}"),
+            Some((expected, said)) => {
+                assert_eq!(is_accepted, expected, "{found:#?}");
+                let start = "line 9: callers.a.passwords[1]: has ";
+                assert!(
+                    found[0].starts_with(start) && found[0].contains(said),
+                    "{found:#?}"
+                );
+                assert!(!found[0].contains("letter"), "{found:#?}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -242,7 +282,7 @@ fn a_payu_token_holds_at_most_three_scopes() {
 fn an_allow_list_names_providers_of_the_file() {
     assert_problem(
         &acme_with("callers: {a: {password: b, allow: [acme, acne]}}\n"),
-        "callers.a.allow[1]: names no provider of this file; there are: acme",
+        "callers.a.allow[1]: names no provider of this file; did you mean acme? (given: \"acne\")",
     );
     assert_problem(
         &acme_with("callers: {a: {password: b, allow: [{methods: [GET]}]}}\n"),

@@ -114,6 +114,7 @@ impl Raw {
             line,
             value,
             wrong: Cell::new(false),
+            is_from_elsewhere: false,
             taken_for: Cell::default(),
         }
     }

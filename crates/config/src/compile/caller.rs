@@ -12,7 +12,12 @@ use crate::diagnostic::Diagnostics;
 use crate::file;
 use crate::node::join;
 use bursar_base::password::Password;
+use bursar_base::spelling::nearest;
 
+/// A shorter password is refused beyond loopback …
+const MIN_PASSWORD: usize = 8;
+/// … and warned about everywhere.
+const GOOD_PASSWORD: usize = 16;
 /// How many unused accounts one warning names.
 const MAX_NAMED: usize = 10;
 
@@ -27,11 +32,20 @@ impl Names {
     }
 }
 
+/// How callers come in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listening {
+    /// Whether they can show certificates.
+    pub(super) has_client_ca: bool,
+    /// Whether others than this machine's users can try passwords.
+    pub(super) is_exposed: bool,
+}
+
 /// Turns the file's callers into [`Caller`]s.
 pub(super) fn callers(
     callers: BTreeMap<String, file::Caller>,
     names: &Names,
-    has_client_ca: bool,
+    listening: Listening,
     problems: &mut Diagnostics,
 ) -> Vec<Caller> {
     let mut compiled = Vec::new();
@@ -56,6 +70,10 @@ pub(super) fn callers(
             });
         let allow = allow.collect();
         let passwords = passwords(caller.password, caller.passwords, &path, problems);
+        for (path, password) in passwords.iter().flatten() {
+            judge_length(password, path, listening, problems);
+        }
+        let passwords = passwords.map(|list| list.into_iter().map(|(_, password)| password));
         let addresses = caller
             .addresses
             .map(|texts| addresses(&texts, &join(&path, "addresses"), problems));
@@ -70,7 +88,7 @@ pub(super) fn callers(
         }
         compiled.push(Caller {
             name: name.into(),
-            passwords: passwords.unwrap_or_default(),
+            passwords: passwords.into_iter().flatten().collect(),
             addresses: addresses.unwrap_or_default(),
             certificate,
             limits: limits::caller(caller.limits),
@@ -78,7 +96,7 @@ pub(super) fn callers(
         });
     }
     refuse_overlaps(&compiled, problems);
-    for caller in compiled.iter().filter(|_| !has_client_ca) {
+    for caller in compiled.iter().filter(|_| !listening.has_client_ca) {
         if caller.certificate.is_some() {
             problems.add(
                 &format!("callers.{}.certificate", caller.name),
@@ -89,13 +107,13 @@ pub(super) fn callers(
     compiled
 }
 
-/// None where the file has none.
+/// Passwords with their key paths; none where the file has none.
 fn passwords(
     one: Option<file::Hidden>,
     more: Option<Vec<file::Hidden>>,
     path: &str,
     problems: &mut Diagnostics,
-) -> Option<Vec<Password>> {
+) -> Option<Vec<(String, Password)>> {
     if one.is_none() && more.is_none() {
         return None;
     }
@@ -106,11 +124,30 @@ fn passwords(
     let more = more.into_iter().flatten().enumerate();
     let more = more.map(|(at, text)| (join(path, &format!("passwords[{at}]")), text));
     let parse = |(path, file::Hidden(text)): (String, _)| {
-        Password::parse(text)
-            .map_err(|error| problems.add(&path, error))
-            .ok()
+        let parsed = Password::parse(text);
+        let parsed = parsed.map_err(|error| problems.add(&path, error));
+        parsed.ok().map(|password| (path, password))
     };
     Some(one.into_iter().chain(more).filter_map(parse).collect())
+}
+
+/// One that can be guessed. How long a hashed one is, nobody knows.
+fn judge_length(password: &Password, path: &str, listening: Listening, problems: &mut Diagnostics) {
+    let Password::Plain(text) = password else {
+        return;
+    };
+    let length = text.expose().chars().count();
+    if length < MIN_PASSWORD && listening.is_exposed {
+        problems.add(
+            path,
+            format_args!("has fewer than {MIN_PASSWORD} characters, and beyond loopback (`listen`) others can try them all; `openssl rand -hex 24` makes a good one"),
+        );
+    } else if length < GOOD_PASSWORD {
+        problems.warn(
+            path,
+            format_args!("has fewer than {GOOD_PASSWORD} characters, which can be guessed; `openssl rand -hex 24` makes a good one"),
+        );
+    }
 }
 
 fn addresses(texts: &[String], path: &str, problems: &mut Diagnostics) -> Vec<IpNet> {
@@ -228,13 +265,7 @@ fn allow(
     };
     let Ok(provider) = names.0.binary_search_by(|(known, _)| known.cmp(&name)) else {
         let known: Vec<&str> = names.0.iter().map(|(name, _)| name.as_str()).collect();
-        problems.add(
-            &provider_key,
-            format_args!(
-                "names no provider of this file; there are: {}",
-                known.join(", ")
-            ),
-        );
+        problems.add(&provider_key, no_provider(&name, &known));
         return None;
     };
     let accounts = match (some.account, some.accounts) {
@@ -257,6 +288,21 @@ fn allow(
         paths,
         accounts,
     })
+}
+
+/// What to say of a name that is no provider's.
+fn no_provider(name: &str, known: &[&str]) -> String {
+    let what = "names no provider of this file";
+    if ["*", "all", "any"].contains(&name) {
+        return format!(
+            "{what}; name each that the caller may use: {}",
+            known.join(", ")
+        );
+    }
+    match nearest(name, known.iter().copied()) {
+        Some(near) => format!("{what}; did you mean {near}?"),
+        None => format!("{what}; there are: {}", known.join(", ")),
+    }
 }
 
 /// Where these accounts are among a provider's.
