@@ -33,17 +33,13 @@ use super::late_refusal::{self, Watch};
 use super::peer::Peer;
 use super::server_health::server_name;
 use super::server_stream::ServerStream;
+pub use super::server_stream::{Stream, Tcp};
 use bursar_base::address::{Rule, Spelling, bare, undotted};
 use bursar_base::process::{self, Purpose};
 use bursar_base::socket::Socket;
 use bursar_config::ParentProxy;
 use bursar_telemetry::metrics::Cause;
 use bursar_tls::client::{self, Asked, Noticed};
-
-/// A connection, with TLS unless the operator wrote down a loopback address.
-pub type Stream = MaybeHttpsStream<Tcp>;
-/// A connection without TLS, through a parent proxy perhaps.
-pub type Tcp = TokioIo<Socket>;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

@@ -6,10 +6,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use hyper_rustls::MaybeHttpsStream;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncBufRead as _, AsyncRead, AsyncWrite, ReadBuf};
 
 use super::late_refusal::Watch;
-use crate::upstream::connect::Stream;
+use bursar_base::socket::Socket;
+
+/// A connection, with TLS unless the operator wrote down a loopback address.
+pub type Stream = MaybeHttpsStream<Tcp>;
+/// A connection without TLS, through a parent proxy perhaps.
+pub type Tcp = TokioIo<Socket>;
 
 /// A stream that had nothing to give is asked again only when its socket has something.
 #[derive(Debug)]
@@ -151,7 +157,6 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use hyper_util::rt::TokioIo;
     use rustls::crypto::ring::default_provider;
     use rustls::pki_types::{PrivateKeyDer, ServerName};
     use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -160,7 +165,6 @@ mod tests {
     use tokio_rustls::{TlsAcceptor, TlsConnector, server};
 
     use super::*;
-    use bursar_base::socket::Socket;
 
     async fn connected() -> (ServerStream, server::TlsStream<TcpStream>) {
         let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
