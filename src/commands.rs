@@ -4,6 +4,7 @@ pub(crate) mod ca;
 pub(crate) mod check;
 pub(crate) mod config_file;
 pub(crate) mod control;
+pub(crate) mod live_check;
 pub(crate) mod outcomes;
 pub(crate) mod output;
 pub(crate) mod remote;

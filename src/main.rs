@@ -22,7 +22,7 @@ use commands::output::{WRONG, print, report, say};
 #[cfg(feature = "sandbox")]
 use commands::sandbox;
 use commands::signals::Signals;
-use commands::{ca, check, control, outcomes, remote};
+use commands::{ca, check, control, live_check, outcomes, remote};
 
 /// glibc's cache for each thread is small, and beyond it malloc takes locks: 64 callers at a time need
 /// more than that. With this one a POST of 1 kB costs 5 % less.
@@ -48,7 +48,7 @@ enum Command {
     Check {
         #[command(flatten)]
         file: ConfigFile,
-        /// Also obtain one token for each account, and say what came back
+        /// Also obtain one token for each account and connect to each API host, and say what came back
         #[arg(long)]
         live: bool,
     },
@@ -141,7 +141,7 @@ fn run(
             if !live {
                 return print(&check::summary(&config), ExitCode::SUCCESS);
             }
-            let (text, all_well) = runtime.block_on(check::live(&config))?;
+            let (text, all_well) = runtime.block_on(live_check::run(&config))?;
             print(
                 &text,
                 if all_well {

@@ -76,17 +76,7 @@ impl<B: RequestBody> Upstream<B> {
         // The series is there from the start, and stays at 0 without a breaker.
         let open = metrics.upstream_breaker_open(&provider.name);
         let tls = &provider.tls;
-        let offered = match provider.http {
-            Http::Http1 => &tls.http1,
-            Http::Http2 => &tls.http2,
-            Http::Auto => &tls.api,
-        };
-        let connector = Connector::new(
-            offered.clone(),
-            provider.timeouts.connect,
-            egress.api(provider),
-            egress.api_proxy(),
-        );
+        let connector = Connector::of_api(provider, egress);
         Self {
             breaker: provider
                 .breaker

@@ -37,6 +37,8 @@ pub struct Exchange {
     pub(super) is_connecting: bool,
     /// Why there was no connection.
     pub cause: Option<Cause>,
+    /// The same in words.
+    pub error: Option<Box<str>>,
     /// What the response said; None: none has come.
     pub response: Option<ResponseHead>,
 }
@@ -55,12 +57,15 @@ pub struct ResponseHead {
 impl Exchange {
     fn begin(url: &Uri) -> Self {
         let scheme = url.scheme_str().unwrap_or_default();
-        let server = server_name(url);
+        let host = url.host().unwrap_or_default();
+        let port = url.port_u16().map(|port| format!(":{port}"));
+        let port = port.unwrap_or_default();
         Self {
-            url: format!("{scheme}://{server}{}", url.path()).into(),
-            peer: Peer::new(&server, None),
+            url: format!("{scheme}://{host}{port}{}", url.path()).into(),
+            peer: Peer::new(&server_name(url), None),
             is_connecting: true,
             cause: None,
+            error: None,
             response: None,
         }
     }
@@ -114,9 +119,10 @@ impl CallLog {
     }
 
     /// It has none, or none that was of use.
-    pub(super) fn not_connected(&self, peer: &Arc<Peer>, cause: Cause) {
+    pub(super) fn not_connected(&self, peer: &Arc<Peer>, cause: Cause, error: String) {
         self.note(|exchange| {
             exchange.peer = peer.clone();
+            exchange.error = Some(error.into());
             exchange.is_connecting = false;
             exchange.cause = Some(cause);
         });
@@ -125,6 +131,16 @@ impl CallLog {
     /// Its response begins.
     pub(super) fn responded(&self, head: ResponseHead) {
         self.note(|exchange| exchange.response = Some(head));
+    }
+
+    /// Leaves out of the response's head what is a secret.
+    pub(super) fn leave_out(&self, is_secret: impl Fn(&str) -> bool) {
+        self.note(|exchange| {
+            if let Some(head) = &mut exchange.response {
+                head.media_type.take_if(|text| is_secret(text));
+                head.redirect_host.take_if(|text| is_secret(text));
+            }
+        });
     }
 
     fn note(&self, change: impl FnOnce(&mut Exchange)) {

@@ -69,13 +69,15 @@ pub(super) async fn request_token(
         Failure::Rejected(Detail::Is("the credentials fit no header"), None)
     })?;
     let calling = tokio::time::timeout(dialect.timeout, transport.call(request, calls));
-    let raw = calling
+    let called = calling
         .await
         .unwrap_or_else(|_elapsed| match calls.is_connecting() {
             true => Err(Failure::NoConnection(Cause::TimedOut)),
             false => Err(Failure::TimedOut),
-        })?;
+        });
     let is_secret = |text: &str| repeats_secret(text, dialect, credential, grant);
+    calls.leave_out(is_secret);
+    let raw = called?;
     response::read(&raw, &dialect.response, is_secret)
 }
 
@@ -225,7 +227,7 @@ impl HttpTransport {
             .await
             .map_err(|failed| {
                 let connect::Failed { error, peer } = &*failed;
-                calls.not_connected(peer, error.cause());
+                calls.not_connected(peer, error.cause(), error.details());
                 match error {
                     connect::Error::NotAllowed(rule) => Failure::NotAllowed(*rule),
                     error => Failure::NoConnection(error.cause()),
@@ -233,8 +235,8 @@ impl HttpTransport {
             })?;
         let peer = connected.peer.clone();
         calls.connected(&peer);
-        let unsent = |cause| {
-            calls.not_connected(&peer, cause);
+        let unsent = |cause, error: &dyn std::error::Error| {
+            calls.not_connected(&peer, cause, connect::details(error));
             Failure::NoConnection(cause)
         };
         let outstanding = Outstanding::new();
@@ -244,11 +246,11 @@ impl HttpTransport {
         // It ends with the exchange.
         let mut connection = OneShot::over(TokioIo::new(stream))
             .await
-            .map_err(|_closed| unsent(Cause::Reset))?;
+            .map_err(|error| unsent(Cause::Reset, &error))?;
         *request.uri_mut() = origin_form(&url);
         let responding = connection.send(request).await;
         let mut response = responding.map_err(|error| match lacks_close_notify(&error) {
-            _ if peer.is_refused() => unsent(Cause::TlsClientCertificate),
+            _ if peer.is_refused() => unsent(Cause::TlsClientCertificate, &error),
             true => Failure::NoCloseNotify,
             false => Failure::Broken,
         })?;

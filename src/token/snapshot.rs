@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::access_token::Freshness;
+use super::call_log::Exchange;
 use super::refusals::RefusedRoute;
 use super::source::Source;
 use bursar_base::secret::Fingerprint;
@@ -59,6 +60,12 @@ impl TokenSnapshot {
 }
 
 impl Source {
+    /// The last token call, as far as it has come.
+    #[must_use]
+    pub fn last_exchange(&self) -> Option<Exchange> {
+        self.calls.exchange()
+    }
+
     /// What there is to show.
     #[must_use]
     pub fn snapshot(&self, now: Instant) -> Snapshot {

@@ -28,7 +28,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
-use super::egress::{Denied, DialPolicy};
+use super::egress::{Denied, DialPolicy, Egress};
 use super::late_refusal::{self, Watch};
 use super::peer::Peer;
 use super::server_health::server_name;
@@ -37,7 +37,7 @@ pub use super::server_stream::{Stream, Tcp};
 use bursar_base::address::{Rule, Spelling, bare, undotted};
 use bursar_base::process::{self, Purpose};
 use bursar_base::socket::Socket;
-use bursar_config::ParentProxy;
+use bursar_config::{Http, ParentProxy, Provider};
 use bursar_telemetry::metrics::Cause;
 use bursar_tls::client::{self, Asked, Noticed};
 
@@ -194,6 +194,30 @@ impl Connected {
         Some((session.protocol_version(), shown.and_then(client::expiry)))
     }
 
+    /// Waits, where the server may still refuse the client, whether it does.
+    ///
+    /// # Errors
+    /// Where it does, or ends the connection without a word.
+    pub async fn confirmed(mut self) -> Result<Self, Box<Failed>> {
+        let confirmed = match &mut self.stream {
+            MaybeHttpsStream::Https(stream) if self.watch.is_some() => {
+                let wait = late_refusal::LONGEST_WAIT;
+                late_refusal::confirmed(stream.inner_mut(), wait).await
+            }
+            _ => Ok(true),
+        };
+        match confirmed {
+            Ok(_) => Ok(self),
+            Err(error) => Err(Box::new(Failed {
+                error: Error::Tls {
+                    source: error.into(),
+                    asked: Asked::Lacking,
+                },
+                peer: self.peer,
+            })),
+        }
+    }
+
     /// For requests.
     #[must_use]
     pub fn into_server_stream(self) -> ServerStream {
@@ -229,16 +253,23 @@ impl Error {
     }
 
     /// With all that is behind it, for the log: names and addresses, no secrets. A certificate may hold any text.
-    fn details(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(error) = source {
-            text = format!("{text}: {error}");
-            source = error.source();
-        }
-        let shown = text.chars().filter(|character| !character.is_control());
-        shown.take(MAX_DETAILS).collect()
+    #[must_use]
+    pub fn details(&self) -> String {
+        details(self)
     }
+}
+
+/// An error on a connection with all that is behind it, for the log.
+#[must_use]
+pub fn details(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    let shown = text.chars().filter(|character| !character.is_control());
+    shown.take(MAX_DETAILS).collect()
 }
 
 /// Whether a connection broke because TLS ended without close_notify (RFC 8446 section 6.1).
@@ -264,6 +295,18 @@ impl Connector {
             parent: parent.cloned(),
             purpose: Purpose::Request,
         }
+    }
+
+    /// To a provider's API, in what the provider's `http` offers.
+    #[must_use]
+    pub fn of_api(provider: &Provider, egress: &Egress) -> Self {
+        let tls = match provider.http {
+            Http::Http1 => &provider.tls.http1,
+            Http::Http2 => &provider.tls.http2,
+            Http::Auto => &provider.tls.api,
+        };
+        let limit = provider.timeouts.connect;
+        Self::new(tls.clone(), limit, egress.api(provider), egress.api_proxy())
     }
 
     /// The same, which may take the last file descriptors.

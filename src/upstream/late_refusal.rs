@@ -23,7 +23,7 @@ use bursar_telemetry::metrics::Cause;
 /// How long a server that got no certificate has for its word: twice the handshake's time, within these limits. Most
 /// say at once that they are content, by a ticket.
 const LEAST_WAIT: Duration = Duration::from_millis(250);
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Waits until the server has shown whether it does without a certificate; true: it has shown that it does. A server
 /// that says nothing may still refuse.

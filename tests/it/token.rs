@@ -4,6 +4,7 @@ mod call_budget;
 mod check;
 mod endpoint_requests;
 mod endpoint_responses;
+mod live_check;
 mod secrets;
 
 use std::io;

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Stdio;
 
+use tempfile::TempDir;
+
 use super::secrets::knows_only;
 use super::*;
 use crate::support::soon;
@@ -22,11 +24,24 @@ async fn bursar(arguments: &[&str], directory: &Path) -> (Option<i32>, String) {
 
 /// `bursar check` with further arguments on this text.
 async fn check(yaml: &str, arguments: &[&str]) -> (Option<i32>, String) {
-    let directory = tempfile::tempdir().unwrap();
+    check_in(&tempfile::tempdir().unwrap(), yaml, arguments).await
+}
+
+/// The same; relative files in the text are in the directory.
+pub(super) async fn check_in(
+    directory: &TempDir,
+    yaml: &str,
+    arguments: &[&str],
+) -> (Option<i32>, String) {
     std::fs::write(directory.path().join("proxy.yaml"), yaml).unwrap();
     let result = bursar(&[&["check"], arguments].concat(), directory.path()).await;
     assert!(!result.1.contains(CLIENT_SECRET), "{}", result.1);
     result
+}
+
+/// The server of a token endpoint: something for an API's connections to go to.
+fn base(idp: &Idp) -> String {
+    format!("http://{}", idp.address())
 }
 
 #[tokio::test]
@@ -56,7 +71,7 @@ async fn check_says_what_is_wrong_and_binds_nothing() {
 #[tokio::test]
 async fn check_live_obtains_one_token_per_account_and_prints_none() {
     let idp = Idp::counting().await;
-    let yaml = acme("https://api.example", &idp.url(), "");
+    let yaml = acme(&base(&idp), &idp.url(), "");
     let (code, text) = check(&yaml, &["--live"]).await;
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("acme default: a token for 3600 s"), "{text}");
@@ -76,7 +91,7 @@ async fn check_live_fails_where_an_account_gets_no_token() {
         (500, "internal s3cret+of/acme=", "answered 500"),
     ] {
         let idp = Idp::start(move |_| async move { answer(status, body) }).await;
-        let yaml = acme("https://api.example", &idp.url(), "");
+        let yaml = acme(&base(&idp), &idp.url(), "");
         let (code, text) = check(&yaml, &["--live"]).await;
         assert_eq!(code, Some(1), "{text}");
         assert!(text.contains(said), "{text}");
@@ -86,11 +101,7 @@ async fn check_live_fails_where_an_account_gets_no_token() {
 #[tokio::test]
 async fn check_live_says_which_of_two_secrets_worked() {
     let idp = knows_only("n3xt").await;
-    let yaml = acme(
-        "https://api.example",
-        &idp.url(),
-        "next_client_secret: n3xt",
-    );
+    let yaml = acme(&base(&idp), &idp.url(), "next_client_secret: n3xt");
     let (code, text) = check(&yaml, &["--live"]).await;
     assert_eq!(code, Some(0), "{text}");
     let said = "acme default: a token for 3600 s with next_client_secret";
@@ -106,7 +117,8 @@ async fn check_live_tells_of_every_account() {
     let provider = |name: &str, idp: &Idp| {
         let url = idp.url();
         format!(
-            "  {name}: {{preset: {name}, environment: sandbox, client_id: i, client_secret: '{CLIENT_SECRET}', token: {{url: '{url}'}}}}\n"
+            "  {name}: {{preset: {name}, environment: sandbox, upstream: '{}', client_id: i, client_secret: '{CLIENT_SECRET}', token: {{url: '{url}'}}}}\n",
+            base(idp)
         )
     };
     let accounts = [
@@ -139,7 +151,7 @@ async fn check_live_obtains_a_token_for_each_account_of_a_provider() {
     let lines = format!(
         "accounts: {{red: {{client_id: red, client_secret: '{CLIENT_SECRET}'}}, blue: {{client_id: blue, client_secret: '{CLIENT_SECRET}'}}}}"
     );
-    let yaml = acme("https://api.example", &idp.url(), &lines);
+    let yaml = acme(&base(&idp), &idp.url(), &lines);
     let (code, text) = check(&yaml, &["--live"]).await;
     assert_eq!(code, Some(1), "{text}");
     for said in [
