@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -49,7 +49,7 @@ use bursar_http::headers::{self, ControlFields};
 use bursar_http::read_body::trigger_continue;
 use bursar_http::replay_body::{ReplayBody, ReplayLimits};
 use bursar_http::target::{self, Form, Target};
-use bursar_telemetry::metrics::Limit;
+use bursar_telemetry::metrics::{Limit, RefusalDetail};
 use caller::Principal;
 pub use live::Live;
 use location::Asked;
@@ -198,7 +198,15 @@ impl<'e> Exchange<'e> {
                 caller::verify(&proxy.callers, headers, target.form, &connection.peer).await
             }
         };
-        let caller = caller.map_err(|error| Refusal::Caller(error, target.form))?;
+        let caller = match caller {
+            Ok(caller) => caller,
+            Err(error) => {
+                if error == caller::Error::Unauthenticated {
+                    self.note_claim(&head.headers, target.form);
+                }
+                return Err(Refusal::Caller(error, target.form));
+            }
+        };
         self.request.record.set_caller(caller.name);
         connection.peer.is_known();
         if let Some(limits) = caller.limits {
@@ -217,6 +225,10 @@ impl<'e> Exchange<'e> {
                 Err(Refusal::Tunnel(tunnel_target::Error::Nested))
             }
             Some(inside) if !inside.leads_to(target.host, target.port) => {
+                if inside.is_misnamed {
+                    let detail = RefusalDetail::OtherServerName;
+                    self.request.record.set_detail(detail);
+                }
                 Err(Refusal::Tunnel(tunnel_target::Error::Misdirected))
             }
             _ => Ok(Admitted {
@@ -225,6 +237,19 @@ impl<'e> Exchange<'e> {
                 control,
             }),
         }
+    }
+
+    /// Has the log say whom a request names whose caller was not found.
+    fn note_claim(&mut self, headers: &HeaderMap, form: Form) {
+        let (proxy, connection) = (self.proxy, self.connection);
+        let record = &mut self.request.record;
+        if connection.inside().is_some() {
+            record.set_detail(RefusalDetail::TunnelOutdated);
+            return;
+        }
+        let claim = proxy.callers.claim(headers, form, &connection.peer);
+        record.set_detail(claim.detail);
+        record.set_claimed_caller(claim.caller);
     }
 
     /// Where the request goes: to a provider, by one of its routes, or past all of them.
@@ -240,6 +265,12 @@ impl<'e> Exchange<'e> {
             Err(error) => {
                 let is_listed = error == route::Error::UnknownHost;
                 let listed = is_listed.then(|| self.route_past(target, head)).flatten();
+                if is_listed
+                    && listed.is_none()
+                    && proxy.routes.is_provider_at_any_port(target.host)
+                {
+                    self.request.record.set_detail(RefusalDetail::OtherPort);
+                }
                 return listed.ok_or_else(|| unroutable(error, None));
             }
         };
@@ -398,7 +429,11 @@ impl Proxy {
                 active
                     .record
                     .correlate(&head.headers, &self.process_state.via);
-                active.refuse(Refusal::Target(target::Error::Malformed(NO_CONTINUE)));
+                let detail = RefusalDetail::Http1Required;
+                active.refuse(Refusal::Target(target::Error::Malformed(
+                    detail,
+                    NO_CONTINUE,
+                )));
                 return Err(Http1Required);
             }
             let _in_flight = InFlight::enter(&self.process_state.in_flight);
@@ -418,7 +453,7 @@ impl Proxy {
                     response.relay(active, &self.routes, via, is_http2)
                 }
                 Ok(Outcome::Tunnel(target)) => {
-                    active.record.set_status(StatusCode::OK);
+                    active.record.set_own_status(StatusCode::OK);
                     let request = active;
                     open(Opened { request, target });
                     let mut response = Response::new(ResponseBody::Own(None));

@@ -18,7 +18,7 @@ use bursar_http::connection::ConnectionState;
 use bursar_journal::{Entry, Journal};
 use bursar_limits::caller_limits::RequestPermit;
 use bursar_telemetry::access_log::AccessLog;
-use bursar_telemetry::metrics::{Limit, Metrics, ProviderSeries, Reason};
+use bursar_telemetry::metrics::{Limit, Metrics, ProviderSeries, Reason, RefusalDetail};
 
 /// Where requests are written down and counted.
 #[derive(Debug)]
@@ -102,9 +102,13 @@ impl ActiveRequest {
         self.entry.as_ref()
     }
 
-    /// Bursar itself responds, or cuts the provider's response off. Counted at once.
-    pub fn fail(&mut self, reason: Reason) {
+    /// Bursar itself responds, or cuts the provider's response off. Counted at once. A reason with several meanings has
+    /// a `detail`.
+    pub fn fail(&mut self, reason: Reason, detail: Option<RefusalDetail>) {
         self.record.set_reason(reason);
+        if let Some(detail) = detail {
+            self.record.set_detail(detail);
+        }
         self.telemetry.metrics.requests.refused(reason);
     }
 
@@ -116,7 +120,7 @@ impl ActiveRequest {
     /// Bursar itself responds with that, and the request is over for it: whether and when the caller reads the response
     /// changes nothing, and must not keep the request's body in memory.
     pub(super) fn respond(mut self: Box<Self>, response: Response<Bytes>) -> Response<Bytes> {
-        self.record.set_status(response.status());
+        self.record.set_own_status(response.status());
         self.record.add_sent(response.body().len());
         response
     }
@@ -127,7 +131,7 @@ impl ActiveRequest {
             self.count_limit(limit);
         }
         let refused = refusal.respond(self.record.id());
-        self.fail(refused.reason);
+        self.fail(refused.reason, refused.detail);
         if let Some(cause) = refused.cause {
             self.record.set_cause(cause);
         }
@@ -160,15 +164,16 @@ impl ActiveRequest {
         // word.
         let is_stuck = || self.connection.ended_with() == Some(Limit::WriteTimeout);
         if self.record.status().is_some() && self.record.reason().is_none() && is_stuck() {
-            self.fail(Reason::RequestTimeout);
+            self.fail(Reason::RequestTimeout, Some(RefusalDetail::WriteTimeout));
         }
         let total = self.record.elapsed();
         self.count(total.as_secs_f64());
         let Telemetry {
             log, secret_below, ..
         } = &*self.telemetry;
+        let client = self.connection.peer.address;
         self.record
-            .with_line(total, secret_below, |line| log.write(line));
+            .with_line(client, total, secret_below, |line| log.write(line));
         // What it took up is free for others again; the kept body is memory that requests share.
         if let Some(series) = self.record.series() {
             series.in_flight.dec();

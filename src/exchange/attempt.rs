@@ -28,7 +28,7 @@ use bursar_config::ReplayRule;
 use bursar_http::replay_body::BodyTooLarge;
 use bursar_http::target;
 use bursar_journal::{self as journal, Entry, Hash, Unavailable};
-use bursar_telemetry::metrics::{ProviderSeries, Replay, Unauthorized};
+use bursar_telemetry::metrics::{ProviderSeries, RefusalDetail, Replay, Unauthorized};
 use client::{Client, Message};
 
 /// A request on its way: what the stages found out about it.
@@ -321,7 +321,8 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
         let digest = upload.hash(entry.body_observer(self.key_field)).await;
         if upload.is_broken() {
             let what = "the request's body broke off or is malformed";
-            return Err(Refusal::Target(target::Error::Malformed(what)));
+            let broken = target::Error::Malformed(RefusalDetail::BodyBroken, what);
+            return Err(Refusal::Target(broken));
         }
         for _ in 0..=MAX_UNSENT {
             entry.sending(digest).await.map_err(Refusal::Journal)?;

@@ -5,6 +5,7 @@
 //! any password is kept as a hash, each failure costs as many hashes as the most expensive caller's, for each of the
 //! few readings of a password that is not ASCII.
 
+mod claim;
 mod credentials;
 mod password_hashing;
 mod ready;
@@ -30,6 +31,7 @@ use bursar_http::headers::only;
 use bursar_http::target::Form;
 use bursar_limits::caller_limits::Limits;
 use bursar_telemetry::metrics::ANONYMOUS;
+pub use claim::Claim;
 use credentials::{Credentials, basic, split};
 use password_hashing::{Hashed, Hashing, Tag};
 use ready::Ready;

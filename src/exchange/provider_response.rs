@@ -13,7 +13,7 @@ use super::route::Routes;
 use crate::exchange::request_body::{Connection, Upstream};
 use bursar_http::headers::{self, Via};
 use bursar_journal::{Commit, Entry};
-use bursar_telemetry::metrics::{Limit, Reason};
+use bursar_telemetry::metrics::{Limit, Reason, RefusalDetail};
 
 /// The body of every response to a caller.
 pub type ResponseBody = relay::ResponseBody<Incoming, Relayed>;
@@ -80,8 +80,8 @@ impl RelayContext for Relayed {
         self.request.record.add_sent(bytes);
     }
 
-    fn fail(&mut self, reason: Reason) {
-        self.request.fail(reason);
+    fn fail(&mut self, reason: Reason, detail: RefusalDetail) {
+        self.request.fail(reason, Some(detail));
     }
 
     fn count_limit(&self, limit: Limit) {

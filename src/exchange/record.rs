@@ -3,7 +3,10 @@
 //! It does nothing by itself: what counts or holds something on a request's behalf is in
 //! [`active_request`](super::active_request).
 
+mod host;
+
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,7 +24,10 @@ use bursar_config::Provider;
 use bursar_http::headers::{ControlFields, Correlation, Identifier, Via};
 use bursar_journal::Intent;
 use bursar_telemetry::access_log::{self, Line};
-use bursar_telemetry::metrics::{ANONYMOUS, Cause, NO_PROVIDER, ProviderSeries, Reason};
+use bursar_telemetry::metrics::{
+    ANONYMOUS, Cause, NO_PROVIDER, ProviderSeries, Reason, RefusalDetail,
+};
+use host::Host;
 
 /// What a request is counted as whose caller left before the response; never sent.
 const CALLER_LEFT: u16 = 499;
@@ -34,18 +40,27 @@ pub struct Record {
     method: Method,
     uri: Uri,
     has_body: bool,
+    form: &'static str,
+    /// None: it names none.
+    host: Option<Host>,
     /// What its caller knows it by; None: nothing.
     correlation: Option<Box<Correlation>>,
     /// None: nobody known, so far.
     caller: Option<Arc<str>>,
+    /// Whose name came with a wrong password.
+    claimed_caller: Option<Arc<str>>,
     provider: Option<Arc<ProviderSeries>>,
     route: Option<Arc<str>>,
     /// Index into the provider's accounts.
     account: Option<usize>,
     /// None: no response was begun.
     status: Option<StatusCode>,
+    /// Whether that is Bursar's own.
+    is_own: bool,
     /// Why Bursar responded, or cut the response off.
     reason: Option<Reason>,
+    /// In which sense.
+    detail: Option<RefusalDetail>,
     /// Why there was no connection.
     cause: Option<Cause>,
     upload: Option<CallerBody>,
@@ -66,25 +81,34 @@ impl Record {
             Some(target) => target.clone().into(),
             None => request.uri().clone(),
         };
-        let has_body = !request.body().is_end_stream();
-        Self::of(request.method().clone(), uri, has_body)
+        Self {
+            host: Host::of(request),
+            form: host::form(request),
+            has_body: !request.body().is_end_stream(),
+            ..Self::of(request.method().clone(), uri)
+        }
     }
 
     /// Of a request of which nothing else is known yet.
-    fn of(method: Method, uri: Uri, has_body: bool) -> Self {
+    fn of(method: Method, uri: Uri) -> Self {
         Self {
             id: fastrand::u128(..),
             started: Instant::now(),
             method,
             uri,
-            has_body,
+            has_body: false,
+            form: "",
+            host: None,
             correlation: None,
             caller: None,
+            claimed_caller: None,
             provider: None,
             route: None,
             account: None,
             status: None,
+            is_own: false,
             reason: None,
+            detail: None,
             cause: None,
             upload: None,
             sent: 0,
@@ -197,6 +221,12 @@ impl Record {
         self.status = Some(status);
     }
 
+    /// A response of Bursar's own begins.
+    pub fn set_own_status(&mut self, status: StatusCode) {
+        self.is_own = true;
+        self.set_status(status);
+    }
+
     /// What its caller was answered; None: nothing.
     #[must_use]
     pub fn status(&self) -> Option<StatusCode> {
@@ -211,6 +241,16 @@ impl Record {
 
     pub(super) fn set_reason(&mut self, reason: Reason) {
         self.reason = Some(reason);
+    }
+
+    /// Which of its reason's meanings it is. Who knows most says it first.
+    pub(super) fn set_detail(&mut self, detail: RefusalDetail) {
+        self.detail.get_or_insert(detail);
+    }
+
+    /// Whose name came with a wrong password.
+    pub(super) fn set_claimed_caller(&mut self, name: Option<Arc<str>>) {
+        self.claimed_caller = name;
     }
 
     pub(super) fn reason(&self) -> Option<Reason> {
@@ -269,6 +309,7 @@ impl Record {
     /// Its line in the access log, once it is over.
     pub(super) fn with_line<T>(
         &self,
+        client: IpAddr,
         total: Duration,
         secret_below: &[Pattern],
         write: impl FnOnce(&Line<'_>) -> T,
@@ -278,7 +319,12 @@ impl Record {
         let peer = self.attempts.peer();
         write(&Line {
             at: clock::wall(),
+            is_own: self.is_own,
             request_id: self.id,
+            client,
+            claimed_caller: self.claimed_caller.as_deref(),
+            form: self.form,
+            host: self.host.as_ref().map(Host::name).as_deref(),
             correlation: self.correlation(),
             caller: self.caller(),
             provider: provider.map_or(NO_PROVIDER, |provider| &provider.name),
@@ -288,6 +334,7 @@ impl Record {
             path: &self.path(secret_below),
             status: self.final_status().as_u16(),
             reason: self.reason.map(Reason::as_str),
+            detail: self.detail.map(RefusalDetail::as_str),
             cause: self.cause.map(Cause::as_str),
             upstream_host: peer.map(|peer| &*peer.host),
             upstream_address: peer.and_then(|peer| peer.address),
@@ -351,7 +398,7 @@ mod tests {
     use super::*;
 
     fn path(uri: &str, secret_below: &[&str]) -> String {
-        let record = Record::of(Method::GET, uri.parse().unwrap(), false);
+        let record = Record::of(Method::GET, uri.parse().unwrap());
         let patterns = secret_below
             .iter()
             .map(|text| Pattern::parse(text).unwrap());

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use bursar_http::deadline_timer::DeadlineTimer;
 use bursar_http::headers;
 use bursar_journal as journal;
-use bursar_telemetry::metrics::{Limit, Reason};
+use bursar_telemetry::metrics::{Limit, Reason, RefusalDetail};
 
 /// What a relayed response is reported to, and what it holds until its end.
 pub trait RelayContext {
@@ -34,8 +34,8 @@ pub trait RelayContext {
     /// Bytes of the body go to the caller.
     fn add_sent(&mut self, bytes: usize);
 
-    /// The response is cut off for that reason.
-    fn fail(&mut self, reason: Reason);
+    /// The response is cut off for that reason, in that sense.
+    fn fail(&mut self, reason: Reason, detail: RefusalDetail);
 
     /// It is cut off by that limit.
     fn count_limit(&self, limit: Limit);
@@ -215,7 +215,8 @@ where
         }
         let Poll::Ready(frame) = Pin::new(&mut self.source).poll_frame(context) else {
             ready!(self.poll_stalled(context));
-            self.context.fail(Reason::UpstreamTimeout);
+            self.context
+                .fail(Reason::UpstreamTimeout, RefusalDetail::Stalled);
             return Poll::Ready(Some(Err(CutOff::Stalled)));
         };
         self.waiting_since = None;
@@ -236,12 +237,14 @@ where
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                self.context.fail(Reason::UpstreamProtocol);
+                self.context
+                    .fail(Reason::UpstreamProtocol, RefusalDetail::CutOff);
                 self.context.broke_off(&error);
                 Poll::Ready(Some(Err(CutOff::Broken(error.into()))))
             }
             None if self.is_reset() && self.source.size_hint().lower() > 0 => {
-                self.context.fail(Reason::UpstreamProtocol);
+                self.context
+                    .fail(Reason::UpstreamProtocol, RefusalDetail::CutOff);
                 Poll::Ready(Some(Err(CutOff::Short)))
             }
             None if self.is_reset() => {
@@ -313,7 +316,8 @@ where
                 Ok(Err(_left)) => return,
                 Err(_untaken) => {
                     // Without an end the caller is told that this was not all.
-                    relay.context.fail(Reason::RequestTimeout);
+                    let detail = RefusalDetail::WriteTimeout;
+                    relay.context.fail(Reason::RequestTimeout, detail);
                     relay.context.count_limit(Limit::WriteTimeout);
                     return;
                 }

@@ -7,6 +7,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod description;
+mod detail;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -28,8 +29,8 @@ use bursar_http::framing;
 use bursar_http::headers::PSEUDONYM;
 use bursar_http::target::{self, Form};
 use bursar_journal as journal;
-use bursar_limits::rate_limiter;
-use bursar_telemetry::metrics::{Cause, Limit, Reason};
+use bursar_limits::caller_limits::TooMany;
+use bursar_telemetry::metrics::{Cause, Limit, Reason, RefusalDetail};
 use description::{
     Description, RequestSent, SOON, describe, failed, no_connection, no_tunnel, soon, token,
 };
@@ -60,7 +61,7 @@ pub enum Refusal {
     Caller(#[source] caller::Error, Form),
     /// Too many requests of one caller.
     #[error("the caller sends too many requests")]
-    CallerLimit(#[source] rate_limiter::Exceeded),
+    CallerLimit(#[source] TooMany),
     /// No tunnel, or the wrong one.
     #[error("there is no tunnel")]
     Tunnel(#[source] tunnel_target::Error),
@@ -124,6 +125,8 @@ pub struct Refused {
     pub response: Response<Bytes>,
     /// Why.
     pub reason: Reason,
+    /// Which of its meanings it has; None where it has one.
+    pub detail: Option<RefusalDetail>,
     /// Why there was no connection, if that is why.
     pub cause: Option<Cause>,
     /// The server that is behind it, where a refusal knows it better than the attempts do.
@@ -144,7 +147,7 @@ struct ProblemDetails<'a> {
 impl Refusal {
     fn describe(&self) -> Description {
         match self {
-            Self::Target(target::Error::Method) => describe(
+            Self::Target(target::Error::Method(_)) => describe(
                 405,
                 Reason::MethodNotAllowed,
                 "http_request_error",
@@ -156,7 +159,7 @@ impl Refusal {
                 "http_request_error",
                 doubt.as_str(),
             ),
-            Self::Target(target::Error::Malformed(what)) => {
+            Self::Target(target::Error::Malformed(_, what)) => {
                 describe(400, Reason::BadRequest, "http_request_error", *what)
             }
             Self::Loop => describe(
@@ -170,7 +173,7 @@ impl Refusal {
                 "too many callers' passwords wait to be verified",
             ),
             Self::CallerLimit(exceeded) => Description {
-                retry_after: Some(exceeded.retry_after),
+                retry_after: Some(exceeded.retry_after()),
                 ..describe(
                     429,
                     Reason::CallerLimitExceeded,
@@ -293,9 +296,9 @@ impl Refusal {
             Self::Caller(caller::Error::Unauthenticated, Form::Absolute | Form::Authority) => {
                 headers.insert(PROXY_AUTHENTICATE, BASIC)
             }
-            Self::Target(target::Error::Method) => headers.insert(ALLOW, METHODS),
+            Self::Target(target::Error::Method(_)) => headers.insert(ALLOW, METHODS),
             Self::Framing(_)
-            | Self::Target(target::Error::Malformed(_))
+            | Self::Target(target::Error::Malformed(..))
             | Self::Loop
             | Self::Caller(caller::Error::Busy, _)
             | Self::CallerLimit(_)
@@ -314,6 +317,7 @@ impl Refusal {
         Refused {
             response,
             reason: described.reason,
+            detail: detail::of(&self),
             cause: self.cause(),
             peer: self.peer(),
         }

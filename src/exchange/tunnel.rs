@@ -12,7 +12,7 @@ use super::respond::Refusal;
 use super::tunnel_target::{self, TunnelTarget};
 use bursar_http::connection::TunnelContext;
 use bursar_http::target::{self, Target};
-use bursar_telemetry::metrics::Limit;
+use bursar_telemetry::metrics::{Limit, RefusalDetail};
 
 /// A tunnel that was opened: its caller was answered 200, or is about to be.
 #[derive(Debug)]
@@ -33,7 +33,8 @@ pub(super) async fn open(
 ) -> Result<TunnelTarget, Refusal> {
     if !body.is_end_stream() {
         let what = "CONNECT has no body";
-        return Err(Refusal::Target(target::Error::Malformed(what)));
+        let detail = RefusalDetail::ConnectWithBody;
+        return Err(Refusal::Target(target::Error::Malformed(detail, what)));
     }
     let Target { host, port, .. } = *target;
     let is_open = port == 80 || proxy.authority.is_some();
@@ -47,7 +48,10 @@ pub(super) async fn open(
     }
     if proxy.routes.is_provider_at_any_port(host) {
         return Err(Refusal::Tunnel(match proxy.authority {
-            Some(_) => tunnel_target::Error::NotListed,
+            Some(_) => {
+                request.record.set_detail(RefusalDetail::OtherPort);
+                tunnel_target::Error::NotListed
+            }
             None => tunnel_target::Error::NotIntercepted,
         }));
     }

@@ -38,7 +38,7 @@ use bursar_http::connection::{CallerStream, ConnectionState, Peer, Transport, Tu
 use bursar_http::detect::{self, Spoken};
 use bursar_http::tunnel::{self, QuickAck};
 use bursar_limits::caller_limits::{Place, Unknown};
-use bursar_telemetry::metrics::{Counted, Limit, Reason};
+use bursar_telemetry::metrics::{Counted, Limit, Reason, RefusalDetail};
 use bursar_tls::server::{self, Tls};
 use serve::{ConnectionContext, ConnectionResult, linger, serve_http1, serve_http2};
 
@@ -429,12 +429,13 @@ async fn serve_tunnel_to_provider(
                 intercept(server, inside, stream, context).await
             }
             None => {
-                request.fail(Reason::ConnectNotAllowed);
+                let detail = RefusalDetail::TlsInTunnel;
+                request.fail(Reason::ConnectNotAllowed, Some(detail));
                 Ok(())
             }
         },
         Ok(Ok(Some(Spoken::Unknown))) => {
-            request.fail(Reason::BadRequest);
+            request.fail(Reason::BadRequest, Some(RefusalDetail::NoHttpInTunnel));
             Ok(())
         }
         // A connection that was opened in advance and never used.

@@ -9,6 +9,7 @@ mod callers;
 mod clock;
 mod expect_continue;
 mod https;
+mod jq;
 mod malformed_responses;
 mod nginx;
 mod prometheus;
@@ -65,6 +66,7 @@ enum Needs {
     Curl,
     Go,
     Java,
+    Jq,
     Node24,
     NodeWithAxios,
     NodeWithUndici,
@@ -93,6 +95,7 @@ impl Needs {
             Self::Curl => &["curl", "--version"],
             // Compiled by the installer, which takes minutes where every core is taken.
             Self::Go => &["test", "-x", "go-caller"],
+            Self::Jq => &["jq", "--version"],
             Self::Java => &["javac", "-version"],
             Self::Node24 => &["node_modules/.bin/node", "--version"],
             Self::NodeWithAxios => &[NODE[0], NODE[1], NODE[2], "await import('axios')"],

@@ -34,7 +34,7 @@
 //! Operations
 //! - errors that Bursar answers itself: [`error_responses`]
 //! - commands to a running Bursar: [`commands`]
-//! - health, metrics, status, access log: [`admin`]; request ids and references: [`correlation`]
+//! - health, metrics, status, access log: [`admin`], [`access_lines`]; request ids and references: [`correlation`]
 //! - [`reload`], [`graceful_shutdown`], [`graceful_restart`], [`workers`]
 //!
 //! Documentation: [`book`]; that of providers: [`provider_pages`]
@@ -42,6 +42,7 @@
 //! Beside real programs: [`interop`]
 #![cfg(test)]
 
+mod access_lines;
 mod admin;
 mod attempts;
 mod book;

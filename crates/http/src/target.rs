@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, Uri, Version};
 
 use crate::headers::is_repeated;
 use bursar_base::address::undotted;
+use bursar_telemetry::metrics::RefusalDetail;
 
 /// The bytes that a name may have (RFC 3986 section 3.2.2).
 const IN_HOST: [bool; 256] = {
@@ -26,7 +27,8 @@ const IN_HOST: [bool; 256] = {
 /// No name is longer (RFC 1035 section 2.3.4).
 const MAX_HOST_BYTES: usize = 253;
 
-const NO_HOST: Error = Error::Malformed("Host is missing");
+const NO_CONNECT: Error = Error::Method(RefusalDetail::ConnectTarget);
+const NO_HOST: Error = Error::Malformed(RefusalDetail::HostMissing, "Host is missing");
 
 /// How a request names its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,10 +70,10 @@ struct Authority<'a> {
 pub enum Error {
     /// `TRACE`, or `CONNECT` to something that is no host.
     #[error("the method is not served")]
-    Method,
+    Method(RefusalDetail),
     /// With what is wrong.
-    #[error("the target is malformed: {0}")]
-    Malformed(&'static str),
+    #[error("the target is malformed: {1}")]
+    Malformed(RefusalDetail, &'static str),
 }
 
 impl<'a> Target<'a> {
@@ -82,34 +84,53 @@ impl<'a> Target<'a> {
     pub fn read(head: &'a Parts, tunnel: Option<u16>) -> Result<Self, Error> {
         let is = |name: &str| head.method.as_str().eq_ignore_ascii_case(name);
         // TRACK is another server's TRACE, and some servers do not mind the letter case.
-        if is("TRACE") || is("TRACK") || (is("CONNECT") && head.method != Method::CONNECT) {
-            return Err(Error::Method);
+        if is("TRACE") || is("TRACK") {
+            return Err(Error::Method(RefusalDetail::Trace));
+        }
+        if is("CONNECT") && head.method != Method::CONNECT {
+            return Err(NO_CONNECT);
         }
         let written = written_host(head)?;
         if head.method == Method::CONNECT {
             let authority = head.uri.authority().filter(|_| head.uri.scheme().is_none());
-            let authority = Authority::read(authority.ok_or(Error::Method)?.as_str())?;
+            let authority = Authority::read(authority.ok_or(NO_CONNECT)?.as_str())?;
             let port = authority.port;
-            let port = port.ok_or(Error::Malformed("CONNECT needs a port"))?;
+            let port = port.ok_or(Error::Malformed(
+                RefusalDetail::TargetInvalid,
+                "CONNECT needs a port",
+            ))?;
             return Ok(authority.target(Form::Authority, port, "/"));
         }
         let path = match head.uri.path() {
             // How `OPTIONS` writes no path (RFC 9112 section 3.2.4, RFC 9113 section 8.3.1).
             "*" if is_server_wide(head) => "/",
             path if path.starts_with('/') => path,
-            _ => return Err(Error::Malformed("the request target is not a path")),
+            _ => {
+                return Err(Error::Malformed(
+                    RefusalDetail::TargetInvalid,
+                    "the request target is not a path",
+                ));
+            }
         };
         if !head
             .uri
             .path_and_query()
             .is_some_and(|target| target.as_str().is_ascii())
         {
-            return Err(Error::Malformed("the request target is not ASCII"));
+            return Err(Error::Malformed(
+                RefusalDetail::TargetInvalid,
+                "the request target is not ASCII",
+            ));
         }
         let own_port = match head.uri.scheme_str() {
             None | Some("http") => 80,
             Some("https") => 443,
-            Some(_) => return Err(Error::Malformed("the scheme is neither http nor https")),
+            Some(_) => {
+                return Err(Error::Malformed(
+                    RefusalDetail::TargetInvalid,
+                    "the scheme is neither http nor https",
+                ));
+            }
         };
         let port = |authority: &Authority<'_>| authority.port.or(tunnel).unwrap_or(own_port);
         let (form, authority) = match head.uri.authority() {
@@ -119,7 +140,10 @@ impl<'a> Target<'a> {
                     let host = Authority::read(host)?;
                     // RFC 9113 section 8.3.1: after the normalisation that the scheme allows.
                     if !host.host.eq_ignore_ascii_case(named.host) || port(&host) != port(&named) {
-                        return Err(Error::Malformed(":authority and Host differ"));
+                        return Err(Error::Malformed(
+                            RefusalDetail::HostsDiffer,
+                            ":authority and Host differ",
+                        ));
                     }
                 }
                 (Form::Origin, named)
@@ -181,7 +205,10 @@ fn written_host(head: &Parts) -> Result<Option<&str>, Error> {
         };
     };
     if is_repeated(&head.headers, &HOST) {
-        return Err(Error::Malformed("there is more than one Host"));
+        return Err(Error::Malformed(
+            RefusalDetail::HostRepeated,
+            "there is more than one Host",
+        ));
     }
     let authority = head.uri.authority().map(http::uri::Authority::as_str);
     // The usual case; an authority is ASCII, and is checked by itself.
@@ -190,7 +217,7 @@ fn written_host(head: &Parts) -> Result<Option<&str>, Error> {
     }
     let host = host
         .to_str()
-        .map_err(|_not_ascii| Error::Malformed("Host is invalid"))?;
+        .map_err(|_not_ascii| Error::Malformed(RefusalDetail::HostInvalid, "Host is invalid"))?;
     if authority.is_some() && !host.is_empty() {
         Authority::read(host)?;
     }
@@ -221,7 +248,7 @@ pub fn ends_here(head: &mut Parts) -> Result<bool, Error> {
 impl<'a> Authority<'a> {
     /// Reads one. A user name is refused: it could be a secret, and it can make a target look like another one.
     fn read(authority: &'a str) -> Result<Self, Error> {
-        const INVALID: Error = Error::Malformed("the host is invalid");
+        const INVALID: Error = Error::Malformed(RefusalDetail::HostInvalid, "the host is invalid");
         let (written, port) = match authority.strip_prefix('[') {
             Some(rest) => {
                 let (address, port) = rest.split_once(']').ok_or(INVALID)?;
@@ -336,7 +363,7 @@ mod tests {
         ] {
             let error = read(method, uri, hosts);
             assert!(
-                matches!(error, Err(Error::Malformed(_))),
+                matches!(error, Err(Error::Malformed(..))),
                 "{method} {uri} {hosts:?}: {error:?}"
             );
         }
@@ -391,10 +418,10 @@ mod tests {
         for method in ["TRACE", "trace", "TRACK", "connect"] {
             assert_eq!(
                 read(method, "http://a/x", &["a"]),
-                Err(Error::Method),
+                Err(Error::Method(RefusalDetail::Trace)),
                 "{method}"
             );
         }
-        assert_eq!(read("CONNECT", "/x", &["a"]), Err(Error::Method));
+        assert_eq!(read("CONNECT", "/x", &["a"]), Err(NO_CONNECT));
     }
 }

@@ -48,6 +48,28 @@ pub struct RequestPermit(Arc<Limits>);
 #[derive(Debug)]
 pub struct ConnectionPermit(Arc<Limits>);
 
+/// Too many requests of a caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TooMany {
+    /// As many as there may be at once are under way.
+    #[error("too many requests are under way")]
+    InFlight,
+    /// As many as there may be in a second have come.
+    #[error("too many requests have come in a second")]
+    PerSecond(#[from] Exceeded),
+}
+
+impl TooMany {
+    /// When it is worth asking again.
+    #[must_use]
+    pub const fn retry_after(self) -> Duration {
+        match self {
+            Self::InFlight => IN_FLIGHT_PAUSE,
+            Self::PerSecond(exceeded) => exceeded.retry_after,
+        }
+    }
+}
+
 impl Limits {
     /// None where there is no limit.
     #[must_use]
@@ -88,13 +110,11 @@ impl Limits {
     ///
     /// # Errors
     /// Where there are too many.
-    pub fn enter(self: &Arc<Self>, now: Instant) -> Result<RequestPermit, Exceeded> {
+    pub fn enter(self: &Arc<Self>, now: Instant) -> Result<RequestPermit, TooMany> {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
         let permit = RequestPermit(self.clone());
         if before >= self.max_in_flight {
-            return Err(Exceeded {
-                retry_after: IN_FLIGHT_PAUSE,
-            });
+            return Err(TooMany::InFlight);
         }
         if let Some(rate) = &self.rate {
             rate.take(now)?;
@@ -163,9 +183,9 @@ mod tests {
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
         let retry = |milliseconds| {
-            Some(Exceeded {
+            Some(TooMany::PerSecond(Exceeded {
                 retry_after: Duration::from_millis(milliseconds),
-            })
+            }))
         };
         for (now, refused) in [
             (0, None),
@@ -193,10 +213,7 @@ mod tests {
         let now = Instant::now();
         let first = limits.enter(now).unwrap();
         let second = limits.enter(now).unwrap();
-        assert_eq!(
-            limits.enter(now).err().map(|exceeded| exceeded.retry_after),
-            Some(IN_FLIGHT_PAUSE)
-        );
+        assert_eq!(limits.enter(now).err(), Some(TooMany::InFlight));
         drop(first);
         let third = limits.enter(now).unwrap();
         assert!(limits.enter(now).is_err());

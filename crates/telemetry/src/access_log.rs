@@ -65,10 +65,14 @@ impl AccessLog {
         let Some(lines) = &self.lines else {
             return;
         };
-        if !tracing::enabled!(target: "bursar::access", tracing::Level::INFO) {
+        let is_wanted = match line.is_warning() {
+            true => tracing::enabled!(target: "bursar::access", tracing::Level::WARN),
+            false => tracing::enabled!(target: "bursar::access", tracing::Level::INFO),
+        };
+        if !is_wanted {
             return;
         }
-        let mut text = Vec::with_capacity(768);
+        let mut text = Vec::with_capacity(1024);
         match self.format {
             Format::Json => line.write_json(&mut text),
             Format::Text => line.write_text(&mut text),

@@ -27,7 +27,8 @@ use dropped::Dropped;
 pub use dropped::{DroppedFields, Section};
 pub use journal::JournalSeries;
 pub use labels::{
-    Cause, FetchOutcome, GrantLabel, Limit, NO_PROVIDER, Reason, Reload, Replay, Unauthorized,
+    Cause, FetchOutcome, GrantLabel, Limit, NO_PROVIDER, Reason, RefusalDetail, Reload, Replay,
+    Unauthorized,
 };
 use registered::{histogram, registered};
 pub use token_times::{EndpointSeries, TokenTimes};

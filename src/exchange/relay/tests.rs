@@ -163,7 +163,7 @@ impl RelayContext for Fake {
         self.told.lock().unwrap().sent += bytes;
     }
 
-    fn fail(&mut self, reason: Reason) {
+    fn fail(&mut self, reason: Reason, _detail: RefusalDetail) {
         self.told.lock().unwrap().reasons.push(reason);
     }
 

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use super::*;
 use crate::token::Failure;
+use bursar_limits::rate_limiter;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/src/reference/reasons.md");
 
@@ -26,9 +27,35 @@ The `reason` of a response that is Bursar's own: in its body, in `Proxy-Status`,
 const DETAILS: &str = "
 ## Details
 
-The `detail` is one of these texts. That of `bad_request` may also say what is wrong with the target or with `Host`.
+Where a reason has several meanings, the `detail` of the access line says in one word which it was. The `detail` of the
+response is the text beside it. That of `bad_request` may also say what is wrong with the target, `Host` or the framing.
 
+| `reason` | `detail` in the access line | meaning | `detail` of the response |
+|---|---|---|---|
 ";
+
+/// Meanings that are told by others than [`detail::of`].
+const ELSEWHERE: [(Reason, RefusalDetail); 13] = [
+    (Reason::BadRequest, RefusalDetail::NoHttpInTunnel),
+    (
+        Reason::CallerUnauthenticated,
+        RefusalDetail::CredentialsMissing,
+    ),
+    (
+        Reason::CallerUnauthenticated,
+        RefusalDetail::CredentialsMalformed,
+    ),
+    (Reason::CallerUnauthenticated, RefusalDetail::CallerUnknown),
+    (Reason::CallerUnauthenticated, RefusalDetail::PasswordWrong),
+    (Reason::CallerUnauthenticated, RefusalDetail::NotFromThere),
+    (Reason::CallerUnauthenticated, RefusalDetail::TunnelOutdated),
+    (Reason::DestinationNotAllowed, RefusalDetail::OtherPort),
+    (Reason::ConnectNotAllowed, RefusalDetail::TlsInTunnel),
+    (Reason::RequestTimeout, RefusalDetail::WriteTimeout),
+    (Reason::Misdirected, RefusalDetail::OtherServerName),
+    (Reason::UpstreamProtocol, RefusalDetail::CutOff),
+    (Reason::UpstreamTimeout, RefusalDetail::Stalled),
+];
 
 const CAUSES: &str = "
 ## Causes
@@ -60,10 +87,20 @@ fn the_book_has_every_reason_and_cause() {
         writeln!(page, "{line}").unwrap();
     }
     page.push_str(DETAILS);
+    let mut told = Vec::new();
     for reason in Reason::ALL {
-        for detail in &described[reason.as_str()].details {
-            writeln!(page, "- `{}`: {detail}", reason.as_str()).unwrap();
+        let name = reason.as_str();
+        for (detail, text) in &described[name].details {
+            let (word, meaning) = match detail {
+                Some(detail) => (format!("`{}`", detail.as_str()), detail.meaning().trim()),
+                None => ("–".to_owned(), ""),
+            };
+            told.extend(detail);
+            writeln!(page, "| `{name}` | {word} | {meaning} | {text} |").unwrap();
         }
+    }
+    for detail in RefusalDetail::ALL {
+        assert!(told.contains(&detail), "{detail:?} is nobody's");
     }
     page.push_str(CAUSES);
     for cause in Cause::ALL {
@@ -108,7 +145,10 @@ fn the_cause_of_a_refusal_is_told_down_the_chain() {
             &["the chunks of the body are broken"],
         ),
         (
-            chain(&Refusal::from(target::Error::Malformed("it is \"x\""))),
+            chain(&Refusal::from(target::Error::Malformed(
+                RefusalDetail::HostInvalid,
+                "it is \"x\"",
+            ))),
             &["the target is malformed: it is \"x\""],
         ),
     ];
@@ -139,7 +179,7 @@ struct Responses {
     statuses: BTreeSet<String>,
     sent: BTreeSet<String>,
     /// Each once, in the order of [`refusals`].
-    details: Vec<String>,
+    details: Vec<(Option<RefusalDetail>, String)>,
 }
 
 fn described() -> BTreeMap<&'static str, Responses> {
@@ -152,30 +192,51 @@ fn described() -> BTreeMap<&'static str, Responses> {
         let sent = serde_json::to_value(description.sent).unwrap();
         let sent = format!("`{}`", sent.as_str().unwrap());
         responses.sent.insert(sent);
-        let detail = description.detail.into_owned();
-        let is_one = !matches!(refusal, Refusal::Target(target::Error::Malformed(_)));
-        if is_one && !responses.details.contains(&detail) {
-            responses.details.push(detail);
+        let text = match refusal {
+            Refusal::Target(target::Error::Malformed(..)) | Refusal::Framing(_) => String::new(),
+            _ => description.detail.into_owned(),
+        };
+        let told = (detail::of(&refusal), text);
+        if !responses.details.contains(&told) {
+            responses.details.push(told);
         }
+    }
+    for (reason, detail) in ELSEWHERE {
+        let responses = described.entry(reason.as_str()).or_default();
+        responses.details.push((Some(detail), String::new()));
     }
     described
 }
 
 fn refusals() -> Vec<Refusal> {
     let mut refusals = vec![
-        Refusal::Target(target::Error::Method),
-        Refusal::Target(target::Error::Malformed("")),
+        Refusal::Target(target::Error::Method(RefusalDetail::Trace)),
+        Refusal::Target(target::Error::Method(RefusalDetail::ConnectTarget)),
         Refusal::Loop,
         Refusal::CallerToken(CallerToken::Missing),
         Refusal::CallerToken(CallerToken::Unusable),
-        Refusal::CallerLimit(rate_limiter::Exceeded {
+        Refusal::CallerLimit(TooMany::InFlight),
+        Refusal::CallerLimit(TooMany::PerSecond(rate_limiter::Exceeded {
             retry_after: Duration::ZERO,
-        }),
+        })),
         Refusal::Overloaded,
         Refusal::Journal(journal::Unavailable),
         Refusal::Draining,
         Refusal::Frozen,
     ];
+    let malformed = [
+        RefusalDetail::HostMissing,
+        RefusalDetail::HostRepeated,
+        RefusalDetail::HostInvalid,
+        RefusalDetail::HostsDiffer,
+        RefusalDetail::TargetInvalid,
+        RefusalDetail::ConnectWithBody,
+        RefusalDetail::Http1Required,
+        RefusalDetail::BodyBroken,
+    ];
+    let malformed = malformed.map(|detail| target::Error::Malformed(detail, ""));
+    refusals.extend(malformed.map(Refusal::Target));
+    refusals.extend(framing::FramingError::ALL.map(Refusal::Framing));
     for form in [Form::Absolute, Form::Origin] {
         refusals.push(Refusal::Caller(caller::Error::Unauthenticated, form));
         refusals.push(Refusal::Caller(caller::Error::Busy, form));
@@ -222,6 +283,7 @@ fn refusals() -> Vec<Refusal> {
         SendError::NoCloseNotify,
         SendError::ClientRefused,
         SendError::TimedOut,
+        SendError::TimedOutUnsent,
         SendError::CallerStalled,
         SendError::CallerGone,
     ];
@@ -230,7 +292,7 @@ fn refusals() -> Vec<Refusal> {
     refusals
 }
 
-fn failures() -> [Failure; 11] {
+fn failures() -> [Failure; 12] {
     let words = crate::token::Detail::Is("");
     [
         Failure::Rejected(words, None),
@@ -241,6 +303,7 @@ fn failures() -> [Failure; 11] {
         Failure::NotAllowed(bursar_base::address::Rule::Private),
         Failure::NoConnection(Cause::ParentProxy),
         Failure::NoConnection(Cause::Refused),
+        Failure::ErrorStatus(500, words),
         Failure::Broken,
         Failure::NoCloseNotify,
         Failure::Malformed(words),

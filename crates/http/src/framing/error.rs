@@ -1,5 +1,7 @@
 //! Errors of request framing: why nobody can be sure where a request begins or ends.
 
+use bursar_telemetry::metrics::RefusalDetail;
+
 /// Why nobody can be sure what a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FramingError {
@@ -58,6 +60,21 @@ impl FramingError {
             Self::Fragment => "the request target has a fragment",
             Self::Chunks => "the body's chunks are malformed",
             Self::OutOfStep => "it is not clear where the request begins",
+        }
+    }
+
+    /// Which of the meanings of a malformed request it is.
+    #[must_use]
+    pub const fn detail(self) -> RefusalDetail {
+        match self {
+            Self::LengthBesideEncoding => RefusalDetail::LengthBesideEncoding,
+            Self::Encoding => RefusalDetail::TransferEncoding,
+            Self::Length => RefusalDetail::ContentLength,
+            Self::Disguise => RefusalDetail::DisguisedField,
+            Self::BareLf => RefusalDetail::BareLf,
+            Self::Fragment => RefusalDetail::Fragment,
+            Self::Chunks => RefusalDetail::Chunks,
+            Self::OutOfStep => RefusalDetail::OutOfStep,
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
@@ -17,21 +17,33 @@ use bursar_base::secret::{Fingerprint, hexadecimal};
 /// line exceeds.
 const PATH_BYTES: usize = 8192;
 const ROUTE_BYTES: usize = 2048;
-const NAME_BYTES: usize = 768;
+const NAME_BYTES: usize = 512;
 
 /// What a line says, in its order.
 pub struct Line<'a> {
     pub at: SystemTime,
+    /// Whether the response was Bursar's own.
+    pub is_own: bool,
     pub request_id: u128,
+    /// Where the request came from.
+    pub client: IpAddr,
     pub correlation: Correlation<'a>,
     pub caller: &'a str,
+    /// Whose name came with a wrong password.
+    pub claimed_caller: Option<&'a str>,
     pub provider: &'a str,
     pub account: Option<&'a str>,
     pub route: Option<&'a str>,
+    /// The form of its target.
+    pub form: &'static str,
+    /// As it was asked for.
+    pub host: Option<&'a str>,
     pub method: &'a str,
     pub path: &'a str,
     pub status: u16,
     pub reason: Option<&'static str>,
+    /// Which of its meanings it has.
+    pub detail: Option<&'static str>,
     /// Why there was no connection.
     pub cause: Option<&'static str>,
     /// The server that it went to, with its port; that of the token endpoint where there was no token.
@@ -71,7 +83,7 @@ impl Correlation<'_> {
         out.extend_from_slice(b",\"reference\":");
         write_optional(out, self.reference, NAME_BYTES);
         out.extend_from_slice(b",\"reference_dropped\":");
-        write_optional(out, self.reference_dropped, NAME_BYTES);
+        write_word(out, self.reference_dropped);
         out.extend_from_slice(b",\"caller_request_id\":");
         write_optional(out, self.caller_request_id, NAME_BYTES);
         match self.trace_id {
@@ -86,24 +98,40 @@ impl Correlation<'_> {
 }
 
 impl Line<'_> {
+    /// Whether operators have to look at it: no request was served, and it is not the caller's fault.
+    pub(super) fn is_warning(&self) -> bool {
+        self.is_own && self.status >= 500
+    }
+
     /// One JSON object.
     pub(super) fn write_json(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"timestamp\":\"");
         write_time(out, self.at);
-        out.extend_from_slice(
-            b"\",\"level\":\"INFO\",\"target\":\"bursar::access\",\"message\":\"request\",\"request_id\":\"",
-        );
+        out.extend_from_slice(if self.is_warning() {
+            b"\",\"level\":\"WARN\",\"target\":\"bursar::access\",\"message\":\"request\",\"request_id\":\""
+                .as_slice()
+        } else {
+            b"\",\"level\":\"INFO\",\"target\":\"bursar::access\",\"message\":\"request\",\"request_id\":\""
+        });
         write_hex(out, self.request_id);
         out.push(b'"');
         self.correlation.write_json(out);
-        out.extend_from_slice(b",\"caller\":");
+        out.extend_from_slice(b",\"client\":\"");
+        write_address(out, self.client);
+        out.extend_from_slice(b"\",\"caller\":");
         write_text(out, self.caller, NAME_BYTES);
+        out.extend_from_slice(b",\"claimed_caller\":");
+        write_optional(out, self.claimed_caller, NAME_BYTES);
         out.extend_from_slice(b",\"provider\":");
         write_text(out, self.provider, NAME_BYTES);
         out.extend_from_slice(b",\"account\":");
         write_optional(out, self.account, NAME_BYTES);
         out.extend_from_slice(b",\"route\":");
         write_optional(out, self.route, ROUTE_BYTES);
+        out.extend_from_slice(b",\"form\":\"");
+        out.extend_from_slice(self.form.as_bytes());
+        out.extend_from_slice(b"\",\"host\":");
+        write_optional(out, self.host, NAME_BYTES);
         out.extend_from_slice(b",\"method\":");
         // It has no character that needs an escape (RFC 9110 section 5.6.2).
         let method = cut(self.method, NAME_BYTES);
@@ -115,19 +143,15 @@ impl Line<'_> {
         out.extend_from_slice(b",\"status\":");
         write_number(out, self.status);
         out.extend_from_slice(b",\"reason\":");
-        write_optional(out, self.reason, NAME_BYTES);
-        match self.cause {
-            None => out.extend_from_slice(b",\"cause\":null"),
-            Some(cause) => {
-                out.extend_from_slice(b",\"cause\":\"");
-                out.extend_from_slice(cause.as_bytes());
-                out.push(b'"');
-            }
-        }
+        write_word(out, self.reason);
+        out.extend_from_slice(b",\"detail\":");
+        write_word(out, self.detail);
+        out.extend_from_slice(b",\"cause\":");
+        write_word(out, self.cause);
         out.extend_from_slice(b",\"upstream_host\":");
         write_optional(out, self.upstream_host, NAME_BYTES);
         out.extend_from_slice(b",\"upstream_address\":");
-        write_address(out, self.upstream_address);
+        write_server(out, self.upstream_address);
         match &self.token {
             Some((generation, fingerprint)) => {
                 out.extend_from_slice(b",\"token_generation\":");
@@ -163,15 +187,20 @@ impl Line<'_> {
         let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
         let written = write!(
             out,
-            " {} {} {} {} {}",
+            " {} {} {} {} {} {}",
             self.status,
             short(self.provider, NAME_BYTES),
             short(self.method, NAME_BYTES),
             short(&self.path.escape_default().to_string(), PATH_BYTES),
             short(self.caller, NAME_BYTES),
+            self.client,
         )
         .and_then(|()| match self.reason {
             Some(reason) => write!(out, " {reason}"),
+            None => Ok(()),
+        })
+        .and_then(|()| match self.detail {
+            Some(detail) => write!(out, " {detail}"),
             None => Ok(()),
         })
         .and_then(|()| match self.cause {
@@ -275,7 +304,7 @@ fn write_milliseconds(out: &mut Vec<u8>, time: Duration) {
 }
 
 /// An address with its port.
-fn write_address(out: &mut Vec<u8>, address: Option<SocketAddr>) {
+fn write_server(out: &mut Vec<u8>, address: Option<SocketAddr>) {
     let Some(address) = address else {
         out.extend_from_slice(b"null");
         return;
@@ -283,12 +312,7 @@ fn write_address(out: &mut Vec<u8>, address: Option<SocketAddr>) {
     out.push(b'"');
     match address {
         SocketAddr::V4(address) => {
-            for (number, byte) in address.ip().octets().into_iter().enumerate() {
-                if number > 0 {
-                    out.push(b'.');
-                }
-                write_number(out, byte);
-            }
+            write_address(out, (*address.ip()).into());
             out.push(b':');
             write_number(out, address.port());
         }
@@ -296,6 +320,33 @@ fn write_address(out: &mut Vec<u8>, address: Option<SocketAddr>) {
         SocketAddr::V6(_) => drop(write!(out, "{address}")),
     }
     out.push(b'"');
+}
+
+/// A word that has no character that needs an escape.
+fn write_word(out: &mut Vec<u8>, word: Option<&'static str>) {
+    match word {
+        None => out.extend_from_slice(b"null"),
+        Some(word) => {
+            out.push(b'"');
+            out.extend_from_slice(word.as_bytes());
+            out.push(b'"');
+        }
+    }
+}
+
+fn write_address(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            let [first, rest @ ..] = address.octets();
+            write_number(out, first);
+            for octet in rest {
+                out.push(b'.');
+                write_number(out, octet);
+            }
+        }
+        // Memory takes everything.
+        IpAddr::V6(address) => drop(write!(out, "{address}")),
+    }
 }
 
 fn write_optional(out: &mut Vec<u8>, text: Option<&str>, most: usize) {
@@ -342,7 +393,12 @@ mod tests {
     fn line<'a>() -> Line<'a> {
         Line {
             at: SystemTime::UNIX_EPOCH + Duration::from_micros(1_795_190_405_000_042),
+            is_own: true,
             request_id: 0xab,
+            client: [10, 0, 0, 255].into(),
+            claimed_caller: Some("till"),
+            form: "absolute",
+            host: Some("Api.Test"),
             correlation: Correlation {
                 reference: Some("order-\"17"),
                 reference_dropped: None,
@@ -357,6 +413,7 @@ mod tests {
             path: "/caf\u{e9}/\u{7}",
             status: 502,
             reason: Some("upstream_protocol"),
+            detail: Some("broken"),
             cause: Some("reset"),
             upstream_host: Some("secure.payu.in:443"),
             upstream_address: Some(([203, 0, 113, 9], 443).into()),
@@ -377,11 +434,11 @@ mod tests {
         assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
         let read: Value = serde_json::from_slice(&out).unwrap();
         let expected = json!({
-            "timestamp": "2026-11-20T16:00:05.000042Z", "level": "INFO", "target": "bursar::access", "message": "request",
+            "timestamp": "2026-11-20T16:00:05.000042Z", "level": "WARN", "target": "bursar::access", "message": "request",
             "request_id": "000000000000000000000000000000ab",
             "reference": "order-\"17", "reference_dropped": null, "caller_request_id": "r-1",
-            "trace_id": "000000000000000000000000000000cd", "caller": "check\"out", "provider": "payu", "account": null,
-            "route": "POST /a\\b", "method": "POST", "path": "/caf\u{e9}/\u{7}", "status": 502, "reason": "upstream_protocol", "cause": "reset",
+            "trace_id": "000000000000000000000000000000cd", "client": "10.0.0.255", "caller": "check\"out", "claimed_caller": "till", "provider": "payu", "account": null,
+            "route": "POST /a\\b", "form": "absolute", "host": "Api.Test", "method": "POST", "path": "/caf\u{e9}/\u{7}", "status": 502, "reason": "upstream_protocol", "detail": "broken", "cause": "reset",
             "upstream_host": "secure.payu.in:443", "upstream_address": "203.0.113.9:443",
             "token_generation": 7, "token_fingerprint": Fingerprint::of("token").as_str(), "replayed": true,
             "total_ms": 12_034.567, "token_wait_ms": 0.0, "upstream_ms": 0.005,
@@ -403,10 +460,13 @@ mod tests {
                     ..line().correlation
                 },
                 caller: &long,
+                claimed_caller: Some(&long),
+                host: Some(&long),
+                upstream_host: Some(&long),
+                client: std::net::Ipv6Addr::from([0xffff; 8]).into(),
                 provider: &long,
                 account: Some(&long),
                 route: Some(&long),
-                upstream_host: Some(&long),
                 method: &"M".repeat(100_000),
                 path: &long,
                 ..line()
@@ -415,7 +475,17 @@ mod tests {
             line.write_json(&mut out);
             assert!(out.len() <= MAX_LINE_BYTES, "{}", out.len());
             let read: Value = serde_json::from_slice(&out).unwrap();
-            for field in ["caller", "provider", "account", "route", "method", "path"] {
+            for field in [
+                "caller",
+                "claimed_caller",
+                "provider",
+                "account",
+                "route",
+                "host",
+                "upstream_host",
+                "method",
+                "path",
+            ] {
                 let text = read[field].as_str().unwrap();
                 assert!(text.ends_with("00 bytes]"), "{field} {text:?}");
             }
@@ -427,12 +497,51 @@ mod tests {
     }
 
     #[test]
+    fn only_errors_of_bursar_s_own_are_warnings() {
+        for (is_own, status, is_warning) in [
+            (true, 503, true),
+            (true, 499, false),
+            (true, 407, false),
+            (false, 503, false),
+        ] {
+            let line = Line {
+                is_own,
+                status,
+                ..line()
+            };
+            let mut out = Vec::new();
+            line.write_json(&mut out);
+            let read: Value = serde_json::from_slice(&out).unwrap();
+            assert_eq!(read["level"] == "WARN", is_warning, "{read}");
+            assert_eq!(read["level"] == "INFO", !is_warning, "{read}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_written_as_people_write_it() {
+        for address in [
+            "0.0.0.0",
+            "127.0.0.1",
+            "255.255.255.255",
+            "::1",
+            "fd00::1:2",
+        ] {
+            let mut out = Vec::new();
+            write_address(&mut out, address.parse().unwrap());
+            assert_eq!(String::from_utf8(out).unwrap(), address);
+        }
+    }
+
+    #[test]
     fn what_is_not_known_is_null() {
         let mut out = Vec::new();
         let line = Line {
             correlation: Correlation::default(),
             token: None,
             reason: None,
+            detail: None,
+            claimed_caller: None,
+            host: None,
             cause: None,
             upstream_host: None,
             upstream_address: None,
@@ -452,6 +561,10 @@ mod tests {
             "reference_dropped",
             "caller_request_id",
             "trace_id",
+            "detail",
+            "claimed_caller",
+            "host",
+            "cause",
         ] {
             assert!(read.get(field).is_some(), "{field}");
             assert_eq!(read[field], Value::Null, "{field}");
@@ -473,6 +586,6 @@ mod tests {
                 .count(),
             1
         );
-        assert!(text.contains(" 502 payu POST /caf\\u{e9}/\\u{7} check\"out upstream_protocol reset reference order-\"17 token 7 replayed 12034.6 ms"), "{text}");
+        assert!(text.contains(" 502 payu POST /caf\\u{e9}/\\u{7} check\"out 10.0.0.255 upstream_protocol broken reset reference order-\"17 token 7 replayed 12034.6 ms"), "{text}");
     }
 }

@@ -90,6 +90,150 @@ labels! {
 }
 
 labels! {
+    /// Which of the meanings of a [`Reason`] it was, for the access line; a reason with one meaning has none.
+    RefusalDetail {
+        /// `Host` is missing.
+        HostMissing = "host_missing",
+        /// There is more than one `Host`.
+        HostRepeated = "host_repeated",
+        /// The host is none, or has a user name before it.
+        HostInvalid = "host_invalid",
+        /// `:authority` and `Host` differ.
+        HostsDiffer = "hosts_differ",
+        /// The target is no path, not ASCII, of another scheme, or a `CONNECT` without a port.
+        TargetInvalid = "target_invalid",
+        /// `CONNECT` came with a body.
+        ConnectWithBody = "connect_with_body",
+        /// The caller waits for a `100 Continue` that it gets over HTTP/1.1 only.
+        Http1Required = "http1_required",
+        /// `Content-Length` stands beside `Transfer-Encoding`.
+        LengthBesideEncoding = "length_beside_encoding",
+        /// Another transfer coding than `chunked`.
+        TransferEncoding = "transfer_encoding",
+        /// `Content-Length` is not one number.
+        ContentLength = "content_length",
+        /// A field that some server takes for `Content-Length` or `Transfer-Encoding`.
+        DisguisedField = "disguised_field",
+        /// A line of the head ends with LF alone.
+        BareLf = "bare_lf",
+        /// The target has a fragment.
+        Fragment = "fragment",
+        /// The chunks of the body are malformed.
+        Chunks = "chunks",
+        /// It is not clear where the request begins.
+        OutOfStep = "out_of_step",
+        /// The request's body broke off or is malformed.
+        BodyBroken = "body_broken",
+        /// The caller's own token is not one `Bearer` token.
+        CallerTokenUnusable = "caller_token_unusable",
+        /// What came through a tunnel is neither HTTP nor TLS.
+        NoHttpInTunnel = "no_http_in_tunnel",
+        /// The request has no name and password, and neither address nor certificate stands for a caller.
+        CredentialsMissing = "credentials_missing",
+        /// They are repeated, or not `Basic` with a name and a password.
+        CredentialsMalformed = "credentials_malformed",
+        /// No caller has that name.
+        CallerUnknown = "caller_unknown",
+        /// The name is a caller's, whose the password is not.
+        PasswordWrong = "password_wrong",
+        /// The name is a caller's, who does not call from that address or with that certificate.
+        NotFromThere = "not_from_there",
+        /// Since the tunnel was opened a reload has changed its caller, or its certificate has expired.
+        TunnelOutdated = "tunnel_outdated",
+        /// Too many requests at once.
+        InFlight = "in_flight",
+        /// Too many requests in a second.
+        PerSecond = "per_second",
+        /// Too many connections.
+        Connections = "connections",
+        /// Nobody has the host.
+        HostUnknown = "host_unknown",
+        /// Some provider has the host, at another port.
+        OtherPort = "other_port",
+        /// The path is not one of the API's.
+        OutsidePaths = "outside_paths",
+        /// Not in `allow` of the caller.
+        NotInAllow = "not_in_allow",
+        /// The account that `Bursar-Account` names is not one that the caller may use.
+        AccountNotAllowed = "account_not_allowed",
+        /// There are several accounts, and none is named.
+        AccountMissing = "account_missing",
+        /// No route matches, so the scopes are unknown.
+        ScopesUnknown = "scopes_unknown",
+        /// Servers may read the path in different ways.
+        PathAmbiguous = "path_ambiguous",
+        /// TLS to the provider is not intercepted.
+        NotIntercepted = "not_intercepted",
+        /// A tunnel inside of a tunnel.
+        NestedTunnel = "nested_tunnel",
+        /// TLS came through a tunnel for plain HTTP.
+        TlsInTunnel = "tls_in_tunnel",
+        /// `TRACE`, or the same by another name.
+        Trace = "trace",
+        /// `CONNECT` to something that is no host, or not in capitals.
+        ConnectTarget = "connect_target",
+        /// The request's body did not come.
+        BodyTimeout = "body_timeout",
+        /// The caller did not read the response.
+        WriteTimeout = "write_timeout",
+        /// The request is for another host than its tunnel.
+        OtherHost = "other_host",
+        /// The server name of its TLS is another one than its tunnel's.
+        OtherServerName = "other_server_name",
+        /// There is no connection.
+        NoConnection = "no_connection",
+        /// The parent proxy does not connect.
+        ParentProxy = "parent_proxy",
+        /// The connection was closed before anything was sent.
+        ClosedUnsent = "closed_unsent",
+        /// The handshake failed.
+        Handshake = "handshake",
+        /// The provider does not agree to HTTP/2.
+        Http2Refused = "http2_refused",
+        /// The provider said that it did not process the request.
+        NotProcessed = "not_processed",
+        /// The provider wants the request over HTTP/1.1.
+        Http1Wanted = "http1_wanted",
+        /// The connection broke, or what came was no HTTP, before a response had begun.
+        Broken = "broken",
+        /// TLS ended without close_notify.
+        NoCloseNotify = "no_close_notify",
+        /// The response broke off.
+        CutOff = "cut_off",
+        /// While connecting.
+        Connecting = "connecting",
+        /// The provider let no request begin on its connection.
+        NotBegun = "not_begun",
+        /// While waiting for the response's head.
+        Waiting = "waiting",
+        /// In the middle of the response.
+        Stalled = "stalled",
+        /// The token endpoint limits the rate of calls.
+        RateLimited = "rate_limited",
+        /// `token.calls_per_minute` is used up.
+        QuotaExhausted = "quota_exhausted",
+        /// The token endpoint fails, and is only probed.
+        CircuitOpen = "circuit_open",
+        /// It did not answer in time.
+        TimedOut = "timed_out",
+        /// No address of it is allowed.
+        AddressNotAllowed = "address_not_allowed",
+        /// It answered with an error.
+        ErrorStatus = "error_status",
+        /// What it answered with is no usable token.
+        NoToken = "no_token",
+        /// `limits.requests`.
+        Requests = "requests",
+        /// `limits.tunnels`.
+        Tunnels = "tunnels",
+        /// Too many passwords wait for their hashes.
+        Passwords = "passwords",
+        /// Too much of requests' bodies is kept in memory.
+        ReplayMemory = "replay_memory",
+    }
+}
+
+labels! {
     /// Which limit was reached; most are called as their key is.
     Limit {
         /// Callers' connections.
