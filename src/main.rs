@@ -72,6 +72,8 @@ enum Command {
     Freeze(control::Freeze),
     /// Let them pass again
     Thaw(control::Freeze),
+    /// Have a running Bursar read its configuration again, and say what came of it
+    Reload(remote::Options),
 }
 
 fn main() -> ExitCode {
@@ -175,6 +177,7 @@ fn run(
         Command::Freeze(freeze) => {
             told(runtime.block_on(freeze.run(&freeze.remote.remote(), true)))
         }
+        Command::Reload(options) => reloaded(runtime.block_on(control::reload(&options.remote()))),
         Command::Thaw(thaw) => told(runtime.block_on(thaw.run(&thaw.remote.remote(), false))),
     }
 }
@@ -202,6 +205,21 @@ fn try_it(
         print(&sandbox.welcome()?, ExitCode::SUCCESS)?;
         signals.until_drained(sandbox.server).await
     })
+}
+
+fn reloaded(said: Result<control::ReloadSaid, remote::Error>) -> anyhow::Result<ExitCode> {
+    let said = match said {
+        Ok(said) => said,
+        Err(error) => return told(Err(error)),
+    };
+    for problem in &said.problems {
+        say(problem);
+    }
+    let code = match said.is_in_force {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    };
+    print(&said.text, code)
 }
 
 /// What came of a command to a running Bursar.

@@ -19,12 +19,12 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::exchange::{DrainTimes, Live, Proxy};
 use accept::{AcceptOptions, accept};
 use bursar_base::process::{self, Budget};
-use bursar_config::{self as config, Config, Files};
+use bursar_config::{self as config, Config};
 use bursar_journal::{self as journal, Journal};
 use bursar_telemetry::access_log::AccessLog;
 use bursar_telemetry::metrics::Metrics;
 use drain_phase::DrainPhase;
-use reload::{Reloader, Source, Unchangeable};
+use reload::{Origin, Reloader, Source, Unchangeable};
 use worker::Workers;
 
 /// The share of `drain_timeout` after which what moves no money is cut off.
@@ -42,7 +42,7 @@ pub struct Server {
     live: Arc<Live>,
     workers: Workers,
     fixed: Unchangeable,
-    files: Files,
+    origin: Origin,
     budget: Budget,
     /// None: the configuration is never read again.
     source: Option<Source>,
@@ -99,7 +99,7 @@ impl Server {
             live: Live::new(proxy),
             workers,
             fixed: Unchangeable::of(config),
-            files: config.files.clone(),
+            origin: Origin::of(config),
             budget,
             source: None,
         })
@@ -152,13 +152,23 @@ impl Server {
     /// connections for `drain_delay`, requests in flight for `drain_timeout`: those that move money for all
     /// of it.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let tls = self.fixed.tls().cloned();
         let (phase, phases) = watch::channel(DrainPhase::Serving);
         let connections = TaskTracker::new();
-        let admin = tokio::spawn(admin::serve(self.admin, self.live.clone()));
+        let (reloading, reloads) = self
+            .source
+            .map(|source| {
+                let live = self.live.clone();
+                let (reloader, reloads) = Reloader::new(live, source, self.fixed, self.origin);
+                let task = AbortOnDropHandle::new(tokio::spawn(reloader.run()));
+                (task, reloads)
+            })
+            .unzip();
+        let admin = tokio::spawn(admin::serve(self.admin, self.live.clone(), reloads));
         let accepting = tokio::spawn(accept(
             AcceptOptions {
                 listener: self.listener,
-                tls: self.fixed.tls().cloned(),
+                tls,
                 budget: self.budget,
             },
             self.live.clone(),
@@ -166,10 +176,6 @@ impl Server {
             self.workers,
             connections.clone(),
         ));
-        let reloading = self.source.map(|source| {
-            let reloader = Reloader::new(self.live.clone(), source, self.fixed, self.files);
-            AbortOnDropHandle::new(tokio::spawn(reloader.run()))
-        });
         shutdown.await;
         drop(reloading);
         let proxy = self.live.current();

@@ -1,4 +1,4 @@
-//! `bursar health`, `freeze` and `thaw`: what a running Bursar is asked, and what its response says to a person.
+//! `bursar freeze`, `thaw` and `reload`: what a running Bursar is asked, and what its response says to a person.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -11,6 +11,9 @@ use super::remote::{self, Error, Remote};
 
 /// For a change that waits for the journal.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For a reload: longer than the Bursar that is asked waits for it.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(130);
 
 /// Arguments of `bursar freeze` and `thaw`.
 #[derive(Debug, Args)]
@@ -30,6 +33,106 @@ struct Frozen {
     outlasts_restart: bool,
     provider: String,
     was_frozen: bool,
+}
+
+/// What a reload comes to.
+#[derive(Debug, Deserialize)]
+struct Reloaded {
+    changed: Option<Changed>,
+    problems: Vec<Problem>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Changed {
+    callers: Names,
+    files: Vec<String>,
+    keys: Vec<String>,
+    providers: Names,
+}
+
+#[derive(Debug, Deserialize)]
+struct Names {
+    added: Vec<String>,
+    removed: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Problem {
+    line: Option<usize>,
+    message: String,
+    path: String,
+    severity: String,
+}
+
+/// What `bursar reload` says, and whether the configuration is in force.
+#[derive(Debug)]
+pub(crate) struct ReloadSaid {
+    /// For standard output.
+    pub(crate) text: String,
+    /// For standard error.
+    pub(crate) problems: Vec<String>,
+    pub(crate) is_in_force: bool,
+}
+
+/// Has the configuration read again, and waits for what comes of it.
+///
+/// # Errors
+/// Where nobody tells.
+pub(crate) async fn reload(remote: &Remote) -> Result<ReloadSaid, Error> {
+    let reply = remote.post("/reload", RELOAD_TIMEOUT).await?;
+    let is_outcome = matches!(
+        reply.status,
+        StatusCode::OK | StatusCode::UNPROCESSABLE_ENTITY
+    );
+    let reloaded = serde_json::from_slice(&reply.body).ok();
+    let reloaded: Reloaded = reloaded
+        .filter(|_| is_outcome)
+        .ok_or_else(|| remote.refused(&reply))?;
+    let problems = reloaded.problems.iter().map(Problem::describe);
+    Ok(ReloadSaid {
+        text: match &reloaded.changed {
+            Some(changed) => changed.describe(),
+            None => "The configuration is rejected; the old one stays in force.\n".to_owned(),
+        },
+        problems: problems.collect(),
+        is_in_force: reloaded.changed.is_some(),
+    })
+}
+
+impl Problem {
+    fn describe(&self) -> String {
+        let mut text = match &*self.severity {
+            "error" => String::new(),
+            other => format!("{other}: "),
+        };
+        if let Some(line) = self.line {
+            text.push_str(&format!("line {line}: "));
+        }
+        if !self.path.is_empty() {
+            text.push_str(&format!("{}: ", self.path));
+        }
+        text + &self.message
+    }
+}
+
+impl Changed {
+    fn describe(&self) -> String {
+        let lists = [
+            ("new providers", &self.providers.added),
+            ("providers that are gone", &self.providers.removed),
+            ("new callers", &self.callers.added),
+            ("callers that are gone", &self.callers.removed),
+            ("keys that changed", &self.keys),
+            ("files that changed", &self.files),
+        ];
+        let lists = lists.iter().filter(|(_, names)| !names.is_empty());
+        let lines = lists.map(|(what, names)| format!("  {what}: {}\n", names.join(", ")));
+        let lines: String = lines.collect();
+        match lines.is_empty() {
+            true => "The configuration is in force; nothing has changed.\n".to_owned(),
+            false => format!("The configuration is in force.\n{lines}"),
+        }
+    }
 }
 
 impl Freeze {

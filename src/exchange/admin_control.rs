@@ -11,7 +11,7 @@ use subtle::ConstantTimeEq as _;
 use super::process_state::{ProcessState, Reloaded};
 use crate::exchange::respond::Refusal;
 use bursar_base::clock;
-use bursar_config::{Config, Diagnostic};
+use bursar_config::Config;
 use bursar_journal as journal;
 use bursar_telemetry::metrics::Reload;
 
@@ -140,19 +140,17 @@ impl AdminControl {
         Some(expected.as_ref().ct_eq(shown.as_ref()).into())
     }
 
-    /// The configuration was read again; `problems` say why it is not in force.
-    pub fn reloaded(&self, problems: Vec<Diagnostic>) {
-        let outcome = if problems.is_empty() {
-            Reload::Ok
-        } else {
-            Reload::Rejected
+    /// The configuration was read again, and is in force or rejected.
+    pub fn reloaded(&self, reloaded: Reloaded) -> Arc<Reloaded> {
+        let outcome = match reloaded.problems.is_empty() {
+            true => Reload::Ok,
+            false => Reload::Rejected,
         };
         self.process_state.metrics.reloaded(outcome);
-        let at = clock::wall();
-        let reloaded = Reloaded { at, problems };
-        self.process_state
-            .last_reload
-            .store(Some(Arc::new(reloaded)));
+        let reloaded = Arc::new(reloaded);
+        let last = Some(reloaded.clone());
+        self.process_state.last_reload.store(last);
+        reloaded
     }
 
     /// What came of the last attempt to re-read the configuration.

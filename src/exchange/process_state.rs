@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwapOption;
 use tokio::sync::Semaphore;
 
-use bursar_config::Diagnostic;
+use bursar_config::{Changes, Diagnostic};
 use bursar_http::headers::Via;
 use bursar_http::replay_body::ReplayMemory;
 use bursar_journal::Journal;
@@ -54,6 +54,10 @@ pub struct Reloaded {
     pub at: SystemTime,
     /// Why nothing has changed; empty where the configuration is in force.
     pub problems: Vec<Diagnostic>,
+    /// What is allowed in what is in force now, but probably not meant.
+    pub warnings: Vec<Diagnostic>,
+    /// What is different now.
+    pub changes: Changes,
 }
 
 impl ProcessState {

@@ -4,7 +4,11 @@
 //! The task acts on SIGHUP, and when a file that the configuration was made of has other content than when
 //! it was read. It reads the contents only where a file's stamps have changed since the last look.
 
-use std::fmt;
+mod blocking;
+mod changes;
+mod look;
+mod requests;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,21 +16,17 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 
-use crate::exchange::Live;
-use bursar_config::{self as config, Config, Diagnostic, Files, Stamps};
+use crate::exchange::{Live, Reloaded};
+use blocking::{MAX_HANGING, READING, Stuck, blocking};
+use bursar_base::clock;
+use bursar_config::{self as config, Changes, Config, Diagnostic, Files, Outline};
 use bursar_tls::server::Tls;
+use look::Look;
+pub use requests::{NoOutcome, Reloads};
+use requests::{Requests, Waiting};
 
-/// How often the files are looked at.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// How long a file must have been left alone, so that one that is being written is not read half-way.
-const SETTLED: Duration = Duration::from_millis(200);
-
-/// How long looking at them may take.
-const LOOKING: Duration = Duration::from_secs(5);
-/// How long reading all of them may take. Each file has its own limit, which is shorter; this is for many that are slow.
-const READING: Duration = Duration::from_secs(30);
-/// How many may hang at a time; beyond that nothing is read until one of them ends.
-const MAX_HANGING: usize = 4;
+/// How long somebody waits for a reload: for one that hangs, and for the next one.
+const WAITING: Duration = Duration::from_secs(2 * 2 * READING.as_secs());
 
 /// How often the files are read in a row, where they change meanwhile.
 const MAX_READINGS: usize = 5;
@@ -40,6 +40,26 @@ pub struct Source {
     pub path: PathBuf,
     /// Told when it is to be read again, whether it has changed or not.
     pub asked: Arc<Notify>,
+}
+
+/// What a configuration was made of.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// Its files, as they were when they were read.
+    pub files: Files,
+    /// Its keys.
+    pub outline: Outline,
+}
+
+impl Origin {
+    /// Of that one.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self {
+            files: config.files.clone(),
+            outline: config.outline.clone(),
+        }
+    }
 }
 
 /// What cannot change while Bursar runs.
@@ -64,41 +84,10 @@ pub struct Reloader {
     /// As they were when they were last read, for better or worse.
     files: Files,
     /// What the configuration in force was made of.
-    in_force: Files,
+    in_force: Origin,
+    requests: Requests,
     /// For what reads the configuration.
     permits: Arc<Semaphore>,
-    /// For looking whether it has changed: one that hangs takes nothing from reloads.
-    looks: Arc<Semaphore>,
-    /// The last look did not end, which was said.
-    is_look_hanging: bool,
-}
-
-/// Why nothing is known of the files.
-#[derive(Debug)]
-enum Stuck {
-    /// Reading them went badly wrong, which was logged.
-    Failed,
-    /// It has not ended.
-    Hangs,
-    /// It has not ended too often before.
-    NotTried,
-}
-
-impl fmt::Display for Stuck {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Failed => formatter.write_str("could not be read; see the log"),
-            Self::Hangs => write!(
-                formatter,
-                "and its files were not read within {} s; does a file system hang?",
-                READING.as_secs()
-            ),
-            Self::NotTried => write!(
-                formatter,
-                "was not read, because {MAX_HANGING} earlier attempts have not ended; does a file system hang?"
-            ),
-        }
-    }
 }
 
 impl Unchangeable {
@@ -147,129 +136,116 @@ impl Unchangeable {
 }
 
 impl Reloader {
-    /// `files` are what the configuration in force was made of.
+    /// `in_force` is what the configuration in force was made of.
     #[must_use]
-    pub fn new(live: Arc<Live>, source: Source, fixed: Unchangeable, files: Files) -> Self {
-        Self {
+    pub fn new(
+        live: Arc<Live>,
+        source: Source,
+        fixed: Unchangeable,
+        in_force: Origin,
+    ) -> (Self, Reloads) {
+        let (reloads, requests) = requests::requests(WAITING);
+        let reloader = Self {
             live,
             source,
             fixed,
-            in_force: files.clone(),
-            files,
+            files: in_force.files.clone(),
+            in_force,
+            requests,
             permits: Arc::new(Semaphore::new(MAX_HANGING)),
-            looks: Arc::new(Semaphore::new(1)),
-            is_look_hanging: false,
-        }
+        };
+        (reloader, reloads)
     }
 
     /// Reloads whenever it is time, until it is dropped.
     pub async fn run(mut self) {
+        let asked = self.source.asked.clone();
+        let mut look = Look::default();
         let mut seen = None;
         loop {
-            let asked = self.source.asked.clone();
             tokio::select! {
-                () = asked.notified() => self.reload().await,
-                looked = self.look_soon(seen.take()) => {
+                () = asked.notified() => self.reload(Waiting::default()).await,
+                waiting = self.requests.next() => self.reload(waiting).await,
+                looked = look.soon(&self.files, seen.take()) => {
                     let Some((stamps, has_changed)) = looked else {
                         continue;
                     };
                     seen = Some(stamps);
                     if has_changed {
-                        self.reload().await;
+                        self.reload(Waiting::default()).await;
                     }
                 }
             }
         }
     }
 
-    /// Once it is time. May be given up at any time.
-    async fn look_soon(&mut self, seen: Option<Stamps>) -> Option<(Stamps, bool)> {
-        tokio::time::sleep(LOOK_AGAIN).await;
-        let looked = self.look(seen).await;
-        let is_hanging = matches!(looked, Err(Stuck::Hangs | Stuck::NotTried));
-        if is_hanging != std::mem::replace(&mut self.is_look_hanging, is_hanging) {
-            if is_hanging {
-                tracing::error!(
-                    "the configuration's files could not be looked at within {} s, and until they can be, changes are not \
-                     noticed without SIGHUP; does a file system hang?",
-                    LOOKING.as_secs()
-                );
-            } else {
-                tracing::info!("the configuration's files can be looked at again");
-            }
-        }
-        looked.ok().flatten()
-    }
-
-    /// The files' stamps, and whether a content has changed. None: they are being written.
-    async fn look(&self, seen: Option<Stamps>) -> Result<Option<(Stamps, bool)>, Stuck> {
-        let files = self.files.clone();
-        let stamps = move || files.stamps_or_hang();
-        let stamps = blocking(&self.looks, LOOKING, stamps).await?;
-        if seen.as_ref() == Some(&stamps) {
-            return Ok(Some((stamps, false)));
-        }
-        tokio::time::sleep(SETTLED).await;
-        let files = self.files.clone();
-        let look = move || (files.rescan_or_hang(), files.stamps_or_hang());
-        let (now, settled) = blocking(&self.looks, LOOKING, look).await?;
-        Ok((settled == stamps).then(|| (stamps, now != self.files)))
-    }
-
     /// Reads the configuration, and puts it in force unless it has problems.
-    async fn reload(&mut self) {
+    async fn reload(&mut self, mut waiting: Waiting) {
+        // Whoever has asked by now is content with this reading, because it has not begun.
+        self.requests.join(&mut waiting);
         let path = self.source.path.clone();
         let (read, files) = match blocking(&self.permits, READING, move || read(&path)).await {
-            Ok(read) => read,
-            Err(stuck) => {
-                let problem = Diagnostic {
-                    path: String::new(),
-                    line: None,
-                    message: stuck.to_string(),
-                };
-                tracing::error!(%problem, "the configuration is rejected; the old one stays in force");
-                return self.live.current().admin_control.reloaded(vec![problem]);
-            }
+            Ok((read, files)) => (read, Some(files)),
+            Err(stuck) => (Err(vec![stuck.into()]), None),
         };
         let read = read.and_then(|config| match self.fixed.changed_by(&config) {
             problems if problems.is_empty() => Ok(config),
             problems => Err(problems),
         });
-        let problems = match read {
-            Ok(config) => {
-                if !self.put_in_force(config).await {
-                    return;
-                }
-                self.in_force = files.clone();
-                self.files = files;
-                Vec::new()
-            }
-            Err(problems) => {
-                for problem in &problems {
-                    tracing::error!(%problem, "the configuration has changed and is rejected; the old one stays in force");
-                }
-                // Both before files are read again, which may take its time.
-                self.live.current().admin_control.reloaded(problems);
-                // What is in force may come back, and what is named now may be mended.
-                let in_force = self.in_force.clone();
-                let others = move || in_force.rescan();
-                let others = blocking(&self.permits, READING, others).await;
-                self.files = files.with(others.unwrap_or_default());
-                return;
-            }
+        let in_force = match read {
+            Ok(config) => self
+                .put_in_force(config)
+                .await
+                .map_err(|stuck| vec![stuck.into()]),
+            Err(problems) => Err(problems),
         };
-        self.live.current().admin_control.reloaded(problems);
+        let reloaded = match in_force {
+            Ok(in_force) => self.accepted(in_force),
+            Err(problems) => rejected(problems),
+        };
+        let is_rejected = !reloaded.problems.is_empty();
+        let reloaded = self.live.current().admin_control.reloaded(reloaded);
+        waiting.tell(&reloaded);
+        if let Some(files) = files.filter(|_| is_rejected) {
+            // What is in force may come back, and what is named now may be mended.
+            let in_force = self.in_force.files.clone();
+            let others = move || in_force.rescan();
+            let others = blocking(&self.permits, READING, others).await;
+            self.files = files.with(others.unwrap_or_default());
+        }
     }
 
-    /// Whether that went well.
-    async fn put_in_force(&self, config: Config) -> bool {
+    /// What is in force now.
+    fn accepted(&mut self, config: Config) -> Reloaded {
+        let providers = config.providers.len();
+        let Config {
+            files,
+            outline,
+            warnings,
+            ..
+        } = config;
+        let changes = Changes {
+            files: self.in_force.files.changed(&files),
+            ..self.in_force.outline.changes(&outline)
+        };
+        changes::log(&changes, providers);
+        self.files = files.clone();
+        self.in_force = Origin { files, outline };
+        Reloaded {
+            at: clock::wall(),
+            problems: Vec::new(),
+            warnings,
+            changes,
+        }
+    }
+
+    /// Puts a configuration in force.
+    async fn put_in_force(&self, config: Config) -> Result<Config, Stuck> {
         let old = self.live.current();
         let made = blocking(&self.permits, READING, move || {
             (old.succeeded_by(&config), config)
         });
-        let Ok((proxy, config)) = made.await else {
-            return false;
-        };
+        let (proxy, config) = made.await?;
         for warning in &config.warnings {
             tracing::warn!(%warning, "configuration");
         }
@@ -277,11 +253,19 @@ impl Reloader {
             tls.become_like(new);
         }
         self.live.replace(proxy);
-        tracing::info!(
-            providers = config.providers.len(),
-            "the configuration was read again and is in force"
-        );
-        true
+        Ok(config)
+    }
+}
+
+fn rejected(problems: Vec<Diagnostic>) -> Reloaded {
+    for problem in &problems {
+        tracing::error!(%problem, "the configuration is rejected; the old one stays in force");
+    }
+    Reloaded {
+        at: clock::wall(),
+        problems,
+        warnings: Vec::new(),
+        changes: Changes::default(),
     }
 }
 
@@ -304,33 +288,6 @@ fn read_by(
             return (config, files);
         }
         readings += 1;
-    }
-}
-
-/// A file system may take its time, and so may thousands of accounts. What hangs is left behind.
-async fn blocking<T: Send + 'static>(
-    permits: &Arc<Semaphore>,
-    patience: Duration,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Stuck> {
-    let permit = permits.clone().try_acquire_owned();
-    let permit = permit.map_err(|_none_left| Stuck::NotTried)?;
-    let working = tokio::task::spawn_blocking(move || {
-        let done = work();
-        drop(permit);
-        done
-    });
-    match tokio::time::timeout(patience, working).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => {
-            if error.is_panic() {
-                tracing::error!(
-                    "reading the configuration failed badly; the old one stays in force"
-                );
-            }
-            Err(Stuck::Failed)
-        }
-        Err(_elapsed) => Err(Stuck::Hangs),
     }
 }
 
@@ -365,31 +322,6 @@ mod tests {
             (account.client_id.expose(), secret.expose()),
             ("id-new", "secret-new")
         );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_reading_that_hangs_lets_the_next_one_through_until_too_many_hang() {
-        let permits = Arc::new(Semaphore::new(MAX_HANGING));
-        let (hold, held) = std::sync::mpsc::channel::<()>();
-        let held = Arc::new(std::sync::Mutex::new(held));
-        for _ in 0..MAX_HANGING {
-            let held = held.clone();
-            let hanging = blocking(&permits, READING, move || {
-                let _never = held.lock().unwrap().recv();
-            });
-            let time = tokio::time::advance(READING + Duration::from_secs(1));
-            let (result, ()) = tokio::join!(hanging, time);
-            assert!(matches!(result, Err(Stuck::Hangs)));
-        }
-        assert!(matches!(
-            blocking(&permits, READING, || ()).await,
-            Err(Stuck::NotTried)
-        ));
-        drop(hold);
-        let _all = permits
-            .acquire_many(u32::try_from(MAX_HANGING).unwrap())
-            .await
-            .unwrap();
     }
 
     #[test]

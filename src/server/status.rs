@@ -14,7 +14,7 @@ use crate::exchange::{Proxy, Reloaded};
 use crate::token::{CONTENTION, EndpointSnapshot, RefusedRoute, Source, TokenSnapshot};
 use crate::upstream::ServerHealth;
 use bursar_base::clock;
-use bursar_config::{Environment, Provider};
+use bursar_config::{Changes, Environment, Problem, Provider, Severity};
 use bursar_telemetry::metrics::{Cause, Reload};
 
 /// What `/readyz` says of a provider whose breaker is open.
@@ -51,6 +51,40 @@ pub(super) struct Frozen<'a> {
     pub(super) outlasts_restart: bool,
     pub(super) provider: &'a str,
     pub(super) was_frozen: bool,
+}
+
+/// What a reload comes to.
+#[derive(Debug, Serialize)]
+pub(super) struct ReloadOutcome<'a> {
+    at: String,
+    /// None: nothing was put in force.
+    changed: Option<&'a Changes>,
+    outcome: &'static str,
+    /// Warnings of what is in force now are among them.
+    problems: Vec<Problem<'a>>,
+}
+
+impl<'a> ReloadOutcome<'a> {
+    pub(super) fn of(reloaded: &'a Reloaded) -> Self {
+        let outcome = outcome(reloaded);
+        let problems = reloaded.problems.iter();
+        let problems = problems.map(|problem| problem.as_problem(Severity::Error));
+        let warnings = reloaded.warnings.iter();
+        let warnings = warnings.map(|warning| warning.as_problem(Severity::Warning));
+        Self {
+            at: date(reloaded.at),
+            changed: (outcome == Reload::Ok).then_some(&reloaded.changes),
+            outcome: outcome.as_str(),
+            problems: problems.chain(warnings).collect(),
+        }
+    }
+}
+
+fn outcome(reloaded: &Reloaded) -> Reload {
+    match reloaded.problems.is_empty() {
+        true => Reload::Ok,
+        false => Reload::Rejected,
+    }
 }
 
 /// `/status`.
@@ -229,14 +263,9 @@ impl Status {
 impl LastReload {
     fn of(reloaded: &Reloaded) -> Self {
         let problems = reloaded.problems.iter().map(ToString::to_string);
-        let outcome = if reloaded.problems.is_empty() {
-            Reload::Ok
-        } else {
-            Reload::Rejected
-        };
         Self {
             at: date(reloaded.at),
-            outcome: outcome.as_str(),
+            outcome: outcome(reloaded).as_str(),
             problems: problems.collect(),
         }
     }

@@ -214,3 +214,74 @@ async fn an_admin_port_on_all_addresses_of_version_6_is_asked_on_loopback() {
     let said = run_in(program.directory(), &["health", "--admin", &loopback], &[]).await;
     assert_eq!(said.code, Some(0), "{said:?}");
 }
+
+#[tokio::test]
+async fn reload_waits_and_says_what_changed_or_what_is_wrong() {
+    let idp = Idp::counting().await;
+    let Place { listen, admin } = Place::any();
+    let acme = acme("http://127.0.0.1:1", &idp.url(), "");
+    let yaml = format!("listen: {listen}\nadmin: {admin}\nadmin_token: {TOKEN}\n{acme}");
+    let program = Program::start(&yaml, "info").await;
+    let reload = async || run_in(program.directory(), &["reload"], &[]).await;
+    assert_eq!(
+        reload().await.out,
+        "The configuration is in force; nothing has changed.\n"
+    );
+    // A file that is rejected keeps nothing from saying so.
+    program.rewrite(&format!("{yaml}    tokens: {{}}\n    hosts2: []\n"));
+    let said = reload().await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(
+        said.out.starts_with("The configuration is rejected"),
+        "{said:?}"
+    );
+    assert!(
+        said.error.contains("providers.acme.tokens: ") && said.error.contains("line "),
+        "{said:?}"
+    );
+    let secret = yaml.replace("client_secret: ", "client_secret: other-");
+    let callers = "callers:\n  till: {password: a-password-of-a-till, allow: [acme]}\n";
+    program.rewrite(&secret.replace(
+        "providers:",
+        &format!("{callers}drain_delay: 1s\nproviders:"),
+    ));
+    let said = reload().await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    for line in [
+        "  new callers: till\n",
+        "  keys that changed: drain_delay, providers.acme.client_secret\n",
+        "proxy.yaml\n",
+    ] {
+        assert!(said.out.contains(line), "{said:?}");
+    }
+    let logged = program.logged();
+    for field in [
+        "\"callers_added\":\"till\"",
+        "\"keys_changed\":\"drain_delay, providers.acme.client_secret\"",
+        "\"providers_changed\":\"acme\"",
+    ] {
+        assert!(logged.contains(field), "{logged}");
+    }
+    assert!(
+        !logged.contains("other-") && !logged.contains("a-password"),
+        "{logged}"
+    );
+    assert!(!logged.contains("\"callers_removed\""), "{logged}");
+}
+
+#[tokio::test]
+async fn reloads_that_are_asked_for_together_all_have_an_outcome() {
+    let (program, directory) = bursar().await;
+    let admin = program.admin.to_string();
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..12 {
+        let (directory, admin) = (directory.path().to_owned(), admin.clone());
+        asking.spawn(async move {
+            let token = [("BURSAR_ADMIN_TOKEN", TOKEN)];
+            run_in(&directory, &["reload", "--admin", &admin], &token).await
+        });
+    }
+    for said in asking.join_all().await {
+        assert_eq!(said.code, Some(0), "{said:?}");
+    }
+}

@@ -25,6 +25,7 @@ use crate::defaults;
 use crate::diagnostic::Diagnostics;
 use crate::file::{self, Address, Size};
 use crate::files::Files;
+use crate::outline::Outline;
 use crate::provider::Provider;
 use bursar_base::secret::Secret;
 use provider::{ProviderFile, Shared};
@@ -109,6 +110,7 @@ pub(super) fn compile(
         journal,
         warnings: Vec::new(),
         files: Files::default(),
+        outline: Outline::default(),
     })
 }
 

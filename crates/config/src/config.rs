@@ -11,6 +11,7 @@ use crate::files::Files;
 use crate::host::host_names;
 use crate::journal::Journal;
 use crate::limits::ProxyLimits;
+use crate::outline::Outline;
 use crate::passthrough::Passthrough;
 use crate::provider::Provider;
 use bursar_base::secret::Secret;
@@ -24,7 +25,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where the admin port is.
     pub admin: SocketAddr,
-    /// Whoever shows it at the admin port may freeze and thaw. None: nobody may.
+    /// Whoever shows it at the admin port may make changes. None: nobody may.
     pub admin_token: Option<Secret>,
     /// How long new connections are still taken once draining.
     pub drain_delay: Duration,
@@ -54,6 +55,8 @@ pub struct Config {
     pub warnings: Vec<Diagnostic>,
     /// What it was read from.
     pub files: Files,
+    /// The keys that it was read from.
+    pub outline: Outline,
 }
 
 impl Config {

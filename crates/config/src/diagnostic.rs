@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use serde::Serialize;
+
 /// One thing that is wrong, or worth a warning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -12,6 +14,38 @@ pub struct Diagnostic {
     pub line: Option<usize>,
     /// Says what is wrong and what to do; never a value that might be a secret.
     pub message: String,
+}
+
+/// A diagnostic as programs read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem<'a> {
+    path: &'a str,
+    line: Option<usize>,
+    message: &'a str,
+    severity: Severity,
+}
+
+/// Whether a file is rejected because of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// It is.
+    Error,
+    /// It is allowed, but probably not meant.
+    Warning,
+}
+
+impl Diagnostic {
+    /// For programs.
+    #[must_use]
+    pub fn as_problem(&self, severity: Severity) -> Problem<'_> {
+        Problem {
+            path: &self.path,
+            line: self.line,
+            message: &self.message,
+            severity,
+        }
+    }
 }
 
 impl fmt::Display for Diagnostic {

@@ -46,8 +46,8 @@ pub(super) struct Proxy {
     #[cfg_attr(test, schemars(extend("default" = defaults::ADMIN)))]
     #[cfg_attr(test, schemars(with = "Option<SocketAddr>"))]
     pub(super) admin: Option<Address<{ defaults::ADMIN.port() }>>,
-    /// Whoever shows this token at `admin` may freeze and thaw; 16 to 1024 characters. Without it nothing can be
-    /// changed there.
+    /// Whoever shows this token at `admin` may make changes there, such as freeze, thaw and reload; 16 to 1024
+    /// characters. Without it nothing can be changed there.
     #[cfg_attr(test, schemars(extend("examples" = ["${BURSAR_ADMIN_TOKEN}"])))]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(super) admin_token: Option<Hidden>,

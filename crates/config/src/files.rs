@@ -84,6 +84,18 @@ impl Files {
         self
     }
 
+    /// The paths of files whose content is another one there, or that only one of both has.
+    #[must_use]
+    pub fn changed(&self, now: &Self) -> Vec<String> {
+        let mut paths: Vec<&PathBuf> = self.0.keys().chain(now.0.keys()).collect();
+        paths.sort_unstable();
+        paths.dedup();
+        let changed = paths
+            .iter()
+            .filter(|path| self.0.get(**path) != now.0.get(**path));
+        changed.map(|path| path.display().to_string()).collect()
+    }
+
     /// Cheaper to compare than contents. Waits for as long as their file systems do, perhaps for ever.
     #[must_use]
     pub fn stamps_or_hang(&self) -> Stamps {

@@ -16,6 +16,7 @@ use crate::file_permissions::LiteralSecret;
 use crate::files::{self, Files, MAX_TEXT_FILE_BYTES};
 use crate::journal::Journal;
 use crate::node::Node;
+use crate::outline::Outline;
 use crate::{secret_check, typed, yaml};
 use bursar_base::regular_file;
 
@@ -104,6 +105,7 @@ impl Config {
             directory,
             has_authority: true,
             secret: None,
+            outline: Outline::default(),
             files: &mut Files::default(),
         };
         reading.compile()
@@ -119,6 +121,8 @@ pub(super) struct Reading<'a> {
     pub(super) has_authority: bool,
     /// A secret that stands in the text itself.
     pub(super) secret: Option<LiteralSecret>,
+    /// What was read.
+    pub(super) outline: Outline,
     pub(super) files: &'a mut Files,
 }
 
@@ -129,6 +133,7 @@ impl<'a> Reading<'a> {
             directory: path.parent().unwrap_or(Path::new("")),
             has_authority: true,
             secret: None,
+            outline: Outline::default(),
             files,
         }
     }
@@ -146,6 +151,7 @@ impl<'a> Reading<'a> {
             Some(mut config) if problems.is_empty() => {
                 config.warnings = std::mem::take(&mut problems.warnings);
                 config.files = self.files.clone();
+                config.outline = std::mem::take(&mut self.outline);
                 Ok(config)
             }
             _ => Err(problems.into_found()),
@@ -204,6 +210,7 @@ impl<'a> Reading<'a> {
                 }
             }
         });
+        self.outline = Outline::of(&root);
         let file = typed::read(&root, problems);
         secret_check::check(&root, problems);
         file

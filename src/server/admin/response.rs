@@ -1,0 +1,33 @@
+//! Responses of the admin port: text and JSON.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+
+pub(super) fn text(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    with_type(status, TEXT, Bytes::from_static(text.as_bytes()))
+}
+
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Full<Bytes>> {
+    // It cannot fail: no key of a map is anything but text.
+    let mut text = serde_json::to_vec_pretty(value).unwrap_or_default();
+    text.push(b'\n');
+    with_type(status, "application/json", text.into())
+}
+
+pub(super) fn with_type(
+    status: StatusCode,
+    content_type: &'static str,
+    body: Bytes,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
