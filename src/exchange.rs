@@ -26,6 +26,7 @@ pub mod respond;
 pub mod route;
 mod tunnel;
 pub mod tunnel_target;
+pub mod unknown_host;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -116,7 +117,7 @@ impl<'e> Exchange<'e> {
             .set_correlation(control.correlation.take());
         let admitted = self.admit(head, control).await?;
         if admitted.target.form == Form::Authority {
-            let (target, caller) = (&admitted.target, admitted.caller.name);
+            let (target, caller) = (&admitted.target, &admitted.caller);
             let opening = tunnel::open(self.proxy, self.request, target, &body, caller);
             return Box::pin(opening).await.map(Outcome::Tunnel);
         }
@@ -265,13 +266,10 @@ impl<'e> Exchange<'e> {
             Err(error) => {
                 let is_listed = error == route::Error::UnknownHost;
                 let listed = is_listed.then(|| self.route_past(target, head)).flatten();
-                if is_listed
-                    && listed.is_none()
-                    && proxy.routes.is_provider_at_any_port(target.host)
-                {
-                    self.request.record.set_detail(RefusalDetail::OtherPort);
-                }
-                return listed.ok_or_else(|| unroutable(error, None));
+                return listed.ok_or_else(|| match is_listed {
+                    true => proxy.unknown_host(target.host, &admitted.caller, self.request),
+                    false => unroutable(error, None),
+                });
             }
         };
         let provider = matched.provider;

@@ -130,7 +130,10 @@ impl ActiveRequest {
         if let Some(limit) = refusal.limit() {
             self.count_limit(limit);
         }
-        let refused = refusal.respond(self.record.id());
+        let mut refused = refusal.respond(self.record.id());
+        if let Some(phrase) = refused.phrase.take().filter(|_| self.record.is_connect()) {
+            refused.response.extensions_mut().insert(phrase);
+        }
         self.fail(refused.reason, refused.detail);
         if let Some(cause) = refused.cause {
             self.record.set_cause(cause);

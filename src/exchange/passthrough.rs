@@ -18,7 +18,7 @@ use crate::exchange::request_body::{CallerBody, Connection, RequestBody, Upstrea
 use crate::upstream::connect::{Connector, Stream};
 use crate::upstream::egress::Egress;
 use crate::upstream::{ConnectError, Need, OutgoingRequest, Peer, SendError};
-use bursar_config::{self as config, Config, Origin, Timeouts};
+use bursar_config::{self as config, Config, Host, Origin, Timeouts};
 use bursar_http::headers::{self, Via};
 use bursar_http::replay_body::{BodyTooLarge, ReplayBody, ReplayLimits, ReplayMemory};
 use bursar_http::target::{Form, Target};
@@ -125,14 +125,22 @@ impl Passthrough {
     /// The entry that lets that caller there.
     #[must_use]
     pub fn rule(&self, host: &str, port: u16, caller: &str) -> Option<&Rule> {
-        self.rules.iter().find(|Rule { rule, .. }| {
-            rule.ports.contains(&port)
-                && rule.host.matches(host)
-                && rule
-                    .callers
-                    .as_ref()
-                    .is_none_or(|callers| callers.iter().any(|name| **name == *caller))
+        let is_it =
+            |rule: &config::Passthrough| rule.ports.contains(&port) && rule.host.matches(host);
+        let mut rules = self.rules_of(caller);
+        rules.find(|rule| is_it(&rule.rule))
+    }
+
+    fn rules_of(&self, caller: &str) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().filter(move |Rule { rule, .. }| {
+            let callers = rule.callers.as_ref();
+            callers.is_none_or(|callers| callers.iter().any(|name| **name == *caller))
         })
+    }
+
+    /// What that caller may reach.
+    pub fn hosts(&self, caller: &str) -> impl Iterator<Item = &Host> {
+        self.rules_of(caller).map(|rule| &rule.rule.host)
     }
 
     /// The entry that lets a request there that asks for a listed host in so many words: in clear, and in proxy form.

@@ -3,18 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::active_request::Telemetry;
+use super::active_request::{ActiveRequest, Telemetry};
 use super::admin_control::AdminControl;
-use super::caller::Callers;
+use super::caller::{Callers, Principal};
 use super::passthrough::Passthrough;
 use super::process_state::ProcessState;
-use super::route::Routes;
+use super::respond::{Refusal, route_detail};
+use super::route::{self, Routes};
+use super::unknown_host::Visible;
 use crate::exchange::request_body::Upstream;
 use crate::token::Tokens;
 use crate::upstream::ServerHealth;
 use crate::upstream::egress::Egress;
 use bursar_config::{Provider, ProxyLimits};
-use bursar_telemetry::metrics::{Metrics, ProviderSeries};
+use bursar_telemetry::metrics::{Metrics, ProviderSeries, RefusalDetail};
 use bursar_tls::authority::Authority;
 
 /// Everything that a request needs on its way, under one configuration. A request keeps it to its end.
@@ -73,6 +75,29 @@ impl Proxy {
     #[must_use]
     pub fn upstream_servers(&self) -> Vec<ServerHealth> {
         self.egress.servers()
+    }
+
+    /// The refusal of a host that no provider has, by what its caller may know; the log may know all.
+    pub(super) fn unknown_host(
+        &self,
+        host: &str,
+        caller: &Principal<'_>,
+        request: &mut ActiveRequest,
+    ) -> Refusal {
+        let listed = self.passthrough.iter();
+        let listed = listed.flat_map(|passthrough| passthrough.hosts(caller.name));
+        let guess = Visible::new(&self.providers, caller.allow, listed).guess(host);
+        if let Some(detail) = guess.as_ref().and_then(|guess| guess.detail) {
+            request.record.set_detail(detail);
+        }
+        if self.routes.is_provider_at_any_port(host) {
+            request.record.set_detail(RefusalDetail::OtherPort);
+        } else if self.routes.is_token_host(host) {
+            request.record.set_detail(RefusalDetail::TokenHost);
+        }
+        let error = route::Error::UnknownHost;
+        let text = guess.map(|guess| guess.text.into());
+        Refusal::Route(error, text.unwrap_or_else(|| route_detail(error, None)))
     }
 
     /// Bytes of request bodies kept for replays now.

@@ -8,6 +8,7 @@
 
 mod description;
 mod detail;
+mod reason_phrase;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, DATE, PROXY_AUTHENTICATE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use hyper::ext::ReasonPhrase;
 use serde::Serialize;
 
 use crate::exchange::caller;
@@ -127,6 +129,8 @@ pub struct Refused {
     pub reason: Reason,
     /// Which of its meanings it has; None where it has one.
     pub detail: Option<RefusalDetail>,
+    /// Where the status line says why, because a client shows nothing else of it.
+    pub phrase: Option<ReasonPhrase>,
     /// Why there was no connection, if that is why.
     pub cause: Option<Cause>,
     /// The server that is behind it, where a refusal knows it better than the attempts do.
@@ -318,6 +322,7 @@ impl Refusal {
             response,
             reason: described.reason,
             detail: detail::of(&self),
+            phrase: reason_phrase::of(&described),
             cause: self.cause(),
             peer: self.peer(),
         }
@@ -412,7 +417,10 @@ fn unauthenticated(form: Form) -> Description {
         ),
     };
     let reason = Reason::CallerUnauthenticated;
-    describe(status, reason, "http_request_denied", detail)
+    Description {
+        brief: Some("put NAME:PASSWORD@ into the proxy's URL"),
+        ..describe(status, reason, "http_request_denied", detail)
+    }
 }
 
 fn no_caller_token(error: CallerToken) -> Description {

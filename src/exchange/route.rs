@@ -246,12 +246,18 @@ impl Routes {
         self.entry(&lower_case(host), port).is_some()
     }
 
-    /// Whether a provider has the host, or its token endpoint, at whatever port.
+    /// Whether nothing but tokens comes from there.
+    #[must_use]
+    pub fn is_token_host(&self, host: &str) -> bool {
+        self.token_hosts.contains_key(&*lower_case(host)) && !self.is_provider_at_any_port(host)
+    }
+
+    /// Whether a provider has the host at whatever port.
     #[must_use]
     pub fn is_provider_at_any_port(&self, host: &str) -> bool {
         let host = lower_case(host);
         let mut rest: &str = &host;
-        if self.exact.contains_key(rest) || self.token_hosts.contains_key(rest) {
+        if self.exact.contains_key(rest) {
             return true;
         }
         while let Some((_, below)) = rest.split_once('.') {

@@ -1,12 +1,11 @@
 //! Opening of tunnels: where a `CONNECT` leads, if anywhere. What comes through it is checked when it comes.
 
-use std::sync::Arc;
-
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::active_request::ActiveRequest;
+use super::caller::Principal;
 use super::proxy::Proxy;
 use super::respond::Refusal;
 use super::tunnel_target::{self, TunnelTarget};
@@ -29,7 +28,7 @@ pub(super) async fn open(
     request: &mut ActiveRequest,
     target: &Target<'_>,
     body: &Incoming,
-    caller: &Arc<str>,
+    caller: &Principal<'_>,
 ) -> Result<TunnelTarget, Refusal> {
     if !body.is_end_stream() {
         let what = "CONNECT has no body";
@@ -43,24 +42,26 @@ pub(super) async fn open(
         request.release_permit();
         let permit = proxy.process_state.tunnels.clone().try_acquire_owned();
         let permit = permit.map_err(|_full| Refusal::Limit(Limit::Tunnels))?;
-        let inside = TunnelContext::new(caller, host, port);
+        let inside = TunnelContext::new(caller.name, host, port);
         return Ok(TunnelTarget::ToProvider(inside, permit));
     }
+    if proxy.routes.is_token_host(host) {
+        return Err(match proxy.authority {
+            Some(_) => proxy.unknown_host(host, caller, request),
+            None => Refusal::Tunnel(tunnel_target::Error::TokenHost),
+        });
+    }
     if proxy.routes.is_provider_at_any_port(host) {
-        return Err(Refusal::Tunnel(match proxy.authority {
-            Some(_) => {
-                request.record.set_detail(RefusalDetail::OtherPort);
-                tunnel_target::Error::NotListed
-            }
-            None => tunnel_target::Error::NotIntercepted,
-        }));
+        return Err(match proxy.authority {
+            Some(_) => proxy.unknown_host(host, caller, request),
+            None => Refusal::Tunnel(tunnel_target::Error::NotIntercepted),
+        });
     }
     let listed = proxy.passthrough.as_ref().and_then(|passthrough| {
-        let rule = passthrough.rule(host, port, caller)?;
+        let rule = passthrough.rule(host, port, caller.name)?;
         Some((passthrough, rule))
     });
-    let not_listed = Refusal::Tunnel(tunnel_target::Error::NotListed);
-    let (passthrough, rule) = listed.ok_or(not_listed)?;
+    let (passthrough, rule) = listed.ok_or_else(|| proxy.unknown_host(host, caller, request))?;
     request.record.set_passthrough(&rule.name);
     let since = Instant::now();
     let connected = passthrough.connect(host, port).await;

@@ -21,12 +21,12 @@ pub enum Error {
     /// A provider's host, where TLS would have to be intercepted.
     #[error("TLS to the provider is not intercepted")]
     NotIntercepted,
+    /// A host that nothing but tokens comes from; TLS is not intercepted.
+    #[error("nothing but tokens comes from the host")]
+    TokenHost,
     /// `CONNECT` inside a tunnel.
     #[error("a tunnel inside of a tunnel")]
     Nested,
-    /// Neither a provider's host nor a passthrough.
-    #[error("no provider has host and port, and they are not listed")]
-    NotListed,
     /// Inside a tunnel: the request's host, or the SNI, is not the tunnel's target.
     #[error("the request is for another host than the tunnel")]
     Misdirected,

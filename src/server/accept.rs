@@ -6,6 +6,7 @@
 mod drive;
 
 mod serve;
+mod tls_failure;
 
 use std::io;
 use std::net::{self, IpAddr, SocketAddr};
@@ -41,6 +42,7 @@ use bursar_limits::caller_limits::{Place, Unknown};
 use bursar_telemetry::metrics::{Counted, Limit, Reason, RefusalDetail};
 use bursar_tls::server::{self, Tls};
 use serve::{ConnectionContext, ConnectionResult, linger, serve_http1, serve_http2};
+use tls_failure::probable_cause;
 
 /// The part of all connections that one address may have while no caller is known on them: eight addresses have to
 /// work together to take them all.
@@ -457,8 +459,8 @@ async fn intercept(
             let proxy = context.live.current();
             let authority = proxy.authority();
             if authority.is_some_and(|own| own.may_complain(&inside.caller, &inside.host)) {
-                tracing::info!(caller = %inside.caller, host = %inside.host, %error,
-                    "TLS in a tunnel failed; does the caller trust the authority at /ca.pem?");
+                let why = probable_cause(&error);
+                tracing::warn!(caller = %inside.caller, host = %inside.host, %error, "TLS in a tunnel failed: {why}");
             }
             return Err(error.into());
         }

@@ -9,7 +9,7 @@ use bursar_http::tunnel::FIRST_BYTES_TIMEOUT;
 use http::Request;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -287,7 +287,7 @@ async fn an_authority_that_is_unfit_is_refused_at_start() {
 async fn a_caller_that_does_not_trust_the_authority_costs_nobody_else_anything() {
     let rig = Intercepting::start("").await;
     let mut stream = rig.tunnel("api.test:443").await;
-    stream.write_all(b"\x16\x03\x01\x00\x02no").await.unwrap();
+    stream.write_all(b"\x16\x03\x01\x00\x04nope").await.unwrap();
     let mut rest = Vec::new();
     // An alert, or nothing.
     drop(soon(stream.read_to_end(&mut rest)).await);
@@ -302,22 +302,49 @@ async fn a_caller_that_does_not_trust_the_authority_costs_nobody_else_anything()
 #[tokio::test]
 async fn a_caller_that_does_not_trust_the_authority_is_logged_once_a_minute() {
     let directory = tempfile::tempdir().unwrap();
-    write_intercepting(directory.path(), &["api.test"]);
+    let hosts = ["api.test", "other.test"];
+    write_intercepting(directory.path(), &hosts);
     let ca = directory.path().join("ca");
     let (ca, nowhere) = (ca.display(), "http://127.0.0.1:1");
-    let yaml = format!(
-        "intercept: {{ca: {{certificate: {ca}.pem, key: {ca}.key}}}}\n{}",
-        acme(nowhere, &format!("{nowhere}/token"), "")
-    );
+    let acme = acme(nowhere, &format!("{nowhere}/token"), "");
+    let acme = acme.replace("hosts: [api.test]", "hosts: [api.test, other.test]");
+    let yaml = format!("intercept: {{ca: {{certificate: {ca}.pem, key: {ca}.key}}}}\n{acme}");
     let program = Program::start(&yaml, "info").await;
     for _ in 0..3 {
         let mut stream = tunnel(program.listen, "api.test:443").await;
-        stream.write_all(b"\x16\x03\x01\x00\x02no").await.unwrap();
+        stream.write_all(b"\x16\x03\x01\x00\x04nope").await.unwrap();
         drop(soon(stream.read_to_end(&mut Vec::new())).await);
     }
+    let stranger = directory.path().join("stranger.pem");
+    Authority::new().write(&stranger);
+    let stream = tunnel(program.listen, "other.test:443").await;
+    let name = ServerName::try_from("other.test").unwrap();
+    let trusting_it = TlsConnector::from(client(&stranger, None, &[]));
+    soon(trusting_it.connect(name, stream)).await.unwrap_err();
     program.signal("TERM").await;
     let (_, log) = program.ended().await;
-    assert_eq!(log.matches("TLS in a tunnel failed").count(), 1, "{log}");
+    let lines = log
+        .lines()
+        .filter(|line| line.contains("TLS in a tunnel failed"));
+    let lines: Vec<Json> = lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 2, "{log}");
+    for (line, host, why) in [
+        (&lines[0], "api.test", "what the caller sent is no TLS"),
+        (
+            &lines[1],
+            "other.test",
+            "the caller does not trust the authority: give it /ca.pem",
+        ),
+    ] {
+        assert_eq!(line["message"], format!("TLS in a tunnel failed: {why}"));
+        assert_eq!(
+            (&line["level"], &line["host"]),
+            (&json!("WARN"), &json!(host))
+        );
+        assert_eq!(line["caller"], "anonymous");
+    }
 }
 
 #[tokio::test]

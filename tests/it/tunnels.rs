@@ -195,6 +195,55 @@ async fn connect_to_a_providers_other_ports_is_refused_and_says_why() {
 }
 
 #[tokio::test]
+async fn the_status_line_of_a_refused_connect_says_why_and_what_to_do() {
+    let idp = Idp::counting().await;
+    let yaml = acme("http://127.0.0.1:1", &idp.url(), "");
+    let callers = "callers: {shop: {password: p, allow: [acme]}}\n";
+    let proxy = Proxy::start(&format!("{callers}{yaml}")).await;
+    let basic = format!("Proxy-Authorization: {}\r\n", basic("shop", "p"));
+    for (target, fields, line) in [
+        (
+            "api.test:443",
+            &*basic,
+            "403 connect_not_allowed: use an http:// URL, or set intercept",
+        ),
+        (
+            "api.test:443",
+            "",
+            "407 caller_unauthenticated: put NAME:PASSWORD@ into the proxy's URL",
+        ),
+        (
+            "127.0.0.1:443",
+            &*basic,
+            "403 connect_not_allowed: a provider's tokens come from this host, and Bursar obtains them itself: leave the token call out",
+        ),
+        (
+            "api.tets:443",
+            &*basic,
+            "403 destination_not_allowed: no provider has this host; did you mean api.test?",
+        ),
+        (
+            "partner.payu.in:443",
+            &*basic,
+            "403 destination_not_allowed: this is PayU's production host; no provider here has it, see `hosts` of the providers",
+        ),
+    ] {
+        let connect = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{fields}\r\n");
+        let reply = Raw::connect(proxy.listen).await.ask(connect).await;
+        assert_eq!(reply.start(), format!("HTTP/1.1 {line}"), "{target}");
+    }
+    // Of any other request it is the usual one.
+    let get = format!("GET http://api.tets/ HTTP/1.1\r\nHost: a\r\n{basic}\r\n");
+    let reply = Raw::connect(proxy.listen).await.ask(get).await;
+    assert_eq!(reply.start(), "HTTP/1.1 403 Forbidden");
+    assert!(
+        reply.text().contains("did you mean api.test?"),
+        "{}",
+        reply.text()
+    );
+}
+
+#[tokio::test]
 async fn draining_closes_a_tunnel_that_never_carried_a_byte() {
     let mut rig = Rig::start(|_| async { answer(200, "") }).await;
     let mut caller = tunnel(&rig.proxy, CONNECT).await;

@@ -22,6 +22,7 @@ mod file_permissions;
 mod files;
 mod host;
 mod journal;
+mod known_host;
 mod known_keys;
 mod limits;
 mod load;
@@ -45,6 +46,7 @@ pub use file::{ClientAuth, Encoding, Environment, Http, Mode, OnFailure, Refresh
 pub use files::{Files, Stamps};
 pub use host::{Host, Origin};
 pub use journal::Journal;
+pub use known_host::KnownHost;
 pub use limits::{Limits, ProxyLimits, UnknownConnections};
 pub use outline::{Changes, NameChanges, Outline};
 pub use passthrough::Passthrough;

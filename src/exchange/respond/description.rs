@@ -31,6 +31,8 @@ pub(super) struct Description {
     /// The error type of `Proxy-Status` (RFC 9209 section 2.3).
     pub(super) proxy_error: &'static str,
     pub(super) detail: Cow<'static, str>,
+    /// The same in a few words, where a status line has to do. None: as it is.
+    pub(super) brief: Option<&'static str>,
     pub(super) sent: RequestSent,
     pub(super) retry_after: Option<Duration>,
 }
@@ -54,6 +56,7 @@ pub(super) fn describe(
         reason,
         proxy_error,
         detail: detail.into(),
+        brief: None,
         sent: RequestSent::No,
         retry_after: None,
     }
@@ -62,17 +65,20 @@ pub(super) fn describe(
 pub(super) fn no_tunnel(error: tunnel_target::Error) -> Description {
     let denied = |reason, detail| describe(403, reason, "http_request_denied", detail);
     match error {
-        tunnel_target::Error::NotIntercepted => denied(
+        tunnel_target::Error::NotIntercepted => Description {
+            brief: Some("use an http:// URL, or set intercept"),
+            ..denied(
+                Reason::ConnectNotAllowed,
+                "CONNECT to a provider needs `intercept`, except for plain HTTP on port 80; give the service http:// URLs of the provider (Bursar sends them over TLS), or https:// URLs in absolute form",
+            )
+        },
+        tunnel_target::Error::TokenHost => denied(
             Reason::ConnectNotAllowed,
-            "CONNECT to a provider needs `intercept`, except for plain HTTP on port 80; give the service http:// URLs of the provider (Bursar sends them over TLS), or https:// URLs in absolute form",
+            "a provider's tokens come from this host, and Bursar obtains them itself: leave the token call out",
         ),
         tunnel_target::Error::Nested => denied(
             Reason::ConnectNotAllowed,
             "there are no tunnels inside of a tunnel",
-        ),
-        tunnel_target::Error::NotListed => denied(
-            Reason::DestinationNotAllowed,
-            "no provider has this host and port, and `passthrough` does not list them for this caller",
         ),
         tunnel_target::Error::Misdirected => describe(
             421,

@@ -41,7 +41,7 @@ fn no_tunnel(error: tunnel_target::Error) -> Detail {
     match error {
         tunnel_target::Error::NotIntercepted => Detail::NotIntercepted,
         tunnel_target::Error::Nested => Detail::NestedTunnel,
-        tunnel_target::Error::NotListed => Detail::HostUnknown,
+        tunnel_target::Error::TokenHost => Detail::TokenHost,
         tunnel_target::Error::Misdirected => Detail::OtherHost,
     }
 }

@@ -28,14 +28,15 @@ const DETAILS: &str = "
 ## Details
 
 Where a reason has several meanings, the `detail` of the access line says in one word which it was. The `detail` of the
-response is the text beside it. That of `bad_request` may also say what is wrong with the target, `Host` or the framing.
+response is the text beside it. That of `bad_request` may also say what is wrong with the target, `Host` or the framing,
+and that of `destination_not_allowed` [what was probably meant](../troubleshooting.md#403-on-connect).
 
 | `reason` | `detail` in the access line | meaning | `detail` of the response |
 |---|---|---|---|
 ";
 
 /// Meanings that are told by others than [`detail::of`].
-const ELSEWHERE: [(Reason, RefusalDetail); 13] = [
+const ELSEWHERE: [(Reason, RefusalDetail); 15] = [
     (Reason::BadRequest, RefusalDetail::NoHttpInTunnel),
     (
         Reason::CallerUnauthenticated,
@@ -50,6 +51,11 @@ const ELSEWHERE: [(Reason, RefusalDetail); 13] = [
     (Reason::CallerUnauthenticated, RefusalDetail::NotFromThere),
     (Reason::CallerUnauthenticated, RefusalDetail::TunnelOutdated),
     (Reason::DestinationNotAllowed, RefusalDetail::OtherPort),
+    (
+        Reason::DestinationNotAllowed,
+        RefusalDetail::OtherEnvironment,
+    ),
+    (Reason::DestinationNotAllowed, RefusalDetail::TokenHost),
     (Reason::ConnectNotAllowed, RefusalDetail::TlsInTunnel),
     (Reason::RequestTimeout, RefusalDetail::WriteTimeout),
     (Reason::Misdirected, RefusalDetail::OtherServerName),
@@ -244,7 +250,7 @@ fn refusals() -> Vec<Refusal> {
     let tunnels = [
         tunnel_target::Error::NotIntercepted,
         tunnel_target::Error::Nested,
-        tunnel_target::Error::NotListed,
+        tunnel_target::Error::TokenHost,
         tunnel_target::Error::Misdirected,
     ];
     refusals.extend(tunnels.map(Refusal::Tunnel));

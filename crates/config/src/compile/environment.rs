@@ -6,7 +6,7 @@
 use crate::diagnostic::Diagnostics;
 use crate::file::Environment;
 use crate::host::Host;
-use crate::presets::{Endpoints, Preset, PresetName};
+use crate::known_host::KnownHost;
 use crate::provider::Provider;
 use bursar_base::address::undotted;
 use http::Uri;
@@ -67,13 +67,6 @@ pub(super) fn refuse_the_other(provider: &Provider, problems: &mut Diagnostics) 
 
 /// The hosts of APIs and token endpoints of all presets in an environment.
 fn hosts_of(environment: Environment) -> impl Iterator<Item = &'static str> {
-    let endpoints = PresetName::ALL.map(|name| Preset::of(name).endpoints(environment));
-    endpoints.into_iter().flat_map(|endpoints: &Endpoints| {
-        let urls = [Some(endpoints.token_url), endpoints.refresh_url];
-        let urls = urls.into_iter().flatten();
-        // A test parses every URL of a preset.
-        let authorities = urls.filter_map(|url| url.strip_prefix("https://")?.split('/').next());
-        let hosts = endpoints.hosts.iter().map(|host| host.name);
-        hosts.chain(authorities)
-    })
+    let own = KnownHost::all().filter(move |known| known.environment == environment);
+    own.map(|known| known.name)
 }

@@ -150,6 +150,10 @@ labels! {
         HostUnknown = "host_unknown",
         /// Some provider has the host, at another port.
         OtherPort = "other_port",
+        /// The host belongs to the other environment of a preset.
+        OtherEnvironment = "other_environment",
+        /// A provider's tokens come from the host.
+        TokenHost = "token_host",
         /// The path is not one of the API's.
         OutsidePaths = "outside_paths",
         /// Not in `allow` of the caller.
