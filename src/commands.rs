@@ -4,6 +4,8 @@ pub(crate) mod ca;
 pub(crate) mod check;
 pub(crate) mod config_file;
 pub(crate) mod control;
+pub(crate) mod generated;
+pub(crate) mod init;
 pub(crate) mod live_check;
 pub(crate) mod outcomes;
 pub(crate) mod output;

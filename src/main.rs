@@ -14,15 +14,15 @@ use bursar_config::Config;
 #[cfg(feature = "sandbox")]
 use bursar_telemetry::access_log::AccessLog;
 use bursar_telemetry::log::Log;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
 use commands::config_file::ConfigFile;
-use commands::output::{WRONG, print, report, say};
+use commands::output::{WRONG, print, print_as_it_is, report, say};
 #[cfg(feature = "sandbox")]
 use commands::sandbox;
 use commands::signals::Signals;
-use commands::{ca, check, control, live_check, outcomes, remote};
+use commands::{ca, check, control, generated, init, outcomes, remote};
 
 /// glibc's cache for each thread is small, and beyond it malloc takes locks: 64 callers at a time need
 /// more than that. With this one a POST of 1 kB costs 5 % less.
@@ -45,13 +45,9 @@ enum Command {
     /// Run the proxy
     Run(ConfigFile),
     /// Report every problem of a configuration file; start nothing
-    Check {
-        #[command(flatten)]
-        file: ConfigFile,
-        /// Also obtain one token for each account and connect to each API host, and say what came back
-        #[arg(long)]
-        live: bool,
-    },
+    Check(check::Options),
+    /// Print a first configuration file for providers that are known, or write it
+    Init(init::Options),
     /// Try it: the four providers emulated on loopback, TLS included, with the proxy in front of them
     #[cfg(feature = "sandbox")]
     Sandbox(sandbox::Options),
@@ -74,6 +70,12 @@ enum Command {
     Thaw(control::Freeze),
     /// Have a running Bursar read its configuration again, and say what came of it
     Reload(remote::Options),
+    /// Print the JSON schema of the configuration file
+    Schema,
+    /// Print completions for a shell
+    Completions(generated::Completions),
+    /// Write man pages, one for each command
+    Man(generated::Man),
 }
 
 fn main() -> ExitCode {
@@ -131,28 +133,13 @@ fn run(
                 signals.until_drained(server).await
             })
         }
-        Command::Check { file, live } => {
-            let path = file.path();
-            let config = match Config::load(&path) {
-                Ok(config) => config,
-                Err(problems) => return Ok(report(&path, &problems)),
-            };
-            for warning in &config.warnings {
-                say(&format!("{}: warning: {warning}", path.display()));
-            }
-            if !live {
-                return print(&check::summary(&config), ExitCode::SUCCESS);
-            }
-            let (text, all_well) = runtime.block_on(live_check::run(&config))?;
-            print(
-                &text,
-                if all_well {
-                    ExitCode::SUCCESS
-                } else {
-                    ExitCode::FAILURE
-                },
-            )
-        }
+        Command::Check(options) => check::run(&options, runtime),
+        Command::Init(options) => print(&options.run()?, ExitCode::SUCCESS),
+        Command::Schema => print_as_it_is(generated::SCHEMA.as_bytes()),
+        Command::Completions(options) => print_as_it_is(&options.run(Arguments::command())),
+        Command::Man(options) => options
+            .run(Arguments::command())
+            .map(|()| ExitCode::SUCCESS),
         #[cfg(feature = "sandbox")]
         Command::Sandbox(options) => try_it(runtime, &options, log.insert(Log::start()).access()),
         #[cfg(not(feature = "sandbox"))]

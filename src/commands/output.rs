@@ -27,10 +27,25 @@ pub(crate) fn print(text: &str, code: ExitCode) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
+/// What a program reads on standard output, byte by byte.
+pub(crate) fn print_as_it_is(bytes: &[u8]) -> anyhow::Result<ExitCode> {
+    io::stdout()
+        .write_all(bytes)
+        .context("cannot write to standard output")?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// What is wrong with a file, and how to make one where there is none.
 pub(crate) fn report(path: &Path, problems: &[Diagnostic]) -> ExitCode {
     for problem in problems {
         say(&format!("{}: {problem}", path.display()));
+    }
+    let found = path.symlink_metadata();
+    if found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        say(&format!(
+            "bursar: `bursar init --preset NAME --output {}` writes a first file; --config or BURSAR_CONFIG names another one",
+            path.display()
+        ));
     }
     ExitCode::from(WRONG)
 }

@@ -1,5 +1,7 @@
 //! Commands to a running Bursar: they work while its file is broken, and say what is wrong otherwise.
 
+mod files;
+
 use std::path::Path;
 
 use bytes::Bytes;

@@ -33,7 +33,7 @@
 //!
 //! Operations
 //! - errors that Bursar answers itself: [`error_responses`]
-//! - commands to a running Bursar: [`commands`]
+//! - commands to a running Bursar, and about files: [`commands`]
 //! - health, metrics, status, access log: [`admin`], [`access_lines`]; request ids and references: [`correlation`]
 //! - [`reload`], [`graceful_shutdown`], [`graceful_restart`], [`workers`]
 //!
