@@ -12,6 +12,7 @@ mod https;
 mod jq;
 mod malformed_responses;
 mod nginx;
+mod openssl;
 mod prometheus;
 mod provider_days;
 mod squid;
@@ -71,6 +72,7 @@ enum Needs {
     NodeWithAxios,
     NodeWithUndici,
     Nginx,
+    Openssl,
     OidcProvider,
     Php,
     Node,
@@ -101,6 +103,7 @@ impl Needs {
             Self::NodeWithAxios => &[NODE[0], NODE[1], NODE[2], "await import('axios')"],
             Self::NodeWithUndici => &[NODE[0], NODE[1], NODE[2], "await import('undici')"],
             Self::Nginx => &["nginx", "-v"],
+            Self::Openssl => &["openssl", "version"],
             Self::OidcProvider => &[NODE[0], NODE[1], NODE[2], "await import('oidc-provider')"],
             Self::Php => &["php", "-r", "exit(function_exists('curl_init') ? 0 : 1);"],
             Self::Node => &["node", "--version"],

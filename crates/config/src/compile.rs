@@ -12,6 +12,7 @@ mod listen;
 mod passthrough;
 mod preset_hosts;
 mod provider;
+mod provider_tls;
 mod route;
 mod value;
 
@@ -28,7 +29,8 @@ use crate::files::Files;
 use crate::outline::Outline;
 use crate::provider::Provider;
 use bursar_base::secret::Secret;
-use provider::{ProviderFile, Shared};
+use provider::ProviderFile;
+use provider_tls::Shared;
 use value::time;
 
 /// Turns the file into the configuration, or reports why it cannot.

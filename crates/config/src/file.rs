@@ -23,7 +23,7 @@ use serde::de::{self, Deserializer, Visitor};
 pub(super) use limits::{CallerLimits, Limits};
 pub(super) use operations::{Operation, OperationScopes};
 pub(super) use preset::PresetName;
-pub(super) use provider::{Account, Provider, Route, RouteAuthorization, Token, Trace};
+pub(super) use provider::{Account, Provider, Route, RouteAuthorization, Tls, Token, Trace};
 pub use provider::{ClientAuth, Encoding, Environment, Http, Refresh, ReplayRule};
 pub(super) use scalar::{Address, Count, Hidden, Size, Time};
 

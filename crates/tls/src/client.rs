@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 
+use crate::unsupported::{self, Unsupported};
 use bursar_base::regular_file;
 
 /// No bundle of certificates is longer.
@@ -52,6 +53,9 @@ pub enum Error {
     /// The file is fine but holds nothing of use.
     #[error("holds no certificate")]
     NoCertificate,
+    /// It holds certificates that nothing can be done with.
+    #[error("cannot be used: {0}")]
+    Unsupported(#[from] Unsupported),
     /// Certificate and key do not belong together, or are of a kind that rustls does not take.
     #[error("cannot be used: {0}")]
     Rustls(#[from] rustls::Error),
@@ -73,16 +77,50 @@ pub fn system_roots() -> Result<Arc<RootCertStore>, Error> {
     Ok(Arc::new(roots))
 }
 
+/// Who is trusted.
+#[derive(Debug)]
+pub struct Trusted {
+    /// For verifying.
+    pub roots: Arc<RootCertStore>,
+    /// What stands in the file.
+    pub certificates: Vec<CertificateDer<'static>>,
+    /// How many of them can vouch for nobody, and why the first cannot.
+    pub unsupported: Option<(usize, Unsupported)>,
+}
+
 /// The roots in a PEM file.
 ///
 /// # Errors
-/// Where it cannot be read, or holds none.
-pub fn roots_from(path: &Path) -> Result<Arc<RootCertStore>, Error> {
+/// Where it cannot be read, or holds none that can be worked with.
+pub fn roots_from(path: &Path) -> Result<Trusted, Error> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        roots.add(certificate)?;
+    let certificates = certificates(path)?;
+    let mut unsupported = Vec::new();
+    for certificate in &certificates {
+        roots.add(certificate.clone())?;
+        unsupported.extend(unsupported::check_key(certificate).err());
     }
-    Ok(Arc::new(roots))
+    let first = unsupported.first().copied();
+    match first {
+        Some(first) if unsupported.len() == certificates.len() => Err(Error::Unsupported(first)),
+        _ => Ok(Trusted {
+            roots: Arc::new(roots),
+            certificates,
+            unsupported: first.map(|first| (unsupported.len(), first)),
+        }),
+    }
+}
+
+/// A certificate chain from a PEM file, which is to be shown to others.
+///
+/// # Errors
+/// Where it cannot be read, or holds none that can be shown.
+pub fn own_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let chain = certificates(path)?;
+    if let Some(own) = chain.first() {
+        unsupported::check_own(own)?;
+    }
+    Ok(chain)
 }
 
 /// A certificate chain from a PEM file.

@@ -3,3 +3,4 @@
 pub mod authority;
 pub mod client;
 pub mod server;
+pub mod unsupported;

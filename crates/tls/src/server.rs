@@ -89,7 +89,7 @@ impl Tls {
 
 fn read(files: &Files) -> Result<Arc<ServerConfig>, Error> {
     let of = |key| move |error| Error { key, error };
-    let chain = client::certificates(&files.certificate).map_err(of("certificate"))?;
+    let chain = client::own_certificates(&files.certificate).map_err(of("certificate"))?;
     let key = client::key(&files.key).map_err(of("key"))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
@@ -98,8 +98,8 @@ fn read(files: &Files) -> Result<Arc<ServerConfig>, Error> {
     let builder = match &files.client_ca {
         None => builder.with_no_client_auth(),
         Some(client_ca) => {
-            let roots = client::roots_from(client_ca).map_err(of("client_ca"))?;
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
+            let trusted = client::roots_from(client_ca).map_err(of("client_ca"))?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(trusted.roots, provider)
                 .allow_unauthenticated()
                 .build();
             let verifier =

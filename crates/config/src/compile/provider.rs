@@ -1,14 +1,12 @@
 //! From a provider's part of the file, and its preset, to a [`Provider`].
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
-use rustls::RootCertStore;
 
 use super::account::accounts;
+use super::provider_tls::{self, Shared};
 use super::route;
 use super::value::{
     ScopeSets, endpoint, host, origin, patterns, positive, refuse_reserved, time, trusted,
@@ -24,14 +22,6 @@ use crate::provider::{BreakerLimits, Provider, Timeouts, TokenDialect};
 use crate::route::HostRoutes;
 use bursar_base::path::Path as RequestPath;
 use bursar_base::secret::Secret;
-use bursar_tls::client::{self, ClientTls};
-
-/// What compiling one provider needs of the others.
-pub(super) struct Shared<'a> {
-    pub(super) directory: &'a Path,
-    /// Loaded once, and only if some provider wants them.
-    pub(super) system: Option<(Arc<RootCertStore>, ClientTls)>,
-}
 
 /// A provider's part of the file, its preset, and its key path.
 pub(super) struct ProviderFile {
@@ -127,8 +117,15 @@ impl ProviderFile {
             .map_or(defaults::provider::REPLAY_BUFFER, |Size(size)| size);
         let timeouts = self.timeouts(problems);
         let breaker = self.breaker(problems);
-        let tls = self.tls(shared, problems);
+        let tls = provider_tls::compile(&self.file.tls, &self.path, shared, problems);
         let token = self.token(problems)?;
+        let tls = tls.map(|tls| {
+            let exact = hosts.iter().filter(|host| !host.host.wildcard);
+            let servers = exact.map(|host| &*host.host.name);
+            let servers = servers.chain(upstream.as_ref().map(|origin| origin.authority.host()));
+            let path = self.key("tls.ca");
+            tls.for_servers(servers.chain(token.url.host()), &path, problems)
+        });
         Some(Provider {
             index,
             name: self.name.as_str().into(),
@@ -244,49 +241,6 @@ impl ProviderFile {
             pool_idle: limit("pool_idle", file.pool_idle, defaults::timeouts::POOL_IDLE),
             pool_age: limit("pool_age", file.pool_age, defaults::timeouts::POOL_AGE),
         }
-    }
-
-    fn tls(&self, shared: &mut Shared<'_>, problems: &mut Diagnostics) -> Option<ClientTls> {
-        let file = &self.file.tls;
-        if file.certificate.is_some() != file.key.is_some() {
-            problems.add(
-                &self.key("tls"),
-                "needs `certificate` and `key` together, or neither",
-            );
-        }
-        let path = |name: &Option<String>| name.as_ref().map(|name| shared.directory.join(name));
-        let (ca, certificate, key) = (path(&file.ca), path(&file.certificate), path(&file.key));
-        let mut report = |key: &str, error: client::Error| problems.add(&self.key(key), error);
-        let roots = match ca {
-            Some(ca) => client::roots_from(&ca)
-                .map_err(|error| report("tls.ca", error))
-                .ok()?,
-            None => match &shared.system {
-                Some((_, tls)) if certificate.is_none() => return Some(tls.clone()),
-                Some((roots, _)) => roots.clone(),
-                None => {
-                    let roots = client::system_roots()
-                        .map_err(|error| report("tls.ca", error))
-                        .ok()?;
-                    let tls = client::configure(roots.clone(), None)
-                        .map_err(|error| report("tls", error))
-                        .ok()?;
-                    shared.system.insert((roots, tls)).0.clone()
-                }
-            },
-        };
-        let identity = match (certificate, key) {
-            (Some(certificate), Some(key)) => {
-                let chain = client::certificates(&certificate)
-                    .map_err(|error| report("tls.certificate", error));
-                let key = client::key(&key).map_err(|error| report("tls.key", error));
-                Some((chain.ok()?, key.ok()?))
-            }
-            _ => None,
-        };
-        client::configure(roots, identity)
-            .map_err(|error| report("tls", error))
-            .ok()
     }
 
     fn token(&mut self, problems: &mut Diagnostics) -> Option<TokenDialect> {
