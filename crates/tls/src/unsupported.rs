@@ -130,3 +130,53 @@ pub fn is_for(certificate: &CertificateDer<'_>, host: &str) -> bool {
     };
     verify_server_name(&parsed, &name).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+
+    use super::*;
+
+    fn made(
+        names: &[&str],
+        algorithm: &'static rcgen::SignatureAlgorithm,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> CertificateDer<'static> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut parameters = CertificateParams::new(names).unwrap();
+        change(&mut parameters);
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        parameters.self_signed(&key).unwrap().der().clone()
+    }
+
+    #[test]
+    fn keys_that_ring_can_use_are_good_for_authorities_and_for_oneself() {
+        for algorithm in [
+            &rcgen::PKCS_ECDSA_P256_SHA256,
+            &rcgen::PKCS_ECDSA_P384_SHA384,
+            &rcgen::PKCS_ED25519,
+        ] {
+            let certificate = made(&["a.test"], algorithm, |_| {});
+            assert_eq!(check_key(&certificate), Ok(()));
+            assert_eq!(check_own(&certificate), Ok(()));
+            assert!(!signs_with_sha512(&certificate));
+        }
+    }
+
+    #[test]
+    fn an_authority_and_a_certificate_without_a_name_are_known() {
+        let algorithm = &rcgen::PKCS_ECDSA_P256_SHA256;
+        let plain = made(&["a.test", "10.0.0.1"], algorithm, |_| {});
+        let authority = made(&["a.test"], algorithm, |parameters| {
+            parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        });
+        let nameless = made(&[], algorithm, |_| {});
+        let all = [&plain, &authority, &nameless];
+        assert_eq!(all.map(|one| is_authority(one)), [false, true, false]);
+        assert_eq!(all.map(|one| is_nameless(one)), [false, false, true]);
+        assert_eq!(all.map(|one| is_for(one, "a.test")), [true, true, false]);
+        assert!(is_for(&plain, "10.0.0.1"));
+        assert!(!is_for(&plain, "b.test") && !is_for(&plain, "10.0.0.2"));
+        assert!(!is_for(&plain, ""));
+    }
+}

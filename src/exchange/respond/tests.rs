@@ -407,7 +407,7 @@ fn cure(cause: Cause) -> &'static str {
         Cause::TlsClientCertificate => "set `tls.certificate` and `tls.key`, or other ones",
         Cause::TlsVersion => "ask the provider; Bursar speaks TLS 1.2 and 1.3",
         Cause::TlsOther => {
-            "check that the port speaks TLS, and with `http: \"2\"` that the server speaks HTTP/2"
+            "check that the port speaks TLS, and with `http: \"2\"` that the server speaks HTTP/2; see [what TLS cannot do](../configuration/providers.md#tls-to-the-provider)"
         }
     }
 }
