@@ -402,7 +402,7 @@ impl<B: RequestBody> Upstream<B> {
     }
 
     fn complain_of_end(&self, connection: &Connection<B>) {
-        let host = connection.origin().authority.as_str();
+        let host = connection.peer().map_or("", |peer| &*peer.host);
         self.connector.complain_of_end(host);
     }
 

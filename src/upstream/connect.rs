@@ -4,12 +4,13 @@
 //! [`crate::upstream::egress`]. The log is told of what fails here, whoever wanted to connect.
 
 mod cause;
+mod error;
+mod steps;
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -28,6 +29,10 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
+use self::error::BoxError;
+pub use self::error::{Error, Failed, details};
+pub use self::steps::Step;
+use self::steps::Steps;
 use super::egress::{Denied, DialPolicy, Egress};
 use super::late_refusal::{self, Watch};
 use super::peer::Peer;
@@ -41,12 +46,8 @@ use bursar_config::{Http, ParentProxy, Provider};
 use bursar_telemetry::metrics::Cause;
 use bursar_tls::client::{self, Asked, Noticed};
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
 /// Dead peers are noticed although nothing is sent.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
-/// As many characters of an error get into the log.
-const MAX_DETAILS: usize = 500;
 
 /// Connects with one TLS configuration.
 #[derive(Debug, Clone)]
@@ -60,62 +61,6 @@ pub struct Connector {
     purpose: Purpose,
 }
 
-/// Why there is no connection. In any case no byte of a request was sent.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// No address of the name may be connected to.
-    #[error("no address is allowed (egress rule {})", .0.as_str())]
-    NotAllowed(Rule),
-    /// The name did not resolve, or no address accepted.
-    #[error("cannot connect")]
-    Unreachable(#[source] BoxError),
-    /// The parent proxy cannot be reached, or does not connect.
-    #[error("the parent proxy does not connect")]
-    Parent(#[source] BoxError),
-    /// The handshake failed, or the certificate is not to be trusted.
-    #[error("TLS failed")]
-    Tls {
-        /// Why.
-        #[source]
-        source: BoxError,
-        /// What the server asked for before.
-        asked: Asked,
-    },
-    /// The server speaks nothing that was offered (RFC 7301 section 3.2).
-    #[error("the server speaks no protocol that was offered")]
-    NoProtocol,
-    /// It took longer than it may.
-    #[error("it took too long {}", .0.as_str())]
-    TimedOut(Step),
-}
-
-/// What was being done when the time was over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Step {
-    /// The name was being resolved.
-    Name,
-    /// TCP was being connected.
-    Tcp,
-    /// The parent proxy was connecting, or was being connected to.
-    Parent,
-    /// TLS was shaking hands.
-    Tls,
-}
-
-impl Step {
-    const ALL: [Self; 4] = [Self::Name, Self::Tcp, Self::Parent, Self::Tls];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Name => "to resolve the name",
-            Self::Tcp => "to connect",
-            Self::Parent => "to connect through the parent proxy",
-            Self::Tls => "in the TLS handshake",
-        }
-    }
-}
-
 /// A connection, and whose.
 #[derive(Debug)]
 pub struct Connected {
@@ -124,44 +69,6 @@ pub struct Connected {
     pub peer: Arc<Peer>,
     /// None: the server cannot refuse the client any more.
     watch: Option<Box<Watch>>,
-}
-
-/// There is none.
-#[derive(Debug, thiserror::Error)]
-#[error("there is no connection")]
-pub struct Failed {
-    /// Why.
-    #[source]
-    pub error: Error,
-    /// Whose it would be.
-    pub peer: Arc<Peer>,
-}
-
-/// How far connecting has come.
-#[derive(Debug, Default)]
-struct Steps {
-    step: AtomicU8,
-    /// The first that was tried.
-    address: OnceLock<SocketAddr>,
-}
-
-impl Steps {
-    fn begin(&self, step: Step) {
-        self.step.store(step as u8, Ordering::Relaxed);
-    }
-
-    fn tries(&self, address: Option<SocketAddr>) {
-        if let Some(first) = address {
-            // A name is resolved once.
-            let _is_first = self.address.set(first);
-        }
-    }
-
-    fn step(&self) -> Step {
-        let step = self.step.load(Ordering::Relaxed);
-        let mut all = Step::ALL.into_iter();
-        all.find(|known| *known as u8 == step).unwrap_or(Step::Tcp)
-    }
 }
 
 impl Connected {
@@ -229,47 +136,6 @@ impl Connected {
     pub fn into_stream(self) -> Stream {
         self.stream
     }
-}
-
-impl Error {
-    /// The same in one word.
-    #[must_use]
-    pub fn cause(&self) -> Cause {
-        match self {
-            Self::NotAllowed(_) => Cause::AddressNotAllowed,
-            Self::Unreachable(error) => cause::before_tls(&**error),
-            Self::Parent(_) => Cause::ParentProxy,
-            Self::Tls { source, asked } => cause::in_tls(&**source, *asked),
-            Self::NoProtocol => Cause::TlsOther,
-            Self::TimedOut(Step::Name) => Cause::NameFailed,
-            Self::TimedOut(Step::Tcp | Step::Parent | Step::Tls) => Cause::TimedOut,
-        }
-    }
-
-    /// Whether it is for a lack of file descriptors, which says nothing about the server.
-    #[must_use]
-    pub fn lacks_descriptors(&self) -> bool {
-        cause::lacks_descriptors(self)
-    }
-
-    /// With all that is behind it, for the log: names and addresses, no secrets. A certificate may hold any text.
-    #[must_use]
-    pub fn details(&self) -> String {
-        details(self)
-    }
-}
-
-/// An error on a connection with all that is behind it, for the log.
-#[must_use]
-pub fn details(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    let shown = text.chars().filter(|character| !character.is_control());
-    shown.take(MAX_DETAILS).collect()
 }
 
 /// Whether a connection broke because TLS ended without close_notify (RFC 8446 section 6.1).

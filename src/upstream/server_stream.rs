@@ -49,20 +49,27 @@ impl ServerStream {
         }
     }
 
-    /// What became of a write. A server that refuses the client closes the connection, and what it said before may not
-    /// have been read.
+    /// What became of a write.
+    #[inline]
     fn wrote<T>(
         &mut self,
         context: &mut Context<'_>,
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if let (Some(watch), Poll::Ready(Err(_)), MaybeHttpsStream::Https(stream)) =
-            (&self.watch, &written, &mut self.stream)
+        if self.watch.is_some() && matches!(written, Poll::Ready(Err(_))) {
+            self.write_failed(context);
+        }
+        written
+    }
+
+    /// A server that refuses the client closes the connection, and what it said before may not have been read.
+    #[cold]
+    fn write_failed(&mut self, context: &mut Context<'_>) {
+        if let (Some(watch), MaybeHttpsStream::Https(stream)) = (&self.watch, &mut self.stream)
             && let Poll::Ready(Err(error)) = Pin::new(stream.inner_mut()).poll_fill_buf(context)
         {
             watch.failed(&error);
         }
-        written
     }
 }
 

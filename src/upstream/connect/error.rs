@@ -1,0 +1,116 @@
+//! Errors of connecting: which part of it failed, in one word and in many.
+
+use std::sync::Arc;
+
+use super::cause;
+use super::steps::Step;
+use crate::upstream::peer::Peer;
+use bursar_base::address::Rule;
+use bursar_telemetry::metrics::Cause;
+use bursar_tls::client::Asked;
+
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// As many characters of an error get into the log.
+const MAX_DETAILS: usize = 500;
+
+/// Why there is no connection. In any case no byte of a request was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No address of the name may be connected to.
+    #[error("no address is allowed (egress rule {})", .0.as_str())]
+    NotAllowed(Rule),
+    /// The name did not resolve, or no address accepted.
+    #[error("cannot connect")]
+    Unreachable(#[source] BoxError),
+    /// The parent proxy cannot be reached, or does not connect.
+    #[error("the parent proxy does not connect")]
+    Parent(#[source] BoxError),
+    /// The handshake failed, or the certificate is not to be trusted.
+    #[error("TLS failed")]
+    Tls {
+        /// Why.
+        #[source]
+        source: BoxError,
+        /// What the server asked for before.
+        asked: Asked,
+    },
+    /// The server speaks nothing that was offered (RFC 7301 section 3.2).
+    #[error("the server speaks no protocol that was offered")]
+    NoProtocol,
+    /// It took longer than it may.
+    #[error("it took too long {}", .0.as_str())]
+    TimedOut(Step),
+}
+
+/// There is none.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no connection")]
+pub struct Failed {
+    /// Why.
+    #[source]
+    pub error: Error,
+    /// Whose it would be.
+    pub peer: Arc<Peer>,
+}
+
+impl Error {
+    /// The same in one word.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::NotAllowed(_) => Cause::AddressNotAllowed,
+            Self::Unreachable(error) => cause::before_tls(&**error),
+            Self::Parent(_) => Cause::ParentProxy,
+            Self::Tls { source, asked } => cause::in_tls(&**source, *asked),
+            Self::NoProtocol => Cause::TlsOther,
+            Self::TimedOut(Step::Name) => Cause::NameFailed,
+            Self::TimedOut(Step::Tcp | Step::Parent | Step::Tls) => Cause::TimedOut,
+        }
+    }
+
+    /// Whether it is for a lack of file descriptors, which says nothing about the server.
+    #[must_use]
+    pub fn lacks_descriptors(&self) -> bool {
+        cause::lacks_descriptors(self)
+    }
+
+    /// With all that is behind it, for the log: names and addresses, no secrets. A certificate may hold any text.
+    #[must_use]
+    pub fn details(&self) -> String {
+        details(self)
+    }
+}
+
+/// An error on a connection with all that is behind it, for the log.
+#[must_use]
+pub fn details(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    let shown = text.chars().filter(|character| !character.is_control());
+    shown.take(MAX_DETAILS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_out_while_the_name_is_resolved_is_the_resolvers() {
+        for (step, expected, words) in [
+            (Step::Name, Cause::NameFailed, "resolve the name"),
+            (Step::Tcp, Cause::TimedOut, "to connect"),
+            (Step::Parent, Cause::TimedOut, "parent proxy"),
+            (Step::Tls, Cause::TimedOut, "TLS handshake"),
+        ] {
+            let error = Error::TimedOut(step);
+            assert_eq!(error.cause(), expected);
+            let details = error.details();
+            assert!(details.ends_with(words), "{details}");
+        }
+    }
+}
