@@ -38,6 +38,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use crate::upstream::OutgoingRequest;
 pub use active_request::ActiveRequest;
 pub use admin_control::AdminControl;
 use attempt::{Attempt, Received};
@@ -359,8 +360,9 @@ impl<'e> Exchange<'e> {
         let process_state = &self.proxy.process_state;
         let (provider, payment) = (destination.provider, destination.payment);
         let client = self.upstream(&destination);
-        let (outgoing, cleaned) =
-            outgoing::outgoing(head, &destination, &authorizer, &process_state.via);
+        let via = &process_state.via;
+        let cleaned = outgoing::prepare_fields(head, &destination, &authorizer, via);
+        let outgoing = OutgoingRequest::new(head);
         let keeping = ReplayLimits {
             buffer: provider.replay_buffer,
             memory: process_state.replay_memory.clone(),

@@ -7,6 +7,7 @@
 
 mod client;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -62,10 +63,14 @@ pub(super) struct Received<C: Client = Upstream> {
     pub(super) connection: C::Connection,
 }
 
-impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
+impl<'a, C: Client, S: TokenSource> Attempt<'a, C, S> {
     /// Sends the request, and after a 401 renews once and replays.
     pub(super) async fn send_with_replay(&mut self) -> Result<Received<C>, Refusal> {
-        let (mut access_token, now) = self.access_token().await?;
+        let now = Instant::now();
+        let (mut access_token, now) = match self.ready_token(now) {
+            Ok(access_token) => (access_token, now),
+            Err(source) => self.obtain_token(source, now).await?,
+        };
         let upload = self.upload().map_err(|BodyTooLarge| Refusal::Overloaded)?;
         let first = self.send(&mut access_token, now, upload).await?;
         self.note_response(&first.response).await;
@@ -221,7 +226,10 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
                     return Err(Refusal::Connect(error));
                 }
             };
-            self.record.add_upstream(now - since);
+            // An idle connection was there at once.
+            if now > since {
+                self.record.add_upstream(now - since);
+            }
             self.record.set_peer(C::peer(&connection));
             if access_token.is_expired(now) {
                 // Connecting took longer than the token had left.
@@ -238,8 +246,11 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
             self.record.set_token(access_token);
             let message = self.message(access_token, digest.as_ref(), upload)?;
             let (began, body) = (now, self.body.as_ref());
-            let sending = self.client.send(&mut connection, message, body, began);
-            let response = sending.await;
+            let response = {
+                // Pinned where it is made: awaiting it as a value would move it once more.
+                let sending = pin!(self.client.send(&mut connection, message, body, began));
+                sending.await
+            };
             now = Instant::now();
             self.record.add_upstream(now - began);
             match response {
@@ -339,15 +350,27 @@ impl<C: Client, S: TokenSource> Attempt<'_, C, S> {
     /// The token, and when it was there.
     async fn access_token(&mut self) -> Result<(AccessToken, Instant), Refusal> {
         let now = Instant::now();
-        let source = match &self.authorizer {
-            Authorizer::Bursar(source) => *source,
-            Authorizer::Caller(access_token) => return Ok((AccessToken::clone(access_token), now)),
-        };
-        if let Some(access_token) = source.read(now) {
-            return Ok((access_token, now));
+        match self.ready_token(now) {
+            Ok(access_token) => Ok((access_token, now)),
+            Err(source) => self.obtain_token(source, now).await,
         }
+    }
+
+    /// The token if there is one, or its source. Mostly there is, and then nothing is awaited.
+    fn ready_token(&self, now: Instant) -> Result<AccessToken, &'a S> {
+        match &self.authorizer {
+            Authorizer::Bursar(source) => source.read(now).ok_or(*source),
+            Authorizer::Caller(access_token) => Ok(AccessToken::clone(access_token)),
+        }
+    }
+
+    async fn obtain_token(
+        &mut self,
+        source: &S,
+        since: Instant,
+    ) -> Result<(AccessToken, Instant), Refusal> {
         let access_token = Box::pin(source.obtain()).await;
-        self.waited_for_token(now);
+        self.waited_for_token(since);
         Ok((access_token.map_err(Refusal::Token)?, Instant::now()))
     }
 

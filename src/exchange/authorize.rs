@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 
 use crate::exchange::respond::{CallerToken, Refusal};
@@ -30,7 +31,7 @@ pub(super) trait TokenSource {
         &self,
         access_token: &AccessToken,
         method: &Method,
-        target: &Uri,
+        target: &PathAndQuery,
         body: Option<&Hash>,
     ) -> HeaderValue;
 
@@ -100,7 +101,7 @@ impl<S: TokenSource> Authorizer<'_, S> {
         &self,
         access_token: &AccessToken,
         method: &Method,
-        target: &Uri,
+        target: &PathAndQuery,
         body: Option<&Hash>,
     ) -> HeaderValue {
         match self {
@@ -124,7 +125,7 @@ impl TokenSource for Handle {
         &self,
         access_token: &AccessToken,
         _method: &Method,
-        _target: &Uri,
+        _target: &PathAndQuery,
         _body: Option<&Hash>,
     ) -> HeaderValue {
         access_token.authorization.clone()

@@ -6,17 +6,16 @@ use http::{HeaderMap, HeaderName, Version};
 
 use super::authorize::Authorizer;
 use crate::exchange::route::Destination;
-use crate::upstream::OutgoingRequest;
 use bursar_config::{Merchant, MerchantHeader};
 use bursar_http::headers::{self, TrailerRules, Via};
 
-/// The request as it goes on, and what its head says of its trailers.
-pub(super) fn outgoing(
+/// Makes the fields those of the request as it goes on; returns what they say of its trailers.
+pub(super) fn prepare_fields(
     head: &mut Parts,
     destination: &Destination<'_>,
     authorizer: &Authorizer<'_>,
     via: &Via,
-) -> (OutgoingRequest, TrailerRules) {
+) -> TrailerRules {
     let headers = &mut head.headers;
     let cleaned = headers::clean_request(headers, destination.provider.forwards_trace);
     if head.version == Version::HTTP_2 {
@@ -30,7 +29,7 @@ pub(super) fn outgoing(
     {
         name_merchant(headers, merchant, destination.merchant);
     }
-    (OutgoingRequest::new(head), cleaned)
+    cleaned
 }
 
 /// Tells the provider which merchant is meant, where the operation wants to know.

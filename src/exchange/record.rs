@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -32,13 +33,21 @@ use host::Host;
 /// What a request is counted as whose caller left before the response; never sent.
 const CALLER_LEFT: u16 = 499;
 
+/// What a request is for, as far as lines tell it.
+#[derive(Debug)]
+enum LoggedTarget {
+    Path(PathAndQuery),
+    /// Of a `CONNECT`.
+    Authority(Option<Authority>),
+}
+
 /// One request, from its head to the last byte of its response.
 #[derive(Debug)]
 pub struct Record {
     id: u128,
     started: Instant,
     method: Method,
-    uri: Uri,
+    target: LoggedTarget,
     has_body: bool,
     form: &'static str,
     /// None: it names none.
@@ -76,26 +85,25 @@ impl Record {
     /// Of a request that has just come.
     #[must_use]
     pub fn new(request: &Request<Incoming>) -> Self {
-        let uri = match request.uri().path_and_query() {
-            // All that is needed of it, and less to clone.
-            Some(target) => target.clone().into(),
-            None => request.uri().clone(),
-        };
         Self {
             host: Host::of(request),
             form: host::form(request),
             has_body: !request.body().is_end_stream(),
-            ..Self::of(request.method().clone(), uri)
+            ..Self::of(request.method().clone(), request.uri())
         }
     }
 
     /// Of a request of which nothing else is known yet.
-    fn of(method: Method, uri: Uri) -> Self {
+    fn of(method: Method, uri: &Uri) -> Self {
+        let target = match uri.path_and_query() {
+            Some(path) => LoggedTarget::Path(path.clone()),
+            None => LoggedTarget::Authority(uri.authority().cloned()),
+        };
         Self {
             id: fastrand::u128(..),
             started: Instant::now(),
             method,
-            uri,
+            target,
             has_body: false,
             form: "",
             host: None,
@@ -353,15 +361,14 @@ impl Record {
 
     /// The path without its secrets: what follows one of those prefixes is masked.
     fn path(&self, secret_below: &[Pattern]) -> Cow<'_, str> {
-        let raw = self.uri.path();
-        if raw.is_empty() {
-            // `CONNECT`. What stands before an `@` might be a secret.
-            let authority = self
-                .uri
-                .authority()
-                .map_or("/", |authority| authority.as_str());
-            return authority.rsplit('@').next().unwrap_or_default().into();
-        }
+        let raw = match &self.target {
+            LoggedTarget::Path(path) => path.path(),
+            LoggedTarget::Authority(authority) => {
+                let authority = authority.as_ref().map_or("/", Authority::as_str);
+                // What stands before an `@` might be a secret.
+                return authority.rsplit('@').next().unwrap_or_default().into();
+            }
+        };
         if secret_below.is_empty() {
             return raw.into();
         }
@@ -398,7 +405,7 @@ mod tests {
     use super::*;
 
     fn path(uri: &str, secret_below: &[&str]) -> String {
-        let record = Record::of(Method::GET, uri.parse().unwrap());
+        let record = Record::of(Method::GET, &uri.parse().unwrap());
         let patterns = secret_below
             .iter()
             .map(|text| Pattern::parse(text).unwrap());

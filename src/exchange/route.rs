@@ -55,7 +55,7 @@ struct Entry {
 /// Where requests to a host are sent.
 #[derive(Debug)]
 struct Server {
-    origin: Origin,
+    origin: Arc<Origin>,
     /// Who else has token endpoints at the provider's `upstream`.
     tenants: SmallVec<[Arc<Provider>; 1]>,
 }
@@ -66,7 +66,7 @@ pub struct Destination<'a> {
     /// Whose API it is.
     pub provider: &'a Arc<Provider>,
     /// The server to send to.
-    pub origin: Cow<'a, Origin>,
+    pub origin: Cow<'a, Arc<Origin>>,
     /// The route's name.
     pub route: Cow<'a, Arc<str>>,
     /// Whose token the request carries.
@@ -94,7 +94,7 @@ pub struct MatchedHost<'a> {
     /// Whose it is.
     pub provider: &'a Arc<Provider>,
     known: &'a HostRoutes,
-    origin: Cow<'a, Origin>,
+    origin: Cow<'a, Arc<Origin>>,
 }
 
 /// Why a request goes nowhere.
@@ -156,7 +156,7 @@ impl Routes {
                 let is_other = |tenant: &&Arc<Provider>| tenant.index != provider.index;
                 let others = tenants.into_iter().flatten().filter(is_other);
                 Arc::new(Server {
-                    origin: upstream.clone(),
+                    origin: Arc::new(upstream.clone()),
                     tenants: others.cloned().collect(),
                 })
             });
@@ -177,7 +177,7 @@ impl Routes {
         let own = || {
             let port = host.port.unwrap_or(443);
             let origin = matched_origin(&host.name, port, host.is_complete);
-            let origin = origin.filter(|_| !host.wildcard)?;
+            let origin = Arc::new(origin.filter(|_| !host.wildcard)?);
             let tenants = SmallVec::new();
             Some(Arc::new(Server { origin, tenants }))
         };
@@ -220,7 +220,7 @@ impl Routes {
             Some(server) => Cow::Borrowed(&server.origin),
             None => {
                 let origin = matched_origin(&host, target.port, target.is_complete);
-                Cow::Owned(origin.ok_or(Error::UnknownHost)?)
+                Cow::Owned(Arc::new(origin.ok_or(Error::UnknownHost)?))
             }
         };
         Ok(MatchedHost {

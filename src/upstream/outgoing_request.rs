@@ -12,17 +12,19 @@ pub struct OutgoingRequest {
     /// The caller's.
     pub method: Method,
     /// The raw path and query, byte for byte.
-    pub target: Uri,
+    pub target: PathAndQuery,
     /// Cleaned; without `Authorization` where Bursar sets it. `Host` is the caller's and does not go on.
     pub headers: HeaderMap,
 }
 
 /// A path where there is only a query (RFC 9112 section 3.2.1).
-fn with_path(target: PathAndQuery) -> Uri {
-    if target.as_str().starts_with('?') {
-        return target.to_string().try_into().unwrap_or_default();
+fn with_path(target: &PathAndQuery) -> PathAndQuery {
+    if target.as_str().starts_with('?')
+        && let Ok(whole) = target.to_string().try_into()
+    {
+        return whole;
     }
-    target.into()
+    target.clone()
 }
 
 /// An [`OutgoingRequest`] that has gone out and may have to go out again.
@@ -30,7 +32,7 @@ fn with_path(target: PathAndQuery) -> Uri {
 pub struct SavedRequest {
     /// Its method.
     pub method: Method,
-    target: Uri,
+    target: PathAndQuery,
     fields: headers::SavedFields,
 }
 
@@ -50,10 +52,10 @@ impl OutgoingRequest {
     /// Taken out of a head whose fields are cleaned.
     #[must_use]
     pub fn new(head: &mut http::request::Parts) -> Self {
-        let target = std::mem::take(&mut head.uri).into_parts().path_and_query;
+        let target = head.uri.path_and_query();
         Self {
             method: std::mem::take(&mut head.method),
-            target: target.map_or_else(|| Uri::from_static("/"), with_path),
+            target: target.map_or_else(|| PathAndQuery::from_static("/"), with_path),
             headers: std::mem::take(&mut head.headers),
         }
     }
@@ -83,9 +85,10 @@ impl OutgoingRequest {
             headers.insert(http::header::AUTHORIZATION, authorization);
         }
         let uri = if connection.is_http2() {
-            let mut parts = self.target.into_parts();
+            let mut parts = http::uri::Parts::default();
             parts.scheme = Some(origin.scheme.clone());
             parts.authority = Some(origin.authority.clone());
+            parts.path_and_query = Some(self.target);
             headers.remove(http::header::HOST);
             Uri::from_parts(parts).unwrap_or_default()
         } else {
@@ -100,7 +103,7 @@ impl OutgoingRequest {
                 };
                 headers.insert(name, HeaderValue::from_static(value));
             }
-            self.target
+            self.target.into()
         };
         let mut request = Request::new(body);
         *request.method_mut() = self.method;

@@ -17,8 +17,8 @@ use crate::numbers::{MAX_LENGTH, digits};
 use chunked::Chunked;
 use disguise::{MAX_FIELD_BYTES, frames_nothing, is_like_framing_field};
 
-const CONTENT_LENGTH: &[u8] = b"content-length";
-const TRANSFER_ENCODING: &[u8] = b"transfer-encoding";
+const CONTENT_LENGTH: &[u8; 14] = b"content-length";
+const TRANSFER_ENCODING: &[u8; 17] = b"transfer-encoding";
 
 /// Bytes of a chunked body that no sender writes. What comes before them, of the bytes given, is in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -353,26 +353,20 @@ impl Facts {
         self.has_query |= line.contains(&b'?');
     }
 
-    fn field(&mut self, first: &[u8], len: usize) {
-        let name = match first.first() {
-            Some(b'c' | b'C') => CONTENT_LENGTH,
-            Some(b't' | b'T') => TRANSFER_ENCODING,
-            Some(byte) if frames_nothing(*byte) => return,
-            _ => return self.look_for_disguise(first),
+    fn field<'f>(&mut self, first: &'f [u8], len: usize) {
+        let trimmed = |value: &'f [u8]| {
+            let value = value.strip_suffix(b"\r").unwrap_or(value).trim_ascii();
+            (len <= MAX_FIELD_BYTES).then_some(value)
         };
-        // What follows the name is a colon, or hyper refuses the field, or it is another one: most are.
-        let split = first.split_at_checked(name.len());
-        let Some((_, [b':', value @ ..])) = split.filter(|(found, rest)| {
-            rest.first() == Some(&b':') && found.eq_ignore_ascii_case(name)
-        }) else {
-            return self.look_for_disguise(first);
-        };
-        let value = value.strip_suffix(b"\r").unwrap_or(value).trim_ascii();
-        let value = (len <= MAX_FIELD_BYTES).then_some(value);
-        if name == CONTENT_LENGTH {
-            self.take_length(value);
-        } else {
-            self.take_encoding(value);
+        match first.first() {
+            Some(b'c' | b'C') if let Some(value) = value_of(first, CONTENT_LENGTH) => {
+                self.take_length(trimmed(value));
+            }
+            Some(b't' | b'T') if let Some(value) = value_of(first, TRANSFER_ENCODING) => {
+                self.take_encoding(trimmed(value));
+            }
+            Some(byte) if frames_nothing(*byte) => {}
+            _ => self.look_for_disguise(first),
         }
     }
 
@@ -424,6 +418,15 @@ impl Facts {
             Some(length) => State::Length(length),
         })
     }
+}
+
+/// What follows that name in a line, in whatever case. What follows the name itself is a colon, or hyper refuses the
+/// field, or it is another one: most are.
+fn value_of<'l, const N: usize>(line: &'l [u8], name: &[u8; N]) -> Option<&'l [u8]> {
+    let (found, rest) = line.split_first_chunk::<N>()?;
+    let value = rest.strip_prefix(b":")?;
+    let is_it = found.map(|byte| byte.to_ascii_lowercase()) == *name;
+    is_it.then_some(value)
 }
 
 /// A line without its LF, and what follows that.

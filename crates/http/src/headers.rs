@@ -229,7 +229,8 @@ pub fn clean_response(headers: &mut HeaderMap) -> CleanedResponse {
 
 /// The same for a response's trailers; the `Connection` fields of its head were what `named`.
 pub fn clean_response_trailers(trailers: &mut HeaderMap, named: &[HeaderName]) {
-    let found = find(trailers, ends_at_bursar);
+    let mut found = Unwanted::new();
+    find(trailers, ends_at_bursar, &mut found);
     remove(trailers, named, &found);
     // It would frame what has been framed already (RFC 9110 section 6.5.1).
     trailers.remove(CONTENT_LENGTH);
@@ -254,7 +255,9 @@ impl TrailerRules {
     /// Takes out of the request's trailers what it must not have, and what no trailer may hold (RFC 9110 section
     /// 6.5.1).
     pub fn clean_trailers(&self, trailers: &mut HeaderMap) {
-        let found = find(trailers, |name| must_not_go_on(name, self.forwards_trace));
+        let is_unwanted = |name: &str| must_not_go_on(name, self.forwards_trace);
+        let mut found = Unwanted::new();
+        find(trailers, is_unwanted, &mut found);
         remove(trailers, &self.named, &found);
         trailers.remove(CONTENT_LENGTH);
         trailers.remove(HOST);
@@ -264,7 +267,8 @@ impl TrailerRules {
 
 /// Takes out the unwanted fields, and what `Connection` names.
 fn clean(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) -> Vec<HeaderName> {
-    let found = find(headers, is_unwanted);
+    let mut found = Unwanted::new();
+    find(headers, is_unwanted, &mut found);
     // It is among those of every hop. Mostly there is none, and then it is not looked up.
     let named = match found.contains(&CONNECTION) {
         true => connection_named(headers),
@@ -274,16 +278,14 @@ fn clean(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) -> Vec<Hea
     named
 }
 
-/// Those of every hop and the other unwanted ones. One look at each name is cheaper than looking each of them up: few
-/// messages have more than ten.
-fn find(headers: &HeaderMap, is_other: impl Fn(&str) -> bool) -> Unwanted {
-    let mut found = Unwanted::new();
+/// Finds those of every hop and the other unwanted ones. One look at each name is cheaper than looking each of them up:
+/// few messages have more than ten.
+fn find(headers: &HeaderMap, is_other: impl Fn(&str) -> bool, found: &mut Unwanted) {
     for name in headers.keys() {
         if is_unwanted(name.as_str(), &is_other) {
             found.push(name.clone());
         }
     }
-    found
 }
 
 /// Whether a field is one of every hop, or an unwanted one of the other kind.

@@ -8,10 +8,13 @@ pub const MAX_LENGTH: u64 = i64::MAX as u64;
 /// Digits and nothing else; a sign is none.
 #[must_use]
 pub fn digits(text: &[u8]) -> Option<u64> {
-    if !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
+    let add = |number: u64, byte: &u8| {
+        let digit = byte.wrapping_sub(b'0');
+        let shifted = number.checked_mul(10).filter(|_| digit < 10)?;
+        shifted.checked_add(digit.into())
+    };
+    let number = text.iter().try_fold(0, add);
+    number.filter(|_| !text.is_empty())
 }
 
 /// A status of three digits. Below 100 they are no status, and count as 5xx (RFC 9110 section 15).

@@ -6,8 +6,9 @@ use std::path::Path as FilePath;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Request;
 use http::header::WWW_AUTHENTICATE;
-use http::{Request, Uri};
+use http::uri::PathAndQuery;
 use http_body_util::Empty;
 
 use super::*;
@@ -188,7 +189,7 @@ impl TokenSource for Tokens<'_> {
         &self,
         access_token: &AccessToken,
         method: &Method,
-        target: &Uri,
+        target: &PathAndQuery,
         body: Option<&Hash>,
     ) -> HeaderValue {
         assert!(body.is_none());

@@ -55,7 +55,7 @@ impl ReadTimer {
             Some((since, what, when)) if (what, when) == (awaits, heads) => since,
             before => {
                 let now = Instant::now();
-                self.is_busy = before.is_some_and(|(before, ..)| now - before < REST_AFTER);
+                self.is_busy = before.is_some_and(|(before, ..)| now < before + REST_AFTER);
                 now
             }
         };
