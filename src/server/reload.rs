@@ -71,6 +71,8 @@ pub struct Unchangeable {
     tunnels: usize,
     is_dumpable: bool,
     journal: Option<config::Journal>,
+    /// Its keys may.
+    fleet: Option<config::FleetConfig>,
     /// None: there is no TLS on `listen`.
     tls: Option<Arc<Tls>>,
 }
@@ -101,6 +103,7 @@ impl Unchangeable {
             tunnels: config.limits.tunnels,
             is_dumpable: config.is_dumpable,
             journal: config.journal.clone(),
+            fleet: config.fleet.clone(),
             tls: config.tls.clone(),
         }
     }
@@ -113,6 +116,10 @@ impl Unchangeable {
 
     /// What another configuration would change of it.
     fn changed_by(&self, config: &Config) -> Vec<Diagnostic> {
+        let is_fleet_the_same = match (&self.fleet, &config.fleet) {
+            (Some(old), Some(new)) => old.is_same_but_for_keys(new),
+            (old, new) => old.is_none() && new.is_none(),
+        };
         let changed = [
             ("listen", self.listen != config.listen),
             ("admin", self.admin != config.admin),
@@ -122,6 +129,7 @@ impl Unchangeable {
                 self.connections != config.limits.connections,
             ),
             ("journal", self.journal != config.journal),
+            ("fleet", !is_fleet_the_same),
             ("process", self.is_dumpable != config.is_dumpable),
             ("limits.tunnels", self.tunnels != config.limits.tunnels),
         ];
@@ -347,6 +355,10 @@ mod tests {
             ("limits: {connections: 7}", &["limits.connections"]),
             ("limits: {tunnels: 7}", &["limits.tunnels"]),
             ("journal: {path: x}", &["journal"]),
+            (
+                "fleet: {url: 'redis://127.0.0.1', keys: [MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE]}",
+                &["fleet"],
+            ),
             ("process: {dumpable: true}", &["process"]),
             (
                 "admin: 127.0.0.1:1\nprocess: {dumpable: true}",

@@ -5,6 +5,7 @@ mod account;
 mod caller;
 mod egress;
 mod environment;
+mod fleet;
 mod intercept;
 pub(super) mod journal;
 mod limits;
@@ -73,6 +74,7 @@ pub(super) fn compile(
     let tls = listen::compile(file.tls, directory, problems);
     let intercept = intercept::compile(file.intercept, directory, &providers, problems);
     let journal = journal::compile(file.journal, directory, problems);
+    let fleet = fleet::compile(file.fleet, &shared, &providers, problems);
     let known = callers.as_deref().unwrap_or_default();
     let passthrough = passthrough::compile(file.passthrough, known, &providers, problems);
     if let Some(callers) = &callers {
@@ -110,6 +112,7 @@ pub(super) fn compile(
         tls,
         intercept,
         journal,
+        fleet,
         warnings: Vec::new(),
         files: Files::default(),
         outline: Outline::default(),

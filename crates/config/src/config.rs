@@ -8,6 +8,7 @@ use crate::caller::Caller;
 use crate::diagnostic::Diagnostic;
 use crate::egress::Egress;
 use crate::files::Files;
+use crate::fleet::FleetConfig;
 use crate::host::host_names;
 use crate::journal::Journal;
 use crate::limits::ProxyLimits;
@@ -51,6 +52,8 @@ pub struct Config {
     pub intercept: Option<Arc<Authority>>,
     /// Where requests that move money are written down. None: nowhere.
     pub journal: Option<Journal>,
+    /// With which other instances this one acts as one. None: it is on its own.
+    pub fleet: Option<FleetConfig>,
     /// What is allowed but probably not meant.
     pub warnings: Vec<Diagnostic>,
     /// What it was read from.

@@ -37,6 +37,13 @@ pub(super) mod journal {
     pub(crate) const KEEP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 }
 
+pub(super) mod fleet {
+    pub(crate) const NAME: &str = "bursar";
+    /// Of a server that a URL names without one.
+    pub(crate) const PORT: u16 = 6379;
+    pub(crate) const SENTINEL_PORT: u16 = 26379;
+}
+
 pub(super) mod passthrough {
     pub(crate) const PORTS: [u16; 1] = [443];
 }
@@ -56,6 +63,7 @@ pub(super) mod token {
     pub(crate) const MARGIN: Duration = Duration::from_secs(60);
     pub(crate) const LIFETIME: Duration = Duration::from_secs(300);
     pub(crate) const CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(6000).unwrap();
+    pub(crate) const SINGLE_ACTIVE: bool = false;
     pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
     pub(crate) const WAIT: Duration = Duration::from_secs(5);
 }

@@ -3,6 +3,7 @@
 //! Every key is optional here; what is required, and what a missing key means, is decided in one place,
 //! by [`super`]. The JSON schema of the file is generated from these types.
 
+mod fleet;
 mod limits;
 mod operations;
 mod preset;
@@ -20,6 +21,8 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, Visitor};
 
+pub use fleet::OnOutage;
+pub(super) use fleet::{Fleet, Sentinel};
 pub(super) use limits::{CallerLimits, Limits};
 pub(super) use operations::{Operation, OperationScopes};
 pub(super) use preset::PresetName;
@@ -75,6 +78,8 @@ pub(super) struct Proxy {
     /// A record of requests that move money, from which `bursar outcomes` tells those in doubt. Without it
     /// there is none.
     pub(super) journal: Option<Journal>,
+    /// Several instances that act as one. Without it each instance is on its own.
+    pub(super) fleet: Option<Fleet>,
     /// What else callers may reach, without a token: `CONNECT` (opaque) and `http://` URLs (in clear).
     #[serde(default)]
     pub(super) passthrough: Vec<Passthrough>,

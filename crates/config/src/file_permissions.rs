@@ -82,8 +82,9 @@ pub(super) fn warn_of_open_configuration(path: &Path, secret: LiteralSecret) -> 
 
 fn is_secret(path: &str, text: &str) -> bool {
     let mut keys = path.split(['.', '[']);
-    let is_proxy = path.starts_with("egress.proxy") && text.contains('@');
-    is_proxy || keys.any(|key| SECRETS.contains(&key))
+    let may_be_url = path.starts_with("egress.proxy") || path.starts_with("fleet.");
+    let is_url = may_be_url && text.contains('@');
+    is_url || path.starts_with("fleet.keys") || keys.any(|key| SECRETS.contains(&key))
 }
 
 /// Whether the text, or the part of it that counts, is elsewhere. A hash is no secret, and a default is one.

@@ -187,7 +187,11 @@ fn named(file: &file::Proxy) -> impl Iterator<Item = (String, &str)> {
             ("intercept.ca.key", &ca.key),
         ]
     });
-    let own = listen.chain(authority);
+    let store = file
+        .fleet
+        .iter()
+        .map(|fleet| ("fleet.tls.ca", &fleet.tls.ca));
+    let own = listen.chain(authority).chain(store);
     let own = own.map(|(key, name)| (key.to_owned(), name));
     let providers = file.providers.iter().flat_map(|(provider, file)| {
         let tls = &file.tls;

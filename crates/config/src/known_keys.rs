@@ -220,7 +220,9 @@ mod tests {
             ),
             ("providers", "admin_token", Some("admin_token")),
             ("", "preset", Some("providers.NAME.preset")),
-            ("", "password", Some("callers.NAME.password")),
+            // A caller's, or that of Sentinels' servers.
+            ("", "password", None),
+            ("", "addresses", Some("callers.NAME.addresses")),
             ("callers.shop.limits", "allow", Some("callers.shop.allow")),
             (
                 "callers.shop.allow[0]",

@@ -20,6 +20,7 @@ mod extension;
 mod file;
 mod file_permissions;
 mod files;
+mod fleet;
 mod host;
 mod journal;
 mod known_host;
@@ -42,8 +43,11 @@ pub use caller::{Allow, Caller};
 pub use config::Config;
 pub use diagnostic::{Diagnostic, Problem, Severity};
 pub use egress::{Egress, Names, NoProxy, ParentProxy};
-pub use file::{ClientAuth, Encoding, Environment, Http, Mode, OnFailure, Refresh, ReplayRule};
+pub use file::{
+    ClientAuth, Encoding, Environment, Http, Mode, OnFailure, OnOutage, Refresh, ReplayRule,
+};
 pub use files::{Files, Stamps};
+pub use fleet::{FleetConfig, FleetKey, Sentinel, StoreAddress, StoreTls, StoreUrl};
 pub use host::{Host, Origin};
 pub use journal::Journal;
 pub use known_host::KnownHost;

@@ -90,6 +90,8 @@ pub struct TokenDialect {
     pub default_lifetime: Duration,
     /// All calls of the provider in any minute, at most.
     pub calls_per_minute: NonZeroU32,
+    /// Whether a new token ends the one before.
+    pub single_active: bool,
     /// For one call.
     pub timeout: Duration,
     /// How long a request waits for a token.

@@ -652,4 +652,5 @@ fn a_key_that_may_hold_a_secret_is_not_repeated() {
 
 mod dots;
 mod egress;
+mod fleet;
 mod mistakes;

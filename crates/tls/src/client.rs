@@ -93,8 +93,16 @@ pub struct Trusted {
 /// # Errors
 /// Where it cannot be read, or holds none that can be worked with.
 pub fn roots_from(path: &Path) -> Result<Trusted, Error> {
+    roots_of(&pem(path)?)
+}
+
+/// The roots in PEM text.
+///
+/// # Errors
+/// Where it holds none that can be worked with.
+pub fn roots_of(pem: &[u8]) -> Result<Trusted, Error> {
     let mut roots = RootCertStore::empty();
-    let certificates = certificates(path)?;
+    let certificates = certificates_of(pem)?;
     let mut unsupported = Vec::new();
     for certificate in &certificates {
         roots.add(certificate.clone())?;
@@ -123,13 +131,24 @@ pub fn own_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Err
     Ok(chain)
 }
 
+/// The text of a PEM file, whatever it holds.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn pem(path: &Path) -> Result<regular_file::Content, Error> {
+    Ok(regular_file::read(path, MAX_BUNDLE_BYTES)?)
+}
+
 /// A certificate chain from a PEM file.
 ///
 /// # Errors
 /// Where it cannot be read, or holds none.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let text = regular_file::read(path, MAX_BUNDLE_BYTES)?;
-    let found: Vec<_> = CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>()?;
+    certificates_of(&pem(path)?)
+}
+
+fn certificates_of(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>()?;
     if found.is_empty() {
         return Err(Error::NoCertificate);
     }
@@ -141,8 +160,7 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> 
 /// # Errors
 /// Where it cannot be read, or holds none.
 pub fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
-    let text = regular_file::read(path, MAX_BUNDLE_BYTES)?;
-    Ok(PrivateKeyDer::from_pem_slice(&text)?)
+    Ok(PrivateKeyDer::from_pem_slice(&pem(path)?)?)
 }
 
 /// The configurations that trust `roots` and present `identity`.

@@ -305,6 +305,7 @@ impl ProviderFile {
                 problems,
             ),
             default_lifetime,
+            single_active: file.single_active.unwrap_or(defaults::token::SINGLE_ACTIVE),
             timeout,
             wait,
             url: url?,

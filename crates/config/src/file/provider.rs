@@ -196,6 +196,10 @@ pub(crate) struct Token {
     /// `alternative_payments` has 150, the other presets 600.
     #[cfg_attr(test, schemars(extend("default" = Count(defaults::token::CALLS_PER_MINUTE))))]
     pub(crate) calls_per_minute: Option<Count>,
+    /// Whether a new token ends the one before, so that only one instance may ask for one at a time. Of use with
+    /// `fleet`.
+    #[cfg_attr(test, schemars(extend("default" = defaults::token::SINGLE_ACTIVE)))]
+    pub(crate) single_active: Option<bool>,
     /// How long one call to the token endpoint may take.
     #[cfg_attr(test, schemars(extend("default" = Time(defaults::token::TIMEOUT))))]
     pub(crate) timeout: Option<Time>,

@@ -172,6 +172,10 @@ fn example(schema: &Value, keys: impl Fn(&Value) -> Value) -> Value {
         "limits": definition("Limits"),
         "egress": definition("Egress"),
         "journal": of("Journal", json!({"path": "journal"})),
+        "fleet": of("Fleet", json!({
+            "url": "redis://127.0.0.1",
+            "keys": ["MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE"],
+        })),
         "passthrough": [of("Passthrough", json!({"host": "other.example"}))],
         "providers": {"acme": of("Provider", acme), "payu": payu},
     });
