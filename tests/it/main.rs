@@ -35,6 +35,7 @@
 //! - errors that Bursar answers itself: [`error_responses`]
 //! - commands to a running Bursar, and about files: [`commands`]
 //! - health, metrics, status, access log: [`admin`], [`access_lines`]; request ids and references: [`correlation`]
+//! - several instances on one store: [`fleet`]
 //! - [`reload`], [`graceful_shutdown`], [`graceful_restart`], [`workers`]
 //!
 //! Documentation: [`book`]; that of providers: [`provider_pages`]
@@ -60,6 +61,7 @@ mod correlation;
 mod delayed_ack;
 mod egress;
 mod error_responses;
+mod fleet;
 mod forwarding;
 mod freeze;
 mod fuzz_targets;

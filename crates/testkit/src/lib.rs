@@ -8,6 +8,8 @@
 //! - [`frames::FrameServer`]: a server of HTTP/2 frame by frame.
 //! - [`balancer::Balancer`]: a TCP balancer in front of several proxies.
 //! - [`parent::Parent`]: a parent proxy between the proxy and its servers.
+//! - [`store::Server`]: a real Redis or Valkey, also as a cluster or with Sentinels, and [`store::resp`], a client that
+//!   shows what it says; [`relay::Relay`]: the network in between.
 //! - [`tls::Authority`]: certificates for one test.
 //! - [`program::Program`]: the real program; [`process::Process`]: what the system says of it.
 //! - [`metrics::Scrape`]: `/metrics` as Prometheus reads it.
@@ -30,6 +32,8 @@ pub mod parent;
 pub mod process;
 pub mod program;
 pub mod raw;
+pub mod relay;
+pub mod store;
 pub mod tls;
 pub mod upstream;
 pub mod wire;

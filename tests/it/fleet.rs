@@ -1,0 +1,4 @@
+//! A fleet of instances on real stores; `tests/peers/install` installs Redis and Valkey, and without them these tests are
+//! skipped.
+
+mod stores;
