@@ -148,11 +148,7 @@ impl Key {
         Ok(parts.concat())
     }
 
-    fn open(
-        &self,
-        binding: Binding<'_>,
-        sealed: &[u8],
-    ) -> Result<Zeroizing<Vec<u8>>, NotOpened> {
+    fn open(&self, binding: Binding<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, NotOpened> {
         let sealed = sealed.strip_prefix(&[FORM]).ok_or(NotOpened)?;
         let (nonce, text) = sealed.split_first_chunk().ok_or(NotOpened)?;
         let key = self.sealing_key(binding.name).ok_or(NotOpened)?;

@@ -4,3 +4,4 @@
 //! on its locks.
 
 pub mod keys;
+pub mod store;

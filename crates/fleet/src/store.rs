@@ -1,0 +1,258 @@
+//! The store: a connection to Redis or Valkey, to one server, by way of Sentinels, or to a cluster.
+//!
+//! It runs scripts and passes on what is published; it knows nothing of tokens. Nobody waits for a store that is down,
+//! and a script is sent once: whether it may have run is part of the error.
+//!
+//! The commands that are used, beside those in scripts: `HELLO` and `AUTH`, which every user may use; `SELECT` where the
+//! database is not 0; `EVAL` and `EVALSHA`; `SUBSCRIBE`; `DEL` in a script, which shows that a server takes writes; of a
+//! cluster `CLUSTER SLOTS` and `ASKING`; of Sentinels `SENTINEL GET-MASTER-ADDR-BY-NAME`.
+
+mod backoff;
+mod connection;
+mod dial;
+mod error;
+mod events;
+mod framing;
+mod link;
+mod script;
+mod sentinel;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::IntGauge;
+use redis::Value;
+use rustls::ClientConfig;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use backoff::Backoff;
+use bursar_config::{StoreAddress, StoreTls, StoreUrl};
+use connection::{Connection, Login};
+use dial::Place;
+use events::Queue;
+use link::{Current, Dialer, Probe, Task};
+use sentinel::{Sentinel, Sentinels};
+use status::Status;
+
+pub use error::{Kind, StoreError};
+pub use events::{Event, Events};
+pub use script::{Arg, Script};
+pub use status::StoreState;
+
+/// A connection on which nothing came for as long is tried.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// What a store is and what is wanted of it.
+pub struct Settings {
+    /// Where it is.
+    pub address: StoreAddress,
+    /// Whom it is known by.
+    pub tls: Option<StoreTls>,
+    /// What to subscribe to, on every connection.
+    pub channels: Vec<String>,
+    /// A key that nobody uses, and the user may change.
+    pub probe_key: String,
+    /// Whether it can be used.
+    pub up: IntGauge,
+}
+
+/// A handle to the store. Its clones share the connection; it ends with the last of them.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    status: Arc<Status>,
+    current: Current,
+    events: Arc<Queue>,
+    _task: Task,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.events.close();
+    }
+}
+
+impl Store {
+    /// Begins to connect, in a task of its own.
+    ///
+    /// # Errors
+    /// Where TLS cannot be set up.
+    pub fn start(settings: Settings) -> Result<(Self, Events), bursar_tls::client::Error> {
+        let events = Arc::<Queue>::default();
+        let tls = settings.tls.map(|tls| client_config(&tls)).transpose()?;
+        let (finder, login, is_tls) = match &settings.address {
+            StoreAddress::Single(url) => (Finder::Fixed(place_of(url)), login_of(url), url.tls),
+            StoreAddress::Sentinel(address) => sentinels(address, tls.as_ref()),
+            StoreAddress::Cluster(_) => unimplemented!(),
+        };
+        let dialer = Dialer {
+            tls: tls.filter(|_| is_tls),
+            names: Vec::new(),
+            login,
+            events: events.clone(),
+            channels: settings.channels,
+            probe: Probe::with_key(settings.probe_key),
+            silence: SILENCE,
+        };
+        let address = shown(&settings.address).into();
+        let status = Arc::new(Status::new(address, settings.up, events.clone()));
+        let current = watch::Sender::new(None);
+        let task = Task::spawn(keep(dialer, finder, current.clone(), status.clone()));
+        let inner = Inner {
+            status,
+            current,
+            events: events.clone(),
+            _task: task,
+        };
+        Ok((Self(Arc::new(inner)), Events::of(events)))
+    }
+
+    /// Runs a script whose keys are all in one hash slot.
+    ///
+    /// # Errors
+    /// Where there is no connection, at once. Where the server does not respond in time, or with an error.
+    pub async fn run(
+        &self,
+        script: &Script,
+        keys: &[&str],
+        args: &[Arg<'_>],
+    ) -> Result<Value, StoreError> {
+        let current = self.0.current.borrow().clone();
+        let connection = current.ok_or(StoreError::unsent(Kind::Down))?;
+        connection.run(script, keys, args).await
+    }
+
+    /// What is known of it now.
+    #[must_use]
+    pub fn state(&self) -> StoreState {
+        self.0.status.state()
+    }
+}
+
+/// Where the server is that is kept connected.
+enum Finder {
+    Fixed(Place),
+    Sentinels(Sentinels),
+}
+
+impl Finder {
+    /// Before each attempt.
+    async fn find(&self, attempt: usize) -> Result<Place, StoreError> {
+        match self {
+            Self::Fixed(place) => Ok(place.clone()),
+            Self::Sentinels(sentinels) => sentinels.primary(attempt).await,
+        }
+    }
+
+    /// Waits until the server is another one.
+    async fn replaced(&self, current: &Place) -> StoreError {
+        match self {
+            Self::Fixed(_) => std::future::pending().await,
+            Self::Sentinels(sentinels) => sentinels.replaced(current).await,
+        }
+        StoreError::unsent(Kind::FailedOver)
+    }
+}
+
+/// Keeps one server connected.
+async fn keep(dialer: Dialer, finder: Finder, current: Current, status: Arc<Status>) {
+    let mut backoff = Backoff::default();
+    loop {
+        let mut up_since = None;
+        let error = match connect(&dialer, &finder, backoff.attempt()).await {
+            Ok((place, connection)) => {
+                up_since = Some(Instant::now());
+                current.send_replace(Some(connection.clone()));
+                status.now_up();
+                let error = tokio::select! {
+                    error = dialer.watch(&connection) => error,
+                    error = finder.replaced(&place) => error,
+                };
+                connection.close(error.kind());
+                current.send_replace(None);
+                error
+            }
+            Err(error) => error,
+        };
+        status.now_down(&error);
+        sleep(backoff.pause(error.kind(), up_since)).await;
+    }
+}
+
+async fn connect(
+    dialer: &Dialer,
+    finder: &Finder,
+    attempt: usize,
+) -> Result<(Place, Arc<Connection>), StoreError> {
+    let place = finder.find(attempt).await?;
+    let connection = dialer.connect(&place, attempt).await?;
+    Ok((place, Arc::new(connection)))
+}
+
+/// Sentinels have users of their own, and all or none of all servers speak TLS.
+fn sentinels(
+    address: &bursar_config::Sentinel,
+    tls: Option<&Arc<ClientConfig>>,
+) -> (Finder, Login, bool) {
+    let sentinel = |url: &StoreUrl| {
+        Arc::new(Sentinel {
+            place: place_of(url),
+            login: login_of(url),
+            tls: tls.cloned().filter(|_| url.tls),
+        })
+    };
+    let finder = Finder::Sentinels(Sentinels {
+        sentinels: address.urls.iter().map(sentinel).collect(),
+        master: (*address.master).into(),
+    });
+    let login = Login {
+        username: address.username.clone(),
+        password: address.password.clone(),
+        database: 0,
+    };
+    (finder, login, address.urls.iter().any(|url| url.tls))
+}
+
+/// The store's address, without users and passwords.
+fn shown(address: &StoreAddress) -> String {
+    let all = |urls: &[StoreUrl]| {
+        let places = urls.iter().map(|url| place_of(url).to_string());
+        places.collect::<Vec<_>>().join(",")
+    };
+    match address {
+        StoreAddress::Single(url) => place_of(url).to_string(),
+        StoreAddress::Sentinel(sentinel) => {
+            format!("{} by {}", sentinel.master, all(&sentinel.urls))
+        }
+        StoreAddress::Cluster(urls) => all(urls),
+    }
+}
+
+fn client_config(tls: &StoreTls) -> Result<Arc<ClientConfig>, bursar_tls::client::Error> {
+    let made = bursar_tls::client::configure(tls.roots.clone(), None)?;
+    let mut config = (*made.http1).clone();
+    // Nobody speaks HTTP here.
+    config.alpn_protocols.clear();
+    Ok(Arc::new(config))
+}
+
+fn place_of(url: &StoreUrl) -> Place {
+    Place {
+        host: url.host.clone(),
+        port: url.port,
+    }
+}
+
+fn login_of(url: &StoreUrl) -> Login {
+    Login {
+        username: url.username.clone(),
+        password: url.password.clone(),
+        database: url.database,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,407 @@
+//! Errors of the store: what is wrong in closed words, and whether a script may have changed something.
+//!
+//! What a server says of an error is not repeated, because it may repeat arguments and passwords itself; what is kept of
+//! it is its code, the command that is not allowed, and the line of a script.
+
+use std::io;
+use std::sync::Arc;
+
+use redis::{RedisError, ServerErrorKind};
+
+/// Why the store cannot be used, or why a script failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Nothing has been tried yet.
+    Starting,
+    /// There is no connection; why is part of the store's state.
+    Down,
+    /// More scripts are under way than the limit allows.
+    Busy,
+    /// Nothing came back in time.
+    TimedOut,
+    /// The connection has ended.
+    Disconnected,
+    /// No connection could be made.
+    Unreachable,
+    /// TLS failed.
+    Tls,
+    /// The server's certificate is not to be trusted.
+    Certificate,
+    /// The server wants a client certificate.
+    ClientCertificate,
+    /// What came is not RESP, or more than the limits allow.
+    Protocol,
+    /// The server does not know RESP3.
+    TooOld,
+    /// User or password is wrong or missing.
+    WrongPassword,
+    /// The user may not do that.
+    NoPermission,
+    /// There is no database of that number.
+    NoDatabase,
+    /// The server has as many clients as it allows.
+    TooManyClients,
+    /// The server is a replica.
+    ReadOnly,
+    /// The server refuses writes, because it cannot save them or lacks replicas.
+    WritesRefused,
+    /// The server's memory is full.
+    OutOfMemory,
+    /// The server is still reading its file.
+    Loading,
+    /// The server runs somebody's script that does not end.
+    ScriptRunning,
+    /// No Sentinel names a server for the master's name.
+    NoMaster,
+    /// The Sentinels name another server than the one that is connected.
+    FailedOver,
+    /// The cluster does not serve all slots.
+    ClusterDown,
+    /// The server is not a node of a cluster.
+    NoCluster,
+    /// Nodes sent a script from one to the other, more often than the limit allows.
+    Redirects,
+    /// The script itself failed.
+    Script,
+}
+
+/// Why a script has no response.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the store cannot be used: {}", kind.describe())]
+pub struct StoreError {
+    kind: Kind,
+    is_unsent: bool,
+    #[source]
+    source: Option<Arc<Cause>>,
+}
+
+/// What is known of it besides.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Cause {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Connection(RedisError),
+    /// Took too long.
+    #[error("in this step: {0}")]
+    Step(&'static str),
+    #[error("the keys are at another node")]
+    Redirect(Redirect),
+    #[error("{code}{}{}", Shown(" at line ", line.as_ref()), Shown(": ", denied.as_ref()))]
+    Server {
+        code: Box<str>,
+        /// Of the script.
+        line: Option<u32>,
+        /// The command that is not allowed.
+        denied: Option<Box<str>>,
+    },
+}
+
+/// Where a node of a cluster sends a script to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Redirect {
+    /// Only this once.
+    pub(super) is_ask: bool,
+    pub(super) slot: u16,
+    /// Empty: where the node is that said so.
+    pub(super) host: Box<str>,
+    pub(super) port: u16,
+}
+
+impl Redirect {
+    /// `3999 127.0.0.1:6381`; IPv6 has no brackets, and an unknown host is `?` or nothing.
+    fn read(code: &str, detail: &str) -> Option<Self> {
+        let (slot, place) = detail.split_once(' ')?;
+        let (host, port) = place.trim_end().rsplit_once(':')?;
+        Some(Self {
+            is_ask: code == "ASK",
+            slot: slot.parse().ok()?,
+            host: host.trim_matches(['[', ']']).into(),
+            port: port.parse().ok()?,
+        })
+    }
+}
+
+/// A value after words that introduce it, where there is one.
+struct Shown<'a, T>(&'static str, Option<&'a T>);
+
+impl<T: std::fmt::Display> std::fmt::Display for Shown<'_, T> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.1 {
+            Some(value) => write!(formatter, "{}{value}", self.0),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Kind {
+    /// The word for it in `/status` and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Down => "down",
+            Self::Busy => "busy",
+            Self::TimedOut => "timed_out",
+            Self::Disconnected => "disconnected",
+            Self::Unreachable => "unreachable",
+            Self::Tls => "tls",
+            Self::Certificate => "certificate",
+            Self::ClientCertificate => "client_certificate",
+            Self::Protocol => "protocol",
+            Self::TooOld => "too_old",
+            Self::WrongPassword => "wrong_password",
+            Self::NoPermission => "no_permission",
+            Self::NoDatabase => "no_database",
+            Self::TooManyClients => "too_many_clients",
+            Self::ReadOnly => "read_only",
+            Self::WritesRefused => "writes_refused",
+            Self::OutOfMemory => "out_of_memory",
+            Self::Loading => "loading",
+            Self::ScriptRunning => "script_running",
+            Self::NoMaster => "no_master",
+            Self::FailedOver => "failed_over",
+            Self::ClusterDown => "cluster_down",
+            Self::NoCluster => "no_cluster",
+            Self::Redirects => "redirects",
+            Self::Script => "script_error",
+        }
+    }
+
+    /// In words, for a log.
+    #[must_use]
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::Starting => "nothing has been tried yet",
+            Self::Down => "there is no connection",
+            Self::Busy => "too much is under way",
+            Self::TimedOut => "it did not respond in time",
+            Self::Disconnected => "the connection has ended",
+            Self::Unreachable => "no connection could be made",
+            Self::Tls => "TLS failed",
+            Self::Certificate => {
+                "its certificate is not to be trusted; check fleet.tls.ca and the host's name"
+            }
+            Self::ClientCertificate => {
+                "it wants a client certificate, and there is none; set `tls-auth-clients no` there"
+            }
+            Self::Protocol => "what it sent is no RESP, or more than the limits allow",
+            Self::TooOld => "it does not know RESP3; Redis 6.2 or Valkey is needed",
+            Self::WrongPassword => "user or password is wrong or missing",
+            Self::NoPermission => "the user lacks a permission",
+            Self::NoDatabase => "it has no database of that number",
+            Self::TooManyClients => "it has as many clients as it allows",
+            Self::ReadOnly => "it is a replica",
+            Self::WritesRefused => {
+                "it refuses writes, because it cannot save them or lacks replicas"
+            }
+            Self::OutOfMemory => "its memory is full",
+            Self::Loading => "it is still loading",
+            Self::ScriptRunning => "a script that does not end keeps it busy",
+            Self::NoMaster => "no Sentinel names a server for fleet.sentinel.master",
+            Self::FailedOver => "the Sentinels name another server now",
+            Self::ClusterDown => "the cluster does not serve all slots",
+            Self::NoCluster => "it is not a node of a cluster",
+            Self::Redirects => "nodes of the cluster sent the script on too often",
+            Self::Script => "the script failed",
+        }
+    }
+
+    /// Whether nothing but a person's work will end that, so that tries are few.
+    pub(super) const fn lasts(self) -> bool {
+        matches!(
+            self,
+            Self::Certificate
+                | Self::ClientCertificate
+                | Self::TooOld
+                | Self::WrongPassword
+                | Self::NoPermission
+                | Self::NoDatabase
+                | Self::NoCluster
+                | Self::Script
+        )
+    }
+
+    /// Whether nobody has run a script where the server says that.
+    const fn is_said_before(self) -> bool {
+        matches!(
+            self,
+            Self::TooOld
+                | Self::WrongPassword
+                | Self::NoDatabase
+                | Self::TooManyClients
+                | Self::ReadOnly
+                | Self::WritesRefused
+                | Self::OutOfMemory
+                | Self::Loading
+                | Self::ScriptRunning
+                | Self::ClusterDown
+                | Self::NoCluster
+                | Self::Redirects
+        )
+    }
+}
+
+impl StoreError {
+    /// Nothing of the script has been sent.
+    pub(super) const fn unsent(kind: Kind) -> Self {
+        Self {
+            kind,
+            is_unsent: true,
+            source: None,
+        }
+    }
+
+    /// A step towards a connection took too long.
+    pub(super) fn timed_out(step: &'static str) -> Self {
+        Self::unsent(Kind::TimedOut).because(Cause::Step(step))
+    }
+
+    /// The script may have run.
+    pub(super) const fn unknown(kind: Kind) -> Self {
+        Self {
+            kind,
+            is_unsent: false,
+            source: None,
+        }
+    }
+
+    pub(super) fn because(mut self, cause: impl Into<Cause>) -> Self {
+        self.source = Some(Arc::new(cause.into()));
+        self
+    }
+
+    /// The same of another kind.
+    pub(super) fn with_kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Where the node sent the script to that refused it.
+    pub(super) fn redirect(&self) -> Option<&Redirect> {
+        match self.source.as_deref() {
+            Some(Cause::Redirect(redirect)) => Some(redirect),
+            _ => None,
+        }
+    }
+
+    /// Whether the same may succeed in a moment.
+    pub(super) fn is_momentary(&self) -> bool {
+        self.kind == Kind::ClusterDown && self.is_unsent
+    }
+
+    /// What the system or TLS said.
+    pub(super) fn io(&self) -> Option<&io::Error> {
+        match self.source.as_deref() {
+            Some(Cause::Io(error)) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// What a server said instead of a value, or what happened to the connection meanwhile.
+    pub(super) fn of(error: RedisError) -> Self {
+        let Some(code) = error.code() else {
+            let kind = match error.kind() {
+                redis::ErrorKind::Parse => Kind::Protocol,
+                redis::ErrorKind::RESP3NotSupported => Kind::TooOld,
+                redis::ErrorKind::AuthenticationFailed => Kind::WrongPassword,
+                _ => Kind::Disconnected,
+            };
+            // A parser's message shows what it read.
+            return match kind {
+                Kind::Disconnected if error.is_io_error() => {
+                    Self::unknown(kind).because(Cause::Connection(error))
+                }
+                _ => Self::unknown(kind),
+            };
+        };
+        let detail = error.detail().unwrap_or_default();
+        let kind = kind(&error, code, detail);
+        if let Some(redirect) = Some(kind)
+            .filter(|kind| *kind == Kind::Redirects)
+            .and_then(|_| Redirect::read(code, detail))
+        {
+            return Self::unsent(kind).because(Cause::Redirect(redirect));
+        }
+        // A script that ran into something it may not do has done what stands before that.
+        let is_denied_before = kind == Kind::NoPermission && !detail.contains("script");
+        Self {
+            kind,
+            is_unsent: kind.is_said_before() || is_denied_before,
+            source: Some(Arc::new(Cause::Server {
+                code: word(code).unwrap_or("an error").into(),
+                line: script_line(detail),
+                denied: denied_command(detail).map(Into::into),
+            })),
+        }
+    }
+
+    /// Why.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether the script has certainly changed nothing: it was not sent, or the server refused it.
+    #[must_use]
+    pub const fn is_unsent(&self) -> bool {
+        self.is_unsent
+    }
+}
+
+fn kind(error: &RedisError, code: &str, detail: &str) -> Kind {
+    if let redis::ErrorKind::Server(kind) = error.kind() {
+        match kind {
+            ServerErrorKind::BusyLoading => return Kind::Loading,
+            ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown => return Kind::ReadOnly,
+            ServerErrorKind::NoPerm => return Kind::NoPermission,
+            ServerErrorKind::ClusterDown | ServerErrorKind::TryAgain => return Kind::ClusterDown,
+            ServerErrorKind::Moved | ServerErrorKind::Ask => return Kind::Redirects,
+            _ => {}
+        }
+    }
+    match code {
+        "NOAUTH" | "WRONGPASS" => Kind::WrongPassword,
+        "DENIED" => Kind::NoPermission,
+        "OOM" => Kind::OutOfMemory,
+        "MISCONF" | "NOREPLICAS" => Kind::WritesRefused,
+        "BUSY" => Kind::ScriptRunning,
+        "NOPROTO" => Kind::TooOld,
+        _ if detail.starts_with("max number of clients") => Kind::TooManyClients,
+        _ if detail.contains("DB index") => Kind::NoDatabase,
+        // What SELECT is refused with has lost its code.
+        _ if detail.contains("no permissions to run") => Kind::NoPermission,
+        _ if detail.starts_with("This instance has cluster support disabled") => Kind::NoCluster,
+        // Up to Redis 6.2, what a script may not do is an error of the script.
+        _ if detail.contains("can't run this command") || detail.contains("can't access") => {
+            Kind::NoPermission
+        }
+        // Before Redis 6.
+        _ if detail.starts_with("unknown command") && detail.contains("HELLO") => Kind::TooOld,
+        _ => Kind::Script,
+    }
+}
+
+/// What is no code is not repeated.
+fn word(code: &str) -> Option<&str> {
+    let is_word = code.len() <= 20 && code.bytes().all(|byte| byte.is_ascii_uppercase());
+    is_word.then_some(code)
+}
+
+/// `... user_script:12: ...` or `... @user_script:12.`
+fn script_line(detail: &str) -> Option<u32> {
+    let (_, rest) = detail.split_once("user_script:")?;
+    let digits = rest.split(|char: char| !char.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}
+
+/// `... no permissions to run the 'subscribe' command`
+fn denied_command(detail: &str) -> Option<&str> {
+    let (_, rest) = detail.split_once("no permissions to run the '")?;
+    let (command, _) = rest.split_once('\'')?;
+    let is_command = |byte: u8| byte.is_ascii_lowercase() || b"|_".contains(&byte);
+    (command.len() <= 32 && command.bytes().all(is_command)).then_some(command)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! Reconnection: one server is kept connected, and whoever wants it finds the connection or that there is none.
+//!
+//! The state of the connection is the circuit breaker: while there is none, nobody waits for one. Its task writes
+//! `current`, everybody reads it. A connection is shown once the server has run a script on it, and hidden the moment it
+//! ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout};
+
+use super::connection::{Connection, Login};
+use super::dial::{Dial, Place, is_for_another_name};
+use super::error::StoreError;
+use super::events::Queue;
+use super::script::Script;
+
+/// What is needed to connect to any of the store's servers.
+pub(super) struct Dialer {
+    pub(super) tls: Option<Arc<ClientConfig>>,
+    /// Whom a certificate may be for that is not for the place's name.
+    pub(super) names: Vec<Box<str>>,
+    pub(super) login: Login,
+    pub(super) events: Arc<Queue>,
+    /// What is subscribed to.
+    pub(super) channels: Vec<String>,
+    /// It shows that the server runs scripts, and takes writes.
+    pub(super) probe: Probe,
+    /// A connection on which nothing came for as long is tried with the same script.
+    pub(super) silence: Duration,
+}
+
+/// A script that changes nothing, and can be run only where something can be changed.
+///
+/// DEL takes no memory, so that a full one is no reason to be down.
+#[derive(Clone)]
+pub(super) struct Probe {
+    pub(super) script: Script,
+    /// None: the server is not asked whether it takes writes.
+    pub(super) key: Option<String>,
+}
+
+/// Runs while it lives.
+#[derive(Debug)]
+pub(super) struct Task(AbortHandle);
+
+impl Task {
+    pub(super) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(future).abort_handle())
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The connection that is in use, if there is one.
+pub(super) type Current = watch::Sender<Option<Arc<Connection>>>;
+
+impl Probe {
+    pub(super) fn with_key(key: String) -> Self {
+        Self {
+            script: Script::new("redis.call('DEL', KEYS[1]) return 1"),
+            key: Some(key),
+        }
+    }
+
+    /// For servers that may hold other keys.
+    pub(super) fn without_key() -> Self {
+        Self {
+            script: Script::new("return 1"),
+            key: None,
+        }
+    }
+
+    async fn run(&self, connection: &Connection) -> Result<(), StoreError> {
+        let key = self.key.as_deref();
+        connection.run(&self.script, key.as_slice(), &[]).await?;
+        Ok(())
+    }
+}
+
+impl Dialer {
+    /// A connection that is subscribed and proven.
+    pub(super) async fn connect(
+        &self,
+        place: &Place,
+        attempt: usize,
+    ) -> Result<Connection, StoreError> {
+        let connection = self.open(place, attempt).await?;
+        // Both at once: one round trip less.
+        let subscribed = connection.subscribe(&self.channels);
+        let (subscribed, proven) = tokio::join!(subscribed, self.probe.run(&connection));
+        subscribed.and(proven)?;
+        Ok(connection)
+    }
+
+    /// A certificate that is for another name is fine where that is one of `names`: a cluster's nodes announce
+    /// addresses, and certificates often have nothing but names.
+    async fn open(&self, place: &Place, attempt: usize) -> Result<Connection, StoreError> {
+        let mut opened = self.open_as(place, None, attempt).await;
+        for name in &self.names {
+            match &opened {
+                Err(error) if is_for_another_name(error) => {
+                    opened = self.open_as(place, Some(name), attempt).await;
+                }
+                _ => break,
+            }
+        }
+        opened
+    }
+
+    async fn open_as(
+        &self,
+        place: &Place,
+        name: Option<&str>,
+        attempt: usize,
+    ) -> Result<Connection, StoreError> {
+        let dial = Dial {
+            place,
+            tls: self.tls.as_ref(),
+            name,
+            attempt,
+        };
+        Connection::open(dial, &self.login, Some(self.events.clone())).await
+    }
+
+    /// Waits until the connection is of no use any more, and says why. One that nothing comes on is tried.
+    pub(super) async fn watch(&self, connection: &Connection) -> StoreError {
+        let mut checked = Instant::now();
+        loop {
+            if let Ok(why) = timeout(self.silence, connection.ended()).await {
+                return StoreError::unsent(why);
+            }
+            if connection.is_silent_since(checked)
+                && let Err(error) = self.probe.run(connection).await
+            {
+                connection.close(error.kind());
+                return error;
+            }
+            checked = Instant::now();
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Sentinels: which server is the primary now.
+//!
+//! All are asked at once, and the server that most of them name is taken: one that is gone costs no time, and one that is
+//! behind is outvoted. Their responses are hints; whether a server takes writes it says itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::Value;
+use rustls::ClientConfig;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::connection::{Connection, Login};
+use super::dial::{Dial, Place};
+use super::error::{Kind, StoreError};
+
+/// Once one has responded, the others have as long to do so, too.
+const GRACE: Duration = Duration::from_millis(500);
+/// While a server is connected, they are asked again as often: it may be cut off from them, and replaced.
+const RECHECK: Duration = Duration::from_secs(30);
+
+/// The Sentinels of one primary.
+pub(super) struct Sentinels {
+    pub(super) sentinels: Vec<Arc<Sentinel>>,
+    /// The name by which they know the primary.
+    pub(super) master: Arc<str>,
+}
+
+/// One of them.
+pub(super) struct Sentinel {
+    pub(super) place: Place,
+    pub(super) login: Login,
+    pub(super) tls: Option<Arc<ClientConfig>>,
+}
+
+impl Sentinels {
+    /// The primary. Where as many name one as another, attempts take turns.
+    pub(super) async fn primary(&self, attempt: usize) -> Result<Place, StoreError> {
+        let mut ranked = ranked(self.votes(attempt).await?);
+        let most = ranked.first().map(|(_, votes)| *votes);
+        ranked.retain(|(_, votes)| Some(*votes) == most);
+        let at = attempt.checked_rem(ranked.len()).unwrap_or(0);
+        let chosen = ranked.into_iter().nth(at).map(|(place, _)| place);
+        chosen.ok_or(StoreError::unsent(Kind::NoMaster))
+    }
+
+    /// Waits until most of all Sentinels name another server than that.
+    pub(super) async fn replaced(&self, current: &Place) {
+        loop {
+            // Instances do not all ask at the same time.
+            sleep(RECHECK.mul_f64(0.5 + fastrand::f64())).await;
+            let ranked = ranked(self.votes(0).await.unwrap_or_default());
+            if let Some((place, votes)) = ranked.first()
+                && place != current
+                && 2 * votes > self.sentinels.len()
+            {
+                return;
+            }
+        }
+    }
+
+    /// What those say that respond in time.
+    async fn votes(&self, attempt: usize) -> Result<Vec<Place>, StoreError> {
+        let mut asked = JoinSet::new();
+        for sentinel in &self.sentinels {
+            let (sentinel, master) = (sentinel.clone(), self.master.clone());
+            asked.spawn(async move { sentinel.ask(&master, attempt).await });
+        }
+        let mut votes = Vec::new();
+        let mut failure = StoreError::unsent(Kind::NoMaster);
+        // Each has timeouts of its own.
+        let mut end = None;
+        loop {
+            let next = match end {
+                Some(end) => timeout_at(end, asked.join_next()).await,
+                None => Ok(asked.join_next().await),
+            };
+            match next {
+                Ok(Some(Ok(Ok(place)))) => {
+                    votes.push(place);
+                    end.get_or_insert_with(|| Instant::now() + GRACE);
+                }
+                Ok(Some(Ok(Err(error)))) => failure = graver(failure, error),
+                Ok(Some(Err(_panicked))) => {}
+                Ok(None) | Err(_) => break,
+            }
+        }
+        match votes.is_empty() {
+            true => Err(failure),
+            false => Ok(votes),
+        }
+    }
+}
+
+impl Sentinel {
+    async fn ask(&self, master: &str, attempt: usize) -> Result<Place, StoreError> {
+        let dial = Dial {
+            place: &self.place,
+            tls: self.tls.as_ref(),
+            name: None,
+            attempt,
+        };
+        let connection = Connection::open(dial, &self.login, None).await?;
+        let mut command = redis::cmd("SENTINEL");
+        command.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
+        read(connection.ask(&command).await?).ok_or(StoreError::unsent(Kind::NoMaster))
+    }
+}
+
+/// Host and port.
+fn read(value: Value) -> Option<Place> {
+    let Value::Array(parts) = value else {
+        return None;
+    };
+    let mut parts = parts.into_iter().map(|part| match part {
+        Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
+        _ => None,
+    });
+    let (host, port) = (parts.next()??, parts.next()??);
+    (!host.is_empty()).then_some(Place {
+        host: host.into(),
+        port: port.parse().ok()?,
+    })
+}
+
+/// Each once, the most often named one first.
+fn ranked(votes: Vec<Place>) -> Vec<(Place, usize)> {
+    let mut ranked: Vec<(Place, usize)> = Vec::new();
+    for vote in votes {
+        match ranked.iter_mut().find(|(place, _)| *place == vote) {
+            Some((_, count)) => *count += 1,
+            None => ranked.push((vote, 1)),
+        }
+    }
+    ranked.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    ranked
+}
+
+/// What is told of several failures: what needs a person, else what came last, but that somebody is there and knows no
+/// primary.
+fn graver(before: StoreError, after: StoreError) -> StoreError {
+    match before.kind().lasts() {
+        true => before,
+        false => after,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(port: u16) -> Place {
+        Place {
+            host: "10.0.0.1".into(),
+            port,
+        }
+    }
+
+    #[test]
+    fn what_most_name_is_first() {
+        let votes = [1, 2, 3, 2].map(place).to_vec();
+        let ranked: Vec<(u16, usize)> = ranked(votes)
+            .into_iter()
+            .map(|(place, count)| (place.port, count))
+            .collect();
+        assert_eq!(ranked, [(2, 2), (1, 1), (3, 1)]);
+    }
+
+    #[test]
+    fn a_response_is_host_and_port() {
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let of = |parts: &[Value]| read(Value::Array(parts.to_vec()));
+        assert_eq!(of(&[text("10.0.0.1"), text("7")]), Some(place(7)));
+        for odd in [
+            &[][..],
+            &[text("10.0.0.1")],
+            &[text(""), text("7")],
+            &[text("10.0.0.1"), text("70000")],
+            &[Value::Nil, text("7")],
+        ] {
+            assert_eq!(of(odd), None);
+        }
+        assert_eq!(read(Value::Nil), None);
+    }
+}

@@ -1,0 +1,101 @@
+//! Status of the store: up or down, since when and why; for `/status`, the gauge, the log and the events.
+//!
+//! One task writes: the one that keeps the store connected.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus::IntGauge;
+use tokio::time::Instant;
+
+use super::error::{Kind, StoreError};
+use super::events::{Event, Queue};
+use bursar_base::log_throttle::LogThrottles;
+
+/// What is known of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreState {
+    /// None: it can be used.
+    pub down: Option<Kind>,
+    /// Since when.
+    pub since: Instant,
+    /// Where it is, without users and passwords.
+    pub address: Arc<str>,
+}
+
+/// Whoever keeps the store connected tells it of every change.
+#[derive(Debug)]
+pub(super) struct Status {
+    state: Mutex<StoreState>,
+    up: IntGauge,
+    events: Arc<Queue>,
+    /// A line a minute for each cause.
+    lines: LogThrottles<Option<Kind>>,
+}
+
+impl Status {
+    pub(super) fn new(address: Arc<str>, up: IntGauge, events: Arc<Queue>) -> Self {
+        up.set(0);
+        Self {
+            state: Mutex::new(StoreState {
+                down: Some(Kind::Starting),
+                since: Instant::now(),
+                address,
+            }),
+            up,
+            events,
+            lines: LogThrottles::default(),
+        }
+    }
+
+    pub(super) fn state(&self) -> StoreState {
+        self.lock().clone()
+    }
+
+    /// It can be used.
+    pub(super) fn now_up(&self) {
+        let before = self.set(None);
+        self.up.set(1);
+        self.events.add(Event::Up);
+        if before.is_some() && self.lines.is_due(None, Instant::now()) {
+            tracing::info!(store = %self.address(), "the fleet's store can be used");
+        }
+    }
+
+    /// It cannot.
+    pub(super) fn now_down(&self, error: &StoreError) {
+        let kind = error.kind();
+        let before = self.set(Some(kind));
+        self.up.set(0);
+        if before.is_none() {
+            self.events.add(Event::Down);
+        }
+        if before != Some(kind) && self.lines.is_due(Some(kind), Instant::now()) {
+            let source = std::error::Error::source(error).map(ToString::to_string);
+            tracing::warn!(
+                store = %self.address(),
+                why = kind.as_str(),
+                source,
+                "the fleet's store cannot be used: {}",
+                kind.describe(),
+            );
+        }
+    }
+
+    fn address(&self) -> Arc<str> {
+        self.lock().address.clone()
+    }
+
+    /// What was before.
+    fn set(&self, down: Option<Kind>) -> Option<Kind> {
+        let mut state = self.lock();
+        let before = std::mem::replace(&mut state.down, down);
+        if before.is_none() != down.is_none() {
+            state.since = Instant::now();
+        }
+        before
+    }
+
+    fn lock(&self) -> MutexGuard<'_, StoreState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
