@@ -8,6 +8,7 @@
 //! cluster `CLUSTER SLOTS` and `ASKING`; of Sentinels `SENTINEL GET-MASTER-ADDR-BY-NAME`.
 
 mod backoff;
+mod cluster;
 mod connection;
 mod dial;
 mod error;
@@ -24,11 +25,11 @@ use std::time::Duration;
 use prometheus::IntGauge;
 use redis::Value;
 use rustls::ClientConfig;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use backoff::Backoff;
 use bursar_config::{StoreAddress, StoreTls, StoreUrl};
+use cluster::{Cluster, Subscriber};
 use connection::{Connection, Login};
 use dial::Place;
 use events::Queue;
@@ -43,6 +44,12 @@ pub use status::StoreState;
 
 /// A connection on which nothing came for as long is tried.
 const SILENCE: Duration = Duration::from_secs(5);
+
+/// Nothing else is sent on the connection of a cluster that is there for what is published.
+const SUBSCRIBER_SILENCE: Duration = Duration::from_secs(1);
+
+/// A node's certificate is tried for no more of the configuration's names.
+const MAX_NAMES: usize = 4;
 
 /// What a store is and what is wanted of it.
 pub struct Settings {
@@ -64,9 +71,15 @@ pub struct Store(Arc<Inner>);
 
 struct Inner {
     status: Arc<Status>,
-    current: Current,
+    servers: Servers,
     events: Arc<Queue>,
     _task: Task,
+}
+
+/// Where scripts are run.
+enum Servers {
+    One(Current),
+    Cluster(Arc<Cluster>),
 }
 
 impl Drop for Inner {
@@ -83,27 +96,38 @@ impl Store {
     pub fn start(settings: Settings) -> Result<(Self, Events), bursar_tls::client::Error> {
         let events = Arc::<Queue>::default();
         let tls = settings.tls.map(|tls| client_config(&tls)).transpose()?;
-        let (finder, login, is_tls) = match &settings.address {
-            StoreAddress::Single(url) => (Finder::Fixed(place_of(url)), login_of(url), url.tls),
-            StoreAddress::Sentinel(address) => sentinels(address, tls.as_ref()),
-            StoreAddress::Cluster(_) => unimplemented!(),
-        };
-        let dialer = Dialer {
-            tls: tls.filter(|_| is_tls),
+        let address = shown(&settings.address).into();
+        let status = Arc::new(Status::new(address, settings.up, events.clone()));
+        let dialer = |(login, is_tls): (Login, bool), is_node| Dialer {
+            tls: tls.clone().filter(|_| is_tls),
             names: Vec::new(),
             login,
             events: events.clone(),
-            channels: settings.channels,
-            probe: Probe::with_key(settings.probe_key),
+            channels: settings.channels.clone(),
+            probe: Probe::new(settings.probe_key.clone(), is_node),
             silence: SILENCE,
         };
-        let address = shown(&settings.address).into();
-        let status = Arc::new(Status::new(address, settings.up, events.clone()));
-        let current = watch::Sender::new(None);
-        let task = Task::spawn(keep(dialer, finder, current.clone(), status.clone()));
+        let keep_one = |finder, dialer| {
+            let current = link::none_yet();
+            let task = Task::spawn(keep(dialer, finder, current.clone(), status.clone()));
+            (Servers::One(current), task)
+        };
+        let (servers, task) = match &settings.address {
+            StoreAddress::Single(url) => {
+                let finder = Finder::Fixed(place_of(url));
+                keep_one(finder, dialer((login_of(url), url.tls), false))
+            }
+            StoreAddress::Sentinel(address) => {
+                let (finder, login, is_tls) = sentinels(address, tls.as_ref());
+                keep_one(finder, dialer((login, is_tls), false))
+            }
+            StoreAddress::Cluster(urls) => {
+                keep_cluster(urls, status.clone(), |login| dialer(login, true))
+            }
+        };
         let inner = Inner {
             status,
-            current,
+            servers,
             events: events.clone(),
             _task: task,
         };
@@ -120,8 +144,11 @@ impl Store {
         keys: &[&str],
         args: &[Arg<'_>],
     ) -> Result<Value, StoreError> {
-        let current = self.0.current.borrow().clone();
-        let connection = current.ok_or(StoreError::unsent(Kind::Down))?;
+        let current = match &self.0.servers {
+            Servers::One(current) => current.borrow().clone(),
+            Servers::Cluster(cluster) => return cluster.run(script, keys, args).await,
+        };
+        let connection = current.map_err(|_why| StoreError::unsent(Kind::Down))?;
         connection.run(script, keys, args).await
     }
 
@@ -165,21 +192,55 @@ async fn keep(dialer: Dialer, finder: Finder, current: Current, status: Arc<Stat
         let error = match connect(&dialer, &finder, backoff.attempt()).await {
             Ok((place, connection)) => {
                 up_since = Some(Instant::now());
-                current.send_replace(Some(connection.clone()));
+                current.send_modify(|current| *current = Ok(connection.clone()));
                 status.now_up();
                 let error = tokio::select! {
                     error = dialer.watch(&connection) => error,
                     error = finder.replaced(&place) => error,
                 };
                 connection.close(error.kind());
-                current.send_replace(None);
                 error
             }
             Err(error) => error,
         };
+        current.send_modify(|current| *current = Err(error.clone()));
         status.now_down(&error);
         sleep(backoff.pause(error.kind(), up_since)).await;
     }
+}
+
+/// Keeps a cluster's nodes connected.
+fn keep_cluster(
+    urls: &[StoreUrl],
+    status: Arc<Status>,
+    dialer: impl Fn((Login, bool)) -> Dialer,
+) -> (Servers, Task) {
+    let seeds: Vec<Place> = urls.iter().map(place_of).collect();
+    let login = || urls.first().map(|url| (login_of(url), url.tls));
+    let mut names: Vec<Box<str>> = seeds.iter().map(|seed| seed.host.clone()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.truncate(MAX_NAMES);
+    let dialer = || Dialer {
+        names: names.clone(),
+        ..dialer(login().unwrap_or_default())
+    };
+    let nodes = Dialer {
+        channels: Vec::new(),
+        ..dialer()
+    };
+    let cluster = Arc::new(Cluster::new(nodes));
+    let subscriber = Subscriber {
+        cluster: cluster.clone(),
+        dialer: Dialer {
+            silence: SUBSCRIBER_SILENCE,
+            ..dialer()
+        },
+        seeds,
+        status,
+    };
+    let task = Task::spawn(subscriber.keep());
+    (Servers::Cluster(cluster), task)
 }
 
 async fn connect(

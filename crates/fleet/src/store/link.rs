@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::connection::{Connection, Login};
 use super::dial::{Dial, Place, is_for_another_name};
-use super::error::StoreError;
+use super::error::{Kind, StoreError};
 use super::events::Queue;
 use super::script::Script;
 
@@ -39,8 +39,10 @@ pub(super) struct Dialer {
 #[derive(Clone)]
 pub(super) struct Probe {
     pub(super) script: Script,
-    /// None: the server is not asked whether it takes writes.
-    pub(super) key: Option<String>,
+    /// Of a key that is not there.
+    pub(super) key: String,
+    /// Of a cluster, any node will do: one that is not cut off from the others sends the script on.
+    pub(super) is_node: bool,
 }
 
 /// Runs while it lives.
@@ -59,29 +61,28 @@ impl Drop for Task {
     }
 }
 
-/// The connection that is in use, if there is one.
-pub(super) type Current = watch::Sender<Option<Arc<Connection>>>;
+/// The connection that is in use, or why there is none.
+pub(super) type Current = watch::Sender<Result<Arc<Connection>, StoreError>>;
+
+/// Nothing has been tried yet.
+pub(super) fn none_yet() -> Current {
+    watch::Sender::new(Err(StoreError::unsent(Kind::Starting)))
+}
 
 impl Probe {
-    pub(super) fn with_key(key: String) -> Self {
+    pub(super) fn new(key: String, is_node: bool) -> Self {
         Self {
             script: Script::new("redis.call('DEL', KEYS[1]) return 1"),
-            key: Some(key),
-        }
-    }
-
-    /// For servers that may hold other keys.
-    pub(super) fn without_key() -> Self {
-        Self {
-            script: Script::new("return 1"),
-            key: None,
+            key,
+            is_node,
         }
     }
 
     async fn run(&self, connection: &Connection) -> Result<(), StoreError> {
-        let key = self.key.as_deref();
-        connection.run(&self.script, key.as_slice(), &[]).await?;
-        Ok(())
+        match connection.run(&self.script, &[&self.key], &[]).await {
+            Err(error) if self.is_node && error.redirect().is_some() => Ok(()),
+            run => run.map(drop),
+        }
     }
 }
 

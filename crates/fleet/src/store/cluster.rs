@@ -1,0 +1,391 @@
+//! A cluster: a connection to each node that takes writes, and one for what is published.
+//!
+//! Which node serves which slot is learnt from the nodes: all at once from the one that is subscribed to, and a slot at a
+//! time from a node that sends a script on. A node that is gone fails the scripts of its slots at once, and no others.
+//! What is published on one node is passed on by all, so that any one will do for subscriptions.
+//!
+//! The table of slots is behind a lock, held for a look and never across an await. The cluster's own task writes it, and
+//! whoever is sent on; everybody reads it.
+
+mod slots;
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::Value;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+
+use super::backoff::Backoff;
+use super::connection::Connection;
+use super::dial::{Place, STEP_TIMEOUT};
+use super::error::{Kind, Redirect, StoreError};
+use super::link::{Current, Dialer, Task, none_yet};
+use super::script::{Arg, Script};
+use super::status::Status;
+use slots::{Range, SLOTS, place_of, read, slot_of};
+
+/// A script is sent on no more often.
+const MAX_REDIRECTS: usize = 5;
+/// One that a cluster could not serve at the moment is sent again no more often.
+const MAX_REPEATS: usize = 3;
+const REPEAT_AFTER: Duration = Duration::from_millis(100);
+/// A node that a script was sent on to, and that was not known before, is waited for as long.
+const NEW_NODE_TIMEOUT: Duration = Duration::from_secs(1);
+/// More nodes that take writes are not connected to.
+const MAX_NODES: usize = 256;
+/// While all nodes are connected, the slots are read again as often.
+const RELOAD: Duration = Duration::from_secs(30);
+/// While one is not, or has sent a script on.
+const RELOAD_SOON: Duration = Duration::from_millis(500);
+
+/// A cluster, as far as it is known.
+pub(super) struct Cluster {
+    /// To its nodes.
+    dialer: Arc<Dialer>,
+    table: Mutex<Table>,
+    /// A node's connection has come or gone, or slots have moved.
+    changed: Arc<Notify>,
+}
+
+/// Who serves what.
+struct Table {
+    nodes: Vec<Arc<Node>>,
+    /// For each slot a node by its number, or [`NOBODY`].
+    owners: Box<[u16]>,
+}
+
+const NOBODY: u16 = u16::MAX;
+
+/// A node that takes writes.
+struct Node {
+    place: Place,
+    current: Current,
+    /// Keeps it connected.
+    _task: Task,
+}
+
+impl Cluster {
+    pub(super) fn new(dialer: Dialer) -> Self {
+        Self {
+            dialer: Arc::new(dialer),
+            table: Mutex::new(Table {
+                nodes: Vec::new(),
+                owners: vec![NOBODY; SLOTS.into()].into(),
+            }),
+            changed: Arc::default(),
+        }
+    }
+
+    /// Runs a script at the node that serves its keys.
+    pub(super) async fn run(
+        &self,
+        script: &Script,
+        keys: &[&str],
+        args: &[Arg<'_>],
+    ) -> Result<Value, StoreError> {
+        let slot = keys.first().map(|key| slot_of(key.as_bytes()));
+        let mut redirected: Option<(Arc<Node>, bool)> = None;
+        let (mut redirects, mut repeats) = (0, 0);
+        loop {
+            let (node, is_ask) = match redirected.take() {
+                Some(redirected) => redirected,
+                None => (self.node_of(slot)?, false),
+            };
+            let connection = match redirects {
+                0 => node.connection()?,
+                _ => node.new_connection().await?,
+            };
+            let run = match is_ask {
+                true => connection.run_asking(script, keys, args).await,
+                false => connection.run(script, keys, args).await,
+            };
+            let Err(error) = run else { return run };
+            if let Some(redirect) = error.redirect() {
+                redirects += 1;
+                if redirects > MAX_REDIRECTS {
+                    return Err(error);
+                }
+                let next = self.redirected(redirect, &node.place);
+                redirected = Some((next.ok_or(error.clone())?, redirect.is_ask));
+            } else if error.is_momentary() && repeats < MAX_REPEATS {
+                repeats += 1;
+                sleep(REPEAT_AFTER).await;
+            } else {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Who serves a slot, where its connection may be gone; any node for a script without keys.
+    fn node_of(&self, slot: Option<u16>) -> Result<Arc<Node>, StoreError> {
+        let table = self.lock();
+        let at = match slot {
+            Some(slot) => table.owners.get(usize::from(slot)).copied(),
+            None => Some(0),
+        };
+        let node = at.and_then(|at| table.nodes.get(usize::from(at)));
+        node.cloned().ok_or(StoreError::unsent(Kind::Down))
+    }
+
+    /// The node that a script was sent on to by the one at `from`. None: it cannot be known.
+    fn redirected(&self, redirect: &Redirect, from: &Place) -> Option<Arc<Node>> {
+        let place = place_of(&redirect.host, redirect.port, from)?;
+        let mut table = self.lock();
+        let at = table.node_at(&place, || self.connect(place.clone()))?;
+        if !redirect.is_ask {
+            // One slot that has moved is seldom the only one.
+            self.changed.notify_one();
+            if let Some(owner) = table.owners.get_mut(usize::from(redirect.slot)) {
+                *owner = at;
+            }
+        }
+        table.nodes.get(usize::from(at)).cloned()
+    }
+
+    /// Takes over who serves what; what serves nothing any more is disconnected.
+    fn take_over(&self, ranges: &[Range]) {
+        let mut table = self.lock();
+        let before = std::mem::take(&mut table.nodes);
+        table.owners.fill(NOBODY);
+        for range in ranges {
+            let known = before.iter().find(|node| node.place == range.place);
+            let node = || {
+                known
+                    .cloned()
+                    .unwrap_or_else(|| self.connect(range.place.clone()))
+            };
+            let Some(at) = table.node_at(&range.place, node) else {
+                continue;
+            };
+            let owned = usize::from(range.first)..=usize::from(range.last);
+            if let Some(owners) = table.owners.get_mut(owned) {
+                owners.fill(at);
+            }
+        }
+    }
+
+    /// Reads who serves what from a node.
+    async fn load(&self, place: &Place, connection: &Connection) -> Result<(), StoreError> {
+        let mut command = redis::cmd("CLUSTER");
+        command.arg("SLOTS");
+        let slots = connection.ask(&command).await?;
+        let ranges = read(slots, place).ok_or(StoreError::unsent(Kind::Protocol))?;
+        if ranges.is_empty() {
+            return Err(StoreError::unsent(Kind::ClusterDown));
+        }
+        self.take_over(&ranges);
+        Ok(())
+    }
+
+    fn connect(&self, place: Place) -> Arc<Node> {
+        let current = none_yet();
+        let keeping = keep_node(
+            self.dialer.clone(),
+            place.clone(),
+            current.clone(),
+            self.changed.clone(),
+        );
+        Arc::new(Node {
+            place,
+            current,
+            _task: Task::spawn(keeping),
+        })
+    }
+
+    /// Whether all slots are served by a node that is connected.
+    fn is_whole(&self) -> bool {
+        let table = self.lock();
+        !table.owners.contains(&NOBODY) && table.nodes.iter().all(|node| node.is_up())
+    }
+
+    /// The nodes' connections.
+    fn connections(&self) -> Vec<(Place, Arc<Connection>)> {
+        let table = self.lock();
+        let nodes = table.nodes.iter();
+        let connected =
+            nodes.filter_map(|node| Some((node.place.clone(), node.connection().ok()?)));
+        connected.collect()
+    }
+
+    /// Why the node that serves a key is not connected.
+    fn why(&self, key: &str) -> Option<StoreError> {
+        let node = self.node_of(Some(slot_of(key.as_bytes()))).ok()?;
+        node.current.borrow().as_ref().err().cloned()
+    }
+
+    fn places(&self) -> Vec<Place> {
+        self.lock()
+            .nodes
+            .iter()
+            .map(|node| node.place.clone())
+            .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    /// The number of the node at a place, which is added where it is not there. None: there are too many.
+    fn node_at(&mut self, place: &Place, node: impl FnOnce() -> Arc<Node>) -> Option<u16> {
+        let known = self.nodes.iter().position(|node| node.place == *place);
+        let at = match known {
+            Some(at) => at,
+            None if self.nodes.len() >= MAX_NODES => return None,
+            None => {
+                self.nodes.push(node());
+                self.nodes.len() - 1
+            }
+        };
+        u16::try_from(at).ok()
+    }
+}
+
+impl Node {
+    fn connection(&self) -> Result<Arc<Connection>, StoreError> {
+        let current = self.current.borrow().clone();
+        current.map_err(|_why| StoreError::unsent(Kind::Down))
+    }
+
+    /// The same, where the node may have been heard of just now.
+    async fn new_connection(&self) -> Result<Arc<Connection>, StoreError> {
+        let mut current = self.current.subscribe();
+        // It ends where the node is dropped meanwhile, too.
+        drop(timeout(NEW_NODE_TIMEOUT, current.wait_for(Result::is_ok)).await);
+        self.connection()
+    }
+
+    fn is_up(&self) -> bool {
+        self.current.borrow().is_ok()
+    }
+}
+
+/// Keeps a node connected.
+async fn keep_node(dialer: Arc<Dialer>, place: Place, current: Current, changed: Arc<Notify>) {
+    let mut backoff = Backoff::default();
+    loop {
+        let mut up_since = None;
+        let error = match dialer.connect(&place, backoff.attempt()).await {
+            Ok(connection) => {
+                let connection = Arc::new(connection);
+                up_since = Some(Instant::now());
+                current.send_modify(|current| *current = Ok(connection.clone()));
+                changed.notify_one();
+                dialer.watch(&connection).await
+            }
+            Err(error) => error,
+        };
+        let pause = backoff.pause(error.kind(), up_since);
+        current.send_modify(|current| *current = Err(error));
+        changed.notify_one();
+        sleep(pause).await;
+    }
+}
+
+/// Keeps one node subscribed, and the table of slots up to date.
+pub(super) struct Subscriber {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) dialer: Dialer,
+    /// The nodes that the configuration names; never empty.
+    pub(super) seeds: Vec<Place>,
+    pub(super) status: Arc<Status>,
+}
+
+impl Subscriber {
+    /// Never ends.
+    pub(super) async fn keep(self) {
+        let mut backoff = Backoff::default();
+        // Instances are not all subscribed to one node.
+        let mut turn = fastrand::usize(..self.seeds.len().max(1));
+        loop {
+            let mut up_since = None;
+            let error = match self.begin(turn, backoff.attempt()).await {
+                Ok((place, connection)) => {
+                    up_since = Some(Instant::now());
+                    self.status.now_up();
+                    let error = self.follow(&place, &connection).await;
+                    connection.close(error.kind());
+                    error
+                }
+                Err(error) => error,
+            };
+            turn = turn.wrapping_add(1);
+            self.status.now_down(&error);
+            sleep(backoff.pause(error.kind(), up_since)).await;
+        }
+    }
+
+    /// Subscribes to the node whose turn it is, and waits until a script has been run where it belongs.
+    async fn begin(&self, turn: usize, attempt: usize) -> Result<(Place, Connection), StoreError> {
+        let mut places = self.seeds.clone();
+        places.extend(self.cluster.places());
+        let at = turn.checked_rem(places.len()).unwrap_or(0);
+        let place = places.into_iter().nth(at);
+        let place = place.ok_or(StoreError::unsent(Kind::Unreachable))?;
+        let connection = self.dialer.connect(&place, attempt).await?;
+        self.cluster.load(&place, &connection).await?;
+        self.prove().await?;
+        Ok((place, connection))
+    }
+
+    async fn prove(&self) -> Result<(), StoreError> {
+        let probe = &self.dialer.probe;
+        let mut last = StoreError::unsent(Kind::Down);
+        let deadline = Instant::now() + STEP_TIMEOUT;
+        while Instant::now() < deadline {
+            match self.cluster.run(&probe.script, &[&probe.key], &[]).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == Kind::Down => {
+                    last = self.cluster.why(&probe.key).unwrap_or(error);
+                    drop(timeout_at(deadline, self.cluster.changed.notified()).await);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+
+    /// Keeps the table up to date until the subscription has ended.
+    async fn follow(&self, place: &Place, connection: &Connection) -> StoreError {
+        let mut watching = pin!(self.dialer.watch(connection));
+        let mut next = Instant::now() + self.reload_after();
+        let mut connected = self.cluster.connections().len();
+        let mut turn = 0_usize;
+        loop {
+            tokio::select! {
+                error = &mut watching => return error,
+                () = self.cluster.changed.notified() => {
+                    let before = std::mem::replace(&mut connected, self.cluster.connections().len());
+                    if connected > before {
+                        self.status.now_up();
+                    }
+                    next = next.min(Instant::now() + RELOAD_SOON);
+                }
+                () = sleep_until(next) => {
+                    // One that is cut off knows nothing new, so that all are asked in turn.
+                    let others = self.cluster.connections();
+                    let other = turn.checked_rem(others.len() + 1).and_then(|at| others.get(at));
+                    turn = turn.wrapping_add(1);
+                    let loaded = match other {
+                        Some((place, connection)) => self.cluster.load(place, connection).await,
+                        None => self.cluster.load(place, connection).await,
+                    };
+                    if let Err(error) = loaded {
+                        tracing::debug!(why = error.kind().as_str(), "the cluster's slots could not be read");
+                    }
+                    next = Instant::now() + self.reload_after();
+                }
+            }
+        }
+    }
+
+    fn reload_after(&self) -> Duration {
+        match self.cluster.is_whole() {
+            true => RELOAD.mul_f64(0.5 + fastrand::f64() / 2.0),
+            false => RELOAD_SOON,
+        }
+    }
+}
