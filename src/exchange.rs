@@ -56,7 +56,7 @@ use caller::Principal;
 pub use live::Live;
 use location::Asked;
 use passthrough::Passthrough;
-pub use process_state::Reloaded;
+pub use process_state::{Process, Reloaded};
 use provider_response::ProviderResponse;
 use provider_response::ResponseBody;
 pub use proxy::{DrainTimes, Proxy};

@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod admin;
 pub mod drain_phase;
+mod fleet;
 pub mod reload;
 mod status;
 pub mod worker;
@@ -16,10 +17,12 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::exchange::{DrainTimes, Live, Proxy};
+use crate::exchange::{DrainTimes, Live, Process, Proxy};
+use crate::token::FleetTokens;
 use accept::{AcceptOptions, accept};
 use bursar_base::process::{self, Budget};
 use bursar_config::{self as config, Config};
+use bursar_fleet::Fleet;
 use bursar_journal::{self as journal, Journal};
 use bursar_telemetry::access_log::AccessLog;
 use bursar_telemetry::metrics::Metrics;
@@ -61,6 +64,9 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// TLS to the fleet's store cannot be set up.
+    #[error("cannot set up TLS to the fleet's store (`fleet.tls`)")]
+    Fleet(#[from] bursar_tls::client::Error),
     /// The journal does not say which providers are frozen.
     #[error("cannot read from the journal which providers are frozen")]
     Frozen(#[from] journal::Unavailable),
@@ -88,7 +94,14 @@ impl Server {
             Some(settings) => Some(open(settings, &metrics).await?),
             None => None,
         };
-        let proxy = Proxy::new(config, &metrics, log, journal, workers.count());
+        let fleet = join_fleet(config, &metrics)?;
+        let process = Process {
+            log,
+            journal,
+            fleet,
+            workers: workers.count(),
+        };
+        let proxy = Proxy::new(config, &metrics, process);
         proxy.admin_control.remember().await?;
         metrics.register(proxy.tokens.series()?)?;
         let budget = Budget::now();
@@ -221,6 +234,17 @@ async fn open(settings: config::Journal, metrics: &Metrics) -> Result<Journal, E
         source: error.into(),
     })?;
     Ok(opened?)
+}
+
+/// Begins to connect to the fleet's store, where there is a fleet.
+fn join_fleet(config: &Config, metrics: &Metrics) -> Result<Option<Arc<FleetTokens>>, Error> {
+    let (Some(settings), Some(series)) = (&config.fleet, &metrics.fleet) else {
+        return Ok(None);
+    };
+    let (fleet, events) = Fleet::start(settings, series.clone())?;
+    let tokens = FleetTokens::new(fleet);
+    tokio::spawn(fleet::follow(tokens.clone(), events));
+    Ok(Some(tokens))
 }
 
 fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {

@@ -15,6 +15,8 @@ mod check;
 mod client_auth;
 mod endpoint_limiter;
 mod failure;
+mod fleet;
+mod gate;
 mod grants;
 mod handle;
 mod metrics;
@@ -41,11 +43,12 @@ pub use access_token::{AccessToken, Missing, Recovery};
 pub use call_log::{Exchange, ResponseHead};
 pub use endpoint_limiter::EndpointSnapshot;
 pub use failure::{Detail, ErrorCode, Failure};
+pub use fleet::FleetTokens;
 pub use handle::Handle;
 pub use refusals::RefusedRoute;
 pub use response::{Body, RawResponse};
 pub use snapshot::{Snapshot, TokenSnapshot};
-pub use source::{CONTENTION, Source};
+pub use source::Source;
 pub use token_key::TokenKey;
 
 use crate::upstream::egress::Egress;
@@ -79,6 +82,16 @@ pub struct Tokens {
     in_force: InForce,
     /// Whether earlier ones were ready: a new secret makes nobody unready.
     were_ready: bool,
+    /// None: nobody else shares them.
+    fleet: Option<Arc<FleetTokens>>,
+}
+
+/// What there was before these tokens.
+enum Before<'a> {
+    /// Nothing, and these are shared with that fleet.
+    Nothing(Option<Arc<FleetTokens>>),
+    /// Those of the configuration before.
+    Tokens(&'a Tokens),
 }
 
 /// The tokens of one provider.
@@ -92,41 +105,68 @@ impl Tokens {
     /// Makes a source per token key and starts to obtain the tokens that are wanted at start-up. Must be
     /// called inside a runtime.
     #[must_use]
-    pub fn start(config: &Config, metrics: &Metrics, egress: &Egress) -> Self {
-        Self::run(config, metrics, egress, None)
+    pub fn start(
+        config: &Config,
+        metrics: &Metrics,
+        egress: &Egress,
+        fleet: Option<Arc<FleetTokens>>,
+    ) -> Self {
+        let (sender, schedule) = Self::schedule(config);
+        let tokens = Self::new(config, metrics, egress, &sender, Before::Nothing(fleet));
+        tokens.run(&sender, schedule);
+        tokens
     }
 
     /// The same for another configuration. Token keys that stay keep their tokens, flights and back-off; those
     /// that are gone are not renewed any more.
     #[must_use]
     pub fn succeeded_by(&self, config: &Config, metrics: &Metrics, egress: &Egress) -> Self {
-        Self::run(config, metrics, egress, Some(self))
+        let (sender, schedule) = Self::schedule(config);
+        let tokens = Self::new(config, metrics, egress, &sender, Before::Tokens(self));
+        tokens.run(&sender, schedule);
+        tokens
     }
 
-    fn run(config: &Config, metrics: &Metrics, egress: &Egress, old: Option<&Self>) -> Self {
+    fn schedule(
+        config: &Config,
+    ) -> (
+        mpsc::Sender<ScheduledRenewal>,
+        mpsc::Receiver<ScheduledRenewal>,
+    ) {
         let count: usize = config
             .providers
             .iter()
             .map(|provider| provider.accounts.len() * provider.scope_sets.len())
             .sum();
         // A source asks once for a token and once for its successor before the loop has read either.
-        let (sender, schedule) = mpsc::channel(2 * count + 16);
-        let tokens = Self::new(config, metrics, egress, &sender, old);
+        mpsc::channel(2 * count + 16)
+    }
+
+    fn run(
+        &self,
+        sender: &mpsc::Sender<ScheduledRenewal>,
+        schedule: mpsc::Receiver<ScheduledRenewal>,
+    ) {
         let at = Instant::now();
         let is_new = |source: &&Arc<Source>| source.at_startup && !source.ever_had_a_token();
-        for source in tokens.all().filter(is_new) {
+        for source in self.all().filter(is_new) {
             let source = Arc::downgrade(source);
             // The queue holds more than these, and the loop paces them.
             drop(sender.try_send(ScheduledRenewal { source, at }));
         }
         tokio::spawn(run_schedule(schedule));
-        tokens
     }
 
     /// Makes a source per token key, and nothing happens by itself.
     #[must_use]
     pub fn asleep(config: &Config, metrics: &Metrics, egress: &Egress) -> Self {
-        Self::new(config, metrics, egress, &mpsc::channel(1).0, None)
+        Self::new(
+            config,
+            metrics,
+            egress,
+            &mpsc::channel(1).0,
+            Before::Nothing(None),
+        )
     }
 
     fn new(
@@ -134,9 +174,14 @@ impl Tokens {
         metrics: &Metrics,
         egress: &Egress,
         schedule: &mpsc::Sender<ScheduledRenewal>,
-        old: Option<&Self>,
+        before: Before<'_>,
     ) -> Self {
-        let mut builder = Builder::new(metrics, egress, schedule);
+        let (old, fleet) = match before {
+            Before::Nothing(fleet) => (None, fleet),
+            Before::Tokens(old) => (Some(old), old.fleet.clone()),
+        };
+        let shared = fleet.as_ref().map(|tokens| tokens.fleet().clone());
+        let mut builder = Builder::new(metrics, egress, schedule, shared);
         if let Some(old) = old {
             builder.take_over(old.all(), &old.limiters);
         }
@@ -155,12 +200,16 @@ impl Tokens {
                 .collect(),
         });
         let sources = sources.collect();
-        builder.retire_the_rest();
+        let shared = builder.retire_the_rest();
+        if let Some(fleet) = &fleet {
+            fleet.follow(&shared);
+        }
         let tokens = Self {
             limiters,
             sources,
             in_force: old.map(|old| old.in_force.clone()).unwrap_or_default(),
             were_ready: old.is_some_and(Self::are_ready),
+            fleet,
         };
         tokens
             .in_force

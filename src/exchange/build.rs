@@ -6,7 +6,7 @@ use super::active_request::Telemetry;
 use super::admin_control::AdminControl;
 use super::caller::Callers;
 use super::passthrough::Passthrough;
-use super::process_state::ProcessState;
+use super::process_state::{Process, ProcessState};
 use super::proxy::{DrainTimes, ProviderUpstreams, Proxy};
 use super::route::Routes;
 use crate::exchange::request_body::Upstream;
@@ -14,23 +14,14 @@ use crate::token::Tokens;
 use crate::upstream::egress::Egress;
 use bursar_base::path::Pattern;
 use bursar_config::{Config, Provider};
-use bursar_journal::Journal;
-use bursar_telemetry::access_log::AccessLog;
 use bursar_telemetry::metrics::Metrics;
 use bursar_tls::authority::Authority;
 
 impl Proxy {
-    /// Builds every stage for that many workers. Must be called inside a runtime, because tokens are obtained at once.
+    /// Builds every stage. Must be called inside a runtime, because tokens are obtained at once.
     #[must_use]
-    pub fn new(
-        config: &Config,
-        metrics: &Metrics,
-        log: AccessLog,
-        journal: Option<Journal>,
-        workers: usize,
-    ) -> Self {
-        let tunnels = config.limits.tunnels;
-        let process_state = ProcessState::new(metrics, log, tunnels, journal, workers);
+    pub fn new(config: &Config, metrics: &Metrics, process: Process) -> Self {
+        let process_state = ProcessState::new(metrics, config.limits.tunnels, process);
         Self::build(config, Arc::new(process_state), None)
     }
 
@@ -39,6 +30,9 @@ impl Proxy {
     #[must_use]
     pub fn succeeded_by(&self, config: &Config) -> Self {
         self.metrics().follow(config);
+        if let (Some(tokens), Some(settings)) = (&self.process_state.fleet, &config.fleet) {
+            tokens.fleet().change_keys(settings);
+        }
         Self::build(config, self.process_state.clone(), Some(self))
     }
 
@@ -72,7 +66,7 @@ impl Proxy {
             routes: Routes::new(config),
             tokens: match old {
                 Some(old) => old.tokens.succeeded_by(config, metrics, &egress),
-                None => Tokens::start(config, metrics, &egress),
+                None => Tokens::start(config, metrics, &egress, process_state.fleet.clone()),
             },
             providers: config.providers.clone(),
             upstreams: upstreams.collect(),

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwapOption;
 use tokio::sync::Semaphore;
 
+use crate::token::FleetTokens;
 use bursar_config::{Changes, Diagnostic};
 use bursar_http::headers::Via;
 use bursar_http::replay_body::ReplayMemory;
@@ -36,6 +37,8 @@ pub(super) struct ProcessState {
     pub(super) draining: AtomicBool,
     /// None: nobody knows afterwards which requests are in doubt.
     pub(super) journal: Option<Journal>,
+    /// None: there are no other instances.
+    pub(super) fleet: Option<Arc<FleetTokens>>,
     /// No request that moves money is begun any more.
     pub(super) closing: AtomicBool,
     /// By provider's name; one that a reload removes is still frozen when it comes back. Requests read the
@@ -45,6 +48,19 @@ pub(super) struct ProcessState {
     pub(super) deciding: tokio::sync::Mutex<()>,
     /// None: the configuration was never read again.
     pub(super) last_reload: ArcSwapOption<Reloaded>,
+}
+
+/// What a process has from its start to its end.
+#[derive(Debug)]
+pub struct Process {
+    /// Where access lines go.
+    pub log: AccessLog,
+    /// None: nobody knows afterwards which requests are in doubt.
+    pub journal: Option<Journal>,
+    /// What other instances share. None: there are none.
+    pub fleet: Option<Arc<FleetTokens>>,
+    /// How many serve connections.
+    pub workers: usize,
 }
 
 /// The last attempt to re-read the configuration.
@@ -61,15 +77,16 @@ pub struct Reloaded {
 }
 
 impl ProcessState {
-    pub(super) fn new(
-        metrics: &Metrics,
-        log: AccessLog,
-        tunnels: usize,
-        journal: Option<Journal>,
-        workers: usize,
-    ) -> Self {
+    pub(super) fn new(metrics: &Metrics, tunnels: usize, process: Process) -> Self {
+        let Process {
+            log,
+            journal,
+            fleet,
+            workers,
+        } = process;
         Self {
             log,
+            fleet,
             metrics: metrics.clone(),
             via: Via::unique(),
             replay_memory: ReplayMemory::new(0),

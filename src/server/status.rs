@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::exchange::{Proxy, Reloaded};
-use crate::token::{CONTENTION, EndpointSnapshot, RefusedRoute, Source, TokenSnapshot};
+use crate::token::{EndpointSnapshot, RefusedRoute, Source, TokenSnapshot};
 use crate::upstream::ServerHealth;
 use bursar_base::clock;
 use bursar_config::{Changes, Environment, Problem, Provider, Severity};
@@ -219,7 +219,7 @@ impl Health {
 fn trouble(source: &Source) -> Option<String> {
     let snapshot = source.snapshot(Instant::now());
     if snapshot.is_contended {
-        return Some(CONTENTION.to_owned());
+        return Some(source.contention().to_owned());
     }
     if snapshot.token.is_some_and(|token| token.is_valid) {
         return None;
@@ -307,7 +307,7 @@ impl Token {
         Self {
             account: source.key.account().name.to_string(),
             age_seconds: token.map(|token| seconds(token.age)),
-            contention: snapshot.is_contended.then_some(CONTENTION),
+            contention: snapshot.is_contended.then(|| source.contention()),
             environment: provider.environment.map(Environment::as_str),
             expires_at: remaining.map(|remaining| date(clock::wall() + remaining)),
             expires_in_seconds: remaining.map(seconds),

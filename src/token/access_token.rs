@@ -165,6 +165,13 @@ impl CachedToken {
         self.authorization == other.authorization
     }
 
+    /// The token itself, without its scheme.
+    pub(super) fn text(&self) -> Option<Secret> {
+        let text = self.authorization.to_str().ok()?;
+        text.strip_prefix("Bearer ")
+            .map(|token| Secret::new(token.to_owned()))
+    }
+
     pub(super) fn freshness(&self, now: Instant) -> Freshness {
         if now >= self.expires {
             Freshness::Expired

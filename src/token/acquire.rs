@@ -3,12 +3,17 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use std::time::Duration;
+
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::access_token::{CachedToken, LAST_SECOND};
 use super::endpoint_limiter::Priority;
 use super::failure::Failure;
-use super::response::TokenResponse;
+use super::response::{ExpiresIn, TokenResponse};
+use bursar_base::secret::Fingerprint;
+use bursar_config::TokenDialect;
 use bursar_limits::circuit_breaker::Until;
 use bursar_telemetry::metrics::GrantLabel;
 
@@ -16,7 +21,70 @@ use bursar_telemetry::metrics::GrantLabel;
 /// brings; instants are this process's, and whoever shares tokens with others turns them into wall time.
 pub(super) trait Acquire: Send + Sync {
     /// Brings a token. The priority may rise meanwhile, because somebody joins who needs the token sooner.
-    fn acquire<'a>(&'a self, priority: &'a mut watch::Receiver<Priority>) -> Acquiring<'a>;
+    fn acquire<'a>(
+        &'a self,
+        wanted: Wanted,
+        priority: &'a mut watch::Receiver<Priority>,
+    ) -> Acquiring<'a>;
+}
+
+/// What is wanted: another token than the one that there is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    current: Option<Current>,
+    /// Whether a provider refused it.
+    is_refused: bool,
+}
+
+/// The token that there is.
+#[derive(Debug, Clone, Copy)]
+struct Current {
+    fingerprint: Fingerprint,
+    issued: Instant,
+    ends: Instant,
+}
+
+impl Wanted {
+    /// One that can be used for longer than this one, or at all where it is refused.
+    pub(super) fn instead_of(current: Option<&CachedToken>, is_refused: bool) -> Self {
+        Self {
+            current: current.map(|token| Current {
+                fingerprint: token.fingerprint,
+                issued: token.issued,
+                ends: token.ends,
+            }),
+            is_refused,
+        }
+    }
+
+    /// The token that there is.
+    pub(super) fn fingerprint(&self) -> Option<Fingerprint> {
+        self.current.map(|current| current.fingerprint)
+    }
+
+    /// Whether that token will do.
+    pub(super) fn is_met_by(
+        &self,
+        acquired: &Acquired,
+        dialect: &TokenDialect,
+        now: Instant,
+    ) -> bool {
+        let ends = acquired.ends(dialect.default_lifetime);
+        if ends <= now + LAST_SECOND {
+            return false;
+        }
+        let Some(current) = self.current else {
+            return true;
+        };
+        if current.fingerprint == acquired.fingerprint() {
+            return false;
+        }
+        // Where each new token ends the one before, the one that was issued last is the one that counts.
+        match self.is_refused || dialect.single_active {
+            true => acquired.issued > current.issued,
+            false => ends > current.ends,
+        }
+    }
 }
 
 /// What becomes of it.
@@ -30,8 +98,34 @@ pub(super) struct Acquired {
     pub(super) response: TokenResponse,
     /// When its request was sent.
     pub(super) issued: Instant,
-    /// What it was asked for with; what it is worth is counted under that.
-    pub(super) grant: GrantLabel,
+    /// Where it comes from.
+    pub(super) origin: Origin,
+}
+
+/// Where a token comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The token endpoint, which was asked with that grant; what it is worth is counted under that.
+    Endpoint(GrantLabel),
+    /// Another instance of the fleet, which asked for it.
+    Fleet,
+}
+
+impl Acquired {
+    /// Names the token without giving it away.
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(self.response.access_token.expose())
+    }
+
+    /// When it ends; where its response does not say, after the default.
+    fn ends(&self, default_lifetime: Duration) -> Instant {
+        let lifetime = match self.response.lifetime {
+            ExpiresIn::For(lifetime) => lifetime,
+            ExpiresIn::Unstated => default_lifetime,
+            ExpiresIn::Already => Duration::ZERO,
+        };
+        self.issued.checked_add(lifetime).unwrap_or(self.issued)
+    }
 }
 
 /// None came.

@@ -81,7 +81,9 @@ fn background_pause(failure: Failure, earlier: u32, jitter: f64) -> Duration {
         | Failure::NoCloseNotify
         | Failure::Malformed(_)
         | Failure::QuotaExhausted
-        | Failure::CircuitOpen => jittered(BACKOFF, earlier, jitter),
+        | Failure::CircuitOpen
+        | Failure::LeaseLost
+        | Failure::FleetHold => jittered(BACKOFF, earlier, jitter),
     }
 }
 

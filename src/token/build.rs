@@ -1,21 +1,25 @@
 //! Builder of the sources of a configuration: one for each token key; a key that stays keeps what it has.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
+use super::acquire::Acquire;
 use super::call_log::{CallCounts, CallLog};
 use super::endpoint_limiter::EndpointLimiter;
+use super::fleet::{FleetAcquire, FleetKey};
 use super::grants::Grants;
 use super::request::{HttpTransport, Transport};
 use super::secret_in_use::SecretInUse;
-use super::source::{ScheduledRenewal, Source};
+use super::source::{KeyState, ScheduledRenewal, Source};
 use super::token_key::TokenKey;
 use crate::upstream::connect::Connector;
 use crate::upstream::egress::Egress;
 use bursar_config::{Account, Provider, SecretName};
+use bursar_fleet::Fleet;
 use bursar_telemetry::metrics::{GrantLabel, Metrics};
 
 /// What the sources of one configuration are made with.
@@ -30,6 +34,9 @@ pub(super) struct Builder<'a> {
     accounts: HashMap<(&'a str, &'a str), &'a Arc<Source>>,
     /// By provider.
     limiters: HashMap<&'a str, (&'a Provider, &'a Arc<EndpointLimiter>)>,
+    fleet: Option<Fleet>,
+    /// What was made for the fleet.
+    shared: RefCell<Vec<Arc<FleetKey>>>,
 }
 
 impl<'a> Builder<'a> {
@@ -37,6 +44,7 @@ impl<'a> Builder<'a> {
         metrics: &'a Metrics,
         egress: &'a Egress,
         schedule: &mpsc::Sender<ScheduledRenewal>,
+        fleet: Option<Fleet>,
     ) -> Self {
         Self {
             metrics,
@@ -46,6 +54,8 @@ impl<'a> Builder<'a> {
             old: HashMap::new(),
             accounts: HashMap::new(),
             limiters: HashMap::new(),
+            fleet,
+            shared: RefCell::default(),
         }
     }
 
@@ -99,10 +109,21 @@ impl<'a> Builder<'a> {
         (known.calls.counts().clone(), secret)
     }
 
-    /// Whatever was not succeeded has a key that is gone.
-    pub(super) fn retire_the_rest(self) {
+    /// Whatever was not succeeded has a key that is gone. Those that are shared with the fleet.
+    pub(super) fn retire_the_rest(self) -> Vec<Arc<FleetKey>> {
         let left = self.old.into_values().filter(|source| source.is_renewer());
         left.for_each(|source| source.retire());
+        self.shared.into_inner()
+    }
+
+    /// Where the tokens of a key come from.
+    fn acquirer(&self, key: &TokenKey, state: &Arc<KeyState>, grants: Grants) -> Box<dyn Acquire> {
+        let Some(fleet) = &self.fleet else {
+            return Box::new(grants);
+        };
+        let key = Arc::new(FleetKey::new(fleet, key, state));
+        self.shared.borrow_mut().push(key.clone());
+        Box::new(FleetAcquire { key, grants })
     }
 
     /// All scope sets of a provider's first account, then of its second, ….
@@ -142,12 +163,14 @@ impl<'a> Builder<'a> {
                     calls: calls.clone(),
                     durations: durations.clone(),
                 };
+                let acquirer = self.acquirer(&key, &state, grants);
                 let source = Source {
                     id: self.ids.fetch_add(1, Ordering::Relaxed),
                     key,
                     at_startup: provider.default_scopes == Some(set),
                     state,
-                    acquirer: Box::new(grants),
+                    acquirer,
+                    is_shared: self.fleet.is_some(),
                     calls,
                     secret: secret.clone(),
                     limiter: limiter.clone(),

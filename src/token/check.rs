@@ -2,6 +2,7 @@
 
 use tokio::sync::watch;
 
+use super::acquire::Wanted;
 use super::endpoint_limiter::Priority;
 use super::failure::Failure;
 use super::renewal_policy::RenewalReason;
@@ -13,8 +14,9 @@ impl Source {
     /// # Errors
     /// Where no token came.
     pub async fn call_once(&self) -> Result<String, Failure> {
+        let wanted = Wanted::instead_of(None, false);
         let (_sender, mut priority) = watch::channel(Priority::Request);
-        let acquired = self.acquirer.acquire(&mut priority).await;
+        let acquired = self.acquirer.acquire(wanted, &mut priority).await;
         let acquired = acquired.map_err(|none| none.failure)?;
         let token = self.publish(&mut self.policy(), &acquired, &RenewalReason::Request)?;
         let lifetime = token.ends.duration_since(token.issued).as_secs();

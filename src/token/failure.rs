@@ -41,6 +41,10 @@ pub enum Failure {
     QuotaExhausted,
     /// Not called: the endpoint fails, and is only probed.
     CircuitOpen,
+    /// Not called: another instance of the fleet asks, or has asked meanwhile.
+    LeaseLost,
+    /// Not called: the fleet's store cannot be used, and the endpoint is for whoever asked last.
+    FleetHold,
 }
 
 /// What a response without a token holds.
@@ -137,7 +141,9 @@ impl Failure {
             | Self::Broken
             | Self::NoCloseNotify
             | Self::QuotaExhausted
-            | Self::CircuitOpen => FetchOutcome::Unavailable,
+            | Self::CircuitOpen
+            | Self::LeaseLost
+            | Self::FleetHold => FetchOutcome::Unavailable,
         }
     }
 
@@ -171,7 +177,9 @@ impl Failure {
             | Self::Malformed(_)
             | Self::AlreadyExpired
             | Self::QuotaExhausted
-            | Self::CircuitOpen => false,
+            | Self::CircuitOpen
+            | Self::LeaseLost
+            | Self::FleetHold => false,
         }
     }
 
@@ -261,6 +269,12 @@ impl fmt::Display for Failure {
                 .write_str("token.calls_per_minute is used up; the call waits for its turn"),
             Self::CircuitOpen => formatter.write_str(
                 "the token endpoint failed too often; calls are held until a probe succeeds",
+            ),
+            Self::LeaseLost => {
+                formatter.write_str("another instance of the fleet asks the token endpoint")
+            }
+            Self::FleetHold => formatter.write_str(
+                "the fleet's store cannot be used, and another instance obtained the last token (fleet.on_outage: hold)",
             ),
         }
     }

@@ -7,11 +7,12 @@ use prometheus::Histogram;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::acquire::{Acquire, Acquired, Acquiring, NotAcquired};
+use super::acquire::{Acquire, Acquired, Acquiring, NotAcquired, Origin, Wanted};
 use super::call_log::CallLog;
 use super::client_auth::{ClientSecret, Credential};
 use super::endpoint_limiter::{EndpointLimiter, Priority};
 use super::failure::Failure;
+use super::gate::{Gate, OpenGate};
 use super::refresh_token::{RefreshToken, RefreshTokenSlot};
 use super::request::{Grant, Transport, request_token};
 use super::secret_in_use::SecretInUse;
@@ -32,27 +33,40 @@ pub(super) struct Grants {
 }
 
 impl Acquire for Grants {
-    fn acquire<'a>(&'a self, priority: &'a mut watch::Receiver<Priority>) -> Acquiring<'a> {
-        Box::pin(async move {
-            self.try_grants(priority).await.map_err(|failure| {
-                let open_until = self.limiter.open_until(Instant::now());
-                NotAcquired {
-                    failure,
-                    pause: open_until.filter(|_| failure.is_outage()),
-                }
-            })
-        })
+    fn acquire<'a>(
+        &'a self,
+        _wanted: Wanted,
+        priority: &'a mut watch::Receiver<Priority>,
+    ) -> Acquiring<'a> {
+        Box::pin(self.acquire_through(priority, &OpenGate))
     }
 }
 
 impl Grants {
+    /// Asks the endpoint, where the gate lets each call through.
+    pub(super) async fn acquire_through(
+        &self,
+        priority: &mut watch::Receiver<Priority>,
+        gate: &dyn Gate,
+    ) -> Result<Acquired, NotAcquired> {
+        self.try_grants(priority, gate).await.map_err(|failure| {
+            let open_until = self.limiter.open_until(Instant::now());
+            NotAcquired {
+                failure,
+                pause: open_until.filter(|_| failure.is_outage()),
+            }
+        })
+    }
+
     /// The refresh token where there is a live one, then client credentials. Each call waits for its turn.
     async fn try_grants(
         &self,
         priority: &mut watch::Receiver<Priority>,
+        gate: &dyn Gate,
     ) -> Result<Acquired, Failure> {
         if let Some(token) = self.refresh_token.take(Instant::now()) {
-            match self.call(priority, Grant::RefreshToken(&token.text)).await {
+            let grant = Grant::RefreshToken(&token.text);
+            match self.call(priority, gate, grant).await {
                 Ok(mut acquired) => {
                     self.keep_refresh_token(&mut acquired, Some(token));
                     return Ok(acquired);
@@ -62,6 +76,10 @@ impl Grants {
                 Err(failure) if failure.asks_for_pause() => {
                     let is_limit = matches!(failure, Failure::RateLimited(_));
                     self.refresh_token.put(is_limit.then_some(token));
+                    return Err(failure);
+                }
+                Err(failure @ Failure::LeaseLost) => {
+                    self.refresh_token.put(Some(token));
                     return Err(failure);
                 }
                 // The client itself is refused, which client credentials would not change.
@@ -79,7 +97,7 @@ impl Grants {
         let grant = Grant::ClientCredentials {
             scopes: &self.key.scopes,
         };
-        let mut acquired = self.call(priority, grant).await?;
+        let mut acquired = self.call(priority, gate, grant).await?;
         let unsent = self.refresh_token.take(Instant::now());
         self.keep_refresh_token(&mut acquired, unsent);
         Ok(acquired)
@@ -90,19 +108,20 @@ impl Grants {
     async fn call(
         &self,
         priority: &mut watch::Receiver<Priority>,
+        gate: &dyn Gate,
         grant: Grant<'_>,
     ) -> Result<Acquired, Failure> {
         let account = self.key.account();
         let name = self.secret.name();
         let first = account.secret(name).unwrap_or(&account.client_secret);
-        let refused = match self.call_with(first, priority, grant).await {
+        let refused = match self.call_with(first, priority, gate, grant).await {
             Err(failure) if self.is_secret_refused(failure, grant) => failure,
             outcome => return outcome,
         };
         let Some(second) = account.secret(name.other()) else {
             return Err(refused);
         };
-        let outcome = self.call_with(second, priority, grant).await;
+        let outcome = self.call_with(second, priority, gate, grant).await;
         let is_known = match &outcome {
             Ok(_) => true,
             Err(failure @ Failure::Rejected(..)) => !failure.is_about_secret(),
@@ -129,6 +148,7 @@ impl Grants {
         &self,
         secret: &Secret,
         priority: &mut watch::Receiver<Priority>,
+        gate: &dyn Gate,
         grant: Grant<'_>,
     ) -> Result<Acquired, Failure> {
         let label = match grant {
@@ -138,6 +158,7 @@ impl Grants {
         self.calls.set_waiting(true);
         let permit = self.limiter.acquire(priority).await;
         self.calls.set_waiting(false);
+        gate.pass().await?;
         let issued = Instant::now();
         let client = ClientSecret {
             id: &self.key.account().client_id,
@@ -161,7 +182,7 @@ impl Grants {
             Ok(response) => Ok(Acquired {
                 response,
                 issued,
-                grant: label,
+                origin: Origin::Endpoint(label),
             }),
             Err(failure) => {
                 self.calls.ended(label, failure.outcome());

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::response::{ExpiresIn, TokenResponse};
 use bursar_base::secret::Secret;
 use bursar_config::{Refresh, TokenDialect};
+use bursar_fleet::RefreshValue;
 
 /// A refresh token and its end.
 pub(super) struct RefreshToken {
@@ -16,6 +17,26 @@ pub(super) struct RefreshToken {
 }
 
 impl RefreshToken {
+    /// One that the fleet shares, with a token that was issued then.
+    pub(super) fn of_fleet(shared: RefreshValue, issued: Instant) -> Self {
+        Self {
+            text: shared.text,
+            deadline: shared
+                .lifetime
+                .and_then(|lifetime| issued.checked_add(lifetime)),
+        }
+    }
+
+    /// The same for the fleet, with a token that was issued then.
+    pub(super) fn for_fleet(self, issued: Instant) -> RefreshValue {
+        RefreshValue {
+            text: self.text,
+            lifetime: self
+                .deadline
+                .map(|deadline| deadline.saturating_duration_since(issued)),
+        }
+    }
+
     /// Whether it may still be offered.
     fn is_live(&self, now: Instant) -> bool {
         self.deadline.is_none_or(|deadline| now < deadline)

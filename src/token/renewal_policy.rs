@@ -221,6 +221,14 @@ impl RenewalPolicy {
         }
     }
 
+    /// The fleet had another token already: the 401 was neither cause for a call nor a sign of contention.
+    pub(super) fn was_replaced_by_fleet(&mut self) {
+        self.recoveries.pop();
+        if self.young_refusals.pop().is_some() && self.young_refusals.len() < CONTENTION_SIGNS {
+            self.contended_until = None;
+        }
+    }
+
     /// What the account shows has changed, so that a refusal says nothing about the next call.
     pub(super) fn forget_refusal(&mut self) {
         if matches!(self.backing_off, Some((Failure::Rejected(..), _))) {

@@ -17,10 +17,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::access_token::{AccessToken, CachedToken, Freshness, Missing};
-use super::acquire::{Acquire, Acquired, NotAcquired};
+use super::acquire::{Acquire, Acquired, NotAcquired, Origin, Wanted};
 use super::call_log::{CallLog, LatestCall};
 use super::endpoint_limiter::{EndpointLimiter, Priority};
 use super::failure::Failure;
+use super::fleet::Known;
 use super::next_token::{Cached, Next};
 use super::refresh_token::RefreshTokenSlot;
 use super::refusals::{Refusals, Unauthorized};
@@ -35,7 +36,11 @@ use bursar_limits::single_flight::{Joiner, Leader, NoResult};
 use bursar_telemetry::metrics::{Cause, FetchOutcome, GrantLabel};
 
 /// What the log and the admin port say of a key whose young tokens are refused again and again.
-pub const CONTENTION: &str = "instances are revoking each other: the provider refuses young tokens, as it does where each new one ends the one before; give each instance an account of its own";
+const CONTENTION: &str = "instances are revoking each other: the provider refuses young tokens, as it does where each new one ends the one before; give each instance an account of its own, or make them one `fleet` and set `token.single_active: true` for the provider";
+/// The same where there is a fleet.
+const CONTENTION_IN_FLEET: &str = "instances are revoking each other: the provider refuses young tokens, as it does where each new one ends the one before; set `token.single_active: true` for the provider";
+/// The same where the fleet knows that new tokens end the ones before.
+const CONTENTION_WITH_OTHERS: &str = "somebody outside of the fleet revokes its tokens: the provider refuses young ones although `token.single_active` is set; give the fleet an account of its own";
 
 /// The token of one key: provider, account and scopes.
 pub struct Source {
@@ -47,6 +52,8 @@ pub struct Source {
     pub at_startup: bool,
     pub(super) state: Arc<KeyState>,
     pub(super) acquirer: Box<dyn Acquire>,
+    /// Whether a fleet has its token in common.
+    pub(super) is_shared: bool,
     pub(super) calls: CallLog,
     pub(super) secret: Arc<SecretInUse>,
     pub(super) limiter: Arc<EndpointLimiter>,
@@ -65,9 +72,16 @@ pub(super) struct KeyState {
     pub(super) refresh_token: Arc<RefreshTokenSlot>,
     /// Whose scheduled renewals count: the latest source's.
     renewer: Mutex<Weak<Source>>,
+    /// What is known of its entry in the fleet's store.
+    pub(super) fleet: Known,
 }
 
 impl KeyState {
+    /// Held for a look.
+    pub(super) fn renewer(&self) -> MutexGuard<'_, Weak<Source>> {
+        self.renewer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// See [`Source::read`]; the source is only looked at where it has to renew.
     pub(super) fn read(&self, now: Instant, source: &Source) -> Option<AccessToken> {
         let token = self.token.load();
@@ -97,7 +111,7 @@ impl Source {
     /// From now on it looks after the renewal of its key.
     pub(super) fn start(self) -> Arc<Self> {
         let source = Arc::new(self);
-        *source.renewer() = Arc::downgrade(&source);
+        *source.state.renewer() = Arc::downgrade(&source);
         source
     }
 
@@ -122,18 +136,12 @@ impl Source {
 
     /// Its key is gone: nobody renews it any more. Requests that are under way may still ask for a token.
     pub(super) fn retire(&self) {
-        *self.renewer() = Weak::new();
-    }
-
-    /// Held for a look.
-    fn renewer(&self) -> MutexGuard<'_, Weak<Self>> {
-        let renewer = self.state.renewer.lock();
-        renewer.unwrap_or_else(PoisonError::into_inner)
+        *self.state.renewer() = Weak::new();
     }
 
     /// Whether the renewal is this source's, and not a later one's of the same key, or nobody's.
     pub(super) fn is_renewer(&self) -> bool {
-        std::ptr::eq(self.renewer().as_ptr(), self)
+        std::ptr::eq(self.state.renewer().as_ptr(), self)
     }
 
     /// Whether there is a valid token: what [`Self::read`] costs before it takes anything, for the benchmark.
@@ -240,6 +248,16 @@ impl Source {
         self.secret.name()
     }
 
+    /// What to do about contention.
+    #[must_use]
+    pub fn contention(&self) -> &'static str {
+        match (self.is_shared, self.dialect().single_active) {
+            (false, _) => CONTENTION,
+            (true, false) => CONTENTION_IN_FLEET,
+            (true, true) => CONTENTION_WITH_OTHERS,
+        }
+    }
+
     pub(super) fn dialect(&self) -> &TokenDialect {
         &self.key.provider.token
     }
@@ -320,7 +338,7 @@ impl Source {
             Decision::Join(joined) => joined,
             Decision::Start(priority) => {
                 if policy.is_contended(now) && !was_contended {
-                    tracing::warn!(provider = %self.key.provider.name, account = %self.key.account().name, scopes = %self.key.scopes, "{CONTENTION}");
+                    tracing::warn!(provider = %self.key.provider.name, account = %self.key.account().name, scopes = %self.key.scopes, "{}", self.contention());
                 }
                 let (raise, priority) = watch::channel(priority);
                 let (leader, joiner) = policy.flight.lead(raise);
@@ -337,7 +355,9 @@ impl Source {
         mut priority: watch::Receiver<Priority>,
         leader: Leader<FlightResult>,
     ) {
-        let acquired = self.acquirer.acquire(&mut priority).await;
+        let is_unauthorized = matches!(reason, RenewalReason::Unauthorized(_));
+        let wanted = Wanted::instead_of(self.current().as_deref(), is_unauthorized);
+        let acquired = self.acquirer.acquire(wanted, &mut priority).await;
         let (result, next_renewal) = {
             let mut policy = self.policy();
             // Under one lock, so that nobody joins a flight that has ended already.
@@ -371,7 +391,7 @@ impl Source {
         acquired: &Acquired,
         reason: &RenewalReason,
     ) -> FlightResult {
-        let current = self.state.token.load_full();
+        let current = self.current();
         let next = Next {
             generation: policy.generations + 1,
             current: current.as_deref(),
@@ -380,11 +400,16 @@ impl Source {
             Ok(Cached::New(token)) => (token, FetchOutcome::Ok),
             Ok(Cached::Unchanged(token)) => (token, FetchOutcome::Unchanged),
             Err(failure) => {
-                self.calls.ended(acquired.grant, failure.outcome());
+                self.count(acquired.origin, failure.outcome());
                 return Err(failure);
             }
         };
-        self.calls.ended(acquired.grant, outcome);
+        self.count(acquired.origin, outcome);
+        let is_of_fleet = acquired.origin == Origin::Fleet;
+        if let (FetchOutcome::Unchanged, true, Some(current)) = (outcome, is_of_fleet, current) {
+            // It was pushed while the flight looked.
+            return Ok(current);
+        }
         if outcome == FetchOutcome::Ok {
             policy.generations = token.generation;
         }
@@ -393,6 +418,9 @@ impl Source {
                 self.quarantine(unauthorized, token.generation);
             }
             RenewalReason::Unauthorized(unauthorized) => {
+                if is_of_fleet {
+                    policy.was_replaced_by_fleet();
+                }
                 token.after_unauthorized = true;
                 if !unauthorized.is_replayed {
                     let refusals = &self.state.refusals;
@@ -411,8 +439,32 @@ impl Source {
         Ok(token)
     }
 
+    /// Takes over a token that another instance obtained; false where it is none.
+    pub(super) fn adopt(&self, acquired: &Acquired) -> bool {
+        let mut policy = self.policy();
+        let published = self.publish(&mut policy, acquired, &RenewalReason::Renewal);
+        let Ok(token) = published else { return false };
+        policy.succeeded();
+        drop(policy);
+        self.schedule_renewal(token.renew_at);
+        true
+    }
+
+    /// The token that there is, valid or not.
+    pub(super) fn current(&self) -> Option<Arc<CachedToken>> {
+        self.state.token.load_full()
+    }
+
+    /// Counts a token call.
+    fn count(&self, origin: Origin, outcome: FetchOutcome) {
+        match origin {
+            Origin::Endpoint(grant) => self.calls.ended(grant, outcome),
+            Origin::Fleet => {}
+        }
+    }
+
     fn schedule_renewal(&self, at: Instant) {
-        let source = self.renewer().clone();
+        let source = self.state.renewer().clone();
         let Some(renewer) = source.upgrade() else {
             return;
         };

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use bursar_config::{Account, Provider};
+use http::Uri;
+use zeroize::Zeroizing;
+
+use bursar_base::secret::{Fingerprint, Secret};
+use bursar_config::{Account, Environment, Provider};
 
 /// What a token is asked for with.
 #[derive(Debug, Clone)]
@@ -44,6 +48,47 @@ impl TokenKey {
             && self.provider.environment == other.provider.environment
             && (&one.client_id, &one.client_secret) == (&two.client_id, &two.client_secret)
             && self.provider.token.asks_like(&other.provider.token)
+    }
+
+    /// Everything that a token is asked for with, in one text: what [`Self::is_same_as`] compares. It holds the secret.
+    pub(super) fn canonical(&self) -> Zeroizing<Vec<u8>> {
+        let (account, token) = (self.account(), &self.provider.token);
+        let uri = |uri: &Uri| uri.to_string();
+        let mut text = Zeroizing::new(Vec::new());
+        let mut add = |part: &str| {
+            // With its length, so that no two keys have one text.
+            text.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            text.extend_from_slice(part.as_bytes());
+        };
+        let (provider, account_name, scopes) = self.names();
+        add(provider);
+        add(self.environment());
+        add(account_name);
+        add(scopes);
+        add(account.client_id.expose());
+        add(account.client_secret.expose());
+        add(&uri(&token.url));
+        add(&token.refresh_url.as_ref().map(uri).unwrap_or_default());
+        add(&format!(
+            "{:?} {:?} {:?}",
+            token.encoding, token.client_auth, token.refresh
+        ));
+        for (name, value) in &token.params {
+            add(name);
+            add(value.expose());
+        }
+        text
+    }
+
+    /// The environment's name; empty for none.
+    pub(super) fn environment(&self) -> &'static str {
+        self.provider.environment.map_or("", Environment::as_str)
+    }
+
+    /// Names what [`Self::differs_in_proof_from`] compares.
+    pub(super) fn proof(&self) -> Fingerprint {
+        let next = self.account().next_client_secret.as_ref();
+        Fingerprint::of(next.map_or("", Secret::expose))
     }
 
     /// Whether the endpoint is shown another second secret or another certificate, and so may take what it refused: the

@@ -18,10 +18,7 @@ const NAME_LENGTH: usize = 16;
 const FORM: u8 = 1;
 
 /// The fleet's keys: the first names and seals, all of them find and open.
-pub struct Keys {
-    first: Key,
-    others: Vec<Key>,
-}
+pub struct Keys(Vec<Key>);
 
 struct Key {
     names: hmac::Key,
@@ -30,10 +27,7 @@ struct Key {
 
 /// Something that the fleet shares, as each key names it; the first key's name comes first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Names {
-    first: Box<str>,
-    others: Vec<Box<str>>,
-}
+pub struct Names(Vec<Box<str>>);
 
 /// What a sealed value is bound to.
 #[derive(Debug, Clone, Copy)]
@@ -59,28 +53,22 @@ pub struct NotOpened;
 impl Keys {
     /// The first seals, all open.
     #[must_use]
-    pub fn new(first: &[u8; KEY_LENGTH], others: &[&[u8; KEY_LENGTH]]) -> Self {
-        Self {
-            first: Key::new(first),
-            others: others.iter().map(|key| Key::new(key)).collect(),
-        }
+    pub fn new<'a>(keys: impl IntoIterator<Item = &'a [u8; KEY_LENGTH]>) -> Self {
+        Self(keys.into_iter().map(Key::new).collect())
     }
 
     /// The names of something, which is of that kind.
     #[must_use]
     pub fn names(&self, kind: &str, of: &[u8]) -> Names {
-        Names {
-            first: self.first.name(kind, of),
-            others: self.others.iter().map(|key| key.name(kind, of)).collect(),
-        }
+        Names(self.0.iter().map(|key| key.name(kind, of)).collect())
     }
 
     /// Seals a value under the first key.
     ///
     /// # Errors
-    /// Where the system has no random bytes.
+    /// Where the system has no random bytes, or there is no key.
     pub fn seal(&self, binding: Binding<'_>, value: &[u8]) -> Result<Vec<u8>, NotSealed> {
-        self.first.seal(binding, value)
+        self.0.first().ok_or(NotSealed)?.seal(binding, value)
     }
 
     /// Opens a value that one of the keys sealed.
@@ -92,8 +80,10 @@ impl Keys {
         binding: Binding<'_>,
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, NotOpened> {
-        let keys = std::iter::once(&self.first).chain(&self.others);
-        let mut opened = keys.filter_map(|key| key.open(binding, sealed).ok());
+        let mut opened = self
+            .0
+            .iter()
+            .filter_map(|key| key.open(binding, sealed).ok());
         opened.next().ok_or(NotOpened)
     }
 }
@@ -168,12 +158,12 @@ impl Names {
     /// What it is written under.
     #[must_use]
     pub fn first(&self) -> &str {
-        &self.first
+        self.0.first().map_or("", |name| name)
     }
 
     /// All of them, the first one first.
     pub fn all(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(&*self.first).chain(self.others.iter().map(|name| &**name))
+        self.0.iter().map(|name| &**name)
     }
 }
 
@@ -215,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_value_opens_under_its_own_name_context_and_number_alone() {
-        let keys = Keys::new(&ONE, &[]);
+        let keys = Keys::new([&ONE]);
         let sealed = keys.seal(binding("name", 7), b"token").unwrap();
         let open = |binding, sealed: &[u8]| keys.open(binding, sealed).map(|text| text.to_vec());
         assert_eq!(open(binding("name", 7), &sealed), Ok(b"token".to_vec()));
@@ -238,8 +228,8 @@ mod tests {
 
     #[test]
     fn a_second_key_opens_what_it_sealed_when_it_was_the_first() {
-        let before = Keys::new(&ONE, &[]);
-        let after = Keys::new(&TWO, &[&ONE]);
+        let before = Keys::new([&ONE]);
+        let after = Keys::new([&TWO, &ONE]);
         let sealed = before.seal(binding("name", 1), b"token").unwrap();
         assert!(after.open(binding("name", 1), &sealed).is_ok());
         let sealed = after.seal(binding("name", 1), b"token").unwrap();
@@ -248,10 +238,10 @@ mod tests {
 
     #[test]
     fn each_key_has_a_name_of_its_own_and_the_first_key_names_first() {
-        let (one, two) = (Keys::new(&ONE, &[]), Keys::new(&TWO, &[&ONE]));
+        let (one, two) = (Keys::new([&ONE]), Keys::new([&TWO, &ONE]));
         let names = two.names("token", b"key");
         let expected = [
-            Keys::new(&TWO, &[]).names("token", b"key"),
+            Keys::new([&TWO]).names("token", b"key"),
             one.names("token", b"key"),
         ];
         let expected: Vec<&str> = expected.iter().map(Names::first).collect();
@@ -262,7 +252,7 @@ mod tests {
 
     #[test]
     fn the_same_value_is_never_sealed_alike() {
-        let keys = Keys::new(&ONE, &[]);
+        let keys = Keys::new([&ONE]);
         let seal = || keys.seal(binding("name", 1), b"token").unwrap();
         assert_ne!(seal(), seal());
     }

@@ -3,5 +3,18 @@
 //! The store is a cache and a meeting point, never an authority: a request never waits for it, and safety does not rest
 //! on its locks.
 
-pub mod keys;
+mod fleet;
+mod keys;
+mod reply;
+mod script;
 pub mod store;
+mod token_store;
+mod token_value;
+
+pub use fleet::{Fleet, RunError};
+pub use keys::Names;
+pub use token_store::{
+    Answer, Error, Failed, Found, Lease, Message, Nothing, Publication, Published, Pushed,
+    Question, RefreshLease, TokenEntry, read_message,
+};
+pub use token_value::{RefreshValue, TokenValue};

@@ -7,6 +7,7 @@
 
 mod by_caller;
 mod dropped;
+mod fleet;
 mod journal;
 mod labels;
 mod registered;
@@ -25,10 +26,11 @@ pub use by_caller::ByCaller;
 use by_caller::ByProvider;
 use dropped::Dropped;
 pub use dropped::{DroppedFields, Section};
+pub use fleet::FleetSeries;
 pub use journal::JournalSeries;
 pub use labels::{
-    Cause, FetchOutcome, GrantLabel, Limit, NO_PROVIDER, Reason, RefusalDetail, Reload, Replay,
-    Unauthorized,
+    Cause, FetchOutcome, GrantLabel, LeaseResult, Limit, Lookup, NO_PROVIDER, Reason, RefusalDetail,
+    Reload, Replay, Unauthorized,
 };
 use registered::{histogram, registered};
 pub use token_times::{EndpointSeries, TokenTimes};
@@ -94,6 +96,8 @@ pub struct Metrics {
     authority_expiry: IntGauge,
     /// The journal.
     pub journal: JournalSeries,
+    /// The fleet, where there is one.
+    pub fleet: Option<FleetSeries>,
     /// Lines of the log that were lost.
     pub log_lines_dropped: IntCounter,
 }
@@ -198,6 +202,10 @@ impl Metrics {
             dropped: Dropped::new(&registry)?,
             authority_expiry,
             journal: JournalSeries::new(&registry)?,
+            fleet: match config.fleet {
+                Some(_) => Some(FleetSeries::new(&registry)?),
+                None => None,
+            },
             log_lines_dropped: counter(
                 &registry,
                 "bursar_log_lines_dropped_total",

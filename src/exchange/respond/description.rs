@@ -118,6 +118,12 @@ pub(super) fn token(missing: &Missing) -> Description {
         Failure::CircuitOpen => {
             unavailable("the provider's token endpoint fails, and is probed until it works again")
         }
+        Failure::LeaseLost => {
+            unavailable("another instance of the fleet asks the provider's token endpoint")
+        }
+        Failure::FleetHold => unavailable(
+            "the fleet's store cannot be used, and another instance obtained the provider's last token; see fleet.on_outage",
+        ),
         Failure::TimedOut => unavailable("the provider's token endpoint did not answer in time"),
         Failure::NotAllowed(_) => unavailable(
             "the address of the provider's token endpoint is not allowed; see egress.allow_addresses",

@@ -211,6 +211,7 @@ fn rigs_of(
             key: key.clone(),
             at_startup: true,
             state,
+            is_shared: false,
             acquirer: Box::new(grants),
             calls,
             secret: secret.clone(),

@@ -379,3 +379,31 @@ labels! {
         TlsOther = "tls_other",
     }
 }
+
+labels! {
+    /// What a look at the fleet's store found.
+    Lookup {
+        /// The token that this instance has.
+        Hit = "hit",
+        /// Another token than this instance has.
+        Newer = "newer",
+        /// No token.
+        Absent = "absent",
+        /// A token that no key of this instance opens.
+        Unreadable = "unreadable",
+    }
+}
+
+labels! {
+    /// What became of a lease of a token key.
+    LeaseResult {
+        /// This instance asks the token endpoint.
+        Won = "won",
+        /// Another instance does.
+        Held = "held",
+        /// The store could not be used.
+        Error = "error",
+        /// It had ended before its token came.
+        Lost = "lost",
+    }
+}

@@ -13,7 +13,11 @@ struct Scripted {
 }
 
 impl Acquire for Scripted {
-    fn acquire<'a>(&'a self, priority: &'a mut watch::Receiver<Priority>) -> Acquiring<'a> {
+    fn acquire<'a>(
+        &'a self,
+        _wanted: Wanted,
+        priority: &'a mut watch::Receiver<Priority>,
+    ) -> Acquiring<'a> {
         Box::pin(async move {
             let issued = Instant::now();
             pass(1.0).await;
@@ -32,7 +36,7 @@ impl Acquire for Scripted {
                     scope: None,
                 },
                 issued,
-                grant: GrantLabel::ClientCredentials,
+                origin: Origin::Endpoint(GrantLabel::ClientCredentials),
             })
         })
     }

@@ -1,0 +1,196 @@
+//! Fleet: this instance's place in it, and its connection to the store that the others use, too.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::time::Instant;
+
+use crate::keys::Keys;
+use crate::reply::{Reply, Unreadable};
+use crate::store::{Arg, Events, Kind, Script, Settings, Store, StoreError, StoreState};
+use bursar_base::secret::hexadecimal;
+use bursar_config::{FleetConfig, OnOutage};
+use bursar_telemetry::metrics::FleetSeries;
+
+/// How often a start looks whether the store was reached.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// This instance in its fleet. Clones are handles to the same one.
+#[derive(Clone)]
+pub struct Fleet(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    /// What all names in the store begin with.
+    prefix: Box<str>,
+    token_channel: Box<str>,
+    instance: Box<str>,
+    keys: ArcSwap<Keys>,
+    config: FleetConfig,
+    series: FleetSeries,
+    clock: StoreClock,
+}
+
+/// How far the store's clock is ahead of this process's, in milliseconds.
+struct StoreClock {
+    began: Instant,
+    ahead: AtomicI64,
+}
+
+/// A script could not be run, or its reply is none.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The store cannot be reached, or refuses.
+    #[error("the fleet's store cannot be used")]
+    Store(#[from] StoreError),
+    /// The reply has another form.
+    #[error("the fleet's store answers something else")]
+    Unreadable(#[from] Unreadable),
+}
+
+impl Fleet {
+    /// Begins to connect to the store; what happens there comes out of the events. Must be called inside a runtime.
+    ///
+    /// # Errors
+    /// Where TLS cannot be set up.
+    pub fn start(
+        config: &FleetConfig,
+        series: FleetSeries,
+    ) -> Result<(Self, Events), bursar_tls::client::Error> {
+        let prefix = format!("bursar:{}:", config.name);
+        let token_channel = format!("{prefix}tokens");
+        let channels = vec![token_channel.clone()];
+        let (store, events) = Store::start(Settings {
+            address: config.store.clone(),
+            tls: config.tls.clone(),
+            channels,
+            probe_key: format!("{prefix}probe"),
+            up: series.store_up.clone(),
+        })?;
+        let inner = Inner {
+            store,
+            prefix: prefix.into(),
+            token_channel: token_channel.into(),
+            instance: instance().into(),
+            keys: ArcSwap::from_pointee(keys(config)),
+            config: config.clone(),
+            series,
+            clock: StoreClock {
+                began: Instant::now(),
+                ahead: AtomicI64::new(0),
+            },
+        };
+        Ok((Self(Arc::new(inner)), events))
+    }
+
+    /// Another configuration is in force; only its keys may be others.
+    pub fn change_keys(&self, config: &FleetConfig) {
+        self.0.keys.store(Arc::new(keys(config)));
+    }
+
+    /// The fleet's keys.
+    pub(crate) fn keys(&self) -> Guard<Arc<Keys>> {
+        self.0.keys.load()
+    }
+
+    /// This instance: a name that no other one has, nor this one after a restart.
+    #[must_use]
+    pub fn instance(&self) -> &str {
+        &self.0.instance
+    }
+
+    /// The channel on which tokens are published.
+    #[must_use]
+    pub fn token_channel(&self) -> &str {
+        &self.0.token_channel
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn series(&self) -> &FleetSeries {
+        &self.0.series
+    }
+
+    /// What happens while the store cannot be used to a token key whose new tokens end the ones before, or do not.
+    #[must_use]
+    pub fn on_outage(&self, single_active: bool) -> OnOutage {
+        self.0.config.on_outage(single_active)
+    }
+
+    /// Whether the store can be used.
+    #[must_use]
+    pub fn state(&self) -> StoreState {
+        self.0.store.state()
+    }
+
+    /// Waits until the store was reached for the first time, or could not be; at most so long.
+    pub async fn first_connection(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        while self.state().down == Some(Kind::Starting) && Instant::now() < deadline {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Runs a script about one name; its reply without the store's time, which every script tells first.
+    pub(crate) async fn run(
+        &self,
+        script: &Script,
+        name: &str,
+        arguments: &[Arg<'_>],
+    ) -> Result<Reply, RunError> {
+        let key = format!("{}{{{name}}}", self.0.prefix);
+        let value = self.0.store.run(script, &[&key], arguments).await?;
+        let mut reply = Reply::new(value)?;
+        self.0.clock.set(reply.number()?);
+        Ok(reply)
+    }
+
+    /// How long ago something happened, by the store's clock.
+    #[must_use]
+    pub fn since(&self, at: u64) -> Duration {
+        self.0.clock.since(at)
+    }
+}
+
+impl StoreClock {
+    fn now(&self) -> i64 {
+        let elapsed = self.began.elapsed().as_millis();
+        i64::try_from(elapsed).unwrap_or(i64::MAX)
+    }
+
+    /// The store has just said what time it is.
+    fn set(&self, now: u64) {
+        let now = i64::try_from(now).unwrap_or_default();
+        self.ahead.store(now - self.now(), Ordering::Relaxed);
+    }
+
+    fn since(&self, at: u64) -> Duration {
+        let now = self.now() + self.ahead.load(Ordering::Relaxed);
+        let at = i64::try_from(at).unwrap_or(i64::MAX);
+        Duration::from_millis(u64::try_from(now.saturating_sub(at)).unwrap_or_default())
+    }
+}
+
+/// A name for this instance.
+fn instance() -> String {
+    let mut bytes = [0; 8];
+    // Without random bytes no key could be made either; this one then differs by its process and time.
+    if SystemRandom::new().fill(&mut bytes).is_err() {
+        bytes = (u64::from(std::process::id()) ^ fastrand::u64(..)).to_be_bytes();
+    }
+    let digits = bytes.into_iter().flat_map(hexadecimal);
+    digits.map(char::from).collect()
+}
+
+fn keys(config: &FleetConfig) -> Keys {
+    Keys::new(config.keys.iter().map(|key| key.expose()))
+}
+
+impl std::fmt::Debug for Fleet {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Fleet").finish_non_exhaustive()
+    }
+}

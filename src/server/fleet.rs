@@ -1,0 +1,36 @@
+//! Fleet of the process: what its store says goes to whom it concerns.
+
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::token::FleetTokens;
+use bursar_fleet::store::{Event, Events};
+
+/// Passes on what happens at the store, for as long as there is a handle to it. Nothing here waits for the store: what
+/// is published meanwhile would be missed.
+pub(super) async fn follow(tokens: Arc<FleetTokens>, mut events: Events) {
+    // One comparison at a time; a later one begins anew.
+    let mut comparing: Option<AbortOnDropHandle<()>> = None;
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Message { channel, payload } => {
+                if channel == tokens.fleet().token_channel() {
+                    tokens.message(&payload);
+                }
+            }
+            Event::Up | Event::Lost => {
+                drop(comparing.take());
+                comparing = Some(AbortOnDropHandle::new(compare(&tokens)));
+            }
+            // The handle is kept: what has begun ends by itself.
+            Event::Down => {}
+        }
+    }
+}
+
+fn compare(tokens: &Arc<FleetTokens>) -> JoinHandle<()> {
+    let tokens = tokens.clone();
+    tokio::spawn(async move { tokens.compare().await })
+}

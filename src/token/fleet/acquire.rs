@@ -1,0 +1,334 @@
+//! Acquiring a token in a fleet: another instance's where there is one, else the endpoint's, under a lease.
+//!
+//! A lease saves calls; nothing rests on it. A second token call is harmless, and a refresh token is marked in the store
+//! before it is used, so that one that may have been used is never sent again. A lease lasts for one call and
+//! [`SLACK`]; each further call in a flight asks for it anew.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, timeout_at};
+
+use super::key::{FleetKey, Obtained, acquired};
+use super::wire;
+use crate::token::acquire::{Acquire, Acquired, Acquiring, NotAcquired, Wanted};
+use crate::token::backoff;
+use crate::token::endpoint_limiter::Priority;
+use crate::token::failure::Failure;
+use crate::token::gate::{Gate, OpenGate, Passing};
+use crate::token::grants::Grants;
+use crate::token::refresh_token::RefreshToken;
+use bursar_config::{OnOutage, Refresh};
+use bursar_fleet::{Answer, Error, Failed, Found, Lease, Question};
+use bursar_limits::circuit_breaker::Pause;
+use bursar_telemetry::metrics::LeaseResult;
+
+/// What a lease lasts beyond `token.timeout`: the call begins within it, and the token is published within it.
+const SLACK: Duration = Duration::from_secs(2);
+/// Somebody who waits for a lease's end looks that much later, so that its holder's word comes first.
+const AFTER_LEASE: Duration = Duration::from_millis(50);
+/// Values in the store that are of no use, and are passed over in one flight; each of the fleet's keys may have one.
+const MAX_PASSED_OVER: usize = 8;
+/// Leases of others that one flight waits for.
+const MAX_WAITS: u32 = 8;
+/// The first connection to the store may take that long before it counts as an outage.
+const FIRST_CONNECTION: Duration = Duration::from_secs(2);
+/// While an outage holds a key, it is looked at again after this.
+const HOLD_PAUSE: Duration = Duration::from_millis(500);
+
+/// How one token key is asked for in a fleet.
+pub(in crate::token) struct FleetAcquire {
+    pub(in crate::token) key: Arc<FleetKey>,
+    pub(in crate::token) grants: Grants,
+}
+
+/// What a look at the store leads to.
+enum Step {
+    /// The flight has ended.
+    Done(Result<Acquired, NotAcquired>),
+    /// Look again.
+    Again,
+}
+
+impl Acquire for FleetAcquire {
+    fn acquire<'a>(
+        &'a self,
+        wanted: Wanted,
+        priority: &'a mut watch::Receiver<Priority>,
+    ) -> Acquiring<'a> {
+        Box::pin(async move {
+            self.key.fleet.first_connection(FIRST_CONNECTION).await;
+            let mut passed_over = Vec::new();
+            passed_over.extend(self.key.known().number_of(wanted.fingerprint()));
+            for _ in 0..MAX_WAITS {
+                match self.step(&wanted, &mut passed_over, priority).await {
+                    Step::Done(result) => return result,
+                    Step::Again => {}
+                }
+            }
+            Err(Failure::TimedOut.into())
+        })
+    }
+}
+
+impl FleetAcquire {
+    /// Looks at the store, and does what follows.
+    async fn step(
+        &self,
+        wanted: &Wanted,
+        passed_over: &mut Vec<u64>,
+        priority: &mut watch::Receiver<Priority>,
+    ) -> Step {
+        let known = self.key.known();
+        // Listened to before the store is asked, so that nothing is missed in between.
+        let changed = known.changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        loop {
+            let question = Question {
+                known: passed_over,
+                highest: known.highest(),
+                lease: Some(self.lease_time()),
+                wants_refresh_token: self.key.dialect().refresh != Refresh::None,
+                is_awaited: *priority.borrow() != Priority::Startup,
+            };
+            match self.key.fleet.ask(self.key.entry(), question).await {
+                Ok(Answer::Value(found)) => {
+                    let number = found.number;
+                    if let Some(token) = self.take_over(wanted, found) {
+                        return Step::Done(Ok(token));
+                    }
+                    if passed_over.len() >= MAX_PASSED_OVER {
+                        return Step::Done(Err(Failure::TimedOut.into()));
+                    }
+                    passed_over.push(number);
+                }
+                Ok(Answer::Held(left)) => {
+                    let free = Instant::now() + left.min(self.lease_time()) + AFTER_LEASE;
+                    drop(timeout_at(free, changed).await);
+                    return Step::Again;
+                }
+                Ok(Answer::Failed {
+                    failure,
+                    awaited,
+                    background,
+                }) => {
+                    let failure = wire::read(failure.as_deref().map_or(&[], Vec::as_slice));
+                    let pause = Pause {
+                        awaited,
+                        background,
+                    };
+                    return Step::Done(Err(NotAcquired {
+                        failure,
+                        pause: Some(pause.from(Instant::now())),
+                    }));
+                }
+                Ok(Answer::Won(lease)) => {
+                    return self.call(lease, wanted, passed_over, priority).await;
+                }
+                Ok(Answer::Nothing(_)) | Err(_) => {
+                    return Step::Done(self.without_store(wanted, priority).await);
+                }
+            }
+        }
+    }
+
+    fn lease_time(&self) -> Duration {
+        self.key.dialect().timeout + SLACK
+    }
+
+    /// Asks the endpoint under a lease, and tells the others what came of it.
+    async fn call(
+        &self,
+        lease: Lease,
+        wanted: &Wanted,
+        passed_over: &[u64],
+        priority: &mut watch::Receiver<Priority>,
+    ) -> Step {
+        let known = self.key.known();
+        known.saw(lease.number);
+        let refresh = match &lease.refresh {
+            Some(refresh) => {
+                let token = refresh.value.refresh_token.clone();
+                token.map(|token| RefreshToken::of_fleet(token, refresh.issued))
+            }
+            None => known.take_unshared(),
+        };
+        let refresh_number = lease.refresh.as_ref().map_or(0, |refresh| refresh.number);
+        self.grants.refresh_token.put(refresh);
+        let gate = LeaseGate {
+            key: &self.key,
+            lease_time: self.lease_time(),
+            passed_over,
+            state: Mutex::new(GateState {
+                lease,
+                calls: 0,
+                is_lost: false,
+            }),
+        };
+        let result = self.grants.acquire_through(priority, &gate).await;
+        let state = gate.state.into_inner();
+        let left = self.grants.refresh_token.take(Instant::now());
+        match result {
+            Ok(token) => {
+                self.share(state.lease.number, &token, left);
+                Step::Done(Ok(token))
+            }
+            // Nothing was sent: another instance asks now, or has asked.
+            Err(_) if state.is_lost && state.calls == 0 => Step::Again,
+            // It was held up for longer than its lease, and goes on to nothing else.
+            Err(_) if state.is_lost => Step::Done(self.look(wanted, passed_over).await),
+            Err(none) => {
+                let unused = if left.is_some() { refresh_number } else { 0 };
+                Step::Done(Err(self.give_back(none, unused).await))
+            }
+        }
+    }
+
+    /// Takes what another instance has obtained meanwhile.
+    async fn look(&self, wanted: &Wanted, passed_over: &[u64]) -> Result<Acquired, NotAcquired> {
+        let question = Question {
+            known: passed_over,
+            highest: self.key.known().highest(),
+            lease: None,
+            wants_refresh_token: false,
+            is_awaited: true,
+        };
+        let token = match self.key.fleet.ask(self.key.entry(), question).await {
+            Ok(Answer::Value(found)) => self.take_over(wanted, found),
+            Ok(_) | Err(_) => None,
+        };
+        token.ok_or(Failure::TimedOut.into())
+    }
+
+    /// The token in a value, where it is of use.
+    fn take_over(&self, wanted: &Wanted, found: Found) -> Option<Acquired> {
+        let known = self.key.known();
+        known.saw(found.number);
+        let token = acquired(found.value?, found.issued)?;
+        if !wanted.is_met_by(&token, self.key.dialect(), Instant::now()) {
+            return None;
+        }
+        known.has(found.number, token.fingerprint());
+        self.key.fleet.series().adoptions.inc();
+        Some(token)
+    }
+
+    /// Tells the others of a token, while the requests that wait for it go on.
+    fn share(&self, number: u64, token: &Acquired, refresh: Option<RefreshToken>) {
+        self.key.known().obtained(token.fingerprint());
+        let Some(obtained) = Obtained::from(token, refresh, self.key.dialect()) else {
+            return;
+        };
+        let key = self.key.clone();
+        tokio::spawn(async move { key.publish(number, obtained).await });
+    }
+
+    /// Gives the lease back, and tells the others what the endpoint said, and for how long not to ask.
+    async fn give_back(&self, none: NotAcquired, unused_refresh: u64) -> NotAcquired {
+        let now = Instant::now();
+        let until = none.pause.unwrap_or_else(|| {
+            let earlier = self.key.known().failed();
+            backoff::pause(none.failure, earlier, fastrand::f64()).from(now)
+        });
+        let told = wire::write(none.failure);
+        let mut failed = Failed {
+            unused_refresh,
+            ..Failed::default()
+        };
+        if let Some(failure) = &told {
+            failed.failure = failure;
+            failed.awaited = until.awaited.saturating_duration_since(now);
+            failed.background = until.background.saturating_duration_since(now);
+        }
+        // Where that fails the lease ends by itself.
+        drop(
+            self.key
+                .fleet
+                .report_failure(self.key.entry(), failed)
+                .await,
+        );
+        NotAcquired {
+            failure: none.failure,
+            pause: Some(until),
+        }
+    }
+
+    /// Asks the endpoint although the store cannot say whether somebody else does, or holds on.
+    async fn without_store(
+        &self,
+        wanted: &Wanted,
+        priority: &mut watch::Receiver<Priority>,
+    ) -> Result<Acquired, NotAcquired> {
+        let known = self.key.known();
+        let holds = match self.key.fleet.on_outage(self.key.dialect().single_active) {
+            OnOutage::Hold => !known.is_own(wanted.fingerprint()),
+            OnOutage::Mint => false,
+        };
+        if holds {
+            let pause: Pause = HOLD_PAUSE.into();
+            return Err(NotAcquired {
+                failure: Failure::FleetHold,
+                pause: Some(pause.from(Instant::now())),
+            });
+        }
+        self.grants.refresh_token.put(known.take_unshared());
+        let token = self.grants.acquire_through(priority, &OpenGate).await?;
+        let left = self.grants.refresh_token.take(Instant::now());
+        self.share(known.highest() + 1, &token, left);
+        Ok(token)
+    }
+}
+
+/// Lets a call through while the lease lasts for it, or is had again.
+struct LeaseGate<'a> {
+    key: &'a FleetKey,
+    lease_time: Duration,
+    passed_over: &'a [u64],
+    state: Mutex<GateState>,
+}
+
+struct GateState {
+    lease: Lease,
+    calls: u32,
+    is_lost: bool,
+}
+
+impl Gate for LeaseGate<'_> {
+    fn pass(&self) -> Passing<'_> {
+        Box::pin(async move {
+            let mut state = self.state.lock().await;
+            let now = Instant::now();
+            if now + self.key.dialect().timeout <= state.lease.until {
+                state.calls += 1;
+                return Ok(());
+            }
+            // Who was held up in the middle of a call goes on to nothing else.
+            let is_overrun = now >= state.lease.until && state.calls > 0;
+            if !is_overrun && let Ok(Answer::Won(lease)) = self.ask_again(state.lease.number).await
+            {
+                state.lease.number = lease.number;
+                state.lease.until = lease.until;
+                state.calls += 1;
+                return Ok(());
+            }
+            state.is_lost = true;
+            self.key.fleet.series().leased(LeaseResult::Lost);
+            Err(Failure::LeaseLost)
+        })
+    }
+}
+
+impl LeaseGate<'_> {
+    async fn ask_again(&self, highest: u64) -> Result<Answer, Error> {
+        let question = Question {
+            known: self.passed_over,
+            highest,
+            lease: Some(self.lease_time),
+            wants_refresh_token: false,
+            is_awaited: true,
+        };
+        self.key.fleet.ask(self.key.entry(), question).await
+    }
+}

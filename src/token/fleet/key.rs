@@ -1,0 +1,317 @@
+//! Token key in a fleet: its entry in the store, and what this instance knows of it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use crate::token::access_token::{CachedToken, Freshness};
+use crate::token::acquire::{Acquired, Origin, Wanted};
+use crate::token::refresh_token::RefreshToken;
+use crate::token::response::{ExpiresIn, TokenResponse};
+use crate::token::source::{KeyState, Source};
+use crate::token::token_key::TokenKey;
+use bursar_base::secret::Fingerprint;
+use bursar_config::TokenDialect;
+use bursar_fleet::{
+    Answer, Error, Fleet, Found, Names, Publication, Published, Question, TokenEntry, TokenValue,
+};
+use bursar_telemetry::metrics::LeaseResult;
+
+/// A token key that the fleet shares.
+pub(in crate::token) struct FleetKey {
+    pub(super) fleet: Fleet,
+    pub(super) key: TokenKey,
+    /// Everything that a token is asked for with, in one text.
+    canonical: Zeroizing<Vec<u8>>,
+    /// Names the account's second secret and certificate.
+    proof: Fingerprint,
+    pub(super) state: Arc<KeyState>,
+}
+
+/// What this instance knows of a token key's entry; it outlives the key's sources.
+#[derive(Default)]
+pub(in crate::token) struct Known {
+    entry: Mutex<KnownEntry>,
+    /// The entry may have changed: a lease was given back, or a token was published.
+    pub(super) changed: Notify,
+}
+
+#[derive(Default)]
+struct KnownEntry {
+    /// The token with that fingerprint is the value with that number.
+    value: Option<(u64, Fingerprint)>,
+    /// No number is higher, as far as is known.
+    highest: u64,
+    /// The token that this instance asked the endpoint for last.
+    own: Option<Fingerprint>,
+    /// Came with a token that nobody else can have seen.
+    unshared_refresh: Option<RefreshToken>,
+    /// Calls that failed in a row.
+    failures: u32,
+}
+
+impl Known {
+    /// A panic elsewhere leaves nothing half-done here.
+    fn entry(&self) -> MutexGuard<'_, KnownEntry> {
+        self.entry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number was seen.
+    pub(super) fn saw(&self, number: u64) {
+        let mut entry = self.entry();
+        entry.highest = entry.highest.max(number);
+    }
+
+    /// The store has that token under that number.
+    pub(super) fn has(&self, number: u64, fingerprint: Fingerprint) {
+        let mut entry = self.entry();
+        entry.highest = entry.highest.max(number);
+        entry.value = Some((number, fingerprint));
+    }
+
+    /// The number of the store's value, where that is the token.
+    pub(super) fn number_of(&self, fingerprint: Option<Fingerprint>) -> Option<u64> {
+        let (number, of) = self.entry().value?;
+        (Some(of) == fingerprint).then_some(number)
+    }
+
+    pub(super) fn highest(&self) -> u64 {
+        self.entry().highest
+    }
+
+    /// The endpoint gave this instance that token.
+    pub(super) fn obtained(&self, fingerprint: Fingerprint) {
+        let mut entry = self.entry();
+        entry.own = Some(fingerprint);
+        entry.failures = 0;
+    }
+
+    /// Whether this instance asked for that token itself.
+    pub(super) fn is_own(&self, fingerprint: Option<Fingerprint>) -> bool {
+        fingerprint.is_some() && self.entry().own == fingerprint
+    }
+
+    /// How many calls failed before this one.
+    pub(super) fn failed(&self) -> u32 {
+        let mut entry = self.entry();
+        let earlier = entry.failures;
+        entry.failures = earlier.saturating_add(1);
+        earlier
+    }
+
+    pub(super) fn keep_unshared(&self, token: Option<RefreshToken>) {
+        self.entry().unshared_refresh = token;
+    }
+
+    pub(super) fn take_unshared(&self) -> Option<RefreshToken> {
+        self.entry().unshared_refresh.take()
+    }
+}
+
+impl FleetKey {
+    pub(in crate::token) fn new(fleet: &Fleet, key: &TokenKey, state: &Arc<KeyState>) -> Self {
+        Self {
+            fleet: fleet.clone(),
+            canonical: key.canonical(),
+            proof: key.proof(),
+            key: key.clone(),
+            state: state.clone(),
+        }
+    }
+
+    pub(super) fn entry(&self) -> TokenEntry<'_> {
+        TokenEntry {
+            canonical: &self.canonical,
+            context: self.key.environment(),
+            proof: self.proof.as_str(),
+        }
+    }
+
+    pub(super) fn known(&self) -> &Known {
+        &self.state.fleet
+    }
+
+    pub(super) fn dialect(&self) -> &TokenDialect {
+        &self.key.provider.token
+    }
+
+    /// Its names in the store.
+    pub(super) fn names(&self) -> Names {
+        self.fleet.token_names(self.entry())
+    }
+
+    /// Whose token it is now: nobody's, where the key is gone.
+    fn source(&self) -> Option<Arc<Source>> {
+        self.state.renewer().upgrade()
+    }
+
+    /// Takes over a token that another instance obtained, where it is of more use than the one that is there.
+    pub(super) fn adopt(&self, found: Found) -> bool {
+        self.known().saw(found.number);
+        let Some(value) = found.value else {
+            return false;
+        };
+        let acquired = acquired(value, found.issued);
+        let (Some(source), Some(acquired)) = (self.source(), acquired) else {
+            return false;
+        };
+        let fingerprint = acquired.fingerprint();
+        let wanted = Wanted::instead_of(source.current().as_deref(), false);
+        if wanted.fingerprint() == Some(fingerprint) {
+            self.known().has(found.number, fingerprint);
+            return false;
+        }
+        let is_better = wanted.is_met_by(&acquired, self.dialect(), Instant::now());
+        if !is_better || !source.adopt(&acquired) {
+            return false;
+        }
+        self.known().has(found.number, fingerprint);
+        self.fleet.series().adoptions.inc();
+        true
+    }
+
+    /// Writes a token that was obtained here, for the others.
+    pub(super) async fn publish(&self, number: u64, obtained: Obtained) {
+        let Obtained {
+            value,
+            issued,
+            lifetime,
+        } = obtained;
+        let fingerprint = Fingerprint::of(value.access_token.expose());
+        let publication = Publication {
+            number,
+            issued,
+            lifetime,
+            value: &value,
+        };
+        match self.fleet.publish(self.entry(), publication).await {
+            Ok(Published::Now { was_late }) => {
+                self.known().has(number, fingerprint);
+                if was_late {
+                    self.fleet.series().leased(LeaseResult::Lost);
+                }
+            }
+            Ok(Published::Older(found)) => {
+                self.fleet.series().leased(LeaseResult::Lost);
+                self.adopt(found);
+            }
+            Err(error) => {
+                // It may have got there: then another instance may use its refresh token.
+                let refresh = value.refresh_token.filter(|_| error.is_unsent());
+                let refresh = refresh.map(|refresh| RefreshToken::of_fleet(refresh, issued));
+                self.known().keep_unshared(refresh);
+                tracing::debug!(provider = %self.key.provider.name, account = %self.key.account().name, %error, "a token was not shared with the fleet");
+            }
+        }
+    }
+
+    /// Compares what this instance has with what the store has, after it was away: what ends later wins.
+    pub(super) async fn compare(&self) -> Result<(), Error> {
+        let Some(source) = self.source() else {
+            return Ok(());
+        };
+        let current = source.current();
+        let fingerprint = current.as_ref().map(|token| token.fingerprint);
+        let known = self.known().number_of(fingerprint);
+        let question = Question {
+            known: &known.into_iter().collect::<Vec<_>>(),
+            highest: self.known().highest(),
+            lease: None,
+            wants_refresh_token: false,
+            is_awaited: false,
+        };
+        let number = match self.fleet.ask(self.entry(), question).await? {
+            Answer::Value(found) => {
+                let number = found.number;
+                if self.adopt(found) || self.known().number_of(fingerprint).is_some() {
+                    return Ok(());
+                }
+                number
+            }
+            Answer::Nothing(nothing) if nothing.has_known => return Ok(()),
+            Answer::Nothing(nothing) => nothing.number,
+            Answer::Failed { .. } | Answer::Held(_) | Answer::Won(_) => return Ok(()),
+        };
+        let Some(current) = current else {
+            return Ok(());
+        };
+        if let Some(obtained) =
+            Obtained::again(&current, self.known().take_unshared(), Instant::now())
+        {
+            self.known().saw(number);
+            self.publish(self.known().highest() + 1, obtained).await;
+        }
+        Ok(())
+    }
+}
+
+/// A token that was obtained here, to be written.
+pub(super) struct Obtained {
+    value: TokenValue,
+    issued: Instant,
+    lifetime: Duration,
+}
+
+impl Obtained {
+    /// The token that there is, for a store that has none. None: it has ended.
+    fn again(current: &CachedToken, refresh: Option<RefreshToken>, now: Instant) -> Option<Self> {
+        let lifetime = current.ends.saturating_duration_since(current.issued);
+        (current.freshness(now) != Freshness::Expired).then_some(())?;
+        Some(Self {
+            value: TokenValue {
+                access_token: current.text()?,
+                lifetime: Some(lifetime),
+                scope: None,
+                refresh_token: refresh.map(|token| token.for_fleet(current.issued)),
+            },
+            issued: current.issued,
+            lifetime,
+        })
+    }
+
+    /// What was acquired from the endpoint, and the refresh token that is left.
+    pub(super) fn from(
+        acquired: &Acquired,
+        refresh: Option<RefreshToken>,
+        dialect: &TokenDialect,
+    ) -> Option<Self> {
+        let lifetime = match acquired.response.lifetime {
+            ExpiresIn::For(lifetime) => Some(lifetime),
+            ExpiresIn::Unstated => None,
+            ExpiresIn::Already => return None,
+        };
+        Some(Self {
+            value: TokenValue {
+                access_token: acquired.response.access_token.clone(),
+                lifetime,
+                scope: acquired.response.scope.clone(),
+                refresh_token: refresh.map(|token| token.for_fleet(acquired.issued)),
+            },
+            issued: acquired.issued,
+            lifetime: lifetime.unwrap_or(dialect.default_lifetime),
+        })
+    }
+}
+
+/// What the fleet shares, as if the endpoint had just said it. None: it holds what no token holds.
+pub(super) fn acquired(value: TokenValue, issued: Instant) -> Option<Acquired> {
+    let lifetime = match value.lifetime {
+        Some(lifetime) if lifetime.is_zero() => return None,
+        Some(lifetime) => ExpiresIn::For(lifetime),
+        None => ExpiresIn::Unstated,
+    };
+    Some(Acquired {
+        response: TokenResponse {
+            access_token: value.access_token,
+            lifetime,
+            refresh_token: None,
+            refresh_lifetime: ExpiresIn::Unstated,
+            scope: value.scope,
+        },
+        issued,
+        origin: Origin::Fleet,
+    })
+}
