@@ -11,14 +11,14 @@ use zeroize::Zeroizing;
 use bursar_base::secret::hexadecimal;
 
 /// Bytes of a key.
-pub const KEY_LENGTH: usize = 32;
+pub(crate) const KEY_LENGTH: usize = 32;
 /// Bytes of a name's hash that are kept: enough that no two names are alike.
 const NAME_LENGTH: usize = 16;
 /// The first byte of what is sealed, for the day when it has another form.
 const FORM: u8 = 1;
 
 /// The fleet's keys: the first names and seals, all of them find and open.
-pub struct Keys(Vec<Key>);
+pub(crate) struct Keys(Vec<Key>);
 
 struct Key {
     names: hmac::Key,
@@ -31,13 +31,13 @@ pub struct Names(Vec<Box<str>>);
 
 /// What a sealed value is bound to.
 #[derive(Debug, Clone, Copy)]
-pub struct Binding<'a> {
+pub(crate) struct Binding<'a> {
     /// Its name: what [`Names`] has.
-    pub name: &'a str,
+    pub(crate) name: &'a str,
     /// What else must be the same where it is opened.
-    pub context: &'a str,
+    pub(crate) context: &'a str,
     /// Its number.
-    pub number: u64,
+    pub(crate) number: u64,
 }
 
 /// A value could not be sealed: the system has no random bytes.
@@ -48,18 +48,18 @@ pub struct NotSealed;
 /// No key opens a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no key of this instance opens the value")]
-pub struct NotOpened;
+pub(crate) struct NotOpened;
 
 impl Keys {
     /// The first seals, all open.
     #[must_use]
-    pub fn new<'a>(keys: impl IntoIterator<Item = &'a [u8; KEY_LENGTH]>) -> Self {
+    pub(crate) fn new<'a>(keys: impl IntoIterator<Item = &'a [u8; KEY_LENGTH]>) -> Self {
         Self(keys.into_iter().map(Key::new).collect())
     }
 
     /// The names of something, which is of that kind.
     #[must_use]
-    pub fn names(&self, kind: &str, of: &[u8]) -> Names {
+    pub(crate) fn names(&self, kind: &str, of: &[u8]) -> Names {
         Names(self.0.iter().map(|key| key.name(kind, of)).collect())
     }
 
@@ -67,7 +67,7 @@ impl Keys {
     ///
     /// # Errors
     /// Where the system has no random bytes, or there is no key.
-    pub fn seal(&self, binding: Binding<'_>, value: &[u8]) -> Result<Vec<u8>, NotSealed> {
+    pub(crate) fn seal(&self, binding: Binding<'_>, value: &[u8]) -> Result<Vec<u8>, NotSealed> {
         self.0.first().ok_or(NotSealed)?.seal(binding, value)
     }
 
@@ -75,7 +75,7 @@ impl Keys {
     ///
     /// # Errors
     /// Where none did, or it is bound to something else.
-    pub fn open(
+    pub(crate) fn open(
         &self,
         binding: Binding<'_>,
         sealed: &[u8],
@@ -157,7 +157,7 @@ impl Key {
 impl Names {
     /// What it is written under.
     #[must_use]
-    pub fn first(&self) -> &str {
+    pub(crate) fn first(&self) -> &str {
         self.0.first().map_or("", |name| name)
     }
 

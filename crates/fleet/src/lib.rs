@@ -12,7 +12,8 @@ mod token_store;
 mod token_value;
 
 pub use fleet::{Fleet, RunError};
-pub use keys::Names;
+pub use keys::{Names, NotSealed};
+pub use reply::Unreadable;
 pub use token_store::{
     Answer, Error, Failed, Found, Lease, Message, Nothing, Publication, Published, Pushed,
     Question, RefreshLease, TokenEntry, read_message,

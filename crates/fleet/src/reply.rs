@@ -52,9 +52,4 @@ impl Reply {
     pub(crate) fn duration(&mut self) -> Result<Duration, Unreadable> {
         self.number().map(Duration::from_millis)
     }
-
-    /// What is left.
-    pub(crate) fn rest(self) -> impl Iterator<Item = Value> {
-        self.0
-    }
 }
