@@ -19,6 +19,7 @@ mod fleet;
 mod gate;
 mod grants;
 mod handle;
+mod known_entry;
 mod metrics;
 mod next_token;
 mod recovery;

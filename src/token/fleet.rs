@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use tokio::task::JoinSet;
 
 pub(super) use acquire::FleetAcquire;
-pub(super) use key::{FleetKey, Known};
+pub(super) use key::FleetKey;
 
 use bursar_fleet::{Fleet, read_message};
 

@@ -21,7 +21,7 @@ use super::acquire::{Acquire, Acquired, NotAcquired, Origin, Wanted};
 use super::call_log::{CallLog, LatestCall};
 use super::endpoint_limiter::{EndpointLimiter, Priority};
 use super::failure::Failure;
-use super::fleet::Known;
+use super::known_entry::Known;
 use super::next_token::{Cached, Next};
 use super::refresh_token::RefreshTokenSlot;
 use super::refusals::{Refusals, Unauthorized};

@@ -1,14 +1,14 @@
 //! Token key in a fleet: its entry in the store, and what this instance knows of it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::token::access_token::{CachedToken, Freshness};
 use crate::token::acquire::{Acquired, Origin, Wanted};
+use crate::token::known_entry::Known;
 use crate::token::refresh_token::RefreshToken;
 use crate::token::response::{ExpiresIn, TokenResponse};
 use crate::token::source::{KeyState, Source};
@@ -29,86 +29,6 @@ pub(in crate::token) struct FleetKey {
     /// Names the account's second secret and certificate.
     proof: Fingerprint,
     pub(super) state: Arc<KeyState>,
-}
-
-/// What this instance knows of a token key's entry; it outlives the key's sources.
-#[derive(Default)]
-pub(in crate::token) struct Known {
-    entry: Mutex<KnownEntry>,
-    /// The entry may have changed: a lease was given back, or a token was published.
-    pub(super) changed: Notify,
-}
-
-#[derive(Default)]
-struct KnownEntry {
-    /// The token with that fingerprint is the value with that number.
-    value: Option<(u64, Fingerprint)>,
-    /// No number is higher, as far as is known.
-    highest: u64,
-    /// The token that this instance asked the endpoint for last.
-    own: Option<Fingerprint>,
-    /// Came with a token that nobody else can have seen.
-    unshared_refresh: Option<RefreshToken>,
-    /// Calls that failed in a row.
-    failures: u32,
-}
-
-impl Known {
-    /// A panic elsewhere leaves nothing half-done here.
-    fn entry(&self) -> MutexGuard<'_, KnownEntry> {
-        self.entry.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A number was seen.
-    pub(super) fn saw(&self, number: u64) {
-        let mut entry = self.entry();
-        entry.highest = entry.highest.max(number);
-    }
-
-    /// The store has that token under that number.
-    pub(super) fn has(&self, number: u64, fingerprint: Fingerprint) {
-        let mut entry = self.entry();
-        entry.highest = entry.highest.max(number);
-        entry.value = Some((number, fingerprint));
-    }
-
-    /// The number of the store's value, where that is the token.
-    pub(super) fn number_of(&self, fingerprint: Option<Fingerprint>) -> Option<u64> {
-        let (number, of) = self.entry().value?;
-        (Some(of) == fingerprint).then_some(number)
-    }
-
-    pub(super) fn highest(&self) -> u64 {
-        self.entry().highest
-    }
-
-    /// The endpoint gave this instance that token.
-    pub(super) fn obtained(&self, fingerprint: Fingerprint) {
-        let mut entry = self.entry();
-        entry.own = Some(fingerprint);
-        entry.failures = 0;
-    }
-
-    /// Whether this instance asked for that token itself.
-    pub(super) fn is_own(&self, fingerprint: Option<Fingerprint>) -> bool {
-        fingerprint.is_some() && self.entry().own == fingerprint
-    }
-
-    /// How many calls failed before this one.
-    pub(super) fn failed(&self) -> u32 {
-        let mut entry = self.entry();
-        let earlier = entry.failures;
-        entry.failures = earlier.saturating_add(1);
-        earlier
-    }
-
-    pub(super) fn keep_unshared(&self, token: Option<RefreshToken>) {
-        self.entry().unshared_refresh = token;
-    }
-
-    pub(super) fn take_unshared(&self) -> Option<RefreshToken> {
-        self.entry().unshared_refresh.take()
-    }
 }
 
 impl FleetKey {

@@ -37,6 +37,7 @@ start, at 0. Those of a caller or provider that a reload removes stay until Burs
 | `bursar_token_breaker_open` or `bursar_upstream_breaker_open` is 1 | a provider cannot be reached |
 | `bursar_upstream_connect_failures_total` grows | connections to a provider fail; its [cause](reasons.md#causes) says why |
 | `bursar_upstream_certificate_expiry_timestamp_seconds` is days away | a provider's certificate will expire |
+| `bursar_fleet_store_up` is 0 | instances are on their own: see [Tokens](../tokens.md#several-instances) |
 | `bursar_log_lines_dropped_total` grows | the log is not read |
 
 ## All metrics
@@ -126,6 +127,7 @@ async fn with_every_metric(directory: &TempDir) -> (Proxy, Upstream, Idp) {
     let yaml = format!(
         "{provider}
 journal: {{path: journal, sync: false}}
+fleet: {{url: 'redis://127.0.0.1:1', keys: [MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=]}}
 intercept: {{ca: {{certificate: ca.pem, key: ca.key}}}}
 "
     );

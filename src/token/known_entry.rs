@@ -1,0 +1,88 @@
+//! Known entry: what this instance knows of a token key's entry in the fleet's store.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::refresh_token::RefreshToken;
+use bursar_base::secret::Fingerprint;
+
+/// What this instance knows of a token key's entry; it outlives the key's sources.
+#[derive(Default)]
+pub(super) struct Known {
+    entry: Mutex<KnownEntry>,
+    /// The entry may have changed: a lease was given back, or a token was published.
+    pub(super) changed: Notify,
+}
+
+#[derive(Default)]
+struct KnownEntry {
+    /// The token with that fingerprint is the value with that number.
+    value: Option<(u64, Fingerprint)>,
+    /// No number is higher, as far as is known.
+    highest: u64,
+    /// The token that this instance asked the endpoint for last.
+    own: Option<Fingerprint>,
+    /// Came with a token that nobody else can have seen.
+    unshared_refresh: Option<RefreshToken>,
+    /// Calls that failed in a row.
+    failures: u32,
+}
+
+impl Known {
+    /// A panic elsewhere leaves nothing half-done here.
+    fn entry(&self) -> MutexGuard<'_, KnownEntry> {
+        self.entry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number was seen.
+    pub(super) fn saw(&self, number: u64) {
+        let mut entry = self.entry();
+        entry.highest = entry.highest.max(number);
+    }
+
+    /// The store has that token under that number.
+    pub(super) fn has(&self, number: u64, fingerprint: Fingerprint) {
+        let mut entry = self.entry();
+        entry.highest = entry.highest.max(number);
+        entry.value = Some((number, fingerprint));
+    }
+
+    /// The number of the store's value, where that is the token.
+    pub(super) fn number_of(&self, fingerprint: Option<Fingerprint>) -> Option<u64> {
+        let (number, of) = self.entry().value?;
+        (Some(of) == fingerprint).then_some(number)
+    }
+
+    pub(super) fn highest(&self) -> u64 {
+        self.entry().highest
+    }
+
+    /// The endpoint gave this instance that token.
+    pub(super) fn obtained(&self, fingerprint: Fingerprint) {
+        let mut entry = self.entry();
+        entry.own = Some(fingerprint);
+        entry.failures = 0;
+    }
+
+    /// Whether this instance asked for that token itself.
+    pub(super) fn is_own(&self, fingerprint: Option<Fingerprint>) -> bool {
+        fingerprint.is_some() && self.entry().own == fingerprint
+    }
+
+    /// How many calls failed before this one.
+    pub(super) fn failed(&self) -> u32 {
+        let mut entry = self.entry();
+        let earlier = entry.failures;
+        entry.failures = earlier.saturating_add(1);
+        earlier
+    }
+
+    pub(super) fn keep_unshared(&self, token: Option<RefreshToken>) {
+        self.entry().unshared_refresh = token;
+    }
+
+    pub(super) fn take_unshared(&self) -> Option<RefreshToken> {
+        self.entry().unshared_refresh.take()
+    }
+}
