@@ -6,7 +6,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
@@ -17,7 +16,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::error::{Kind, StoreError};
-use bursar_tls::client::noticing;
+use bursar_tls::client::{Asked, Noticed};
 
 /// A name's addresses are found, and one of them takes the connection, within this time; so is each later step.
 pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(3);
@@ -79,13 +78,13 @@ pub(super) async fn dial(dial: Dial<'_>) -> Result<Dialed, StoreError> {
     let name = dial.name.unwrap_or(&dial.place.host).to_owned();
     let name =
         ServerName::try_from(name).map_err(|_invalid| StoreError::unsent(Kind::Certificate))?;
-    let lacks_certificate = Arc::<AtomicBool>::default();
+    let noticed = Noticed::default();
     let handshake = TlsConnector::from(config.clone()).connect(name, tcp);
-    let handshake = noticing(&lacks_certificate, handshake);
+    let handshake = noticed.during(handshake);
     let shaken = timeout(STEP_TIMEOUT, handshake)
         .await
         .map_err(|_elapsed| StoreError::timed_out("TLS"))?;
-    let lacks_certificate = lacks_certificate.load(Ordering::Relaxed);
+    let lacks_certificate = noticed.asked() == Asked::Lacking;
     let stream = shaken.map_err(|error| {
         let kind = match (fault(&error), lacks_certificate) {
             (Some(rustls::Error::InvalidCertificate(_)), _) => Kind::Certificate,
