@@ -29,8 +29,8 @@ pub use dropped::{DroppedFields, Section};
 pub use fleet::FleetSeries;
 pub use journal::JournalSeries;
 pub use labels::{
-    Cause, FetchOutcome, GrantLabel, LeaseResult, Limit, Lookup, NO_PROVIDER, Reason, RefusalDetail,
-    Reload, Replay, Unauthorized,
+    Cause, FetchOutcome, GrantLabel, LeaseResult, Limit, Lookup, NO_PROVIDER, Reason,
+    RefusalDetail, Reload, Replay, Unauthorized,
 };
 use registered::{histogram, registered};
 pub use token_times::{EndpointSeries, TokenTimes};

@@ -65,6 +65,8 @@ fn no_token(failure: Failure) -> Option<Detail> {
         Failure::RateLimited(_) | Failure::LimitedOrRefused(_) => Detail::RateLimited,
         Failure::QuotaExhausted => Detail::QuotaExhausted,
         Failure::CircuitOpen => Detail::CircuitOpen,
+        Failure::LeaseLost => Detail::FleetLease,
+        Failure::FleetHold => Detail::FleetHold,
         Failure::TimedOut => Detail::TimedOut,
         Failure::NotAllowed(_) => Detail::AddressNotAllowed,
         Failure::NoConnection(Cause::ParentProxy) => Detail::ParentProxy,

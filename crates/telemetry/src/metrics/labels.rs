@@ -218,6 +218,10 @@ labels! {
         QuotaExhausted = "quota_exhausted",
         /// The token endpoint fails, and is only probed.
         CircuitOpen = "circuit_open",
+        /// Another instance of the fleet asks the token endpoint.
+        FleetLease = "fleet_lease",
+        /// The fleet's store cannot be used, and another instance obtained the last token (`fleet.on_outage: hold`).
+        FleetHold = "fleet_hold",
         /// It did not answer in time.
         TimedOut = "timed_out",
         /// No address of it is allowed.
