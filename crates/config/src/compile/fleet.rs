@@ -9,7 +9,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
-use super::provider::Shared;
+use super::provider_tls::Shared;
 use crate::defaults::fleet as defaults;
 use crate::diagnostic::Diagnostics;
 use crate::file::{self, Hidden};
