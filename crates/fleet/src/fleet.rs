@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::ArcSwap;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::time::Instant;
 
@@ -92,8 +92,8 @@ impl Fleet {
     }
 
     /// The fleet's keys.
-    pub(crate) fn keys(&self) -> Guard<Arc<Keys>> {
-        self.0.keys.load()
+    pub(crate) fn keys(&self) -> Arc<Keys> {
+        self.0.keys.load_full()
     }
 
     /// This instance: a name that no other one has, nor this one after a restart.

@@ -125,7 +125,7 @@ impl Key {
         let mut nonce = [0; NONCE_LEN];
         SystemRandom::new()
             .fill(&mut nonce)
-            .map_err(|_| NotSealed)?;
+            .map_err(|_unspecified| NotSealed)?;
         let mut text = Zeroizing::new(value.to_vec());
         let tag = key
             .seal_in_place_separate_tag(
@@ -133,7 +133,7 @@ impl Key {
                 binding.associated_data(),
                 &mut text,
             )
-            .map_err(|_| NotSealed)?;
+            .map_err(|_unspecified| NotSealed)?;
         let parts = [&[FORM], nonce.as_slice(), &text, tag.as_ref()];
         Ok(parts.concat())
     }
@@ -148,7 +148,7 @@ impl Key {
             binding.associated_data(),
             &mut text,
         );
-        let length = opened.map_err(|_| NotOpened)?.len();
+        let length = opened.map_err(|_unspecified| NotOpened)?.len();
         text.truncate(length);
         Ok(text)
     }

@@ -28,7 +28,7 @@ impl Reply {
 
     /// A word.
     pub(crate) fn text(&mut self) -> Result<String, Unreadable> {
-        String::from_utf8(self.bytes()?).map_err(|_| Unreadable)
+        String::from_utf8(self.bytes()?).map_err(|_invalid| Unreadable)
     }
 
     /// A text of any bytes.

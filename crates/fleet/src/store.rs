@@ -45,10 +45,13 @@ pub use status::StoreState;
 /// A connection on which nothing came for as long is tried.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// Sentinels are asked again about as often whether the server is still the primary.
+const SENTINEL_RECHECK: Duration = Duration::from_secs(30);
+
 /// Nothing else is sent on the connection of a cluster that is there for what is published.
 const SUBSCRIBER_SILENCE: Duration = Duration::from_secs(1);
 
-/// A node's certificate is tried for no more of the configuration's names.
+/// A server's certificate is tried for no more of the configuration's names.
 const MAX_NAMES: usize = 4;
 
 /// What a store is and what is wanted of it.
@@ -119,7 +122,11 @@ impl Store {
             }
             StoreAddress::Sentinel(address) => {
                 let (finder, login, is_tls) = sentinels(address, tls.as_ref());
-                keep_one(finder, dialer((login, is_tls), false))
+                let dialer = Dialer {
+                    names: names(&address.urls),
+                    ..dialer((login, is_tls), false)
+                };
+                keep_one(finder, dialer)
             }
             StoreAddress::Cluster(urls) => {
                 keep_cluster(urls, status.clone(), |login| dialer(login, true))
@@ -134,7 +141,7 @@ impl Store {
         Ok((Self(Arc::new(inner)), Events::of(events)))
     }
 
-    /// Runs a script whose keys are all in one hash slot.
+    /// Runs a script whose keys are all in one hash slot. Of a cluster, that needs nothing but the node that serves it.
     ///
     /// # Errors
     /// Where there is no connection, at once. Where the server does not respond in time, or with an error.
@@ -217,19 +224,15 @@ fn keep_cluster(
 ) -> (Servers, Task) {
     let seeds: Vec<Place> = urls.iter().map(place_of).collect();
     let login = || urls.first().map(|url| (login_of(url), url.tls));
-    let mut names: Vec<Box<str>> = seeds.iter().map(|seed| seed.host.clone()).collect();
-    names.sort_unstable();
-    names.dedup();
-    names.truncate(MAX_NAMES);
     let dialer = || Dialer {
-        names: names.clone(),
+        names: names(urls),
         ..dialer(login().unwrap_or_default())
     };
     let nodes = Dialer {
         channels: Vec::new(),
         ..dialer()
     };
-    let cluster = Arc::new(Cluster::new(nodes));
+    let cluster = Arc::new(Cluster::new(nodes, status.clone()));
     let subscriber = Subscriber {
         cluster: cluster.clone(),
         dialer: Dialer {
@@ -268,6 +271,7 @@ fn sentinels(
     let finder = Finder::Sentinels(Sentinels {
         sentinels: address.urls.iter().map(sentinel).collect(),
         master: (*address.master).into(),
+        recheck: SENTINEL_RECHECK,
     });
     let login = Login {
         username: address.username.clone(),
@@ -275,6 +279,16 @@ fn sentinels(
         database: 0,
     };
     (finder, login, address.urls.iter().any(|url| url.tls))
+}
+
+/// The hosts that the configuration names. What Sentinels and nodes announce are often addresses, and certificates are
+/// for names: a certificate for one of these is as good.
+fn names(urls: &[StoreUrl]) -> Vec<Box<str>> {
+    let mut names: Vec<Box<str>> = urls.iter().map(|url| url.host.clone()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.truncate(MAX_NAMES);
+    names
 }
 
 /// The store's address, without users and passwords.

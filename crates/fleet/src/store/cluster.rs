@@ -10,6 +10,7 @@
 mod slots;
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -45,8 +46,17 @@ pub(super) struct Cluster {
     /// To its nodes.
     dialer: Arc<Dialer>,
     table: Mutex<Table>,
+    status: Arc<Status>,
+    changes: Arc<Changes>,
+}
+
+/// What the subscriber is told.
+#[derive(Default)]
+struct Changes {
     /// A node's connection has come or gone, or slots have moved.
-    changed: Arc<Notify>,
+    happened: Notify,
+    /// How often a node was connected.
+    connects: AtomicUsize,
 }
 
 /// Who serves what.
@@ -67,14 +77,15 @@ struct Node {
 }
 
 impl Cluster {
-    pub(super) fn new(dialer: Dialer) -> Self {
+    pub(super) fn new(dialer: Dialer, status: Arc<Status>) -> Self {
         Self {
             dialer: Arc::new(dialer),
             table: Mutex::new(Table {
                 nodes: Vec::new(),
                 owners: vec![NOBODY; SLOTS.into()].into(),
             }),
-            changed: Arc::default(),
+            changes: Arc::default(),
+            status,
         }
     }
 
@@ -136,7 +147,7 @@ impl Cluster {
         let at = table.node_at(&place, || self.connect(place.clone()))?;
         if !redirect.is_ask {
             // One slot that has moved is seldom the only one.
-            self.changed.notify_one();
+            self.changes.happened.notify_one();
             if let Some(owner) = table.owners.get_mut(usize::from(redirect.slot)) {
                 *owner = at;
             }
@@ -181,16 +192,17 @@ impl Cluster {
 
     fn connect(&self, place: Place) -> Arc<Node> {
         let current = none_yet();
-        let keeping = keep_node(
-            self.dialer.clone(),
-            place.clone(),
-            current.clone(),
-            self.changed.clone(),
-        );
+        let keeping = Keeping {
+            dialer: self.dialer.clone(),
+            place: place.clone(),
+            current: current.clone(),
+            status: self.status.clone(),
+            changes: self.changes.clone(),
+        };
         Arc::new(Node {
             place,
             current,
-            _task: Task::spawn(keeping),
+            _task: Task::spawn(keeping.keep()),
         })
     }
 
@@ -263,25 +275,44 @@ impl Node {
     }
 }
 
-/// Keeps a node connected.
-async fn keep_node(dialer: Arc<Dialer>, place: Place, current: Current, changed: Arc<Notify>) {
-    let mut backoff = Backoff::default();
-    loop {
-        let mut up_since = None;
-        let error = match dialer.connect(&place, backoff.attempt()).await {
-            Ok(connection) => {
-                let connection = Arc::new(connection);
-                up_since = Some(Instant::now());
-                current.send_modify(|current| *current = Ok(connection.clone()));
-                changed.notify_one();
-                dialer.watch(&connection).await
-            }
-            Err(error) => error,
-        };
-        let pause = backoff.pause(error.kind(), up_since);
-        current.send_modify(|current| *current = Err(error));
-        changed.notify_one();
-        sleep(pause).await;
+/// What keeps a node connected.
+struct Keeping {
+    dialer: Arc<Dialer>,
+    place: Place,
+    current: Current,
+    status: Arc<Status>,
+    changes: Arc<Changes>,
+}
+
+impl Keeping {
+    /// Never ends.
+    async fn keep(self) {
+        let mut backoff = Backoff::default();
+        loop {
+            let mut up_since = None;
+            let connected = self.dialer.connect(&self.place, backoff.attempt()).await;
+            let error = match connected {
+                Ok(connection) => {
+                    let connection = Arc::new(connection);
+                    up_since = Some(Instant::now());
+                    self.now(Ok(connection.clone()));
+                    self.dialer.watch(&connection).await
+                }
+                Err(error) => error,
+            };
+            self.status.node_down(&self.place, &error);
+            let pause = backoff.pause(error.kind(), up_since);
+            self.now(Err(error));
+            sleep(pause).await;
+        }
+    }
+
+    fn now(&self, connection: Result<Arc<Connection>, StoreError>) {
+        if connection.is_ok() {
+            self.changes.connects.fetch_add(1, Ordering::Relaxed);
+        }
+        self.current.send_modify(|current| *current = connection);
+        self.changes.happened.notify_one();
     }
 }
 
@@ -299,7 +330,7 @@ impl Subscriber {
     pub(super) async fn keep(self) {
         let mut backoff = Backoff::default();
         // Instances are not all subscribed to one node.
-        let mut turn = fastrand::usize(..self.seeds.len().max(1));
+        let mut turn = 2 * fastrand::usize(..self.seeds.len().max(1));
         loop {
             let mut up_since = None;
             let error = match self.begin(turn, backoff.attempt()).await {
@@ -320,10 +351,15 @@ impl Subscriber {
 
     /// Subscribes to the node whose turn it is, and waits until a script has been run where it belongs.
     async fn begin(&self, turn: usize, attempt: usize) -> Result<(Place, Connection), StoreError> {
-        let mut places = self.seeds.clone();
-        places.extend(self.cluster.places());
-        let at = turn.checked_rem(places.len()).unwrap_or(0);
-        let place = places.into_iter().nth(at);
+        // Known nodes may all be gone, and have new addresses: every other turn is for one of the configuration, whose
+        // name is looked up anew.
+        let known = self.cluster.places();
+        let places = match turn % 2 == 1 && !known.is_empty() {
+            true => &known,
+            false => &self.seeds,
+        };
+        let at = (turn / 2).checked_rem(places.len()).unwrap_or(0);
+        let place = places.get(at).cloned();
         let place = place.ok_or(StoreError::unsent(Kind::Unreachable))?;
         let connection = self.dialer.connect(&place, attempt).await?;
         self.cluster.load(&place, &connection).await?;
@@ -340,7 +376,7 @@ impl Subscriber {
                 Ok(_) => return Ok(()),
                 Err(error) if error.kind() == Kind::Down => {
                     last = self.cluster.why(&probe.key).unwrap_or(error);
-                    drop(timeout_at(deadline, self.cluster.changed.notified()).await);
+                    drop(timeout_at(deadline, self.cluster.changes.happened.notified()).await);
                 }
                 Err(error) => return Err(error),
             }
@@ -352,14 +388,15 @@ impl Subscriber {
     async fn follow(&self, place: &Place, connection: &Connection) -> StoreError {
         let mut watching = pin!(self.dialer.watch(connection));
         let mut next = Instant::now() + self.reload_after();
-        let mut connected = self.cluster.connections().len();
+        let connects = || self.cluster.changes.connects.load(Ordering::Relaxed);
+        let mut connected = connects();
         let mut turn = 0_usize;
         loop {
             tokio::select! {
                 error = &mut watching => return error,
-                () = self.cluster.changed.notified() => {
-                    let before = std::mem::replace(&mut connected, self.cluster.connections().len());
-                    if connected > before {
+                () = self.cluster.changes.happened.notified() => {
+                    let before = std::mem::replace(&mut connected, connects());
+                    if connected != before {
                         self.status.now_up();
                     }
                     next = next.min(Instant::now() + RELOAD_SOON);

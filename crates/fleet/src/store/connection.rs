@@ -110,16 +110,24 @@ impl Connection {
         })
     }
 
+    /// What is published must not be taken for a response: a proxy in between that says yes to RESP3, and goes on in
+    /// RESP2, is of no use.
+    pub(super) async fn check_resp3(&self) -> Result<(), StoreError> {
+        match self.ask(&redis::cmd("HELLO")).await? {
+            Value::Map(_) => Ok(()),
+            _ => Err(StoreError::unsent(Kind::TooOld)),
+        }
+    }
+
     /// Subscribes, and waits until the server has confirmed that.
     pub(super) async fn subscribe(&self, channels: &[String]) -> Result<(), StoreError> {
         if channels.is_empty() {
             return Ok(());
         }
         let mut redis = self.redis.clone();
-        match timeout(STEP_TIMEOUT, redis.subscribe(channels)).await {
-            Ok(subscribed) => subscribed.map_err(StoreError::of),
-            Err(_elapsed) => Err(StoreError::timed_out("SUBSCRIBE")),
-        }
+        let begun = Instant::now();
+        let sent = timeout(RESPONSE_TIMEOUT, redis.subscribe(channels));
+        self.responded(sent.await, begun)
     }
 
     /// Runs a script. One that the server has not run on this connection is sent whole.
@@ -227,7 +235,12 @@ impl Connection {
         value
     }
 
+    /// Counts a script that is to be run, where one may be run yet: the connection may have ended just now, before the
+    /// task that keeps the server connected knows.
     fn counted(&self) -> Result<Counted<'_>, StoreError> {
+        if self.ended.borrow().is_some() {
+            return Err(StoreError::unsent(Kind::Down));
+        }
         let counted = Counted(&self.in_flight);
         match self.in_flight.fetch_add(1, Ordering::Relaxed) {
             before if before < MAX_IN_FLIGHT => Ok(counted),

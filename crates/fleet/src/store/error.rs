@@ -31,7 +31,7 @@ pub enum Kind {
     ClientCertificate,
     /// What came is not RESP, or more than the limits allow.
     Protocol,
-    /// The server does not know RESP3.
+    /// The server does not speak RESP3.
     TooOld,
     /// User or password is wrong or missing.
     WrongPassword,
@@ -59,7 +59,8 @@ pub enum Kind {
     ClusterDown,
     /// The server is not a node of a cluster.
     NoCluster,
-    /// Nodes sent a script from one to the other, more often than the limit allows.
+    /// The server is a node of a cluster, and the keys are at another one; of a cluster: nodes sent a script from one to
+    /// the other, more often than the limit allows.
     Redirects,
     /// The script itself failed.
     Script,
@@ -186,7 +187,7 @@ impl Kind {
                 "it wants a client certificate, and there is none; set `tls-auth-clients no` there"
             }
             Self::Protocol => "what it sent is no RESP, or more than the limits allow",
-            Self::TooOld => "it does not know RESP3; Redis 6.2 or Valkey is needed",
+            Self::TooOld => "it does not speak RESP3; Redis 6.2 or Valkey is needed",
             Self::WrongPassword => "user or password is wrong or missing",
             Self::NoPermission => "the user lacks a permission",
             Self::NoDatabase => "it has no database of that number",
@@ -202,7 +203,7 @@ impl Kind {
             Self::FailedOver => "the Sentinels name another server now",
             Self::ClusterDown => "the cluster does not serve all slots",
             Self::NoCluster => "it is not a node of a cluster",
-            Self::Redirects => "nodes of the cluster sent the script on too often",
+            Self::Redirects => "it is a node of a cluster, and the keys are at another one",
             Self::Script => "the script failed",
         }
     }
@@ -218,6 +219,7 @@ impl Kind {
                 | Self::NoPermission
                 | Self::NoDatabase
                 | Self::NoCluster
+                | Self::Redirects
                 | Self::Script
         )
     }

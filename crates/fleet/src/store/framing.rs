@@ -101,12 +101,14 @@ impl Framing {
         while let Some(first) = bytes.first() {
             let taken = match self.string {
                 0 if self.line.is_empty() => {
+                    self.count(1)?;
                     self.line.push(*first);
                     1
                 }
                 0 => self.read_line(bytes)?,
                 left => {
                     let taken = left.min(bytes.len());
+                    self.count(taken)?;
                     self.string -= taken;
                     if self.string == 0 {
                         self.ended();
@@ -114,27 +116,24 @@ impl Framing {
                     taken
                 }
             };
-            // A value that has just ended has no bytes left to count.
-            if !self.is_between() {
-                self.bytes += taken;
-                if self.bytes > MAX_BYTES {
-                    return Err(Violation);
-                }
-            }
             bytes = bytes.get(taken..).unwrap_or_default();
         }
         Ok(())
     }
 
-    /// Whether the next byte begins a response.
-    fn is_between(&self) -> bool {
-        self.line.is_empty() && self.string == 0 && self.missing.is_empty()
+    fn count(&mut self, bytes: usize) -> Result<(), Violation> {
+        self.bytes += bytes;
+        match self.bytes > MAX_BYTES {
+            true => Err(Violation),
+            false => Ok(()),
+        }
     }
 
     /// Reads up to the line's end, if it is there; says how many bytes that was.
     fn read_line(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
         let end = bytes.iter().position(|byte| *byte == b'\n');
         let taken = end.map_or(bytes.len(), |end| end + 1);
+        self.count(taken)?;
         let has_length = matches!(
             self.line.first(),
             Some(b'$' | b'=' | b'!' | b'*' | b'%' | b'~' | b'>' | b'|')

@@ -94,10 +94,13 @@ impl Dialer {
         attempt: usize,
     ) -> Result<Connection, StoreError> {
         let connection = self.open(place, attempt).await?;
-        // Both at once: one round trip less.
-        let subscribed = connection.subscribe(&self.channels);
-        let (subscribed, proven) = tokio::join!(subscribed, self.probe.run(&connection));
-        subscribed.and(proven)?;
+        // All at once: round trips are what takes long.
+        let (is_resp3, subscribed, proven) = tokio::join!(
+            connection.check_resp3(),
+            connection.subscribe(&self.channels),
+            self.probe.run(&connection),
+        );
+        is_resp3.and(subscribed).and(proven)?;
         Ok(connection)
     }
 

@@ -17,14 +17,15 @@ use super::error::{Kind, StoreError};
 
 /// Once one has responded, the others have as long to do so, too.
 const GRACE: Duration = Duration::from_millis(500);
-/// While a server is connected, they are asked again as often: it may be cut off from them, and replaced.
-const RECHECK: Duration = Duration::from_secs(30);
 
 /// The Sentinels of one primary.
 pub(super) struct Sentinels {
     pub(super) sentinels: Vec<Arc<Sentinel>>,
     /// The name by which they know the primary.
     pub(super) master: Arc<str>,
+    /// While a server is connected, they are asked again about as often: it may be cut off from
+    /// them, and replaced.
+    pub(super) recheck: Duration,
 }
 
 /// One of them.
@@ -49,7 +50,7 @@ impl Sentinels {
     pub(super) async fn replaced(&self, current: &Place) {
         loop {
             // Instances do not all ask at the same time.
-            sleep(RECHECK.mul_f64(0.5 + fastrand::f64())).await;
+            sleep(self.recheck.mul_f64(0.5 + fastrand::f64())).await;
             let ranked = ranked(self.votes(0).await.unwrap_or_default());
             if let Some((place, votes)) = ranked.first()
                 && place != current

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use prometheus::IntGauge;
 use tokio::time::Instant;
 
+use super::dial::Place;
 use super::error::{Kind, StoreError};
 use super::events::{Event, Queue};
 use bursar_base::log_throttle::LogThrottles;
@@ -30,6 +31,8 @@ pub(super) struct Status {
     events: Arc<Queue>,
     /// A line a minute for each cause.
     lines: LogThrottles<Option<Kind>>,
+    /// The same for each node of a cluster.
+    nodes: LogThrottles<(Place, Kind)>,
 }
 
 impl Status {
@@ -44,6 +47,7 @@ impl Status {
             up,
             events,
             lines: LogThrottles::default(),
+            nodes: LogThrottles::default(),
         }
     }
 
@@ -70,12 +74,26 @@ impl Status {
             self.events.add(Event::Down);
         }
         if before != Some(kind) && self.lines.is_due(Some(kind), Instant::now()) {
-            let source = std::error::Error::source(error).map(ToString::to_string);
             tracing::warn!(
                 store = %self.address(),
                 why = kind.as_str(),
-                source,
+                source = source_of(error),
                 "the fleet's store cannot be used: {}",
+                kind.describe(),
+            );
+        }
+    }
+
+    /// A node of a cluster cannot be used; the others can.
+    pub(super) fn node_down(&self, place: &Place, error: &StoreError) {
+        let kind = error.kind();
+        if self.nodes.is_due((place.clone(), kind), Instant::now()) {
+            tracing::warn!(
+                store = %self.address(),
+                node = %place,
+                why = kind.as_str(),
+                source = source_of(error),
+                "a node of the fleet's store cannot be used: {}",
                 kind.describe(),
             );
         }
@@ -98,4 +116,8 @@ impl Status {
     fn lock(&self) -> MutexGuard<'_, StoreState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn source_of(error: &StoreError) -> Option<String> {
+    std::error::Error::source(error).map(ToString::to_string)
 }

@@ -5,124 +5,124 @@ fn said(code: &str, detail: &str) -> StoreError {
     StoreError::of(value.extract_error().unwrap_err())
 }
 
+/// Code and text, their kind, and whether nothing was changed.
+const SAID: [(&str, &str, Kind, bool); 18] = [
+    (
+        "WRONGPASS",
+        "invalid username-password pair or user is disabled.",
+        Kind::WrongPassword,
+        true,
+    ),
+    (
+        "NOAUTH",
+        "Authentication required.",
+        Kind::WrongPassword,
+        true,
+    ),
+    (
+        "NOPERM",
+        "User bursar has no permissions to run the 'eval' command",
+        Kind::NoPermission,
+        true,
+    ),
+    (
+        "NOPERM",
+        "No permissions to access a key",
+        Kind::NoPermission,
+        true,
+    ),
+    (
+        "NOPERM",
+        "User bursar has no permissions to run the 'set' command script: 1f, on @user_script:3.",
+        Kind::NoPermission,
+        false,
+    ),
+    (
+        "ERR",
+        "Error running script (call to f_1f): @user_script:1: @user_script: 1: The user executing the script can't run this command or subcommand",
+        Kind::NoPermission,
+        false,
+    ),
+    (
+        "READONLY",
+        "You can't write against a read only replica.",
+        Kind::ReadOnly,
+        true,
+    ),
+    (
+        "MASTERDOWN",
+        "Link with MASTER is down",
+        Kind::ReadOnly,
+        true,
+    ),
+    (
+        "OOM",
+        "command not allowed when used memory > 'maxmemory'.",
+        Kind::OutOfMemory,
+        true,
+    ),
+    (
+        "MISCONF",
+        "Redis is configured to save RDB snapshots",
+        Kind::WritesRefused,
+        true,
+    ),
+    (
+        "NOREPLICAS",
+        "Not enough good replicas to write.",
+        Kind::WritesRefused,
+        true,
+    ),
+    (
+        "LOADING",
+        "Redis is loading the dataset in memory",
+        Kind::Loading,
+        true,
+    ),
+    (
+        "BUSY",
+        "Redis is busy running a script.",
+        Kind::ScriptRunning,
+        true,
+    ),
+    (
+        "CLUSTERDOWN",
+        "The cluster is down",
+        Kind::ClusterDown,
+        true,
+    ),
+    (
+        "ERR",
+        "max number of clients reached",
+        Kind::TooManyClients,
+        true,
+    ),
+    (
+        "ERR",
+        "This instance has cluster support disabled",
+        Kind::NoCluster,
+        true,
+    ),
+    (
+        "ERR",
+        "unknown command `HELLO`, with args beginning with: `3`, ",
+        Kind::TooOld,
+        true,
+    ),
+    (
+        "ERR",
+        "user_script:12: attempt to index a nil value script: 1f",
+        Kind::Script,
+        false,
+    ),
+];
+
 #[test]
 fn what_a_server_says_is_a_kind_and_whether_something_was_changed() {
-    for (code, detail, kind, is_unsent) in [
-        (
-            "WRONGPASS",
-            "invalid username-password pair or user is disabled.",
-            Kind::WrongPassword,
-            true,
-        ),
-        (
-            "NOAUTH",
-            "Authentication required.",
-            Kind::WrongPassword,
-            true,
-        ),
-        (
-            "NOPERM",
-            "User bursar has no permissions to run the 'eval' command",
-            Kind::NoPermission,
-            true,
-        ),
-        (
-            "NOPERM",
-            "No permissions to access a key",
-            Kind::NoPermission,
-            true,
-        ),
-        (
-            "NOPERM",
-            "User bursar has no permissions to run the 'set' command script: 1f, on @user_script:3.",
-            Kind::NoPermission,
-            false,
-        ),
-        (
-            "ERR",
-            "Error running script (call to f_1f): @user_script:1: @user_script: 1: The user executing the script can't run this command or subcommand",
-            Kind::NoPermission,
-            false,
-        ),
-        (
-            "READONLY",
-            "You can't write against a read only replica.",
-            Kind::ReadOnly,
-            true,
-        ),
-        (
-            "MASTERDOWN",
-            "Link with MASTER is down",
-            Kind::ReadOnly,
-            true,
-        ),
-        (
-            "OOM",
-            "command not allowed when used memory > 'maxmemory'.",
-            Kind::OutOfMemory,
-            true,
-        ),
-        (
-            "MISCONF",
-            "Redis is configured to save RDB snapshots",
-            Kind::WritesRefused,
-            true,
-        ),
-        (
-            "NOREPLICAS",
-            "Not enough good replicas to write.",
-            Kind::WritesRefused,
-            true,
-        ),
-        (
-            "LOADING",
-            "Redis is loading the dataset in memory",
-            Kind::Loading,
-            true,
-        ),
-        (
-            "BUSY",
-            "Redis is busy running a script.",
-            Kind::ScriptRunning,
-            true,
-        ),
-        (
-            "CLUSTERDOWN",
-            "The cluster is down",
-            Kind::ClusterDown,
-            true,
-        ),
-        (
-            "ERR",
-            "max number of clients reached",
-            Kind::TooManyClients,
-            true,
-        ),
-        (
-            "ERR",
-            "This instance has cluster support disabled",
-            Kind::NoCluster,
-            true,
-        ),
-        (
-            "ERR",
-            "unknown command `HELLO`, with args beginning with: `3`, ",
-            Kind::TooOld,
-            true,
-        ),
-        (
-            "ERR",
-            "user_script:12: attempt to index a nil value script: 1f",
-            Kind::Script,
-            false,
-        ),
-    ] {
+    for (code, detail, kind, is_unsent) in SAID {
         let error = said(code, detail);
-        assert_eq!(
-            (error.kind(), error.is_unsent()),
-            (kind, is_unsent),
-            "{code} {detail}"
-        );
+        let found = (error.kind(), error.is_unsent());
+        assert_eq!(found, (kind, is_unsent), "{code} {detail}");
     }
 }
 

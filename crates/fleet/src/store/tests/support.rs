@@ -1,146 +1,42 @@
-//! Real servers on free ports, and stores that use them.
+//! Stores that use real servers.
 
-use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use bursar_testkit::{free_port, listening_at, soon};
-use tempfile::TempDir;
+use bursar_testkit::store::Store as Server;
+use bursar_testkit::{PATIENCE, soon};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use super::super::*;
 use bursar_base::secret::Secret;
 
-/// A Redis of its own; killed when dropped.
-pub(super) struct Server {
-    pub(super) port: u16,
-    program: &'static str,
-    directory: TempDir,
-    config: Vec<String>,
-    child: Option<Child>,
-}
+pub(super) const CHANNEL: &str = "bursar:test:tokens";
+pub(super) const KEY: &str = "bursar:test:{a}:count";
 
-/// None: there is no such program here.
-pub(super) fn is_there(program: &str) -> bool {
-    let mut version = Command::new(program);
-    version
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let is_there = version.status().is_ok_and(|status| status.success());
-    assert!(
-        is_there || std::env::var_os("CI").is_none(),
-        "{program} is missing"
-    );
-    is_there
-}
-
-impl Server {
-    /// Starts one with these lines of configuration.
-    pub(super) async fn start(config: &[&str]) -> Option<Self> {
-        Self::start_at(free_port(), config).await
-    }
-
-    pub(super) async fn start_at(port: u16, config: &[&str]) -> Option<Self> {
-        let lines = ["save \"\"", "bind 127.0.0.1", "protected-mode no"];
-        let mut config: Vec<String> = lines
-            .iter()
-            .chain(config)
-            .map(|&line| line.to_owned())
-            .collect();
-        if !config.iter().any(|line| line.starts_with("tls-port")) {
-            config.push(format!("port {port}"));
-        }
-        Self::start_as("redis-server", port, config).await
-    }
-
-    pub(super) async fn start_as(
-        program: &'static str,
-        port: u16,
-        config: Vec<String>,
-    ) -> Option<Self> {
-        if !is_there(program) {
-            return None;
-        }
-        let mut server = Self {
-            port,
-            program,
-            directory: tempfile::tempdir().unwrap(),
-            config,
-            child: None,
-        };
-        server.run().await;
-        Some(server)
-    }
-
-    /// Starts it, again.
-    pub(super) async fn run(&mut self) {
-        let file = self.directory.path().join("server.conf");
-        let mut text = self.config.join("\n");
-        text.push_str(&format!("\ndir {}\n", self.directory.path().display()));
-        if !file.exists() {
-            std::fs::write(&file, text).unwrap();
-        }
-        let mut command = Command::new(self.program);
-        command
-            .arg(&file)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        self.child = Some(command.spawn().unwrap());
-        listening_at(self.port).await;
-    }
-
-    pub(super) fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-
-    /// Sends it a signal.
-    pub(super) fn signal(&self, name: &str) {
-        let process = self.child.as_ref().unwrap().id().to_string();
-        let status = Command::new("kill").args(["-s", name, &process]).status();
-        assert!(status.unwrap().success());
-    }
-
-    /// What `redis-cli` prints for that, as the default user.
-    pub(super) fn cli(&self, arguments: &[&str]) -> String {
-        let output = Command::new("redis-cli")
-            .args(["-p", &self.port.to_string()])
-            .args(arguments)
-            .output()
-            .unwrap();
-        String::from_utf8(output.stdout)
-            .unwrap()
-            .trim_end()
-            .to_owned()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-pub(super) fn url(port: u16) -> StoreUrl {
+/// Where it is, and who logs in.
+pub(super) fn url(server: &Server) -> StoreUrl {
+    let user = server.user.clone();
     StoreUrl {
-        host: "127.0.0.1".into(),
-        port,
+        username: user
+            .as_ref()
+            .and_then(|user| user.name.clone())
+            .map(Secret::new),
+        password: user.map(|user| Secret::new(user.password)),
+        ..at(server.address)
+    }
+}
+
+pub(super) fn at(address: std::net::SocketAddr) -> StoreUrl {
+    StoreUrl {
+        host: address.ip().to_string().into(),
+        port: address.port(),
         tls: false,
         username: None,
         password: None,
         database: 0,
     }
 }
-
-pub(super) fn with_user(port: u16, username: &str, password: &str) -> StoreUrl {
-    StoreUrl {
-        username: Some(Secret::new(username.to_owned())),
-        password: Some(Secret::new(password.to_owned())),
-        ..url(port)
-    }
-}
-
-pub(super) const CHANNEL: &str = "bursar:test:tokens";
 
 pub(super) fn settings(address: StoreAddress) -> Settings {
     Settings {
@@ -156,43 +52,77 @@ pub(super) fn single(url: StoreUrl) -> Settings {
     settings(StoreAddress::Single(url))
 }
 
+/// With TLS, trusting the authority in that file.
+pub(super) fn trusting(mut settings: Settings, ca: &std::path::Path) -> Settings {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(ca).unwrap())
+        .unwrap();
+    settings.tls = Some(StoreTls {
+        roots: Arc::new(roots),
+        ca: None,
+    });
+    let with_tls = |urls: &mut [StoreUrl]| urls.iter_mut().for_each(|url| url.tls = true);
+    match &mut settings.address {
+        StoreAddress::Single(url) => url.tls = true,
+        StoreAddress::Sentinel(sentinel) => with_tls(&mut sentinel.urls),
+        StoreAddress::Cluster(urls) => with_tls(urls),
+    }
+    settings
+}
+
 pub(super) fn start(settings: Settings) -> (Store, Events) {
     Store::start(settings).unwrap()
 }
 
+/// One that can be used.
+pub(super) async fn connect(settings: Settings) -> (Store, Events) {
+    let (store, mut events) = start(settings);
+    until(&mut events, &Event::Up).await;
+    (store, events)
+}
+
 /// Waits until that happens; what else does is skipped.
-pub(super) async fn until(events: &mut Events, wanted: &Event) {
-    let found = async {
+#[track_caller]
+pub(super) fn until(events: &mut Events, wanted: &Event) -> impl Future<Output = ()> {
+    soon(async move {
         while let Some(event) = events.next().await {
             if event == *wanted {
                 return;
             }
         }
         panic!("the store has ended");
-    };
-    soon(found).await;
+    })
 }
 
 /// Waits until it is down for that reason.
-pub(super) async fn down_for(store: &Store, kind: Kind) {
-    let deadline = Instant::now() + bursar_testkit::PATIENCE;
-    while store.state().down != Some(kind) {
-        assert!(
-            Instant::now() < deadline,
-            "{:?}, not {kind:?}",
-            store.state()
-        );
-        sleep(Duration::from_millis(5)).await;
+#[track_caller]
+pub(super) fn down_for(store: &Store, kind: Kind) -> impl Future<Output = ()> {
+    let place = std::panic::Location::caller();
+    async move {
+        let deadline = Instant::now() + PATIENCE;
+        while store.state().down != Some(kind) {
+            let state = store.state();
+            assert!(
+                Instant::now() < deadline,
+                "{place}: {state:?}, not {kind:?}"
+            );
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 
-/// Something that changes the store and says how often.
-pub(super) fn count() -> Script {
-    Script::new("return redis.call('INCRBY', KEYS[1], ARGV[1])")
+/// Changes the store, and says how often that was done.
+pub(super) async fn count(store: &Store, key: &str) -> Result<Value, StoreError> {
+    let script = Script::new("return redis.call('INCRBY', KEYS[1], ARGV[1])");
+    store.run(&script, &[key], &[1.into()]).await
 }
 
-pub(super) async fn counted(store: &Store, by: i64) -> Result<Value, StoreError> {
-    store
-        .run(&count(), &["bursar:test:{a}:count"], &[by.into()])
-        .await
+/// The same until it succeeds.
+pub(super) async fn counted(store: &Store, key: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = count(store, key).await {
+        assert!(Instant::now() < deadline, "{error:?}");
+        sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -1,0 +1,401 @@
+//! One server.
+
+use bursar_testkit::relay::{Network, Relay};
+use bursar_testkit::soon;
+use bursar_testkit::store::Server;
+use bursar_testkit::tls::Authority;
+use bytes::Bytes;
+
+use super::super::*;
+use super::scripted::{Scripted, fine};
+use super::support::{
+    CHANNEL, KEY, at, connect, count, counted, down_for, single, start, trusting, until, url,
+};
+use bursar_base::secret::Secret;
+
+/// What the book lists, without what scripts of tokens use.
+const PERMISSIONS: &str =
+    "resetchannels ~bursar:test:* &bursar:test:* +eval +evalsha +subscribe +del";
+
+fn message(payload: &'static [u8]) -> Event {
+    Event::Message {
+        channel: CHANNEL.to_owned(),
+        payload: Bytes::from_static(payload),
+    }
+}
+
+#[tokio::test]
+async fn scripts_run_and_what_they_publish_arrives() {
+    for server in Server::all().await {
+        let server = server.start().await;
+        let settings = single(url(&server));
+        let up = settings.up.clone();
+        let (store, mut events) = start(settings);
+        let unsent = count(&store, KEY).await.unwrap_err();
+        assert_eq!((unsent.kind(), unsent.is_unsent()), (Kind::Down, true));
+        until(&mut events, &Event::Up).await;
+        assert_eq!((up.get(), store.state().down), (1, None));
+        assert_eq!(*store.state().address, *server.address.to_string());
+        assert_eq!(count(&store, KEY).await.unwrap(), Value::Int(1));
+        assert_eq!(count(&store, KEY).await.unwrap(), Value::Int(2));
+        let mut operator = server.connect_as_operator().await;
+        operator.call(&["SCRIPT", "FLUSH"]).await;
+        assert_eq!(count(&store, KEY).await.unwrap(), Value::Int(3));
+        let publish = Script::new("return redis.call('PUBLISH', ARGV[1], ARGV[2])");
+        let args = [CHANNEL.into(), Arg::Bytes(b"\xff\0")];
+        assert_eq!(
+            store.run(&publish, &[], &args).await.unwrap(),
+            Value::Int(1)
+        );
+        assert_eq!(events.next().await, Some(message(b"\xff\0")));
+        drop(store);
+        assert_eq!(events.next().await, None);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_costs_nothing_until_it_is_back() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let mut server = server.start().await;
+    let (store, mut events) = connect(single(url(&server))).await;
+    count(&store, KEY).await.unwrap();
+    server.kill().await;
+    until(&mut events, &Event::Down).await;
+    let begun = Instant::now();
+    for _ in 0..1000 {
+        assert!(count(&store, KEY).await.unwrap_err().is_unsent());
+    }
+    assert!(begun.elapsed() < Duration::from_millis(500));
+    down_for(&store, Kind::Unreachable).await;
+    assert!(server.start_again().await);
+    until(&mut events, &Event::Up).await;
+    assert_eq!(count(&store, KEY).await.unwrap(), Value::Int(1));
+    server
+        .connect()
+        .await
+        .call(&["PUBLISH", CHANNEL, "again"])
+        .await;
+    assert_eq!(events.next().await, Some(message(b"again")));
+}
+
+#[tokio::test]
+async fn a_server_that_stopped_is_waited_for_once() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let server = server.start().await;
+    let (store, mut events) = connect(single(url(&server))).await;
+    server.stop().await;
+    let begun = Instant::now();
+    let error = count(&store, KEY).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_unsent()), (Kind::TimedOut, false));
+    assert!(begun.elapsed() >= connection::RESPONSE_TIMEOUT);
+    let error = count(&store, KEY).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_unsent()), (Kind::Down, true));
+    until(&mut events, &Event::Down).await;
+    server.go_on().await;
+    until(&mut events, &Event::Up).await;
+    counted(&store, KEY).await;
+}
+
+#[tokio::test]
+async fn a_network_that_loses_everything_is_noticed_though_nobody_asks() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let server = server.start().await;
+    let relay = Relay::to(server.address).await;
+    let (store, mut events) = connect(single(at(relay.address))).await;
+    relay.set(Network::LosesEverything);
+    until(&mut events, &Event::Down).await;
+    assert_eq!(store.state().down, Some(Kind::TimedOut));
+    relay.set(Network::FINE);
+    until(&mut events, &Event::Up).await;
+    counted(&store, KEY).await;
+}
+
+#[tokio::test]
+async fn a_slow_network_is_slow_and_not_down() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let server = server.start().await;
+    let relay = Relay::to(server.address).await;
+    relay.set(Network::Delays(Duration::from_secs(1)));
+    let (store, _events) = connect(single(at(relay.address))).await;
+    assert_eq!(count(&store, KEY).await.unwrap(), Value::Int(1));
+    let mut operator = server.connect().await;
+    operator.call(&["SCRIPT", "FLUSH"]).await;
+    assert_eq!(count(&store, KEY).await.unwrap(), Value::Int(2));
+    assert_eq!(store.state().down, None);
+}
+
+#[tokio::test]
+async fn tls_over_a_slow_network_is_slow_and_not_down() {
+    let authority = Authority::new();
+    let files = tempfile::tempdir().unwrap();
+    let ca = files.path().join("ca.pem");
+    authority.write(&ca);
+    let tls = authority.server_with(&["127.0.0.1"], |_| {});
+    let server = Scripted::start(Some(tls), fine).await;
+    let relay = Relay::to(server.address).await;
+    relay.set(Network::Delays(Duration::from_secs(1)));
+    let (store, _events) = connect(trusting(single(at(relay.address)), &ca)).await;
+    assert_eq!(count(&store, KEY).await.unwrap(), Value::Int(1));
+}
+
+#[tokio::test]
+async fn a_user_needs_only_what_the_book_lists() {
+    for server in Server::all().await {
+        let start_with = async |rules: &str| {
+            let launch = server.launch();
+            let launch = launch.line("user default on nopass ~* &* +@all");
+            launch.user("bursar", "correct", rules).start().await
+        };
+        let server = start_with(PERMISSIONS).await;
+        let (store, _events) = connect(single(url(&server))).await;
+        // INCRBY is not among them.
+        let error = count(&store, KEY).await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.is_unsent()),
+            (Kind::NoPermission, false)
+        );
+        for (username, password) in [("bursar", "wrong"), ("nobody", "correct")] {
+            let [username, password] =
+                [username, password].map(|text| Some(Secret::new(text.to_owned())));
+            let (refused, _events) = start(single(StoreUrl {
+                username,
+                password,
+                ..url(&server)
+            }));
+            down_for(&refused, Kind::WrongPassword).await;
+        }
+        for missing in [
+            "+eval",
+            "+subscribe",
+            "+del",
+            "&bursar:test:*",
+            "~bursar:test:*",
+        ] {
+            let others = PERMISSIONS.split(' ').filter(|word| *word != missing);
+            let server = start_with(&others.collect::<Vec<_>>().join(" ")).await;
+            let (lacking, _events) = start(single(url(&server)));
+            down_for(&lacking, Kind::NoPermission).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_missing_password_is_a_wrong_one_and_a_user_that_is_ended_is_noticed() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let server = server.launch().password("correct").start().await;
+    let (anonymous, _events) = start(single(at(server.address)));
+    down_for(&anonymous, Kind::WrongPassword).await;
+    let (store, mut events) = connect(single(url(&server))).await;
+    let mut operator = server.connect_as_operator().await;
+    operator
+        .call(&["CONFIG", "SET", "requirepass", "other"])
+        .await;
+    // Who is logged in stays so.
+    count(&store, KEY).await.unwrap();
+    operator.call(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    until(&mut events, &Event::Down).await;
+    down_for(&store, Kind::WrongPassword).await;
+}
+
+#[tokio::test]
+async fn a_database_is_selected_and_one_that_is_not_there_is_told() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let server = server.launch().line("databases 4").start().await;
+    let of = |database| {
+        single(StoreUrl {
+            database,
+            ..url(&server)
+        })
+    };
+    let (store, _events) = connect(of(3)).await;
+    count(&store, KEY).await.unwrap();
+    let mut operator = server.connect_as_operator().await;
+    operator.call(&["SELECT", "3"]).await;
+    assert_eq!(operator.call(&["GET", KEY]).await.text(), "1");
+    let (missing, _events) = start(of(4));
+    down_for(&missing, Kind::NoDatabase).await;
+}
+
+#[tokio::test]
+async fn a_full_memory_refuses_writes_and_nothing_else() {
+    for server in Server::all().await {
+        let server = server.launch().line("maxmemory 1").start().await;
+        let (store, _events) = connect(single(url(&server))).await;
+        let error = count(&store, KEY).await.unwrap_err();
+        assert_eq!((error.kind(), error.is_unsent()), (Kind::OutOfMemory, true));
+        let read = Script::new("return redis.call('GET', KEYS[1])");
+        assert_eq!(store.run(&read, &[KEY], &[]).await.unwrap(), Value::Nil);
+        assert_eq!(store.state().down, None);
+    }
+}
+
+#[tokio::test]
+async fn a_replica_is_down_and_so_is_a_primary_once_it_is_a_replica() {
+    for server in Server::all().await {
+        let (server, other) = (server.start().await, server.start().await);
+        let ip = other.address.ip().to_string();
+        let port = other.address.port().to_string();
+        let (store, mut events) = connect(single(url(&server))).await;
+        let mut operator = server.connect_as_operator().await;
+        operator.call(&["REPLICAOF", &ip, &port]).await;
+        let error = count(&store, KEY).await.unwrap_err();
+        assert_eq!((error.kind(), error.is_unsent()), (Kind::ReadOnly, true));
+        let error = count(&store, KEY).await.unwrap_err();
+        assert_eq!((error.kind(), error.is_unsent()), (Kind::Down, true));
+        until(&mut events, &Event::Down).await;
+        down_for(&store, Kind::ReadOnly).await;
+        operator.call(&["REPLICAOF", "NO", "ONE"]).await;
+        until(&mut events, &Event::Up).await;
+        counted(&store, KEY).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_of_too_many_clients_says_so() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let server = server.launch().line("maxclients 2").start().await;
+    let _others = (server.connect().await, server.connect().await);
+    let (store, _events) = start(single(url(&server)));
+    down_for(&store, Kind::TooManyClients).await;
+}
+
+#[tokio::test]
+async fn a_script_without_end_takes_no_script_with_it() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let server = server.launch().line("lua-time-limit 100").start().await;
+    let (store, _events) = connect(single(url(&server))).await;
+    let mut other = server.connect().await;
+    other
+        .send(&["EVAL", "while true do end", "0"])
+        .await
+        .unwrap();
+    let deadline = Instant::now() + bursar_testkit::PATIENCE;
+    let error = loop {
+        assert!(Instant::now() < deadline);
+        match count(&store, KEY).await {
+            Err(error) => break error,
+            Ok(_) => sleep(Duration::from_millis(10)).await,
+        }
+    };
+    assert_eq!(
+        (error.kind(), error.is_unsent()),
+        (Kind::ScriptRunning, true)
+    );
+    server.connect().await.call(&["SCRIPT", "KILL"]).await;
+    counted(&store, KEY).await;
+}
+
+#[tokio::test]
+async fn certificates_are_verified() {
+    let Some(redis) = Server::redis().await else {
+        return;
+    };
+    let (authority, other) = (Arc::new(Authority::new()), Arc::new(Authority::new()));
+    let server = redis.launch().tls(&authority).start().await;
+    let distrusted = redis.launch().tls(&other).start().await;
+    let (store, _events) = connect(trusting(single(url(&server)), &server.ca())).await;
+    count(&store, KEY).await.unwrap();
+    let (refused, _events) = start(trusting(single(url(&server)), &distrusted.ca()));
+    down_for(&refused, Kind::Certificate).await;
+    // Its certificate is for an address.
+    let named = StoreUrl {
+        host: "localhost".into(),
+        ..url(&server)
+    };
+    let relay = Relay::to(server.address).await;
+    let named = StoreUrl {
+        port: relay.address.port(),
+        ..named
+    };
+    let (refused, _events) = start(trusting(single(named), &server.ca()));
+    down_for(&refused, Kind::Certificate).await;
+    // TLS on one side only.
+    let (refused, _events) = start(single(url(&server)));
+    down_for(&refused, Kind::Disconnected).await;
+    let clear = redis.start().await;
+    let (refused, _events) = start(trusting(single(url(&clear)), &server.ca()));
+    down_for(&refused, Kind::TimedOut).await;
+}
+
+#[tokio::test]
+async fn a_server_that_wants_a_client_certificate_is_told_apart() {
+    let Some(redis) = Server::redis().await else {
+        return;
+    };
+    let authority = Arc::new(Authority::new());
+    for protocols in ["TLSv1.2", "TLSv1.3"] {
+        let launch = redis.launch().tls(&authority);
+        let server = launch
+            .line(format!("tls-protocols \"{protocols}\""))
+            .start()
+            .await;
+        let mut operator = server.connect_as_operator().await;
+        operator
+            .call(&["CONFIG", "SET", "tls-auth-clients", "yes"])
+            .await;
+        let (refused, _events) = start(trusting(single(url(&server)), &server.ca()));
+        down_for(&refused, Kind::ClientCertificate).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_published_faster_than_it_is_read_is_lost_and_that_is_told() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let server = server.start().await;
+    let (store, mut events) = connect(single(url(&server))).await;
+    let flood = "for i = 1, 10000 do redis.call('PUBLISH', ARGV[1], i) end";
+    store
+        .run(&Script::new(flood), &[], &[CHANNEL.into()])
+        .await
+        .unwrap();
+    soon(until(&mut events, &Event::Lost)).await;
+    count(&store, KEY).await.unwrap();
+}
+
+#[tokio::test]
+async fn many_scripts_at_once_have_each_its_own_response() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let server = server.start().await;
+    let (store, _events) = connect(single(url(&server))).await;
+    let echo = Arc::new(Script::new("return ARGV[1]"));
+    let mut running = tokio::task::JoinSet::new();
+    for number in 0..2000 {
+        // Some do not wait for theirs.
+        if number % 7 == 0 {
+            let given_up = store.run(&echo, &[], &[Arg::Bytes(b"another")]);
+            tokio::select! {
+                biased;
+                _ = given_up => {}
+                () = std::future::ready(()) => {}
+            }
+        }
+        let (store, echo) = (store.clone(), echo.clone());
+        running.spawn(async move {
+            let value = store.run(&echo, &[], &[number.into()]).await.unwrap();
+            assert_eq!(value, Value::BulkString(number.to_string().into_bytes()));
+        });
+    }
+    while let Some(ended) = running.join_next().await {
+        ended.unwrap();
+    }
+}
