@@ -241,22 +241,38 @@ impl Refusal {
 
     /// Why there is no connection, to the provider or to its token endpoint, if that is why.
     fn cause(&self) -> Option<Cause> {
-        match self {
-            Self::Token(missing) => missing.cause,
-            Self::Connect(error) => error.cause(),
-            Self::Send(SendError::Unsent) => Some(Cause::Reset),
-            Self::Send(SendError::ClientRefused) => Some(Cause::TlsClientCertificate),
-            _ => None,
+        if let Self::Token(missing) = self {
+            return missing.cause;
+        }
+        if let Self::Connect(error) = self {
+            return error.cause();
+        }
+        let Self::Send(error) = self else {
+            return None;
+        };
+        match error {
+            SendError::Unsent => Some(Cause::Reset),
+            SendError::ClientRefused => Some(Cause::TlsClientCertificate),
+            SendError::Refused
+            | SendError::WantsHttp1
+            | SendError::Broken
+            | SendError::NoCloseNotify
+            | SendError::TimedOut
+            | SendError::TimedOutUnsent
+            | SendError::CallerStalled
+            | SendError::CallerGone => None,
         }
     }
 
     /// The server that no connection, or no token, could be had from.
     fn peer(&self) -> Option<Arc<Peer>> {
-        match self {
-            Self::Token(missing) => Some(missing.peer.clone()),
-            Self::Connect(error) => error.peer().cloned(),
-            _ => None,
+        if let Self::Token(missing) = self {
+            return Some(missing.peer.clone());
         }
+        let Self::Connect(error) = self else {
+            return None;
+        };
+        error.peer().cloned()
     }
 
     /// The response to the request with that id.

@@ -361,6 +361,15 @@ mod tests {
         format!("{value:#}")
     }
 
+    fn server() -> ServerHealth {
+        ServerHealth {
+            provider: "acme".into(),
+            host: "api.test:443".into(),
+            cause: Some(Cause::Refused),
+            since: SystemTime::UNIX_EPOCH,
+        }
+    }
+
     #[test]
     fn keys_are_shown_in_the_order_of_the_alphabet() {
         let refused = Refused {
@@ -407,12 +416,7 @@ mod tests {
                 provider: "acme".into(),
             }],
             tokens: vec![token],
-            upstreams: vec![UpstreamServer::of(ServerHealth {
-                provider: "acme".into(),
-                host: "api.test:443".into(),
-                cause: Some(Cause::Refused),
-                since: SystemTime::UNIX_EPOCH,
-            })],
+            upstreams: vec![UpstreamServer::of(server())],
             version: "0",
         };
         let shown = serde_json::to_string_pretty(&status).unwrap();

@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use crate::support::acme;
 use crate::support::caller::Caller;
 use crate::support::idp::Idp;
+use crate::support::parent::{Action, Parent};
 use crate::support::proxy::{Program, Proxy};
 use crate::support::tls::Authority;
 use crate::support::upstream::{Upstream, answer, full};
@@ -220,6 +221,8 @@ async fn a_handshake_that_fails_otherwise_says_how() {
         (answering(b"\x16\x03\x02\x00\x2a\x02\x00\x00\x26\x03\x0200000000000000000000000000000000\x00\x00\x2f\x00").await, "tls_version"),
         (answering(b"\x15\x03\x03\x00\x02\x02\x28").await, "tls_other"),
         (answering(b"HTTP/1.1 400 Bad Request\r\n\r\n").await, "tls_other"),
+        // It knows no server of that name.
+        (answering(b"\x15\x03\x03\x00\x02\x02\x70").await, "tls_wrong_name"),
         (answering(b"").await, "reset"),
         (reset.await, "reset"),
     ] {
@@ -277,6 +280,26 @@ async fn what_happens_before_tls_has_words_too() {
     ] {
         let told = told(directory.path(), &url, CA, top).await;
         assert_told(&told, cause, reason);
+    }
+}
+
+#[tokio::test]
+async fn a_parent_proxy_that_does_not_connect_is_told_by_its_own_word_whatever_it_says() {
+    let (directory, _) = directory();
+    for said in [
+        "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 403 Forbidden\r\n\r\n",
+        "",
+    ] {
+        let parent = Parent::start(move |_| Action::Say(said.to_owned())).await;
+        let url = format!("http://{}", parent.address);
+        let top = format!("egress: {{proxy: {{api: '{url}', token: '{url}'}}}}\n");
+        let told = told(directory.path(), "https://unknown.test", CA, &top).await;
+        assert_told(&told, "parent_proxy", "upstream_unreachable");
+        // The connection goes to the parent.
+        for shown in [&told.api, &told.token] {
+            assert_eq!(shown.line["upstream_address"], parent.address.to_string());
+        }
     }
 }
 

@@ -17,6 +17,7 @@ const RSA: &str = "RSA -pkeyopt rsa_keygen_bits:2048";
 const HERE: &str = "subjectAltName=IP:127.0.0.1";
 
 /// An authority, and a server's certificate that it has signed.
+#[derive(Clone, Copy)]
 struct Certificates {
     authority: &'static str,
     key: &'static str,
@@ -51,6 +52,29 @@ async fn made(command: &str) -> TempDir {
 }
 
 impl Certificates {
+    const fn authority(self, authority: &'static str) -> Self {
+        Self { authority, ..self }
+    }
+
+    const fn key(self, key: &'static str) -> Self {
+        Self { key, ..self }
+    }
+
+    const fn hash(self, hash: &'static str) -> Self {
+        Self { hash, ..self }
+    }
+
+    const fn extensions(self, extensions: &'static str) -> Self {
+        Self { extensions, ..self }
+    }
+
+    const fn old(self) -> Self {
+        Self {
+            is_old: true,
+            ..self
+        }
+    }
+
     /// `ca.pem`, `server.pem` and `server.key`.
     async fn made(&self) -> TempDir {
         let Self {
@@ -157,90 +181,44 @@ async fn what_a_server_of_openssl_does_that_rustls_does_not_take_has_its_cause()
     if !Needs::Openssl.are_met().await {
         return;
     }
-    let with = |certificates, arguments, expected| (certificates, arguments, expected);
     for (certificates, arguments, expected) in [
-        with(GOOD, "", "TLS 1.3"),
-        with(GOOD, "-tls1_2", "TLS 1.2"),
-        (
-            Certificates {
-                authority: P384,
-                ..GOOD
-            },
-            "",
-            "TLS 1.3",
-        ),
-        (
-            Certificates {
-                authority: RSA,
-                hash: "-sha512",
-                ..GOOD
-            },
-            "",
-            "TLS 1.3",
-        ),
+        (GOOD, "", "TLS 1.3"),
+        (GOOD, "-tls1_2", "TLS 1.2"),
+        (GOOD.authority(P384), "", "TLS 1.3"),
+        (GOOD.authority(RSA).hash("-sha512"), "", "TLS 1.3"),
         // Of an authority that is trusted nothing but its key is looked at.
+        (GOOD.old(), "", "TLS 1.3"),
+        (GOOD.hash("-sha512"), "", "FAILED: tls_other"),
+        (GOOD.key(P521), "", "FAILED: tls_other"),
+        (GOOD.extensions(""), "", "FAILED: tls_other"),
         (
-            Certificates {
-                is_old: true,
-                ..GOOD
-            },
-            "",
-            "TLS 1.3",
-        ),
-        (
-            Certificates {
-                hash: "-sha512",
-                ..GOOD
-            },
-            "",
-            "FAILED: tls_other",
-        ),
-        (Certificates { key: P521, ..GOOD }, "", "FAILED: tls_other"),
-        (
-            Certificates {
-                extensions: "",
-                ..GOOD
-            },
-            "",
-            "FAILED: tls_other",
-        ),
-        (
-            Certificates {
-                extensions: "basicConstraints=CA:FALSE",
-                ..GOOD
-            },
+            GOOD.extensions("basicConstraints=CA:FALSE"),
             "",
             "FAILED: tls_wrong_name",
         ),
         (
-            Certificates {
-                extensions: "subjectAltName=DNS:127.0.0.1",
-                ..GOOD
-            },
+            GOOD.extensions("subjectAltName=DNS:127.0.0.1"),
             "",
             "FAILED: tls_wrong_name",
         ),
         (
-            Certificates {
-                extensions: "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:TRUE",
-                ..GOOD
-            },
+            GOOD.extensions("subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:TRUE"),
             "",
             "FAILED: tls_other",
         ),
-        with(
+        (
             GOOD,
             "-tls1_1 -cipher ALL:@SECLEVEL=0",
             "FAILED: tls_version",
         ),
         (
-            Certificates { key: RSA, ..GOOD },
+            GOOD.key(RSA),
             "-tls1_2 -cipher AES256-SHA",
             "FAILED: tls_other",
         ),
-        with(GOOD, "-Verify 1 -tls1_3", "FAILED: tls_client_certificate"),
-        with(GOOD, "-Verify 1 -tls1_2", "FAILED: tls_client_certificate"),
-        with(GOOD, "-verify 1", "TLS 1.3"),
+        (GOOD, "-Verify 1 -tls1_3", "FAILED: tls_client_certificate"),
+        (GOOD, "-Verify 1 -tls1_2", "FAILED: tls_client_certificate"),
+        (GOOD, "-verify 1", "TLS 1.3"),
     ] {
         let said = told(&certificates, arguments).await;
         assert!(
@@ -252,80 +230,81 @@ async fn what_a_server_of_openssl_does_that_rustls_does_not_take_has_its_cause()
 }
 
 #[tokio::test]
+async fn an_authority_between_that_has_expired_is_told_as_that() {
+    if !Needs::Openssl.are_met().await {
+        return;
+    }
+    let directory = made(&format!(
+        "for name in ca between server; do openssl genpkey -algorithm {P256} -out $name.key; done
+        openssl req -x509 -key ca.key -subj /CN=ca -out ca.pem -addext basicConstraints=critical,CA:TRUE
+        for name in between server; do openssl req -new -key $name.key -subj /CN=$name -out $name.csr; done
+        echo basicConstraints=critical,CA:TRUE > authority
+        echo {HERE} > name
+        openssl x509 -req -in between.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days -1 -extfile authority -out between.pem
+        openssl x509 -req -in server.csr -CA between.pem -CAkey between.key -CAcreateserial -extfile name -out server.pem"
+    ))
+    .await;
+    let server = TlsServer::start(directory.path(), "-cert_chain between.pem").await;
+    let yaml = acme(&server.url, "http://127.0.0.1:1/t", "tls: {ca: ca.pem}");
+    let (_, text) = check(directory.path(), &yaml, &["--live"]).await;
+    let said = format!("acme {}: FAILED: tls_expired (", server.url);
+    assert!(text.contains(&said), "{text}");
+}
+
+/// A provider of which nothing is tried.
+fn provider(keys: &str) -> String {
+    acme("http://127.0.0.1:1", "http://127.0.0.1:1/t", keys)
+}
+
+#[tokio::test]
 async fn a_file_whose_certificates_cannot_be_worked_with_is_an_error_of_its_key() {
     if !Needs::Openssl.are_met().await {
         return;
     }
-    let old = Certificates {
-        extensions: "",
-        ..GOOD
-    };
-    let upstream = "http://127.0.0.1:1";
-    let client = acme(
-        upstream,
-        "http://127.0.0.1:1/t",
-        "tls: {certificate: server.pem, key: server.key}",
-    );
-    let plain = acme(upstream, "http://127.0.0.1:1/t", "");
-    let listen = format!("tls: {{certificate: server.pem, key: server.key}}\n{plain}");
-    let trusting = acme(upstream, "http://127.0.0.1:1/t", "tls: {ca: ca.pem}");
-    let own_callers =
-        format!("tls: {{certificate: server.pem, key: server.key, client_ca: ca.pem}}\n{plain}");
+    let client = provider("tls: {certificate: server.pem, key: server.key}");
+    let trusting = provider("tls: {ca: ca.pem}");
+    let (plain, own) = (provider(""), "certificate: server.pem, key: server.key");
+    let listen = format!("tls: {{{own}}}\n{plain}");
+    let own_callers = format!("tls: {{{own}, client_ca: ca.pem}}\n{plain}");
     let short = "RSA -pkeyopt rsa_keygen_bits:1024";
     for (certificates, yaml, expected) in [
         (
-            Certificates {
-                authority: P521,
-                ..GOOD
-            },
+            GOOD.authority(P521),
             &trusting,
             "providers.acme.tls.ca: cannot be used: its key is of the curve P-521",
         ),
         (
-            Certificates {
-                authority: P521,
-                ..GOOD
-            },
+            GOOD.authority(P521),
             &own_callers,
             "tls.client_ca: cannot be used: its key is of the curve P-521",
         ),
         (
-            Certificates {
-                authority: short,
-                ..GOOD
-            },
+            GOOD.authority(short),
             &trusting,
             "providers.acme.tls.ca: cannot be used: its RSA key has 1024 bits",
         ),
         (
-            Certificates {
-                authority: "ED448",
-                hash: "",
-                ..GOOD
-            },
+            GOOD.authority("ED448").hash(""),
             &trusting,
             "providers.acme.tls.ca: cannot be used: its key is of a kind",
         ),
         (
-            Certificates { key: P521, ..GOOD },
+            GOOD.key(P521),
             &client,
             "providers.acme.tls.certificate: cannot be used: its key is of the curve P-521",
         ),
         (
-            Certificates { key: P521, ..GOOD },
+            GOOD.key(P521),
             &listen,
             "tls.certificate: cannot be used: its key is of the curve P-521",
         ),
         (
-            old,
+            GOOD.extensions(""),
             &client,
             "providers.acme.tls.certificate: cannot be used: it is of X.509 version 1",
         ),
         (
-            Certificates {
-                extensions: "",
-                ..GOOD
-            },
+            GOOD.extensions(""),
             &listen,
             "tls.certificate: cannot be used: it is of X.509 version 1",
         ),
@@ -342,35 +321,22 @@ async fn what_may_be_taken_by_some_is_a_warning() {
     if !Needs::Openssl.are_met().await {
         return;
     }
-    let plain = acme("http://127.0.0.1:1", "http://127.0.0.1:1/t", "");
-    let listen = format!("tls: {{certificate: server.pem, key: server.key}}\n{plain}");
-    let trusting = acme(
-        "http://127.0.0.1:1",
-        "http://127.0.0.1:1/t",
-        "tls: {ca: ca.pem}",
-    );
+    let listen = "tls: {certificate: server.pem, key: server.key}\n";
+    let listen = format!("{listen}{}", provider(""));
+    let trusting = provider("tls: {ca: ca.pem}");
     for (certificates, yaml, expected) in [
         (
-            Certificates {
-                extensions: "basicConstraints=CA:FALSE",
-                ..GOOD
-            },
+            GOOD.extensions("basicConstraints=CA:FALSE"),
             &listen,
             "tls.certificate: has no subjectAltName",
         ),
         (
-            Certificates {
-                extensions: "subjectAltName=DNS:bursar.test\nbasicConstraints=CA:TRUE",
-                ..GOOD
-            },
+            GOOD.extensions("subjectAltName=DNS:bursar.test\nbasicConstraints=CA:TRUE"),
             &listen,
             "tls.certificate: is an authority (CA:TRUE)",
         ),
         (
-            Certificates {
-                hash: "-sha512",
-                ..GOOD
-            },
+            GOOD.hash("-sha512"),
             &trusting,
             "providers.acme.tls.ca: is signed with SHA-512 by a key of P-256",
         ),
@@ -385,12 +351,7 @@ async fn what_may_be_taken_by_some_is_a_warning() {
     }
     // One of two can be worked with.
     let good = GOOD.made().await;
-    let bad = Certificates {
-        authority: P521,
-        ..GOOD
-    }
-    .made()
-    .await;
+    let bad = GOOD.authority(P521).made().await;
     let read =
         |directory: &TempDir| std::fs::read_to_string(directory.path().join("ca.pem")).unwrap();
     let both = format!("{}{}", read(&good), read(&bad));

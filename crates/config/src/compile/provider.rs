@@ -15,7 +15,7 @@ use crate::account::AccountIndex;
 use crate::defaults;
 use crate::diagnostic::Diagnostics;
 use crate::file::{self, Count, Refresh, Size, Trace};
-use crate::host::Host;
+use crate::host::{Host, Origin};
 use crate::node::join;
 use crate::presets::{Endpoints, Preset, PresetHost, PresetName, PresetRoute};
 use crate::provider::{BreakerLimits, Provider, Timeouts, TokenDialect};
@@ -119,13 +119,8 @@ impl ProviderFile {
         let breaker = self.breaker(problems);
         let tls = provider_tls::compile(&self.file.tls, &self.path, shared, problems);
         let token = self.token(problems)?;
-        let tls = tls.map(|tls| {
-            let exact = hosts.iter().filter(|host| !host.host.wildcard);
-            let servers = exact.map(|host| &*host.host.name);
-            let servers = servers.chain(upstream.as_ref().map(|origin| origin.authority.host()));
-            let path = self.key("tls.ca");
-            tls.for_servers(servers.chain(token.url.host()), &path, problems)
-        });
+        let servers = servers(&hosts, upstream.as_ref(), &token);
+        let tls = tls.map(|tls| tls.for_servers(servers, &self.key("tls.ca"), problems));
         Some(Provider {
             index,
             name: self.name.as_str().into(),
@@ -403,6 +398,18 @@ impl ProviderFile {
         paths.dedup();
         paths.into_iter().map(String::into_boxed_str).collect()
     }
+}
+
+/// The servers that are known by name, of the API and for tokens.
+fn servers<'h>(
+    hosts: &'h [RequestHost],
+    upstream: Option<&'h Origin>,
+    token: &'h TokenDialect,
+) -> impl Iterator<Item = &'h str> {
+    let exact = hosts.iter().filter(|host| !host.host.wildcard);
+    let exact = exact.map(|host| &*host.host.name);
+    let upstream = upstream.map(|origin| origin.authority.host());
+    exact.chain(upstream).chain(token.url.host())
 }
 
 /// A host, and what the preset knows of it.

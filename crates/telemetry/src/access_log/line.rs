@@ -142,16 +142,7 @@ impl Line<'_> {
         write_text(out, self.path, PATH_BYTES);
         out.extend_from_slice(b",\"status\":");
         write_number(out, self.status);
-        out.extend_from_slice(b",\"reason\":");
-        write_word(out, self.reason);
-        out.extend_from_slice(b",\"detail\":");
-        write_word(out, self.detail);
-        out.extend_from_slice(b",\"cause\":");
-        write_word(out, self.cause);
-        out.extend_from_slice(b",\"upstream_host\":");
-        write_optional(out, self.upstream_host, NAME_BYTES);
-        out.extend_from_slice(b",\"upstream_address\":");
-        write_server(out, self.upstream_address);
+        self.write_why(out);
         match &self.token {
             Some((generation, fingerprint)) => {
                 out.extend_from_slice(b",\"token_generation\":");
@@ -178,6 +169,20 @@ impl Line<'_> {
         out.extend_from_slice(b",\"response_bytes\":");
         write_number(out, self.response_bytes);
         out.extend_from_slice(b"}\n");
+    }
+
+    /// Why Bursar responded, and where the request went.
+    fn write_why(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b",\"reason\":");
+        write_word(out, self.reason);
+        out.extend_from_slice(b",\"detail\":");
+        write_word(out, self.detail);
+        out.extend_from_slice(b",\"cause\":");
+        write_word(out, self.cause);
+        out.extend_from_slice(b",\"upstream_host\":");
+        write_optional(out, self.upstream_host, NAME_BYTES);
+        out.extend_from_slice(b",\"upstream_address\":");
+        write_server(out, self.upstream_address);
     }
 
     /// For reading.
