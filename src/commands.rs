@@ -7,6 +7,7 @@ pub(crate) mod control;
 pub(crate) mod generated;
 pub(crate) mod init;
 pub(crate) mod live_check;
+pub(crate) mod log_level;
 pub(crate) mod outcomes;
 pub(crate) mod output;
 pub(crate) mod remote;

@@ -22,7 +22,7 @@ use commands::output::{WRONG, print, print_as_it_is, report, say};
 #[cfg(feature = "sandbox")]
 use commands::sandbox;
 use commands::signals::Signals;
-use commands::{ca, check, control, generated, init, outcomes, remote};
+use commands::{ca, check, control, generated, init, log_level, outcomes, remote};
 
 /// glibc's cache for each thread is small, and beyond it malloc takes locks: 64 callers at a time need
 /// more than that. With this one a POST of 1 kB costs 5 % less.
@@ -70,6 +70,8 @@ enum Command {
     Thaw(control::Freeze),
     /// Have a running Bursar read its configuration again, and say what came of it
     Reload(remote::Options),
+    /// Say what a running Bursar logs, or have it log other things for a time
+    LogLevel(log_level::Options),
     /// Print the JSON schema of the configuration file
     Schema,
     /// Print completions for a shell
@@ -118,7 +120,8 @@ fn run(
                 Ok(config) => config,
                 Err(problems) => return Ok(report(&path, &problems)),
             };
-            let access = log.insert(Log::start()).access();
+            let log = log.insert(Log::start());
+            let (access, filter) = (log.access(), log.filter());
             if config.is_dumpable {
                 closed.open().context("cannot follow `process.dumpable`")?;
             }
@@ -130,6 +133,7 @@ fn run(
                 server.announce(&config)?;
                 let asked = signals.hung_up.clone();
                 let server = server.following(Source { path, asked });
+                let server = server.filtering(filter);
                 signals.until_drained(server).await
             })
         }
@@ -165,6 +169,7 @@ fn run(
             told(runtime.block_on(freeze.run(&freeze.remote.remote(), true)))
         }
         Command::Reload(options) => reloaded(runtime.block_on(control::reload(&options.remote()))),
+        Command::LogLevel(options) => told(runtime.block_on(options.run())),
         Command::Thaw(thaw) => told(runtime.block_on(thaw.run(&thaw.remote.remote(), false))),
     }
 }

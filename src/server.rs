@@ -2,8 +2,10 @@
 
 pub mod accept;
 pub mod admin;
+mod controls;
 pub mod drain_phase;
 mod fleet;
+pub mod log_level;
 pub mod reload;
 mod status;
 pub mod worker;
@@ -25,8 +27,11 @@ use bursar_config::{self as config, Config};
 use bursar_fleet::Fleet;
 use bursar_journal::{self as journal, Journal};
 use bursar_telemetry::access_log::AccessLog;
+use bursar_telemetry::log::LogFilter;
 use bursar_telemetry::metrics::Metrics;
+use controls::Controls;
 use drain_phase::DrainPhase;
+use log_level::LogLevel;
 use reload::{Origin, Reloader, Source, Unchangeable};
 use worker::Workers;
 
@@ -49,6 +54,8 @@ pub struct Server {
     budget: Budget,
     /// None: the configuration is never read again.
     source: Option<Source>,
+    /// None: the log is somebody else's.
+    log_level: Option<LogLevel>,
 }
 
 /// Why Bursar cannot start.
@@ -115,6 +122,7 @@ impl Server {
             origin: Origin::of(config),
             budget,
             source: None,
+            log_level: None,
         })
     }
 
@@ -122,6 +130,13 @@ impl Server {
     #[must_use]
     pub fn following(mut self, source: Source) -> Self {
         self.source = Some(source);
+        self
+    }
+
+    /// Has that log filtered otherwise for a time, where somebody asks.
+    #[must_use]
+    pub fn filtering(mut self, log: LogFilter) -> Self {
+        self.log_level = Some(LogLevel::new(log));
         self
     }
 
@@ -177,7 +192,11 @@ impl Server {
                 (task, reloads)
             })
             .unzip();
-        let admin = tokio::spawn(admin::serve(self.admin, self.live.clone(), reloads));
+        let controls = Controls {
+            reloads,
+            log_level: self.log_level,
+        };
+        let admin = tokio::spawn(admin::serve(self.admin, self.live.clone(), controls));
         let accepting = tokio::spawn(accept(
             AcceptOptions {
                 listener: self.listener,

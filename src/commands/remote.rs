@@ -35,6 +35,7 @@ const TOKEN_VARIABLE: &str = "BURSAR_ADMIN_TOKEN";
 
 /// Which Bursar is asked.
 #[derive(Debug, Args)]
+#[group(skip)]
 pub(crate) struct Options {
     #[command(flatten)]
     file: ConfigFile,
@@ -164,6 +165,14 @@ impl Remote {
             StatusCode::OK if reply.body.trim_ascii() == b"ok" => Ok(()),
             _ => Err(self.other(&reply)),
         }
+    }
+
+    /// Reads something.
+    ///
+    /// # Errors
+    /// Where nobody answers as Bursar does in time.
+    pub(crate) async fn get(&self, path: &str) -> Result<Reply, Error> {
+        self.exchange(&Method::GET, path, None, PROBE_TIMEOUT).await
     }
 
     /// Asks for a change.

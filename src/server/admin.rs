@@ -4,6 +4,7 @@
 //! It shows what others know: tokens, counters, phases. No secret and no token comes through here.
 
 mod change;
+mod log_level;
 mod response;
 
 use std::convert::Infallible;
@@ -20,7 +21,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use super::reload::Reloads;
+use super::controls::Controls;
 use super::status::{Readiness, Status};
 use crate::exchange::{Live, Proxy};
 use response::{json, text, with_type};
@@ -33,7 +34,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Serves until it is dropped.
-pub async fn serve(listener: TcpListener, live: Arc<Live>, reloads: Option<Reloads>) {
+pub(super) async fn serve(listener: TcpListener, live: Arc<Live>, controls: Controls) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     while let Ok(permit) = permits.clone().acquire_owned().await {
         let stream = match listener.accept().await {
@@ -44,11 +45,11 @@ pub async fn serve(listener: TcpListener, live: Arc<Live>, reloads: Option<Reloa
                 continue;
             }
         };
-        let (live, reloads) = (live.clone(), reloads.clone());
+        let (live, controls) = (live.clone(), controls.clone());
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let (proxy, reloads) = (live.current(), reloads.clone());
-                async move { Ok::<_, Infallible>(respond(proxy, reloads, &request).await) }
+                let (proxy, controls) = (live.current(), &controls);
+                async move { Ok::<_, Infallible>(respond(proxy, controls, &request).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -63,15 +64,18 @@ pub async fn serve(listener: TcpListener, live: Arc<Live>, reloads: Option<Reloa
 
 async fn respond(
     proxy: Arc<Proxy>,
-    reloads: Option<Reloads>,
+    controls: &Controls,
     request: &Request<Incoming>,
 ) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return change::respond(&proxy, reloads, request).await;
+        return change::respond(&proxy, controls, request).await;
     }
     let path = request.uri().path().to_owned();
     if path == "/healthz" {
         return text(StatusCode::OK, "ok\n");
+    }
+    if path == "/log-level" {
+        return log_level::show(controls.log_level.as_ref());
     }
     // With thousands of accounts some of it takes longer than whoever is accepted meanwhile should wait.
     let shown = tokio::task::spawn_blocking(move || show(&proxy, &path)).await;
@@ -107,7 +111,7 @@ fn show(proxy: &Proxy, path: &str) -> Response<Full<Bytes>> {
         },
         _ => text(
             StatusCode::NOT_FOUND,
-            "there are /metrics, /healthz, /readyz, /status and /ca.pem\n",
+            "there are /metrics, /healthz, /readyz, /status, /log-level and /ca.pem\n",
         ),
     }
 }

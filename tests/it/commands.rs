@@ -8,12 +8,12 @@ use bytes::Bytes;
 use http::Response;
 use tempfile::TempDir;
 
-use crate::support::acme;
 use crate::support::balancer::Place;
 use crate::support::idp::Idp;
 use crate::support::program::{Said, run_in};
 use crate::support::proxy::Program;
 use crate::support::upstream::{Body, Upstream, answer};
+use crate::support::{acme, eventually};
 
 pub(crate) const TOKEN: &str = "0123456789-admin-token";
 const BROKEN: &str = "admin: 127.0.0.1:1\nproviders: {\n";
@@ -256,6 +256,7 @@ async fn reload_waits_and_says_what_changed_or_what_is_wrong() {
     ] {
         assert!(said.out.contains(line), "{said:?}");
     }
+    eventually(|| async { program.logged().contains("keys_changed") }).await;
     let logged = program.logged();
     for field in [
         "\"callers_added\":\"till\"",
@@ -286,4 +287,65 @@ async fn reloads_that_are_asked_for_together_all_have_an_outcome() {
     for said in asking.join_all().await {
         assert_eq!(said.code, Some(0), "{said:?}");
     }
+}
+
+#[tokio::test]
+async fn the_log_has_another_filter_for_a_time_and_then_its_usual_one() {
+    let (program, directory) = bursar().await;
+    let admin = program.admin.to_string();
+    let run = async |arguments: &[&str]| {
+        let arguments = [&["log-level", "--admin", &admin], arguments].concat();
+        run_in(
+            directory.path(),
+            &arguments,
+            &[("BURSAR_ADMIN_TOKEN", TOKEN)],
+        )
+        .await
+    };
+    let usual = "The log's filter is info, as usual.\n";
+    assert_eq!(run(&[]).await.out, usual);
+    for (arguments, code, text) in [
+        (&["debgu"][..], 1, "answered 400: `filter` is none"),
+        (
+            &["debug", "--for", "25h"],
+            1,
+            "answered 400: `for` is a duration",
+        ),
+        (&["--for", "1m"], 2, "required"),
+        (&["debug", "--restore"], 2, "cannot be used"),
+    ] {
+        failed(&run(arguments).await, code, text);
+        assert_eq!(run(&[]).await.out, usual);
+    }
+    // For long, then for short: the time of the one that is replaced ends nothing.
+    assert!(
+        run(&["off", "--for", "2s"])
+            .await
+            .out
+            .starts_with("The log's filter is off until 2")
+    );
+    let said = run(&["bursar=debug", "--for", "1h"]).await.out;
+    assert!(
+        said.contains("bursar=debug") && said.ends_with(", and then info again.\n"),
+        "{said}"
+    );
+    assert_eq!(run(&[]).await.out, said);
+    assert_eq!(run(&["--restore"]).await.out, usual);
+    assert_eq!(run(&["--restore"]).await.out, usual);
+    assert!(
+        run(&["debug", "--for", "1s"])
+            .await
+            .out
+            .contains("is debug until")
+    );
+    eventually(|| async { run(&[]).await.out == usual }).await;
+    let logged = program.logged();
+    assert_eq!(
+        logged
+            .matches("the log has another filter for a time")
+            .count(),
+        2,
+        "{logged}"
+    );
+    assert!(!logged.contains(TOKEN), "{logged}");
 }

@@ -2,23 +2,25 @@
 //!
 //! Lines are handed to a thread of their own, so that a slow reader of the log does not slow requests.
 
+mod filter;
 mod shorten;
 
 use std::io::{self, IsTerminal as _, Write};
 use std::panic::PanicHookInfo;
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::access_log::{AccessLog, Format};
 use crate::line_writer::{Lines, MAX_LINE_BYTES, Writing, cut_line};
+pub use filter::{Invalid, LogFilter};
 use shorten::shorten;
 
 /// The process's log. Dropping it writes what is left.
 #[derive(Debug)]
 pub struct Log {
     access: AccessLog,
+    filter: LogFilter,
     writing: Writing,
 }
 
@@ -32,10 +34,11 @@ impl Log {
             Format::Json
         };
         let (lines, writing) = Lines::to_standard_error();
-        subscribe(lines.clone(), format);
+        let filter = subscribe(lines.clone(), format);
         log_panics();
         Self {
             access: AccessLog::to(lines, format),
+            filter,
             writing,
         }
     }
@@ -44,6 +47,12 @@ impl Log {
     #[must_use]
     pub fn access(&self) -> AccessLog {
         self.access.clone()
+    }
+
+    /// What is logged.
+    #[must_use]
+    pub fn filter(&self) -> LogFilter {
+        self.filter.clone()
     }
 }
 
@@ -59,24 +68,37 @@ impl Drop for Log {
     }
 }
 
-fn subscribe(lines: Lines, format: Format) {
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .from_env_lossy();
+/// While the filter stays, it costs what one that cannot change costs: what it says of a place in the code is kept there.
+fn subscribe(lines: Lines, format: Format) -> LogFilter {
+    let text = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    let filter = filter::parse(&text);
+    let usual = filter::parse(&text);
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(Events { lines, format });
-    let started = match format {
-        Format::Json => subscriber
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .try_init(),
-        Format::Text => subscriber.with_target(false).try_init(),
+    // It fails only where its log is gone.
+    let (started, put): (_, Box<dyn Fn(EnvFilter) + Send + Sync>) = match format {
+        Format::Json => {
+            let subscriber = subscriber
+                .json()
+                .flatten_event(true)
+                .with_current_span(false)
+                .with_span_list(false)
+                .with_filter_reloading();
+            let handle = subscriber.reload_handle();
+            let put = move |filter| drop(handle.reload(filter));
+            (subscriber.try_init(), Box::new(put))
+        }
+        Format::Text => {
+            let subscriber = subscriber.with_target(false).with_filter_reloading();
+            let handle = subscriber.reload_handle();
+            let put = move |filter| drop(handle.reload(filter));
+            (subscriber.try_init(), Box::new(put))
+        }
     };
     // Somebody else's subscriber stays; only a test has one.
     drop(started);
+    LogFilter::new(&usual, put)
 }
 
 /// A panic is one line as everything else is, and not several in another form. It ends its task alone.

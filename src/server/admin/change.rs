@@ -1,4 +1,4 @@
-//! Changes by the admin port, for whoever shows the `admin_token`: freeze and thaw, and reloads.
+//! Changes by the admin port, for whoever shows the `admin_token`: freeze and thaw, reloads, the log's filter.
 
 use bytes::Bytes;
 use http::header::{ALLOW, AUTHORIZATION, WWW_AUTHENTICATE};
@@ -6,8 +6,10 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
+use super::log_level;
 use super::response::{TEXT, json, text, with_type};
 use crate::exchange::{AdminControl, Proxy};
+use crate::server::controls::Controls;
 use crate::server::reload::{NoOutcome, Reloads};
 use crate::server::status::{Frozen, ReloadOutcome};
 use bursar_journal as journal;
@@ -17,6 +19,9 @@ enum Change<'a> {
     /// Of a provider.
     Freeze(&'a str, bool),
     Reload,
+    /// By this query.
+    LogLevel(&'a str),
+    UsualLogLevel,
 }
 
 impl<'a> Change<'a> {
@@ -25,8 +30,11 @@ impl<'a> Change<'a> {
         if *request.method() != Method::POST {
             return None;
         }
-        if path == "/reload" {
-            return Some(Self::Reload);
+        match path {
+            "/reload" => return Some(Self::Reload),
+            "/log-level" => return Some(Self::LogLevel(request.uri().query().unwrap_or_default())),
+            "/log-level/restore" => return Some(Self::UsualLogLevel),
+            _ => {}
         }
         let freeze = path.strip_prefix("/freeze/").map(|name| (name, true));
         let thaw = || path.strip_prefix("/thaw/").map(|name| (name, false));
@@ -38,12 +46,12 @@ impl<'a> Change<'a> {
 /// Makes a change, if the request may.
 pub(super) async fn respond(
     proxy: &Proxy,
-    reloads: Option<Reloads>,
+    controls: &Controls,
     request: &Request<Incoming>,
 ) -> Response<Full<Bytes>> {
     let Some(change) = Change::of(request) else {
         return not_allowed(
-            "only POST /freeze/PROVIDER, /thaw/PROVIDER and /reload change anything\n",
+            "only POST /freeze/PROVIDER, /thaw/PROVIDER, /reload, /log-level and /log-level/restore change anything\n",
         );
     };
     let shown = request.headers().get(AUTHORIZATION);
@@ -69,7 +77,9 @@ pub(super) async fn respond(
         Change::Freeze(provider, is_frozen) => {
             freeze(&proxy.admin_control, provider, is_frozen).await
         }
-        Change::Reload => reload(reloads).await,
+        Change::Reload => reload(controls.reloads.as_ref()).await,
+        Change::LogLevel(query) => log_level::put(controls.log_level.as_ref(), query),
+        Change::UsualLogLevel => log_level::restore(controls.log_level.as_ref()),
     }
 }
 
@@ -111,7 +121,7 @@ async fn freeze(
 }
 
 /// Waits for the outcome, which is 422 where the configuration was rejected.
-async fn reload(reloads: Option<Reloads>) -> Response<Full<Bytes>> {
+async fn reload(reloads: Option<&Reloads>) -> Response<Full<Bytes>> {
     let Some(reloads) = reloads else {
         let said = "this Bursar has no file that could be read again\n";
         return text(StatusCode::NOT_FOUND, said);

@@ -128,9 +128,10 @@ fn commands(page: &Page) -> Vec<String> {
 
 /// Help for the subcommand that some words begin with; None where there is none.
 fn help(words: &[&str]) -> Option<String> {
-    let subcommands = words
-        .iter()
-        .take_while(|word| word.chars().all(|char| char.is_ascii_lowercase()));
+    let subcommands = words.iter().take_while(|word| {
+        let is_lower = |char: char| char.is_ascii_lowercase() || char == '-';
+        !word.starts_with('-') && word.chars().all(is_lower)
+    });
     let subcommands: Vec<&str> = subcommands.copied().take(2).collect();
     // The second word may be an argument of the first.
     let lengths = (1..=subcommands.len()).rev();
