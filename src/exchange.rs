@@ -285,6 +285,7 @@ impl<'e> Exchange<'e> {
         let record = &mut self.request.record;
         record.set_route(&destination.route, destination.account);
         if destination.payment.moves_money {
+            record.set_payment();
             proxy.admin_control.admit_payment(provider.index)?;
             self.request.set_moves_money();
         }

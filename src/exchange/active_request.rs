@@ -18,7 +18,7 @@ use bursar_http::connection::ConnectionState;
 use bursar_journal::{Entry, Journal};
 use bursar_limits::caller_limits::RequestPermit;
 use bursar_telemetry::access_log::AccessLog;
-use bursar_telemetry::metrics::{Limit, Metrics, ProviderSeries, Reason, RefusalDetail};
+use bursar_telemetry::metrics::{ByCaller, Limit, Metrics, ProviderSeries, Reason, RefusalDetail};
 
 /// Where requests are written down and counted.
 #[derive(Debug)]
@@ -109,7 +109,7 @@ impl ActiveRequest {
         if let Some(detail) = detail {
             self.record.set_detail(detail);
         }
-        self.telemetry.metrics.requests.refused(reason);
+        self.by_caller().refused(self.record.caller(), reason);
     }
 
     /// What attempts need of it: its entry, and where they leave what became of them.
@@ -169,6 +169,10 @@ impl ActiveRequest {
         if self.record.status().is_some() && self.record.reason().is_none() && is_stuck() {
             self.fail(Reason::RequestTimeout, Some(RefusalDetail::WriteTimeout));
         }
+        if self.record.status().is_none() {
+            self.fail(Reason::CallerLeft, None);
+        }
+        self.record.count_payment();
         let total = self.record.elapsed();
         self.count(total.as_secs_f64());
         let Telemetry {
@@ -189,14 +193,20 @@ impl ActiveRequest {
     }
 
     fn count(&self, seconds: f64) {
-        let by_caller = match self.record.series() {
-            Some(series) => {
-                series.duration.observe(seconds);
-                &series.by_caller
-            }
+        if let Some(series) = self.record.series() {
+            series.duration.observe(seconds);
+        }
+        if self.record.is_relayed() {
+            let (caller, status) = (self.record.caller(), self.record.final_status());
+            self.by_caller().add_response(caller, status);
+        }
+    }
+
+    fn by_caller(&self) -> &ByCaller {
+        match self.record.series() {
+            Some(series) => &series.by_caller,
             None => self.telemetry.metrics.requests.without_provider(),
-        };
-        by_caller.add_response(self.record.caller(), self.record.final_status());
+        }
     }
 }
 

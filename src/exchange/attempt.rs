@@ -245,6 +245,7 @@ impl<'a, C: Client, S: TokenSource> Attempt<'a, C, S> {
             }
             self.record.set_token(access_token);
             let message = self.message(access_token, digest.as_ref(), upload)?;
+            self.record.set_sent();
             let (began, body) = (now, self.body.as_ref());
             let response = {
                 // Pinned where it is made: awaiting it as a value would move it once more.
@@ -381,15 +382,21 @@ impl<'a, C: Client, S: TokenSource> Attempt<'a, C, S> {
     }
 
     /// Before anything of a response goes to the caller. After a 401 the provider has not acted.
-    async fn note_response(&self, response: &Response<C::Body>) {
-        let Some(entry) = self.entry else {
+    async fn note_response(&mut self, response: &Response<C::Body>) {
+        if !self.destination.payment.moves_money {
             return;
-        };
+        }
         let no_body = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
         let is_whole = response.status() == StatusCode::UNAUTHORIZED
             || no_body.contains(&response.status())
             || self.saved.method == Method::HEAD
             || journal::is_whole(response.body());
+        if is_whole {
+            self.record.set_answered();
+        }
+        let Some(entry) = self.entry else {
+            return;
+        };
         if !is_whole {
             entry.answering();
         } else if let Some(commit) = entry.answered() {
@@ -397,7 +404,8 @@ impl<'a, C: Client, S: TokenSource> Attempt<'a, C, S> {
         }
     }
 
-    async fn note_unsent(&self) {
+    async fn note_unsent(&mut self) {
+        self.record.set_unsent();
         if let Some(entry) = self.entry {
             entry.unsent().await;
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::token::AccessToken;
 use crate::upstream::Peer;
 use bursar_base::secret::Fingerprint;
+use bursar_telemetry::metrics::PaymentOutcome;
 
 /// What became known while a request was sent.
 #[derive(Debug, Default)]
@@ -20,6 +21,8 @@ pub(super) struct AttemptRecord {
     is_replayed: bool,
     token_wait: Duration,
     upstream: Duration,
+    /// None: nobody can have seen it.
+    outcome: Option<PaymentOutcome>,
 }
 
 impl AttemptRecord {
@@ -37,6 +40,27 @@ impl AttemptRecord {
     #[must_use]
     pub(super) fn peer(&self) -> Option<&Peer> {
         self.peer.as_deref()
+    }
+
+    /// The provider may see the request from now on.
+    pub(super) fn set_sent(&mut self) {
+        self.outcome = Some(PaymentOutcome::InDoubt);
+    }
+
+    /// The provider certainly did not process it.
+    pub(super) fn set_unsent(&mut self) {
+        self.outcome = None;
+    }
+
+    /// The provider's whole response came, or it did not act.
+    pub(super) fn set_answered(&mut self) {
+        self.outcome = Some(PaymentOutcome::Answered);
+    }
+
+    /// What became of the request, as the journal would have it.
+    #[must_use]
+    pub(super) fn outcome(&self) -> PaymentOutcome {
+        self.outcome.unwrap_or(PaymentOutcome::NotSent)
     }
 
     /// The request is sent a second time.

@@ -88,7 +88,8 @@ impl RelayContext for Relayed {
         self.request.count_limit(limit);
     }
 
-    fn complete(&self) -> Option<Commit> {
+    fn complete(&mut self) -> Option<Commit> {
+        self.request.record.attempts.set_answered();
         self.request.entry().and_then(Entry::answered)
     }
 

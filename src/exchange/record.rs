@@ -62,6 +62,8 @@ pub struct Record {
     route: Option<Arc<str>>,
     /// Index into the provider's accounts.
     account: Option<usize>,
+    /// Whether it moves money.
+    is_payment: bool,
     /// None: no response was begun.
     status: Option<StatusCode>,
     /// Whether that is Bursar's own.
@@ -113,6 +115,7 @@ impl Record {
             provider: None,
             route: None,
             account: None,
+            is_payment: false,
             status: None,
             is_own: false,
             reason: None,
@@ -200,6 +203,21 @@ impl Record {
         self.account = Some(account);
     }
 
+    /// The request moves money.
+    pub(super) fn set_payment(&mut self) {
+        self.is_payment = true;
+    }
+
+    /// Counts what became of it where it moves money.
+    pub(super) fn count_payment(&self) {
+        let account = self.account.filter(|_| self.is_payment);
+        let payments = self.series().map(|series| &series.payments);
+        let payments = payments.zip(account);
+        if let Some(payments) = payments.and_then(|(payments, account)| payments.get(account)) {
+            payments.add(self.attempts.outcome());
+        }
+    }
+
     /// The request goes past all providers, by that rule of `passthrough`.
     pub fn set_passthrough(&mut self, name: &Arc<str>) {
         self.route = Some(name.clone());
@@ -233,6 +251,11 @@ impl Record {
     pub fn set_own_status(&mut self, status: StatusCode) {
         self.is_own = true;
         self.set_status(status);
+    }
+
+    /// Whether the response is another one than Bursar's own.
+    pub(super) fn is_relayed(&self) -> bool {
+        self.status.is_some() && !self.is_own
     }
 
     /// What its caller was answered; None: nothing.

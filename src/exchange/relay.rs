@@ -41,7 +41,7 @@ pub trait RelayContext {
     fn count_limit(&self, limit: Limit);
 
     /// The whole response has come. What has to be written before the caller gets its end, if anything.
-    fn complete(&self) -> Option<Self::Commit>;
+    fn complete(&mut self) -> Option<Self::Commit>;
 
     /// Whether the response comes over HTTP/2, on a connection that was not released yet.
     fn is_http2(&self) -> bool;

@@ -10,7 +10,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use tokio::time::Instant;
 
-use super::snapshot::TokenSnapshot;
+use super::snapshot::{Snapshot, TokenSnapshot};
 use super::source::Source;
 use bursar_base::clock;
 use bursar_config::{Refresh, SecretName};
@@ -43,6 +43,10 @@ const ISSUED: Family = Family {
 const GENERATION: Family = Family {
     name: "bursar_token_generation",
     help: "Counts the different tokens of a key.",
+};
+const FAILING: Family = Family {
+    name: "bursar_token_renewal_failing",
+    help: "1 while a token that is wanted cannot be had or renewed.",
 };
 const FETCHES: Family = Family {
     name: "bursar_token_fetches_total",
@@ -81,6 +85,7 @@ impl TokenSeries {
                 describe(EXPIRY, &TOKEN_LABELS)?,
                 describe(ISSUED, &TOKEN_LABELS)?,
                 describe(GENERATION, &TOKEN_LABELS)?,
+                describe(FAILING, &TOKEN_LABELS)?,
                 describe(FETCHES, &FETCH_LABELS)?,
                 describe(SECRET, &SECRET_LABELS)?,
                 describe(CONTENTION, &CONTENTION_LABELS)?,
@@ -88,13 +93,19 @@ impl TokenSeries {
         })
     }
 
-    fn gauges(&self, declared: Family, value: impl Fn(&TokenSnapshot) -> f64) -> MetricFamily {
+    fn of_tokens(&self, declared: Family, value: impl Fn(&TokenSnapshot) -> f64) -> MetricFamily {
+        self.gauges(declared, |snapshot| {
+            snapshot.token.as_ref().map_or(0.0, &value)
+        })
+    }
+
+    fn gauges(&self, declared: Family, value: impl Fn(&Snapshot) -> f64) -> MetricFamily {
         let now = Instant::now();
         let sources = self.sources.load();
         let metrics = sources.iter().map(|source| {
             let snapshot = source.snapshot(now);
             let mut gauge = Gauge::default();
-            gauge.set_value(snapshot.token.as_ref().map_or(0.0, &value));
+            gauge.set_value(value(&snapshot));
             let mut metric = Metric::from_label(labels(
                 &TOKEN_LABELS,
                 &[
@@ -180,11 +191,14 @@ impl Collector for TokenSeries {
         let wall = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
         let at = |time: Duration| (time.as_secs_f64() * 1e3).round() / 1e3;
         vec![
-            self.gauges(EXPIRY, |token| {
+            self.of_tokens(EXPIRY, |token| {
                 at(wall.saturating_sub(token.age) + token.lifetime)
             }),
-            self.gauges(ISSUED, |token| at(wall.saturating_sub(token.age))),
-            self.gauges(GENERATION, |token| token.generation as f64),
+            self.of_tokens(ISSUED, |token| at(wall.saturating_sub(token.age))),
+            self.of_tokens(GENERATION, |token| token.generation as f64),
+            self.gauges(FAILING, |snapshot| {
+                f64::from(u8::from(snapshot.is_renewal_failing))
+            }),
             self.fetches(),
             self.secrets(),
             self.contentions(),

@@ -28,6 +28,8 @@ const YOUNG: Duration = Duration::from_secs(5 * 60);
 /// This many of them within [`CONTENTION_WINDOW`] are no accident.
 const CONTENTION_SIGNS: usize = 3;
 const CONTENTION_WINDOW: Duration = Duration::from_secs(5 * 60);
+/// How long a token is wanted after a request has asked for it in vain.
+const ASKED_FOR: Duration = Duration::from_secs(5 * 60);
 
 /// What a flight brought.
 pub(super) type FlightResult = Result<Arc<CachedToken>, Failure>;
@@ -48,6 +50,8 @@ pub(super) struct RenewalPolicy {
     /// Until when another instance is thought to revoke these tokens.
     contended_until: Option<Instant>,
     pub(super) contentions: u64,
+    /// When a request last found no token.
+    pub(super) asked: Option<Instant>,
     pub(super) last_error: Option<(String, SystemTime)>,
 }
 
@@ -127,6 +131,9 @@ impl RenewalPolicy {
     ) -> Decision {
         if let Some(joined) = self.without_flight(current, reason, now, endpoint.refusals) {
             return Decision::Join(joined);
+        }
+        if matches!(reason, RenewalReason::Request) {
+            self.asked = Some(now);
         }
         // Start-up waits for the endpoint in its queue; whoever has a caller who waits hears at once.
         let open_until = endpoint
@@ -240,6 +247,12 @@ impl RenewalPolicy {
     /// Whether instances are revoking each other's tokens.
     pub(super) fn is_contended(&self, now: Instant) -> bool {
         self.contended_until.is_some_and(|until| now < until)
+    }
+
+    /// Whether requests have lately asked for a token that was not there.
+    pub(super) fn is_asked_for(&self, now: Instant) -> bool {
+        self.asked
+            .is_some_and(|asked| now.duration_since(asked) < ASKED_FOR)
     }
 
     /// The flight brought a token.

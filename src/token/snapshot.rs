@@ -18,6 +18,9 @@ pub struct Snapshot {
     pub token: Option<TokenSnapshot>,
     /// Why there was no token when it was last asked for; None where there was one.
     pub failing: Option<String>,
+    /// Whether a token is wanted and the last attempt to have one has failed. Nobody wants one that was not used since it
+    /// was obtained, so its end is no failure.
+    pub is_renewal_failing: bool,
     /// Whether another instance seems to revoke its tokens.
     pub is_contended: bool,
     /// How often a token was refused because of that.
@@ -78,13 +81,22 @@ impl Source {
             missing_scopes: token.missing_scopes.clone(),
         });
         let policy = self.policy();
+        let failing = policy
+            .backing_off
+            .map(|(failure, _)| failure)
+            .or_else(|| self.calls.is_waiting().then(|| self.limiter.wait(now).0));
+        let is_asked_for = policy.is_asked_for(now);
+        let is_wanted = match self.state.token.load().as_ref() {
+            Some(token) => token.is_used() || is_asked_for,
+            None => self.at_startup || is_asked_for,
+        };
+        let is_valid = token.as_ref().is_some_and(|token| token.is_valid);
+        // Where calls are held, the trouble is another account's that was asked for before.
+        let is_held = || !is_valid && self.limiter.open_until_for(now, true).is_some();
         Snapshot {
             token,
-            failing: policy
-                .backing_off
-                .map(|(failure, _)| failure)
-                .or_else(|| self.calls.is_waiting().then(|| self.limiter.wait(now).0))
-                .map(|failure| failure.to_string()),
+            is_renewal_failing: is_wanted && (failing.is_some() || is_held()),
+            failing: failing.map(|failure| failure.to_string()),
             is_contended: policy.is_contended(now),
             contentions: policy.contentions,
             last: self.calls.last(),

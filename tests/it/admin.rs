@@ -153,11 +153,28 @@ async fn status_tells_everything_about_a_token_but_the_token() {
 }
 
 /// Name, labels that are the same for all its series, and a label with each of its values.
-const SERIES: [(&str, &str, (&str, &str)); 18] = [
+const SERIES: [(&str, &str, (&str, &str)); 23] = [
     ("requests_total", ACME, ("caller", "shop")),
     ("request_duration_seconds_count", ACME, ("provider", "acme")),
     ("requests_in_flight", ACME, ("provider", "acme")),
-    ("refusals_total", "", ("reason", REASONS)),
+    (
+        "refusals_total",
+        "provider=none caller=anonymous",
+        ("reason", REASONS),
+    ),
+    (
+        "refusals_total",
+        "provider=acme caller=shop",
+        ("reason", REASONS),
+    ),
+    (
+        "payments_total",
+        "provider=acme account=default",
+        ("outcome", "answered not_sent in_doubt"),
+    ),
+    ("journal_unresolved", "", ("provider", "acme")),
+    ("token_renewal_failing", ACCOUNT, ("scopes", "a")),
+    ("admin_refusals_total", "", ("reason", "token")),
     ("unauthorized_total", ACME, ("result", "absorbed surfaced")),
     ("replays_total", ACME, ("result", RESULTS)),
     ("token_expiry_timestamp_seconds", ACCOUNT, ("scopes", "a")),
@@ -192,7 +209,7 @@ const REASONS: &str = "bad_request caller_unauthenticated destination_not_allowe
     token_endpoint_protected connect_not_allowed method_not_allowed request_timeout target_too_long \
     headers_too_large misdirected address_not_allowed upstream_unreachable upstream_tls upstream_protocol \
     credentials_rejected token_unavailable overloaded draining upstream_timeout loop \
-    caller_limit_exceeded";
+    caller_limit_exceeded caller_left";
 const RULES: &str = "unspecified loopback private link_local metadata cgnat multicast documentation \
     benchmark reserved embedded_ipv4 literal";
 const OUTCOMES: &str = "ok unchanged rejected rate_limited unavailable malformed";

@@ -437,8 +437,18 @@ async fn a_caller_leaves(stage: &'static str, status: u16) {
     gone.wait().await;
     let lines = proxy.access_lines(1).await;
     assert_eq!(lines[0]["status"], status, "{stage}: {}", lines[0]);
-    let labels = [("status", &*status.to_string()), ("provider", "acme")];
-    assert_eq!(proxy.metric("bursar_requests_total", &labels).await, 1.0);
+    let status = status.to_string();
+    let (name, label) = match stage {
+        "read" => ("bursar_requests_total", ("status", &*status)),
+        _ => (
+            "bursar_refusals_total",
+            ("reason", lines[0]["reason"].as_str().unwrap()),
+        ),
+    };
+    assert_eq!(
+        proxy.metric(name, &[label, ("provider", "acme")]).await,
+        1.0
+    );
 }
 
 #[tokio::test]

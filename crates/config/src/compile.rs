@@ -29,7 +29,7 @@ use crate::file::{self, Address, Size};
 use crate::files::Files;
 use crate::outline::Outline;
 use crate::provider::Provider;
-use bursar_base::secret::Secret;
+use bursar_base::secret::{Fingerprint, Secret};
 use provider::ProviderFile;
 use provider_tls::Shared;
 use value::time;
@@ -116,6 +116,7 @@ pub(super) fn compile(
         warnings: Vec::new(),
         files: Files::default(),
         outline: Outline::default(),
+        hash: Fingerprint::of(""),
     })
 }
 

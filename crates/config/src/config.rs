@@ -15,7 +15,7 @@ use crate::limits::ProxyLimits;
 use crate::outline::Outline;
 use crate::passthrough::Passthrough;
 use crate::provider::Provider;
-use bursar_base::secret::Secret;
+use bursar_base::secret::{Fingerprint, Secret};
 use bursar_tls as tls;
 use bursar_tls::authority::Authority;
 
@@ -60,6 +60,8 @@ pub struct Config {
     pub files: Files,
     /// The keys that it was read from.
     pub outline: Outline,
+    /// Of the text of its file, as it stands there.
+    pub hash: Fingerprint,
 }
 
 impl Config {

@@ -19,6 +19,7 @@ use crate::node::Node;
 use crate::outline::Outline;
 use crate::{secret_check, typed, yaml};
 use bursar_base::regular_file;
+use bursar_base::secret::Fingerprint;
 
 /// A file's text, wiped on drop: a secret may be written in it.
 pub(super) fn text(path: &Path, files: &mut Files) -> Result<Zeroizing<String>, Vec<Diagnostic>> {
@@ -152,6 +153,7 @@ impl<'a> Reading<'a> {
                 config.warnings = std::mem::take(&mut problems.warnings);
                 config.files = self.files.clone();
                 config.outline = std::mem::take(&mut self.outline);
+                config.hash = Fingerprint::of(self.text);
                 Ok(config)
             }
             _ => Err(problems.into_found()),

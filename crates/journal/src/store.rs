@@ -44,6 +44,14 @@ pub(super) struct Store {
     locks: Vec<File>,
 }
 
+/// What is in doubt of a provider.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unresolved {
+    pub(super) provider: String,
+    pub(super) count: i64,
+    pub(super) oldest: SystemTime,
+}
+
 impl Store {
     /// Opens the journal of this process.
     pub(super) fn open(settings: &config::Journal) -> Result<Self, Error> {
@@ -311,11 +319,22 @@ impl Store {
         Ok(forgotten)
     }
 
-    /// How many requests are in doubt, apart from those under way.
-    pub(super) fn unresolved(&self) -> Result<i64, rusqlite::Error> {
-        let sql = format!("SELECT count(*) FROM requests WHERE {}", in_doubt(false));
+    /// How many requests are in doubt of each provider that has some, apart from those under way, and when the oldest
+    /// came.
+    pub(super) fn unresolved(&self) -> Result<Vec<Unresolved>, rusqlite::Error> {
+        let sql = format!(
+            "SELECT provider, count(*), min(time) FROM requests WHERE {} GROUP BY provider",
+            in_doubt(false)
+        );
         let mut statement = self.database.prepare_cached(&sql)?;
-        statement.query_row([], |row| row.get(0))
+        let rows = statement.query_map([], |row| {
+            Ok(Unresolved {
+                provider: row.get(0)?,
+                count: row.get(1)?,
+                oldest: time(row.get(2)?),
+            })
+        })?;
+        rows.collect()
     }
 
     /// The requests in doubt. Where the process lives that sends them, those under way are not among them.

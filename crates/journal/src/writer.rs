@@ -4,7 +4,7 @@
 //! nothing behind: first rows are given up, and whoever waits for them is told; later phases are kept here and
 //! written with the next one, so that a disk that was full for a while leaves no answered request in doubt.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime};
@@ -17,7 +17,7 @@ use super::error::Error;
 use super::files::{Files, Length};
 use super::intent::{Frozen, Intent};
 use super::request_state::Transition;
-use super::store::Store;
+use super::store::{Store, Unresolved};
 use super::watch::{RECOVER_AFTER, Watch};
 use bursar_base::clock;
 use bursar_config as config;
@@ -79,6 +79,8 @@ pub(super) struct Writer {
     ticked: Instant,
     /// Nothing was left to be forgotten at the last tick, and there was no room.
     is_full: bool,
+    /// The providers that are shown with requests in doubt.
+    in_doubt: BTreeSet<String>,
 }
 
 impl Writer {
@@ -102,6 +104,7 @@ impl Writer {
             is_failing: false,
             ticked: Instant::now(),
             is_full: false,
+            in_doubt: BTreeSet::new(),
         };
         writer.look()?;
         Ok(writer)
@@ -369,8 +372,26 @@ impl Writer {
         if let Some(before) = before.filter(|_| !is_log_full) {
             self.forget(Some(before))?;
         }
-        self.series.unresolved.set(self.store.unresolved()?);
+        self.show_unresolved(self.store.unresolved()?);
         Ok(())
+    }
+
+    /// Shows what is in doubt, and of which providers nothing is any more.
+    fn show_unresolved(&mut self, unresolved: Vec<Unresolved>) {
+        let mut settled = std::mem::take(&mut self.in_doubt);
+        for Unresolved {
+            provider,
+            count,
+            oldest,
+        } in unresolved
+        {
+            self.series.show_unresolved(&provider, count, Some(oldest));
+            settled.remove(&provider);
+            self.in_doubt.insert(provider);
+        }
+        for provider in settled {
+            self.series.show_unresolved(&provider, 0, None);
+        }
     }
 
     /// Once until it is written again, or the disk would be filled with that.

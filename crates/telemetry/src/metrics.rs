@@ -6,10 +6,12 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod by_caller;
+mod configuration;
 mod dropped;
 mod fleet;
 mod journal;
 mod labels;
+mod payments;
 mod registered;
 mod token_times;
 mod upstream;
@@ -24,14 +26,17 @@ use prometheus::{
 
 pub use by_caller::ByCaller;
 use by_caller::ByProvider;
+use configuration::ConfigurationSeries;
 use dropped::Dropped;
 pub use dropped::{DroppedFields, Section};
 pub use fleet::FleetSeries;
 pub use journal::JournalSeries;
 pub use labels::{
-    Cause, FetchOutcome, GrantLabel, LeaseResult, Limit, Lookup, NO_PROVIDER, Reason,
-    RefusalDetail, Reload, Replay, Unauthorized,
+    AdminRefusal, Cause, FetchOutcome, GrantLabel, LeaseResult, Limit, Lookup, NO_PROVIDER,
+    PaymentOutcome, Reason, RefusalDetail, Reload, Replay, Unauthorized,
 };
+pub use payments::AccountPayments;
+use payments::Payments;
 use registered::{histogram, registered};
 pub use token_times::{EndpointSeries, TokenTimes};
 pub use upstream::UpstreamSeries;
@@ -57,7 +62,6 @@ pub struct Requests {
     by_provider: ByProvider,
     duration: HistogramVec,
     in_flight: IntGaugeVec,
-    refusals: IntCounterVec,
     unauthorized: IntCounterVec,
     replays: IntCounterVec,
 }
@@ -89,7 +93,9 @@ pub struct Metrics {
     /// Connections to providers' servers.
     pub upstream: UpstreamSeries,
     upstream_breaker_open: IntGaugeVec,
-    reloads: IntCounterVec,
+    configuration: ConfigurationSeries,
+    payments: Payments,
+    admin_refusals: [IntCounter; AdminRefusal::COUNT],
     frozen: IntGaugeVec,
     dropped: Dropped,
     /// Registered while there is an authority.
@@ -115,6 +121,8 @@ pub struct ProviderSeries {
     pub in_flight: IntGauge,
     /// Time spent waiting for a token.
     pub token_wait: Histogram,
+    /// Its requests that move money, by the index of their account.
+    pub payments: Vec<Arc<AccountPayments>>,
     unauthorized: [IntCounter; Unauthorized::COUNT],
     replays: [IntCounter; Replay::COUNT],
 }
@@ -159,14 +167,12 @@ impl Metrics {
             "1 while requests are refused because the provider cannot be reached.",
         );
         let upstream_breaker_open = registered(&registry, IntGaugeVec::new(open, &["provider"])?)?;
-        let reloads = Opts::new(
-            "bursar_config_reloads_total",
-            "Attempts to re-read the configuration.",
+        let admin_refusals = Opts::new(
+            "bursar_admin_refusals_total",
+            "Requests that the admin port refused.",
         );
-        let reloads = registered(&registry, IntCounterVec::new(reloads, &["outcome"])?)?;
-        for outcome in Reload::ALL {
-            reloads.with_label_values(&[outcome.as_str()]);
-        }
+        let admin_refusals =
+            registered(&registry, IntCounterVec::new(admin_refusals, &["reason"])?)?;
         show_build(&registry)?;
         let frozen = Opts::new(
             "bursar_provider_frozen",
@@ -197,7 +203,10 @@ impl Metrics {
             },
             egress,
             limits,
-            reloads,
+            configuration: ConfigurationSeries::new(&registry)?,
+            payments: Payments::new(&registry)?,
+            admin_refusals: AdminRefusal::ALL
+                .map(|reason| admin_refusals.with_label_values(&[reason.as_str()])),
             frozen,
             dropped: Dropped::new(&registry)?,
             authority_expiry,
@@ -231,12 +240,16 @@ impl Metrics {
                 .registry
                 .unregister(Box::new(self.authority_expiry.clone())),
         });
-        for reason in Reason::ALL {
-            self.requests.refusals.with_label_values(&[reason.as_str()]);
+        self.configuration.show(config.hash);
+        let none = &self.requests.by_provider.none;
+        none.declare_refusals(ANONYMOUS);
+        for caller in config.callers.iter().flatten() {
+            none.declare_refusals(&caller.name);
         }
         for provider in &config.providers {
             drop(self.provider(provider));
             drop(self.dropped_fields(&provider.name));
+            self.journal.declare(&provider.name);
             self.upstream.declare(&provider.name);
         }
         let mut pairs = Vec::new();
@@ -271,9 +284,14 @@ impl Metrics {
         gauge.set(i64::from(is_frozen));
     }
 
+    /// Counts a request that the admin port refused.
+    pub fn admin_refused(&self, reason: AdminRefusal) {
+        self.admin_refusals[reason as usize].inc();
+    }
+
     /// Counts an attempt to re-read the configuration.
     pub fn reloaded(&self, outcome: Reload) {
-        self.reloads.with_label_values(&[outcome.as_str()]).inc();
+        self.configuration.reloaded(outcome);
     }
 
     /// The series of one provider.
@@ -286,6 +304,7 @@ impl Metrics {
             duration: requests.duration.with_label_values(&[name]),
             in_flight: requests.in_flight.with_label_values(&[name]),
             token_wait: self.tokens.wait.with_label_values(&[name]),
+            payments: self.payments.of(provider),
             unauthorized: Unauthorized::ALL.map(|result| {
                 requests
                     .unauthorized
@@ -343,11 +362,6 @@ impl Requests {
                 &["provider"],
             )?,
             in_flight: registered(registry, IntGaugeVec::new(in_flight, &["provider"])?)?,
-            refusals: counter(
-                "bursar_refusals_total",
-                "Answers of Bursar's own.",
-                &["reason"],
-            )?,
             unauthorized: counter(
                 "bursar_unauthorized_total",
                 "401s of providers, absorbed by a replay or surfaced to the caller.",
@@ -367,9 +381,9 @@ impl Requests {
         &self.by_provider.none
     }
 
-    /// Counts an answer of Bursar's own.
+    /// Counts a response of Bursar's own to a request of which nobody knows whose and for whom it was.
     pub fn refused(&self, reason: Reason) {
-        self.refusals.with_label_values(&[reason.as_str()]).inc();
+        self.by_provider.none.refused(ANONYMOUS, reason);
     }
 }
 

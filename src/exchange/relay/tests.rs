@@ -171,7 +171,7 @@ impl RelayContext for Fake {
         self.told.lock().unwrap().limits.push(limit);
     }
 
-    fn complete(&self) -> Option<Write> {
+    fn complete(&mut self) -> Option<Write> {
         self.commit.lock().unwrap().take().map(Write)
     }
 

@@ -211,6 +211,9 @@ fn described() -> BTreeMap<&'static str, Responses> {
         let responses = described.entry(reason.as_str()).or_default();
         responses.details.push((Some(detail), String::new()));
     }
+    let left = described.entry(Reason::CallerLeft.as_str()).or_default();
+    left.statuses.insert("499".to_owned());
+    left.sent.insert("–".to_owned());
     described
 }
 
@@ -377,6 +380,9 @@ fn advice(reason: Reason) -> &'static str {
             "`no` while connecting: safe to send again. `maybe` while waiting for the response: look first"
         }
         Reason::Loop => "mend `upstream`, which leads back to this instance",
+        Reason::CallerLeft => {
+            "in the log and in metrics alone, as 499: nobody was left to be answered; see whether the caller's own time limit is too short"
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::server::controls::Controls;
 use crate::server::reload::{NoOutcome, Reloads};
 use crate::server::status::{Frozen, ReloadOutcome};
 use bursar_journal as journal;
+use bursar_telemetry::metrics::AdminRefusal;
 
 /// What is asked for.
 enum Change<'a> {
@@ -64,6 +65,7 @@ pub(super) async fn respond(
             return not_allowed("nothing can be changed here, because there is no `admin_token`\n");
         }
         Some(false) => {
+            proxy.metrics().admin_refused(AdminRefusal::Token);
             return refuse(
                 StatusCode::UNAUTHORIZED,
                 "this takes the `admin_token`, as Authorization: Bearer\n",

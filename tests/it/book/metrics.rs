@@ -29,9 +29,13 @@ start, at 0. Those of a caller or provider that a reload removes stay until Burs
 
 | alert when | because |
 |---|---|
-| `bursar_journal_unresolved` is not 0 | payments are in doubt |
+| `bursar_journal_unresolved` is not 0, or `bursar_journal_oldest_unresolved_timestamp_seconds` is long ago | payments are in doubt |
+| `bursar_payments_total{outcome=\"in_doubt\"}` grows | the same, without a journal too |
+| `bursar_token_renewal_failing` is 1 for minutes | a token that is wanted cannot be had or renewed: requests fail, or will |
 | `bursar_journal_bytes` or `bursar_journal_disk_free_bytes` is as [Operations](../operations.md#the-journals-disk) says | payments will be refused |
-| `bursar_config_reloads_total{outcome=\"rejected\"}` grows | a change is not in force |
+| `bursar_config_last_reload_successful` is 0 | a change is not in force |
+| `count(count by (hash) (bursar_config_info))` is above 1 for minutes | instances have different configurations |
+| `bursar_refusals_total{reason=\"caller_unauthenticated\"}` or `bursar_admin_refusals_total` grows | somebody tries passwords; [the log](../operations/logs.md#questions) says where from |
 | `bursar_intercept_ca_expiry_timestamp_seconds` is weeks away | callers will not trust the authority |
 | `bursar_token_contention_total` grows | [instances are revoking each other](../tokens.md#several-instances) |
 | `bursar_token_breaker_open` or `bursar_upstream_breaker_open` is 1 | a provider cannot be reached |
@@ -47,7 +51,11 @@ start, at 0. Those of a caller or provider that a reload removes stay until Burs
 ";
 
 /// What a metric's own help leaves out.
-const NOTES: [(&str, &str); 13] = [
+const NOTES: [(&str, &str); 14] = [
+    (
+        "bursar_config_info",
+        "A secret that stands in the file itself is part of the text: whoever sees the metric and knows the rest of the file can try weak ones.",
+    ),
     (
         "bursar_connections",
         "`caller`: of callers. `upstream`: to providers' APIs.",
@@ -66,13 +74,16 @@ const NOTES: [(&str, &str); 13] = [
     ),
     (
         "bursar_refusals_total",
-        "Responses that were cut off are counted too.",
+        "Responses of providers that were cut off are counted too, beside `bursar_requests_total`.",
     ),
     (
         "bursar_replays_total",
         "`ok`; `unauthorized_again`; `failed`: it broke off. The others say why there was none: more of the body was read than was kept, the provider handed out the same token again, 401s renewed the token too often lately, no token could be had; `not_allowed` by the provider, or by `replay` of the route.",
     ),
-    ("bursar_requests_total", "No caller ever sees a 499."),
+    (
+        "bursar_requests_total",
+        "Those of hosts of `passthrough` are `none`'s. Bursar's own are in `bursar_refusals_total` alone.",
+    ),
     (
         "bursar_token_fetches_total",
         "`unchanged`: the token that was there already came again.",
@@ -97,8 +108,8 @@ const NOTES: [(&str, &str); 13] = [
 ];
 
 /// Labels whose values are the operator's, or a number.
-const OPEN: [&str; 7] = [
-    "account", "caller", "host", "provider", "scopes", "status", "version",
+const OPEN: [&str; 8] = [
+    "account", "caller", "hash", "host", "provider", "scopes", "status", "version",
 ];
 
 /// A proxy of whose metrics none is missing.
@@ -106,13 +117,21 @@ async fn with_every_metric(directory: &TempDir) -> (Proxy, Upstream, Idp) {
     let authority = Authority::new();
     authority.write(&directory.path().join("api.pem"));
     let tls = authority.server(&["http/1.1"], ClientCertificate::Ignored);
-    let api = Upstream::with_tls(tls, |_| async { answer(200, "") }).await;
+    let api = Upstream::with_tls(tls, |request| async move {
+        if request.method() == "POST" {
+            std::future::pending::<()>().await;
+        }
+        answer(200, "")
+    });
+    let api = api.await;
     let idp = Idp::counting().await;
     let further = "refresh: grant";
     let provider = acme(
         &api.url(),
         &idp.url(),
-        &format!("token.{further}\nnext_client_secret: other\ntls: {{ca: api.pem}}"),
+        &format!(
+            "token.{further}\nnext_client_secret: other\ntls: {{ca: api.pem}}\ntimeouts: {{head: 500ms}}"
+        ),
     );
     let file = directory.path().join("proxy.yaml");
     std::fs::write(&file, &provider).unwrap();
@@ -137,6 +156,12 @@ intercept: {{ca: {{certificate: ca.pem, key: ca.key}}}}
         .send("GET", "/", "")
         .await;
     assert_eq!(reply.status, 200);
+    // One in doubt.
+    let mut caller = Caller::connect(proxy.listen).await;
+    assert_eq!(caller.send("POST", "/", "x").await.status, 504);
+    proxy
+        .metric_becomes("bursar_journal_unresolved", &[], 1.0)
+        .await;
     (proxy, api, idp)
 }
 
@@ -183,13 +208,13 @@ fn families(text: &str, scrape: &Scrape) -> BTreeMap<String, Family> {
     families
 }
 
-fn labels(family: &Family) -> String {
+fn labels(metric: &str, family: &Family) -> String {
     let label = |(name, values): (&String, &BTreeSet<String>)| {
         if OPEN.contains(&&**name) {
             return name.clone();
         }
         match &**name {
-            "reason" => "[reason](reasons.md)".to_owned(),
+            "reason" if metric == "bursar_refusals_total" => "[reason](reasons.md)".to_owned(),
             "cause" => "[cause](reasons.md#causes)".to_owned(),
             "rule" => "[rule](../configuration/egress.md)".to_owned(),
             name => {
@@ -212,7 +237,7 @@ async fn the_page_of_metrics_is_what_a_scrape_shows() {
     for (name, family) in &families {
         let note = NOTES.iter().find(|(about, _)| about == name);
         let note = note.map_or(String::new(), |(_, note)| format!(" {note}"));
-        let (kind, labels, help) = (&family.kind, labels(family), &family.help);
+        let (kind, labels, help) = (&family.kind, labels(name, family), &family.help);
         writeln!(page, "| `{name}` | {kind} | {labels} | {help}{note} |").unwrap();
     }
     for (about, _) in NOTES {

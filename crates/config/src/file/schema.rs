@@ -136,8 +136,10 @@ fn a_default_of_the_schema_changes_nothing_where_it_is_written_out() {
         let config = Config::parse(&file.to_string(), Path::new(""));
         let config = config.unwrap_or_else(|problems| panic!("{problems:#?}\n{file:#}"));
         let text = format!("{config:#?}");
-        // Those of hash maps are random.
-        let lines = text.lines().filter(|line| !line.contains("_seed"));
+        // Those of hash maps are random, and the texts are not the same.
+        let is_same =
+            |line: &&str| !line.contains("_seed") && !line.trim_start().starts_with("hash: ");
+        let lines = text.lines().filter(is_same);
         lines.map(str::to_owned).collect::<Vec<_>>()
     });
     for (left, right) in compiled[0].iter().zip(&compiled[1]) {

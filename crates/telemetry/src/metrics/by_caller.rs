@@ -2,7 +2,8 @@
 //!
 //! prometheus finds a series by the hash of its label values one after the other, with nothing between them: to it,
 //! provider `pay` with caller `user` would be provider `payu` with caller `ser`. So each provider has vectors of its
-//! own, which Prometheus sees as one family. A status always has three digits, so there is no doubt beside it.
+//! own, which Prometheus sees as one family. A status always has three digits, and no reason is the end of another one,
+//! so there is no doubt beside those.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::StatusCode;
 use prometheus::{IntCounterVec, Opts, Registry};
 
-use super::labels::NO_PROVIDER;
+use super::labels::{NO_PROVIDER, Reason};
 use super::registered::registered;
 
 /// The vectors of all providers.
@@ -26,6 +27,7 @@ pub(super) struct ByProvider {
 #[derive(Debug, Clone)]
 pub struct ByCaller {
     total: IntCounterVec,
+    refusals: IntCounterVec,
     credentials_replaced: IntCounterVec,
 }
 
@@ -63,8 +65,13 @@ impl ByCaller {
         Ok(Self {
             total: counter(
                 "bursar_requests_total",
-                "Requests that were answered; 499 where the caller left first.",
+                "Responses of providers.",
                 &["caller", "status"],
+            )?,
+            refusals: counter(
+                "bursar_refusals_total",
+                "Responses of Bursar's own, and requests without one because their caller left.",
+                &["caller", "reason"],
             )?,
             credentials_replaced: counter(
                 "bursar_caller_credentials_replaced_total",
@@ -78,9 +85,23 @@ impl ByCaller {
     pub(super) fn declare(&self, caller: &str) {
         self.total.with_label_values(&[caller, "200"]);
         self.credentials_replaced.with_label_values(&[caller]);
+        self.declare_refusals(caller);
     }
 
-    /// Counts an answered request.
+    /// The same for its refusals alone.
+    pub(super) fn declare_refusals(&self, caller: &str) {
+        for reason in Reason::ALL {
+            self.refusals.with_label_values(&[caller, reason.as_str()]);
+        }
+    }
+
+    /// Counts a response of Bursar's own.
+    pub fn refused(&self, caller: &str, reason: Reason) {
+        let series = self.refusals.with_label_values(&[caller, reason.as_str()]);
+        series.inc();
+    }
+
+    /// Counts a provider's response.
     pub fn add_response(&self, caller: &str, status: StatusCode) {
         let series = self.total.with_label_values(&[caller, status.as_str()]);
         series.inc();
@@ -99,12 +120,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn no_reason_is_the_end_of_another_one() {
+        for one in Reason::ALL {
+            let ends = |other: &Reason| *other != one && other.as_str().ends_with(one.as_str());
+            assert!(!Reason::ALL.iter().any(ends), "{one:?}");
+        }
+    }
+
+    #[test]
     fn names_that_are_the_same_one_after_the_other_are_counted_apart() {
         let registry = Registry::new();
         let all = ByProvider::new(&registry).unwrap();
         for (provider, caller) in [("pay", "user"), ("payu", "ser"), ("payu", "ser")] {
             all.of(provider).add_response(caller, StatusCode::OK);
             all.of(provider).credentials_replaced(caller);
+            all.of(provider).refused(caller, Reason::Loop);
         }
         let text = TextEncoder::new()
             .encode_to_string(&registry.gather())
@@ -115,6 +145,8 @@ mod tests {
             [
                 r#"bursar_caller_credentials_replaced_total{caller="ser",provider="payu"} 2"#,
                 r#"bursar_caller_credentials_replaced_total{caller="user",provider="pay"} 1"#,
+                r#"bursar_refusals_total{caller="ser",provider="payu",reason="loop"} 2"#,
+                r#"bursar_refusals_total{caller="user",provider="pay",reason="loop"} 1"#,
                 r#"bursar_requests_total{caller="ser",provider="payu",status="200"} 2"#,
                 r#"bursar_requests_total{caller="user",provider="pay",status="200"} 1"#,
             ]

@@ -1,6 +1,8 @@
 //! Metrics of the journal.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::registered::registered;
 
@@ -11,8 +13,8 @@ pub struct JournalSeries {
     pub written: IntCounter,
     /// Steps that could not be.
     pub failed: IntCounter,
-    /// Requests in doubt, apart from those under way.
-    pub unresolved: IntGauge,
+    unresolved: IntGaugeVec,
+    oldest: IntGaugeVec,
     /// The size of its files.
     pub bytes: IntGauge,
     /// As large as they may become.
@@ -29,10 +31,18 @@ impl JournalSeries {
         );
         let writes = registered(registry, IntCounterVec::new(writes, &["result"])?)?;
         let gauge = |name, help| registered(registry, IntGauge::new(name, help)?);
+        let by_provider = |name: &str, help: &str| {
+            let options = Opts::new(name, help);
+            registered(registry, IntGaugeVec::new(options, &["provider"])?)
+        };
         Ok(Self {
             written: writes.with_label_values(&["ok"]),
             failed: writes.with_label_values(&["failed"]),
-            unresolved: gauge("bursar_journal_unresolved", "Requests in doubt.")?,
+            unresolved: by_provider("bursar_journal_unresolved", "Requests in doubt.")?,
+            oldest: by_provider(
+                "bursar_journal_oldest_unresolved_timestamp_seconds",
+                "When the oldest request in doubt came; absent while there is none.",
+            )?,
             bytes: gauge(
                 "bursar_journal_bytes",
                 "The size of the journal's files: its database and SQLite's log beside it.",
@@ -46,5 +56,24 @@ impl JournalSeries {
                 "What is left of the disk that the journal is on.",
             )?,
         })
+    }
+
+    /// Makes a provider's series known while nothing is in doubt there.
+    pub(super) fn declare(&self, provider: &str) {
+        self.unresolved.with_label_values(&[provider]);
+    }
+
+    /// So many requests of a provider are in doubt, apart from those under way; the oldest came then.
+    pub fn show_unresolved(&self, provider: &str, count: i64, oldest: Option<SystemTime>) {
+        self.unresolved.with_label_values(&[provider]).set(count);
+        match oldest {
+            Some(oldest) => {
+                let since = oldest.duration_since(UNIX_EPOCH).unwrap_or_default();
+                let gauge = self.oldest.with_label_values(&[provider]);
+                gauge.set(since.as_secs().cast_signed());
+            }
+            // It may not have been there.
+            None => drop(self.oldest.remove_label_values(&[provider])),
+        }
     }
 }

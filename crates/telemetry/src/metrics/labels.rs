@@ -86,6 +86,8 @@ labels! {
         UpstreamTimeout = "upstream_timeout",
         /// Our own `Via` came back.
         Loop = "loop",
+        /// The caller left before there was a response.
+        CallerLeft = "caller_left",
     }
 }
 
@@ -272,6 +274,26 @@ labels! {
         BodyTimeout = "body_timeout",
         /// An answer that is not read.
         WriteTimeout = "write_timeout",
+    }
+}
+
+labels! {
+    /// What became of a request that moves money.
+    PaymentOutcome {
+        /// The whole response came, or a 401: then the provider did not act.
+        Answered = "answered",
+        /// The provider certainly did not process it.
+        NotSent = "not_sent",
+        /// Nobody knows.
+        InDoubt = "in_doubt",
+    }
+}
+
+labels! {
+    /// Why the admin port refused a request.
+    AdminRefusal {
+        /// It did not show the `admin_token`.
+        Token = "token",
     }
 }
 

@@ -246,3 +246,39 @@ async fn fewer_scopes_than_asked_for_are_shown() {
     let token = rig.source.snapshot(Instant::now()).token.unwrap();
     assert_eq!(token.missing_scopes, "links.write");
 }
+
+#[tokio::test(start_paused = true)]
+async fn only_a_token_that_is_wanted_is_told_as_failing() {
+    let is_failing = |rig: &Rig| rig.source.snapshot(Instant::now()).is_renewal_failing;
+    let fails = || Said::Respond(500, "oops".into());
+    // Used, so it is to be renewed, which fails, or succeeds in the end.
+    let in_vain = rig("", in_turn([lives(300), fails()]));
+    let recovers = rig("", in_turn([lives(300), fails(), lives(3000)]));
+    for rig in [&in_vain, &recovers] {
+        rig.obtain().await.unwrap();
+        assert!(!is_failing(rig));
+    }
+    in_vain.until(298.0).await;
+    assert!(is_failing(&in_vain) && !is_failing(&recovers));
+    // Never used, and at its end: nobody misses it.
+    let idle = rig("", in_turn([lives(300), fails()]));
+    idle.wants_token_at_startup();
+    idle.until(100_000.0).await;
+    assert!(!is_failing(&idle));
+    // Until somebody asks, and for a while after that.
+    assert!(idle.obtain().await.is_err());
+    assert!(is_failing(&idle));
+    pass(299.0).await;
+    assert!(is_failing(&idle));
+    pass(2.0).await;
+    assert!(!is_failing(&idle));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_token_that_cannot_be_had_at_the_start_is_told_as_failing() {
+    let rig = rig("", in_turn([Said::Respond(500, "oops".into())]));
+    assert!(!rig.source.snapshot(Instant::now()).is_renewal_failing);
+    rig.wants_token_at_startup();
+    rig.until(100_000.0).await;
+    assert!(rig.source.snapshot(Instant::now()).is_renewal_failing);
+}
