@@ -342,7 +342,10 @@ impl Source {
                 }
                 let (raise, priority) = watch::channel(priority);
                 let (leader, joiner) = policy.flight.lead(raise);
-                tokio::spawn(self.clone().run_flight(reason, priority, leader));
+                // Decided for this token: the flight may begin when another one has been adopted already.
+                let is_unauthorized = matches!(reason, RenewalReason::Unauthorized(_));
+                let wanted = Wanted::instead_of(current.as_deref(), is_unauthorized);
+                tokio::spawn(self.clone().run_flight(reason, wanted, priority, leader));
                 Joined::Flight(joiner)
             }
         }
@@ -352,11 +355,10 @@ impl Source {
     async fn run_flight(
         self: Arc<Self>,
         reason: RenewalReason,
+        wanted: Wanted,
         mut priority: watch::Receiver<Priority>,
         leader: Leader<FlightResult>,
     ) {
-        let is_unauthorized = matches!(reason, RenewalReason::Unauthorized(_));
-        let wanted = Wanted::instead_of(self.current().as_deref(), is_unauthorized);
         let acquired = self.acquirer.acquire(wanted, &mut priority).await;
         let (result, next_renewal) = {
             let mut policy = self.policy();

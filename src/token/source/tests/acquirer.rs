@@ -1,8 +1,9 @@
 //! Tokens from elsewhere than an endpoint: what a source makes of whatever its acquirer brings.
 
+use super::super::super::refusals::Unauthorized;
 use super::super::super::response::{ExpiresIn, TokenResponse};
 use super::*;
-use bursar_base::secret::Secret;
+use bursar_base::secret::{Fingerprint, Secret};
 use bursar_limits::circuit_breaker::Until;
 
 /// Brings what it was told to, one after the other, and the last one for ever; each takes a second.
@@ -10,16 +11,19 @@ struct Scripted {
     script: Vec<Result<&'static str, NotAcquired>>,
     /// The priority that each acquisition had at its end.
     priorities: Arc<Mutex<Vec<Priority>>>,
+    /// The token that each was to replace.
+    replaced: Arc<Mutex<Vec<Option<Fingerprint>>>>,
 }
 
 impl Acquire for Scripted {
     fn acquire<'a>(
         &'a self,
-        _wanted: Wanted,
+        wanted: Wanted,
         priority: &'a mut watch::Receiver<Priority>,
     ) -> Acquiring<'a> {
         Box::pin(async move {
             let issued = Instant::now();
+            self.replaced.lock().unwrap().push(wanted.fingerprint());
             pass(1.0).await;
             let number = {
                 let mut priorities = self.priorities.lock().unwrap();
@@ -27,18 +31,23 @@ impl Acquire for Scripted {
                 priorities.len() - 1
             };
             let text = self.script[number.min(self.script.len() - 1)]?;
-            Ok(Acquired {
-                response: TokenResponse {
-                    access_token: Secret::new(text.to_owned()),
-                    lifetime: ExpiresIn::For(Duration::from_secs(300)),
-                    refresh_token: None,
-                    refresh_lifetime: ExpiresIn::Unstated,
-                    scope: None,
-                },
-                issued,
-                origin: Origin::Endpoint(GrantLabel::ClientCredentials),
-            })
+            let origin = Origin::Endpoint(GrantLabel::ClientCredentials);
+            Ok(acquired(text, issued, origin))
         })
+    }
+}
+
+fn acquired(text: &str, issued: Instant, origin: Origin) -> Acquired {
+    Acquired {
+        response: TokenResponse {
+            access_token: Secret::new(text.to_owned()),
+            lifetime: ExpiresIn::For(Duration::from_secs(300)),
+            refresh_token: None,
+            refresh_lifetime: ExpiresIn::Unstated,
+            scope: None,
+        },
+        issued,
+        origin,
     }
 }
 
@@ -52,6 +61,7 @@ fn source(
     source.acquirer = Box::new(Scripted {
         script: script.into(),
         priorities: priorities.clone(),
+        replaced: Arc::default(),
     });
     (source.start(), priorities)
 }
@@ -107,4 +117,33 @@ async fn an_acquisition_becomes_as_urgent_as_the_most_urgent_who_joins() {
     pass(0.5).await;
     assert!(source.obtain().await.is_ok());
     assert_eq!(*priorities.lock().unwrap(), [Priority::Request]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_acquisition_replaces_the_token_that_it_was_decided_for_whatever_is_adopted_before_it_begins()
+ {
+    let rig = rig("wait: 5s", in_turn([Said::Panics]));
+    let replaced = Arc::<Mutex<Vec<Option<Fingerprint>>>>::default();
+    let mut source = (rig.make)(0, Arc::default());
+    source.acquirer = Box::new(Scripted {
+        script: vec![Ok("first"), Ok("third")],
+        priorities: Arc::default(),
+        replaced: replaced.clone(),
+    });
+    let source = source.start();
+    source.obtain().await.unwrap();
+    let refused = RenewalReason::Unauthorized(Unauthorized {
+        sent: 1,
+        route: "route".into(),
+        is_replayed: true,
+    });
+    let Joined::Flight(flight) = source.join(refused) else {
+        panic!("no flight");
+    };
+    // Nothing has run in between.
+    assert!(source.adopt(&acquired("second", Instant::now(), Origin::Fleet)));
+    let deadline = Instant::now() + Duration::from_secs(5);
+    assert!(wait_for(flight, deadline).await.is_ok());
+    let first = Fingerprint::of("first");
+    assert_eq!(*replaced.lock().unwrap(), [None, Some(first)]);
 }
