@@ -1,4 +1,6 @@
 //! A fleet of instances on real stores; `tests/peers/install` installs Redis and Valkey, and without them these tests are
 //! skipped.
 
+mod instances;
+mod outages;
 mod stores;
