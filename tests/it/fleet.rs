@@ -3,4 +3,5 @@
 
 mod instances;
 mod outages;
+mod secrecy;
 mod stores;
