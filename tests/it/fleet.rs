@@ -3,5 +3,6 @@
 
 mod instances;
 mod outages;
+mod permissions;
 mod secrecy;
 mod stores;
