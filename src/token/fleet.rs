@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 pub(super) use acquire::FleetAcquire;
 pub(super) use key::FleetKey;
 
-use bursar_fleet::{Fleet, read_message};
+use bursar_fleet::{Fleet, News, read_message};
 
 /// Keys that are compared with the store at a time.
 const COMPARED_AT_ONCE: usize = 32;
@@ -65,11 +65,15 @@ impl FleetTokens {
         let Some(key) = keys.get(message.name).and_then(Weak::upgrade) else {
             return;
         };
-        if let Some(pushed) = message.value {
-            let found = self.fleet.open(key.entry(), message.name, pushed);
-            if key.adopt(found) {
-                self.fleet.series().pushed(self.fleet.since(pushed.at));
+        match message.news {
+            News::Value(pushed) => {
+                let found = self.fleet.open(key.entry(), message.name, pushed);
+                if key.adopt(found) {
+                    self.fleet.series().pushed(self.fleet.since(pushed.at));
+                }
             }
+            News::Free => {}
+            News::RefreshTokenUsed(number) => return key.known().refresh_is_used(number),
         }
         key.known().changed.notify_waiters();
     }

@@ -25,6 +25,8 @@ struct KnownEntry {
     own: Option<Fingerprint>,
     /// Came with a token that nobody else can have seen.
     unshared_refresh: Option<RefreshToken>,
+    /// The refresh tokens of values up to that number were used, or may have been.
+    used_refresh: u64,
     /// Calls that failed in a row.
     failures: u32,
 }
@@ -76,6 +78,17 @@ impl Known {
         let earlier = entry.failures;
         entry.failures = earlier.saturating_add(1);
         earlier
+    }
+
+    /// The refresh token of the value with that number is used, whatever the store says of it later.
+    pub(super) fn refresh_is_used(&self, number: u64) {
+        let mut entry = self.entry();
+        entry.used_refresh = entry.used_refresh.max(number);
+    }
+
+    /// Whether the refresh token of the value with that number may be used.
+    pub(super) fn may_use_refresh(&self, number: u64) -> bool {
+        number > self.entry().used_refresh
     }
 
     pub(super) fn keep_unshared(&self, token: Option<RefreshToken>) {

@@ -141,11 +141,23 @@ impl Fleet {
         name: &str,
         arguments: &[Arg<'_>],
     ) -> Result<Reply, RunError> {
-        let key = format!("{}{{{name}}}", self.0.prefix);
-        let value = self.0.store.run(script, &[&key], arguments).await?;
+        let value = self
+            .0
+            .store
+            .run(script, &[&self.key(name)], arguments)
+            .await?;
         let mut reply = Reply::new(value)?;
         self.0.clock.set(reply.number()?);
         Ok(reply)
+    }
+
+    /// Whether what was written under a name outlives the server that has it.
+    pub(crate) async fn is_replicated(&self, name: &str) -> bool {
+        self.0.store.is_replicated(&self.key(name)).await
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}{{{name}}}", self.0.prefix)
     }
 
     /// How long ago something happened, by the store's clock.

@@ -15,7 +15,7 @@ pub use fleet::{Fleet, RunError};
 pub use keys::{Names, NotSealed};
 pub use reply::Unreadable;
 pub use token_store::{
-    Answer, Error, Failed, Found, Lease, Message, Nothing, Publication, Published, Pushed,
+    Answer, Error, Failed, Found, Lease, Message, News, Nothing, Publication, Published, Pushed,
     Question, RefreshLease, TokenEntry, read_message,
 };
 pub use token_value::{RefreshValue, TokenValue};

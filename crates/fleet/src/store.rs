@@ -5,7 +5,7 @@
 //!
 //! The commands that are used, beside those in scripts: `HELLO` and `AUTH`, which every user may use; `SELECT` where the
 //! database is not 0; `EVAL` and `EVALSHA`; `SUBSCRIBE`; `DEL` in a script, which shows that a server takes writes; of a
-//! cluster `CLUSTER SLOTS` and `ASKING`; of Sentinels `SENTINEL GET-MASTER-ADDR-BY-NAME`.
+//! cluster `CLUSTER SLOTS` and `ASKING`; with either `WAIT`; of Sentinels `SENTINEL GET-MASTER-ADDR-BY-NAME`.
 
 mod backoff;
 mod cluster;
@@ -75,6 +75,8 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     status: Arc<Status>,
     servers: Servers,
+    /// Whether another server may take its place.
+    fails_over: bool,
     events: Arc<Queue>,
     _task: Task,
 }
@@ -135,6 +137,7 @@ impl Store {
         let inner = Inner {
             status,
             servers,
+            fails_over: !matches!(settings.address, StoreAddress::Single(_)),
             events: events.clone(),
             _task: task,
         };
@@ -157,6 +160,22 @@ impl Store {
         };
         let connection = current.map_err(|_why| StoreError::unsent(Kind::Down))?;
         connection.run(script, keys, args).await
+    }
+
+    /// Whether what was written to a key outlives its server: a replica has it, or there is none that could take its
+    /// place.
+    pub async fn is_replicated(&self, key: &str) -> bool {
+        match &self.0.servers {
+            Servers::One(_) if !self.0.fails_over => true,
+            Servers::One(current) => {
+                let current = current.borrow().clone();
+                match current {
+                    Ok(connection) => connection.is_replicated().await,
+                    Err(_down) => false,
+                }
+            }
+            Servers::Cluster(cluster) => cluster.is_replicated(key).await,
+        }
     }
 
     /// What is known of it now.

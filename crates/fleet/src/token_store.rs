@@ -141,8 +141,6 @@ pub struct Failed<'a> {
     pub awaited: Duration,
     /// For how long nobody else asks.
     pub background: Duration,
-    /// The number of the value whose refresh token was certainly not sent; 0 for none.
-    pub unused_refresh: u64,
 }
 
 /// The store gave no answer that can be used.
@@ -179,8 +177,19 @@ impl From<Unreadable> for Error {
 pub struct Message<'a> {
     /// The name that it is about.
     pub name: &'a str,
-    /// The value that was published. None: a lease was given back.
-    pub value: Option<Pushed<'a>>,
+    /// What it says.
+    pub news: News<'a>,
+}
+
+/// What a message says.
+#[derive(Debug, Clone, Copy)]
+pub enum News<'a> {
+    /// A value was published.
+    Value(Pushed<'a>),
+    /// A lease was given back.
+    Free,
+    /// The refresh token of the value with that number is being used.
+    RefreshTokenUsed(u64),
 }
 
 /// A value in a message.
@@ -260,6 +269,8 @@ impl Fleet {
                     flag(question.wants_refresh_token).into(),
                     flag(question.is_awaited).into(),
                     entry.proof.into(),
+                    self.token_channel().into(),
+                    name.into(),
                 ],
             )
             .await?;
@@ -296,6 +307,18 @@ impl Fleet {
             }
             _ => return Err(Unreadable.into()),
         })
+    }
+
+    /// Whether the mark that a refresh token is being used outlives the server that has it. Where it may not, another
+    /// instance could use the token once more.
+    pub async fn is_mark_kept(&self, entry: TokenEntry<'_>) -> bool {
+        let names = self.token_names(entry);
+        for name in names.all() {
+            if !self.is_replicated(name).await {
+                return false;
+            }
+        }
+        true
     }
 
     /// Writes a token where no newer one is there, gives the lease back, and tells everybody.
@@ -377,7 +400,6 @@ impl Fleet {
                     milliseconds(failed.background),
                     sealed.as_slice().into(),
                     entry.proof.into(),
-                    number(failed.unused_refresh),
                     self.token_channel().into(),
                     name.into(),
                 ],
@@ -462,20 +484,21 @@ pub fn read_message(payload: &[u8]) -> Option<Message<'_>> {
     let mut text = || std::str::from_utf8(words.next()?).ok();
     let (kind, name) = (text()?, text()?);
     let mut number = || text()?.parse().ok();
-    match kind {
-        "free" => Some(Message { name, value: None }),
+    let news = match kind {
+        "free" => News::Free,
+        "used" => News::RefreshTokenUsed(number()?),
         "value" => {
             let (number, age, at) = (number()?, number()?, number()?);
-            let value = Some(Pushed {
+            News::Value(Pushed {
                 number,
                 age: Duration::from_millis(age),
                 at,
                 sealed: words.next()?,
-            });
-            Some(Message { name, value })
+            })
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some(Message { name, news })
 }
 
 impl TokenEntry<'_> {

@@ -149,13 +149,17 @@ impl FleetAcquire {
         let known = self.key.known();
         known.saw(lease.number);
         let refresh = match &lease.refresh {
+            Some(refresh) if !known.may_use_refresh(refresh.number) => None,
+            // Its mark has to outlive the server, or it could be used once more.
+            Some(_) if !self.key.fleet.is_mark_kept(self.key.entry()).await => None,
             Some(refresh) => {
+                known.refresh_is_used(refresh.number);
                 let token = refresh.value.refresh_token.clone();
                 token.map(|token| RefreshToken::of_fleet(token, refresh.issued))
             }
             None => known.take_unshared(),
         };
-        let refresh_number = lease.refresh.as_ref().map_or(0, |refresh| refresh.number);
+        let is_unshared = lease.refresh.is_none();
         self.grants.refresh_token.put(refresh);
         let gate = LeaseGate {
             key: &self.key,
@@ -170,19 +174,22 @@ impl FleetAcquire {
         let result = self.grants.acquire_through(priority, &gate).await;
         let state = gate.state.into_inner();
         let left = self.grants.refresh_token.take(Instant::now());
-        match result {
+        let none = match result {
             Ok(token) => {
                 self.share(state.lease.number, &token, left);
-                Step::Done(Ok(token))
+                return Step::Done(Ok(token));
             }
+            Err(none) => none,
+        };
+        if is_unshared {
+            known.keep_unshared(left);
+        }
+        match state.calls {
             // Nothing was sent: another instance asks now, or has asked.
-            Err(_) if state.is_lost && state.calls == 0 => Step::Again,
+            0 if state.is_lost => Step::Again,
             // It was held up for longer than its lease, and goes on to nothing else.
-            Err(_) if state.is_lost => Step::Done(self.look(wanted, passed_over).await),
-            Err(none) => {
-                let unused = if left.is_some() { refresh_number } else { 0 };
-                Step::Done(Err(self.give_back(none, unused).await))
-            }
+            _ if state.is_lost => Step::Done(self.look(wanted, passed_over).await),
+            _ => Step::Done(Err(self.give_back(none).await)),
         }
     }
 
@@ -226,17 +233,14 @@ impl FleetAcquire {
     }
 
     /// Gives the lease back, and tells the others what the endpoint said, and for how long not to ask.
-    async fn give_back(&self, none: NotAcquired, unused_refresh: u64) -> NotAcquired {
+    async fn give_back(&self, none: NotAcquired) -> NotAcquired {
         let now = Instant::now();
         let until = none.pause.unwrap_or_else(|| {
             let earlier = self.key.known().failed();
             backoff::pause(none.failure, earlier, fastrand::f64()).from(now)
         });
         let told = wire::write(none.failure);
-        let mut failed = Failed {
-            unused_refresh,
-            ..Failed::default()
-        };
+        let mut failed = Failed::default();
         if let Some(failure) = &told {
             failed.failure = failure;
             failed.awaited = until.awaited.saturating_duration_since(now);

@@ -129,6 +129,15 @@ impl Cluster {
         }
     }
 
+    /// Whether a replica of the node that serves a key has all that was written there.
+    pub(super) async fn is_replicated(&self, key: &str) -> bool {
+        let node = self.node_of(Some(slot_of(key.as_bytes())));
+        match node.and_then(|node| node.connection()) {
+            Ok(connection) => connection.is_replicated().await,
+            Err(_down) => false,
+        }
+    }
+
     /// Who serves a slot, where its connection may be gone; any node for a script without keys.
     fn node_of(&self, slot: Option<u16>) -> Result<Arc<Node>, StoreError> {
         let table = self.lock();

@@ -30,6 +30,9 @@ use bursar_base::secret::Secret;
 
 /// A response that takes longer does not come any more.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a replica may take to confirm what was written. Other commands wait meanwhile.
+const REPLICATION_MILLISECONDS: u64 = 100;
 /// Scripts under way on one connection are no more: those beyond fail at once.
 const MAX_IN_FLIGHT: usize = 4096;
 /// Of those, as many wait for the connection to take their bytes.
@@ -167,6 +170,13 @@ impl Connection {
         let mut values = self.responded(sent.await, begun)?;
         let value = values.pop().ok_or(StoreError::unknown(Kind::Protocol))?;
         self.checked(value)
+    }
+
+    /// Whether a replica has all that was written on this connection, within a moment.
+    pub(super) async fn is_replicated(&self) -> bool {
+        let mut command = redis::cmd("WAIT");
+        command.arg(1).arg(REPLICATION_MILLISECONDS);
+        matches!(self.ask(&command).await, Ok(Value::Int(replicas)) if replicas > 0)
     }
 
     /// Any other command.
