@@ -546,3 +546,6 @@ fn milliseconds(duration: Duration) -> Arg<'static> {
 fn number(number: u64) -> Arg<'static> {
     Arg::Number(i64::try_from(number).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests;
