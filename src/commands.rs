@@ -14,3 +14,4 @@ pub(crate) mod remote;
 #[cfg(feature = "sandbox")]
 pub(crate) mod sandbox;
 pub(crate) mod signals;
+pub(crate) mod start_error;

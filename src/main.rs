@@ -22,6 +22,7 @@ use commands::output::{WRONG, print, print_as_it_is, report, say};
 #[cfg(feature = "sandbox")]
 use commands::sandbox;
 use commands::signals::Signals;
+use commands::start_error::{report_end, report_start};
 use commands::{ca, check, control, generated, init, log_level, outcomes, remote};
 
 /// glibc's cache for each thread is small, and beyond it malloc takes locks: 64 callers at a time need
@@ -96,12 +97,10 @@ fn main() -> ExitCode {
             runtime.shutdown_background();
             result
         });
-    // Whoever is told of an error by a line of its own has the log's lines before it.
-    drop(log);
     match result {
         Ok(code) => code,
         Err(error) => {
-            say(&format!("bursar: {error:#}"));
+            report_end(&error, log);
             ExitCode::FAILURE
         }
     }
@@ -116,11 +115,11 @@ fn run(
     match command {
         Command::Run(file) => {
             let path = file.path();
+            let log = log.insert(Log::start());
             let config = match Config::load(&path) {
                 Ok(config) => config,
-                Err(problems) => return Ok(report(&path, &problems)),
+                Err(problems) => return Ok(report_start(&path, &problems, log)),
             };
-            let log = log.insert(Log::start());
             let (access, filter) = (log.access(), log.filter());
             if config.is_dumpable {
                 closed.open().context("cannot follow `process.dumpable`")?;

@@ -22,6 +22,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::exchange::{DrainTimes, Live, Process, Proxy};
 use crate::token::FleetTokens;
 use accept::{AcceptOptions, accept};
+use bursar_base::port_owner::PortOwner;
 use bursar_base::process::{self, Budget};
 use bursar_config::{self as config, Config};
 use bursar_fleet::Fleet;
@@ -62,12 +63,14 @@ pub struct Server {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A port is taken, or not ours to take.
-    #[error("cannot listen on {address} (`{key}`): {source}")]
+    #[error("cannot listen on {address} (`{key}`){why}")]
     Bind {
         /// The key of the file that names it.
         key: &'static str,
         /// The address.
         address: SocketAddr,
+        /// Who has it, or what it needs, where that is known; it begins with a comma.
+        why: String,
         /// What the system says.
         source: io::Error,
     },
@@ -280,8 +283,24 @@ fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
     bind().map_err(|source| Error::Bind {
         key,
         address,
+        why: why_not(&source, address),
         source,
     })
+}
+
+/// What stands in the way of an address, as far as the system tells.
+fn why_not(error: &io::Error, address: SocketAddr) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => match PortOwner::of(address) {
+            Some(owner) => format!(", which {owner} has"),
+            None => ", which another process has".to_owned(),
+        },
+        io::ErrorKind::AddrNotAvailable => ", which is no address of this machine".to_owned(),
+        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
+            ", because ports below 1024 need the capability CAP_NET_BIND_SERVICE".to_owned()
+        }
+        _ => String::new(),
+    }
 }
 
 /// Says where the system allows less than the configuration asks for.

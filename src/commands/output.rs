@@ -40,12 +40,20 @@ pub(crate) fn report(path: &Path, problems: &[Diagnostic]) -> ExitCode {
     for problem in problems {
         say(&format!("{}: {problem}", path.display()));
     }
-    let found = path.symlink_metadata();
-    if found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-        say(&format!(
-            "bursar: `bursar init --preset NAME --output {}` writes a first file; --config or BURSAR_CONFIG names another one",
-            path.display()
-        ));
+    if let Some(hint) = how_to_make(path) {
+        say(&format!("bursar: {hint}"));
     }
     ExitCode::from(WRONG)
+}
+
+/// How to make a file where there is none.
+pub(crate) fn how_to_make(path: &Path) -> Option<String> {
+    let found = path.symlink_metadata();
+    let is_missing = found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    is_missing.then(|| {
+        format!(
+            "`bursar init --preset NAME --output {}` writes a first file; --config or BURSAR_CONFIG names another one",
+            path.display()
+        )
+    })
 }

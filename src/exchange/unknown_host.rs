@@ -160,7 +160,7 @@ impl<'a> Visible<'a> {
         let is_it = |provider: &&Provider| {
             *provider.title == *title && provider.environment == Some(environment)
         };
-        self.providers.iter().any(|provider| is_it(provider))
+        self.providers.iter().any(is_it)
     }
 }
 

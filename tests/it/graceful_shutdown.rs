@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::process::Stdio;
 
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
@@ -151,7 +152,7 @@ async fn after_the_delay_what_moves_money_is_refused_and_the_rest_is_served() {
     assert_eq!(reply.status(), 503, "{reply:?}");
     assert_eq!(reply.field("retry-after"), Some("1"));
     assert_eq!(reply.field("connection"), Some("close"));
-    let problem: serde_json::Value = serde_json::from_str(reply.text()).unwrap();
+    let problem: Value = serde_json::from_str(reply.text()).unwrap();
     assert_eq!(
         (&problem["reason"], &problem["request_sent"]),
         (&"draining".into(), &"no".into())
@@ -282,7 +283,7 @@ async fn a_wrong_file_ends_with_2_and_every_problem() {
         ),
         (
             vec!["run", "--config", missing.to_str().unwrap()],
-            &["none.yaml"],
+            &["none.yaml", "bursar init --preset"],
         ),
         (vec!["run", "--no-such-argument"], &["--no-such-argument"]),
         (vec![], &["Usage"]),
@@ -301,26 +302,66 @@ async fn a_wrong_file_ends_with_2_and_every_problem() {
     }
 }
 
-#[tokio::test]
-async fn a_port_that_is_taken_ends_with_1() {
-    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+/// What a start that fails says: lines of JSON, as its log would be.
+async fn failed_start(yaml: &str) -> (Option<i32>, Vec<Value>) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("proxy.yaml");
-    let yaml = format!(
-        "listen: {}\nadmin: 127.0.0.1:0\n{}",
-        taken.local_addr().unwrap(),
-        acme("http://127.0.0.1:1", "http://127.0.0.1:1/t", "")
-    );
     std::fs::write(&file, yaml).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_bursar"))
-        .args(["run", "--config"])
-        .arg(&file)
-        .output();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bursar"));
+    let output = command.args(["run", "--config"]).arg(&file).output();
     let output = soon(output).await.unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    (output.status.code(), lines.collect())
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_told_once_and_by_which_process() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    let acme = acme("http://127.0.0.1:1", "http://127.0.0.1:1/t", "");
+    let yaml = format!("listen: {address}\nadmin: 127.0.0.1:0\n{acme}");
+    let (code, lines) = failed_start(&yaml).await;
+    let errors: Vec<&Value> = lines
+        .iter()
+        .filter(|line| line["level"] == "ERROR")
+        .collect();
+    assert_eq!((code, errors.len()), (Some(1), 1), "{lines:?}");
+    let message = errors[0]["message"].as_str().unwrap();
+    let id = std::process::id();
+    let start = format!("cannot listen on {address} (`listen`), which process {id} (");
+    assert!(message.starts_with(&start), "{message}");
+    assert_eq!(message.matches("in use").count(), 1, "{message}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_file_at_the_start_is_json_where_the_log_is() {
+    let (code, lines) =
+        failed_start("listen: 3128\nadmin_token: \" s3cret\"\nproviders: {}\n").await;
+    assert_eq!(code, Some(2), "{lines:?}");
+    let told = lines
+        .iter()
+        .map(|line| (&line["level"], &line["key"], &line["line"]));
+    let expected = [
+        ("listen", json!(1)),
+        ("admin_token", json!(2)),
+        ("providers", json!(3)),
+    ];
+    let level = json!("ERROR");
+    for ((found, key, line), (expected, at)) in told.zip(&expected) {
+        assert_eq!(
+            (found, key, line),
+            (&level, &json!(expected), at),
+            "{lines:?}"
+        );
+    }
+    assert_eq!(lines.len(), expected.len(), "{lines:?}");
     assert!(
-        String::from_utf8(output.stderr)
+        lines[0]["problem"]
+            .as_str()
             .unwrap()
-            .contains("`listen`")
+            .contains("has no address"),
+        "{lines:?}"
     );
+    assert!(!format!("{lines:?}").contains("s3cret"), "{lines:?}");
 }

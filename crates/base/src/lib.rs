@@ -7,6 +7,7 @@ pub mod json_pointer;
 pub mod log_throttle;
 pub mod password;
 pub mod path;
+pub mod port_owner;
 pub mod process;
 pub mod regular_file;
 pub mod secret;

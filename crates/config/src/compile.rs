@@ -17,7 +17,7 @@ mod provider_tls;
 mod route;
 mod value;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -61,14 +61,7 @@ pub(super) fn compile(
         directory,
         system: None,
     };
-    let mut providers: Vec<Provider> = (0..)
-        .zip(file.providers)
-        .filter_map(|(index, (name, provider))| {
-            ProviderFile::new(&name, provider, problems)?.compile(index, &mut shared, problems)
-        })
-        .collect();
-    preset_hosts::yield_to_named(&mut providers, &file.passthrough);
-    let providers: Vec<Arc<Provider>> = providers.into_iter().map(Arc::new).collect();
+    let providers = compile_providers(file.providers, &file.passthrough, &mut shared, problems);
     refuse_shared_hosts(&providers, problems);
     let admin_token = admin_token(file.admin_token, problems);
     let tls = listen::compile(file.tls, directory, problems);
@@ -118,6 +111,22 @@ pub(super) fn compile(
         outline: Outline::default(),
         hash: Fingerprint::of(""),
     })
+}
+
+fn compile_providers(
+    providers: BTreeMap<String, file::Provider>,
+    passthrough: &[file::Passthrough],
+    shared: &mut Shared<'_>,
+    problems: &mut Diagnostics,
+) -> Vec<Arc<Provider>> {
+    let mut providers: Vec<Provider> = (0..)
+        .zip(providers)
+        .filter_map(|(index, (name, provider))| {
+            ProviderFile::new(&name, provider, problems)?.compile(index, shared, problems)
+        })
+        .collect();
+    preset_hosts::yield_to_named(&mut providers, passthrough);
+    providers.into_iter().map(Arc::new).collect()
 }
 
 fn refuse_what_is_missing(file: &file::Proxy, listen: SocketAddr, problems: &mut Diagnostics) {

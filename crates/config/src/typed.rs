@@ -264,7 +264,7 @@ impl<'de> Deserializer<'de> for &'de Node {
         match self.value {
             Value::Integer(_) => self
                 .visit_as_it_is(visitor)
-                .map_err(|_| "must be a whole number from 0 to 65535"),
+                .map_err(|_other| "must be a whole number from 0 to 65535"),
             _ => Err("must be a whole number, without quotes"),
         }
         .map_err(|message| self.place(de::Error::custom(message)))

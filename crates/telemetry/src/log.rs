@@ -21,6 +21,7 @@ use shorten::shorten;
 pub struct Log {
     access: AccessLog,
     filter: LogFilter,
+    format: Format,
     writing: Writing,
 }
 
@@ -39,8 +40,15 @@ impl Log {
         Self {
             access: AccessLog::to(lines, format),
             filter,
+            format,
             writing,
         }
+    }
+
+    /// Whether its lines are JSON, and errors are among them.
+    #[must_use]
+    pub fn takes_errors_as_json(&self) -> bool {
+        matches!(self.format, Format::Json) && tracing::enabled!(tracing::Level::ERROR)
     }
 
     /// Where access lines go.

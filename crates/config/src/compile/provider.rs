@@ -20,7 +20,7 @@ use crate::node::join;
 use crate::presets::{Endpoints, Preset, PresetHost, PresetName, PresetRoute};
 use crate::provider::{BreakerLimits, Provider, Timeouts, TokenDialect};
 use crate::route::HostRoutes;
-use bursar_base::path::Path as RequestPath;
+use bursar_base::path::{Path as RequestPath, Pattern};
 use bursar_base::secret::Secret;
 
 /// A provider's part of the file, its preset, and its key path.
@@ -84,17 +84,9 @@ impl ProviderFile {
         problems: &mut Diagnostics,
     ) -> Option<Provider> {
         let hosts = self.hosts(problems);
-        let paths = match self.file.paths.take() {
-            Some(paths) => patterns(&paths, &self.key("paths"), problems),
-            None => trusted(
-                self.preset
-                    .map_or(&defaults::provider::PATHS, |(preset, _)| preset.paths),
-            ),
-        };
-        let upstream = self.file.upstream.take().and_then(|text| {
-            let origin = origin(&text, &self.key("upstream"), problems)?;
-            Some(origin)
-        });
+        let paths = self.paths(problems);
+        let upstream = self.file.upstream.take();
+        let upstream = upstream.and_then(|text| origin(&text, &self.key("upstream"), problems));
         let mut scopes = ScopeSets::new(self.preset.and_then(|(preset, _)| preset.max_scopes));
         let default_scopes = self.default_scopes(&mut scopes, problems);
         let own_routes = self.file.routes.take().unwrap_or_default();
@@ -152,6 +144,14 @@ impl ProviderFile {
             http: self.file.http.unwrap_or_default(),
             tls: tls?,
         })
+    }
+
+    fn paths(&mut self, problems: &mut Diagnostics) -> Vec<Pattern> {
+        let known = self.preset.map(|(preset, _)| preset.paths);
+        match self.file.paths.take() {
+            Some(paths) => patterns(&paths, &self.key("paths"), problems),
+            None => trusted(known.unwrap_or(&defaults::provider::PATHS)),
+        }
     }
 
     fn hosts(&mut self, problems: &mut Diagnostics) -> Vec<RequestHost> {

@@ -122,8 +122,8 @@ impl<'de, const PORT: u16> Deserialize<'de> for Address<PORT> {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Address<PORT>, E> {
-                let error = |()| E::custom(no_address(text, PORT));
-                text.parse().map(Address).map_err(|_| ()).map_err(error)
+                let parsed = text.parse().map(Address);
+                parsed.map_err(|_no_address| E::custom(no_address(text, PORT)))
             }
 
             fn visit_i64<E: de::Error>(self, _: i64) -> Result<Address<PORT>, E> {

@@ -108,6 +108,7 @@ callers:
   a: {password: SECRET, allow: [acme, payu]}
   b: {passwords: [SECRET, SECRET], allow: [acme]}
 egress: {proxy: {api: SECRET, token: SECRET}}
+fleet: {sentinel: {urls: [SECRET], master: m, username: SECRET, password: SECRET}, keys: [SECRET]}
 providers:
   acme:
     hosts: [api.acme.example]
@@ -169,6 +170,14 @@ fn every_secret_of_the_file_is_checked_and_none_is_repeated() {
 fn what_is_no_secret_is_not_taken_for_one() {
     let text = FILE
         .replace("egress: {proxy: {api: SECRET, token: SECRET}}\n", "")
+        .replace(
+            "urls: [SECRET]",
+            "urls: ['rediss://u:0123456789-good-enough@localhost']",
+        )
+        .replace(
+            "keys: [SECRET]",
+            "keys: [MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=]",
+        )
         .replace("SECRET", "0123456789-good-enough")
         .replace(
             "listen: 127.0.0.1:0",

@@ -100,7 +100,11 @@ fn a_url_that_could_be_meant_otherwise_is_refused_and_not_repeated() {
             "rediss://u:hunter2%+4@valkey.example",
             "not percent-encoded",
         ),
-        ("rediss://u:hunter2 @valkey.example", "not percent-encoded"),
+        ("rediss://u:hunt er2@valkey.example", "not percent-encoded"),
+        (
+            "rediss://u:hunter2 @valkey.example",
+            "ends with white space",
+        ),
         (
             "rediss://u:hunter2%ff@valkey.example",
             "not percent-encoded",
@@ -137,7 +141,8 @@ fn a_url_that_could_be_meant_otherwise_is_refused_and_not_repeated() {
             .iter()
             .any(|problem| problem.contains("fleet.url") && problem.contains(expected));
         assert!(is_said && found.len() == 1, "{text}: {found:#?}");
-        assert!(!found[0].contains("hunter2"), "{found:#?}");
+        let has_secret = found[0].contains("hunter2") || found[0].contains("er2");
+        assert!(!has_secret, "{found:#?}");
     }
 }
 
