@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod admin;
 mod controls;
+mod drain_log;
 pub mod drain_phase;
 mod fleet;
 pub mod log_level;
@@ -31,6 +32,7 @@ use bursar_telemetry::access_log::AccessLog;
 use bursar_telemetry::log::LogFilter;
 use bursar_telemetry::metrics::Metrics;
 use controls::Controls;
+use drain_log::DrainLog;
 use drain_phase::DrainPhase;
 use log_level::LogLevel;
 use reload::{Origin, Reloader, Source, Unchangeable};
@@ -215,7 +217,7 @@ impl Server {
         drop(reloading);
         let proxy = self.live.current();
         let DrainTimes { delay, timeout } = proxy.drain_times();
-        tracing::info!("draining");
+        let log = DrainLog::begin(&proxy, &connections);
         proxy.admin_control.drain();
         phase.send_replace(DrainPhase::Delay);
         tokio::time::sleep(delay).await;
@@ -225,24 +227,16 @@ impl Server {
         let _ = accepting.await;
         connections.close();
         let others = timeout.mul_f64(SHARE_OF_OTHERS);
-        let mut is_over = tokio::time::timeout(others, connections.wait())
-            .await
-            .is_ok();
+        let mut is_over = log.wait(others).await;
         if !is_over {
-            tracing::warn!(
-                connections = connections.len(),
-                "three quarters of drain_timeout are over; what moves no money is cut off"
-            );
+            log.warn("three quarters of drain_timeout are over; what moves no money is cut off");
             phase.send_replace(DrainPhase::CutOff);
-            let rest = timeout.saturating_sub(others);
-            is_over = tokio::time::timeout(rest, connections.wait()).await.is_ok();
+            is_over = log.wait(timeout.saturating_sub(others)).await;
         }
         if !is_over {
-            tracing::warn!(
-                connections = connections.len(),
-                "drain_timeout is over; the rest is cut off"
-            );
+            log.warn("drain_timeout is over; the rest is cut off");
         }
+        log.end();
         admin.abort();
     }
 }

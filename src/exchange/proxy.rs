@@ -100,6 +100,16 @@ impl Proxy {
         Refusal::Route(error, text.unwrap_or_else(|| route_detail(error, None)))
     }
 
+    /// The providers that requests are under way to, and how many.
+    pub fn requests_under_way(&self) -> impl Iterator<Item = (&Arc<str>, i64)> {
+        let all = self.providers.iter().zip(&self.upstreams);
+        let counts = all.map(|(provider, upstreams)| {
+            let count = upstreams.series.in_flight.get();
+            (&provider.name, count)
+        });
+        counts.filter(|(_, count)| *count > 0)
+    }
+
     /// Bytes of request bodies kept for replays now.
     #[must_use]
     pub fn replay_memory_used(&self) -> usize {

@@ -111,6 +111,20 @@ async fn drain_timeout_cuts_off_what_is_left() {
     let (code, log) = program.ended().await;
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("drain_timeout is over"), "{log}");
+    let line = |text: &str| {
+        log.lines()
+            .find(|line| line.contains(text))
+            .unwrap_or_default()
+    };
+    let begun = line("\"message\":\"draining\"");
+    assert!(
+        begun.contains("\"requests\":\"acme 1\"") && begun.contains("\"drain_timeout_ms\":200"),
+        "{log}"
+    );
+    assert!(
+        line("\"message\":\"drained\"").contains("\"connections_cut_off\":1"),
+        "{log}"
+    );
     assert!(caller.try_read_head().await.is_err());
     latch.open();
 }
