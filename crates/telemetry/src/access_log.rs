@@ -8,6 +8,7 @@ use prometheus::IntCounter;
 
 use crate::line_writer::Lines;
 pub use crate::line_writer::Writing;
+use bursar_base::terminal::plain_lines;
 pub use line::{Correlation, Line};
 
 /// Where access lines go.
@@ -75,7 +76,11 @@ impl AccessLog {
         let mut text = Vec::with_capacity(1024);
         match self.format {
             Format::Json => line.write_json(&mut text),
-            Format::Text => line.write_text(&mut text),
+            Format::Text => {
+                line.write_text(&mut text);
+                let shown = plain_lines(&String::from_utf8_lossy(&text)).into_owned();
+                text = shown.into_bytes();
+            }
         }
         lines.put(&text);
     }

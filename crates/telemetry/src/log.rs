@@ -13,8 +13,12 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::access_log::{AccessLog, Format};
 use crate::line_writer::{Lines, MAX_LINE_BYTES, Writing, cut_line};
+use bursar_base::terminal::plain;
 pub use filter::{Invalid, LogFilter};
 use shorten::shorten;
+
+/// Of a time stamp, and the space behind it.
+const TIME_BYTES: usize = 28;
 
 /// The process's log. Dropping it writes what is left.
 #[derive(Debug)]
@@ -98,7 +102,10 @@ fn subscribe(lines: Lines, format: Format) -> LogFilter {
             (subscriber.try_init(), Box::new(put))
         }
         Format::Text => {
-            let subscriber = subscriber.with_target(false).with_filter_reloading();
+            let subscriber = subscriber
+                .with_target(false)
+                .with_ansi(false)
+                .with_filter_reloading();
             let handle = subscriber.reload_handle();
             let put = move |filter| drop(handle.reload(filter));
             (subscriber.try_init(), Box::new(put))
@@ -145,11 +152,15 @@ impl<'a> MakeWriter<'a> for Events {
 /// One line comes in one piece.
 impl Write for &Events {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if line.len() <= MAX_LINE_BYTES {
+        if self.format == Format::Json && line.len() <= MAX_LINE_BYTES {
             self.lines.put_now(line);
             return Ok(line.len());
         }
         let text = String::from_utf8_lossy(line);
+        let text = match self.format {
+            Format::Json => text,
+            Format::Text => for_terminal(&text).into(),
+        };
         let short = match self.format {
             Format::Json => shorten(&text).into(),
             Format::Text => cut_line(&text),
@@ -160,5 +171,41 @@ impl Write for &Events {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// One line, in which nothing steers the terminal but the colour of its level.
+fn for_terminal(line: &str) -> String {
+    let line = plain(line.strip_suffix('\n').unwrap_or(line));
+    for (level, colour) in [("ERROR", 31), (" WARN", 33)] {
+        // Behind the time, whose length is always the same.
+        if let Some((time, rest)) = line.split_at_checked(TIME_BYTES)
+            && let Some(rest) = rest.strip_prefix(level)
+        {
+            return format!("{time}\x1b[{colour}m{level}\x1b[0m{rest}\n");
+        }
+    }
+    format!("{line}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_at_a_terminal_has_no_control_but_the_colour_of_its_level() {
+        let time = "2026-11-29T20:28:02.933987Z ";
+        for (line, expected) in [
+            (
+                " INFO a\u{1b}[2Jb\u{9b}\nc\n",
+                " INFO a\\u{1b}[2Jb\\u{9b}\\nc\n",
+            ),
+            (" WARN x\n", "\u{1b}[33m WARN\u{1b}[0m x\n"),
+            ("ERROR \r", "\u{1b}[31mERROR\u{1b}[0m \\r\n"),
+        ] {
+            let shown = for_terminal(&format!("{time}{line}"));
+            assert_eq!(shown, format!("{time}{expected}"));
+        }
+        assert_eq!(for_terminal("é"), "é\n");
     }
 }
