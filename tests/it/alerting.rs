@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bursar_base::clock;
 use serde_json::json;
 
 use super::support::caller::{Caller, basic};
@@ -199,8 +200,7 @@ async fn doubts_have_a_provider_and_an_age_while_there_are_some() {
         .as_str()
         .unwrap()
         .to_owned();
-    let at = std::time::SystemTime::now();
-    bursar_journal::resolve(directory.path(), &[&id], "paid", at).unwrap();
+    bursar_journal::resolve(directory.path(), &[&id], "paid", clock::wall()).unwrap();
     proxy
         .metric_becomes("bursar_journal_unresolved", &acme, 0.0)
         .await;
@@ -208,7 +208,7 @@ async fn doubts_have_a_provider_and_an_age_while_there_are_some() {
 }
 
 fn now() -> f64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let since = clock::wall().duration_since(std::time::UNIX_EPOCH);
     since.unwrap().as_secs_f64()
 }
 

@@ -167,12 +167,6 @@ impl Metrics {
             "1 while requests are refused because the provider cannot be reached.",
         );
         let upstream_breaker_open = registered(&registry, IntGaugeVec::new(open, &["provider"])?)?;
-        let admin_refusals = Opts::new(
-            "bursar_admin_refusals_total",
-            "Requests that the admin port refused.",
-        );
-        let admin_refusals =
-            registered(&registry, IntCounterVec::new(admin_refusals, &["reason"])?)?;
         show_build(&registry)?;
         let frozen = Opts::new(
             "bursar_provider_frozen",
@@ -205,8 +199,7 @@ impl Metrics {
             limits,
             configuration: ConfigurationSeries::new(&registry)?,
             payments: Payments::new(&registry)?,
-            admin_refusals: AdminRefusal::ALL
-                .map(|reason| admin_refusals.with_label_values(&[reason.as_str()])),
+            admin_refusals: admin_refusals(&registry)?,
             frozen,
             dropped: Dropped::new(&registry)?,
             authority_expiry,
@@ -427,6 +420,17 @@ impl LimitSeries {
     pub fn reached(&self, limit: Limit) {
         self.0[limit as usize].inc();
     }
+}
+
+fn admin_refusals(
+    registry: &Registry,
+) -> Result<[IntCounter; AdminRefusal::COUNT], prometheus::Error> {
+    let refusals = Opts::new(
+        "bursar_admin_refusals_total",
+        "Requests that the admin port refused.",
+    );
+    let refusals = registered(registry, IntCounterVec::new(refusals, &["reason"])?)?;
+    Ok(AdminRefusal::ALL.map(|reason| refusals.with_label_values(&[reason.as_str()])))
 }
 
 fn show_build(registry: &Registry) -> Result<(), prometheus::Error> {

@@ -198,9 +198,13 @@ fn described() -> BTreeMap<&'static str, Responses> {
         let sent = serde_json::to_value(description.sent).unwrap();
         let sent = format!("`{}`", sent.as_str().unwrap());
         responses.sent.insert(sent);
-        let text = match refusal {
-            Refusal::Target(target::Error::Malformed(..)) | Refusal::Framing(_) => String::new(),
-            _ => description.detail.into_owned(),
+        let has_more = matches!(
+            refusal,
+            Refusal::Target(target::Error::Malformed(..)) | Refusal::Framing(_)
+        );
+        let text = match has_more {
+            true => String::new(),
+            false => description.detail.into_owned(),
         };
         let told = (detail::of(&refusal), text);
         if !responses.details.contains(&told) {
@@ -233,18 +237,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Draining,
         Refusal::Frozen,
     ];
-    let malformed = [
-        RefusalDetail::HostMissing,
-        RefusalDetail::HostRepeated,
-        RefusalDetail::HostInvalid,
-        RefusalDetail::HostsDiffer,
-        RefusalDetail::TargetInvalid,
-        RefusalDetail::ConnectWithBody,
-        RefusalDetail::Http1Required,
-        RefusalDetail::BodyBroken,
-    ];
-    let malformed = malformed.map(|detail| target::Error::Malformed(detail, ""));
-    refusals.extend(malformed.map(Refusal::Target));
+    refusals.extend(malformed());
     refusals.extend(framing::FramingError::ALL.map(Refusal::Framing));
     for form in [Form::Absolute, Form::Origin] {
         refusals.push(Refusal::Caller(caller::Error::Unauthenticated, form));
@@ -299,6 +292,22 @@ fn refusals() -> Vec<Refusal> {
     refusals.extend(failed.map(Refusal::Send));
     refusals.extend(Limit::ALL.map(Refusal::Limit));
     refusals
+}
+
+/// Of requests without a usable target.
+fn malformed() -> impl Iterator<Item = Refusal> {
+    let details = [
+        RefusalDetail::HostMissing,
+        RefusalDetail::HostRepeated,
+        RefusalDetail::HostInvalid,
+        RefusalDetail::HostsDiffer,
+        RefusalDetail::TargetInvalid,
+        RefusalDetail::ConnectWithBody,
+        RefusalDetail::Http1Required,
+        RefusalDetail::BodyBroken,
+    ];
+    let malformed = details.into_iter();
+    malformed.map(|detail| Refusal::Target(target::Error::Malformed(detail, "")))
 }
 
 fn failures() -> [Failure; 12] {

@@ -110,7 +110,8 @@ mod tests {
     fn an_identifier_is_one_plain_word_and_everything_else_says_what_it_is() {
         let name = HeaderName::from_static("bursar-reference");
         let longest = [b'x'; 256];
-        let cases: [(&[&[u8]], Result<&[u8], Unusable>); 10] = [
+        type Case<'a> = (&'a [&'a [u8]], Result<&'a [u8], Unusable>);
+        let cases: [Case<'_>; 10] = [
             (&[b"order-17"], Ok(b"order-17")),
             (&[b"!~,;\"\\"], Ok(b"!~,;\"\\")),
             (&[&longest], Ok(&longest)),
@@ -137,15 +138,16 @@ mod tests {
         let expected = Some(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
         assert_eq!(id(whole), expected);
         assert_eq!(id(&whole.replace("00-4", "cc-4")), expected);
-        assert_eq!(id(&format!("cc{}-more", &whole[2..])), expected);
+        let later = whole.replace("00-4", "cc-4");
+        assert_eq!(id(&format!("{later}-more")), expected);
         for broken in [
             "",
             "00",
-            &whole[..54],
+            whole.strip_suffix('1').unwrap(),
             &whole.to_uppercase(),
             &whole.replace("00-4", "ff-4"),
             &format!("{whole}-more"),
-            &format!("cc{}more", &whole[2..]),
+            &format!("{later}more"),
             &whole.replace("-01", "-0g"),
             &whole.replace("4bf92f3577b34da6a3ce929d0e0e4736", &"0".repeat(32)),
             &whole.replace("00f067aa0ba902b7", &"0".repeat(16)),
