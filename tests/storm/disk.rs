@@ -3,7 +3,9 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
+use rusqlite::Connection;
 use tempfile::TempDir;
 
 pub(crate) struct Disk {
@@ -29,6 +31,14 @@ impl Disk {
 
     pub(crate) fn journal(&self) -> PathBuf {
         self.directory.path().join("journal")
+    }
+
+    /// Another process that is about to write the journal. Nobody else can while this lives.
+    pub(crate) fn hold_journal(&self) -> Connection {
+        let writer = Connection::open(self.journal().join("journal.sqlite")).unwrap();
+        writer.busy_timeout(Duration::from_secs(10)).unwrap();
+        writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+        writer
     }
 
     /// Takes all that is left; false where that would be a disk of others.

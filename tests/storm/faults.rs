@@ -19,6 +19,8 @@ use crate::shared::{Moment, Shared};
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     Kill,
+    /// While another process holds the journal: what has to be in it first has to wait.
+    KillBesideWriter,
     Terminate,
     TokenTrouble,
     Revocation,
@@ -34,10 +36,12 @@ enum Fault {
 }
 
 /// What is dearest comes more often.
-const FAULTS: [Fault; 13] = [
+const FAULTS: [Fault; 15] = [
     Fault::Kill,
     Fault::Kill,
     Fault::Kill,
+    Fault::KillBesideWriter,
+    Fault::KillBesideWriter,
     Fault::Terminate,
     Fault::TokenTrouble,
     Fault::Revocation,
@@ -52,7 +56,7 @@ const FAULTS: [Fault; 13] = [
 
 impl Fault {
     fn ends_bursar(self) -> bool {
-        matches!(self, Self::Kill | Self::Terminate)
+        matches!(self, Self::Kill | Self::KillBesideWriter | Self::Terminate)
     }
 }
 
@@ -128,6 +132,14 @@ impl Driver {
         match fault {
             Fault::Kill => {
                 self.kill().await;
+                self.start_again().await;
+            }
+            Fault::KillBesideWriter => {
+                let writer = self.setup.disk.hold_journal();
+                // Nobody is sent or told anything meanwhile that was not written down before; whoever is, is lost.
+                tokio::time::sleep(HELD).await;
+                self.kill().await;
+                drop(writer);
                 self.start_again().await;
             }
             Fault::Terminate => {
@@ -332,6 +344,9 @@ impl Driver {
         self.terminate().await;
     }
 }
+
+/// Much longer than a write takes, and shorter than Bursar waits for it.
+const HELD: Duration = Duration::from_millis(400);
 
 /// What the allocator may keep, in KiB: replay memory, buffers of connections, and room between.
 const MAX_GROWTH: u64 = 64 * 1024;
