@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Timeout;
 
 use super::intent::Intent;
+use super::message_queue::Urgency;
 use super::queue::{Queue, Unavailable, WRITE_WAIT};
 use super::request_state::{Hash, RequestState, Transition};
 use super::writer::{Message, Write};
@@ -92,9 +93,9 @@ impl Entry {
         Ok(())
     }
 
-    /// Writes down that the answer has begun; nobody waits for that.
+    /// Writes down that the answer has begun; nobody waits for that. Mostly its end is near, and written with it.
     pub fn answering(&self) {
-        self.0.change(|state| ((), state.answering()), Wait::No);
+        self.0.change(|state| ((), state.answering()), Wait::Later);
     }
 
     /// Writes down that the whole answer came. Its end must not go to the caller before that; None where it
@@ -144,6 +145,8 @@ impl BodyObserver {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wait {
     No,
+    /// Nor has it to be written at once.
+    Later,
     /// Other processes see it, whatever becomes of this one.
     Written,
     /// It survives the loss of power, where the configuration wants that.
@@ -172,20 +175,26 @@ impl Shared {
             return (value, None);
         };
         let (done, written) = match wait {
-            Wait::No => (None, None),
+            Wait::No | Wait::Later => (None, None),
             Wait::Written | Wait::Durable => {
                 let (done, written) = oneshot::channel();
                 (Some(done), Some(written))
             }
         };
-        let handed_in = self.queue.hand_in(Message::Write(Write {
+        let urgency = match wait {
+            Wait::Later => Urgency::Soon,
+            Wait::No | Wait::Written | Wait::Durable => Urgency::Now,
+        };
+        let write = Message::Write(Write {
             id: self.id,
             intent: self.intent.clone(),
             transition,
+            is_first: state.hand_in(),
             durable: wait == Wait::Durable,
             room,
             done,
-        }));
+        });
+        let handed_in = self.queue.hand_in(write, urgency);
         drop(state);
         let commit = match (handed_in, written) {
             (_, None) => None,

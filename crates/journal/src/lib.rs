@@ -11,6 +11,7 @@ mod error;
 mod files;
 mod hashing_body;
 mod intent;
+mod message_queue;
 mod queue;
 mod request_state;
 mod reserve;
@@ -21,7 +22,6 @@ mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
 use std::time::SystemTime;
 
 use tokio::sync::oneshot;
@@ -35,6 +35,7 @@ pub use request_state::{Hash, Phase};
 
 use bursar_config as config;
 use bursar_telemetry::metrics::JournalSeries;
+use message_queue::{Urgency, message_queue};
 use queue::{MAX_QUEUE, Queue, WRITE_WAIT};
 use store::Store;
 use writer::{Message, Question, Writer};
@@ -52,7 +53,7 @@ impl Journal {
     pub fn open(settings: &config::Journal, series: JournalSeries) -> Result<Self, Error> {
         let store = Store::open(settings)?;
         let next_id = store.next_id()?;
-        let (sender, messages) = sync_channel(MAX_QUEUE);
+        let (sender, messages) = message_queue(MAX_QUEUE);
         let writer = Writer::new(store, settings, series.clone())?;
         let thread = std::thread::Builder::new().name("journal".to_owned());
         let spawned = thread.spawn(move || writer.run(&messages));
@@ -102,7 +103,8 @@ impl Journal {
         question: impl FnOnce(oneshot::Sender<Option<T>>) -> Question,
     ) -> Result<T, Unavailable> {
         let (done, answer) = oneshot::channel();
-        self.0.hand_in(Message::Ask(question(done)))?;
+        let question = Message::Ask(question(done));
+        self.0.hand_in(question, Urgency::Now)?;
         match tokio::time::timeout(WRITE_WAIT, answer).await {
             Ok(Ok(Some(answer))) => Ok(answer),
             _ => Err(Unavailable),

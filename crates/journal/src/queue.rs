@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::message_queue::{MessageSender, Urgency};
 use super::writer::Message;
 use bursar_config::OnFailure;
 use bursar_telemetry::metrics::JournalSeries;
@@ -30,7 +30,7 @@ pub struct Unavailable;
 /// The end of the queue where writes are handed in.
 #[derive(Debug)]
 pub(super) struct Queue {
-    sender: SyncSender<Message>,
+    sender: MessageSender<Message>,
     next_id: AtomicI64,
     sending: Arc<Semaphore>,
     pub(super) on_failure: OnFailure,
@@ -39,7 +39,7 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn new(
-        sender: SyncSender<Message>,
+        sender: MessageSender<Message>,
         next_id: i64,
         on_failure: OnFailure,
         series: JournalSeries,
@@ -71,14 +71,11 @@ impl Queue {
         Ok(room)
     }
 
-    pub(super) fn hand_in(&self, message: Message) -> Result<(), Unavailable> {
-        let refused = match self.sender.try_send(message) {
-            Ok(()) => return Ok(()),
-            Err(TrySendError::Full(_)) => "its queue is full",
-            Err(TrySendError::Disconnected(_)) => "its thread has ended",
-        };
-        self.series.failed.inc();
-        tracing::error!(reason = refused, "journal: not written");
-        Err(Unavailable)
+    pub(super) fn hand_in(&self, message: Message, urgency: Urgency) -> Result<(), Unavailable> {
+        self.sender.send(message, urgency).map_err(|reason| {
+            self.series.failed.inc();
+            tracing::error!(%reason, "journal: not written");
+            Unavailable
+        })
     }
 }

@@ -77,6 +77,8 @@ pub(super) struct RequestState {
     is_handed_over: bool,
     /// Nobody waits for its answer any more; its body may still go.
     is_over: bool,
+    /// Whether a transition was handed in.
+    is_handed_in: bool,
 }
 
 impl RequestState {
@@ -139,6 +141,11 @@ impl RequestState {
             Some(phase) if phase.is_in_doubt() => Some(self.transition(phase)),
             Some(_) => None,
         }
+    }
+
+    /// A transition is handed in; whether it is the first, so that there is no row.
+    pub(super) fn hand_in(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_handed_in, true)
     }
 
     fn transition(&mut self, phase: Phase) -> Transition {

@@ -28,10 +28,17 @@ CREATE TABLE requests (
     resolved INTEGER,
     note TEXT
 ) STRICT;
-CREATE INDEX in_doubt ON requests (is_open) WHERE phase BETWEEN 1 AND 3 AND resolved IS NULL;
 CREATE INDEX resolved ON requests (resolved) WHERE resolved IS NOT NULL;
 CREATE TABLE frozen (provider TEXT PRIMARY KEY, since INTEGER NOT NULL) STRICT;
 PRAGMA user_version = 1;
+";
+
+/// The requests in doubt that are over. Those under way are in no index: each would be written into it and out of it
+/// again. The first version's index had them.
+const INDEX: &str = "
+DROP INDEX IF EXISTS in_doubt;
+CREATE INDEX IF NOT EXISTS unresolved ON requests (is_open)
+    WHERE phase BETWEEN 1 AND 3 AND resolved IS NULL AND is_open = 0;
 ";
 
 /// What was added to `requests`.
@@ -40,6 +47,13 @@ const ADDED: [&str; 3] = ["reference", "caller_request_id", "trace_id"];
 /// Makes the tables of a new file.
 pub(super) fn create(database: &Connection) -> Result<(), rusqlite::Error> {
     database.execute_batch(&format!("BEGIN; {TABLES} COMMIT;"))
+}
+
+/// Makes the index, in place of an earlier version's.
+pub(super) fn create_index(database: &Connection) -> Result<(), rusqlite::Error> {
+    let transaction = database.unchecked_transaction()?;
+    transaction.execute_batch(INDEX)?;
+    transaction.commit()
 }
 
 /// Adds the columns that a file of an earlier version lacks.

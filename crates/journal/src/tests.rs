@@ -126,12 +126,12 @@ async fn a_directory_belongs_to_one_process_and_what_it_left_open_is_over() {
     assert!(matches!(second, Err(Error::Taken(_))), "{second:?}");
     ended(journal, &directory);
     // As if its process had been killed.
-    let mut store = Store::open(&settings).unwrap();
+    let store = Store::open(&settings).unwrap();
     let open = request_state::Transition {
         is_open: true,
         ..transition(Phase::HeadSent)
     };
-    store.begin(false).unwrap();
+    store.begin().unwrap();
     store.insert(1, &intent("1"), &open).unwrap();
     store.commit().unwrap();
     assert_eq!(listed(directory.path()), []);
@@ -163,8 +163,8 @@ fn nobody_else_may_read_the_files_of_a_directory_that_is_open_to_all() {
     let directory = tempfile::tempdir().unwrap();
     let all = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(directory.path(), all).unwrap();
-    let mut store = Store::open(&settings(directory.path().to_owned())).unwrap();
-    store.begin(false).unwrap();
+    let store = Store::open(&settings(directory.path().to_owned())).unwrap();
+    store.begin().unwrap();
     store
         .insert(1, &intent("1"), &transition(Phase::HeadSent))
         .unwrap();
@@ -205,8 +205,8 @@ fn transition(phase: Phase) -> request_state::Transition {
 fn fill(store: &mut Store, phase: Phase) -> i64 {
     let first = store.next_id().unwrap();
     let mut id = first;
-    while store.has_room().unwrap() {
-        store.begin(false).unwrap();
+    while store.room().unwrap() > 0 {
+        store.begin().unwrap();
         for _ in 0..16 {
             let name = id.to_string();
             store.insert(id, &large(&name), &transition(phase)).unwrap();
@@ -277,8 +277,8 @@ async fn where_failures_are_only_warned_of_requests_go_on() {
 #[test]
 fn old_settled_requests_are_forgotten() {
     let directory = tempfile::tempdir().unwrap();
-    let mut store = Store::open(&settings(directory.path().to_owned())).unwrap();
-    store.begin(false).unwrap();
+    let store = Store::open(&settings(directory.path().to_owned())).unwrap();
+    store.begin().unwrap();
     for (id, phase) in [
         (1, Phase::Answered),
         (2, Phase::HeadSent),
@@ -307,9 +307,9 @@ fn old_settled_requests_are_forgotten() {
 #[test]
 fn no_phase_that_is_in_doubt_is_ever_forgotten() {
     let directory = tempfile::tempdir().unwrap();
-    let mut store = Store::open(&settings(directory.path().to_owned())).unwrap();
+    let store = Store::open(&settings(directory.path().to_owned())).unwrap();
     let doubtful = [Phase::HeadSent, Phase::BodySent, Phase::ResponseLost];
-    store.begin(false).unwrap();
+    store.begin().unwrap();
     for (id, phase) in (1..).zip(doubtful) {
         let intent = intent(&id.to_string());
         store.insert(id, &intent, &transition(phase)).unwrap();
@@ -327,15 +327,35 @@ fn no_phase_that_is_in_doubt_is_ever_forgotten() {
     );
 }
 
-#[test]
-fn what_must_survive_the_loss_of_power_is_synchronised_and_nothing_else_is() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut store = Store::open(&settings(directory.path().to_owned())).unwrap();
-    let (normal, full) = (1, 2);
-    for (durable, expected) in [(false, normal), (true, full), (false, normal), (true, full)] {
-        store.begin(durable).unwrap();
-        assert_eq!(store.synchronous().unwrap(), expected);
-        store.commit().unwrap();
+#[tokio::test]
+async fn what_must_survive_the_loss_of_power_is_synchronised_and_nothing_else_is() {
+    for sync in [true, false] {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = config::Journal {
+            sync,
+            ..settings(directory.path().to_owned())
+        };
+        let series = series();
+        let journal = Journal::open(&settings, series.clone()).unwrap();
+        let syncs = |expected: u64| {
+            let expected = if sync { expected } else { 0 };
+            assert_eq!(series.syncs.get(), expected);
+        };
+        let entry = journal.entry(intent("1"));
+        let observer = entry.body_observer(None);
+        entry.sending(None).await.unwrap();
+        syncs(1);
+        assert!(observer.body([7; 32]).unwrap().await);
+        syncs(2);
+        entry.answering();
+        assert!(entry.answered().unwrap().await);
+        drop(entry);
+        flush(&journal).await;
+        syncs(2);
+        journal.freeze("acme", clock::wall()).await.unwrap();
+        syncs(3);
+        journal.thaw("acme").await.unwrap();
+        syncs(4);
     }
 }
 

@@ -4,9 +4,8 @@
 //! nothing behind: first rows are given up, and whoever waits for them is told; later phases are kept here and
 //! written with the next one, so that a disk that was full for a while leaves no answered request in doubt.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime};
 
 use rusqlite::ErrorCode;
@@ -16,7 +15,9 @@ use tokio::time::Instant;
 use super::error::Error;
 use super::files::{Files, Length};
 use super::intent::{Frozen, Intent};
+use super::message_queue::MessageReceiver;
 use super::request_state::Transition;
+use super::reserve::Room;
 use super::store::{Store, Unresolved};
 use super::watch::{RECOVER_AFTER, Watch};
 use bursar_base::clock;
@@ -31,6 +32,10 @@ const FORGOTTEN_AT_ONCE: usize = 1024;
 const MAX_KEPT: usize = 16_384;
 /// What one transition changes, about, and what each transaction does.
 const PAGES_OF_STEP: u64 = 3;
+/// The log is looked at after so many, or as often as gauges are renewed.
+const PAGES_BETWEEN_LOOKS: u64 = 256;
+/// Of the room that there is, what may be taken before it is looked at again.
+const UNCHECKED_SHARE: u64 = 4;
 /// How often gauges are renewed, old requests forgotten, and what was kept is tried again.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -52,6 +57,8 @@ pub(super) struct Write {
     pub(super) id: i64,
     pub(super) intent: Arc<Intent>,
     pub(super) transition: Transition,
+    /// Whether none was handed in before, so that there is no row.
+    pub(super) is_first: bool,
     pub(super) durable: bool,
     /// Of a request that is about to be sent, until this is written.
     pub(super) room: Option<OwnedSemaphorePermit>,
@@ -61,6 +68,15 @@ pub(super) struct Write {
 
 type Kept = BTreeMap<i64, (Arc<Intent>, Transition)>;
 
+/// The transitions of one request in a batch.
+#[derive(Debug, Default)]
+struct InBatch {
+    /// The place of the last one.
+    last: usize,
+    /// Whether there is no row.
+    is_new: bool,
+}
+
 /// The thread.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -68,6 +84,10 @@ pub(super) struct Writer {
     watch: Watch,
     /// Pages that came to the log, about.
     logged_pages: u64,
+    /// The same since it was looked at.
+    unseen_pages: u64,
+    /// Pages that the database surely has room for.
+    free_pages: u64,
     /// When it was last found that nothing can be written.
     failed: Instant,
     sync: bool,
@@ -96,6 +116,8 @@ impl Writer {
                 series.clone(),
             ),
             logged_pages: 0,
+            unseen_pages: 0,
+            free_pages: 0,
             failed: Instant::now(),
             sync: settings.sync,
             keep: settings.keep,
@@ -111,23 +133,18 @@ impl Writer {
     }
 
     /// Ends when nobody can hand in any more.
-    pub(super) fn run(mut self, messages: &Receiver<Message>) {
+    pub(super) fn run(mut self, messages: &MessageReceiver<Message>) {
+        let mut arrived = Vec::new();
         loop {
             let mut batch = Vec::new();
             let mut questions = Vec::new();
-            let mut sort = |message| match message {
-                Message::Write(write) => batch.push(write),
-                Message::Ask(question) => questions.push(question),
-            };
-            let ended = match messages.recv_timeout(TICK) {
-                Ok(first) => {
-                    sort(first);
-                    messages.try_iter().take(MAX_BATCH).for_each(sort);
-                    false
+            let ended = messages.receive(&mut arrived, MAX_BATCH, TICK);
+            for message in arrived.drain(..) {
+                match message {
+                    Message::Write(write) => batch.push(write),
+                    Message::Ask(question) => questions.push(question),
                 }
-                Err(RecvTimeoutError::Timeout) => false,
-                Err(RecvTimeoutError::Disconnected) => true,
-            };
+            }
             let is_time = ended || self.ticked.elapsed() >= TICK;
             while !batch.is_empty() {
                 let rest = batch.split_off(self.at_once(batch.len()).min(batch.len()));
@@ -159,9 +176,11 @@ impl Writer {
 
     fn write(&mut self, batch: Vec<Write>) {
         let durable = self.sync && batch.iter().any(|write| write.durable);
-        self.logged_pages += PAGES_OF_STEP * (batch.len() as u64 + 1);
+        let pages = PAGES_OF_STEP * (batch.len() as u64 + 1);
+        self.logged_pages += pages;
+        self.unseen_pages += pages;
         let transacted = self
-            .make_room()
+            .make_room(pages)
             .and_then(|has_room| self.transact(&batch, durable, has_room));
         match transacted {
             Ok((refused, left)) => {
@@ -169,8 +188,9 @@ impl Writer {
                     tracing::info!("journal: written again");
                 }
                 self.kept = left;
-                for (write, is_refused) in batch.into_iter().zip(refused) {
-                    self.conclude(write, !is_refused);
+                for write in batch {
+                    let is_written = !refused.contains(&write.id);
+                    self.conclude(write, is_written);
                 }
             }
             Err(error) => {
@@ -185,14 +205,17 @@ impl Writer {
         if self.logged_pages >= self.watch.checkpoint_pages() && !self.is_failing {
             self.check_point();
         }
-        self.watch.log();
+        if self.unseen_pages >= PAGES_BETWEEN_LOOKS || self.watch.length > Length::Usual {
+            self.unseen_pages = 0;
+            self.watch.log();
+        }
     }
 
     /// Moves what is in the log to the database.
     fn check_point(&mut self) {
         self.logged_pages = 0;
         if let Some(room) = self.watch.disk()
-            && let Err(error) = self.store.afford(room)
+            && let Err(error) = self.afford(room)
         {
             tracing::debug!(%error, "journal: no space is reserved");
         }
@@ -228,17 +251,21 @@ impl Writer {
 
     /// Whether there is room for new requests. Settled ones are forgotten where that is needed, some at a time: on a full
     /// disk the log has room for so much.
-    fn make_room(&mut self) -> Result<bool, rusqlite::Error> {
+    fn make_room(&mut self, pages: u64) -> Result<bool, rusqlite::Error> {
         if self.watch.length == Length::Full {
             return Ok(false);
         }
-        let mut has_room = self.store.has_room()?;
+        if let Some(left) = self.free_pages.checked_sub(pages) {
+            self.free_pages = left;
+            return Ok(true);
+        }
+        let mut has_room = self.has_room()?;
         if self.watch.is_disk_full_since_now() {
             return Ok(has_room);
         }
         while !has_room && !self.is_full {
             let is_settled = self.forget(None)? > 0;
-            has_room = self.store.has_room()?;
+            has_room = self.has_room()?;
             self.is_full = !is_settled && !has_room;
             if self.is_full {
                 tracing::error!(
@@ -249,9 +276,22 @@ impl Writer {
         Ok(has_room)
     }
 
+    /// Looks whether there is room for new requests.
+    fn has_room(&mut self) -> Result<bool, rusqlite::Error> {
+        let room = self.store.room()?;
+        // How much a transaction takes is not known exactly, and what the disk has may become less.
+        self.free_pages = room / UNCHECKED_SHARE;
+        Ok(room > 0)
+    }
+
+    fn afford(&mut self, room: Room) -> Result<(), rusqlite::Error> {
+        self.free_pages = 0;
+        self.store.afford(room)
+    }
+
     /// Forgets some of the settled requests: those before `before`, or any. Returns how many.
     fn forget(&mut self, before: Option<SystemTime>) -> Result<usize, rusqlite::Error> {
-        self.store.begin(false)?;
+        self.store.begin()?;
         let forgotten = self.store.forget(before, self.at_once(FORGOTTEN_AT_ONCE))?;
         self.store.commit()?;
         if forgotten > 0 {
@@ -275,27 +315,48 @@ impl Writer {
         }
     }
 
-    /// One transaction. Returns the writes that found the database full, and the transitions still carried over.
+    /// One transaction. Returns the requests that found the database full, and the transitions still carried over.
     fn transact(
         &mut self,
         batch: &[Write],
         durable: bool,
         has_room: bool,
-    ) -> Result<(Vec<bool>, Kept), rusqlite::Error> {
-        self.store.begin(durable)?;
+    ) -> Result<(HashSet<i64>, Kept), rusqlite::Error> {
+        self.store.begin()?;
         let mut left = Kept::new();
         let most = self.at_once(MAX_KEPT);
         for (index, (id, (intent, transition))) in self.kept.iter().enumerate() {
-            if index >= most || !self.put(*id, intent, transition, has_room)? {
+            if index >= most || !self.put(*id, intent, transition, false, has_room)? {
                 left.insert(*id, (intent.clone(), *transition));
             }
         }
-        let mut refused = Vec::with_capacity(batch.len());
-        for write in batch {
-            refused.push(!self.put(write.id, &write.intent, &write.transition, has_room)?);
+        // Nobody sees what is between: of each request the last transition alone is written.
+        let mut requests: BTreeMap<i64, InBatch> = BTreeMap::new();
+        for (place, write) in batch.iter().enumerate() {
+            let request = requests.entry(write.id).or_default();
+            request.last = place;
+            request.is_new |= write.is_first;
         }
-        self.store.commit()?;
+        let mut refused = HashSet::new();
+        for (id, InBatch { last, is_new }) in requests {
+            if let Some(write) = batch.get(last)
+                && !self.put(id, &write.intent, &write.transition, is_new, has_room)?
+            {
+                refused.insert(id);
+            }
+        }
+        self.commit(durable)?;
         Ok((refused, left))
+    }
+
+    /// Ends a transaction, so that it survives the loss of power where it is `durable`.
+    fn commit(&mut self, durable: bool) -> Result<(), rusqlite::Error> {
+        self.store.commit()?;
+        if durable {
+            self.store.synchronise()?;
+            self.series.syncs.inc();
+        }
+        Ok(())
     }
 
     /// False where there is no room for a new row. Where that would only say that a request is settled,
@@ -305,9 +366,10 @@ impl Writer {
         id: i64,
         intent: &Intent,
         transition: &Transition,
+        is_new: bool,
         has_room: bool,
     ) -> Result<bool, rusqlite::Error> {
-        if self.store.update(id, intent, transition)? {
+        if !is_new && self.store.update(id, intent, transition)? {
             return Ok(true);
         }
         if !has_room {
@@ -320,21 +382,27 @@ impl Writer {
     fn answer(&mut self, question: Question) {
         match question {
             Question::Freeze(provider, since, done) => {
-                let _left = done.send(self.durably(|store| store.freeze(&provider, since)));
+                let frozen = self.ask(self.sync, |store| store.freeze(&provider, since));
+                let _left = done.send(frozen);
             }
             Question::Thaw(provider, done) => {
-                let _left = done.send(self.durably(|store| store.thaw(&provider)));
+                let thawed = self.ask(self.sync, |store| store.thaw(&provider));
+                let _left = done.send(thawed);
             }
             Question::Frozen(done) => {
-                let _left = done.send(self.durably(Store::frozen));
+                let _left = done.send(self.ask(false, Store::frozen));
             }
         }
     }
 
-    fn durably<T>(&mut self, act: impl FnOnce(&Store) -> Result<T, rusqlite::Error>) -> Option<T> {
-        let result = self.store.begin(self.sync).and_then(|()| {
+    fn ask<T>(
+        &mut self,
+        durable: bool,
+        act: impl FnOnce(&Store) -> Result<T, rusqlite::Error>,
+    ) -> Option<T> {
+        let result = self.store.begin().and_then(|()| {
             let value = act(&self.store)?;
-            self.store.commit()?;
+            self.commit(durable)?;
             Ok(value)
         });
         if result.is_err() {
@@ -365,7 +433,7 @@ impl Writer {
     /// Renews the gauges and forgets what is old.
     fn look(&mut self) -> Result<(), rusqlite::Error> {
         if let Some(room) = self.watch.disk() {
-            self.store.afford(room)?;
+            self.afford(room)?;
         }
         let is_log_full = self.watch.length == Length::Full;
         let before = clock::wall().checked_sub(self.keep);
@@ -399,7 +467,8 @@ impl Writer {
         let code = error.sqlite_error_code();
         if code == Some(ErrorCode::DiskFull) {
             // Until it is looked at again; settled requests make room meanwhile.
-            drop(self.store.afford(self.watch.disk_is_full()));
+            let room = self.watch.disk_is_full();
+            drop(self.afford(room));
         }
         if std::mem::replace(&mut self.is_failing, true) {
             return;

@@ -13,6 +13,8 @@ pub struct JournalSeries {
     pub written: IntCounter,
     /// Steps that could not be.
     pub failed: IntCounter,
+    /// How often its log was synchronised with the disk.
+    pub syncs: IntCounter,
     unresolved: IntGaugeVec,
     oldest: IntGaugeVec,
     /// The size of its files.
@@ -38,6 +40,13 @@ impl JournalSeries {
         Ok(Self {
             written: writes.with_label_values(&["ok"]),
             failed: writes.with_label_values(&["failed"]),
+            syncs: registered(
+                registry,
+                IntCounter::new(
+                    "bursar_journal_syncs_total",
+                    "How often the journal's log was synchronised with its disk, for one request or many.",
+                )?,
+            )?,
             unresolved: by_provider("bursar_journal_unresolved", "Requests in doubt.")?,
             oldest: by_provider(
                 "bursar_journal_oldest_unresolved_timestamp_seconds",
