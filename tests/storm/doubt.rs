@@ -34,7 +34,7 @@ pub(crate) fn check(seed: u64, history: &History, outcomes: &[Value]) -> Vec<Str
         let ended = case.begun != case.ended;
         let wrong = match listed.get(id) {
             Some(outcome) => rightly_listed(&plan, case.seen.as_ref(), arrivals, ended)
-                .and_then(|()| rightly_told(&plan, seed, outcome)),
+                .and_then(|()| rightly_told(&plan, seed, arrivals, outcome)),
             None => rightly_missing(&plan, case.seen.as_ref(), arrivals),
         };
         if let Err(what) = wrong {
@@ -83,7 +83,12 @@ fn rightly_missing(
 }
 
 /// Whether what is said of it helps whoever looks for it at the provider.
-fn rightly_told(plan: &Plan, seed: u64, outcome: &Value) -> Result<(), &'static str> {
+fn rightly_told(
+    plan: &Plan,
+    seed: u64,
+    arrivals: &[Arrival],
+    outcome: &Value,
+) -> Result<(), &'static str> {
     let key = match plan.kind.has_key() {
         true => Value::from(format!("key-{}", plan.id)),
         false => Value::Null,
@@ -102,7 +107,9 @@ fn rightly_told(plan: &Plan, seed: u64, outcome: &Value) -> Result<(), &'static 
     let hash = digest(&SHA256, &plan.body(seed));
     let hash = hash.as_ref().iter().map(|byte| format!("{byte:02x}"));
     let hash = Value::from(hash.collect::<String>());
+    let is_whole = arrivals.last().is_some_and(|arrival| arrival.is_whole);
     match outcome["phase"].as_str() {
+        Some("head_sent") if is_whole => Err("listed without the body, and all of it arrived"),
         Some("head_sent") if outcome["body_sha256"].is_null() => Ok(()),
         Some("body_sent") if outcome["body_sha256"] == hash => Ok(()),
         // An answer may begin before the body ends.
