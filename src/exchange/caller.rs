@@ -32,6 +32,7 @@ use bursar_http::target::Form;
 use bursar_limits::caller_limits::Limits;
 use bursar_telemetry::metrics::ANONYMOUS;
 pub use claim::Claim;
+use claim::Named;
 use credentials::{Credentials, basic, split};
 use password_hashing::{Hashed, Hashing, Tag};
 use ready::Ready;
@@ -198,12 +199,8 @@ impl Callers {
         let Some(table) = &self.table else {
             return Ok(self.everybody());
         };
-        let by_authorization = form == Form::Origin && !headers.contains_key(PROXY_AUTHORIZATION);
-        let field = if by_authorization {
-            AUTHORIZATION
-        } else {
-            PROXY_AUTHORIZATION
-        };
+        let by_authorization = is_in_authorization(headers, form);
+        let field = field(by_authorization);
         if let Some(known) = table.by_field(headers, &field, peer) {
             return Ok(known.principal(by_authorization));
         }
@@ -220,6 +217,22 @@ impl Callers {
                     .ok_or(Undecided::Unauthenticated)
             }
         }
+    }
+
+    /// What a request claims whose caller was not found.
+    #[must_use]
+    pub fn claim(&self, headers: &HeaderMap, form: Form, peer: &Peer) -> Claim {
+        let table = self.table.as_ref();
+        let has_passwords = table.is_some_and(|table| table.has_passwords);
+        let field = field(is_in_authorization(headers, form));
+        let shown = Credentials::shown(headers, &field, has_passwords);
+        claim::of_credentials(shown, |name| {
+            let known = table?.named(name)?;
+            Some(Named {
+                name: known.name.clone(),
+                is_from_there: known.is_at(peer.address) && known.is_certified(peer),
+            })
+        })
     }
 
     /// Computes the hashes that it takes.
@@ -472,6 +485,18 @@ impl fmt::Debug for PendingPassword<'_> {
             .field("known", &self.known)
             .field("address", &self.address)
             .finish_non_exhaustive()
+    }
+}
+
+/// Whether a request says in `Authorization` who sends it.
+fn is_in_authorization(headers: &HeaderMap, form: Form) -> bool {
+    form == Form::Origin && !headers.contains_key(PROXY_AUTHORIZATION)
+}
+
+const fn field(by_authorization: bool) -> HeaderName {
+    match by_authorization {
+        true => AUTHORIZATION,
+        false => PROXY_AUTHORIZATION,
     }
 }
 

@@ -7,6 +7,7 @@ mod bearer;
 mod correlation;
 mod hop_by_hop;
 mod keep_alive;
+mod repeated;
 mod saved;
 mod via;
 
@@ -20,6 +21,7 @@ use smallvec::SmallVec;
 pub use bearer::{OwnToken, Unusable, bearer};
 pub use correlation::{Correlation, Identifier, Unusable as UnusableIdentifier};
 pub use keep_alive::KeepAlive;
+pub use repeated::{is_repeated, only};
 pub use saved::SavedFields;
 pub use via::{PSEUDONYM, Via};
 
@@ -114,18 +116,6 @@ impl<'a> ControlFields<'a> {
 /// Says which request is responded to, in place of whatever else may have said so.
 pub fn set_request_id(headers: &mut HeaderMap, id: HeaderValue) {
     headers.insert(REQUEST_ID, id);
-}
-
-/// The value of a field that is there once.
-#[must_use]
-pub fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
-    headers.get(name).filter(|_| !is_repeated(headers, name))
-}
-
-/// Whether a field is there more than once. Mostly none is, and then it is not looked up.
-#[must_use]
-pub fn is_repeated(headers: &HeaderMap, name: &HeaderName) -> bool {
-    headers.len() > headers.keys_len() && headers.get_all(name).iter().nth(1).is_some()
 }
 
 /// Sets a field to one value: in place where it is there once, which costs half.

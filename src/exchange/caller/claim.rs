@@ -3,13 +3,8 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
-use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
-
 use super::credentials::{Credentials, basic, split};
-use super::{Callers, Table, spelling};
-use bursar_http::connection::Peer;
-use bursar_http::target::Form;
+use super::spelling;
 use bursar_telemetry::metrics::RefusalDetail;
 
 /// What a request says of its caller, without a proof.
@@ -21,54 +16,41 @@ pub struct Claim {
     pub caller: Option<Arc<str>>,
 }
 
-impl Callers {
-    /// What a request claims whose caller was not found.
-    #[must_use]
-    pub fn claim(&self, headers: &HeaderMap, form: Form, peer: &Peer) -> Claim {
-        let table = self.table.as_ref();
-        let claim = table.and_then(|table| table.claim(headers, form, peer));
-        claim.unwrap_or(Claim {
-            detail: RefusalDetail::CredentialsMissing,
-            caller: None,
-        })
-    }
+/// A configured caller whose name a request gives.
+pub(super) struct Named {
+    pub(super) name: Arc<str>,
+    /// Whether it calls from that address, with that certificate.
+    pub(super) is_from_there: bool,
 }
 
-impl Table {
-    /// None: nothing in its head.
-    fn claim(&self, headers: &HeaderMap, form: Form, peer: &Peer) -> Option<Claim> {
-        let by_authorization = form == Form::Origin && !headers.contains_key(PROXY_AUTHORIZATION);
-        let field = if by_authorization {
-            AUTHORIZATION
-        } else {
-            PROXY_AUTHORIZATION
-        };
-        let Credentials::Basic(value) = Credentials::shown(headers, &field, self.has_passwords)
-        else {
-            return None;
-        };
-        let without = |detail| Claim {
-            detail,
-            caller: None,
-        };
-        let sent = value.and_then(basic);
-        let Some(sent) = sent.filter(|sent| split(sent).is_some()) else {
-            return Some(without(RefusalDetail::CredentialsMalformed));
-        };
-        let named = spelling::readings(&sent).iter().find_map(|reading| {
-            let (name, _) = split(reading)?;
-            self.named(std::str::from_utf8(name).ok()?)
-        });
-        let Some(known) = named else {
-            return Some(without(RefusalDetail::CallerUnknown));
-        };
-        let is_from_there = known.is_at(peer.address) && known.is_certified(peer);
-        Some(Claim {
-            detail: match is_from_there {
-                true => RefusalDetail::PasswordWrong,
-                false => RefusalDetail::NotFromThere,
-            },
-            caller: Some(known.name.clone()),
-        })
+/// What credentials claim that came in place of a caller's, who `named` finds by name.
+pub(super) fn of_credentials(
+    shown: Credentials<'_>,
+    named: impl Fn(&str) -> Option<Named>,
+) -> Claim {
+    let without = |detail| Claim {
+        detail,
+        caller: None,
+    };
+    let Credentials::Basic(value) = shown else {
+        return without(RefusalDetail::CredentialsMissing);
+    };
+    let sent = value.and_then(basic);
+    let Some(sent) = sent.filter(|sent| split(sent).is_some()) else {
+        return without(RefusalDetail::CredentialsMalformed);
+    };
+    let found = spelling::readings(&sent).iter().find_map(|reading| {
+        let (name, _) = split(reading)?;
+        named(std::str::from_utf8(name).ok()?)
+    });
+    let Some(found) = found else {
+        return without(RefusalDetail::CallerUnknown);
+    };
+    Claim {
+        detail: match found.is_from_there {
+            true => RefusalDetail::PasswordWrong,
+            false => RefusalDetail::NotFromThere,
+        },
+        caller: Some(found.name),
     }
 }

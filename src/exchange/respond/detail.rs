@@ -2,7 +2,7 @@
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
-use super::{CallerToken, Refusal};
+use super::refusal::{CallerToken, Refusal};
 use crate::exchange::{caller, route, tunnel_target};
 use crate::token::Failure;
 use crate::upstream::{ConnectError, SendError};

@@ -5,7 +5,12 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use super::*;
-use crate::token::Failure;
+use crate::exchange::passthrough;
+use crate::exchange::tunnel_target;
+use crate::token::{Failure, Missing};
+use crate::upstream::{ConnectError, SendError};
+use bursar_http::framing;
+use bursar_limits::caller_limits::TooMany;
 use bursar_limits::rate_limiter;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/src/reference/reasons.md");
@@ -310,13 +315,15 @@ fn malformed() -> impl Iterator<Item = Refusal> {
     malformed.map(|detail| Refusal::Target(target::Error::Malformed(detail, "")))
 }
 
-fn failures() -> [Failure; 12] {
+fn failures() -> [Failure; 14] {
     let words = crate::token::Detail::Is("");
     [
         Failure::Rejected(words, None),
         Failure::RateLimited(None),
         Failure::QuotaExhausted,
         Failure::CircuitOpen,
+        Failure::LeaseLost,
+        Failure::FleetHold,
         Failure::TimedOut,
         Failure::NotAllowed(bursar_base::address::Rule::Private),
         Failure::NoConnection(Cause::ParentProxy),

@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::only;
+use super::repeated::only;
 
 /// A reference or a request id is no longer.
 const MAX_BYTES: usize = 256;
