@@ -28,10 +28,6 @@ enum Fault {
         "holds a control character, such as a line break or a tab; only the secret itself may stand there"
     )]
     Control,
-    #[error(
-        "holds a character that no client id or secret may have: printable ASCII only (RFC 6749 appendix A)"
-    )]
-    NotPrintable,
     #[error("is the name of a variable without braces; write ${{NAME}}")]
     Unbraced,
     #[error("is a template that nothing has filled in (`{{{{…}}}}`)")]
@@ -53,6 +49,11 @@ enum Fault {
 /// Why a secret is probably not what is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 enum Doubt {
+    // RFC 6749 appendix A.1 and A.2. Some servers take it nevertheless, and no server's secret is refused here.
+    #[error(
+        "holds a character that is not printable ASCII, which few servers take in a client id or secret (RFC 6749 appendix A); is it what the provider gave out?"
+    )]
+    NotAscii,
     #[error("has quotes around it, which are part of it; `docker --env-file` keeps them, for one")]
     Quotes,
     #[error("begins with a name and `=`; is it the value alone?")]
@@ -118,13 +119,8 @@ impl Kind {
 
 fn fault(text: &str, kind: Kind) -> Option<Fault> {
     let of_kind = || match kind {
-        // RFC 6749 appendix A.1 and A.2.
-        Kind::Client => {
-            let is_allowed = |byte: u8| matches!(byte, 0x20..=0x7e);
-            (!text.bytes().all(is_allowed)).then_some(Fault::NotPrintable)
-        }
         Kind::Caller => hash_begins_late(text).then_some(Fault::BeforeHash),
-        Kind::Name | Kind::Other => None,
+        Kind::Client | Kind::Name | Kind::Other => None,
     };
     fault_of_any(text).or_else(of_kind)
 }
@@ -297,6 +293,7 @@ fn doubt(text: &str, kind: Kind) -> Option<Doubt> {
         () if is_quoted('"') || is_quoted('\'') => Doubt::Quotes,
         () if is_assignment => Doubt::Assignment,
         () if text.starts_with("Bearer ") || text.starts_with("Basic ") => Doubt::Scheme,
+        () if kind == Kind::Client && !text.is_ascii() => Doubt::NotAscii,
         () if is_chosen && is_repeated => Doubt::Repeated,
         () if is_chosen && COMMON.contains(&&*text.to_ascii_lowercase()) => Doubt::Common,
         () => return None,

@@ -62,11 +62,13 @@ fn what_cannot_work_is_told_from_what_can() {
     }
 }
 
+/// Doorkeeper takes any bytes, so that they are no error.
 #[test]
-fn client_ids_and_secrets_are_printable_ascii() {
-    assert_eq!(fault("päss", Kind::Client), Some(Fault::NotPrintable));
-    assert_eq!(fault("päss", Kind::Caller), None);
-    assert_eq!(fault("a b:~\\\"", Kind::Client), None);
+fn client_ids_and_secrets_that_are_not_ascii_are_doubted_and_taken() {
+    assert_eq!(fault("päss", Kind::Client), None);
+    assert_eq!(doubt("päss", Kind::Client), Some(Doubt::NotAscii));
+    assert_eq!(doubt("päss", Kind::Caller), None);
+    assert_eq!(doubt("a b:~\\\"", Kind::Client), None);
 }
 
 #[test]
