@@ -2,6 +2,7 @@
 //! skipped.
 
 mod instances;
+mod one_token;
 mod outages;
 mod permissions;
 mod secrecy;

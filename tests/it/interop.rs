@@ -8,6 +8,7 @@ mod authorization_servers;
 mod callers;
 mod clock;
 mod expect_continue;
+mod fleet;
 mod https;
 mod jq;
 mod malformed_responses;

@@ -105,8 +105,7 @@ impl FleetAcquire {
                     passed_over.push(number);
                 }
                 Ok(Answer::Held(left)) => {
-                    let free = Instant::now() + left.min(self.lease_time()) + AFTER_LEASE;
-                    drop(timeout_at(free, changed).await);
+                    drop(timeout_at(self.lease_end(left), changed).await);
                     return Step::Again;
                 }
                 Ok(Answer::Failed {
@@ -193,20 +192,36 @@ impl FleetAcquire {
         }
     }
 
-    /// Takes what another instance has obtained meanwhile.
+    /// Takes what another instance has obtained meanwhile, or is about to.
     async fn look(&self, wanted: &Wanted, passed_over: &[u64]) -> Result<Acquired, NotAcquired> {
-        let question = Question {
-            known: passed_over,
-            highest: self.key.known().highest(),
-            lease: None,
-            wants_refresh_token: false,
-            is_awaited: true,
-        };
-        let token = match self.key.fleet.ask(self.key.entry(), question).await {
-            Ok(Answer::Value(found)) => self.take_over(wanted, found),
-            Ok(_) | Err(_) => None,
-        };
-        token.ok_or(Failure::TimedOut.into())
+        for _ in 0..MAX_WAITS {
+            let known = self.key.known();
+            let changed = known.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let question = Question {
+                known: passed_over,
+                highest: known.highest(),
+                lease: None,
+                wants_refresh_token: false,
+                is_awaited: true,
+            };
+            match self.key.fleet.ask(self.key.entry(), question).await {
+                Ok(Answer::Value(found)) => {
+                    return self
+                        .take_over(wanted, found)
+                        .ok_or(Failure::TimedOut.into());
+                }
+                Ok(Answer::Held(left)) => drop(timeout_at(self.lease_end(left), changed).await),
+                Ok(_) | Err(_) => break,
+            }
+        }
+        Err(Failure::TimedOut.into())
+    }
+
+    /// When somebody else's lease is over.
+    fn lease_end(&self, left: Duration) -> Instant {
+        Instant::now() + left.min(self.lease_time()) + AFTER_LEASE
     }
 
     /// The token in a value, where it is of use.

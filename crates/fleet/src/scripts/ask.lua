@@ -6,15 +6,16 @@ local is_known = string.find(known, ' ' .. published .. ' ', 1, true) ~= nil
 if published > 0 and not is_known and ends > now then
   return {now, 'value', published, now - issued, redis.call('HGET', key, 'v') or ''}
 end
-if lease == 0 then
+local is_held = holder and holder ~= instance and lease_ends > now and lease_ends < now + 3600000
+if lease == 0 and not is_held then
   return {now, is_known and 'same' or 'absent', published}
 end
 local refused_until = is_awaited and awaited_until or background_until
-if refused_until > now and refused_proof == proof then
+if lease > 0 and refused_until > now and refused_proof == proof then
   local failure = redis.call('HGET', key, 'f') or ''
   return {now, 'failed', math.max(awaited_until - now, 0), math.max(background_until - now, 0), failure}
 end
-if holder and holder ~= instance and lease_ends > now and lease_ends < now + 3600000 then
+if is_held then
   return {now, 'held', lease_ends - now}
 end
 given = math.max(given, published, floor) + 1

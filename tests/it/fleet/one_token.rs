@@ -1,0 +1,84 @@
+//! One token for all instances: however many ask, and whoever ends it.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::instances::{Callers, Fleet, KEY, Provider, assert_all_fine};
+use crate::support::caller::Caller;
+use crate::support::eventually;
+use crate::support::metrics::Scrape;
+use crate::support::program::Program;
+use crate::support::store::Server;
+
+const INSTANCES: usize = 5;
+/// Callers of each instance.
+const COLD: usize = 200;
+/// Fewer than the renewals that 401s may cause in a minute.
+const REVOCATIONS: usize = 8;
+/// Longer than the test.
+const LIFETIME: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn a_thousand_callers_of_five_new_instances_cost_one_token_call() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let store = server.start().await;
+    let provider = Provider::start(LIFETIME).await;
+    let file = provider.yaml(&format!("url: '{}', keys: ['{KEY}']", store.url()), "");
+    let start = || Program::start(&file, "info,bursar::access=off");
+    let programs: [Program; INSTANCES] =
+        tokio::join!(start(), start(), start(), start(), start()).into();
+    let mut callers = JoinSet::new();
+    for listen in programs.iter().map(|program| program.listen) {
+        for _ in 0..COLD {
+            callers.spawn(async move {
+                let mut caller = Caller::connect(listen).await;
+                caller.send("GET", "/", "").await.status.as_u16()
+            });
+        }
+    }
+    let statuses = callers.join_all().await;
+    let failed = statuses.iter().filter(|status| **status != 200).count();
+    let logs: Vec<String> = programs.iter().map(Program::logged).collect();
+    assert_eq!(failed, 0, "{}", logs.join("\n--\n"));
+    assert_eq!(provider.calls(), 1);
+}
+
+#[tokio::test]
+async fn a_revocation_costs_one_token_call_and_no_caller_sees_it() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let store = server.start().await;
+    let provider = Provider::start(LIFETIME).await;
+    let fleet_at = format!("url: '{}', keys: ['{KEY}']", store.url());
+    let file = provider.yaml(&fleet_at, "");
+    let fleet = Fleet::start(&vec![file; INSTANCES]).await;
+    fleet.agree_soon().await;
+    let before = provider.calls();
+    let callers = Callers::start(&fleet);
+    for round in 1..=REVOCATIONS {
+        let old = fleet.fingerprints().await;
+        provider.revoke();
+        eventually(|| async {
+            let new = fleet.fingerprints().await;
+            new.iter().all(|one| *one == new[0] && *one != old[0])
+        })
+        .await;
+        assert_eq!(provider.calls() - before, round);
+    }
+    assert_all_fine(&callers.stop().await);
+    let mut pushed = 0.0;
+    for program in &fleet.programs {
+        let scrape = Scrape::of(program.admin).await;
+        pushed += scrape.value("bursar_fleet_push_delay_seconds_count", &[]);
+        eprintln!(
+            "pushes within 100 ms: {} of {}",
+            scrape.value("bursar_fleet_push_delay_seconds_bucket", &[("le", "0.1")]),
+            scrape.value("bursar_fleet_push_delay_seconds_count", &[]),
+        );
+    }
+    assert!(pushed > 0.0);
+}
