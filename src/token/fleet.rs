@@ -73,7 +73,13 @@ impl FleetTokens {
                 }
             }
             News::Free => {}
-            News::RefreshTokenUsed(number) => return key.known().refresh_is_used(number),
+            News::RefreshTokenUsed { number, by } => {
+                // Who uses it hears of that, too, before the lease.
+                if by != self.fleet.instance() {
+                    key.known().refresh_is_used(number);
+                }
+                return;
+            }
         }
         key.known().changed.notify_waiters();
     }

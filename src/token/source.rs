@@ -180,7 +180,11 @@ impl Source {
                         return Ok(token.access_token());
                     }
                     Ok(_) | Err(Failure::AlreadyExpired) => {}
-                    Err(failure) => return Err(self.missing(failure, Instant::now())),
+                    Err(failure) => {
+                        let now = Instant::now();
+                        // This process was held up, perhaps, and a token came all the same.
+                        return self.read(now).ok_or_else(|| self.missing(failure, now));
+                    }
                 },
                 // Shorter than the request may wait: what the next flight brings is the answer to it.
                 Joined::BackingOff(failure, until)
@@ -360,6 +364,7 @@ impl Source {
         leader: Leader<FlightResult>,
     ) {
         let acquired = self.acquirer.acquire(wanted, &mut priority).await;
+        let now = Instant::now();
         let (result, next_renewal) = {
             let mut policy = self.policy();
             // Under one lock, so that nobody joins a flight that has ended already.
@@ -367,6 +372,14 @@ impl Source {
             let result = acquired.and_then(|acquired| {
                 let published = self.publish(&mut policy, &acquired, &reason);
                 published.map_err(NotAcquired::from)
+            });
+            // Another instance's may have been adopted meanwhile.
+            let result = result.or_else(|none| {
+                let current = self.current().filter(|token| {
+                    wanted.fingerprint() != Some(token.fingerprint)
+                        && token.freshness(now) == Freshness::Fresh
+                });
+                current.ok_or(none)
             });
             let next_renewal = match &result {
                 Ok(token) => {

@@ -188,8 +188,13 @@ pub enum News<'a> {
     Value(Pushed<'a>),
     /// A lease was given back.
     Free,
-    /// The refresh token of the value with that number is being used.
-    RefreshTokenUsed(u64),
+    /// The refresh token of a value is being used.
+    RefreshTokenUsed {
+        /// The value's number.
+        number: u64,
+        /// Who uses it.
+        by: &'a str,
+    },
 }
 
 /// A value in a message.
@@ -486,7 +491,10 @@ pub fn read_message(payload: &[u8]) -> Option<Message<'_>> {
     let mut number = || text()?.parse().ok();
     let news = match kind {
         "free" => News::Free,
-        "used" => News::RefreshTokenUsed(number()?),
+        "used" => News::RefreshTokenUsed {
+            number: number()?,
+            by: text()?,
+        },
         "value" => {
             let (number, age, at) = (number()?, number()?, number()?);
             News::Value(Pushed {

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::*;
+use crate::support::eventually;
 use crate::support::metrics::Scrape;
 use crate::support::program::Program;
 use crate::support::relay::{Network, Relay};
@@ -170,6 +171,11 @@ async fn without_single_active_contention_names_the_key_that_is_missing() {
     }
 }
 
+async fn fingerprint(program: &Program) -> String {
+    let status = program.json("/status").await;
+    status["tokens"][0]["fingerprint"].to_string()
+}
+
 /// Waits until an instance begins to ask the token endpoint, and says which.
 async fn next_holder(programs: &[Program]) -> usize {
     let mut won = vec![f64::MAX; programs.len()];
@@ -229,6 +235,16 @@ async fn a_refresh_token_never_arrives_twice_however_its_holder_ends() {
             tokio::time::sleep(Duration::from_secs(5)).await;
             programs[held].signal("CONT").await;
         }
+        // One accident at a time.
+        let before = fingerprint(&programs[(held + 1) % programs.len()]).await;
+        eventually(|| async {
+            let mut all = Vec::new();
+            for program in &programs {
+                all.push(fingerprint(program).await);
+            }
+            all.iter().all(|one| *one != before && *one == all[0])
+        })
+        .await;
         let statuses = load.stop().await;
         let failed: Vec<&u16> = statuses.iter().filter(|status| **status != 200).collect();
         let logs: Vec<String> = programs.iter().map(Program::logged).collect();

@@ -25,7 +25,7 @@ local is_marked = 0
 if wants_refresh and published > 0 and redis.call('HSETNX', key, 'u', '1') == 1 then
   is_marked = 1
   -- A store that starts again may have forgotten the mark; whoever heard of it has not.
-  redis.call('PUBLISH', ARGV[8], table.concat({'used', ARGV[9], published}, ' '))
+  redis.call('PUBLISH', ARGV[8], table.concat({'used', ARGV[9], published, instance}, ' '))
 end
 local value = is_marked == 1 and redis.call('HGET', key, 'v') or ''
 return {now, 'won', given, published, now - issued, value}
