@@ -6,4 +6,5 @@ mod one_token;
 mod outages;
 mod permissions;
 mod secrecy;
+mod setbacks;
 mod stores;

@@ -83,6 +83,7 @@ impl Server {
             user: None,
             authority: None,
             is_sentinel: false,
+            environment: Vec::new(),
         }
     }
 
@@ -109,9 +110,17 @@ pub struct Launch {
     user: Option<User>,
     authority: Option<Arc<Authority>>,
     is_sentinel: bool,
+    environment: Vec<(String, String)>,
 }
 
 impl Launch {
+    /// With a variable in its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// With a line of its configuration, e.g. `maxmemory 2mb`.
     #[must_use]
     pub fn line(mut self, line: impl Into<String>) -> Self {
@@ -376,6 +385,34 @@ impl Store {
         }
     }
 
+    /// A copy of what it keeps, as a backup has it; see [`Launch::keeping_data`].
+    ///
+    /// # Panics
+    /// Where it keeps nothing.
+    #[must_use]
+    pub fn kept(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let files = std::fs::read_dir(self.directory.path().join("appendonlydir")).unwrap();
+        let paths = files.map(|file| file.unwrap().path());
+        let read = |path: PathBuf| {
+            let content = std::fs::read(&path).unwrap();
+            (path, content)
+        };
+        paths.map(read).collect()
+    }
+
+    /// Puts a copy of [`Self::kept`] in place of what it keeps, after [`Self::kill`].
+    ///
+    /// # Panics
+    /// Where that cannot be done.
+    pub fn put_back(&self, kept: &[(PathBuf, Vec<u8>)]) {
+        let directory = self.directory.path().join("appendonlydir");
+        std::fs::remove_dir_all(&directory).unwrap();
+        std::fs::create_dir(&directory).unwrap();
+        for (path, content) in kept {
+            std::fs::write(path, content).unwrap();
+        }
+    }
+
     /// Starts it again after [`Self::kill`], with what it kept; false where it did not respond.
     ///
     /// # Panics
@@ -383,6 +420,7 @@ impl Store {
     pub async fn start_again(&mut self) -> bool {
         let mut command = Command::new(&self.launch.server.program);
         command.arg("conf").current_dir(&self.directory);
+        command.envs(self.launch.environment.iter().cloned());
         if self.launch.is_sentinel {
             command.arg("--sentinel");
         }

@@ -37,34 +37,46 @@ pub(super) struct Provider {
     calls: Arc<Mutex<Vec<Instant>>>,
     /// When each token ends.
     ends: Arc<Mutex<HashMap<String, Instant>>>,
+    refresh_tokens: Arc<Mutex<Vec<String>>>,
+}
+
+/// What a provider's tokens are like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// They live side by side.
+    Plain,
+    /// A new one ends the ones before.
+    SingleActive,
+    /// Each comes with a refresh token that may be used once.
+    Rotating,
 }
 
 impl Provider {
     pub(super) async fn start(lifetime: Duration) -> Self {
-        Self::with(lifetime, false).await
+        Self::of(Kind::Plain, lifetime).await
     }
 
-    /// The same; a new token ends the ones before.
-    pub(super) async fn of_single_tokens(lifetime: Duration) -> Self {
-        Self::with(lifetime, true).await
-    }
-
-    async fn with(lifetime: Duration, is_single_active: bool) -> Self {
+    pub(super) async fn of(kind: Kind, lifetime: Duration) -> Self {
         let ends: Arc<Mutex<HashMap<String, Instant>>> = Arc::default();
         let calls: Arc<Mutex<Vec<Instant>>> = Arc::default();
-        let (issued, noted) = (ends.clone(), calls.clone());
+        let refresh_tokens: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (issued, noted, used) = (ends.clone(), calls.clone(), refresh_tokens.clone());
         let idp = Idp::start(move |call: TokenCall| {
             let token = format!("access-token-{}", call.number);
             let mut issued = issued.lock().unwrap();
-            if is_single_active {
+            if kind == Kind::SingleActive {
                 issued.clear();
             }
             issued.insert(token.clone(), Instant::now() + lifetime);
             drop(issued);
             noted.lock().unwrap().push(Instant::now());
             let seconds = lifetime.as_secs();
-            let body =
+            let mut body =
                 json!({"access_token": token, "token_type": "bearer", "expires_in": seconds});
+            used.lock().unwrap().extend(call.field("refresh_token"));
+            if kind == Kind::Rotating {
+                body["refresh_token"] = format!("refresh-token-{}", call.number).into();
+            }
             async move { reply(200, &body) }
         })
         .await;
@@ -86,7 +98,13 @@ impl Provider {
             idp,
             calls,
             ends,
+            refresh_tokens,
         }
+    }
+
+    /// The refresh tokens that were sent. Each may be sent once.
+    pub(super) fn refresh_tokens(&self) -> Vec<String> {
+        self.refresh_tokens.lock().unwrap().clone()
     }
 
     /// Ends every token.

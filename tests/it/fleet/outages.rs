@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::instances::{Callers, Fleet, KEY, OTHER_KEY, Provider, assert_all_fine};
+use super::instances::{Callers, Fleet, KEY, Kind, OTHER_KEY, Provider, assert_all_fine};
 use crate::support::program::Program;
 use crate::support::relay::{Network, Relay};
 use crate::support::store::resp::Connection;
@@ -337,7 +337,7 @@ async fn while_the_store_is_away_only_one_instance_asks_for_tokens_that_end_each
         return;
     };
     let mut store = server.start().await;
-    let provider = Provider::of_single_tokens(LIFETIME).await;
+    let provider = Provider::of(Kind::SingleActive, LIFETIME).await;
     let file = provider.yaml(&at(&store), "token.single_active: true");
     let fleet = Fleet::start(&[file.clone(), file.clone(), file]).await;
     let callers = Callers::start(&fleet);

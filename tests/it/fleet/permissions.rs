@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::instances::{Callers, Fleet, KEY, Provider, assert_all_fine};
+use super::instances::{Callers, Fleet, KEY, Kind, Provider, assert_all_fine};
 use crate::support::store::cluster::Cluster;
 use crate::support::store::resp::Value;
 use crate::support::store::{Launch, Server, Store};
@@ -23,8 +23,8 @@ fn line() -> String {
 
 /// Three instances share tokens, renew them and take new ones after a 401.
 async fn works(fleet: &str) -> (Provider, Fleet) {
-    let provider = Provider::start(LIFETIME).await;
-    let file = provider.yaml(fleet, "");
+    let provider = Provider::of(Kind::Rotating, LIFETIME).await;
+    let file = provider.yaml(fleet, "token.refresh: grant");
     let fleet = Fleet::start(&[file.clone(), file.clone(), file]).await;
     let callers = Callers::start(&fleet);
     fleet.agree_soon().await;
@@ -91,7 +91,8 @@ async fn a_user_with_the_permissions_of_the_book_is_refused_nothing() {
         store.url(),
         store.ca().display()
     );
-    works(&fleet).await;
+    let (provider, _fleet) = works(&fleet).await;
+    assert!(!provider.refresh_tokens().is_empty());
     let refused = refused(&store).await;
     assert!(refused.is_empty(), "{refused:#?}");
 }
@@ -99,7 +100,7 @@ async fn a_user_with_the_permissions_of_the_book_is_refused_nothing() {
 #[tokio::test]
 async fn a_fleet_works_on_a_cluster_with_the_permissions_of_the_book() {
     for server in Server::all().await {
-        let rules = format!("{} +cluster|slots +asking", line());
+        let rules = format!("{} +cluster|slots +asking +wait", line());
         let user = |launch: Launch| launch.user("bursar", "password", &rules);
         let cluster = Cluster::start(&server, 3, user).await;
         let urls = cluster.urls().join("', '");
