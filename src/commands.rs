@@ -8,6 +8,7 @@ pub(crate) mod generated;
 pub(crate) mod init;
 pub(crate) mod live_check;
 pub(crate) mod log_level;
+pub(crate) mod operator;
 pub(crate) mod outcomes;
 pub(crate) mod output;
 pub(crate) mod remote;

@@ -11,6 +11,7 @@ mod authorize;
 mod build;
 pub mod caller;
 mod closing;
+mod freezes;
 mod live;
 mod location;
 mod outgoing;
@@ -41,6 +42,7 @@ use tokio::time::Instant;
 use crate::upstream::OutgoingRequest;
 pub use active_request::ActiveRequest;
 pub use admin_control::AdminControl;
+// From the admin port, to which it is told what came of it.
 use attempt::{Attempt, Received};
 use authorize::Authorizer;
 use bursar_base::path::Path;
@@ -53,6 +55,7 @@ use bursar_http::replay_body::{ReplayBody, ReplayLimits};
 use bursar_http::target::{self, Form, Target};
 use bursar_telemetry::metrics::{Limit, RefusalDetail};
 use caller::Principal;
+pub use freezes::{Decided, Reach, Wish};
 pub use live::Live;
 use location::Asked;
 use passthrough::Passthrough;
@@ -372,9 +375,9 @@ impl<'e> Exchange<'e> {
         if let Some(body) = &body {
             self.request.record.set_upload(body);
         }
-        let mut frozen = None;
+        let mut payments = None;
         if payment.moves_money {
-            frozen = self.proxy.admin_control.frozen_flag(provider.index);
+            payments = self.proxy.admin_control.payment_flag(provider.index);
             if let Some(journal) = &process_state.journal {
                 self.request
                     .write_to(journal, payment.key(&outgoing.headers));
@@ -384,7 +387,7 @@ impl<'e> Exchange<'e> {
         Attempt {
             client,
             series: &self.proxy.upstreams[provider.index].series,
-            frozen,
+            payments,
             destination,
             authorizer,
             may_be_replayed: payment.may_be_replayed(&outgoing.headers),

@@ -165,11 +165,11 @@ fn run(
             told(asked.map(|()| String::new()))
         }
         Command::Freeze(freeze) => {
-            told(runtime.block_on(freeze.run(&freeze.remote.remote(), true)))
+            frozen(runtime.block_on(freeze.run(&freeze.remote.remote(), true)))
         }
         Command::Reload(options) => reloaded(runtime.block_on(control::reload(&options.remote()))),
         Command::LogLevel(options) => told(runtime.block_on(options.run())),
-        Command::Thaw(thaw) => told(runtime.block_on(thaw.run(&thaw.remote.remote(), false))),
+        Command::Thaw(thaw) => frozen(runtime.block_on(thaw.run(&thaw.remote.remote(), false))),
     }
 }
 
@@ -207,6 +207,19 @@ fn reloaded(said: Result<control::ReloadSaid, remote::Error>) -> anyhow::Result<
         say(problem);
     }
     let code = match said.is_in_force {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    };
+    print(&said.text, code)
+}
+
+/// A freeze or a thaw that holds on one instance of a fleet only is done, and still a failure.
+fn frozen(said: Result<control::FreezeSaid, remote::Error>) -> anyhow::Result<ExitCode> {
+    let said = match said {
+        Ok(said) => said,
+        Err(error) => return told(Err(error)),
+    };
+    let code = match said.is_everywhere {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     };

@@ -202,6 +202,9 @@ impl Server {
             log_level: self.log_level,
         };
         let admin = tokio::spawn(admin::serve(self.admin, self.live.clone(), controls));
+        let proxy = self.live.current();
+        let following = async move { proxy.admin_control.follow_freezes().await };
+        let following = AbortOnDropHandle::new(tokio::spawn(following));
         let accepting = tokio::spawn(accept(
             AcceptOptions {
                 listener: self.listener,
@@ -237,6 +240,7 @@ impl Server {
             log.warn("drain_timeout is over; the rest is cut off");
         }
         log.end();
+        drop(following);
         admin.abort();
     }
 }

@@ -1,13 +1,15 @@
 //! `bursar freeze`, `thaw` and `reload`: what a running Bursar is asked, and what its response says to a person.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use clap::Args;
 use http::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use super::operator;
 use super::remote::{self, Error, Remote};
+use bursar_base::decision::Text;
+use bursar_base::terminal::plain;
 
 /// For a change that waits for the journal.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,6 +22,9 @@ const RELOAD_TIMEOUT: Duration = Duration::from_secs(130);
 pub(crate) struct Freeze {
     /// The provider's name
     provider: String,
+    /// Why, for whoever meets it later; at most 200 characters
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
     #[command(flatten)]
     pub(crate) remote: remote::Options,
 }
@@ -29,10 +34,40 @@ pub(crate) struct Freeze {
 struct Frozen {
     /// Of all providers.
     all_frozen: Vec<String>,
+    by: Option<String>,
     frozen: bool,
     outlasts_restart: bool,
     provider: String,
+    reach: Reach,
+    reason: Option<String>,
+    since: String,
     was_frozen: bool,
+    why: Option<String>,
+}
+
+/// Where a freeze or a thaw holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Reach {
+    Alone,
+    Fleet,
+    ThisInstance,
+}
+
+/// What is said with a freeze or a thaw.
+#[derive(Debug, Serialize)]
+struct Said {
+    by: Option<Box<str>>,
+    reason: Option<Box<str>>,
+}
+
+/// What `bursar freeze` and `thaw` say.
+#[derive(Debug)]
+pub(crate) struct FreezeSaid {
+    /// For standard output.
+    pub(crate) text: String,
+    /// Whether it holds wherever it should.
+    pub(crate) is_everywhere: bool,
 }
 
 /// What a reload comes to.
@@ -140,7 +175,7 @@ impl Freeze {
     ///
     /// # Errors
     /// Where that was not done.
-    pub(crate) async fn run(&self, remote: &Remote, is_frozen: bool) -> Result<String, Error> {
+    pub(crate) async fn run(&self, remote: &Remote, is_frozen: bool) -> Result<FreezeSaid, Error> {
         let verb = if is_frozen { "freeze" } else { "thaw" };
         let provider = &self.provider;
         let is_named = |char: char| char.is_ascii_alphanumeric() || "_-.".contains(char);
@@ -148,27 +183,44 @@ impl Freeze {
             let said = format!("no provider has the name {provider}");
             return Err(Error::NoProvider(said));
         }
+        let reason = self.reason.as_deref().map(|text| Text::Reason.check(text));
+        let reason = reason.transpose();
+        let said = Said {
+            by: Text::By.fit(&operator::name()),
+            reason: reason
+                .map_err(|unfit| Error::Unfit("reason", unfit))?
+                .flatten(),
+        };
+        // Texts can always be written.
+        let said = serde_json::to_vec(&said).unwrap_or_default();
         let reply = remote
-            .post(&format!("/{verb}/{provider}"), CHANGE_TIMEOUT)
+            .post_body(&format!("/{verb}/{provider}"), said.into(), CHANGE_TIMEOUT)
             .await?;
         match reply.status {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Err(Error::NoProvider(reply.first_line())),
             _ => return Err(remote.refused(&reply)),
         }
-        let frozen = serde_json::from_slice(&reply.body);
-        frozen
-            .map(|frozen: Frozen| frozen.describe())
-            .map_err(|_other| remote.refused(&reply))
+        let frozen: Result<Frozen, _> = serde_json::from_slice(&reply.body);
+        let frozen = frozen.map_err(|_other| remote.refused(&reply))?;
+        Ok(FreezeSaid {
+            text: frozen.describe(),
+            is_everywhere: frozen.reach != Reach::ThisInstance,
+        })
     }
 }
 
 impl Frozen {
     fn describe(&self) -> String {
         let provider = &self.provider;
-        let until = match self.outlasts_restart {
-            true => "until it is thawed",
-            false => "until it is thawed, or Bursar ends, because there is no `journal`",
+        let until = match (self.outlasts_restart, self.reach) {
+            (true, _) => "until it is thawed",
+            (false, Reach::Alone) => {
+                "until it is thawed, or Bursar ends, because there is no `journal`"
+            }
+            (false, _) => {
+                "until it is thawed, or Bursar ends before the store is back, because there is no `journal`"
+            }
         };
         let refused = format!("requests that move money are refused with 503 `frozen` {until}");
         let mut text = match (self.frozen, self.was_frozen) {
@@ -181,17 +233,35 @@ impl Frozen {
                 format!("{provider} was not frozen: requests that move money pass.\n")
             }
         };
+        if self.reach == Reach::ThisInstance {
+            let why = plain(self.why.as_deref().unwrap_or("it is not known why"));
+            text += &format!(
+                "This instance only: the fleet's store cannot be used ({why}). The other instances hear of it when it can.\n"
+            );
+        }
+        text += &self.describe_decision();
         let others: Vec<&str> = (self.all_frozen.iter())
             .filter(|name| *name != provider)
             .map(String::as_str)
             .collect();
-        let others = match others.is_empty() {
-            true => "No other provider is frozen.".to_owned(),
-            false => format!("Also frozen: {}.", others.join(", ")),
+        text += &match others.is_empty() {
+            true => "No other provider is frozen.\n".to_owned(),
+            false => format!("Also frozen: {}.\n", others.join(", ")),
         };
-        // Writing to a String cannot fail.
-        let written = writeln!(text, "{others}");
-        debug_assert!(written.is_ok());
         text
+    }
+
+    /// Who has frozen it, when and why.
+    fn describe_decision(&self) -> String {
+        if !self.frozen {
+            return String::new();
+        }
+        let fit =
+            |kind: Text, text: &Option<String>| text.as_deref().and_then(|text| kind.fit(text));
+        let by = fit(Text::By, &self.by);
+        let by = by.as_deref().unwrap_or("somebody");
+        let reason = fit(Text::Reason, &self.reason);
+        let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+        format!("Since {} by {by}{reason}\n", plain(&self.since))
     }
 }

@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 
 use super::config_file::ConfigFile;
 use address::Address;
+use bursar_base::decision::Unfit;
 use bursar_base::secret::Secret;
 use bursar_config::{AdminKeys, Diagnostic};
 use bursar_http::one_shot::OneShot;
@@ -62,6 +63,15 @@ enum Token {
     File(Secret, PathBuf),
     /// None is found, and why.
     Missing(String),
+}
+
+/// What is asked for.
+struct Asked<'a> {
+    method: Method,
+    path: &'a str,
+    authorization: Option<HeaderValue>,
+    /// JSON, or nothing.
+    body: Bytes,
 }
 
 /// What came back, as far as it is Bursar's.
@@ -107,6 +117,9 @@ pub(crate) enum Error {
     /// There is no such provider.
     #[error("{0}")]
     NoProvider(String),
+    /// A text is not as it has to be.
+    #[error("--{0} is {1}")]
+    Unfit(&'static str, Unfit),
 }
 
 impl Error {
@@ -114,7 +127,7 @@ impl Error {
     pub(crate) fn is_usage(&self) -> bool {
         matches!(
             self,
-            Self::NoToken(_) | Self::BadToken | Self::NoProvider(_)
+            Self::NoToken(_) | Self::BadToken | Self::NoProvider(_) | Self::Unfit(..)
         )
     }
 }
@@ -158,9 +171,7 @@ impl Remote {
     /// # Errors
     /// Where nobody answers as Bursar does in time.
     pub(crate) async fn health(&self) -> Result<(), Error> {
-        let reply = self
-            .exchange(&Method::GET, "/healthz", None, PROBE_TIMEOUT)
-            .await?;
+        let reply = self.exchange(Asked::get("/healthz"), PROBE_TIMEOUT).await?;
         match reply.status {
             StatusCode::OK if reply.body.trim_ascii() == b"ok" => Ok(()),
             _ => Err(self.other(&reply)),
@@ -172,7 +183,7 @@ impl Remote {
     /// # Errors
     /// Where nobody answers as Bursar does in time.
     pub(crate) async fn get(&self, path: &str) -> Result<Reply, Error> {
-        self.exchange(&Method::GET, path, None, PROBE_TIMEOUT).await
+        self.exchange(Asked::get(path), PROBE_TIMEOUT).await
     }
 
     /// Asks for a change.
@@ -180,6 +191,19 @@ impl Remote {
     /// # Errors
     /// Where there is no token or it is refused, or nobody answers as Bursar does in time.
     pub(crate) async fn post(&self, path: &str, limit: Duration) -> Result<Reply, Error> {
+        self.post_body(path, Bytes::new(), limit).await
+    }
+
+    /// The same with JSON.
+    ///
+    /// # Errors
+    /// As [`Self::post`].
+    pub(crate) async fn post_body(
+        &self,
+        path: &str,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<Reply, Error> {
         let (token, from) = match &self.token {
             Token::Variable(token) => (token, TOKEN_VARIABLE.to_owned()),
             Token::File(token, path) => (token, format!("`admin_token` of {}", path.display())),
@@ -187,9 +211,13 @@ impl Remote {
         };
         let authorization = bearer(token)?;
         self.health().await?;
-        let reply = self
-            .exchange(&Method::POST, path, Some(authorization), limit)
-            .await?;
+        let asked = Asked {
+            method: Method::POST,
+            path,
+            authorization: Some(authorization),
+            body,
+        };
+        let reply = self.exchange(asked, limit).await?;
         match reply.status {
             StatusCode::UNAUTHORIZED => Err(Error::WrongToken(self.address.to_string(), from)),
             _ => Ok(reply),
@@ -224,14 +252,8 @@ impl Remote {
         })
     }
 
-    async fn exchange(
-        &self,
-        method: &Method,
-        path: &str,
-        authorization: Option<HeaderValue>,
-        limit: Duration,
-    ) -> Result<Reply, Error> {
-        let asked = tokio::time::timeout(limit, self.ask(method, path, authorization)).await;
+    async fn exchange(&self, asked: Asked<'_>, limit: Duration) -> Result<Reply, Error> {
+        let asked = tokio::time::timeout(limit, self.ask(asked)).await;
         let asked = asked.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()));
         let (head, body) = asked.map_err(|source| Error::NoResponse {
             address: self.address.to_string(),
@@ -254,16 +276,12 @@ impl Remote {
         })
     }
 
-    async fn ask(
-        &self,
-        method: &Method,
-        path: &str,
-        authorization: Option<HeaderValue>,
-    ) -> io::Result<(http::response::Parts, Bytes)> {
+    async fn ask(&self, asked: Asked<'_>) -> io::Result<(http::response::Parts, Bytes)> {
         let (stream, address) = connect(&self.address.look_up().await?).await?;
         let connection = OneShot::over(TokioIo::new(stream)).await;
         let mut connection = connection.map_err(io_error)?;
-        let request = request(method, path, address, authorization)
+        let request = asked
+            .request(address)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let (head, body) = connection
             .send(request)
@@ -299,23 +317,34 @@ async fn connect(addresses: &[SocketAddr]) -> io::Result<(TcpStream, SocketAddr)
     Err(failed)
 }
 
-/// `Host` is the address: an admin port may refuse names.
-fn request(
-    method: &Method,
-    path: &str,
-    address: SocketAddr,
-    authorization: Option<HeaderValue>,
-) -> Result<Request<Full<Bytes>>, http::Error> {
-    let mut request = Request::builder()
-        .method(method)
-        .uri(path.parse::<Uri>()?)
-        .header(HOST, address.to_string())
-        .header(CONNECTION, "close")
-        .body(Full::default())?;
-    if let Some(authorization) = authorization {
-        request.headers_mut().insert(AUTHORIZATION, authorization);
+impl<'a> Asked<'a> {
+    const fn get(path: &'a str) -> Self {
+        Self {
+            method: Method::GET,
+            path,
+            authorization: None,
+            body: Bytes::new(),
+        }
     }
-    Ok(request)
+
+    /// `Host` is the address: an admin port may refuse names.
+    fn request(self, address: SocketAddr) -> Result<Request<Full<Bytes>>, http::Error> {
+        let has_body = !self.body.is_empty();
+        let mut request = Request::builder()
+            .method(self.method)
+            .uri(self.path.parse::<Uri>()?)
+            .header(HOST, address.to_string())
+            .header(CONNECTION, "close")
+            .body(Full::new(self.body))?;
+        let headers = request.headers_mut();
+        if let Some(authorization) = self.authorization {
+            headers.insert(AUTHORIZATION, authorization);
+        }
+        if has_body {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        Ok(request)
+    }
 }
 
 fn bearer(token: &Secret) -> Result<HeaderValue, Error> {

@@ -3,14 +3,15 @@
 //! What they have said lasts: a reload makes another [`AdminControl`] over the same [`ProcessState`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use ring::digest::{Digest, SHA256, digest};
 use subtle::ConstantTimeEq as _;
 
+use super::freezes::{Decided, PaymentFlag, Payments, Wish, not_passing};
 use super::process_state::{ProcessState, Reloaded};
 use crate::exchange::respond::Refusal;
-use bursar_base::clock;
+use bursar_base::decision::Decision;
 use bursar_config::Config;
 use bursar_journal as journal;
 use bursar_telemetry::metrics::Reload;
@@ -18,8 +19,8 @@ use bursar_telemetry::metrics::Reload;
 /// Operators' hold on a proxy.
 pub struct AdminControl {
     process_state: Arc<ProcessState>,
-    /// By provider index: its name, and whether it is frozen.
-    frozen: Vec<(Arc<str>, Arc<AtomicBool>)>,
+    /// By provider index: its name, and whether its payments pass.
+    payments: Vec<(Arc<str>, Arc<PaymentFlag>)>,
     /// None: nobody may freeze.
     admin_token: Option<Digest>,
 }
@@ -27,10 +28,11 @@ pub struct AdminControl {
 impl AdminControl {
     pub(super) fn new(config: &Config, process_state: Arc<ProcessState>) -> Self {
         let names = config.providers.iter().map(|provider| &provider.name);
-        let frozen = names.map(|name| (name.clone(), process_state.frozen(name)));
+        let freezes = &process_state.freezes;
+        let payments = names.map(|name| (name.clone(), freezes.flag(name)));
         let token = config.admin_token.as_ref();
         Self {
-            frozen: frozen.collect(),
+            payments: payments.collect(),
             admin_token: token.map(|token| digest(&SHA256, token.expose().as_bytes())),
             process_state,
         }
@@ -57,67 +59,44 @@ impl AdminControl {
         if self.process_state.closing.load(Ordering::Relaxed) {
             return Err(Refusal::Draining);
         }
-        let frozen = self.frozen_flag(provider);
-        if frozen.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
-            return Err(Refusal::Frozen);
-        }
-        Ok(())
+        self.payment_flag(provider)
+            .and_then(not_passing)
+            .map_or(Ok(()), Err)
     }
 
-    /// Set while a provider is frozen, for a request that has begun and is about to be sent.
-    pub(super) fn frozen_flag(&self, provider: usize) -> Option<&AtomicBool> {
-        self.frozen.get(provider).map(|(_, flag)| &**flag)
+    /// Whether a provider's payments pass, for a request that has begun and is about to be sent.
+    pub(super) fn payment_flag(&self, provider: usize) -> Option<&PaymentFlag> {
+        self.payments.get(provider).map(|(_, flag)| &**flag)
     }
 
-    /// Freezes or thaws the provider with that name, and has the journal remember it; false where there is no
-    /// such provider.
+    /// Freezes or thaws the provider with that name, in the whole fleet where there is one, and has the journal
+    /// remember it; None where there is no such provider.
     ///
     /// # Errors
     /// Where the journal cannot be written: then the provider is frozen, until Bursar ends at least.
     pub async fn freeze(
         &self,
         provider: &str,
-        is_frozen: bool,
-    ) -> Result<bool, journal::Unavailable> {
-        let Some((name, _)) = self.frozen.iter().find(|(name, _)| **name == *provider) else {
-            return Ok(false);
+        wish: Wish,
+    ) -> Result<Option<Decided>, journal::Unavailable> {
+        let Some((name, _)) = (self.payments.iter()).find(|(name, _)| **name == *provider) else {
+            return Ok(None);
         };
-        let at_once = || {
-            if is_frozen {
-                self.process_state.freeze(name, true);
-            }
-        };
-        // Before an earlier thaw is written down, and again after it.
-        at_once();
-        let _deciding = self.process_state.deciding.lock().await;
-        at_once();
-        match &self.process_state.journal {
-            Some(journal) if is_frozen => journal.freeze(name, clock::wall()).await?,
-            Some(journal) => journal.thaw(name).await?,
-            None => {}
-        }
-        self.process_state.freeze(name, is_frozen);
-        tracing::warn!(
-            provider,
-            is_frozen,
-            "an operator decides on requests that move money"
-        );
-        Ok(true)
+        let freezes = &self.process_state.freezes;
+        freezes.decide(name.clone(), wish).await.map(Some)
     }
 
-    /// Freezes the providers that the journal remembers.
+    /// Reads from the journal what was decided on providers.
     ///
     /// # Errors
     /// Where it cannot be read.
     pub async fn remember(&self) -> Result<(), journal::Unavailable> {
-        let Some(journal) = &self.process_state.journal else {
-            return Ok(());
-        };
-        for frozen in journal.frozen().await? {
-            tracing::warn!(provider = %frozen.provider, "is frozen since before the start");
-            self.process_state.freeze(&frozen.provider.into(), true);
-        }
-        Ok(())
+        self.process_state.freezes.remember().await
+    }
+
+    /// Follows what the fleet freezes and thaws, for as long as it is polled; at once over where there is no fleet.
+    pub async fn follow_freezes(&self) {
+        self.process_state.freezes.follow().await;
     }
 
     /// Whether it is remembered after a restart what is frozen.
@@ -126,10 +105,24 @@ impl AdminControl {
         self.process_state.journal.is_some()
     }
 
-    /// The names of all providers, and whether they are frozen.
-    pub fn providers(&self) -> impl Iterator<Item = (&str, bool)> {
-        let flags = self.frozen.iter();
-        flags.map(|(name, flag)| (&**name, flag.load(Ordering::Relaxed)))
+    /// The names of all providers.
+    pub fn providers(&self) -> impl Iterator<Item = &str> {
+        self.payments.iter().map(|(name, _)| &**name)
+    }
+
+    /// The providers that are frozen.
+    pub fn frozen(&self) -> impl Iterator<Item = &str> {
+        let frozen = (self.payments.iter()).filter(|(_, flag)| flag.payments() == Payments::Frozen);
+        frozen.map(|(name, _)| &**name)
+    }
+
+    /// The providers that are frozen, and who has decided that. None: it is just being decided.
+    pub fn freezes(&self) -> impl Iterator<Item = (&str, Option<Decision>)> {
+        let freezes = &self.process_state.freezes;
+        self.frozen().map(|name| {
+            let decision = freezes.decision(name);
+            (name, decision.filter(|decision| decision.is_frozen))
+        })
     }
 
     /// Whether that is the `admin_token`, in constant time. None: there is none.
@@ -165,7 +158,7 @@ impl std::fmt::Debug for AdminControl {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("AdminControl")
-            .field("frozen", &self.frozen)
+            .field("payments", &self.payments)
             .finish_non_exhaustive()
     }
 }

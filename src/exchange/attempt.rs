@@ -9,7 +9,6 @@ mod client;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
@@ -18,6 +17,7 @@ use tokio::time::Instant;
 
 use super::attempt_record::AttemptRecord;
 use super::authorize::{Authorizer, TokenSource};
+use super::freezes::{PaymentFlag, not_passing};
 use crate::exchange::replay::{ReplayDecision, decide};
 use crate::exchange::request_body::{CallerBody, RequestBody, Upstream};
 use crate::exchange::respond::Refusal;
@@ -36,8 +36,8 @@ use client::{Client, Message};
 pub(super) struct Attempt<'a, C = Upstream, S = Handle> {
     pub(super) client: &'a C,
     pub(super) series: &'a ProviderSeries,
-    /// Set while an operator has payments stopped, perhaps since this one began. None: it is no payment.
-    pub(super) frozen: Option<&'a AtomicBool>,
+    /// Whether an operator has payments stopped, perhaps since this one began. None: it is no payment.
+    pub(super) payments: Option<&'a PaymentFlag>,
     pub(super) destination: Destination<'a>,
     pub(super) authorizer: Authorizer<'a, S>,
     /// None once it went out.
@@ -235,8 +235,9 @@ impl<'a, C: Client, S: TokenSource> Attempt<'a, C, S> {
                 // Connecting took longer than the token had left.
                 (*access_token, now) = self.access_token().await?;
             }
-            if self.is_frozen() {
-                return Err(Refusal::Frozen);
+            // Whether an operator has stopped payments while this one waited.
+            if let Some(refusal) = self.payments.and_then(not_passing) {
+                return Err(refusal);
             }
             let mut digest = None;
             if self.entry.is_some() {
@@ -312,12 +313,6 @@ impl<'a, C: Client, S: TokenSource> Attempt<'a, C, S> {
             Ok(again) if unsent <= MAX_UNSENT => Ok(again),
             _ => Err(Refusal::Send(failed)),
         }
-    }
-
-    /// Whether an operator has stopped payments while this one waited.
-    fn is_frozen(&self) -> bool {
-        self.frozen
-            .is_some_and(|frozen| frozen.load(Ordering::Relaxed))
     }
 
     /// Writes down that the request is about to go, and returns its body's digest where that is known. Nothing is

@@ -1,14 +1,14 @@
 //! State of the process, which outlives a configuration: counts, limits on everything together, and what operators
 //! have said.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::Semaphore;
 
+use super::freezes::Freezes;
 use crate::token::FleetTokens;
 use bursar_config::{Changes, Diagnostic};
 use bursar_http::headers::Via;
@@ -37,15 +37,12 @@ pub(super) struct ProcessState {
     pub(super) draining: AtomicBool,
     /// None: nobody knows afterwards which requests are in doubt.
     pub(super) journal: Option<Journal>,
+    /// Which providers operators have frozen.
+    pub(super) freezes: Arc<Freezes>,
     /// None: there are no other instances.
     pub(super) fleet: Option<Arc<FleetTokens>>,
     /// No request that moves money is begun any more.
     pub(super) closing: AtomicBool,
-    /// By provider's name; one that a reload removes is still frozen when it comes back. Requests read the
-    /// flag itself; the lock is for those who look it up.
-    frozen: Mutex<HashMap<Arc<str>, Arc<AtomicBool>>>,
-    /// Held by whoever freezes or thaws, so that the journal remembers the last decision.
-    pub(super) deciding: tokio::sync::Mutex<()>,
     /// None: the configuration was never read again.
     pub(super) last_reload: ArcSwapOption<Reloaded>,
 }
@@ -84,7 +81,9 @@ impl ProcessState {
             fleet,
             workers,
         } = process;
+        let shared = fleet.as_ref().map(|tokens| tokens.fleet().clone());
         Self {
+            freezes: Arc::new(Freezes::new(metrics, journal.clone(), shared)),
             log,
             fleet,
             metrics: metrics.clone(),
@@ -97,30 +96,7 @@ impl ProcessState {
             draining: AtomicBool::new(false),
             journal,
             closing: AtomicBool::new(false),
-            frozen: Mutex::default(),
-            deciding: tokio::sync::Mutex::default(),
             last_reload: ArcSwapOption::empty(),
         }
-    }
-
-    /// Whether a provider is frozen, for as long as Bursar runs.
-    pub(super) fn frozen(&self, provider: &Arc<str>) -> Arc<AtomicBool> {
-        self.freeze_or_look(provider, None)
-    }
-
-    /// Freezes a provider, or thaws it.
-    pub(super) fn freeze(&self, provider: &Arc<str>, is_frozen: bool) {
-        let _flag = self.freeze_or_look(provider, Some(is_frozen));
-    }
-
-    /// The series is written under the lock, so that a reload that has looked before does not write it after.
-    fn freeze_or_look(&self, provider: &Arc<str>, wish: Option<bool>) -> Arc<AtomicBool> {
-        let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
-        let flag = frozen.entry(provider.clone()).or_default();
-        if let Some(is_frozen) = wish {
-            flag.store(is_frozen, Ordering::Relaxed);
-        }
-        self.metrics.frozen(provider, flag.load(Ordering::Relaxed));
-        flag.clone()
     }
 }

@@ -136,6 +136,10 @@ impl Refusal {
             ),
             Self::Journal(journal::Unavailable) => unwritten(),
             Self::Frozen => frozen(),
+            Self::FreezesUnknown => soon(
+                Reason::Frozen,
+                "this instance has just started, and has not read yet which providers the fleet has frozen; nothing was sent, so send it again in a moment",
+            ),
         }
     }
 
@@ -196,7 +200,8 @@ impl Refusal {
             | Self::Overloaded
             | Self::Journal(_)
             | Self::Draining
-            | Self::Frozen => None,
+            | Self::Frozen
+            | Self::FreezesUnknown => None,
         };
         Refused {
             response,

@@ -49,7 +49,7 @@ pub(super) async fn serve(listener: TcpListener, live: Arc<Live>, controls: Cont
         tokio::spawn(async move {
             let service = service_fn(|request| {
                 let (proxy, controls) = (live.current(), &controls);
-                async move { Ok::<_, Infallible>(respond(proxy, controls, &request).await) }
+                async move { Ok::<_, Infallible>(respond(proxy, controls, request).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -65,7 +65,7 @@ pub(super) async fn serve(listener: TcpListener, live: Arc<Live>, controls: Cont
 async fn respond(
     proxy: Arc<Proxy>,
     controls: &Controls,
-    request: &Request<Incoming>,
+    request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return change::respond(&proxy, controls, request).await;

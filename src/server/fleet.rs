@@ -18,9 +18,12 @@ pub(super) async fn follow(tokens: Arc<FleetTokens>, mut events: Events) {
             Event::Message { channel, payload } => {
                 if channel == tokens.fleet().token_channel() {
                     tokens.message(&payload);
+                } else if channel == tokens.fleet().freeze_channel() {
+                    tokens.fleet().freeze_signal().send();
                 }
             }
             Event::Up | Event::Lost => {
+                tokens.fleet().freeze_signal().send();
                 drop(comparing.take());
                 comparing = Some(AbortOnDropHandle::new(compare(&tokens)));
             }

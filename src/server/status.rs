@@ -10,10 +10,11 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::exchange::{Proxy, Reloaded};
+use crate::exchange::{AdminControl, Decided, Proxy, Reach, Reloaded};
 use crate::token::{EndpointSnapshot, RefusedRoute, Source, TokenSnapshot};
 use crate::upstream::ServerHealth;
 use bursar_base::clock;
+use bursar_base::decision::Decision;
 use bursar_config::{Changes, Environment, Problem, Provider, Severity};
 use bursar_telemetry::metrics::{Cause, Reload};
 
@@ -45,12 +46,56 @@ struct Health {
 #[derive(Debug, Serialize)]
 pub(super) struct Frozen<'a> {
     /// The names of all that are frozen now.
-    pub(super) all_frozen: Vec<&'a str>,
-    pub(super) frozen: bool,
-    /// Whether the journal remembers it.
-    pub(super) outlasts_restart: bool,
-    pub(super) provider: &'a str,
-    pub(super) was_frozen: bool,
+    all_frozen: Vec<&'a str>,
+    by: Option<Box<str>>,
+    frozen: bool,
+    /// Whether the journal or the fleet remembers it.
+    outlasts_restart: bool,
+    provider: &'a str,
+    /// Where it holds: `alone` without a fleet, `fleet`, or `this_instance` where its store cannot be used.
+    reach: &'static str,
+    reason: Option<Box<str>>,
+    since: String,
+    was_frozen: bool,
+    /// Why it holds on this instance only.
+    why: Option<&'static str>,
+}
+
+impl<'a> Frozen<'a> {
+    pub(super) fn of(control: &'a AdminControl, provider: &'a str, decided: Decided) -> Self {
+        let Decided {
+            decision,
+            was_frozen,
+            reach,
+        } = decided;
+        let (reach_name, why) = match reach {
+            Reach::Alone => ("alone", None),
+            Reach::Fleet => ("fleet", None),
+            Reach::ThisInstance(why) => ("this_instance", Some(why)),
+        };
+        Self {
+            all_frozen: control.frozen().collect(),
+            by: decision.by,
+            frozen: decision.is_frozen,
+            outlasts_restart: control.has_journal() || reach == Reach::Fleet,
+            provider,
+            reach: reach_name,
+            reason: decision.reason,
+            since: date(decision.since),
+            was_frozen,
+            why,
+        }
+    }
+}
+
+/// A provider that is frozen.
+#[derive(Debug, Serialize)]
+struct Freeze {
+    /// As the command said.
+    by: Option<Box<str>>,
+    provider: String,
+    reason: Option<Box<str>>,
+    since: Option<String>,
 }
 
 /// What a reload comes to.
@@ -91,6 +136,7 @@ fn outcome(reloaded: &Reloaded) -> Reload {
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
     draining: bool,
+    freezes: Vec<Freeze>,
     frozen: Vec<String>,
     held_providers: Vec<String>,
     last_reload: Option<LastReload>,
@@ -186,8 +232,7 @@ impl Readiness {
         for name in proxy.held_providers() {
             providers.insert(name.to_string(), Health::bad(HELD.to_owned()));
         }
-        let frozen = proxy.admin_control.providers();
-        for (name, _) in frozen.filter(|(_, is_frozen)| *is_frozen) {
+        for name in proxy.admin_control.frozen() {
             let health = providers.entry(name.into()).or_insert_with(Health::good);
             health.frozen = true;
         }
@@ -233,14 +278,11 @@ impl Status {
     /// As it is now.
     pub(super) fn of(proxy: &Proxy) -> Self {
         let now = Instant::now();
-        let frozen = proxy.admin_control.providers();
         let last_reload = proxy.admin_control.last_reload();
         Self {
             draining: proxy.admin_control.is_draining(),
-            frozen: frozen
-                .filter(|(_, is_frozen)| *is_frozen)
-                .map(|(name, _)| name.into())
-                .collect(),
+            freezes: proxy.admin_control.freezes().map(Freeze::of).collect(),
+            frozen: proxy.admin_control.frozen().map(Into::into).collect(),
             held_providers: proxy.held_providers().map(ToString::to_string).collect(),
             last_reload: last_reload.map(|reloaded| LastReload::of(&reloaded)),
             replay_memory_used_bytes: proxy.replay_memory_used(),
@@ -256,6 +298,19 @@ impl Status {
                 .map(UpstreamServer::of)
                 .collect(),
             version: env!("CARGO_PKG_VERSION"),
+        }
+    }
+}
+
+impl Freeze {
+    fn of((provider, decision): (&str, Option<Decision>)) -> Self {
+        let since = decision.as_ref().map(|decision| date(decision.since));
+        let (by, reason) = decision.map_or((None, None), |decision| (decision.by, decision.reason));
+        Self {
+            by,
+            provider: provider.to_owned(),
+            reason,
+            since,
         }
     }
 }
@@ -401,6 +456,7 @@ mod tests {
         };
         let status = Status {
             draining: false,
+            freezes: vec![Freeze::of(("acme", None))],
             frozen: vec!["acme".into()],
             held_providers: Vec::new(),
             last_reload: Some(LastReload {

@@ -1,6 +1,7 @@
 //! A fleet of instances on real stores; `tests/peers/install` installs Redis and Valkey, and without them these tests are
 //! skipped.
 
+mod freezes;
 mod instances;
 mod one_token;
 mod outages;

@@ -57,11 +57,22 @@ async fn a_frozen_provider_takes_reads_and_no_payments_until_it_is_thawed() {
         (0.0, 200)
     );
     assert_eq!(
-        (bursar("thaw").await, bursar("freeze").await),
-        (
-            "acme was not frozen: requests that move money pass.\nNo other provider is frozen.\n".to_owned(),
-            "acme is frozen: requests that move money are refused with 503 `frozen` until it is thawed.\nNo other provider is frozen.\n".to_owned(),
-        )
+        bursar("thaw").await,
+        "acme was not frozen: requests that move money pass.\nNo other provider is frozen.\n"
+    );
+    let said = bursar("freeze").await;
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 3, "{said}");
+    assert_eq!(
+        [lines[0], lines[2]],
+        [
+            "acme is frozen: requests that move money are refused with 503 `frozen` until it is thawed.",
+            "No other provider is frozen.",
+        ]
+    );
+    assert!(
+        lines[1].starts_with("Since ") && lines[1].contains(" by "),
+        "{said}"
     );
     for _ in 0..2 {
         let refused = send(&program, "POST").await;
@@ -203,4 +214,90 @@ async fn the_admin_port_changes_nothing_without_the_token() {
         (reply.status.as_u16(), reply.all("allow")),
         (405, vec!["GET, HEAD"])
     );
+}
+
+#[tokio::test]
+async fn who_froze_a_provider_and_why_is_told_and_outlasts_a_restart_and_nothing_of_it_steers_a_terminal()
+ {
+    let api = Upstream::start(|_| async { answer(200, "fine") }).await;
+    let idp = Idp::counting().await;
+    let directory = tempfile::tempdir().unwrap();
+    let yaml = format!(
+        "admin_token: {TOKEN}\njournal: {{path: {}}}\n{}",
+        directory.path().join("journal").display(),
+        acme(&api.url(), &idp.url(), "")
+    );
+    let program = Program::start(&yaml, "info").await;
+    let admin = program.admin.to_string();
+    let bursar = async |user: &str, arguments: &[&str]| {
+        let arguments = [arguments, &["--admin", &admin]].concat();
+        let environment = [
+            ("BURSAR_ADMIN_TOKEN", TOKEN),
+            ("USER", user),
+            ("SUDO_USER", ""),
+        ];
+        run_in(program.directory(), &arguments, &environment).await
+    };
+    let long = "x".repeat(201);
+    for reason in ["a\u{1b}[2J", "a\nb", "a\u{202e}b", &long] {
+        let said = bursar("ann", &["freeze", "acme", "--reason", reason]).await;
+        assert_eq!((said.code, &*said.out), (Some(2), ""), "{said:?}");
+        assert!(said.error.contains("--reason is "), "{said:?}");
+        let body = json!({"reason": reason}).to_string();
+        let refused = post(&program, "/freeze/acme", &body).await;
+        assert_eq!(refused.status, 400, "{body}");
+        assert!(refused.text().starts_with("`reason` is "));
+    }
+    let huge = format!("{{\"by\": \"{}\"}}", "x".repeat(5000));
+    for body in [
+        "{\"by\": \"a\\u0000\"}",
+        "{\"by\": 1}",
+        "{\"who\": \"a\"}",
+        "garbage",
+        &huge,
+    ] {
+        let refused = post(&program, "/freeze/acme", body).await;
+        assert_eq!(refused.status, 400, "{body}");
+    }
+    assert_eq!(send(&program, "POST").await.status, 200);
+    // A user's name is made to fit.
+    let said = bursar(
+        "a\u{1b}n\nn",
+        &["freeze", "acme", "--reason", "  #17: Störung "],
+    )
+    .await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains(" by a\\u{1b}n\\nn@"), "{said:?}");
+    assert!(said.out.contains(": #17: Störung\n"), "{said:?}");
+    let before = program.json("/status").await["freezes"].clone();
+    assert_eq!(before[0]["reason"], "#17: Störung");
+    // Without a reason the first one stays, with one it is another.
+    bursar("bob", &["freeze", "acme"]).await;
+    assert_eq!(program.json("/status").await["freezes"], before);
+    bursar("bob", &["freeze", "acme", "--reason", "other"]).await;
+    let after = program.json("/status").await["freezes"].clone();
+    assert_eq!(after[0]["since"], before[0]["since"]);
+    assert_eq!(after[0]["reason"], "other");
+    assert!(after[0]["by"].as_str().unwrap().starts_with("bob@"));
+    let logged = program.logged();
+    assert!(
+        logged.contains("#17: Störung") && !logged.contains('\u{1b}'),
+        "{logged}"
+    );
+    program.signal("TERM").await;
+    assert_eq!(program.ended().await.0, Some(0));
+    let program = Program::start(&yaml, "info").await;
+    assert_eq!(program.json("/status").await["freezes"], after);
+    assert_eq!(send(&program, "POST").await.status, 503);
+}
+
+async fn post(program: &Program, path: &str, body: &str) -> Reply {
+    let request = Request::builder()
+        .method("POST")
+        .uri(path)
+        .header("host", "admin")
+        .header("authorization", format!("Bearer {TOKEN}"))
+        .body(full(body.to_owned()))
+        .unwrap();
+    Caller::connect(program.admin).await.request(request).await
 }

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod clock;
+pub mod decision;
 pub mod disk;
 pub mod json_pointer;
 pub mod log_throttle;

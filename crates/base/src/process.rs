@@ -106,6 +106,19 @@ impl Budget {
     }
 }
 
+/// The number of the user that the process runs as.
+#[must_use]
+pub fn user_id() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
+/// What the system is called in its network.
+#[must_use]
+pub fn host_name() -> String {
+    let system = rustix::system::uname();
+    system.nodename().to_string_lossy().into_owned()
+}
+
 /// How many connections may wait to be accepted at one port, at most. None: the system does not say.
 #[must_use]
 pub fn longest_backlog() -> Option<u32> {

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::time::Instant;
 
+use crate::freeze_signal::FreezeSignal;
 use crate::keys::Keys;
 use crate::reply::{Reply, Unreadable};
 use crate::store::{Arg, Events, Kind, Script, Settings, Store, StoreError, StoreState};
@@ -27,11 +28,13 @@ struct Inner {
     /// What all names in the store begin with.
     prefix: Box<str>,
     token_channel: Box<str>,
+    freeze_channel: Box<str>,
     instance: Box<str>,
     keys: ArcSwap<Keys>,
     config: FleetConfig,
     series: FleetSeries,
     clock: StoreClock,
+    freeze_signal: FreezeSignal,
 }
 
 /// How far the store's clock is ahead of this process's, in milliseconds.
@@ -62,7 +65,8 @@ impl Fleet {
     ) -> Result<(Self, Events), bursar_tls::client::Error> {
         let prefix = format!("bursar:{}:", config.name);
         let token_channel = format!("{prefix}tokens");
-        let channels = vec![token_channel.clone()];
+        let freeze_channel = format!("{prefix}freezes");
+        let channels = vec![token_channel.clone(), freeze_channel.clone()];
         let (store, events) = Store::start(Settings {
             address: config.store.clone(),
             tls: config.tls.clone(),
@@ -74,6 +78,7 @@ impl Fleet {
             store,
             prefix: prefix.into(),
             token_channel: token_channel.into(),
+            freeze_channel: freeze_channel.into(),
             instance: instance().into(),
             keys: ArcSwap::from_pointee(keys(config)),
             config: config.clone(),
@@ -82,6 +87,7 @@ impl Fleet {
                 began: Instant::now(),
                 ahead: AtomicI64::new(0),
             },
+            freeze_signal: FreezeSignal::default(),
         };
         Ok((Self(Arc::new(inner)), events))
     }
@@ -106,6 +112,18 @@ impl Fleet {
     #[must_use]
     pub fn token_channel(&self) -> &str {
         &self.0.token_channel
+    }
+
+    /// The channel on which it is said that somebody has frozen or thawed a provider.
+    #[must_use]
+    pub fn freeze_channel(&self) -> &str {
+        &self.0.freeze_channel
+    }
+
+    /// When to read again what operators have decided on providers.
+    #[must_use]
+    pub fn freeze_signal(&self) -> &FreezeSignal {
+        &self.0.freeze_signal
     }
 
     /// What is counted.

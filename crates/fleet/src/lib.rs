@@ -4,6 +4,8 @@
 //! on its locks.
 
 mod fleet;
+mod freeze_signal;
+mod freeze_store;
 mod keys;
 mod reply;
 mod script;
@@ -12,6 +14,8 @@ mod token_store;
 mod token_value;
 
 pub use fleet::{Fleet, RunError};
+pub use freeze_signal::FreezeSignal;
+pub use freeze_store::{FreezeError, Freezes, NumberedDecision, Written};
 pub use keys::{Names, NotSealed};
 pub use reply::Unreadable;
 pub use token_store::{

@@ -21,6 +21,11 @@ impl Reply {
         }
     }
 
+    /// Whether nothing is left of it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.as_slice().is_empty()
+    }
+
     /// The next one.
     fn next(&mut self) -> Result<Value, Unreadable> {
         self.0.next().ok_or(Unreadable)

@@ -23,3 +23,21 @@ pub(crate) static ASK: LazyLock<Script> = entry_script!("ask.lua");
 pub(crate) static PUBLISH: LazyLock<Script> = entry_script!("publish.lua");
 /// Gives a lease back without a token.
 pub(crate) static FAIL: LazyLock<Script> = entry_script!("fail.lua");
+
+/// A script about decisions on providers.
+macro_rules! freezes_script {
+    ($file:literal) => {
+        LazyLock::new(|| {
+            Script::new(concat!(
+                include_str!("scripts/freezes.lua"),
+                "\n",
+                include_str!(concat!("scripts/", $file))
+            ))
+        })
+    };
+}
+
+/// All decisions.
+pub(crate) static READ_FREEZES: LazyLock<Script> = freezes_script!("read_freezes.lua");
+/// Writes one.
+pub(crate) static WRITE_FREEZE: LazyLock<Script> = freezes_script!("write_freeze.lua");

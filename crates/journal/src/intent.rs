@@ -82,15 +82,6 @@ pub struct Resolution {
     pub note: String,
 }
 
-/// A provider that calls which move money are stopped for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frozen {
-    /// Its name.
-    pub provider: String,
-    /// Since then.
-    pub since: SystemTime,
-}
-
 impl Intent {
     /// Without what is too long.
     pub(super) fn cut(mut self) -> Self {

@@ -6,6 +6,7 @@
 //! and no answer is complete for the caller, before the file has it. One thread writes for all
 //! ([`writer`]); whatever waits is one transaction. It knows nothing of HTTP but bodies that come in frames.
 
+mod decisions;
 mod entry;
 mod error;
 mod files;
@@ -26,10 +27,11 @@ use std::time::SystemTime;
 
 use tokio::sync::oneshot;
 
+pub use decisions::KeptDecision;
 pub use entry::{BodyObserver, Commit, Entry};
 pub use error::Error;
 pub use hashing_body::{HashingBody, hash_of_nothing, is_whole};
-pub use intent::{Frozen, InDoubt, Intent, Resolution};
+pub use intent::{InDoubt, Intent, Resolution};
 pub use queue::Unavailable;
 pub use request_state::{Hash, Phase};
 
@@ -71,31 +73,20 @@ impl Journal {
         Entry::new(self.0.clone(), intent.cut())
     }
 
-    /// The providers that are frozen.
+    /// The last decisions of operators on all providers.
     ///
     /// # Errors
-    /// Where it cannot be read.
-    pub async fn frozen(&self) -> Result<Vec<Frozen>, Unavailable> {
-        self.ask(Question::Frozen).await
+    /// Where they cannot be read.
+    pub async fn decisions(&self) -> Result<Vec<KeptDecision>, Unavailable> {
+        self.ask(Question::Decisions).await
     }
 
-    /// Remembers that a provider is frozen since then; one that was frozen before stays so since when it was.
+    /// Keeps a decision, in place of the one before.
     ///
     /// # Errors
     /// Where it cannot be written.
-    pub async fn freeze(&self, provider: &str, since: SystemTime) -> Result<(), Unavailable> {
-        let provider = provider.to_owned();
-        self.ask(|done| Question::Freeze(provider, since, done))
-            .await
-    }
-
-    /// Forgets that a provider is frozen.
-    ///
-    /// # Errors
-    /// Where it cannot be written.
-    pub async fn thaw(&self, provider: &str) -> Result<(), Unavailable> {
-        let provider = provider.to_owned();
-        self.ask(|done| Question::Thaw(provider, done)).await
+    pub async fn decide(&self, decision: KeptDecision) -> Result<(), Unavailable> {
+        self.ask(|done| Question::Decide(decision, done)).await
     }
 
     async fn ask<T>(

@@ -1,11 +1,13 @@
-//! Schema of the journal's database: its tables, and the columns that later versions of Bursar have added.
+//! Schema of the journal's database: its tables, and what later versions of Bursar have added.
 //!
-//! Those may be null, and nothing that was there before depends on them. So the file's format stays the same, and an
+//! Columns that were added may be null, and nothing that was there before depends on them or on an added table. So the file's format stays the same, and an
 //! earlier version goes on with a file that a later one has written.
 
 use std::collections::BTreeSet;
 
 use rusqlite::Connection;
+
+use super::decisions;
 
 /// The file's format.
 pub(super) const FORMAT: i64 = 1;
@@ -54,6 +56,11 @@ pub(super) fn create_index(database: &Connection) -> Result<(), rusqlite::Error>
     let transaction = database.unchecked_transaction()?;
     transaction.execute_batch(INDEX)?;
     transaction.commit()
+}
+
+/// Makes the table that a file of an earlier version lacks.
+pub(super) fn add_table(database: &Connection) -> Result<(), rusqlite::Error> {
+    database.execute_batch(decisions::TABLE)
 }
 
 /// Adds the columns that a file of an earlier version lacks.

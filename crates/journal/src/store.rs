@@ -14,9 +14,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, ffi, params};
 use rustix::fs::fdatasync;
 
+use super::decisions::{self, KeptDecision};
 use super::error::Error;
 use super::files::{FILE, PAGE_BYTES, USUAL_LOG};
-use super::intent::{Frozen, InDoubt, Intent, Resolution};
+use super::intent::{InDoubt, Intent, Resolution};
 use super::request_state::{Phase, Transition};
 use super::reserve::{Reserve, Room};
 use super::schema::{self, FORMAT};
@@ -148,6 +149,7 @@ impl Store {
             other => return Err(Error::Format(other)),
         }
         schema::add_columns(database)?;
+        schema::add_table(database)?;
         if let Err(error) = schema::create_index(database) {
             // The earlier one is as good, only slower to write.
             tracing::debug!(%error, "journal: its index stays as it was");
@@ -474,31 +476,12 @@ impl Store {
         }
     }
 
-    pub(super) fn frozen(&self) -> Result<Vec<Frozen>, rusqlite::Error> {
-        let mut statement = self
-            .database
-            .prepare("SELECT provider, since FROM frozen ORDER BY provider")?;
-        let rows = statement.query_map([], |row| {
-            Ok(Frozen {
-                provider: row.get(0)?,
-                since: time(row.get(1)?),
-            })
-        })?;
-        rows.collect()
+    pub(super) fn decisions(&self) -> Result<Vec<KeptDecision>, rusqlite::Error> {
+        decisions::read(&self.database)
     }
 
-    /// A provider that is frozen already stays so since when it was.
-    pub(super) fn freeze(&self, provider: &str, since: SystemTime) -> Result<(), rusqlite::Error> {
-        let sql = "INSERT INTO frozen (provider, since) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
-        self.database
-            .execute(sql, params![provider, micros(since)])?;
-        Ok(())
-    }
-
-    pub(super) fn thaw(&self, provider: &str) -> Result<(), rusqlite::Error> {
-        let sql = "DELETE FROM frozen WHERE provider = ?1";
-        self.database.execute(sql, [provider])?;
-        Ok(())
+    pub(super) fn decide(&self, decision: &KeptDecision) -> Result<(), rusqlite::Error> {
+        decisions::write(&self.database, decision)
     }
 }
 

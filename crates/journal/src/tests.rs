@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use super::*;
 use bursar_base::clock;
+use bursar_base::decision::Decision;
 use bursar_config::{Config, OnFailure};
 use bursar_telemetry::metrics::Metrics;
 
@@ -70,7 +71,7 @@ fn listed(directory: &Path) -> Vec<(String, Phase)> {
 
 /// The thread has done all that was handed in before.
 async fn flush(journal: &Journal) {
-    journal.frozen().await.unwrap();
+    journal.decisions().await.unwrap();
 }
 
 fn ended(journal: Journal, directory: &TempDir) {
@@ -175,22 +176,41 @@ fn nobody_else_may_read_the_files_of_a_directory_that_is_open_to_all() {
     assert_eq!(modes.collect::<Vec<_>>(), [0o600; 5]);
 }
 
+/// A freeze that is not known to be in a fleet's store.
+fn decided(provider: &str) -> KeptDecision {
+    let made = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    KeptDecision {
+        provider: provider.to_owned(),
+        decision: Decision {
+            is_frozen: true,
+            since: made,
+            by: Some("ann@host".into()),
+            reason: Some("#17".into()),
+        },
+        made,
+        number: None,
+        after: 3,
+    }
+}
+
 #[tokio::test]
-async fn frozen_providers_are_remembered_since_the_first_time() {
+async fn the_last_decision_on_each_provider_is_kept() {
     let directory = tempfile::tempdir().unwrap();
     let journal = Journal::open(&settings(directory.path().to_owned()), series()).unwrap();
-    let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-    journal.freeze("payu", since).await.unwrap();
-    journal.freeze("payu", clock::wall()).await.unwrap();
-    journal.freeze("acme", since).await.unwrap();
-    journal.thaw("acme").await.unwrap();
+    let (payu, mut acme) = (decided("payu"), decided("acme"));
+    journal.decide(acme.clone()).await.unwrap();
+    journal.decide(payu.clone()).await.unwrap();
+    acme.decision = Decision {
+        is_frozen: false,
+        by: None,
+        reason: None,
+        ..acme.decision
+    };
+    acme.number = Some(1 << 50);
+    journal.decide(acme.clone()).await.unwrap();
     ended(journal, &directory);
     let journal = Journal::open(&settings(directory.path().to_owned()), series()).unwrap();
-    let frozen = Frozen {
-        provider: "payu".to_owned(),
-        since,
-    };
-    assert_eq!(journal.frozen().await.unwrap(), [frozen]);
+    assert_eq!(journal.decisions().await.unwrap(), [acme, payu]);
 }
 
 fn transition(phase: Phase) -> request_state::Transition {
@@ -352,9 +372,11 @@ async fn what_must_survive_the_loss_of_power_is_synchronised_and_nothing_else_is
         drop(entry);
         flush(&journal).await;
         syncs(2);
-        journal.freeze("acme", clock::wall()).await.unwrap();
+        let mut decided = decided("acme");
+        journal.decide(decided.clone()).await.unwrap();
         syncs(3);
-        journal.thaw("acme").await.unwrap();
+        decided.decision.is_frozen = false;
+        journal.decide(decided).await.unwrap();
         syncs(4);
     }
 }

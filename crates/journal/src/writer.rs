@@ -12,9 +12,10 @@ use rusqlite::ErrorCode;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
+use super::decisions::KeptDecision;
 use super::error::Error;
 use super::files::{Files, Length};
-use super::intent::{Frozen, Intent};
+use super::intent::Intent;
 use super::message_queue::MessageReceiver;
 use super::request_state::Transition;
 use super::reserve::Room;
@@ -47,9 +48,8 @@ pub(super) enum Message {
 
 /// What is answered when the transitions that came with it are written.
 pub(super) enum Question {
-    Freeze(String, SystemTime, oneshot::Sender<Option<()>>),
-    Thaw(String, oneshot::Sender<Option<()>>),
-    Frozen(oneshot::Sender<Option<Vec<Frozen>>>),
+    Decide(KeptDecision, oneshot::Sender<Option<()>>),
+    Decisions(oneshot::Sender<Option<Vec<KeptDecision>>>),
 }
 
 /// One transition of a request.
@@ -381,16 +381,12 @@ impl Writer {
 
     fn answer(&mut self, question: Question) {
         match question {
-            Question::Freeze(provider, since, done) => {
-                let frozen = self.ask(self.sync, |store| store.freeze(&provider, since));
-                let _left = done.send(frozen);
+            Question::Decide(decision, done) => {
+                let decided = self.ask(self.sync, |store| store.decide(&decision));
+                let _left = done.send(decided);
             }
-            Question::Thaw(provider, done) => {
-                let thawed = self.ask(self.sync, |store| store.thaw(&provider));
-                let _left = done.send(thawed);
-            }
-            Question::Frozen(done) => {
-                let _left = done.send(self.ask(false, Store::frozen));
+            Question::Decisions(done) => {
+                let _left = done.send(self.ask(false, Store::decisions));
             }
         }
     }
@@ -409,7 +405,7 @@ impl Writer {
             self.store.roll_back();
         }
         result
-            .inspect_err(|error| tracing::error!(%error, "journal: frozen providers"))
+            .inspect_err(|error| tracing::error!(%error, "journal: decisions on providers"))
             .ok()
     }
 

@@ -12,6 +12,7 @@ use http::uri::PathAndQuery;
 use http_body_util::Empty;
 
 use super::*;
+use crate::exchange::freezes::Payments;
 use crate::exchange::route::{RouteQuery, Routes};
 use crate::token::{Failure, Missing};
 use crate::upstream::{ConnectError, Peer};
@@ -64,7 +65,7 @@ struct Servers<'a> {
     /// None: every connection can be had.
     fails: Cell<Option<ConnectError>>,
     /// Set while connecting.
-    freezes: Option<&'a AtomicBool>,
+    freezes: Option<&'a PaymentFlag>,
     takes_http1: bool,
 }
 
@@ -86,7 +87,7 @@ impl Client for Servers<'_> {
             tokio::time::advance(YEARS).await;
         }
         if let Some(freezes) = self.freezes {
-            freezes.store(true, Ordering::Relaxed);
+            freezes.set(Payments::Frozen);
         }
         match self.fails.take() {
             Some(error) => Err(error),
@@ -292,9 +293,9 @@ impl Case {
         let request = Request::post("/x").header("x-request", "1").body(());
         let (mut head, ()) = request.unwrap().into_parts();
         let outgoing = OutgoingRequest::new(&mut head);
-        let (story, frozen, mut record) = (
+        let (story, payments, mut record) = (
             Story::default(),
-            AtomicBool::new(false),
+            PaymentFlag::default(),
             AttemptRecord::default(),
         );
         let servers = Servers {
@@ -302,7 +303,7 @@ impl Case {
             sendings: RefCell::new(self.sendings.into()),
             slow: Cell::new(self.slow),
             fails: Cell::new(self.connect_error),
-            freezes: self.freezes.then_some(&frozen),
+            freezes: self.freezes.then_some(&payments),
             takes_http1: self.takes_http1,
         };
         let tokens = Tokens {
@@ -314,7 +315,7 @@ impl Case {
         let answered = Attempt {
             client: &servers,
             series: &metrics.provider(&config.providers[0]),
-            frozen: Some(&frozen),
+            payments: Some(&payments),
             destination,
             authorizer: match self.by_caller {
                 true => Authorizer::Caller(Box::new(token(0))),

@@ -68,6 +68,9 @@ pub enum Refusal {
     /// It moves money, and an operator has frozen the provider.
     #[error("the provider is frozen")]
     Frozen,
+    /// It moves money, and what the fleet has frozen is not known yet.
+    #[error("what the fleet has frozen is not known yet")]
+    FreezesUnknown,
 }
 
 impl From<passthrough::Error> for Refusal {
@@ -112,7 +115,8 @@ impl Refusal {
             | Self::Overloaded
             | Self::Journal(_)
             | Self::Draining
-            | Self::Frozen => None,
+            | Self::Frozen
+            | Self::FreezesUnknown => None,
         }
     }
 

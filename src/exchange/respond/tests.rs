@@ -241,6 +241,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Journal(journal::Unavailable),
         Refusal::Draining,
         Refusal::Frozen,
+        Refusal::FreezesUnknown,
     ];
     refusals.extend(malformed());
     refusals.extend(framing::FramingError::ALL.map(Refusal::Framing));

@@ -1,23 +1,34 @@
 //! Changes by the admin port, for whoever shows the `admin_token`: freeze and thaw, reloads, the log's filter.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{ALLOW, AUTHORIZATION, WWW_AUTHENTICATE};
+use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use serde::Deserialize;
 
 use super::log_level;
 use super::response::{TEXT, json, text, with_type};
-use crate::exchange::{AdminControl, Proxy};
+use crate::exchange::{AdminControl, Proxy, Wish};
 use crate::server::controls::Controls;
 use crate::server::reload::{NoOutcome, Reloads};
 use crate::server::status::{Frozen, ReloadOutcome};
+use bursar_base::decision::Text;
+use bursar_http::read_body::read_limited;
 use bursar_journal as journal;
 use bursar_telemetry::metrics::AdminRefusal;
 
+/// What is read of a request.
+const MAX_BODY_BYTES: usize = 4096;
+/// How long that may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// What is asked for.
 enum Change<'a> {
-    /// Of a provider.
+    /// Of a provider; who and why are in the body.
     Freeze(&'a str, bool),
     Reload,
     /// By this query.
@@ -26,14 +37,14 @@ enum Change<'a> {
 }
 
 impl<'a> Change<'a> {
-    fn of(request: &'a Request<Incoming>) -> Option<Self> {
-        let path = request.uri().path();
-        if *request.method() != Method::POST {
+    fn of(request: &'a Parts) -> Option<Self> {
+        let path = request.uri.path();
+        if request.method != Method::POST {
             return None;
         }
         match path {
             "/reload" => return Some(Self::Reload),
-            "/log-level" => return Some(Self::LogLevel(request.uri().query().unwrap_or_default())),
+            "/log-level" => return Some(Self::LogLevel(request.uri.query().unwrap_or_default())),
             "/log-level/restore" => return Some(Self::UsualLogLevel),
             _ => {}
         }
@@ -48,14 +59,15 @@ impl<'a> Change<'a> {
 pub(super) async fn respond(
     proxy: &Proxy,
     controls: &Controls,
-    request: &Request<Incoming>,
+    request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
-    let Some(change) = Change::of(request) else {
+    let (head, body) = request.into_parts();
+    let Some(change) = Change::of(&head) else {
         return not_allowed(
             "only POST /freeze/PROVIDER, /thaw/PROVIDER, /reload, /log-level and /log-level/restore change anything\n",
         );
     };
-    let shown = request.headers().get(AUTHORIZATION);
+    let shown = head.headers.get(AUTHORIZATION);
     let shown = shown.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     match proxy
         .admin_control
@@ -77,7 +89,17 @@ pub(super) async fn respond(
     }
     match change {
         Change::Freeze(provider, is_frozen) => {
-            freeze(&proxy.admin_control, provider, is_frozen).await
+            let read = tokio::time::timeout(BODY_TIMEOUT, read_limited(body, MAX_BODY_BYTES)).await;
+            let Ok(Ok(body)) = read else {
+                return text(
+                    StatusCode::BAD_REQUEST,
+                    "the body does not end, or is too long\n",
+                );
+            };
+            match wish(is_frozen, &body) {
+                Ok(wish) => freeze(&proxy.admin_control, provider, wish).await,
+                Err(said) => with_type(StatusCode::BAD_REQUEST, TEXT, said.into()),
+            }
         }
         Change::Reload => reload(controls.reloads.as_ref()).await,
         Change::LogLevel(query) => log_level::put(controls.log_level.as_ref(), query),
@@ -85,30 +107,42 @@ pub(super) async fn respond(
     }
 }
 
-async fn freeze(
-    admin_control: &AdminControl,
-    provider: &str,
-    is_frozen: bool,
-) -> Response<Full<Bytes>> {
-    let frozen = || {
-        let providers = admin_control.providers();
-        let frozen = providers.filter(|(_, is_frozen)| *is_frozen);
-        frozen.map(|(name, _)| name).collect::<Vec<_>>()
+/// What the body of a freeze or a thaw says. Nothing has to be said.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Said {
+    by: Option<String>,
+    reason: Option<String>,
+}
+
+/// What is asked for, or what is wrong with it.
+fn wish(is_frozen: bool, body: &[u8]) -> Result<Wish, String> {
+    let said = match body.trim_ascii() {
+        [] => Said::default(),
+        body => serde_json::from_slice(body).map_err(|_other| {
+            "the body is JSON with `by` and `reason`, both texts, or empty\n".to_owned()
+        })?,
     };
-    let was_frozen = frozen().contains(&provider);
-    match admin_control.freeze(provider, is_frozen).await {
-        Ok(true) => json(
+    let check = |kind: Text, name: &str, text: Option<String>| {
+        let text = text.map(|text| kind.check(&text)).transpose();
+        let text = text.map_err(|unfit| format!("`{name}` is {unfit}\n"));
+        text.map(Option::flatten)
+    };
+    Ok(Wish {
+        is_frozen,
+        by: check(Text::By, "by", said.by)?,
+        reason: check(Text::Reason, "reason", said.reason)?,
+    })
+}
+
+async fn freeze(admin_control: &AdminControl, provider: &str, wish: Wish) -> Response<Full<Bytes>> {
+    match admin_control.freeze(provider, wish).await {
+        Ok(Some(decided)) => json(
             StatusCode::OK,
-            &Frozen {
-                all_frozen: frozen(),
-                frozen: is_frozen,
-                outlasts_restart: admin_control.has_journal(),
-                provider,
-                was_frozen,
-            },
+            &Frozen::of(admin_control, provider, decided),
         ),
-        Ok(false) => {
-            let names: Vec<&str> = admin_control.providers().map(|(name, _)| name).collect();
+        Ok(None) => {
+            let names: Vec<&str> = admin_control.providers().collect();
             let said = format!(
                 "there is no such provider; there are: {}\n",
                 names.join(", ")

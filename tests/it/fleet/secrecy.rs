@@ -187,10 +187,15 @@ async fn a_dump_of_the_store_its_log_of_commands_and_its_log_tell_nothing() {
     let held = tokio::spawn({
         let listen = programs[0].listen;
         async move {
-            Caller::connect(listen)
-                .await
-                .request(request("POST", "/held"))
-                .await
+            // Until the store is known to have lost no freeze.
+            loop {
+                let mut caller = Caller::connect(listen).await;
+                let reply = caller.request(request("POST", "/held")).await;
+                if reply.status != 503 {
+                    return reply;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
         }
     });
     latch.reached_by(1).await;

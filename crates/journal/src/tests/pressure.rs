@@ -89,9 +89,8 @@ async fn a_transaction_that_fails_holds_nobody_up_after_it() {
     let entry = journal.entry(intent("2"));
     assert_eq!(entry.sending(hash_of_nothing()).await, Ok(()));
     drop(entry);
-    let now = clock::wall();
-    assert_eq!(journal.freeze("acme", now).await, Err(Unavailable));
-    assert_eq!(journal.freeze("payu", now).await, Ok(()));
+    assert_eq!(journal.decide(decided("acme")).await, Err(Unavailable));
+    assert_eq!(journal.decide(decided("payu")).await, Ok(()));
     // Nor any other process.
     let mend = "DROP TRIGGER no_request; DROP TRIGGER no_freeze;";
     other.execute_batch(mend).unwrap();

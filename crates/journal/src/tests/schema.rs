@@ -67,3 +67,55 @@ async fn a_file_of_an_earlier_version_is_read_taken_over_and_given_back() {
     let expected = [none.clone(), all.clone(), none.clone(), all, none];
     assert_eq!(known_by(&directory), expected);
 }
+
+#[tokio::test]
+async fn what_an_earlier_version_froze_and_thawed_holds_and_it_finds_what_is_frozen_now() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join(FILE);
+    let run = |sql: &str| Connection::open(&file).unwrap().execute_batch(sql).unwrap();
+    run(FIRST);
+    run("INSERT INTO frozen VALUES ('early', 1), ('both', 1)");
+    let settings = settings(directory.path().to_owned());
+    let journal = Journal::open(&settings, series()).unwrap();
+    for provider in ["both", "late", "thawed"] {
+        let mut decided = decided(provider);
+        decided.number = Some(7);
+        journal.decide(decided.clone()).await.unwrap();
+        if provider == "thawed" {
+            decided.decision.is_frozen = false;
+            journal.decide(decided).await.unwrap();
+        }
+    }
+    ended(journal, &directory);
+    let early = Connection::open(&file).unwrap();
+    let sql = "SELECT group_concat(provider) FROM (SELECT provider FROM frozen ORDER BY provider)";
+    let frozen: String = early.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(frozen, "both,early,late");
+    drop(early);
+    // It decides once more.
+    run("DELETE FROM frozen WHERE provider = 'late'; INSERT INTO frozen VALUES ('thawed', 5)");
+    let journal = Journal::open(&settings, series()).unwrap();
+    let kept = journal.decisions().await.unwrap();
+    let shown = kept.iter().map(|kept| {
+        let decision = &kept.decision;
+        (
+            &*kept.provider,
+            decision.is_frozen,
+            decision.by.is_some(),
+            kept.number,
+            kept.after,
+        )
+    });
+    assert_eq!(
+        shown.collect::<Vec<_>>(),
+        [
+            ("both", true, true, Some(7), 3),
+            ("early", true, false, None, 0),
+            ("late", false, false, None, 7),
+            ("thawed", true, false, None, 7),
+        ]
+    );
+    let thawed = &kept[3];
+    assert_eq!(thawed.made, thawed.decision.since);
+    assert_eq!(kept[2].made, decided("late").made);
+}

@@ -224,6 +224,8 @@ labels! {
         FleetLease = "fleet_lease",
         /// The fleet's store cannot be used, and another instance obtained the last token (`fleet.on_outage: hold`).
         FleetHold = "fleet_hold",
+        /// Which providers the fleet has frozen is not known yet.
+        NotKnownYet = "not_known_yet",
         /// It did not answer in time.
         TimedOut = "timed_out",
         /// No address of it is allowed.

@@ -1,0 +1,154 @@
+//! Merge of this instance's decision on a provider with the fleet's: which of the two holds.
+//!
+//! The one with the higher number does, and numbers are instants of the store's clock. So every instance that reads the
+//! store comes to the same, in whatever order it hears of them.
+
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+
+use bursar_base::decision::Decision;
+use bursar_fleet::NumberedDecision;
+
+/// A decision, as this instance has it.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub(super) decision: Decision,
+    /// When it was made, or this instance was told.
+    pub(super) made: Instant,
+    /// The same for people, and for after a restart.
+    pub(super) made_at: SystemTime,
+    /// Its number in the fleet's store. None: it is not known to be there.
+    pub(super) number: Option<u64>,
+    /// The number of the one before, as far as it was known here.
+    pub(super) after: u64,
+}
+
+/// What is known of a provider here and in the store.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Both<'a> {
+    pub(super) own: &'a Held,
+    /// When that was made, by the store's clock.
+    pub(super) made: u64,
+    /// Whether somebody makes it just now: then it is later than whatever the store has.
+    pub(super) is_attended: bool,
+    pub(super) found: Option<&'a NumberedDecision>,
+    /// Whether the store has this instance's where it is looked for first.
+    pub(super) is_written: bool,
+}
+
+/// What follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Both say the same.
+    Nothing,
+    /// The fleet's holds.
+    Adopt,
+    /// This instance's holds, and is to be written with that number.
+    Write(u64),
+}
+
+impl Both<'_> {
+    pub(super) fn step(self) -> Step {
+        let own = self.own;
+        let number = own.number.unwrap_or_else(|| {
+            let before = self.found.filter(|_| self.is_attended);
+            let before = before.map_or(0, |found| found.number);
+            self.made.max(own.after.max(before).saturating_add(1))
+        });
+        // Of two with one number the freeze holds.
+        let rank = (number, own.decision.is_frozen);
+        match self.found {
+            Some(found) if (found.number, found.decision.is_frozen) > rank => Step::Adopt,
+            Some(_) if self.is_written && own.number.is_some() => Step::Nothing,
+            Some(_) | None => Step::Write(number),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decision(is_frozen: bool) -> Decision {
+        Decision {
+            is_frozen,
+            since: SystemTime::UNIX_EPOCH,
+            by: None,
+            reason: None,
+        }
+    }
+
+    fn held(is_frozen: bool, number: Option<u64>) -> Held {
+        Held {
+            decision: decision(is_frozen),
+            made: Instant::now(),
+            made_at: SystemTime::UNIX_EPOCH,
+            number,
+            after: 40,
+        }
+    }
+
+    fn step(own: &Held, made: u64, found: Option<(u64, bool)>) -> Step {
+        let found = found.map(|(number, is_frozen)| NumberedDecision {
+            number,
+            decision: decision(is_frozen),
+        });
+        let both = Both {
+            own,
+            made,
+            is_attended: false,
+            found: found.as_ref(),
+            is_written: true,
+        };
+        both.step()
+    }
+
+    #[test]
+    fn the_later_decision_holds_and_of_two_at_once_the_freeze() {
+        for (own, found, expected) in [
+            ((true, 50), (51, false), Step::Adopt),
+            ((true, 50), (49, false), Step::Nothing),
+            ((true, 50), (50, false), Step::Nothing),
+            ((false, 50), (50, true), Step::Adopt),
+            ((false, 50), (50, false), Step::Nothing),
+        ] {
+            let own = held(own.0, Some(own.1));
+            assert_eq!(step(&own, 0, Some(found)), expected, "{own:?} {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_store_that_has_nothing_gets_what_is_known_with_its_number() {
+        for is_frozen in [true, false] {
+            assert_eq!(step(&held(is_frozen, Some(50)), 90, None), Step::Write(50));
+            assert_eq!(step(&held(is_frozen, None), 90, None), Step::Write(90));
+        }
+    }
+
+    #[test]
+    fn what_was_decided_in_an_outage_is_older_than_what_the_fleet_decided_after_it() {
+        let own = held(true, None);
+        assert_eq!(step(&own, 90, Some((91, false))), Step::Adopt);
+        assert_eq!(step(&own, 90, Some((89, false))), Step::Write(90));
+        // The clock of another server is behind: it still follows what was known when it was made.
+        assert_eq!(step(&own, 30, Some((40, false))), Step::Write(41));
+    }
+
+    #[test]
+    fn what_is_decided_now_is_later_than_all_that_the_store_has() {
+        let own = held(false, None);
+        let found = NumberedDecision {
+            number: 1000,
+            decision: decision(true),
+        };
+        let both = Both {
+            own: &own,
+            made: 90,
+            is_attended: true,
+            found: Some(&found),
+            is_written: false,
+        };
+        assert_eq!(both.step(), Step::Write(1001));
+    }
+}
