@@ -381,6 +381,28 @@ async fn what_must_survive_the_loss_of_power_is_synchronised_and_nothing_else_is
     }
 }
 
+#[tokio::test]
+async fn of_each_request_in_a_batch_the_last_phase_alone_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&settings(directory.path().to_owned()), series()).unwrap();
+    let entry = journal.entry(intent("1"));
+    entry.sending(hash_of_nothing()).await.unwrap();
+    let other = rusqlite::Connection::open(directory.path().join("journal.sqlite")).unwrap();
+    let watch = "CREATE TABLE changes (phase INTEGER);
+        CREATE TRIGGER change AFTER UPDATE ON requests BEGIN INSERT INTO changes VALUES (NEW.phase); END;
+        BEGIN IMMEDIATE;";
+    other.execute_batch(watch).unwrap();
+    // It keeps the thread waiting, until all of the others are there.
+    drop(journal.entry(intent("2")));
+    entry.answering();
+    let answered = entry.answered().unwrap();
+    other.execute_batch("COMMIT").unwrap();
+    assert!(answered.await);
+    let changes = "SELECT group_concat(phase) FROM changes";
+    let changes: String = other.query_row(changes, [], |row| row.get(0)).unwrap();
+    assert_eq!(changes, Phase::Answered.number().to_string());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_request_that_was_refused_because_its_row_came_late_is_not_in_doubt() {
     let directory = tempfile::tempdir().unwrap();
