@@ -222,7 +222,7 @@ fn transition(phase: Phase) -> request_state::Transition {
 }
 
 /// Rows in that phase until there is no room.
-fn fill(store: &mut Store, phase: Phase) -> i64 {
+fn fill(store: &Store, phase: Phase) -> i64 {
     let first = store.next_id().unwrap();
     let mut id = first;
     while store.room().unwrap() > 0 {
@@ -241,8 +241,8 @@ fn fill(store: &mut Store, phase: Phase) -> i64 {
 async fn settled_requests_make_room_and_those_in_doubt_never_do() {
     let directory = tempfile::tempdir().unwrap();
     let settings = settings(directory.path().to_owned());
-    let mut store = Store::open(&settings).unwrap();
-    assert!(fill(&mut store, Phase::Answered) > 100);
+    let store = Store::open(&settings).unwrap();
+    assert!(fill(&store, Phase::Answered) > 100);
     drop(store);
     let journal = Journal::open(&settings, series()).unwrap();
     // Room is made for this one.
@@ -250,8 +250,8 @@ async fn settled_requests_make_room_and_those_in_doubt_never_do() {
     entry.sending(None).await.unwrap();
     drop(entry);
     ended(journal, &directory);
-    let mut store = Store::open(&settings).unwrap();
-    let count = fill(&mut store, Phase::HeadSent) + 1;
+    let store = Store::open(&settings).unwrap();
+    let count = fill(&store, Phase::HeadSent) + 1;
     drop(store);
     let series = series();
     let journal = Journal::open(&settings, series.clone()).unwrap();
@@ -281,8 +281,8 @@ async fn settled_requests_make_room_and_those_in_doubt_never_do() {
 async fn where_failures_are_only_warned_of_requests_go_on() {
     let directory = tempfile::tempdir().unwrap();
     let mut settings = settings(directory.path().to_owned());
-    let mut store = Store::open(&settings).unwrap();
-    fill(&mut store, Phase::BodySent);
+    let store = Store::open(&settings).unwrap();
+    fill(&store, Phase::BodySent);
     drop(store);
     settings.on_failure = OnFailure::Warn;
     let series = series();

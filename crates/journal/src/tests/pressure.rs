@@ -12,8 +12,8 @@ async fn eventually(condition: impl Fn() -> bool) {
 
 /// A journal without room for more requests, all of which are in doubt.
 fn full(settings: &config::Journal) {
-    let mut store = Store::open(settings).unwrap();
-    fill(&mut store, Phase::HeadSent);
+    let store = Store::open(settings).unwrap();
+    fill(&store, Phase::HeadSent);
 }
 
 /// Takes some off the list, so that there is room.
