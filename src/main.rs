@@ -159,7 +159,7 @@ fn run(
                 Err(problems) => Ok(report(&path, &problems)),
             }
         }
-        Command::Outcomes(options) => outcomes::run(&options),
+        Command::Outcomes(options) => outcomes::run(&options, runtime),
         Command::Health(options) => {
             let asked = runtime.block_on(options.remote().health());
             told(asked.map(|()| String::new()))

@@ -34,6 +34,7 @@ use bursar_telemetry::metrics::Metrics;
 use controls::Controls;
 use drain_log::DrainLog;
 use drain_phase::DrainPhase;
+use fleet::{Mirror, Mirrored};
 use log_level::LogLevel;
 use reload::{Origin, Reloader, Source, Unchangeable};
 use worker::Workers;
@@ -51,6 +52,8 @@ pub struct Server {
     listener: TcpListener,
     admin: TcpListener,
     live: Arc<Live>,
+    /// None: there is no fleet, or no journal.
+    mirror: Option<Mirror>,
     workers: Workers,
     fixed: Unchangeable,
     origin: Origin,
@@ -107,6 +110,8 @@ impl Server {
             None => None,
         };
         let fleet = join_fleet(config, &metrics)?;
+        let listen = listener.local_addr().unwrap_or(config.listen);
+        let mirror = mirrored(config, journal.as_ref(), fleet.as_ref(), listen).map(Mirror::start);
         let process = Process {
             log,
             journal,
@@ -122,6 +127,7 @@ impl Server {
             listener,
             admin,
             live: Live::new(proxy),
+            mirror,
             workers,
             fixed: Unchangeable::of(config),
             origin: Origin::of(config),
@@ -240,6 +246,9 @@ impl Server {
             log.warn("drain_timeout is over; the rest is cut off");
         }
         log.end();
+        if let Some(mirror) = self.mirror {
+            mirror.end().await;
+        }
         drop(following);
         admin.abort();
     }
@@ -254,6 +263,21 @@ async fn open(settings: config::Journal, metrics: &Metrics) -> Result<Journal, E
         source: error.into(),
     })?;
     Ok(opened?)
+}
+
+/// What the fleet's store is to have of the journal.
+fn mirrored(
+    config: &Config,
+    journal: Option<&Journal>,
+    fleet: Option<&Arc<FleetTokens>>,
+    listen: SocketAddr,
+) -> Option<Mirrored> {
+    Some(Mirrored {
+        fleet: fleet?.fleet().clone(),
+        journal: journal?.clone(),
+        directory: config.journal.as_ref()?.path.clone(),
+        instance: fleet::describe(listen),
+    })
 }
 
 /// Begins to connect to the fleet's store, where there is a fleet.

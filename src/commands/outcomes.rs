@@ -1,8 +1,11 @@
 //! `bursar outcomes`: the requests in doubt, for a person or a program that asks.
 //!
-//! It reads the journal's file itself, so that it works beside a Bursar that runs and after one that died.
+//! It reads the journal's file itself, so that it works beside a Bursar that runs and after one that died; those of a
+//! fleet it reads in its store.
 
 mod filter;
+mod fleet;
+mod fleet_resolve;
 mod resolve;
 mod table;
 
@@ -10,15 +13,18 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
+use serde::Serialize;
+use tokio::runtime::Runtime;
 
 use super::config_file::ConfigFile;
 use super::output::{WRONG, print, report, say};
 use bursar_base::terminal::plain_json;
-use bursar_config::Config;
+use bursar_config::{Config, FleetConfig};
 use bursar_journal::{self as journal, InDoubt};
 use filter::Filter;
+use fleet::Listing;
 use resolve::{Error, Resolve};
-use table::table;
+use table::{fleet_table, table};
 
 /// Requests are in doubt, and `--fail` asked whether.
 const IN_DOUBT: u8 = 3;
@@ -31,6 +37,9 @@ pub(crate) struct Options {
     /// Print a JSON array instead of a table
     #[arg(long)]
     json: bool,
+    /// Those of the whole fleet, as its store has them, of instances that are gone, too
+    #[arg(long, global = true)]
+    fleet: bool,
     /// Exit with 3 where a request is listed
     #[arg(long)]
     fail: bool,
@@ -46,13 +55,26 @@ enum Action {
     Resolve(Resolve),
 }
 
-/// Does what was asked for. Of the configuration nothing but `journal` is looked at, so that its secrets need not be
+/// Does what was asked for. Of the configuration nothing but `journal` is looked at, or `fleet`, so that its secrets need not be
 /// there.
 ///
 /// # Errors
 /// Where there is no journal, it cannot be read, or there is no such request.
-pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &Options, runtime: &Runtime) -> anyhow::Result<ExitCode> {
+    if let Some(said) = options.usage() {
+        return Ok(wrong(said));
+    }
     let path = options.file.path();
+    if options.fleet {
+        let config = match Config::load_fleet(&path) {
+            Ok(config) => config,
+            Err(problems) => return Ok(report(&path, &problems)),
+        };
+        let Some(config) = config else {
+            bail!("{} has no `fleet`", path.display());
+        };
+        return runtime.block_on(run_in_fleet(options, &config));
+    }
     let directory = match Config::load_journal(&path) {
         Ok(journal) => journal.map(|journal| journal.path),
         Err(problems) => return Ok(report(&path, &problems)),
@@ -62,37 +84,94 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         bail!("{file} has no `journal`, so nobody knows which requests are in doubt");
     };
     let Some(Action::Resolve(resolve)) = &options.action else {
-        if options.filter.is_void() {
-            return Ok(wrong(
-                "nothing can be between --since and --before, because --since is not earlier",
-            ));
-        }
         return list(options, &journal::outcomes(&directory)?);
     };
-    if options.json || options.fail || !options.filter.is_empty() {
-        return Ok(wrong("what is for `resolve` stands after it"));
+    resolved(resolve.run(&directory))
+}
+
+impl Options {
+    /// What makes no sense together.
+    fn usage(&self) -> Option<&'static str> {
+        let Some(Action::Resolve(resolve)) = &self.action else {
+            return self.filter.is_void().then_some(
+                "nothing can be between --since and --before, because --since is not earlier",
+            );
+        };
+        if self.json || self.fail || !self.filter.is_empty() {
+            return Some("what is for `resolve` stands after it");
+        }
+        resolve.judge(self.fleet).err()
     }
-    match resolve.run(&directory) {
-        Ok(text) => print(&text, ExitCode::SUCCESS),
-        Err(Error::Usage(said)) => Ok(wrong(&said)),
-        Err(error) => Err(error.into()),
+
+    fn code(&self, listed: usize) -> ExitCode {
+        match self.fail && listed > 0 {
+            true => ExitCode::from(IN_DOUBT),
+            false => ExitCode::SUCCESS,
+        }
     }
+}
+
+fn resolved(result: Result<String, Error>) -> anyhow::Result<ExitCode> {
+    print(&result?, ExitCode::SUCCESS)
+}
+
+async fn run_in_fleet(options: &Options, config: &FleetConfig) -> anyhow::Result<ExitCode> {
+    let connected = fleet::connect(config).await;
+    if let Some(Action::Resolve(resolve)) = &options.action {
+        return resolved(resolve.run_in_fleet(&connected?).await);
+    }
+    let list = match connected {
+        Ok(fleet) => Listing::read(&fleet).await.map_err(Into::into),
+        Err(error) => Err(error),
+    };
+    match list {
+        Ok(list) => list_fleet(options, &list),
+        Err(error) if options.json => list_fleet(options, &Listing::unread(&error)),
+        Err(error) => Err(error),
+    }
+}
+
+fn list_fleet(options: &Options, list: &Listing) -> anyhow::Result<ExitCode> {
+    let rows = list.rows.iter();
+    let rows: Vec<_> = rows
+        .filter(|row| options.filter.has(&row.request))
+        .collect();
+    let warning = list.warning();
+    let code = match warning.is_some() {
+        true => ExitCode::FAILURE,
+        false => options.code(rows.len()),
+    };
+    if options.json {
+        return print_json(&list.shown(&rows), code);
+    }
+    let text = match (rows.len(), list.rows.len()) {
+        (0, all) => nothing(all),
+        _ => fleet_table(rows.iter().map(|row| (list.instance(row), &row.request))),
+    };
+    print(&(text + &warning.unwrap_or_default()), code)
+}
+
+fn nothing(all: usize) -> String {
+    match all {
+        0 => "No request is in doubt.\n".to_owned(),
+        all => format!("No request in doubt matches; there are {all} in all.\n"),
+    }
+}
+
+fn print_json(value: &impl Serialize, code: ExitCode) -> anyhow::Result<ExitCode> {
+    let text = serde_json::to_string_pretty(value).context("cannot write JSON")?;
+    print(&(plain_json(&text).into_owned() + "\n"), code)
 }
 
 fn list(options: &Options, all: &[InDoubt]) -> anyhow::Result<ExitCode> {
     let listed = all.iter().filter(|request| options.filter.has(request));
     let listed: Vec<&InDoubt> = listed.collect();
-    let code = match options.fail && !listed.is_empty() {
-        true => ExitCode::from(IN_DOUBT),
-        false => ExitCode::SUCCESS,
-    };
+    let code = options.code(listed.len());
     if options.json {
-        let text = serde_json::to_string_pretty(&listed).context("cannot write JSON")?;
-        return print(&(plain_json(&text).into_owned() + "\n"), code);
+        return print_json(&listed, code);
     }
-    let text = match (listed.len(), all.len()) {
-        (0, 0) => "No request is in doubt.\n".to_owned(),
-        (0, all) => format!("No request in doubt matches; there are {all} in all.\n"),
+    let text = match listed.len() {
+        0 => nothing(all.len()),
         _ => table(listed),
     };
     print(&text, code)

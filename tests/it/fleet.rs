@@ -5,6 +5,7 @@ mod freezes;
 mod instances;
 mod one_token;
 mod outages;
+mod outcomes;
 mod permissions;
 mod secrecy;
 mod setbacks;

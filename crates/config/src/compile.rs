@@ -5,7 +5,7 @@ mod account;
 mod caller;
 mod egress;
 mod environment;
-mod fleet;
+pub(super) mod fleet;
 mod intercept;
 pub(super) mod journal;
 mod limits;

@@ -14,6 +14,7 @@ use crate::file;
 use crate::file_permissions;
 use crate::file_permissions::LiteralSecret;
 use crate::files::{self, Files, MAX_TEXT_FILE_BYTES};
+use crate::fleet::FleetConfig;
 use crate::journal::Journal;
 use crate::node::Node;
 use crate::outline::Outline;
@@ -93,6 +94,20 @@ impl Config {
         let directory = reading.directory;
         reading.key("journal", |file, problems| {
             compile::journal::compile(file.journal, directory, problems)
+        })
+    }
+
+    /// Reads `fleet` alone: what the rest of the file refers to need not be there.
+    ///
+    /// # Errors
+    /// Everything that is wrong with that part.
+    pub fn load_fleet(path: &Path) -> Result<Option<FleetConfig>, Vec<Diagnostic>> {
+        let mut files = Files::default();
+        let text = text(path, &mut files)?;
+        let mut reading = Reading::of(&text, path, &mut files);
+        let directory = reading.directory;
+        reading.key("fleet", |file, problems| {
+            compile::fleet::compile_alone(file.fleet, directory, problems)
         })
     }
 

@@ -79,7 +79,7 @@ impl Fleet {
             prefix: prefix.into(),
             token_channel: token_channel.into(),
             freeze_channel: freeze_channel.into(),
-            instance: instance().into(),
+            instance: random_text().into(),
             keys: ArcSwap::from_pointee(keys(config)),
             config: config.clone(),
             series,
@@ -204,10 +204,10 @@ impl StoreClock {
     }
 }
 
-/// A name for this instance.
-fn instance() -> String {
+/// A text that no other instance has, nor this one at another time.
+pub(crate) fn random_text() -> String {
     let mut bytes = [0; 8];
-    // Without random bytes no key could be made either; this one then differs by its process and time.
+    // Without random bytes no key could be made either; this then differs by its process and time.
     if SystemRandom::new().fill(&mut bytes).is_err() {
         bytes = (u64::from(std::process::id()) ^ fastrand::u64(..)).to_be_bytes();
     }

@@ -3,20 +3,27 @@
 //! The store is a cache and a meeting point, never an authority: a request never waits for it, and safety does not rest
 //! on its locks.
 
+mod description;
 mod fleet;
 mod freeze_signal;
 mod freeze_store;
 mod keys;
+mod outcome_store;
 mod reply;
 mod script;
 pub mod store;
 mod token_store;
 mod token_value;
 
+pub use description::Description;
 pub use fleet::{Fleet, RunError};
 pub use freeze_signal::FreezeSignal;
 pub use freeze_store::{FreezeError, Freezes, NumberedDecision, Written};
 pub use keys::{Names, NotSealed};
+pub use outcome_store::{
+    Change, KnownJournal, ListedJournal, ListedJournals, MirrorError, MirroredJournal, Row, RowSet,
+    SILENCE, Seen, Touch, Touched,
+};
 pub use reply::Unreadable;
 pub use token_store::{
     Answer, Error, Failed, Found, Lease, Message, News, Nothing, Publication, Published, Pushed,

@@ -41,3 +41,34 @@ macro_rules! freezes_script {
 pub(crate) static READ_FREEZES: LazyLock<Script> = freezes_script!("read_freezes.lua");
 /// Writes one.
 pub(crate) static WRITE_FREEZE: LazyLock<Script> = freezes_script!("write_freeze.lua");
+
+/// A script about the journals, or about one journal's rows.
+macro_rules! outcomes_script {
+    ($head:literal, $file:literal) => {
+        LazyLock::new(|| {
+            Script::new(concat!(
+                include_str!(concat!("scripts/", $head)),
+                "\n",
+                include_str!(concat!("scripts/", $file))
+            ))
+        })
+    };
+}
+
+/// A journal's rows are as they should be.
+pub(crate) static TOUCH_JOURNAL: LazyLock<Script> =
+    outcomes_script!("journals.lua", "touch_journal.lua");
+/// Whose journals there are.
+pub(crate) static LIST_JOURNALS: LazyLock<Script> =
+    outcomes_script!("journals.lua", "list_journals.lua");
+/// Says something else of a journal, or takes it off.
+pub(crate) static CHANGE_JOURNAL: LazyLock<Script> =
+    outcomes_script!("journals.lua", "change_journal.lua");
+/// Writes rows, and takes others off.
+pub(crate) static WRITE_ROWS: LazyLock<Script> = outcomes_script!("rows.lua", "write_rows.lua");
+/// Which rows there are.
+pub(crate) static NAME_ROWS: LazyLock<Script> = outcomes_script!("rows.lua", "name_rows.lua");
+/// What some of them say.
+pub(crate) static READ_ROWS: LazyLock<Script> = outcomes_script!("rows.lua", "read_rows.lua");
+/// Takes rows off, and keeps what is said of them.
+pub(crate) static RESOLVE_ROWS: LazyLock<Script> = outcomes_script!("rows.lua", "resolve_rows.lua");

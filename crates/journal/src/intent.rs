@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::request_state::Phase;
 
@@ -40,10 +40,10 @@ pub struct Intent {
 }
 
 /// A request whose outcome is unknown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InDoubt {
     /// When it came.
-    #[serde(serialize_with = "rfc3339")]
+    #[serde(serialize_with = "rfc3339", deserialize_with = "from_rfc3339")]
     pub time: SystemTime,
     /// The same as in the access log.
     pub request_id: String,
@@ -106,6 +106,38 @@ fn truncate(text: &mut String) {
     }
 }
 
-fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&humantime::format_rfc3339_micros(*time))
+}
+
+pub(super) fn from_rfc3339<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<SystemTime, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_rfc3339(&text).map_err(serde::de::Error::custom)
+}
+
+impl InDoubt {
+    /// The same with no text longer than that.
+    #[must_use]
+    pub fn shortened(&self, most: usize) -> Self {
+        let mut short = self.clone();
+        let texts = [
+            &mut short.request_id,
+            &mut short.caller,
+            &mut short.provider,
+        ];
+        let more = [&mut short.account, &mut short.method, &mut short.path];
+        let optional = [
+            &mut short.idempotency_key,
+            &mut short.reference,
+            &mut short.caller_request_id,
+            &mut short.trace_id,
+        ];
+        let optional = optional.into_iter().filter_map(Option::as_mut);
+        for text in texts.into_iter().chain(more).chain(optional) {
+            text.truncate(text.floor_char_boundary(most));
+        }
+        short
+    }
 }

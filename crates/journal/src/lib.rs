@@ -13,7 +13,10 @@ mod files;
 mod hashing_body;
 mod intent;
 mod message_queue;
+mod mirror_row;
+mod mirror_state;
 mod queue;
+mod reader;
 mod request_state;
 mod reserve;
 mod schema;
@@ -32,7 +35,10 @@ pub use entry::{BodyObserver, Commit, Entry};
 pub use error::Error;
 pub use hashing_body::{HashingBody, hash_of_nothing, is_whole};
 pub use intent::{InDoubt, Intent, Resolution};
+pub use mirror_row::{MirrorRow, ResolvedRow};
+pub use mirror_state::MirrorState;
 pub use queue::Unavailable;
+pub use reader::{Reader, Unsettled};
 pub use request_state::{Hash, Phase};
 
 use bursar_config as config;
@@ -87,6 +93,25 @@ impl Journal {
     /// Where it cannot be written.
     pub async fn decide(&self, decision: KeptDecision) -> Result<(), Unavailable> {
         self.ask(|done| Question::Decide(decision, done)).await
+    }
+
+    /// By which name it goes in a fleet's store, and what it saw there last. Whatever was handed in before is written by
+    /// then.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub async fn mirror_state(&self) -> Result<MirrorState, Unavailable> {
+        self.ask(Question::Mirror).await
+    }
+
+    /// Remembers the epoch of the fleet's store, and how many journals were not heard of there.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub async fn remember_mirror(&self, epoch: &str, silent: u64) -> Result<(), Unavailable> {
+        let epoch = epoch.to_owned();
+        self.ask(|done| Question::RememberMirror(epoch, silent, done))
+            .await
     }
 
     async fn ask<T>(

@@ -3,13 +3,13 @@
 //! It knows neither files nor clocks. A sending is numbered, because the body of one that was given up may
 //! come to its end while the next is under way.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The SHA-256 of a body.
 pub type Hash = [u8; 32];
 
 /// How far a request has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// The provider certainly did not process it.

@@ -18,6 +18,7 @@ use super::decisions::{self, KeptDecision};
 use super::error::Error;
 use super::files::{FILE, PAGE_BYTES, USUAL_LOG};
 use super::intent::{InDoubt, Intent, Resolution};
+use super::mirror_state::{self, MirrorState};
 use super::request_state::{Phase, Transition};
 use super::reserve::{Reserve, Room};
 use super::schema::{self, FORMAT};
@@ -376,33 +377,23 @@ impl Store {
     }
 
     fn select(&self, lives: bool) -> Result<Vec<InDoubt>, rusqlite::Error> {
-        let sql = format!(
-            "SELECT time, request_id, caller, provider, account, method, path, idempotency_key, body_sha256, phase, {} \
-             FROM requests WHERE {} ORDER BY id",
-            schema::added(&self.database)?,
-            in_doubt(!lives)
-        );
+        let sql = select_in_doubt(&self.database, in_doubt(!lives))?;
         let mut statement = self.database.prepare(&sql)?;
-        let rows = statement.query_map([], |row| {
-            let hash: Option<Vec<u8>> = row.get(8)?;
-            let phase = Phase::from_number(row.get(9)?);
-            Ok(InDoubt {
-                time: time(row.get(0)?),
-                request_id: row.get(1)?,
-                caller: row.get(2)?,
-                provider: row.get(3)?,
-                account: row.get(4)?,
-                method: row.get(5)?,
-                path: row.get(6)?,
-                idempotency_key: row.get(7)?,
-                reference: row.get(10)?,
-                caller_request_id: row.get(11)?,
-                trace_id: row.get(12)?,
-                body_sha256: hash.map(|hash| hex(&hash)),
-                phase: phase.unwrap_or(Phase::HeadSent),
-            })
-        })?;
+        let rows = statement.query_map([], in_doubt_from)?;
         rows.collect()
+    }
+
+    /// For whoever reads on.
+    pub(super) fn into_database(self) -> Connection {
+        self.database
+    }
+
+    pub(super) fn mirror_state(&self) -> Result<MirrorState, rusqlite::Error> {
+        mirror_state::read(&self.database)
+    }
+
+    pub(super) fn remember_mirror(&self, epoch: &str, silent: u64) -> Result<(), rusqlite::Error> {
+        mirror_state::write(&self.database, epoch, silent)
     }
 
     /// Takes requests in doubt off the list, all of them or none; the first that is not on it.
@@ -516,11 +507,43 @@ fn not_synchronised(error: &io::Error) -> rusqlite::Error {
 }
 
 /// Which requests are in doubt; `with_open` where nobody lives who could still answer those under way.
-fn in_doubt(with_open: bool) -> &'static str {
+pub(super) fn in_doubt(with_open: bool) -> &'static str {
     match with_open {
         true => "phase BETWEEN 1 AND 3 AND resolved IS NULL",
         false => "phase BETWEEN 1 AND 3 AND resolved IS NULL AND is_open = 0",
     }
+}
+
+/// What is known of requests, in the order of [`in_doubt_from`].
+pub(super) fn select_in_doubt(
+    database: &Connection,
+    condition: &str,
+) -> Result<String, rusqlite::Error> {
+    Ok(format!(
+        "SELECT time, request_id, caller, provider, account, method, path, idempotency_key, body_sha256, phase, {} \
+         FROM requests WHERE {condition} ORDER BY id",
+        schema::added(database)?,
+    ))
+}
+
+pub(super) fn in_doubt_from(row: &rusqlite::Row<'_>) -> Result<InDoubt, rusqlite::Error> {
+    let hash: Option<Vec<u8>> = row.get(8)?;
+    let phase = Phase::from_number(row.get(9)?);
+    Ok(InDoubt {
+        time: time(row.get(0)?),
+        request_id: row.get(1)?,
+        caller: row.get(2)?,
+        provider: row.get(3)?,
+        account: row.get(4)?,
+        method: row.get(5)?,
+        path: row.get(6)?,
+        idempotency_key: row.get(7)?,
+        reference: row.get(10)?,
+        caller_request_id: row.get(11)?,
+        trace_id: row.get(12)?,
+        body_sha256: hash.map(|hash| hex(&hash)),
+        phase: phase.unwrap_or(Phase::HeadSent),
+    })
 }
 
 fn micros(time: SystemTime) -> i64 {

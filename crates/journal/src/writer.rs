@@ -17,6 +17,7 @@ use super::error::Error;
 use super::files::{Files, Length};
 use super::intent::Intent;
 use super::message_queue::MessageReceiver;
+use super::mirror_state::MirrorState;
 use super::request_state::Transition;
 use super::reserve::Room;
 use super::store::{Store, Unresolved};
@@ -50,6 +51,8 @@ pub(super) enum Message {
 pub(super) enum Question {
     Decide(KeptDecision, oneshot::Sender<Option<()>>),
     Decisions(oneshot::Sender<Option<Vec<KeptDecision>>>),
+    Mirror(oneshot::Sender<Option<MirrorState>>),
+    RememberMirror(String, u64, oneshot::Sender<Option<()>>),
 }
 
 /// One transition of a request.
@@ -388,6 +391,13 @@ impl Writer {
             Question::Decisions(done) => {
                 let _left = done.send(self.ask(false, Store::decisions));
             }
+            Question::Mirror(done) => {
+                let _left = done.send(self.ask(self.sync, Store::mirror_state));
+            }
+            Question::RememberMirror(epoch, silent, done) => {
+                let act = |store: &Store| store.remember_mirror(&epoch, silent);
+                let _left = done.send(self.ask(false, act));
+            }
         }
     }
 
@@ -405,7 +415,7 @@ impl Writer {
             self.store.roll_back();
         }
         result
-            .inspect_err(|error| tracing::error!(%error, "journal: decisions on providers"))
+            .inspect_err(|error| tracing::error!(%error, "journal: cannot be written or read"))
             .ok()
     }
 

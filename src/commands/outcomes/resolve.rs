@@ -26,7 +26,10 @@ pub(crate) struct Resolve {
     ids: Vec<String>,
     /// What became of them; kept with each
     #[arg(long, value_name = "TEXT")]
-    note: String,
+    pub(super) note: String,
+    /// With --fleet: an instance that is gone for good, and all of its requests
+    #[arg(long, value_name = "NAME")]
+    pub(super) instance: Option<String>,
     #[command(flatten)]
     filter: Filter,
 }
@@ -34,15 +37,15 @@ pub(crate) struct Resolve {
 /// Why nothing was taken off the list.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The arguments make no sense together.
-    #[error("{0}")]
-    Usage(String),
     /// The list is another than the arguments say.
     #[error("{0}; nothing was changed")]
     List(String),
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] journal::Error),
+    /// The fleet's store cannot be used.
+    #[error("cannot take off what is in the fleet's store")]
+    Store(#[source] anyhow::Error),
 }
 
 impl Resolve {
@@ -51,7 +54,6 @@ impl Resolve {
     /// # Errors
     /// Where one of them cannot be taken off; then none was.
     pub(crate) fn run(&self, directory: &Path) -> Result<String, Error> {
-        self.judge().map_err(|said| Error::Usage(said.to_owned()))?;
         let listed = journal::outcomes(directory)?;
         let meant = self.meant(&listed)?;
         let ids: Vec<&str> = match &meant {
@@ -86,10 +88,19 @@ impl Resolve {
         Ok(off + &resolved)
     }
 
-    fn judge(&self) -> Result<(), &'static str> {
+    /// # Errors
+    /// Where the arguments make no sense together.
+    pub(super) fn judge(&self, is_fleet: bool) -> Result<(), &'static str> {
         let is_by_filter = !self.filter.is_empty();
         if self.note.trim().is_empty() {
             return Err("--note is empty; say what became of the request");
+        }
+        if self.instance.is_some() {
+            let is_alone = self.ids.is_empty() && !is_by_filter;
+            return match is_fleet && is_alone {
+                true => Ok(()),
+                false => Err("--instance is for --fleet, and takes all of its requests"),
+            };
         }
         if self.ids.is_empty() == !is_by_filter {
             return Err(
@@ -113,7 +124,7 @@ impl Resolve {
         Ok(())
     }
 
-    fn meant<'a>(&'a self, listed: &'a [InDoubt]) -> Result<Meant<'a>, Error> {
+    pub(super) fn meant<'a>(&'a self, listed: &'a [InDoubt]) -> Result<Meant<'a>, Error> {
         if self.ids.is_empty() {
             let found: Vec<_> = listed
                 .iter()
@@ -141,7 +152,7 @@ impl Resolve {
 }
 
 /// What is to be taken off the list.
-enum Meant<'a> {
+pub(super) enum Meant<'a> {
     Listed(Vec<&'a InDoubt>),
     /// One of them is not on it.
     Unlisted(&'a str),

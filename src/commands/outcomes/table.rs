@@ -18,15 +18,32 @@ const HEADINGS: [&str; 10] = [
 
 /// A line for each, below the headings.
 pub(super) fn table<'a>(in_doubt: impl IntoIterator<Item = &'a InDoubt>) -> String {
-    let mut rows = vec![HEADINGS.map(str::to_owned)];
-    rows.extend(in_doubt.into_iter().map(row));
-    let widths: [usize; HEADINGS.len()] = std::array::from_fn(|column| {
-        let widths = rows.iter().map(|row| row[column].chars().count());
-        widths.max().unwrap_or_default()
-    });
+    let rows = in_doubt.into_iter().map(|request| row(request).to_vec());
+    lines(HEADINGS.map(str::to_owned).to_vec(), rows)
+}
+
+/// The same, with the instance that each is of.
+pub(super) fn fleet_table<'a>(
+    in_doubt: impl IntoIterator<Item = (&'a str, &'a InDoubt)>,
+) -> String {
+    let of = |instance: &str, cells: &[String]| [&[instance.to_owned()], cells].concat();
+    let rows = in_doubt
+        .into_iter()
+        .map(|(instance, request)| of(&plain(instance), &row(request)));
+    lines(of("INSTANCE", &HEADINGS.map(str::to_owned)), rows)
+}
+
+fn lines(headings: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut widths = vec![0; headings.len()];
+    let rows: Vec<Vec<String>> = std::iter::once(headings).chain(rows).collect();
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
     let mut text = String::new();
     for row in &rows {
-        let cells = row.iter().zip(widths);
+        let cells = row.iter().zip(&widths);
         let line: Vec<String> = cells
             .map(|(cell, width)| format!("{cell:width$}"))
             .collect();

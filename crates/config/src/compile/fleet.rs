@@ -2,6 +2,7 @@
 
 mod store_url;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -70,6 +71,19 @@ pub(super) fn compile(
         name: name?,
         on_outage: file.on_outage,
     })
+}
+
+/// The same without the rest of the file.
+pub(crate) fn compile_alone(
+    file: Option<file::Fleet>,
+    directory: &Path,
+    problems: &mut Diagnostics,
+) -> Option<FleetConfig> {
+    let shared = Shared {
+        directory,
+        system: None,
+    };
+    compile(file, &shared, &[], problems)
 }
 
 /// Instances that end each other's tokens ought to know of each other.

@@ -25,7 +25,9 @@ pub struct FleetSeries {
 }
 
 impl FleetSeries {
-    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+    /// # Errors
+    /// Where one of them is declared there already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let gauge = |name, help| registered(registry, IntGauge::new(name, help)?);
         let counter = |name, help| {
             let options = Opts::new(name, help);
