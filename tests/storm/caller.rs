@@ -58,9 +58,10 @@ pub(crate) async fn run(shared: Arc<Shared>, caller: u32) -> u32 {
         // Whoever is told to wait waits.
         let is_refused = matches!(seen, Seen::Refused(..));
         if plan.kind.moves_money() && matches!(seen, Seen::Answered(_)) {
-            shared.at(Moment::Answer);
+            shared.at(Moment::Answer, caller);
         }
-        shared.history().end(id, shared.epoch(), seen);
+        let epoch = shared.instance_of(caller).epoch();
+        shared.history().end(id, epoch, seen);
         if keeps {
             line = Some(connected);
         } else if rng.u32(..4) == 0 {
@@ -77,14 +78,15 @@ pub(crate) async fn run(shared: Arc<Shared>, caller: u32) -> u32 {
 
 /// None: there is no Bursar at the moment, or it wants no tunnel.
 async fn connect(shared: &Shared, plan: &Plan, rng: &mut Rng) -> Option<Line> {
-    let epoch = shared.epoch();
-    let mut address = shared.address.subscribe();
+    let instance = shared.instance_of(plan.id.caller);
+    let epoch = instance.epoch();
+    let mut address = instance.address.subscribe();
     let waiting = address.wait_for(Option::is_some);
     let address = tokio::time::timeout(Duration::from_secs(1), waiting).await;
     let address: SocketAddr = (*address.ok()?.ok()?)?;
     let stream = TcpStream::connect(address).await.ok()?;
     // Else it may be one that is about to end.
-    if shared.epoch() != epoch {
+    if instance.epoch() != epoch {
         return None;
     }
     drop(stream.set_nodelay(true));

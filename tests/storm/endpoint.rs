@@ -22,6 +22,12 @@ pub(crate) const LIFE: Duration = Duration::from_secs(3);
 /// How late a request may be read on a busy machine after its token was good when it was sent.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
+/// How soon instances agree once the store is back, doubled for a machine whose cores are all taken.
+const AGREED: Duration = Duration::from_secs(4);
+
+/// How long it may take until an instance that was given a token has told the others.
+const TOLD: Duration = Duration::from_millis(1500);
+
 /// What token calls meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trouble {
@@ -67,13 +73,32 @@ pub(crate) enum TokenCheck {
     Violation(String),
 }
 
+/// From when until when.
+type Span = (Instant, Instant);
+
+#[derive(Debug)]
+struct Refresh {
+    account: Account,
+    /// What its tokens are asked for with.
+    key: String,
+    /// Whether it has arrived.
+    is_used: bool,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Tokens {
     issued: HashMap<String, Token>,
     /// What each client may show.
     pub(crate) secrets: HashMap<String, Vec<String>>,
-    /// Refresh tokens, and whether each is used up.
-    refresh: HashMap<String, (Account, bool)>,
+    refresh: HashMap<String, Refresh>,
+    /// The last token of each key, and when it was issued.
+    latest: HashMap<String, (String, Instant)>,
+    /// Calls that came while the token before was good and new.
+    early: Vec<(Span, String)>,
+    /// When instances could not tell each other, or one could not tell what it had been told.
+    silences: Vec<Span>,
+    /// When each instance was ended.
+    pub(crate) ends: Vec<Instant>,
     pub(crate) calls: Vec<Call>,
     /// How many requests came after their token's end, by less than that, and the latest of them.
     pub(crate) late: (usize, Duration),
@@ -114,9 +139,50 @@ impl Tokens {
         }
     }
 
-    fn issue(&mut self, account: Account) -> String {
+    /// From then until now instances may have known less than the fleet.
+    pub(crate) fn silent_since(&mut self, since: Instant) {
+        self.silences.push((since, Instant::now() + AGREED));
+    }
+
+    /// Its last tokens may be known to nobody.
+    pub(crate) fn instance_ended(&mut self) {
+        let now = Instant::now();
+        self.ends.push(now);
+        self.silences.push((now - TOLD, now));
+    }
+
+    /// Token calls that a fleet had no need of: a good, new token was there, and nothing kept the others from
+    /// hearing of it.
+    pub(crate) fn needless(&self) -> Vec<String> {
+        let is_silent = |(begin, end): &Span| {
+            let overlaps = |(from, until): &Span| from <= end && begin <= until;
+            self.silences.iter().any(overlaps)
+        };
+        let needless = self.early.iter().filter(|(span, _)| !is_silent(span));
+        let shown = needless.map(|((begin, end), key)| format!("{key} after {:?}", *end - *begin));
+        shown.collect()
+    }
+
+    fn note(&mut self, key: &str, token: &str) {
+        let now = Instant::now();
+        let latest = (token.to_owned(), now);
+        let Some((before, at)) = self.latest.insert(key.to_owned(), latest) else {
+            return;
+        };
+        let is_good = self
+            .issued
+            .get(&before)
+            .is_some_and(|token| !token.is_revoked);
+        // It is renewed after two thirds of its life, counted from a call that took a second at most.
+        if is_good && now - at < LIFE / 3 {
+            self.early.push(((at, now), key.to_owned()));
+        }
+    }
+
+    fn issue(&mut self, account: Account, key: String) -> String {
         let number = self.issued.len();
         let token = format!("storm-token-{number}");
+        self.note(&key, &token);
         let ends = Instant::now() + LIFE;
         let new = Token {
             account,
@@ -129,7 +195,12 @@ impl Tokens {
         });
         if account.provider == "beta" {
             let refresh = format!("storm-refresh-{number}");
-            self.refresh.insert(refresh.clone(), (account, false));
+            let new = Refresh {
+                account,
+                key,
+                is_used: false,
+            };
+            self.refresh.insert(refresh.clone(), new);
             reply["refresh_token"] = refresh.into();
             reply["refresh_expires_in"] = 60.into();
         }
@@ -149,30 +220,32 @@ impl Tokens {
             return Ok((401, r#"{"error":"invalid_client"}"#.to_owned()));
         }
         match text("grant_type") {
-            "client_credentials" => Ok((200, self.issue(account))),
+            "client_credentials" => {
+                let key = ["client_id", "scope", "client_secret"].map(text).join(" ");
+                Ok((200, self.issue(account, key)))
+            }
             "refresh_token" => {
-                let used = self.refresh.get_mut(text("refresh_token"));
-                let (owner, is_used) = used.ok_or("an unknown refresh token")?;
-                if *owner != account {
+                let known = self.refresh.get(text("refresh_token"));
+                let known = known.ok_or("an unknown refresh token")?;
+                if known.account != account {
                     return Err("a refresh token of another account".to_owned());
                 }
-                if std::mem::replace(is_used, true) {
-                    return Err("a refresh token was used twice".to_owned());
-                }
-                Ok((200, self.issue(account)))
+                let key = known.key.clone();
+                Ok((200, self.issue(account, key)))
             }
             other => Err(format!("grant {other:?}")),
         }
     }
 
-    /// A call that is not answered may have used up its refresh token.
-    fn lose(&mut self, form: &HashMap<String, String>) {
-        let used = form
-            .get("refresh_token")
-            .and_then(|token| self.refresh.get_mut(token));
-        if let Some((_, is_used)) = used {
-            *is_used = true;
-        }
+    /// A refresh token has arrived: whatever becomes of that call may have used it up, except that a limit has
+    /// not. Says whether it may be so.
+    fn arrive(&mut self, form: &HashMap<String, String>, is_limited: bool) -> bool {
+        let shown = form.get("refresh_token");
+        let shown = shown.and_then(|token| self.refresh.get_mut(token));
+        let Some(refresh) = shown else { return true };
+        let was_used = refresh.is_used;
+        refresh.is_used |= !is_limited;
+        !was_used
     }
 }
 
@@ -230,7 +303,14 @@ async fn call(shared: &Shared, head: &Head, body: &[u8]) -> Option<(u16, String)
         provider,
         at: Instant::now(),
     });
-    match shared.trouble() {
+    let trouble = shared.trouble();
+    let is_limited = trouble == Some(Trouble::RateLimited);
+    if !shared.tokens().arrive(&form, is_limited) {
+        let what = format!("token call to {provider}: a refresh token arrived twice, {trouble:?}");
+        shared.history().violation(what);
+        return Some((400, r#"{"error":"invalid_grant"}"#.to_owned()));
+    }
+    match trouble {
         None => {}
         Some(Trouble::Down) => return Some((503, "<html>down</html>".to_owned())),
         Some(Trouble::Garbage) => return Some((200, "<html>welcome</html>".to_owned())),
@@ -239,7 +319,6 @@ async fn call(shared: &Shared, head: &Head, body: &[u8]) -> Option<(u16, String)
             return Some((429, body.to_owned()));
         }
         Some(trouble @ (Trouble::Reset | Trouble::Hang)) => {
-            shared.tokens().lose(&form);
             if trouble == Trouble::Hang {
                 tokio::time::sleep(Duration::from_secs(4)).await;
             }

@@ -10,6 +10,7 @@ use fastrand::Rng;
 use tokio::time::Instant;
 
 use crate::endpoint::{GRACE, LIFE, TROUBLES, client};
+use crate::outage::FleetStore;
 use crate::plan::ACCOUNTS;
 use crate::program::{PATIENCE, eventually, last_lines, metric, outcomes, start};
 use crate::setup::Setup;
@@ -33,6 +34,10 @@ enum Fault {
     /// With a mistake, of which nothing must come.
     BrokenConfiguration,
     FullDisk,
+    /// Of a fleet. It starts again with what it had.
+    StoreKilled,
+    /// It starts again with nothing.
+    StoreLost,
 }
 
 /// What is dearest comes more often.
@@ -54,16 +59,43 @@ const FAULTS: [Fault; 15] = [
     Fault::FullDisk,
 ];
 
+/// Where there is a store.
+const STORE_FAULTS: [Fault; 4] = [
+    Fault::StoreKilled,
+    Fault::StoreKilled,
+    Fault::StoreLost,
+    Fault::StoreLost,
+];
+
 impl Fault {
+    /// All that there are, each as often as it is to come.
+    fn all(has_store: bool) -> Vec<Self> {
+        let mut all = FAULTS.to_vec();
+        if has_store {
+            all.extend(STORE_FAULTS);
+        }
+        all
+    }
+
     fn ends_bursar(self) -> bool {
         matches!(self, Self::Kill | Self::KillBesideWriter | Self::Terminate)
     }
 }
 
+/// A Bursar.
+struct Instance {
+    setup: Setup,
+    program: Program,
+    /// File descriptors and memory after its first start.
+    at_first: (usize, u64),
+}
+
 pub(crate) struct Driver {
     shared: Arc<Shared>,
-    setup: Setup,
-    pub(crate) program: Program,
+    instances: Vec<Instance>,
+    /// Which of them trouble is for.
+    victim: usize,
+    store: Option<FleetStore>,
     rng: Rng,
     secrets: u32,
     kills: usize,
@@ -72,39 +104,68 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// Starts Bursar.
-    pub(crate) async fn start(shared: &Arc<Shared>, mut setup: Setup) -> Self {
+    /// Starts one Bursar, or a fleet of them.
+    pub(crate) async fn start(
+        shared: &Arc<Shared>,
+        setups: Vec<Setup>,
+        store: Option<FleetStore>,
+    ) -> Self {
         for account in ACCOUNTS {
             let secret = format!("storm-secret-0-{}", client(account));
-            setup.write_secret(account, &secret);
+            for setup in &setups {
+                setup.write_secret(account, &secret);
+            }
             shared
                 .tokens()
                 .secrets
                 .insert(client(account), vec![secret]);
         }
-        setup.prepare_start();
-        let program = start(shared, &setup.config()).await;
-        let driver = Self {
+        let mut instances = Vec::new();
+        for mut setup in setups {
+            setup.prepare_start();
+            let program = start(shared, &setup.config()).await;
+            let process = program.process;
+            instances.push(Instance {
+                setup,
+                program,
+                at_first: (process.open_files().unwrap_or(0), process.memory().now),
+            });
+        }
+        let mut driver = Self {
             shared: shared.clone(),
-            setup,
-            program,
+            instances,
+            victim: 0,
+            store,
             rng: Rng::with_seed(shared.seed),
             secrets: 0,
             kills: 0,
             spared_until: None,
         };
-        driver.open();
+        for victim in 0..driver.instances.len() {
+            driver.victim = victim;
+            driver.open();
+        }
         driver
     }
 
+    fn program(&self) -> &Program {
+        &self.instances[self.victim].program
+    }
+
+    fn setup(&mut self) -> &mut Setup {
+        &mut self.instances[self.victim].setup
+    }
+
     fn open(&self) {
-        let address = Some(self.program.listen);
-        self.shared.address.send_replace(address);
+        let address = Some(self.program().listen);
+        let instance = &self.shared.instances()[self.victim];
+        instance.address.send_replace(address);
     }
 
     /// Until the time is over, and every fault happened at least once.
     pub(crate) async fn storm(&mut self, until: Instant) {
-        let mut first = FAULTS.to_vec();
+        let all = Fault::all(self.store.is_some());
+        let mut first = all.clone();
         self.rng.shuffle(&mut first);
         while !first.is_empty() || Instant::now() < until {
             let is_spared = self
@@ -112,11 +173,15 @@ impl Driver {
                 .is_some_and(|until| Instant::now() < until);
             let may_be = |fault: &Fault| !(is_spared && fault.ends_bursar());
             let next = first.iter().position(may_be).map(|at| first.remove(at));
-            let any = self.rng.choice(FAULTS).filter(may_be);
+            let any = self.rng.choice(&all).copied().filter(may_be);
             let Some(fault) = next.or(any) else {
                 continue;
             };
             self.pause(50..800).await;
+            if let Some(store) = &mut self.store {
+                store.start_again(&self.shared, false).await;
+            }
+            self.victim = self.rng.usize(..self.instances.len());
             self.shared.history().fault(&format!("{fault:?}"));
             self.cause(fault).await;
         }
@@ -131,15 +196,18 @@ impl Driver {
         let now = Instant::now();
         match fault {
             Fault::Kill => {
-                self.kill().await;
+                self.kill(Duration::from_secs(1)).await;
                 self.start_again().await;
             }
             Fault::KillBesideWriter => {
-                let writer = self.setup.disk.hold_journal();
+                let writer = self.setup().disk.hold_journal();
                 // Nobody is sent or told anything meanwhile that was not written down before; whoever is, is lost.
                 tokio::time::sleep(HELD).await;
-                self.kill().await;
+                self.kill(HELD).await;
                 drop(writer);
+                if now.elapsed() > WRITE_PATIENCE {
+                    self.skip("the journal was held for too long");
+                }
                 self.start_again().await;
             }
             Fault::Terminate => {
@@ -174,31 +242,45 @@ impl Driver {
             Fault::LimitChanged => {
                 // Never the same again: that would be no change.
                 let step = self.rng.u32(1..18);
-                self.setup.in_flight = 2 + (self.setup.in_flight - 2 + step) % 18;
-                self.setup.write_config();
+                let setup = self.setup();
+                setup.in_flight = 2 + (setup.in_flight - 2 + step) % 18;
+                setup.write_config();
                 self.reload("ok").await;
             }
             Fault::BrokenConfiguration => {
-                self.setup.write_broken_config();
+                self.setup().write_broken_config();
                 self.reload("rejected").await;
-                self.setup.write_config();
+                self.setup().write_config();
                 self.reload("ok").await;
             }
             Fault::FullDisk => self.fill_disk().await,
+            Fault::StoreKilled => self.kill_store(false).await,
+            Fault::StoreLost => self.kill_store(true).await,
         }
     }
 
     async fn take_descriptors(&mut self) {
         let most = self.rng.usize(12..60).to_string();
-        let limit = self.program.process.file_limit();
+        let process = self.program().process;
+        let limit = process.file_limit();
         let limit = limit.unwrap_or("1024".to_owned());
-        if !self.program.process.limit_files(&most).await {
+        let begun = Instant::now();
+        if !process.limit_files(&most).await {
             self.skip("prlimit does not work here");
             return;
         }
         self.pause(500..2500).await;
-        let is_back = self.program.process.limit_files(&limit).await;
+        let is_back = process.limit_files(&limit).await;
         assert!(is_back, "descriptors cannot be given back");
+        // It may have had none for the store.
+        self.shared.tokens().silent_since(begun);
+    }
+
+    async fn kill_store(&mut self, is_emptied: bool) {
+        let time = Duration::from_millis(self.rng.u64(300..4000));
+        if let Some(store) = &mut self.store {
+            store.kill(time, is_emptied).await;
+        }
     }
 
     fn skip(&self, why: &str) {
@@ -206,25 +288,25 @@ impl Driver {
     }
 
     async fn terminate(&mut self) {
-        self.shared.next_epoch();
-        self.program.signal("TERM").await;
-        let (code, _) = self.program.wait().await;
+        self.shared.next_epoch(self.victim);
+        let program = &mut self.instances[self.victim].program;
+        program.signal("TERM").await;
+        let (code, _) = program.wait().await;
         if code != Some(0) {
-            let what = format!("it ended with {code:?}: {:#?}", last_lines(&self.program));
+            let what = format!("it ended with {code:?}: {:#?}", last_lines(program));
             self.shared.history().violation(what);
         }
     }
 
-    /// `kill -9`, just when something has happened; without that after a second.
-    async fn kill(&mut self) {
+    /// `kill -9`, just when something has happened; without that after a while.
+    async fn kill(&mut self, patience: Duration) {
         let moments = [Moment::Arrival, Moment::Body, Moment::Answer];
         let moment = moments[self.kills % moments.len()];
         self.kills += 1;
-        self.shared.arm(moment, self.program.child.clone());
-        for _ in 0..500 {
-            if !self.shared.is_armed() {
-                break;
-            }
+        let child = self.program().child.clone();
+        self.shared.arm(moment, self.victim, child);
+        let deadline = Instant::now() + patience;
+        while self.shared.is_armed() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         if self.shared.disarm() {
@@ -232,13 +314,14 @@ impl Driver {
                 .history()
                 .fault(&format!("killed at {moment:?}"));
         }
-        self.program.wait().await;
+        self.instances[self.victim].program.wait().await;
     }
 
     async fn start_again(&mut self) {
         self.pause(0..300).await;
-        self.setup.prepare_start();
-        self.program = start(&self.shared, &self.setup.config()).await;
+        let instance = &mut self.instances[self.victim];
+        instance.setup.prepare_start();
+        instance.program = start(&self.shared, &instance.setup.config()).await;
         self.open();
     }
 
@@ -253,15 +336,18 @@ impl Driver {
         };
         let old = shared.tokens().secrets[&client(account)].clone();
         accept([old, vec![secret.clone()]].concat());
-        self.setup.write_secret(account, &secret);
-        self.reload("ok").await;
+        for victim in 0..self.instances.len() {
+            self.victim = victim;
+            self.setup().write_secret(account, &secret);
+            self.reload("ok").await;
+        }
         accept(vec![secret]);
     }
 
     /// Half of the time by a signal; else Bursar has to see the files itself.
     async fn reload(&mut self, outcome: &str) {
         let is_told = self.rng.bool();
-        let program = &self.program;
+        let program = self.program();
         let labels = [("outcome", outcome)];
         let count = async || metric(program, "bursar_config_reloads_total", &labels).await;
         let before = count().await;
@@ -280,13 +366,13 @@ impl Driver {
 
     /// What was answered meanwhile is in the journal soon after there is room again.
     async fn fill_disk(&mut self) {
-        if !self.setup.disk.fill() {
+        if !self.setup().disk.fill() {
             self.skip("mounting is not permitted here");
             return;
         }
         self.pause(500..3000).await;
-        self.setup.disk.make_room();
-        let program = &self.program;
+        self.setup().disk.make_room();
+        let program = self.program();
         let labels = [("result", "ok")];
         let written = async || metric(program, "bursar_journal_writes_total", &labels).await;
         let before = written().await;
@@ -302,15 +388,35 @@ impl Driver {
 
     /// What is in doubt.
     pub(crate) async fn outcomes(&self) -> Vec<serde_json::Value> {
-        outcomes(&self.setup.config()).await
+        let mut all = Vec::new();
+        for instance in &self.instances {
+            all.extend(outcomes(&instance.setup.config()).await);
+        }
+        all
     }
 
     /// After the callers have left: nothing is under way, and nothing is kept for ever.
-    pub(crate) async fn settle(&self, (descriptors, memory): (usize, u64)) -> String {
+    pub(crate) async fn settle(&mut self) -> String {
         let now = Instant::now();
         self.shared.trouble_endpoint(TROUBLES[0], now);
         self.shared.take_api_down(now);
-        let program = &self.program;
+        if let Some(store) = &mut self.store {
+            store.start_again(&self.shared, true).await;
+            for secret in store.secrets().await {
+                let what = format!("in the store: {secret}");
+                self.shared.history().violation(what);
+            }
+        }
+        let mut text = Vec::new();
+        for instance in &self.instances {
+            text.push(self.settle_one(instance).await);
+        }
+        text.join("\n")
+    }
+
+    async fn settle_one(&self, instance: &Instance) -> String {
+        let program = &instance.program;
+        let (descriptors, memory) = instance.at_first;
         let in_flight = "bursar_requests_in_flight";
         let mut violations = Vec::new();
         if !eventually(async || metric(program, in_flight, &[]).await == Some(0.0)).await {
@@ -339,14 +445,19 @@ impl Driver {
         )
     }
 
-    /// Ends Bursar for the last time.
+    /// Ends all for the last time.
     pub(crate) async fn end(&mut self) {
-        self.terminate().await;
+        for victim in 0..self.instances.len() {
+            self.victim = victim;
+            self.terminate().await;
+        }
     }
 }
 
 /// Much longer than a write takes, and shorter than Bursar waits for it.
 const HELD: Duration = Duration::from_millis(400);
+/// How long Bursar waits for another process that writes the journal.
+const WRITE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the allocator may keep, in KiB: replay memory, buffers of connections, and room between.
 const MAX_GROWTH: u64 = 64 * 1024;

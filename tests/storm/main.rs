@@ -2,7 +2,7 @@
 //! and many callers, while it is killed, starved and lied to.
 //!
 //! ```sh
-//! cargo test --test storm -- --nocapture                                     # 20 seconds, a random seed
+//! cargo test --test storm -- --nocapture                                     # 20 seconds, random seeds
 //! BURSAR_STORM_SEED=7 BURSAR_STORM_SECONDS=180 cargo test --test storm -- --nocapture
 //! ```
 //!
@@ -11,7 +11,10 @@
 //!   over [`bursar_testkit::wire`];
 //! - [`setup`]: the configuration and the files around it, [`disk`]: where the journal is; [`program`]:
 //!   Bursar as a child process; [`faults`]: what is done to it;
+//! - [`outage`]: the store of a fleet, and how it goes away;
 //! - [`history`]: what everybody saw; [`promises`] and [`doubt`]: whether the promises were kept.
+//!
+//! There are two storms, with the same requests, at the same time: of one Bursar, and of a fleet of three.
 //!
 //! Two runs of a seed have the same requests and the same faults; when what meets what differs. Time decides
 //! three things only, each with room for a busy machine: that a peer is silent for 90 seconds, that a token
@@ -26,6 +29,7 @@ mod doubt;
 mod endpoint;
 mod faults;
 mod history;
+mod outage;
 mod plan;
 mod program;
 mod promises;
@@ -40,13 +44,19 @@ mod storm {
     use tokio::net::TcpListener;
     use tokio::time::Instant;
 
+    use bursar_testkit::store::Server;
+
     use crate::faults::Driver;
+    use crate::outage::FleetStore;
     use crate::setup::Setup;
     use crate::shared::Shared;
     use crate::{caller, doubt, endpoint, promises, provider};
 
     /// How many callers there are at once.
     const CALLERS: u32 = 40;
+
+    /// Of a fleet.
+    const INSTANCES: usize = 3;
 
     fn setting(name: &str) -> Option<u64> {
         let text = std::env::var(name).ok()?;
@@ -70,20 +80,32 @@ mod storm {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn whatever_fails_nothing_is_sent_twice_and_everything_is_accounted_for() {
+        storm(1, None).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn whatever_fails_a_fleet_sends_nothing_twice_and_asks_for_no_token_that_it_has() {
+        let Some(server) = Server::redis().await else {
+            return;
+        };
+        storm(INSTANCES, Some(FleetStore::start(&server).await)).await;
+    }
+
+    async fn storm(instances: usize, store: Option<FleetStore>) {
         let seed = setting("BURSAR_STORM_SEED").unwrap_or_else(|| fastrand::u64(..));
         let seconds = setting("BURSAR_STORM_SECONDS").unwrap_or(20);
         say(&format!(
             "BURSAR_STORM_SEED={seed} BURSAR_STORM_SECONDS={seconds}"
         ));
-        let shared = Arc::new(Shared::new(seed));
+        let shared = Arc::new(Shared::new(seed, instances));
         let (tokens, alpha, beta) = (listener().await, listener().await, listener().await);
         let addresses = [&tokens, &alpha, &beta].map(|listener| listener.local_addr().unwrap());
         tokio::spawn(endpoint::serve(shared.clone(), tokens));
         tokio::spawn(provider::serve(shared.clone(), "alpha", alpha));
         tokio::spawn(provider::serve(shared.clone(), "beta", beta));
-        let mut driver = Driver::start(&shared, Setup::new(addresses)).await;
-        let process = driver.program.process;
-        let before = (process.open_files().unwrap_or(0), process.memory().now);
+        let url = store.as_ref().map(|store| store.url.clone());
+        let setups = (0..instances).map(|_| Setup::new(addresses, url.clone()));
+        let mut driver = Driver::start(&shared, setups.collect(), store).await;
         let callers = (0..CALLERS).map(|caller| tokio::spawn(caller::run(shared.clone(), caller)));
         let callers: Vec<_> = callers.collect();
         driver
@@ -93,13 +115,13 @@ mod storm {
         for caller in callers {
             assert!(caller.await.unwrap() > 0, "a caller sent nothing");
         }
-        let settled = driver.settle(before).await;
+        let settled = driver.settle().await;
         let in_doubt = driver.outcomes().await;
         driver.end().await;
         let after = driver.outcomes().await;
         let (violations, figures) = {
             let (history, tokens) = (shared.history(), shared.tokens());
-            let mut violations = promises::check(seed, &history, &tokens);
+            let mut violations = promises::check(seed, &history, &tokens, instances);
             violations.extend(doubt::check(seed, &history, &in_doubt));
             if in_doubt != after {
                 violations.push("the end of Bursar changed what is in doubt".to_owned());
@@ -107,7 +129,7 @@ mod storm {
             (violations, promises::figures(&history, &tokens))
         };
         say(&format!(
-            "{figures}{:8}  in doubt\n{settled}",
+            "{instances} instances, seed {seed}: {figures}{:8}  in doubt\n{settled}",
             in_doubt.len()
         ));
         assert!(

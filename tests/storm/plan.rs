@@ -37,6 +37,9 @@ impl FromStr for Id {
     }
 }
 
+/// How many names callers have.
+pub(crate) const NAMES: usize = 4;
+
 /// The provider and the account that a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Account {
@@ -270,7 +273,7 @@ impl Plan {
 
     /// Whose password it is sent with.
     pub(crate) fn caller(&self) -> &'static str {
-        ["shop", "outlet", "both", "beta"][self.id.caller as usize % 4]
+        ["shop", "outlet", "both", "beta"][self.id.caller as usize % NAMES]
     }
 
     pub(crate) fn path(&self) -> String {

@@ -17,7 +17,7 @@ use crate::shared::Shared;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Of which log and metrics must never hold one.
-const SECRET: [&str; 4] = [
+pub(crate) const SECRET: [&str; 4] = [
     "storm-token-",
     "storm-refresh-",
     "storm-secret-",

@@ -3,16 +3,23 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::endpoint::{Call, Tokens};
 use crate::history::{Arrival, Case, History, Reply, Seen};
 use crate::plan::{Manner, Plan};
-use crate::setup::{ALPHA_BUDGET, BETA_BUDGET};
+use crate::setup::{ALPHA_BUDGET, BETA_BUDGET, FLEET};
 
 /// How much closer together calls may come in than they were made.
 const SLACK: Duration = Duration::from_secs(5);
 
 /// Everything that was not as promised.
-pub(crate) fn check(seed: u64, history: &History, tokens: &Tokens) -> Vec<String> {
+pub(crate) fn check(
+    seed: u64,
+    history: &History,
+    tokens: &Tokens,
+    instances: usize,
+) -> Vec<String> {
     let mut violations = history.violations.clone();
     for (id, arrivals) in &history.arrivals {
         let plan = Plan::of(seed, *id);
@@ -34,7 +41,10 @@ pub(crate) fn check(seed: u64, history: &History, tokens: &Tokens) -> Vec<String
             violations.push(format!("nobody sent {id}"));
         }
     }
-    violations.extend(within_budget(&tokens.calls));
+    violations.extend(within_budget(tokens, instances));
+    if instances > 1 {
+        violations.extend(of_use(tokens));
+    }
     violations
 }
 
@@ -125,14 +135,24 @@ fn answered_once(
     }
 }
 
+/// A fleet makes no token call that it does not need; one in thirty may be due to a machine that stood still.
+fn of_use(tokens: &Tokens) -> Option<String> {
+    let (needless, calls) = (tokens.needless(), tokens.calls.len());
+    (needless.len() > 1 + calls / 30).then(|| {
+        format!(
+            "{} needless token calls of {calls}: {needless:?}",
+            needless.len()
+        )
+    })
+}
+
 /// A quarter of the budget at once, and the rest evenly over the minute: of each start of Bursar.
-fn within_budget(calls: &[Call]) -> Vec<String> {
+fn within_budget(tokens: &Tokens, instances: usize) -> Vec<String> {
     let mut by_run: BTreeMap<(&str, &str), Vec<&Call>> = BTreeMap::new();
-    for call in calls {
-        by_run
-            .entry((&call.run, call.provider))
-            .or_default()
-            .push(call);
+    for call in &tokens.calls {
+        // Calls do not say which instance of a fleet makes them.
+        let run = if instances > 1 { FLEET } else { &call.run };
+        by_run.entry((run, call.provider)).or_default().push(call);
     }
     let mut violations = Vec::new();
     for ((run, provider), calls) in by_run {
@@ -145,7 +165,17 @@ fn within_budget(calls: &[Call]) -> Vec<String> {
         for (at, first) in calls.iter().enumerate() {
             let over = calls[at..].iter().zip(1_u32..).find(|(call, count)| {
                 let window = call.at.duration_since(first.at) + SLACK;
-                f64::from(*count) > burst + window.as_secs_f64() * pace + 1.0
+                // Who is started in a fleet has a budget of its own.
+                let (at_once, further) = match run {
+                    FLEET => {
+                        let since = |end: &&Instant| first.at <= **end && **end <= call.at;
+                        (instances, tokens.ends.iter().filter(since).count())
+                    }
+                    _ => (1, 0),
+                };
+                let bursts = f64::from(u32::try_from(at_once + further).unwrap_or(u32::MAX));
+                let at_once = f64::from(u32::try_from(at_once).unwrap_or(u32::MAX));
+                f64::from(*count) > bursts * (burst + 1.0) + at_once * window.as_secs_f64() * pace
             });
             if let Some((call, count)) = over {
                 let window = call.at.duration_since(first.at);
@@ -184,14 +214,18 @@ pub(crate) fn figures(history: &History, tokens: &Tokens) -> String {
         last.is_some_and(is_whole) && matches!(seen, Some(Seen::Broken { has_head: true }))
     });
     let mut text = format!(
-        "{} requests, {arrivals} arrivals, {} replays, {} token calls; {} came while their token was ending, at most {:?} late, and {} answers were cut off by a time limit without reason\n",
+        "{} requests, {arrivals} arrivals, {} replays, {} token calls ({} needless); {} came while their token was ending, at most {:?} late, and {} answers were cut off by a time limit without reason\n",
         history.cases.len(),
         arrivals - history.arrivals.len(),
         tokens.calls.len(),
+        tokens.needless().len(),
         tokens.late.0,
         tokens.late.1,
         slow.count()
     );
+    for needless in tokens.needless() {
+        text.push_str(&format!("needless: {needless}\n"));
+    }
     for (name, count) in outcomes.iter().chain(&history.faults) {
         text.push_str(&format!("{count:8}  {name}\n"));
     }

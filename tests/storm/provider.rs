@@ -137,7 +137,7 @@ impl Side<'_> {
             self.shared.tokens().revoke(target);
         }
         if visit.plan.kind.moves_money() {
-            self.shared.at(Moment::Arrival);
+            self.shared.at(Moment::Arrival, id.caller);
         }
         let check = self.shared.tokens().check(&token, target, Instant::now());
         match check {
@@ -174,7 +174,7 @@ impl Side<'_> {
                     arrival.is_same &= is_all;
                 });
                 if visit.plan.kind.moves_money() {
-                    self.shared.at(Moment::Body);
+                    self.shared.at(Moment::Body, visit.plan.id.caller);
                 }
                 return Ok(());
             };

@@ -15,6 +15,12 @@ pub(crate) const ALPHA_BUDGET: u32 = 180;
 /// What beta's may be.
 pub(crate) const BETA_BUDGET: u32 = 60;
 
+/// What token calls of a fleet say in place of the number of a start.
+pub(crate) const FLEET: &str = "fleet";
+
+/// 32 bytes.
+const FLEET_KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+
 /// The same for both providers.
 const ROUTES: &str = "[{methods: [POST], path: /pay/**, scopes: [pay], idempotency_header: Idempotency-Key}, \
     {methods: [POST], path: /keyed/**, scopes: [pay], replay: if_keyed, idempotency_header: Idempotency-Key}, \
@@ -29,6 +35,8 @@ pub(crate) struct Setup {
     token_endpoint: SocketAddr,
     alpha: SocketAddr,
     beta: SocketAddr,
+    /// The URL of the fleet's store. None: it is alone.
+    store: Option<String>,
     /// Of the caller that is known by a hash.
     hash: String,
     /// Counts the starts, so that the token endpoint can tell them apart.
@@ -38,7 +46,7 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    pub(crate) fn new(addresses: [SocketAddr; 3]) -> Self {
+    pub(crate) fn new(addresses: [SocketAddr; 3], store: Option<String>) -> Self {
         let [token_endpoint, alpha, beta] = addresses;
         Self {
             directory: tempfile::tempdir().unwrap(),
@@ -46,6 +54,7 @@ impl Setup {
             token_endpoint,
             alpha,
             beta,
+            store,
             hash: bcrypt::hash(password("both"), 4).unwrap(),
             runs: 0,
             in_flight: 19,
@@ -89,6 +98,11 @@ impl Setup {
             journal.display()
         );
         yaml.push_str(&self.callers());
+        if let Some(store) = &self.store {
+            yaml.push_str(&format!(
+                "fleet: {{url: '{store}', keys: ['{FLEET_KEY}']}}\n"
+            ));
+        }
         yaml.push_str("providers:\n");
         let [shop, outlet, default] = ACCOUNTS.map(|account| self.account(account));
         let accounts = format!("accounts: {{shop: {{{shop}}}, outlet: {{{outlet}}}}}");
@@ -125,11 +139,16 @@ impl Setup {
             runs,
             ..
         } = self;
+        // A fleet's instances have one token for what they ask for alike.
+        let run = match self.store {
+            Some(_) => FLEET.to_owned(),
+            None => runs.to_string(),
+        };
         let refresh = if name == "beta" { "grant" } else { "none" };
         format!(
             "  {name}:\n    {{hosts: [{name}.test], upstream: \"http://{api}\", {accounts}, \
              token: {{url: \"http://{token_endpoint}/{name}/token\", calls_per_minute: {budget}, refresh: {refresh}, \
-             scopes: [read], timeout: 1s, wait: 2s, params: {{run: \"{runs}\"}}}}, replay_buffer: 64KiB, \
+             scopes: [read], timeout: 1s, wait: 2s, params: {{run: \"{run}\"}}}}, replay_buffer: 64KiB, \
              timeouts: {{connect: 2s, head: 1s, idle: 1s, pool_idle: 3s}}, routes: {ROUTES}}}\n"
         )
     }

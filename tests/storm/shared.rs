@@ -10,6 +10,15 @@ use tokio::time::Instant;
 
 use crate::endpoint::{Tokens, Trouble};
 use crate::history::History;
+use crate::plan::NAMES;
+
+/// One of the Bursars: which start of it this is, and where it listens.
+pub(crate) struct Instance {
+    /// Counts its starts; raised before it is ended.
+    epoch: AtomicU64,
+    /// Where it listens now.
+    pub(crate) address: watch::Sender<Option<SocketAddr>>,
+}
 
 /// When Bursar may be killed, so that whatever is done a moment too late is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,31 +31,44 @@ pub(crate) enum Moment {
     Answer,
 }
 
-/// Killed by whoever sees the moment.
-type Armed = Option<(Moment, Arc<Mutex<Child>>)>;
+/// Killed by whoever sees the moment of a request that was sent to it.
+struct Armed {
+    moment: Moment,
+    instance: usize,
+    child: Arc<Mutex<Child>>,
+}
 
 pub(crate) struct Shared {
     pub(crate) seed: u64,
-    /// Counts the starts of Bursar; raised before one is ended.
-    epoch: AtomicU64,
-    /// Where Bursar listens now.
-    pub(crate) address: watch::Sender<Option<SocketAddr>>,
+    instances: Vec<Instance>,
     /// Whether callers are to end.
     pub(crate) is_over: watch::Sender<bool>,
-    armed: Mutex<Armed>,
+    armed: Mutex<Option<Armed>>,
     history: Mutex<History>,
     tokens: Mutex<Tokens>,
     endpoint: Mutex<(Trouble, Instant)>,
     api_down: Mutex<Instant>,
 }
 
+impl Instance {
+    fn new() -> Self {
+        Self {
+            epoch: AtomicU64::new(0),
+            address: watch::Sender::new(None),
+        }
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+}
+
 impl Shared {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, instances: usize) -> Self {
         let now = Instant::now();
         Self {
             seed,
-            epoch: AtomicU64::new(0),
-            address: watch::Sender::new(None),
+            instances: (0..instances).map(|_| Instance::new()).collect(),
             is_over: watch::Sender::new(false),
             armed: Mutex::default(),
             history: Mutex::default(),
@@ -64,27 +86,43 @@ impl Shared {
         self.tokens.lock().unwrap()
     }
 
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::SeqCst)
+    pub(crate) fn instances(&self) -> &[Instance] {
+        &self.instances
     }
 
-    /// From now on the Bursar that there was may end.
-    pub(crate) fn next_epoch(&self) {
-        self.address.send_replace(None);
-        self.epoch.fetch_add(1, Ordering::SeqCst);
+    /// The one that a caller sends to. Each has callers of every name.
+    pub(crate) fn instance_of(&self, caller: u32) -> &Instance {
+        &self.instances[self.number_of_instance(caller)]
     }
 
-    /// Bursar is killed at that moment.
-    pub(crate) fn arm(&self, moment: Moment, child: Arc<Mutex<Child>>) {
-        *self.armed.lock().unwrap() = Some((moment, child));
+    fn number_of_instance(&self, caller: u32) -> usize {
+        caller as usize / NAMES % self.instances.len()
     }
 
-    /// Now is that moment.
-    pub(crate) fn at(&self, moment: Moment) {
+    /// From now on the instance that there was may end.
+    pub(crate) fn next_epoch(&self, instance: usize) {
+        let ending = &self.instances[instance];
+        ending.address.send_replace(None);
+        ending.epoch.fetch_add(1, Ordering::SeqCst);
+        self.tokens().instance_ended();
+    }
+
+    /// That instance is killed at that moment.
+    pub(crate) fn arm(&self, moment: Moment, instance: usize, child: Arc<Mutex<Child>>) {
+        *self.armed.lock().unwrap() = Some(Armed {
+            moment,
+            instance,
+            child,
+        });
+    }
+
+    /// Now is that moment for a request of that caller.
+    pub(crate) fn at(&self, moment: Moment, caller: u32) {
+        let instance = self.number_of_instance(caller);
+        let is_now = |armed: &mut Armed| armed.moment == moment && armed.instance == instance;
         let mut armed = self.armed.lock().unwrap();
-        if armed.as_ref().is_some_and(|(wanted, _)| *wanted == moment) {
-            self.fire(armed.take());
-        }
+        let now = armed.take_if(is_now);
+        self.fire(now);
     }
 
     /// The moment need not be waited for any longer. Says whether it has come already.
@@ -99,10 +137,10 @@ impl Shared {
         self.armed.lock().unwrap().is_some()
     }
 
-    fn fire(&self, armed: Armed) {
-        if let Some((_, child)) = armed {
-            self.next_epoch();
-            child.lock().unwrap().start_kill().unwrap();
+    fn fire(&self, armed: Option<Armed>) {
+        if let Some(armed) = armed {
+            self.next_epoch(armed.instance);
+            armed.child.lock().unwrap().start_kill().unwrap();
         }
     }
 
