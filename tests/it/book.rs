@@ -1,13 +1,14 @@
 //! The book in `docs` and `README.md`: the generated pages are up to date, links lead somewhere, the code
 //! that is named is there, and what is shown works.
 //!
-//! `BURSAR_WRITE_BOOK=1 cargo test book` renews the generated pages; that of reasons is `exchange::respond`'s.
+//! `BURSAR_WRITE_BOOK=1 cargo test book` renews the generated pages and blocks; the page of reasons is `exchange::respond`'s.
 
 mod code;
 mod examples;
 mod keys;
 mod links;
 mod metrics;
+mod situations;
 
 use std::fs;
 use std::path::{Path, PathBuf};

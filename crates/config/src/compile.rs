@@ -73,9 +73,7 @@ pub(super) fn compile(
     if let Some(callers) = &callers {
         caller::warn_of_unused_accounts(callers, &names, problems);
     }
-    for provider in &providers {
-        environment::refuse_the_other(provider, problems);
-    }
+    (providers.iter()).for_each(|provider| environment::refuse_the_other(provider, problems));
     let egress = egress::compile(file.egress, problems);
     let limits = limits::proxy(file.limits, callers.is_some(), problems);
     egress::warn_of_refused_literals(&egress, &providers, problems);

@@ -102,7 +102,7 @@ impl Resolve {
                 false => Err("--instance is for --fleet, and takes all of its requests"),
             };
         }
-        if self.ids.is_empty() == !is_by_filter {
+        if self.ids.is_empty() != is_by_filter {
             return Err(
                 "name requests by their ids, or all of a time with --provider and --before",
             );

@@ -34,7 +34,7 @@ const DETAILS: &str = "
 
 Where a reason has several meanings, the `detail` of the access line says in one word which it was. The `detail` of the
 response is the text beside it. That of `bad_request` may also say what is wrong with the target, `Host` or the framing,
-and that of `destination_not_allowed` [what was probably meant](../troubleshooting.md#403-on-connect).
+and that of `destination_not_allowed` [what was probably meant](../when-something-fails.md#403-on-connect).
 
 | `reason` | `detail` in the access line | meaning | `detail` of the response |
 |---|---|---|---|
