@@ -126,7 +126,7 @@ async fn one(fleet: &Fleet, key: u64, step: Step) {
     let entry = TokenEntry {
         canonical: canonical.as_bytes(),
         context: "production",
-        proof: "none",
+        proof: b"none",
     };
     // What is there already, by its number: each key has two at most.
     let known = [1, 2, 3];
@@ -151,6 +151,7 @@ async fn one(fleet: &Fleet, key: u64, step: Step) {
         access_token: Secret::new("t".repeat(TOKEN_LENGTH)),
         lifetime: Some(LIFETIME),
         scope: None,
+        after_unauthorized: false,
         refresh_token: Some(RefreshValue {
             text: Secret::new("r".repeat(REFRESH_LENGTH)),
             lifetime: Some(LIFETIME),

@@ -33,7 +33,9 @@ pub(super) trait Acquire: Send + Sync {
 pub(super) struct Wanted {
     current: Option<Current>,
     /// Whether a provider refused it.
-    is_refused: bool,
+    pub(super) is_refused: bool,
+    /// Why none came the last time, and how often in a row.
+    pub(super) failed: Option<(Failure, u32)>,
 }
 
 /// The token that there is.
@@ -54,6 +56,7 @@ impl Wanted {
                 ends: token.ends,
             }),
             is_refused,
+            failed: None,
         }
     }
 
@@ -108,7 +111,10 @@ pub(super) enum Origin {
     /// The token endpoint, which was asked with that grant; what it is worth is counted under that.
     Endpoint(GrantLabel),
     /// Another instance of the fleet, which asked for it.
-    Fleet,
+    Fleet {
+        /// Because a provider had answered 401.
+        after_unauthorized: bool,
+    },
 }
 
 impl Acquired {

@@ -67,6 +67,7 @@ impl FleetTokens {
         };
         match message.news {
             News::Value(pushed) => {
+                key.known().is_fresh(pushed.number);
                 let found = self.fleet.open(key.entry(), message.name, pushed);
                 if key.adopt(found) {
                     self.fleet.series().pushed(self.fleet.since(pushed.at));

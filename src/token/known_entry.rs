@@ -27,8 +27,9 @@ struct KnownEntry {
     unshared_refresh: Option<RefreshToken>,
     /// The refresh tokens of values up to that number were used, or may have been.
     used_refresh: u64,
-    /// Calls that failed in a row.
-    failures: u32,
+    /// The value of which this instance has heard as soon as it was published, or which it has published itself: had its
+    /// refresh token been used, it would have heard of that too.
+    fresh: u64,
 }
 
 impl Known {
@@ -64,20 +65,11 @@ impl Known {
     pub(super) fn obtained(&self, fingerprint: Fingerprint) {
         let mut entry = self.entry();
         entry.own = Some(fingerprint);
-        entry.failures = 0;
     }
 
     /// Whether this instance asked for that token itself.
     pub(super) fn is_own(&self, fingerprint: Option<Fingerprint>) -> bool {
         fingerprint.is_some() && self.entry().own == fingerprint
-    }
-
-    /// How many calls failed before this one.
-    pub(super) fn failed(&self) -> u32 {
-        let mut entry = self.entry();
-        let earlier = entry.failures;
-        entry.failures = earlier.saturating_add(1);
-        earlier
     }
 
     /// The refresh token of the value with that number is used, whatever the store says of it later.
@@ -86,9 +78,16 @@ impl Known {
         entry.used_refresh = entry.used_refresh.max(number);
     }
 
-    /// Whether the refresh token of the value with that number may be used.
+    /// The value with that number was published just now.
+    pub(super) fn is_fresh(&self, number: u64) {
+        self.entry().fresh = number;
+    }
+
+    /// Whether the refresh token of the value with that number may be used. A store that has started again from an old
+    /// copy of its data knows nothing of the marks since, and neither does an instance that was not there.
     pub(super) fn may_use_refresh(&self, number: u64) -> bool {
-        number > self.entry().used_refresh
+        let entry = self.entry();
+        number > entry.used_refresh && number == entry.fresh
     }
 
     pub(super) fn keep_unshared(&self, token: Option<RefreshToken>) {

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use super::access_token::CachedToken;
 use bursar_base::clock;
 
 /// How long a generation is left alone that was obtained because of a route's 401, and refused there again.
@@ -118,6 +119,24 @@ impl Refusals {
             refusal.quarantine = Some(quarantine);
         }
         is_news
+    }
+
+    /// Another instance's token follows that generation: it is no better for the routes that are left alone now, and
+    /// where it was obtained because of a 401 there too, they are left alone for as long again.
+    pub(super) fn succeed(&self, before: u64, next: &CachedToken, now: Instant) {
+        if !self.any() {
+            return;
+        }
+        let mut list = self.list();
+        let quarantines = list
+            .iter_mut()
+            .filter_map(|refusal| refusal.quarantine.as_mut());
+        for known in quarantines.filter(|known| known.generation == before && now < known.until) {
+            known.generation = next.generation;
+            if next.after_unauthorized {
+                known.until = now + QUARANTINE;
+            }
+        }
     }
 
     /// Whether a 401 on that generation is one that another token would not mend.

@@ -348,7 +348,11 @@ impl Source {
                 let (leader, joiner) = policy.flight.lead(raise);
                 // Decided for this token: the flight may begin when another one has been adopted already.
                 let is_unauthorized = matches!(reason, RenewalReason::Unauthorized(_));
-                let wanted = Wanted::instead_of(current.as_deref(), is_unauthorized);
+                let mut wanted = Wanted::instead_of(current.as_deref(), is_unauthorized);
+                let failed = policy
+                    .backing_off
+                    .map(|(failure, _)| (failure, policy.failures));
+                wanted.failed = failed;
                 tokio::spawn(self.clone().run_flight(reason, wanted, priority, leader));
                 Joined::Flight(joiner)
             }
@@ -420,10 +424,19 @@ impl Source {
             }
         };
         self.count(acquired.origin, outcome);
-        let is_of_fleet = acquired.origin == Origin::Fleet;
-        if let (FetchOutcome::Unchanged, true, Some(current)) = (outcome, is_of_fleet, current) {
-            // It was pushed while the flight looked.
-            return Ok(current);
+        if let Origin::Fleet { after_unauthorized } = acquired.origin {
+            if matches!(reason, RenewalReason::Unauthorized(_)) {
+                policy.was_replaced_by_fleet();
+            }
+            if let (FetchOutcome::Unchanged, Some(current)) = (outcome, &current) {
+                // It was pushed while the flight looked.
+                return Ok(current.clone());
+            }
+            token.after_unauthorized = after_unauthorized;
+            if let Some(current) = &current {
+                let refusals = &self.state.refusals;
+                refusals.succeed(current.generation, &token, Instant::now());
+            }
         }
         if outcome == FetchOutcome::Ok {
             policy.generations = token.generation;
@@ -433,9 +446,6 @@ impl Source {
                 self.quarantine(unauthorized, token.generation);
             }
             RenewalReason::Unauthorized(unauthorized) => {
-                if is_of_fleet {
-                    policy.was_replaced_by_fleet();
-                }
                 token.after_unauthorized = true;
                 if !unauthorized.is_replayed {
                     let refusals = &self.state.refusals;
@@ -474,7 +484,7 @@ impl Source {
     fn count(&self, origin: Origin, outcome: FetchOutcome) {
         match origin {
             Origin::Endpoint(grant) => self.calls.ended(grant, outcome),
-            Origin::Fleet => {}
+            Origin::Fleet { .. } => {}
         }
     }
 

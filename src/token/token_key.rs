@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Uri;
 use zeroize::Zeroizing;
 
-use bursar_base::secret::{Fingerprint, Secret};
+use bursar_base::secret::Secret;
 use bursar_config::{Account, Environment, Provider};
 
 /// What a token is asked for with.
@@ -85,10 +85,11 @@ impl TokenKey {
         self.provider.environment.map_or("", Environment::as_str)
     }
 
-    /// Names what [`Self::differs_in_proof_from`] compares.
-    pub(super) fn proof(&self) -> Fingerprint {
+    /// What [`Self::differs_in_proof_from`] compares, in one text. It holds a secret.
+    pub(super) fn proof(&self) -> Zeroizing<Vec<u8>> {
         let next = self.account().next_client_secret.as_ref();
-        Fingerprint::of(next.map_or("", Secret::expose))
+        let next = next.map_or("", Secret::expose).as_bytes();
+        Zeroizing::new([self.provider.tls.digest(), next].concat())
     }
 
     /// Whether the endpoint is shown another second secret or another certificate, and so may take what it refused: the

@@ -81,7 +81,11 @@ impl Fleet {
             freeze_channel: freeze_channel.into(),
             instance: random_text().into(),
             keys: ArcSwap::from_pointee(keys(config)),
-            config: config.clone(),
+            config: FleetConfig {
+                // They are in use elsewhere, and may be changed.
+                keys: Vec::new(),
+                ..config.clone()
+            },
             series,
             clock: StoreClock {
                 began: Instant::now(),

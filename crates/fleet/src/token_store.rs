@@ -18,14 +18,15 @@ use crate::token_value::TokenValue;
 use bursar_telemetry::metrics::{LeaseResult, Lookup};
 
 /// A token key, as the fleet knows it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct TokenEntry<'a> {
     /// The canonical token key; it holds secrets, and only its keyed hash leaves this process.
     pub canonical: &'a [u8],
     /// What its values are bound to besides their names: the provider's environment.
     pub context: &'a str,
-    /// Names what the client proves itself with beside its secret, which is in the key; a refusal of another proof says nothing.
-    pub proof: &'a str,
+    /// What the client proves itself with beside its secret, which is in the key: a refusal of another proof says
+    /// nothing. It is a secret too, and only its keyed hash leaves this process.
+    pub proof: &'a [u8],
 }
 
 /// What somebody asks for.
@@ -211,6 +212,8 @@ pub struct Pushed<'a> {
 
 /// The kind of names that token keys have.
 const KIND: &str = "token";
+/// The kind of names that proofs have.
+const PROOF: &str = "proof";
 /// The failures of a key have no number.
 const NO_NUMBER: u64 = 0;
 /// A refresh token without an end is kept for so long.
@@ -250,6 +253,11 @@ impl Fleet {
         answer
     }
 
+    /// The keyed hash of what a client proves itself with.
+    fn proof(&self, entry: TokenEntry<'_>) -> Names {
+        self.keys().names(PROOF, entry.proof)
+    }
+
     async fn ask_under(
         &self,
         name: &str,
@@ -261,6 +269,7 @@ impl Fleet {
         });
         let lease = question.lease.unwrap_or_default();
         let flag = |is: bool| if is { "1" } else { "0" };
+        let proof = self.proof(entry);
         let asked = Instant::now();
         let mut reply = self
             .run(
@@ -273,7 +282,7 @@ impl Fleet {
                     number(question.highest),
                     flag(question.wants_refresh_token).into(),
                     flag(question.is_awaited).into(),
-                    entry.proof.into(),
+                    proof.first().into(),
                     self.token_channel().into(),
                     name.into(),
                 ],
@@ -392,7 +401,7 @@ impl Fleet {
         entry: TokenEntry<'_>,
         failed: Failed<'_>,
     ) -> Result<(), Error> {
-        let keys = self.keys();
+        let (keys, proof) = (self.keys(), self.proof(entry));
         let names = keys.names(KIND, entry.canonical);
         for name in names.all() {
             let sealed = keys.seal(entry.binding(name, NO_NUMBER), failed.failure)?;
@@ -404,7 +413,7 @@ impl Fleet {
                     milliseconds(failed.awaited),
                     milliseconds(failed.background),
                     sealed.as_slice().into(),
-                    entry.proof.into(),
+                    proof.first().into(),
                     self.token_channel().into(),
                     name.into(),
                 ],
@@ -507,6 +516,12 @@ pub fn read_message(payload: &[u8]) -> Option<Message<'_>> {
         _ => return None,
     };
     Some(Message { name, news })
+}
+
+impl std::fmt::Debug for TokenEntry<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("TokenEntry").finish_non_exhaustive()
+    }
 }
 
 impl TokenEntry<'_> {

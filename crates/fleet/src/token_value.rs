@@ -16,6 +16,8 @@ pub struct TokenValue {
     pub lifetime: Option<Duration>,
     /// The scopes granted, where the response named them.
     pub scope: Option<String>,
+    /// Whether it was obtained because a provider answered 401.
+    pub after_unauthorized: bool,
     /// What the next one may be had for.
     pub refresh_token: Option<RefreshValue>,
 }
@@ -37,6 +39,8 @@ struct Written<'a> {
     lifetime: Option<u64>,
     #[serde(rename = "s", skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
+    #[serde(rename = "u", default, skip_serializing_if = "std::ops::Not::not")]
+    after_unauthorized: bool,
     #[serde(rename = "r", skip_serializing_if = "Option::is_none", borrow)]
     refresh_token: Option<std::borrow::Cow<'a, str>>,
     #[serde(rename = "e", skip_serializing_if = "Option::is_none")]
@@ -53,6 +57,7 @@ impl TokenValue {
             access_token: self.access_token.expose().into(),
             lifetime: self.lifetime.and_then(milliseconds),
             scope: self.scope.clone(),
+            after_unauthorized: self.after_unauthorized,
             refresh_token: refresh.map(|refresh| refresh.text.expose().into()),
             refresh_lifetime: refresh
                 .and_then(|refresh| refresh.lifetime)
@@ -71,6 +76,7 @@ impl TokenValue {
             access_token: Secret::new(written.access_token.into_owned()),
             lifetime: written.lifetime.map(Duration::from_millis),
             scope: written.scope,
+            after_unauthorized: written.after_unauthorized,
             refresh_token: written.refresh_token.map(|text| RefreshValue {
                 text: Secret::new(text.into_owned()),
                 lifetime: refresh_lifetime,
@@ -104,6 +110,7 @@ mod tests {
                 access_token: Secret::new("t\\1\u{1f600}".to_owned()),
                 lifetime,
                 scope: scope.map(str::to_owned),
+                after_unauthorized: scope.is_some(),
                 refresh_token,
             };
             assert_eq!(TokenValue::from_bytes(&value.to_bytes()), Some(value));

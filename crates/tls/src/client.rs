@@ -32,6 +32,14 @@ pub struct ClientTls {
     digest: [u8; 32],
 }
 
+impl ClientTls {
+    /// Names whom it trusts and what it shows.
+    #[must_use]
+    pub fn digest(&self) -> &[u8] {
+        &self.digest
+    }
+}
+
 impl PartialEq for ClientTls {
     fn eq(&self, other: &Self) -> bool {
         self.digest == other.digest

@@ -156,9 +156,9 @@ impl FleetAcquire {
                 let token = refresh.value.refresh_token.clone();
                 token.map(|token| RefreshToken::of_fleet(token, refresh.issued))
             }
-            None => known.take_unshared(),
+            None => None,
         };
-        let is_unshared = lease.refresh.is_none();
+        let refresh = refresh.or_else(|| known.take_unshared());
         self.grants.refresh_token.put(refresh);
         let gate = LeaseGate {
             key: &self.key,
@@ -175,20 +175,19 @@ impl FleetAcquire {
         let left = self.grants.refresh_token.take(Instant::now());
         let none = match result {
             Ok(token) => {
-                self.share(state.lease.number, &token, left);
+                self.share(state.lease.number, &token, left, wanted);
                 return Step::Done(Ok(token));
             }
             Err(none) => none,
         };
-        if is_unshared {
-            known.keep_unshared(left);
-        }
+        // Certainly not sent, and nobody else sends it: it is marked, or was never shared.
+        known.keep_unshared(left);
         match state.calls {
             // Nothing was sent: another instance asks now, or has asked.
             0 if state.is_lost => Step::Again,
             // It was held up for longer than its lease, and goes on to nothing else.
             _ if state.is_lost => Step::Done(self.look(wanted, passed_over).await),
-            _ => Step::Done(Err(self.give_back(none).await)),
+            _ => Step::Done(Err(self.give_back(none, wanted))),
         }
     }
 
@@ -233,14 +232,17 @@ impl FleetAcquire {
             return None;
         }
         known.has(found.number, token.fingerprint());
-        self.key.fleet.series().adoptions.inc();
+        if self.key.current_fingerprint() != Some(token.fingerprint()) {
+            self.key.fleet.series().adoptions.inc();
+        }
         Some(token)
     }
 
     /// Tells the others of a token, while the requests that wait for it go on.
-    fn share(&self, number: u64, token: &Acquired, refresh: Option<RefreshToken>) {
+    fn share(&self, number: u64, token: &Acquired, refresh: Option<RefreshToken>, wanted: &Wanted) {
         self.key.known().obtained(token.fingerprint());
-        let Some(obtained) = Obtained::from(token, refresh, self.key.dialect()) else {
+        let Some(obtained) = Obtained::from(token, refresh, wanted.is_refused, self.key.dialect())
+        else {
             return;
         };
         let key = self.key.clone();
@@ -248,26 +250,27 @@ impl FleetAcquire {
     }
 
     /// Gives the lease back, and tells the others what the endpoint said, and for how long not to ask.
-    async fn give_back(&self, none: NotAcquired) -> NotAcquired {
+    fn give_back(&self, none: NotAcquired, wanted: &Wanted) -> NotAcquired {
         let now = Instant::now();
         let until = none.pause.unwrap_or_else(|| {
-            let earlier = self.key.known().failed();
+            let is_same = |failed: &(Failure, u32)| backoff::is_same_kind(failed.0, none.failure);
+            let earlier = wanted.failed.filter(is_same).map_or(0, |(_, times)| times);
             backoff::pause(none.failure, earlier, fastrand::f64()).from(now)
         });
         let told = wire::write(none.failure);
-        let mut failed = Failed::default();
-        if let Some(failure) = &told {
-            failed.failure = failure;
-            failed.awaited = until.awaited.saturating_duration_since(now);
-            failed.background = until.background.saturating_duration_since(now);
-        }
-        // Where that fails the lease ends by itself.
-        drop(
-            self.key
-                .fleet
-                .report_failure(self.key.entry(), failed)
-                .await,
-        );
+        let key = self.key.clone();
+        // Nobody waits for that. Where it fails the lease ends by itself.
+        tokio::spawn(async move {
+            let failed = match &told {
+                Some(failure) => Failed {
+                    failure,
+                    awaited: until.awaited.saturating_duration_since(now),
+                    background: until.background.saturating_duration_since(now),
+                },
+                None => Failed::default(),
+            };
+            drop(key.fleet.report_failure(key.entry(), failed).await);
+        });
         NotAcquired {
             failure: none.failure,
             pause: Some(until),
@@ -293,10 +296,13 @@ impl FleetAcquire {
             });
         }
         self.grants.refresh_token.put(known.take_unshared());
-        let token = self.grants.acquire_through(priority, &OpenGate).await?;
+        let result = self.grants.acquire_through(priority, &OpenGate).await;
         let left = self.grants.refresh_token.take(Instant::now());
-        self.share(known.highest() + 1, &token, left);
-        Ok(token)
+        match &result {
+            Ok(token) => self.share(known.highest() + 1, token, left, wanted),
+            Err(_) => known.keep_unshared(left),
+        }
+        result
     }
 }
 

@@ -27,7 +27,7 @@ pub(in crate::token) struct FleetKey {
     /// Everything that a token is asked for with, in one text.
     canonical: Zeroizing<Vec<u8>>,
     /// Names the account's second secret and certificate.
-    proof: Fingerprint,
+    proof: Zeroizing<Vec<u8>>,
     pub(super) state: Arc<KeyState>,
 }
 
@@ -46,7 +46,7 @@ impl FleetKey {
         TokenEntry {
             canonical: &self.canonical,
             context: self.key.environment(),
-            proof: self.proof.as_str(),
+            proof: &self.proof,
         }
     }
 
@@ -66,6 +66,12 @@ impl FleetKey {
     /// Whose token it is now: nobody's, where the key is gone.
     fn source(&self) -> Option<Arc<Source>> {
         self.state.renewer().upgrade()
+    }
+
+    /// Names the token that there is.
+    pub(super) fn current_fingerprint(&self) -> Option<Fingerprint> {
+        let token = self.state.token.load();
+        token.as_ref().map(|token| token.fingerprint)
     }
 
     /// Takes over a token that another instance obtained, where it is of more use than the one that is there.
@@ -110,6 +116,7 @@ impl FleetKey {
         match self.fleet.publish(self.entry(), publication).await {
             Ok(Published::Now { was_late }) => {
                 self.known().has(number, fingerprint);
+                self.known().is_fresh(number);
                 if was_late {
                     self.fleet.series().leased(LeaseResult::Lost);
                 }
@@ -155,12 +162,12 @@ impl FleetKey {
             Answer::Nothing(nothing) => nothing.number,
             Answer::Failed { .. } | Answer::Held(_) | Answer::Won(_) => return Ok(()),
         };
-        let Some(current) = current else {
+        let is_valid =
+            |token: &Arc<CachedToken>| token.freshness(Instant::now()) != Freshness::Expired;
+        let Some(current) = current.filter(is_valid) else {
             return Ok(());
         };
-        if let Some(obtained) =
-            Obtained::again(&current, self.known().take_unshared(), Instant::now())
-        {
+        if let Some(obtained) = Obtained::again(&current, self.known().take_unshared()) {
             self.known().saw(number);
             self.publish(self.known().highest() + 1, obtained).await;
         }
@@ -176,15 +183,15 @@ pub(super) struct Obtained {
 }
 
 impl Obtained {
-    /// The token that there is, for a store that has none. None: it has ended.
-    fn again(current: &CachedToken, refresh: Option<RefreshToken>, now: Instant) -> Option<Self> {
+    /// The token that there is, for a store that has none.
+    fn again(current: &CachedToken, refresh: Option<RefreshToken>) -> Option<Self> {
         let lifetime = current.ends.saturating_duration_since(current.issued);
-        (current.freshness(now) != Freshness::Expired).then_some(())?;
         Some(Self {
             value: TokenValue {
                 access_token: current.text()?,
                 lifetime: Some(lifetime),
                 scope: None,
+                after_unauthorized: current.after_unauthorized,
                 refresh_token: refresh.map(|token| token.for_fleet(current.issued)),
             },
             issued: current.issued,
@@ -196,6 +203,7 @@ impl Obtained {
     pub(super) fn from(
         acquired: &Acquired,
         refresh: Option<RefreshToken>,
+        after_unauthorized: bool,
         dialect: &TokenDialect,
     ) -> Option<Self> {
         let lifetime = match acquired.response.lifetime {
@@ -208,6 +216,7 @@ impl Obtained {
                 access_token: acquired.response.access_token.clone(),
                 lifetime,
                 scope: acquired.response.scope.clone(),
+                after_unauthorized,
                 refresh_token: refresh.map(|token| token.for_fleet(acquired.issued)),
             },
             issued: acquired.issued,
@@ -232,6 +241,8 @@ pub(super) fn acquired(value: TokenValue, issued: Instant) -> Option<Acquired> {
             scope: value.scope,
         },
         issued,
-        origin: Origin::Fleet,
+        origin: Origin::Fleet {
+            after_unauthorized: value.after_unauthorized,
+        },
     })
 }

@@ -17,7 +17,7 @@ const LIFETIME: Duration = Duration::from_secs(300);
 const ENTRY: TokenEntry<'static> = TokenEntry {
     canonical: b"provider account secret",
     context: "sandbox",
-    proof: "none",
+    proof: b"none",
 };
 
 /// An instance with those keys.
@@ -50,6 +50,7 @@ fn value(text: &str) -> TokenValue {
         access_token: Secret::new(text.to_owned()),
         lifetime: Some(LIFETIME),
         scope: None,
+        after_unauthorized: false,
         refresh_token: Some(crate::RefreshValue {
             text: Secret::new(format!("refresh-{text}")),
             lifetime: None,
@@ -206,7 +207,7 @@ async fn a_failure_holds_for_all_that_prove_themselves_alike_and_for_as_long_as_
     assert_eq!(failure.unwrap().as_slice(), b"refused");
     assert!(awaited <= failed.awaited && background > failed.awaited);
     let other = TokenEntry {
-        proof: "another second secret",
+        proof: b"another second secret",
         ..ENTRY
     };
     let asked = two.ask(other, wanting(&[])).await.unwrap();

@@ -6,6 +6,11 @@ use super::*;
 use bursar_base::secret::{Fingerprint, Secret};
 use bursar_limits::circuit_breaker::Until;
 
+/// From another instance.
+const OF_FLEET: Origin = Origin::Fleet {
+    after_unauthorized: false,
+};
+
 /// Brings what it was told to, one after the other, and the last one for ever; each takes a second.
 struct Scripted {
     script: Vec<Result<&'static str, NotAcquired>>,
@@ -141,7 +146,7 @@ async fn an_acquisition_replaces_the_token_that_it_was_decided_for_whatever_is_a
         panic!("no flight");
     };
     // Nothing has run in between.
-    assert!(source.adopt(&acquired("second", Instant::now(), Origin::Fleet)));
+    assert!(source.adopt(&acquired("second", Instant::now(), OF_FLEET)));
     let deadline = Instant::now() + Duration::from_secs(5);
     assert!(wait_for(flight, deadline).await.is_ok());
     let first = Fingerprint::of("first");
