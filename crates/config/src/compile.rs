@@ -63,7 +63,6 @@ pub(super) fn compile(
     };
     let providers = compile_providers(file.providers, &file.passthrough, &mut shared, problems);
     refuse_shared_hosts(&providers, problems);
-    let admin_token = admin_token(file.admin_token, problems);
     let tls = listen::compile(file.tls, directory, problems);
     let intercept = intercept::compile(file.intercept, directory, &providers, problems);
     let journal = journal::compile(file.journal, directory, problems);
@@ -80,7 +79,7 @@ pub(super) fn compile(
     Some(Config {
         listen,
         admin,
-        admin_token,
+        admin_token: admin_token(file.admin_token, problems),
         drain_delay: time(
             "drain_delay",
             file.drain_delay,

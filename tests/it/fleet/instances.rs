@@ -296,3 +296,9 @@ pub(super) fn assert_all_fine(sent: &[Sent]) -> (usize, Duration) {
     let slowest = sent.iter().map(|sent| sent.took).max();
     (sent.len(), slowest.unwrap_or_default())
 }
+
+/// Shows a row of results; `--nocapture` lets it through.
+#[expect(clippy::print_stderr, reason = "for whoever asks for results")]
+pub(super) fn show(row: &str) {
+    eprintln!("{row}");
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::instances::{Callers, Fleet, KEY, Provider, assert_all_fine};
+use super::instances::{Callers, Fleet, KEY, Provider, assert_all_fine, show};
 use crate::support::caller::Caller;
 use crate::support::eventually;
 use crate::support::metrics::Scrape;
@@ -74,11 +74,11 @@ async fn a_revocation_costs_one_token_call_and_no_caller_sees_it() {
     for program in &fleet.programs {
         let scrape = Scrape::of(program.admin).await;
         pushed += scrape.value("bursar_fleet_push_delay_seconds_count", &[]);
-        eprintln!(
+        show(&format!(
             "pushes within 100 ms: {} of {}",
             scrape.value("bursar_fleet_push_delay_seconds_bucket", &[("le", "0.1")]),
             scrape.value("bursar_fleet_push_delay_seconds_count", &[]),
-        );
+        ));
     }
     assert!(pushed > 0.0);
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::instances::{Callers, Fleet, KEY, Kind, OTHER_KEY, Provider, assert_all_fine};
+use super::instances::{Callers, Fleet, KEY, Kind, OTHER_KEY, Provider, assert_all_fine, show};
 use crate::support::program::Program;
 use crate::support::relay::{Network, Relay};
 use crate::support::store::resp::Connection;
@@ -60,9 +60,9 @@ impl Trouble {
         )
     }
 
-    /// It is over: the instances find the store and agree soon, and from then on one of them asks for all. Says how it
+    /// The trouble ends: the instances find the store and agree soon, and from then on one of them asks for all. Says how it
     /// went.
-    async fn is_over(self, what: &str) {
+    async fn ends(self, what: &str) {
         let agreed = self.fleet.agree_soon().await;
         let before = self.provider.calls();
         tokio::time::sleep(2 * LIFETIME).await;
@@ -80,10 +80,10 @@ impl Trouble {
             calls <= CALLS_PER_MINUTE,
             "{what}: {calls} token calls in a minute"
         );
-        eprintln!("{what}: {:.1?}", self.provider.call_times());
-        eprintln!(
+        show(&format!("{what}: {:.1?}", self.provider.call_times()));
+        show(&format!(
             "| {what} | {requests} requests, none failed, the slowest took {slowest:.1?} | {calls} token calls | agreed after {agreed:.1?} |"
-        );
+        ));
     }
 }
 
@@ -103,7 +103,7 @@ async fn a_store_that_is_stopped_fails_no_request() {
     tokio::time::sleep(TROUBLE).await;
     trouble.fleet.store_is_lost().await;
     store.go_on().await;
-    trouble.is_over("stopped for 6 s").await;
+    trouble.ends("stopped for 6 s").await;
 }
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn a_store_that_is_killed_and_starts_again_empty_fails_no_request() {
     tokio::time::sleep(TROUBLE).await;
     trouble.fleet.store_is_lost().await;
     assert!(store.start_again().await, "{}", store.log());
-    trouble.is_over("killed, started empty").await;
+    trouble.ends("killed, started empty").await;
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn a_store_that_is_killed_and_starts_again_with_what_it_had_fails_no_reque
     store.kill().await;
     tokio::time::sleep(TROUBLE).await;
     assert!(store.start_again().await, "{}", store.log());
-    trouble.is_over("killed, started with its data").await;
+    trouble.ends("killed, started with its data").await;
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn a_store_that_forgets_everything_is_told_again() {
     let is_there = async || !store.names().await.is_empty();
     crate::support::eventually(is_there).await;
     assert!(trouble.provider.calls() <= before + 1);
-    trouble.is_over("FLUSHALL").await;
+    trouble.ends("FLUSHALL").await;
 }
 
 #[tokio::test]
@@ -161,7 +161,7 @@ async fn a_failover_by_sentinel_fails_no_request() {
     );
     let trouble = Trouble::at(&fleet).await;
     watched.fail_over().await;
-    trouble.is_over("failover by Sentinel").await;
+    trouble.ends("failover by Sentinel").await;
 }
 
 #[tokio::test]
@@ -179,7 +179,7 @@ async fn a_full_store_fails_no_request() {
     operator.call(&["CONFIG", "SET", "maxmemory", "1"]).await;
     tokio::time::sleep(TROUBLE).await;
     operator.call(&["CONFIG", "SET", "maxmemory", "0"]).await;
-    trouble.is_over("full").await;
+    trouble.ends("full").await;
 }
 
 #[tokio::test]
@@ -193,9 +193,7 @@ async fn garbage_in_the_store_is_nothing_and_is_replaced() {
             spoil(&store, &mut operator).await;
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
-        trouble
-            .is_over(&format!("garbage in {}", server.name))
-            .await;
+        trouble.ends(&format!("garbage in {}", server.name)).await;
     }
 }
 
@@ -250,7 +248,7 @@ async fn a_slow_network_fails_no_request_and_costs_no_token_call() {
     let renewals = trouble.provider.calls() - before;
     assert!(renewals <= 4, "{renewals} token calls");
     relay.set(Network::FINE);
-    trouble.is_over("slow by 500 ms").await;
+    trouble.ends("slow by 500 ms").await;
 }
 
 #[tokio::test]
@@ -271,7 +269,7 @@ async fn a_network_that_loses_everything_or_cuts_every_connection_fails_no_reque
     relay.set(Network::Refuses);
     tokio::time::sleep(Duration::from_secs(1)).await;
     relay.set(Network::FINE);
-    trouble.is_over("no network for 7 s").await;
+    trouble.ends("no network for 7 s").await;
 }
 
 #[tokio::test]
@@ -289,9 +287,9 @@ async fn an_instance_with_another_key_serves_by_itself() {
     let (requests, slowest) = assert_all_fine(&trouble.callers.stop().await);
     let calls = trouble.provider.calls_in_a_minute();
     assert!(calls <= CALLS_PER_MINUTE);
-    eprintln!(
+    show(&format!(
         "| one has another key | {requests} requests, none failed, the slowest took {slowest:.1?} | {calls} token calls | – |"
-    );
+    ));
 }
 
 #[tokio::test]
@@ -327,7 +325,7 @@ async fn keys_are_replaced_one_instance_after_the_other_without_a_failure_or_a_f
         renewals as f64 <= lives + 1.0,
         "{renewals} token calls in {lives:.1} lives"
     );
-    trouble.is_over("another key in three steps").await;
+    trouble.ends("another key in three steps").await;
 }
 
 /// Where a new token ends the one before, instances that go on without each other would end each other's tokens.
@@ -373,8 +371,8 @@ async fn while_the_store_is_away_only_one_instance_asks_for_tokens_that_end_each
     let callers = Callers::start(&fleet);
     tokio::time::sleep(2 * LIFETIME).await;
     let (requests, _) = assert_all_fine(&callers.stop().await);
-    eprintln!(
+    show(&format!(
         "| killed, with `single_active` | one of three serves, {calls} token calls, {} of the others' requests refused | {requests} requests afterwards, none failed |",
         failed.len()
-    );
+    ));
 }

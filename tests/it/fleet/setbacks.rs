@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::instances::{Callers, Fleet, KEY, Kind, Provider, assert_all_fine};
+use super::instances::{Callers, Fleet, KEY, Kind, Provider, assert_all_fine, show};
 use crate::support::store::Server;
 use crate::support::store::sentinel::{MASTER, Watched};
 use crate::support::{PATIENCE, becomes_true, eventually};
@@ -75,9 +75,9 @@ async fn a_store_whose_clock_jumps_by_an_hour_either_way_fails_no_request() {
         assert_all_fine(&late_callers.stop().await);
     }
     let (requests, slowest) = assert_all_fine(&callers.stop().await);
-    eprintln!(
+    show(&format!(
         "| its clock jumped by an hour, three times | {requests} requests, none failed, the slowest took {slowest:.1?} |"
-    );
+    ));
 }
 
 #[tokio::test]
@@ -106,11 +106,11 @@ async fn a_store_that_is_set_back_to_an_old_copy_gets_the_newer_token_and_no_ref
         assert!(used.len() >= 2, "{used:?}");
         assert_eq!(distinct.len(), used.len(), "{used:?}");
         let (requests, slowest) = assert_all_fine(&callers.stop().await);
-        eprintln!(
+        show(&format!(
             "| {} set back to an old copy, 4 times | {requests} requests, none failed, the slowest took {slowest:.1?}, {} refresh tokens, none twice |",
             server.name,
             used.len()
-        );
+        ));
     }
 }
 
@@ -140,7 +140,7 @@ async fn a_former_primary_that_comes_back_takes_nobody_with_it() {
         provider.call_times()
     );
     let (requests, slowest) = assert_all_fine(&callers.stop().await);
-    eprintln!(
+    show(&format!(
         "| stopped, replaced, and back | {requests} requests, none failed, the slowest took {slowest:.1?} |"
-    );
+    ));
 }
