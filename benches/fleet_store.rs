@@ -3,8 +3,10 @@
 //!
 //! `cargo bench --bench fleet_store`; `BURSAR_FLEET_KEYS` is the number of keys (10,000).
 
+#![expect(clippy::print_stdout, reason = "a benchmark talks to a person")]
+
 use std::path::Path;
-use std::time::{Duration, Instant as Clock};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -172,7 +174,7 @@ async fn measure(store: &Store, what: &str, scripts: u64, work: impl Future<Outp
         number(store, "stats", "total_net_input_bytes").await,
         number(store, "stats", "total_net_output_bytes").await,
     ];
-    let (cpu, began) = (store.process().cpu(), Clock::now());
+    let (cpu, began) = (store.process().cpu(), Instant::now());
     work.await;
     let took = began.elapsed().as_secs_f64();
     let now = store.process().cpu();
