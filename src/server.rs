@@ -21,12 +21,10 @@ use tokio::sync::watch;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::exchange::{DrainTimes, Live, Process, Proxy};
-use crate::token::FleetTokens;
 use accept::{AcceptOptions, accept};
 use bursar_base::port_owner::PortOwner;
 use bursar_base::process::{self, Budget};
 use bursar_config::{self as config, Config};
-use bursar_fleet::Fleet;
 use bursar_journal::{self as journal, Journal};
 use bursar_telemetry::access_log::AccessLog;
 use bursar_telemetry::log::LogFilter;
@@ -34,7 +32,7 @@ use bursar_telemetry::metrics::Metrics;
 use controls::Controls;
 use drain_log::DrainLog;
 use drain_phase::DrainPhase;
-use fleet::{Mirror, Mirrored};
+use fleet::{Member, Mirror, Mirrored};
 use log_level::LogLevel;
 use reload::{Origin, Reloader, Source, Unchangeable};
 use worker::Workers;
@@ -52,6 +50,8 @@ pub struct Server {
     listener: TcpListener,
     admin: TcpListener,
     live: Arc<Live>,
+    /// None: there are no other instances.
+    fleet: Option<Member>,
     /// None: there is no fleet, or no journal.
     mirror: Option<Mirror>,
     workers: Workers,
@@ -109,13 +109,12 @@ impl Server {
             Some(settings) => Some(open(settings, &metrics).await?),
             None => None,
         };
-        let fleet = join_fleet(config, &metrics)?;
-        let listen = listener.local_addr().unwrap_or(config.listen);
-        let mirror = mirrored(config, journal.as_ref(), fleet.as_ref(), listen).map(Mirror::start);
+        let fleet = join_fleet(config, &metrics, &listener)?;
+        let mirror = mirrored(config, journal.as_ref(), fleet.as_ref()).map(Mirror::start);
         let process = Process {
             log,
             journal,
-            fleet,
+            fleet: fleet.as_ref().map(|member| member.tokens().clone()),
             workers: workers.count(),
         };
         let proxy = Proxy::new(config, &metrics, process);
@@ -127,6 +126,7 @@ impl Server {
             listener,
             admin,
             live: Live::new(proxy),
+            fleet,
             mirror,
             workers,
             fixed: Unchangeable::of(config),
@@ -211,6 +211,7 @@ impl Server {
         let proxy = self.live.current();
         let following = async move { proxy.admin_control.follow_freezes().await };
         let following = AbortOnDropHandle::new(tokio::spawn(following));
+        let beating = self.fleet.as_ref().map(|fleet| fleet.beat(&self.live));
         let accepting = tokio::spawn(accept(
             AcceptOptions {
                 listener: self.listener,
@@ -250,6 +251,9 @@ impl Server {
             mirror.end().await;
         }
         drop(following);
+        if let Some(beating) = beating {
+            beating.leave().await;
+        }
         admin.abort();
     }
 }
@@ -269,26 +273,28 @@ async fn open(settings: config::Journal, metrics: &Metrics) -> Result<Journal, E
 fn mirrored(
     config: &Config,
     journal: Option<&Journal>,
-    fleet: Option<&Arc<FleetTokens>>,
-    listen: SocketAddr,
+    fleet: Option<&Member>,
 ) -> Option<Mirrored> {
+    let fleet = fleet?.tokens().fleet();
     Some(Mirrored {
-        fleet: fleet?.fleet().clone(),
+        fleet: fleet.clone(),
         journal: journal?.clone(),
         directory: config.journal.as_ref()?.path.clone(),
-        instance: fleet::describe(listen),
+        instance: fleet.description().clone(),
     })
 }
 
 /// Begins to connect to the fleet's store, where there is a fleet.
-fn join_fleet(config: &Config, metrics: &Metrics) -> Result<Option<Arc<FleetTokens>>, Error> {
+fn join_fleet(
+    config: &Config,
+    metrics: &Metrics,
+    listener: &TcpListener,
+) -> Result<Option<Member>, Error> {
     let (Some(settings), Some(series)) = (&config.fleet, &metrics.fleet) else {
         return Ok(None);
     };
-    let (fleet, events) = Fleet::start(settings, series.clone())?;
-    let tokens = FleetTokens::new(fleet);
-    tokio::spawn(fleet::follow(tokens.clone(), events));
-    Ok(Some(tokens))
+    let listen = listener.local_addr().unwrap_or(config.listen);
+    Ok(Some(Member::join(settings, series.clone(), listen)?))
 }
 
 fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {

@@ -56,6 +56,7 @@ use crate::upstream::egress::Egress;
 use build::Builder;
 use bursar_base::secret::Secret;
 use bursar_config::Config;
+use bursar_limits::share::Divisible;
 use bursar_telemetry::metrics::Metrics;
 use endpoint_limiter::EndpointLimiter;
 use metrics::InForce;
@@ -221,6 +222,12 @@ impl Tokens {
     /// What there is to show of the token endpoints, by provider.
     pub fn endpoints(&self) -> impl Iterator<Item = EndpointSnapshot> {
         self.limiters.iter().map(|limiter| limiter.snapshot())
+    }
+
+    /// What instances divide among themselves: each provider's name, and the quota of its token endpoint.
+    pub fn divisible(&self) -> impl Iterator<Item = (&str, &dyn Divisible)> {
+        let limiters = self.limiters.iter();
+        limiters.map(|limiter| (limiter.provider(), &**limiter as &dyn Divisible))
     }
 
     /// What Prometheus sees of them.

@@ -57,12 +57,13 @@ impl Proxy {
         let new = config.intercept.as_ref();
         let known = old.and_then(|old| old.authority.as_ref());
         let is_same = |known: &&Arc<Authority>| new.is_some_and(|new| known.is(new));
+        let old_callers = old.map(|old| &old.callers);
+        let callers = Callers::new(config, &metrics.password_hashes, old_callers);
+        if process_state.fleet.is_some() {
+            callers.divide_as(old_callers);
+        }
         Self {
-            callers: Callers::new(
-                config,
-                &metrics.password_hashes,
-                old.map(|old| &old.callers),
-            ),
+            callers,
             routes: Routes::new(config),
             tokens: match old {
                 Some(old) => old.tokens.succeeded_by(config, metrics, &egress),

@@ -22,6 +22,7 @@ use ipnet::IpNet;
 use prometheus::IntCounter;
 use ring::digest::{Digest, SHA256, digest};
 use subtle::{Choice, ConstantTimeEq as _};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use bursar_base::password::Password;
@@ -30,6 +31,7 @@ use bursar_http::connection::Peer;
 use bursar_http::headers::only;
 use bursar_http::target::Form;
 use bursar_limits::caller_limits::Limits;
+use bursar_limits::share::{Divisible, LimitKind, Share};
 use bursar_telemetry::metrics::ANONYMOUS;
 pub use claim::Claim;
 use claim::Named;
@@ -154,6 +156,35 @@ impl Callers {
         Self {
             table: callers.map(|callers| Table::new(callers, hashes, old)),
             anonymous: ANONYMOUS.into(),
+        }
+    }
+
+    /// What instances divide among themselves: each caller's name, and its limits.
+    pub(super) fn divisible(&self) -> impl Iterator<Item = (LimitKind, &str, &dyn Divisible)> {
+        let known = self.table.iter().flat_map(|table| &table.callers);
+        known.flat_map(|known| {
+            let limits = known.limits.iter().flat_map(|limits| limits.divisible());
+            limits.map(|(kind, limit)| (kind, &*known.name, limit))
+        })
+    }
+
+    /// Limits that are new have the share of the one before, or a first one.
+    pub(super) fn divide_as(&self, old: Option<&Self>) {
+        let old = old.and_then(|old| old.table.as_ref());
+        let now = Instant::now();
+        for known in self.table.iter().flat_map(|table| &table.callers) {
+            let Some(limits) = &known.limits else {
+                continue;
+            };
+            let before = old.and_then(|old| old.named(&known.name)?.limits.as_ref());
+            if before.is_some_and(|before| Arc::ptr_eq(before, limits)) {
+                continue;
+            }
+            for (kind, limit) in limits.divisible() {
+                let mut before = before.iter().flat_map(|before| before.divisible());
+                let share = before.find(|(other, _)| *other == kind);
+                limit.divide(share.map_or(Share::FIRST, |(_, limit)| limit.share()), now);
+            }
         }
     }
 

@@ -12,10 +12,11 @@ use super::respond::{Refusal, route_detail};
 use super::route::{self, Routes};
 use super::unknown_host::Visible;
 use crate::exchange::request_body::Upstream;
-use crate::token::Tokens;
+use crate::token::{FleetTokens, Tokens};
 use crate::upstream::ServerHealth;
 use crate::upstream::egress::Egress;
 use bursar_config::{Provider, ProxyLimits};
+use bursar_limits::share::{Divisible, LimitKind};
 use bursar_telemetry::metrics::{Metrics, ProviderSeries, RefusalDetail};
 use bursar_tls::authority::Authority;
 
@@ -126,6 +127,19 @@ impl Proxy {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.telemetry.metrics
+    }
+
+    /// What is shared with other instances. None: there are none.
+    #[must_use]
+    pub fn fleet(&self) -> Option<&Arc<FleetTokens>> {
+        self.process_state.fleet.as_ref()
+    }
+
+    /// The limits that instances divide among themselves, with the names of providers and callers.
+    pub fn divisible(&self) -> impl Iterator<Item = (LimitKind, &str, &dyn Divisible)> {
+        let calls = self.tokens.divisible();
+        let calls = calls.map(|(provider, limit)| (LimitKind::Calls, provider, limit));
+        calls.chain(self.callers.divisible())
     }
 
     /// How much callers may ask for.

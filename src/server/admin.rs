@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::controls::Controls;
-use super::status::{Readiness, Status};
+use super::status::{Fleet, Readiness, Status};
 use crate::exchange::{Live, Proxy};
 use response::{json, text, with_type};
 
@@ -77,8 +77,12 @@ async fn respond(
     if path == "/log-level" {
         return log_level::show(controls.log_level.as_ref());
     }
+    let fleet = match proxy.fleet().filter(|_| path == "/status") {
+        Some(tokens) => Some(Fleet::of(tokens.fleet()).await),
+        None => None,
+    };
     // With thousands of accounts some of it takes longer than whoever is accepted meanwhile should wait.
-    let shown = tokio::task::spawn_blocking(move || show(&proxy, &path)).await;
+    let shown = tokio::task::spawn_blocking(move || show(&proxy, &path, fleet)).await;
     shown.unwrap_or_else(|_panic| {
         text(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -87,10 +91,10 @@ async fn respond(
     })
 }
 
-fn show(proxy: &Proxy, path: &str) -> Response<Full<Bytes>> {
+fn show(proxy: &Proxy, path: &str, fleet: Option<Fleet>) -> Response<Full<Bytes>> {
     match path {
         "/readyz" => readiness(proxy),
-        "/status" => json(StatusCode::OK, &Status::of(proxy)),
+        "/status" => json(StatusCode::OK, &Status::of(proxy, fleet)),
         "/metrics" => match proxy.metrics().scrape() {
             Ok(metrics) => with_type(StatusCode::OK, prometheus::TEXT_FORMAT, metrics.into()),
             Err(error) => {

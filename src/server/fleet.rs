@@ -1,23 +1,88 @@
-//! Fleet of the process: what its store says goes to whom it concerns.
+//! Fleet of the process: what its store says goes to whom it concerns, and the others hear that this instance is alive.
 
+mod heartbeat;
 mod mirror;
+mod shares;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::exchange::Live;
 use crate::token::FleetTokens;
 use bursar_base::{clock, process};
-use bursar_fleet::Description;
+use bursar_config::FleetConfig;
 use bursar_fleet::store::{Event, Events};
-
+use bursar_fleet::{Description, Fleet};
+use bursar_telemetry::metrics::FleetSeries;
+use heartbeat::Heartbeat;
 pub(super) use mirror::{Mirror, Mirrored};
 
+/// At the end nobody waits for the store any longer; the others then find out by themselves.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// This process's place in its fleet.
+#[derive(Debug)]
+pub(super) struct Member {
+    tokens: Arc<FleetTokens>,
+    /// Told when the store has lost what it had.
+    lost: Arc<Notify>,
+}
+
+/// A member that is heard of until it leaves.
+#[derive(Debug)]
+pub(super) struct Beating {
+    fleet: Fleet,
+    heartbeat: AbortOnDropHandle<()>,
+}
+
+impl Member {
+    /// Begins to connect to the fleet's store.
+    pub(super) fn join(
+        config: &FleetConfig,
+        series: FleetSeries,
+        listen: SocketAddr,
+    ) -> Result<Self, bursar_tls::client::Error> {
+        let (fleet, events) = Fleet::start(config, describe(listen), series)?;
+        let tokens = FleetTokens::new(fleet);
+        let lost = Arc::new(Notify::new());
+        tokio::spawn(follow(tokens.clone(), events, lost.clone()));
+        Ok(Self { tokens, lost })
+    }
+
+    /// What it shares.
+    pub(super) fn tokens(&self) -> &Arc<FleetTokens> {
+        &self.tokens
+    }
+
+    /// From now on it is heard of.
+    pub(super) fn beat(&self, live: &Arc<Live>) -> Beating {
+        let fleet = self.tokens.fleet().clone();
+        let heartbeat = Heartbeat::new(fleet.clone(), live.clone(), self.lost.clone());
+        Beating {
+            fleet,
+            heartbeat: AbortOnDropHandle::new(tokio::spawn(heartbeat.run())),
+        }
+    }
+}
+
+impl Beating {
+    /// The others do without this instance from now on.
+    pub(super) async fn leave(self) {
+        drop(self.heartbeat);
+        let left = tokio::time::timeout(LEAVE_TIMEOUT, self.fleet.leave()).await;
+        if !matches!(left, Ok(Ok(()))) {
+            tracing::debug!("the fleet finds out by itself that this instance has ended");
+        }
+    }
+}
+
 /// What the others can tell people of this instance.
-pub(super) fn describe(listen: SocketAddr) -> Description {
+fn describe(listen: SocketAddr) -> Description {
     let host = process::host_name();
     let started = clock::wall().duration_since(UNIX_EPOCH);
     Description {
@@ -29,25 +94,30 @@ pub(super) fn describe(listen: SocketAddr) -> Description {
 
 /// Passes on what happens at the store, for as long as there is a handle to it. Nothing here waits for the store: what
 /// is published meanwhile would be missed.
-pub(super) async fn follow(tokens: Arc<FleetTokens>, mut events: Events) {
+async fn follow(tokens: Arc<FleetTokens>, mut events: Events, lost: Arc<Notify>) {
     // One comparison at a time; a later one begins anew.
     let mut comparing: Option<AbortOnDropHandle<()>> = None;
-    while let Some(event) = events.next().await {
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event,
+            () = lost.notified() => Some(Event::Lost),
+        };
         match event {
-            Event::Message { channel, payload } => {
+            Some(Event::Message { channel, payload }) => {
                 if channel == tokens.fleet().token_channel() {
                     tokens.message(&payload);
                 } else if channel == tokens.fleet().freeze_channel() {
                     tokens.fleet().freeze_signal().send();
                 }
             }
-            Event::Up | Event::Lost => {
+            Some(Event::Up | Event::Lost) => {
                 tokens.fleet().freeze_signal().send();
                 drop(comparing.take());
                 comparing = Some(AbortOnDropHandle::new(compare(&tokens)));
             }
             // The handle is kept: what has begun ends by itself.
-            Event::Down => {}
+            Some(Event::Down) => {}
+            None => return,
         }
     }
 }

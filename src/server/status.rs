@@ -3,6 +3,8 @@
 //! Fields are declared in the order in which they are shown, which is the alphabet's. No secret and no token is among
 //! them.
 
+mod fleet;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
@@ -17,6 +19,7 @@ use bursar_base::clock;
 use bursar_base::decision::Decision;
 use bursar_config::{Changes, Environment, Problem, Provider, Severity};
 use bursar_telemetry::metrics::{Cause, Reload};
+pub(super) use fleet::Fleet;
 
 /// What `/readyz` says of a provider whose breaker is open.
 const HELD: &str =
@@ -136,6 +139,9 @@ fn outcome(reloaded: &Reloaded) -> Reload {
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
     draining: bool,
+    /// Only where one is configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fleet: Option<Fleet>,
     freezes: Vec<Freeze>,
     frozen: Vec<String>,
     held_providers: Vec<String>,
@@ -276,11 +282,12 @@ fn trouble(source: &Source) -> Option<String> {
 
 impl Status {
     /// As it is now.
-    pub(super) fn of(proxy: &Proxy) -> Self {
+    pub(super) fn of(proxy: &Proxy, fleet: Option<Fleet>) -> Self {
         let now = Instant::now();
         let last_reload = proxy.admin_control.last_reload();
         Self {
             draining: proxy.admin_control.is_draining(),
+            fleet,
             freezes: proxy.admin_control.freezes().map(Freeze::of).collect(),
             frozen: proxy.admin_control.frozen().map(Into::into).collect(),
             held_providers: proxy.held_providers().map(ToString::to_string).collect(),
@@ -456,6 +463,7 @@ mod tests {
         };
         let status = Status {
             draining: false,
+            fleet: Some(Fleet::example()),
             freezes: vec![Freeze::of(("acme", None))],
             frozen: vec!["acme".into()],
             held_providers: Vec::new(),

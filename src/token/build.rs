@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::acquire::Acquire;
 use super::call_log::{CallCounts, CallLog};
@@ -20,6 +21,7 @@ use crate::upstream::connect::Connector;
 use crate::upstream::egress::Egress;
 use bursar_config::{Account, Provider, SecretName};
 use bursar_fleet::Fleet;
+use bursar_limits::share::{Divisible as _, Share};
 use bursar_telemetry::metrics::{GrantLabel, Metrics};
 
 /// What the sources of one configuration are made with.
@@ -86,7 +88,11 @@ impl<'a> Builder<'a> {
             }
             _ => {
                 let series = self.metrics.tokens.endpoint(&provider.name);
-                Arc::new(EndpointLimiter::new(&provider.name, calls, series))
+                let limiter = EndpointLimiter::new(&provider.name, calls, series);
+                if self.fleet.is_some() {
+                    limiter.divide(Share::FIRST, Instant::now());
+                }
+                Arc::new(limiter)
             }
         }
     }

@@ -5,7 +5,9 @@
 //! nothing. A later queue may be further ahead of the even pace than an earlier one: that is the reserve.
 //! The queues hold each key once, and whoever waits for a key has a limit of its own (`token.wait`).
 //!
-//! Who writes: the first of a queue, and whoever ends a call, under `state`, never across an await. The breaker has a
+//! In a fleet the quota is divided: this instance has its share, which changes with what it asks for.
+//!
+//! Who writes: the first of a queue, and whoever ends a call or changes the quota, under `state`, never across an await. The breaker has a
 //! lock of its own, which is taken after that one or alone. The first of each queue is woken by the breaker where its
 //! state changes, and by `quota_changed`.
 
@@ -23,6 +25,7 @@ use super::timing::{SHORT, Timing};
 use bursar_base::log_throttle::LogThrottles;
 use bursar_limits::circuit_breaker::{CircuitBreaker, Open, Permit, State, Until};
 use bursar_limits::rate_limiter::RateLimiter;
+use bursar_limits::share::{Divisible, Share};
 use bursar_telemetry::metrics::{Cause, EndpointSeries};
 
 /// Failures in a row, of all keys together, after which calls are held.
@@ -73,12 +76,21 @@ struct LimiterState {
     timing: Timing,
     /// Why the last call had no connection, if it had none.
     cause: Option<Cause>,
+    /// Calls since the last look at the demand.
+    made: u32,
+    /// Calls that wait for their turn.
+    waiting: u32,
 }
+
+/// A call that waits for its turn; dropping it takes it off the count.
+struct Waiting<'a>(&'a EndpointLimiter);
 
 /// Calls in any minute.
 #[derive(Debug)]
 struct Quota {
     calls_per_minute: NonZeroU32,
+    /// This instance's part of them.
+    share: Share,
     /// How far ahead of the even pace a call may be, by [`Priority`].
     tolerances: [Duration; 3],
     /// The even pace.
@@ -117,20 +129,32 @@ enum Wait {
 }
 
 impl Quota {
-    fn of(calls_per_minute: NonZeroU32) -> Self {
-        let calls = calls_per_minute.get();
-        let burst = (calls / 4).max(1);
+    fn of(calls_per_minute: NonZeroU32, share: Share) -> Self {
+        let calls = f64::from(calls_per_minute.get()) * share.fraction();
+        let burst = burst(calls);
         // A burst, and the rest of the minute at an even pace, are not more than the quota. Rounded up,
         // so that the last one does not come a moment before the minute is over.
-        let interval = Duration::from_secs(60) / (calls - burst + 1) + Duration::from_nanos(1);
-        let share = (burst / 3).max(1);
+        let even = calls - f64::from(burst) + 1.0;
+        let interval = Duration::from_secs_f64(60.0 / even) + Duration::from_nanos(1);
+        let part = (burst / 3).max(1);
         let tolerance = |less: u32| interval * burst.saturating_sub(less).max(1).saturating_sub(1);
         Self {
             calls_per_minute,
-            tolerances: [tolerance(2 * share), tolerance(share), tolerance(0)],
+            share,
+            tolerances: [tolerance(2 * part), tolerance(part), tolerance(0)],
             interval,
         }
     }
+}
+
+/// As many calls at once, one at least: where the share is less than one in a minute, the next one takes longer.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it is between 1 and a quarter of a `u32`"
+)]
+fn burst(calls: f64) -> u32 {
+    (calls / 4.0).max(1.0) as u32
 }
 
 impl EndpointLimiter {
@@ -139,7 +163,7 @@ impl EndpointLimiter {
         calls_per_minute: NonZeroU32,
         series: EndpointSeries,
     ) -> Self {
-        let quota = Quota::of(calls_per_minute);
+        let quota = Quota::of(calls_per_minute, Share::WHOLE);
         Self {
             provider: provider.clone(),
             queues: Default::default(),
@@ -149,6 +173,8 @@ impl EndpointLimiter {
                 quota,
                 timing: Timing::default(),
                 cause: None,
+                made: 0,
+                waiting: 0,
             }),
             breaker: CircuitBreaker::new(MAX_FAILURES, series.open),
             quota_changed: watch::Sender::new(()),
@@ -161,7 +187,7 @@ impl EndpointLimiter {
     pub(super) fn change_quota(&self, calls_per_minute: NonZeroU32) {
         let mut state = self.state();
         if state.quota.calls_per_minute != calls_per_minute {
-            let quota = Quota::of(calls_per_minute);
+            let quota = Quota::of(calls_per_minute, state.quota.share);
             state.pace.go_on_at(quota.interval, Instant::now());
             state.quota = quota;
             self.quota_changed.send_replace(());
@@ -186,6 +212,7 @@ impl EndpointLimiter {
     }
 
     async fn wait_for_turn(&self, priority: Priority) -> CallPermit<'_> {
+        let _waiting = Waiting::new(self);
         let _turn = self.queues[priority as usize].lock().await;
         let place = match priority {
             // Never closed.
@@ -244,7 +271,13 @@ impl EndpointLimiter {
         let tolerance = state.quota.tolerances[priority as usize];
         let taken = state.pace.take(now, tolerance);
         taken.map_err(|exceeded| Wait::Quota(now + exceeded.retry_after))?;
+        state.made = state.made.saturating_add(1);
         CircuitBreaker::acquire(&self.breaker, now, is_awaited).map_err(Wait::Breaker)
+    }
+
+    /// Whose calls they are.
+    pub(super) fn provider(&self) -> &str {
+        &self.provider
     }
 
     /// Until when no call is made, where the endpoint failed too often; None too while it is probed.
@@ -293,6 +326,55 @@ impl EndpointLimiter {
     }
 }
 
+impl<'a> Waiting<'a> {
+    fn new(limiter: &'a EndpointLimiter) -> Self {
+        limiter.state().waiting += 1;
+        Self(limiter)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.state().waiting -= 1;
+    }
+}
+
+impl Divisible for EndpointLimiter {
+    /// Calls that wait are wanted now; one in a second each is asked for.
+    fn demand(&self, over: Duration) -> f64 {
+        let mut state = self.state();
+        let made = f64::from(std::mem::take(&mut state.made));
+        let made = made / over.max(Duration::from_millis(1)).as_secs_f64();
+        let calls = made + f64::from(state.waiting);
+        calls * 60.0 / f64::from(state.quota.calls_per_minute.get())
+    }
+
+    /// One call in a minute.
+    fn least_demand(&self) -> f64 {
+        f64::from(self.state().quota.calls_per_minute.get()).recip()
+    }
+
+    fn share(&self) -> Share {
+        self.state().quota.share
+    }
+
+    /// Calls that wait have another pace at once. Calls that were made count as so many, however large the share.
+    fn divide(&self, share: Share, now: Instant) {
+        let mut state = self.state();
+        if state.quota.share == share {
+            return;
+        }
+        let quota = Quota::of(state.quota.calls_per_minute, share);
+        let ahead = state.pace.wait(now, Duration::ZERO);
+        let made = ahead.div_duration_f64(state.quota.interval);
+        state
+            .pace
+            .change(quota.interval, quota.interval.mul_f64(made), now);
+        state.quota = quota;
+        self.quota_changed.send_replace(());
+    }
+}
+
 impl CallPermit<'_> {
     /// Ends when the call has taken too long for the requests that wait for it; never, where it has all of
     /// `token.timeout`.
@@ -338,3 +420,6 @@ impl CallPermit<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 
 mod freezes;
 mod instances;
+mod members;
 mod one_token;
 mod outages;
 mod outcomes;

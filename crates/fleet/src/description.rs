@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// What an instance says of itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description {
     /// Its host, and the port where it listens.
     pub name: String,

@@ -8,8 +8,10 @@ use arc_swap::ArcSwap;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::time::Instant;
 
+use crate::description::Description;
 use crate::freeze_signal::FreezeSignal;
 use crate::keys::Keys;
+use crate::leases::{HeldLease, LeaseCount};
 use crate::reply::{Reply, Unreadable};
 use crate::store::{Arg, Events, Kind, Script, Settings, Store, StoreError, StoreState};
 use bursar_base::secret::hexadecimal;
@@ -30,11 +32,13 @@ struct Inner {
     token_channel: Box<str>,
     freeze_channel: Box<str>,
     instance: Box<str>,
+    description: Description,
     keys: ArcSwap<Keys>,
     config: FleetConfig,
     series: FleetSeries,
     clock: StoreClock,
     freeze_signal: FreezeSignal,
+    leases: LeaseCount,
 }
 
 /// How far the store's clock is ahead of this process's, in milliseconds.
@@ -61,6 +65,7 @@ impl Fleet {
     /// Where TLS cannot be set up.
     pub fn start(
         config: &FleetConfig,
+        description: Description,
         series: FleetSeries,
     ) -> Result<(Self, Events), bursar_tls::client::Error> {
         let prefix = format!("bursar:{}:", config.name);
@@ -80,6 +85,7 @@ impl Fleet {
             token_channel: token_channel.into(),
             freeze_channel: freeze_channel.into(),
             instance: random_text().into(),
+            description,
             keys: ArcSwap::from_pointee(keys(config)),
             config: FleetConfig {
                 // They are in use elsewhere, and may be changed.
@@ -92,6 +98,7 @@ impl Fleet {
                 ahead: AtomicI64::new(0),
             },
             freeze_signal: FreezeSignal::default(),
+            leases: LeaseCount::default(),
         };
         Ok((Self(Arc::new(inner)), events))
     }
@@ -110,6 +117,12 @@ impl Fleet {
     #[must_use]
     pub fn instance(&self) -> &str {
         &self.0.instance
+    }
+
+    /// What it says of itself.
+    #[must_use]
+    pub fn description(&self) -> &Description {
+        &self.0.description
     }
 
     /// The channel on which tokens are published.
@@ -140,6 +153,24 @@ impl Fleet {
     #[must_use]
     pub fn on_outage(&self, single_active: bool) -> OnOutage {
         self.0.config.on_outage(single_active)
+    }
+
+    /// A lease is held for as long as what this returns.
+    #[must_use]
+    pub fn hold_lease(&self) -> HeldLease {
+        self.0.leases.hold()
+    }
+
+    /// How many leases this instance holds.
+    #[must_use]
+    pub fn leases_held(&self) -> usize {
+        self.0.leases.held()
+    }
+
+    /// What all names in the store begin with after `bursar:`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.config.name
     }
 
     /// Whether the store can be used.

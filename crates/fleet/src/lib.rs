@@ -8,6 +8,8 @@ mod fleet;
 mod freeze_signal;
 mod freeze_store;
 mod keys;
+mod leases;
+mod members;
 mod outcome_store;
 mod reply;
 mod script;
@@ -20,6 +22,10 @@ pub use fleet::{Fleet, RunError};
 pub use freeze_signal::FreezeSignal;
 pub use freeze_store::{FreezeError, Freezes, NumberedDecision, Written};
 pub use keys::{Names, NotSealed};
+pub use leases::HeldLease;
+pub use members::{
+    Beat, BeatError, Demand, Heard, Instance, Listed, MAX_LISTED, Which, interval, max_limits,
+};
 pub use outcome_store::{
     Change, KnownJournal, ListedJournal, ListedJournals, MirrorError, MirroredJournal, Row, RowSet,
     SILENCE, Seen, Touch, Touched,

@@ -72,3 +72,23 @@ pub(crate) static NAME_ROWS: LazyLock<Script> = outcomes_script!("rows.lua", "na
 pub(crate) static READ_ROWS: LazyLock<Script> = outcomes_script!("rows.lua", "read_rows.lua");
 /// Takes rows off, and keeps what is said of them.
 pub(crate) static RESOLVE_ROWS: LazyLock<Script> = outcomes_script!("rows.lua", "resolve_rows.lua");
+
+/// A script about the members.
+macro_rules! members_script {
+    ($file:literal) => {
+        LazyLock::new(|| {
+            Script::new(concat!(
+                include_str!("scripts/members.lua"),
+                "\n",
+                include_str!(concat!("scripts/", $file))
+            ))
+        })
+    };
+}
+
+/// This instance is alive.
+pub(crate) static BEAT: LazyLock<Script> = members_script!("beat.lua");
+/// It ends.
+pub(crate) static LEAVE: LazyLock<Script> = members_script!("leave.lua");
+/// Who else there is, and was.
+pub(crate) static LIST: LazyLock<Script> = members_script!("list.lua");

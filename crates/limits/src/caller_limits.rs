@@ -7,37 +7,62 @@
 mod unknown;
 
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::rate_limiter::{Exceeded, RateLimiter};
+use crate::share::{Divisible, LimitKind, Share};
 use bursar_config as config;
 pub use unknown::{Place, Unknown, Verifying};
 
 /// When it is worth asking again after too many requests in flight: nobody knows when one will end.
 const IN_FLIGHT_PAUSE: Duration = Duration::from_secs(1);
+/// The demand of a caller that comes seldom: a request in ten seconds, or a tenth of the time in flight.
+const LEAST: f64 = 0.1;
 
 /// One caller's.
 #[derive(Debug)]
 pub struct Limits {
     configured: config::Limits,
-    max_in_flight: usize,
-    in_flight: AtomicUsize,
+    in_flight: InFlight,
     rate: Option<Rate>,
     max_connections: usize,
     connections: AtomicUsize,
 }
 
+/// Requests in flight. Requests write `now` and, where there were never as many, `peak`; whoever divides the limit
+/// among instances writes `most`. Nothing rests on their order.
+#[derive(Debug)]
+struct InFlight {
+    /// None: there is no limit.
+    limit: Option<NonZeroU32>,
+    /// This instance's share of it.
+    most: AtomicUsize,
+    now: AtomicUsize,
+    /// The most at a time since the last look at the demand, with those that were refused.
+    peak: AtomicUsize,
+    share: AtomicU32,
+}
+
 /// A number of requests in a second, spread evenly, and as many at once after a quiet second.
 #[derive(Debug)]
 struct Rate {
+    limit: NonZeroU32,
+    /// Written by each request under the lock, and by whoever divides the limit; nobody holds it for longer than that.
+    pace: Mutex<Pace>,
+    share: AtomicU32,
+}
+
+#[derive(Debug)]
+struct Pace {
+    limiter: RateLimiter,
     /// How far ahead of the even pace requests may be.
     tolerance: Duration,
-    /// Written by each request under the lock, which nobody holds for longer than that.
-    pace: Mutex<RateLimiter>,
+    /// Requests since the last look at the demand.
+    asked: u32,
 }
 
 /// A request that counts; dropping it makes room.
@@ -82,21 +107,12 @@ impl Limits {
         if in_flight.is_none() && per_second.is_none() && connections.is_none() {
             return None;
         }
-        let most =
-            |limit: Option<NonZeroU32>| limit.map_or(usize::MAX, |limit| limit.get() as usize);
         Some(Arc::new(Self {
             max_connections: most(connections),
             connections: AtomicUsize::new(0),
-            max_in_flight: most(in_flight),
+            in_flight: InFlight::new(in_flight),
             configured,
-            in_flight: AtomicUsize::new(0),
-            rate: per_second.map(|limit| {
-                let interval = Duration::from_secs(1) / limit.get();
-                Rate {
-                    tolerance: interval * (limit.get() - 1),
-                    pace: Mutex::new(RateLimiter::new(interval)),
-                }
-            }),
+            rate: per_second.map(Rate::new),
         }))
     }
 
@@ -111,15 +127,29 @@ impl Limits {
     /// # Errors
     /// Where there are too many.
     pub fn enter(self: &Arc<Self>, now: Instant) -> Result<RequestPermit, TooMany> {
-        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let before = self.in_flight.now.fetch_add(1, Ordering::Relaxed);
         let permit = RequestPermit(self.clone());
-        if before >= self.max_in_flight {
+        if before >= self.in_flight.peak.load(Ordering::Relaxed) {
+            self.in_flight.peak.store(before + 1, Ordering::Relaxed);
+        }
+        if before >= self.in_flight.most.load(Ordering::Relaxed) {
             return Err(TooMany::InFlight);
         }
         if let Some(rate) = &self.rate {
             rate.take(now)?;
         }
         Ok(permit)
+    }
+
+    /// What instances divide among themselves. Connections are each instance's own.
+    pub fn divisible(&self) -> impl Iterator<Item = (LimitKind, &dyn Divisible)> {
+        let in_flight = self.in_flight.limit.is_some();
+        let in_flight = in_flight.then_some(&self.in_flight as &dyn Divisible);
+        let rate = self.rate.as_ref().map(|rate| rate as &dyn Divisible);
+        let in_flight = in_flight.map(|limit| (LimitKind::InFlight, limit));
+        in_flight
+            .into_iter()
+            .chain(rate.map(|limit| (LimitKind::PerSecond, limit)))
     }
 
     /// Counts a connection; None: there are too many.
@@ -151,16 +181,111 @@ impl Drop for ConnectionPermit {
     }
 }
 
+fn most(limit: Option<NonZeroU32>) -> usize {
+    limit.map_or(usize::MAX, |limit| limit.get() as usize)
+}
+
+impl InFlight {
+    fn new(limit: Option<NonZeroU32>) -> Self {
+        Self {
+            limit,
+            most: AtomicUsize::new(most(limit)),
+            now: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+            share: AtomicU32::new(Share::WHOLE.millionths()),
+        }
+    }
+}
+
+impl Divisible for InFlight {
+    fn demand(&self, _over: Duration) -> f64 {
+        let now = self.now.load(Ordering::Relaxed);
+        let peak = self.peak.swap(now, Ordering::Relaxed).max(now);
+        let peak = u32::try_from(peak).unwrap_or(u32::MAX);
+        f64::from(peak) / f64::from(self.limit.map_or(u32::MAX, NonZeroU32::get))
+    }
+
+    fn least_demand(&self) -> f64 {
+        LEAST / f64::from(self.limit.map_or(u32::MAX, NonZeroU32::get))
+    }
+
+    fn share(&self) -> Share {
+        Share::of_millionths(self.share.load(Ordering::Relaxed).into())
+    }
+
+    /// One at least: a limit below the number of instances is as loose as that.
+    fn divide(&self, share: Share, _now: Instant) {
+        if self.share.swap(share.millionths(), Ordering::Relaxed) == share.millionths() {
+            return;
+        }
+        let whole = most(self.limit) as u128;
+        let part = whole * u128::from(share.millionths()) / u128::from(Share::WHOLE.millionths());
+        let part = usize::try_from(part).unwrap_or(usize::MAX);
+        self.most.store(part.max(1), Ordering::Relaxed);
+    }
+}
+
 impl Rate {
+    fn new(limit: NonZeroU32) -> Self {
+        let interval = Duration::from_secs(1) / limit.get();
+        Self {
+            limit,
+            pace: Mutex::new(Pace {
+                limiter: RateLimiter::new(interval),
+                tolerance: interval * (limit.get() - 1),
+                asked: 0,
+            }),
+            share: AtomicU32::new(Share::WHOLE.millionths()),
+        }
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take(&self, now: Instant) -> Result<(), Exceeded> {
-        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
-        pace.take(now, self.tolerance)
+        let pace = &mut *self.pace();
+        pace.asked = pace.asked.wrapping_add(1);
+        pace.limiter.take(now, pace.tolerance)
+    }
+}
+
+impl Divisible for Rate {
+    fn demand(&self, over: Duration) -> f64 {
+        let asked = std::mem::take(&mut self.pace().asked);
+        let over = over.max(Duration::from_millis(1));
+        f64::from(asked) / over.as_secs_f64() / f64::from(self.limit.get())
+    }
+
+    fn least_demand(&self) -> f64 {
+        LEAST / f64::from(self.limit.get())
+    }
+
+    fn share(&self) -> Share {
+        Share::of_millionths(self.share.load(Ordering::Relaxed).into())
+    }
+
+    fn divide(&self, share: Share, now: Instant) {
+        if self.share.swap(share.millionths(), Ordering::Relaxed) == share.millionths() {
+            return;
+        }
+        let per_second = f64::from(self.limit.get()) * share.fraction();
+        let interval = Duration::from_secs_f64(per_second.recip());
+        // One at least may come at once, however long it then takes until the next one.
+        let tolerance = interval.mul_f64((per_second - 1.0).max(0.0));
+        let pace = &mut *self.pace();
+        let before = pace.tolerance + pace.limiter.interval();
+        let factor = (tolerance + interval).div_duration_f64(before);
+        // How much of the share is used up stays.
+        let ahead = pace.limiter.wait(now, Duration::ZERO).mul_f64(factor);
+        pace.limiter.change(interval, ahead, now);
+        pace.tolerance = tolerance;
     }
 }
 
 impl Drop for RequestPermit {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.in_flight.now.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -218,7 +343,7 @@ mod tests {
         let third = limits.enter(now).unwrap();
         assert!(limits.enter(now).is_err());
         drop((second, third));
-        assert_eq!(limits.in_flight.load(Ordering::Relaxed), 0);
+        assert_eq!(limits.in_flight.now.load(Ordering::Relaxed), 0);
     }
 
     #[test]
@@ -251,6 +376,77 @@ mod tests {
         assert!(limits.join().is_none());
         drop((second, third));
         assert_eq!(limits.connections.load(Ordering::Relaxed), 0);
+    }
+
+    fn divide(limits: &Limits, share: Share, now: Instant) {
+        for (_, limit) in limits.divisible() {
+            limit.divide(share, now);
+        }
+    }
+
+    #[test]
+    fn a_share_lets_its_part_through_and_gives_no_second_burst_when_it_grows() {
+        let limits = limits(0, 8);
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let let_through = |now| {
+            let permits = (0..100).map_while(|_| limits.enter(now).ok());
+            permits.count()
+        };
+        divide(&limits, Share::one_of(4), at(0));
+        assert_eq!(let_through(at(0)), 2);
+        assert_eq!(let_through(at(1000)), 2);
+        // What was used up stays so.
+        divide(&limits, Share::WHOLE, at(1000));
+        assert_eq!(let_through(at(1000)), 0);
+        assert_eq!(let_through(at(1500)), 4);
+        divide(&limits, Share::one_of(4), at(1500));
+        assert_eq!(let_through(at(1999)), 0);
+        assert_eq!(let_through(at(3000)), 2);
+        // Less than one in a second is one in a longer time.
+        divide(&limits, Share::one_of(80), at(20_000));
+        assert_eq!(let_through(at(20_000)), 1);
+        assert_eq!(let_through(at(29_999)), 0);
+        assert_eq!(let_through(at(30_000)), 1);
+    }
+
+    #[test]
+    fn a_share_of_requests_in_flight_is_rounded_down_but_never_nothing() {
+        let limits = limits(8, 0);
+        let let_through = || {
+            let now = Instant::now();
+            let permits = (0..100).map_while(|_| limits.enter(now).ok());
+            permits.collect::<Vec<_>>().len()
+        };
+        for (share, most) in [(1, 8), (2, 4), (3, 2), (8, 1), (1000, 1), (1, 8)] {
+            divide(&limits, Share::one_of(share), Instant::now());
+            assert_eq!(let_through(), most, "one of {share}");
+        }
+    }
+
+    #[test]
+    fn the_demand_is_what_was_asked_for_since_the_last_look_whether_it_was_let_through_or_not() {
+        let limits = limits(4, 10);
+        let now = Instant::now();
+        let demand = || {
+            let demands = limits.divisible();
+            let demands = demands.map(|(kind, limit)| (kind, limit.demand(Duration::from_secs(1))));
+            demands.collect::<Vec<_>>()
+        };
+        let first: Vec<_> = (0..6).map(|_| limits.enter(now)).collect();
+        drop(first);
+        let both = |in_flight, per_second| {
+            vec![
+                (LimitKind::InFlight, in_flight),
+                (LimitKind::PerSecond, per_second),
+            ]
+        };
+        assert_eq!(demand(), both(1.25, 0.4));
+        assert_eq!(demand(), both(0.0, 0.0));
+        let one = limits.enter(now).unwrap();
+        assert_eq!(demand(), both(0.25, 0.1));
+        assert_eq!(demand(), both(0.25, 0.0));
+        drop(one);
     }
 
     #[test]

@@ -30,11 +30,23 @@ impl RateLimiter {
         }
     }
 
+    /// The even pace.
+    #[must_use]
+    pub const fn interval(&self) -> Duration {
+        self.interval
+    }
+
     /// The pace changes; what was let through counts, at the faster of both.
     pub fn go_on_at(&mut self, interval: Duration, now: Instant) {
         let faster = interval.div_duration_f64(self.interval).min(1.0);
         let ahead = self.wait(now, Duration::ZERO);
         self.due = Some(now + ahead.mul_f64(faster));
+        self.interval = interval;
+    }
+
+    /// The pace changes, and so does how far ahead of it things are.
+    pub fn change(&mut self, interval: Duration, ahead: Duration, now: Instant) {
+        self.due = Some(now + ahead);
         self.interval = interval;
     }
 

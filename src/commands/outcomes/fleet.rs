@@ -12,7 +12,9 @@ use tokio::time::{Instant, sleep};
 
 use bursar_base::clock;
 use bursar_config::FleetConfig;
-use bursar_fleet::{Fleet, ListedJournal, ListedJournals, MirrorError, RowSet, SILENCE};
+use bursar_fleet::{
+    Description, Fleet, ListedJournal, ListedJournals, MirrorError, RowSet, SILENCE,
+};
 use bursar_journal::{InDoubt, MirrorRow, ResolvedRow};
 use bursar_telemetry::metrics::FleetSeries;
 
@@ -85,7 +87,7 @@ struct ShownRow<'a> {
 /// Where it cannot be used.
 pub(super) async fn connect(config: &FleetConfig) -> anyhow::Result<Fleet> {
     let series = FleetSeries::new(&prometheus::Registry::new())?;
-    let (fleet, _events) = Fleet::start(config, series)?;
+    let (fleet, _events) = Fleet::start(config, Description::default(), series)?;
     fleet.first_connection(CONNECT_TIMEOUT).await;
     match fleet.state().down {
         None => Ok(fleet),

@@ -147,6 +147,7 @@ impl FleetAcquire {
     ) -> Step {
         let known = self.key.known();
         known.saw(lease.number);
+        let _held = self.key.fleet.hold_lease();
         let refresh = match &lease.refresh {
             Some(refresh) if !known.may_use_refresh(refresh.number) => None,
             // Its mark has to outlive the server, or it could be used once more.

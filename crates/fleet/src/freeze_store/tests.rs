@@ -20,7 +20,12 @@ async fn join(store: &Store, keys: &str) -> Fleet {
     );
     let config = Config::parse(&yaml, Path::new("")).unwrap();
     let series = Metrics::new(&config).unwrap().fleet.unwrap();
-    let (fleet, _events) = Fleet::start(config.fleet.as_ref().unwrap(), series).unwrap();
+    let (fleet, _events) = Fleet::start(
+        config.fleet.as_ref().unwrap(),
+        crate::Description::default(),
+        series,
+    )
+    .unwrap();
     assert!(becomes_true(PATIENCE, async || fleet.state().down.is_none()).await);
     fleet
 }

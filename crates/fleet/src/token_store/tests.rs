@@ -30,7 +30,12 @@ providers:
     );
     let config = Config::parse(&yaml, std::path::Path::new("")).unwrap();
     let metrics = Metrics::new(&config).unwrap();
-    let (fleet, mut events) = Fleet::start(&config.fleet.unwrap(), metrics.fleet.unwrap()).unwrap();
+    let (fleet, mut events) = Fleet::start(
+        &config.fleet.unwrap(),
+        crate::Description::default(),
+        metrics.fleet.unwrap(),
+    )
+    .unwrap();
     soon(async { while events.next().await.unwrap() != Event::Up {} }).await;
     (fleet, events)
 }

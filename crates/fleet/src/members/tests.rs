@@ -1,0 +1,324 @@
+//! Members on real stores.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bursar_testkit::store::resp::Value;
+use bursar_testkit::store::{Server, Store};
+use bursar_testkit::{PATIENCE, becomes_true};
+use tokio::time::{Instant, sleep};
+
+use super::*;
+use bursar_config::Config;
+use bursar_telemetry::metrics::Metrics;
+
+/// Longer than a member may be silent.
+const SILENT: Duration = Duration::from_millis(2200);
+const CALLER: &str = "the-shop";
+
+fn description() -> Description {
+    Description {
+        name: "host:3128".to_owned(),
+        version: "1.2.3".to_owned(),
+        started: 7,
+    }
+}
+
+/// An instance, and what it was told last.
+struct Member {
+    fleet: Fleet,
+    held: u32,
+    epoch: String,
+}
+
+impl Member {
+    async fn start(store: &Store, keys: &str) -> Self {
+        let yaml = format!(
+            "fleet: {{url: '{}', keys: [{keys}]}}\nproviders: {{acme: {{hosts: [api.test], client_id: a, client_secret: bcdefghijklmnopq, token: {{url: 'https://a.test/'}}}}}}",
+            store.url()
+        );
+        let config = Config::parse(&yaml, Path::new("")).unwrap();
+        let series = Metrics::new(&config).unwrap().fleet.unwrap();
+        let settings = config.fleet.as_ref().unwrap();
+        let (fleet, _events) = Fleet::start(settings, description(), series).unwrap();
+        assert!(becomes_true(PATIENCE, async || fleet.state().down.is_none()).await);
+        Self {
+            fleet,
+            held: 0,
+            epoch: String::new(),
+        }
+    }
+
+    /// A heartbeat with that demand, in thousandths.
+    async fn wants(&mut self, demand: u32) -> Heard {
+        let demands = [Demand {
+            kind: LimitKind::PerSecond,
+            of: CALLER,
+            demand: demand * 1000,
+            held: self.held,
+        }];
+        let demands = match (demand, self.held) {
+            (0, 0) => &[][..],
+            _ => &demands,
+        };
+        let beat = Beat {
+            members: 5,
+            describes: false,
+            demands,
+        };
+        let heard = self.fleet.beat(beat).await.unwrap();
+        let part = heard.parts.first().copied().unwrap_or_default();
+        self.held = u32::try_from(part).unwrap();
+        self.epoch.clone_from(&heard.epoch);
+        heard
+    }
+}
+
+const KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+const OTHER_KEY: &str = "MTEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+
+async fn members(store: &Store, count: usize) -> Vec<Member> {
+    let mut members = Vec::new();
+    for _ in 0..count {
+        members.push(Member::start(store, KEY).await);
+    }
+    members
+}
+
+fn held(members: &[Member]) -> Vec<u32> {
+    members.iter().map(|member| member.held / 1000).collect()
+}
+
+/// Past the time in which nobody is given more than it has.
+async fn settle(members: &mut [Member]) {
+    let end = Instant::now() + SILENT;
+    while Instant::now() < end {
+        for member in &mut *members {
+            member.wants(0).await;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn who_beats_is_a_member_until_it_leaves_or_falls_silent_and_is_remembered() {
+    for server in Server::all().await {
+        let store = server.start().await;
+        let mut all = members(&store, 3).await;
+        let beat = Beat {
+            members: 0,
+            describes: true,
+            demands: &[],
+        };
+        assert!(all[0].fleet.beat(beat).await.unwrap().is_described);
+        assert_eq!(all[1].wants(0).await.members, 2);
+        let heard = all[2].wants(0).await;
+        assert_eq!((heard.members, heard.is_described), (3, false));
+        all[1].fleet.leave().await.unwrap();
+        assert_eq!(all[2].wants(0).await.members, 2);
+        let silent = Instant::now();
+        let alone = becomes_true(PATIENCE, async || all[2].wants(0).await.members == 1);
+        assert!(alone.await);
+        assert!(silent.elapsed() < Duration::from_secs(3));
+        let of = |which| all[2].fleet.instances(which);
+        let alive = of(Which::Alive).await.unwrap();
+        let ids: Vec<&str> = alive.instances.iter().map(|one| &*one.id).collect();
+        assert_eq!((alive.count, ids), (1, vec![all[2].fleet.instance()]));
+        let seen = of(Which::Seen).await.unwrap();
+        assert_eq!((seen.count, seen.instances.len()), (3, 3));
+        let first = all[0].fleet.instance();
+        let gone = seen.instances.iter().find(|one| one.id == first).unwrap();
+        assert_eq!(
+            (gone.is_alive, gone.description.clone()),
+            (false, Some(description()))
+        );
+        assert!(gone.seen >= Duration::from_secs(2), "{:?}", gone.seen);
+        // Its host's name is nobody's business.
+        let dump = String::from_utf8_lossy(&store.dump().await).into_owned();
+        assert!(!dump.contains("host:3128") && !dump.contains(CALLER));
+    }
+}
+
+#[tokio::test]
+async fn a_limit_goes_where_it_is_asked_for_and_its_parts_are_never_a_quarter_above_it() {
+    for server in Server::all().await {
+        let store = server.start().await;
+        let mut all = members(&store, 5).await;
+        settle(&mut all).await;
+        all[0].wants(1000).await;
+        assert_eq!(held(&all), [1000, 0, 0, 0, 0]);
+        // A quarter at once, and the rest when the first one has said that it does without.
+        all[1].wants(1000).await;
+        assert_eq!(held(&all), [1000, 250, 0, 0, 0]);
+        for _ in 0..2 {
+            all[0].wants(1000).await;
+        }
+        all[1].wants(1000).await;
+        assert_eq!(held(&all), [500, 500, 0, 0, 0]);
+        // Whoever wants nothing lends all of it.
+        all[0].wants(0).await;
+        all[0].wants(0).await;
+        all[1].wants(250).await;
+        all[2].wants(750).await;
+        all[1].wants(250).await;
+        all[1].wants(250).await;
+        all[2].wants(750).await;
+        assert_eq!(held(&all), [0, 250, 750, 0, 0]);
+        // Of one that is gone, what it had.
+        all.remove(2);
+        let whole = becomes_true(PATIENCE, async || {
+            all[0].wants(0).await;
+            all[1].wants(250).await;
+            all[1].held == 1_000_000
+        });
+        assert!(whole.await);
+        // Of one that leaves, at once.
+        all[1].fleet.leave().await.unwrap();
+        all[0].wants(1).await;
+        assert_eq!(all[0].held, 1_000_000);
+    }
+}
+
+#[tokio::test]
+async fn whatever_the_demands_and_whoever_comes_and_goes_all_parts_are_no_more_than_a_quarter_above_the_limit()
+ {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let store = server.start().await;
+    let mut all = members(&store, 6).await;
+    settle(&mut all).await;
+    for round in 0..600 {
+        let place = fastrand::usize(..all.len());
+        match fastrand::u32(..60) {
+            0 => {
+                all[place].fleet.leave().await.unwrap();
+                all[place].held = 0;
+            }
+            1 => {
+                store.flush().await;
+                // All report what they have before anybody gets more.
+                for member in &mut all {
+                    member.wants(1).await;
+                }
+            }
+            _ => drop(all[place].wants(fastrand::u32(..1000)).await),
+        }
+        let sum: u32 = all.iter().map(|member| member.held).sum();
+        assert!(sum <= 1_250_000, "round {round}: {:?}", held(&all));
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_lost_everything_has_another_epoch_and_nobody_gets_more_until_all_were_heard()
+{
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let store = server.start().await;
+    let mut all = members(&store, 2).await;
+    settle(&mut all).await;
+    all[0].wants(600).await;
+    all[1].wants(400).await;
+    for _ in 0..2 {
+        all[0].wants(600).await;
+        all[1].wants(400).await;
+    }
+    assert_eq!(held(&all), [600, 400]);
+    let before = all[0].epoch.clone();
+    store.flush().await;
+    all[0].wants(600).await;
+    assert_ne!(all[0].epoch, before);
+    assert_eq!(held(&all), [600, 400]);
+    all[1].wants(400).await;
+    assert_eq!(all[1].epoch, all[0].epoch);
+    assert_eq!(held(&all), [600, 400]);
+    // What others left there is nothing, and means that something was lost.
+    let mut operator = store.connect_as_operator().await;
+    let names = ["", ":alive", ":seen", ":instances", ":decisions"];
+    for name in names.map(|name| format!("bursar:bursar:{{members}}{name}")) {
+        operator.call(&["DEL", &name]).await;
+        operator.call(&["LPUSH", &name, "garbage"]).await;
+    }
+    let heard = all[0].wants(600).await;
+    assert_ne!(heard.epoch, all[1].epoch);
+    assert_eq!(
+        (heard.members, heard.freezes, held(&all)),
+        (1, 0, vec![600, 400])
+    );
+    let decisions = "bursar:bursar:{members}:decisions";
+    operator.call(&["DEL", decisions]).await;
+    operator.call(&["HSET", decisions, "n", "1"]).await;
+    assert_eq!(all[0].wants(600).await.freezes, 1);
+}
+
+#[tokio::test]
+async fn instances_whose_first_keys_differ_share_a_limit_by_the_key_that_they_have_in_common() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let store = server.start().await;
+    let mut all = vec![
+        Member::start(&store, KEY).await,
+        Member::start(&store, &format!("{OTHER_KEY}, {KEY}")).await,
+    ];
+    settle(&mut all).await;
+    for _ in 0..4 {
+        all[0].wants(500).await;
+        all[1].wants(500).await;
+    }
+    assert_eq!(held(&all), [500, 500]);
+}
+
+/// What it costs is written at the head of `members.rs`; `-- --ignored --nocapture` shows it.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn what_a_heartbeat_costs_among_a_thousand() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let store = server.start().await;
+    let member = Member::start(&store, KEY).await;
+    let mut operator = store.connect_as_operator().await;
+    for place in 0..1000 {
+        let id = format!("{place:016x}");
+        let Value::Array(time) = operator.call(&["TIME"]).await else {
+            panic!("no time");
+        };
+        let Value::Bytes(seconds) = &time[0] else {
+            panic!("no time");
+        };
+        let ahead = format!("{}009000", String::from_utf8_lossy(seconds));
+        operator
+            .call(&["ZADD", "bursar:bursar:{members}:alive", &ahead[..13], &id])
+            .await;
+    }
+    let names: Vec<String> = (0..100).map(|place| format!("caller-{place}")).collect();
+    for limits in [0, 10, 100] {
+        operator.call(&["CONFIG", "RESETSTAT"]).await;
+        let demands = names.iter().take(limits).map(|name| Demand {
+            kind: LimitKind::PerSecond,
+            of: name,
+            demand: 1000,
+            held: 1000,
+        });
+        let demands: Vec<_> = demands.collect();
+        let beat = Beat {
+            members: 1000,
+            describes: false,
+            demands: &demands,
+        };
+        let mut count = 0;
+        for _ in 0..2000 {
+            count = member.fleet.beat(beat).await.unwrap().members;
+        }
+        let info = operator.call(&["INFO", "all"]).await.text();
+        let lines = info
+            .lines()
+            .filter(|line| line.starts_with("cmdstat_evalsha") || line.starts_with("total_net_"));
+        println!(
+            "{limits} limits, {count} members: {:?}",
+            lines.collect::<Vec<_>>()
+        );
+    }
+}

@@ -1,0 +1,117 @@
+//! Heartbeat of this instance: it says that it is alive and what it wants of the limits, and hears how many there are,
+//! what its shares are, and whether the store still has what it had.
+//!
+//! One task beats, and writes the shares where requests find them. While the store cannot be used everything stays as
+//! it was heard last.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+use super::shares::Shares;
+use crate::exchange::Live;
+use bursar_fleet::{Beat, BeatError, Fleet, Heard, interval};
+
+/// The first connection to the store may take that long before it counts as an outage.
+const FIRST_CONNECTION: Duration = Duration::from_secs(2);
+/// Others wait for a part that this instance does without now: the next heartbeat tells them that it does.
+const SOON: Duration = Duration::from_millis(100);
+/// With more members the store has enough to do, and heartbeats are not hurried.
+const MAX_HURRIED: u64 = 100;
+/// What this instance says of itself is written anew after as many heartbeats: the fleet's keys may be others.
+const DESCRIBED_EVERY: u32 = 60;
+
+/// The task.
+pub(super) struct Heartbeat {
+    fleet: Fleet,
+    live: Arc<Live>,
+    lost: Arc<Notify>,
+    shares: Shares,
+    /// None: nothing was heard yet.
+    epoch: Option<String>,
+    /// Of operators' decisions on providers, as they were heard of last.
+    freezes: u64,
+    /// Heartbeats until this instance describes itself again.
+    undescribed: u32,
+}
+
+impl Heartbeat {
+    pub(super) fn new(fleet: Fleet, live: Arc<Live>, lost: Arc<Notify>) -> Self {
+        Self {
+            fleet,
+            live,
+            lost,
+            shares: Shares::new(Instant::now()),
+            epoch: None,
+            freezes: 0,
+            undescribed: 0,
+        }
+    }
+
+    /// Beats until it is dropped.
+    pub(super) async fn run(mut self) {
+        self.fleet.first_connection(FIRST_CONNECTION).await;
+        let mut is_failing = false;
+        loop {
+            let result = self.beat().await;
+            if let Err(error) = &result
+                && !is_failing
+            {
+                tracing::debug!(
+                    error = error as &dyn std::error::Error,
+                    "a heartbeat came to nothing; what was heard last holds"
+                );
+            }
+            is_failing = result.is_err();
+            let members = self.shares.members();
+            let hurries = self.shares.has_shrunk() && members <= MAX_HURRIED;
+            let pause = if hurries { SOON } else { interval(members) };
+            // Instances that were started together do not beat together.
+            sleep(pause.mul_f64(0.9 + fastrand::f64() / 10.0)).await;
+        }
+    }
+
+    async fn beat(&mut self) -> Result<(), BeatError> {
+        self.shares
+            .look(self.live.current().divisible(), Instant::now());
+        let members = self.shares.members();
+        let demands = self.shares.demands();
+        let beat = Beat {
+            members,
+            describes: self.undescribed == 0,
+            demands: &demands,
+        };
+        let heard = self.fleet.beat(beat).await;
+        match &heard {
+            Ok(heard) => self.hear(heard),
+            Err(_) => self.shares.unheard(),
+        }
+        self.shares
+            .divide(self.live.current().divisible(), Instant::now());
+        heard.map(drop)
+    }
+
+    fn hear(&mut self, heard: &Heard) {
+        let members = i64::try_from(heard.members).unwrap_or(i64::MAX);
+        self.fleet.series().members.set(members);
+        self.shares.heard(heard, Instant::now());
+        self.undescribed = match heard.is_described {
+            true => (self.undescribed + 1) % DESCRIBED_EVERY,
+            false => 0,
+        };
+        // A message about them may have been lost.
+        if std::mem::replace(&mut self.freezes, heard.freezes) != heard.freezes {
+            self.fleet.freeze_signal().send();
+        }
+        // Whatever is in the store is compared when it is reached; from then on, when it lost something.
+        let before = self.epoch.replace(heard.epoch.clone());
+        if before.is_some_and(|before| before != heard.epoch) {
+            tracing::warn!(
+                "the fleet's store has lost what it had; what this instance has is written again"
+            );
+            self.lost.notify_one();
+        }
+    }
+}

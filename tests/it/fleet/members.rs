@@ -1,0 +1,296 @@
+//! Members of a fleet and their shares: real processes on a real store.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::Request;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::instances::KEY;
+use crate::support::caller::{Caller, basic};
+use crate::support::idp::{Idp, TokenCall, reply};
+use crate::support::metrics::Scrape;
+use crate::support::program::Program;
+use crate::support::store::{Server, Store};
+use crate::support::upstream::{Upstream, answer, full};
+use crate::support::{acme, becomes_true, eventually};
+
+const CALLERS: &str =
+    "callers:\n  shop: {password: a-long-password, allow: [acme], limits: {per_second: 50}}\n";
+/// So soon everybody knows who is a member, doubled for a machine whose cores are all taken.
+const KNOWN: Duration = Duration::from_secs(4);
+/// How long requests are counted.
+const COUNTED: Duration = Duration::from_secs(4);
+
+struct Rig {
+    store: Store,
+    api: Upstream,
+    idp: Idp,
+}
+
+impl Rig {
+    /// None: there is no store here.
+    async fn start() -> Option<Self> {
+        let store = Server::redis().await?.start().await;
+        let api = Upstream::start(|_| async { answer(200, "") }).await;
+        let idp = Idp::counting().await;
+        Some(Self { store, api, idp })
+    }
+
+    async fn instance(&self) -> Program {
+        let fleet = format!("fleet: {{url: '{}', keys: [{KEY}]}}\n", self.store.url());
+        let acme = acme(&self.api.url(), &self.idp.url(), "");
+        let yaml = format!("{fleet}{CALLERS}{acme}");
+        Program::start(&yaml, "info,bursar::access=off").await
+    }
+
+    /// How many names the store has that are of tokens.
+    async fn tokens(&self) -> usize {
+        let names = self.store.names().await;
+        let of_tokens = names
+            .iter()
+            .filter(|(name, _)| !String::from_utf8_lossy(name).contains("{members}"));
+        of_tokens.count()
+    }
+}
+
+/// Waits until an instance knows of so many.
+async fn knows(program: &Program, members: usize) {
+    let knows = becomes_true(KNOWN, async || {
+        let scrape = Scrape::of(program.admin).await;
+        scrape.get("bursar_fleet_members", &[]) == u32::try_from(members).ok().map(f64::from)
+    });
+    assert!(knows.await, "{members} members; {}", program.logged());
+}
+
+/// Callers of one name that send as much as they can, each at an instance, and count what is let through.
+struct Load {
+    let_through: Arc<AtomicUsize>,
+    sent: Arc<AtomicUsize>,
+    _sending: JoinSet<()>,
+}
+
+impl Load {
+    fn at(programs: &[&Program]) -> Self {
+        let [let_through, sent]: [Arc<AtomicUsize>; 2] = Default::default();
+        let mut sending = JoinSet::new();
+        for program in programs {
+            let (address, count, sent) = (program.listen, let_through.clone(), sent.clone());
+            sending.spawn(async move {
+                let mut caller = Caller::connect(address).await;
+                loop {
+                    let request = Request::builder()
+                        .uri("http://api.test/")
+                        .header("proxy-authorization", basic("shop", "a-long-password"));
+                    // The instance may be killed meanwhile.
+                    let Ok(response) = caller.begin(request.body(full("")).unwrap()).await else {
+                        return;
+                    };
+                    sent.fetch_add(1, Ordering::Relaxed);
+                    if response.status() == 200 {
+                        count.fetch_add(1, Ordering::Relaxed);
+                    }
+                    drop(crate::support::caller::read(response).await);
+                    sleep(Duration::from_millis(8)).await;
+                }
+            });
+        }
+        Self {
+            let_through,
+            sent,
+            _sending: sending,
+        }
+    }
+
+    /// What happens in a second.
+    async fn per_second(&self) -> PerSecond {
+        let counts = || [&self.let_through, &self.sent].map(|count| count.load(Ordering::Relaxed));
+        let (before, begun) = (counts(), Instant::now());
+        sleep(COUNTED).await;
+        let (after, seconds) = (counts(), begun.elapsed().as_secs_f64());
+        let rate = |place: usize| {
+            f64::from(u32::try_from(after[place] - before[place]).unwrap()) / seconds
+        };
+        PerSecond {
+            let_through: rate(0),
+            sent: rate(1),
+        }
+    }
+}
+
+/// Requests in a second.
+#[derive(Debug, Clone, Copy)]
+struct PerSecond {
+    let_through: f64,
+    /// With those that were refused. On a machine whose cores are all taken they may be few.
+    sent: f64,
+}
+
+impl PerSecond {
+    fn and(self, other: Self) -> Self {
+        Self {
+            let_through: self.let_through + other.let_through,
+            sent: self.sent + other.sent,
+        }
+    }
+
+    /// The whole limit is let through, or all where that is less.
+    #[track_caller]
+    fn assert_whole(self) {
+        let least = 40.0_f64.min(self.sent * 0.75);
+        assert!((least..=60.0).contains(&self.let_through), "{self:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_a_second_of_a_caller_pass_five_instances_wherever_it_calls_and_whoever_comes_and_goes()
+ {
+    let Some(rig) = Rig::start().await else {
+        return;
+    };
+    let mut programs = Vec::new();
+    for _ in 0..5 {
+        programs.push(rig.instance().await);
+    }
+    for program in &programs {
+        knows(program, 5).await;
+    }
+    // Two of five.
+    let load = Load::at(&[&programs[0], &programs[1]]);
+    sleep(KNOWN).await;
+    load.per_second().await.assert_whole();
+    // One of the two dies; its callers go to another one.
+    let dead = programs.remove(1);
+    dead.process.signal("KILL").await;
+    dead.ended().await;
+    let more = Load::at(&[&programs[1]]);
+    sleep(KNOWN).await;
+    let (one, other) = tokio::join!(load.per_second(), more.per_second());
+    one.and(other).assert_whole();
+    for half in [one, other] {
+        assert!(half.let_through > 15.0_f64.min(half.sent / 2.0), "{half:?}");
+    }
+    knows(&programs[0], 4).await;
+    drop((load, more));
+    // All of it is for a new one that all others leave it to.
+    let new = rig.instance().await;
+    let load = Load::at(&[&new]);
+    sleep(KNOWN).await;
+    load.per_second().await.assert_whole();
+    // What was heard last holds while the store is away.
+    let mut rig = rig;
+    rig.store.kill().await;
+    let spread = Load::at(&[&programs[0], &programs[1], &programs[2]]);
+    sleep(KNOWN).await;
+    load.per_second().await.assert_whole();
+    let (one, others) = tokio::join!(load.per_second(), spread.per_second());
+    let all = one.and(others);
+    assert!(all.let_through <= 75.0, "{all:?}");
+}
+
+#[tokio::test]
+async fn status_shows_the_members_and_the_store_and_one_that_ends_is_none_at_once() {
+    let Some(rig) = Rig::start().await else {
+        return;
+    };
+    let (one, other) = (rig.instance().await, rig.instance().await);
+    knows(&one, 2).await;
+    let status = one.json("/status").await;
+    let fleet = &status["fleet"];
+    assert_eq!(fleet["name"], "bursar");
+    assert_eq!(fleet["breaker"], "closed");
+    assert_eq!(fleet["leases_held"], 0);
+    assert_eq!(fleet["store"]["address"], rig.store.address.to_string());
+    assert_eq!(fleet["store"]["up"], true);
+    assert!(fleet["store"]["why"].is_null());
+    let members = fleet["members"].as_array().unwrap();
+    let of_this = |is: bool| {
+        let mut found = members
+            .iter()
+            .filter(|member| member["this_instance"] == is);
+        let found = (found.next().unwrap(), found.next());
+        assert!(found.1.is_none(), "{members:?}");
+        found.0["name"].as_str().unwrap().to_owned()
+    };
+    for (is, program) in [(true, &one), (false, &other)] {
+        let port = format!(":{}", program.listen.port());
+        assert!(of_this(is).ends_with(&port), "{members:?}");
+    }
+    other.process.signal("TERM").await;
+    other.ended().await;
+    let status = one.json("/status").await;
+    let members = status["fleet"]["members"].as_array().unwrap().len();
+    assert_eq!(members, 1, "{status}");
+    let mut rig = rig;
+    rig.store.kill().await;
+    eventually(|| async { one.json("/status").await["fleet"]["breaker"] == "open" }).await;
+    let status = one.json("/status").await;
+    assert_eq!(status["fleet"]["store"]["up"], false);
+    assert!(status["fleet"]["store"]["why"].is_string(), "{status}");
+    assert_eq!(status["fleet"]["members"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_store_forgets_while_it_is_connected_is_written_again_within_two_seconds() {
+    let Some(rig) = Rig::start().await else {
+        return;
+    };
+    let programs = [rig.instance().await, rig.instance().await];
+    for program in &programs {
+        knows(program, 2).await;
+    }
+    eventually(|| async { rig.tokens().await == 1 }).await;
+    for _ in 0..3 {
+        rig.store.flush().await;
+        let is_back = becomes_true(KNOWN, async || rig.tokens().await == 1);
+        assert!(is_back.await, "{}", programs[0].logged());
+        knows(&programs[0], 2).await;
+    }
+    // A new instance asks for none.
+    let new = rig.instance().await;
+    knows(&new, 3).await;
+    eventually(|| async { new.json("/readyz").await["ready"] == true }).await;
+    assert_eq!(rig.idp.calls(), 1);
+}
+
+#[tokio::test]
+async fn token_calls_of_all_instances_together_are_no_more_than_one_may_make() {
+    let Some(mut rig) = Rig::start().await else {
+        return;
+    };
+    // Nobody can be served for long by such tokens, and each instance has a client of its own.
+    rig.idp = Idp::start(|call: TokenCall| async move {
+        let token = format!("token-{}", call.number);
+        reply(
+            200,
+            &serde_json::json!({"access_token": token, "token_type": "bearer", "expires_in": 1}),
+        )
+    })
+    .await;
+    let mut programs = Vec::new();
+    for client in 0..4 {
+        let fleet = format!("fleet: {{url: '{}', keys: [{KEY}]}}\n", rig.store.url());
+        let acme = acme(&rig.api.url(), &rig.idp.url(), "token.calls_per_minute: 60");
+        let acme = acme.replace("acme-id", &format!("acme-{client}"));
+        programs.push(Program::start(&format!("{fleet}{acme}"), "info,bursar::access=off").await);
+    }
+    let mut sending = JoinSet::new();
+    for program in &programs {
+        let address = program.listen;
+        sending.spawn(async move {
+            let mut caller = Caller::connect(address).await;
+            loop {
+                drop(caller.send("GET", "/", "").await);
+                sleep(Duration::from_millis(20)).await;
+            }
+        });
+    }
+    sleep(KNOWN).await;
+    let before = rig.idp.calls();
+    sleep(Duration::from_secs(20)).await;
+    let calls = rig.idp.calls() - before;
+    // 46 in a minute beside the burst that was made before.
+    assert!((8..=25).contains(&calls), "{calls} calls in 20 s");
+}
