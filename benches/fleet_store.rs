@@ -103,6 +103,7 @@ providers:
     let (settings, series) = (config.fleet.as_ref(), metrics.fleet.clone());
     let (fleet, mut events) = Fleet::start(
         settings.expect("it has a fleet"),
+        bursar_fleet::Description::default(),
         series.expect("it has a fleet"),
     )
     .expect("there is no TLS");
