@@ -78,15 +78,21 @@ impl Rig {
     /// Sends a payment that is not answered, and waits until the API has it.
     async fn pay(&self, program: &Program, path: &str, sent: usize) {
         let listen = program.listen;
-        let request = Request::builder()
-            .method("POST")
-            .uri(format!("http://api.test{path}"))
-            .body(full("{}"))
-            .unwrap();
+        let uri = format!("http://api.test{path}");
         tokio::spawn(async move {
-            let mut caller = Caller::connect(listen).await;
-            // Its instance may be killed.
-            drop(caller.begin(request).await);
+            loop {
+                let request = Request::builder().method("POST").uri(&uri);
+                let request = request.body(full("{}")).unwrap();
+                let mut caller = Caller::connect(listen).await;
+                match caller.begin(request).await {
+                    // It does not know yet what is frozen.
+                    Ok(response) if response.status() == 503 => {
+                        sleep(Duration::from_millis(50)).await;
+                    }
+                    // Its instance may be killed.
+                    Ok(_) | Err(_) => return,
+                }
+            }
         });
         self.latch.reached_by(sent).await;
     }
