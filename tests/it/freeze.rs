@@ -30,6 +30,23 @@ async fn send(program: &Program, method: &str) -> Reply {
     caller.send(method, "/x", "").await
 }
 
+async fn assert_only_payments_are_refused(program: &Program) {
+    let refused = send(program, "POST").await;
+    assert_eq!(refused.status, 503);
+    let problem = refused.problem();
+    assert_eq!(
+        (&problem["reason"], &problem["request_sent"]),
+        (&json!("frozen"), &json!("no"))
+    );
+    assert_eq!(refused.all("retry-after"), ["60"]);
+    assert_eq!(send(program, "GET").await.text(), "fine");
+    assert_eq!(program.json("/status").await["frozen"], json!(["acme"]));
+    let ready = admin(program.admin, "/readyz").await;
+    assert_eq!(ready.status, 200);
+    let ready = ready.text();
+    assert!(ready.contains("\"frozen\": true"), "{ready}");
+}
+
 #[tokio::test]
 async fn a_frozen_provider_takes_reads_and_no_payments_until_it_is_thawed() {
     let api = Upstream::start(|_| async { answer(200, "fine") }).await;
@@ -75,24 +92,8 @@ async fn a_frozen_provider_takes_reads_and_no_payments_until_it_is_thawed() {
         "{said}"
     );
     for _ in 0..2 {
-        let refused = send(&program, "POST").await;
-        assert_eq!(refused.status, 503);
-        let problem = refused.problem();
-        assert_eq!(
-            (&problem["reason"], &problem["request_sent"]),
-            (&json!("frozen"), &json!("no"))
-        );
-        assert_eq!(refused.all("retry-after"), ["60"]);
-        assert_eq!(send(&program, "GET").await.text(), "fine");
+        assert_only_payments_are_refused(&program).await;
         assert_eq!(is_frozen().await, 1.0);
-        assert_eq!(program.json("/status").await["frozen"], json!(["acme"]));
-        let ready = admin(at, "/readyz").await;
-        assert_eq!(ready.status, 200);
-        assert!(
-            ready.text().contains("\"frozen\": true"),
-            "{}",
-            ready.text()
-        );
         // And under the next configuration.
         program.rewrite(&format!("{yaml}    replay_buffer: 2KiB\n"));
         program.reload().await;

@@ -35,12 +35,12 @@ fn journal(rows: &[Row<'_>]) -> TempDir {
     );
     std::fs::write(directory.path().join("proxy.yaml"), &text).unwrap();
     let config = Config::parse(&text, directory.path()).unwrap();
-    let series = Metrics::new(&config).unwrap().journal.clone();
+    let series = Metrics::new(&config).unwrap().journal;
     drop(Journal::open(&config.journal.unwrap(), series).unwrap());
     let database = Connection::open(directory.path().join("journal/journal.sqlite")).unwrap();
     database.busy_timeout(Duration::from_secs(5)).unwrap();
     for (id, provider, caller, hours) in rows {
-        let time = SystemTime::now() - Duration::from_secs(hours * HOUR);
+        let time = bursar_base::clock::wall() - Duration::from_secs(hours * HOUR);
         let time = time.duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let sql = "INSERT INTO requests (request_id, time, caller, provider, account, route, method, path, phase, is_open) \
                    VALUES (?1, ?2, ?3, ?4, 'default', 'x', 'POST', '/x', 2, 0)";
@@ -68,7 +68,9 @@ async fn listed(directory: &Path, arguments: &[&str]) -> Vec<String> {
 #[tokio::test]
 async fn filters_leave_those_that_are_meant() {
     let directory = journal(&ROWS);
-    let day = humantime::format_rfc3339_seconds(SystemTime::now() - Duration::from_secs(24 * HOUR));
+    let day = humantime::format_rfc3339_seconds(
+        bursar_base::clock::wall() - Duration::from_secs(24 * HOUR),
+    );
     let day = day.to_string();
     for (arguments, expected) in [
         (

@@ -226,6 +226,10 @@ fn described() -> BTreeMap<&'static str, Responses> {
     described
 }
 
+const EXCEEDED: rate_limiter::Exceeded = rate_limiter::Exceeded {
+    retry_after: Duration::ZERO,
+};
+
 fn refusals() -> Vec<Refusal> {
     let mut refusals = vec![
         Refusal::Target(target::Error::Method(RefusalDetail::Trace)),
@@ -234,9 +238,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::CallerToken(CallerToken::Missing),
         Refusal::CallerToken(CallerToken::Unusable),
         Refusal::CallerLimit(TooMany::InFlight),
-        Refusal::CallerLimit(TooMany::PerSecond(rate_limiter::Exceeded {
-            retry_after: Duration::ZERO,
-        })),
+        Refusal::CallerLimit(TooMany::PerSecond(EXCEEDED)),
         Refusal::Overloaded,
         Refusal::Journal(journal::Unavailable),
         Refusal::Draining,

@@ -9,6 +9,7 @@ mod places;
 mod refusals;
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -59,7 +60,8 @@ async fn the_page_shows_what_callers_log_status_and_check_say_of_each_situation(
         .zip(kept.lines())
         .find(|(now, then)| now != then);
     if let Some((now, then)) = changed {
-        println!("on the page: {then}\nnow: {now}");
+        let lines = format!("on the page: {then}\nnow: {now}\n");
+        std::io::stderr().write_all(lines.as_bytes()).unwrap();
     }
     is_in_the_tree(PAGE, &page);
 }
@@ -121,8 +123,9 @@ fn assert_no_secret(shown: &Shown) {
         let Some(at) = shown.printed.find(&text) else {
             continue;
         };
-        let from = shown.printed[..at].rfind('\n').unwrap_or(0);
-        let line: String = shown.printed[from..].chars().take(400).collect();
+        let (before, after) = shown.printed.split_at(at);
+        let begin: String = before.lines().last().unwrap_or_default().to_owned();
+        let line: String = begin.chars().chain(after.chars()).take(400).collect();
         panic!("{}: {text} is in what was printed:{line}", shown.name);
     }
 }

@@ -164,8 +164,8 @@ async fn a_freeze_at_one_of_five_holds_at_all_within_a_second_with_who_when_and_
                 1.0
             );
             let said = program.logged();
-            let said = said.lines().filter(|line| line.contains("that move money"));
-            let said = said.last().unwrap();
+            let mut said = said.lines().filter(|line| line.contains("that move money"));
+            let said = said.next_back().unwrap();
             assert!(said.contains("Störung #17") && said.contains(by), "{said}");
         }
         // Everybody tells of the first one.

@@ -236,7 +236,8 @@ async fn an_instance_that_is_gone_for_good_is_taken_off_with_a_note() {
     };
     let (gone, alive) = (full(&gone), full(&alive));
     let id = list.0["outcomes"][0]["request_id"].as_str().unwrap();
-    let resolve = ["resolve", &id[..8], "--note", "seen in the dashboard"];
+    let (beginning, _) = id.split_at(8);
+    let resolve = ["resolve", beginning, "--note", "seen in the dashboard"];
     let said = rig.outcomes(&resolve).await;
     assert_eq!(said.code, Some(0), "{said:?}");
     let again = rig.outcomes(&["resolve", id, "--note", "again"]).await;
