@@ -20,7 +20,7 @@ pub struct MirrorState {
     pub silent: u64,
 }
 
-/// Part of a transaction, as is [`write`].
+/// Part of a transaction, as is [`write()`].
 pub(super) fn read(database: &Connection) -> Result<MirrorState, rusqlite::Error> {
     database.execute_batch(TABLE)?;
     let sql = "SELECT journal, epoch, silent FROM mirror LIMIT 1";
