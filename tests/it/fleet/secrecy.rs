@@ -21,6 +21,7 @@ use crate::support::upstream::{Upstream, full};
 use crate::support::{CLIENT_SECRET, Latch, acme, eventually};
 
 const STORE_PASSWORD: &str = "p:store/s3cret%7731";
+const NEXT_SECRET: &str = "next-s3cret-7731";
 const CALLER: &str = "webshop-7731";
 const CALLER_PASSWORD: &str = "caller-s3cret-7731";
 const ADMIN_TOKEN: &str = "admin-s3cret-7731-0123";
@@ -136,7 +137,11 @@ fn a_text_is_found_in_every_form_and_a_log_of_commands_is_read_as_it_was_meant()
 /// Two instances with callers, refresh tokens, a journal and freezes.
 fn file(place: Place, store: &Store, api: &Upstream, idp: &Idp) -> String {
     let Place { listen, admin } = place;
-    let acme = acme(&api.url(), &idp.url(), "token.refresh: grant");
+    let acme = acme(
+        &api.url(),
+        &idp.url(),
+        &format!("token.refresh: grant\nnext_client_secret: {NEXT_SECRET}"),
+    );
     let url = store.url();
     format!(
         "listen: {listen}\nadmin: {admin}\nadmin_token: {ADMIN_TOKEN}\njournal: {{path: journal}}\n\
@@ -197,6 +202,7 @@ fn secrets(calls: usize) -> Vec<Vec<u8>> {
         ADMIN_TOKEN,
         IDEMPOTENCY_KEY,
         CLIENT_SECRET,
+        NEXT_SECRET,
         "acme-id",
         ACCESS_TOKEN,
         REFRESH_TOKEN,
