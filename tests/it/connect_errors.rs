@@ -187,6 +187,14 @@ fn directory() -> (TempDir, Authority) {
 
 const CA: &str = "tls: {ca: ca.pem}";
 
+/// The lines of a log that say this.
+fn said(log: &str, message: &str) -> Vec<Value> {
+    let lines = log.lines().map(|line| serde_json::from_str(line).unwrap());
+    lines
+        .filter(|line: &Value| line["message"] == message)
+        .collect()
+}
+
 #[tokio::test]
 async fn what_is_wrong_with_a_certificate_has_a_word_of_its_own() {
     let (directory, authority) = directory();
@@ -319,14 +327,7 @@ async fn the_log_says_why_once_a_minute_for_each_host_and_cause() {
     }
     program.signal("TERM").await;
     let (_, log) = program.ended().await;
-    let lines: Vec<Value> = log
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    let said: Vec<&Value> = lines
-        .iter()
-        .filter(|line| line["message"] == "no connection")
-        .collect();
+    let said = said(&log, "no connection");
     let [said] = &said[..] else { panic!("{log}") };
     assert_eq!(said["level"], "WARN");
     assert_eq!(said["provider"], "acme");
@@ -381,14 +382,7 @@ async fn the_log_says_once_a_minute_that_there_is_no_token_and_why() {
     }
     program.signal("TERM").await;
     let (_, log) = program.ended().await;
-    let lines: Vec<Value> = log
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    let said: Vec<&Value> = lines
-        .iter()
-        .filter(|line| line["message"] == "no token")
-        .collect();
+    let said = said(&log, "no token");
     let [said] = &said[..] else { panic!("{log}") };
     assert_eq!(
         (&said["level"], &said["cause"], &said["host"]),

@@ -20,7 +20,6 @@ mod squid;
 mod tls;
 
 use std::future::Future;
-use std::io::Write as _;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -128,15 +127,7 @@ impl Needs {
         if probed.is_ok_and(|output| output.status.success()) {
             return true;
         }
-        let missing = format!("{self:?} is not installed, see tests/peers/install");
-        assert!(
-            std::env::var_os("BURSAR_REQUIRE_PEERS").is_none(),
-            "{missing}"
-        );
-        // Past the harness, which would show it for failing tests only; in one piece among its lines.
-        let thread = std::thread::current();
-        let line = format!("SKIPPED {}: {missing}\n", thread.name().unwrap_or_default());
-        std::io::stderr().write_all(line.as_bytes()).unwrap();
+        bursar_testkit::skip(&format!("{self:?}"));
         false
     }
 }

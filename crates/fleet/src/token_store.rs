@@ -44,6 +44,20 @@ pub struct Question<'a> {
     pub is_awaited: bool,
 }
 
+impl<'a> Question<'a> {
+    /// What there is besides that, without asking for leave.
+    #[must_use]
+    pub const fn look(known: &'a [u64], highest: u64) -> Self {
+        Self {
+            known,
+            highest,
+            lease: None,
+            wants_refresh_token: false,
+            is_awaited: false,
+        }
+    }
+}
+
 /// What there is.
 #[derive(Debug)]
 pub enum Answer {

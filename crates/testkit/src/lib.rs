@@ -39,6 +39,7 @@ pub mod upstream;
 pub mod wire;
 
 use std::future::Future;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -49,6 +50,22 @@ use tokio::time::Instant;
 
 /// How long anything may take that must happen. Only a failing test waits that long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Says of the test that runs that it is skipped, because that program is not installed.
+///
+/// # Panics
+/// With `BURSAR_REQUIRE_PEERS` in the environment.
+pub fn skip(program: &str) {
+    let missing = format!("{program} is not installed, see tests/peers/install");
+    assert!(
+        std::env::var_os("BURSAR_REQUIRE_PEERS").is_none(),
+        "{missing}"
+    );
+    // Past the harness, which would show it for failing tests only; in one piece among its lines.
+    let thread = std::thread::current();
+    let line = format!("SKIPPED {}: {missing}\n", thread.name().unwrap_or_default());
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+}
 
 /// The future's output; the test fails where it takes too long.
 #[track_caller]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::key::{FleetKey, Obtained, acquired};
+use super::key::{FleetKey, Obtained};
 use super::wire;
 use crate::token::acquire::{Acquire, Acquired, Acquiring, NotAcquired, Wanted};
 use crate::token::backoff;
@@ -199,13 +199,7 @@ impl FleetAcquire {
             let changed = known.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let question = Question {
-                known: passed_over,
-                highest: known.highest(),
-                lease: None,
-                wants_refresh_token: false,
-                is_awaited: true,
-            };
+            let question = Question::look(passed_over, known.highest());
             match self.key.fleet.ask(self.key.entry(), question).await {
                 Ok(Answer::Value(found)) => {
                     return self
@@ -224,15 +218,9 @@ impl FleetAcquire {
         Instant::now() + left.min(self.lease_time()) + AFTER_LEASE
     }
 
-    /// The token in a value, where it is of use.
+    /// The token in a value, where it is of use; where it was pushed meanwhile, it is counted already.
     fn take_over(&self, wanted: &Wanted, found: Found) -> Option<Acquired> {
-        let known = self.key.known();
-        known.saw(found.number);
-        let token = acquired(found.value?, found.issued)?;
-        if !wanted.is_met_by(&token, self.key.dialect(), Instant::now()) {
-            return None;
-        }
-        known.has(found.number, token.fingerprint());
+        let token = self.key.accept(wanted, found)?;
         if self.key.current_fingerprint() != Some(token.fingerprint()) {
             self.key.fleet.series().adoptions.inc();
         }
@@ -349,11 +337,9 @@ impl Gate for LeaseGate<'_> {
 impl LeaseGate<'_> {
     async fn ask_again(&self, highest: u64) -> Result<Answer, Error> {
         let question = Question {
-            known: self.passed_over,
-            highest,
             lease: Some(self.lease_time),
-            wants_refresh_token: false,
             is_awaited: true,
+            ..Question::look(self.passed_over, highest)
         };
         self.key.fleet.ask(self.key.entry(), question).await
     }

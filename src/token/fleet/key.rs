@@ -74,29 +74,30 @@ impl FleetKey {
         token.as_ref().map(|token| token.fingerprint)
     }
 
+    /// The token in a value of the store, where it is of use to who wants one.
+    pub(super) fn accept(&self, wanted: &Wanted, found: Found) -> Option<Acquired> {
+        self.known().saw(found.number);
+        let token = acquired(found.value?, found.issued)?;
+        let fingerprint = token.fingerprint();
+        let is_better = wanted.is_met_by(&token, self.dialect(), Instant::now());
+        if is_better || wanted.fingerprint() == Some(fingerprint) {
+            self.known().has(found.number, fingerprint);
+        }
+        is_better.then_some(token)
+    }
+
     /// Takes over a token that another instance obtained, where it is of more use than the one that is there.
     pub(super) fn adopt(&self, found: Found) -> bool {
-        self.known().saw(found.number);
-        let Some(value) = found.value else {
+        let Some(source) = self.source() else {
             return false;
         };
-        let acquired = acquired(value, found.issued);
-        let (Some(source), Some(acquired)) = (self.source(), acquired) else {
-            return false;
-        };
-        let fingerprint = acquired.fingerprint();
         let wanted = Wanted::instead_of(source.current().as_deref(), false);
-        if wanted.fingerprint() == Some(fingerprint) {
-            self.known().has(found.number, fingerprint);
-            return false;
+        let token = self.accept(&wanted, found);
+        let is_adopted = token.is_some_and(|token| source.adopt(&token));
+        if is_adopted {
+            self.fleet.series().adoptions.inc();
         }
-        let is_better = wanted.is_met_by(&acquired, self.dialect(), Instant::now());
-        if !is_better || !source.adopt(&acquired) {
-            return false;
-        }
-        self.known().has(found.number, fingerprint);
-        self.fleet.series().adoptions.inc();
-        true
+        is_adopted
     }
 
     /// Writes a token that was obtained here, for the others.
@@ -143,13 +144,8 @@ impl FleetKey {
         let current = source.current();
         let fingerprint = current.as_ref().map(|token| token.fingerprint);
         let known = self.known().number_of(fingerprint);
-        let question = Question {
-            known: &known.into_iter().collect::<Vec<_>>(),
-            highest: self.known().highest(),
-            lease: None,
-            wants_refresh_token: false,
-            is_awaited: false,
-        };
+        let known: Vec<u64> = known.into_iter().collect();
+        let question = Question::look(&known, self.known().highest());
         let number = match self.fleet.ask(self.entry(), question).await? {
             Answer::Value(found) => {
                 let number = found.number;
@@ -226,7 +222,7 @@ impl Obtained {
 }
 
 /// What the fleet shares, as if the endpoint had just said it. None: it holds what no token holds.
-pub(super) fn acquired(value: TokenValue, issued: Instant) -> Option<Acquired> {
+fn acquired(value: TokenValue, issued: Instant) -> Option<Acquired> {
     let lifetime = match value.lifetime {
         Some(lifetime) if lifetime.is_zero() => return None,
         Some(lifetime) => ExpiresIn::For(lifetime),

@@ -92,6 +92,14 @@ fn at(store: &Store) -> String {
     format!("url: '{}', keys: ['{KEY}']", store.url())
 }
 
+/// Trouble with a store that is reached over a network.
+async fn behind_a_network(store: &Store) -> (Relay, Trouble) {
+    let relay = Relay::to(store.address).await;
+    let url = store.url_at(relay.address);
+    let trouble = Trouble::at(&format!("url: '{url}', keys: ['{KEY}']")).await;
+    (relay, trouble)
+}
+
 #[tokio::test]
 async fn a_store_that_is_stopped_fails_no_request() {
     let Some(server) = Server::redis().await else {
@@ -243,9 +251,7 @@ async fn a_slow_network_fails_no_request_and_costs_no_token_call() {
         return;
     };
     let store = server.start().await;
-    let relay = Relay::to(store.address).await;
-    let url = store.url_at(relay.address);
-    let trouble = Trouble::at(&format!("url: '{url}', keys: ['{KEY}']")).await;
+    let (relay, trouble) = behind_a_network(&store).await;
     trouble.fleet.agree_soon().await;
     relay.set(Network::Delays(Duration::from_millis(500)));
     let before = trouble.provider.calls();
@@ -262,9 +268,7 @@ async fn a_network_that_loses_everything_or_cuts_every_connection_fails_no_reque
         return;
     };
     let store = server.start().await;
-    let relay = Relay::to(store.address).await;
-    let url = store.url_at(relay.address);
-    let trouble = Trouble::at(&format!("url: '{url}', keys: ['{KEY}']")).await;
+    let (relay, trouble) = behind_a_network(&store).await;
     for _ in 0..20 {
         relay.cut();
         tokio::time::sleep(Duration::from_millis(100)).await;

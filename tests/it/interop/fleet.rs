@@ -18,6 +18,15 @@ use crate::support::store::{Server as StoreServer, Store};
 
 const KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 
+/// A store, where it and what else is needed are installed.
+async fn store_beside(needs: Needs) -> Option<Store> {
+    let (store, is_met) = (StoreServer::redis().await, needs.are_met().await);
+    match store {
+        Some(store) if is_met => Some(store.start().await),
+        _ => None,
+    }
+}
+
 /// An instance's file.
 fn file(store: &Store, server: &Server, place: &str, path: &str, token: &str) -> String {
     let text = |name: &str| server.text(&format!("{place}/{name}"));
@@ -91,13 +100,9 @@ async fn sum(programs: &[Program], name: &str, labels: &[(&str, &str)]) -> f64 {
 
 #[tokio::test]
 async fn instances_whose_new_token_ends_the_one_before_renew_it_once_and_surface_no_401() {
-    let (Some(store), true) = (
-        StoreServer::redis().await,
-        Needs::Doorkeeper.are_met().await,
-    ) else {
+    let Some(store) = store_beside(Needs::Doorkeeper).await else {
         return;
     };
-    let store = store.start().await;
     let environment = [("REVOKE_PREV", "1"), ("ACCESS_TOKEN_TTL", "20")];
     let server = Server::start(&["ruby", "doorkeeper.rb"], &environment).await;
     let file = file(&store, &server, "", "/**", ", single_active: true");
@@ -134,13 +139,9 @@ async fn instances_whose_new_token_ends_the_one_before_renew_it_once_and_surface
 
 #[tokio::test]
 async fn without_single_active_contention_names_the_key_that_is_missing() {
-    let (Some(store), true) = (
-        StoreServer::redis().await,
-        Needs::Doorkeeper.are_met().await,
-    ) else {
+    let Some(store) = store_beside(Needs::Doorkeeper).await else {
         return;
     };
-    let store = store.start().await;
     let server = Server::start(&["ruby", "doorkeeper.rb"], &[("REVOKE_PREV", "1")]).await;
     let inside = file(&store, &server, "", "/**", "");
     let outside = inside.lines().skip(1).collect::<Vec<_>>().join("\n");
@@ -194,13 +195,9 @@ async fn next_holder(programs: &[Program]) -> usize {
 
 #[tokio::test]
 async fn a_refresh_token_never_arrives_twice_however_its_holder_ends() {
-    let (Some(store), true) = (
-        StoreServer::redis().await,
-        Needs::OidcProvider.are_met().await,
-    ) else {
+    let Some(store) = store_beside(Needs::OidcProvider).await else {
         return;
     };
-    let store = store.start().await;
     let environment = [("ACCESS_TOKEN_TTL", "4")];
     let server = Server::start(&["node", "oidc-provider.mjs"], &environment).await;
     // So slow that its holder can be hit in the middle of a call.
