@@ -16,7 +16,7 @@ use crate::journal::{outcomes, with_journal};
 use crate::support::caller::Caller;
 use crate::support::idp::{Idp, token};
 use crate::support::proxy::{Program, Proxy};
-use crate::support::tls::{Authority, ClientCertificate};
+use crate::support::tls::{Authority, CA, ClientCertificate, directory};
 use crate::support::upstream::{Upstream, answer};
 use crate::support::{acme, soon};
 
@@ -136,15 +136,6 @@ fn has_long_record(mut bytes: &[u8]) -> bool {
 fn long_path() -> String {
     format!("/pay?x={}", "A9".repeat(500))
 }
-
-fn directory() -> (TempDir, Authority) {
-    let directory = tempfile::tempdir().unwrap();
-    let authority = Authority::new();
-    authority.write(&directory.path().join("ca.pem"));
-    (directory, authority)
-}
-
-const CA: &str = "tls: {ca: ca.pem}";
 
 /// A request that moves money, or one that does not, to a provider at `api`: the response and the access line.
 async fn asked(directory: &TempDir, api: &str, method: &str, keys: &str) -> (Value, Value) {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -13,7 +12,7 @@ use crate::support::frames::{DATA, END_HEADERS, HEADERS, OK, SETTINGS, frame};
 use crate::support::idp::Idp;
 use crate::support::proxy::{Program, Proxy};
 use crate::support::raw::Raw;
-use crate::support::tls::{Authority, ClientCertificate};
+use crate::support::tls::{ClientCertificate, directory};
 use crate::support::upstream::{Upstream, answer};
 use crate::support::{acme, eventually};
 
@@ -82,13 +81,6 @@ fn has_head(mut frames: &[u8]) -> bool {
         frames = after;
     }
     false
-}
-
-fn directory() -> (TempDir, Authority) {
-    let directory = tempfile::tempdir().unwrap();
-    let authority = Authority::new();
-    authority.write(&directory.path().join("ca.pem"));
-    (directory, authority)
 }
 
 /// What a caller reads, and the log.

@@ -8,7 +8,6 @@ use std::time::Duration;
 use bursar_config::Names;
 use rustls::ServerConfig;
 use serde_json::Value;
-use tempfile::TempDir;
 use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -18,7 +17,7 @@ use crate::support::caller::Caller;
 use crate::support::idp::Idp;
 use crate::support::parent::{Action, Parent};
 use crate::support::proxy::{Program, Proxy};
-use crate::support::tls::Authority;
+use crate::support::tls::{Authority, CA, directory};
 use crate::support::upstream::{Upstream, answer, full};
 
 /// A server at `https://127.0.0.1:PORT` that does that with each connection.
@@ -177,15 +176,6 @@ fn server_name(url: &str) -> String {
         false => format!("{host}:443"),
     }
 }
-
-fn directory() -> (TempDir, Authority) {
-    let directory = tempfile::tempdir().unwrap();
-    let authority = Authority::new();
-    authority.write(&directory.path().join("ca.pem"));
-    (directory, authority)
-}
-
-const CA: &str = "tls: {ca: ca.pem}";
 
 /// The lines of a log that say this.
 fn said(log: &str, message: &str) -> Vec<Value> {

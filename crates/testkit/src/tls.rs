@@ -12,9 +12,22 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tempfile::TempDir;
 
 /// An authority.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// The provider's lines that trust the authority of [`directory`].
+pub const CA: &str = "tls: {ca: ca.pem}";
+
+/// A directory with an authority's certificate in `ca.pem`.
+#[must_use]
+pub fn directory() -> (TempDir, Authority) {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    authority.write(&directory.path().join("ca.pem"));
+    (directory, authority)
+}
 
 /// Whether a server wants its peer to show a certificate of the same authority.
 #[derive(Clone, Copy, PartialEq, Eq)]

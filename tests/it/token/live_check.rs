@@ -6,16 +6,7 @@ use time::{Duration, OffsetDateTime};
 use super::check::check_in;
 use super::*;
 use crate::support::parent::{Action, Parent};
-use crate::support::tls::{Authority, ClientCertificate};
-
-const CA: &str = "tls: {ca: ca.pem}";
-
-fn directory() -> (TempDir, Authority) {
-    let directory = tempfile::tempdir().unwrap();
-    let authority = Authority::new();
-    authority.write(&directory.path().join("ca.pem"));
-    (directory, authority)
-}
+use crate::support::tls::{Authority, CA, ClientCertificate, directory};
 
 async fn live(directory: &TempDir, yaml: &str) -> (Option<i32>, String) {
     check_in(directory, yaml, &["--live"]).await
