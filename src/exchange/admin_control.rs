@@ -23,6 +23,8 @@ pub struct AdminControl {
     payments: Vec<(Arc<str>, Arc<PaymentFlag>)>,
     /// None: nobody may freeze.
     admin_token: Option<Digest>,
+    /// Names that the admin port is asked by, beside addresses and `localhost`.
+    admin_hosts: Vec<Box<str>>,
 }
 
 impl AdminControl {
@@ -34,6 +36,7 @@ impl AdminControl {
         Self {
             payments: payments.collect(),
             admin_token: token.map(|token| digest(&SHA256, token.expose().as_bytes())),
+            admin_hosts: config.admin_hosts.clone(),
             process_state,
         }
     }
@@ -123,6 +126,12 @@ impl AdminControl {
             let decision = freezes.decision(name);
             (name, decision.filter(|decision| decision.is_frozen))
         })
+    }
+
+    /// The names that the admin port is asked by, beside addresses and `localhost`, in lower case.
+    #[must_use]
+    pub fn admin_hosts(&self) -> &[Box<str>] {
+        &self.admin_hosts
     }
 
     /// Whether that is the `admin_token`, in constant time. None: there is none.

@@ -1,10 +1,12 @@
 //! The admin port: `/metrics`, `/healthz`, `/readyz` and `/status` for operators. Whoever shows the `admin_token` may
-//! make changes.
+//! make changes. Both only where the request is for a host that the port has.
 //!
 //! It shows what others know: tokens, counters, phases. No secret and no token comes through here.
 
+mod boundary;
 mod change;
 mod log_level;
+mod refusals;
 mod response;
 
 use std::convert::Infallible;
@@ -24,7 +26,9 @@ use tokio::sync::Semaphore;
 use super::controls::Controls;
 use super::status::{Fleet, Readiness, Status};
 use crate::exchange::{Live, Proxy};
-use response::{json, text, with_type};
+use boundary::check_host;
+use refusals::{Refusals, Visitor};
+use response::{json, protect, text, with_type};
 
 /// Connections at once; further ones wait.
 const MAX_CONNECTIONS: usize = 64;
@@ -36,20 +40,28 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
 /// Serves until it is dropped.
 pub(super) async fn serve(listener: TcpListener, live: Arc<Live>, controls: Controls) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let refusals = Arc::<Refusals>::default();
     while let Ok(permit) = permits.clone().acquire_owned().await {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection at the admin port");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
-        let (live, controls) = (live.clone(), controls.clone());
+        let (live, controls, refusals) = (live.clone(), controls.clone(), refusals.clone());
         tokio::spawn(async move {
             let service = service_fn(|request| {
                 let (proxy, controls) = (live.current(), &controls);
-                async move { Ok::<_, Infallible>(respond(proxy, controls, request).await) }
+                let visitor = Visitor {
+                    address: peer.ip().to_canonical(),
+                    refusals: &refusals,
+                };
+                async move {
+                    let response = respond(proxy, controls, visitor, request).await;
+                    Ok::<_, Infallible>(protect(response))
+                }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -65,10 +77,16 @@ pub(super) async fn serve(listener: TcpListener, live: Arc<Live>, controls: Cont
 async fn respond(
     proxy: Arc<Proxy>,
     controls: &Controls,
+    visitor: Visitor<'_>,
     request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    if let Err(error) = check_host(&head, proxy.admin_control.admin_hosts()) {
+        return visitor.refuse_host(&proxy, &error);
+    }
+    let request = Request::from_parts(head, body);
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return change::respond(&proxy, controls, request).await;
+        return change::respond(&proxy, controls, visitor, request).await;
     }
     let path = request.uri().path().to_owned();
     if path == "/healthz" {

@@ -27,7 +27,9 @@ async fn the_admin_port_is_for_reading_only() {
     ] {
         let mut caller = Raw::connect(rig.proxy.admin).await;
         caller
-            .write(format!("{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n"))
+            .write(format!(
+                "{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            ))
             .await;
         let head = caller.read_head().await;
         assert!(
@@ -174,7 +176,7 @@ const SERIES: [(&str, &str, (&str, &str)); 23] = [
     ),
     ("journal_unresolved", "", ("provider", "acme")),
     ("token_renewal_failing", ACCOUNT, ("scopes", "a")),
-    ("admin_refusals_total", "", ("reason", "token")),
+    ("admin_refusals_total", "", ("reason", "token host origin")),
     ("unauthorized_total", ACME, ("result", "absorbed surfaced")),
     ("replays_total", ACME, ("result", RESULTS)),
     ("token_expiry_timestamp_seconds", ACCOUNT, ("scopes", "a")),

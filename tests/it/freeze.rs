@@ -18,7 +18,7 @@ async fn change(program: &Program, method: &str, path: &str, authorization: &str
     let request = Request::builder()
         .method(method)
         .uri(path)
-        .header("host", "admin")
+        .header("host", "localhost")
         .header("authorization", authorization)
         .body(full(""))
         .unwrap();
@@ -296,7 +296,7 @@ async fn post(program: &Program, path: &str, body: &str) -> Reply {
     let request = Request::builder()
         .method("POST")
         .uri(path)
-        .header("host", "admin")
+        .header("host", "localhost")
         .header("authorization", format!("Bearer {TOKEN}"))
         .body(full(body.to_owned()))
         .unwrap();

@@ -34,7 +34,7 @@
 //! Operations
 //! - errors that Bursar answers itself: [`error_responses`]
 //! - commands to a running Bursar, and about files: [`commands`]
-//! - health, metrics, status, access log: [`admin`], [`access_lines`], [`alerting`]; request ids and references: [`correlation`]
+//! - health, metrics, status, access log: [`admin`] (its port: [`admin_boundary`]), [`access_lines`], [`alerting`]; request ids and references: [`correlation`]
 //! - several instances on one store: [`fleet`]
 //! - [`reload`], [`graceful_shutdown`], [`graceful_restart`], [`workers`]
 //!
@@ -45,6 +45,7 @@
 
 mod access_lines;
 mod admin;
+mod admin_boundary;
 mod alerting;
 mod attempts;
 mod book;

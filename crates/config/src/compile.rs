@@ -2,6 +2,7 @@
 //! after a problem so that all of them are reported.
 
 mod account;
+mod admin_hosts;
 mod caller;
 mod egress;
 mod environment;
@@ -80,6 +81,7 @@ pub(super) fn compile(
         listen,
         admin,
         admin_token: admin_token(file.admin_token, problems),
+        admin_hosts: admin_hosts::compile(file.admin_hosts, problems),
         drain_delay: time(
             "drain_delay",
             file.drain_delay,

@@ -28,6 +28,8 @@ pub struct Config {
     pub admin: SocketAddr,
     /// Whoever shows it at the admin port may make changes. None: nobody may.
     pub admin_token: Option<Secret>,
+    /// Names that the admin port is asked by beside addresses and `localhost`, in lower case.
+    pub admin_hosts: Vec<Box<str>>,
     /// How long new connections are still taken once draining.
     pub drain_delay: Duration,
     /// How long requests in flight may take to finish after that.

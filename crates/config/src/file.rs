@@ -54,6 +54,10 @@ pub(super) struct Proxy {
     #[cfg_attr(test, schemars(extend("examples" = ["${BURSAR_ADMIN_TOKEN}"])))]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(super) admin_token: Option<Hidden>,
+    /// Names that `admin` is asked by, such as a service's name that metrics are scraped by. A request to `admin` whose
+    /// `Host` is no address, not `localhost` and none of these is refused with 421.
+    #[cfg_attr(test, schemars(extend("examples" = [["bursar.payments.svc"]])))]
+    pub(super) admin_hosts: Option<Vec<String>>,
     /// How long new connections are still taken after SIGTERM.
     #[cfg_attr(test, schemars(extend("default" = Time(defaults::DRAIN_DELAY))))]
     pub(super) drain_delay: Option<Time>,

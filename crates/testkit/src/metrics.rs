@@ -22,7 +22,7 @@ pub struct Scrape {
 pub async fn admin(address: SocketAddr, path: &str) -> Reply {
     let request = http::Request::builder()
         .uri(path)
-        .header("host", "admin")
+        .header("host", "localhost")
         .body(full(""))
         .unwrap();
     Caller::connect(address).await.request(request).await
@@ -34,7 +34,7 @@ pub async fn admin(address: SocketAddr, path: &str) -> Reply {
 /// Where it does not come, or not whole.
 pub async fn text(address: SocketAddr, patience: Duration) -> io::Result<String> {
     let (read, mut write) = TcpStream::connect(address).await?.into_split();
-    let request = "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     write.write_all(request.as_bytes()).await?;
     let mut reader = Reader::new(read, patience);
     let head = reader.head().await?;

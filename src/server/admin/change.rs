@@ -3,23 +3,25 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, AUTHORIZATION, WWW_AUTHENTICATE};
+use http::header::{ALLOW, AUTHORIZATION};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use serde::Deserialize;
 
+use super::boundary::is_of_this_origin;
 use super::log_level;
+use super::refusals::Visitor;
 use super::response::{TEXT, json, text, with_type};
 use crate::exchange::{AdminControl, Proxy, Wish};
 use crate::server::controls::Controls;
 use crate::server::reload::{NoOutcome, Reloads};
 use crate::server::status::{Frozen, ReloadOutcome};
 use bursar_base::decision::Text;
+use bursar_http::headers::only;
 use bursar_http::read_body::read_limited;
 use bursar_journal as journal;
-use bursar_telemetry::metrics::AdminRefusal;
 
 /// What is read of a request.
 const MAX_BODY_BYTES: usize = 4096;
@@ -59,32 +61,24 @@ impl<'a> Change<'a> {
 pub(super) async fn respond(
     proxy: &Proxy,
     controls: &Controls,
+    visitor: Visitor<'_>,
     request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
+    if !is_of_this_origin(&head) {
+        return visitor.refuse_origin(proxy);
+    }
     let Some(change) = Change::of(&head) else {
         return not_allowed(
             "only POST /freeze/PROVIDER, /thaw/PROVIDER, /reload, /log-level and /log-level/restore change anything\n",
         );
     };
-    let shown = head.headers.get(AUTHORIZATION);
-    let shown = shown.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    match proxy
-        .admin_control
-        .is_admin_token(shown.unwrap_or_default())
-    {
+    let shown = bearer(&head.headers).unwrap_or_default();
+    match proxy.admin_control.is_admin_token(shown) {
         None => {
             return not_allowed("nothing can be changed here, because there is no `admin_token`\n");
         }
-        Some(false) => {
-            proxy.metrics().admin_refused(AdminRefusal::Token);
-            return refuse(
-                StatusCode::UNAUTHORIZED,
-                "this takes the `admin_token`, as Authorization: Bearer\n",
-                WWW_AUTHENTICATE,
-                "Bearer realm=\"bursar admin\"",
-            );
-        }
+        Some(false) => return visitor.refuse_token(proxy).await,
         Some(true) => {}
     }
     match change {
@@ -186,18 +180,18 @@ async fn reload(reloads: Option<&Reloads>) -> Response<Full<Bytes>> {
     }
 }
 
-fn not_allowed(said: &'static str) -> Response<Full<Bytes>> {
-    refuse(StatusCode::METHOD_NOT_ALLOWED, said, ALLOW, "GET, HEAD")
+/// The token that is shown, whatever the letter case of its scheme (RFC 9110 section 11.1).
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let shown = only(headers, &AUTHORIZATION)?.as_bytes();
+    let (scheme, rest) = shown.split_at_checked(b"bearer".len())?;
+    let token = rest.trim_ascii_start();
+    let is_bearer = scheme.eq_ignore_ascii_case(b"bearer") && token.len() < rest.len();
+    is_bearer.then_some(token)
 }
 
-fn refuse(
-    status: StatusCode,
-    said: &'static str,
-    header: HeaderName,
-    value: &'static str,
-) -> Response<Full<Bytes>> {
-    let mut response = text(status, said);
-    let value = HeaderValue::from_static(value);
-    response.headers_mut().insert(header, value);
+fn not_allowed(said: &'static str) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, said);
+    let methods = HeaderValue::from_static("GET, HEAD");
+    response.headers_mut().insert(ALLOW, methods);
     response
 }

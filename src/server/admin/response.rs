@@ -1,10 +1,12 @@
 //! Responses of the admin port: text and JSON.
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response, StatusCode};
+use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
+
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -17,6 +19,15 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Full<
     let mut text = serde_json::to_vec_pretty(value).unwrap_or_default();
     text.push(b'\n');
     with_type(status, "application/json", text.into())
+}
+
+/// Keeps a response out of pages of other origins, and from being taken for something else.
+pub(super) fn protect(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    let headers = response.headers_mut();
+    let nosniff = HeaderValue::from_static("nosniff");
+    headers.insert(X_CONTENT_TYPE_OPTIONS, nosniff);
+    headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
+    response
 }
 
 pub(super) fn with_type(

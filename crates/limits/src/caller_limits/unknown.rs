@@ -6,12 +6,11 @@
 //! off like that: whoever guesses has twice the limit and no more.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The part of an IPv6 address that its holder cannot choose.
-const IPV6_NETWORK: u128 = !0 << 64;
+use crate::network::network;
 
 /// States of a [`Place`].
 const UNKNOWN: u8 = 0;
@@ -129,14 +128,6 @@ impl Drop for Place {
 impl Drop for Verifying<'_> {
     fn drop(&mut self) {
         self.0.change(UNKNOWN, |state| state == VERIFYING);
-    }
-}
-
-/// Whose connections count as one's: of IPv6 a /64, because its holder has all addresses in it.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & IPV6_NETWORK).into(),
     }
 }
 

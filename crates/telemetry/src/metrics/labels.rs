@@ -293,9 +293,14 @@ labels! {
 
 labels! {
     /// Why the admin port refused a request.
+    #[derive(Hash)]
     AdminRefusal {
         /// It did not show the `admin_token`.
         Token = "token",
+        /// Its `Host` is none that the admin port has.
+        Host = "host",
+        /// A page of another origin sent it.
+        Origin = "origin",
     }
 }
 
