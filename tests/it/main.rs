@@ -37,6 +37,7 @@
 //! - health, metrics, status, access log: [`admin`] (its port: [`admin_boundary`]), [`access_lines`], [`alerting`]; request ids and references: [`correlation`]
 //! - several instances on one store: [`fleet`]
 //! - [`reload`], [`graceful_shutdown`], [`graceful_restart`], [`workers`]
+//! - the Helm chart and the kustomizations: [`kubernetes`]
 //!
 //! Documentation: [`book`]; that of providers: [`provider_pages`]
 //!
@@ -77,6 +78,7 @@ mod idle_connections;
 mod intercept;
 mod interop;
 mod journal;
+mod kubernetes;
 mod limits;
 mod location_fields;
 mod options_method;

@@ -1,0 +1,185 @@
+//! The Helm chart: its golden files, what it refuses, and what it has twice.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::{CHART, ROOT, choices, is_golden, objects, peer, rendered, text};
+
+/// `helm` with a verb for the chart, as a release in a namespace.
+fn helm(verb: &[&str]) -> Option<Command> {
+    let mut command = peer("helm")?;
+    command
+        .args(verb)
+        .arg(CHART)
+        .args(["--namespace", "payments"]);
+    Some(command)
+}
+
+#[test]
+fn each_choice_renders_what_its_golden_file_has() {
+    for (name, values) in choices() {
+        let Some(mut helm) = helm(&["template", "shop"]) else {
+            return;
+        };
+        let output = helm.arg("--values").arg(values).output().unwrap();
+        is_golden(&format!("{name}.yaml"), &rendered(&output));
+    }
+}
+
+#[test]
+fn helm_lint_has_no_complaint_about_any_choice() {
+    for (name, values) in choices() {
+        let Some(mut helm) = helm(&["lint", "--strict", "--quiet"]) else {
+            return;
+        };
+        let output = helm.arg("--values").arg(values).output().unwrap();
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert!(output.status.success(), "{name}: {said}");
+    }
+}
+
+/// Values that are refused, and what is said.
+const REFUSED: [(&[&str], &str); 25] = [
+    // By the schema: what is misspelled.
+    (&["replicas=3"], "'replicas' not allowed"),
+    (&["journal.enable=true"], "'enable' not allowed"),
+    (&["config.drain_tiemout=5s"], "'drain_tiemout' not allowed"),
+    (&["image.digest=sha256:abc"], "image/digest"),
+    (&["topology=proxy"], "topology"),
+    (&["bind=localhost"], "bind"),
+    // By the templates: what does not go together.
+    (
+        &["terminationGracePeriodSeconds=80"],
+        "80 is too short: draining takes up to 80 seconds",
+    ),
+    (
+        &[
+            "terminationGracePeriodSeconds=91",
+            "config.drain_timeout=1m 21s",
+        ],
+        "91 is too short",
+    ),
+    (&["config.drain_delay=ten"], "not a duration"),
+    (&["config.drain_delay=1d"], "other than ms, s, m and h"),
+    (&["config.listen=0.0.0.0:80"], "set ports.proxy and bind"),
+    (&["config.fleet.name=x"], "config.fleet is the chart's"),
+    (&["config.journal.path=/tmp"], "needs journal.enabled=true"),
+    (
+        &["config.journal.path=/tmp", "journal.enabled=true"],
+        "config.journal.path is the chart's",
+    ),
+    (&["config.providers.payu.preset=payu"], "config.callers"),
+    (&["config.callers.x.password=y"], "config.providers"),
+    (
+        &[
+            "existingConfigMap.name=x",
+            "config.drain_delay=5s",
+            "config.callers.x.password=y",
+        ],
+        "config: callers: with existingConfigMap.name",
+    ),
+    (
+        &["journal.enabled=true", "journal.existingClaim=x"],
+        "set replicaCount=1",
+    ),
+    (
+        &[
+            "secrets[0].name=a",
+            "secrets[1].name=b",
+            "secrets[1].mount=a",
+        ],
+        "two are mounted at /run/secrets/a",
+    ),
+    (
+        &["fleet.enabled=true", "secrets[0].name=fleet"],
+        "two are mounted at /run/secrets/fleet",
+    ),
+    (
+        &[
+            "podDisruptionBudget.minAvailable=1",
+            "podDisruptionBudget.maxUnavailable=1",
+        ],
+        "not both",
+    ),
+    (
+        &["podDisruptionBudget.minAvailable=2"],
+        "no node could be drained",
+    ),
+    (
+        &["autoscaling.enabled=true", "resources.requests.cpu=null"],
+        "needs resources.requests.cpu",
+    ),
+    (&["topology=sidecar"], "name the containers"),
+    (
+        &[
+            "topology=sidecar",
+            "application.containers[0].name=x",
+            "networkPolicy.enabled=true",
+        ],
+        "networkPolicy: a sidecar's pod",
+    ),
+];
+
+#[test]
+fn values_that_cannot_work_are_refused_with_the_key_to_change() {
+    for (set, expected) in REFUSED {
+        let Some(mut helm) = helm(&["template", "shop"]) else {
+            return;
+        };
+        for value in set {
+            helm.args(["--set", value]);
+        }
+        let output = helm.output().unwrap();
+        let said = text(&output.stderr);
+        assert!(
+            !output.status.success() && said.contains(expected),
+            "{set:?}: {said}"
+        );
+    }
+}
+
+#[test]
+fn an_instance_has_more_time_to_end_than_it_drains_and_a_second_more_is_enough() {
+    for (set, seconds) in [
+        ("config.drain_delay=1500ms", 1 + 1 + 70 + 10),
+        ("config.drain_timeout=2m", 10 + 120 + 10),
+        ("config.drain_timeout=1m 5s", 10 + 65 + 10),
+        ("terminationGracePeriodSeconds=81", 81),
+    ] {
+        let Some(mut helm) = helm(&["template", "shop", "--set", set]) else {
+            return;
+        };
+        let manifest = rendered(&helm.output().unwrap());
+        let expected = format!("terminationGracePeriodSeconds: {seconds}\n");
+        assert!(manifest.contains(&expected), "{set}: {manifest}");
+    }
+}
+
+#[test]
+fn the_schema_of_the_values_knows_the_keys_of_proxy_yaml_and_no_other() {
+    let read = |path: &str| -> Value {
+        let text = std::fs::read(Path::new(ROOT).join(path)).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    };
+    let keys = |schema: &Value| -> Vec<String> {
+        let properties = schema["properties"].as_object().unwrap();
+        properties.keys().cloned().collect()
+    };
+    let values = read("deploy/helm/bursar/values.schema.json");
+    assert_eq!(
+        keys(&values["properties"]["config"]),
+        keys(&read("proxy.schema.json"))
+    );
+}
+
+#[test]
+fn the_chart_has_the_version_of_the_program() {
+    let chart = &objects(&Path::new(ROOT).join(CHART).join("Chart.yaml"))[0];
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(
+        (&chart["version"], &chart["appVersion"]),
+        (&version.into(), &version.into())
+    );
+}
