@@ -52,6 +52,7 @@ impl Preset {
         }
     }
 
+    /// Its credentials, as the first file names them.
     fn variables(self) -> [String; 2] {
         let (_, prefix) = self.names();
         ["CLIENT_ID", "CLIENT_SECRET"].map(|name| format!("{prefix}_{name}"))
@@ -70,6 +71,13 @@ impl Preset {
             "  {name}:\n    preset: {name}\n    environment: {environment}        # sandbox | production\n    client_id: ${{{id}}}\n    client_secret: ${{{secret}}}\n{merchant}"
         )
     }
+}
+
+/// What the environment variables of that preset begin with, in files that Bursar writes.
+#[cfg(feature = "sandbox")]
+pub(crate) fn prefix(preset: &str) -> Option<&'static str> {
+    let mut all = Preset::value_variants().iter().map(|it| it.names());
+    all.find_map(|(name, prefix)| (name == preset).then_some(prefix))
 }
 
 impl Options {

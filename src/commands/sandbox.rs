@@ -2,9 +2,11 @@
 //!
 //! The proxy is the real one, configured by YAML text that only moves the presets' endpoints to loopback.
 
-use std::fmt::Write as _;
+mod configuration;
+mod written;
+
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,10 +14,17 @@ use bursar_sandbox::{PAYU_EXAMPLE, Provider, Providers};
 use clap::Args;
 use tempfile::TempDir;
 
+use self::configuration::{Setup, Variable};
+use self::written::Left;
+use super::ca;
 use bursar::server::Server;
 use bursar::server::worker::Workers;
-use bursar_config::Config;
+use bursar_config::{Config, Diagnostic};
 use bursar_telemetry::access_log::AccessLog;
+
+/// Where the proxy of `--write` listens, unless that is taken: beside the sandbox's own.
+const WRITTEN_LISTEN: u16 = 3129;
+const WRITTEN_ADMIN: u16 = 9129;
 
 /// Arguments of `bursar sandbox`.
 #[derive(Debug, Args)]
@@ -29,6 +38,18 @@ pub(crate) struct Options {
     /// How long the providers' access tokens live; short, so that their renewal can be watched
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = humantime::parse_duration)]
     pub(crate) token_lifetime: Duration,
+    /// Let callers in by a name and a password only
+    #[arg(long)]
+    pub(crate) callers: bool,
+    /// Keep a journal of the requests that move money
+    #[arg(long)]
+    pub(crate) journal: bool,
+    /// Speak TLS for the providers in tunnels, so that https:// URLs work
+    #[arg(long)]
+    pub(crate) intercept: bool,
+    /// Leave proxy.yaml, ca.pem and sandbox.env there, for a proxy of your own in front of the same providers
+    #[arg(long, value_name = "DIR")]
+    pub(crate) write: Option<PathBuf>,
 }
 
 /// A running sandbox; the proxy in front of it is yet to be run.
@@ -37,83 +58,123 @@ pub(crate) struct Sandbox {
     /// The proxy.
     pub(crate) server: Server,
     providers: Vec<Provider>,
-    /// Holds the authority's certificate while the sandbox lives.
-    directory: TempDir,
+    variables: Vec<Variable>,
+    /// Holds the proxy's own files while the sandbox lives.
+    own: TempDir,
+    /// Where the authorities' files are.
+    files: PathBuf,
+    intercepts: bool,
+    keeps_journal: bool,
     token_lifetime: Duration,
+    /// What became of the configuration of `--write`.
+    left: Option<Left>,
 }
 
 /// Starts the providers and binds the proxy.
 ///
 /// # Errors
-/// Where a port is taken, or the certificate cannot be written.
+/// Where a port is taken, or a file cannot be written.
 pub(crate) async fn start(
     options: &Options,
     log: AccessLog,
     workers: Workers,
 ) -> anyhow::Result<Sandbox> {
-    if !options.listen.ip().is_loopback() {
-        anyhow::bail!("the sandbox knows no callers, so --listen must be a loopback address");
+    if !options.listen.ip().is_loopback() && !options.callers {
+        anyhow::bail!("beyond a loopback address --listen needs --callers");
     }
-    let directory = tempfile::Builder::new()
+    let own = tempfile::Builder::new()
         .prefix("bursar-sandbox-")
         .tempdir()?;
+    let files = match &options.write {
+        Some(directory) => {
+            written::prepare(directory)?;
+            std::path::absolute(directory)?
+        }
+        None => own.path().to_owned(),
+    };
     let Providers {
         ca_pem,
         all: providers,
     } = bursar_sandbox::start(options.token_lifetime).await?;
-    std::fs::write(ca_path(&directory), ca_pem)
-        .context("cannot write the authority's certificate")?;
-    let text = configuration(options, &providers);
-    let config = Config::parse(&text, directory.path()).map_err(|problems| {
-        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        anyhow::anyhow!(
-            "the sandbox's own configuration is wrong: {}",
-            problems.join("; ")
-        )
-    })?;
+    written::write_certificate(&files, &ca_pem)?;
+    let variables = configuration::variables(&providers, options.callers)?;
+    let mut setup = Setup {
+        listen: options.listen,
+        admin: options.admin,
+        has_callers: options.callers,
+        journal: options.journal.then(|| own.path().join("journal")),
+        intercepts: false,
+        files: files.clone(),
+    };
+    let text = |setup: &Setup| {
+        configuration::filled_in(&configuration::text(setup, &providers), &variables)
+    };
+    if options.intercept {
+        make_authority(&parse(&text(&setup), own.path())?, &files)?;
+        setup.intercepts = true;
+    }
+    let config = parse(&text(&setup), own.path())?;
     let server = Server::bind(&config, log, workers).await;
     let server = server.context(
         "choose other ports with --listen and --admin, e.g. 127.0.0.1:0 for any free one",
     )?;
+    // For commands such as `bursar freeze`, which have to know the ports that were taken.
+    (setup.listen, setup.admin) = (server.listen_address()?, server.admin_address()?);
+    written::write_own(own.path(), &text(&setup))?;
+    let left = match &options.write {
+        Some(_) => Some(leave(options, &providers, &variables, &files)?),
+        None => None,
+    };
     Ok(Sandbox {
         server,
         providers,
-        directory,
+        variables,
+        own,
+        files,
+        intercepts: options.intercept,
+        keeps_journal: options.journal,
         token_lifetime: options.token_lifetime,
+        left,
     })
 }
 
-fn ca_path(directory: &TempDir) -> std::path::PathBuf {
-    directory.path().join("ca.pem")
+/// One that is there is trusted by callers already.
+fn make_authority(config: &Config, files: &Path) -> anyhow::Result<()> {
+    let directory = files.join(configuration::INTERCEPT);
+    if directory.exists() {
+        return Ok(());
+    }
+    std::fs::create_dir(&directory)
+        .with_context(|| format!("cannot make the directory {}", directory.display()))?;
+    ca::new(config, &directory).map(drop)
 }
 
-/// The presets, with their endpoints moved to loopback.
-fn configuration(options: &Options, providers: &[Provider]) -> String {
-    let mut text = format!(
-        "listen: {}\nadmin: {}\nproviders:\n",
-        options.listen, options.admin
-    );
-    for provider in providers {
-        let (dialect, address) = (provider.dialect, provider.address);
-        let refresh_url = match dialect.refresh_path {
-            Some(path) => format!(", refresh_url: \"https://{address}{path}\""),
-            None => String::new(),
-        };
-        // Writing to a String cannot fail.
-        let written = writeln!(
-            text,
-            "  {name}: {{preset: {name}, environment: sandbox, client_id: \"{id}\", client_secret: \"{secret}\", \
-             upstream: \"https://{address}\", tls: {{ca: ca.pem}}{extra}, \
-             token: {{url: \"https://{address}{token}\"{refresh_url}}}}}",
-            name = dialect.name,
-            id = dialect.client_id,
-            secret = dialect.client_secret,
-            extra = dialect.extra_configuration,
-            token = dialect.token_path,
-        );
-        debug_assert!(written.is_ok());
-    }
-    text
+fn parse(text: &str, directory: &Path) -> anyhow::Result<Config> {
+    Config::parse(text, directory).map_err(|problems| {
+        let problems: Vec<String> = problems.iter().map(Diagnostic::to_string).collect();
+        anyhow::anyhow!(
+            "the sandbox's own configuration is wrong: {}",
+            problems.join("; ")
+        )
+    })
+}
+
+/// Writes what `--write` asks for.
+fn leave(
+    options: &Options,
+    providers: &[Provider],
+    variables: &[Variable],
+    files: &Path,
+) -> anyhow::Result<Left> {
+    let setup = Setup {
+        listen: written::free_address(WRITTEN_LISTEN)?,
+        admin: written::free_address(WRITTEN_ADMIN)?,
+        has_callers: options.callers,
+        journal: options.journal.then(|| PathBuf::from("journal")),
+        intercepts: options.intercept,
+        files: PathBuf::new(),
+    };
+    written::write(files, variables, &configuration::text(&setup, providers))
 }
 
 impl Sandbox {
@@ -123,6 +184,10 @@ impl Sandbox {
     /// Where the system does not say which ports were taken.
     pub(crate) fn welcome(&self) -> std::io::Result<String> {
         let (listen, admin) = (self.server.listen_address()?, self.server.admin_address()?);
+        let proxy = match self.value(configuration::PASSWORD) {
+            Some(password) => format!("http://{}:{password}@{listen}", configuration::CALLER),
+            None => format!("http://{listen}"),
+        };
         let mut lines = format!(
             "Bursar's sandbox: four emulated providers, and the proxy in front of them at {listen}.\n\
              Access tokens live for {}; watch their renewal at the metrics. Ctrl-C ends it.\n",
@@ -131,30 +196,70 @@ impl Sandbox {
         for provider in &self.providers {
             let title = provider.dialect.title;
             for (what, example) in provider.dialect.examples {
-                let line = format!("\n# {title}: {what}\ncurl -x http://{listen} {example}\n");
-                lines.push_str(&line);
+                lines += &format!("\n# {title}: {what}\ncurl -x {proxy} {example}\n");
             }
         }
-        for provider in &self.providers {
-            let Provider { dialect, address } = provider;
-            lines.push_str(&format!(
-                "\n# Revoke every token at {}{}\n\
-                 curl --noproxy '*' --cacert {} -X POST https://{address}/sandbox/revoke\n",
-                dialect.title,
-                match dialect.name {
-                    "payu" => ", then see the next request succeed all the same",
-                    _ => "",
-                },
-                shell_quoted(&ca_path(&self.directory)),
-            ));
-            if dialect.name == "payu" {
-                lines.push_str(&format!("curl -x http://{listen} {}\n", PAYU_EXAMPLE));
-            }
+        if self.intercepts {
+            let authority = self.files.join(configuration::INTERCEPT).join("ca.pem");
+            lines += &format!(
+                "\n# PayU by an https:// URL\ncurl --cacert {} -x {proxy} {}\n",
+                shell_quoted(&authority),
+                PAYU_EXAMPLE.replacen("http://", "https://", 1),
+            );
         }
-        lines.push_str(&format!(
-            "\n# What the tokens do\ncurl --noproxy '*' -s http://{admin}/metrics | grep -E '^bursar_(token_(generation|fetches_total)|replays_total)'\ncurl --noproxy '*' -s http://{admin}/status\n\n",
-        ));
+        self.add_revocations(&mut lines, &proxy);
+        self.add_commands(&mut lines)?;
+        lines += &format!(
+            "\n# What the tokens do\n\
+             curl --noproxy '*' -s http://{admin}/metrics | grep -E '^bursar_(token_(generation|fetches_total)|replays_total)' | grep -v ' 0$'\n\
+             curl --noproxy '*' -s http://{admin}/status\n\n",
+        );
         Ok(lines)
+    }
+
+    fn add_revocations(&self, lines: &mut String, proxy: &str) {
+        let certificate = shell_quoted(&self.files.join(configuration::CERTIFICATE));
+        for Provider { dialect, address } in &self.providers {
+            let then = match dialect.name {
+                "payu" => ", then see the next request succeed all the same",
+                _ => "",
+            };
+            *lines += &format!(
+                "\n# Revoke every token at {}{then}\n\
+                 curl --noproxy '*' --cacert {certificate} -X POST https://{address}/sandbox/revoke\n",
+                dialect.title,
+            );
+            if dialect.name == "payu" {
+                *lines += &format!("curl -x {proxy} {PAYU_EXAMPLE}\n");
+            }
+        }
+    }
+
+    fn add_commands(&self, lines: &mut String) -> std::io::Result<()> {
+        let own = shell_quoted(&self.own.path().join(written::CONFIGURATION));
+        let bursar = shell_quoted(&std::env::current_exe()?);
+        *lines += &format!(
+            "\n# Refuse what moves money to PayU, and let it pass again\n\
+             {bursar} freeze payu --config {own}\n{bursar} thaw payu --config {own}\n",
+        );
+        if self.keeps_journal {
+            *lines +=
+                &format!("\n# Payments in doubt: none yet\n{bursar} outcomes --config {own}\n");
+        }
+        if let Some(left) = &self.left {
+            *lines += &format!(
+                "\n# A proxy of your own in front of the same providers, while this runs{}\n\
+                 cd {} && set -a && . ./sandbox.env && set +a && {bursar} check --live && {bursar} run\n",
+                left.note(),
+                shell_quoted(&self.files),
+            );
+        }
+        Ok(())
+    }
+
+    fn value(&self, name: &str) -> Option<&str> {
+        let found = self.variables.iter().find(|it| it.name == name);
+        found.map(|it| it.value.as_str())
     }
 }
 

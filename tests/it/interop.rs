@@ -16,6 +16,7 @@ mod nginx;
 mod openssl;
 mod prometheus;
 mod provider_days;
+mod sandbox;
 mod squid;
 mod tls;
 

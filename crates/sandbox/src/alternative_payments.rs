@@ -26,7 +26,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     client_secret: "sandbox:alternative",
     token_path: TOKEN_PATH,
     refresh_path: None,
-    extra_configuration: "",
+    extra_configuration: &[],
     examples: [
         (
             "list invoices",

@@ -26,7 +26,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     client_secret: "sandbox-paylater+t/x",
     token_path: TOKEN_PATH,
     refresh_path: None,
-    extra_configuration: "",
+    extra_configuration: &[],
     examples: [
         (
             "create a checkout (an order_id is good for one)",

@@ -37,7 +37,10 @@ pub(crate) static DIALECT: Dialect = Dialect {
     client_secret: "sandbox-payu",
     token_path: TOKEN_PATH,
     refresh_path: None,
-    extra_configuration: ", merchant_id: \"8123456\", payout_merchant_id: \"1111594\"",
+    extra_configuration: &[
+        ("merchant_id", "8123456"),
+        ("payout_merchant_id", "1111594"),
+    ],
     examples: [
         (
             "create a payment link (its token has just the scope for that)",

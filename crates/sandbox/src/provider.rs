@@ -53,7 +53,7 @@ pub struct Dialect {
     /// Where refresh tokens are taken, if elsewhere.
     pub refresh_path: Option<&'static str>,
     /// Further keys of the provider in the sandbox's configuration.
-    pub extra_configuration: &'static str,
+    pub extra_configuration: &'static [(&'static str, &'static str)],
     /// What its most used operations are, and the ends of `curl` lines that try them.
     pub examples: [(&'static str, &'static str); 2],
     pub(crate) emulation: fn(Duration) -> Box<dyn Emulation>,

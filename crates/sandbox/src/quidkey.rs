@@ -25,7 +25,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     client_secret: "sandbox-quidkey",
     token_path: TOKEN_PATH,
     refresh_path: Some(REFRESH_PATH),
-    extra_configuration: "",
+    extra_configuration: &[],
     examples: [
         (
             "request a payment",

@@ -1,67 +1,12 @@
 //! Real callers: curl, Python requests, Node axios and Java's HttpClient.
 
-use std::net::SocketAddr;
-
 use serde_json::json;
 
+use super::sandbox::Sandbox;
 use super::*;
 use crate::support::idp::{Idp, reply};
 use crate::support::proxy::Proxy;
 use crate::support::upstream::Upstream;
-
-/// `bursar sandbox` as a child.
-pub(super) struct Sandbox {
-    pub(super) listen: SocketAddr,
-    pub(super) admin: SocketAddr,
-    /// All that it printed.
-    welcome: Vec<String>,
-    _child: Child,
-}
-
-impl Sandbox {
-    pub(super) async fn start() -> Self {
-        let any = "127.0.0.1:0";
-        let arguments = ["sandbox", "--listen", any, "--admin", any];
-        let mut child = command(&[&[env!("CARGO_BIN_EXE_bursar")], &arguments[..]].concat())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut welcome = Vec::new();
-        while !welcome.iter().any(|line: &String| line.contains("/status")) {
-            let line = within("the sandbox", lines.next_line()).await.unwrap();
-            welcome.push(line.unwrap());
-        }
-        let address = |before: &str, after: char| {
-            let text = welcome
-                .iter()
-                .find_map(|line| line.split_once(before))
-                .unwrap()
-                .1;
-            text.split(after).next().unwrap().parse::<SocketAddr>()
-        };
-        Self {
-            listen: address("-x http://", ' ').unwrap(),
-            admin: address("-s http://", '/').unwrap(),
-            welcome,
-            _child: child,
-        }
-    }
-
-    /// Where a provider revokes all tokens, and the authority that vouches for it, as the sandbox prints them.
-    pub(super) fn revocation(&self, title: &str) -> (String, String) {
-        let heading = format!("# Revoke every token at {title}");
-        let place = self
-            .welcome
-            .iter()
-            .position(|line| line.starts_with(&heading));
-        let line = &self.welcome[place.unwrap() + 1];
-        let url = line.split(' ').next_back().unwrap();
-        let authority = line.split('\'').nth(3).unwrap();
-        (url.to_owned(), authority.to_owned())
-    }
-}
 
 /// The three responses that a caller prints: statuses and bodies.
 pub(super) fn responses(text: &str) -> Vec<(u64, Value)> {
@@ -180,33 +125,6 @@ async fn java_http_client_calls_through_it() {
         calls_through_the_sandbox(&["java", "Caller.java"]).await;
         calls_with_a_password(&["java", "Caller.java"], Wrong::GivesUp).await;
     }
-}
-
-#[tokio::test]
-async fn every_line_that_the_sandbox_prints_works_as_it_stands() {
-    if !Needs::Curl.are_met().await {
-        return;
-    }
-    let sandbox = Sandbox::start().await;
-    let lines = sandbox
-        .welcome
-        .iter()
-        .filter(|line| line.starts_with("curl"));
-    let mut tried = 0;
-    for line in lines {
-        let answer = output(&["sh", "-c", &format!("set -e; {line}")]).await;
-        // Neither Bursar nor a provider refuses it.
-        assert!(!answer.contains("\"reason\""), "{line}: {answer}");
-        assert!(!answer.contains("\"error\":"), "{line}: {answer}");
-        assert!(!line.contains('\\'), "{line}");
-        assert!(!answer.is_empty(), "{line}");
-        tried += 1;
-    }
-    assert_eq!(tried, 15, "{:#?}", sandbox.welcome);
-    // The tokens were revoked in between, and nobody noticed.
-    let scrape = crate::support::metrics::Scrape::of(sandbox.admin).await;
-    let absorbed = [("provider", "payu"), ("result", "absorbed")];
-    assert_eq!(scrape.value("bursar_unauthorized_total", &absorbed), 1.0);
 }
 
 #[tokio::test]

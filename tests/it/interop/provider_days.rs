@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::callers::Sandbox;
+use super::sandbox::Sandbox;
 use super::*;
 use crate::support::proxy::Proxy;
 
