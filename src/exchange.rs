@@ -55,7 +55,7 @@ use bursar_http::replay_body::{ReplayBody, ReplayLimits};
 use bursar_http::target::{self, Form, Target};
 use bursar_telemetry::metrics::{Limit, RefusalDetail};
 use caller::Principal;
-pub use freezes::{Decided, Reach, Wish};
+pub use freezes::{Decided, Frozen, Reach, Wish};
 pub use live::Live;
 use location::Asked;
 use passthrough::Passthrough;

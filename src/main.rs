@@ -68,7 +68,7 @@ enum Command {
     /// Have a running Bursar refuse requests that move money to a provider
     Freeze(control::Freeze),
     /// Let them pass again
-    Thaw(control::Freeze),
+    Thaw(control::Thaw),
     /// Have a running Bursar read its configuration again, and say what came of it
     Reload(remote::Options),
     /// Say what a running Bursar logs, or have it log other things for a time
@@ -164,12 +164,10 @@ fn run(
             let asked = runtime.block_on(options.remote().health());
             told(asked.map(|()| String::new()))
         }
-        Command::Freeze(freeze) => {
-            frozen(runtime.block_on(freeze.run(&freeze.remote.remote(), true)))
-        }
+        Command::Freeze(freeze) => frozen(runtime.block_on(freeze.run())),
         Command::Reload(options) => reloaded(runtime.block_on(control::reload(&options.remote()))),
         Command::LogLevel(options) => told(runtime.block_on(options.run())),
-        Command::Thaw(thaw) => frozen(runtime.block_on(thaw.run(&thaw.remote.remote(), false))),
+        Command::Thaw(thaw) => frozen(runtime.block_on(thaw.run())),
     }
 }
 
@@ -213,13 +211,14 @@ fn reloaded(said: Result<control::ReloadSaid, remote::Error>) -> anyhow::Result<
     print(&said.text, code)
 }
 
-/// A freeze or a thaw that holds on one instance of a fleet only is done, and still a failure.
+/// A freeze or a thaw that holds on one instance of a fleet only is done, and still a failure; so is a thaw of what the
+/// file freezes.
 fn frozen(said: Result<control::FreezeSaid, remote::Error>) -> anyhow::Result<ExitCode> {
     let said = match said {
         Ok(said) => said,
         Err(error) => return told(Err(error)),
     };
-    let code = match said.is_everywhere {
+    let code = match said.is_as_asked {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     };

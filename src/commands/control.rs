@@ -17,16 +17,34 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a reload: longer than the Bursar that is asked waits for it.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(130);
 
-/// Arguments of `bursar freeze` and `thaw`.
+/// Arguments of `bursar freeze`.
 #[derive(Debug, Args)]
 pub(crate) struct Freeze {
+    #[command(flatten)]
+    decision: Decision,
+    /// For how long, such as 30m; from 1s to 365d. Without it, until a thaw
+    #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    time: Option<Duration>,
+}
+
+/// Arguments of `bursar thaw`.
+#[derive(Debug, Args)]
+pub(crate) struct Thaw {
+    #[command(flatten)]
+    decision: Decision,
+}
+
+/// Arguments of both.
+#[derive(Debug, Args)]
+#[group(skip)]
+struct Decision {
     /// The provider's name
     provider: String,
     /// Why, for whoever meets it later; at most 200 characters
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]
-    pub(crate) remote: remote::Options,
+    remote: remote::Options,
 }
 
 /// What a freeze or a thaw comes to.
@@ -36,11 +54,16 @@ struct Frozen {
     all_frozen: Vec<String>,
     by: Option<String>,
     frozen: bool,
+    /// An earlier version has no such thing.
+    #[serde(default)]
+    in_file: bool,
     outlasts_restart: bool,
     provider: String,
     reach: Reach,
     reason: Option<String>,
     since: String,
+    #[serde(default)]
+    until: Option<String>,
     was_frozen: bool,
     why: Option<String>,
 }
@@ -59,6 +82,8 @@ enum Reach {
 struct Said {
     by: Option<Box<str>>,
     reason: Option<Box<str>>,
+    #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
+    time: Option<String>,
 }
 
 /// What `bursar freeze` and `thaw` say.
@@ -66,8 +91,8 @@ struct Said {
 pub(crate) struct FreezeSaid {
     /// For standard output.
     pub(crate) text: String,
-    /// Whether it holds wherever it should.
-    pub(crate) is_everywhere: bool,
+    /// Whether it holds wherever it should, and nothing holds against it.
+    pub(crate) is_as_asked: bool,
 }
 
 /// What a reload comes to.
@@ -171,13 +196,31 @@ impl Changed {
 }
 
 impl Freeze {
-    /// Freezes the provider, or thaws it; says what the state is then.
+    /// Freezes the provider; says what the state is then.
     ///
     /// # Errors
     /// Where that was not done.
-    pub(crate) async fn run(&self, remote: &Remote, is_frozen: bool) -> Result<FreezeSaid, Error> {
-        let verb = if is_frozen { "freeze" } else { "thaw" };
+    pub(crate) async fn run(&self) -> Result<FreezeSaid, Error> {
+        let time = self.time.map(humantime::format_duration);
+        let time = time.map(|time| time.to_string());
+        self.decision.send("freeze", time).await
+    }
+}
+
+impl Thaw {
+    /// Thaws the provider; says what the state is then.
+    ///
+    /// # Errors
+    /// Where that was not done.
+    pub(crate) async fn run(&self) -> Result<FreezeSaid, Error> {
+        self.decision.send("thaw", None).await
+    }
+}
+
+impl Decision {
+    async fn send(&self, verb: &str, time: Option<String>) -> Result<FreezeSaid, Error> {
         let provider = &self.provider;
+        let remote = self.remote.remote();
         let is_named = |char: char| char.is_ascii_alphanumeric() || "_-.".contains(char);
         if !provider.chars().all(is_named) {
             let said = format!("no provider has the name {provider}");
@@ -190,22 +233,28 @@ impl Freeze {
             reason: reason
                 .map_err(|unfit| Error::Unfit("reason", unfit))?
                 .flatten(),
+            time,
         };
         // Texts can always be written.
         let said = serde_json::to_vec(&said).unwrap_or_default();
         let reply = remote
             .post_body(&format!("/{verb}/{provider}"), said.into(), CHANGE_TIMEOUT)
             .await?;
+        let is_against_file = reply.status == StatusCode::CONFLICT;
         match reply.status {
-            StatusCode::OK => {}
+            StatusCode::OK | StatusCode::CONFLICT => {}
             StatusCode::NOT_FOUND => return Err(Error::NoProvider(reply.first_line())),
             _ => return Err(remote.refused(&reply)),
         }
         let frozen: Result<Frozen, _> = serde_json::from_slice(&reply.body);
         let frozen = frozen.map_err(|_other| remote.refused(&reply))?;
+        let text = match is_against_file {
+            true => frozen.describe_against_file(),
+            false => frozen.describe(),
+        };
         Ok(FreezeSaid {
-            text: frozen.describe(),
-            is_everywhere: frozen.reach != Reach::ThisInstance,
+            text,
+            is_as_asked: frozen.reach != Reach::ThisInstance && !is_against_file,
         })
     }
 }
@@ -213,17 +262,11 @@ impl Freeze {
 impl Frozen {
     fn describe(&self) -> String {
         let provider = &self.provider;
-        let until = match (self.outlasts_restart, self.reach) {
-            (true, _) => "until it is thawed",
-            (false, Reach::Alone) => {
-                "until it is thawed, or Bursar ends, because there is no `journal`"
-            }
-            (false, _) => {
-                "until it is thawed, or Bursar ends before the store is back, because there is no `journal`"
-            }
-        };
-        let refused = format!("requests that move money are refused with 503 `frozen` {until}");
-        let mut text = match (self.frozen, self.was_frozen) {
+        let refused = format!(
+            "requests that move money are refused with 503 `frozen` {}",
+            self.describe_end()
+        );
+        let text = match (self.frozen, self.was_frozen) {
             (true, false) => format!("{provider} is frozen: {refused}.\n"),
             (true, true) => format!("{provider} was frozen before and still is: {refused}.\n"),
             (false, true) => {
@@ -233,22 +276,57 @@ impl Frozen {
                 format!("{provider} was not frozen: requests that move money pass.\n")
             }
         };
-        if self.reach == Reach::ThisInstance {
-            let why = plain(self.why.as_deref().unwrap_or("it is not known why"));
-            text += &format!(
-                "This instance only: the fleet's store cannot be used ({why}). The other instances hear of it when it can.\n"
-            );
+        text + &self.describe_reach() + &self.describe_decision() + &self.describe_others()
+    }
+
+    /// Of a thaw that changes nothing, because the file freezes the provider.
+    fn describe_against_file(&self) -> String {
+        let provider = &self.provider;
+        let text = format!(
+            "{provider} stays frozen, because the configuration says so (`providers.{provider}.frozen`): requests that move money are refused with 503 `frozen` {}.\n",
+            self.describe_end()
+        );
+        text + &self.describe_reach() + &self.describe_decision() + &self.describe_others()
+    }
+
+    /// Until when it is frozen.
+    fn describe_end(&self) -> String {
+        if self.in_file {
+            return "for as long as the configuration says so".to_owned();
         }
-        text += &self.describe_decision();
+        let end = match self.until.as_deref() {
+            Some(until) => format!("until {}, or until it is thawed", plain(until)),
+            None => "until it is thawed".to_owned(),
+        };
+        let or_ends = match (self.outlasts_restart, self.reach) {
+            (true, _) => "",
+            (false, Reach::Alone) => ", or Bursar ends, because there is no `journal`",
+            (false, _) => {
+                ", or Bursar ends before the store is back, because there is no `journal`"
+            }
+        };
+        end + or_ends
+    }
+
+    fn describe_reach(&self) -> String {
+        if self.reach != Reach::ThisInstance {
+            return String::new();
+        }
+        let why = plain(self.why.as_deref().unwrap_or("it is not known why"));
+        format!(
+            "This instance only: the fleet's store cannot be used ({why}). The other instances hear of it when it can.\n"
+        )
+    }
+
+    fn describe_others(&self) -> String {
         let others: Vec<&str> = (self.all_frozen.iter())
-            .filter(|name| *name != provider)
+            .filter(|name| **name != self.provider)
             .map(String::as_str)
             .collect();
-        text += &match others.is_empty() {
+        match others.is_empty() {
             true => "No other provider is frozen.\n".to_owned(),
             false => format!("Also frozen: {}.\n", others.join(", ")),
-        };
-        text
+        }
     }
 
     /// Who has frozen it, when and why.
@@ -259,7 +337,11 @@ impl Frozen {
         let fit =
             |kind: Text, text: &Option<String>| text.as_deref().and_then(|text| kind.fit(text));
         let by = fit(Text::By, &self.by);
-        let by = by.as_deref().unwrap_or("somebody");
+        let by = match by.as_deref() {
+            Some(by) => by,
+            None if self.in_file => "the configuration",
+            None => "somebody",
+        };
         let reason = fit(Text::Reason, &self.reason);
         let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
         format!("Since {} by {by}{reason}\n", plain(&self.since))

@@ -8,10 +8,9 @@ use std::sync::atomic::Ordering;
 use ring::digest::{Digest, SHA256, digest};
 use subtle::ConstantTimeEq as _;
 
-use super::freezes::{Decided, PaymentFlag, Payments, Wish, not_passing};
+use super::freezes::{Decided, Frozen, PaymentFlag, Payments, Wish, not_passing};
 use super::process_state::{ProcessState, Reloaded};
 use crate::exchange::respond::Refusal;
-use bursar_base::decision::Decision;
 use bursar_config::Config;
 use bursar_journal as journal;
 use bursar_telemetry::metrics::Reload;
@@ -21,6 +20,8 @@ pub struct AdminControl {
     process_state: Arc<ProcessState>,
     /// By provider index: its name, and whether its payments pass.
     payments: Vec<(Arc<str>, Arc<PaymentFlag>)>,
+    /// The names of those that the file freezes.
+    frozen_in_file: Vec<Arc<str>>,
     /// None: nobody may freeze.
     admin_token: Option<Digest>,
     /// Names that the admin port is asked by, beside addresses and `localhost`.
@@ -33,8 +34,13 @@ impl AdminControl {
         let freezes = &process_state.freezes;
         let payments = names.map(|name| (name.clone(), freezes.flag(name)));
         let token = config.admin_token.as_ref();
+        let frozen = config
+            .providers
+            .iter()
+            .filter(|provider| provider.is_frozen);
         Self {
             payments: payments.collect(),
+            frozen_in_file: frozen.map(|provider| provider.name.clone()).collect(),
             admin_token: token.map(|token| digest(&SHA256, token.expose().as_bytes())),
             admin_hosts: config.admin_hosts.clone(),
             process_state,
@@ -97,7 +103,12 @@ impl AdminControl {
         self.process_state.freezes.remember().await
     }
 
-    /// Follows what the fleet freezes and thaws, for as long as it is polled; at once over where there is no fleet.
+    /// From now on what this configuration freezes is frozen, and nothing that another one froze.
+    pub(super) fn put_in_force(&self) {
+        self.process_state.freezes.follow_file(&self.frozen_in_file);
+    }
+
+    /// Ends freezes that end by themselves, and follows what the fleet freezes and thaws, for as long as it is polled.
     pub async fn follow_freezes(&self) {
         self.process_state.freezes.follow().await;
     }
@@ -119,13 +130,10 @@ impl AdminControl {
         frozen.map(|(name, _)| &**name)
     }
 
-    /// The providers that are frozen, and who has decided that. None: it is just being decided.
-    pub fn freezes(&self) -> impl Iterator<Item = (&str, Option<Decision>)> {
+    /// The providers that are frozen, and who says so.
+    pub fn freezes(&self) -> impl Iterator<Item = (&str, Frozen)> {
         let freezes = &self.process_state.freezes;
-        self.frozen().map(|name| {
-            let decision = freezes.decision(name);
-            (name, decision.filter(|decision| decision.is_frozen))
-        })
+        self.frozen().map(|name| (name, freezes.frozen(name)))
     }
 
     /// The names that the admin port is asked by, beside addresses and `localhost`, in lower case.

@@ -10,9 +10,10 @@
 mod flag;
 mod merge;
 mod states;
+mod wish;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
@@ -25,6 +26,7 @@ use bursar_telemetry::metrics::Metrics;
 pub(super) use flag::{PaymentFlag, Payments};
 use merge::{Both, Held, Step};
 use states::States;
+pub use wish::Wish;
 
 /// How long payments wait after a start for what the fleet has frozen.
 const START_LIMIT: Duration = Duration::from_millis(1900);
@@ -51,17 +53,6 @@ pub(super) struct Freezes {
     known_by: Instant,
 }
 
-/// What an operator asks for.
-#[derive(Debug)]
-pub struct Wish {
-    /// To freeze, or to thaw.
-    pub is_frozen: bool,
-    /// Who asks.
-    pub by: Option<Box<str>>,
-    /// Why.
-    pub reason: Option<Box<str>>,
-}
-
 /// What it comes to.
 #[derive(Debug)]
 pub struct Decided {
@@ -69,8 +60,19 @@ pub struct Decided {
     pub decision: Decision,
     /// Whether that was frozen before.
     pub was_frozen: bool,
+    /// Since when the file freezes it, whatever was decided. None: it does not.
+    pub in_file: Option<SystemTime>,
     /// Where it holds.
     pub reach: Reach,
+}
+
+/// A provider that is frozen, and who says so.
+#[derive(Debug)]
+pub struct Frozen {
+    /// An operator, by a command. None: nobody, or it is just being decided.
+    pub by_command: Option<Decision>,
+    /// The file, since then.
+    pub in_file: Option<SystemTime>,
 }
 
 /// Where a decision holds.
@@ -114,9 +116,25 @@ impl Freezes {
         self.states.flag(provider)
     }
 
-    /// The last decision on a provider.
-    pub(super) fn decision(&self, provider: &str) -> Option<Decision> {
-        Some(self.states.held(provider)?.decision)
+    /// Who says that a provider is frozen.
+    pub(super) fn frozen(&self, provider: &str) -> Frozen {
+        let held = self.states.held(provider).filter(Held::is_frozen);
+        Frozen {
+            by_command: held.map(|held| held.decision),
+            in_file: self.states.in_file(provider),
+        }
+    }
+
+    /// From now on the file freezes these providers and no others.
+    pub(super) fn follow_file(&self, frozen: &[Arc<str>]) {
+        let (new, gone) = self.states.follow_file(frozen, clock::wall());
+        for provider in new {
+            tracing::warn!(%provider, "the configuration freezes it: requests that move money are refused");
+        }
+        for provider in gone {
+            let still_by_command = self.frozen(&provider).by_command.is_some();
+            tracing::warn!(%provider, still_by_command, "the configuration does not freeze it any more");
+        }
     }
 
     /// Reads the journal, at the start.
@@ -127,16 +145,24 @@ impl Freezes {
         let (now, wall) = (Instant::now(), clock::wall());
         for kept in journal.decisions().await? {
             let decision = &kept.decision;
-            if decision.is_frozen {
+            // By the wall clock, because no other has gone on meanwhile.
+            let left = decision
+                .until
+                .map(|until| until.duration_since(wall).unwrap_or_default());
+            let has_ended = left == Some(Duration::ZERO);
+            if decision.is_frozen && !has_ended {
                 tracing::warn!(
                     provider = kept.provider,
                     by = decision.by.as_deref(),
                     reason = decision.reason.as_deref(),
+                    until = until(decision),
                     "is frozen since before the start"
                 );
             }
             let age = wall.duration_since(kept.made).unwrap_or_default();
             let held = Held {
+                ends: left.and_then(|left| now.checked_add(left)),
+                has_ended,
                 decision: kept.decision,
                 made: now.checked_sub(age).unwrap_or(now),
                 made_at: kept.made,
@@ -171,8 +197,9 @@ impl Freezes {
         let begun = wish.is_frozen.then(|| self.states.begin_freeze(provider));
         let deciding = self.deciding.lock().await;
         let before = self.states.held(provider);
-        let was_frozen = before.as_ref().is_some_and(|held| held.decision.is_frozen);
-        let held = next(before, wish);
+        let in_file = self.states.in_file(provider);
+        let was_frozen = in_file.is_some() || before.as_ref().is_some_and(Held::is_frozen);
+        let held = wish.decide(before);
         let is_kept = self.keep(provider, &held).await;
         if !held.decision.is_frozen {
             is_kept?;
@@ -184,6 +211,8 @@ impl Freezes {
             is_frozen = decision.is_frozen,
             by = decision.by.as_deref(),
             reason = decision.reason.as_deref(),
+            until = until(&decision),
+            is_frozen_by_configuration = in_file.is_some(),
             "an operator decides on requests that move money"
         );
         let reach = match &self.fleet {
@@ -195,6 +224,7 @@ impl Freezes {
         Ok(Decided {
             decision,
             was_frozen,
+            in_file,
             reach,
         })
     }
@@ -220,8 +250,22 @@ impl Freezes {
         Reach::ThisInstance(why)
     }
 
-    /// Follows the store for as long as the task lives. Without a fleet there is nothing to follow.
+    /// Ends what ends by itself and follows the store, for as long as the task lives.
     pub(super) async fn follow(&self) {
+        tokio::join!(self.end_in_time(), self.follow_store());
+    }
+
+    async fn end_in_time(&self) {
+        loop {
+            for provider in self.states.next_ended().await {
+                let still_by_configuration = self.states.in_file(&provider).is_some();
+                tracing::warn!(%provider, still_by_configuration, "the time of its freeze is over");
+            }
+        }
+    }
+
+    /// Without a fleet there is nothing to follow.
+    async fn follow_store(&self) {
         let Some(fleet) = &self.fleet else { return };
         if !self.begin(fleet).await {
             tracing::warn!(
@@ -310,7 +354,7 @@ impl Freezes {
     async fn adopt_new(&self, read: &fleet::Freezes) {
         for (provider, found) in &read.by_provider {
             if self.states.held(provider).is_none() {
-                self.adopt(&(**provider).into(), found).await;
+                self.adopt(read, &(**provider).into(), found).await;
             }
         }
     }
@@ -336,13 +380,14 @@ impl Freezes {
         match (both.step(), found) {
             (Step::Nothing, _) | (Step::Adopt, None) => Ok(true),
             (Step::Adopt, Some(found)) => {
-                self.adopt(provider, found).await;
+                self.adopt(read, provider, found).await;
                 Ok(true)
             }
             (Step::Write(number), _) => {
                 let new = NumberedDecision {
                     number,
                     decision: held.decision.clone(),
+                    ends: held.ends.map(|ends| read.at(ends)),
                 };
                 if fleet.write_freeze(read, provider, &new).await? == Written::Changed {
                     return Ok(false);
@@ -361,27 +406,31 @@ impl Freezes {
     }
 
     /// Takes over a decision of the fleet.
-    async fn adopt(&self, provider: &Arc<str>, found: &NumberedDecision) {
-        let before = self.states.held(provider).map(|held| held.decision);
+    async fn adopt(&self, read: &fleet::Freezes, provider: &Arc<str>, found: &NumberedDecision) {
+        let before = self.states.held(provider);
         let decision = &found.decision;
-        let is_frozen = |decision: &Decision| decision.is_frozen;
-        let concerns_payments = decision.is_frozen || before.as_ref().is_some_and(is_frozen);
-        if concerns_payments && before.as_ref() != Some(decision) {
+        let now = Instant::now();
+        let ends = found.ends.and_then(|ends| read.instant(ends));
+        let held = Held {
+            decision: decision.clone(),
+            ends,
+            has_ended: ends.is_some_and(|ends| ends <= now),
+            made: now,
+            made_at: clock::wall(),
+            number: Some(found.number),
+            after: 0,
+        };
+        let concerns_payments = held.is_frozen() || before.as_ref().is_some_and(Held::is_frozen);
+        if concerns_payments && before.is_none_or(|before| before.decision != *decision) {
             tracing::warn!(
                 %provider,
                 is_frozen = decision.is_frozen,
                 by = decision.by.as_deref(),
                 reason = decision.reason.as_deref(),
+                until = until(decision),
                 "the fleet decides on requests that move money"
             );
         }
-        let held = Held {
-            decision: decision.clone(),
-            made: Instant::now(),
-            made_at: clock::wall(),
-            number: Some(found.number),
-            after: 0,
-        };
         self.states.hold(provider, held.clone());
         self.keep_or_say(provider, &held).await;
     }
@@ -421,41 +470,8 @@ pub(super) fn not_passing(flag: &PaymentFlag) -> Option<Refusal> {
     }
 }
 
-/// What an operator decides now. A freeze of what is frozen goes on since then, and says who and why where it has a
-/// reason to give.
-fn next(before: Option<Held>, wish: Wish) -> Held {
-    // As precise as the store has it.
-    let made_at = milliseconds(clock::wall());
-    let after = before
-        .as_ref()
-        .map_or(0, |held| held.number.unwrap_or(held.after));
-    let frozen = before.map(|held| held.decision);
-    let frozen = frozen.filter(|before| before.is_frozen && wish.is_frozen);
-    let Wish {
-        is_frozen,
-        by,
-        reason,
-    } = wish;
-    let decision = match frozen {
-        Some(before) if reason.is_none() => before,
-        before => Decision {
-            is_frozen,
-            since: before.map_or(made_at, |before| before.since),
-            by,
-            reason,
-        },
-    };
-    Held {
-        decision,
-        made: Instant::now(),
-        made_at,
-        number: None,
-        after,
-    }
-}
-
-fn milliseconds(time: SystemTime) -> SystemTime {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let whole = u64::try_from(since.as_millis()).unwrap_or_default();
-    UNIX_EPOCH + Duration::from_millis(whole)
+/// For the log.
+fn until(decision: &Decision) -> Option<String> {
+    let until = decision.until.map(humantime::format_rfc3339_seconds);
+    until.map(|until| until.to_string())
 }

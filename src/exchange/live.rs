@@ -14,6 +14,7 @@ impl Live {
     /// That one, until it is replaced.
     #[must_use]
     pub fn new(proxy: Proxy) -> Arc<Self> {
+        proxy.admin_control.put_in_force();
         Arc::new(Self(ArcSwap::from_pointee(proxy)))
     }
 
@@ -25,6 +26,7 @@ impl Live {
 
     /// Puts another one in force. Requests under way keep theirs.
     pub fn replace(&self, proxy: Proxy) {
+        proxy.admin_control.put_in_force();
         self.0.store(Arc::new(proxy));
     }
 }

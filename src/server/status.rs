@@ -12,11 +12,10 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::exchange::{AdminControl, Decided, Proxy, Reach, Reloaded};
+use crate::exchange::{self, AdminControl, Decided, Proxy, Reach, Reloaded};
 use crate::token::{EndpointSnapshot, RefusedRoute, Source, TokenSnapshot};
 use crate::upstream::ServerHealth;
 use bursar_base::clock;
-use bursar_base::decision::Decision;
 use bursar_config::{Changes, Environment, Problem, Provider, Severity};
 use bursar_telemetry::metrics::{Cause, Reload};
 pub(super) use fleet::Fleet;
@@ -52,6 +51,8 @@ pub(super) struct Frozen<'a> {
     all_frozen: Vec<&'a str>,
     by: Option<Box<str>>,
     frozen: bool,
+    /// Whether the file freezes it, whatever was decided.
+    in_file: bool,
     /// Whether the journal or the fleet remembers it.
     outlasts_restart: bool,
     provider: &'a str,
@@ -59,6 +60,7 @@ pub(super) struct Frozen<'a> {
     reach: &'static str,
     reason: Option<Box<str>>,
     since: String,
+    until: Option<String>,
     was_frozen: bool,
     /// Why it holds on this instance only.
     why: Option<&'static str>,
@@ -69,8 +71,17 @@ impl<'a> Frozen<'a> {
         let Decided {
             decision,
             was_frozen,
+            in_file,
             reach,
         } = decided;
+        let is_frozen = decision.is_frozen || in_file.is_some();
+        // A thaw that the file does not follow says nothing of the freeze.
+        let since = in_file.filter(|_| !decision.is_frozen);
+        let (by, reason) = match since {
+            Some(_) => (None, None),
+            None => (decision.by, decision.reason),
+        };
+        let until = decision.until.filter(|_| in_file.is_none());
         let (reach_name, why) = match reach {
             Reach::Alone => ("alone", None),
             Reach::Fleet => ("fleet", None),
@@ -78,13 +89,15 @@ impl<'a> Frozen<'a> {
         };
         Self {
             all_frozen: control.frozen().collect(),
-            by: decision.by,
-            frozen: decision.is_frozen,
-            outlasts_restart: control.has_journal() || reach == Reach::Fleet,
+            by,
+            frozen: is_frozen,
+            in_file: in_file.is_some(),
+            outlasts_restart: in_file.is_some() || control.has_journal() || reach == Reach::Fleet,
             provider,
             reach: reach_name,
-            reason: decision.reason,
-            since: date(decision.since),
+            reason,
+            since: date(since.unwrap_or(decision.since)),
+            until: until.map(date),
             was_frozen,
             why,
         }
@@ -94,11 +107,14 @@ impl<'a> Frozen<'a> {
 /// A provider that is frozen.
 #[derive(Debug, Serialize)]
 struct Freeze {
-    /// As the command said.
+    /// As the command said. None: the file freezes it alone, or it is just being decided.
     by: Option<Box<str>>,
+    in_file: bool,
     provider: String,
     reason: Option<Box<str>>,
     since: Option<String>,
+    /// None: until a thaw, or until the file does not freeze it any more.
+    until: Option<String>,
 }
 
 /// What a reload comes to.
@@ -310,14 +326,23 @@ impl Status {
 }
 
 impl Freeze {
-    fn of((provider, decision): (&str, Option<Decision>)) -> Self {
-        let since = decision.as_ref().map(|decision| date(decision.since));
-        let (by, reason) = decision.map_or((None, None), |decision| (decision.by, decision.reason));
+    fn of((provider, frozen): (&str, exchange::Frozen)) -> Self {
+        let exchange::Frozen {
+            by_command,
+            in_file,
+        } = frozen;
+        let since = by_command.as_ref().map(|decision| decision.since);
+        let until = by_command.as_ref().and_then(|decision| decision.until);
+        let (by, reason) =
+            by_command.map_or((None, None), |decision| (decision.by, decision.reason));
         Self {
             by,
+            in_file: in_file.is_some(),
             provider: provider.to_owned(),
             reason,
-            since,
+            since: since.or(in_file).map(date),
+            // What the file says outlasts it.
+            until: until.filter(|_| in_file.is_none()).map(date),
         }
     }
 }
@@ -414,93 +439,4 @@ fn seconds(time: Duration) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// As a map of [`serde_json`] has them, which sorts them.
-    fn sorted(shown: &impl Serialize) -> String {
-        let value = serde_json::to_value(shown).unwrap();
-        format!("{value:#}")
-    }
-
-    fn server() -> ServerHealth {
-        ServerHealth {
-            provider: "acme".into(),
-            host: "api.test:443".into(),
-            cause: Some(Cause::Refused),
-            since: SystemTime::UNIX_EPOCH,
-        }
-    }
-
-    #[test]
-    fn keys_are_shown_in_the_order_of_the_alphabet() {
-        let refused = Refused {
-            forbidden: 1,
-            last: String::new(),
-            route: "x".into(),
-            since: String::new(),
-            unauthorized: 0,
-            why: String::new(),
-        };
-        let token = Token {
-            account: "default".to_owned(),
-            age_seconds: Some(1.5),
-            contention: None,
-            environment: Some("sandbox"),
-            expires_at: None,
-            expires_in_seconds: Some(60.0),
-            fingerprint: None,
-            generation: 1,
-            last_error: None,
-            last_error_at: None,
-            last_outcome: Some("ok"),
-            last_outcome_at: None,
-            missing_scopes: None,
-            provider: "acme".into(),
-            refused_routes: vec![refused],
-            scopes: String::new(),
-            secret_in_use: "client_secret",
-        };
-        let status = Status {
-            draining: false,
-            fleet: Some(Fleet::example()),
-            freezes: vec![Freeze::of(("acme", None))],
-            frozen: vec!["acme".into()],
-            held_providers: Vec::new(),
-            last_reload: Some(LastReload {
-                at: String::new(),
-                outcome: "ok",
-                problems: vec!["x".to_owned()],
-            }),
-            replay_memory_used_bytes: 0,
-            token_endpoints: vec![TokenEndpoint {
-                calls_are_held: false,
-                calls_per_minute: NonZeroU32::MIN,
-                calls_that_waited: 0,
-                provider: "acme".into(),
-            }],
-            tokens: vec![token],
-            upstreams: vec![UpstreamServer::of(server())],
-            version: "0",
-        };
-        let shown = serde_json::to_string_pretty(&status).unwrap();
-        assert_eq!(shown, sorted(&status));
-        let bad = Health {
-            frozen: true,
-            ..Health::bad("down".to_owned())
-        };
-        let readiness = Readiness {
-            providers: [("good".into(), Health::good()), ("bad".into(), bad)].into(),
-            ready: true,
-            why: None,
-        };
-        let shown = serde_json::to_string_pretty(&readiness).unwrap();
-        assert_eq!(shown, sorted(&readiness));
-        let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
-        let expected = serde_json::json!({
-            "good": {"healthy": true},
-            "bad": {"frozen": true, "healthy": false, "why": "down"},
-        });
-        assert_eq!(shown["providers"], expected);
-    }
-}
+mod tests;

@@ -1,13 +1,16 @@
 //! `bursar freeze` and `bursar thaw`: what moves money to one provider stops, and nothing else does.
 
+use std::time::Duration;
+
 use http::Request;
 use serde_json::json;
+use tokio::time::{Instant, sleep};
 
 use crate::support::balancer::Place;
 use crate::support::caller::{Caller, Reply};
 use crate::support::idp::Idp;
 use crate::support::metrics::{Scrape, admin};
-use crate::support::program::run_in;
+use crate::support::program::{Said, run_in};
 use crate::support::proxy::Program;
 use crate::support::upstream::{Upstream, answer, full};
 use crate::support::{Latch, acme, eventually};
@@ -301,4 +304,193 @@ async fn post(program: &Program, path: &str, body: &str) -> Reply {
         .body(full(body.to_owned()))
         .unwrap();
     Caller::connect(program.admin).await.request(request).await
+}
+
+/// With a journal in the program's own directory.
+async fn journalled(lines: &str) -> (Upstream, Idp, String) {
+    let api = Upstream::start(|_| async { answer(200, "fine") }).await;
+    let idp = Idp::counting().await;
+    let acme = acme(&api.url(), &idp.url(), lines);
+    let yaml = format!("admin_token: {TOKEN}\njournal: {{path: journal}}\n{acme}");
+    (api, idp, yaml)
+}
+
+async fn ask(program: &Program, arguments: &[&str]) -> Said {
+    let admin = program.admin.to_string();
+    let arguments = [arguments, &["--admin", &admin]].concat();
+    let environment = [
+        ("BURSAR_ADMIN_TOKEN", TOKEN),
+        ("USER", "ann"),
+        ("SUDO_USER", ""),
+    ];
+    run_in(program.directory(), &arguments, &environment).await
+}
+
+async fn is_paid(program: &Program) -> bool {
+    let reply = send(program, "POST").await;
+    match reply.status.as_u16() {
+        200 => true,
+        _ => {
+            assert_eq!(reply.problem()["reason"], "frozen");
+            false
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_freeze_for_a_time_ends_by_itself_and_a_later_one_without_a_time_does_not() {
+    let (_api, _idp, yaml) = journalled("").await;
+    let program = Program::start(&yaml, "info").await;
+    let frozen = async || {
+        let scrape = Scrape::of(program.admin).await;
+        scrape.value("bursar_provider_frozen", &[("provider", "acme")])
+    };
+    for time in ["0s", "999ms", "366d", "soon", "-1s"] {
+        let said = ask(&program, &["freeze", "acme", &format!("--for={time}")]).await;
+        assert_ne!(said.code, Some(0), "{said:?}");
+        let body = json!({"for": time}).to_string();
+        assert_eq!(post(&program, "/freeze/acme", &body).await.status, 400);
+    }
+    let thaw = post(&program, "/thaw/acme", "{\"for\": \"1m\"}").await;
+    assert_eq!(thaw.status, 400);
+    assert!(is_paid(&program).await);
+
+    let begun = Instant::now();
+    let arguments = ["freeze", "acme", "--for", "2s", "--reason", "#17"];
+    let said = ask(&program, &arguments).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(!is_paid(&program).await);
+    let freeze = program.json("/status").await["freezes"][0].clone();
+    let time = |key: &str| humantime::parse_rfc3339(freeze[key].as_str().unwrap()).unwrap();
+    let until = time("until");
+    assert_eq!(
+        until.duration_since(time("since")).unwrap(),
+        Duration::from_secs(2)
+    );
+    let printed = format!(
+        "until {}, or until it is thawed",
+        freeze["until"].as_str().unwrap()
+    );
+    assert!(said.out.contains(&printed), "{}", said.out);
+    eventually(|| is_paid(&program)).await;
+    assert!(begun.elapsed() >= Duration::from_secs(2));
+    assert_eq!(frozen().await, 0.0);
+    let status = program.json("/status").await;
+    assert_eq!(
+        (&status["frozen"], &status["freezes"]),
+        (&json!([]), &json!([]))
+    );
+    let logged = program.logged();
+    assert!(
+        logged.contains("the time of its freeze is over"),
+        "{logged}"
+    );
+    let again = ask(&program, &["thaw", "acme"]).await;
+    assert!(again.out.starts_with("acme was not frozen"), "{again:?}");
+
+    // The last word counts, and it says nothing of an end.
+    ask(&program, &["freeze", "acme", "--for", "1s"]).await;
+    let said = ask(&program, &["freeze", "acme"]).await;
+    assert!(
+        said.out.contains("`frozen` until it is thawed."),
+        "{said:?}"
+    );
+    let later = Instant::now() + Duration::from_millis(1500);
+    while Instant::now() < later {
+        assert!(!is_paid(&program).await);
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_freeze_for_a_time_goes_on_after_a_restart_and_ends_when_it_should() {
+    let (_api, _idp, yaml) = journalled("").await;
+    let directory = tempfile::tempdir().unwrap();
+    let yaml = yaml.replace(
+        "path: journal",
+        &format!("path: {}", directory.path().join("journal").display()),
+    );
+    let end = async |program: Program| {
+        program.signal("TERM").await;
+        assert_eq!(program.ended().await.0, Some(0));
+    };
+    let program = Program::start(&yaml, "info").await;
+    ask(&program, &["freeze", "acme", "--for", "6s"]).await;
+    let before = program.json("/status").await["freezes"].clone();
+    end(program).await;
+    let program = Program::start(&yaml, "info").await;
+    assert_eq!(program.json("/status").await["freezes"], before);
+    assert!(!is_paid(&program).await);
+    eventually(|| is_paid(&program)).await;
+    let until = humantime::parse_rfc3339(before[0]["until"].as_str().unwrap()).unwrap();
+    assert!(bursar_base::clock::wall() >= until);
+    end(program).await;
+    let program = Program::start(&yaml, "info").await;
+    assert!(is_paid(&program).await);
+    assert!(!program.logged().contains("is frozen since before"));
+}
+
+#[tokio::test]
+async fn what_the_file_freezes_no_thaw_changes_and_it_goes_with_the_line_in_the_file() {
+    let (_api, _idp, yaml) = journalled("frozen: true").await;
+    let program = Program::start(&yaml, "info").await;
+    assert!(program.logged().contains("the configuration freezes it"));
+    assert_only_payments_are_refused(&program).await;
+    let freeze = program.json("/status").await["freezes"][0].clone();
+    assert_eq!(
+        (&freeze["in_file"], &freeze["by"]),
+        (&json!(true), &json!(null))
+    );
+    assert!(freeze["since"].is_string());
+
+    let said = ask(&program, &["thaw", "acme"]).await;
+    assert_eq!((said.code, &*said.error), (Some(1), ""), "{said:?}");
+    assert!(
+        said.out.starts_with(
+            "acme stays frozen, because the configuration says so (`providers.acme.frozen`): "
+        ),
+        "{}",
+        said.out
+    );
+    assert!(said.out.contains(" by the configuration\n"), "{}", said.out);
+    let refused = post(&program, "/thaw/acme", "").await;
+    assert_eq!(refused.status, 409);
+    let state: serde_json::Value = serde_json::from_str(refused.text()).unwrap();
+    assert_eq!(
+        (&state["frozen"], &state["in_file"], &state["by"]),
+        (&json!(true), &json!(true), &json!(null))
+    );
+    assert!(!is_paid(&program).await);
+
+    // A command freezes it, too, and that stays.
+    let said = ask(
+        &program,
+        &["freeze", "acme", "--reason", "#17", "--for", "1h"],
+    )
+    .await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(
+        said.out
+            .contains("for as long as the configuration says so"),
+        "{said:?}"
+    );
+    program.rewrite(&yaml.replace("frozen: true", "frozen: false"));
+    program.reload().await;
+    assert!(!is_paid(&program).await);
+    let freeze = program.json("/status").await["freezes"][0].clone();
+    assert_eq!(
+        (&freeze["in_file"], &freeze["reason"]),
+        (&json!(false), &json!("#17"))
+    );
+    let said = ask(&program, &["thaw", "acme"]).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(is_paid(&program).await);
+
+    // And back in the file.
+    program.rewrite(&yaml);
+    program.reload().await;
+    assert!(!is_paid(&program).await);
+    program.rewrite(&yaml.replace("frozen: true", ""));
+    program.reload().await;
+    assert!(is_paid(&program).await);
 }

@@ -20,6 +20,8 @@ pub struct Decision {
     pub is_frozen: bool,
     /// Since when that is so.
     pub since: SystemTime,
+    /// When a freeze ends by itself, by the clock of whoever decided. None: it does not.
+    pub until: Option<SystemTime>,
     /// Who says so, as `user@host` of the command. Not proven: whoever has the `admin_token` may say anything.
     pub by: Option<Box<str>>,
     /// Why.

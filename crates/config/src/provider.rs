@@ -19,6 +19,8 @@ use bursar_tls::client::ClientTls;
 pub struct Provider {
     /// Its place in [`Config::providers`](crate::Config::providers).
     pub index: usize,
+    /// Whether the file freezes it.
+    pub is_frozen: bool,
     /// Its name, also in metrics and logs.
     pub name: Arc<str>,
     /// As the provider writes its name, where a preset knows; else the same.

@@ -44,6 +44,8 @@ pub struct NumberedDecision {
     pub number: u64,
     /// What was decided.
     pub decision: Decision,
+    /// When a freeze ends by itself, by the store's clock.
+    pub ends: Option<u64>,
 }
 
 /// What became of a decision that was to be written.
@@ -78,6 +80,12 @@ struct Sealed<'a> {
     since: u64,
     by: Option<Cow<'a, str>>,
     reason: Option<Cow<'a, str>>,
+    /// The same by that clock, for people. Earlier versions have neither this nor the next, and go on until a thaw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<u64>,
+    /// When a freeze ends by itself, by the store's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ends: Option<u64>,
 }
 
 impl Freezes {
@@ -88,6 +96,19 @@ impl Freezes {
         match instant.checked_duration_since(self.read) {
             Some(later) => self.now.saturating_add(millis(later)),
             None => self.now.saturating_sub(millis(self.read - instant)),
+        }
+    }
+
+    /// An instant of the store's clock by this process's. None: it is too far away.
+    #[must_use]
+    pub fn instant(&self, at: u64) -> Option<Instant> {
+        match at.checked_sub(self.now) {
+            Some(later) => self.read.checked_add(Duration::from_millis(later)),
+            // What was before this machine was started is over either way.
+            None => {
+                let earlier = Duration::from_millis(self.now - at);
+                Some(self.read.checked_sub(earlier).unwrap_or(self.read))
+            }
         }
     }
 }
@@ -138,7 +159,7 @@ impl Fleet {
     ) -> Result<Written, FreezeError> {
         let names = self.keys().names(KIND, provider.as_bytes());
         let name = names.first();
-        let text = Sealed::of(provider, &new.decision).to_bytes();
+        let text = Sealed::of(provider, new).to_bytes();
         let sealed = self.keys().seal(binding(name, new.number), &text)?;
         let row = [new.number.to_string().as_bytes(), b" ", &sealed].concat();
         let seen = read.rows.get(name).map_or(&[][..], |row| row);
@@ -176,11 +197,12 @@ impl Fleet {
         let number = std::str::from_utf8(number).ok()?.parse().ok()?;
         let text = self.keys().open(binding(name, number), sealed).ok()?;
         let sealed: Sealed<'_> = serde_json::from_slice(&text).ok()?;
-        let decision = sealed.decision()?;
-        Some((
-            sealed.provider.into(),
-            NumberedDecision { number, decision },
-        ))
+        let found = NumberedDecision {
+            number,
+            decision: sealed.decision()?,
+            ends: sealed.ends,
+        };
+        Some((sealed.provider.into(), found))
     }
 }
 
@@ -196,17 +218,16 @@ impl Freezes {
 }
 
 impl<'a> Sealed<'a> {
-    fn of(provider: &'a str, decision: &'a Decision) -> Self {
-        let since = decision
-            .since
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+    fn of(provider: &'a str, new: &'a NumberedDecision) -> Self {
+        let decision = &new.decision;
         Self {
             provider: provider.into(),
             frozen: decision.is_frozen,
-            since: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            since: milliseconds(decision.since),
             by: decision.by.as_deref().map(Into::into),
             reason: decision.reason.as_deref().map(Into::into),
+            until: decision.until.map(milliseconds),
+            ends: new.ends,
         }
     }
 
@@ -219,13 +240,20 @@ impl<'a> Sealed<'a> {
         let text = |kind: Text, text: &Option<Cow<'_, str>>| {
             text.as_deref().and_then(|text| kind.fit(text))
         };
+        let time = |millis: u64| UNIX_EPOCH.checked_add(Duration::from_millis(millis));
         Some(Decision {
             is_frozen: self.frozen,
-            since: SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(self.since))?,
+            since: time(self.since)?,
+            until: self.until.and_then(time),
             by: text(Text::By, &self.by),
             reason: text(Text::Reason, &self.reason),
         })
     }
+}
+
+fn milliseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 const fn binding(name: &str, number: u64) -> Binding<'_> {

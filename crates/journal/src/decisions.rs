@@ -1,6 +1,8 @@
 //! Decisions of operators on providers, as the journal keeps them: the last one for each, thaws too, so that a fleet
 //! that was away hears of them after a restart.
 //!
+//! When a freeze is over is not written: it follows from its end.
+//!
 //! Two tables hold them. Earlier versions know `frozen` alone, which is right about what is frozen wherever the two
 //! differ: one of those versions has written it then.
 
@@ -19,15 +21,16 @@ CREATE TABLE IF NOT EXISTS decisions (
     number INTEGER,
     after INTEGER NOT NULL,
     made_by TEXT,
-    reason TEXT
+    reason TEXT,
+    until INTEGER
 ) STRICT;
 ";
 
 const ALL: &str = "
-SELECT provider, frozen.since, is_frozen, decisions.since, made, number, after, made_by, reason
+SELECT provider, frozen.since, is_frozen, decisions.since, made, number, after, made_by, reason, until
     FROM frozen LEFT JOIN decisions USING (provider)
 UNION ALL
-SELECT provider, NULL, is_frozen, since, made, number, after, made_by, reason
+SELECT provider, NULL, is_frozen, since, made, number, after, made_by, reason, until
     FROM decisions WHERE provider NOT IN (SELECT provider FROM frozen)
 ORDER BY provider
 ";
@@ -69,6 +72,7 @@ pub(super) fn read(database: &Connection) -> Result<Vec<KeptDecision>, rusqlite:
             decision: Decision {
                 is_frozen,
                 since: time(since.or(frozen).or(made).unwrap_or_default()),
+                until: row.get::<_, Option<i64>>(9)?.filter(|_| is_known).map(time),
                 by: text(Text::By, row.get(7)?).filter(|_| is_known),
                 reason: text(Text::Reason, row.get(8)?).filter(|_| is_known),
             },
@@ -92,8 +96,8 @@ pub(super) fn write(database: &Connection, kept: &KeptDecision) -> Result<(), ru
         false => "DELETE FROM frozen WHERE provider = ?1 AND ?2 IS NOT NULL",
     };
     database.execute(sql, params![kept.provider, micros(decision.since)])?;
-    let sql = "INSERT OR REPLACE INTO decisions (provider, is_frozen, since, made, number, after, made_by, reason)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let sql = "INSERT OR REPLACE INTO decisions (provider, is_frozen, since, made, number, after, made_by, reason, until)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     database.execute(
         sql,
         params![
@@ -105,6 +109,7 @@ pub(super) fn write(database: &Connection, kept: &KeptDecision) -> Result<(), ru
             integer(kept.after),
             decision.by,
             decision.reason,
+            decision.until.map(micros),
         ],
     )?;
     Ok(())

@@ -58,14 +58,18 @@ pub(super) fn create_index(database: &Connection) -> Result<(), rusqlite::Error>
     transaction.commit()
 }
 
-/// Makes the table that a file of an earlier version lacks.
+/// Makes the table that a file of an earlier version lacks, or the column that its table does.
 pub(super) fn add_table(database: &Connection) -> Result<(), rusqlite::Error> {
-    database.execute_batch(decisions::TABLE)
+    database.execute_batch(decisions::TABLE)?;
+    match columns(database, "decisions")?.contains("until") {
+        true => Ok(()),
+        false => database.execute_batch("ALTER TABLE decisions ADD COLUMN until INTEGER"),
+    }
 }
 
 /// Adds the columns that a file of an earlier version lacks.
 pub(super) fn add_columns(database: &Connection) -> Result<(), rusqlite::Error> {
-    let known = columns(database)?;
+    let known = columns(database, "requests")?;
     let missing = ADDED.iter().filter(|column| !known.contains(**column));
     let statements: String = missing
         .map(|column| format!("ALTER TABLE requests ADD COLUMN {column} TEXT; "))
@@ -79,7 +83,7 @@ pub(super) fn add_columns(database: &Connection) -> Result<(), rusqlite::Error> 
 /// What to select of the columns that were added: null for those that are not there, as in a file that an earlier
 /// version writes.
 pub(super) fn added(database: &Connection) -> Result<String, rusqlite::Error> {
-    let known = columns(database)?;
+    let known = columns(database, "requests")?;
     let selected = ADDED.map(|column| match known.contains(column) {
         true => column,
         false => "NULL",
@@ -87,8 +91,8 @@ pub(super) fn added(database: &Connection) -> Result<String, rusqlite::Error> {
     Ok(selected.join(", "))
 }
 
-fn columns(database: &Connection) -> Result<BTreeSet<String>, rusqlite::Error> {
-    let mut statement = database.prepare("SELECT name FROM pragma_table_info('requests')")?;
-    let names = statement.query_map([], |row| row.get(0))?;
+fn columns(database: &Connection, table: &str) -> Result<BTreeSet<String>, rusqlite::Error> {
+    let mut statement = database.prepare("SELECT name FROM pragma_table_info(?1)")?;
+    let names = statement.query_map([table], |row| row.get(0))?;
     names.collect()
 }

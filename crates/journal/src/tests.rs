@@ -184,6 +184,7 @@ fn decided(provider: &str) -> KeptDecision {
         decision: Decision {
             is_frozen: true,
             since: made,
+            until: Some(made + Duration::from_secs(1800)),
             by: Some("ann@host".into()),
             reason: Some("#17".into()),
         },
@@ -202,6 +203,7 @@ async fn the_last_decision_on_each_provider_is_kept() {
     journal.decide(payu.clone()).await.unwrap();
     acme.decision = Decision {
         is_frozen: false,
+        until: None,
         by: None,
         reason: None,
         ..acme.decision

@@ -14,6 +14,10 @@ use bursar_fleet::NumberedDecision;
 #[derive(Debug, Clone)]
 pub(super) struct Held {
     pub(super) decision: Decision,
+    /// When a freeze ends by itself.
+    pub(super) ends: Option<Instant>,
+    /// Whether it has.
+    pub(super) has_ended: bool,
     /// When it was made, or this instance was told.
     pub(super) made: Instant,
     /// The same for people, and for after a restart.
@@ -22,6 +26,13 @@ pub(super) struct Held {
     pub(super) number: Option<u64>,
     /// The number of the one before, as far as it was known here.
     pub(super) after: u64,
+}
+
+impl Held {
+    /// Whether it freezes now.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.decision.is_frozen && !self.has_ended
+    }
 }
 
 /// What is known of a provider here and in the store.
@@ -74,6 +85,7 @@ mod tests {
         Decision {
             is_frozen,
             since: SystemTime::UNIX_EPOCH,
+            until: None,
             by: None,
             reason: None,
         }
@@ -82,6 +94,8 @@ mod tests {
     fn held(is_frozen: bool, number: Option<u64>) -> Held {
         Held {
             decision: decision(is_frozen),
+            ends: None,
+            has_ended: false,
             made: Instant::now(),
             made_at: SystemTime::UNIX_EPOCH,
             number,
@@ -93,6 +107,7 @@ mod tests {
         let found = found.map(|(number, is_frozen)| NumberedDecision {
             number,
             decision: decision(is_frozen),
+            ends: None,
         });
         let both = Both {
             own,
@@ -141,6 +156,7 @@ mod tests {
         let found = NumberedDecision {
             number: 1000,
             decision: decision(true),
+            ends: None,
         };
         let both = Both {
             own: &own,

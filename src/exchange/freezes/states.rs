@@ -1,10 +1,15 @@
 //! States of all providers: the last decision on each, and the flag that requests read.
 //!
-//! Whoever decides or reads the store writes them, one at a time (`deciding` in [`super::Freezes`]); the lock here is for
-//! those who look a provider up. Flag and series are written under it, so that they always follow from the state.
+//! Whoever decides or reads the store writes decisions, one at a time (`deciding` in [`super::Freezes`]); a reload writes
+//! what the file freezes, and one task ends what ends by itself. The lock here orders them, and those who look a provider
+//! up. Flag and series are written under it, so that they always follow from the state.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
 use super::flag::{PaymentFlag, Payments};
 use super::merge::Held;
@@ -14,6 +19,8 @@ use bursar_telemetry::metrics::Metrics;
 pub(super) struct States {
     metrics: Metrics,
     all: Mutex<All>,
+    /// Told when the next freeze may end sooner than it was said; one task waits for it.
+    ends_changed: Notify,
 }
 
 #[derive(Debug)]
@@ -30,6 +37,15 @@ struct State {
     /// Freezes that are about to be decided: they hold already.
     begun: usize,
     held: Option<Held>,
+    /// Since when the file freezes it. None: it does not.
+    in_file: Option<SystemTime>,
+}
+
+impl State {
+    fn is_frozen(&self) -> bool {
+        let by_command = self.held.as_ref().is_some_and(Held::is_frozen);
+        self.begun > 0 || self.in_file.is_some() || by_command
+    }
 }
 
 /// A freeze that holds although it is not decided yet.
@@ -44,6 +60,7 @@ impl States {
         Self {
             metrics: metrics.clone(),
             all: Mutex::new(All { is_known, by_name }),
+            ends_changed: Notify::new(),
         }
     }
 
@@ -67,8 +84,80 @@ impl States {
     }
 
     /// A decision takes the place of the one before.
-    pub(super) fn hold(&self, provider: &Arc<str>, held: Held) {
+    pub(super) fn hold(&self, provider: &Arc<str>, mut held: Held) {
+        let now = Instant::now();
+        held.has_ended |= held.ends.is_some_and(|ends| ends <= now);
         self.change(provider, |state| state.held = Some(held));
+        self.ends_changed.notify_one();
+    }
+
+    /// Since when the file freezes a provider.
+    pub(super) fn in_file(&self, provider: &str) -> Option<SystemTime> {
+        self.lock().by_name.get(provider)?.in_file
+    }
+
+    /// From now on the file freezes these and no others. Those of them that it has not frozen before, and those that it
+    /// does not freeze any more.
+    pub(super) fn follow_file(
+        &self,
+        frozen: &[Arc<str>],
+        now: SystemTime,
+    ) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
+        let all = &mut *self.lock();
+        let (mut new, mut gone) = (Vec::new(), Vec::new());
+        for (name, state) in &mut all.by_name {
+            match (frozen.contains(name), state.in_file) {
+                (true, None) => {
+                    state.in_file = Some(now);
+                    new.push(name.clone());
+                }
+                (false, Some(_)) => {
+                    state.in_file = None;
+                    gone.push(name.clone());
+                }
+                (true, Some(_)) | (false, None) => continue,
+            }
+            self.show(name, state, all.is_known);
+        }
+        (new, gone)
+    }
+
+    /// Waits until freezes have ended by themselves, and ends them.
+    pub(super) async fn next_ended(&self) -> Vec<Arc<str>> {
+        loop {
+            let changed = self.ends_changed.notified();
+            match self.next_end() {
+                Some(end) => drop(timeout_at(end, changed).await),
+                None => changed.await,
+            }
+            let ended = self.end(Instant::now());
+            if !ended.is_empty() {
+                return ended;
+            }
+        }
+    }
+
+    fn next_end(&self) -> Option<Instant> {
+        let all = self.lock();
+        let held = all.by_name.values().filter_map(|state| state.held.as_ref());
+        let frozen = held.filter(|held| held.is_frozen());
+        frozen.filter_map(|held| held.ends).min()
+    }
+
+    fn end(&self, now: Instant) -> Vec<Arc<str>> {
+        let all = &mut *self.lock();
+        let mut ended = Vec::new();
+        for (name, state) in &mut all.by_name {
+            let Some(held) = &mut state.held else {
+                continue;
+            };
+            if held.is_frozen() && held.ends.is_some_and(|ends| ends <= now) {
+                held.has_ended = true;
+                ended.push(name.clone());
+                self.show(name, state, all.is_known);
+            }
+        }
+        ended
     }
 
     /// The last decisions on all providers.
@@ -101,8 +190,7 @@ impl States {
     }
 
     fn show(&self, provider: &str, state: &State, is_known: bool) {
-        let held = state.held.as_ref();
-        let is_frozen = state.begun > 0 || held.is_some_and(|held| held.decision.is_frozen);
+        let is_frozen = state.is_frozen();
         state.flag.set(match (is_frozen, is_known) {
             (true, _) => Payments::Frozen,
             (false, true) => Payments::Pass,

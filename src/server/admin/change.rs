@@ -1,5 +1,6 @@
 //! Changes by the admin port, for whoever shows the `admin_token`: freeze and thaw, reloads, the log's filter.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,6 +28,10 @@ use bursar_journal as journal;
 const MAX_BODY_BYTES: usize = 4096;
 /// How long that may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a freeze may take that ends by itself.
+const FREEZE_TIMES: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 60 * 60);
 
 /// What is asked for.
 enum Change<'a> {
@@ -107,6 +112,8 @@ pub(super) async fn respond(
 struct Said {
     by: Option<String>,
     reason: Option<String>,
+    /// For how long to freeze.
+    r#for: Option<String>,
 }
 
 /// What is asked for, or what is wrong with it.
@@ -114,7 +121,7 @@ fn wish(is_frozen: bool, body: &[u8]) -> Result<Wish, String> {
     let said = match body.trim_ascii() {
         [] => Said::default(),
         body => serde_json::from_slice(body).map_err(|_other| {
-            "the body is JSON with `by` and `reason`, both texts, or empty\n".to_owned()
+            "the body is JSON with `by`, `reason` and `for`, all texts, or empty\n".to_owned()
         })?,
     };
     let check = |kind: Text, name: &str, text: Option<String>| {
@@ -122,8 +129,15 @@ fn wish(is_frozen: bool, body: &[u8]) -> Result<Wish, String> {
         let text = text.map_err(|unfit| format!("`{name}` is {unfit}\n"));
         text.map(Option::flatten)
     };
+    let time = match said.r#for.as_deref().map(humantime::parse_duration) {
+        None => None,
+        Some(_) if !is_frozen => return Err("a thaw has no `for`\n".to_owned()),
+        Some(Ok(time)) if FREEZE_TIMES.contains(&time) => Some(time),
+        Some(_) => return Err("`for` is a duration from 1s to 365d, such as 30m\n".to_owned()),
+    };
     Ok(Wish {
         is_frozen,
+        time,
         by: check(Text::By, "by", said.by)?,
         reason: check(Text::Reason, "reason", said.reason)?,
     })
@@ -131,10 +145,14 @@ fn wish(is_frozen: bool, body: &[u8]) -> Result<Wish, String> {
 
 async fn freeze(admin_control: &AdminControl, provider: &str, wish: Wish) -> Response<Full<Bytes>> {
     match admin_control.freeze(provider, wish).await {
-        Ok(Some(decided)) => json(
-            StatusCode::OK,
-            &Frozen::of(admin_control, provider, decided),
-        ),
+        Ok(Some(decided)) => {
+            let is_against_file = decided.in_file.is_some() && !decided.decision.is_frozen;
+            let status = match is_against_file {
+                true => StatusCode::CONFLICT,
+                false => StatusCode::OK,
+            };
+            json(status, &Frozen::of(admin_control, provider, decided))
+        }
         Ok(None) => {
             let names: Vec<&str> = admin_control.providers().collect();
             let said = format!(

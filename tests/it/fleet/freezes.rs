@@ -438,3 +438,29 @@ async fn a_freeze_holds_across_a_failover_and_in_a_cluster() {
     decide(&programs[1], &["thaw", "acme"]).await;
     all_become(&programs, "", A_SECOND).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_freeze_for_a_time_ends_at_all_instances_and_at_one_that_comes_later() {
+    for server in Server::all().await {
+        let (rig, store) = (Rig::start().await, server.start().await);
+        let mut programs = rig.instances(2, &at(&store)).await;
+        let begun = Instant::now();
+        decide(&programs[0], &["freeze", "acme", "--for", "4s"]).await;
+        all_become(&programs, "frozen", A_SECOND).await;
+        let expected = freeze_of(&programs[0]).await;
+        assert!(expected["until"].is_string());
+        programs.push(rig.instance_at(&at(&store)).await);
+        assert_eq!(refusal(&programs[2]).await, "frozen");
+        let told = becomes_true(AGREED, async || {
+            let others = [freeze_of(&programs[1]).await, freeze_of(&programs[2]).await];
+            others.iter().all(|other| *other == expected)
+        });
+        assert!(told.await, "{}", programs[1].logged());
+        all_become(&programs, "", AGREED).await;
+        assert!(begun.elapsed() >= Duration::from_secs(4));
+        // Whoever comes afterwards finds nothing frozen.
+        programs.push(rig.instance_at(&at(&store)).await);
+        is_open(&programs[3]).await;
+        assert_eq!(freeze_of(&programs[3]).await, Value::Null);
+    }
+}

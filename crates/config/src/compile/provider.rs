@@ -115,6 +115,7 @@ impl ProviderFile {
         let tls = tls.map(|tls| tls.for_servers(servers, &self.key("tls.ca"), problems));
         Some(Provider {
             index,
+            is_frozen: self.file.frozen == Some(true),
             name: self.name.as_str().into(),
             title: match self.file.preset {
                 Some(preset) => PresetName::title(preset).into(),

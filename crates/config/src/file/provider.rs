@@ -22,6 +22,10 @@ pub(crate) struct Provider {
     /// What Bursar knows of the provider out of the box; every part of it can be overridden.
     #[cfg_attr(test, schemars(extend("examples" = ["payu"])))]
     pub(crate) preset: Option<PresetName>,
+    /// Whether requests that move money are refused with 503 `frozen`, whatever `bursar thaw` says. `bursar freeze` does
+    /// the same without the file.
+    #[cfg_attr(test, schemars(extend("default" = false)))]
+    pub(crate) frozen: Option<bool>,
     /// Decides hosts and token URL. Required with a preset; there is no default.
     #[cfg_attr(test, schemars(extend("examples" = ["sandbox"])))]
     pub(crate) environment: Option<Environment>,

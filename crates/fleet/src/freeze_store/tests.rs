@@ -36,9 +36,11 @@ fn numbered(number: u64, is_frozen: bool) -> NumberedDecision {
         decision: Decision {
             is_frozen,
             since: UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
+            until: is_frozen.then(|| UNIX_EPOCH + Duration::from_millis(1_700_000_060_123)),
             by: Some("ann@host".into()),
             reason: Some("a-reason-to-look-for".into()),
         },
+        ends: is_frozen.then_some(number + 60_000),
     }
 }
 

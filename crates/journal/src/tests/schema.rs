@@ -119,3 +119,30 @@ async fn what_an_earlier_version_froze_and_thawed_holds_and_it_finds_what_is_fro
     assert_eq!(thawed.made, thawed.decision.since);
     assert_eq!(kept[2].made, decided("late").made);
 }
+
+#[tokio::test]
+async fn decisions_of_a_version_without_ends_are_kept_and_new_ones_have_an_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join(FILE);
+    let run = |sql: &str| Connection::open(&file).unwrap().execute_batch(sql).unwrap();
+    run(FIRST);
+    run(
+        "CREATE TABLE decisions (provider TEXT PRIMARY KEY, is_frozen INTEGER NOT NULL, since INTEGER NOT NULL,
+            made INTEGER NOT NULL, number INTEGER, after INTEGER NOT NULL, made_by TEXT, reason TEXT) STRICT;
+        INSERT INTO decisions VALUES ('early', 1, 5, 5, NULL, 0, 'ann@host', '#17');
+        INSERT INTO frozen VALUES ('early', 5);",
+    );
+    let settings = settings(directory.path().to_owned());
+    let journal = Journal::open(&settings, series()).unwrap();
+    journal.decide(decided("late")).await.unwrap();
+    ended(journal, &directory);
+    let journal = Journal::open(&settings, series()).unwrap();
+    let kept = journal.decisions().await.unwrap();
+    let ends = kept
+        .iter()
+        .map(|kept| (&*kept.provider, kept.decision.until));
+    let end = decided("late").decision.until;
+    assert!(end.is_some());
+    assert_eq!(ends.collect::<Vec<_>>(), [("early", None), ("late", end)]);
+    assert_eq!(kept[0].decision.by.as_deref(), Some("ann@host"));
+}

@@ -1,0 +1,99 @@
+//! Fields are shown in order.
+
+use super::*;
+
+/// As a map of [`serde_json`] has them, which sorts them.
+fn sorted(shown: &impl Serialize) -> String {
+    let value = serde_json::to_value(shown).unwrap();
+    format!("{value:#}")
+}
+
+fn server() -> ServerHealth {
+    ServerHealth {
+        provider: "acme".into(),
+        host: "api.test:443".into(),
+        cause: Some(Cause::Refused),
+        since: SystemTime::UNIX_EPOCH,
+    }
+}
+
+fn token() -> Token {
+    let refused = Refused {
+        forbidden: 1,
+        last: String::new(),
+        route: "x".into(),
+        since: String::new(),
+        unauthorized: 0,
+        why: String::new(),
+    };
+    Token {
+        account: "default".to_owned(),
+        age_seconds: Some(1.5),
+        contention: None,
+        environment: Some("sandbox"),
+        expires_at: None,
+        expires_in_seconds: Some(60.0),
+        fingerprint: None,
+        generation: 1,
+        last_error: None,
+        last_error_at: None,
+        last_outcome: Some("ok"),
+        last_outcome_at: None,
+        missing_scopes: None,
+        provider: "acme".into(),
+        refused_routes: vec![refused],
+        scopes: String::new(),
+        secret_in_use: "client_secret",
+    }
+}
+
+#[test]
+fn keys_are_shown_in_the_order_of_the_alphabet() {
+    let status = Status {
+        draining: false,
+        fleet: Some(Fleet::example()),
+        freezes: vec![Freeze::of((
+            "acme",
+            exchange::Frozen {
+                by_command: None,
+                in_file: None,
+            },
+        ))],
+        frozen: vec!["acme".into()],
+        held_providers: Vec::new(),
+        last_reload: Some(LastReload {
+            at: String::new(),
+            outcome: "ok",
+            problems: vec!["x".to_owned()],
+        }),
+        replay_memory_used_bytes: 0,
+        token_endpoints: vec![TokenEndpoint {
+            calls_are_held: false,
+            calls_per_minute: NonZeroU32::MIN,
+            calls_that_waited: 0,
+            provider: "acme".into(),
+        }],
+        tokens: vec![token()],
+        upstreams: vec![UpstreamServer::of(server())],
+        version: "0",
+    };
+    let shown = serde_json::to_string_pretty(&status).unwrap();
+    assert_eq!(shown, sorted(&status));
+    let bad = Health {
+        frozen: true,
+        ..Health::bad("down".to_owned())
+    };
+    let readiness = Readiness {
+        providers: [("good".into(), Health::good()), ("bad".into(), bad)].into(),
+        ready: true,
+        why: None,
+    };
+    let shown = serde_json::to_string_pretty(&readiness).unwrap();
+    assert_eq!(shown, sorted(&readiness));
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let expected = serde_json::json!({
+        "good": {"healthy": true},
+        "bad": {"frozen": true, "healthy": false, "why": "down"},
+    });
+    assert_eq!(shown["providers"], expected);
+}
