@@ -243,7 +243,7 @@ pub(super) struct AuthorityFiles {
     /// PEM file with the authority's certificate, constrained to the providers' hosts.
     #[cfg_attr(test, schemars(extend("examples" = ["ca.pem"])))]
     pub(super) certificate: Option<String>,
-    /// PEM file with its key, which no other user may be able to read.
+    /// PEM file with its key, which no other user may be able to read; root's may be readable for a group.
     #[cfg_attr(test, schemars(extend("examples" = ["ca.key"])))]
     pub(super) key: Option<String>,
 }

@@ -366,16 +366,26 @@ fn only_certificates(pem: &str) -> String {
 
 #[cfg(unix)]
 fn refuse_open(key: &Path) -> Result<(), Error> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mode = std::fs::metadata(key)
-        .map_err(Error::Read)?
-        .permissions()
-        .mode();
-    if mode & 0o077 == 0 {
-        Ok(())
-    } else {
+    use std::os::unix::fs::MetadataExt as _;
+    let found = std::fs::metadata(key).map_err(Error::Read)?;
+    if is_open(found.mode(), found.uid(), bursar_base::process::user_id()) {
         Err(Error::Open)
+    } else {
+        Ok(())
     }
+}
+
+/// Whether others than the user may read a file of that mode and owner. Root's may be readable for a group: there is no
+/// other way for a user to be given a file of root's, and Kubernetes mounts secrets like that (`fsGroup`).
+#[cfg(unix)]
+fn is_open(mode: u32, owner: u32, user: u32) -> bool {
+    const ROOT: u32 = 0;
+    let others = if owner == ROOT && user != ROOT {
+        0o037
+    } else {
+        0o077
+    };
+    mode & others != 0
 }
 
 #[cfg(not(unix))]
@@ -404,6 +414,26 @@ mod tests {
         let file = directory.path().join("ca.pem");
         std::fs::write(&file, certificate).unwrap();
         Authority::read(&file, KeyPair::from_pem(key.expose()).unwrap()).unwrap()
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_is_for_the_user_alone_or_root_s_for_a_group_of_the_user_s() {
+        const USER: u32 = 65532;
+        for (mode, owner, user, expected) in [
+            (0o600, USER, USER, false),
+            (0o400, 0, 0, false),
+            (0o640, USER, USER, true),
+            (0o640, 0, 0, true),
+            (0o440, 0, USER, false),
+            (0o640, 0, USER, false),
+            (0o660, 0, USER, true),
+            (0o444, 0, USER, true),
+            (0o440, 1000, USER, true),
+        ] {
+            let found = is_open(0o100_000 | mode, owner, user);
+            assert_eq!(found, expected, "{mode:o} of {owner} for {user}");
+        }
     }
 
     #[test]
