@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
-
 use super::{CHART, ROOT, choices, is_golden, objects, peer, rendered, text};
 
 /// `helm` with a verb for the chart, as a release in a namespace.
@@ -155,23 +153,6 @@ fn an_instance_has_more_time_to_end_than_it_drains_and_a_second_more_is_enough()
         let expected = format!("terminationGracePeriodSeconds: {seconds}\n");
         assert!(manifest.contains(&expected), "{set}: {manifest}");
     }
-}
-
-#[test]
-fn the_schema_of_the_values_knows_the_keys_of_proxy_yaml_and_no_other() {
-    let read = |path: &str| -> Value {
-        let text = std::fs::read(Path::new(ROOT).join(path)).unwrap();
-        serde_json::from_slice(&text).unwrap()
-    };
-    let keys = |schema: &Value| -> Vec<String> {
-        let properties = schema["properties"].as_object().unwrap();
-        properties.keys().cloned().collect()
-    };
-    let values = read("deploy/helm/bursar/values.schema.json");
-    assert_eq!(
-        keys(&values["properties"]["config"]),
-        keys(&read("proxy.schema.json"))
-    );
 }
 
 #[test]

@@ -98,6 +98,35 @@ fn the_schema_in_the_tree_is_generated_from_the_types() {
     );
 }
 
+/// The chart refuses in its values what is no key of the file.
+#[test]
+fn the_chart_s_schema_has_the_keys_of_the_file() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../deploy/helm/bursar/values.schema.json"
+    );
+    let kept = std::fs::read_to_string(path).unwrap();
+    let mut schema: Value = serde_json::from_str(&kept).unwrap();
+    let file = generate();
+    let keys = file["properties"].as_object().unwrap().keys();
+    // The chart reads these two itself.
+    let kind = |key: &str| match key {
+        "drain_delay" | "drain_timeout" => json!({"type": "string"}),
+        _ => json!({}),
+    };
+    let keys: serde_json::Map<_, _> = keys.map(|key| (key.clone(), kind(key))).collect();
+    schema["properties"]["config"]["properties"] = keys.into();
+    let generated = format!("{schema:#}\n");
+    if std::env::var_os("BURSAR_WRITE_SCHEMA").is_some() {
+        std::fs::write(path, &generated).unwrap();
+    }
+    let kept = std::fs::read_to_string(path).unwrap();
+    assert!(
+        kept == generated,
+        "values.schema.json has other keys below `config` than the types; renew it with BURSAR_WRITE_SCHEMA=1 cargo test schema"
+    );
+}
+
 fn generate() -> Value {
     let mut schema = schemars::schema_for!(Proxy);
     schema.insert("title".into(), "proxy.yaml".into());

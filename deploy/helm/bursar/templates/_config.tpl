@@ -1,9 +1,13 @@
 {{/* proxy.yaml, from `config` and what is the chart's. */}}
 {{- define "bursar.config" -}}
-{{- $own := omit .Values.config "drain_delay" "drain_timeout" "journal" -}}
+{{- $own := omit .Values.config "admin_hosts" "drain_delay" "drain_timeout" "journal" -}}
 {{- $host := ternary "127.0.0.1" .Values.bind (eq .Values.topology "sidecar") -}}
 listen: {{ printf "%s:%d" $host (int .Values.ports.proxy) | quote }}
 admin: {{ printf "%s:%d" .Values.bind (int .Values.ports.admin) | quote }}
+{{- with include "bursar.adminHosts" . | trim }}
+admin_hosts:
+  {{- . | nindent 2 }}
+{{- end }}
 drain_delay: {{ include "bursar.drainDelay" . }}
 drain_timeout: {{ include "bursar.drainTimeout" . }}
 {{- if .Values.journal.enabled }}
@@ -36,6 +40,21 @@ providers:
 {{- end }}
 {{- with $own }}
 {{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* The names that the cluster has for the admin port, and those of the values. */}}
+{{- define "bursar.adminHosts" -}}
+{{- if .Values.adminService.enabled -}}
+{{- $name := printf "%s-admin" (include "bursar.fullname" .) -}}
+{{- $namespace := include "bursar.namespace" . -}}
+- {{ $name }}
+- {{ $name }}.{{ $namespace }}
+- {{ $name }}.{{ $namespace }}.svc
+- {{ $name }}.{{ $namespace }}.svc.{{ .Values.clusterDomain }}
+{{- end }}
+{{- range .Values.config.admin_hosts }}
+- {{ . | quote }}
 {{- end }}
 {{- end -}}
 
