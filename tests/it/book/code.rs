@@ -6,8 +6,8 @@ use std::path::Path;
 use super::{Page, ROOT};
 
 /// Where paths in the tree begin.
-const ROOTS: [&str; 7] = [
-    ".ci/", "benches/", "crates/", "docs/", "fuzz/", "src/", "tests/",
+const ROOTS: [&str; 8] = [
+    ".ci/", "benches/", "crates/", "deploy/", "docs/", "fuzz/", "src/", "tests/",
 ];
 
 /// What stands between backticks in a line.

@@ -155,6 +155,35 @@ fn an_instance_has_more_time_to_end_than_it_drains_and_a_second_more_is_enough()
     }
 }
 
+/// What the pages show as values of the chart.
+fn shown() -> Vec<String> {
+    let pages = ["kubernetes", "availability"].map(|page| {
+        let path = format!("docs/src/operations/{page}.md");
+        std::fs::read_to_string(Path::new(ROOT).join(path)).unwrap()
+    });
+    let blocks = pages
+        .iter()
+        .flat_map(|page| page.split("```yaml,kubernetes\n").skip(1));
+    let codes = blocks.map(|block| block.split("```").next().unwrap().to_owned());
+    // The others are objects of Kubernetes.
+    codes.filter(|code| !code.starts_with("spec:")).collect()
+}
+
+#[test]
+fn the_chart_takes_the_values_that_the_pages_show() {
+    let shown = shown();
+    assert_eq!(shown.len(), 2, "{shown:#?}");
+    for values in shown {
+        let Some(mut helm) = helm(&["template", "shop"]) else {
+            return;
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("values.yaml");
+        std::fs::write(&file, values).unwrap();
+        rendered(&helm.arg("--values").arg(file).output().unwrap());
+    }
+}
+
 #[test]
 fn the_chart_has_the_version_of_the_program() {
     let chart = &objects(&Path::new(ROOT).join(CHART).join("Chart.yaml"))[0];
