@@ -12,6 +12,7 @@ mod fleet;
 mod https;
 mod jq;
 mod malformed_responses;
+mod monitoring;
 mod nginx;
 mod openssl;
 mod prometheus;
@@ -65,6 +66,7 @@ async fn output(line: &[&str]) -> String {
 /// What a test needs that may not be there.
 #[derive(Debug, Clone, Copy)]
 enum Needs {
+    Amtool,
     Curl,
     Go,
     Java,
@@ -95,6 +97,7 @@ impl Needs {
     fn probe(self) -> &'static [&'static str] {
         const NODE: [&str; 3] = ["node", "--input-type=module", "-e"];
         match self {
+            Self::Amtool => &["amtool", "--version"],
             Self::Curl => &["curl", "--version"],
             // Compiled by the installer, which takes minutes where every core is taken.
             Self::Go => &["test", "-x", "go-caller"],

@@ -36,6 +36,7 @@
 //! - commands to a running Bursar, and about files: [`commands`]
 //! - health, metrics, status, access log: [`admin`] (its port: [`admin_boundary`]), [`access_lines`], [`alerting`]; request ids and references: [`correlation`]
 //! - several instances on one store: [`fleet`]
+//! - alerts and dashboard of `deploy`: [`monitoring`]
 //! - [`reload`], [`graceful_shutdown`], [`graceful_restart`], [`workers`]
 //! - the Helm chart and the kustomizations: [`kubernetes`]
 //!
@@ -81,6 +82,7 @@ mod journal;
 mod kubernetes;
 mod limits;
 mod location_fields;
+mod monitoring;
 mod options_method;
 mod os_resources;
 mod outcomes;

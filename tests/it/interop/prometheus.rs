@@ -8,6 +8,16 @@ use crate::support::metrics::admin;
 use crate::support::upstream::answer;
 use crate::support::{Rig, eventually};
 
+/// Runs with that configuration. Its address.
+pub(super) async fn start(config: &std::path::Path) -> (Child, String) {
+    for _ in 0..5 {
+        if let Some(running) = prometheus(config).await {
+            return running;
+        }
+    }
+    panic!("Prometheus does not start");
+}
+
 /// Runs on a port that was free a moment ago; None where somebody else took it since.
 async fn prometheus(config: &std::path::Path) -> Option<(Child, String)> {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -40,7 +50,7 @@ async fn prometheus(config: &std::path::Path) -> Option<(Child, String)> {
 }
 
 /// The values of a query.
-async fn query(origin: &str, expression: &str) -> Vec<f64> {
+pub(super) async fn query(origin: &str, expression: &str) -> Vec<f64> {
     let expression: String = form_urlencoded::byte_serialize(expression.as_bytes()).collect();
     let path = format!("/api/v1/query?query={expression}");
     let reply = direct(origin, "GET", &path).await;
@@ -66,14 +76,7 @@ async fn a_real_prometheus_scrapes_it() {
         "global: {{scrape_interval: 1s}}\nscrape_configs: [{{job_name: bursar, static_configs: [{{targets: ['{target}']}}]}}]\n"
     );
     std::fs::write(&config, text).unwrap();
-    let mut running = None;
-    for _ in 0..5 {
-        running = prometheus(&config).await;
-        if running.is_some() {
-            break;
-        }
-    }
-    let (_child, origin) = running.unwrap();
+    let (_child, origin) = start(&config).await;
     eventually(|| async { query(&origin, "up").await == [1.0] }).await;
     let requests = "bursar_requests_total{provider=\"acme\",status=\"200\"}";
     eventually(|| async { query(&origin, requests).await == [1.0] }).await;
