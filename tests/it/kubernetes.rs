@@ -3,7 +3,8 @@
 //! configuration in it.
 //!
 //! `BURSAR_WRITE_KUBERNETES=1 cargo test --test it kubernetes` renews the golden files. A choice of the chart is
-//! `NAME.values.yaml` there, and `NAME.yaml` what it renders; `kustomize-NAME.yaml` is an overlay.
+//! `NAME.values.yaml` there, and `NAME.yaml` what it renders; `kustomize-NAME.yaml` is an overlay, and `application` a chart
+//! that has this one as a part.
 
 mod chart;
 mod configuration;
@@ -79,7 +80,7 @@ fn manifests() -> Vec<PathBuf> {
     let choices = choices().into_iter();
     let names = choices.map(|(name, _)| format!("{name}.yaml"));
     let overlays = OVERLAYS.map(|name| format!("kustomize-{name}.yaml"));
-    let files = names.chain(overlays);
+    let files = names.chain(overlays).chain(["application.yaml".to_owned()]);
     files.map(|file| golden().join(file)).collect()
 }
 

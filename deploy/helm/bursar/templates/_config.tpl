@@ -45,7 +45,7 @@ providers:
 
 {{/* The names that the cluster has for the admin port, and those of the values. */}}
 {{- define "bursar.adminHosts" -}}
-{{- if .Values.adminService.enabled -}}
+{{- if and .Values.adminService.enabled (include "bursar.hasPods" .) -}}
 {{- $name := printf "%s-admin" (include "bursar.fullname" .) -}}
 {{- $namespace := include "bursar.namespace" . -}}
 - {{ $name }}
@@ -144,9 +144,6 @@ on_outage: {{ . }}
 {{- fail "application.containers needs topology=sidecar" -}}
 {{- end -}}
 {{- else -}}
-{{- if not $values.application.containers -}}
-{{- fail "application.containers: name the containers that Bursar runs beside" -}}
-{{- end -}}
 {{- if $values.networkPolicy.enabled -}}
 {{- fail "networkPolicy: a sidecar's pod is the application's; put a policy for that into extraManifests" -}}
 {{- end -}}

@@ -62,6 +62,11 @@ annotations:
 {{- if eq .Values.topology "sidecar" }}true{{ end -}}
 {{- end -}}
 
+{{/* Whether the pods are this chart's. */}}
+{{- define "bursar.hasPods" -}}
+{{- if or (eq .Values.topology "gateway") .Values.application.containers }}true{{ end -}}
+{{- end -}}
+
 {{- define "bursar.kind" -}}
 {{- ternary "StatefulSet" "Deployment" .Values.journal.enabled -}}
 {{- end -}}
