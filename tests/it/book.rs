@@ -8,6 +8,7 @@ mod examples;
 mod keys;
 mod links;
 mod metrics;
+mod runbook;
 mod situations;
 
 use std::fs;

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use super::{Page, ROOT};
 
 /// The anchors of a page's headings, as mdBook and GitHub make them.
-fn anchors(page: &Page) -> BTreeSet<String> {
+pub(super) fn anchors(page: &Page) -> BTreeSet<String> {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let mut anchors = BTreeSet::new();
     for line in page.prose() {

@@ -22,6 +22,14 @@ use crate::support::{acme, becomes_true, eventually, write_intercepting};
 
 const RULES: &str = "deploy/prometheus/alerts.yml";
 const ALERTMANAGER: &str = "deploy/alertmanager.example.yml";
+const RUNBOOK: &str = include_str!("../../../docs/src/operations/runbook.md");
+
+/// The lines of the runbook's blocks of a language.
+fn shown(language: &str) -> impl Iterator<Item = &'static str> {
+    let blocks = RUNBOOK.split("```").skip(1).step_by(2);
+    let blocks = blocks.filter_map(move |block| block.strip_prefix(language)?.strip_prefix('\n'));
+    blocks.flat_map(str::lines)
+}
 
 /// A tool's output, from the root of the tree; the test fails where the tool does.
 async fn run(line: &[&str]) -> String {
@@ -108,10 +116,13 @@ impl Busy {
             }
         });
         let api = api.await;
-        // Every other token of this one has ended before the next request.
+        // Its tokens have ended before the next request, and sometimes there is none.
         let brief = Idp::start(|call| async move {
             let text = format!("token-{}", call.number);
-            idp::reply(200, &json!({"access_token": text, "expires_in": 1}))
+            match call.number % 4 {
+                0 => idp::reply(500, &json!({})),
+                _ => idp::reply(200, &json!({"access_token": text, "expires_in": 1})),
+            }
         });
         let idps = [Idp::counting().await, brief.await];
         let yaml = yaml(&store, &api, &idps);
@@ -120,7 +131,7 @@ impl Busy {
             let directory = tempfile::tempdir().unwrap();
             authority.write(&directory.path().join("api.pem"));
             write_intercepting(directory.path(), &["api.test", "brief.test", "gone.test"]);
-            programs.push(Program::start_in(directory, &yaml, "info,bursar::access=off").await);
+            programs.push(Program::start_in(directory, &yaml, "info").await);
         }
         Self {
             _store: store,
@@ -170,6 +181,7 @@ async fn keep_busy(listen: SocketAddr) {
             ("POST http://api.test/lost", &shop),
             ("GET http://brief.test/", &shop),
             ("GET http://gone.test/", &shop),
+            ("POST http://gone.test/", &shop),
             ("GET http://api.test/", &hasty),
             ("GET http://api.test/", &hasty),
             ("GET http://api.test/", &wrong),
@@ -218,9 +230,11 @@ async fn observe(directory: &Path, programs: &[Program]) -> (Child, String) {
     running
 }
 
-/// What has to return series: the expressions of the dashboard, what is recorded, and the selectors of all rules.
+/// What has to return series: the expressions of the dashboard and the runbook, what is recorded, and the selectors of all
+/// rules.
 fn wanted() -> Vec<String> {
-    let mut wanted = Vec::new();
+    let mut wanted: Vec<String> = shown("promql").map(str::to_owned).collect();
+    assert!(wanted.len() > 5, "{wanted:?}");
     for panel in monitoring::panels() {
         wanted.extend(monitoring::expressions(&panel).map(|expression| {
             expression
@@ -241,10 +255,38 @@ fn wanted() -> Vec<String> {
     wanted
 }
 
+/// What the runbook asks `/status` and the log; some of it only where the journal is in trouble.
+async fn what_the_runbook_asks_is_answered(directory: &Path, program: &Program) {
+    let log = directory.join("bursar.log");
+    let mut count = 0;
+    for line in shown("sh").filter(|line| line.contains("jq ")) {
+        let question = line.replace("ADMIN", &program.admin.to_string());
+        let is_answered = becomes_true(PATIENCE, async || {
+            std::fs::write(&log, program.logged()).unwrap();
+            let mut asked = command(&["sh", "-c", &question]);
+            let output = within(&question, asked.current_dir(directory).output()).await;
+            let output = output.unwrap();
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert!(
+                output.status.success() && error.is_empty(),
+                "{line}: {error}"
+            );
+            !output.stdout.is_empty() || line.contains("\"journal\"")
+        });
+        assert!(is_answered.await, "nothing comes of {line}");
+        count += 1;
+    }
+    assert!(count > 8, "{count}");
+}
+
 #[tokio::test]
 async fn every_expression_returns_series_in_a_real_prometheus_that_scrapes_busy_instances() {
-    let store = StoreServer::redis().await;
-    let (true, Some(store)) = (Needs::Prometheus.are_met().await, store) else {
+    for needs in [Needs::Prometheus, Needs::Curl, Needs::Jq] {
+        if !needs.are_met().await {
+            return;
+        }
+    }
+    let Some(store) = StoreServer::redis().await else {
         return;
     };
     let busy = Busy::start(store.start().await).await;
@@ -275,5 +317,6 @@ async fn every_expression_returns_series_in_a_real_prometheus_that_scrapes_busy_
     for rule in groups.flat_map(|group| group["rules"].as_array().unwrap()) {
         assert_eq!(rule["health"], "ok", "{rule}");
     }
+    what_the_runbook_asks_is_answered(directory.path(), &busy.programs[0]).await;
     drop(working);
 }
