@@ -31,7 +31,7 @@ def pods(objects):
     for one in objects:
         if one["kind"] == "Pod":
             yield one
-        elif "template" in one.get("spec", {}):
+        elif "template" in (one.get("spec") or {}):
             yield one["spec"]["template"]
 
 
@@ -55,7 +55,7 @@ def of_pod(pod, claims):
 
 
 def selector(one):
-    spec = one.get("spec", {})
+    spec = one.get("spec") or {}
     if one["kind"] == "Service":
         return spec.get("selector")
     for key in ("selector", "podSelector"):
@@ -81,7 +81,7 @@ def of_all(objects):
             wanted.items() <= pod["metadata"].get("labels", {}).items() for pod in found
         ):
             yield f"{place}: selects no pod"
-        if "template" in one.get("spec", {}) or one["kind"] == "Pod":
+        if "template" in (one.get("spec") or {}) or one["kind"] == "Pod":
             claims = [claim["metadata"]["name"] for claim in one["spec"].get("volumeClaimTemplates", [])]
             pod = one["spec"].get("template", one)
             yield from (f"{place}: {problem}" for problem in of_pod(pod, claims))
