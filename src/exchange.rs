@@ -64,6 +64,7 @@ use provider_response::ProviderResponse;
 use provider_response::ResponseBody;
 pub use proxy::{DrainTimes, Proxy};
 use request_body::Upstream;
+pub use respond::advice;
 use respond::{Refusal, route_detail};
 use route::{Destination, RouteQuery};
 pub use tunnel::Opened;

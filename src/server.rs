@@ -6,6 +6,7 @@ mod controls;
 mod drain_log;
 pub mod drain_phase;
 mod fleet;
+mod last_hour;
 pub mod log_level;
 pub mod reload;
 mod status;
@@ -14,6 +15,7 @@ pub mod worker;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpSocket};
@@ -29,7 +31,7 @@ use bursar_journal::{self as journal, Journal};
 use bursar_telemetry::access_log::AccessLog;
 use bursar_telemetry::log::LogFilter;
 use bursar_telemetry::metrics::Metrics;
-use controls::Controls;
+use controls::{Controls, Shown};
 use drain_log::DrainLog;
 use drain_phase::DrainPhase;
 use fleet::{Member, Mirror, Mirrored};
@@ -62,6 +64,8 @@ pub struct Server {
     source: Option<Source>,
     /// None: the log is somebody else's.
     log_level: Option<LogLevel>,
+    /// Where the journal is. None: there is none.
+    journal: Option<PathBuf>,
 }
 
 /// Why Bursar cannot start.
@@ -134,6 +138,7 @@ impl Server {
             budget,
             source: None,
             log_level: None,
+            journal: config.journal.as_ref().map(|journal| journal.path.clone()),
         })
     }
 
@@ -194,18 +199,20 @@ impl Server {
         let tls = self.fixed.tls().cloned();
         let (phase, phases) = watch::channel(DrainPhase::Serving);
         let connections = TaskTracker::new();
-        let (reloading, reloads) = self
-            .source
-            .map(|source| {
-                let live = self.live.clone();
-                let (reloader, reloads) = Reloader::new(live, source, self.fixed, self.origin);
-                let task = AbortOnDropHandle::new(tokio::spawn(reloader.run()));
-                (task, reloads)
-            })
-            .unzip();
+        let source = self.source.map(|source| {
+            let live = self.live.clone();
+            Reloader::new(live, source, self.fixed, self.origin)
+        });
+        let (reloader, reloads) = source.unzip();
+        let reloading =
+            reloader.map(|reloader| AbortOnDropHandle::new(tokio::spawn(reloader.run())));
+        let shown = Arc::new(Shown::new(self.journal, tls.clone()));
+        let sampling = tokio::spawn(follow(shown.clone(), self.live.clone()));
+        let sampling = AbortOnDropHandle::new(sampling);
         let controls = Controls {
             reloads,
             log_level: self.log_level,
+            shown,
         };
         let admin = tokio::spawn(admin::serve(self.admin, self.live.clone(), controls));
         let proxy = self.live.current();
@@ -250,12 +257,17 @@ impl Server {
         if let Some(mirror) = self.mirror {
             mirror.end().await;
         }
-        drop(following);
+        drop((following, sampling));
         if let Some(beating) = beating {
             beating.leave().await;
         }
         admin.abort();
     }
+}
+
+/// Looks at what is counted once a minute.
+async fn follow(shown: Arc<Shown>, live: Arc<Live>) {
+    shown.last_hour.follow(&live).await;
 }
 
 /// Files are opened and locks are waited for on a thread of their own.

@@ -110,6 +110,11 @@ impl ActiveRequest {
             self.record.set_detail(detail);
         }
         self.by_caller().refused(self.record.caller(), reason);
+        // Whoever leaves is refused nothing.
+        if reason != Reason::CallerLeft {
+            let refusal = self.record.as_refusal(reason, self.connection.peer.address);
+            self.telemetry.metrics.requests.recent_refusals.add(refusal);
+        }
     }
 
     /// What attempts need of it: its entry, and where they leave what became of them.
@@ -134,10 +139,10 @@ impl ActiveRequest {
         if let Some(phrase) = refused.phrase.take().filter(|_| self.record.is_connect()) {
             refused.response.extensions_mut().insert(phrase);
         }
-        self.fail(refused.reason, refused.detail);
         if let Some(cause) = refused.cause {
             self.record.set_cause(cause);
         }
+        self.fail(refused.reason, refused.detail);
         if let Some(peer) = &refused.peer {
             self.record.attempts.set_peer(Some(peer));
         }

@@ -78,6 +78,12 @@ impl Proxy {
         self.egress.servers()
     }
 
+    /// The providers that are shown a client certificate, and when it ends, in seconds since 1970.
+    pub fn client_certificates(&self) -> impl Iterator<Item = (&str, i64)> {
+        let providers = self.providers.iter();
+        providers.filter_map(|provider| Some((&*provider.name, provider.tls.expiry?)))
+    }
+
     /// The refusal of a host that no provider has, by what its caller may know; the log may know all.
     pub(super) fn unknown_host(
         &self,

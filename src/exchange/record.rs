@@ -26,12 +26,16 @@ use bursar_http::headers::{ControlFields, Correlation, Identifier, Via};
 use bursar_journal::Intent;
 use bursar_telemetry::access_log::{self, Line};
 use bursar_telemetry::metrics::{
-    ANONYMOUS, Cause, NO_PROVIDER, ProviderSeries, Reason, RefusalDetail,
+    ANONYMOUS, Cause, NO_PROVIDER, ProviderSeries, Reason, RecentRefusal, RefusalDetail,
+    RefusedRequest,
 };
 use host::Host;
 
 /// What a request is counted as whose caller left before the response; never sent.
 const CALLER_LEFT: u16 = 499;
+
+/// Characters of a host that people are shown; those of a name of the DNS.
+const MAX_SHOWN_HOST: usize = 255;
 
 /// What a request is for, as far as lines tell it.
 #[derive(Debug)]
@@ -302,6 +306,26 @@ impl Record {
     pub fn add_tunnelled(&mut self, from_caller: u64, to_caller: u64) {
         self.tunnelled += from_caller;
         self.sent += to_caller;
+    }
+
+    /// What people are shown of it where it is refused.
+    pub(super) fn as_refusal(&self, reason: Reason, client: IpAddr) -> RecentRefusal {
+        let provider = self.provider().map(|provider| provider.name.clone());
+        let host = self.host.as_ref().filter(|_| provider.is_none());
+        RecentRefusal {
+            at: clock::wall(),
+            reason,
+            detail: self.detail,
+            cause: self.cause,
+            request: Some(RefusedRequest {
+                id: self.id,
+                client,
+                caller: self.caller.clone().or_else(|| self.claimed_caller.clone()),
+                provider,
+                route: self.route.clone(),
+                host: host.map(|host| host.name().chars().take(MAX_SHOWN_HOST).collect()),
+            }),
+        }
     }
 
     /// Since the request came.

@@ -6,6 +6,7 @@
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
+mod advice;
 mod description;
 mod detail;
 mod reason_phrase;
@@ -33,6 +34,7 @@ use description::{
     Description, RequestSent, SOON, describe, failed, no_connection, no_tunnel, soon, token,
 };
 
+pub use advice::advice;
 pub use refusal::{CallerToken, Refusal};
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");

@@ -23,7 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use super::controls::Controls;
+use super::controls::{Controls, Shown};
 use super::status::{Fleet, Readiness, Status};
 use crate::exchange::{Live, Proxy};
 use boundary::check_host;
@@ -100,7 +100,8 @@ async fn respond(
         None => None,
     };
     // With thousands of accounts some of it takes longer than whoever is accepted meanwhile should wait.
-    let shown = tokio::task::spawn_blocking(move || show(&proxy, &path, fleet)).await;
+    let process = controls.shown.clone();
+    let shown = tokio::task::spawn_blocking(move || show(&proxy, &process, &path, fleet)).await;
     shown.unwrap_or_else(|_panic| {
         text(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -109,10 +110,10 @@ async fn respond(
     })
 }
 
-fn show(proxy: &Proxy, path: &str, fleet: Option<Fleet>) -> Response<Full<Bytes>> {
+fn show(proxy: &Proxy, process: &Shown, path: &str, fleet: Option<Fleet>) -> Response<Full<Bytes>> {
     match path {
         "/readyz" => readiness(proxy),
-        "/status" => json(StatusCode::OK, &Status::of(proxy, fleet)),
+        "/status" => json(StatusCode::OK, &Status::of(proxy, process, fleet)),
         "/metrics" => match proxy.metrics().scrape() {
             Ok(metrics) => with_type(StatusCode::OK, prometheus::TEXT_FORMAT, metrics.into()),
             Err(error) => {

@@ -34,7 +34,7 @@
 //! Operations
 //! - errors that Bursar answers itself: [`error_responses`]
 //! - commands to a running Bursar, and about files: [`commands`]
-//! - health, metrics, status, access log: [`admin`] (its port: [`admin_boundary`]), [`access_lines`], [`alerting`]; request ids and references: [`correlation`]
+//! - health, metrics, status, access log: [`admin`] (its port: [`admin_boundary`], `/status`: [`status`]), [`access_lines`], [`alerting`]; request ids and references: [`correlation`]
 //! - several instances on one store: [`fleet`]
 //! - alerts and dashboard of `deploy`: [`monitoring`]
 //! - [`reload`], [`graceful_shutdown`], [`graceful_restart`], [`workers`]
@@ -94,6 +94,7 @@ mod reload;
 mod replay_after_401;
 mod request_forms;
 mod request_targets;
+mod status;
 mod streaming;
 mod support;
 mod tls_listen;

@@ -82,6 +82,21 @@ impl Reader {
         Ok((found, count))
     }
 
+    /// What is in doubt of a journal whose process lives, `most` at most and the oldest of it, and how many there are in
+    /// all.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn in_doubt(&self, most: usize) -> Result<(Vec<InDoubt>, u64), Error> {
+        let sql = select_in_doubt(&self.database, in_doubt(false))?;
+        let mut statement = self.database.prepare_cached(&format!("{sql} LIMIT ?1"))?;
+        let rows = statement.query_map([most.cast_signed()], in_doubt_from)?;
+        let found: Vec<InDoubt> = rows.collect::<Result<_, _>>()?;
+        let sql = format!("SELECT count(*) FROM requests WHERE {}", in_doubt(false));
+        let count: i64 = self.database.query_row(&sql, [], |row| row.get(0))?;
+        Ok((found, count.cast_unsigned()))
+    }
+
     /// What the journal has of a request that is not settled. None: it is settled meanwhile.
     ///
     /// # Errors

@@ -12,13 +12,16 @@ mod fleet;
 mod journal;
 mod labels;
 mod payments;
+mod recent_refusals;
 mod registered;
 mod token_times;
+mod totals;
 mod upstream;
 
 use std::sync::Arc;
 
 use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder as _, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -37,11 +40,14 @@ pub use labels::{
 };
 pub use payments::AccountPayments;
 use payments::Payments;
+pub use recent_refusals::{RecentRefusal, RecentRefusals, RefusedRequest};
 use registered::{histogram, registered};
 pub use token_times::{EndpointSeries, TokenTimes};
+pub use totals::Totals;
 pub use upstream::UpstreamSeries;
 
 use bursar_base::address::Rule;
+use bursar_base::clock;
 use bursar_config::{Config, Mode, Provider};
 
 /// The caller's name where there is no authentication, or it failed.
@@ -59,6 +65,8 @@ pub struct Connections {
 /// Requests and answers.
 #[derive(Debug, Clone)]
 pub struct Requests {
+    /// The last responses of Bursar's own.
+    pub recent_refusals: Arc<RecentRefusals>,
     by_provider: ByProvider,
     duration: HistogramVec,
     in_flight: IntGaugeVec,
@@ -287,6 +295,12 @@ impl Metrics {
         self.configuration.reloaded(outcome);
     }
 
+    /// How many attempts to re-read the configuration ended like that.
+    #[must_use]
+    pub fn reloads(&self, outcome: Reload) -> u64 {
+        self.configuration.count(outcome)
+    }
+
     /// The series of one provider.
     #[must_use]
     pub fn provider(&self, provider: &Arc<Provider>) -> ProviderSeries {
@@ -328,6 +342,18 @@ impl Metrics {
         self.registry.register(collector)
     }
 
+    /// What was counted since the start, all providers, callers and accounts together.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let (requests, absorbed) = self.requests.totals();
+        Totals {
+            requests,
+            absorbed,
+            refusals: self.requests.recent_refusals.total(),
+            in_doubt: self.payments.in_doubt(),
+        }
+    }
+
     /// Everything, in the Prometheus text format.
     ///
     /// # Errors
@@ -346,6 +372,7 @@ impl Requests {
         };
         let in_flight = Opts::new("bursar_requests_in_flight", "Requests being served.");
         Ok(Self {
+            recent_refusals: Arc::default(),
             by_provider: ByProvider::new(registry)?,
             duration: histogram(
                 registry,
@@ -377,6 +404,40 @@ impl Requests {
     /// Counts a response of Bursar's own to a request of which nobody knows whose and for whom it was.
     pub fn refused(&self, reason: Reason) {
         self.by_provider.none.refused(ANONYMOUS, reason);
+        self.recent_refusals.add(RecentRefusal {
+            at: clock::wall(),
+            reason,
+            detail: None,
+            cause: None,
+            request: None,
+        });
+    }
+
+    /// How many requests there were, those under way apart; how many 401s were absorbed.
+    fn totals(&self) -> (u64, u64) {
+        let families = self.duration.collect();
+        let metrics = families.iter().flat_map(MetricFamily::get_metric);
+        let for_providers: u64 = metrics
+            .map(|metric| metric.get_histogram().get_sample_count())
+            .sum();
+        let others = self.by_provider.none.responses() + self.recent_refusals.without_provider();
+        let families = self.unauthorized.collect();
+        let metrics = families.iter().flat_map(MetricFamily::get_metric);
+        let absorbed = metrics.filter(|metric| {
+            let mut labels = metric.get_label().iter();
+            labels.any(|label| label.value() == Unauthorized::Absorbed.as_str())
+        });
+        // Whole numbers, exact up to 2^53.
+        let absorbed: f64 = absorbed
+            .map(|metric| metric.get_counter().get_value())
+            .sum();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a counter is a whole number that only grows"
+        )]
+        let absorbed = absorbed as u64;
+        (for_providers + others, absorbed)
     }
 }
 

@@ -30,6 +30,8 @@ pub struct ClientTls {
     pub http1: Arc<ClientConfig>,
     /// Of roots, certificates and key: from equal ones equal configurations are made.
     digest: [u8; 32],
+    /// When the client certificate ends, in seconds since 1970. None: there is none.
+    pub expiry: Option<i64>,
 }
 
 impl ClientTls {
@@ -180,6 +182,8 @@ pub fn configure(
     identity: Option<Identity>,
 ) -> Result<ClientTls, Error> {
     let digest = digest(&roots, identity.as_ref());
+    let own = identity.as_ref().and_then(|(chain, _)| chain.first());
+    let expiry = own.and_then(expiry);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -198,6 +202,7 @@ pub fn configure(
         http2: Arc::new(http2),
         http1: Arc::new(http1),
         digest,
+        expiry,
     })
 }
 

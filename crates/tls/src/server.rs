@@ -31,7 +31,14 @@ pub struct Files {
 /// TLS as it is now.
 #[derive(Debug)]
 pub struct Tls {
-    current: ArcSwap<ServerConfig>,
+    current: ArcSwap<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    config: Arc<ServerConfig>,
+    /// When the certificate ends, in seconds since 1970.
+    expiry: Option<i64>,
 }
 
 /// What a verified client certificate says.
@@ -71,26 +78,33 @@ impl Tls {
     /// # Errors
     /// Where one of them cannot be used.
     pub fn load(files: &Files) -> Result<Arc<Self>, Error> {
-        let current = ArcSwap::new(read(files)?);
+        let current = ArcSwap::from_pointee(read(files)?);
         Ok(Arc::new(Self { current }))
     }
 
     /// For the next connection.
     #[must_use]
     pub fn current(&self) -> Arc<ServerConfig> {
-        self.current.load_full()
+        self.current.load().config.clone()
+    }
+
+    /// When the listener's certificate ends, in seconds since 1970; None: it is malformed.
+    #[must_use]
+    pub fn expiry(&self) -> Option<i64> {
+        self.current.load().expiry
     }
 
     /// From now on connections are served as `other` says.
     pub fn become_like(&self, other: &Self) {
-        self.current.store(other.current());
+        self.current.store(other.current.load_full());
     }
 }
 
-fn read(files: &Files) -> Result<Arc<ServerConfig>, Error> {
+fn read(files: &Files) -> Result<Current, Error> {
     let of = |key| move |error| Error { key, error };
     let chain = client::own_certificates(&files.certificate).map_err(of("certificate"))?;
     let key = client::key(&files.key).map_err(of("key"))?;
+    let expiry = chain.first().and_then(client::expiry);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -115,7 +129,10 @@ fn read(files: &Files) -> Result<Arc<ServerConfig>, Error> {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
     }
-    Ok(Arc::new(config))
+    Ok(Current {
+        config: Arc::new(config),
+        expiry,
+    })
 }
 
 /// Who a verified certificate says that its holder is, and for how long. Its common name is no name of

@@ -1,9 +1,10 @@
 //! The fleet as `/status` shows it.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use super::date::date;
 use bursar_base::clock;
 use bursar_fleet::{Fleet as Shared, Instance, Which};
 
@@ -14,29 +15,29 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug, Serialize)]
 pub(in crate::server) struct Fleet {
     /// Whether the store is tried at all: `open` while it cannot be used.
-    breaker: &'static str,
-    leases_held: usize,
+    pub(in crate::server) breaker: &'static str,
+    pub(in crate::server) leases_held: usize,
     /// As the store knows them; this one alone where it cannot be used.
-    members: Vec<Member>,
-    name: String,
-    store: Store,
+    pub(in crate::server) members: Vec<Member>,
+    pub(in crate::server) name: String,
+    pub(in crate::server) store: Store,
 }
 
 #[derive(Debug, Serialize)]
-struct Store {
+pub(in crate::server) struct Store {
     /// Without users and passwords.
-    address: String,
-    since: String,
-    up: bool,
-    why: Option<&'static str>,
+    pub(in crate::server) address: String,
+    pub(in crate::server) since: String,
+    pub(in crate::server) up: bool,
+    pub(in crate::server) why: Option<&'static str>,
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-struct Member {
-    name: String,
-    started: String,
-    this_instance: bool,
-    version: String,
+pub(in crate::server) struct Member {
+    pub(in crate::server) name: String,
+    pub(in crate::server) started: String,
+    pub(in crate::server) this_instance: bool,
+    pub(in crate::server) version: String,
 }
 
 impl Fleet {
@@ -93,10 +94,6 @@ impl Member {
             version: described.map_or_else(String::new, |one| one.version.clone()),
         }
     }
-}
-
-fn date(at: SystemTime) -> String {
-    humantime::format_rfc3339_millis(at).to_string()
 }
 
 #[cfg(test)]

@@ -1,6 +1,15 @@
 //! Fields are shown in order.
 
+use std::num::NonZeroU32;
+use std::time::SystemTime;
+
+use super::payments::Payment;
+use super::readiness::Health;
+use super::tokens::Refused;
 use super::*;
+use crate::exchange;
+use crate::upstream::ServerHealth;
+use bursar_telemetry::metrics::Cause;
 
 /// As a map of [`serde_json`] has them, which sorts them.
 fn sorted(shown: &impl Serialize) -> String {
@@ -50,6 +59,8 @@ fn token() -> Token {
 #[test]
 fn keys_are_shown_in_the_order_of_the_alphabet() {
     let status = Status {
+        at: String::new(),
+        certificates: vec![Certificate::example()],
         draining: false,
         fleet: Some(Fleet::example()),
         freezes: vec![Freeze::of((
@@ -61,12 +72,20 @@ fn keys_are_shown_in_the_order_of_the_alphabet() {
         ))],
         frozen: vec!["acme".into()],
         held_providers: Vec::new(),
+        last_hour: vec![Minute::example()],
         last_reload: Some(LastReload {
             at: String::new(),
             outcome: "ok",
             problems: vec!["x".to_owned()],
         }),
+        payments_in_doubt: Some(PaymentsInDoubt {
+            count: Some(1),
+            oldest: vec![Payment::example()],
+        }),
+        recent_refusals: vec![Refusal::default()],
+        reloads: Reloads { ok: 1, rejected: 1 },
         replay_memory_used_bytes: 0,
+        started: String::new(),
         token_endpoints: vec![TokenEndpoint {
             calls_are_held: false,
             calls_per_minute: NonZeroU32::MIN,

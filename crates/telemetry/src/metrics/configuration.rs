@@ -56,6 +56,11 @@ impl ConfigurationSeries {
         self.ended(outcome);
     }
 
+    /// How many attempts ended like that.
+    pub(super) fn count(&self, outcome: Reload) -> u64 {
+        self.reloads.with_label_values(&[outcome.as_str()]).get()
+    }
+
     fn ended(&self, outcome: Reload) {
         let now = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.last.set(now.as_secs().cast_signed());

@@ -53,6 +53,14 @@ impl Payments {
         Ok(payments)
     }
 
+    /// Those in doubt, of all accounts.
+    pub(super) fn in_doubt(&self) -> u64 {
+        let known = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_doubt = PaymentOutcome::InDoubt as usize;
+        let counts = known.values().map(|counts| &counts.0[in_doubt]);
+        counts.map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
     /// The counts of a provider's accounts, in their order.
     pub(super) fn of(&self, provider: &Provider) -> Vec<Arc<AccountPayments>> {
         let mut known = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);

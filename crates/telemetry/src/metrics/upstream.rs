@@ -1,6 +1,8 @@
 //! Metrics of connections to providers' servers: those that could not be had, by cause, and until when certificates are
 //! valid.
 
+use prometheus::core::Collector as _;
+use prometheus::proto::MetricFamily;
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 
 use super::labels::Cause;
@@ -55,6 +57,25 @@ impl UpstreamSeries {
         self.certificate_expiry
             .with_label_values(&[provider, host])
             .set(expiry);
+    }
+
+    /// The certificates that servers showed last, by provider and host: when each expires, in seconds since 1970.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<(String, String, i64)> {
+        let families = self.certificate_expiry.collect();
+        let metrics = families.iter().flat_map(MetricFamily::get_metric);
+        let certificates = metrics.map(|metric| {
+            let labels = metric.get_label();
+            let value = |name: &str| {
+                let label = labels.iter().find(|label| label.name() == name);
+                label.map_or_else(String::new, |label| label.value().to_owned())
+            };
+            // Seconds since 1970 are exact.
+            #[expect(clippy::cast_possible_truncation, reason = "it was a whole number")]
+            let expiry = metric.get_gauge().get_value() as i64;
+            (value("provider"), value("host"), expiry)
+        });
+        certificates.collect()
     }
 
     /// A server is not a provider's any more, or not shown any more.

@@ -1,0 +1,105 @@
+//! Freezes as the admin port shows them: those that hold, and what a freeze or a thaw comes to.
+
+use serde::Serialize;
+
+use super::date::date;
+use crate::exchange::{self, AdminControl, Decided, Reach};
+
+/// What freezing and thawing comes to.
+#[derive(Debug, Serialize)]
+pub(in crate::server) struct Frozen<'a> {
+    /// The names of all that are frozen now.
+    pub(in crate::server) all_frozen: Vec<&'a str>,
+    pub(in crate::server) by: Option<Box<str>>,
+    pub(in crate::server) frozen: bool,
+    /// Whether the file freezes it, whatever was decided.
+    pub(in crate::server) in_file: bool,
+    /// Whether the journal or the fleet remembers it.
+    pub(in crate::server) outlasts_restart: bool,
+    pub(in crate::server) provider: &'a str,
+    /// Where it holds: `alone` without a fleet, `fleet`, or `this_instance` where its store cannot be used.
+    pub(in crate::server) reach: &'static str,
+    pub(in crate::server) reason: Option<Box<str>>,
+    pub(in crate::server) since: String,
+    pub(in crate::server) until: Option<String>,
+    pub(in crate::server) was_frozen: bool,
+    /// Why it holds on this instance only.
+    pub(in crate::server) why: Option<&'static str>,
+}
+
+impl<'a> Frozen<'a> {
+    pub(in crate::server) fn of(
+        control: &'a AdminControl,
+        provider: &'a str,
+        decided: Decided,
+    ) -> Self {
+        let Decided {
+            decision,
+            was_frozen,
+            in_file,
+            reach,
+        } = decided;
+        let is_frozen = decision.is_frozen || in_file.is_some();
+        // A thaw that the file does not follow says nothing of the freeze.
+        let since = in_file.filter(|_| !decision.is_frozen);
+        let (by, reason) = match since {
+            Some(_) => (None, None),
+            None => (decision.by, decision.reason),
+        };
+        let until = decision.until.filter(|_| in_file.is_none());
+        let (reach_name, why) = match reach {
+            Reach::Alone => ("alone", None),
+            Reach::Fleet => ("fleet", None),
+            Reach::ThisInstance(why) => ("this_instance", Some(why)),
+        };
+        Self {
+            all_frozen: control.frozen().collect(),
+            by,
+            frozen: is_frozen,
+            in_file: in_file.is_some(),
+            outlasts_restart: in_file.is_some() || control.has_journal() || reach == Reach::Fleet,
+            provider,
+            reach: reach_name,
+            reason,
+            since: date(since.unwrap_or(decision.since)),
+            until: until.map(date),
+            was_frozen,
+            why,
+        }
+    }
+}
+
+/// A provider that is frozen.
+#[derive(Debug, Serialize)]
+pub(in crate::server) struct Freeze {
+    /// As the command said. None: the file freezes it alone, or it is just being decided.
+    pub(in crate::server) by: Option<Box<str>>,
+    pub(in crate::server) in_file: bool,
+    pub(in crate::server) provider: String,
+    pub(in crate::server) reason: Option<Box<str>>,
+    pub(in crate::server) since: Option<String>,
+    /// None: until a thaw, or until the file does not freeze it any more.
+    pub(in crate::server) until: Option<String>,
+}
+
+impl Freeze {
+    pub(super) fn of((provider, frozen): (&str, exchange::Frozen)) -> Self {
+        let exchange::Frozen {
+            by_command,
+            in_file,
+        } = frozen;
+        let since = by_command.as_ref().map(|decision| decision.since);
+        let until = by_command.as_ref().and_then(|decision| decision.until);
+        let (by, reason) =
+            by_command.map_or((None, None), |decision| (decision.by, decision.reason));
+        Self {
+            by,
+            in_file: in_file.is_some(),
+            provider: provider.to_owned(),
+            reason,
+            since: since.or(in_file).map(date),
+            // What the file says outlasts it.
+            until: until.filter(|_| in_file.is_none()).map(date),
+        }
+    }
+}
