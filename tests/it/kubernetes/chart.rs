@@ -245,6 +245,18 @@ fn the_chart_takes_the_values_that_the_pages_show() {
 }
 
 #[test]
+fn an_image_by_digest_alone_has_no_tag_that_could_be_another_one_s() {
+    let digest = format!("sha256:{}", "0a".repeat(32));
+    let set = format!("image.digest={digest}");
+    let Some(mut helm) = helm(&["template", "shop", "--set", &set]) else {
+        return;
+    };
+    let manifest = rendered(&helm.output().unwrap());
+    let expected = format!("image: \"bursar@{digest}\"\n");
+    assert!(manifest.contains(&expected), "{manifest}");
+}
+
+#[test]
 fn the_chart_has_the_version_of_the_program() {
     let chart = &objects(&Path::new(ROOT).join(CHART).join("Chart.yaml"))[0];
     let version = env!("CARGO_PKG_VERSION");

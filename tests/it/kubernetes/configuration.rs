@@ -53,11 +53,22 @@ fn mount(yaml: &str, directory: &Path) -> String {
         write(Path::new(path), if is_key { &key } else { &secret });
     }
     for line in here.lines() {
-        if let Some(path) = line.trim().strip_prefix("ca: ") {
+        let line = line.trim();
+        if let Some(path) = line
+            .strip_prefix("ca: ")
+            .or(line.strip_prefix("client_ca: "))
+        {
             let path = Path::new(path.trim_matches('"'));
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             Authority::new().write(path);
         }
+    }
+    if here.contains("certificate: ") {
+        let [certificate, key] =
+            ["tls.crt", "tls.key"].map(|name| directory.join("secrets/tls").join(name));
+        fs::create_dir_all(directory.join("secrets/tls")).unwrap();
+        Authority::new().write_client(&certificate, &key);
+        fs::set_permissions(key, fs::Permissions::from_mode(0o440)).unwrap();
     }
     write(&directory.join("proxy.yaml"), &here);
     here

@@ -54,7 +54,8 @@ annotations:
 
 {{- define "bursar.image" -}}
 {{- $image := .Values.image -}}
-{{- $image.repository }}:{{ default .Chart.AppVersion $image.tag }}
+{{- $image.repository -}}
+{{- if or $image.tag (not $image.digest) }}:{{ default .Chart.AppVersion $image.tag }}{{ end -}}
 {{- with $image.digest }}@{{ . }}{{ end }}
 {{- end -}}
 
