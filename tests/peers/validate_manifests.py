@@ -54,6 +54,9 @@ def of_pod(pod, claims):
                 yield f"{container['name']}: {probe}: no port {port}"
 
 
+SELECTING = {"Deployment", "StatefulSet", "Service", "PodDisruptionBudget", "NetworkPolicy", "PodMonitor"}
+
+
 def selector(one):
     spec = one.get("spec") or {}
     if one["kind"] == "Service":
@@ -77,6 +80,8 @@ def of_all(objects):
         if one["kind"] in ("StatefulSet", "Deployment") and len(one["metadata"]["name"]) > 52:
             yield f"{place}: too long for its pods' labels"
         wanted = selector(one)
+        if not wanted and one["kind"] in SELECTING:
+            yield f"{place}: no selector"
         if wanted is not None and not any(
             wanted.items() <= pod["metadata"].get("labels", {}).items() for pod in found
         ):
