@@ -33,7 +33,7 @@ pub struct Limits {
     connections: AtomicUsize,
 }
 
-/// Requests in flight. Requests write `now` and, where there were never as many, `peak`; whoever divides the limit
+/// Requests in flight. Requests write `now`, `refused` and, where there were never as many, `peak`; whoever divides the limit
 /// among instances writes `most`. Nothing rests on their order.
 #[derive(Debug)]
 struct InFlight {
@@ -42,8 +42,10 @@ struct InFlight {
     /// This instance's share of it.
     most: AtomicUsize,
     now: AtomicUsize,
-    /// The most at a time since the last look at the demand, with those that were refused.
+    /// The most at a time since the last look at the demand.
     peak: AtomicUsize,
+    /// How many were refused since then. Each would have been in flight beside the others.
+    refused: AtomicUsize,
     share: AtomicU32,
 }
 
@@ -129,11 +131,12 @@ impl Limits {
     pub fn enter(self: &Arc<Self>, now: Instant) -> Result<RequestPermit, TooMany> {
         let before = self.in_flight.now.fetch_add(1, Ordering::Relaxed);
         let permit = RequestPermit(self.clone());
+        if before >= self.in_flight.most.load(Ordering::Relaxed) {
+            self.in_flight.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(TooMany::InFlight);
+        }
         if before >= self.in_flight.peak.load(Ordering::Relaxed) {
             self.in_flight.peak.store(before + 1, Ordering::Relaxed);
-        }
-        if before >= self.in_flight.most.load(Ordering::Relaxed) {
-            return Err(TooMany::InFlight);
         }
         if let Some(rate) = &self.rate {
             rate.take(now)?;
@@ -192,6 +195,7 @@ impl InFlight {
             most: AtomicUsize::new(most(limit)),
             now: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
             share: AtomicU32::new(Share::WHOLE.millionths()),
         }
     }
@@ -201,8 +205,9 @@ impl Divisible for InFlight {
     fn demand(&self, _over: Duration) -> f64 {
         let now = self.now.load(Ordering::Relaxed);
         let peak = self.peak.swap(now, Ordering::Relaxed).max(now);
-        let peak = u32::try_from(peak).unwrap_or(u32::MAX);
-        f64::from(peak) / f64::from(self.limit.map_or(u32::MAX, NonZeroU32::get))
+        let refused = self.refused.swap(0, Ordering::Relaxed);
+        let wanted = u32::try_from(peak.saturating_add(refused)).unwrap_or(u32::MAX);
+        f64::from(wanted) / f64::from(self.limit.map_or(u32::MAX, NonZeroU32::get))
     }
 
     fn least_demand(&self) -> f64 {
@@ -441,7 +446,7 @@ mod tests {
                 (LimitKind::PerSecond, per_second),
             ]
         };
-        assert_eq!(demand(), both(1.25, 0.4));
+        assert_eq!(demand(), both(1.5, 0.4));
         assert_eq!(demand(), both(0.0, 0.0));
         let one = limits.enter(now).unwrap();
         assert_eq!(demand(), both(0.25, 0.1));
