@@ -254,9 +254,7 @@ impl Server {
             log.warn("drain_timeout is over; the rest is cut off");
         }
         log.end();
-        if let Some(mirror) = self.mirror {
-            mirror.end().await;
-        }
+        write_the_last(self.mirror, self.fleet.as_ref()).await;
         drop((following, sampling));
         if let Some(beating) = beating {
             beating.leave().await;
@@ -265,9 +263,19 @@ impl Server {
     }
 }
 
-/// Looks at what is counted once a minute.
-async fn follow(shown: Arc<Shown>, live: Arc<Live>) {
-    shown.last_hour.follow(&live).await;
+/// The fleet's store gets what is in doubt here, and tokens that are about to come.
+async fn write_the_last(mirror: Option<Mirror>, fleet: Option<&Member>) {
+    let mirrored = async {
+        if let Some(mirror) = mirror {
+            mirror.end().await;
+        }
+    };
+    let published = async {
+        if let Some(fleet) = fleet {
+            fleet.tokens().end().await;
+        }
+    };
+    tokio::join!(mirrored, published);
 }
 
 /// Files are opened and locks are waited for on a thread of their own.

@@ -161,14 +161,14 @@ impl Tokens {
 
     /// Makes a source per token key, and nothing happens by itself.
     #[must_use]
-    pub fn asleep(config: &Config, metrics: &Metrics, egress: &Egress) -> Self {
-        Self::new(
-            config,
-            metrics,
-            egress,
-            &mpsc::channel(1).0,
-            Before::Nothing(None),
-        )
+    pub fn asleep(
+        config: &Config,
+        metrics: &Metrics,
+        egress: &Egress,
+        fleet: Option<Arc<FleetTokens>>,
+    ) -> Self {
+        let (schedule, _) = mpsc::channel(1);
+        Self::new(config, metrics, egress, &schedule, Before::Nothing(fleet))
     }
 
     fn new(
@@ -182,8 +182,7 @@ impl Tokens {
             Before::Nothing(fleet) => (None, fleet),
             Before::Tokens(old) => (Some(old), old.fleet.clone()),
         };
-        let shared = fleet.as_ref().map(|tokens| tokens.fleet().clone());
-        let mut builder = Builder::new(metrics, egress, schedule, shared);
+        let mut builder = Builder::new(metrics, egress, schedule, fleet.clone());
         if let Some(old) = old {
             builder.take_over(old.all(), &old.limiters);
         }

@@ -1,4 +1,8 @@
 //! `bursar check --live`: one token call for each account, and one TLS handshake with each API host, told in a line each.
+//!
+//! In a fleet it takes part as an instance does: a running one is never left with a token that this has ended.
+
+mod fleet;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,24 +20,34 @@ use bursar_telemetry::metrics::{Cause, Metrics};
 /// Token calls and handshakes at a time; the others wait.
 const MAX_CALLS: usize = 32;
 
+/// Of an account whose new token would end the one that the fleet has.
+const NOT_ASKED: &str = "not asked, because a new token would end the one that the fleet may have (token.single_active)";
+
 /// One line, and whether it tells of something good.
 type Told = (String, bool);
 
 /// What came back, without the tokens. The second value is whether all went well.
 ///
 /// # Errors
-/// Where the metrics cannot be set up.
-pub(crate) async fn run(config: &Config) -> Result<(String, bool), prometheus::Error> {
+/// Where the metrics, or TLS to the fleet's store, cannot be set up.
+pub(crate) async fn run(config: &Config) -> anyhow::Result<(String, bool)> {
     let metrics = Metrics::new(config)?;
     let egress = Egress::new(&config.egress, &metrics);
-    let tokens = Tokens::asleep(config, &metrics, &egress);
+    let fleet = fleet::join(config, &metrics).await?;
+    let shared = fleet.as_ref().map(|fleet| fleet.tokens.clone());
+    let tokens = Tokens::asleep(config, &metrics, &egress, shared);
     let permits = Arc::new(Semaphore::new(MAX_CALLS));
     let mut told = JoinSet::new();
+    let mut lines = Vec::new();
     for provider in &config.providers {
         // One token to an account: the default scopes, or the first route's.
         let scopes = provider.default_scopes.unwrap_or(0);
         for account in 0..provider.accounts.len() {
             let source = Arc::clone(tokens.source(provider.index, account, scopes));
+            if fleet.as_ref().is_some_and(|fleet| !fleet.may_ask(provider)) {
+                lines.push((line_of(&source, NOT_ASKED), true));
+                continue;
+            }
             let permits = permits.clone();
             told.spawn(async move {
                 // Never closed; without a permit it would only be more at a time.
@@ -51,7 +65,12 @@ pub(crate) async fn run(config: &Config) -> Result<(String, bool), prometheus::E
             });
         }
     }
-    let mut lines = told.join_all().await;
+    lines.extend(told.join_all().await);
+    if let Some(fleet) = &fleet {
+        // What was obtained here is for all of them.
+        fleet.tokens.end().await;
+        lines.push(fleet.told());
+    }
     lines.extend(config.providers.iter().flat_map(not_tried));
     lines.sort();
     let is_all_well = lines.iter().all(|(_, is_well)| *is_well);
@@ -59,18 +78,29 @@ pub(crate) async fn run(config: &Config) -> Result<(String, bool), prometheus::E
     Ok((lines.concat(), is_all_well))
 }
 
-fn of_account(source: &Source, obtained: Result<String, Failure>) -> Told {
+/// A line about an account.
+fn line_of(source: &Source, said: &str) -> String {
     let scopes = match &*source.key.scopes {
         "" => String::new(),
         scopes => format!(" [{scopes}]"),
     };
-    let is_well = obtained.is_ok();
-    let said = obtained.unwrap_or_else(|failure| format!("FAILED: {failure}"));
-    let exchange = source.last_exchange();
-    let exchange = exchange.map_or_else(String::new, |exchange| format!("; {}", shown(&exchange)));
     let (provider, account) = (&source.key.provider.name, &source.key.account().name);
-    let line = format!("  {provider} {account}{scopes}: {said}{exchange}\n");
-    (line, is_well)
+    format!("  {provider} {account}{scopes}: {said}\n")
+}
+
+fn of_account(source: &Source, obtained: Result<String, Failure>) -> Told {
+    let is_well = obtained.is_ok();
+    let exchange = source.last_exchange().map(|exchange| shown(&exchange));
+    let exchange = match (exchange, &obtained) {
+        (Some(exchange), _) => format!("; {exchange}"),
+        (None, Err(Failure::Rejected(..) | Failure::RateLimited(_) | Failure::ErrorStatus(..))) => {
+            "; another instance of the fleet was told so a moment ago, and nothing was sent"
+                .to_owned()
+        }
+        (None, _) => String::new(),
+    };
+    let said = obtained.unwrap_or_else(|failure| format!("FAILED: {failure}"));
+    (line_of(source, &(said + &exchange)), is_well)
 }
 
 /// A token call: its URL, and the cause why there was no connection, or what the response said beside its body.

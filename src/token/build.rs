@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::acquire::Acquire;
 use super::call_log::{CallCounts, CallLog};
 use super::endpoint_limiter::EndpointLimiter;
-use super::fleet::{FleetAcquire, FleetKey};
+use super::fleet::{FleetKey, FleetTokens};
 use super::grants::Grants;
 use super::request::{HttpTransport, Transport};
 use super::secret_in_use::SecretInUse;
@@ -20,7 +20,6 @@ use super::token_key::TokenKey;
 use crate::upstream::connect::Connector;
 use crate::upstream::egress::Egress;
 use bursar_config::{Account, Provider, SecretName};
-use bursar_fleet::Fleet;
 use bursar_limits::share::{Divisible as _, Share};
 use bursar_telemetry::metrics::{GrantLabel, Metrics};
 
@@ -36,7 +35,7 @@ pub(super) struct Builder<'a> {
     accounts: HashMap<(&'a str, &'a str), &'a Arc<Source>>,
     /// By provider.
     limiters: HashMap<&'a str, (&'a Provider, &'a Arc<EndpointLimiter>)>,
-    fleet: Option<Fleet>,
+    fleet: Option<Arc<FleetTokens>>,
     /// What was made for the fleet.
     shared: RefCell<Vec<Arc<FleetKey>>>,
 }
@@ -46,7 +45,7 @@ impl<'a> Builder<'a> {
         metrics: &'a Metrics,
         egress: &'a Egress,
         schedule: &mpsc::Sender<ScheduledRenewal>,
-        fleet: Option<Fleet>,
+        fleet: Option<Arc<FleetTokens>>,
     ) -> Self {
         Self {
             metrics,
@@ -127,9 +126,9 @@ impl<'a> Builder<'a> {
         let Some(fleet) = &self.fleet else {
             return Box::new(grants);
         };
-        let key = Arc::new(FleetKey::new(fleet, key, state));
+        let key = Arc::new(FleetKey::new(fleet.fleet(), key, state));
         self.shared.borrow_mut().push(key.clone());
-        Box::new(FleetAcquire { key, grants })
+        Box::new(fleet.acquire(key, grants))
     }
 
     /// All scope sets of a provider's first account, then of its second, ….

@@ -4,19 +4,21 @@
 //! store was away; never from a request's way, which reads the arc-swap as ever.
 
 mod acquire;
+mod flights;
 mod key;
 mod wire;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use tokio::task::JoinSet;
 
-pub(super) use acquire::FleetAcquire;
-pub(super) use key::FleetKey;
-
+use super::grants::Grants;
+use acquire::FleetAcquire;
 use bursar_fleet::{Fleet, News, read_message};
+use flights::Flights;
+pub(super) use key::FleetKey;
 
 /// Keys that are compared with the store at a time.
 const COMPARED_AT_ONCE: usize = 32;
@@ -27,6 +29,9 @@ pub struct FleetTokens {
     fleet: Fleet,
     /// Replaced as a whole by a reload. Each is its source's.
     keys: ArcSwap<HashMap<Box<str>, Weak<FleetKey>>>,
+    /// The same, one after the other.
+    in_turn: Mutex<VecDeque<Weak<FleetKey>>>,
+    flights: Arc<Flights>,
 }
 
 impl FleetTokens {
@@ -36,6 +41,8 @@ impl FleetTokens {
         Arc::new(Self {
             fleet,
             keys: ArcSwap::default(),
+            in_turn: Mutex::default(),
+            flights: Arc::default(),
         })
     }
 
@@ -43,6 +50,21 @@ impl FleetTokens {
     #[must_use]
     pub fn fleet(&self) -> &Fleet {
         &self.fleet
+    }
+
+    /// How one of the keys is asked for.
+    pub(super) fn acquire(&self, key: Arc<FleetKey>, grants: Grants) -> FleetAcquire {
+        FleetAcquire {
+            key,
+            grants,
+            flights: self.flights.clone(),
+        }
+    }
+
+    /// This instance ends: tokens that are about to come are still published, for 2 seconds, and then leases are given
+    /// up.
+    pub async fn end(&self) {
+        self.flights.end().await;
     }
 
     /// From now on these are the keys.
@@ -54,6 +76,12 @@ impl FleetTokens {
             }
         }
         self.keys.store(Arc::new(by_name));
+        *self.in_turn() = keys.iter().map(Arc::downgrade).collect();
+    }
+
+    /// A panic elsewhere leaves nothing half-done here.
+    fn in_turn(&self) -> MutexGuard<'_, VecDeque<Weak<FleetKey>>> {
+        self.in_turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Something was said on the tokens' channel: a token is taken over, and flights that wait look again.
@@ -83,6 +111,25 @@ impl FleetTokens {
             }
         }
         key.known().changed.notify_waiters();
+    }
+
+    /// Compares the tokens of the next few keys with those in the store, which may have lost one of them alone.
+    pub async fn compare_next(&self, most: usize) {
+        let keys: Vec<Arc<FleetKey>> = {
+            let mut in_turn = self.in_turn();
+            let count = in_turn.len();
+            let turn = (0..count).filter_map(|_| {
+                let key = in_turn.pop_front()?;
+                in_turn.push_back(key.clone());
+                key.upgrade().filter(|key| key.has_token())
+            });
+            turn.take(most).collect()
+        };
+        for key in keys {
+            if key.compare().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Compares all tokens with those in the store, after it was away or lost something.

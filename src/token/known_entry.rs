@@ -6,6 +6,7 @@ use tokio::sync::Notify;
 
 use super::refresh_token::RefreshToken;
 use bursar_base::secret::Fingerprint;
+use bursar_fleet::{NO_NUMBER, above};
 
 /// What this instance knows of a token key's entry; it outlives the key's sources.
 #[derive(Default)]
@@ -32,6 +33,14 @@ struct KnownEntry {
     fresh: u64,
 }
 
+impl KnownEntry {
+    fn saw(&mut self, number: u64) {
+        if number < NO_NUMBER {
+            self.highest = self.highest.max(number);
+        }
+    }
+}
+
 impl Known {
     /// A panic elsewhere leaves nothing half-done here.
     fn entry(&self) -> MutexGuard<'_, KnownEntry> {
@@ -40,14 +49,13 @@ impl Known {
 
     /// A number was seen.
     pub(super) fn saw(&self, number: u64) {
-        let mut entry = self.entry();
-        entry.highest = entry.highest.max(number);
+        self.entry().saw(number);
     }
 
     /// The store has that token under that number.
     pub(super) fn has(&self, number: u64, fingerprint: Fingerprint) {
         let mut entry = self.entry();
-        entry.highest = entry.highest.max(number);
+        entry.saw(number);
         entry.value = Some((number, fingerprint));
     }
 
@@ -59,6 +67,11 @@ impl Known {
 
     pub(super) fn highest(&self) -> u64 {
         self.entry().highest
+    }
+
+    /// For a value that is published without a lease, or that is not to be older than any other.
+    pub(super) fn next_number(&self) -> u64 {
+        above(self.highest())
     }
 
     /// The endpoint gave this instance that token.

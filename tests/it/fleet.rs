@@ -1,8 +1,10 @@
 //! A fleet of instances on real stores; `tests/peers/install` installs Redis and Valkey, and without them these tests are
 //! skipped.
 
+mod ends;
 mod freezes;
 mod instances;
+mod live_check;
 mod members;
 mod one_token;
 mod outages;

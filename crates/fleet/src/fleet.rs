@@ -9,10 +9,10 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::time::Instant;
 
 use crate::description::Description;
-use crate::freeze_signal::FreezeSignal;
 use crate::keys::Keys;
 use crate::leases::{HeldLease, LeaseCount};
 use crate::reply::{Reply, Unreadable};
+use crate::signal::Signal;
 use crate::store::{Arg, Events, Kind, Script, Settings, Store, StoreError, StoreState};
 use bursar_base::secret::hexadecimal;
 use bursar_config::{FleetConfig, OnOutage};
@@ -37,7 +37,8 @@ struct Inner {
     config: FleetConfig,
     series: FleetSeries,
     clock: StoreClock,
-    freeze_signal: FreezeSignal,
+    freeze_signal: Signal,
+    journal_signal: Signal,
     leases: LeaseCount,
 }
 
@@ -97,7 +98,8 @@ impl Fleet {
                 began: Instant::now(),
                 ahead: AtomicI64::new(0),
             },
-            freeze_signal: FreezeSignal::default(),
+            freeze_signal: Signal::default(),
+            journal_signal: Signal::default(),
             leases: LeaseCount::default(),
         };
         Ok((Self(Arc::new(inner)), events))
@@ -139,8 +141,14 @@ impl Fleet {
 
     /// When to read again what operators have decided on providers.
     #[must_use]
-    pub fn freeze_signal(&self) -> &FreezeSignal {
+    pub fn freeze_signal(&self) -> &Signal {
         &self.0.freeze_signal
+    }
+
+    /// The store knows of this instance's journal.
+    #[must_use]
+    pub fn journal_signal(&self) -> &Signal {
+        &self.0.journal_signal
     }
 
     /// What is counted.

@@ -5,34 +5,40 @@
 
 mod description;
 mod fleet;
-mod freeze_signal;
 mod freeze_store;
 mod keys;
 mod leases;
 mod members;
+mod message;
 mod outcome_store;
 mod reply;
 mod script;
+mod signal;
 pub mod store;
+#[cfg(test)]
+mod tests;
 mod token_store;
 mod token_value;
+mod value_number;
 
 pub use description::Description;
 pub use fleet::{Fleet, RunError};
-pub use freeze_signal::FreezeSignal;
 pub use freeze_store::{FreezeError, Freezes, NumberedDecision, Written};
 pub use keys::{Names, NotSealed};
 pub use leases::HeldLease;
 pub use members::{
     Beat, BeatError, Demand, Heard, Instance, Listed, MAX_LISTED, Which, interval, max_limits,
 };
+pub use message::{Message, News, Pushed, read_message};
 pub use outcome_store::{
     Change, KnownJournal, ListedJournal, ListedJournals, MirrorError, MirroredJournal, Row, RowSet,
     SILENCE, Seen, Touch, Touched,
 };
 pub use reply::Unreadable;
+pub use signal::Signal;
 pub use token_store::{
-    Answer, Error, Failed, Found, Lease, Message, News, Nothing, Publication, Published, Pushed,
-    Question, RefreshLease, TokenEntry, read_message,
+    Answer, Error, Failed, Found, Lease, Nothing, Publication, Published, Question, RefreshLease,
+    TokenEntry,
 };
 pub use token_value::{RefreshValue, TokenValue};
+pub use value_number::{NO_NUMBER, above};

@@ -11,10 +11,12 @@ use zeroize::Zeroizing;
 
 use crate::fleet::{Fleet, RunError};
 use crate::keys::{Binding, Names, NotSealed};
+use crate::message::Pushed;
 use crate::reply::{Reply, Unreadable};
 use crate::script;
 use crate::store::Arg;
 use crate::token_value::TokenValue;
+use crate::value_number;
 use bursar_telemetry::metrics::{LeaseResult, Lookup};
 
 /// A token key, as the fleet knows it.
@@ -187,41 +189,11 @@ impl From<Unreadable> for Error {
     }
 }
 
-/// A message on the tokens' channel.
-#[derive(Debug, Clone, Copy)]
-pub struct Message<'a> {
-    /// The name that it is about.
-    pub name: &'a str,
-    /// What it says.
-    pub news: News<'a>,
-}
-
-/// What a message says.
-#[derive(Debug, Clone, Copy)]
-pub enum News<'a> {
-    /// A value was published.
-    Value(Pushed<'a>),
-    /// A lease was given back.
-    Free,
-    /// The refresh token of a value is being used.
-    RefreshTokenUsed {
-        /// The value's number.
-        number: u64,
-        /// Who uses it.
-        by: &'a str,
-    },
-}
-
-/// A value in a message.
-#[derive(Debug, Clone, Copy)]
-pub struct Pushed<'a> {
-    /// Its number.
-    pub number: u64,
-    /// How long ago its token was issued when it was published.
-    pub age: Duration,
-    /// When it was published, by the store's clock, in milliseconds.
-    pub at: u64,
-    sealed: &'a [u8],
+/// When a question was asked, and for how long a lease.
+#[derive(Clone, Copy)]
+struct Asked {
+    asked: Instant,
+    lease: Duration,
 }
 
 /// The kind of names that token keys have.
@@ -299,14 +271,40 @@ impl Fleet {
                     proof.first().into(),
                     self.token_channel().into(),
                     name.into(),
+                    number(value_number::digits()),
                 ],
             )
             .await?;
-        let word = reply.text()?;
-        Ok(match &*word {
-            "value" => Answer::Value(self.found(name, entry, asked, &mut reply)?),
-            "same" | "absent" => Answer::Nothing(Nothing {
-                has_known: word == "same",
+        Ok(self.answer(name, entry, Asked { asked, lease }, &mut reply)?)
+    }
+
+    /// What the script that was asked has replied.
+    fn answer(
+        &self,
+        name: &str,
+        entry: TokenEntry<'_>,
+        Asked { asked, lease }: Asked,
+        reply: &mut Reply,
+    ) -> Result<Answer, Unreadable> {
+        Ok(match &*reply.text()? {
+            "value" => Answer::Value(self.found(name, entry, asked, reply)?),
+            "same" => {
+                let number = reply.number()?;
+                let value = self.value(name, entry, number, &reply.bytes()?);
+                match value {
+                    Some(_) => Answer::Nothing(Nothing {
+                        has_known: true,
+                        number,
+                    }),
+                    None => Answer::Value(Found {
+                        number,
+                        issued: asked,
+                        value: None,
+                    }),
+                }
+            }
+            "absent" => Answer::Nothing(Nothing {
+                has_known: false,
                 number: reply.number()?,
             }),
             "failed" => {
@@ -322,7 +320,7 @@ impl Fleet {
             "held" => Answer::Held(reply.duration()?),
             "won" => {
                 let number = reply.number()?;
-                let found = self.found(name, entry, asked, &mut reply)?;
+                let found = self.found(name, entry, asked, reply)?;
                 Answer::Won(Lease {
                     number,
                     until: asked + lease,
@@ -333,7 +331,7 @@ impl Fleet {
                     }),
                 })
             }
-            _ => return Err(Unreadable.into()),
+            _ => return Err(Unreadable),
         })
     }
 
@@ -503,33 +501,6 @@ impl Fleet {
             Err(_) => series.leased(LeaseResult::Error),
         }
     }
-}
-
-/// What a message on the tokens' channel says; None where it says nothing.
-#[must_use]
-pub fn read_message(payload: &[u8]) -> Option<Message<'_>> {
-    let mut words = payload.splitn(6, |byte| *byte == b' ');
-    let mut text = || std::str::from_utf8(words.next()?).ok();
-    let (kind, name) = (text()?, text()?);
-    let mut number = || text()?.parse().ok();
-    let news = match kind {
-        "free" => News::Free,
-        "used" => News::RefreshTokenUsed {
-            number: number()?,
-            by: text()?,
-        },
-        "value" => {
-            let (number, age, at) = (number()?, number()?, number()?);
-            News::Value(Pushed {
-                number,
-                age: Duration::from_millis(age),
-                at,
-                sealed: words.next()?,
-            })
-        }
-        _ => return None,
-    };
-    Some(Message { name, news })
 }
 
 impl std::fmt::Debug for TokenEntry<'_> {

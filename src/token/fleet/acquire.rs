@@ -4,12 +4,14 @@
 //! before it is used, so that one that may have been used is never sent again. A lease lasts for one call and
 //! [`SLACK`]; each further call in a flight asks for it anew.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout_at};
 
+use super::flights::{Flight, Flights};
 use super::key::{FleetKey, Obtained};
 use super::wire;
 use crate::token::acquire::{Acquire, Acquired, Acquiring, NotAcquired, Wanted};
@@ -39,8 +41,9 @@ const HOLD_PAUSE: Duration = Duration::from_millis(500);
 
 /// How one token key is asked for in a fleet.
 pub(in crate::token) struct FleetAcquire {
-    pub(in crate::token) key: Arc<FleetKey>,
-    pub(in crate::token) grants: Grants,
+    pub(super) key: Arc<FleetKey>,
+    pub(super) grants: Grants,
+    pub(super) flights: Arc<Flights>,
 }
 
 /// What a look at the store leads to.
@@ -51,6 +54,13 @@ enum Step {
     Again,
 }
 
+/// One acquisition.
+struct Acquisition {
+    wanted: Wanted,
+    /// Whoever tells the others what came of it holds it until that is done.
+    flight: Arc<Flight>,
+}
+
 impl Acquire for FleetAcquire {
     fn acquire<'a>(
         &'a self,
@@ -58,11 +68,21 @@ impl Acquire for FleetAcquire {
         priority: &'a mut watch::Receiver<Priority>,
     ) -> Acquiring<'a> {
         Box::pin(async move {
+            let Some(flight) = self.flights.begin(&self.key) else {
+                return Err(Failure::LeaseLost.into());
+            };
+            let flight = Arc::new(flight);
+            let acquisition = Acquisition { wanted, flight };
             self.key.fleet.first_connection(FIRST_CONNECTION).await;
             let mut passed_over = Vec::new();
             passed_over.extend(self.key.known().number_of(wanted.fingerprint()));
             for _ in 0..MAX_WAITS {
-                match self.step(&wanted, &mut passed_over, priority).await {
+                if self.flights.are_ending() {
+                    // Its call was not made, and another instance can make it.
+                    self.key.give_up_lease().await;
+                    return Err(Failure::LeaseLost.into());
+                }
+                match self.step(&acquisition, &mut passed_over, priority).await {
                     Step::Done(result) => return result,
                     Step::Again => {}
                 }
@@ -76,11 +96,11 @@ impl FleetAcquire {
     /// Looks at the store, and does what follows.
     async fn step(
         &self,
-        wanted: &Wanted,
+        acquisition: &Acquisition,
         passed_over: &mut Vec<u64>,
         priority: &mut watch::Receiver<Priority>,
     ) -> Step {
-        let known = self.key.known();
+        let (known, wanted) = (self.key.known(), &acquisition.wanted);
         // Listened to before the store is asked, so that nothing is missed in between.
         let changed = known.changed.notified();
         tokio::pin!(changed);
@@ -105,7 +125,7 @@ impl FleetAcquire {
                     passed_over.push(number);
                 }
                 Ok(Answer::Held(left)) => {
-                    drop(timeout_at(self.lease_end(left), changed).await);
+                    self.wait_for_holder(left, changed).await;
                     return Step::Again;
                 }
                 Ok(Answer::Failed {
@@ -124,10 +144,10 @@ impl FleetAcquire {
                     }));
                 }
                 Ok(Answer::Won(lease)) => {
-                    return self.call(lease, wanted, passed_over, priority).await;
+                    return self.call(lease, acquisition, passed_over, priority).await;
                 }
                 Ok(Answer::Nothing(_)) | Err(_) => {
-                    return Step::Done(self.without_store(wanted, priority).await);
+                    return Step::Done(self.without_store(acquisition, priority).await);
                 }
             }
         }
@@ -141,7 +161,7 @@ impl FleetAcquire {
     async fn call(
         &self,
         lease: Lease,
-        wanted: &Wanted,
+        acquisition: &Acquisition,
         passed_over: &[u64],
         priority: &mut watch::Receiver<Priority>,
     ) -> Step {
@@ -163,6 +183,7 @@ impl FleetAcquire {
         self.grants.refresh_token.put(refresh);
         let gate = LeaseGate {
             key: &self.key,
+            flights: &self.flights,
             lease_time: self.lease_time(),
             passed_over,
             state: Mutex::new(GateState {
@@ -176,7 +197,7 @@ impl FleetAcquire {
         let left = self.grants.refresh_token.take(Instant::now());
         let none = match result {
             Ok(token) => {
-                self.share(state.lease.number, &token, left, wanted);
+                self.share(state.lease.number, &token, left, acquisition);
                 return Step::Done(Ok(token));
             }
             Err(none) => none,
@@ -187,8 +208,8 @@ impl FleetAcquire {
             // Nothing was sent: another instance asks now, or has asked.
             0 if state.is_lost => Step::Again,
             // It was held up for longer than its lease, and goes on to nothing else.
-            _ if state.is_lost => Step::Done(self.look(wanted, passed_over).await),
-            _ => Step::Done(Err(self.give_back(none, wanted))),
+            _ if state.is_lost => Step::Done(self.look(&acquisition.wanted, passed_over).await),
+            _ => Step::Done(Err(self.give_back(none, acquisition))),
         }
     }
 
@@ -206,16 +227,20 @@ impl FleetAcquire {
                         .take_over(wanted, found)
                         .ok_or(Failure::TimedOut.into());
                 }
-                Ok(Answer::Held(left)) => drop(timeout_at(self.lease_end(left), changed).await),
+                Ok(Answer::Held(left)) => self.wait_for_holder(left, changed).await,
                 Ok(_) | Err(_) => break,
             }
         }
         Err(Failure::TimedOut.into())
     }
 
-    /// When somebody else's lease is over.
-    fn lease_end(&self, left: Duration) -> Instant {
-        Instant::now() + left.min(self.lease_time()) + AFTER_LEASE
+    /// Waits until somebody else's lease is over, or something of the entry has changed.
+    async fn wait_for_holder(&self, left: Duration, changed: impl Future<Output = ()>) {
+        let end = Instant::now() + left.min(self.lease_time()) + AFTER_LEASE;
+        tokio::select! {
+            _ = timeout_at(end, changed) => {}
+            () = self.flights.ending() => {}
+        }
     }
 
     /// The token in a value, where it is of use; where it was pushed meanwhile, it is counted already.
@@ -228,26 +253,39 @@ impl FleetAcquire {
     }
 
     /// Tells the others of a token, while the requests that wait for it go on.
-    fn share(&self, number: u64, token: &Acquired, refresh: Option<RefreshToken>, wanted: &Wanted) {
+    fn share(
+        &self,
+        number: u64,
+        token: &Acquired,
+        refresh: Option<RefreshToken>,
+        acquisition: &Acquisition,
+    ) {
         self.key.known().obtained(token.fingerprint());
-        let Some(obtained) = Obtained::from(token, refresh, wanted.is_refused, self.key.dialect())
-        else {
+        let is_refused = acquisition.wanted.is_refused;
+        let Some(obtained) = Obtained::from(token, refresh, is_refused, self.key.dialect()) else {
             return;
         };
-        let key = self.key.clone();
-        tokio::spawn(async move { key.publish(number, obtained).await });
+        let (key, flight) = (self.key.clone(), acquisition.flight.clone());
+        tokio::spawn(async move {
+            key.publish(number, obtained).await;
+            drop(flight);
+        });
     }
 
     /// Gives the lease back, and tells the others what the endpoint said, and for how long not to ask.
-    fn give_back(&self, none: NotAcquired, wanted: &Wanted) -> NotAcquired {
+    fn give_back(&self, none: NotAcquired, acquisition: &Acquisition) -> NotAcquired {
         let now = Instant::now();
         let until = none.pause.unwrap_or_else(|| {
             let is_same = |failed: &(Failure, u32)| backoff::is_same_kind(failed.0, none.failure);
-            let earlier = wanted.failed.filter(is_same).map_or(0, |(_, times)| times);
+            let earlier = acquisition
+                .wanted
+                .failed
+                .filter(is_same)
+                .map_or(0, |(_, times)| times);
             backoff::pause(none.failure, earlier, fastrand::f64()).from(now)
         });
         let told = wire::write(none.failure);
-        let key = self.key.clone();
+        let (key, flight) = (self.key.clone(), acquisition.flight.clone());
         // Nobody waits for that. Where it fails the lease ends by itself.
         tokio::spawn(async move {
             let failed = match &told {
@@ -259,6 +297,7 @@ impl FleetAcquire {
                 None => Failed::default(),
             };
             drop(key.fleet.report_failure(key.entry(), failed).await);
+            drop(flight);
         });
         NotAcquired {
             failure: none.failure,
@@ -269,12 +308,12 @@ impl FleetAcquire {
     /// Asks the endpoint although the store cannot say whether somebody else does, or holds on.
     async fn without_store(
         &self,
-        wanted: &Wanted,
+        acquisition: &Acquisition,
         priority: &mut watch::Receiver<Priority>,
     ) -> Result<Acquired, NotAcquired> {
         let known = self.key.known();
         let holds = match self.key.fleet.on_outage(self.key.dialect().single_active) {
-            OnOutage::Hold => !known.is_own(wanted.fingerprint()),
+            OnOutage::Hold => !known.is_own(acquisition.wanted.fingerprint()),
             OnOutage::Mint => false,
         };
         if holds {
@@ -288,7 +327,7 @@ impl FleetAcquire {
         let result = self.grants.acquire_through(priority, &OpenGate).await;
         let left = self.grants.refresh_token.take(Instant::now());
         match &result {
-            Ok(token) => self.share(known.highest() + 1, token, left, wanted),
+            Ok(token) => self.share(known.next_number(), token, left, acquisition),
             Err(_) => known.keep_unshared(left),
         }
         result
@@ -298,6 +337,7 @@ impl FleetAcquire {
 /// Lets a call through while the lease lasts for it, or is had again.
 struct LeaseGate<'a> {
     key: &'a FleetKey,
+    flights: &'a Flights,
     lease_time: Duration,
     passed_over: &'a [u64],
     state: Mutex<GateState>,
@@ -314,6 +354,9 @@ impl Gate for LeaseGate<'_> {
         Box::pin(async move {
             let mut state = self.state.lock().await;
             let now = Instant::now();
+            if self.flights.are_ending() {
+                return Err(Failure::LeaseLost);
+            }
             if now + self.key.dialect().timeout <= state.lease.until {
                 state.calls += 1;
                 return Ok(());

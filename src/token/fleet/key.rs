@@ -16,7 +16,8 @@ use crate::token::token_key::TokenKey;
 use bursar_base::secret::Fingerprint;
 use bursar_config::TokenDialect;
 use bursar_fleet::{
-    Answer, Error, Fleet, Found, Names, Publication, Published, Question, TokenEntry, TokenValue,
+    Answer, Error, Failed, Fleet, Found, Names, Publication, Published, Question, TokenEntry,
+    TokenValue,
 };
 use bursar_telemetry::metrics::LeaseResult;
 
@@ -68,6 +69,13 @@ impl FleetKey {
         self.state.renewer().upgrade()
     }
 
+    /// Whether there is a token that others may use.
+    pub(super) fn has_token(&self) -> bool {
+        let token = self.state.token.load();
+        let token = token.as_ref();
+        token.is_some_and(|token| token.freshness(Instant::now()) != Freshness::Expired)
+    }
+
     /// Names the token that there is.
     pub(super) fn current_fingerprint(&self) -> Option<Fingerprint> {
         let token = self.state.token.load();
@@ -102,17 +110,21 @@ impl FleetKey {
 
     /// Writes a token that was obtained here, for the others.
     pub(super) async fn publish(&self, number: u64, obtained: Obtained) {
-        let Obtained {
-            value,
-            issued,
-            lifetime,
-        } = obtained;
-        let fingerprint = Fingerprint::of(value.access_token.expose());
+        let Some(obtained) = self.publish_as(number, obtained).await else {
+            return;
+        };
+        // Two instances asked at a time, because the store had lost the lease of one, and this one's token is of more use.
+        self.publish_as(self.known().next_number(), obtained).await;
+    }
+
+    /// Writes it under that number; returns it where the store has one that is of less use under a higher number.
+    async fn publish_as(&self, number: u64, obtained: Obtained) -> Option<Obtained> {
+        let fingerprint = Fingerprint::of(obtained.value.access_token.expose());
         let publication = Publication {
             number,
-            issued,
-            lifetime,
-            value: &value,
+            issued: obtained.issued,
+            lifetime: obtained.lifetime,
+            value: &obtained.value,
         };
         match self.fleet.publish(self.entry(), publication).await {
             Ok(Published::Now { was_late }) => {
@@ -124,16 +136,30 @@ impl FleetKey {
             }
             Ok(Published::Older(found)) => {
                 self.fleet.series().leased(LeaseResult::Lost);
-                self.adopt(found);
+                self.known().saw(found.number);
+                let is_adopted = self.adopt(found);
+                let is_current = self.current_fingerprint() == Some(fingerprint);
+                let is_known = self.known().number_of(Some(fingerprint)).is_some();
+                return (!is_adopted && is_current && !is_known).then_some(obtained);
             }
             Err(error) => {
                 // It may have got there: then another instance may use its refresh token.
-                let refresh = value.refresh_token.filter(|_| error.is_unsent());
-                let refresh = refresh.map(|refresh| RefreshToken::of_fleet(refresh, issued));
+                let refresh = obtained.value.refresh_token;
+                let refresh = refresh.filter(|_| error.is_unsent());
+                let refresh =
+                    refresh.map(|refresh| RefreshToken::of_fleet(refresh, obtained.issued));
                 self.known().keep_unshared(refresh);
                 tracing::debug!(provider = %self.key.provider.name, account = %self.key.account().name, %error, "a token was not shared with the fleet");
             }
         }
+        None
+    }
+
+    /// Gives back whatever lease this instance has, without a word on why.
+    pub(super) async fn give_up_lease(&self) {
+        let given_up = self.fleet.report_failure(self.entry(), Failed::default());
+        // Where that fails the lease ends by itself.
+        drop(given_up.await);
     }
 
     /// Compares what this instance has with what the store has, after it was away: what ends later wins.
@@ -148,8 +174,9 @@ impl FleetKey {
         let question = Question::look(&known, self.known().highest());
         let number = match self.fleet.ask(self.entry(), question).await? {
             Answer::Value(found) => {
-                let number = found.number;
-                if self.adopt(found) || self.known().number_of(fingerprint).is_some() {
+                let (number, is_readable) = (found.number, found.value.is_some());
+                let is_adopted = self.adopt(found);
+                if is_adopted || is_readable && self.known().number_of(fingerprint).is_some() {
                     return Ok(());
                 }
                 number
@@ -165,7 +192,7 @@ impl FleetKey {
         };
         if let Some(obtained) = Obtained::again(&current, self.known().take_unshared()) {
             self.known().saw(number);
-            self.publish(self.known().highest() + 1, obtained).await;
+            self.publish(self.known().next_number(), obtained).await;
         }
         Ok(())
     }

@@ -1,32 +1,14 @@
 //! The freeze store on real stores.
 
-use std::path::Path;
-
 use bursar_testkit::store::{Server, Store};
-use bursar_testkit::{PATIENCE, becomes_true};
 
 use super::*;
-use bursar_config::Config;
-use bursar_telemetry::metrics::Metrics;
+use crate::tests::{KEY, OTHER_KEY};
 
-const KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
-const OTHER_KEY: &str = "MTEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 const HASH: &str = "bursar:bursar:{members}:decisions";
 
 async fn join(store: &Store, keys: &str) -> Fleet {
-    let yaml = format!(
-        "fleet: {{url: '{}', keys: [{keys}]}}\nproviders: {{acme: {{hosts: [api.test], client_id: a, client_secret: bcdefghijklmnopq, token: {{url: 'https://a.test/'}}}}}}",
-        store.url()
-    );
-    let config = Config::parse(&yaml, Path::new("")).unwrap();
-    let series = Metrics::new(&config).unwrap().fleet.unwrap();
-    let (fleet, _events) = Fleet::start(
-        config.fleet.as_ref().unwrap(),
-        crate::Description::default(),
-        series,
-    )
-    .unwrap();
-    assert!(becomes_true(PATIENCE, async || fleet.state().down.is_none()).await);
+    let (fleet, _events) = crate::tests::join(store, keys, crate::Description::default()).await;
     fleet
 }
 

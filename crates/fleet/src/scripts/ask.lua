@@ -13,7 +13,7 @@ if published > 0 and not is_known and ends > now then
 end
 local is_held = holder and holder ~= instance and lease_ends > now and lease_ends <= now + longest_lease
 if lease == 0 and not is_held then
-  return {now, is_known and 'same' or 'absent', published}
+  return {now, is_known and 'same' or 'absent', published, is_known and redis.call('HGET', key, 'v') or ''}
 end
 local refused_until = is_awaited and awaited_until or background_until
 if lease > 0 and refused_until > now and refused_until <= now + longest_refusal and refused_proof == proof then
@@ -23,7 +23,7 @@ end
 if is_held then
   return {now, 'held', lease_ends - now}
 end
-given = math.max(given, published, floor) + 1
+given = above(math.max(given, published, floor), number(ARGV[10]) % 65536)
 redis.call('HSET', key, 'c', given, 'h', instance, 'l', now + lease)
 keep(lease)
 local is_marked = 0

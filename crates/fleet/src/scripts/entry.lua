@@ -27,6 +27,10 @@ local issued, ends = number(fields[3]), number(fields[4])
 local holder, lease_ends = fields[5], number(fields[6])
 local awaited_until, background_until, refused_proof = number(fields[7]), number(fields[8]), fields[9]
 
+-- A number above another one. Its last digits are those of whoever takes it: where this server has lost what it gave
+-- somebody else, both count from the same number and get different ones.
+local function above(value, digits) return (math.floor(value / 65536) + 1) * 65536 + digits end
+
 -- It lives as long as its value, and long enough for everybody to have seen its number.
 local function keep(milliseconds)
   local left = redis.call('PTTL', key)

@@ -1,16 +1,14 @@
 //! What instances find at real stores.
 
-use bursar_config::Config;
-use bursar_telemetry::metrics::Metrics;
 use bursar_testkit::soon;
 use bursar_testkit::store::{Server, Store as Process};
 
 use super::*;
+use crate::message::{News, read_message};
 use crate::store::{Event, Events};
+use crate::tests::{KEY as ONE, OTHER_KEY as TWO, join};
 use bursar_base::secret::Secret;
 
-const ONE: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
-const TWO: &str = "YWJjZGVmZ2hpamFiY2RlZmdoaWphYmNkZWZnaGlqYWI=";
 const LEASE: Duration = Duration::from_secs(12);
 const LIFETIME: Duration = Duration::from_secs(300);
 
@@ -22,22 +20,7 @@ const ENTRY: TokenEntry<'static> = TokenEntry {
 
 /// An instance with those keys.
 async fn instance(store: &Process, keys: &str) -> (Fleet, Events) {
-    let yaml = format!(
-        "fleet: {{url: '{}', keys: [{keys}]}}
-providers:
-  acme: {{hosts: [api.acme.example], client_id: a, client_secret: b, token: {{url: 'https://login.acme.example/token'}}}}",
-        store.url()
-    );
-    let config = Config::parse(&yaml, std::path::Path::new("")).unwrap();
-    let metrics = Metrics::new(&config).unwrap();
-    let (fleet, mut events) = Fleet::start(
-        &config.fleet.unwrap(),
-        crate::Description::default(),
-        metrics.fleet.unwrap(),
-    )
-    .unwrap();
-    soon(async { while events.next().await.unwrap() != Event::Up {} }).await;
-    (fleet, events)
+    join(store, keys, crate::Description::default()).await
 }
 
 fn wanting(known: &[u64]) -> Question<'_> {
@@ -281,4 +264,112 @@ async fn while_keys_are_changed_instances_find_each_others_tokens_and_exclude_ea
     assert_eq!(token(&found(&stranger, &[]).await), Some("second"));
     // Nobody's lease is left.
     win(&before, &[first, lease.number]).await;
+}
+
+/// What the field of an entry is now.
+async fn field(store: &Process, fleet: &Fleet, field: &str, to: &str) {
+    let key = format!("bursar:bursar:{{{}}}", fleet.token_names(ENTRY).first());
+    store.connect().await.call(&["HSET", &key, field, to]).await;
+}
+
+/// The store's clock an hour from now, in milliseconds.
+fn in_an_hour() -> String {
+    let hour = Duration::from_secs(3600);
+    let at = std::time::UNIX_EPOCH.elapsed().unwrap() + hour;
+    at.as_millis().to_string()
+}
+
+#[tokio::test]
+async fn instants_that_a_clock_before_this_one_has_put_an_hour_ahead_are_not_believed() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let store = server.start().await;
+    let (one, _events) = instance(&store, ONE).await;
+    let (two, _events) = instance(&store, ONE).await;
+    // Somebody's lease.
+    win(&one, &[]).await;
+    field(&store, &one, "l", &in_an_hour()).await;
+    win(&two, &[]).await;
+    // A refusal, for whoever waits and for whoever does not.
+    let failed = Failed {
+        failure: b"refused",
+        awaited: Duration::from_secs(5),
+        background: Duration::from_secs(60),
+    };
+    two.report_failure(ENTRY, failed).await.unwrap();
+    field(&store, &one, "a", &in_an_hour()).await;
+    field(&store, &one, "b", &in_an_hour()).await;
+    let lease = win(&one, &[]).await;
+    // A token that has not been issued yet.
+    publish(&one, lease.number, "first").await;
+    field(&store, &one, "i", &in_an_hour()).await;
+    win(&two, &[]).await;
+}
+
+#[tokio::test]
+async fn two_tokens_never_have_one_number_although_the_store_forgets_what_it_gave() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let store = server.start().await;
+    let (one, _events) = instance(&store, ONE).await;
+    let (two, _events) = instance(&store, ONE).await;
+    let mut operator = store.connect_as_operator().await;
+    for _ in 0..8 {
+        let first = win(&one, &[]).await.number;
+        operator.call(&["FLUSHALL"]).await;
+        let second = win(&two, &[]).await.number;
+        assert_ne!(first, second);
+        operator.call(&["FLUSHALL"]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_token_does_not_take_the_place_of_another_one_under_the_same_number() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let store = server.start().await;
+    let (one, _events) = instance(&store, ONE).await;
+    let number = win(&one, &[]).await.number;
+    publish(&one, number, "first").await;
+    let Published::Older(there) = publish(&one, number, "second").await else {
+        panic!("one number stands for two tokens");
+    };
+    assert_eq!(token(&there), Some("first"));
+    assert!(matches!(
+        publish(&one, crate::above(number), "second").await,
+        Published::Now { .. }
+    ));
+}
+
+#[tokio::test]
+async fn a_known_value_that_cannot_be_read_any_more_is_not_taken_for_the_same() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let store = server.start().await;
+    let (one, _events) = instance(&store, ONE).await;
+    let number = win(&one, &[]).await.number;
+    publish(&one, number, "first").await;
+    let known = [number];
+    let look = Question::look(&known, number);
+    let found = one.ask(ENTRY, look).await.unwrap();
+    assert!(
+        matches!(
+            found,
+            Answer::Nothing(Nothing {
+                has_known: true,
+                ..
+            })
+        ),
+        "{found:?}"
+    );
+    field(&store, &one, "v", "garbage").await;
+    let found = one.ask(ENTRY, look).await.unwrap();
+    assert!(
+        matches!(found, Answer::Value(Found { value: None, .. })),
+        "{found:?}"
+    );
 }
