@@ -113,6 +113,12 @@ impl AdminControl {
         self.process_state.freezes.follow().await;
     }
 
+    /// Whether it is known what the fleet has frozen; where there is no fleet, it is.
+    #[must_use]
+    pub fn are_freezes_known(&self) -> bool {
+        self.process_state.freezes.are_known()
+    }
+
     /// Whether it is remembered after a restart what is frozen.
     #[must_use]
     pub fn has_journal(&self) -> bool {

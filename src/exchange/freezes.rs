@@ -7,6 +7,7 @@
 //! before it waits for that lock until it is decided, whatever is written meanwhile. What is decided while the store
 //! cannot be used has no number; it gets one, by when it was made, as soon as the store is back.
 
+mod age;
 mod flag;
 mod merge;
 mod states;
@@ -15,9 +16,10 @@ mod wish;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::exchange::respond::Refusal;
+use age::made;
 use bursar_base::clock;
 use bursar_base::decision::Decision;
 use bursar_fleet::{self as fleet, Fleet, FreezeError, NumberedDecision, RunError, Written};
@@ -32,12 +34,19 @@ pub use wish::Wish;
 const START_LIMIT: Duration = Duration::from_millis(1900);
 /// So long those who know what an emptied store has lost take to write it again.
 const WRITTEN_AGAIN: Duration = Duration::from_millis(1300);
+/// Between two looks at who has written it.
+const A_MOMENT: Duration = Duration::from_millis(50);
+/// How long what is known is believed, unless that is put off.
+const BELIEVED: Duration = Duration::from_millis(2500);
+const BELIEVE_EVERY: Duration = Duration::from_millis(500);
 /// How long a command waits for the store.
 const COMMAND_LIMIT: Duration = Duration::from_secs(3);
 /// How long whoever follows the store waits for it.
 const READ_LIMIT: Duration = Duration::from_secs(3);
-/// Whoever was not told looks so soon.
-const READ_EVERY: Duration = Duration::from_millis(800);
+/// What could not be read is read again so soon.
+const READ_AGAIN: Duration = Duration::from_millis(800);
+/// Whoever is told of nothing, neither by a message nor by a heartbeat, looks all the same.
+const READ_EVERY: Duration = Duration::from_secs(30);
 /// How often others may be faster, one after the other.
 const MAX_ROUNDS: usize = 16;
 
@@ -96,9 +105,6 @@ enum SyncError {
     #[error("others decide again and again")]
     Contended,
 }
-
-/// Whether the store had nothing at all.
-type WasEmpty = bool;
 
 impl Freezes {
     pub(super) fn new(metrics: &Metrics, journal: Option<Journal>, fleet: Option<Fleet>) -> Self {
@@ -159,12 +165,12 @@ impl Freezes {
                     "is frozen since before the start"
                 );
             }
-            let age = wall.duration_since(kept.made).unwrap_or_default();
+            let made = made(&kept, now, wall);
             let held = Held {
                 ends: left.and_then(|left| now.checked_add(left)),
                 has_ended,
                 decision: kept.decision,
-                made: now.checked_sub(age).unwrap_or(now),
+                made,
                 made_at: kept.made,
                 number: kept.number,
                 after: kept.after,
@@ -233,7 +239,7 @@ impl Freezes {
     async fn tell(&self, fleet: &Fleet, provider: &Arc<str>) -> Reach {
         let synced = timeout(COMMAND_LIMIT, self.sync(fleet, Some(provider))).await;
         let why = match synced {
-            Ok(Ok(_)) => return Reach::Fleet,
+            Ok(Ok(())) => return Reach::Fleet,
             Ok(Err(error)) => {
                 tracing::warn!(
                     %provider,
@@ -248,6 +254,11 @@ impl Freezes {
         // The task that follows the store goes on with it.
         fleet.freeze_signal().send();
         Reach::ThisInstance(why)
+    }
+
+    /// Whether this instance knows what the fleet has frozen, or has waited for long enough.
+    pub(super) fn are_known(&self) -> bool {
+        self.states.is_known()
     }
 
     /// Ends what ends by itself and follows the store, for as long as the task lives.
@@ -267,49 +278,94 @@ impl Freezes {
     /// Without a fleet there is nothing to follow.
     async fn follow_store(&self) {
         let Some(fleet) = &self.fleet else { return };
-        if !self.begin(fleet).await {
+        if !self.begin(fleet, self.known_by).await {
             tracing::warn!(
                 "what the fleet has frozen cannot be read: what this instance's own journal says counts until it can"
             );
         }
-        self.states.now_known();
+        if self.journal.is_some() {
+            // A payment of an instance that nobody has heard of would be missed by nobody.
+            let told = fleet.journal_signal().received();
+            drop(timeout_at(self.known_by, told).await);
+        }
+        self.states.known_until(Instant::now() + BELIEVED);
+        tokio::join!(self.follow_changes(fleet), self.believe(fleet));
+    }
+
+    /// Reads the store whenever there may be something new.
+    async fn follow_changes(&self, fleet: &Fleet) {
         loop {
-            // A message may be lost, and so may what the store had.
-            self.read(fleet).await;
+            let pause = match self.read(fleet).await {
+                Some(_) => READ_EVERY,
+                None => READ_AGAIN,
+            };
+            // A message may be lost: the next heartbeat tells that there are other decisions.
             let changed = fleet.freeze_signal().received();
-            drop(timeout(READ_EVERY, changed).await);
+            drop(timeout(pause, changed).await);
         }
     }
 
-    /// Reads the store for the first time; false where it could not be.
-    async fn begin(&self, fleet: &Fleet) -> bool {
+    /// Puts off the instant from which on nothing is believed any more. A process that was stopped, or a machine that was
+    /// paused, finds it past, and reads first what was decided meanwhile.
+    async fn believe(&self, fleet: &Fleet) {
+        let mut until = Instant::now() + BELIEVED;
         loop {
-            let reading = timeout_at(self.known_by, self.read(fleet)).await;
-            match reading {
+            sleep(BELIEVE_EVERY).await;
+            if Instant::now() >= until {
+                tracing::warn!(
+                    "this process has stood still: payments are refused until it has read what the fleet has frozen"
+                );
+                self.begin(fleet, Instant::now() + START_LIMIT).await;
+            }
+            until = Instant::now() + BELIEVED;
+            self.states.known_until(until);
+        }
+    }
+
+    /// Reads the store until then, and again when those who know what it has lost have had the time to write that; false
+    /// where it could not be read.
+    async fn begin(&self, fleet: &Fleet, by: Instant) -> bool {
+        loop {
+            let began = Instant::now();
+            match timeout_at(by, self.read(fleet)).await {
                 Err(_elapsed) => return false,
-                Ok(Some(false)) => return true,
-                Ok(Some(true)) => {
-                    // Nobody has decided anything, or the store has lost it. Who knows that writes it again.
-                    let written_again = Instant::now() + WRITTEN_AGAIN;
-                    sleep_until(written_again.min(self.known_by)).await;
-                    return self.read(fleet).await.is_some();
-                }
-                // It is told when the store can be used.
-                Ok(None) => {
-                    let received = fleet.freeze_signal().received();
-                    if timeout_at(self.known_by, received).await.is_err() {
-                        return false;
+                Ok(Some(())) => {
+                    self.others_have_written(fleet, began, by).await;
+                    if let Ok(Some(())) = timeout_at(by, self.read(fleet)).await {
+                        return true;
                     }
                 }
+                Ok(None) => {}
             }
+            if Instant::now() >= by {
+                return false;
+            }
+            // It is told when the store can be used, or somebody else who waits is.
+            let received = fleet.freeze_signal().received();
+            drop(timeout(A_MOMENT, received).await);
+        }
+    }
+
+    /// The store may be empty, or have an older copy of its data: each member that is connected to it writes again what it
+    /// knows. All of them have been heard of since then, or there are none.
+    async fn others_have_written(&self, fleet: &Fleet, began: Instant, by: Instant) {
+        let end = by.min(began + WRITTEN_AGAIN);
+        while Instant::now() < end {
+            let heard = timeout_at(end, fleet.are_others_heard(began.elapsed())).await;
+            if matches!(heard, Ok(Ok(true))) {
+                // Each begins to write when it is connected, before it is heard of or a moment later.
+                sleep(A_MOMENT).await;
+                return;
+            }
+            sleep(A_MOMENT).await;
         }
     }
 
     /// Brings this instance and the store to the same. None: that could not be done.
-    async fn read(&self, fleet: &Fleet) -> Option<WasEmpty> {
+    async fn read(&self, fleet: &Fleet) -> Option<()> {
         let _deciding = self.deciding.lock().await;
         match timeout(READ_LIMIT, self.sync(fleet, None)).await {
-            Ok(Ok(was_empty)) => Some(was_empty),
+            Ok(Ok(())) => Some(()),
             Ok(Err(error)) => {
                 tracing::debug!(
                     error = &error as &dyn std::error::Error,
@@ -322,16 +378,9 @@ impl Freezes {
     }
 
     /// Under `deciding`. What is decided just now, on the attended provider, is later than whatever the store has.
-    async fn sync(
-        &self,
-        fleet: &Fleet,
-        attended: Option<&Arc<str>>,
-    ) -> Result<WasEmpty, SyncError> {
-        let mut was_empty = None;
+    async fn sync(&self, fleet: &Fleet, attended: Option<&Arc<str>>) -> Result<(), SyncError> {
         for _ in 0..MAX_ROUNDS {
             let read = fleet.freezes().await?;
-            let is_empty = read.version == 0;
-            let was_empty = *was_empty.get_or_insert(is_empty);
             self.adopt_new(&read).await;
             let mut is_same = true;
             for (provider, held) in self.states.all_held() {
@@ -340,11 +389,10 @@ impl Freezes {
                     .await?;
             }
             if is_same {
-                // At a start it is still found out whether there was something.
-                if is_empty && self.states.is_known() {
+                if read.version == 0 {
                     fleet.begin_freezes().await?;
                 }
-                return Ok(was_empty);
+                return Ok(());
             }
         }
         Err(SyncError::Contended)

@@ -62,7 +62,7 @@ impl Member {
     /// From now on it is heard of.
     pub(super) fn beat(&self, live: &Arc<Live>) -> Beating {
         let fleet = self.tokens.fleet().clone();
-        let heartbeat = Heartbeat::new(fleet.clone(), live.clone(), self.lost.clone());
+        let heartbeat = Heartbeat::new(self.tokens.clone(), live.clone(), self.lost.clone());
         Beating {
             fleet,
             heartbeat: AbortOnDropHandle::new(tokio::spawn(heartbeat.run())),

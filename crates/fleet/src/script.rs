@@ -46,6 +46,8 @@ pub(crate) static RESOLVE_ROWS: LazyLock<Script> = script!("rows.lua", "resolve_
 
 /// This instance is alive.
 pub(crate) static BEAT: LazyLock<Script> = script!("members.lua", "beat.lua");
+/// Whether the others were heard of lately.
+pub(crate) static HEARD_SINCE: LazyLock<Script> = script!("members.lua", "heard_since.lua");
 /// It ends.
 pub(crate) static LEAVE: LazyLock<Script> = script!("members.lua", "leave.lua");
 /// Who else there is, and was.

@@ -87,7 +87,7 @@ impl Client for Servers<'_> {
             tokio::time::advance(YEARS).await;
         }
         if let Some(freezes) = self.freezes {
-            freezes.set(Payments::Frozen);
+            freezes.set(Payments::Frozen, None);
         }
         match self.fails.take() {
             Some(error) => Err(error),

@@ -25,10 +25,18 @@ pub(super) struct States {
 
 #[derive(Debug)]
 struct All {
-    /// False: what the fleet has frozen is not known yet.
-    is_known: bool,
+    known: Known,
     /// One that a reload removes keeps its state until it comes back.
     by_name: HashMap<Arc<str>, State>,
+}
+
+/// What this instance knows of what the fleet has frozen.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// False: nothing yet.
+    is_known: bool,
+    /// Until when it is believed. None: for good, because nobody else decides.
+    until: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -39,13 +47,8 @@ struct State {
     held: Option<Held>,
     /// Since when the file freezes it. None: it does not.
     in_file: Option<SystemTime>,
-}
-
-impl State {
-    fn is_frozen(&self) -> bool {
-        let by_command = self.held.as_ref().is_some_and(Held::is_frozen);
-        self.begun > 0 || self.in_file.is_some() || by_command
-    }
+    /// Whether it is, or was, in this instance's configuration; the fleet may decide on others, too.
+    is_configured: bool,
 }
 
 /// A freeze that holds although it is not decided yet.
@@ -59,14 +62,23 @@ impl States {
         let by_name = HashMap::new();
         Self {
             metrics: metrics.clone(),
-            all: Mutex::new(All { is_known, by_name }),
+            all: Mutex::new(All {
+                known: Known {
+                    is_known,
+                    until: None,
+                },
+                by_name,
+            }),
             ends_changed: Notify::new(),
         }
     }
 
     /// The flag of a provider, for as long as Bursar runs.
     pub(super) fn flag(&self, provider: &Arc<str>) -> Arc<PaymentFlag> {
-        self.change(provider, |state| state.flag.clone())
+        self.change(provider, |state| {
+            state.is_configured = true;
+            state.flag.clone()
+        })
     }
 
     /// From now on, and until what this returns is dropped, at least.
@@ -117,7 +129,7 @@ impl States {
                 }
                 (true, Some(_)) | (false, None) => continue,
             }
-            self.show(name, state, all.is_known);
+            self.show(name, state, all.known);
         }
         (new, gone)
     }
@@ -154,7 +166,7 @@ impl States {
             if held.is_frozen() && held.ends.is_some_and(|ends| ends <= now) {
                 held.has_ended = true;
                 ended.push(name.clone());
-                self.show(name, state, all.is_known);
+                self.show(name, state, all.known);
             }
         }
         ended
@@ -169,15 +181,18 @@ impl States {
     }
 
     pub(super) fn is_known(&self) -> bool {
-        self.lock().is_known
+        self.lock().known.is_known
     }
 
-    /// What is not frozen now passes.
-    pub(super) fn now_known(&self) {
+    /// What is not frozen now passes, until then.
+    pub(super) fn known_until(&self, until: Instant) {
         let all = &mut *self.lock();
-        all.is_known = true;
-        for (name, state) in &all.by_name {
-            self.show(name, state, true);
+        all.known = Known {
+            is_known: true,
+            until: Some(until),
+        };
+        for state in all.by_name.values() {
+            state.set_flag(all.known);
         }
     }
 
@@ -185,22 +200,35 @@ impl States {
         let all = &mut *self.lock();
         let state = all.by_name.entry(provider.clone()).or_default();
         let changed = change(state);
-        self.show(provider, state, all.is_known);
+        self.show(provider, state, all.known);
         changed
     }
 
-    fn show(&self, provider: &str, state: &State, is_known: bool) {
-        let is_frozen = state.is_frozen();
-        state.flag.set(match (is_frozen, is_known) {
-            (true, _) => Payments::Frozen,
-            (false, true) => Payments::Pass,
-            (false, false) => Payments::NotKnown,
-        });
-        self.metrics.frozen(provider, is_frozen);
+    fn show(&self, provider: &str, state: &State, all: Known) {
+        state.set_flag(all);
+        if state.is_configured {
+            self.metrics.frozen(provider, state.is_frozen());
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, All> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn is_frozen(&self) -> bool {
+        let by_command = self.held.as_ref().is_some_and(Held::is_frozen);
+        self.begun > 0 || self.in_file.is_some() || by_command
+    }
+
+    fn set_flag(&self, known: Known) {
+        let payments = match (self.is_frozen(), known.is_known) {
+            (true, _) => Payments::Frozen,
+            (false, true) => Payments::Pass,
+            (false, false) => Payments::NotKnown,
+        };
+        self.flag.set(payments, known.until);
     }
 }
 

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::shares::Shares;
 use crate::exchange::Live;
+use crate::token::FleetTokens;
 use bursar_fleet::{Beat, BeatError, Fleet, Heard, interval};
 
 /// The first connection to the store may take that long before it counts as an outage.
@@ -23,9 +25,18 @@ const MAX_HURRIED: u64 = 100;
 /// What this instance says of itself is written anew after as many heartbeats: the fleet's keys may be others.
 const DESCRIBED_EVERY: u32 = 60;
 
+/// How many token keys are compared with the store after each heartbeat: all instances together some hundred in a second,
+/// each one at least.
+fn looked_at(members: u64) -> usize {
+    usize::try_from(64 / members.max(1))
+        .unwrap_or(1)
+        .clamp(1, 8)
+}
+
 /// The task.
 pub(super) struct Heartbeat {
     fleet: Fleet,
+    tokens: Arc<FleetTokens>,
     live: Arc<Live>,
     lost: Arc<Notify>,
     shares: Shares,
@@ -38,9 +49,10 @@ pub(super) struct Heartbeat {
 }
 
 impl Heartbeat {
-    pub(super) fn new(fleet: Fleet, live: Arc<Live>, lost: Arc<Notify>) -> Self {
+    pub(super) fn new(tokens: Arc<FleetTokens>, live: Arc<Live>, lost: Arc<Notify>) -> Self {
         Self {
-            fleet,
+            fleet: tokens.fleet().clone(),
+            tokens,
             live,
             lost,
             shares: Shares::new(Instant::now()),
@@ -54,6 +66,7 @@ impl Heartbeat {
     pub(super) async fn run(mut self) {
         self.fleet.first_connection(FIRST_CONNECTION).await;
         let mut is_failing = false;
+        let mut looking: Option<AbortOnDropHandle<()>> = None;
         loop {
             let result = self.beat().await;
             if let Err(error) = &result
@@ -66,6 +79,12 @@ impl Heartbeat {
             }
             is_failing = result.is_err();
             let members = self.shares.members();
+            // What the store has lost alone, or cannot be read any more, is written again by who has it.
+            if !is_failing && looking.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
+                let tokens = self.tokens.clone();
+                let look = async move { tokens.compare_next(looked_at(members)).await };
+                looking = Some(AbortOnDropHandle::new(tokio::spawn(look)));
+            }
             let hurries = self.shares.has_shrunk() && members <= MAX_HURRIED;
             let pause = if hurries { SOON } else { interval(members) };
             // Instances that were started together do not beat together.

@@ -136,7 +136,12 @@ impl Shares {
 
     /// The fleet's reply.
     pub(super) fn heard(&mut self, heard: &Heard, now: Instant) {
-        self.members = heard.members.max(1);
+        // Those that have not come back yet have not given anything up.
+        self.members = match heard.is_back {
+            true => heard.members.max(self.members),
+            false => heard.members,
+        }
+        .max(1);
         self.joined.get_or_insert(now);
         self.is_away = false;
         let mut parts = HashMap::with_capacity(self.told.len());

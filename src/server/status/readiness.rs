@@ -39,6 +39,8 @@ impl Readiness {
             Some("draining")
         } else if !proxy.tokens.are_ready() {
             Some("no account has had a token yet")
+        } else if !proxy.admin_control.are_freezes_known() {
+            Some("it is not known yet what the fleet has frozen")
         } else {
             None
         };

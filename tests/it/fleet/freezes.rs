@@ -464,3 +464,97 @@ async fn a_freeze_for_a_time_ends_at_all_instances_and_at_one_that_comes_later()
         assert_eq!(freeze_of(&programs[3]).await, Value::Null);
     }
 }
+
+/// Payments at an instance, one after the other for as long; what they are refused with.
+async fn refusals(program: &Program, within: Duration) -> Vec<String> {
+    let begun = Instant::now();
+    let mut all = Vec::new();
+    while begun.elapsed() < within {
+        all.push(refusal(program).await);
+        sleep(Duration::from_millis(5)).await;
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_instance_waits_for_those_who_know_what_an_older_copy_of_the_store_does_not() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let (rig, store) = (Rig::start().await, server.start().await);
+    let programs = rig.instances(1, &at(&store)).await;
+    decide(&programs[0], &["thaw", "acme"]).await;
+    let mut operator = store.connect_as_operator().await;
+    let resp::Value::Bytes(copy) = operator.call(&["DUMP", HASH]).await else {
+        panic!("there is nothing");
+    };
+    decide(&programs[0], &["freeze", "acme"]).await;
+    programs[0].signal("STOP").await;
+    let restore: [&[u8]; 5] = [b"RESTORE", HASH.as_bytes(), b"0", &copy, b"REPLACE"];
+    operator.call(&restore).await;
+    let new = rig.instance_at(&at(&store)).await;
+    let first = refusals(&new, Duration::from_millis(300)).await;
+    programs[0].signal("CONT").await;
+    let then = refusals(&new, Duration::from_secs(3)).await;
+    let passed = first.iter().chain(&then).filter(|said| said.is_empty());
+    assert_eq!(passed.count(), 0, "{}", new.logged());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_stood_still_sends_no_payment_before_it_has_read_what_was_frozen_meanwhile()
+ {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let (rig, store) = (Rig::start().await, server.start().await);
+    let programs = rig.instances(2, &at(&store)).await;
+    let mut callers = Vec::new();
+    for _ in 0..4 {
+        callers.push(Caller::connect(programs[1].listen).await);
+    }
+    programs[1].signal("STOP").await;
+    decide(&programs[0], &["freeze", "acme"]).await;
+    // For longer than what was known before is believed.
+    sleep(Duration::from_millis(3500)).await;
+    let mut payments = tokio::task::JoinSet::new();
+    for mut caller in callers {
+        payments.spawn(async move { caller.send("POST", "/x", "").await.status.as_u16() });
+    }
+    // They wait in the kernel.
+    sleep(Duration::from_millis(100)).await;
+    programs[1].signal("CONT").await;
+    assert_eq!(payments.join_all().await, [503; 4]);
+    all_become(&programs, "frozen", AGREED).await;
+    decide(&programs[1], &["thaw", "acme"]).await;
+    all_become(&programs, "", AGREED).await;
+}
+
+#[tokio::test]
+async fn a_provider_that_is_frozen_elsewhere_and_not_configured_here_is_no_label_here() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let (rig, store) = (Rig::start().await, server.start().await);
+    let one = rig.instances(1, &at(&store)).await.remove(0);
+    let acme = acme(&rig.api.url(), &rig.idp.url(), "");
+    let other = format!(
+        "admin_token: {TOKEN}\njournal: {{path: journal}}\nfleet: {{{}, keys: [{KEY}]}}\n{}",
+        at(&store),
+        acme.replace("  acme:", "  beta:")
+    );
+    let other = Program::start(&other, "info").await;
+    is_open(&other).await;
+    decide(&other, &["freeze", "beta"]).await;
+    decide(&other, &["thaw", "beta"]).await;
+    decide(&one, &["freeze", "acme"]).await;
+    all_become(&[one], "frozen", AGREED).await;
+    let scrape = Scrape::of(other.admin).await;
+    assert_eq!(
+        scrape.value("bursar_provider_frozen", &[("provider", "beta")]),
+        0.0
+    );
+    assert_eq!(
+        scrape.get("bursar_provider_frozen", &[("provider", "acme")]),
+        None
+    );
+}

@@ -6,10 +6,10 @@ use tokio::task::JoinSet;
 
 use super::instances::{Callers, Fleet, KEY, Provider, assert_all_fine, show};
 use crate::support::caller::Caller;
-use crate::support::eventually;
 use crate::support::metrics::Scrape;
 use crate::support::program::Program;
 use crate::support::store::Server;
+use crate::support::{PATIENCE, becomes_true, eventually};
 
 const INSTANCES: usize = 5;
 /// Callers of each instance.
@@ -81,4 +81,35 @@ async fn a_revocation_costs_one_token_call_and_no_caller_sees_it() {
         ));
     }
     assert!(pushed > 0.0);
+}
+
+#[tokio::test]
+async fn a_token_that_the_store_loses_alone_is_written_again_by_who_has_it() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let store = server.start().await;
+    let provider = Provider::start(LIFETIME).await;
+    let file = provider.yaml(&format!("url: '{}', keys: ['{KEY}']", store.url()), "");
+    let _fleet = Fleet::start(&vec![file.clone(); 2]).await;
+    let mut operator = store.connect_as_operator().await;
+    let pattern = "bursar:bursar:{????????????????????????????????}";
+    let names = operator.call(&["KEYS", pattern]).await;
+    let name = names.parts()[0].text();
+    let mut length = async || {
+        let found = operator.call(&["HGET", &name, "v"]).await;
+        found.text().len()
+    };
+    let whole = length().await;
+    assert!(whole > 100);
+    let mut vandal = store.connect_as_operator().await;
+    for lost in [&["DEL", &*name][..], &["HSET", &name, "v", "garbage"]] {
+        vandal.call(lost).await;
+        assert!(
+            becomes_true(PATIENCE, async || length().await > 100).await,
+            "{lost:?}"
+        );
+    }
+    let _new = Fleet::start(&[file]).await;
+    assert_eq!(provider.calls(), 1);
 }

@@ -1,6 +1,5 @@
 //! Members on real stores.
 
-use std::path::Path;
 use std::time::Duration;
 
 use bursar_testkit::store::resp::Value;
@@ -9,8 +8,7 @@ use bursar_testkit::{PATIENCE, becomes_true};
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use bursar_config::Config;
-use bursar_telemetry::metrics::Metrics;
+use crate::tests::join;
 
 /// Longer than a member may be silent.
 const SILENT: Duration = Duration::from_millis(2200);
@@ -33,15 +31,7 @@ struct Member {
 
 impl Member {
     async fn start(store: &Store, keys: &str) -> Self {
-        let yaml = format!(
-            "fleet: {{url: '{}', keys: [{keys}]}}\nproviders: {{acme: {{hosts: [api.test], client_id: a, client_secret: bcdefghijklmnopq, token: {{url: 'https://a.test/'}}}}}}",
-            store.url()
-        );
-        let config = Config::parse(&yaml, Path::new("")).unwrap();
-        let series = Metrics::new(&config).unwrap().fleet.unwrap();
-        let settings = config.fleet.as_ref().unwrap();
-        let (fleet, _events) = Fleet::start(settings, description(), series).unwrap();
-        assert!(becomes_true(PATIENCE, async || fleet.state().down.is_none()).await);
+        let (fleet, _events) = join(store, keys, description()).await;
         Self {
             fleet,
             held: 0,
@@ -322,4 +312,45 @@ async fn what_a_heartbeat_costs_among_a_thousand() {
             lines.collect::<Vec<_>>()
         );
     }
+}
+
+#[tokio::test]
+async fn others_are_heard_once_all_of_them_have_beaten_since_and_the_store_is_not_just_back() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let store = server.start().await;
+    let mut all = Vec::new();
+    for _ in 0..3 {
+        all.push(Member::start(&store, KEY).await);
+    }
+    let heard = async |all: &[Member], began: Instant| {
+        all[0]
+            .fleet
+            .are_others_heard(began.elapsed())
+            .await
+            .unwrap()
+    };
+    // Nobody was heard of before: others may yet come back.
+    let began = Instant::now();
+    assert!(!heard(&all, began).await);
+    for member in &mut all {
+        assert!(member.wants(0).await.is_back);
+    }
+    assert!(!heard(&all, began).await);
+    let mut are_back = true;
+    while are_back {
+        sleep(Duration::from_millis(200)).await;
+        are_back = false;
+        for member in &mut all {
+            are_back |= member.wants(0).await.is_back;
+        }
+    }
+    let began = Instant::now();
+    sleep(Duration::from_millis(20)).await;
+    for member in 1..3 {
+        assert!(!heard(&all, began).await, "{member}");
+        all[member].wants(0).await;
+    }
+    assert!(heard(&all, began).await);
 }

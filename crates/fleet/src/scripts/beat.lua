@@ -11,8 +11,7 @@ if is_lost or redis.call('ZCOUNT', alive, now - silence, now + ahead) == 0 then
   redis.call('HSET', key, 'epoch', epoch, 'fresh', now + silence)
 end
 forget_silent(silence)
-local fresh = tonumber(redis.call('HGET', key, 'fresh') or 0) or 0
-local is_fresh = fresh > now and fresh <= now + silence
+local is_back = is_fresh(silence)
 
 redis.call('ZADD', alive, now, member)
 if redis.call('ZADD', seen, now, member) == 1 then
@@ -41,7 +40,7 @@ for place = 5, #ARGV - 2, 3 do
   if of.demand > 0 then
     part = math.min(math.floor(demand * 1000000 / of.demand), math.max(most_parts - of.parts, 0))
   end
-  if is_fresh then part = math.min(part, held) end
+  if is_back then part = math.min(part, held) end
   local counted = math.max(part, held)
   of.parts = of.parts + counted
   if demand + counted > 0 then row[#row + 1] = string.format('%s %d %d', limit, demand, counted) end
@@ -58,4 +57,4 @@ local members = redis.call('ZCOUNT', alive, now - silence, '+inf')
 local has_decisions = redis.call('TYPE', decisions).ok == 'hash'
 local freezes = has_decisions and tonumber(redis.call('HGET', decisions, 'n') or 0) or 0
 local is_described = redis.call('HEXISTS', instances, member)
-return {now, epoch, members, freezes, is_described, unpack(reply)}
+return {now, epoch, members, freezes, is_described, is_back and 1 or 0, unpack(reply)}

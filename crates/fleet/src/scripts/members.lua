@@ -66,6 +66,12 @@ local function withdraw(member)
   redis.call('HDEL', key, 'i' .. member)
 end
 
+-- Nobody was heard of, or all was lost, so lately that some may not have come back yet.
+local function is_fresh(silence)
+  local fresh = tonumber(redis.call('HGET', key, 'fresh') or 0) or 0
+  return fresh > now and fresh <= now + silence
+end
+
 local function forget(member)
   withdraw(member)
   redis.call('ZREM', alive, member)

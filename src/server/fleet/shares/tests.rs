@@ -62,11 +62,17 @@ impl Rig {
 
     /// The share after that reply.
     fn hear(&mut self, at: u64, members: u64, part: Option<u64>) -> f64 {
+        self.hear_from(false, at, members, part)
+    }
+
+    /// The same of a store that may have just come back.
+    fn hear_from(&mut self, is_back: bool, at: u64, members: u64, part: Option<u64>) -> f64 {
         let heard = Heard {
             epoch: String::new(),
             members,
             freezes: 0,
             is_described: true,
+            is_back,
             parts: part.into_iter().collect(),
         };
         let now = self.began + Duration::from_millis(at);
@@ -122,6 +128,17 @@ fn what_was_heard_last_holds_while_nothing_is_heard() {
     rig.shares.unheard();
     assert!(close(rig.divided(0), 0.5));
     assert!(close(rig.hear(10_000, 100, Some(0)), 0.0025));
+}
+
+#[test]
+fn whoever_is_heard_first_after_the_store_has_lost_all_is_not_alone() {
+    let mut rig = Rig::new();
+    assert!(close(rig.hear(0, 4, None), 0.0625));
+    assert!(close(rig.hear_from(true, 5000, 1, None), 0.0625));
+    assert!(close(rig.hear_from(true, 5400, 3, None), 0.0625));
+    assert!(close(rig.hear_from(true, 5800, 5, None), 0.05));
+    // Those who have not come back by then are gone.
+    assert!(close(rig.hear(7500, 2, None), 0.125));
 }
 
 #[test]
