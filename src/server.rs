@@ -278,6 +278,11 @@ async fn write_the_last(mirror: Option<Mirror>, fleet: Option<&Member>) {
     tokio::join!(mirrored, published);
 }
 
+/// Looks at what is counted once a minute.
+async fn follow(shown: Arc<Shown>, live: Arc<Live>) {
+    shown.last_hour.follow(&live).await;
+}
+
 /// Files are opened and locks are waited for on a thread of their own.
 async fn open(settings: config::Journal, metrics: &Metrics) -> Result<Journal, Error> {
     let (directory, series) = (settings.path.clone(), metrics.journal.clone());

@@ -26,6 +26,8 @@ const SLOT: &str = "journals";
 const KIND: &str = "journal";
 /// The kind of names that rows have.
 const ROW_KIND: &str = "outcome";
+/// In place of an instance, whoever is none.
+const COMMAND: &str = "0000000000000000";
 /// Rows that are written or read at a time.
 const AT_ONCE: usize = 64;
 /// Rows that are resolved together; they are argument pairs of one script.
@@ -40,6 +42,9 @@ pub struct MirroredJournal {
     pub signed_off: bool,
     /// How many rows there was no room for.
     pub unmirrored: u64,
+    /// How many rows whoever lists it has to find: while its instance is alive, those that are over; else all.
+    #[serde(default)]
+    pub rows: u64,
     /// What was said of it by whoever took it off.
     pub note: Option<String>,
 }
@@ -86,6 +91,8 @@ pub struct Touch<'a> {
     pub known: Option<&'a [KnownJournal]>,
     /// What the store said of them.
     pub seen: Seen,
+    /// When the store heard of it last, by its clock; 0 where that was never, or by another process.
+    pub heard: u64,
 }
 
 /// Which journals there are, in numbers.
@@ -106,6 +113,10 @@ pub struct Touched {
     pub epoch: String,
     /// The journals, in numbers.
     pub seen: Seen,
+    /// When that was, by the store's clock.
+    pub heard: u64,
+    /// Whether another instance has the same journal, as where its directory was copied.
+    pub is_shared: bool,
     /// Those, as far as there is room, where they are others than before.
     pub known: Vec<KnownJournal>,
 }
@@ -130,6 +141,10 @@ pub struct ListedJournal {
     pub seen: Duration,
     /// None: no key opens it.
     pub journal: Option<MirroredJournal>,
+    /// Whether it had rows that the store has lost: others have told of it since.
+    pub has_lost_rows: bool,
+    /// Whether two instances have it, and each takes off what the other writes.
+    pub is_shared: bool,
 }
 
 /// What became of a change.
@@ -169,22 +184,29 @@ impl Fleet {
     pub async fn touch_journal(&self, touch: Touch<'_>) -> Result<Touched, MirrorError> {
         let names = self.keys().names(KIND, touch.journal.as_bytes());
         let name = names.first();
-        let value = self.journal_value(name, touch.of, touch.has_rows)?;
+        let value = self.journal_value(name, self.instance(), touch.of, touch.has_rows)?;
         let random = crate::fleet::random_text();
         let is_whole = match touch.known {
             Some(known) => known.len() as u64 >= touch.seen.count,
-            None => touch.seen.silent == 0,
+            None => touch.seen.count <= 1,
         };
+        let was_there = touch.known.is_some();
         let mut arguments = vec![
             Arg::from(name),
             value.as_slice().into(),
             milliseconds(SILENCE),
             random.as_str().into(),
             touch.epoch.into(),
-            if is_whole { "1" } else { "0" }.into(),
+            number(if is_whole { 0 } else { touch.seen.count }),
+            if was_there { "1" } else { "0" }.into(),
+            number(touch.seen.version),
             // Where it is not known which there are, they are told.
-            number(touch.known.map_or(u64::MAX, |_| touch.seen.version)),
-            number(touch.seen.silent),
+            number(if was_there {
+                touch.seen.silent
+            } else {
+                u64::MAX
+            }),
+            number(touch.heard),
         ];
         for known in touch.known.unwrap_or_default() {
             let just_now = SILENCE + Duration::from_secs(1);
@@ -205,6 +227,8 @@ impl Fleet {
                 silent: reply.number()?,
                 count: reply.number()?,
             },
+            heard: reply.number()?,
+            is_shared: reply.number()? == 1,
             known: Vec::new(),
         };
         while !reply.is_empty() {
@@ -227,13 +251,13 @@ impl Fleet {
         Ok(())
     }
 
-    /// Takes off what is there of this journal under the names of keys that are not the first any more.
+    /// Takes off what is there of this journal under other names than this one, which other keys lead to.
     ///
     /// # Errors
     /// Where the store gives no response that can be used.
-    pub async fn forget_other_names(&self, journal: &str) -> Result<(), MirrorError> {
+    pub async fn forget_other_names(&self, journal: &str, kept: &str) -> Result<(), MirrorError> {
         let names = self.keys().names(KIND, journal.as_bytes());
-        for name in names.all().skip(1) {
+        for name in names.all().filter(|name| *name != kept) {
             let rows = self.row_names_under(name, RowSet::Listed).await?;
             self.write_under(name, &rows, &[]).await?;
             self.change(name, &[], Duration::ZERO).await?;
@@ -257,6 +281,8 @@ impl Fleet {
             let value = reply.bytes()?;
             listed.journals.push(ListedJournal {
                 journal: self.open_journal(&name, &value),
+                has_lost_rows: value.first() == Some(&b'2'),
+                is_shared: value.first() == Some(&b'3'),
                 seen: reply.duration()?,
                 name,
             });
@@ -274,7 +300,7 @@ impl Fleet {
         to: &MirroredJournal,
         has_rows: bool,
     ) -> Result<Change, MirrorError> {
-        let value = self.journal_value(name, to, has_rows)?;
+        let value = self.journal_value(name, COMMAND, to, has_rows)?;
         self.change(name, &value, SILENCE).await
     }
 
@@ -333,6 +359,17 @@ impl Fleet {
             }
         }
         Ok(())
+    }
+
+    /// How many rows of a journal the store has.
+    ///
+    /// # Errors
+    /// Where the store gives no response that can be used.
+    pub async fn count_rows(&self, journal: &str) -> Result<u64, MirrorError> {
+        let name = self.journal_name(journal);
+        let mut reply = self.run(&script::WRITE_ROWS, &name, &[number(0)]).await?;
+        reply.text()?;
+        Ok(reply.number()?)
     }
 
     /// The names of a journal's rows in the store.
@@ -427,18 +464,20 @@ impl Fleet {
     fn journal_value(
         &self,
         name: &str,
+        by: &str,
         journal: &MirroredJournal,
         has_rows: bool,
     ) -> Result<Vec<u8>, NotSealed> {
         // Texts and numbers can always be written.
         let text = serde_json::to_vec(journal).unwrap_or_default();
         let mut value = vec![if has_rows { b'1' } else { b'0' }];
+        value.extend(by.as_bytes());
         value.extend(self.keys().seal(binding(name, KIND), &text)?);
         Ok(value)
     }
 
     fn open_journal(&self, name: &str, value: &[u8]) -> Option<MirroredJournal> {
-        let sealed = value.get(1..)?;
+        let sealed = value.get(1 + COMMAND.len()..)?;
         let text = self.keys().open(binding(name, KIND), sealed).ok()?;
         serde_json::from_slice(&text).ok()
     }
@@ -468,3 +507,6 @@ fn milliseconds(duration: Duration) -> Arg<'static> {
 fn number(number: u64) -> Arg<'static> {
     Arg::Number(i64::try_from(number).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests;

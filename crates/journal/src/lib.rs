@@ -36,7 +36,7 @@ pub use error::Error;
 pub use hashing_body::{HashingBody, hash_of_nothing, is_whole};
 pub use intent::{InDoubt, Intent, Resolution};
 pub use mirror_row::{MirrorRow, ResolvedRow};
-pub use mirror_state::MirrorState;
+pub use mirror_state::{MirrorSeen, MirrorState};
 pub use queue::Unavailable;
 pub use reader::{Reader, Unsettled};
 pub use request_state::{Hash, Phase};
@@ -104,14 +104,12 @@ impl Journal {
         self.ask(Question::Mirror).await
     }
 
-    /// Remembers the epoch of the fleet's store, and how many journals were not heard of there.
+    /// Remembers what was seen of the fleet's store.
     ///
     /// # Errors
     /// Where it cannot be written.
-    pub async fn remember_mirror(&self, epoch: &str, silent: u64) -> Result<(), Unavailable> {
-        let epoch = epoch.to_owned();
-        self.ask(|done| Question::RememberMirror(epoch, silent, done))
-            .await
+    pub async fn remember_mirror(&self, seen: MirrorSeen) -> Result<(), Unavailable> {
+        self.ask(|done| Question::RememberMirror(seen, done)).await
     }
 
     async fn ask<T>(

@@ -17,7 +17,7 @@ use super::error::Error;
 use super::files::{Files, Length};
 use super::intent::Intent;
 use super::message_queue::MessageReceiver;
-use super::mirror_state::MirrorState;
+use super::mirror_state::{MirrorSeen, MirrorState};
 use super::request_state::Transition;
 use super::reserve::Room;
 use super::store::{Store, Unresolved};
@@ -52,7 +52,7 @@ pub(super) enum Question {
     Decide(KeptDecision, oneshot::Sender<Option<()>>),
     Decisions(oneshot::Sender<Option<Vec<KeptDecision>>>),
     Mirror(oneshot::Sender<Option<MirrorState>>),
-    RememberMirror(String, u64, oneshot::Sender<Option<()>>),
+    RememberMirror(MirrorSeen, oneshot::Sender<Option<()>>),
 }
 
 /// One transition of a request.
@@ -394,8 +394,8 @@ impl Writer {
             Question::Mirror(done) => {
                 let _left = done.send(self.ask(self.sync, Store::mirror_state));
             }
-            Question::RememberMirror(epoch, silent, done) => {
-                let act = |store: &Store| store.remember_mirror(&epoch, silent);
+            Question::RememberMirror(seen, done) => {
+                let act = |store: &Store| store.remember_mirror(&seen);
                 let _left = done.send(self.ask(false, act));
             }
         }

@@ -46,6 +46,8 @@ pub(super) struct Journal {
     pub(super) seen: SystemTime,
     /// The names of its rows that no key opens.
     pub(super) unreadable: Vec<String>,
+    /// How many of its rows should be there, too.
+    missing: u64,
 }
 
 /// A request in doubt.
@@ -103,7 +105,23 @@ impl Listing {
     /// # Errors
     /// Where the store gives no response that can be used.
     pub(super) async fn read(fleet: &Fleet) -> Result<Self, MirrorError> {
-        let found = settled(fleet).await?;
+        let begun = Instant::now();
+        loop {
+            let list = Self::of(fleet, settled(fleet, begun).await?).await?;
+            let now = fleet.journals().await?.journals;
+            // It writes what is missing, has just taken it off, or writes all of it under another name.
+            let is_changing = |journal: &Journal| {
+                let is_there = now.iter().any(|one| one.name == journal.listed.name);
+                journal.is_alive && journal.missing > 0 || !is_there
+            };
+            if begun.elapsed() >= SETTLED || !list.journals.iter().any(is_changing) {
+                return Ok(list);
+            }
+            sleep(ASK_EVERY).await;
+        }
+    }
+
+    async fn of(fleet: &Fleet, found: ListedJournals) -> Result<Self, MirrorError> {
         let now = clock::wall();
         let ago = |ago| now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut list = Self::default();
@@ -123,10 +141,12 @@ impl Listing {
         for listed in found.journals {
             let mut journal = Journal::of(listed, ago);
             let rows = fleet.rows(&journal.listed.name, RowSet::Listed).await?;
+            let mut count = 0;
             for (name, text) in rows {
+                count += 1;
                 match text.and_then(|text| MirrorRow::from_bytes(&text)) {
                     // It may yet be answered.
-                    Some(row) if row.is_open && journal.is_alive => {}
+                    Some(row) if row.is_open && journal.is_alive => count -= 1,
                     Some(row) => list.rows.push(FleetRow {
                         request: row.request,
                         journal: list.journals.len(),
@@ -135,6 +155,8 @@ impl Listing {
                     None => journal.unreadable.push(name),
                 }
             }
+            let expected = journal.listed.journal.as_ref().map_or(0, |one| one.rows);
+            journal.missing = expected.saturating_sub(count);
             list.why.extend(journal.doubts());
             list.journals.push(journal);
         }
@@ -192,6 +214,7 @@ impl Journal {
             is_alive: !signed_off && listed.seen <= SILENCE,
             seen: ago(listed.seen),
             unreadable: Vec::new(),
+            missing: 0,
             listed,
         }
     }
@@ -210,6 +233,19 @@ impl Journal {
             )),
             Some(_) => {}
         }
+        if self.listed.is_shared {
+            doubts.push(format!(
+                "two instances have the journal of {name}, and each takes off what the other has in doubt"
+            ));
+        }
+        if self.listed.has_lost_rows {
+            doubts.push(format!(
+                "the store has lost what {name} had in doubt, and {name} has not come back since"
+            ));
+        } else if self.missing > 0 {
+            let count = self.missing;
+            doubts.push(format!("the store has lost {count} of {name}"));
+        }
         let more = self.listed.journal.as_ref().map(|one| one.unmirrored);
         if let Some(more) = more.filter(|more| *more > 0) {
             doubts.push(format!("{name} has {more} more than are mirrored"));
@@ -223,8 +259,7 @@ impl Journal {
 }
 
 /// The journals, once each instance was heard of since now, or is gone.
-async fn settled(fleet: &Fleet) -> Result<ListedJournals, MirrorError> {
-    let begun = Instant::now();
+async fn settled(fleet: &Fleet, begun: Instant) -> Result<ListedJournals, MirrorError> {
     loop {
         let listed = fleet.journals().await?;
         let elapsed = begun.elapsed();

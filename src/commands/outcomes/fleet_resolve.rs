@@ -77,8 +77,15 @@ impl Resolve {
             Change::Done(left) => left,
             Change::Refused => return Err(changed()),
         };
-        if let (0, Some(known)) = (left, &journal.listed.journal) {
-            fleet.change_journal(name, known, false).await?;
+        // Of one whose rows are lost nobody knows what is left.
+        if let Some(known) = &journal.listed.journal
+            && !journal.listed.has_lost_rows
+        {
+            let known = MirroredJournal {
+                rows: left,
+                ..known.clone()
+            };
+            fleet.change_journal(name, &known, left > 0).await?;
         }
         Ok(())
     }
@@ -112,6 +119,7 @@ impl Resolve {
                 instance: journal.description(),
                 signed_off: true,
                 unmirrored: 0,
+                rows: 0,
                 note: Some(self.note.trim().to_owned()),
             };
             let name = &journal.listed.name;

@@ -17,10 +17,14 @@ use zeroize::Zeroizing;
 use bursar_fleet::{
     Description, Fleet, KnownJournal, MirrorError, MirroredJournal, Row, Seen, Touch, Touched,
 };
-use bursar_journal::{self as journal, Journal, MirrorRow, MirrorState, Phase, Reader, Unsettled};
+use bursar_journal::{
+    self as journal, Journal, MirrorRow, MirrorSeen, MirrorState, Phase, Reader, Unsettled,
+};
 
 /// How often the journal is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The first connection to the store may take that long.
+const FIRST_CONNECTION: Duration = Duration::from_secs(2);
 /// What has been seen for so long is written at the latest a second after it began.
 const UNDER_WAY: Duration = Duration::from_millis(750);
 /// How often the store hears that its rows are as they should be.
@@ -62,6 +66,8 @@ enum Error {
     Thread(#[from] tokio::task::JoinError),
     #[error("the fleet's store cannot be used")]
     Down,
+    #[error("the fleet's store has lost what was written to it")]
+    Lost,
 }
 
 impl Mirror {
@@ -88,16 +94,13 @@ impl Mirror {
 
 async fn run(mirrored: Mirrored, ending: Arc<Notify>) -> bool {
     let mut task: Option<Task> = None;
-    let mut is_failing = false;
+    let (mut is_failing, mut ends) = (false, false);
     loop {
-        let ends = timeout(LOOK_EVERY, ending.notified()).await.is_ok();
-        let result = match &mut task {
-            Some(task) => task.look(&mirrored, ends).await,
-            None if ends => Err(Error::Down),
-            None => Task::begin(&mirrored).await.map(|begun| {
-                task = Some(begun);
-            }),
-        };
+        if task.is_none() {
+            // The others hear of this instance before its first payment.
+            mirrored.fleet.first_connection(FIRST_CONNECTION).await;
+        }
+        let result = look(&mut task, &mirrored, ends).await;
         if let Err(error) = &result {
             if let Some(task) = &mut task {
                 task.is_unsure = true;
@@ -113,6 +116,17 @@ async fn run(mirrored: Mirrored, ending: Arc<Notify>) -> bool {
         if ends {
             return !is_failing;
         }
+        ends = timeout(LOOK_EVERY, ending.notified()).await.is_ok();
+    }
+}
+
+async fn look(task: &mut Option<Task>, mirrored: &Mirrored, ends: bool) -> Result<(), Error> {
+    if task.is_none() {
+        *task = Some(Task::begin(mirrored).await?);
+    }
+    match task {
+        Some(task) => task.look(mirrored, ends).await,
+        None => Ok(()),
     }
 }
 
@@ -134,9 +148,30 @@ struct Task {
     requests: HashMap<i64, Request>,
     /// The store may have something else than is thought.
     is_unsure: bool,
+    /// It may have something under names that other keys lead to.
+    has_other_names: bool,
+    /// Whether another instance has the same journal.
+    is_shared: bool,
     store_since: Instant,
     compared: Instant,
-    touched: Option<(Instant, bool)>,
+    touched: Option<LastTouch>,
+    /// When the store heard of the journal last, by its clock; 0 where it did not.
+    heard: u64,
+}
+
+/// What the store was told last.
+#[derive(Debug, Clone, Copy)]
+struct LastTouch {
+    at: Instant,
+    rows: RowCount,
+}
+
+/// How many rows the store has of the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct RowCount {
+    all: u64,
+    /// Of requests that are over.
+    over: u64,
 }
 
 /// A request that is not settled.
@@ -155,8 +190,9 @@ impl Task {
         Ok(Self {
             reader: Some(reader),
             journals: Seen {
-                silent: state.silent,
-                ..Seen::default()
+                version: state.seen.version,
+                silent: state.seen.silent,
+                count: state.seen.count,
             },
             state,
             name: String::new(),
@@ -165,9 +201,12 @@ impl Task {
             unmirrored: 0,
             requests: HashMap::new(),
             is_unsure: true,
+            has_other_names: true,
+            is_shared: false,
             store_since: Instant::now(),
             compared: Instant::now(),
             touched: None,
+            heard: 0,
         })
     }
 
@@ -185,26 +224,58 @@ impl Task {
         let is_other = std::mem::replace(&mut self.store_since, store.since) != store.since;
         self.is_unsure |= is_other || self.compared.elapsed() >= COMPARE_EVERY;
         let name = mirrored.fleet.journal_name(&self.state.journal);
-        self.is_unsure |= name != self.name;
-        self.name = name;
+        if name != self.name {
+            self.is_unsure = true;
+            self.heard = 0;
+            self.touched = None;
+            self.name = name;
+        }
+        self.has_other_names |= self.is_unsure;
         let due = self.due(ends);
         self.write(&mirrored.fleet, &due).await?;
         if mirrored.fleet.journal_name(&self.state.journal) != self.name {
             // The keys are others since then: all is written again under its new name first.
             return Ok(());
         }
-        let has_rows = self.requests.values().any(|seen| seen.written.is_some());
-        if ends && !has_rows {
+        let rows = self.count();
+        if ends && rows.all == 0 {
             return Ok(mirrored.fleet.forget_journal(&self.state.journal).await?);
         }
         let is_fresh = self
             .touched
-            .is_some_and(|(at, before)| at.elapsed() < TOUCH_EVERY && before == has_rows);
+            .is_some_and(|last| last.at.elapsed() < TOUCH_EVERY && last.rows == rows);
         if ends || !is_fresh {
-            self.touch(mirrored, has_rows, ends).await?;
-            self.touched = Some((Instant::now(), has_rows));
+            self.touch(mirrored, rows, ends).await?;
+            self.touched = Some(LastTouch {
+                at: Instant::now(),
+                rows,
+            });
+            mirrored.fleet.journal_signal().send();
+            // They may be lost alone: each journal's are somewhere else in a cluster, and may be evicted.
+            let is_there =
+                rows.all == 0 || mirrored.fleet.count_rows(&self.state.journal).await? == rows.all;
+            self.is_unsure |= !is_there;
+            if ends && !is_there {
+                return Err(Error::Lost);
+            }
+        }
+        // Once all of it is under the new name: whoever reads meanwhile finds it twice rather than not at all.
+        if self.has_other_names {
+            let (journal, kept) = (&self.state.journal, &self.name);
+            mirrored.fleet.forget_other_names(journal, kept).await?;
+            self.has_other_names = false;
         }
         Ok(())
+    }
+
+    fn count(&self) -> RowCount {
+        let written = self.requests.values().filter_map(|seen| seen.written);
+        let mut count = RowCount { all: 0, over: 0 };
+        for (_, is_open) in written {
+            count.all += 1;
+            count.over += u64::from(!is_open);
+        }
+        count
     }
 
     /// Looks at the journal.
@@ -261,7 +332,6 @@ impl Task {
             .map(|(number, _)| fleet.row_name(journal, *number))
             .collect();
         if self.is_unsure {
-            fleet.forget_other_names(journal).await?;
             let wanted = due.iter().map(|one| fleet.row_name(journal, one.number));
             let wanted: HashSet<String> = wanted.collect();
             removed = fleet.row_names(journal).await?;
@@ -315,47 +385,58 @@ impl Task {
     async fn touch(
         &mut self,
         mirrored: &Mirrored,
-        has_rows: bool,
+        rows: RowCount,
         signed_off: bool,
     ) -> Result<(), Error> {
         let of = MirroredJournal {
             instance: mirrored.instance.clone(),
             signed_off,
             unmirrored: self.unmirrored,
+            rows: if signed_off { rows.all } else { rows.over },
             note: None,
         };
         let touch = Touch {
             journal: &self.state.journal,
             of: &of,
-            has_rows,
-            epoch: &self.state.epoch,
+            has_rows: rows.all > 0,
+            epoch: &self.state.seen.epoch,
             known: self.known.as_deref(),
             seen: self.journals,
+            heard: self.heard,
         };
         let touched = mirrored.fleet.touch_journal(touch).await?;
         self.hear(mirrored, touched).await
     }
 
     async fn hear(&mut self, mirrored: &Mirrored, touched: Touched) -> Result<(), Error> {
-        let is_emptied = touched.epoch != self.state.epoch;
-        if is_emptied && !self.state.epoch.is_empty() {
+        let before = &self.state.seen;
+        let is_lost = touched.epoch != before.epoch;
+        if is_lost && !before.epoch.is_empty() {
             tracing::warn!(
                 "the fleet's store has lost what it had; what is in doubt here is written again"
             );
             self.is_unsure = true;
         }
-        if is_emptied || touched.seen != self.journals || self.known.is_none() {
+        if is_lost || touched.seen != self.journals || self.known.is_none() {
             self.known = Some(touched.known);
         }
         self.journals = touched.seen;
-        if is_emptied || touched.seen.silent != self.state.silent {
-            self.state.epoch = touched.epoch;
-            self.state.silent = touched.seen.silent;
-            let state = &self.state;
-            mirrored
-                .journal
-                .remember_mirror(&state.epoch, state.silent)
-                .await?;
+        self.heard = touched.heard;
+        if touched.is_shared && !self.is_shared {
+            tracing::error!(
+                "another instance of the fleet has this instance's journal, as where its directory was copied: the fleet's list of payments in doubt lacks some; give each instance a `journal.path` of its own"
+            );
+        }
+        self.is_shared = touched.is_shared;
+        let seen = MirrorSeen {
+            epoch: touched.epoch,
+            version: touched.seen.version,
+            silent: touched.seen.silent,
+            count: touched.seen.count,
+        };
+        if seen != self.state.seen {
+            self.state.seen = seen.clone();
+            mirrored.journal.remember_mirror(seen).await?;
         }
         Ok(())
     }

@@ -362,13 +362,74 @@ async fn rows_move_to_a_new_key_and_come_back_after_the_store_was_away() {
     let text = std::fs::read_to_string(&file).unwrap();
     let both = format!("keys: ['{OTHER_KEY}', '{KEY}']");
     std::fs::write(&file, text.replace(&format!("keys: ['{KEY}']"), &both)).unwrap();
+    // All the time it is listed under one name at least.
+    let mut operator = rig.store.connect_as_operator().await;
+    let (done, mut is_done) = tokio::sync::oneshot::channel::<()>();
+    let least = tokio::spawn(async move {
+        let mut least = i64::MAX;
+        while is_done.try_recv().is_err() {
+            let count = operator
+                .call(&["ZCARD", "bursar:bursar:{journals}:seen"])
+                .await;
+            least = least.min(count.text().parse().unwrap());
+        }
+        least
+    });
     one.reload().await;
     rig.write("operator", OTHER_KEY, "");
     eventually(|| async { rig.list().await.paths() == ["/kept"] }).await;
+    done.send(()).unwrap();
+    assert_eq!(least.await.unwrap(), 1);
     assert_eq!(rig.list().await.why(), "");
     rig.store.kill().await;
     assert!(rig.store.start_again().await);
     let list = rig.lists(&["/kept"]).await;
     assert_eq!(list.why(), "");
     drop(one);
+}
+
+#[tokio::test]
+async fn rows_that_the_store_loses_alone_are_written_again_or_said_to_be_lost() {
+    let Some(rig) = Rig::start().await else {
+        return;
+    };
+    let (one, two) = (rig.instance("one").await, rig.instance("two").await);
+    rig.pay(&one, "/signed-off", 1).await;
+    rig.pay(&two, "/alive", 2).await;
+    sleep(MIRRORED).await;
+    one.process.signal("TERM").await;
+    one.ended().await;
+    kill(two).await;
+    let two = rig.instance("two").await;
+    let list = rig.lists(&["/alive", "/signed-off"]).await;
+    assert_eq!(list.why(), "");
+    // What may be evicted, or on another server of a cluster than the list of journals.
+    let mut operator = rig.store.connect_as_operator().await;
+    let names = operator.call(&["KEYS", "bursar:bursar:{????????????????????????????????}"]);
+    let names: Vec<String> = names.await.parts().iter().map(|name| name.text()).collect();
+    assert!(names.len() >= 2, "{names:?}");
+    for name in &names {
+        operator.call(&["DEL", name]).await;
+    }
+    let list = rig.list().await;
+    assert_eq!(list.paths(), ["/alive"], "{list:?}");
+    assert!(list.why().contains("the store has lost 1 of"), "{list:?}");
+    let one = rig.instance("one").await;
+    let list = rig.lists(&["/alive", "/signed-off"]).await;
+    assert_eq!(list.why(), "");
+    drop((one, two));
+}
+
+#[tokio::test]
+async fn an_instance_that_is_killed_with_its_first_payment_is_named() {
+    let Some(rig) = Rig::start().await else {
+        return;
+    };
+    let _one = rig.instance("one").await;
+    let two = rig.instance("two").await;
+    rig.pay(&two, "/first", 1).await;
+    kill(two).await;
+    let list = rig.list().await;
+    assert_eq!(list.alive(), [false, true], "{list:?}");
+    assert!(list.why().contains("neither come back nor"), "{list:?}");
 }

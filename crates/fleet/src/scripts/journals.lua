@@ -1,10 +1,13 @@
 -- The journals of a fleet's instances, in one hash slot:
 --   KEYS[1]         a hash: 'epoch'          a random text, for as long as nothing was lost
 --                           'since'          when that was made
---                           'lost'           there is something that was lost before and that nobody knows of
+--                           'lost'           so many there were before, and whoever says so does not know which
+--                           'back'           so many have come back since
+--                           'whole'          somebody who was there all the time has told all that there were before
 --                           'version'        grows whenever there is one more or one less
---                           any other field  a journal by its keyed name: '1' or '0', whether it has rows, and whose it
---                                            is, sealed
+--                           any other field  a journal by its keyed name: '1' or '0', whether it has rows, or '2': it
+--                                            had some, which were lost, or '3': two instances have it; who has
+--                                            written that, 16 digits, 0 for a command; and whose it is, sealed
 --   KEYS[1]:seen    a sorted set: when each of them was heard of last
 -- They never expire: a journal with rows stays until somebody takes it off. Instants are milliseconds of this server's clock.
 local key = KEYS[1]

@@ -1,6 +1,9 @@
 -- All journals.
 local since = tonumber(redis.call('HGET', key, 'since') or '') or now
-local is_lost = redis.call('HEXISTS', key, 'lost') == 1 and now - since < month
+local lost, back = redis.call('HGET', key, 'lost'), redis.call('HGET', key, 'back')
+local is_told = redis.call('HEXISTS', key, 'whole') == 1
+  or (tonumber(lost or '') or 0) <= (tonumber(back or '') or 0)
+local is_lost = not is_told and now - since < month
 local reply = {now, math.max(now - since, 0), is_lost and 1 or 0}
 local found = redis.call('ZRANGE', seen, 0, most - 1, 'WITHSCORES')
 for place = 1, #found, 2 do

@@ -1,20 +1,37 @@
 -- A journal's rows are as they should be. Replies with the journals that there are, where they are others than are known.
 local journal, value, silence, random = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local known, is_whole = ARGV[5], ARGV[6] == '1'
-local version_before, silent_before = tonumber(ARGV[7]), tonumber(ARGV[8])
+local known, untold, was_there = ARGV[5], tonumber(ARGV[6]), ARGV[7] == '1'
+local version_before, silent_before, heard_before = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 
+local version = tonumber(redis.call('HGET', key, 'version') or '') or 0
 local epoch = redis.call('HGET', key, 'epoch')
 if not epoch or #epoch ~= #random or string.find(epoch, '%X') then
   epoch = random
   redis.call('DEL', key, seen)
   redis.call('HSET', key, 'epoch', epoch, 'since', now)
+elseif epoch == known then
+  -- An older copy of its data knows less than it has told before.
+  local heard = tonumber(redis.call('ZSCORE', seen, journal) or 0) or 0
+  if heard < heard_before or version < version_before then
+    epoch = random
+    redis.call('HDEL', key, 'lost', 'back', 'whole')
+    redis.call('HSET', key, 'epoch', epoch, 'since', now, 'version', math.max(version, version_before))
+  end
 end
 -- What was lost is said by those who know it.
 if known ~= '' and known ~= epoch then
-  if not is_whole then redis.call('HSET', key, 'lost', '1') end
-  for place = 9, #ARGV - 2, 3 do
-    if redis.call('HSETNX', key, ARGV[place], ARGV[place + 1]) == 1 then
-      redis.call('ZADD', seen, now - tonumber(ARGV[place + 2]), ARGV[place])
+  local lost = tonumber(redis.call('HGET', key, 'lost') or '') or 0
+  if untold > lost then redis.call('HSET', key, 'lost', untold) end
+  if untold == 0 and was_there then redis.call('HSET', key, 'whole', '1') end
+  if not redis.call('ZSCORE', seen, journal) then redis.call('HINCRBY', key, 'back', 1) end
+  for place = 11, #ARGV - 2, 3 do
+    local name, told, heard = ARGV[place], ARGV[place + 1], now - tonumber(ARGV[place + 2])
+    local there = tonumber(redis.call('ZSCORE', seen, name) or 0) or 0
+    local is_older = there + 1000 < heard or redis.call('HEXISTS', key, name) == 0
+    if name ~= journal and is_older then
+      -- Whoever has its rows has them in its journal.
+      redis.call('HSET', key, name, (string.gsub(told, '^1', '2')))
+      redis.call('ZADD', seen, heard, name)
       redis.call('HINCRBY', key, 'version', 1)
     end
   end
@@ -36,11 +53,16 @@ if redis.call('ZADD', seen, now, journal) == 1 then
   end
   redis.call('HINCRBY', key, 'version', 1)
 end
-redis.call('HSET', key, journal, value)
+-- Somebody else has touched it since: two instances have one journal.
+local before = redis.call('HGET', key, journal) or ''
+local by = string.sub(before, 2, 17)
+local is_shared = known == epoch and heard_before > 0 and #before > 17 and by ~= string.sub(value, 2, 17)
+  and by ~= string.rep('0', 16)
+redis.call('HSET', key, journal, is_shared and '3' .. string.sub(value, 2) or value)
 
-local version = tonumber(redis.call('HGET', key, 'version') or '') or 0
+version = tonumber(redis.call('HGET', key, 'version') or '') or 0
 local silent = redis.call('ZCOUNT', seen, '-inf', '(' .. now - silence)
-local reply = {now, 'touched', epoch, version, silent, redis.call('ZCARD', seen)}
+local reply = {now, 'touched', epoch, version, silent, redis.call('ZCARD', seen), now, is_shared and 1 or 0}
 if version ~= version_before or silent ~= silent_before or known ~= epoch then
   local found = redis.call('ZRANGE', seen, 0, 255, 'WITHSCORES')
   for place = 1, #found, 2 do
