@@ -244,6 +244,48 @@ fn the_chart_takes_the_values_that_the_pages_show() {
     }
 }
 
+/// What is said after an installation with the values of a choice.
+fn notes(choice: &str) -> Option<String> {
+    let mut helm = helm(&["install", "shop", "--dry-run=client"])?;
+    let values = golden().join(format!("{choice}.values.yaml"));
+    let output = helm.arg("--values").arg(values).output().unwrap();
+    let said = rendered(&output);
+    let (_, notes) = said.split_once("NOTES:\n")?;
+    Some(notes.to_owned())
+}
+
+#[test]
+fn the_commands_that_an_installation_suggests_exist() {
+    if peer("helm").is_none() {
+        return;
+    }
+    for (choice, commands) in [
+        ("default", 2),
+        ("fleet", 4),
+        ("sidecar", 2),
+        ("existing-config-map", 2),
+    ] {
+        let notes = notes(choice).unwrap();
+        let suggested = notes
+            .lines()
+            .filter_map(|line| line.split_once(" -- /bursar "));
+        let suggested: Vec<&str> = suggested.map(|(_, command)| command).collect();
+        assert_eq!(suggested.len(), commands, "{choice}: {notes}");
+        for command in suggested {
+            let words = command.split_whitespace();
+            let (options, words): (Vec<&str>, _) = words.partition(|word| word.starts_with("--"));
+            let mut bursar = Command::new(env!("CARGO_BIN_EXE_bursar"));
+            let help = bursar.args(words).arg("--help").output().unwrap();
+            let help = rendered(&help);
+            assert!(
+                options.iter().all(|option| help.contains(option)),
+                "{command}: {help}"
+            );
+        }
+        assert!(!notes.contains("<no value>"), "{notes}");
+    }
+}
+
 #[test]
 fn an_image_by_digest_alone_has_no_tag_that_could_be_another_one_s() {
     let digest = format!("sha256:{}", "0a".repeat(32));
