@@ -50,7 +50,7 @@ async fn main() {
         Config::parse(&text, Path::new("")).unwrap_or_else(|problems| panic!("{problems:?}"));
     let metrics = Metrics::new(&config).expect("every metric has a name of its own");
     let egress = Egress::new(&config.egress, &metrics);
-    let tokens = Tokens::start(&config, &metrics, &egress, None);
+    let tokens = Tokens::start(&config, &metrics, &egress, None, None);
     let source = tokens.source(0, 0, 0).clone();
     let first = source
         .obtain()

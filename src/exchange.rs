@@ -120,7 +120,10 @@ impl<'e> Exchange<'e> {
         self.request
             .record
             .set_correlation(control.correlation.take());
-        let admitted = self.admit(head, control).await?;
+        let admitted = self.admit(head, control).await;
+        // Known or not, and before anything is waited for.
+        self.request.sample(head.version, self.connection.is_tls());
+        let admitted = admitted?;
         if admitted.target.form == Form::Authority {
             let (target, caller) = (&admitted.target, &admitted.caller);
             let opening = tunnel::open(self.proxy, self.request, target, &body, caller);
@@ -319,10 +322,20 @@ impl<'e> Exchange<'e> {
         if let Some(body) = &message.body {
             record.set_upload(body);
         }
+        let attempts = &mut record.attempts;
+        attempts.begin_sending(Instant::now(), &origin);
         let sent = passthrough.send(&origin, message).await;
-        record.attempts.add_upstream(sent.took);
+        match &sent.response {
+            Ok((response, connection)) => {
+                attempts.set_peer(connection.peer());
+                let head = (response.status(), response.version());
+                attempts.responded(sent.took, Ok(head));
+            }
+            Err(passthrough::Error::Send(error)) => attempts.responded(sent.took, Err(error)),
+            Err(passthrough::Error::Connect(error)) => attempts.not_connected(sent.took, error),
+            Err(passthrough::Error::TooMany) => attempts.add_upstream(sent.took),
+        }
         let (response, connection) = sent.response?;
-        record.attempts.set_peer(connection.peer());
         Ok(ProviderResponse {
             response,
             connection,

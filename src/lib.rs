@@ -25,7 +25,7 @@
 //! [`bursar_config`] reads `proxy.yaml` into types that cannot be wrong, and [`server::reload`] has it do so again when a
 //! file changes; what is in force is replaced as a whole. [`token`] keeps a source for each token key, renews ahead
 //! and asks the token endpoints. [`server`] starts and drains; [`server::admin`] shows what operators want to see,
-//! [`bursar_telemetry`] what they and Prometheus read. [`bursar_journal`] remembers how far requests that move money came.
+//! [`bursar_telemetry`] what they and Prometheus read, [`bursar_traces`] sends spans. [`bursar_journal`] remembers how far requests that move money came.
 //! The program's own part is `src/main.rs`, with what it does beside serving in `src/commands`: it lists requests in
 //! doubt, makes an authority, checks a file, and starts the sandbox. The emulated providers are a crate of their own
 //! that knows nothing of the proxy, `crates/sandbox`; the feature `sandbox` leaves both out.
@@ -33,7 +33,7 @@
 //! # Who may know whom
 //!
 //! Imports go downwards only, in this order: the program, `server`, `exchange`, `token`, `upstream`, `http`, and
-//! the crates below, `journal`, `limits`, `telemetry`, `config`, `tls`, `base`. CI refuses a cycle.
+//! the crates below, `traces`, `journal`, `limits`, `telemetry`, `config`, `tls`, `base`. CI refuses a cycle.
 //!
 //! # What is deliberately absent
 //!

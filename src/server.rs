@@ -259,6 +259,7 @@ impl Server {
         if let Some(beating) = beating {
             beating.leave().await;
         }
+        proxy.end_traces().await;
         admin.abort();
     }
 }

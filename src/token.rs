@@ -58,6 +58,7 @@ use bursar_base::secret::Secret;
 use bursar_config::Config;
 use bursar_limits::share::Divisible;
 use bursar_telemetry::metrics::Metrics;
+use bursar_traces::Tracer;
 use endpoint_limiter::EndpointLimiter;
 use metrics::InForce;
 use scheduler::run_schedule;
@@ -112,9 +113,11 @@ impl Tokens {
         metrics: &Metrics,
         egress: &Egress,
         fleet: Option<Arc<FleetTokens>>,
+        tracer: Option<&Tracer>,
     ) -> Self {
         let (sender, schedule) = Self::schedule(config);
-        let tokens = Self::new(config, metrics, egress, &sender, Before::Nothing(fleet));
+        let before = Before::Nothing(fleet);
+        let tokens = Self::new(config, metrics, egress, &sender, before, tracer);
         tokens.run(&sender, schedule);
         tokens
     }
@@ -122,9 +125,16 @@ impl Tokens {
     /// The same for another configuration. Token keys that stay keep their tokens, flights and back-off; those
     /// that are gone are not renewed any more.
     #[must_use]
-    pub fn succeeded_by(&self, config: &Config, metrics: &Metrics, egress: &Egress) -> Self {
+    pub fn succeeded_by(
+        &self,
+        config: &Config,
+        metrics: &Metrics,
+        egress: &Egress,
+        tracer: Option<&Tracer>,
+    ) -> Self {
         let (sender, schedule) = Self::schedule(config);
-        let tokens = Self::new(config, metrics, egress, &sender, Before::Tokens(self));
+        let before = Before::Tokens(self);
+        let tokens = Self::new(config, metrics, egress, &sender, before, tracer);
         tokens.run(&sender, schedule);
         tokens
     }
@@ -168,7 +178,8 @@ impl Tokens {
         fleet: Option<Arc<FleetTokens>>,
     ) -> Self {
         let (schedule, _) = mpsc::channel(1);
-        Self::new(config, metrics, egress, &schedule, Before::Nothing(fleet))
+        let before = Before::Nothing(fleet);
+        Self::new(config, metrics, egress, &schedule, before, None)
     }
 
     fn new(
@@ -177,12 +188,13 @@ impl Tokens {
         egress: &Egress,
         schedule: &mpsc::Sender<ScheduledRenewal>,
         before: Before<'_>,
+        tracer: Option<&Tracer>,
     ) -> Self {
         let (old, fleet) = match before {
             Before::Nothing(fleet) => (None, fleet),
             Before::Tokens(old) => (Some(old), old.fleet.clone()),
         };
-        let mut builder = Builder::new(metrics, egress, schedule, fleet.clone());
+        let mut builder = Builder::new(metrics, egress, schedule, fleet.clone(), tracer);
         if let Some(old) = old {
             builder.take_over(old.all(), &old.limiters);
         }

@@ -68,7 +68,7 @@ fn source() -> (tokio::runtime::Runtime, Handle) {
     let source = runtime.block_on(async {
         let metrics = Metrics::new(&config).expect("every metric has a name of its own");
         let egress = Egress::new(&config.egress, &metrics);
-        let source = Tokens::start(&config, &metrics, &egress, None)
+        let source = Tokens::start(&config, &metrics, &egress, None, None)
             .source(0, 0, 0)
             .clone();
         source

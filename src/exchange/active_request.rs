@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 
 use super::attempt_record::AttemptRecord;
@@ -19,6 +19,7 @@ use bursar_journal::{Entry, Journal};
 use bursar_limits::caller_limits::RequestPermit;
 use bursar_telemetry::access_log::AccessLog;
 use bursar_telemetry::metrics::{ByCaller, Limit, Metrics, ProviderSeries, Reason, RefusalDetail};
+use bursar_traces::Tracer;
 
 /// Where requests are written down and counted.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub(super) struct Telemetry {
     /// What follows these paths is masked, whosever request it is: a request that is refused early has
     /// no provider yet.
     pub secret_below: Vec<Pattern>,
+    /// Spans. None: no request has any.
+    pub tracer: Option<Tracer>,
 }
 
 /// One request, from its head to the last byte of its response.
@@ -63,6 +66,14 @@ impl ActiveRequest {
             moves_money: false,
             permit: None,
             entry: None,
+        }
+    }
+
+    /// Decides whether the request has spans, which depends on whether its caller is known. Its caller speaks that HTTP,
+    /// over TLS or not.
+    pub(super) fn sample(&mut self, version: Version, is_tls: bool) {
+        if let Some(tracer) = &self.telemetry.tracer {
+            self.record.sample(tracer, version, is_tls);
         }
     }
 
@@ -181,11 +192,19 @@ impl ActiveRequest {
         let total = self.record.elapsed();
         self.count(total.as_secs_f64());
         let Telemetry {
-            log, secret_below, ..
+            log,
+            secret_below,
+            tracer,
+            ..
         } = &*self.telemetry;
         let client = self.connection.peer.address;
         self.record
             .with_line(client, total, secret_below, |line| log.write(line));
+        if let Some(tracer) = tracer
+            && let Some(spans) = self.record.spans(client, total)
+        {
+            tracer.put(spans);
+        }
         // What it took up is free for others again; the kept body is memory that requests share.
         if let Some(series) = self.record.series() {
             series.in_flight.dec();

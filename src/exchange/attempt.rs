@@ -29,7 +29,8 @@ use bursar_config::ReplayRule;
 use bursar_http::replay_body::BodyTooLarge;
 use bursar_http::target;
 use bursar_journal::{self as journal, Entry, Hash, Unavailable};
-use bursar_telemetry::metrics::{ProviderSeries, RefusalDetail, Replay, Unauthorized};
+use bursar_telemetry::metrics::{Cause, ProviderSeries, RefusalDetail, Replay, Unauthorized};
+use bursar_traces::Failed;
 use client::{Client, Message};
 
 /// A request on its way: what the stages found out about it.
@@ -140,8 +141,10 @@ impl<'a, C: Client, S: TokenSource> Attempt<'a, C, S> {
             return Err(Replay::BodyTooLarge);
         }
         let since = Instant::now();
-        let recovery = source.recover(sent, self.route()).await;
-        self.waited_for_token(since);
+        let links = self.record.begin_token_wait(since);
+        let route = &self.destination.route;
+        let recovery = source.recover(sent, route, links).await;
+        self.waited_for_token(since, recovered(&recovery));
         match recovery {
             Recovery::Replay(access_token) => Ok((
                 access_token,
@@ -216,13 +219,14 @@ impl<'a, C: Client, S: TokenSource> Attempt<'a, C, S> {
         loop {
             let since = now;
             let origin = &self.destination.origin;
+            self.record.begin_sending(since, origin);
             let mut connection = match self.client.connection(origin, need, since).await {
                 Ok((connection, connected)) => {
                     now = connected;
                     connection
                 }
                 Err(error) => {
-                    self.record.add_upstream(since.elapsed());
+                    self.record.not_connected(since.elapsed(), &error);
                     return Err(Refusal::Connect(error));
                 }
             };
@@ -254,7 +258,9 @@ impl<'a, C: Client, S: TokenSource> Attempt<'a, C, S> {
                 sending.await
             };
             now = Instant::now();
-            self.record.add_upstream(now - began);
+            let head = response.as_ref();
+            let head = head.map(|response| (response.status(), response.version()));
+            self.record.responded(now - began, head);
             match response {
                 Ok(response) => {
                     return Ok(Received {
@@ -365,14 +371,19 @@ impl<'a, C: Client, S: TokenSource> Attempt<'a, C, S> {
         source: &S,
         since: Instant,
     ) -> Result<(AccessToken, Instant), Refusal> {
-        let access_token = Box::pin(source.obtain()).await;
-        self.waited_for_token(since);
+        let links = self.record.begin_token_wait(since);
+        let access_token = Box::pin(source.obtain(links)).await;
+        let failed = access_token.as_ref().err().map(|missing| Failed {
+            error: missing.failure.outcome().as_str(),
+            cause: missing.cause.map(Cause::as_str),
+        });
+        self.waited_for_token(since, failed.map_or(Ok(()), Err));
         Ok((access_token.map_err(Refusal::Token)?, Instant::now()))
     }
 
-    fn waited_for_token(&mut self, since: Instant) {
+    fn waited_for_token(&mut self, since: Instant, result: Result<(), Failed>) {
         let waited = since.elapsed();
-        self.record.add_token_wait(waited);
+        self.record.end_token_wait(waited, result);
         self.series.token_wait.observe(waited.as_secs_f64());
     }
 
@@ -417,6 +428,20 @@ impl<'a, C: Client, S: TokenSource> Attempt<'a, C, S> {
             body.stop_buffering();
         }
     }
+}
+
+/// What a span says of a wait after a 401.
+fn recovered(recovery: &Recovery) -> Result<(), Failed> {
+    let replay = match recovery {
+        Recovery::Replay(_) => return Ok(()),
+        Recovery::Unchanged => Replay::TokenUnchanged,
+        Recovery::RenewedTooOften => Replay::TokenTooYoung,
+        Recovery::Unavailable => Replay::TokenUnavailable,
+    };
+    Err(Failed {
+        error: replay.as_str(),
+        cause: None,
+    })
 }
 
 /// Where a request's key may be in its body: no header has it, and the body is JSON.

@@ -6,10 +6,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{StatusCode, Version};
+use tokio::time::Instant;
+
+use super::respond::send_failure;
 use crate::token::AccessToken;
-use crate::upstream::Peer;
+use crate::upstream::{ConnectError, Peer, SendError};
+use bursar_base::address::bare;
 use bursar_base::secret::Fingerprint;
-use bursar_telemetry::metrics::PaymentOutcome;
+use bursar_config::Origin;
+use bursar_telemetry::metrics::{Cause, PaymentOutcome, Reason};
+use bursar_traces::{Failed, Links, Received, RequestTrace, Server};
 
 /// What became known while a request was sent.
 #[derive(Debug, Default)]
@@ -23,6 +30,8 @@ pub(super) struct AttemptRecord {
     upstream: Duration,
     /// None: nobody can have seen it.
     outcome: Option<PaymentOutcome>,
+    /// None: it is not sampled.
+    trace: Option<Box<RequestTrace>>,
 }
 
 impl AttemptRecord {
@@ -68,9 +77,73 @@ impl AttemptRecord {
         self.is_replayed = true;
     }
 
-    /// The request waited that long for its token.
-    pub(super) fn add_token_wait(&mut self, time: Duration) {
+    /// The request is sampled, or not.
+    pub(super) fn set_trace(&mut self, trace: Option<Box<RequestTrace>>) {
+        self.trace = trace;
+    }
+
+    /// The id of its trace, where it is sampled.
+    pub(super) fn trace_id(&self) -> Option<u128> {
+        self.trace.as_ref().map(|trace| trace.trace_id())
+    }
+
+    /// Its trace, which is over.
+    pub(super) fn take_trace(&mut self) -> Option<Box<RequestTrace>> {
+        self.trace.take()
+    }
+
+    /// The request begins to wait for its token. The flights that it waits for are to be added, where it is sampled.
+    pub(super) fn begin_token_wait(&mut self, now: Instant) -> Option<&mut Links> {
+        let trace = self.trace.as_mut()?;
+        Some(trace.begin_waiting(now))
+    }
+
+    /// The request waited that long for its token, or in vain.
+    pub(super) fn end_token_wait(&mut self, time: Duration, result: Result<(), Failed>) {
         self.token_wait += time;
+        if let Some(trace) = &mut self.trace {
+            trace.end_waiting(result);
+        }
+    }
+
+    /// The request is about to be sent there.
+    pub(super) fn begin_sending(&mut self, now: Instant, origin: &Origin) {
+        if let Some(trace) = &mut self.trace {
+            trace.begin_sending(now, server(origin));
+        }
+    }
+
+    /// There is no connection for it, after so long.
+    pub(super) fn not_connected(&mut self, time: Duration, error: &ConnectError) {
+        self.add_upstream(time);
+        if let Some(trace) = &mut self.trace {
+            let peer = error.peer().and_then(|peer| peer.address);
+            let cause = error.cause().map(Cause::as_str);
+            let tried = cause.filter(|_| !matches!(error, ConnectError::Held { .. }));
+            let failed = Failed {
+                error: tried.unwrap_or(Reason::UpstreamUnavailable.as_str()),
+                cause,
+            };
+            trace.end_sending(Err(failed), peer);
+        }
+    }
+
+    /// The head of its response has come, or none will, so long after it was sent.
+    pub(super) fn responded(
+        &mut self,
+        time: Duration,
+        result: Result<(StatusCode, Version), &SendError>,
+    ) {
+        self.add_upstream(time);
+        if let Some(trace) = &mut self.trace {
+            let result = result.map(|(status, version)| Received { status, version });
+            let result = result.map_err(|error| Failed {
+                error: send_failure(error).as_str(),
+                cause: None,
+            });
+            let peer = self.peer.as_ref().and_then(|peer| peer.address);
+            trace.end_sending(result, peer);
+        }
     }
 
     /// The provider was busy with the request for that long.
@@ -100,5 +173,16 @@ impl AttemptRecord {
     #[must_use]
     pub(super) fn upstream(&self) -> Duration {
         self.upstream
+    }
+}
+
+/// As spans name it.
+fn server(origin: &Origin) -> Server {
+    let is_tls = origin.scheme != http::uri::Scheme::HTTP;
+    let own_port = if is_tls { 443 } else { 80 };
+    Server {
+        host: bare(origin.authority.host()).to_owned(),
+        port: origin.authority.port_u16().unwrap_or(own_port),
+        is_tls,
     }
 }

@@ -16,14 +16,16 @@ use bursar_base::secret::Fingerprint;
 use bursar_config::Authorization;
 use bursar_http::headers::{self, OwnToken, Unusable};
 use bursar_journal::Hash;
+use bursar_traces::Links;
 
 /// Where the tokens of one route and account come from.
 pub(super) trait TokenSource {
     /// The token, if there is one.
     fn read(&self, now: Instant) -> Option<AccessToken>;
 
-    /// The token, once there is one.
-    async fn obtain(&self) -> Result<AccessToken, Missing>;
+    /// The token, once there is one. The flights that are waited for are added to the links, where the request is
+    /// sampled.
+    async fn obtain(&self, links: Option<&mut Links>) -> Result<AccessToken, Missing>;
 
     /// The `Authorization` of an attempt with that method, target and body. The digest is there where the journal has
     /// had the body gathered before it goes; none is made for this.
@@ -38,8 +40,8 @@ pub(super) trait TokenSource {
     /// The provider's response to a request with generation `sent` is not a 401.
     fn record_status(&self, sent: u64, route: &Arc<str>, status: StatusCode);
 
-    /// What to do about a 401 that a request with generation `sent` was answered with.
-    async fn recover(&self, sent: u64, route: &Arc<str>) -> Recovery;
+    /// What to do about a 401 that a request with generation `sent` was answered with. Links as in [`Self::obtain`].
+    async fn recover(&self, sent: u64, route: &Arc<str>, links: Option<&mut Links>) -> Recovery;
 
     /// Renews because of a 401 without anybody waiting.
     fn renew(&self, sent: u64, route: &Arc<str>);
@@ -116,8 +118,8 @@ impl TokenSource for Handle {
         Self::read(self, now)
     }
 
-    async fn obtain(&self) -> Result<AccessToken, Missing> {
-        (**self).obtain().await
+    async fn obtain(&self, links: Option<&mut Links>) -> Result<AccessToken, Missing> {
+        self.obtain_linked(links).await
     }
 
     /// A bearer token is bound to nothing.
@@ -135,8 +137,8 @@ impl TokenSource for Handle {
         Self::record_status(self, sent, route, status);
     }
 
-    async fn recover(&self, sent: u64, route: &Arc<str>) -> Recovery {
-        Self::recover(self, sent, route).await
+    async fn recover(&self, sent: u64, route: &Arc<str>, links: Option<&mut Links>) -> Recovery {
+        Self::recover(self, sent, route, links).await
     }
 
     fn renew(&self, sent: u64, route: &Arc<str>) {

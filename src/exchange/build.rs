@@ -16,6 +16,7 @@ use bursar_base::path::Pattern;
 use bursar_config::{Config, Provider};
 use bursar_telemetry::metrics::Metrics;
 use bursar_tls::authority::Authority;
+use bursar_traces::Tracer;
 
 impl Proxy {
     /// Builds every stage. Must be called inside a runtime, because tokens are obtained at once.
@@ -39,6 +40,8 @@ impl Proxy {
     fn build(config: &Config, process_state: Arc<ProcessState>, old: Option<&Self>) -> Self {
         process_state.replay_memory.limit(config.replay_memory);
         let metrics = &process_state.metrics;
+        let before = old.and_then(|old| old.telemetry.tracer.as_ref());
+        let tracer = Tracer::start(config.traces.as_ref(), before, &metrics.spans_dropped);
         let same = old.filter(|old| old.egress.is_of(&config.egress));
         let egress = match old {
             Some(old) => old.egress.succeeded_by(config),
@@ -66,8 +69,13 @@ impl Proxy {
             callers,
             routes: Routes::new(config),
             tokens: match old {
-                Some(old) => old.tokens.succeeded_by(config, metrics, &egress),
-                None => Tokens::start(config, metrics, &egress, process_state.fleet.clone()),
+                Some(old) => old
+                    .tokens
+                    .succeeded_by(config, metrics, &egress, tracer.as_ref()),
+                None => {
+                    let fleet = process_state.fleet.clone();
+                    Tokens::start(config, metrics, &egress, fleet, tracer.as_ref())
+                }
             },
             providers: config.providers.clone(),
             upstreams: upstreams.collect(),
@@ -78,6 +86,7 @@ impl Proxy {
                 log: process_state.log.clone(),
                 metrics: metrics.clone(),
                 secret_below: secret_below(config),
+                tracer,
             }),
             admin_control: AdminControl::new(config, process_state.clone()),
             egress,

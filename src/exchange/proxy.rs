@@ -148,6 +148,13 @@ impl Proxy {
         calls.chain(self.callers.divisible())
     }
 
+    /// Exports the spans that are left, or waits for that as long as may be.
+    pub async fn end_traces(&self) {
+        if let Some(tracer) = &self.telemetry.tracer {
+            tracer.end().await;
+        }
+    }
+
     /// How much callers may ask for.
     #[must_use]
     pub fn limits(&self) -> &ProxyLimits {

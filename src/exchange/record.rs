@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -29,6 +29,7 @@ use bursar_telemetry::metrics::{
     ANONYMOUS, Cause, NO_PROVIDER, ProviderSeries, Reason, RecentRefusal, RefusalDetail,
     RefusedRequest,
 };
+use bursar_traces::{Parent, RequestEnd, RequestHead, Span, SpanContext, Tracer};
 use host::Host;
 
 /// What a request is counted as whose caller left before the response; never sent.
@@ -158,15 +159,67 @@ impl Record {
     }
 
     fn correlation(&self) -> access_log::Correlation<'_> {
+        let trace_id = self.attempts.trace_id();
         let Some(known) = self.correlation.as_deref() else {
-            return access_log::Correlation::default();
+            return access_log::Correlation {
+                trace_id,
+                ..access_log::Correlation::default()
+            };
         };
         access_log::Correlation {
             reference: known.reference.as_ref().and_then(text),
             reference_dropped: known.reference.as_ref().and_then(dropped),
             caller_request_id: known.request_id.as_ref().and_then(text),
-            trace_id: known.trace_id,
+            // That of its own span, where it has one.
+            trace_id: trace_id.or(known.trace.map(|trace| trace.trace_id)),
         }
+    }
+
+    /// Decides whether it is sampled, once its caller was verified, or was not.
+    pub(super) fn sample(&mut self, tracer: &Tracer, version: Version, is_tls: bool) {
+        let trace = self.correlation.as_ref().and_then(|known| known.trace);
+        let parent = trace.map(|trace| Parent {
+            context: SpanContext {
+                trace_id: trace.trace_id,
+                span_id: trace.span_id,
+            },
+            is_sampled: trace.is_sampled,
+        });
+        let is_known = self.caller.as_deref().is_some_and(|name| name != ANONYMOUS);
+        let head = RequestHead {
+            came: self.started,
+            method: &self.method,
+            version,
+            is_tls,
+        };
+        let trace = tracer.sample(parent, is_known, &head);
+        self.attempts.set_trace(trace);
+    }
+
+    /// Its spans, once it is over. None: it is not sampled.
+    pub(super) fn spans(&mut self, client: IpAddr, total: Duration) -> Option<Vec<Span>> {
+        let trace = self.attempts.take_trace()?;
+        let provider = self.provider();
+        let account = provider.and_then(|provider| provider.accounts.get(self.account?));
+        // Of a host that no provider has the caller alone decides what it is.
+        let host = self.host.as_ref().filter(|_| provider.is_some());
+        let host = host.map(Host::name);
+        let end = RequestEnd {
+            request_id: self.id,
+            caller: self.caller(),
+            client,
+            provider: provider.map(|provider| &*provider.name),
+            account: account.map(|account| &*account.name),
+            route: self.route.as_deref(),
+            host: host.as_deref(),
+            status: self.status,
+            is_own: self.is_own,
+            reason: self.reason.map(Reason::as_str),
+            detail: self.detail.map(RefusalDetail::as_str),
+            cause: self.cause.map(Cause::as_str),
+            is_replayed: self.attempts.is_replayed(),
+        };
+        Some(trace.finish(&end, total))
     }
 
     /// Whether the request asks for a tunnel.

@@ -35,6 +35,7 @@ use description::{
 };
 
 pub use advice::advice;
+pub(super) use detail::failed as send_failure;
 pub use refusal::{CallerToken, Refusal};
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");

@@ -22,6 +22,7 @@ use crate::upstream::egress::Egress;
 use bursar_config::{Account, Provider, SecretName};
 use bursar_limits::share::{Divisible as _, Share};
 use bursar_telemetry::metrics::{GrantLabel, Metrics};
+use bursar_traces::Tracer;
 
 /// What the sources of one configuration are made with.
 pub(super) struct Builder<'a> {
@@ -36,6 +37,7 @@ pub(super) struct Builder<'a> {
     /// By provider.
     limiters: HashMap<&'a str, (&'a Provider, &'a Arc<EndpointLimiter>)>,
     fleet: Option<Arc<FleetTokens>>,
+    tracer: Option<&'a Tracer>,
     /// What was made for the fleet.
     shared: RefCell<Vec<Arc<FleetKey>>>,
 }
@@ -46,6 +48,7 @@ impl<'a> Builder<'a> {
         egress: &'a Egress,
         schedule: &mpsc::Sender<ScheduledRenewal>,
         fleet: Option<Arc<FleetTokens>>,
+        tracer: Option<&'a Tracer>,
     ) -> Self {
         Self {
             metrics,
@@ -56,6 +59,7 @@ impl<'a> Builder<'a> {
             accounts: HashMap::new(),
             limiters: HashMap::new(),
             fleet,
+            tracer,
             shared: RefCell::default(),
         }
     }
@@ -180,6 +184,7 @@ impl<'a> Builder<'a> {
                     secret: secret.clone(),
                     limiter: limiter.clone(),
                     schedule: self.schedule.clone(),
+                    tracer: self.tracer.cloned(),
                 };
                 sources.push(match old {
                     Some(old) => source.succeed(old),

@@ -5,10 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use http::{StatusCode, Uri};
+use tokio::time::Instant;
 
+use super::failure::Failure;
 use crate::upstream::{Peer, server_name};
 use bursar_base::clock;
 use bursar_telemetry::metrics::{Cause, FetchOutcome, GrantLabel};
+use bursar_traces::{FlightTrace, TokenCall};
 
 /// How many calls for one account ended how. All its sources share them, and they outlive its secrets, because
 /// a counter never goes back.
@@ -24,6 +27,10 @@ struct Latest {
     is_waiting: bool,
     ended: Option<(&'static str, SystemTime)>,
     exchange: Option<Exchange>,
+    /// Whether that is of the call that is under way.
+    has_begun: bool,
+    /// What keeps the calls of the flight that is under way. None: nobody is sampled.
+    flight: Option<Arc<FlightTrace>>,
 }
 
 /// The last token call, as far as it has come: everything that can be shown of it, which is no secret.
@@ -105,9 +112,43 @@ impl CallLog {
         self.latest.lock().is_waiting
     }
 
+    /// From now on calls are those of that flight, or of none that is traced.
+    pub(super) fn begin_flight(&self, flight: Option<Arc<FlightTrace>>) {
+        self.latest.lock().flight = flight;
+    }
+
+    /// That flight is over; another one may have begun.
+    pub(super) fn end_flight(&self, flight: &Arc<FlightTrace>) {
+        let mut latest = self.latest.lock();
+        latest.flight.take_if(|known| Arc::ptr_eq(known, flight));
+    }
+
     /// A call begins.
     pub(super) fn begin(&self, url: &Uri) {
-        self.latest.lock().exchange = Some(Exchange::begin(url));
+        let mut latest = self.latest.lock();
+        latest.exchange = Some(Exchange::begin(url));
+        latest.has_begun = true;
+    }
+
+    /// The call that began then is over; None: it brought a token.
+    pub(super) fn trace(&self, grant: GrantLabel, began: Instant, failure: Option<Failure>) {
+        let mut latest = self.latest.lock();
+        let has_begun = std::mem::take(&mut latest.has_begun);
+        let (Some(flight), Some(exchange), true) = (&latest.flight, &latest.exchange, has_begun)
+        else {
+            return;
+        };
+        flight.add(TokenCall {
+            began,
+            took: began.elapsed(),
+            grant: grant.as_str(),
+            server: exchange.peer.host.clone(),
+            is_tls: exchange.url.starts_with("https:"),
+            peer: exchange.peer.address,
+            status: exchange.response.as_ref().map(|head| head.status.as_u16()),
+            cause: exchange.cause.map(Cause::as_str),
+            error: failure.map(|failure| failure.outcome().as_str()),
+        });
     }
 
     /// Its connection is there.

@@ -127,7 +127,8 @@ impl fmt::Display for Detail {
 
 impl Failure {
     /// What the call is counted as.
-    pub(super) fn outcome(self) -> FetchOutcome {
+    #[must_use]
+    pub fn outcome(self) -> FetchOutcome {
         match self {
             Self::Rejected(..) => FetchOutcome::Rejected,
             Self::RateLimited(_) | Self::LimitedOrRefused(_) => FetchOutcome::RateLimited,

@@ -178,6 +178,8 @@ impl Grants {
         };
         self.durations[label as usize].observe(issued.elapsed().as_secs_f64());
         permit.record(result.as_ref().err().copied());
+        self.calls
+            .trace(label, issued, result.as_ref().err().copied());
         match result {
             Ok(response) => Ok(Acquired {
                 response,

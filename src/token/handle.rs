@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::access_token::{AccessToken, Recovery};
 use super::refusals::Unauthorized;
 use super::source::{KeyState, Source};
+use bursar_traces::Links;
 
 /// A source, and its token.
 #[derive(Clone)]
@@ -54,10 +55,15 @@ impl Handle {
     }
 
     /// What to do about a 401 that a request with generation `sent` was answered with.
-    pub async fn recover(&self, sent: u64, route: &Arc<str>) -> Recovery {
-        self.source
-            .recover_from(Self::unauthorized(sent, route, true))
-            .await
+    /// The flights that are waited for are added to the links.
+    pub async fn recover(
+        &self,
+        sent: u64,
+        route: &Arc<str>,
+        links: Option<&mut Links>,
+    ) -> Recovery {
+        let unauthorized = Self::unauthorized(sent, route, true);
+        self.source.recover_linked(unauthorized, links).await
     }
 
     /// Renews because of a 401 without anybody waiting: the request cannot be replayed.

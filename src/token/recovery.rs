@@ -9,13 +9,19 @@ use super::failure::Failure;
 use super::refusals::Unauthorized;
 use super::renewal_policy::{Joined, RenewalReason};
 use super::source::{Source, wait_for};
+use bursar_traces::Links;
 
 impl Source {
-    /// What to do about a 401.
-    pub(super) async fn recover_from(self: &Arc<Self>, unauthorized: Unauthorized) -> Recovery {
+    /// What to do about a 401. The flights that are waited for are added to the links.
+    pub(super) async fn recover_linked(
+        self: &Arc<Self>,
+        unauthorized: Unauthorized,
+        mut links: Option<&mut Links>,
+    ) -> Recovery {
         let deadline = Instant::now() + self.dialect().wait;
         loop {
-            let result = match self.join(RenewalReason::Unauthorized(unauthorized.clone())) {
+            let reason = RenewalReason::Unauthorized(unauthorized.clone());
+            let result = match self.join(reason, links.as_deref_mut()) {
                 Joined::Newer(token) => Ok(token),
                 Joined::Flight(flight) => wait_for(flight, deadline).await,
                 Joined::RenewedTooOften => return Recovery::RenewedTooOften,
@@ -50,7 +56,7 @@ impl Source {
     /// Renews because of a 401 without anybody waiting: the request was too large to be replayed.
     pub(super) fn renew_after(self: &Arc<Self>, unauthorized: Unauthorized) {
         // Whatever comes of it is for the next request.
-        drop(self.join(RenewalReason::Unauthorized(unauthorized)));
+        drop(self.join(RenewalReason::Unauthorized(unauthorized), None));
     }
 
     /// A replay was answered 401 again: a second 401. Where the generation that it was sent with was obtained because of a

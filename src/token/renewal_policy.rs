@@ -17,6 +17,7 @@ use super::refusals::{Refusals, Unauthorized};
 use bursar_base::clock;
 use bursar_limits::circuit_breaker::Until;
 use bursar_limits::single_flight::{Joiner, SingleFlight};
+use bursar_traces::{FlightTrace, Links};
 
 /// How many renewals 401s may cause in [`RECOVERY_WINDOW`].
 const MAX_RECOVERIES: usize = 10;
@@ -34,11 +35,19 @@ const ASKED_FOR: Duration = Duration::from_secs(5 * 60);
 /// What a flight brought.
 pub(super) type FlightResult = Result<Arc<CachedToken>, Failure>;
 
+/// What those who join a flight share with it.
+pub(super) struct UnderWay {
+    /// How urgent its calls are, which only rises.
+    pub(super) priority: watch::Sender<Priority>,
+    /// None: nobody is sampled.
+    pub(super) trace: Option<Arc<FlightTrace>>,
+}
+
 /// What is known about the flights of a token key.
 #[derive(Default)]
 pub(super) struct RenewalPolicy {
-    /// The one acquisition that may be under way, and how urgent its calls are, which only rises.
-    pub(super) flight: SingleFlight<FlightResult, watch::Sender<Priority>>,
+    /// The one acquisition that may be under way.
+    pub(super) flight: SingleFlight<FlightResult, UnderWay>,
     /// Why there was no token, and until when nobody asks again.
     pub(super) backing_off: Option<(Failure, Until)>,
     pub(super) failures: u32,
@@ -72,6 +81,16 @@ impl RenewalReason {
     /// Whether somebody waits for the token.
     pub(super) fn is_awaited(&self) -> bool {
         matches!(self, Self::Request | Self::Unauthorized(_))
+    }
+
+    /// The word for it.
+    pub(super) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Startup => "startup",
+            Self::Renewal => "renewal",
+            Self::Request => "request",
+            Self::Unauthorized(_) => "unauthorized",
+        }
     }
 
     fn priority(&self) -> Priority {
@@ -139,11 +158,11 @@ impl RenewalPolicy {
         let open_until = endpoint
             .open_until
             .filter(|_| !matches!(reason, RenewalReason::Startup));
-        if let Some((joiner, priority)) = self.flight.join() {
+        if let Some((joiner, under_way)) = self.flight.join() {
             if let Some(until) = open_until.filter(|_| endpoint.are_waiting) {
                 return Decision::Join(Joined::BackingOff(Failure::CircuitOpen, until));
             }
-            raise(priority, reason.priority());
+            raise(&under_way.priority, reason.priority());
             return Decision::Join(Joined::Flight(joiner));
         }
         if let Some((failure, until)) = self.backing_off
@@ -173,6 +192,17 @@ impl RenewalPolicy {
             }
         }
         Decision::Start(reason.priority())
+    }
+
+    /// The flight that is under way is waited for by somebody who is sampled.
+    pub(super) fn link(&self, links: &mut Links) {
+        let trace = self
+            .flight
+            .join()
+            .and_then(|(_, under_way)| under_way.trace.as_ref());
+        if let Some(trace) = trace {
+            links.add(trace.join());
+        }
     }
 
     /// What needs no flight, or must not have one.

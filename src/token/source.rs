@@ -26,7 +26,7 @@ use super::next_token::{Cached, Next};
 use super::refresh_token::RefreshTokenSlot;
 use super::refusals::{Refusals, Unauthorized};
 use super::renewal_policy::{
-    Decision, EndpointState, FlightResult, Joined, RenewalPolicy, RenewalReason,
+    Decision, EndpointState, FlightResult, Joined, RenewalPolicy, RenewalReason, UnderWay,
 };
 use super::secret_in_use::SecretInUse;
 use super::token_key::TokenKey;
@@ -34,6 +34,7 @@ use crate::upstream::{Peer, server_name};
 use bursar_config::{SecretName, TokenDialect};
 use bursar_limits::single_flight::{Joiner, Leader, NoResult};
 use bursar_telemetry::metrics::{Cause, FetchOutcome, GrantLabel};
+use bursar_traces::{FlightEnd, FlightTrace, Links, Tracer};
 
 /// What the log and the admin port say of a key whose young tokens are refused again and again.
 const CONTENTION: &str = "instances are revoking each other: the provider refuses young tokens, as it does where each new one ends the one before; give each instance an account of its own, or make them one `fleet` and set `token.single_active: true` for the provider";
@@ -58,6 +59,8 @@ pub struct Source {
     pub(super) secret: Arc<SecretInUse>,
     pub(super) limiter: Arc<EndpointLimiter>,
     pub(super) schedule: mpsc::Sender<ScheduledRenewal>,
+    /// None: flights have no spans.
+    pub(super) tracer: Option<Tracer>,
 }
 
 /// What a token key keeps for as long as it is configured.
@@ -99,6 +102,16 @@ impl KeyState {
             Freshness::Expired => None,
         }
     }
+}
+
+/// A flight that is about to begin.
+struct Flight {
+    reason: RenewalReason,
+    wanted: Wanted,
+    priority: watch::Receiver<Priority>,
+    leader: Leader<FlightResult>,
+    /// None: nobody is sampled.
+    trace: Option<Arc<FlightTrace>>,
 }
 
 /// When a source is to be renewed ahead of its token's end.
@@ -164,6 +177,17 @@ impl Source {
     /// # Errors
     /// Where the flight fails, none may start for now, or the wait is over.
     pub async fn obtain(self: &Arc<Self>) -> Result<AccessToken, Missing> {
+        self.obtain_linked(None).await
+    }
+
+    /// The same. The flights that are waited for are added to the links.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn obtain_linked(
+        self: &Arc<Self>,
+        mut links: Option<&mut Links>,
+    ) -> Result<AccessToken, Missing> {
         let deadline = Instant::now() + self.dialect().wait;
         loop {
             let now = Instant::now();
@@ -173,7 +197,7 @@ impl Source {
             if now >= deadline {
                 return Err(self.missing(Failure::TimedOut, now));
             }
-            match self.join(RenewalReason::Request) {
+            match self.join(RenewalReason::Request, links.as_deref_mut()) {
                 Joined::Newer(_) | Joined::RenewedTooOften => {}
                 Joined::Flight(flight) => match wait_for(flight, deadline).await {
                     Ok(token) if token.freshness(Instant::now()) != Freshness::Expired => {
@@ -227,7 +251,7 @@ impl Source {
             true => RenewalReason::Renewal,
             false => RenewalReason::Startup,
         };
-        if due && let Joined::BackingOff(_, until) = self.join(reason) {
+        if due && let Joined::BackingOff(_, until) = self.join(reason, None) {
             // A reader asked during the pause after a failure, and its renewal replaced the one that
             // was made for the pause's end.
             self.schedule_renewal(until);
@@ -327,8 +351,13 @@ impl Source {
         }
     }
 
-    /// Joins the flight that is under way, or starts one where that is allowed.
-    pub(super) fn join(self: &Arc<Self>, reason: RenewalReason) -> Joined {
+    /// Joins the flight that is under way, or starts one where that is allowed. Where there are links, whoever joins is
+    /// sampled, and so is the flight, which is added to them.
+    pub(super) fn join(
+        self: &Arc<Self>,
+        reason: RenewalReason,
+        links: Option<&mut Links>,
+    ) -> Joined {
         let now = Instant::now();
         let endpoint = EndpointState {
             refusals: &self.state.refusals,
@@ -338,14 +367,19 @@ impl Source {
         let mut policy = self.policy();
         let current = self.state.token.load_full();
         let was_contended = policy.is_contended(now);
-        match policy.decide(current.as_ref(), &reason, now, endpoint) {
+        let joined = match policy.decide(current.as_ref(), &reason, now, endpoint) {
             Decision::Join(joined) => joined,
             Decision::Start(priority) => {
                 if policy.is_contended(now) && !was_contended {
                     tracing::warn!(provider = %self.key.provider.name, account = %self.key.account().name, scopes = %self.key.scopes, "{}", self.contention());
                 }
                 let (raise, priority) = watch::channel(priority);
-                let (leader, joiner) = policy.flight.lead(raise);
+                let trace = self.tracer.as_ref().map(|_| Arc::<FlightTrace>::default());
+                self.calls.begin_flight(trace.clone());
+                let (leader, joiner) = policy.flight.lead(UnderWay {
+                    priority: raise,
+                    trace: trace.clone(),
+                });
                 // Decided for this token: the flight may begin when another one has been adopted already.
                 let is_unauthorized = matches!(reason, RenewalReason::Unauthorized(_));
                 let mut wanted = Wanted::instead_of(current.as_deref(), is_unauthorized);
@@ -353,20 +387,32 @@ impl Source {
                     .backing_off
                     .map(|(failure, _)| (failure, policy.failures));
                 wanted.failed = failed;
-                tokio::spawn(self.clone().run_flight(reason, wanted, priority, leader));
+                let flight = Flight {
+                    reason,
+                    wanted,
+                    priority,
+                    leader,
+                    trace,
+                };
+                tokio::spawn(self.clone().run_flight(flight));
                 Joined::Flight(joiner)
             }
+        };
+        if let (Joined::Flight(_), Some(links)) = (&joined, links) {
+            policy.link(links);
         }
+        joined
     }
 
     /// One flight: the grants, what follows from it, and the news to all waiters.
-    async fn run_flight(
-        self: Arc<Self>,
-        reason: RenewalReason,
-        wanted: Wanted,
-        mut priority: watch::Receiver<Priority>,
-        leader: Leader<FlightResult>,
-    ) {
+    async fn run_flight(self: Arc<Self>, flight: Flight) {
+        let Flight {
+            reason,
+            wanted,
+            mut priority,
+            leader,
+            trace,
+        } = flight;
         let acquired = self.acquirer.acquire(wanted, &mut priority).await;
         let now = Instant::now();
         let (result, next_renewal) = {
@@ -400,7 +446,26 @@ impl Source {
             self.complain(*failure);
         }
         self.schedule_renewal(next_renewal);
+        if let Some(trace) = trace {
+            self.export(&trace, &reason, &result);
+        }
         leader.finish(result);
+    }
+
+    /// Hands over the spans of a flight that is over.
+    fn export(&self, trace: &Arc<FlightTrace>, reason: &RenewalReason, result: &FlightResult) {
+        self.calls.end_flight(trace);
+        let Some(tracer) = self.tracer.as_ref().filter(|_| trace.is_sampled()) else {
+            return;
+        };
+        let generation = result.as_ref().map(|token| token.generation);
+        tracer.put(trace.finish(&FlightEnd {
+            provider: &self.key.provider.name,
+            account: &self.key.account().name,
+            scopes: &self.key.scopes,
+            reason: reason.as_str(),
+            result: generation.map_err(|failure| failure.outcome().as_str()),
+        }));
     }
 
     /// Makes what was acquired the key's token.

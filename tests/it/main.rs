@@ -39,6 +39,7 @@
 //! - alerts and dashboard of `deploy`: [`monitoring`]
 //! - [`reload`], [`graceful_shutdown`], [`graceful_restart`], [`workers`]
 //! - the Helm chart and the kustomizations: [`kubernetes`]
+//! - spans and their export: [`traces`]
 //!
 //! Documentation: [`book`]; that of providers: [`provider_pages`]
 //!
@@ -100,6 +101,7 @@ mod support;
 mod tls_listen;
 mod token;
 mod trace_headers;
+mod traces;
 mod tunnels;
 mod via;
 mod workers;

@@ -16,6 +16,7 @@ mod preset_hosts;
 mod provider;
 mod provider_tls;
 mod route;
+mod traces;
 mod value;
 
 use std::collections::{BTreeMap, HashMap};
@@ -105,6 +106,7 @@ pub(super) fn compile(
         intercept,
         journal,
         fleet,
+        traces: traces::compile(file.traces, &shared, problems),
         warnings: Vec::new(),
         files: Files::default(),
         outline: Outline::default(),

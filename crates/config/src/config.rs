@@ -15,6 +15,7 @@ use crate::limits::ProxyLimits;
 use crate::outline::Outline;
 use crate::passthrough::Passthrough;
 use crate::provider::Provider;
+use crate::traces::Traces;
 use bursar_base::secret::{Fingerprint, Secret};
 use bursar_tls as tls;
 use bursar_tls::authority::Authority;
@@ -56,6 +57,8 @@ pub struct Config {
     pub journal: Option<Journal>,
     /// With which other instances this one acts as one. None: it is on its own.
     pub fleet: Option<FleetConfig>,
+    /// Which requests have spans. None: none has.
+    pub traces: Option<Traces>,
     /// What is allowed but probably not meant.
     pub warnings: Vec<Diagnostic>,
     /// What it was read from.

@@ -44,6 +44,13 @@ pub(super) mod fleet {
     pub(crate) const SENTINEL_PORT: u16 = 26379;
 }
 
+pub(super) mod traces {
+    use std::num::NonZeroU32;
+
+    pub(crate) const RATIO: f64 = 0.0;
+    pub(crate) const PER_SECOND: NonZeroU32 = NonZeroU32::new(100).unwrap();
+}
+
 pub(super) mod passthrough {
     pub(crate) const PORTS: [u16; 1] = [443];
 }

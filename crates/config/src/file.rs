@@ -9,6 +9,7 @@ mod operations;
 mod preset;
 mod provider;
 mod scalar;
+mod traces;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,7 +29,8 @@ pub(super) use operations::{Operation, OperationScopes};
 pub(super) use preset::PresetName;
 pub(super) use provider::{Account, Provider, Route, RouteAuthorization, Tls, Token, Trace};
 pub use provider::{ClientAuth, Encoding, Environment, Http, Refresh, ReplayRule};
-pub(super) use scalar::{Address, Count, Hidden, Size, Time};
+pub(super) use scalar::{Address, Count, Hidden, Ratio, Size, Time};
+pub(super) use traces::Traces;
 
 use crate::defaults;
 use crate::typed::SECRET;
@@ -84,6 +86,9 @@ pub(super) struct Proxy {
     pub(super) journal: Option<Journal>,
     /// Several instances that act as one. Without it each instance is on its own.
     pub(super) fleet: Option<Fleet>,
+    /// Spans of requests, exported by OTLP. Without `endpoint` there are none.
+    #[serde(default)]
+    pub(super) traces: Traces,
     /// What else callers may reach, without a token: `CONNECT` (opaque) and `http://` URLs (in clear).
     #[serde(default)]
     pub(super) passthrough: Vec<Passthrough>,

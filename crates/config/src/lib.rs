@@ -34,6 +34,7 @@ mod presets;
 mod provider;
 mod route;
 mod secret_check;
+mod traces;
 mod typed;
 mod yaml;
 
@@ -56,6 +57,7 @@ pub use outline::{Changes, NameChanges, Outline};
 pub use passthrough::Passthrough;
 pub use provider::{BreakerLimits, Provider, Timeouts, TokenDialect};
 pub use route::{Authorization, HostRoutes, MerchantHeader, Route, Semantics};
+pub use traces::Traces;
 
 #[cfg(test)]
 mod tests;

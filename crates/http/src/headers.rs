@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use smallvec::SmallVec;
 
 pub use bearer::{OwnToken, Unusable, bearer};
-pub use correlation::{Correlation, Identifier, Unusable as UnusableIdentifier};
+pub use correlation::{Correlation, Identifier, TraceParent, Unusable as UnusableIdentifier};
 pub use keep_alive::KeepAlive;
 pub use repeated::{is_repeated, only};
 pub use saved::SavedFields;
@@ -100,7 +100,7 @@ impl<'a> ControlFields<'a> {
                     said.correlation().request_id = Some(correlation::identifier(headers, name));
                 }
                 "traceparent" => {
-                    said.correlation().trace_id = correlation::trace_id(headers, name);
+                    said.correlation().trace = correlation::trace_parent(headers, name);
                 }
                 _ => {}
             }

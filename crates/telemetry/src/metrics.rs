@@ -114,6 +114,8 @@ pub struct Metrics {
     pub fleet: Option<FleetSeries>,
     /// Lines of the log that were lost.
     pub log_lines_dropped: IntCounter,
+    /// Spans that were lost.
+    pub spans_dropped: IntCounter,
 }
 
 /// The series of one provider, looked up once.
@@ -221,6 +223,7 @@ impl Metrics {
                 "bursar_log_lines_dropped_total",
                 "Lines of the log that were lost, because nobody read it or it could not be written.",
             )?,
+            spans_dropped: spans_dropped(&registry)?,
             registry,
         };
         metrics.follow(config);
@@ -502,6 +505,14 @@ fn show_build(registry: &Registry) -> Result<(), prometheus::Error> {
     let build = registered(registry, IntGaugeVec::new(build, &["version"])?)?;
     build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     Ok(())
+}
+
+fn spans_dropped(registry: &Registry) -> Result<IntCounter, prometheus::Error> {
+    counter(
+        registry,
+        "bursar_spans_dropped_total",
+        "Spans that were lost, because the queue was full or the receiver did not take them.",
+    )
 }
 
 fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {

@@ -21,6 +21,7 @@ use bursar_base::secret::Fingerprint;
 use bursar_config::{Config, Origin};
 use bursar_http::target::{Form, Target};
 use bursar_telemetry::metrics::Metrics;
+use bursar_traces::Links;
 
 const CONFIG: &str = "
 providers:
@@ -171,7 +172,7 @@ impl TokenSource for Tokens<'_> {
         self.generation.take().map(token)
     }
 
-    async fn obtain(&self) -> Result<AccessToken, Missing> {
+    async fn obtain(&self, _links: Option<&mut Links>) -> Result<AccessToken, Missing> {
         self.story.tell("obtain");
         tokio::time::advance(TOKEN).await;
         if self.fails {
@@ -203,7 +204,7 @@ impl TokenSource for Tokens<'_> {
             .tell(format!("answered {sent} {route} {}", status.as_u16()));
     }
 
-    async fn recover(&self, sent: u64, route: &Arc<str>) -> Recovery {
+    async fn recover(&self, sent: u64, route: &Arc<str>, _links: Option<&mut Links>) -> Recovery {
         self.story.tell(format!("recover {sent} {route}"));
         tokio::time::advance(TOKEN).await;
         let scripted = self.recovers.take();

@@ -108,7 +108,8 @@ fn no_connection(error: &ConnectError) -> Option<Detail> {
     })
 }
 
-fn failed(error: &SendError) -> Detail {
+/// Why a request that was sent has no response.
+pub(in crate::exchange) fn failed(error: &SendError) -> Detail {
     match error {
         SendError::Unsent => Detail::ClosedUnsent,
         SendError::Refused => Detail::NotProcessed,

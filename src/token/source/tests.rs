@@ -217,6 +217,7 @@ fn rigs_of(
             secret: secret.clone(),
             limiter: limiter.clone(),
             schedule: schedule.clone(),
+            tracer: None,
         }
     });
     let rig = |id| Rig {
@@ -315,6 +316,10 @@ impl Source {
             route: "default".into(),
             is_replayed: true,
         }
+    }
+
+    async fn recover_from(self: &Arc<Self>, unauthorized: Unauthorized) -> Recovery {
+        self.recover_linked(unauthorized, None).await
     }
 
     async fn recover(self: &Arc<Self>, sent: u64) -> Recovery {

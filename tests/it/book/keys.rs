@@ -98,6 +98,7 @@ fn kind(schema: &Value, path: &str, root: &Value) -> String {
         .map(|name| name.trim_start_matches("#/$defs/"))
     {
         Some("Count") => return "whole number".to_owned(),
+        Some("Ratio") => return "number from 0 to 1".to_owned(),
         Some("Size") => return "size".to_owned(),
         Some("Time") => return "duration".to_owned(),
         _ => {}

@@ -27,6 +27,10 @@ pub(crate) struct Size(pub(crate) usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Count(pub(crate) NonZeroU32);
 
+/// A number from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Ratio(pub(crate) f64);
+
 /// An IP address with its port, of which `PORT` is the usual one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Address<const PORT: u16>(pub(crate) SocketAddr);
@@ -195,6 +199,40 @@ impl<'de> Deserialize<'de> for Count {
             }
         }
         deserializer.deserialize_any(CountVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Ratio {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct RatioVisitor;
+        impl Visitor<'_> for RatioVisitor {
+            type Value = Ratio;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a number from 0 to 1, such as 0.01")
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Ratio, E> {
+                match (0.0..=1.0).contains(&number) {
+                    true => Ok(Ratio(number)),
+                    false => Err(E::custom("is not a number from 0 to 1, such as 0.01")),
+                }
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Ratio, E> {
+                match number {
+                    0 => Ok(Ratio(0.0)),
+                    1 => Ok(Ratio(1.0)),
+                    _ => self.visit_f64(f64::NAN),
+                }
+            }
+
+            /// `${NAME}` is text.
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Ratio, E> {
+                self.visit_f64(text.trim().parse().unwrap_or(f64::NAN))
+            }
+        }
+        deserializer.deserialize_any(RatioVisitor)
     }
 }
 

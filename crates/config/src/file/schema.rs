@@ -4,7 +4,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
-use super::{Count, JsonSchema, Proxy, Size, Time};
+use super::{Count, JsonSchema, Proxy, Ratio, Size, Time};
 use crate::config::Config;
 
 /// As it is written in the file.
@@ -50,6 +50,22 @@ impl JsonSchema for Count {
             "anyOf": [
                 {"type": "integer", "minimum": 1, "maximum": 1000000},
                 {"type": "string", "pattern": "\\$\\{|^[0-9]+$"}
+            ]
+        })
+    }
+}
+
+impl JsonSchema for Ratio {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Ratio".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A number from 0 to 1.",
+            "anyOf": [
+                {"type": "number", "minimum": 0, "maximum": 1},
+                {"type": "string", "pattern": "\\$\\{|^[0-9]*\\.?[0-9]+$"}
             ]
         })
     }

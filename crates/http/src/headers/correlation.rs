@@ -5,6 +5,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::repeated::only;
 
+/// The flag of `traceparent` that says so.
+const SAMPLED: u128 = 0x01;
 /// A reference or a request id is no longer.
 const MAX_BYTES: usize = 256;
 
@@ -15,8 +17,19 @@ pub struct Correlation {
     pub reference: Option<Identifier>,
     /// `X-Request-Id`, where it is usable.
     pub request_id: Option<Identifier>,
-    /// The trace's id in `traceparent`.
-    pub trace_id: Option<u128>,
+    /// What `traceparent` says.
+    pub trace: Option<TraceParent>,
+}
+
+/// The caller's place in a trace, as W3C's Trace Context has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceParent {
+    /// The trace's id; not 0.
+    pub trace_id: u128,
+    /// The id of the caller's span; not 0.
+    pub span_id: u64,
+    /// Whether the caller records it.
+    pub is_sampled: bool,
 }
 
 /// A value of 1 to 256 visible ASCII characters, or what is wrong with it.
@@ -63,21 +76,27 @@ pub(super) fn identifier(headers: &HeaderMap, name: &HeaderName) -> Identifier {
     }
 }
 
-/// The trace's id, as W3C's Trace Context has it: version, id and parent's id, flags, all in lowercase digits.
-pub(super) fn trace_id(headers: &HeaderMap, name: &HeaderName) -> Option<u128> {
+/// The trace and the caller's span, as W3C's Trace Context has them: version, id and span's id, flags, all in lowercase
+/// digits. What is not exactly that says nothing.
+pub(super) fn trace_parent(headers: &HeaderMap, name: &HeaderName) -> Option<TraceParent> {
     let value = only(headers, name)?.as_bytes();
     let (version, rest) = value.split_first_chunk::<2>()?;
     let (id, rest) = rest.strip_prefix(b"-")?.split_first_chunk::<32>()?;
-    let (parent, rest) = rest.strip_prefix(b"-")?.split_first_chunk::<16>()?;
+    let (span, rest) = rest.strip_prefix(b"-")?.split_first_chunk::<16>()?;
     let (flags, rest) = rest.strip_prefix(b"-")?.split_first_chunk::<2>()?;
     // Later versions may have more behind another hyphen.
     let is_ended = rest.is_empty() || (version != b"00" && rest.starts_with(b"-"));
     let is_digits = |bytes: &[u8]| bytes.iter().all(|byte| digit(*byte).is_some());
-    if !is_ended || version == b"ff" || !is_digits(version) || !is_digits(flags) {
+    if !is_ended || version == b"ff" || !is_digits(version) {
         return None;
     }
-    let parent = number(parent)?;
-    number(id).filter(|id| *id != 0 && parent != 0)
+    let (trace_id, span_id) = (number(id)?, number(span)?);
+    Some(TraceParent {
+        trace_id,
+        span_id: u64::try_from(span_id).ok()?,
+        is_sampled: number(flags)? & SAMPLED != 0,
+    })
+    .filter(|_| trace_id != 0 && span_id != 0)
 }
 
 fn number(digits: &[u8]) -> Option<u128> {
@@ -133,13 +152,25 @@ mod tests {
     #[test]
     fn a_trace_is_named_by_a_whole_traceparent_and_nothing_less() {
         let name = HeaderName::from_static("traceparent");
-        let id = |value: &str| trace_id(&map("traceparent", &[value.as_bytes()]), &name);
+        let id = |value: &str| trace_parent(&map("traceparent", &[value.as_bytes()]), &name);
         let whole = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let expected = Some(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
+        let parent = TraceParent {
+            trace_id: 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736,
+            span_id: 0x00f0_67aa_0ba9_02b7,
+            is_sampled: true,
+        };
+        let expected = Some(parent);
         assert_eq!(id(whole), expected);
         assert_eq!(id(&whole.replace("00-4", "cc-4")), expected);
         let later = whole.replace("00-4", "cc-4");
         assert_eq!(id(&format!("{later}-more")), expected);
+        for (flags, is_sampled) in [("-00", false), ("-02", false), ("-03", true), ("-ff", true)] {
+            let parent = TraceParent {
+                is_sampled,
+                ..parent
+            };
+            assert_eq!(id(&whole.replace("-01", flags)), Some(parent), "{flags}");
+        }
         for broken in [
             "",
             "00",
@@ -157,6 +188,6 @@ mod tests {
             assert_eq!(id(broken), None, "{broken}");
         }
         let twice = map("traceparent", &[whole.as_bytes(), whole.as_bytes()]);
-        assert_eq!(trace_id(&twice, &name), None);
+        assert_eq!(trace_parent(&twice, &name), None);
     }
 }

@@ -142,7 +142,7 @@ async fn an_acquisition_replaces_the_token_that_it_was_decided_for_whatever_is_a
         route: "route".into(),
         is_replayed: true,
     });
-    let Joined::Flight(flight) = source.join(refused) else {
+    let Joined::Flight(flight) = source.join(refused, None) else {
         panic!("no flight");
     };
     // Nothing has run in between.

@@ -1,0 +1,677 @@
+//! Traces: which requests have spans, what these say, and what becomes of them where the receiver fails.
+
+mod receiver;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceResponse,
+};
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use prost::Message as _;
+use serde_json::json;
+
+use crate::support::caller::{Caller, basic};
+use crate::support::idp::{self, Idp};
+use crate::support::proxy::Proxy;
+use crate::support::raw::{Raw, RawUpstream};
+use crate::support::upstream::{Body, Upstream, answer, full};
+use crate::support::{Latch, acme, eventually, free_port};
+use receiver::{Receiver, Span};
+
+/// What a caller says that records its own part of a trace.
+const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+const PARENTS_TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const PARENTS_ID: &str = "00f067aa0ba902b7";
+
+/// Peers, and a proxy that sends spans to `receiver`.
+struct Rig {
+    api: Upstream,
+    idp: Idp,
+    proxy: Proxy,
+}
+
+impl Rig {
+    async fn start(traces: &str, provider: &str, api: Upstream, idp: Idp) -> Self {
+        let yaml = acme(&api.url(), &idp.url(), provider);
+        let proxy = Proxy::start(&format!("{traces}{yaml}")).await;
+        Self { api, idp, proxy }
+    }
+
+    /// The same once there is a token.
+    async fn ready(traces: &str, provider: &str) -> Self {
+        let api = Upstream::start(|_| async { answer(200, "x") }).await;
+        let rig = Self::start(traces, provider, api, Idp::counting().await).await;
+        rig.has_token().await;
+        rig
+    }
+
+    async fn has_token(&self) {
+        eventually(|| async { self.proxy.json("/readyz").await.0 == 200 }).await;
+    }
+
+    async fn get(&self, path: &str) -> u16 {
+        let mut caller = Caller::connect(self.proxy.listen).await;
+        caller.send("GET", path, "").await.status.as_u16()
+    }
+
+    /// A request with those fields; its status.
+    async fn ask(&self, fields: &str) -> u16 {
+        ask(&self.proxy, fields).await
+    }
+
+    /// The spans that have come when the proxy has ended.
+    async fn ended(mut self) -> Self {
+        self.proxy.shut_down();
+        self.proxy.drained().await;
+        self
+    }
+}
+
+async fn ask(proxy: &Proxy, fields: &str) -> u16 {
+    let request = format!("GET http://api.test/x HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+    Raw::connect(proxy.listen)
+        .await
+        .ask(&request)
+        .await
+        .status()
+}
+
+/// The only span of that name.
+#[track_caller]
+fn named<'a>(spans: &'a [Span], name: &str) -> &'a Span {
+    let found: Vec<&Span> = spans.iter().filter(|span| span.name == name).collect();
+    let [span] = found[..] else {
+        panic!("{name}: {spans:#?}");
+    };
+    span
+}
+
+fn takes(token: &'static str) -> impl Fn(Request<Bytes>) -> std::future::Ready<Response<Body>> {
+    move |request| {
+        let is_it = request.headers()["authorization"] == format!("Bearer {token}").as_str();
+        std::future::ready(answer(if is_it { 200 } else { 401 }, "x"))
+    }
+}
+
+#[tokio::test]
+async fn a_replay_is_a_second_sending_after_a_wait_for_a_flight_that_is_a_trace_of_its_own() {
+    let receiver = Receiver::start().await;
+    let api = Upstream::start(takes("token-2")).await;
+    let routes = "routes: [{methods: [POST], path: '/pay/*'}]";
+    let rig = Rig::start(
+        &receiver.yaml("ratio: 1"),
+        routes,
+        api,
+        Idp::counting().await,
+    )
+    .await;
+    rig.has_token().await;
+    let mut caller = Caller::connect(rig.proxy.listen).await;
+    assert_eq!(caller.send("POST", "/pay/1", "amount=10").await.status, 200);
+    let spans = receiver.received(6).await;
+    let own = named(&spans, "POST /pay/*");
+    let of_kind = |kind| {
+        let mut found: Vec<&Span> = spans
+            .iter()
+            .filter(|span| span.kind == kind && span.trace == own.trace)
+            .collect();
+        found.sort_by_key(|span| span.times);
+        found
+    };
+    let [first, second] = of_kind(SpanKind::Client)[..] else {
+        panic!("{spans:#?}");
+    };
+    let [wait] = of_kind(SpanKind::Internal)[..] else {
+        panic!("{spans:#?}");
+    };
+    let sent = [
+        "http.response.status_code",
+        "http.request.resend_count",
+        "error.type",
+    ];
+    assert_eq!(first.say(&sent), json!([401, null, "401"]));
+    assert_eq!(second.say(&sent), json!([200, 1, null]));
+    assert_eq!(
+        (first.is_error, second.is_error, own.is_error),
+        (true, false, false)
+    );
+    let (flight, call) = {
+        let root = named(&spans, "token flight");
+        let call = spans
+            .iter()
+            .find(|span| span.parent == root.id && span.trace == root.trace);
+        (root, call.unwrap())
+    };
+    assert_eq!(wait.links, [flight.context()]);
+    assert!(flight.trace != own.trace && flight.parent.is_empty());
+    assert_eq!(
+        flight.say(&[
+            "bursar.provider",
+            "bursar.account",
+            "bursar.flight.reason",
+            "bursar.token_generation"
+        ]),
+        json!(["acme", "default", "unauthorized", 2])
+    );
+    let names = [
+        "http.request.method",
+        "http.response.status_code",
+        "server.address",
+        "server.port",
+        "url.scheme",
+        "bursar.grant",
+    ];
+    let port = rig.idp.address().port();
+    let expected = json!(["POST", 200, "127.0.0.1", port, "http", "client_credentials"]);
+    assert_eq!((call.kind, call.say(&names)), (SpanKind::Client, expected));
+    for child in [first, wait, second] {
+        assert_eq!(child.parent, own.id);
+        let (begins, ends) = child.times;
+        // Wall time and monotonic time are read one after the other.
+        let slack = 1_000_000;
+        assert!(
+            begins + slack >= own.times.0 && ends <= own.times.1 + slack,
+            "{spans:#?}"
+        );
+    }
+    assert!(own.parent.is_empty());
+    let names = [
+        "bursar.replayed",
+        "bursar.route",
+        "http.route",
+        "bursar.provider",
+        "bursar.account",
+        "bursar.caller",
+        "network.protocol.version",
+        "client.address",
+        "server.address",
+    ];
+    assert_eq!(
+        own.say(&names),
+        json!([
+            true,
+            "POST /pay/*",
+            "/pay/*",
+            "acme",
+            "default",
+            "anonymous",
+            "1.1",
+            "127.0.0.1",
+            "api.test"
+        ])
+    );
+    assert_eq!(own.resource["service.name"], json!("bursar"));
+    // Who has the line finds the trace, and the other way round.
+    let line = &rig.proxy.access_lines(1).await[0];
+    assert_eq!(
+        (&line["trace_id"], &line["request_id"]),
+        (&json!(own.trace), &own.says("bursar.request_id"))
+    );
+}
+
+#[tokio::test]
+async fn all_who_wait_for_a_token_link_to_its_one_flight() {
+    let receiver = Receiver::start().await;
+    let latch = Latch::closed();
+    let api = Upstream::start(|_| async { answer(200, "x") }).await;
+    let idp = Idp::held(&latch).await;
+    let rig = Rig::start(&receiver.yaml("ratio: 1"), "", api, idp).await;
+    rig.idp.reached_by(1).await;
+    let listen = rig.proxy.listen;
+    let requests: Vec<_> = (0..3)
+        .map(|_| {
+            tokio::spawn(async move {
+                Caller::connect(listen)
+                    .await
+                    .send("GET", "/x", "")
+                    .await
+                    .status
+            })
+        })
+        .collect();
+    let in_flight = "bursar_requests_in_flight";
+    rig.proxy.metric_becomes(in_flight, &[], 3.0).await;
+    latch.open();
+    for request in requests {
+        assert_eq!(request.await.unwrap(), 200);
+    }
+    // Of each request its own, its wait and its sending; and the flight with its call.
+    let spans = receiver.received(3 * 3 + 2).await;
+    let flight = named(&spans, "token flight");
+    assert_eq!(flight.says("bursar.flight.reason"), json!("startup"));
+    let waits: Vec<&Span> = spans
+        .iter()
+        .filter(|span| span.name == "wait for token")
+        .collect();
+    assert_eq!(waits.len(), 3);
+    for wait in waits {
+        assert_eq!(wait.links, [flight.context()]);
+        assert!(!wait.is_error);
+    }
+    assert_eq!(rig.idp.calls(), 1);
+}
+
+#[tokio::test]
+async fn a_sampled_parent_is_followed_for_known_callers_and_the_provider_hears_of_it_only_where_it_is_to()
+ {
+    for (trace, expected) in [("", None), ("trace: forward", Some(PARENT))] {
+        let receiver = Receiver::start().await;
+        let callers = "callers: {shop: {password: pw, allow: [acme]}}\n";
+        let traces = format!("{callers}{}", receiver.yaml("ratio: 0"));
+        let rig = Rig::ready(&traces, trace).await;
+        let shop = format!("Proxy-Authorization: {}\r\n", basic("shop", "pw"));
+        let unsampled = PARENT.replace("-01", "-00");
+        let later = PARENT.replace("00-4", "01-4");
+        let refused = [
+            (shop.clone(), 200),
+            (format!("{shop}traceparent: {unsampled}\r\n"), 200),
+            (
+                format!("{shop}traceparent: {PARENT}\r\ntraceparent: {PARENT}\r\n"),
+                200,
+            ),
+            (
+                format!("{shop}traceparent: {}\r\n", PARENT.to_uppercase()),
+                200,
+            ),
+            (format!("{shop}traceparent: {PARENT}-more\r\n"), 200),
+            (
+                format!("{shop}traceparent: {}\r\n", PARENT.replace("00-4", "ff-4")),
+                200,
+            ),
+            (format!("{shop}b3: {PARENTS_TRACE}-{PARENTS_ID}-1\r\n"), 200),
+            (format!("traceparent: {PARENT}\r\n"), 407),
+            (
+                format!(
+                    "Proxy-Authorization: {}\r\ntraceparent: {PARENT}\r\n",
+                    basic("shop", "no")
+                ),
+                407,
+            ),
+        ];
+        let count = refused.len();
+        for (fields, status) in refused {
+            assert_eq!(rig.ask(&fields).await, status, "{fields}");
+        }
+        let whole = format!("{shop}traceparent: {PARENT}\r\ntracestate: a=b\r\n");
+        assert_eq!(rig.ask(&whole).await, 200);
+        let seen = rig.api.seen().pop().unwrap();
+        assert_eq!(seen.all("traceparent"), Vec::from_iter(expected));
+        assert_eq!(
+            rig.ask(&format!("{shop}traceparent: {later}-more\r\n"))
+                .await,
+            200
+        );
+        let lines = rig.proxy.access_lines(count + 2).await;
+        assert_eq!(lines[count]["trace_id"], json!(PARENTS_TRACE));
+        let rig = rig.ended().await;
+        let spans = receiver.received(4).await;
+        let own: Vec<&Span> = spans
+            .iter()
+            .filter(|span| span.kind == SpanKind::Server)
+            .collect();
+        assert_eq!(own.len(), 2);
+        for own in own {
+            assert_eq!(
+                (own.trace.as_str(), own.parent.as_str()),
+                (PARENTS_TRACE, PARENTS_ID)
+            );
+            assert_eq!(own.says("bursar.caller"), json!("shop"));
+            // Sampled, and the parent is another program's.
+            assert_eq!(own.flags, 0x301);
+        }
+        drop(rig);
+    }
+}
+
+#[tokio::test]
+async fn without_callers_nobody_is_known_and_what_is_sampled_all_the_same_begins_a_trace() {
+    let receiver = Receiver::start().await;
+    let parent = format!("traceparent: {PARENT}\r\n");
+    let rig = Rig::ready(&receiver.yaml("per_second: 1000"), "").await;
+    for _ in 0..20 {
+        assert_eq!(rig.ask(&parent).await, 200);
+    }
+    let line = rig.proxy.access_lines(20).await.pop().unwrap();
+    assert_eq!(line["trace_id"], json!(PARENTS_TRACE));
+    rig.ended().await;
+    assert_eq!(receiver.count(), 0);
+    let rig = Rig::ready(&receiver.yaml("ratio: 1"), "").await;
+    assert_eq!(rig.ask(&parent).await, 200);
+    let spans = receiver.received(2).await;
+    assert!(spans.iter().all(|span| span.trace != PARENTS_TRACE));
+    assert!(named(&spans, "GET default").parent.is_empty());
+    let line = rig.proxy.access_lines(1).await.pop().unwrap();
+    assert_eq!(line["trace_id"], json!(spans[0].trace));
+}
+
+#[tokio::test]
+async fn no_more_requests_have_spans_than_may_have() {
+    let receiver = Receiver::start().await;
+    let rig = Rig::ready(&receiver.yaml("ratio: 1, per_second: 5"), "").await;
+    let mut caller = Caller::connect(rig.proxy.listen).await;
+    let start = tokio::time::Instant::now();
+    for _ in 0..100 {
+        assert_eq!(caller.send("GET", "/x", "").await.status, 200);
+    }
+    let seconds = usize::try_from(start.elapsed().as_secs()).unwrap();
+    let most = 5 + 5 * (seconds + 1);
+    rig.ended().await;
+    let count = receiver
+        .spans()
+        .iter()
+        .filter(|span| span.kind == SpanKind::Server)
+        .count();
+    assert!((5..=most.min(99)).contains(&count), "{count}");
+}
+
+#[tokio::test]
+async fn what_was_refused_or_could_not_be_reached_is_told_in_the_words_of_the_log() {
+    let receiver = Receiver::start().await;
+    let gone = format!("http://127.0.0.1:{}", free_port());
+    let idp = Idp::counting().await;
+    let yaml = acme(&gone, &idp.url(), "paths: ['/x/**']");
+    let proxy = Proxy::start(&format!("{}{yaml}", receiver.yaml("ratio: 1"))).await;
+    eventually(|| async { proxy.json("/readyz").await.0 == 200 }).await;
+    let mut caller = Caller::connect(proxy.listen).await;
+    assert_eq!(caller.send("GET", "/other", "").await.status, 403);
+    assert_eq!(caller.send("GET", "/x", "").await.status, 502);
+    let spans = receiver.received(3).await;
+    let names = [
+        "http.response.status_code",
+        "error.type",
+        "bursar.reason",
+        "bursar.detail",
+        "bursar.cause",
+    ];
+    let find = |status: u16| {
+        spans
+            .iter()
+            .find(|span| span.kind == SpanKind::Server && span.says(names[0]) == json!(status))
+    };
+    let refused = find(403).unwrap();
+    assert_eq!(
+        refused.say(&names),
+        json!([403, null, "route_not_allowed", "outside_paths", null])
+    );
+    let failed = find(502).unwrap();
+    assert_eq!(
+        failed.say(&names),
+        json!([
+            502,
+            "upstream_unreachable",
+            "upstream_unreachable",
+            "no_connection",
+            "refused"
+        ])
+    );
+    assert_eq!((refused.is_error, failed.is_error), (false, true));
+    let sending = spans
+        .iter()
+        .find(|span| span.kind == SpanKind::Client)
+        .unwrap();
+    assert_eq!(
+        sending.say(&names),
+        json!([null, "refused", null, null, "refused"])
+    );
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_had_is_an_error_of_the_wait_the_flight_and_its_call() {
+    let receiver = Receiver::start().await;
+    let api = Upstream::start(|_| async { answer(200, "x") }).await;
+    let refusal = json!({"error": "invalid_client", "error_description": "r-secret"});
+    let idp = Idp::start(move |_| {
+        let refused = idp::reply(401, &refusal);
+        async { refused }
+    });
+    // No token is wanted before somebody asks for one.
+    let routes = "routes: [{path: /x, scopes: [a]}]\npaths: [/x]";
+    let rig = Rig::start(&receiver.yaml("ratio: 1"), routes, api, idp.await).await;
+    assert_eq!(rig.get("/x").await, 502);
+    eventually(|| async {
+        receiver
+            .spans()
+            .iter()
+            .any(|span| span.name == "token flight")
+    })
+    .await;
+    let spans = receiver.spans();
+    let wait = named(&spans, "wait for token");
+    let flight = spans
+        .iter()
+        .find(|span| (span.trace.clone(), span.id.clone()) == wait.links[0]);
+    let flight = flight.unwrap();
+    let call = spans.iter().find(|span| span.parent == flight.id).unwrap();
+    let own = spans
+        .iter()
+        .find(|span| span.kind == SpanKind::Server)
+        .unwrap();
+    let errors = [wait, flight, call, own].map(|span| span.says("error.type"));
+    assert_eq!(
+        errors,
+        ["rejected", "rejected", "401", "credentials_rejected"].map(|word| json!(word))
+    );
+    assert_eq!(flight.says("bursar.scopes"), json!("a"));
+}
+
+#[tokio::test]
+async fn no_secret_and_nothing_of_a_path_query_header_or_body_leaves_with_a_span() {
+    let receiver = Receiver::start().await;
+    let api = Upstream::start(|request: Request<Bytes>| async move {
+        let is_first = request.headers()["authorization"] == "Bearer token-1";
+        let mut reply = answer(if is_first { 401 } else { 500 }, "answered-secret");
+        reply
+            .headers_mut()
+            .insert("x-of-api", "field-secret".parse().unwrap());
+        reply
+    });
+    let callers = "callers: {shop: {password: pass-secret, allow: [acme]}}\n";
+    let traces = format!("{callers}{}", receiver.yaml("ratio: 1"));
+    let rig = Rig::start(&traces, "", api.await, Idp::counting().await).await;
+    rig.has_token().await;
+    let shop = basic("shop", "pass-secret");
+    let request = Request::post("http://api.test/customers/path-secret?key=query-secret")
+        .header("proxy-authorization", &shop)
+        .header("authorization", "Bearer own-secret")
+        .header("bursar-reference", "reference-secret")
+        .header("x-request-id", "id-secret")
+        .header("user-agent", "agent-secret")
+        .header("cookie", "cookie-secret")
+        .header("traceparent", PARENT)
+        .header("tracestate", "state-secret=1")
+        .header("baggage", "baggage-secret=1")
+        .body(full("body-secret"));
+    let mut caller = Caller::connect(rig.proxy.listen).await;
+    assert_eq!(caller.request(request.unwrap()).await.status, 500);
+    let odd = format!(
+        "METHOD-SECRET http://host-secret.test/x HTTP/1.1\r\nHost: a\r\nProxy-Authorization: {shop}\r\n\r\n"
+    );
+    assert_eq!(
+        Raw::connect(rig.proxy.listen)
+            .await
+            .ask(&odd)
+            .await
+            .status(),
+        403
+    );
+    rig.ended().await;
+    let spans = receiver.spans();
+    assert!(spans.iter().any(|span| span.name == "POST default"));
+    let odd = named(&spans, "HTTP");
+    assert_eq!(
+        odd.say(&["http.request.method", "server.address"]),
+        json!(["_OTHER", null])
+    );
+    let text = String::from_utf8_lossy(&receiver.bytes()).to_ascii_lowercase();
+    for secret in [
+        "secret",
+        "token-1",
+        "token-2",
+        "s3cret",
+        "acme-id",
+        "bearer",
+        "basic",
+        "customers",
+    ] {
+        assert!(!text.contains(secret), "{secret}");
+    }
+    let encoded = shop.strip_prefix("Basic ").unwrap().to_ascii_lowercase();
+    assert!(!text.contains(&encoded));
+}
+
+/// What a receiver does, and how many of its spans are lost.
+#[derive(Debug, Clone, Copy)]
+enum Does {
+    Answers(u16, &'static str),
+    RejectsOne,
+    /// Once, and asks for a second's pause.
+    IsBusy,
+    IsSlow,
+}
+
+#[tokio::test]
+async fn whatever_the_receiver_does_no_request_fails_and_what_is_lost_is_counted() {
+    let checks = [
+        (Does::Answers(400, ""), 10.0),
+        (Does::Answers(500, "no"), 10.0),
+        (Does::Answers(200, "<html>welcome</html>"), 10.0),
+        (Does::Answers(200, ""), 0.0),
+        (Does::RejectsOne, 1.0),
+        (Does::IsBusy, 0.0),
+        (Does::IsSlow, 0.0),
+    ];
+    let all = checks.map(|(does, lost)| tokio::spawn(receives(does, lost)));
+    for check in all {
+        check.await.unwrap();
+    }
+}
+
+async fn receives(does: Does, lost: f64) {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    let receiver = Receiver::answering(move |_| {
+        let call = counted.fetch_add(1, Ordering::SeqCst);
+        async move {
+            match does {
+                Does::Answers(status, body) => answer(status, body),
+                Does::RejectsOne => {
+                    let said = ExportTraceServiceResponse {
+                        partial_success: Some(ExportTracePartialSuccess {
+                            rejected_spans: 1,
+                            error_message: "too old".to_owned(),
+                        }),
+                    };
+                    answer(200, said.encode_to_vec())
+                }
+                Does::IsBusy if call == 0 => {
+                    let mut busy = answer(503, "");
+                    busy.headers_mut()
+                        .insert("retry-after", "1".parse().unwrap());
+                    busy
+                }
+                Does::IsBusy => answer(200, ""),
+                Does::IsSlow => {
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    answer(200, "")
+                }
+            }
+        }
+    })
+    .await;
+    let rig = Rig::ready(&receiver.yaml("ratio: 1"), "").await;
+    let mut caller = Caller::connect(rig.proxy.listen).await;
+    for _ in 0..5 {
+        assert_eq!(caller.send("GET", "/x", "").await.status, 200, "{does:?}");
+    }
+    // A request is two spans; they may come in two batches, each of which loses one.
+    eventually(|| async { receiver.spans().len() >= 10 }).await;
+    if let Does::RejectsOne = does {
+        let batches = receiver.count() as f64;
+        rig.proxy
+            .metric_becomes("bursar_spans_dropped_total", &[], batches)
+            .await;
+    } else {
+        rig.proxy
+            .metric_becomes("bursar_spans_dropped_total", &[], lost)
+            .await;
+    }
+    if let Does::IsBusy = does {
+        eventually(|| async { receiver.spans().len() == 20 || receiver.count() >= 2 }).await;
+        assert_eq!(
+            rig.proxy.metric("bursar_spans_dropped_total", &[]).await,
+            0.0
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_gone_hangs_or_hangs_up_holds_neither_requests_nor_the_end_up() {
+    let gone = format!("http://127.0.0.1:{}", free_port());
+    let hangs = Receiver::answering(|_| std::future::pending()).await;
+    let hangs_up = RawUpstream::start(|_, mut raw| async move {
+        drop(raw.try_read_head().await);
+        raw.reset();
+    })
+    .await;
+    let endpoints = [
+        format!("traces: {{endpoint: '{gone}', ratio: 1}}\n"),
+        hangs.yaml("ratio: 1"),
+        format!("traces: {{endpoint: '{}', ratio: 1}}\n", hangs_up.url()),
+    ];
+    let checks = endpoints.map(|traces| {
+        tokio::spawn(async move {
+            let rig = Rig::ready(&traces, "").await;
+            let mut caller = Caller::connect(rig.proxy.listen).await;
+            for _ in 0..20 {
+                assert_eq!(caller.send("GET", "/x", "").await.status, 200);
+            }
+            let start = tokio::time::Instant::now();
+            rig.ended().await;
+            // The last export may take two seconds.
+            start.elapsed()
+        })
+    });
+    for check in checks {
+        let took = check.await.unwrap();
+        assert!(took < Duration::from_secs(20), "{took:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_reload_changes_what_is_sampled_and_where_spans_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let (first, second) = (Receiver::start().await, Receiver::start().await);
+    let api = Upstream::start(|_| async { answer(200, "x") }).await;
+    let idp = Idp::counting().await;
+    let yaml = acme(&api.url(), &idp.url(), "");
+    let with = |traces: &str| format!("{traces}{yaml}");
+    let proxy = Proxy::start_following(directory.path(), &with("")).await;
+    eventually(|| async { proxy.json("/readyz").await.0 == 200 }).await;
+    let file = directory.path().join("proxy.yaml");
+    let reloads = "bursar_config_reloads_total";
+    let steps = [
+        ("", &first, 0),
+        (&*first.yaml("ratio: 0"), &first, 0),
+        (&*first.yaml("ratio: 1"), &first, 2),
+        (&*second.yaml("ratio: 1"), &second, 2),
+        ("", &second, 2),
+    ];
+    for (at, (traces, receiver, count)) in steps.into_iter().enumerate() {
+        if at > 0 {
+            let text = crate::support::program::with_ports(&with(traces));
+            std::fs::write(&file, text).unwrap();
+            proxy
+                .metric_becomes(reloads, &[("outcome", "ok")], at as f64)
+                .await;
+        }
+        assert_eq!(ask(&proxy, "").await, 200);
+        receiver.received(count).await;
+    }
+    assert_eq!(first.spans().len(), 2);
+    assert_eq!(proxy.metric(reloads, &[("outcome", "rejected")]).await, 0.0);
+}
