@@ -17,6 +17,7 @@ mod nginx;
 mod openssl;
 mod prometheus;
 mod provider_days;
+mod rotel;
 mod sandbox;
 mod squid;
 mod tls;
@@ -82,6 +83,7 @@ enum Needs {
     Python,
     PythonWithAiohttp,
     PythonWithRequests,
+    Rotel,
     Ruby,
     Doorkeeper,
     Faketime,
@@ -114,6 +116,7 @@ impl Needs {
             Self::Python => &["python3", "--version"],
             Self::PythonWithAiohttp => &["python3", "-c", "import aiohttp"],
             Self::PythonWithRequests => &["python3", "-c", "import requests"],
+            Self::Rotel => &["python3", "-c", "import rotel, opentelemetry.proto"],
             Self::Ruby => &["ruby", "--version"],
             Self::Doorkeeper => &["gem", "contents", "doorkeeper"],
             Self::Faketime => &["sh", "-c", "ls /usr/lib/*/faketime/libfaketime.so.1"],
