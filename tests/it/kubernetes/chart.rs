@@ -100,7 +100,7 @@ fn helm_lint_has_no_complaint_about_any_choice() {
 }
 
 /// Values that are refused, and what is said.
-const REFUSED: [(&[&str], &str); 24] = [
+const REFUSED: [(&[&str], &str); 25] = [
     // By the schema: what is misspelled.
     (&["replicas=3"], "'replicas' not allowed"),
     (&["journal.enable=true"], "'enable' not allowed"),
@@ -150,6 +150,13 @@ const REFUSED: [(&[&str], &str); 24] = [
             "secrets[1].mount=a",
         ],
         "two are mounted at /run/secrets/a",
+    ),
+    (
+        &[
+            "journal.enabled=true",
+            "updateStrategy.rollingUpdate.maxSurge=1",
+        ],
+        "neither Recreate nor maxSurge",
     ),
     (
         &["fleet.enabled=true", "secrets[0].name=fleet"],

@@ -115,6 +115,9 @@ on_outage: {{ . }}
 {{- if and $values.journal.existingClaim (or $values.autoscaling.enabled (gt (int $values.replicaCount) 1)) -}}
 {{- fail "journal.existingClaim is the journal of one pod: set replicaCount=1 without autoscaling, or leave it out and each pod gets a claim of its own" -}}
 {{- end -}}
+{{- if and $values.journal.enabled (or (eq "Recreate" (default "" $values.updateStrategy.type)) (hasKey (default dict $values.updateStrategy.rollingUpdate) "maxSurge")) -}}
+{{- fail "updateStrategy: with a journal it is a StatefulSet's, which has neither Recreate nor maxSurge" -}}
+{{- end -}}
 {{- if and (not (empty $values.fleet.sentinel)) (not (empty $values.fleet.cluster)) -}}
 {{- fail "fleet: sentinel and cluster: exactly one says where the store is" -}}
 {{- end -}}
