@@ -3,13 +3,15 @@
 FROM rust:1.95.0-slim-bookworm AS build
 WORKDIR /src
 COPY . .
+# For `bursar --version`, because the repository is not copied: `--build-arg BURSAR_COMMIT=$(git rev-parse --short=12 HEAD)`.
+ARG BURSAR_COMMIT=
 # What only drives the build need not be fast.
 ENV CARGO_PROFILE_BENCH_LTO=off CARGO_PROFILE_BENCH_CODEGEN_UNITS=16
 # Downloads and compiled dependencies outlive a change of the source. Without the `touch`, cargo would take a
 # binary of other sources for this one's where those were built later than these were written.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    touch src/lib.rs src/main.rs crates/*/src/lib.rs \
+    touch build.rs src/lib.rs src/main.rs crates/*/src/lib.rs \
     && benches/side_by_side/build \
     && cp target/side_by_side/bursar /bursar
 

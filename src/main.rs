@@ -35,7 +35,7 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// An authenticating egress proxy for payment APIs: it keeps the OAuth 2.0 tokens, so that your services need not.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version = env!("BURSAR_VERSION"))]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -98,6 +98,7 @@ mod request_targets;
 mod status;
 mod streaming;
 mod support;
+mod systemd;
 mod tls_listen;
 mod token;
 mod trace_headers;

@@ -1,10 +1,10 @@
 //! Expansion of `${…}`: environment variables and files, put into the strings of the file.
 //!
 //! `${NAME}` is an environment variable, `${NAME:-default}` one that may be unset or empty, `${file:PATH}` a file's
-//! content less one trailing newline (a relative path starts at the configuration file's directory), and `$${` a literal
-//! `${`.
+//! content less one trailing newline (a relative path starts at the configuration file's directory), `${credential:NAME}`
+//! that of a credential that systemd has loaded (systemd.exec(5), `LoadCredential=`), and `$${` a literal `${`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -36,7 +36,7 @@ pub(super) enum Error {
     #[error("`${{` without `}}`; a literal `${{` is written `$${{`")]
     Unclosed,
     #[error(
-        "`${{…}}` holds no name of an environment variable and no `file:PATH`; a name has letters, digits and `_` alone, and a default is written `${{NAME:-default}}`"
+        "`${{…}}` holds no name of an environment variable, no `file:PATH` and no `credential:NAME`; a name has letters, digits and `_` alone, and a default is written `${{NAME:-default}}`"
     )]
     BadName,
     #[error("`file:` is written in lower case: `${{file:PATH}}`")]
@@ -45,6 +45,12 @@ pub(super) enum Error {
     EnvPrefix,
     #[error("a default in `${{NAME:-default}}` holds no further `${{…}}`")]
     NestedDefault,
+    #[error(
+        "there is no credential `{0}`, because CREDENTIALS_DIRECTORY is not set: systemd sets it for units with `LoadCredential={0}:PATH`"
+    )]
+    NoCredentials(String),
+    #[error("`${{credential:NAME}}` takes the name of a credential and no path")]
+    BadCredential,
     #[error("`~` is not expanded in `${{file:PATH}}`; write the whole path")]
     Home,
 }
@@ -80,10 +86,11 @@ pub(super) fn expand(
         }
         expanded.push_str(before);
         let (reference, after) = after.split_once('}').ok_or(Error::Unclosed)?;
-        let value = match reference.strip_prefix("file:") {
-            Some(path) if path.starts_with('~') => return Err(Error::Home),
-            Some(path) => read(&directory.join(path), files)?,
-            None => variable(reference)?,
+        let value = match reference.split_once(':') {
+            Some(("file", path)) if path.starts_with('~') => return Err(Error::Home),
+            Some(("file", path)) => read(&directory.join(path), files)?,
+            Some(("credential", name)) => read(&credential(name)?, files)?,
+            _ => variable(reference)?,
         };
         append(&mut expanded, &value, after.len());
         rest = after;
@@ -131,6 +138,18 @@ fn variable(reference: &str) -> Result<Zeroizing<String>, Error> {
         (Err(std::env::VarError::NotPresent), None) => Err(Error::Unset(name.to_owned())),
         (Err(std::env::VarError::NotUnicode(_)), _) => Err(Error::NotUnicode(name.to_owned())),
     }
+}
+
+/// Where systemd puts a unit's credentials.
+const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
+
+fn credential(name: &str) -> Result<PathBuf, Error> {
+    if name.is_empty() || name.contains('/') || [".", ".."].contains(&name) {
+        return Err(Error::BadCredential);
+    }
+    let directory = std::env::var_os(CREDENTIALS_DIRECTORY).filter(|it| !it.is_empty());
+    let directory = directory.ok_or_else(|| Error::NoCredentials(name.to_owned()))?;
+    Ok(PathBuf::from(directory).join(name))
 }
 
 fn read(path: &Path, files: &mut Files) -> Result<Zeroizing<String>, Error> {
@@ -198,6 +217,9 @@ mod tests {
         assert!(message("${env:HOME}").contains("without `env:`"));
         assert!(message("${BURSAR_NOT_SET-a}").contains("`${NAME:-default}`"));
         assert!(message("${BURSAR_NOT_SET:-${HOME}}").contains("no further"));
+        assert!(message("${credential:a/b}").contains("no path"));
+        assert!(message("${credential:..}").contains("no path"));
+        assert!(message("${credential:payu}").contains("LoadCredential=payu:PATH"));
         assert!(message("${file:~/secret}").contains("whole path"));
     }
 

@@ -36,8 +36,8 @@ use crate::defaults;
 use crate::typed::SECRET;
 use bursar_base::secret::Secret;
 
-/// The configuration of Bursar. Any string may hold `${NAME}` (environment), `${NAME:-default}` and `${file:PATH}` (a
-/// file's content); `$${` is a literal `${`. Keys that begin with `x-` mean nothing, and `<<` merges mappings.
+/// The configuration of Bursar. Any string may hold `${NAME}` (environment), `${NAME:-default}`, `${file:PATH}` (a
+/// file's content) and `${credential:NAME}` (systemd's); `$${` is a literal `${`. Keys that begin with `x-` mean nothing, and `<<` merges mappings.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(JsonSchema))]

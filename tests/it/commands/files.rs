@@ -212,3 +212,24 @@ async fn nothing_in_a_file_steers_the_terminal_that_shows_what_is_wrong_with_it(
     assert!(!said.out.contains(steers), "{:?}", said.out);
     serde_json::from_str::<Value>(&said.out).unwrap();
 }
+
+#[tokio::test]
+async fn the_version_names_a_commit_of_this_repository() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let said = run_in(here, &["--version"], &[]).await;
+    let version = concat!("bursar ", env!("CARGO_PKG_VERSION"), " (");
+    let Some(commit) = said.out.strip_prefix(version) else {
+        panic!("{said:?}");
+    };
+    let commit: String = commit.chars().take_while(char::is_ascii_hexdigit).collect();
+    let git = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("git");
+        let output = command.args(arguments).current_dir(here).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    // Without a repository there is none to name.
+    if git(&["rev-parse", "HEAD"]) {
+        assert_eq!(commit.len(), 12, "{said:?}");
+        assert!(git(&["cat-file", "-e", &commit]), "{said:?}");
+    }
+}
