@@ -13,12 +13,15 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     touch build.rs src/lib.rs src/main.rs crates/*/src/lib.rs \
     && benches/side_by_side/build \
-    && cp target/side_by_side/bursar /bursar
+    && cp target/side_by_side/bursar /bursar \
+    && mkdir /journal
 
 # glibc, so that names resolve as on any host (/etc/nsswitch.conf, /etc/hosts, DNS); CA certificates, time
 # zones, and no shell.
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /bursar /bursar
+# A volume that is new there is Bursar's own: `journal: {path: /var/lib/bursar}`.
+COPY --from=build --chown=65532:65532 /journal /var/lib/bursar
 COPY LICENSE-MIT LICENSE-APACHE /licenses/
 # By number, so that Kubernetes can see that it is not root.
 USER 65532:65532

@@ -233,3 +233,16 @@ async fn the_version_names_a_commit_of_this_repository() {
         assert!(git(&["cat-file", "-e", &commit]), "{said:?}");
     }
 }
+
+#[tokio::test]
+async fn the_configuration_beside_the_compose_file_is_good() {
+    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/compose");
+    let environment = [
+        ("BURSAR_ADMIN_TOKEN", "0123456789-admin-token"),
+        ("PAYU_CLIENT_ID", "a-client-of-a-test"),
+        ("PAYU_CLIENT_SECRET", "a-secret-of-a-test"),
+        ("SHOP_PASSWORD", "a-password-of-a-test"),
+    ];
+    let said = run_in(&place, &["check", "--strict"], &environment).await;
+    assert_eq!((said.code, &*said.error), (Some(0), ""), "{said:?}");
+}
