@@ -8,6 +8,7 @@ pub mod drain_phase;
 mod fleet;
 mod last_hour;
 pub mod log_level;
+mod page;
 pub mod reload;
 mod status;
 pub mod worker;

@@ -148,6 +148,12 @@ impl AdminControl {
         &self.admin_hosts
     }
 
+    /// Whether there is an `admin_token`: without one nothing can be changed.
+    #[must_use]
+    pub fn has_admin_token(&self) -> bool {
+        self.admin_token.is_some()
+    }
+
     /// Whether that is the `admin_token`, in constant time. None: there is none.
     #[must_use]
     pub fn is_admin_token(&self, shown: &[u8]) -> Option<bool> {

@@ -1,4 +1,4 @@
-//! The admin port: `/metrics`, `/healthz`, `/readyz` and `/status` for operators. Whoever shows the `admin_token` may
+//! The admin port: a page, `/metrics`, `/healthz`, `/readyz` and `/status` for operators. Whoever shows the `admin_token` may
 //! make changes. Both only where the request is for a host that the port has.
 //!
 //! It shows what others know: tokens, counters, phases. No secret and no token comes through here.
@@ -10,11 +10,12 @@ mod refusals;
 mod response;
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -23,7 +24,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use super::controls::{Controls, Shown};
+use super::controls::Controls;
+use super::page::{Page, Shown};
 use super::status::{Fleet, Readiness, Status};
 use crate::exchange::{Live, Proxy};
 use boundary::check_host;
@@ -37,10 +39,19 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a whole connection; a scraper that reads slowly does not hold one for ever.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// What all connections share.
+struct Shared {
+    refusals: Refusals,
+    page: Page,
+}
+
 /// Serves until it is dropped.
 pub(super) async fn serve(listener: TcpListener, live: Arc<Live>, controls: Controls) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let refusals = Arc::<Refusals>::default();
+    let shared = Arc::new(Shared {
+        refusals: Refusals::default(),
+        page: Page::new(),
+    });
     while let Ok(permit) = permits.clone().acquire_owned().await {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -50,16 +61,13 @@ pub(super) async fn serve(listener: TcpListener, live: Arc<Live>, controls: Cont
                 continue;
             }
         };
-        let (live, controls, refusals) = (live.clone(), controls.clone(), refusals.clone());
+        let (live, controls, shared) = (live.clone(), controls.clone(), shared.clone());
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let (proxy, controls) = (live.current(), &controls);
-                let visitor = Visitor {
-                    address: peer.ip().to_canonical(),
-                    refusals: &refusals,
-                };
+                let (proxy, controls, shared) = (live.current(), &controls, &shared);
+                let address = peer.ip().to_canonical();
                 async move {
-                    let response = respond(proxy, controls, visitor, request).await;
+                    let response = respond(proxy, controls, shared, address, request).await;
                     Ok::<_, Infallible>(protect(response))
                 }
             });
@@ -77,9 +85,14 @@ pub(super) async fn serve(listener: TcpListener, live: Arc<Live>, controls: Cont
 async fn respond(
     proxy: Arc<Proxy>,
     controls: &Controls,
-    visitor: Visitor<'_>,
+    shared: &Arc<Shared>,
+    address: IpAddr,
     request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
+    let visitor = Visitor {
+        address,
+        refusals: &shared.refusals,
+    };
     let (head, body) = request.into_parts();
     if let Err(error) = check_host(&head, proxy.admin_control.admin_hosts()) {
         return visitor.refuse_host(&proxy, &error);
@@ -88,21 +101,32 @@ async fn respond(
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return change::respond(&proxy, controls, visitor, request).await;
     }
-    let path = request.uri().path().to_owned();
-    if path == "/healthz" {
-        return text(StatusCode::OK, "ok\n");
+    let target = request.uri().clone();
+    match target.path() {
+        "/healthz" => return text(StatusCode::OK, "ok\n"),
+        "/log-level" => return log_level::show(controls.log_level.as_ref()),
+        _ => {}
     }
-    if path == "/log-level" {
-        return log_level::show(controls.log_level.as_ref());
-    }
-    let fleet = match proxy.fleet().filter(|_| path == "/status") {
+    let fleet = match proxy
+        .fleet()
+        .filter(|_| ["/", "/status"].contains(&target.path()))
+    {
         Some(tokens) => Some(Fleet::of(tokens.fleet()).await),
         None => None,
     };
     // With thousands of accounts some of it takes longer than whoever is accepted meanwhile should wait.
-    let process = controls.shown.clone();
-    let shown = tokio::task::spawn_blocking(move || show(&proxy, &process, &path, fleet)).await;
-    shown.unwrap_or_else(|_panic| {
+    let (process, shared) = (controls.shown.clone(), shared.clone());
+    let shown = tokio::task::spawn_blocking(move || match target.path() {
+        "/" => page(
+            &shared.page,
+            &proxy,
+            &Status::of(&proxy, &process, fleet),
+            &target,
+        ),
+        "/status" => json(StatusCode::OK, &Status::of(&proxy, &process, fleet)),
+        path => show(&proxy, path),
+    });
+    shown.await.unwrap_or_else(|_panic| {
         text(
             StatusCode::INTERNAL_SERVER_ERROR,
             "this cannot be shown; see the log\n",
@@ -110,10 +134,21 @@ async fn respond(
     })
 }
 
-fn show(proxy: &Proxy, process: &Shown, path: &str, fleet: Option<Fleet>) -> Response<Full<Bytes>> {
+fn page(page: &Page, proxy: &Proxy, status: &Status, target: &Uri) -> Response<Full<Bytes>> {
+    let names: Vec<&str> = proxy.admin_control.providers().collect();
+    let html = page.render(Shown {
+        status,
+        readiness: &Readiness::of(proxy),
+        providers: &names,
+        can_change: proxy.admin_control.has_admin_token(),
+        query: target.query().unwrap_or_default(),
+    });
+    response::page(html, page.policy())
+}
+
+fn show(proxy: &Proxy, path: &str) -> Response<Full<Bytes>> {
     match path {
         "/readyz" => readiness(proxy),
-        "/status" => json(StatusCode::OK, &Status::of(proxy, process, fleet)),
         "/metrics" => match proxy.metrics().scrape() {
             Ok(metrics) => with_type(StatusCode::OK, prometheus::TEXT_FORMAT, metrics.into()),
             Err(error) => {
@@ -134,7 +169,7 @@ fn show(proxy: &Proxy, process: &Shown, path: &str, fleet: Option<Fleet>) -> Res
         },
         _ => text(
             StatusCode::NOT_FOUND,
-            "there are /metrics, /healthz, /readyz, /status, /log-level and /ca.pem\n",
+            "there are /, /metrics, /healthz, /readyz, /status, /log-level and /ca.pem\n",
         ),
     }
 }

@@ -22,17 +22,17 @@ use crate::exchange::{Proxy, Reloaded};
 use bursar_base::clock;
 use bursar_config::{Changes, Problem, Severity};
 use bursar_telemetry::metrics::Reload;
-use certificates::Certificate;
+pub(super) use certificates::Certificate;
 use date::date;
 pub(super) use fleet::Fleet;
-use freezes::Freeze;
-pub(super) use freezes::Frozen;
-use minutes::Minute;
+pub(super) use freezes::{Freeze, Frozen};
+pub(super) use minutes::Minute;
 use payments::PaymentsInDoubt;
-pub(super) use readiness::Readiness;
-use refusals::Refusal;
-use tokens::{Token, TokenEndpoint};
-use upstreams::UpstreamServer;
+pub(super) use readiness::{Health, Readiness};
+pub(super) use refusals::Refusal;
+pub(super) use tokens::Token;
+use tokens::TokenEndpoint;
+pub(super) use upstreams::UpstreamServer;
 
 /// What a reload comes to.
 #[derive(Debug, Serialize)]

@@ -4,6 +4,7 @@
 //! A test whose programs are missing is skipped, and says so, so that `cargo test` passes on a machine
 //! with Rust only. With `BURSAR_REQUIRE_PEERS` in the environment it fails instead.
 
+mod admin_page;
 mod authorization_servers;
 mod callers;
 mod clock;
@@ -68,6 +69,7 @@ async fn output(line: &[&str]) -> String {
 #[derive(Debug, Clone, Copy)]
 enum Needs {
     Amtool,
+    Chromium,
     Curl,
     Go,
     Java,
@@ -100,6 +102,12 @@ impl Needs {
         const NODE: [&str; 3] = ["node", "--input-type=module", "-e"];
         match self {
             Self::Amtool => &["amtool", "--version"],
+            Self::Chromium => &[
+                NODE[0],
+                NODE[1],
+                NODE[2],
+                "await import('@axe-core/playwright'); process.exit(fs.existsSync('/usr/bin/chromium') ? 0 : 1)",
+            ],
             Self::Curl => &["curl", "--version"],
             // Compiled by the installer, which takes minutes where every core is taken.
             Self::Go => &["test", "-x", "go-caller"],

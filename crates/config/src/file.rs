@@ -46,7 +46,7 @@ pub(super) struct Proxy {
     #[cfg_attr(test, schemars(extend("default" = defaults::LISTEN)))]
     #[cfg_attr(test, schemars(with = "Option<SocketAddr>"))]
     pub(super) listen: Option<Address<{ defaults::LISTEN.port() }>>,
-    /// Where `/metrics`, `/healthz`, `/readyz`, `/status` and `/ca.pem` are served. Reading needs no
+    /// Where a page for people, `/metrics`, `/healthz`, `/readyz`, `/status` and `/ca.pem` are served. Reading needs no
     /// authentication.
     #[cfg_attr(test, schemars(extend("default" = defaults::ADMIN)))]
     #[cfg_attr(test, schemars(with = "Option<SocketAddr>"))]

@@ -1,7 +1,10 @@
 //! Responses of the admin port: text and JSON.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
+};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
@@ -19,6 +22,17 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Full<
     let mut text = serde_json::to_vec_pretty(value).unwrap_or_default();
     text.push(b'\n');
     with_type(status, "application/json", text.into())
+}
+
+/// The page, which no other one may frame, and which nobody keeps.
+pub(super) fn page(html: String, policy: HeaderValue) -> Response<Full<Bytes>> {
+    let mut response = with_type(StatusCode::OK, "text/html; charset=utf-8", html.into());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, policy);
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
 }
 
 /// Keeps a response out of pages of other origins, and from being taken for something else.

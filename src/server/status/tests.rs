@@ -4,7 +4,6 @@ use std::num::NonZeroU32;
 use std::time::SystemTime;
 
 use super::payments::Payment;
-use super::readiness::Health;
 use super::tokens::Refused;
 use super::*;
 use crate::exchange;
@@ -48,9 +47,11 @@ fn token() -> Token {
         last_error_at: None,
         last_outcome: Some("ok"),
         last_outcome_at: None,
+        margin_seconds: None,
         missing_scopes: None,
         provider: "acme".into(),
         refused_routes: vec![refused],
+        renewal_is_failing: false,
         scopes: String::new(),
         secret_in_use: "client_secret",
     }

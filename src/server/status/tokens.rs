@@ -33,9 +33,13 @@ pub(in crate::server) struct Token {
     pub(in crate::server) last_error_at: Option<String>,
     pub(in crate::server) last_outcome: Option<&'static str>,
     pub(in crate::server) last_outcome_at: Option<String>,
+    /// How long before its end the token is renewed, but for a little jitter.
+    pub(in crate::server) margin_seconds: Option<f64>,
     pub(in crate::server) missing_scopes: Option<String>,
     pub(in crate::server) provider: String,
     pub(in crate::server) refused_routes: Vec<Refused>,
+    /// Whether a token is wanted, and the last attempt to have one has failed.
+    pub(in crate::server) renewal_is_failing: bool,
     pub(in crate::server) scopes: String,
     pub(in crate::server) secret_in_use: &'static str,
 }
@@ -85,9 +89,14 @@ impl Token {
             last_error_at: last_error_at.map(date),
             last_outcome,
             last_outcome_at: last_outcome_at.map(date),
+            margin_seconds: token.map(|token| {
+                let margin = provider.token.margin.min(token.lifetime / 5);
+                seconds(margin)
+            }),
             missing_scopes: missing.filter(|missing| !missing.is_empty()),
             provider: provider.name.to_string(),
             refused_routes: routes.map(|route| Refused::of(provider, route)).collect(),
+            renewal_is_failing: snapshot.is_renewal_failing,
             scopes: source.key.scopes.to_string(),
             secret_in_use: snapshot.secret_in_use.as_str(),
         }

@@ -1,0 +1,184 @@
+//! The section on providers: how each is, its servers, and freeze and thaw.
+
+use super::html::{Html, counted};
+use super::level::Level;
+use super::time::Now;
+use crate::server::status::{Freeze, Health, Readiness, Status, UpstreamServer};
+
+/// How many are shown; how many more there are is said.
+const MAX: usize = 100;
+/// Servers that are named for each, those that cannot be reached first.
+const MAX_SERVERS: usize = 4;
+
+/// Everything that is known of one.
+struct Row<'a> {
+    name: &'a str,
+    health: Option<&'a Health>,
+    freeze: Option<&'a Freeze>,
+    is_held: bool,
+    servers: Vec<&'a UpstreamServer>,
+}
+
+impl Row<'_> {
+    fn level(&self) -> Level {
+        if self.is_held || self.health.is_some_and(|health| !health.healthy) {
+            Level::Trouble
+        } else if self.freeze.is_some() || self.servers.iter().any(|server| !server.healthy) {
+            Level::Attention
+        } else {
+            Level::Well
+        }
+    }
+}
+
+/// What is known of these providers, and whether they can be frozen here.
+pub(super) fn section(
+    status: &Status,
+    readiness: &Readiness,
+    names: &[&str],
+    can_change: bool,
+    now: Now,
+    html: &mut Html,
+) {
+    html.markup("<section id=\"providers\" aria-labelledby=\"providers-h\"><h2 id=\"providers-h\">Providers</h2>");
+    html.markup("<table><caption>Whether requests pass. A freeze refuses what moves money, and lets reads pass.");
+    let mut rows: Vec<Row<'_>> = names
+        .iter()
+        .map(|name| row(name, status, readiness))
+        .collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.level()));
+    let more = rows.len().saturating_sub(MAX) as u64;
+    if more > 0 {
+        html.markup(" Those that are well and not shown: ")
+            .number(more);
+        html.markup(".");
+    }
+    html.markup("</caption><thead><tr><th scope=\"col\">Provider<th scope=\"col\">State<th scope=\"col\">Change</tr></thead><tbody>");
+    for row in rows.iter().take(MAX) {
+        html.markup("<tr><th scope=\"row\">").text(row.name);
+        html.markup("</th><td>");
+        describe(row, now, html);
+        html.markup("</td><td>");
+        change(row, can_change, html);
+        html.markup("</td></tr>");
+    }
+    html.markup("</tbody></table>");
+    html.markup(match can_change {
+        true => "<p class=\"soft\">On a command line: <code>bursar freeze NAME --reason TEXT --for 30m</code> and <code>bursar thaw NAME</code></p>",
+        false => "<p class=\"soft\">Nothing can be changed here, because the configuration has no <code>admin_token</code>.</p>",
+    });
+    html.markup("</section>");
+}
+
+fn row<'a>(name: &'a str, status: &'a Status, readiness: &'a Readiness) -> Row<'a> {
+    let servers = status.upstreams.iter().filter(|one| one.provider == name);
+    let mut servers: Vec<&UpstreamServer> = servers.collect();
+    servers.sort_by_key(|server| server.healthy);
+    Row {
+        name,
+        health: readiness.providers.get(name),
+        freeze: status.freezes.iter().find(|freeze| freeze.provider == name),
+        is_held: status.held_providers.iter().any(|held| held == name),
+        servers,
+    }
+}
+
+fn describe(row: &Row<'_>, now: Now, html: &mut Html) {
+    let level = row.level();
+    match (level, row.freeze) {
+        (Level::Well, _) => level.state("Well", html),
+        (_, None) if row.is_held => level.state("Held back", html),
+        (Level::Attention, None) => level.state("A server cannot be reached", html),
+        (Level::Trouble, None) => level.state("In trouble", html),
+        (Level::Attention, Some(_)) => level.state("Frozen", html),
+        (Level::Trouble, Some(_)) => level.state("Frozen, and in trouble", html),
+    }
+    if let Some(freeze) = row.freeze {
+        html.markup("<div>");
+        describe_freeze(freeze, now, html);
+        html.markup("</div>");
+    }
+    if let Some(why) = row.health.and_then(|health| health.why.as_deref()) {
+        html.markup("<div>").text(why).markup("</div>");
+    }
+    for server in row.servers.iter().take(MAX_SERVERS) {
+        html.markup("<div class=\"soft\"><code>").text(&server.host);
+        html.markup("</code> ");
+        match server.cause {
+            None => html.markup("connected"),
+            Some(cause) => html
+                .markup("no connection, <code>")
+                .text(cause)
+                .markup("</code>"),
+        };
+        html.markup(", since ")
+            .time(&server.since, &now.when(&server.since));
+        html.markup("</div>");
+    }
+    let more = row.servers.len().saturating_sub(MAX_SERVERS) as u64;
+    if more > 0 {
+        html.markup("<div class=\"soft\">")
+            .text(&counted(more, "more server", "more servers"));
+        html.markup("</div>");
+    }
+}
+
+fn describe_freeze(freeze: &Freeze, now: Now, html: &mut Html) {
+    if let Some(since) = &freeze.since {
+        html.markup("Since ")
+            .time(since, &now.when(since))
+            .markup(" ");
+    }
+    match (&freeze.by, freeze.in_file) {
+        (Some(by), true) => html.markup("by the configuration and by ").text(by),
+        (None, true) => html.markup("by the configuration"),
+        (Some(by), false) => html.markup("by ").text(by),
+        (None, false) => html.markup("by somebody"),
+    };
+    if let Some(reason) = &freeze.reason {
+        html.markup(": ").text(reason);
+    }
+    html.markup(". ");
+    match (&freeze.until, freeze.in_file) {
+        (Some(until), _) => {
+            html.markup("It ends at ").time(until, &now.when(until));
+        }
+        (None, true) => {
+            html.markup("It ends with <code>frozen: true</code> in the file");
+        }
+        (None, false) => {
+            html.markup("It ends with a thaw");
+        }
+    }
+    html.markup(".");
+}
+
+/// Without JavaScript the buttons are not there.
+fn change(row: &Row<'_>, can_change: bool, html: &mut Html) {
+    let is_by_command = row
+        .freeze
+        .is_some_and(|freeze| !freeze.in_file || freeze.by.is_some());
+    let verb = match (row.freeze, is_by_command) {
+        (None, _) => "freeze",
+        (Some(_), true) => "thaw",
+        (Some(_), false) => {
+            html.markup("<span class=\"soft\">in the configuration</span>");
+            return;
+        }
+    };
+    if !can_change {
+        html.markup("<code>bursar ").markup(verb).markup(" ");
+        html.text(row.name).markup("</code>");
+        return;
+    }
+    html.markup("<button type=\"button\" hidden data-verb=\"")
+        .markup(verb);
+    html.markup("\" data-name=\"").text(row.name).markup("\">");
+    html.markup(if verb == "freeze" { "Freeze " } else { "Thaw " });
+    html.text(row.name)
+        .markup("</button><noscript><code>bursar ");
+    html.markup(verb)
+        .markup(" ")
+        .text(row.name)
+        .markup("</code></noscript>");
+}

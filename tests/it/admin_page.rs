@@ -1,0 +1,111 @@
+//! `GET /` on the admin port: what stands there, what a browser may do with it, and that nothing in it is markup of others.
+
+use crate::support::caller::Caller;
+use crate::support::idp::Idp;
+use crate::support::metrics::admin;
+use crate::support::program::Program;
+use crate::support::proxy::Proxy;
+use crate::support::raw::{Raw, RawUpstream};
+use crate::support::upstream::{Upstream, answer};
+use crate::support::{CLIENT_SECRET, acme, eventually};
+
+const TOKEN: &str = "0123456789-admin-token";
+
+#[tokio::test]
+async fn the_page_is_one_file_that_asks_for_nothing_and_that_nobody_keeps_or_frames() {
+    let api = Upstream::start(|_| async { answer(200, "fine") }).await;
+    let idp = Idp::counting().await;
+    let yaml = acme(&api.url(), &idp.url(), "");
+    let proxy = Proxy::start(&format!("admin_token: {TOKEN}\n{yaml}")).await;
+    eventually(|| async { proxy.json("/readyz").await.0 == 200 }).await;
+    let page = admin(proxy.admin, "/").await;
+    assert_eq!(page.status, 200);
+    assert_eq!(page.all("content-type"), ["text/html; charset=utf-8"]);
+    assert_eq!(page.all("cache-control"), ["no-store"]);
+    assert_eq!(page.all("x-frame-options"), ["DENY"]);
+    assert!(page.all("set-cookie").is_empty());
+    let policy = page.all("content-security-policy")[0];
+    for part in [
+        "default-src 'none'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+        "script-src 'sha256-",
+        "style-src 'sha256-",
+    ] {
+        assert!(policy.contains(part), "{policy}");
+    }
+    assert!(!policy.contains("unsafe"), "{policy}");
+    assert!(!policy.contains("http"), "{policy}");
+    let html = page.text();
+    assert!(html.contains("Bursar is at work, and nothing needs you: its provider is well."));
+    for elsewhere in [
+        " src=", "url(http", "@import", " style=", " onclick", "//cdn",
+    ] {
+        assert!(!html.contains(elsewhere), "{elsewhere}");
+    }
+    for secret in [TOKEN, CLIENT_SECRET, "token-1", "acme-id"] {
+        assert!(!html.contains(secret), "{secret}");
+    }
+    let head = "HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut raw = Raw::connect(proxy.admin).await;
+    raw.write(head).await;
+    assert!(raw.read_head().await.starts_with("HTTP/1.1 200 OK"));
+    let posted = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+    let posted = Raw::connect(proxy.admin).await.ask(posted).await;
+    assert_eq!(posted.status(), 405);
+}
+
+#[tokio::test]
+async fn nothing_that_comes_from_elsewhere_is_markup_on_the_page() {
+    let api = Upstream::start(|_| async { answer(200, "fine") }).await;
+    let idp = Idp::counting().await;
+    let yaml = acme(&api.url(), &idp.url(), "");
+    let program = Program::start(&format!("admin_token: {TOKEN}\n{yaml}"), "info").await;
+    let evil = "<img/onerror=alert(1)>\"'&";
+    let body = serde_json::json!({"by": evil, "reason": evil}).to_string();
+    let request = format!(
+        "POST /freeze/acme HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let reply = Raw::connect(program.admin).await.ask(request).await;
+    assert_eq!(reply.status(), 200);
+    let host = "GET / HTTP/1.1\r\nHost: a\"><img>.test\r\n\r\n";
+    let refused = Raw::connect(program.listen).await.ask(host).await;
+    assert_eq!(refused.status() / 100, 4);
+    for query in ["/", "/?find=%3Cimg%3E%22&tokens=2", "/?tokens=%3Cimg%3E"] {
+        let page = admin(program.admin, query).await;
+        let html = page.text();
+        assert!(html.contains("&lt;img/onerror=alert(1)&gt;&quot;&#39;&amp;"));
+        assert!(!html.contains("<img"), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn without_an_admin_token_the_page_offers_no_change_and_a_provider_in_trouble_comes_first() {
+    let api = RawUpstream::resetting().await;
+    let idp = Idp::counting().await;
+    let acme = acme(&api.url(), &idp.url(), "");
+    let bad = acme
+        .strip_prefix("providers:\n")
+        .unwrap()
+        .replace("acme:", "zeta:")
+        .replace("api.test", "zeta.test")
+        .replace(&idp.url(), "http://127.0.0.1:1/t");
+    let yaml = format!("journal: {{path: journal}}\n{acme}{bad}");
+    let program = Program::start(&yaml, "info").await;
+    let mut caller = Caller::connect(program.listen).await;
+    assert_eq!(caller.send("POST", "/pay", "x").await.status, 502);
+    eventually(|| async {
+        let page = admin(program.admin, "/").await;
+        let sentence = "Bursar is at work, but 1 payment is in doubt, and zeta is in trouble.";
+        page.text().contains(sentence)
+    })
+    .await;
+    let page = admin(program.admin, "/").await;
+    let html = page.text();
+    let section = html.split("id=\"providers\"").nth(1).unwrap();
+    assert!(section.find("zeta").unwrap() < section.find("acme").unwrap());
+    assert!(section.contains("has no <code>admin_token</code>"));
+    assert!(!html.contains("<button type=\"button\" hidden"));
+    assert!(html.contains("bursar outcomes resolve "));
+}
