@@ -190,7 +190,7 @@ impl Sandbox {
         };
         let mut lines = format!(
             "Bursar's sandbox: four emulated providers, and the proxy in front of them at {listen}.\n\
-             Access tokens live for {}; watch their renewal at the metrics. Ctrl-C ends it.\n",
+             Access tokens live for {}; watch their renewal at http://{admin}/ in a browser. Ctrl-C ends it.\n",
             humantime::format_duration(self.token_lifetime),
         );
         for provider in &self.providers {

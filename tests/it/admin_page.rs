@@ -7,7 +7,7 @@ use crate::support::program::Program;
 use crate::support::proxy::Proxy;
 use crate::support::raw::{Raw, RawUpstream};
 use crate::support::upstream::{Upstream, answer};
-use crate::support::{CLIENT_SECRET, acme, eventually};
+use crate::support::{CLIENT_SECRET, acme, eventually, write_intercepting};
 
 const TOKEN: &str = "0123456789-admin-token";
 
@@ -108,4 +108,36 @@ async fn without_an_admin_token_the_page_offers_no_change_and_a_provider_in_trou
     assert!(section.contains("has no <code>admin_token</code>"));
     assert!(!html.contains("<button type=\"button\" hidden"));
     assert!(html.contains("bursar outcomes resolve "));
+}
+
+#[tokio::test]
+async fn the_page_tells_of_a_store_that_is_down_a_file_that_is_rejected_and_when_certificates_end()
+{
+    let api = Upstream::start(|_| async { answer(200, "fine") }).await;
+    let idp = Idp::counting().await;
+    let directory = tempfile::tempdir().unwrap();
+    write_intercepting(directory.path(), &["api.test"]);
+    let acme = acme(&api.url(), &idp.url(), "");
+    let top = "intercept: {ca: {certificate: ca.pem, key: ca.key}}\nfleet: {url: 'redis://127.0.0.1:1', keys: [MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=]}\n";
+    let program = Program::start_in(directory, &format!("{top}{acme}"), "info").await;
+    program.rewrite("<b>: nonsense");
+    program.signal("HUP").await;
+    let sentence = "Bursar is at work, but the fleet&#39;s store cannot be used, and the changed configuration is rejected, so the old one is in force.";
+    eventually(|| async {
+        let page = admin(program.admin, "/").await;
+        page.text().contains(sentence)
+    })
+    .await;
+    let page = admin(program.admin, "/").await;
+    let html = page.text();
+    for part in [
+        "Cannot be used</span>, <code>127.0.0.1:1</code>",
+        "(this one)",
+        "Rejected</span>",
+        "authority of <code>intercept</code>",
+        "Valid</span>",
+    ] {
+        assert!(html.contains(part), "{part}: {html}");
+    }
+    assert!(!html.contains("<b>:"));
 }

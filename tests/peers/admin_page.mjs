@@ -123,6 +123,7 @@ const tests = {
     const section = page.locator("#providers");
     assert.match(await section.innerText(), /Frozen[\s\S]*by ann at the admin page: Störung <b>#17<\/b>/);
     assert.equal(await page.locator("#providers b").count(), 0);
+    assert.equal(await page.locator("noscript code:visible").count(), 0);
 
     // By keyboard alone: the button has the focus, and the token is still in memory.
     assert.equal(await page.evaluate(() => document.activeElement.textContent), `Thaw ${provider}`);
