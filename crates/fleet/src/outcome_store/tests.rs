@@ -255,3 +255,23 @@ async fn two_instances_that_have_one_journal_are_told_so_for_as_long_as_both_hav
     next.touch(0, false).await;
     assert!(!next.told.is_shared);
 }
+
+#[tokio::test]
+async fn who_was_heard_of_by_a_clock_ahead_or_when_nobody_knows_is_not_alive_and_still_listed() {
+    let Some((store, mut one, mut two)) = two().await else {
+        return;
+    };
+    one.touch(0, false).await;
+    two.touch(1, false).await;
+    assert!(one.sees("two").await.unwrap().seen < SILENCE);
+    let mut operator = store.connect_as_operator().await;
+    let seen = "bursar:bursar:{journals}:seen";
+    let later = std::time::UNIX_EPOCH.elapsed().unwrap() + Duration::from_secs(600);
+    let (score, name) = (later.as_millis().to_string(), two.fleet.journal_name("two"));
+    operator.call(&["ZADD", seen, &score, &name]).await;
+    one.touch(0, false).await;
+    assert_eq!(one.told.seen.silent, 1);
+    assert!(one.sees("two").await.unwrap().seen > SILENCE);
+    operator.call(&["DEL", seen]).await;
+    assert!(one.sees("two").await.unwrap().seen > SILENCE);
+}

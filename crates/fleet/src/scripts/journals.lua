@@ -15,6 +15,8 @@ local seen = key .. ':seen'
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local most, month = 4096, 2592000000
+-- Whoever was heard of by a clock that was further ahead is not heard of, until he is again.
+local ahead = 1000
 
 -- What somebody else left here is nothing.
 for name, kind in pairs({[key] = 'hash', [seen] = 'zset'}) do
@@ -24,5 +26,5 @@ end
 
 local function is_silent(journal, silence)
   local heard = tonumber(redis.call('ZSCORE', seen, journal) or 0) or 0
-  return heard < now - silence or heard > now + 10000
+  return heard < now - silence or heard > now + ahead
 end

@@ -51,7 +51,7 @@ end
 -- A member uses no limit any more.
 local function withdraw(member)
   local text = redis.call('HGET', key, 'i' .. member)
-  if not text or #text > 65536 then text = '' end
+  if not text or #text > 131072 then text = '' end
   local limits, row = {}, {}
   for limit, demand, part in string.gmatch(text, '(%w+) (%d+) (%d+)') do
     limits[#limits + 1] = limit

@@ -27,7 +27,7 @@ if known ~= '' and known ~= epoch then
   for place = 11, #ARGV - 2, 3 do
     local name, told, heard = ARGV[place], ARGV[place + 1], now - tonumber(ARGV[place + 2])
     local there = tonumber(redis.call('ZSCORE', seen, name) or 0) or 0
-    local is_older = there + 1000 < heard or redis.call('HEXISTS', key, name) == 0
+    local is_older = there + 1000 < heard or there > now + ahead or redis.call('HEXISTS', key, name) == 0
     if name ~= journal and is_older then
       -- Whoever has its rows has them in its journal.
       redis.call('HSET', key, name, (string.gsub(told, '^1', '2')))
@@ -62,6 +62,7 @@ redis.call('HSET', key, journal, is_shared and '3' .. string.sub(value, 2) or va
 
 version = tonumber(redis.call('HGET', key, 'version') or '') or 0
 local silent = redis.call('ZCOUNT', seen, '-inf', '(' .. now - silence)
+  + redis.call('ZCOUNT', seen, '(' .. now + ahead, '+inf')
 local reply = {now, 'touched', epoch, version, silent, redis.call('ZCARD', seen), now, is_shared and 1 or 0}
 if version ~= version_before or silent ~= silent_before or known ~= epoch then
   local found = redis.call('ZRANGE', seen, 0, 255, 'WITHSCORES')
