@@ -111,12 +111,13 @@ async fn follow(tokens: Arc<FleetTokens>, mut events: Events, lost: Arc<Notify>)
                 }
             }
             Some(Event::Up | Event::Lost) => {
+                tokens.interrupted();
                 tokens.fleet().freeze_signal().send();
                 drop(comparing.take());
                 comparing = Some(AbortOnDropHandle::new(compare(&tokens)));
             }
             // The handle is kept: what has begun ends by itself.
-            Some(Event::Down) => {}
+            Some(Event::Down) => tokens.interrupted(),
             None => return,
         }
     }

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::grants::Grants;
 use acquire::FleetAcquire;
@@ -31,6 +32,8 @@ pub struct FleetTokens {
     keys: ArcSwap<HashMap<Box<str>, Weak<FleetKey>>>,
     /// The same, one after the other.
     in_turn: Mutex<VecDeque<Weak<FleetKey>>>,
+    /// Since when messages are heard without interruption.
+    heard_since: Mutex<Instant>,
     flights: Arc<Flights>,
 }
 
@@ -39,6 +42,7 @@ impl FleetTokens {
     #[must_use]
     pub fn new(fleet: Fleet) -> Arc<Self> {
         Arc::new(Self {
+            heard_since: Mutex::new(fleet.state().since),
             fleet,
             keys: ArcSwap::default(),
             in_turn: Mutex::default(),
@@ -76,12 +80,7 @@ impl FleetTokens {
             }
         }
         self.keys.store(Arc::new(by_name));
-        *self.in_turn() = keys.iter().map(Arc::downgrade).collect();
-    }
-
-    /// A panic elsewhere leaves nothing half-done here.
-    fn in_turn(&self) -> MutexGuard<'_, VecDeque<Weak<FleetKey>>> {
-        self.in_turn.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.in_turn) = keys.iter().map(Arc::downgrade).collect();
     }
 
     /// Something was said on the tokens' channel: a token is taken over, and flights that wait look again.
@@ -95,7 +94,8 @@ impl FleetTokens {
         };
         match message.news {
             News::Value(pushed) => {
-                key.known().is_fresh(pushed.number);
+                let since = *lock(&self.heard_since);
+                key.known().is_fresh(pushed.number, since);
                 let found = self.fleet.open(key.entry(), message.name, pushed);
                 if key.adopt(found) {
                     self.fleet.series().pushed(self.fleet.since(pushed.at));
@@ -116,7 +116,7 @@ impl FleetTokens {
     /// Compares the tokens of the next few keys with those in the store, which may have lost one of them alone.
     pub async fn compare_next(&self, most: usize) {
         let keys: Vec<Arc<FleetKey>> = {
-            let mut in_turn = self.in_turn();
+            let mut in_turn = lock(&self.in_turn);
             let count = in_turn.len();
             let turn = (0..count).filter_map(|_| {
                 let key = in_turn.pop_front()?;
@@ -129,6 +129,15 @@ impl FleetTokens {
             if key.compare().await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// Messages may have been missed, and are heard again from now on.
+    pub fn interrupted(&self) {
+        *lock(&self.heard_since) = self.fleet.state().since;
+        let keys = self.keys.load();
+        for key in keys.values().filter_map(Weak::upgrade) {
+            key.known().missed();
         }
     }
 
@@ -154,3 +163,11 @@ impl FleetTokens {
         comparing.join_all().await;
     }
 }
+
+/// A panic elsewhere leaves nothing half-done there.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::refresh_token::RefreshToken;
 use bursar_base::secret::Fingerprint;
@@ -28,9 +29,16 @@ struct KnownEntry {
     unshared_refresh: Option<RefreshToken>,
     /// The refresh tokens of values up to that number were used, or may have been.
     used_refresh: u64,
-    /// The value of which this instance has heard as soon as it was published, or which it has published itself: had its
-    /// refresh token been used, it would have heard of that too.
-    fresh: u64,
+    fresh: Option<Fresh>,
+}
+
+/// A value of which this instance has heard as soon as it was published, or which it has published itself: had its refresh
+/// token been used, it would have heard of that too, for as long as it listens without interruption.
+#[derive(Clone, Copy)]
+struct Fresh {
+    number: u64,
+    /// Since when it listened.
+    since: Instant,
 }
 
 impl KnownEntry {
@@ -91,16 +99,23 @@ impl Known {
         entry.used_refresh = entry.used_refresh.max(number);
     }
 
-    /// The value with that number was published just now.
-    pub(super) fn is_fresh(&self, number: u64) {
-        self.entry().fresh = number;
+    /// The value with that number was published just now, to who listens since then.
+    pub(super) fn is_fresh(&self, number: u64, since: Instant) {
+        self.entry().fresh = Some(Fresh { number, since });
     }
 
-    /// Whether the refresh token of the value with that number may be used. A store that has started again from an old
-    /// copy of its data knows nothing of the marks since, and neither does an instance that was not there.
-    pub(super) fn may_use_refresh(&self, number: u64) -> bool {
+    /// Something may have been said that this instance has not heard.
+    pub(super) fn missed(&self) {
+        self.entry().fresh = None;
+    }
+
+    /// Whether the refresh token of the value with that number may be used by who listens since then. A store that has
+    /// started again from an old copy of its data knows nothing of the marks since, and neither does an instance that was
+    /// not there.
+    pub(super) fn may_use_refresh(&self, number: u64, since: Instant) -> bool {
         let entry = self.entry();
-        number > entry.used_refresh && number == entry.fresh
+        let is_fresh = |fresh: Fresh| fresh.number == number && fresh.since == since;
+        number > entry.used_refresh && entry.fresh.is_some_and(is_fresh)
     }
 
     pub(super) fn keep_unshared(&self, token: Option<RefreshToken>) {
@@ -109,5 +124,41 @@ impl Known {
 
     pub(super) fn take_unshared(&self) -> Option<RefreshToken> {
         self.entry().unshared_refresh.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refresh_token_is_used_once_and_by_nobody_who_may_have_missed_that_it_was() {
+        let known = Known::default();
+        let since = Instant::now();
+        // The store has it, perhaps from an old copy of its data.
+        known.saw(5);
+        assert!(!known.may_use_refresh(5, since));
+        known.is_fresh(5, since);
+        assert!(known.may_use_refresh(5, since));
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        assert!(
+            !known.may_use_refresh(5, Instant::now()),
+            "on another connection"
+        );
+        known.missed();
+        assert!(!known.may_use_refresh(5, since));
+        known.is_fresh(6, since);
+        known.refresh_is_used(6);
+        known.is_fresh(6, since);
+        assert!(!known.may_use_refresh(6, since));
+        assert!(!known.may_use_refresh(5, since));
+    }
+
+    #[test]
+    fn a_number_that_no_script_would_take_is_not_counted_from() {
+        let known = Known::default();
+        known.saw(NO_NUMBER);
+        known.saw(u64::MAX);
+        assert!(known.next_number() < 2 << 16);
     }
 }

@@ -87,6 +87,8 @@ pub enum Answer {
 pub struct Nothing {
     /// Whether it has one of these.
     pub has_known: bool,
+    /// Whether it has that where it is looked for first; else it is there under the name that an earlier key gives it.
+    pub is_first: bool,
     /// The number of the value that it has, or had; 0 for none.
     pub number: u64,
 }
@@ -223,7 +225,10 @@ impl Fleet {
         for name in ordered {
             let answer = self.ask_under(name, entry, question).await;
             match answer {
-                Ok(Answer::Nothing(under)) => nothing = nothing.and(under),
+                Ok(Answer::Nothing(mut under)) => {
+                    under.is_first = under.has_known && name == names.first();
+                    nothing = nothing.and(under);
+                }
                 Ok(Answer::Won(won)) => lease = Some(won.and(lease)),
                 Ok(Answer::Value(_) | Answer::Failed { .. } | Answer::Held(_)) | Err(_) => {
                     if lease.is_some() {
@@ -294,6 +299,7 @@ impl Fleet {
                 match value {
                     Some(_) => Answer::Nothing(Nothing {
                         has_known: true,
+                        is_first: false,
                         number,
                     }),
                     None => Answer::Value(Found {
@@ -305,6 +311,7 @@ impl Fleet {
             }
             "absent" => Answer::Nothing(Nothing {
                 has_known: false,
+                is_first: false,
                 number: reply.number()?,
             }),
             "failed" => {
@@ -541,6 +548,7 @@ impl Nothing {
     fn and(self, other: Self) -> Self {
         Self {
             has_known: self.has_known || other.has_known,
+            is_first: self.is_first || other.is_first,
             number: self.number.max(other.number),
         }
     }

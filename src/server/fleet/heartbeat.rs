@@ -105,7 +105,12 @@ impl Heartbeat {
         let heard = self.fleet.beat(beat).await;
         match &heard {
             Ok(heard) => self.hear(heard),
-            Err(_) => self.shares.unheard(),
+            Err(_) => {
+                self.shares.unheard();
+                if self.fleet.state().down.is_some() {
+                    self.fleet.series().members.set(1);
+                }
+            }
         }
         self.shares
             .divide(self.live.current().divisible(), Instant::now());

@@ -153,6 +153,10 @@ impl FleetAcquire {
         }
     }
 
+    fn listens_since(&self) -> Instant {
+        self.key.fleet.state().since
+    }
+
     fn lease_time(&self) -> Duration {
         self.key.dialect().timeout + SLACK
     }
@@ -169,7 +173,7 @@ impl FleetAcquire {
         known.saw(lease.number);
         let _held = self.key.fleet.hold_lease();
         let refresh = match &lease.refresh {
-            Some(refresh) if !known.may_use_refresh(refresh.number) => None,
+            Some(refresh) if !known.may_use_refresh(refresh.number, self.listens_since()) => None,
             // Its mark has to outlive the server, or it could be used once more.
             Some(_) if !self.key.fleet.is_mark_kept(self.key.entry()).await => None,
             Some(refresh) => {

@@ -57,6 +57,12 @@ impl Flights {
         })
     }
 
+    /// Whether none is under way.
+    #[cfg(test)]
+    pub(super) fn are_none(&self) -> bool {
+        self.keys().is_empty()
+    }
+
     /// Whether the instance ends: nobody waits for a lease of others any more.
     pub(super) fn are_ending(&self) -> bool {
         self.ending.is_cancelled()

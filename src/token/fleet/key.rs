@@ -120,6 +120,7 @@ impl FleetKey {
     /// Writes it under that number; returns it where the store has one that is of less use under a higher number.
     async fn publish_as(&self, number: u64, obtained: Obtained) -> Option<Obtained> {
         let fingerprint = Fingerprint::of(obtained.value.access_token.expose());
+        let since = self.fleet.state().since;
         let publication = Publication {
             number,
             issued: obtained.issued,
@@ -129,7 +130,7 @@ impl FleetKey {
         match self.fleet.publish(self.entry(), publication).await {
             Ok(Published::Now { was_late }) => {
                 self.known().has(number, fingerprint);
-                self.known().is_fresh(number);
+                self.known().is_fresh(number, since);
                 if was_late {
                     self.fleet.series().leased(LeaseResult::Lost);
                 }
@@ -181,7 +182,7 @@ impl FleetKey {
                 }
                 number
             }
-            Answer::Nothing(nothing) if nothing.has_known => return Ok(()),
+            Answer::Nothing(nothing) if nothing.has_known && nothing.is_first => return Ok(()),
             Answer::Nothing(nothing) => nothing.number,
             Answer::Failed { .. } | Answer::Held(_) | Answer::Won(_) => return Ok(()),
         };

@@ -35,6 +35,8 @@ fn a_token_ends_every_pause_and_other_credentials_end_that_of_a_refusal() {
     assert_eq!(pause(&mut policy, REFUSED), 5);
     policy.succeeded();
     assert!(policy.backing_off.is_none());
+    assert_eq!(pause(&mut policy, REFUSED), 5);
+    policy.succeeded();
     pause(&mut policy, Failure::RateLimited(None));
     policy.forget_refusal();
     assert!(policy.backing_off.is_some());

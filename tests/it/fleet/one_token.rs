@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::instances::{Callers, Fleet, KEY, Provider, assert_all_fine, show};
+use super::instances::{Callers, Fleet, KEY, OTHER_KEY, Provider, assert_all_fine, show};
 use crate::support::caller::Caller;
 use crate::support::metrics::Scrape;
 use crate::support::program::Program;
@@ -111,5 +111,39 @@ async fn a_token_that_the_store_loses_alone_is_written_again_by_who_has_it() {
         );
     }
     let _new = Fleet::start(&[file]).await;
+    assert_eq!(provider.calls(), 1);
+}
+
+#[tokio::test]
+async fn another_key_costs_no_token_call() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let store = server.start().await;
+    let provider = Provider::start(LIFETIME).await;
+    let file = |keys: &str| {
+        let line = format!("url: '{}', keys: [{keys}]", store.url());
+        provider.yaml(&line, "")
+    };
+    let both = format!("'{OTHER_KEY}', '{KEY}'");
+    let fleet = Fleet::start(&vec![file(&format!("'{KEY}', '{OTHER_KEY}'")); 2]).await;
+    let mut operator = store.connect_as_operator().await;
+    let mut values = async || {
+        let pattern = "bursar:bursar:{????????????????????????????????}";
+        let names = operator.call(&["KEYS", pattern]).await;
+        let mut count = 0;
+        for name in names.parts() {
+            let value = operator.call(&["HEXISTS", &name.text(), "v"]).await;
+            count += u32::from(value.text() == "1");
+        }
+        count
+    };
+    assert_eq!(values().await, 1);
+    for program in &fleet.programs {
+        program.rewrite(&file(&both));
+        program.reload().await;
+    }
+    assert!(becomes_true(PATIENCE, async || values().await == 2).await);
+    let _new = Fleet::start(&[file(&format!("'{OTHER_KEY}'"))]).await;
     assert_eq!(provider.calls(), 1);
 }

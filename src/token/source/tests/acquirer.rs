@@ -6,6 +6,8 @@ use super::*;
 use bursar_base::secret::{Fingerprint, Secret};
 use bursar_limits::circuit_breaker::Until;
 
+/// From the endpoint.
+const OF_ENDPOINT: Origin = Origin::Endpoint(GrantLabel::ClientCredentials);
 /// From another instance.
 const OF_FLEET: Origin = Origin::Fleet {
     after_unauthorized: false,
@@ -18,6 +20,7 @@ struct Scripted {
     priorities: Arc<Mutex<Vec<Priority>>>,
     /// The token that each was to replace.
     replaced: Arc<Mutex<Vec<Option<Fingerprint>>>>,
+    origin: Origin,
 }
 
 impl Acquire for Scripted {
@@ -36,8 +39,7 @@ impl Acquire for Scripted {
                 priorities.len() - 1
             };
             let text = self.script[number.min(self.script.len() - 1)]?;
-            let origin = Origin::Endpoint(GrantLabel::ClientCredentials);
-            Ok(acquired(text, issued, origin))
+            Ok(acquired(text, issued, self.origin))
         })
     }
 }
@@ -67,6 +69,7 @@ fn source(
         script: script.into(),
         priorities: priorities.clone(),
         replaced: Arc::default(),
+        origin: OF_ENDPOINT,
     });
     (source.start(), priorities)
 }
@@ -134,6 +137,7 @@ async fn an_acquisition_replaces_the_token_that_it_was_decided_for_whatever_is_a
         script: vec![Ok("first"), Ok("third")],
         priorities: Arc::default(),
         replaced: replaced.clone(),
+        origin: OF_ENDPOINT,
     });
     let source = source.start();
     source.obtain().await.unwrap();
@@ -151,4 +155,63 @@ async fn an_acquisition_replaces_the_token_that_it_was_decided_for_whatever_is_a
     assert!(wait_for(flight, deadline).await.is_ok());
     let first = Fingerprint::of("first");
     assert_eq!(*replaced.lock().unwrap(), [None, Some(first)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_401_that_another_instances_token_ends_is_neither_contention_nor_a_renewal() {
+    let rig = rig("wait: 5s", in_turn([Said::Panics]));
+    let mut source = (rig.make)(0, Arc::default());
+    let tokens = [
+        "t0", "t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9", "t10", "t11", "t12",
+    ];
+    source.acquirer = Box::new(Scripted {
+        script: tokens.map(Ok).into(),
+        priorities: Arc::default(),
+        replaced: Arc::default(),
+        origin: OF_FLEET,
+    });
+    let source = source.start();
+    source.obtain().await.unwrap();
+    // More than 401s may renew in a minute.
+    for (sent, token) in (1..).zip(&tokens[1..]) {
+        assert_eq!(word(&source.recover(sent).await), **token);
+    }
+    assert!(!source.policy().is_contended(Instant::now()));
+    assert_eq!(source.policy().contentions, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_that_is_refused_whatever_the_token_is_left_alone_with_another_instances_too() {
+    let (source, acquired_so_far) = source([Ok("first"), Ok("second"), Ok("third")]);
+    source.obtain().await.unwrap();
+    assert_eq!(word(&source.recover(1).await), "second");
+    source.replay_refused(2);
+    // Another instance renews for its own 401 on that route, and again.
+    for (sent, text) in [(3, "of one"), (4, "of another")] {
+        pass(6.0).await;
+        let origin = Origin::Fleet {
+            after_unauthorized: true,
+        };
+        assert!(source.adopt(&acquired(text, Instant::now(), origin)));
+        assert_eq!(word(&source.recover(sent).await), "too young");
+    }
+    assert_eq!(acquired_so_far.lock().unwrap().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_before_another_instances_token_do_not_count_after_it() {
+    let refused = NotAcquired::from(rejected("invalid_client"));
+    let (source, _) = source([Err(refused)]);
+    let mut pauses = Vec::new();
+    for _ in 0..2 {
+        let missing = source.obtain().await.unwrap_err();
+        pauses.push(missing.retry_after.as_secs());
+        tokio::time::sleep(missing.retry_after).await;
+    }
+    assert_eq!(pauses, [5, 10]);
+    assert!(source.adopt(&acquired("shared", Instant::now(), OF_FLEET)));
+    assert_eq!(source.policy().failures, 0);
+    // It has expired.
+    pass(301.0).await;
+    assert_eq!(source.obtain().await.unwrap_err().retry_after.as_secs(), 5);
 }
