@@ -1,18 +1,11 @@
-//! Traces: which requests have spans, what these say, and what becomes of them where the receiver fails.
+//! Traces: which requests have spans, and what these say. What becomes of them on their way is in [`export`].
 
+mod export;
 mod receiver;
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTracePartialSuccess, ExportTraceServiceResponse,
-};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-use prost::Message as _;
 use serde_json::json;
 
 use crate::support::caller::{Caller, basic};
@@ -52,11 +45,6 @@ impl Rig {
 
     async fn has_token(&self) {
         eventually(|| async { self.proxy.json("/readyz").await.0 == 200 }).await;
-    }
-
-    async fn get(&self, path: &str) -> u16 {
-        let mut caller = Caller::connect(self.proxy.listen).await;
-        caller.send("GET", path, "").await.status.as_u16()
     }
 
     /// A request with those fields; its status.
@@ -172,12 +160,7 @@ async fn a_replay_is_a_second_sending_after_a_wait_for_a_flight_that_is_a_trace_
     for child in [first, wait, second] {
         assert_eq!(child.parent, own.id);
         let (begins, ends) = child.times;
-        // Wall time and monotonic time are read one after the other.
-        let slack = 1_000_000;
-        assert!(
-            begins + slack >= own.times.0 && ends <= own.times.1 + slack,
-            "{spans:#?}"
-        );
+        assert!(own.times.0 <= begins && ends <= own.times.1, "{spans:#?}");
     }
     assert!(own.parent.is_empty());
     let names = [
@@ -366,7 +349,7 @@ async fn no_more_requests_have_spans_than_may_have() {
         .iter()
         .filter(|span| span.kind == SpanKind::Server)
         .count();
-    assert!((5..=most.min(99)).contains(&count), "{count}");
+    assert!((5..=most).contains(&count), "{count}");
 }
 
 #[tokio::test]
@@ -432,7 +415,7 @@ async fn a_token_that_cannot_be_had_is_an_error_of_the_wait_the_flight_and_its_c
     // No token is wanted before somebody asks for one.
     let routes = "routes: [{path: /x, scopes: [a]}]\npaths: [/x]";
     let rig = Rig::start(&receiver.yaml("ratio: 1"), routes, api, idp.await).await;
-    assert_eq!(rig.get("/x").await, 502);
+    assert_eq!(rig.ask("").await, 502);
     eventually(|| async {
         receiver
             .spans()
@@ -524,154 +507,93 @@ async fn no_secret_and_nothing_of_a_path_query_header_or_body_leaves_with_a_span
     assert!(!text.contains(&encoded));
 }
 
-/// What a receiver does, and how many of its spans are lost.
-#[derive(Debug, Clone, Copy)]
-enum Does {
-    Answers(u16, &'static str),
-    RejectsOne,
-    /// Once, and asks for a second's pause.
-    IsBusy,
-    IsSlow,
-}
-
 #[tokio::test]
-async fn whatever_the_receiver_does_no_request_fails_and_what_is_lost_is_counted() {
-    let checks = [
-        (Does::Answers(400, ""), 10.0),
-        (Does::Answers(500, "no"), 10.0),
-        (Does::Answers(200, "<html>welcome</html>"), 10.0),
-        (Does::Answers(200, ""), 0.0),
-        (Does::RejectsOne, 1.0),
-        (Does::IsBusy, 0.0),
-        (Does::IsSlow, 0.0),
+async fn a_caller_that_leaves_ends_what_was_under_way_and_a_response_that_breaks_off_is_an_error() {
+    let receiver = Receiver::start().await;
+    let latch = Latch::closed();
+    let api = Upstream::held("x", &latch).await;
+    let rig = Rig::start(&receiver.yaml("ratio: 1"), "", api, Idp::counting().await).await;
+    rig.has_token().await;
+    let mut caller = Caller::connect_http2(rig.proxy.listen).await;
+    let request = Request::get("http://api.test/held").body(full(""));
+    let pending = caller.begin_later(request.unwrap()).await;
+    rig.api.reached_by(1).await;
+    pending.abort();
+    let spans = receiver.received(2).await;
+    latch.open();
+    let errors = |spans: &[Span]| {
+        let found = spans.iter().map(|span| {
+            (
+                span.kind,
+                span.say(&[
+                    "http.response.status_code",
+                    "error.type",
+                    "network.protocol.version",
+                ]),
+            )
+        });
+        found.collect::<Vec<_>>()
+    };
+    let expected = [
+        (SpanKind::Client, json!([null, "caller_left", null])),
+        (SpanKind::Server, json!([null, "caller_left", "2"])),
     ];
-    let all = checks.map(|(does, lost)| tokio::spawn(receives(does, lost)));
-    for check in all {
-        check.await.unwrap();
-    }
-}
-
-async fn receives(does: Does, lost: f64) {
-    let calls = Arc::new(AtomicUsize::new(0));
-    let counted = calls.clone();
-    let receiver = Receiver::answering(move |_| {
-        let call = counted.fetch_add(1, Ordering::SeqCst);
-        async move {
-            match does {
-                Does::Answers(status, body) => answer(status, body),
-                Does::RejectsOne => {
-                    let said = ExportTraceServiceResponse {
-                        partial_success: Some(ExportTracePartialSuccess {
-                            rejected_spans: 1,
-                            error_message: "too old".to_owned(),
-                        }),
-                    };
-                    answer(200, said.encode_to_vec())
-                }
-                Does::IsBusy if call == 0 => {
-                    let mut busy = answer(503, "");
-                    busy.headers_mut()
-                        .insert("retry-after", "1".parse().unwrap());
-                    busy
-                }
-                Does::IsBusy => answer(200, ""),
-                Does::IsSlow => {
-                    tokio::time::sleep(Duration::from_millis(300)).await;
-                    answer(200, "")
-                }
-            }
-        }
-    })
-    .await;
-    let rig = Rig::ready(&receiver.yaml("ratio: 1"), "").await;
-    let mut caller = Caller::connect(rig.proxy.listen).await;
-    for _ in 0..5 {
-        assert_eq!(caller.send("GET", "/x", "").await.status, 200, "{does:?}");
-    }
-    // A request is two spans; they may come in two batches, each of which loses one.
-    eventually(|| async { receiver.spans().len() >= 10 }).await;
-    if let Does::RejectsOne = does {
-        let batches = receiver.count() as f64;
-        rig.proxy
-            .metric_becomes("bursar_spans_dropped_total", &[], batches)
-            .await;
-    } else {
-        rig.proxy
-            .metric_becomes("bursar_spans_dropped_total", &[], lost)
-            .await;
-    }
-    if let Does::IsBusy = does {
-        eventually(|| async { receiver.spans().len() == 20 || receiver.count() >= 2 }).await;
-        assert_eq!(
-            rig.proxy.metric("bursar_spans_dropped_total", &[]).await,
-            0.0
-        );
-    }
-}
-
-#[tokio::test]
-async fn a_receiver_that_is_gone_hangs_or_hangs_up_holds_neither_requests_nor_the_end_up() {
-    let gone = format!("http://127.0.0.1:{}", free_port());
-    let hangs = Receiver::answering(|_| std::future::pending()).await;
-    let hangs_up = RawUpstream::start(|_, mut raw| async move {
+    assert_eq!(errors(&spans), expected);
+    let receiver = Receiver::start().await;
+    let api = RawUpstream::start(|_, mut raw| async move {
         drop(raw.try_read_head().await);
-        raw.reset();
+        raw.write("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx")
+            .await;
     })
     .await;
-    let endpoints = [
-        format!("traces: {{endpoint: '{gone}', ratio: 1}}\n"),
-        hangs.yaml("ratio: 1"),
-        format!("traces: {{endpoint: '{}', ratio: 1}}\n", hangs_up.url()),
-    ];
-    let checks = endpoints.map(|traces| {
-        tokio::spawn(async move {
-            let rig = Rig::ready(&traces, "").await;
-            let mut caller = Caller::connect(rig.proxy.listen).await;
-            for _ in 0..20 {
-                assert_eq!(caller.send("GET", "/x", "").await.status, 200);
-            }
-            let start = tokio::time::Instant::now();
-            rig.ended().await;
-            // The last export may take two seconds.
-            start.elapsed()
-        })
-    });
-    for check in checks {
-        let took = check.await.unwrap();
-        assert!(took < Duration::from_secs(20), "{took:?}");
-    }
+    let yaml = acme(&api.url(), &rig.idp.url(), "");
+    let proxy = Proxy::start(&format!("{}{yaml}", receiver.yaml("ratio: 1"))).await;
+    let mut raw = Raw::connect(proxy.listen).await;
+    raw.write("GET http://api.test/x HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
+    drop(raw.read_to_end().await);
+    eventually(|| async {
+        let spans = receiver.spans();
+        spans.iter().any(|span| span.kind == SpanKind::Server)
+    })
+    .await;
+    let spans = receiver.spans();
+    let own = spans.iter().find(|span| span.kind == SpanKind::Server);
+    assert_eq!(
+        own.unwrap()
+            .say(&["http.response.status_code", "error.type", "bursar.detail"]),
+        json!([200, "upstream_protocol", "cut_off"])
+    );
 }
 
 #[tokio::test]
-async fn a_reload_changes_what_is_sampled_and_where_spans_go() {
-    let directory = tempfile::tempdir().unwrap();
-    let (first, second) = (Receiver::start().await, Receiver::start().await);
-    let api = Upstream::start(|_| async { answer(200, "x") }).await;
-    let idp = Idp::counting().await;
-    let yaml = acme(&api.url(), &idp.url(), "");
-    let with = |traces: &str| format!("{traces}{yaml}");
-    let proxy = Proxy::start_following(directory.path(), &with("")).await;
-    eventually(|| async { proxy.json("/readyz").await.0 == 200 }).await;
-    let file = directory.path().join("proxy.yaml");
-    let reloads = "bursar_config_reloads_total";
-    let steps = [
-        ("", &first, 0),
-        (&*first.yaml("ratio: 0"), &first, 0),
-        (&*first.yaml("ratio: 1"), &first, 2),
-        (&*second.yaml("ratio: 1"), &second, 2),
-        ("", &second, 2),
-    ];
-    for (at, (traces, receiver, count)) in steps.into_iter().enumerate() {
-        if at > 0 {
-            let text = crate::support::program::with_ports(&with(traces));
-            std::fs::write(&file, text).unwrap();
-            proxy
-                .metric_becomes(reloads, &[("outcome", "ok")], at as f64)
-                .await;
-        }
-        assert_eq!(ask(&proxy, "").await, 200);
-        receiver.received(count).await;
-    }
-    assert_eq!(first.spans().len(), 2);
-    assert_eq!(proxy.metric(reloads, &[("outcome", "rejected")]).await, 0.0);
+async fn a_request_past_all_providers_is_a_sending_too() {
+    let receiver = Receiver::start().await;
+    let other = Upstream::start(|_| async { answer(204, "") }).await;
+    let port = other.address.port();
+    let passthrough = format!("passthrough: [{{host: localhost, ports: [{port}]}}]\n");
+    let traces = format!("{passthrough}{}", receiver.yaml("ratio: 1"));
+    let rig = Rig::ready(&traces, "").await;
+    let request = format!(
+        "GET http://localhost:{port}/x HTTP/1.1\r\nHost: a\r\ntraceparent: {PARENT}\r\n\r\n"
+    );
+    let reply = Raw::connect(rig.proxy.listen).await.ask(&request).await;
+    assert_eq!(reply.status(), 204);
+    // It is for its server, and was never Bursar's to change.
+    assert_eq!(other.only().all("traceparent"), [PARENT]);
+    let spans = receiver.received(2).await;
+    let own = named(&spans, "GET passthrough localhost");
+    assert_eq!(
+        own.say(&[
+            "bursar.route",
+            "http.route",
+            "bursar.provider",
+            "server.address"
+        ]),
+        json!(["passthrough localhost", null, null, null])
+    );
+    let sending = named(&spans, "GET");
+    let names = ["server.address", "server.port", "http.response.status_code"];
+    assert_eq!(sending.say(&names), json!(["localhost", port, 204]));
+    assert_eq!(sending.parent, own.id);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -11,6 +12,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value as AnyOf;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use prost::Message as _;
+use rustls::ServerConfig;
 use serde_json::{Value, json};
 
 use crate::support::eventually;
@@ -57,6 +59,11 @@ impl Receiver {
     /// One that takes everything.
     pub(super) async fn start() -> Self {
         Self::answering(|_| async { answer(200, "") }).await
+    }
+
+    /// The same behind TLS.
+    pub(super) async fn with_tls(tls: Arc<ServerConfig>) -> Self {
+        Self(Upstream::with_tls(tls, |_| async { answer(200, "") }).await)
     }
 
     pub(super) async fn answering<F>(
