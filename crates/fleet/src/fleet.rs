@@ -248,7 +248,8 @@ impl StoreClock {
 }
 
 /// A text that no other instance has, nor this one at another time.
-pub(crate) fn random_text() -> String {
+#[must_use]
+pub fn random_text() -> String {
     let mut bytes = [0; 8];
     // Without random bytes no key could be made either; this then differs by its process and time.
     if SystemRandom::new().fill(&mut bytes).is_err() {

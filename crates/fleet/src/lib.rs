@@ -10,6 +10,7 @@ mod keys;
 mod leases;
 mod members;
 mod message;
+mod outcome_rows;
 mod outcome_store;
 mod reply;
 mod script;
@@ -22,7 +23,7 @@ mod token_value;
 mod value_number;
 
 pub use description::Description;
-pub use fleet::{Fleet, RunError};
+pub use fleet::{Fleet, RunError, random_text};
 pub use freeze_store::{FreezeError, Freezes, NumberedDecision, Written};
 pub use keys::{Names, NotSealed};
 pub use leases::HeldLease;
@@ -30,9 +31,10 @@ pub use members::{
     Beat, BeatError, Demand, Heard, Instance, Listed, MAX_LISTED, Which, interval, max_limits,
 };
 pub use message::{Message, News, Pushed, read_message};
+pub use outcome_rows::{MirrorError, Row, RowChange, RowNames, RowSet, RowState, Rows};
 pub use outcome_store::{
-    Change, KnownJournal, ListedJournal, ListedJournals, MirrorError, MirroredJournal, Row, RowSet,
-    SILENCE, Seen, Touch, Touched,
+    Change, KnownJournal, ListedJournal, ListedJournals, MirroredJournal, SILENCE, Seen, Told,
+    Touch, Touched,
 };
 pub use reply::Unreadable;
 pub use signal::Signal;

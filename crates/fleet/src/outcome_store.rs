@@ -1,8 +1,11 @@
-//! Outcome store: the mirrors of all journals' payments in doubt in the fleet's store, written and read by scripts.
+//! Outcome store: which journals the fleet has, whose they are, and whether the fleet's store still knows all of them.
 //!
 //! A journal has an identity of its own, which outlives processes: an instance that is started again with its journal
-//! goes on with the same rows. What rows say is for whoever writes and reads them; here they are sealed texts with names
-//! that are keyed hashes. Each journal's rows are in one hash slot, and what there is to know of all journals in another.
+//! goes on with the same rows. Its value says which rows it has, so that whoever reads them can tell that they are those.
+//! Only a process that comes after the one that wrote last, by what the journal's own file says, writes for a journal.
+//!
+//! The store does not know what it has lost; those who were told more before do. Until one of them who was there all the
+//! time has written it again, or a person says that it is settled, something may have been lost.
 
 use std::time::Duration;
 
@@ -11,27 +14,26 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::description::Description;
-use crate::fleet::{Fleet, RunError};
-use crate::keys::{Binding, NotSealed};
-use crate::reply::Unreadable;
+use crate::fleet::{Fleet, random_text};
+use crate::keys::NotSealed;
+use crate::outcome_rows::{KIND, MirrorError, RowState, binding, number};
+use crate::reply::{Reply, Unreadable};
 use crate::script;
 use crate::store::Arg;
 
 /// Whose journal was not heard of for so long has ended, or cannot write.
 pub const SILENCE: Duration = Duration::from_secs(4);
+/// Who has not reached the store for longer may have missed a journal that was new.
+const LONGEST_GAP: Duration = Duration::from_secs(10);
+/// A process that lives is heard of more often.
+const PAUSE: Duration = Duration::from_millis(2500);
 
 /// The name of the journals' hash slot.
 const SLOT: &str = "journals";
-/// The kind of names that journals have.
-const KIND: &str = "journal";
-/// The kind of names that rows have.
-const ROW_KIND: &str = "outcome";
-/// In place of an instance, whoever is none.
-const COMMAND: &str = "0000000000000000";
-/// Rows that are written or read at a time.
-const AT_ONCE: usize = 64;
-/// Rows that are resolved together; they are argument pairs of one script.
-const MAX_RESOLVED: usize = 2000;
+/// What a value begins with: two flags and the process that wrote it.
+const HEAD: usize = 2 + PROCESS;
+/// Digits of a process.
+const PROCESS: usize = 16;
 
 /// What is told of a journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,29 +44,10 @@ pub struct MirroredJournal {
     pub signed_off: bool,
     /// How many rows there was no room for.
     pub unmirrored: u64,
-    /// How many rows whoever lists it has to find: while its instance is alive, those that are over; else all.
-    #[serde(default)]
-    pub rows: u64,
+    /// The rows that it has. None: they are not all written yet.
+    pub rows: Option<RowState>,
     /// What was said of it by whoever took it off.
     pub note: Option<String>,
-}
-
-/// A row, as it is written or was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// Unique in its journal.
-    pub number: i64,
-    /// What there is to know.
-    pub text: Zeroizing<Vec<u8>>,
-}
-
-/// Which of a journal's rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RowSet {
-    /// Those on the list.
-    Listed,
-    /// Those that somebody has taken off, in the last 30 days.
-    Resolved,
 }
 
 /// A journal as the store has it, for whoever has to write it there again.
@@ -83,22 +66,22 @@ pub struct Touch<'a> {
     pub journal: &'a str,
     /// What is told of it.
     pub of: &'a MirroredJournal,
-    /// Whether it has rows.
-    pub has_rows: bool,
+    /// This process, and those that wrote the journal before it.
+    pub processes: &'a [String],
     /// The store's epoch, as it was known last; empty where it is not.
     pub epoch: &'a str,
-    /// The journals that there were then. None: it is not known which.
-    pub known: Option<&'a [KnownJournal]>,
-    /// What the store said of them.
+    /// What the store said of the journals then.
     pub seen: Seen,
-    /// When the store heard of it last, by its clock; 0 where that was never, or by another process.
-    pub heard: u64,
+    /// What this process was told last. None: it has been told nothing.
+    pub before: Option<&'a Told>,
+    /// Whether it may have been heard of since, without knowing.
+    pub is_unsure: bool,
 }
 
 /// Which journals there are, in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// Another one where there are others.
+    /// A greater one where there are others.
     pub version: u64,
     /// How many are not heard of.
     pub silent: u64,
@@ -106,28 +89,45 @@ pub struct Seen {
     pub count: u64,
 }
 
+/// What became of a touch.
+#[derive(Debug, Clone)]
+pub enum Touched {
+    /// It was heard.
+    Yes(Told),
+    /// A process before this one wrote for the journal just now and has not signed off: it may not have ended.
+    NotYet,
+    /// A process writes for the journal that does not come before this one, as where its directory was copied.
+    ByAnother,
+}
+
 /// What there is to know then.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Touched {
+#[derive(Debug, Clone)]
+pub struct Told {
     /// A text that is another one where the store lost what it had.
     pub epoch: String,
     /// The journals, in numbers.
     pub seen: Seen,
+    /// Those, as far as there is room. None: they are those that were known before.
+    pub journals: Option<Vec<KnownJournal>>,
+    /// Whether there may be others that the store has lost.
+    pub is_lost: bool,
     /// When that was, by the store's clock.
-    pub heard: u64,
-    /// Whether another instance has the same journal, as where its directory was copied.
-    pub is_shared: bool,
-    /// Those, as far as there is room, where they are others than before.
-    pub known: Vec<KnownJournal>,
+    heard: u64,
+    /// When that was.
+    at: Instant,
 }
 
 /// All journals of a fleet.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ListedJournals {
+    /// Another one where the store has lost what it had.
+    pub epoch: String,
     /// How long the store has had what it has.
     pub since: Duration,
-    /// Whether it had something before that which nobody knows of now.
-    pub is_lost: bool,
+    /// For how long there may have been something before that the store does not know of.
+    pub lost: Option<Duration>,
+    /// What was said when that was settled last.
+    pub said: Option<Zeroizing<Vec<u8>>>,
     /// Those who were not heard of for longest come first.
     pub journals: Vec<ListedJournal>,
 }
@@ -137,43 +137,23 @@ pub struct ListedJournals {
 pub struct ListedJournal {
     /// In the store.
     pub name: String,
-    /// How long ago it was heard of last.
+    /// When it was heard of last, by a clock that may be set.
+    pub heard: u64,
+    /// How long ago that was.
     pub seen: Duration,
     /// None: no key opens it.
     pub journal: Option<MirroredJournal>,
-    /// Whether it had rows that the store has lost: others have told of it since.
-    pub has_lost_rows: bool,
-    /// Whether two instances have it, and each takes off what the other writes.
-    pub is_shared: bool,
+    /// The process that wrote it.
+    process: String,
 }
 
 /// What became of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// It is in force, and so many rows are left.
-    Done(u64),
-    /// The journal's instance is alive, or somebody else was faster.
+    /// It is in force.
+    Done,
+    /// The journal's instance is alive, or something has changed meanwhile.
     Refused,
-}
-
-/// The mirrors cannot be written or read.
-#[derive(Debug, thiserror::Error)]
-pub enum MirrorError {
-    /// The store gives no response that can be used.
-    #[error(transparent)]
-    Run(#[from] RunError),
-    /// A row cannot be sealed.
-    #[error("nothing can be written to the fleet's store")]
-    Sealing(#[from] NotSealed),
-    /// It has room for no more.
-    #[error("the fleet's store has too many journals or rows")]
-    Full,
-}
-
-impl From<Unreadable> for MirrorError {
-    fn from(unreadable: Unreadable) -> Self {
-        Self::Run(unreadable.into())
-    }
 }
 
 impl Fleet {
@@ -184,59 +164,43 @@ impl Fleet {
     pub async fn touch_journal(&self, touch: Touch<'_>) -> Result<Touched, MirrorError> {
         let names = self.keys().names(KIND, touch.journal.as_bytes());
         let name = names.first();
-        let value = self.journal_value(name, self.instance(), touch.of, touch.has_rows)?;
-        let random = crate::fleet::random_text();
-        let is_whole = match touch.known {
-            Some(known) => known.len() as u64 >= touch.seen.count,
-            None => touch.seen.count <= 1,
-        };
-        let was_there = touch.known.is_some();
+        let process = touch.processes.first().map_or("", |process| process);
+        let value = self.journal_value(name, process, touch.of)?;
+        let (random, processes) = (random_text(), touch.processes.join(" "));
+        let flag = |is_so: bool| Arg::from(if is_so { "1" } else { "0" });
+        let known = touch.before.and_then(|told| told.journals.as_deref());
+        let heard = touch.before.map_or(0, |told| told.heard);
         let mut arguments = vec![
             Arg::from(name),
             value.as_slice().into(),
             milliseconds(SILENCE),
             random.as_str().into(),
             touch.epoch.into(),
-            number(if is_whole { 0 } else { touch.seen.count }),
-            if was_there { "1" } else { "0" }.into(),
+            flag(touch.before.is_some_and(Told::is_whole)),
+            flag(known.is_none()),
             number(touch.seen.version),
-            // Where it is not known which there are, they are told.
-            number(if was_there {
-                touch.seen.silent
-            } else {
-                u64::MAX
-            }),
-            number(touch.heard),
+            number(touch.seen.silent),
+            number(if touch.is_unsure { 0 } else { heard }),
+            number(heard),
+            milliseconds(LONGEST_GAP),
+            processes.as_str().into(),
+            milliseconds(PAUSE),
         ];
-        for known in touch.known.unwrap_or_default() {
-            let just_now = SILENCE + Duration::from_secs(1);
+        for known in known.unwrap_or_default() {
+            let heard = known.heard.or(touch.before.map(|told| told.at));
             arguments.extend([
                 Arg::from(&*known.name),
                 known.value.as_slice().into(),
-                milliseconds(known.heard.map_or(just_now, |heard| heard.elapsed())),
+                milliseconds(heard.map_or(SILENCE, |heard| heard.elapsed())),
             ]);
         }
         let mut reply = self.run(&script::TOUCH_JOURNAL, SLOT, &arguments).await?;
-        if reply.text()? != "touched" {
-            return Err(MirrorError::Full);
+        match &*reply.text()? {
+            "touched" => Ok(Touched::Yes(told(&mut reply, touch.before)?)),
+            "not yet" => Ok(Touched::NotYet),
+            "by another" => Ok(Touched::ByAnother),
+            _ => Err(MirrorError::Full),
         }
-        let mut touched = Touched {
-            epoch: reply.text()?,
-            seen: Seen {
-                version: reply.number()?,
-                silent: reply.number()?,
-                count: reply.number()?,
-            },
-            heard: reply.number()?,
-            is_shared: reply.number()? == 1,
-            known: Vec::new(),
-        };
-        while !reply.is_empty() {
-            let (name, value, age) = (reply.text()?, reply.bytes()?, reply.duration()?);
-            let heard = Instant::now().checked_sub(age).filter(|_| age > SILENCE);
-            touched.known.push(KnownJournal { name, value, heard });
-        }
-        Ok(touched)
     }
 
     /// Takes a journal off that has no rows any more.
@@ -258,9 +222,8 @@ impl Fleet {
     pub async fn forget_other_names(&self, journal: &str, kept: &str) -> Result<(), MirrorError> {
         let names = self.keys().names(KIND, journal.as_bytes());
         for name in names.all().filter(|name| *name != kept) {
-            let rows = self.row_names_under(name, RowSet::Listed).await?;
-            self.write_under(name, &rows, &[]).await?;
             self.change(name, &[], Duration::ZERO).await?;
+            self.forget_rows(name).await?;
         }
         Ok(())
     }
@@ -270,23 +233,45 @@ impl Fleet {
     /// # Errors
     /// Where the store gives no response that can be used.
     pub async fn journals(&self) -> Result<ListedJournals, MirrorError> {
-        let mut reply = self.run(&script::LIST_JOURNALS, SLOT, &[]).await?;
+        self.list("").await
+    }
+
+    /// A journal by its name in the store. None: it is not there any more.
+    ///
+    /// # Errors
+    /// Where the store gives no response that can be used.
+    pub async fn journal(&self, name: &str) -> Result<Option<ListedJournal>, MirrorError> {
+        Ok(self.list(name).await?.journals.pop())
+    }
+
+    async fn list(&self, one: &str) -> Result<ListedJournals, MirrorError> {
+        let unheard = milliseconds(SILENCE + Duration::from_secs(1));
+        let arguments = [one.into(), unheard];
+        let mut reply = self.run(&script::LIST_JOURNALS, SLOT, &arguments).await?;
+        let since = reply.duration()?;
+        let lost = reply.duration()?;
         let mut listed = ListedJournals {
-            since: reply.duration()?,
-            is_lost: reply.number()? == 1,
+            since,
+            lost: (!lost.is_zero()).then_some(lost),
+            epoch: reply.text()?,
+            said: self.keys().open(binding(SLOT, KIND), &reply.bytes()?).ok(),
             journals: Vec::new(),
         };
         while !reply.is_empty() {
             let name = String::from_utf8_lossy(&reply.bytes()?).into_owned();
             let value = reply.bytes()?;
+            let process = value.get(2..HEAD).unwrap_or_default();
             listed.journals.push(ListedJournal {
                 journal: self.open_journal(&name, &value),
-                has_lost_rows: value.first() == Some(&b'2'),
-                is_shared: value.first() == Some(&b'3'),
+                process: String::from_utf8_lossy(process).into_owned(),
+                heard: reply.number()?,
                 seen: reply.duration()?,
                 name,
             });
         }
+        listed
+            .journals
+            .sort_by(|one, other| (one.heard, &one.name).cmp(&(other.heard, &other.name)));
         Ok(listed)
     }
 
@@ -296,12 +281,23 @@ impl Fleet {
     /// Where the store gives no response that can be used.
     pub async fn change_journal(
         &self,
-        name: &str,
+        listed: &ListedJournal,
         to: &MirroredJournal,
-        has_rows: bool,
     ) -> Result<Change, MirrorError> {
-        let value = self.journal_value(name, COMMAND, to, has_rows)?;
-        self.change(name, &value, SILENCE).await
+        let value = self.journal_value(&listed.name, &listed.process, to)?;
+        self.change(&listed.name, &value, SILENCE).await
+    }
+
+    /// Says that what the store may have lost is settled, where it has not lost more since that epoch was read.
+    ///
+    /// # Errors
+    /// Where the store gives no response that can be used.
+    pub async fn settle_loss(&self, epoch: &str, said: &[u8]) -> Result<Change, MirrorError> {
+        let said = self.keys().seal(binding(SLOT, KIND), said)?;
+        let random = random_text();
+        let arguments = [epoch.into(), said.as_slice().into(), random.as_str().into()];
+        let reply = self.run(&script::SETTLE_LOSS, SLOT, &arguments).await?;
+        Ok(changed(reply, "settled")?)
     }
 
     /// Where a journal is written: another name where the first key is another one.
@@ -311,141 +307,6 @@ impl Fleet {
         names.first().to_owned()
     }
 
-    /// The name of a row.
-    #[must_use]
-    pub fn row_name(&self, journal: &str, row: i64) -> String {
-        let of = [journal.as_bytes(), b"\0", &row.to_be_bytes()].concat();
-        self.keys().names(ROW_KIND, &of).first().to_owned()
-    }
-
-    /// Writes rows of a journal, and takes those with these names off.
-    ///
-    /// # Errors
-    /// Where the store gives no response that can be used, or has no room.
-    pub async fn write_rows(
-        &self,
-        journal: &str,
-        removed: &[String],
-        rows: &[Row],
-    ) -> Result<(), MirrorError> {
-        let names = self.keys().names(KIND, journal.as_bytes());
-        let name = names.first();
-        let mut sealed = Vec::with_capacity(rows.len());
-        for row in rows {
-            let row_name = self.row_name(journal, row.number);
-            let text = self.keys().seal(binding(&row_name, name), &row.text)?;
-            sealed.push((row_name, text));
-        }
-        self.write_under(name, removed, &sealed).await
-    }
-
-    async fn write_under(
-        &self,
-        name: &str,
-        removed: &[String],
-        sealed: &[(String, Vec<u8>)],
-    ) -> Result<(), MirrorError> {
-        let removals = removed.chunks(AT_ONCE).map(|names| (names, &[][..]));
-        let writes = sealed.chunks(AT_ONCE).map(|rows| (&[][..], rows));
-        for (removed, rows) in removals.chain(writes) {
-            let mut arguments = vec![number(removed.len() as u64)];
-            arguments.extend(removed.iter().map(|name| Arg::from(name.as_str())));
-            for (name, text) in rows {
-                arguments.extend([Arg::from(name.as_str()), text.as_slice().into()]);
-            }
-            let mut reply = self.run(&script::WRITE_ROWS, name, &arguments).await?;
-            if reply.text()? != "written" {
-                return Err(MirrorError::Full);
-            }
-        }
-        Ok(())
-    }
-
-    /// How many rows of a journal the store has.
-    ///
-    /// # Errors
-    /// Where the store gives no response that can be used.
-    pub async fn count_rows(&self, journal: &str) -> Result<u64, MirrorError> {
-        let name = self.journal_name(journal);
-        let mut reply = self.run(&script::WRITE_ROWS, &name, &[number(0)]).await?;
-        reply.text()?;
-        Ok(reply.number()?)
-    }
-
-    /// The names of a journal's rows in the store.
-    ///
-    /// # Errors
-    /// Where the store gives no response that can be used.
-    pub async fn row_names(&self, journal: &str) -> Result<Vec<String>, MirrorError> {
-        let names = self.keys().names(KIND, journal.as_bytes());
-        self.row_names_under(names.first(), RowSet::Listed).await
-    }
-
-    async fn row_names_under(&self, name: &str, set: RowSet) -> Result<Vec<String>, MirrorError> {
-        let which = [set.as_str().into()];
-        let mut reply = self.run(&script::NAME_ROWS, name, &which).await?;
-        let mut names = Vec::new();
-        while !reply.is_empty() {
-            names.push(String::from_utf8_lossy(&reply.bytes()?).into_owned());
-        }
-        Ok(names)
-    }
-
-    /// What a journal's rows say, by their names; None for one that no key opens. The journal is one that was listed.
-    ///
-    /// # Errors
-    /// Where the store gives no response that can be used.
-    pub async fn rows(
-        &self,
-        name: &str,
-        set: RowSet,
-    ) -> Result<Vec<(String, Option<Zeroizing<Vec<u8>>>)>, MirrorError> {
-        let names = self.row_names_under(name, set).await?;
-        let mut rows = Vec::with_capacity(names.len());
-        for some in names.chunks(AT_ONCE) {
-            let mut arguments = vec![Arg::from(set.as_str())];
-            arguments.extend(some.iter().map(|name| Arg::from(name.as_str())));
-            let mut reply = self.run(&script::READ_ROWS, name, &arguments).await?;
-            for row_name in some {
-                let sealed = reply.bytes()?;
-                // It was there a moment ago.
-                if !sealed.is_empty() {
-                    let opened = self.keys().open(binding(row_name, name), &sealed);
-                    rows.push((row_name.clone(), opened.ok()));
-                }
-            }
-        }
-        Ok(rows)
-    }
-
-    /// Takes rows of a listed journal off, and keeps what is said of each.
-    ///
-    /// # Errors
-    /// Where the store gives no response that can be used, or there are too many.
-    pub async fn resolve_rows(
-        &self,
-        name: &str,
-        rows: &[(String, Vec<u8>)],
-    ) -> Result<Change, MirrorError> {
-        if rows.len() > MAX_RESOLVED {
-            return Err(MirrorError::Full);
-        }
-        let mut sealed = Vec::with_capacity(rows.len());
-        for (row_name, said) in rows {
-            sealed.push(self.keys().seal(binding(row_name, name), said)?);
-        }
-        let arguments = rows.iter().zip(&sealed);
-        let arguments = arguments.flat_map(|((row_name, _), sealed)| {
-            [Arg::from(row_name.as_str()), sealed.as_slice().into()]
-        });
-        let arguments: Vec<Arg<'_>> = arguments.collect();
-        let mut reply = self.run(&script::RESOLVE_ROWS, name, &arguments).await?;
-        Ok(match &*reply.text()? {
-            "resolved" => Change::Done(reply.number()?),
-            _ => Change::Refused,
-        })
-    }
-
     async fn change(
         &self,
         name: &str,
@@ -453,59 +314,78 @@ impl Fleet {
         silence: Duration,
     ) -> Result<Change, MirrorError> {
         let arguments = [name.into(), value.into(), milliseconds(silence)];
-        let mut reply = self.run(&script::CHANGE_JOURNAL, SLOT, &arguments).await?;
-        Ok(match &*reply.text()? {
-            "changed" => Change::Done(0),
-            _ => Change::Refused,
-        })
+        let reply = self.run(&script::CHANGE_JOURNAL, SLOT, &arguments).await?;
+        Ok(changed(reply, "changed")?)
     }
 
     /// As the scripts keep it.
     fn journal_value(
         &self,
         name: &str,
-        by: &str,
+        process: &str,
         journal: &MirroredJournal,
-        has_rows: bool,
     ) -> Result<Vec<u8>, NotSealed> {
         // Texts and numbers can always be written.
         let text = serde_json::to_vec(journal).unwrap_or_default();
-        let mut value = vec![if has_rows { b'1' } else { b'0' }];
-        value.extend(by.as_bytes());
+        let has_rows = journal.rows.as_ref().is_none_or(|rows| rows.count > 0);
+        let flag = |is_so: bool| if is_so { b'1' } else { b'0' };
+        let mut value = vec![flag(has_rows), flag(journal.signed_off)];
+        value.extend(process.bytes());
+        value.resize(HEAD, b'0');
         value.extend(self.keys().seal(binding(name, KIND), &text)?);
         Ok(value)
     }
 
     fn open_journal(&self, name: &str, value: &[u8]) -> Option<MirroredJournal> {
-        let sealed = value.get(1 + COMMAND.len()..)?;
+        let sealed = value.get(HEAD..)?;
         let text = self.keys().open(binding(name, KIND), sealed).ok()?;
         serde_json::from_slice(&text).ok()
     }
 }
 
-impl RowSet {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Listed => "listed",
-            Self::Resolved => "resolved",
-        }
+impl Told {
+    /// Whether whoever was told this knows all journals that there are.
+    fn is_whole(&self) -> bool {
+        let known = self.journals.as_ref().map_or(0, Vec::len) as u64;
+        known >= self.seen.count && !self.is_lost && self.at.elapsed() <= LONGEST_GAP
     }
 }
 
-const fn binding<'a>(name: &'a str, context: &'a str) -> Binding<'a> {
-    Binding {
-        name,
-        context,
-        number: 0,
+/// What the store says, with what it does not say again.
+fn told(reply: &mut Reply, before: Option<&Told>) -> Result<Told, Unreadable> {
+    let mut told = Told {
+        epoch: reply.text()?,
+        seen: Seen {
+            version: reply.number()?,
+            silent: reply.number()?,
+            count: reply.number()?,
+        },
+        heard: reply.number()?,
+        is_lost: reply.number()? == 1,
+        journals: before.and_then(|before| before.journals.clone()),
+        at: Instant::now(),
+    };
+    let mut journals = Vec::new();
+    while !reply.is_empty() {
+        let (name, value, age) = (reply.text()?, reply.bytes()?, reply.duration()?);
+        let heard = Instant::now().checked_sub(age).filter(|_| age > SILENCE);
+        journals.push(KnownJournal { name, value, heard });
     }
+    if !journals.is_empty() {
+        told.journals = Some(journals);
+    }
+    Ok(told)
+}
+
+fn changed(mut reply: Reply, done: &str) -> Result<Change, Unreadable> {
+    Ok(match reply.text()? == done {
+        true => Change::Done,
+        false => Change::Refused,
+    })
 }
 
 fn milliseconds(duration: Duration) -> Arg<'static> {
     number(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-}
-
-fn number(number: u64) -> Arg<'static> {
-    Arg::Number(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -35,6 +35,8 @@ pub(crate) static TOUCH_JOURNAL: LazyLock<Script> = script!("journals.lua", "tou
 pub(crate) static LIST_JOURNALS: LazyLock<Script> = script!("journals.lua", "list_journals.lua");
 /// Says something else of a journal, or takes it off.
 pub(crate) static CHANGE_JOURNAL: LazyLock<Script> = script!("journals.lua", "change_journal.lua");
+/// What the store may have lost is settled.
+pub(crate) static SETTLE_LOSS: LazyLock<Script> = script!("journals.lua", "settle_loss.lua");
 /// Writes rows, and takes others off.
 pub(crate) static WRITE_ROWS: LazyLock<Script> = script!("rows.lua", "write_rows.lua");
 /// Which rows there are.

@@ -36,7 +36,7 @@ pub use error::Error;
 pub use hashing_body::{HashingBody, hash_of_nothing, is_whole};
 pub use intent::{InDoubt, Intent, Resolution};
 pub use mirror_row::{MirrorRow, ResolvedRow};
-pub use mirror_state::{MirrorSeen, MirrorState};
+pub use mirror_state::MirrorState;
 pub use queue::Unavailable;
 pub use reader::{Reader, Unsettled};
 pub use request_state::{Hash, Phase};
@@ -104,12 +104,12 @@ impl Journal {
         self.ask(Question::Mirror).await
     }
 
-    /// Remembers what was seen of the fleet's store.
+    /// Remembers it, on the disk before this returns.
     ///
     /// # Errors
     /// Where it cannot be written.
-    pub async fn remember_mirror(&self, seen: MirrorSeen) -> Result<(), Unavailable> {
-        self.ask(|done| Question::RememberMirror(seen, done)).await
+    pub async fn remember_mirror(&self, state: MirrorState) -> Result<(), Unavailable> {
+        self.ask(|done| Question::RememberMirror(state, done)).await
     }
 
     async fn ask<T>(

@@ -1,6 +1,8 @@
-//! What a journal knows of its mirror in a fleet's store: by which name it goes there, and what it saw there last.
+//! What a journal knows of its mirror in a fleet's store: by which name it goes there, which processes have written it, and
+//! what was seen there last.
 //!
-//! The name is made when it is asked for first, and stays for as long as the file does.
+//! The name is made when it is asked for first, and stays for as long as the file does, unless it turns out that another
+//! file has it, too.
 
 use rusqlite::{Connection, params};
 
@@ -8,74 +10,81 @@ const TABLE: &str = "
 CREATE TABLE IF NOT EXISTS mirror (
     journal TEXT NOT NULL,
     epoch TEXT NOT NULL,
-    silent INTEGER NOT NULL,
-    version INTEGER NOT NULL DEFAULT 0,
-    count INTEGER NOT NULL DEFAULT 0
+    version INTEGER NOT NULL,
+    processes TEXT NOT NULL DEFAULT ''
 ) STRICT;
-INSERT INTO mirror SELECT lower(hex(randomblob(16))), '', 0, 0, 0 WHERE NOT EXISTS (SELECT 1 FROM mirror);
+INSERT INTO mirror SELECT lower(hex(randomblob(16))), '', 0, '' WHERE NOT EXISTS (SELECT 1 FROM mirror);
 ";
 
-/// What the table of an earlier version lacks.
-const ADDED: &str = "
-ALTER TABLE mirror ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE mirror ADD COLUMN count INTEGER NOT NULL DEFAULT 0;
+/// The table of an earlier version.
+const CHANGED: &str = "
+ALTER TABLE mirror RENAME COLUMN silent TO version;
+ALTER TABLE mirror ADD COLUMN processes TEXT NOT NULL DEFAULT '';
+UPDATE mirror SET epoch = '', version = 0;
 ";
 
 /// What the file has.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MirrorState {
     /// A text that no other journal has.
     pub journal: String,
-    /// What was seen when the store was reached last.
-    pub seen: MirrorSeen,
-}
-
-/// What there is to remember of the store.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct MirrorSeen {
-    /// Its epoch; empty where it was never reached.
+    /// The epoch of the store when it was reached last; empty where it never was.
     pub epoch: String,
-    /// The version of its list of journals, which only grows.
+    /// The version of its list of journals then, which only grows.
     pub version: u64,
-    /// How many of them were not heard of.
-    pub silent: u64,
-    /// How many there were.
-    pub count: u64,
+    /// The processes that have written the journal, the last one first.
+    pub processes: Vec<String>,
 }
 
 /// Part of a transaction, as is [`write()`].
 pub(super) fn read(database: &Connection) -> Result<MirrorState, rusqlite::Error> {
-    let columns = "SELECT count(*) FROM pragma_table_info('mirror')";
-    let columns: i64 = database.query_row(columns, [], |row| row.get(0))?;
-    if columns == 3 {
-        database.execute_batch(ADDED)?;
+    let earlier = "SELECT count(*) FROM pragma_table_info('mirror') WHERE name = 'silent'";
+    let earlier: i64 = database.query_row(earlier, [], |row| row.get(0))?;
+    if earlier > 0 {
+        database.execute_batch(CHANGED)?;
     }
     database.execute_batch(TABLE)?;
-    let sql = "SELECT journal, epoch, version, silent, count FROM mirror LIMIT 1";
+    let sql = "SELECT journal, epoch, version, processes FROM mirror LIMIT 1";
     database.query_row(sql, [], |row| {
-        let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+        let processes = row.get::<_, String>(3)?;
         Ok(MirrorState {
             journal: row.get(0)?,
-            seen: MirrorSeen {
-                epoch: row.get(1)?,
-                version: number(2)?,
-                silent: number(3)?,
-                count: number(4)?,
-            },
+            epoch: row.get(1)?,
+            version: row.get::<_, i64>(2)?.cast_unsigned(),
+            processes: processes.split_whitespace().map(str::to_owned).collect(),
         })
     })
 }
 
-/// Remembers what was seen.
-pub(super) fn write(database: &Connection, seen: &MirrorSeen) -> Result<(), rusqlite::Error> {
-    let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    let sql = "UPDATE mirror SET epoch = ?1, version = ?2, silent = ?3, count = ?4";
-    let MirrorSeen {
-        epoch,
-        version,
-        silent,
-        count,
-    } = seen;
-    let values = params![epoch, number(*version), number(*silent), number(*count)];
+/// Remembers it.
+pub(super) fn write(database: &Connection, state: &MirrorState) -> Result<(), rusqlite::Error> {
+    let version = i64::try_from(state.version).unwrap_or(i64::MAX);
+    let processes = state.processes.join(" ");
+    let sql = "UPDATE mirror SET journal = ?1, epoch = ?2, version = ?3, processes = ?4";
+    let values = params![state.journal, state.epoch, version, processes];
     database.execute(sql, values).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_keeps_its_name_when_its_table_is_an_earlier_one() {
+        let database = Connection::open_in_memory().unwrap();
+        let earlier = "
+CREATE TABLE mirror (journal TEXT NOT NULL, epoch TEXT NOT NULL, silent INTEGER NOT NULL) STRICT;
+INSERT INTO mirror VALUES ('its-name', 'an-epoch', 3);";
+        database.execute_batch(earlier).unwrap();
+        let mut state = read(&database).unwrap();
+        let expected = MirrorState {
+            journal: "its-name".to_owned(),
+            ..MirrorState::default()
+        };
+        assert_eq!(state, expected);
+        state.version = 7;
+        state.processes = vec!["later".to_owned(), "earlier".to_owned()];
+        write(&database, &state).unwrap();
+        assert_eq!(read(&database).unwrap(), state);
+    }
 }

@@ -18,7 +18,7 @@ use super::decisions::{self, KeptDecision};
 use super::error::Error;
 use super::files::{FILE, PAGE_BYTES, USUAL_LOG};
 use super::intent::{InDoubt, Intent, Resolution};
-use super::mirror_state::{self, MirrorSeen, MirrorState};
+use super::mirror_state::{self, MirrorState};
 use super::request_state::{Phase, Transition};
 use super::reserve::{Reserve, Room};
 use super::schema::{self, FORMAT};
@@ -392,8 +392,8 @@ impl Store {
         mirror_state::read(&self.database)
     }
 
-    pub(super) fn remember_mirror(&self, seen: &MirrorSeen) -> Result<(), rusqlite::Error> {
-        mirror_state::write(&self.database, seen)
+    pub(super) fn remember_mirror(&self, state: &MirrorState) -> Result<(), rusqlite::Error> {
+        mirror_state::write(&self.database, state)
     }
 
     /// Takes requests in doubt off the list, all of them or none; the first that is not on it.

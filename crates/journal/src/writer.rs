@@ -17,7 +17,7 @@ use super::error::Error;
 use super::files::{Files, Length};
 use super::intent::Intent;
 use super::message_queue::MessageReceiver;
-use super::mirror_state::{MirrorSeen, MirrorState};
+use super::mirror_state::MirrorState;
 use super::request_state::Transition;
 use super::reserve::Room;
 use super::store::{Store, Unresolved};
@@ -52,7 +52,7 @@ pub(super) enum Question {
     Decide(KeptDecision, oneshot::Sender<Option<()>>),
     Decisions(oneshot::Sender<Option<Vec<KeptDecision>>>),
     Mirror(oneshot::Sender<Option<MirrorState>>),
-    RememberMirror(MirrorSeen, oneshot::Sender<Option<()>>),
+    RememberMirror(MirrorState, oneshot::Sender<Option<()>>),
 }
 
 /// One transition of a request.
@@ -394,9 +394,9 @@ impl Writer {
             Question::Mirror(done) => {
                 let _left = done.send(self.ask(self.sync, Store::mirror_state));
             }
-            Question::RememberMirror(seen, done) => {
-                let act = |store: &Store| store.remember_mirror(&seen);
-                let _left = done.send(self.ask(false, act));
+            Question::RememberMirror(state, done) => {
+                let act = |store: &Store| store.remember_mirror(&state);
+                let _left = done.send(self.ask(self.sync, act));
             }
         }
     }

@@ -1,9 +1,12 @@
 //! Requests in doubt of a whole fleet, as its store has them: of instances that are gone, too, and whether that is all.
 //!
 //! The store is asked until each instance has been heard of since the command began, or is silent for so long that it is
-//! gone: so the list is as new as the question.
+//! gone: so the list is as new as the question. That is seen by what changes meanwhile, not by the store's clock.
+//!
+//! The list is called complete only where that is shown: the store has lost nothing that nobody knows of, each instance
+//! is alive or has signed off, and each journal has exactly the rows that its value says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
 use anyhow::bail;
@@ -13,7 +16,8 @@ use tokio::time::{Instant, sleep};
 use bursar_base::clock;
 use bursar_config::FleetConfig;
 use bursar_fleet::{
-    Description, Fleet, ListedJournal, ListedJournals, MirrorError, RowSet, SILENCE,
+    Description, Fleet, ListedJournal, ListedJournals, MirrorError, MirroredJournal, RowSet,
+    RowState, Rows, SILENCE,
 };
 use bursar_journal::{InDoubt, MirrorRow, ResolvedRow};
 use bursar_telemetry::metrics::FleetSeries;
@@ -25,6 +29,9 @@ const SETTLED: Duration = Duration::from_secs(10);
 const ASK_EVERY: Duration = Duration::from_millis(200);
 /// Instances look at their journals more often.
 const LOOK: Duration = Duration::from_millis(300);
+/// A journal whose rows are just being written is read so often.
+const MAX_READS: usize = 20;
+const READ_EVERY: Duration = Duration::from_millis(100);
 
 /// The list.
 #[derive(Debug, Default)]
@@ -44,10 +51,12 @@ pub(super) struct Journal {
     pub(super) instance: String,
     pub(super) is_alive: bool,
     pub(super) seen: SystemTime,
+    /// Which rows it has in the store.
+    pub(super) found: RowState,
+    /// Whether all of them could be read.
+    is_whole: bool,
     /// The names of its rows that no key opens.
     pub(super) unreadable: Vec<String>,
-    /// How many of its rows should be there, too.
-    missing: u64,
 }
 
 /// A request in doubt.
@@ -106,31 +115,32 @@ impl Listing {
     /// Where the store gives no response that can be used.
     pub(super) async fn read(fleet: &Fleet) -> Result<Self, MirrorError> {
         let begun = Instant::now();
+        let mut found = settled(fleet, begun).await?;
         loop {
-            let list = Self::of(fleet, settled(fleet, begun).await?).await?;
-            let now = fleet.journals().await?.journals;
-            // It writes what is missing, has just taken it off, or writes all of it under another name.
-            let is_changing = |journal: &Journal| {
-                let is_there = now.iter().any(|one| one.name == journal.listed.name);
-                journal.is_alive && journal.missing > 0 || !is_there
-            };
-            if begun.elapsed() >= SETTLED || !list.journals.iter().any(is_changing) {
+            let mut list = Self::of(fleet, &found).await?;
+            // A journal that was listed twice, before and after its rows were read, was there all the time.
+            let again = fleet.journals().await?;
+            if is_same(&found.journals, &again) {
                 return Ok(list);
             }
-            sleep(ASK_EVERY).await;
+            if begun.elapsed() >= SETTLED {
+                let why = "instances came or went while it was read";
+                list.why.push(why.to_owned());
+                return Ok(list);
+            }
+            found = settled(fleet, begun).await?;
         }
     }
 
-    async fn of(fleet: &Fleet, found: ListedJournals) -> Result<Self, MirrorError> {
-        let now = clock::wall();
-        let ago = |ago| now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
+    async fn of(fleet: &Fleet, settled: &Settled) -> Result<Self, MirrorError> {
         let mut list = Self::default();
-        if found.is_lost {
+        let found = &settled.journals;
+        if let Some(lost) = found.lost {
             list.why.push(format!(
-                "the store was emptied at {}, and nobody knows what it had before",
-                time(ago(found.since))
+                "nobody knows what the store had before {}; once that is settled, or where the fleet is new, `bursar outcomes resolve --lost --fleet` says so",
+                time(ago(lost))
             ));
-        } else if found.since < SILENCE {
+        } else if found.since < SILENCE && !found.epoch.is_empty() {
             list.why
                 .push("the store was emptied a moment ago".to_owned());
         }
@@ -138,30 +148,30 @@ impl Listing {
             let none = "the store knows of no instance with a journal";
             list.why.push(none.to_owned());
         }
-        for listed in found.journals {
-            let mut journal = Journal::of(listed, ago);
-            let rows = fleet.rows(&journal.listed.name, RowSet::Listed).await?;
-            let mut count = 0;
-            for (name, text) in rows {
-                count += 1;
-                match text.and_then(|text| MirrorRow::from_bytes(&text)) {
-                    // It may yet be answered.
-                    Some(row) if row.is_open && journal.is_alive => count -= 1,
-                    Some(row) => list.rows.push(FleetRow {
-                        request: row.request,
-                        journal: list.journals.len(),
-                        name,
-                    }),
-                    None => journal.unreadable.push(name),
-                }
-            }
-            let expected = journal.listed.journal.as_ref().map_or(0, |one| one.rows);
-            journal.missing = expected.saturating_sub(count);
-            list.why.extend(journal.doubts());
-            list.journals.push(journal);
+        for listed in &found.journals {
+            let is_alive = settled.is_alive(listed);
+            let (journal, rows) = Journal::read(fleet, listed.clone(), is_alive).await?;
+            list.add(journal, rows);
         }
         list.rows.sort_by_key(|row| row.request.time);
         Ok(list)
+    }
+
+    fn add(&mut self, mut journal: Journal, rows: Rows) {
+        for (name, text) in rows.texts {
+            match text.and_then(|text| MirrorRow::from_bytes(&text)) {
+                // It may yet be answered.
+                Some(row) if row.is_open && journal.is_alive => {}
+                Some(row) => self.rows.push(FleetRow {
+                    request: row.request,
+                    journal: self.journals.len(),
+                    name,
+                }),
+                None => journal.unreadable.push(name),
+            }
+        }
+        self.why.extend(journal.doubts());
+        self.journals.push(journal);
     }
 
     /// Nothing could be read.
@@ -203,20 +213,54 @@ impl Listing {
 }
 
 impl Journal {
-    fn of(listed: ListedJournal, ago: impl Fn(Duration) -> SystemTime) -> Self {
+    /// Reads its rows, and again where its instance is just writing them.
+    async fn read(
+        fleet: &Fleet,
+        mut listed: ListedJournal,
+        is_alive: bool,
+    ) -> Result<(Self, Rows), MirrorError> {
+        let mut reads = 0;
+        loop {
+            let rows = fleet.rows(&listed.name, RowSet::Listed).await?;
+            let journal = Self::of(listed, is_alive, &rows);
+            reads += 1;
+            if journal.is_as_told() || reads == MAX_READS {
+                return Ok((journal, rows));
+            }
+            let Some(now) = fleet.journal(&journal.listed.name).await? else {
+                return Ok((journal, rows));
+            };
+            let was = &journal.listed;
+            if !is_alive && now.heard == was.heard && now.journal == was.journal {
+                return Ok((journal, rows));
+            }
+            let journal = Self::of(now, is_alive, &rows);
+            if journal.is_as_told() {
+                return Ok((journal, rows));
+            }
+            listed = journal.listed;
+            sleep(READ_EVERY).await;
+        }
+    }
+
+    fn of(listed: ListedJournal, is_alive: bool, rows: &Rows) -> Self {
         let known = listed.journal.as_ref();
-        let signed_off = known.is_some_and(|journal| journal.signed_off);
+        let name = known.map_or(&listed.name, |journal| &journal.instance.name);
         Self {
-            instance: known.map_or_else(
-                || listed.name.clone(),
-                |journal| journal.instance.name.clone(),
-            ),
-            is_alive: !signed_off && listed.seen <= SILENCE,
+            instance: name.clone(),
+            is_alive: is_alive && !known.is_some_and(|journal| journal.signed_off),
             seen: ago(listed.seen),
+            found: rows.state.clone(),
+            is_whole: rows.are_whole(),
             unreadable: Vec::new(),
-            missing: 0,
             listed,
         }
+    }
+
+    /// Whether its rows are those that it is said to have.
+    pub(super) fn is_as_told(&self) -> bool {
+        let known = self.listed.journal.as_ref();
+        self.is_whole && known.and_then(|journal| journal.rows.as_ref()) == Some(&self.found)
     }
 
     /// Why there may be more.
@@ -227,28 +271,19 @@ impl Journal {
             None => doubts.push(format!(
                 "nobody knows whose journal {name} is: no key in `fleet.keys` opens that, or the store has lost it"
             )),
-            Some(journal) if !journal.signed_off && !self.is_alive => doubts.push(format!(
-                "{name} was last heard of at {}, and has neither come back nor signed off",
-                time(self.seen)
-            )),
-            Some(_) => {}
-        }
-        if self.listed.is_shared {
-            doubts.push(format!(
-                "two instances have the journal of {name}, and each takes off what the other has in doubt"
-            ));
-        }
-        if self.listed.has_lost_rows {
-            doubts.push(format!(
-                "the store has lost what {name} had in doubt, and {name} has not come back since"
-            ));
-        } else if self.missing > 0 {
-            let count = self.missing;
-            doubts.push(format!("the store has lost {count} of {name}"));
-        }
-        let more = self.listed.journal.as_ref().map(|one| one.unmirrored);
-        if let Some(more) = more.filter(|more| *more > 0) {
-            doubts.push(format!("{name} has {more} more than are mirrored"));
+            Some(journal) => {
+                if !journal.signed_off && !self.is_alive {
+                    doubts.push(format!(
+                        "{name} was last heard of at {}, and has neither come back nor signed off",
+                        time(self.seen)
+                    ));
+                }
+                doubts.extend(self.missing(journal));
+                if journal.unmirrored > 0 {
+                    let more = journal.unmirrored;
+                    doubts.push(format!("{name} has {more} more than are mirrored"));
+                }
+            }
         }
         if !self.unreadable.is_empty() {
             let count = self.unreadable.len();
@@ -256,23 +291,83 @@ impl Journal {
         }
         doubts
     }
+
+    /// How its rows are others than it is said to have.
+    fn missing(&self, journal: &MirroredJournal) -> Option<String> {
+        if self.is_as_told() {
+            return None;
+        }
+        let (name, found) = (&self.instance, self.found.count);
+        Some(match &journal.rows {
+            None => format!("{name} was writing what it has in doubt, and did not end"),
+            Some(rows) if rows.count > found => {
+                let lost = rows.count - found;
+                format!("the store has lost {lost} of {name}")
+            }
+            Some(_) => format!("what the store has of {name} is not what {name} wrote last"),
+        })
+    }
+}
+
+/// The journals, and which of them were heard of since.
+struct Settled {
+    journals: ListedJournals,
+    /// When each was heard of at the beginning, as the store says.
+    before: HashMap<String, u64>,
+}
+
+impl Settled {
+    fn is_alive(&self, listed: &ListedJournal) -> bool {
+        let before = self.before.get(&listed.name);
+        before.map_or(listed.seen <= SILENCE, |before| *before != listed.heard)
+    }
 }
 
 /// The journals, once each instance was heard of since now, or is gone.
-async fn settled(fleet: &Fleet, begun: Instant) -> Result<ListedJournals, MirrorError> {
+async fn settled(fleet: &Fleet, begun: Instant) -> Result<Settled, MirrorError> {
+    // What is written from then on was not yet known before the command began.
+    sleep(LOOK).await;
+    let mut baseline: Option<(Instant, ListedJournals)> = None;
     loop {
-        let listed = fleet.journals().await?;
-        let elapsed = begun.elapsed();
-        let is_settled = |one: &ListedJournal| {
-            let signed_off = one.journal.as_ref().is_some_and(|one| one.signed_off);
-            signed_off || one.seen > SILENCE || one.seen + LOOK < elapsed
-        };
-        let all = listed.since >= SILENCE && listed.journals.iter().all(is_settled);
-        if all || elapsed >= SETTLED {
-            return Ok(listed);
+        let journals = fleet.journals().await?;
+        let is_over = begun.elapsed() >= SETTLED;
+        // Those who know what an emptied store has lost write it again meanwhile.
+        let is_new = !journals.epoch.is_empty() && journals.since < SILENCE && !is_over;
+        let is_other = |(_, first): &(_, ListedJournals)| first.epoch != journals.epoch;
+        if is_new || baseline.as_ref().is_some_and(is_other) {
+            baseline = None;
+        }
+        if !is_new {
+            let (since, first) = baseline.get_or_insert_with(|| (Instant::now(), journals.clone()));
+            let before = first.journals.iter();
+            let settled = Settled {
+                before: before.map(|one| (one.name.clone(), one.heard)).collect(),
+                journals,
+            };
+            let is_gone = since.elapsed() > SILENCE || is_over;
+            let is_settled = |one: &ListedJournal| {
+                let signed_off = one.journal.as_ref().is_some_and(|one| one.signed_off);
+                signed_off || is_gone || one.seen > SILENCE || settled.is_alive(one)
+            };
+            if settled.journals.journals.iter().all(is_settled) {
+                return Ok(settled);
+            }
         }
         sleep(ASK_EVERY).await;
     }
+}
+
+/// Whether the same journals are there, and nothing was lost between.
+fn is_same(before: &ListedJournals, now: &ListedJournals) -> bool {
+    let names = |of: &ListedJournals| {
+        let names = of.journals.iter().map(|one| one.name.clone());
+        let mut names: Vec<String> = names.collect();
+        names.sort_unstable();
+        names
+    };
+    before.epoch == now.epoch
+        && before.lost.is_some() == now.lost.is_some()
+        && names(before) == names(now)
 }
 
 /// What was said of a request that was taken off in the fleet's store.
@@ -283,7 +378,7 @@ pub(super) async fn resolved(
 ) -> Result<Option<ResolvedRow>, MirrorError> {
     for journal in &list.journals {
         let rows = fleet.rows(&journal.listed.name, RowSet::Resolved).await?;
-        let rows = rows.into_iter().filter_map(|(_, text)| text);
+        let rows = rows.texts.into_iter().filter_map(|(_, text)| text);
         let mut rows = rows.filter_map(|text| ResolvedRow::from_bytes(&text));
         if let Some(found) = rows.find(|row| row.request_id == id) {
             return Ok(Some(found));
@@ -299,6 +394,11 @@ pub(super) fn by_journal<'a>(rows: &[&'a FleetRow]) -> BTreeMap<usize, Vec<&'a F
         grouped.entry(row.journal).or_default().push(row);
     }
     grouped
+}
+
+fn ago(ago: Duration) -> SystemTime {
+    let now = clock::wall();
+    now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 fn time(at: SystemTime) -> String {

@@ -1,5 +1,7 @@
 //! Resolution of requests in doubt in the fleet's store: of instances that are gone, whose journals nobody opens again.
 
+use std::collections::HashSet;
+
 use super::fleet::{FleetRow, Journal, Listing, by_journal, resolved};
 use super::resolve::{Error, Meant, Resolve};
 use super::table::table;
@@ -13,12 +15,18 @@ impl Resolve {
     /// # Errors
     /// Where one of them cannot be taken off.
     pub(super) async fn run_in_fleet(&self, fleet: &Fleet) -> Result<String, Error> {
+        if self.lost {
+            return self.settle_loss(fleet).await;
+        }
         let list = Listing::read(fleet).await?;
         if let Some(instance) = &self.instance {
             return self.take_off(fleet, &list, instance).await;
         }
-        let requests = list.rows.iter().map(|row| row.request.clone());
-        let requests: Vec<InDoubt> = requests.collect();
+        // One may be there under two names, while an instance takes another key.
+        let mut ids = HashSet::new();
+        let rows = list.rows.iter();
+        let rows = rows.filter(|row| ids.insert(&row.request.request_id));
+        let requests: Vec<InDoubt> = rows.map(|row| row.request.clone()).collect();
         let meant = match self.meant(&requests)? {
             Meant::Listed(meant) => meant,
             Meant::Unlisted(id) => {
@@ -73,21 +81,37 @@ impl Resolve {
         });
         let said: Vec<_> = said.collect();
         let name = &journal.listed.name;
-        let left = match fleet.resolve_rows(name, &said).await? {
-            Change::Done(left) => left,
-            Change::Refused => return Err(changed()),
-        };
-        // Of one whose rows are lost nobody knows what is left.
+        let resolved = fleet.resolve_rows(name, &journal.found.tag, &said).await?;
+        let left = resolved.ok_or_else(changed)?;
+        // Where rows were missing before, they are after that.
         if let Some(known) = &journal.listed.journal
-            && !journal.listed.has_lost_rows
+            && journal.is_as_told()
         {
             let known = MirroredJournal {
-                rows: left,
+                rows: Some(left),
                 ..known.clone()
             };
-            fleet.change_journal(name, &known, left > 0).await?;
+            fleet.change_journal(&journal.listed, &known).await?;
         }
         Ok(())
+    }
+
+    /// Says that it is known what the store may have lost.
+    async fn settle_loss(&self, fleet: &Fleet) -> Result<String, Error> {
+        let listed = fleet.journals().await?;
+        if listed.lost.is_none() && !listed.epoch.is_empty() {
+            let said = listed.said.and_then(|said| ResolvedRow::from_bytes(&said));
+            let before = said.map_or_else(String::new, |said| {
+                let at = humantime::format_rfc3339_seconds(said.at);
+                format!("; it was settled at {at}: {}", said.note)
+            });
+            let nothing = "the store has lost nothing that nobody knows of";
+            return Err(Error::List(format!("{nothing}{before}")));
+        }
+        match fleet.settle_loss(&listed.epoch, &self.said("")).await? {
+            Change::Done => Ok("What the fleet's store may have lost is settled.\n".to_owned()),
+            Change::Refused => Err(changed()),
+        }
     }
 
     /// Takes an instance off that is gone for good, with all its rows.
@@ -109,21 +133,21 @@ impl Resolve {
             let unreadable = journal.unreadable.iter();
             let unreadable = unreadable.map(|name| (name.clone(), self.said("")));
             let rows: Vec<_> = rows.chain(unreadable).collect();
+            let mut left = journal.found.clone();
             for some in rows.chunks(MAX_AT_ONCE) {
-                if fleet.resolve_rows(&journal.listed.name, some).await? == Change::Refused {
-                    return Err(changed());
-                }
+                let name = &journal.listed.name;
+                let resolved = fleet.resolve_rows(name, &left.tag, some).await?;
+                left = resolved.ok_or_else(changed)?;
             }
             count += rows.len();
             let off = MirroredJournal {
                 instance: journal.description(),
                 signed_off: true,
                 unmirrored: 0,
-                rows: 0,
+                rows: Some(left),
                 note: Some(self.note.trim().to_owned()),
             };
-            let name = &journal.listed.name;
-            if fleet.change_journal(name, &off, false).await? == Change::Refused {
+            if fleet.change_journal(&journal.listed, &off).await? == Change::Refused {
                 return Err(changed());
             }
         }

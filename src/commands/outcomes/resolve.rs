@@ -30,6 +30,9 @@ pub(crate) struct Resolve {
     /// With --fleet: an instance that is gone for good, and all of its requests
     #[arg(long, value_name = "NAME")]
     pub(super) instance: Option<String>,
+    /// With --fleet: what the store may have lost, once it is known what became of that; or the fleet is new
+    #[arg(long)]
+    pub(super) lost: bool,
     #[command(flatten)]
     filter: Filter,
 }
@@ -94,6 +97,13 @@ impl Resolve {
         let is_by_filter = !self.filter.is_empty();
         if self.note.trim().is_empty() {
             return Err("--note is empty; say what became of the request");
+        }
+        if self.lost {
+            let is_alone = self.ids.is_empty() && !is_by_filter && self.instance.is_none();
+            return match is_fleet && is_alone {
+                true => Ok(()),
+                false => Err("--lost is for --fleet, and takes no request"),
+            };
         }
         if self.instance.is_some() {
             let is_alone = self.ids.is_empty() && !is_by_filter;

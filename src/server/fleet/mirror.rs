@@ -3,8 +3,13 @@
 //! One task looks at the journal beside its writer, four times a second, and writes to the store what is in doubt and what
 //! has been under way for a second. No request waits for it. What the store has lost, or could not be told while it was
 //! away, is written again in full.
+//!
+//! Before anything is written this process says that it writes for the journal now; and whenever rows were written, which
+//! ones there are. So whoever reads finds those rows, or knows that something is missing.
 
-use std::collections::{HashMap, HashSet};
+mod journal_view;
+
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,29 +17,28 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
-use zeroize::Zeroizing;
 
 use bursar_fleet::{
-    Description, Fleet, KnownJournal, MirrorError, MirroredJournal, Row, Seen, Touch, Touched,
+    Description, Fleet, MirrorError, MirroredJournal, RowChange, RowState, Told, Touch, Touched,
+    random_text,
 };
-use bursar_journal::{
-    self as journal, Journal, MirrorRow, MirrorSeen, MirrorState, Phase, Reader, Unsettled,
-};
+use bursar_journal::{self as journal, Journal, MirrorState, Unsettled};
+use journal_view::{JournalView, ReadError};
 
 /// How often the journal is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The first connection to the store may take that long.
 const FIRST_CONNECTION: Duration = Duration::from_secs(2);
-/// What has been seen for so long is written at the latest a second after it began.
-const UNDER_WAY: Duration = Duration::from_millis(750);
-/// How often the store hears that its rows are as they should be.
+/// How often the store hears that its rows are as they should be, and is looked at whether they are.
 const TOUCH_EVERY: Duration = Duration::from_secs(1);
-/// How often the names of the rows are compared, whatever was heard of the store.
-const COMPARE_EVERY: Duration = Duration::from_secs(60);
-/// The store has no more rows of a journal.
-const MAX_ROWS: usize = 10_000;
+/// A process before this one that is still heard of after so long has not ended.
+const PREDECESSOR_ENDS: Duration = Duration::from_secs(4);
+/// How many processes before this one are known.
+const MAX_PROCESSES: usize = 32;
 /// At the end nobody waits for the store any longer.
 const SIGN_OFF_TIMEOUT: Duration = Duration::from_secs(2);
+/// Where the store has something else than was thought all is written again; so often at the end.
+const LAST_LOOKS: usize = 3;
 
 /// The task's handle.
 #[derive(Debug)]
@@ -58,16 +62,16 @@ pub(in crate::server) struct Mirrored {
 enum Error {
     #[error(transparent)]
     Store(#[from] MirrorError),
-    #[error("the journal cannot be read")]
-    Journal(#[from] journal::Error),
+    #[error(transparent)]
+    Read(#[from] ReadError),
     #[error(transparent)]
     Unavailable(#[from] journal::Unavailable),
-    #[error("the thread that reads the journal has failed")]
-    Thread(#[from] tokio::task::JoinError),
     #[error("the fleet's store cannot be used")]
     Down,
-    #[error("the fleet's store has lost what was written to it")]
-    Lost,
+    #[error("the process that had this journal before may not have ended yet")]
+    NotYet,
+    #[error("the fleet's store has something else than was written to it")]
+    Changed,
 }
 
 impl Mirror {
@@ -100,17 +104,20 @@ async fn run(mirrored: Mirrored, ending: Arc<Notify>) -> bool {
             // The others hear of this instance before its first payment.
             mirrored.fleet.first_connection(FIRST_CONNECTION).await;
         }
-        let result = look(&mut task, &mirrored, ends).await;
-        if let Err(error) = &result {
-            if let Some(task) = &mut task {
-                task.is_unsure = true;
+        let mut result = look(&mut task, &mirrored, ends).await;
+        for _ in 1..LAST_LOOKS {
+            if ends && matches!(result, Err(Error::Changed | Error::NotYet)) {
+                result = look(&mut task, &mirrored, ends).await;
             }
-            if !is_failing && !matches!(error, Error::Down) {
-                tracing::warn!(
-                    error = error as &dyn std::error::Error,
-                    "the fleet's list of payments in doubt is not kept up to date"
-                );
-            }
+        }
+        if let Err(error) = &result
+            && !is_failing
+            && !matches!(error, Error::Down | Error::NotYet)
+        {
+            tracing::warn!(
+                error = error as &dyn std::error::Error,
+                "the fleet's list of payments in doubt is not kept up to date"
+            );
         }
         is_failing = result.is_err();
         if ends {
@@ -124,89 +131,54 @@ async fn look(task: &mut Option<Task>, mirrored: &Mirrored, ends: bool) -> Resul
     if task.is_none() {
         *task = Some(Task::begin(mirrored).await?);
     }
-    match task {
-        Some(task) => task.look(mirrored, ends).await,
-        None => Ok(()),
-    }
+    let Some(task) = task else { return Ok(()) };
+    let result = task.look(mirrored, ends).await;
+    task.is_unsure |= result.is_err();
+    result
 }
 
 /// What is known of the mirror.
 struct Task {
-    /// None: a look at the journal has failed.
-    reader: Option<Reader>,
+    view: JournalView,
     state: MirrorState,
     /// Where its rows are in the store.
     name: String,
-    /// The journals of the fleet, this one too. None: it is not known which there are.
-    known: Option<Vec<KnownJournal>>,
-    /// What the store said of them last.
-    journals: Seen,
-    /// What the journal has.
-    unsettled: Vec<Unsettled>,
-    /// How many more it has.
-    unmirrored: u64,
-    requests: HashMap<i64, Request>,
+    /// The rows that this process has left there.
+    rows: RowState,
     /// The store may have something else than is thought.
     is_unsure: bool,
     /// It may have something under names that other keys lead to.
     has_other_names: bool,
-    /// Whether another instance has the same journal.
-    is_shared: bool,
+    /// What the store said last.
+    told: Option<Told>,
+    /// It may have heard of the journal since.
+    is_unheard: bool,
+    /// When the store was told last which rows there are.
+    touched: Option<(Instant, RowState)>,
+    /// Since when the process before this one may not have ended.
+    waits: Option<Instant>,
     store_since: Instant,
-    compared: Instant,
-    touched: Option<LastTouch>,
-    /// When the store heard of the journal last, by its clock; 0 where it did not.
-    heard: u64,
-}
-
-/// What the store was told last.
-#[derive(Debug, Clone, Copy)]
-struct LastTouch {
-    at: Instant,
-    rows: RowCount,
-}
-
-/// How many rows the store has of the journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct RowCount {
-    all: u64,
-    /// Of requests that are over.
-    over: u64,
-}
-
-/// A request that is not settled.
-#[derive(Debug, Clone, Copy)]
-struct Request {
-    first: Instant,
-    /// What the store has of it.
-    written: Option<(Phase, bool)>,
 }
 
 impl Task {
     async fn begin(mirrored: &Mirrored) -> Result<Self, Error> {
-        let directory = mirrored.directory.clone();
-        let reader = tokio::task::spawn_blocking(move || Reader::open(&directory)).await??;
-        let state = mirrored.journal.mirror_state().await?;
+        let mut state = mirrored.journal.mirror_state().await?;
+        // Written down first: whoever opens the file after this process finds it there.
+        state.processes.insert(0, random_text());
+        state.processes.truncate(MAX_PROCESSES);
+        mirrored.journal.remember_mirror(state.clone()).await?;
         Ok(Self {
-            reader: Some(reader),
-            journals: Seen {
-                version: state.seen.version,
-                silent: state.seen.silent,
-                count: state.seen.count,
-            },
+            view: JournalView::new(&mirrored.directory),
             state,
             name: String::new(),
-            known: None,
-            unsettled: Vec::new(),
-            unmirrored: 0,
-            requests: HashMap::new(),
+            rows: RowState::default(),
             is_unsure: true,
             has_other_names: true,
-            is_shared: false,
-            store_since: Instant::now(),
-            compared: Instant::now(),
+            told: None,
+            is_unheard: true,
             touched: None,
-            heard: 0,
+            waits: None,
+            store_since: Instant::now(),
         })
     }
 
@@ -216,228 +188,181 @@ impl Task {
             // Whatever was handed in before is in the file then.
             mirrored.journal.mirror_state().await?;
         }
-        self.read(mirrored).await?;
+        self.view.read().await?;
         let store = mirrored.fleet.state();
         if store.down.is_some() {
             return Err(Error::Down);
         }
-        let is_other = std::mem::replace(&mut self.store_since, store.since) != store.since;
-        self.is_unsure |= is_other || self.compared.elapsed() >= COMPARE_EVERY;
+        self.is_unsure |= std::mem::replace(&mut self.store_since, store.since) != store.since;
         let name = mirrored.fleet.journal_name(&self.state.journal);
         if name != self.name {
-            self.is_unsure = true;
-            self.heard = 0;
-            self.touched = None;
             self.name = name;
+            self.is_unsure = true;
+            self.has_other_names = true;
+            self.is_unheard = true;
         }
-        self.has_other_names |= self.is_unsure;
-        let due = self.due(ends);
-        self.write(&mirrored.fleet, &due).await?;
+        if self.is_unsure {
+            self.touch(mirrored, None, false).await?;
+        }
+        let is_due = (self.touched.as_ref()).is_none_or(|(at, _)| at.elapsed() >= TOUCH_EVERY);
+        self.write(&mirrored.fleet, ends, is_due).await?;
         if mirrored.fleet.journal_name(&self.state.journal) != self.name {
             // The keys are others since then: all is written again under its new name first.
             return Ok(());
         }
-        let rows = self.count();
-        if ends && rows.all == 0 {
+        if ends && self.rows.count == 0 {
+            self.forget_other_names(&mirrored.fleet).await?;
             return Ok(mirrored.fleet.forget_journal(&self.state.journal).await?);
         }
-        let is_fresh = self
-            .touched
-            .is_some_and(|last| last.at.elapsed() < TOUCH_EVERY && last.rows == rows);
-        if ends || !is_fresh {
-            self.touch(mirrored, rows, ends).await?;
-            self.touched = Some(LastTouch {
-                at: Instant::now(),
-                rows,
-            });
-            mirrored.fleet.journal_signal().send();
-            // They may be lost alone: each journal's are somewhere else in a cluster, and may be evicted.
-            let is_there =
-                rows.all == 0 || mirrored.fleet.count_rows(&self.state.journal).await? == rows.all;
-            self.is_unsure |= !is_there;
-            if ends && !is_there {
-                return Err(Error::Lost);
-            }
+        let is_told = (self.touched.as_ref()).is_some_and(|(_, rows)| *rows == self.rows);
+        if ends || is_due || !is_told {
+            let rows = self.rows.clone();
+            self.touch(mirrored, Some(rows.clone()), ends).await?;
+            self.touched = Some((Instant::now(), rows));
         }
-        // Once all of it is under the new name: whoever reads meanwhile finds it twice rather than not at all.
+        self.forget_other_names(&mirrored.fleet).await
+    }
+
+    /// Once all of it is under the new name: whoever reads meanwhile finds it twice rather than not at all.
+    async fn forget_other_names(&mut self, fleet: &Fleet) -> Result<(), Error> {
         if self.has_other_names {
-            let (journal, kept) = (&self.state.journal, &self.name);
-            mirrored.fleet.forget_other_names(journal, kept).await?;
+            fleet
+                .forget_other_names(&self.state.journal, &self.name)
+                .await?;
             self.has_other_names = false;
         }
         Ok(())
     }
 
-    fn count(&self) -> RowCount {
-        let written = self.requests.values().filter_map(|seen| seen.written);
-        let mut count = RowCount { all: 0, over: 0 };
-        for (_, is_open) in written {
-            count.all += 1;
-            count.over += u64::from(!is_open);
-        }
-        count
-    }
-
-    /// Looks at the journal.
-    async fn read(&mut self, mirrored: &Mirrored) -> Result<(), Error> {
-        let (directory, reader) = (mirrored.directory.clone(), self.reader.take());
-        let look = move || {
-            let mut reader = match reader {
-                Some(reader) => reader,
-                None => Reader::open(&directory)?,
-            };
-            let found = match reader.has_changed()? {
-                true => Some(reader.unsettled(MAX_ROWS)?),
-                false => None,
-            };
-            Ok::<_, journal::Error>((reader, found))
-        };
-        let (reader, found) = tokio::task::spawn_blocking(look).await??;
-        self.reader = Some(reader);
-        if let Some((unsettled, count)) = found {
-            self.unmirrored = count.saturating_sub(unsettled.len() as u64);
-            self.unsettled = unsettled;
-        }
-        Ok(())
-    }
-
-    /// The requests that the store is to have and has not, or has otherwise.
-    fn due(&mut self, ends: bool) -> Vec<Unsettled> {
-        let now = Instant::now();
-        let mut due = Vec::new();
-        for one in &self.unsettled {
-            let seen = self.requests.entry(one.number).or_insert(Request {
-                first: now,
-                written: None,
-            });
-            if self.is_unsure {
-                seen.written = None;
-            }
-            let is_wanted = ends || !one.is_open || now - seen.first >= UNDER_WAY;
-            if is_wanted && seen.written != Some((one.phase, one.is_open)) {
-                due.push(*one);
-            }
-        }
-        due
-    }
-
-    async fn write(&mut self, fleet: &Fleet, due: &[Unsettled]) -> Result<(), Error> {
-        let journal = &self.state.journal;
-        let unsettled: HashSet<i64> = self.unsettled.iter().map(|one| one.number).collect();
-        let settled = self
-            .requests
-            .iter()
-            .filter(|(number, seen)| seen.written.is_some() && !unsettled.contains(*number));
-        let mut removed: Vec<String> = settled
-            .map(|(number, _)| fleet.row_name(journal, *number))
-            .collect();
+    /// Writes what is to be written, or looks whether all is there.
+    async fn write(&mut self, fleet: &Fleet, ends: bool, is_due: bool) -> Result<(), Error> {
         if self.is_unsure {
-            let wanted = due.iter().map(|one| fleet.row_name(journal, one.number));
-            let wanted: HashSet<String> = wanted.collect();
-            removed = fleet.row_names(journal).await?;
-            removed.retain(|name| !wanted.contains(name));
+            self.view.forget_written();
         }
-        let rows = self.rows(due).await?;
-        fleet
-            .write_rows(&self.state.journal, &removed, &rows)
-            .await?;
-        self.requests.retain(|number, _| unsettled.contains(number));
-        let written: HashSet<i64> = rows.iter().map(|row| row.number).collect();
-        for one in due.iter().filter(|one| written.contains(&one.number)) {
-            if let Some(seen) = self.requests.get_mut(&one.number) {
-                seen.written = Some((one.phase, one.is_open));
+        let due = self.view.due(ends);
+        let journal = &self.state.journal;
+        let (tag, removed) = match self.is_unsure {
+            true => found(fleet, journal, &due).await?,
+            false => {
+                let settled = self.view.settled();
+                let names = settled
+                    .iter()
+                    .map(|number| fleet.row_name(journal, *number));
+                (self.rows.tag.clone(), names.collect())
             }
+        };
+        if !(self.is_unsure || ends || is_due) && due.is_empty() && removed.is_empty() {
+            return Ok(());
         }
-        if std::mem::take(&mut self.is_unsure) {
-            self.compared = Instant::now();
+        let rows = self.view.rows(&due).await?;
+        let change = RowChange {
+            tag: &tag,
+            removed: &removed,
+            rows: &rows,
+        };
+        let Some(written) = fleet.write_rows(journal, change).await? else {
+            return Err(Error::Changed);
+        };
+        self.view.wrote(&rows, &due);
+        if written.count != self.view.written() {
+            return Err(Error::Changed);
         }
+        self.rows = written;
+        self.is_unsure = false;
         Ok(())
     }
 
-    /// What the journal has of these; those that are settled meanwhile are missing.
-    async fn rows(&mut self, due: &[Unsettled]) -> Result<Vec<Row>, Error> {
-        if due.is_empty() {
-            return Ok(Vec::new());
-        }
-        let Some(reader) = self.reader.take() else {
-            return Ok(Vec::new());
-        };
-        let due = due.to_vec();
-        let read = move || {
-            let mut rows = Vec::with_capacity(due.len());
-            for one in due {
-                if let Some(request) = reader.request(one.number)? {
-                    let is_open = one.is_open;
-                    let text = MirrorRow { is_open, request }.to_bytes();
-                    rows.push(Row {
-                        number: one.number,
-                        text: Zeroizing::new(text),
-                    });
-                }
-            }
-            Ok::<_, journal::Error>((reader, rows))
-        };
-        let (reader, rows) = tokio::task::spawn_blocking(read).await??;
-        self.reader = Some(reader);
-        Ok(rows)
-    }
-
+    /// Says which rows there are, or that they are being written.
     async fn touch(
         &mut self,
         mirrored: &Mirrored,
-        rows: RowCount,
+        rows: Option<RowState>,
         signed_off: bool,
     ) -> Result<(), Error> {
         let of = MirroredJournal {
             instance: mirrored.instance.clone(),
             signed_off,
-            unmirrored: self.unmirrored,
-            rows: if signed_off { rows.all } else { rows.over },
+            unmirrored: self.view.unmirrored(),
+            rows,
             note: None,
         };
+        let told = self.told.as_ref();
+        let mut seen = told.map(|told| told.seen).unwrap_or_default();
+        seen.version = self.state.version;
         let touch = Touch {
             journal: &self.state.journal,
             of: &of,
-            has_rows: rows.all > 0,
-            epoch: &self.state.seen.epoch,
-            known: self.known.as_deref(),
-            seen: self.journals,
-            heard: self.heard,
+            processes: &self.state.processes,
+            epoch: &self.state.epoch,
+            seen,
+            before: told,
+            is_unsure: std::mem::replace(&mut self.is_unheard, true),
         };
-        let touched = mirrored.fleet.touch_journal(touch).await?;
-        self.hear(mirrored, touched).await
+        match mirrored.fleet.touch_journal(touch).await? {
+            Touched::Yes(told) => {
+                mirrored.fleet.journal_signal().send();
+                self.is_unheard = false;
+                self.waits = None;
+                self.hear(mirrored, told).await
+            }
+            Touched::NotYet => {
+                // The journal is known, and whoever stays silent from now on will be missed.
+                mirrored.fleet.journal_signal().send();
+                let since = self.waits.get_or_insert_with(Instant::now);
+                if since.elapsed() >= PREDECESSOR_ENDS {
+                    self.take_another_name(mirrored).await?;
+                }
+                Err(Error::NotYet)
+            }
+            Touched::ByAnother => {
+                self.take_another_name(mirrored).await?;
+                Err(Error::NotYet)
+            }
+        }
     }
 
-    async fn hear(&mut self, mirrored: &Mirrored, touched: Touched) -> Result<(), Error> {
-        let before = &self.state.seen;
-        let is_lost = touched.epoch != before.epoch;
-        if is_lost && !before.epoch.is_empty() {
+    async fn hear(&mut self, mirrored: &Mirrored, told: Told) -> Result<(), Error> {
+        let is_lost = told.epoch != self.state.epoch;
+        if is_lost && !self.state.epoch.is_empty() {
             tracing::warn!(
                 "the fleet's store has lost what it had; what is in doubt here is written again"
             );
             self.is_unsure = true;
         }
-        if is_lost || touched.seen != self.journals || self.known.is_none() {
-            self.known = Some(touched.known);
+        if is_lost || told.seen.version != self.state.version {
+            self.state.epoch.clone_from(&told.epoch);
+            self.state.version = told.seen.version;
+            let state = self.state.clone();
+            mirrored.journal.remember_mirror(state).await?;
         }
-        self.journals = touched.seen;
-        self.heard = touched.heard;
-        if touched.is_shared && !self.is_shared {
-            tracing::error!(
-                "another instance of the fleet has this instance's journal, as where its directory was copied: the fleet's list of payments in doubt lacks some; give each instance a `journal.path` of its own"
-            );
-        }
-        self.is_shared = touched.is_shared;
-        let seen = MirrorSeen {
-            epoch: touched.epoch,
-            version: touched.seen.version,
-            silent: touched.seen.silent,
-            count: touched.seen.count,
-        };
-        if seen != self.state.seen {
-            self.state.seen = seen.clone();
-            mirrored.journal.remember_mirror(seen).await?;
-        }
+        self.told = Some(told);
         Ok(())
     }
+
+    /// Somebody else has a copy of this journal: what he writes stays his, and this instance goes on beside him.
+    async fn take_another_name(&mut self, mirrored: &Mirrored) -> Result<(), Error> {
+        tracing::warn!(
+            "another instance of the fleet writes for this journal, or has written more for it than is in it: one of them is a copy of the other, or an older one; this instance goes on with a name of its own in the fleet's list of payments in doubt. Give each instance a `journal.path` of its own"
+        );
+        self.state.journal = random_text() + &random_text();
+        self.state.processes = vec![random_text()];
+        let state = self.state.clone();
+        mirrored.journal.remember_mirror(state).await?;
+        self.waits = None;
+        self.touched = None;
+        Ok(())
+    }
+}
+
+/// The tag of what is there, and the names of what is not wanted of it.
+async fn found(
+    fleet: &Fleet,
+    journal: &str,
+    wanted: &[Unsettled],
+) -> Result<(String, Vec<String>), Error> {
+    let wanted = wanted.iter().map(|one| fleet.row_name(journal, one.number));
+    let wanted: HashSet<String> = wanted.collect();
+    let mut found = fleet.row_names(journal).await?;
+    found.names.retain(|name| !wanted.contains(name));
+    Ok((found.tag, found.names))
 }

@@ -20,6 +20,9 @@ use crate::support::{Latch, acme, eventually};
 /// What has been under way for so long is mirrored, on a machine whose cores are all taken, too.
 const MIRRORED: Duration = Duration::from_millis(2500);
 
+/// When each journal was heard of.
+const SEEN: &str = "bursar:bursar:{journals}:seen";
+
 struct Rig {
     store: Store,
     api: Upstream,
@@ -50,6 +53,7 @@ impl Rig {
             directory: tempfile::tempdir().unwrap(),
         };
         rig.write("operator", KEY, "");
+        rig.settle().await;
         Some(rig)
     }
 
@@ -101,6 +105,12 @@ impl Rig {
     async fn outcomes(&self, arguments: &[&str]) -> Said {
         let all = [&["outcomes", "--fleet"], arguments].concat();
         run_in(&self.path("operator"), &all, &[]).await
+    }
+
+    /// Says that nothing is unknown of what the store had before.
+    async fn settle(&self) {
+        let said = self.outcomes(&["resolve", "--lost", "--note", "new"]).await;
+        assert_eq!(said.code, Some(0), "{said:?}");
     }
 
     async fn list(&self) -> List {
@@ -185,6 +195,16 @@ async fn payments_of_an_instance_that_was_killed_are_listed_elsewhere_until_they
         list.why().contains("has neither come back nor signed off"),
         "{list:?}"
     );
+    // The store's clock is set back.
+    let mut operator = rig.store.connect_as_operator().await;
+    let heard = ["ZRANGE", SEEN, "0", "0"];
+    let dead = operator.call(&heard).await.parts()[0].text();
+    operator.call(&["ZINCRBY", SEEN, "600000", &dead]).await;
+    let list = rig.list().await;
+    assert_eq!(list.paths(), ["/old"], "{list:?}");
+    assert!(list.why().contains("neither come back"), "{list:?}");
+    operator.call(&["ZINCRBY", SEEN, "-600000", &dead]).await;
+    let list = rig.list().await;
     let row = &list.0["outcomes"][0];
     assert_eq!(row["phase"], "body_sent");
     assert_eq!(row["instance"], list.0["instances"][0]["name"]);
@@ -277,6 +297,7 @@ async fn what_the_store_loses_is_written_again_and_who_was_gone_then_is_named_un
     kill(two).await;
     // In doubt in a journal whose instance is alive.
     let two = rig.instance("two").await;
+    eventually(|| async { rig.list().await.alive() == [false, true] }).await;
     rig.lists(&["/one", "/two"]).await;
     let mut operator = rig.store.connect_as_operator().await;
     operator.call(&["FLUSHALL"]).await;
@@ -368,9 +389,7 @@ async fn rows_move_to_a_new_key_and_come_back_after_the_store_was_away() {
     let least = tokio::spawn(async move {
         let mut least = i64::MAX;
         while is_done.try_recv().is_err() {
-            let count = operator
-                .call(&["ZCARD", "bursar:bursar:{journals}:seen"])
-                .await;
+            let count = operator.call(&["ZCARD", SEEN]).await;
             least = least.min(count.text().parse().unwrap());
         }
         least
@@ -432,4 +451,68 @@ async fn an_instance_that_is_killed_with_its_first_payment_is_named() {
     let list = rig.list().await;
     assert_eq!(list.alive(), [false, true], "{list:?}");
     assert!(list.why().contains("neither come back nor"), "{list:?}");
+}
+
+#[tokio::test]
+async fn what_a_store_had_that_is_new_is_doubted_until_somebody_says_that_it_is_settled() {
+    let Some(rig) = Rig::start().await else {
+        return;
+    };
+    let one = rig.instance("one").await;
+    rig.pay(&one, "/lost", 1).await;
+    sleep(MIRRORED).await;
+    kill(one).await;
+    rig.lists(&["/lost"]).await;
+    rig.store
+        .connect_as_operator()
+        .await
+        .call(&["FLUSHALL"])
+        .await;
+    // Nobody is there who knows what it had.
+    let two = rig.instance("two").await;
+    eventually(|| async { rig.list().await.alive() == [true] }).await;
+    let list = rig.list().await;
+    assert!(
+        list.why().contains("nobody knows what the store had"),
+        "{list:?}"
+    );
+    rig.settle().await;
+    assert_eq!(rig.list().await.why(), "");
+    let again = rig
+        .outcomes(&["resolve", "--lost", "--note", "again"])
+        .await;
+    assert!(
+        again.code == Some(1)
+            && again.error.contains("it was settled at")
+            && again.error.contains(": new"),
+        "{again:?}"
+    );
+    let two_alone = ["outcomes", "resolve", "--lost", "--note", "x"];
+    let here = run_in(&rig.path("two"), &two_alone, &[]).await;
+    assert_eq!(here.code, Some(2), "{here:?}");
+    drop(two);
+}
+
+#[tokio::test]
+async fn instances_whose_journal_is_a_copy_of_another_have_their_own_rows_each() {
+    let Some(rig) = Rig::start().await else {
+        return;
+    };
+    let one = rig.instance("one").await;
+    one.process.signal("TERM").await;
+    one.ended().await;
+    let (from, to) = (rig.path("one/journal"), rig.path("two/journal"));
+    std::fs::create_dir_all(&to).unwrap();
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+    let (one, two) = (rig.instance("one").await, rig.instance("two").await);
+    rig.pay(&one, "/original", 1).await;
+    rig.pay(&two, "/copy", 2).await;
+    sleep(MIRRORED).await;
+    kill(one).await;
+    kill(two).await;
+    let list = rig.lists(&["/copy", "/original"]).await;
+    assert_eq!(list.alive(), [false, false], "{list:?}");
 }

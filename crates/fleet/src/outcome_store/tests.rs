@@ -4,36 +4,35 @@ use bursar_testkit::store::resp::Value;
 use bursar_testkit::store::{Server, Store};
 
 use super::*;
+use crate::outcome_rows::{Row, RowChange, RowSet};
 use crate::tests::{KEY, join};
+
+const SEEN: &str = "bursar:bursar:{journals}:seen";
 
 /// A journal whose instance touches it, and what that was told last.
 struct Journal {
     fleet: Fleet,
     name: &'static str,
-    known: Option<Vec<KnownJournal>>,
-    told: Touched,
+    processes: Vec<String>,
+    epoch: String,
+    seen: Seen,
+    told: Option<Told>,
 }
 
 impl Journal {
     async fn of(store: &Store, name: &'static str) -> Self {
         let (fleet, _events) = join(store, KEY, Description::default()).await;
-        let told = Touched {
-            epoch: String::new(),
-            seen: Seen::default(),
-            heard: 0,
-            is_shared: false,
-            known: Vec::new(),
-        };
         Self {
             fleet,
             name,
-            known: None,
-            told,
+            processes: vec![random_text()],
+            epoch: String::new(),
+            seen: Seen::default(),
+            told: None,
         }
     }
 
-    /// As its instance does once a second.
-    async fn touch(&mut self, rows: u64, signed_off: bool) {
+    async fn try_touch(&mut self, rows: Option<RowState>, signed_off: bool) -> Touched {
         let of = MirroredJournal {
             instance: Description {
                 name: self.name.to_owned(),
@@ -47,38 +46,61 @@ impl Journal {
         let touch = Touch {
             journal: self.name,
             of: &of,
-            has_rows: rows > 0,
-            epoch: &self.told.epoch,
-            known: self.known.as_deref(),
-            seen: self.told.seen,
-            heard: self.told.heard,
+            processes: &self.processes,
+            epoch: &self.epoch,
+            seen: self.seen,
+            before: self.told.as_ref(),
+            is_unsure: false,
         };
-        let told = self.fleet.touch_journal(touch).await.unwrap();
-        let is_news = told.epoch != self.told.epoch || told.seen != self.told.seen;
-        if is_news || self.known.is_none() {
-            self.known = Some(told.known.clone());
+        let touched = self.fleet.touch_journal(touch).await.unwrap();
+        if let Touched::Yes(told) = &touched {
+            self.epoch.clone_from(&told.epoch);
+            self.seen = told.seen;
+            self.told = Some(told.clone());
         }
-        self.told = told;
+        touched
     }
 
-    /// Its instance ends, and another one begins that knows what the journal's file has.
+    /// As its instance does once a second.
+    async fn touch(&mut self) {
+        let touched = self.try_touch(Some(RowState::default()), false).await;
+        assert!(matches!(touched, Touched::Yes(_)), "{touched:?}");
+    }
+
+    /// Its instance ends.
+    async fn sign_off(&mut self, count: u64) {
+        let tag = "0123456789abcdef".to_owned();
+        self.try_touch(Some(RowState { tag, count }), true).await;
+    }
+
+    /// Another process begins, which knows what the journal's file has.
     fn restart(&mut self) {
-        self.known = None;
-        self.told.heard = 0;
+        self.told = None;
+        self.seen = Seen {
+            version: self.seen.version,
+            ..Seen::default()
+        };
+        self.processes.insert(0, random_text());
     }
 
-    /// What an operator sees of another journal.
-    async fn sees(&self, name: &str) -> Option<ListedJournal> {
+    /// What an operator sees of a journal.
+    async fn sees(&self, name: &str) -> Option<MirroredJournal> {
         let listed = self.fleet.journals().await.unwrap().journals;
-        let is_it = |one: &ListedJournal| {
-            let journal = one.journal.as_ref();
-            journal.is_some_and(|journal| journal.instance.name == name)
-        };
-        listed.into_iter().find(is_it)
+        let journals = listed.into_iter().filter_map(|one| one.journal);
+        let mut journals = journals.filter(|journal| journal.instance.name == name);
+        journals.next()
     }
 
     async fn sees_loss(&self) -> bool {
-        self.fleet.journals().await.unwrap().is_lost
+        self.fleet.journals().await.unwrap().lost.is_some()
+    }
+
+    /// An operator says that nothing is lost.
+    async fn settle(&self) {
+        let epoch = self.fleet.journals().await.unwrap().epoch;
+        let settled = self.fleet.settle_loss(&epoch, b"settled").await.unwrap();
+        assert_eq!(settled, Change::Done);
+        assert!(!self.sees_loss().await);
     }
 }
 
@@ -108,28 +130,48 @@ impl Copy {
     }
 }
 
+/// A fleet of which nothing is unknown.
 async fn two() -> Option<(Store, Journal, Journal)> {
     let store = Server::redis().await?.start().await;
     let one = Journal::of(&store, "one").await;
     let two = Journal::of(&store, "two").await;
+    one.settle().await;
     Some((store, one, two))
 }
 
+async fn empty(store: &Store) {
+    store.connect_as_operator().await.call(&["FLUSHALL"]).await;
+}
+
 #[tokio::test]
-async fn a_journal_that_was_signed_off_with_rows_is_known_to_have_lost_them_with_the_store() {
+async fn what_a_new_store_had_before_is_not_known_until_somebody_says_so() {
+    let Some((store, mut one, _two)) = two().await else {
+        return;
+    };
+    empty(&store).await;
+    one.touch().await;
+    assert!(one.sees_loss().await);
+    let stale = one.fleet.settle_loss("0123456789abcdef", b"").await;
+    assert_eq!(stale.unwrap(), Change::Refused);
+    one.settle().await;
+    one.touch().await;
+    assert!(!one.sees_loss().await);
+    let said = one.fleet.journals().await.unwrap().said.unwrap();
+    assert_eq!(&**said, b"settled");
+}
+
+#[tokio::test]
+async fn a_journal_that_was_signed_off_is_told_again_with_the_rows_that_it_had() {
     let Some((store, mut one, mut two)) = two().await else {
         return;
     };
-    two.touch(1, true).await;
-    one.touch(0, false).await;
-    store.connect_as_operator().await.call(&["FLUSHALL"]).await;
-    one.touch(0, false).await;
+    two.sign_off(1).await;
+    one.touch().await;
+    empty(&store).await;
+    one.touch().await;
     let seen = one.sees("two").await.unwrap();
-    assert!(seen.has_lost_rows, "{seen:?}");
-    assert!(!one.sees_loss().await);
-    // It is opened again, and has them.
-    two.touch(1, false).await;
-    assert!(!one.sees("two").await.unwrap().has_lost_rows);
+    assert_eq!(seen.rows.unwrap().count, 1);
+    assert!(seen.signed_off && !one.sees_loss().await);
 }
 
 #[tokio::test]
@@ -137,21 +179,21 @@ async fn what_an_older_copy_of_the_store_does_not_have_is_told_by_those_who_know
     let Some((store, mut one, mut two)) = two().await else {
         return;
     };
-    one.touch(0, false).await;
+    one.touch().await;
     let copy = Copy::of(&store).await;
-    two.touch(1, false).await;
-    one.touch(0, false).await;
+    two.touch().await;
+    one.touch().await;
     copy.bring_back(&store).await;
-    let epoch = one.told.epoch.clone();
+    let epoch = one.epoch.clone();
     assert!(one.sees("two").await.is_none());
-    one.touch(0, false).await;
-    assert!(one.sees("two").await.unwrap().has_lost_rows);
-    assert_ne!(one.told.epoch, epoch);
+    one.touch().await;
+    assert!(one.sees("two").await.is_some());
+    assert_ne!(one.epoch, epoch);
     // Nothing is lost any more: the next touches leave it at that.
-    let epoch = one.told.epoch.clone();
-    two.touch(1, false).await;
-    one.touch(0, false).await;
-    assert_eq!((&one.told.epoch, &two.told.epoch), (&epoch, &epoch));
+    let epoch = one.epoch.clone();
+    two.touch().await;
+    one.touch().await;
+    assert_eq!((&one.epoch, &two.epoch), (&epoch, &epoch));
     assert!(!one.sees_loss().await);
 }
 
@@ -160,42 +202,42 @@ async fn an_older_copy_that_says_something_else_of_a_journal_is_corrected() {
     let Some((store, mut one, mut two)) = two().await else {
         return;
     };
-    two.touch(1, true).await;
+    two.sign_off(1).await;
     let minute_ago = std::time::UNIX_EPOCH.elapsed().unwrap() - Duration::from_secs(60);
     let (score, name) = (
         minute_ago.as_millis().to_string(),
         two.fleet.journal_name("two"),
     );
-    let set_back = ["ZADD", "bursar:bursar:{journals}:seen", &score, &name];
-    store.connect_as_operator().await.call(&set_back).await;
+    let mut operator = store.connect_as_operator().await;
+    operator.call(&["ZADD", SEEN, &score, &name]).await;
+    one.touch().await;
     let copy = Copy::of(&store).await;
-    two.told.heard = 0;
-    two.touch(1, false).await;
-    one.touch(0, false).await;
+    two.restart();
+    two.touch().await;
+    one.touch().await;
     copy.bring_back(&store).await;
-    one.touch(0, false).await;
-    let seen = one.sees("two").await.unwrap();
-    assert!(
-        seen.has_lost_rows && !seen.journal.as_ref().unwrap().signed_off,
-        "{seen:?}"
-    );
+    assert!(one.sees("two").await.unwrap().signed_off);
+    one.touch().await;
+    assert!(!one.sees("two").await.unwrap().signed_off);
 }
 
 #[tokio::test]
-async fn where_all_have_ended_what_the_store_has_lost_is_said_until_as_many_are_back() {
+async fn where_nobody_was_there_all_the_time_something_may_be_lost() {
     let Some((store, mut one, mut two)) = two().await else {
         return;
     };
-    one.touch(0, false).await;
-    two.touch(1, false).await;
-    one.touch(0, false).await;
-    one.restart();
+    one.touch().await;
+    two.touch().await;
+    two.sign_off(0).await;
     two.restart();
-    store.connect_as_operator().await.call(&["FLUSHALL"]).await;
-    one.touch(0, false).await;
+    empty(&store).await;
+    // It remembers what there was, but not what came since.
+    two.touch().await;
     assert!(one.sees_loss().await);
-    two.touch(1, false).await;
+    // This one was told of everything.
+    one.touch().await;
     assert!(!one.sees_loss().await);
+    assert!(one.sees("two").await.is_some());
 }
 
 #[tokio::test]
@@ -203,75 +245,123 @@ async fn a_journal_that_is_opened_again_notices_an_older_copy_of_the_store() {
     let Some((store, mut one, mut two)) = two().await else {
         return;
     };
-    one.touch(0, false).await;
+    one.touch().await;
+    one.sign_off(1).await;
     let copy = Copy::of(&store).await;
-    two.touch(1, false).await;
-    one.touch(0, false).await;
+    one.restart();
+    two.touch().await;
+    one.touch().await;
+    one.sign_off(1).await;
     one.restart();
     copy.bring_back(&store).await;
-    one.touch(0, false).await;
+    // Neither of the two is told of again by somebody who was there.
+    one.processes.truncate(3);
+    one.touch().await;
     assert!(one.sees_loss().await);
 }
 
 #[tokio::test]
-async fn whoever_was_there_all_the_time_knows_better_than_those_who_come_back() {
+async fn a_list_of_journals_or_of_when_they_were_heard_that_is_lost_alone_loses_nobody() {
     let Some((store, mut one, mut two)) = two().await else {
         return;
     };
-    two.touch(0, false).await;
-    one.touch(0, false).await;
-    two.touch(0, false).await;
-    two.restart();
-    store.connect_as_operator().await.call(&["FLUSHALL"]).await;
-    two.touch(0, false).await;
-    assert!(one.sees_loss().await);
-    one.touch(0, false).await;
-    assert!(!one.sees_loss().await);
-}
-
-#[tokio::test]
-async fn two_instances_that_have_one_journal_are_told_so_for_as_long_as_both_have_it() {
-    let Some((store, mut one, mut two)) = two().await else {
-        return;
-    };
-    let mut copied = Journal::of(&store, "one").await;
-    one.touch(0, false).await;
-    two.touch(0, false).await;
-    copied.touch(0, false).await;
-    for _ in 0..2 {
-        one.touch(0, false).await;
-        assert!(one.told.is_shared && two.sees("one").await.unwrap().is_shared);
-        copied.touch(0, false).await;
-        assert!(copied.told.is_shared && two.sees("one").await.unwrap().is_shared);
-    }
-    two.touch(0, false).await;
-    assert!(!two.told.is_shared);
-    one.touch(0, false).await;
-    one.touch(0, false).await;
-    assert!(!one.told.is_shared && !two.sees("one").await.unwrap().is_shared);
-    // Another process goes on with the journal: the one before has ended.
-    let mut next = Journal::of(&store, "one").await;
-    next.touch(0, false).await;
-    next.touch(0, false).await;
-    assert!(!next.told.is_shared);
-}
-
-#[tokio::test]
-async fn who_was_heard_of_by_a_clock_ahead_or_when_nobody_knows_is_not_alive_and_still_listed() {
-    let Some((store, mut one, mut two)) = two().await else {
-        return;
-    };
-    one.touch(0, false).await;
-    two.touch(1, false).await;
-    assert!(one.sees("two").await.unwrap().seen < SILENCE);
     let mut operator = store.connect_as_operator().await;
-    let seen = "bursar:bursar:{journals}:seen";
-    let later = std::time::UNIX_EPOCH.elapsed().unwrap() + Duration::from_secs(600);
-    let (score, name) = (later.as_millis().to_string(), two.fleet.journal_name("two"));
-    operator.call(&["ZADD", seen, &score, &name]).await;
-    one.touch(0, false).await;
-    assert_eq!(one.told.seen.silent, 1);
-    assert!(one.sees("two").await.unwrap().seen > SILENCE);
-    operator.call(&["DEL", seen]).await;
-    assert!(one.sees("two").await.unwrap().seen > SILENCE);
+    one.touch().await;
+    two.sign_off(1).await;
+    one.touch().await;
+    operator.call(&["DEL", SEEN]).await;
+    let listed = one.fleet.journals().await.unwrap().journals;
+    assert_eq!(listed.len(), 2);
+    assert!(listed.iter().all(|journal| journal.seen > SILENCE));
+    one.touch().await;
+    assert_eq!(one.seen.count, 2);
+    operator.call(&["DEL", "bursar:bursar:{journals}"]).await;
+    one.touch().await;
+    assert!(one.sees("two").await.is_some() && !one.sees_loss().await);
+}
+
+#[tokio::test]
+async fn an_instance_that_was_heard_of_in_the_future_is_not_heard_of() {
+    let Some((store, mut one, mut two)) = two().await else {
+        return;
+    };
+    one.touch().await;
+    two.touch().await;
+    let mut operator = store.connect_as_operator().await;
+    let name = two.fleet.journal_name("two");
+    operator.call(&["ZINCRBY", SEEN, "600000", &name]).await;
+    let listed = one.fleet.journal(&name).await.unwrap().unwrap();
+    assert!(listed.seen > SILENCE, "{listed:?}");
+    one.touch().await;
+    assert_eq!(one.seen.silent, 1);
+}
+
+#[tokio::test]
+async fn only_a_process_that_comes_after_the_one_before_writes_for_a_journal() {
+    let Some((store, mut one, _two)) = two().await else {
+        return;
+    };
+    one.touch().await;
+    // It goes on with a copy of the file, older or not: what the other one has written is not its own.
+    let mut copied = Journal::of(&store, "one").await;
+    copied.processes.push("0123456789abcdef".to_owned());
+    let touched = copied.try_touch(None, false).await;
+    assert!(matches!(touched, Touched::ByAnother), "{touched:?}");
+    // The copy was made while it wrote, and it still does.
+    copied.processes.push(one.processes[0].clone());
+    let touched = copied.try_touch(None, false).await;
+    assert!(matches!(touched, Touched::NotYet), "{touched:?}");
+    one.touch().await;
+    one.sign_off(1).await;
+    copied.touch().await;
+    let touched = one.try_touch(None, false).await;
+    assert!(matches!(touched, Touched::ByAnother), "{touched:?}");
+    // The machine was copied, with the process.
+    let mut twin = Journal::of(&store, "one").await;
+    twin.processes.clone_from(&copied.processes);
+    twin.epoch.clone_from(&copied.epoch);
+    twin.told.clone_from(&copied.told);
+    twin.seen = copied.seen;
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    twin.touch().await;
+    let touched = copied.try_touch(None, false).await;
+    assert!(matches!(touched, Touched::ByAnother), "{touched:?}");
+}
+
+#[tokio::test]
+async fn rows_are_written_only_where_they_are_as_they_were_left() {
+    let Some((store, one, _two)) = two().await else {
+        return;
+    };
+    let row = |number| Row {
+        number,
+        text: Zeroizing::new(b"a request".to_vec()),
+    };
+    let write = async |tag: &str, removed: &[String], rows: &[Row]| {
+        let change = RowChange { tag, removed, rows };
+        one.fleet.write_rows("one", change).await.unwrap()
+    };
+    let rows: Vec<Row> = (0..100).map(row).collect();
+    let written = write("", &[], &rows).await.unwrap();
+    assert_eq!(written.count, 100);
+    // With nothing to write it is a look.
+    assert_eq!(write(&written.tag, &[], &[]).await.as_ref(), Some(&written));
+    assert_eq!(write("", &[], &[row(100)]).await, None);
+    let name = one.fleet.journal_name("one");
+    let found = one.fleet.rows(&name, RowSet::Listed).await.unwrap();
+    assert!(found.are_whole() && found.state == written);
+    let resolved = [(one.fleet.row_name("one", 7), b"paid".to_vec())];
+    let others = one.fleet.resolve_rows(&name, "", &resolved).await;
+    assert_eq!(others.unwrap(), None);
+    let left = one.fleet.resolve_rows(&name, &written.tag, &resolved).await;
+    let left = left.unwrap().unwrap();
+    assert!(left.count == 99 && left.tag != written.tag);
+    // Its own instance notices.
+    assert_eq!(write(&written.tag, &[], &[]).await, None);
+    let names = one.fleet.row_names("one").await.unwrap().names;
+    let nothing = write(&left.tag, &names, &[]).await.unwrap();
+    assert_eq!(nothing, RowState::default());
+    let key = format!("bursar:bursar:{{{name}}}");
+    let mut operator = store.connect_as_operator().await;
+    assert_eq!(operator.call(&["EXISTS", &key]).await.text(), "0");
 }

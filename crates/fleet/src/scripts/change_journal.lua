@@ -3,9 +3,9 @@
 local journal, value, silence = ARGV[1], ARGV[2], tonumber(ARGV[3])
 if silence > 0 and not is_silent(journal, silence) then return {now, 'alive'} end
 if value == '' then
-  redis.call('HDEL', key, journal)
-  if redis.call('ZREM', seen, journal) == 1 then redis.call('HINCRBY', key, 'version', 1) end
+  if redis.call('HDEL', key, journal) + redis.call('ZREM', seen, journal) == 0 then return {now, 'changed'} end
 else
   redis.call('HSET', key, journal, value)
 end
+redis.call('HINCRBY', key, 'version', 1)
 return {now, 'changed'}

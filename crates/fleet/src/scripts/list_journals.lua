@@ -1,26 +1,32 @@
--- All journals.
+-- All journals, or the one that is named.
+local one, unheard = ARGV[1], tonumber(ARGV[2])
 local since = tonumber(redis.call('HGET', key, 'since') or '') or now
-local lost, back = redis.call('HGET', key, 'lost'), redis.call('HGET', key, 'back')
-local is_told = redis.call('HEXISTS', key, 'whole') == 1
-  or (tonumber(lost or '') or 0) <= (tonumber(back or '') or 0)
-local is_lost = not is_told and now - since < month
-local reply = {now, math.max(now - since, 0), is_lost and 1 or 0}
-local function add(journal, age)
-  local value = redis.call('HSTRLEN', key, journal) <= 4096 and redis.call('HGET', key, journal) or ''
+local lost = tonumber(redis.call('HGET', key, 'lost') or '') or tonumber(redis.call('HGET', key, 'dropped') or '')
+local reply = {
+  now, math.max(now - since, 0), lost and math.max(now - lost, 0) + 1 or 0, redis.call('HGET', key, 'epoch') or '',
+  redis.call('HGET', key, 'said') or '',
+}
+local function tell(journal)
+  local is_short = redis.call('HSTRLEN', key, journal) <= 4096
+  local at = heard(journal)
   reply[#reply + 1] = journal
-  reply[#reply + 1] = value
-  reply[#reply + 1] = age
+  reply[#reply + 1] = is_short and redis.call('HGET', key, journal) or ''
+  reply[#reply + 1] = at or 0
+  reply[#reply + 1] = at and at <= now and now - at or unheard
 end
-local long_ago, is_heard = 86400000, {}
-local found = redis.call('ZRANGE', seen, 0, most - 1, 'WITHSCORES')
-for place = 1, #found, 2 do
-  local age = now - math.floor(tonumber(found[place + 1]))
-  is_heard[found[place]] = true
-  add(found[place], age < -ahead and long_ago or math.max(age, 0))
+if one ~= '' then
+  if redis.call('HEXISTS', key, one) == 1 then tell(one) end
+  return reply
 end
--- Where the set alone was lost, nobody knows when they were heard of.
-for place, field in ipairs(redis.call('HKEYS', key)) do
-  if place > 2 * most then break end
-  if #field == 32 and not is_heard[field] then add(field, long_ago) end
+local count = 0
+for _, journal in ipairs(redis.call('HKEYS', key)) do
+  if #journal == name_length and count < most then
+    count = count + 1
+    tell(journal)
+  end
+end
+-- One of the two may be lost alone.
+for _, journal in ipairs(redis.call('ZRANGE', seen, 0, most - 1)) do
+  if redis.call('HEXISTS', key, journal) == 0 then tell(journal) end
 end
 return reply

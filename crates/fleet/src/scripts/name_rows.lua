@@ -1,7 +1,8 @@
--- The names of all rows, or of those that were taken off.
-local reply = {now}
-for place, name in ipairs(redis.call('HKEYS', ARGV[1] == 'resolved' and resolved or key)) do
-  if place > most then break end
-  reply[#reply + 1] = name
+-- The names of all rows and their tag, or of those that were taken off.
+local is_resolved = ARGV[1] == 'resolved'
+local reply = {now, is_resolved and '' or tag()}
+for _, name in ipairs(redis.call('HKEYS', is_resolved and resolved or key)) do
+  if #reply > most + 1 then break end
+  if #name == name_length then reply[#reply + 1] = name end
 end
 return reply

@@ -1,0 +1,11 @@
+-- Somebody knows what there was before, or that there was nothing.
+local epoch, said, random = ARGV[1], ARGV[2], ARGV[3]
+if not has_epoch() then
+  redis.call('DEL', key, seen)
+  begin(random)
+elseif redis.call('HGET', key, 'epoch') ~= epoch then
+  return {now, 'changed'}
+end
+redis.call('HDEL', key, 'lost', 'dropped')
+redis.call('HSET', key, 'said', said)
+return {now, 'settled'}
