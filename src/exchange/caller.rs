@@ -168,7 +168,7 @@ impl Callers {
         })
     }
 
-    /// Limits that are new have the share of the one before, or a first one.
+    /// Limits that are new have the share of the one before, or nothing until the next heartbeat: others may use them.
     pub(super) fn divide_as(&self, old: Option<&Self>) {
         let old = old.and_then(|old| old.table.as_ref());
         let now = Instant::now();
@@ -183,7 +183,7 @@ impl Callers {
             for (kind, limit) in limits.divisible() {
                 let mut before = before.iter().flat_map(|before| before.divisible());
                 let share = before.find(|(other, _)| *other == kind);
-                limit.divide(share.map_or(Share::FIRST, |(_, limit)| limit.share()), now);
+                limit.divide(share.map_or(Share::NONE, |(_, limit)| limit.share()), now);
             }
         }
     }

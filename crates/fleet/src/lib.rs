@@ -28,7 +28,7 @@ pub use freeze_store::{FreezeError, Freezes, NumberedDecision, Written};
 pub use keys::{Names, NotSealed};
 pub use leases::HeldLease;
 pub use members::{
-    Beat, BeatError, Demand, Heard, Instance, Listed, MAX_LISTED, Which, interval, max_limits,
+    Beat, BeatError, Demand, Heard, Instance, Listed, MAX_LISTED, Part, Which, interval, max_limits,
 };
 pub use message::{Message, News, Pushed, read_message};
 pub use outcome_rows::{MirrorError, Row, RowChange, RowNames, RowSet, RowState, Rows};

@@ -14,12 +14,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::rate_limiter::{Exceeded, RateLimiter};
-use crate::share::{Divisible, LimitKind, Share};
+use crate::share::{self, Divisible, LimitKind, Share};
 use bursar_config as config;
 pub use unknown::{Place, Unknown, Verifying};
 
 /// When it is worth asking again after too many requests in flight: nobody knows when one will end.
 const IN_FLIGHT_PAUSE: Duration = Duration::from_secs(1);
+/// Where other instances have all of a rate, one is asked for at once, and takes a second to come about.
+const NOTHING: Exceeded = Exceeded {
+    retry_after: Duration::from_secs(1),
+};
+/// Nothing is let through until the share is another one.
+const NEVER: Duration = Duration::from_secs(1 << 30);
 /// The demand of a caller that comes seldom: a request in ten seconds, or a tenth of the time in flight.
 const LEAST: f64 = 0.1;
 
@@ -60,6 +66,8 @@ struct Rate {
 
 #[derive(Debug)]
 struct Pace {
+    /// Requests in a second; 0: none.
+    units: u32,
     limiter: RateLimiter,
     /// How far ahead of the even pace requests may be.
     tolerance: Duration,
@@ -133,13 +141,14 @@ impl Limits {
         let permit = RequestPermit(self.clone());
         if before >= self.in_flight.most.load(Ordering::Relaxed) {
             self.in_flight.refused.fetch_add(1, Ordering::Relaxed);
+            self.in_flight.want();
             return Err(TooMany::InFlight);
         }
         if before >= self.in_flight.peak.load(Ordering::Relaxed) {
             self.in_flight.peak.store(before + 1, Ordering::Relaxed);
         }
         if let Some(rate) = &self.rate {
-            rate.take(now)?;
+            rate.take(now).map_err(|exceeded| rate.want(exceeded))?;
         }
         Ok(permit)
     }
@@ -199,6 +208,18 @@ impl InFlight {
             share: AtomicU32::new(Share::WHOLE.millionths()),
         }
     }
+
+    /// Others have what this instance does without.
+    #[cold]
+    fn want(&self) {
+        if self.share() < Share::WHOLE {
+            share::want();
+        }
+    }
+
+    fn limit(&self) -> u32 {
+        self.limit.map_or(u32::MAX, NonZeroU32::get)
+    }
 }
 
 impl Divisible for InFlight {
@@ -207,26 +228,34 @@ impl Divisible for InFlight {
         let peak = self.peak.swap(now, Ordering::Relaxed).max(now);
         let refused = self.refused.swap(0, Ordering::Relaxed);
         let wanted = u32::try_from(peak.saturating_add(refused)).unwrap_or(u32::MAX);
-        f64::from(wanted) / f64::from(self.limit.map_or(u32::MAX, NonZeroU32::get))
+        f64::from(wanted) / f64::from(self.limit())
     }
 
     fn least_demand(&self) -> f64 {
-        LEAST / f64::from(self.limit.map_or(u32::MAX, NonZeroU32::get))
+        LEAST / f64::from(self.limit())
+    }
+
+    fn grain(&self) -> u32 {
+        Share::grain(self.limit())
+    }
+
+    /// Requests under way are not ended because the share has become smaller.
+    fn in_use(&self) -> u32 {
+        let now = self.now.load(Ordering::Relaxed);
+        u32::try_from(now)
+            .unwrap_or(u32::MAX)
+            .saturating_mul(self.grain())
     }
 
     fn share(&self) -> Share {
         Share::of_millionths(self.share.load(Ordering::Relaxed).into())
     }
 
-    /// One at least: a limit below the number of instances is as loose as that.
     fn divide(&self, share: Share, _now: Instant) {
-        if self.share.swap(share.millionths(), Ordering::Relaxed) == share.millionths() {
-            return;
+        if self.share.swap(share.millionths(), Ordering::Relaxed) != share.millionths() {
+            let most = share.units(self.limit()) as usize;
+            self.most.store(most, Ordering::Relaxed);
         }
-        let whole = most(self.limit) as u128;
-        let part = whole * u128::from(share.millionths()) / u128::from(Share::WHOLE.millionths());
-        let part = usize::try_from(part).unwrap_or(usize::MAX);
-        self.most.store(part.max(1), Ordering::Relaxed);
     }
 }
 
@@ -236,6 +265,7 @@ impl Rate {
         Self {
             limit,
             pace: Mutex::new(Pace {
+                units: limit.get(),
                 limiter: RateLimiter::new(interval),
                 tolerance: interval * (limit.get() - 1),
                 asked: 0,
@@ -246,6 +276,16 @@ impl Rate {
 
     fn pace(&self) -> MutexGuard<'_, Pace> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Others have what this instance does without.
+    #[cold]
+    fn want(&self, exceeded: Exceeded) -> Exceeded {
+        if self.share() < Share::WHOLE {
+            share::want();
+        }
+        let units = self.pace().units;
+        if units == 0 { NOTHING } else { exceeded }
     }
 
     fn take(&self, now: Instant) -> Result<(), Exceeded> {
@@ -266,25 +306,48 @@ impl Divisible for Rate {
         LEAST / f64::from(self.limit.get())
     }
 
+    fn grain(&self) -> u32 {
+        Share::grain(self.limit.get())
+    }
+
     fn share(&self) -> Share {
         Share::of_millionths(self.share.load(Ordering::Relaxed).into())
     }
 
     fn divide(&self, share: Share, now: Instant) {
-        if self.share.swap(share.millionths(), Ordering::Relaxed) == share.millionths() {
+        if self.share.swap(share.millionths(), Ordering::Relaxed) != share.millionths() {
+            self.pace().change(share.units(self.limit.get()), now);
+        }
+    }
+}
+
+impl Pace {
+    /// Another number of requests in a second. What others had, and have perhaps used up, comes empty; what others get
+    /// takes its part of what was left with it.
+    fn change(&mut self, units: u32, now: Instant) {
+        let before = std::mem::replace(&mut self.units, units);
+        if units == before {
             return;
         }
-        let per_second = f64::from(self.limit.get()) * share.fraction();
-        let interval = Duration::from_secs_f64(per_second.recip());
-        // One at least may come at once, however long it then takes until the next one.
-        let tolerance = interval.mul_f64((per_second - 1.0).max(0.0));
-        let pace = &mut *self.pace();
-        let before = pace.tolerance + pace.limiter.interval();
-        let factor = (tolerance + interval).div_duration_f64(before);
-        // How much of the share is used up stays.
-        let ahead = pace.limiter.wait(now, Duration::ZERO).mul_f64(factor);
-        pace.limiter.change(interval, ahead, now);
-        pace.tolerance = tolerance;
+        if units == 0 {
+            self.limiter.change(Duration::from_secs(1), NEVER, now);
+            self.tolerance = Duration::ZERO;
+            return;
+        }
+        let [all, old] = [units, before].map(f64::from);
+        let left = match before {
+            0 => 0.0,
+            _ => {
+                let ahead = self.limiter.wait(now, Duration::ZERO);
+                old - ahead.div_duration_f64(self.limiter.interval())
+            }
+        };
+        let left = left.max(0.0) * (all / old).min(1.0);
+        let interval = Duration::from_secs(1) / units;
+        // Rounded, a little more may be left than there can be.
+        let ahead = interval.mul_f64((all - left).max(0.0));
+        self.limiter.change(interval, ahead, now);
+        self.tolerance = interval * (units - 1);
     }
 }
 
@@ -408,22 +471,46 @@ mod tests {
         divide(&limits, Share::one_of(4), at(1500));
         assert_eq!(let_through(at(1999)), 0);
         assert_eq!(let_through(at(3000)), 2);
-        // Less than one in a second is one in a longer time.
-        divide(&limits, Share::one_of(80), at(20_000));
-        assert_eq!(let_through(at(20_000)), 1);
-        assert_eq!(let_through(at(29_999)), 0);
-        assert_eq!(let_through(at(30_000)), 1);
+        // Less than one is nothing, and one that comes is not there at once.
+        divide(&limits, Share::one_of(9), at(20_000));
+        assert_eq!(limits.enter(at(30_000)).err(), Some(NOTHING.into()));
+        divide(&limits, Share::one_of(8), at(30_000));
+        assert_eq!(let_through(at(30_999)), 0);
+        assert_eq!(let_through(at(31_000)), 1);
+        // Neither is what comes to what is there.
+        divide(&limits, Share::WHOLE, at(40_000));
+        assert_eq!(let_through(at(40_000)), 1);
     }
 
     #[test]
-    fn a_share_of_requests_in_flight_is_rounded_down_but_never_nothing() {
+    fn of_what_is_left_a_smaller_share_keeps_as_much_as_there_can_be() {
+        let limits = limits(0, 64);
+        let mut now = Instant::now();
+        for (before, after) in
+            (1..=64).flat_map(|before| (1..=before).map(move |after| (before, after)))
+        {
+            divide(&limits, Share::of_millionths(before * 15_625), now);
+            now += Duration::from_secs(2);
+            divide(&limits, Share::of_millionths(after * 15_625), now);
+            let permits = (0..100).map_while(|_| limits.enter(now).ok());
+            // Rounded, one may come a nanosecond later.
+            let count = permits.count() as u64;
+            assert!(
+                (after.max(2) - 1..=after).contains(&count),
+                "{after} of {before}: {count}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_share_of_requests_in_flight_is_rounded_down() {
         let limits = limits(8, 0);
         let let_through = || {
             let now = Instant::now();
             let permits = (0..100).map_while(|_| limits.enter(now).ok());
             permits.collect::<Vec<_>>().len()
         };
-        for (share, most) in [(1, 8), (2, 4), (3, 2), (8, 1), (1000, 1), (1, 8)] {
+        for (share, most) in [(1, 8), (2, 4), (3, 2), (8, 1), (9, 0), (1000, 0), (1, 8)] {
             divide(&limits, Share::one_of(share), Instant::now());
             assert_eq!(let_through(), most, "one of {share}");
         }

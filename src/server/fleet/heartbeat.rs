@@ -8,18 +8,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::shares::Shares;
 use crate::exchange::Live;
 use crate::token::FleetTokens;
 use bursar_fleet::{Beat, BeatError, Fleet, Heard, interval};
+use bursar_limits::share::wanted;
 
 /// The first connection to the store may take that long before it counts as an outage.
 const FIRST_CONNECTION: Duration = Duration::from_secs(2);
 /// Others wait for a part that this instance does without now: the next heartbeat tells them that it does.
 const SOON: Duration = Duration::from_millis(100);
+/// Requests that are refused for want of a share make a heartbeat come earlier, once in so long.
+const HURRIED_EVERY: Duration = Duration::from_secs(1);
 /// With more members the store has enough to do, and heartbeats are not hurried.
 const MAX_HURRIED: u64 = 100;
 /// What this instance says of itself is written anew after as many heartbeats: the fleet's keys may be others.
@@ -40,6 +43,8 @@ pub(super) struct Heartbeat {
     live: Arc<Live>,
     lost: Arc<Notify>,
     shares: Shares,
+    /// When requests that were refused last made it come earlier.
+    hurried: Instant,
     /// None: nothing was heard yet.
     epoch: Option<String>,
     /// Of operators' decisions on providers, as they were heard of last.
@@ -56,6 +61,7 @@ impl Heartbeat {
             live,
             lost,
             shares: Shares::new(Instant::now()),
+            hurried: Instant::now(),
             epoch: None,
             freezes: 0,
             undescribed: 0,
@@ -85,10 +91,23 @@ impl Heartbeat {
                 let look = async move { tokens.compare_next(looked_at(members)).await };
                 looking = Some(AbortOnDropHandle::new(tokio::spawn(look)));
             }
-            let hurries = self.shares.has_shrunk() && members <= MAX_HURRIED;
-            let pause = if hurries { SOON } else { interval(members) };
+            self.pause(members, is_failing).await;
+        }
+    }
+
+    async fn pause(&mut self, members: u64, is_failing: bool) {
+        let may_hurry = members <= MAX_HURRIED && !is_failing;
+        let hurries = self.shares.has_shrunk() && may_hurry;
+        let pause = if hurries { SOON } else { interval(members) };
+        let earliest = (self.hurried + HURRIED_EVERY).max(Instant::now() + SOON);
+        let refused = async {
+            sleep_until(earliest).await;
+            wanted().await;
+        };
+        tokio::select! {
             // Instances that were started together do not beat together.
-            sleep(pause.mul_f64(0.9 + fastrand::f64() / 10.0)).await;
+            () = sleep(pause.mul_f64(0.9 + fastrand::f64() / 10.0)) => {}
+            () = refused, if may_hurry => self.hurried = Instant::now(),
         }
     }
 
@@ -96,7 +115,7 @@ impl Heartbeat {
         self.shares
             .look(self.live.current().divisible(), Instant::now());
         let members = self.shares.members();
-        let demands = self.shares.demands();
+        let demands = self.shares.demands(Instant::now());
         let beat = Beat {
             members,
             describes: self.undescribed == 0,

@@ -18,7 +18,7 @@ use crate::support::idp::{Idp, TokenCall, reply};
 use crate::support::program::{Program, run_in};
 use crate::support::store::{Server, Store};
 use crate::support::upstream::{Upstream, full};
-use crate::support::{CLIENT_SECRET, Latch, acme, eventually};
+use crate::support::{CLIENT_SECRET, Latch, PATIENCE, acme, becomes_true, eventually};
 
 const STORE_PASSWORD: &str = "p:store/s3cret%7731";
 const NEXT_SECRET: &str = "next-s3cret-7731";
@@ -166,11 +166,11 @@ async fn use_all(programs: &[Program], latch: &Latch) -> JoinHandle<Reply> {
     let held = tokio::spawn({
         let listen = programs[0].listen;
         async move {
-            // Until the store is known to have lost no freeze.
+            // Until the store is known to have lost no freeze, and to have given nobody a share before.
             loop {
                 let mut caller = Caller::connect(listen).await;
                 let reply = caller.request(request("POST", "/held")).await;
-                if reply.status != 503 {
+                if ![429, 503].contains(&reply.status.as_u16()) {
                     return reply;
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -178,6 +178,13 @@ async fn use_all(programs: &[Program], latch: &Latch) -> JoinHandle<Reply> {
         }
     });
     latch.reached_by(1).await;
+    for program in programs {
+        let is_let_through = becomes_true(PATIENCE, async || {
+            let mut caller = Caller::connect(program.listen).await;
+            caller.request(request("GET", "/")).await.status == 200
+        });
+        assert!(is_let_through.await);
+    }
     while begun.elapsed() < 3 * LIFETIME {
         for program in programs {
             let mut caller = Caller::connect(program.listen).await;

@@ -39,15 +39,23 @@ impl Member {
         }
     }
 
-    /// A heartbeat with that demand, in thousandths.
-    async fn wants(&mut self, demand: u32) -> Heard {
+    /// A heartbeat that wants that much, in thousandths.
+    async fn wants(&mut self, want: u32) -> Heard {
+        self.waits(want, None).await
+    }
+
+    /// The same of one that has waited for so long.
+    async fn waits(&mut self, want: u32, waited: Option<u64>) -> Heard {
         let demands = [Demand {
             kind: LimitKind::PerSecond,
             of: CALLER,
-            demand: demand * 1000,
+            demand: want * 1000,
             held: self.held,
+            want: want * 1000,
+            grain: GRAIN,
+            waited: waited.map(Duration::from_millis),
         }];
-        let demands = match (demand, self.held) {
+        let demands = match (want, self.held) {
             (0, 0) => &[][..],
             _ => &demands,
         };
@@ -57,13 +65,14 @@ impl Member {
             demands,
         };
         let heard = self.fleet.beat(beat).await.unwrap();
-        let part = heard.parts.first().copied().unwrap_or_default();
-        self.held = u32::try_from(part).unwrap();
+        self.held = heard.parts.first().map_or(0, |part| part.part);
         self.epoch.clone_from(&heard.epoch);
         heard
     }
 }
 
+/// Parts are multiples of it: ten requests.
+const GRAIN: u32 = 100_000;
 const KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 const OTHER_KEY: &str = "MTEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 
@@ -130,48 +139,43 @@ async fn who_beats_is_a_member_until_it_leaves_or_falls_silent_and_is_remembered
 }
 
 #[tokio::test]
-async fn a_limit_goes_where_it_is_asked_for_and_its_parts_are_never_a_quarter_above_it() {
+async fn a_limit_is_granted_in_grains_as_far_as_nobody_has_it_and_first_to_who_has_waited_longest()
+{
     for server in Server::all().await {
         let store = server.start().await;
         let mut all = members(&store, 5).await;
         settle(&mut all).await;
-        all[0].wants(1000).await;
-        assert_eq!(held(&all), [1000, 0, 0, 0, 0]);
-        // A quarter at once, and the rest when the first one has said that it does without.
-        all[1].wants(1000).await;
-        assert_eq!(held(&all), [1000, 250, 0, 0, 0]);
-        for _ in 0..2 {
-            all[0].wants(1000).await;
-        }
-        all[1].wants(1000).await;
-        assert_eq!(held(&all), [500, 500, 0, 0, 0]);
-        // Whoever wants nothing lends all of it.
-        all[0].wants(0).await;
-        all[0].wants(0).await;
-        all[1].wants(250).await;
-        all[2].wants(750).await;
-        all[1].wants(250).await;
-        all[1].wants(250).await;
-        all[2].wants(750).await;
-        assert_eq!(held(&all), [0, 250, 750, 0, 0]);
-        // Of one that is gone, what it had.
-        all.remove(2);
+        all[0].wants(650).await;
+        assert_eq!(held(&all), [650, 0, 0, 0, 0]);
+        let heard = all[1].waits(1000, Some(0)).await;
+        assert_eq!((heard.parts[0].others, held(&all)[1]), (650_000, 300));
+        // The others hear of it, and a grain is kept for the one that came first.
+        let heard = all[2].waits(400, Some(0)).await;
+        assert_eq!((heard.parts[0].others, held(&all)[2]), (1_650_000, 0));
+        assert!(all[0].wants(350).await.parts[0].is_awaited);
+        all[0].wants(350).await;
+        all[2].waits(400, Some(0)).await;
+        assert_eq!(held(&all), [350, 300, 200, 0, 0]);
+        all[1].waits(1000, Some(500)).await;
+        assert_eq!(held(&all), [350, 400, 200, 0, 0]);
+        // Who waits no more is not waited for, and neither is who is gone.
+        all[1].wants(0).await;
+        all[1].wants(0).await;
+        assert!(!all[0].wants(350).await.parts[0].is_awaited);
+        all[3].waits(1000, Some(60_000)).await;
+        assert_eq!(held(&all), [350, 0, 200, 400, 0]);
+        all[3].fleet.leave().await.unwrap();
         let whole = becomes_true(PATIENCE, async || {
-            all[0].wants(0).await;
-            all[1].wants(250).await;
-            all[1].held == 1_000_000
+            all[4].wants(1000).await;
+            all[4].held == 1_000_000
         });
+        // Of those that are silent, what they had.
         assert!(whole.await);
-        // Of one that leaves, at once.
-        all[1].fleet.leave().await.unwrap();
-        all[0].wants(1).await;
-        assert_eq!(all[0].held, 1_000_000);
     }
 }
 
 #[tokio::test]
-async fn whatever_the_demands_and_whoever_comes_and_goes_all_parts_are_no_more_than_a_quarter_above_the_limit()
- {
+async fn whoever_comes_and_goes_and_whatever_it_wants_all_parts_are_the_limit_at_most() {
     let Some(server) = Server::redis().await else {
         return;
     };
@@ -187,15 +191,71 @@ async fn whatever_the_demands_and_whoever_comes_and_goes_all_parts_are_no_more_t
             }
             1 => {
                 store.flush().await;
-                // All report what they have before anybody gets more.
+                // Nobody gets more before all may have told what they have.
                 for member in &mut all {
                     member.wants(1).await;
                 }
             }
-            _ => drop(all[place].wants(fastrand::u32(..1000)).await),
+            _ => {
+                let waited = fastrand::bool().then(|| fastrand::u64(..1000));
+                all[place].waits(fastrand::u32(..1000), waited).await;
+            }
         }
         let sum: u32 = all.iter().map(|member| member.held).sum();
-        assert!(sum <= 1_250_000, "round {round}: {:?}", held(&all));
+        assert!(sum <= 1_000_000, "round {round}: {:?}", held(&all));
+    }
+}
+
+#[tokio::test]
+async fn nobody_gets_more_where_the_store_stood_still_and_somebody_seems_to_be_silent() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let store = server.start().await;
+    let mut all = members(&store, 2).await;
+    settle(&mut all).await;
+    all[0].wants(700).await;
+    sleep(SILENT / 3).await;
+    all[1].wants(200).await;
+    sleep(SILENT * 3 / 5).await;
+    let heard = all[1].wants(1000).await;
+    assert_eq!(
+        (heard.members, heard.is_back, held(&all)),
+        (1, true, vec![700, 200])
+    );
+}
+
+#[tokio::test]
+async fn as_much_as_can_be_told_under_as_many_keys_as_there_may_be_is_taken_off_again() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let store = server.start().await;
+    let more = (0..7).map(|key| KEY.replace("MDEy", &format!("MDE{key}")));
+    let keys: Vec<String> = more.chain([KEY.to_owned()]).collect();
+    let all = Member::start(&store, &keys.join(", ")).await;
+    let names: Vec<String> = (0..max_limits(1)).map(|place| place.to_string()).collect();
+    let demands = names.iter().map(|name| Demand {
+        kind: LimitKind::InFlight,
+        of: name,
+        demand: 100_000,
+        held: 100_000,
+        want: 100_000,
+        grain: GRAIN,
+        waited: None,
+    });
+    let demands: Vec<_> = demands.collect();
+    let beat = Beat {
+        members: 1,
+        describes: false,
+        demands: &demands,
+    };
+    for _ in 0..3 {
+        let heard = all.fleet.beat(beat).await.unwrap();
+        assert_eq!(heard.parts.len(), demands.len());
+        for part in heard.parts {
+            assert_eq!((part.part, part.others), (100_000, 0));
+        }
     }
 }
 
@@ -292,6 +352,9 @@ async fn what_a_heartbeat_costs_among_a_thousand() {
             of: name,
             demand: 1000,
             held: 1000,
+            want: 1000,
+            grain: 1,
+            waited: None,
         });
         let demands: Vec<_> = demands.collect();
         let beat = Beat {

@@ -5,13 +5,23 @@ local month, hour, most_seen = 2592000000, 3600000, 4096
 local epoch = redis.call('HGET', key, 'epoch')
 local is_lost = not epoch or #epoch ~= #random or string.find(epoch, '%X') ~= nil
 -- Nobody was heard of: what they use is not known, and they may still use it.
-if is_lost or redis.call('ZCOUNT', alive, now - silence, now + ahead) == 0 then
+local function is_heard(within)
+  return redis.call('ZCOUNT', alive, now - within, now + ahead) > 0
+end
+if is_lost or not is_heard(silence) then
   epoch = is_lost and random or epoch
   redis.call('DEL', key)
   redis.call('HSET', key, 'epoch', epoch, 'fresh', now + silence)
+elseif not is_heard(silence / 2) and redis.call('ZCARD', alive) > 1 then
+  -- This server stood still, or its clock was put forward: who seems to be silent may be alive.
+  redis.call('HSET', key, 'fresh', now + silence)
 end
 forget_silent(silence)
-local is_back = is_fresh(silence)
+local is_back = is_fresh()
+-- Its clock was put back.
+if is_back and tonumber(redis.call('HGET', key, 'fresh')) > now + silence then
+  redis.call('HSET', key, 'fresh', now + silence)
+end
 
 redis.call('ZADD', alive, now, member)
 if redis.call('ZADD', seen, now, member) == 1 then
@@ -25,26 +35,33 @@ if redis.call('ZADD', seen, now, member) == 1 then
 end
 if description ~= '' then redis.call('HSET', instances, member, description) end
 
--- All parts together are a quarter above the limit at most, while they move from one to the other; another quarter are
--- the reserves of those who use nothing. A part counts until its member says that it does not use it any more.
-local most_parts = 1250000
+-- All parts together are the limit at most. A part counts until its member says that it does not use it any more. Who
+-- wants what others have is given it when they do without; one grain is kept for who has waited longest.
+local most_parts = 1000000
 withdraw(member)
 local limits, row, reply = {}, {}, {}
-for place = 5, #ARGV - 2, 3 do limits[#limits + 1] = ARGV[place] end
+for place = 5, #ARGV - 5, 6 do limits[#limits + 1] = ARGV[place] end
 load_sums(limits)
-for place = 5, #ARGV - 2, 3 do
+for place = 5, #ARGV - 5, 6 do
   local limit, demand, held = ARGV[place], tonumber(ARGV[place + 1]), tonumber(ARGV[place + 2])
-  local of = sums[limit]
-  of.demand = of.demand + demand
-  local part = 0
-  if of.demand > 0 then
-    part = math.min(math.floor(demand * 1000000 / of.demand), math.max(most_parts - of.parts, 0))
-  end
+  local want, grain, waited = tonumber(ARGV[place + 3]), tonumber(ARGV[place + 4]), tonumber(ARGV[place + 5])
+  local of, since = sums[limit], now - waited
+  local waits_longer = waited >= 0 and since < of.since
+  local is_behind = of.first and not waits_longer
+  local free = math.max(most_parts - of.parts, 0)
+  local part = math.min(want, free)
+  if is_behind then part = math.min(part, math.max(held, free - grain)) end
   if is_back then part = math.min(part, held) end
-  local counted = math.max(part, held)
-  of.parts = of.parts + counted
-  if demand + counted > 0 then row[#row + 1] = string.format('%s %d %d', limit, demand, counted) end
+  if part < want then
+    part = part - part % grain
+    if waited >= 0 and not is_behind then of.first, of.since = member, since end
+  end
   reply[#reply + 1] = part
+  reply[#reply + 1] = of.demand
+  reply[#reply + 1] = of.first and of.first ~= member and 1 or 0
+  local counted = math.max(part, held)
+  of.demand, of.parts = of.demand + demand, of.parts + counted
+  if demand + counted > 0 then row[#row + 1] = string.format('%s %d %d', limit, demand, counted) end
 end
 if #row > 0 then redis.call('HSET', key, 'i' .. member, table.concat(row, ';')) end
 store_sums()

@@ -2,7 +2,7 @@
 --   KEYS[1]            a hash: 'epoch'         a random text, for as long as nothing was lost
 --                              'fresh'         until when nobody is given more of a limit than it has
 --                              'i' .. member   for each limit that it uses: name, demand and part
---                              's' .. limit    demand and parts of all members
+--                              's' .. limit    demand and parts of all members, who has waited longest for more, and since when
 --   KEYS[1]:alive      a sorted set: who is heard of, and when it was last
 --   KEYS[1]:seen       a sorted set: the same, of all that were heard of in 30 days
 --   KEYS[1]:instances  a hash: what each of those says of itself, sealed
@@ -29,8 +29,11 @@ local function load_sums(limits)
   for place, limit in ipairs(limits) do names[place] = 's' .. limit end
   local texts = redis.call('HMGET', key, unpack(names))
   for place, limit in ipairs(limits) do
-    local demand, parts = string.match(texts[place] or '', '^(%d+) (%d+)$')
-    sums[limit] = sums[limit] or {demand = tonumber(demand or 0), parts = tonumber(parts or 0)}
+    local demand, parts, first, since = string.match(texts[place] or '', '^(%d+) (%d+) ?(%x*) ?(%d*)$')
+    sums[limit] = sums[limit] or {
+      demand = tonumber(demand or 0), parts = tonumber(parts or 0),
+      first = first ~= '' and first or nil, since = tonumber(since or '') or 0,
+    }
   end
 end
 
@@ -39,7 +42,8 @@ local function store_sums()
   for limit, of in pairs(sums) do
     if of.demand + of.parts > 0 then
       kept[#kept + 1] = 's' .. limit
-      kept[#kept + 1] = string.format('%d %d', of.demand, of.parts)
+      local first = of.first and string.format(' %s %d', of.first, of.since) or ''
+      kept[#kept + 1] = string.format('%d %d', of.demand, of.parts) .. first
     else
       gone[#gone + 1] = 's' .. limit
     end
@@ -62,14 +66,15 @@ local function withdraw(member)
     local of = sums[limit]
     of.demand = math.max(of.demand - own.demand, 0)
     of.parts = math.max(of.parts - own.parts, 0)
+    if of.first == member then of.first = nil end
   end
   redis.call('HDEL', key, 'i' .. member)
 end
 
 -- Nobody was heard of, or all was lost, so lately that some may not have come back yet.
-local function is_fresh(silence)
+local function is_fresh()
   local fresh = tonumber(redis.call('HGET', key, 'fresh') or 0) or 0
-  return fresh > now and fresh <= now + silence
+  return fresh > now
 end
 
 local function forget(member)
