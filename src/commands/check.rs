@@ -10,10 +10,10 @@ use serde::Serialize;
 use tokio::runtime::Runtime;
 
 use super::config_file::ConfigFile;
-use super::live_check;
-use super::output::{WRONG, print, report, say};
+use super::live_check::{self, Tried};
+use super::output::{WRONG, how_to_make, print, say};
 use bursar_base::terminal::plain_json;
-use bursar_config::{Config, Diagnostic, Problem, Severity};
+use bursar_config::{Config, Diagnostic, Problem, Rejected, Severity};
 
 /// Arguments of `bursar check`.
 #[derive(Debug, Args)]
@@ -21,9 +21,9 @@ pub(crate) struct Options {
     #[command(flatten)]
     file: ConfigFile,
     /// Also obtain one token for each account and connect to each API host, and say what came back
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long)]
     live: bool,
-    /// Print the problems as JSON, for editors and pipelines
+    /// Print the problems, and what `--live` has tried, as JSON, for editors and pipelines
     #[arg(long)]
     json: bool,
     /// Count warnings as problems
@@ -36,6 +36,16 @@ pub(crate) struct Options {
 struct Report<'a> {
     ok: bool,
     problems: Vec<Problem<'a>>,
+    /// None: nothing was tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    live: Option<&'a [Tried]>,
+}
+
+/// What is wrong with a file, and what is allowed but probably not meant.
+#[derive(Debug)]
+struct Found {
+    errors: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
 }
 
 /// Reads the file, and says what is wrong with it.
@@ -44,47 +54,72 @@ struct Report<'a> {
 /// Where nothing can be said.
 pub(crate) fn run(options: &Options, runtime: &Runtime) -> anyhow::Result<ExitCode> {
     let path = options.file.path();
-    let config = match Config::load(&path) {
-        Ok(config) => config,
-        Err(problems) if options.json => return print_report(false, &problems, Severity::Error),
-        Err(problems) => return Ok(report(&path, &problems)),
+    let (config, found) = match Config::check(&path) {
+        Ok(mut config) => {
+            let warnings = std::mem::take(&mut config.warnings);
+            let errors = Vec::new();
+            (Some(config), Found { errors, warnings })
+        }
+        Err(Rejected { errors, warnings }) => (None, Found { errors, warnings }),
     };
-    let is_good = config.warnings.is_empty() || !options.strict;
+    let is_good = config.is_some() && (found.warnings.is_empty() || !options.strict);
+    let config = config.filter(|_| is_good);
+    let tried = match &config {
+        Some(config) if options.live => Some(runtime.block_on(live_check::run(config))?),
+        _ => None,
+    };
+    let is_well = tried.iter().flatten().all(Tried::is_well);
+    let code = match (is_good, is_well) {
+        (false, _) => ExitCode::from(WRONG),
+        (true, false) => ExitCode::FAILURE,
+        (true, true) => ExitCode::SUCCESS,
+    };
     if options.json {
-        return print_report(is_good, &config.warnings, Severity::Warning);
+        let report = Report {
+            ok: is_good && is_well,
+            problems: found.problems(),
+            live: tried.as_deref(),
+        };
+        let text = serde_json::to_string_pretty(&report).context("cannot write JSON")?;
+        return print(&(plain_json(&text).into_owned() + "\n"), code);
     }
-    warn(&path, &config.warnings);
-    if !is_good {
-        return Ok(ExitCode::from(WRONG));
-    }
-    if !options.live {
-        return print(&summary(&config), ExitCode::SUCCESS);
-    }
-    let (text, all_well) = runtime.block_on(live_check::run(&config))?;
-    let code = match all_well {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+    found.report(&path);
+    let text = match (&config, &tried) {
+        (_, Some(tried)) => live_check::text(tried),
+        (Some(config), None) => summary(config),
+        (None, None) => String::new(),
     };
     print(&text, code)
 }
 
-fn print_report(ok: bool, problems: &[Diagnostic], severity: Severity) -> anyhow::Result<ExitCode> {
-    let problems = problems.iter().map(|problem| problem.as_problem(severity));
-    let report = Report {
-        ok,
-        problems: problems.collect(),
-    };
-    let text = serde_json::to_string_pretty(&report).context("cannot write JSON")?;
-    let code = match ok {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::from(WRONG),
-    };
-    print(&(plain_json(&text).into_owned() + "\n"), code)
-}
+impl Found {
+    /// All of it in the order of the file; of the file as a whole comes last.
+    fn all(&self) -> Vec<(Severity, &Diagnostic)> {
+        let errors = self.errors.iter().map(|error| (Severity::Error, error));
+        let warnings = (self.warnings.iter()).map(|warning| (Severity::Warning, warning));
+        let mut all: Vec<_> = errors.chain(warnings).collect();
+        all.sort_by_key(|(_, problem)| problem.line.unwrap_or(usize::MAX));
+        all
+    }
 
-fn warn(path: &Path, warnings: &[Diagnostic]) {
-    for warning in warnings {
-        say(&format!("{}: warning: {warning}", path.display()));
+    fn problems(&self) -> Vec<Problem<'_>> {
+        let all = self.all().into_iter();
+        all.map(|(severity, problem)| problem.as_problem(severity))
+            .collect()
+    }
+
+    /// Says it to a person, and how to make a file where there is none.
+    fn report(&self, path: &Path) {
+        for (severity, problem) in self.all() {
+            let severity = match severity {
+                Severity::Error => "",
+                Severity::Warning => "warning: ",
+            };
+            say(&format!("{}: {severity}{problem}", path.display()));
+        }
+        if let Some(hint) = how_to_make(path) {
+            say(&format!("bursar: {hint}"));
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! `bursar check --live`: one token call for each account, and one TLS handshake with each API host, told in a line each.
+//! `bursar check --live`: one token call for each account, and one TLS handshake with each API host, told in a line each
+//! or as JSON.
 //!
 //! In a fleet it takes part as an instance does: a running one is never left with a token that this has ended.
 
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::ProtocolVersion;
+use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -23,33 +25,72 @@ const MAX_CALLS: usize = 32;
 /// Of an account whose new token would end the one that the fleet has.
 const NOT_ASKED: &str = "not asked, because a new token would end the one that the fleet may have (token.single_active)";
 
-/// One line, and whether it tells of something good.
-type Told = (String, bool);
+/// What was tried, and what came of it, without the token.
+#[derive(Debug, Serialize)]
+pub(crate) struct Tried {
+    /// None: it is the fleet's store.
+    provider: Option<String>,
+    /// Whose token call it is. None: it is a connection.
+    account: Option<String>,
+    scopes: Option<String>,
+    /// None: no call was made.
+    url: Option<String>,
+    /// None: it was not tried.
+    ok: Option<bool>,
+    message: String,
+    /// Why there is no connection.
+    cause: Option<&'static str>,
+    /// What the token endpoint's response says beside its body.
+    status: Option<u16>,
+    content_type: Option<Box<str>>,
+    redirect_host: Option<Box<str>>,
+    /// The same for people.
+    #[serde(skip)]
+    line: String,
+}
 
-/// What came back, without the tokens. The second value is whether all went well.
+/// An API host that cannot be used.
+struct Unusable {
+    cause: Cause,
+    error: String,
+}
+
+impl Tried {
+    /// Whether it went well, or was not tried.
+    pub(crate) fn is_well(&self) -> bool {
+        self.ok != Some(false)
+    }
+}
+
+/// All of them as text.
+pub(crate) fn text(tried: &[Tried]) -> String {
+    tried.iter().map(|tried| &*tried.line).collect()
+}
+
+/// Tries everything, and says what came back.
 ///
 /// # Errors
 /// Where the metrics, or TLS to the fleet's store, cannot be set up.
-pub(crate) async fn run(config: &Config) -> anyhow::Result<(String, bool)> {
+pub(crate) async fn run(config: &Config) -> anyhow::Result<Vec<Tried>> {
     let metrics = Metrics::new(config)?;
     let egress = Egress::new(&config.egress, &metrics);
     let fleet = fleet::join(config, &metrics).await?;
     let shared = fleet.as_ref().map(|fleet| fleet.tokens.clone());
     let tokens = Tokens::asleep(config, &metrics, &egress, shared);
     let permits = Arc::new(Semaphore::new(MAX_CALLS));
-    let mut told = JoinSet::new();
-    let mut lines = Vec::new();
+    let mut trying = JoinSet::new();
+    let mut tried = Vec::new();
     for provider in &config.providers {
         // One token to an account: the default scopes, or the first route's.
         let scopes = provider.default_scopes.unwrap_or(0);
         for account in 0..provider.accounts.len() {
             let source = Arc::clone(tokens.source(provider.index, account, scopes));
             if fleet.as_ref().is_some_and(|fleet| !fleet.may_ask(provider)) {
-                lines.push((line_of(&source, NOT_ASKED), true));
+                tried.push(of_call(&source, None, NOT_ASKED.to_owned(), None));
                 continue;
             }
             let permits = permits.clone();
-            told.spawn(async move {
+            trying.spawn(async move {
                 // Never closed; without a permit it would only be more at a time.
                 let _permit = permits.acquire_owned().await;
                 let obtained = source.call_once().await;
@@ -59,48 +100,86 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<(String, bool)> {
         for origin in origins(provider) {
             let (provider, permits) = (provider.clone(), permits.clone());
             let connector = Connector::of_api(&provider, &egress);
-            told.spawn(async move {
+            trying.spawn(async move {
                 let _permit = permits.acquire_owned().await;
                 of_host(&provider, &connector, &origin).await
             });
         }
     }
-    lines.extend(told.join_all().await);
+    tried.extend(trying.join_all().await);
     if let Some(fleet) = &fleet {
         // What was obtained here is for all of them.
         fleet.tokens.end().await;
-        lines.push(fleet.told());
+        tried.push(of_store(fleet));
     }
-    lines.extend(config.providers.iter().flat_map(not_tried));
-    lines.sort();
-    let is_all_well = lines.iter().all(|(_, is_well)| *is_well);
-    let lines: Vec<String> = lines.into_iter().map(|(line, _)| line).collect();
-    Ok((lines.concat(), is_all_well))
+    tried.extend(config.providers.iter().flat_map(not_tried));
+    tried.sort_by(|one, other| one.line.cmp(&other.line));
+    Ok(tried)
 }
 
-/// A line about an account.
-fn line_of(source: &Source, said: &str) -> String {
-    let scopes = match &*source.key.scopes {
-        "" => String::new(),
-        scopes => format!(" [{scopes}]"),
-    };
-    let (provider, account) = (&source.key.provider.name, &source.key.account().name);
-    format!("  {provider} {account}{scopes}: {said}\n")
-}
-
-fn of_account(source: &Source, obtained: Result<String, Failure>) -> Told {
-    let is_well = obtained.is_ok();
-    let exchange = source.last_exchange().map(|exchange| shown(&exchange));
-    let exchange = match (exchange, &obtained) {
-        (Some(exchange), _) => format!("; {exchange}"),
+fn of_account(source: &Source, obtained: Result<String, Failure>) -> Tried {
+    let exchange = source.last_exchange();
+    let call = match (&exchange, &obtained) {
+        (Some(exchange), _) => format!("; {}", shown(exchange)),
         (None, Err(Failure::Rejected(..) | Failure::RateLimited(_) | Failure::ErrorStatus(..))) => {
             "; another instance of the fleet was told so a moment ago, and nothing was sent"
                 .to_owned()
         }
         (None, _) => String::new(),
     };
-    let said = obtained.unwrap_or_else(|failure| format!("FAILED: {failure}"));
-    (line_of(source, &(said + &exchange)), is_well)
+    let is_well = obtained.is_ok();
+    let said = obtained.unwrap_or_else(|failure| failure.to_string());
+    of_call(source, Some(is_well), said + &call, exchange)
+}
+
+fn of_call(
+    source: &Source,
+    ok: Option<bool>,
+    message: String,
+    exchange: Option<Exchange>,
+) -> Tried {
+    let key = &source.key;
+    let (provider, account) = (&key.provider.name, &key.account().name);
+    let scopes = match &*key.scopes {
+        "" => String::new(),
+        scopes => format!(" [{scopes}]"),
+    };
+    let failed = failed_unless(ok != Some(false));
+    let exchange = exchange.as_ref();
+    let head = exchange.and_then(|exchange| exchange.response.as_ref());
+    Tried {
+        line: format!("  {provider} {account}{scopes}: {failed}{message}\n"),
+        provider: Some(provider.to_string()),
+        account: Some(account.to_string()),
+        scopes: Some(key.scopes.to_string()),
+        url: exchange.map(|exchange| exchange.url.to_string()),
+        ok,
+        message,
+        cause: exchange
+            .and_then(|exchange| exchange.cause)
+            .map(Cause::as_str),
+        status: head.map(|head| head.status.as_u16()),
+        content_type: head.and_then(|head| head.media_type.clone()),
+        redirect_host: head.and_then(|head| head.redirect_host.clone()),
+    }
+}
+
+fn of_store(fleet: &fleet::Checked) -> Tried {
+    let (address, down) = fleet.store();
+    let message = match down {
+        None => "can be used".to_owned(),
+        Some(why) => why.to_owned(),
+    };
+    let failed = failed_unless(down.is_none());
+    Tried {
+        line: format!("  the fleet's store {address}: {failed}{message}\n"),
+        provider: None,
+        ..of_connection(address, Some(down.is_none()), message)
+    }
+}
+
+fn failed_unless(is_well: bool) -> &'static str {
+    if is_well { "" } else { "FAILED: " }
 }
 
 /// A token call: its URL, and the cause why there was no connection, or what the response said beside its body.
@@ -151,42 +230,83 @@ fn origins(provider: &Provider) -> Vec<Origin> {
 }
 
 /// Hosts below a wildcard, which nobody knows.
-fn not_tried(provider: &Arc<Provider>) -> Vec<Told> {
+fn not_tried(provider: &Arc<Provider>) -> Vec<Tried> {
     let is_any = |host: &&Host| host.wildcard && provider.upstream.is_none();
     let hosts = provider.hosts.iter().filter(is_any);
-    let line = |host: &Host| {
-        let line = format!(
-            "  {} {host}: not tried, because it stands for many hosts\n",
-            provider.name
-        );
-        (line, true)
+    let not_tried = |host: &Host| {
+        let message = "not tried, because it stands for many hosts";
+        Tried {
+            line: format!("  {} {host}: {message}\n", provider.name),
+            ..of_url(
+                provider,
+                format!("https://{host}"),
+                None,
+                message.to_owned(),
+            )
+        }
     };
-    hosts.map(line).collect()
+    hosts.map(not_tried).collect()
 }
 
-async fn of_host(provider: &Provider, connector: &Connector, origin: &Origin) -> Told {
-    let (scheme, authority) = (&origin.scheme, &origin.authority);
+async fn of_host(provider: &Provider, connector: &Connector, origin: &Origin) -> Tried {
+    let url = format!("{}://{}", origin.scheme, origin.authority);
     let said = match connected(connector, origin).await {
         Ok(connected) if provider.http == Http::Http2 && is_without_http2(&connected) => {
-            Err(failed(Cause::TlsOther, "it does not agree to HTTP/2"))
+            Err(Unusable {
+                cause: Cause::TlsOther,
+                error: "it does not agree to HTTP/2".to_owned(),
+            })
         }
-        Ok(connected) => Ok(tls(&connected)),
-        Err(failed) => Err(failed),
+        said => said,
     };
-    let is_well = said.is_ok();
-    let said = said.unwrap_or_else(|failed| format!("FAILED: {failed}"));
-    let line = format!("  {} {scheme}://{authority}: {said}\n", provider.name);
-    (line, is_well)
+    match said {
+        Ok(connected) => of_url(provider, url, Some(true), tls(&connected)),
+        Err(Unusable { cause, error }) => Tried {
+            cause: Some(cause.as_str()),
+            ..of_url(provider, url, Some(false), failed(cause, &error))
+        },
+    }
+}
+
+/// Of an API host.
+fn of_url(provider: &Provider, url: String, ok: Option<bool>, message: String) -> Tried {
+    let failed = failed_unless(ok != Some(false));
+    Tried {
+        line: format!("  {} {url}: {failed}{message}\n", provider.name),
+        provider: Some(provider.name.to_string()),
+        ..of_connection(url, ok, message)
+    }
+}
+
+fn of_connection(url: String, ok: Option<bool>, message: String) -> Tried {
+    Tried {
+        provider: None,
+        account: None,
+        scopes: None,
+        url: Some(url),
+        ok,
+        message,
+        cause: None,
+        status: None,
+        content_type: None,
+        redirect_host: None,
+        line: String::new(),
+    }
 }
 
 fn is_without_http2(connected: &Connected) -> bool {
     connected.is_tls() && !connected.is_http2()
 }
 
-async fn connected(connector: &Connector, origin: &Origin) -> Result<Connected, String> {
-    let url = origin.url();
-    let url = url.ok_or_else(|| Cause::Unreachable.as_str().to_owned())?;
-    let told = |none: Box<connect::Failed>| failed(none.error.cause(), &none.error.details());
+async fn connected(connector: &Connector, origin: &Origin) -> Result<Connected, Unusable> {
+    let url = origin.url().ok_or_else(|| Unusable {
+        cause: Cause::Unreachable,
+        error: String::new(),
+    })?;
+    let told = |none: Box<connect::Failed>| Unusable {
+        cause: none.error.cause(),
+        error: none.error.details(),
+    };
     let connected = connector.connect(url).await.map_err(told)?;
     connected.confirmed().await.map_err(told)
 }

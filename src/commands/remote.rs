@@ -20,6 +20,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::config_file::ConfigFile;
+use super::output::say;
 use address::Address;
 use bursar_base::decision::Unfit;
 use bursar_base::secret::Secret;
@@ -86,10 +87,11 @@ pub(crate) struct Reply {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// Nobody answers there.
-    #[error("{address}: {source}; is Bursar running there?{unknown}")]
+    #[error("{address}: {error}; is Bursar running there?{unknown}")]
     NoResponse {
         address: String,
-        source: io::Error,
+        /// No `source`, which would be told once more.
+        error: io::Error,
         /// Why it was asked there.
         unknown: String,
     },
@@ -220,7 +222,17 @@ impl Remote {
         let reply = self.exchange(asked, limit).await?;
         match reply.status {
             StatusCode::UNAUTHORIZED => Err(Error::WrongToken(self.address.to_string(), from)),
-            _ => Ok(reply),
+            _ => {
+                // Another Bursar than the one that is meant may have that address.
+                if self.unknown.is_some() {
+                    say(&format!(
+                        "bursar: {} was asked.{}",
+                        self.address,
+                        self.unknown()
+                    ));
+                }
+                Ok(reply)
+            }
         }
     }
 
@@ -248,16 +260,16 @@ impl Remote {
     fn unknown(&self) -> String {
         let unknown = self.unknown.as_ref();
         unknown.map_or_else(String::new, |why| {
-            format!(" It was asked at the default address, because of {why}")
+            format!(" It is the default address, because of {why}")
         })
     }
 
     async fn exchange(&self, asked: Asked<'_>, limit: Duration) -> Result<Reply, Error> {
         let asked = tokio::time::timeout(limit, self.ask(asked)).await;
         let asked = asked.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()));
-        let (head, body) = asked.map_err(|source| Error::NoResponse {
+        let (head, body) = asked.map_err(|error| Error::NoResponse {
             address: self.address.to_string(),
-            source,
+            error,
             unknown: self.unknown(),
         })?;
         let content_type = head.headers.get(CONTENT_TYPE);

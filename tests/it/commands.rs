@@ -53,6 +53,10 @@ async fn a_broken_file_fails_no_health_check_and_no_freeze() {
     write(directory.path(), &format!("admin: {admin}\n{rest}"));
     let said = run_in(directory.path(), &["health"], &[]).await;
     assert_eq!((said.code, &*said.out, &*said.error), (Some(0), "", ""));
+    let latin = [b"# caf\xe9\n", format!("admin: {admin}\n{rest}").as_bytes()].concat();
+    std::fs::write(directory.path().join("proxy.yaml"), latin).unwrap();
+    let said = run_in(directory.path(), &["health"], &[]).await;
+    assert_eq!((said.code, &*said.out, &*said.error), (Some(0), "", ""));
     let said = run_in(directory.path(), &["freeze", "acme"], &[]).await;
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(
@@ -107,7 +111,9 @@ async fn a_command_that_cannot_be_carried_out_says_why() {
     let (right, Place { admin: free, .. }) = (program.admin.to_string(), Place::any());
     let free = free.to_string();
     let at = |admin| ["freeze", "acme", "--admin", admin];
-    failed(&run(&at(&free), TOKEN).await, 1, "is Bursar running there?");
+    let nobody = run(&at(&free), TOKEN).await;
+    failed(&nobody, 1, "is Bursar running there?");
+    assert_eq!(nobody.error.matches("refused").count(), 1, "{nobody:?}");
     failed(
         &run(&at(&right), "0123456789-other-token").await,
         1,

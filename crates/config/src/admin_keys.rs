@@ -8,7 +8,7 @@ use crate::defaults;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::file;
 use crate::files::Files;
-use crate::load::{Reading, text};
+use crate::load::{Reading, any_text};
 use bursar_base::secret::Secret;
 
 /// `admin` and `admin_token` of a file. Each is read whatever is wrong with the other and with the rest of the file.
@@ -28,7 +28,7 @@ impl AdminKeys {
     #[must_use]
     pub fn load(path: &Path) -> Self {
         let mut files = Files::default();
-        let text = match text(path, &mut files) {
+        let text = match any_text(path, &mut files) {
             Ok(text) => text,
             Err(problems) => {
                 return Self {
@@ -70,7 +70,7 @@ impl Reading<'_> {
 mod tests {
     use super::*;
 
-    fn load(text: &str) -> AdminKeys {
+    fn load(text: impl AsRef<[u8]>) -> AdminKeys {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         AdminKeys::load(file.path())
@@ -101,6 +101,23 @@ mod tests {
                 let found = keys.admin_token.unwrap().unwrap();
                 assert_eq!(found.expose(), "0123456789-admin-token", "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn another_encoding_hides_no_key() {
+        let text = "# für\nadmin: '[::1]:7'\nadmin_token: 0123456789-admin-token\n";
+        let latin = text
+            .chars()
+            .map(|char| u8::try_from(char).unwrap())
+            .collect();
+        let utf16 = text.encode_utf16().flat_map(u16::to_le_bytes);
+        let utf16 = [0xff, 0xfe].into_iter().chain(utf16).collect::<Vec<u8>>();
+        for bytes in [latin, utf16] {
+            let keys = load(bytes);
+            assert_eq!(keys.admin.unwrap(), "[::1]:7".parse().unwrap());
+            let token = keys.admin_token.unwrap().unwrap();
+            assert_eq!(token.expose(), "0123456789-admin-token");
         }
     }
 

@@ -32,6 +32,31 @@ pub(super) fn decode(bytes: Vec<u8>) -> Result<Zeroizing<String>, Error> {
         })
 }
 
+/// The same, whatever the encoding: for what is ASCII in it, where nobody else is to be asked.
+pub(super) fn decode_any(bytes: Vec<u8>) -> Zeroizing<String> {
+    let bytes = match String::from_utf8(bytes) {
+        Ok(text) if !is_utf16(text.as_bytes()) => return Zeroizing::new(text),
+        Ok(text) => Zeroizing::new(text.into_bytes()),
+        Err(other) => Zeroizing::new(other.into_bytes()),
+    };
+    // It is not to grow: a copy would be left behind that nobody wipes.
+    let mut text = Zeroizing::new(String::with_capacity(2 * bytes.len()));
+    if is_utf16(&bytes) {
+        let is_little = matches!(bytes.get(..2), Some([0xff, 0xfe] | [_, 0]));
+        let unit = |pair: &[u8; 2]| match is_little {
+            true => u16::from_le_bytes(*pair),
+            false => u16::from_be_bytes(*pair),
+        };
+        let (pairs, _) = bytes.as_chunks();
+        let chars = char::decode_utf16(pairs.iter().map(unit));
+        text.extend(chars.map(|char| char.unwrap_or(char::REPLACEMENT_CHARACTER)));
+    } else {
+        // Each byte of Latin-1 is a character.
+        text.extend(bytes.iter().copied().map(char::from));
+    }
+    text
+}
+
 /// The text without the mark that it may begin with.
 pub(super) fn unmarked(text: &str) -> &str {
     text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
@@ -64,5 +89,29 @@ mod tests {
             assert_eq!(**decode(text.into()).unwrap(), *text);
         }
         assert_eq!(unmarked("\u{feff}a\u{feff}"), "a\u{feff}");
+    }
+
+    #[test]
+    fn what_is_ascii_is_read_in_any_encoding() {
+        let text = "# für\nadmin: 1\n";
+        let utf16 = |to: fn(u16) -> [u8; 2], mark: &str| -> Vec<u8> {
+            let text = format!("{mark}{text}");
+            text.encode_utf16().flat_map(to).collect()
+        };
+        for bytes in [
+            text.into(),
+            b"# f\xfcr\nadmin: 1\n".to_vec(),
+            utf16(u16::to_le_bytes, "\u{feff}"),
+            utf16(u16::to_be_bytes, "\u{feff}"),
+        ] {
+            assert_eq!(unmarked(&decode_any(bytes)), text);
+        }
+        let unmarked: Vec<u8> = "a: 1\n".encode_utf16().flat_map(u16::to_be_bytes).collect();
+        assert_eq!(**decode_any(unmarked), *"a: 1\n");
+        // Half a character.
+        assert_eq!(
+            **decode_any(vec![0xff, 0xfe, 0, 0xd8, 1]),
+            *"\u{feff}\u{fffd}"
+        );
     }
 }

@@ -53,6 +53,7 @@ pub use host::{Host, Origin};
 pub use journal::Journal;
 pub use known_host::KnownHost;
 pub use limits::{Limits, ProxyLimits, UnknownConnections};
+pub use load::Rejected;
 pub use outline::{Changes, NameChanges, Outline};
 pub use passthrough::Passthrough;
 pub use provider::{BreakerLimits, Provider, Timeouts, TokenDialect};

@@ -23,7 +23,24 @@ use bursar_base::regular_file;
 use bursar_base::secret::Fingerprint;
 
 /// A file's text, wiped on drop: a secret may be written in it.
-pub(super) fn text(path: &Path, files: &mut Files) -> Result<Zeroizing<String>, Vec<Diagnostic>> {
+fn text(path: &Path, files: &mut Files) -> Result<Zeroizing<String>, Vec<Diagnostic>> {
+    let decode = |bytes| encoding::decode(bytes).map_err(|error| error.to_string());
+    read_text(path, files, decode)
+}
+
+/// The same in whatever encoding, for commands that have to work while the file is broken.
+pub(super) fn any_text(
+    path: &Path,
+    files: &mut Files,
+) -> Result<Zeroizing<String>, Vec<Diagnostic>> {
+    read_text(path, files, |bytes| Ok(encoding::decode_any(bytes)))
+}
+
+fn read_text(
+    path: &Path,
+    files: &mut Files,
+    decode: impl FnOnce(Vec<u8>) -> Result<Zeroizing<String>, String>,
+) -> Result<Zeroizing<String>, Vec<Diagnostic>> {
     let read = regular_file::read(path, MAX_TEXT_FILE_BYTES);
     let hangs = matches!(read, Err(regular_file::Error::Hangs));
     if !hangs {
@@ -33,9 +50,7 @@ pub(super) fn text(path: &Path, files: &mut Files) -> Result<Zeroizing<String>, 
         );
     }
     let text = match read {
-        Ok(mut read) => {
-            encoding::decode(std::mem::take(&mut *read)).map_err(|error| error.to_string())
-        }
+        Ok(mut read) => decode(std::mem::take(&mut *read)),
         Err(error) => Err(error.to_string()),
     };
     text.map_err(|why| {
@@ -47,7 +62,31 @@ pub(super) fn text(path: &Path, files: &mut Files) -> Result<Zeroizing<String>, 
     })
 }
 
+/// A file that is no configuration.
+#[derive(Debug)]
+pub struct Rejected {
+    /// Everything that is wrong with it.
+    pub errors: Vec<Diagnostic>,
+    /// What else is allowed but probably not meant.
+    pub warnings: Vec<Diagnostic>,
+}
+
+impl From<Vec<Diagnostic>> for Rejected {
+    fn from(errors: Vec<Diagnostic>) -> Self {
+        let warnings = Vec::new();
+        Self { errors, warnings }
+    }
+}
+
 impl Config {
+    /// Reads a file, for somebody who wants to be told of everything at once.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, and the warnings beside it.
+    pub fn check(path: &Path) -> Result<Self, Rejected> {
+        read_noting(path, &mut Files::default())
+    }
+
     /// Reads a file.
     ///
     /// # Errors
@@ -61,14 +100,7 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn load_noting(path: &Path, files: &mut Files) -> Result<Self, Vec<Diagnostic>> {
-        let text = text(path, files)?;
-        let mut reading = Reading::of(&text, path, files);
-        let mut config = reading.compile()?;
-        let secret = reading.secret.take();
-        let warning =
-            secret.and_then(|secret| file_permissions::warn_of_open_configuration(path, secret));
-        config.warnings.extend(warning);
-        Ok(config)
+        read_noting(path, files).map_err(|rejected| rejected.errors)
     }
 
     /// The same without `intercept`, whose authority is yet to be made.
@@ -80,7 +112,7 @@ impl Config {
         let text = text(path, &mut files)?;
         let mut reading = Reading::of(&text, path, &mut files);
         reading.has_authority = false;
-        reading.compile()
+        reading.compile().map_err(|rejected| rejected.errors)
     }
 
     /// Reads `journal` alone: what the rest of the file refers to need not be there.
@@ -89,7 +121,7 @@ impl Config {
     /// Everything that is wrong with that part.
     pub fn load_journal(path: &Path) -> Result<Option<Journal>, Vec<Diagnostic>> {
         let mut files = Files::default();
-        let text = text(path, &mut files)?;
+        let text = any_text(path, &mut files)?;
         let mut reading = Reading::of(&text, path, &mut files);
         let directory = reading.directory;
         reading.key("journal", |file, problems| {
@@ -103,7 +135,7 @@ impl Config {
     /// Everything that is wrong with that part.
     pub fn load_fleet(path: &Path) -> Result<Option<FleetConfig>, Vec<Diagnostic>> {
         let mut files = Files::default();
-        let text = text(path, &mut files)?;
+        let text = any_text(path, &mut files)?;
         let mut reading = Reading::of(&text, path, &mut files);
         let directory = reading.directory;
         reading.key("fleet", |file, problems| {
@@ -124,8 +156,23 @@ impl Config {
             outline: Outline::default(),
             files: &mut Files::default(),
         };
-        reading.compile()
+        reading.compile().map_err(|rejected| rejected.errors)
     }
+}
+
+fn read_noting(path: &Path, files: &mut Files) -> Result<Config, Rejected> {
+    let text = text(path, files)?;
+    let mut reading = Reading::of(&text, path, files);
+    let mut read = reading.compile();
+    let secret = reading.secret.take();
+    let warning =
+        secret.and_then(|secret| file_permissions::warn_of_open_configuration(path, secret));
+    let warnings = match &mut read {
+        Ok(config) => &mut config.warnings,
+        Err(rejected) => &mut rejected.warnings,
+    };
+    warnings.extend(warning);
+    read
 }
 
 /// One reading of a file's text.
@@ -154,7 +201,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    pub(super) fn compile(&mut self) -> Result<Config, Vec<Diagnostic>> {
+    fn compile(&mut self) -> Result<Config, Rejected> {
         let mut problems = Diagnostics::default();
         let config = self.read(&mut problems).and_then(|mut file| {
             if !self.has_authority {
@@ -171,7 +218,15 @@ impl<'a> Reading<'a> {
                 config.hash = Fingerprint::of(self.text);
                 Ok(config)
             }
-            _ => Err(problems.into_found()),
+            _ => {
+                let mut warnings = std::mem::take(&mut problems.warnings);
+                // What follows from an error is none of its own.
+                warnings.retain(|warning| {
+                    !problems.is_reported(&warning.path) && !problems.has_below(&warning.path)
+                });
+                let errors = problems.into_found();
+                Err(Rejected { errors, warnings })
+            }
         }
     }
 

@@ -169,6 +169,33 @@ const PLACEHOLDERS: [&str; 26] = [
     "yoursecrethere",
 ];
 
+/// Of these together, and of none else, is a text that stands for a secret, where one of the first is among them.
+const PLACEHOLDER_WORDS: [&[&str]; 2] = [
+    &[
+        "add",
+        "change",
+        "dummy",
+        "enter",
+        "example",
+        "fill",
+        "here",
+        "insert",
+        "paste",
+        "placeholder",
+        "put",
+        "replace",
+        "sample",
+        "your",
+    ],
+    &[
+        "a", "actual", "api", "client", "goes", "id", "in", "it", "key", "me", "my", "password",
+        "real", "secret", "the", "this", "token", "value", "with",
+    ],
+];
+
+/// What other tools write references in: shells and Compose, Kubernetes, Azure Pipelines.
+const VARIABLES: [(&str, &str); 3] = [("${", "}"), ("$(", ")"), ("#{", "}#")];
+
 /// Beginnings of what other tools would have replaced by a secret.
 const REFERENCES: [&str; 11] = [
     "/etc/bursar/",
@@ -191,30 +218,33 @@ fn placeholder(text: &str) -> Option<Fault> {
             && name.bytes().all(word)
             && name.starts_with(|char: char| char.is_ascii_uppercase())
     };
-    let is_enclosed = |open, close| {
-        (text.strip_prefix(open)?.strip_suffix(close)).filter(|inner: &&str| !inner.is_empty())
+    let is_enclosed = |open: &str, close: &str| {
+        (text.strip_prefix(open)?.strip_suffix(close)).filter(|inner| !inner.is_empty())
+    };
+    let is_reference = |inner: &str| {
+        let word = |char: char| char.is_ascii_alphanumeric() || "_:./- ".contains(char);
+        inner.chars().all(word) && inner.starts_with(|char: char| char.is_ascii_alphabetic())
     };
     let are_words = |inner: &str| {
         let word = |char: char| char.is_ascii_alphanumeric() || " _-.".contains(char);
         inner.chars().all(word) && inner.contains(|char: char| char.is_ascii_alphabetic())
     };
     let is_masked = |mask: char| text.len() >= 3 && text.chars().all(|char| char == mask);
-    let plain: String = text
-        .chars()
-        .filter(|char| !"-_ .".contains(*char))
-        .collect();
-    let plain = plain.to_ascii_lowercase();
+    let is_template = text
+        .split_once("{{")
+        .is_some_and(|(before, rest)| rest.contains("}}") || before.is_empty() && are_words(rest));
     let fault = match () {
         () if text.strip_prefix('$').is_some_and(is_name) => Fault::Unbraced,
-        () if is_enclosed('%', '%').is_some_and(is_name) => Fault::Unbraced,
-        () if text
-            .split_once("{{")
-            .is_some_and(|(_, rest)| rest.contains("}}")) =>
+        () if is_enclosed("%", "%").is_some_and(is_name) => Fault::Unbraced,
+        () if is_template => Fault::Template,
+        () if is_enclosed("<", ">").is_some_and(are_words) => Fault::AngleBrackets,
+        () if VARIABLES
+            .iter()
+            .any(|(open, close)| is_enclosed(open, close).is_some_and(is_reference)) =>
         {
-            Fault::Template
+            Fault::Reference
         }
-        () if is_enclosed('<', '>').is_some_and(are_words) => Fault::AngleBrackets,
-        () if PLACEHOLDERS.contains(&&*plain) => Fault::Placeholder,
+        () if is_placeholder_word(text) || are_placeholder_words(text) => Fault::Placeholder,
         () if is_masked('*')
             || is_masked('.')
             || (is_masked('x') || is_masked('X')) && text.len() > 3 =>
@@ -230,6 +260,29 @@ fn placeholder(text: &str) -> Option<Fault> {
         () => return None,
     };
     Some(fault)
+}
+
+/// One of the list, whatever joins its words, and with a mark or a number behind it.
+fn is_placeholder_word(text: &str) -> bool {
+    let joins = |char: &char| !"-_ .!?".contains(*char);
+    let plain: String = text.chars().filter(joins).collect();
+    let plain = plain.to_ascii_lowercase();
+    let plain = match plain.trim_end_matches(|char: char| char.is_ascii_digit()) {
+        long if long.len() >= 8 => long,
+        _ => &plain,
+    };
+    PLACEHOLDERS.contains(&plain)
+}
+
+fn are_placeholder_words(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    let words = || {
+        text.split(['-', '_', ' ', '.', '!'])
+            .filter(|word| !word.is_empty())
+    };
+    let [telling, others] = PLACEHOLDER_WORDS;
+    let is_known = |word: &str| telling.contains(&word) || others.contains(&word);
+    words().count() > 1 && words().all(is_known) && words().any(|word| telling.contains(&word))
 }
 
 /// Whether a hash would be one without what stands before it.

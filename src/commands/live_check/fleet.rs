@@ -55,14 +55,12 @@ impl Checked {
         !provider.token.single_active || self.tokens.fleet().state().down.is_none()
     }
 
-    /// The line about the store, and whether it can be used.
-    pub(super) fn told(&self) -> (String, bool) {
+    /// Where the store is, and why it cannot be used, if it cannot.
+    pub(super) fn store(&self) -> (String, Option<&'static str>) {
         let store = self.tokens.fleet().state();
-        let said = match store.down {
-            None => "can be used".to_owned(),
-            Some(kind) => format!("FAILED: {}", kind.describe()),
-        };
-        let line = format!("  the fleet's store {}: {said}\n", store.address);
-        (line, store.down.is_none())
+        (
+            store.address.to_string(),
+            store.down.map(|kind| kind.describe()),
+        )
     }
 }

@@ -89,6 +89,33 @@ async fn check_tells_programs_of_errors_and_warnings_and_strict_counts_both() {
 }
 
 #[tokio::test]
+async fn warnings_stand_beside_errors_in_the_order_of_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let weak = "callers: {shop: {password: short+7731, allow: [acme]}}\n";
+    let text = acme(API, API, "surprise: 1").replace("s3cret+of/acme=", "'\"s3cret+of/acme=\"'");
+    write(directory.path(), &format!("{weak}{text}"));
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(directory.path().join("proxy.yaml"), closed).unwrap();
+    let (status, report) = checked(directory.path(), &["--live"]).await;
+    assert_eq!((status, &report["ok"]), (Some(2), &json!(false)));
+    assert_eq!(report.get("live"), None, "of a wrong file nothing is tried");
+    let problems = report["problems"].as_array().unwrap().iter();
+    let told = problems.map(|problem| json!([problem["path"], problem["severity"]]));
+    let expected = [
+        ("callers.shop.password", "warning"),
+        ("callers.shop.password", "warning"),
+        ("providers.acme.client_secret", "warning"),
+        ("providers.acme.surprise", "error"),
+    ];
+    assert_eq!(told.collect::<Value>(), json!(expected), "{report:#}");
+    let said = run_in(directory.path(), &["check"], &[]).await;
+    assert_eq!((said.code, &*said.out), (Some(2), ""), "{said:?}");
+    let lines = said.error.lines().map(|line| line.contains(": warning: "));
+    let is_warning = expected.map(|(_, severity)| severity == "warning");
+    assert_eq!(lines.collect::<Vec<_>>(), is_warning, "{said:?}");
+}
+
+#[tokio::test]
 async fn a_file_that_is_not_there_is_followed_by_how_to_make_one() {
     let directory = tempfile::tempdir().unwrap();
     for arguments in [

@@ -50,6 +50,49 @@ async fn an_api_host_is_connected_to_and_its_tls_is_told() {
 }
 
 #[tokio::test]
+async fn programs_read_of_each_attempt_what_people_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let refusing = Idp::start(|_| async {
+        crate::support::idp::reply(401, &json!({"error": "invalid_client"}))
+    });
+    let refusing = refusing.await;
+    let yaml = format!(
+        "providers: {{acme: {{hosts: ['*.shop.test'], client_id: i, client_secret: '{CLIENT_SECRET}', token: {{url: '{}', scopes: [read]}}}}}}\n",
+        refusing.url()
+    );
+    let (code, people) = live(&directory, &yaml).await;
+    let (json_code, programs) = check_in(&directory, &yaml, &["--live", "--json"]).await;
+    assert_eq!((code, json_code), (Some(1), Some(1)), "{programs}");
+    let report: serde_json::Value = serde_json::from_str(&programs).unwrap();
+    assert_eq!(report["ok"], false, "{report:#}");
+    let expected = json!([
+        {"provider": "acme", "account": null, "scopes": null, "url": "https://*.shop.test", "ok": null, "message": "not tried, because it stands for many hosts", "cause": null, "status": null, "content_type": null, "redirect_host": null},
+        {"provider": "acme", "account": "default", "scopes": "read", "url": refusing.url(), "ok": false, "message": format!("the token endpoint refuses the account (invalid_client); {}: 401 application/json", refusing.url()), "cause": null, "status": 401, "content_type": "application/json", "redirect_host": null},
+    ]);
+    assert_eq!(report["live"], expected, "{report:#}");
+    for tried in report["live"].as_array().unwrap() {
+        assert!(
+            people.contains(tried["message"].as_str().unwrap()),
+            "{people}"
+        );
+    }
+    let idp = Idp::counting().await;
+    let yaml = acme("http://127.0.0.1:9", &idp.url(), "");
+    let (code, programs) = check_in(&directory, &yaml, &["--live", "--json"]).await;
+    let report: serde_json::Value = serde_json::from_str(&programs).unwrap();
+    assert_eq!(code, Some(1), "{programs}");
+    let rows = report["live"].as_array().unwrap();
+    let told = rows
+        .iter()
+        .map(|row| json!([row["url"], row["ok"], row["cause"]]));
+    let expected = json!([
+        [idp.url(), true, null],
+        ["http://127.0.0.1:9", false, "refused"],
+    ]);
+    assert_eq!(told.collect::<serde_json::Value>(), expected, "{report:#}");
+}
+
+#[tokio::test]
 async fn why_an_api_host_or_a_token_endpoint_cannot_be_reached_is_told_by_its_cause() {
     let (directory, authority) = directory();
     let here = ["127.0.0.1"];

@@ -22,17 +22,27 @@ fn what_cannot_work_is_told_from_what_can() {
         ("%PAYU_CLIENT_SECRET%", Fault::Unbraced),
         ("{{ .Values.secret }}", Fault::Template),
         ("a-{{secret}}-b", Fault::Template),
+        ("{{secret", Fault::Template),
         ("<your secret>", Fault::AngleBrackets),
         ("<CLIENT_SECRET>", Fault::AngleBrackets),
         ("changeme", Fault::Placeholder),
         ("Change-Me", Fault::Placeholder),
         ("your_client_secret", Fault::Placeholder),
+        ("ChangeMe!", Fault::Placeholder),
+        ("changeme123", Fault::Placeholder),
+        ("YOUR_CLIENT_SECRET_HERE", Fault::Placeholder),
+        ("put your password here", Fault::Placeholder),
+        ("example-api-key", Fault::Placeholder),
         ("********", Fault::Placeholder),
         ("xxxxxxxx", Fault::Placeholder),
         ("...", Fault::Placeholder),
         ("/run/secrets/payu", Fault::Reference),
         ("ENC[AES256_GCM,data:aGk=]", Fault::Reference),
         ("op://vault/payu/secret", Fault::Reference),
+        ("${PAYU_CLIENT_SECRET}", Fault::Reference),
+        ("${file:/run/secrets/payu}", Fault::Reference),
+        ("$(PAYU_CLIENT_SECRET)", Fault::Reference),
+        ("#{PayuSecret}#", Fault::Reference),
     ] {
         assert_eq!(fault_of_any(text), Some(fault), "{text:?}");
     }
@@ -57,6 +67,13 @@ fn what_cannot_work_is_told_from_what_can() {
         "todo-list-of-mine",
         "null-and-void",
         "file-server-key",
+        "my-client-secret",
+        "your-0wn",
+        "todo1",
+        "a${b}c",
+        "${}",
+        "$(x",
+        "{{9",
     ] {
         assert_eq!(fault_of_any(text), None, "{text:?}");
     }
