@@ -5,6 +5,7 @@
 
 mod cause;
 mod error;
+mod parent;
 mod steps;
 
 use std::future::Future;
@@ -19,7 +20,6 @@ use http::uri::Scheme;
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
-use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, ClientConfig, HandshakeKind, ProtocolVersion};
@@ -209,7 +209,7 @@ impl Connector {
                     self.policy.set_health(&host, Some(error.cause()));
                 }
                 self.policy.failed(&host, error.cause(), || error.details());
-                let peer = Peer::new(&host, steps.address.get().copied());
+                let peer = Peer::new(&host, steps.address());
                 Box::new(Failed { error, peer })
             })
     }
@@ -234,7 +234,7 @@ impl Connector {
     async fn open(&self, url: &Uri, host: &str, steps: &Arc<Steps>) -> Result<Connected, Error> {
         let tcp = self.reach_by(url, steps).await?;
         let peer = Peer::new(host, tcp.inner().tcp.peer_addr().ok());
-        steps.tries(peer.address);
+        steps.connected(peer.address);
         if url.scheme() == Some(&Scheme::HTTP) {
             self.policy.set_health(host, None);
             return Ok(Connected {
@@ -328,12 +328,9 @@ impl Connector {
         {
             self.policy.may_ask_parent(host).await.map_err(denied)?;
             steps.begin(Step::Parent);
-            // The tunnel takes a missing port for 443, whatever the scheme.
-            let connecting = self
-                .tunnel(parent, steps)
-                .call(at(&format!("{host}:{port}"))?);
-            let connected = connecting.await.map(socket);
-            return connected.map_err(|error| match denial(&error) {
+            let target = format!("{host}:{port}");
+            let tunnel = self.tunnel(parent, &target, steps).await;
+            return tunnel.map(socket).map_err(|error| match denial(&error) {
                 Some(rule) => Error::NotAllowed(rule),
                 None => Error::Parent(error.into()),
             });
@@ -345,7 +342,7 @@ impl Connector {
             steps.begin(Step::Tcp);
             if let Some(address) = addresses.first() {
                 let address = SocketAddr::new(*address, port);
-                steps.tries(Some(address));
+                steps.tries(&[address]);
                 url = at(&address.to_string())?;
             }
         }
@@ -356,31 +353,34 @@ impl Connector {
             steps: steps.clone(),
         };
         let connecting = tcp(self.limit, resolver).call(url);
-        let connected = connecting.await.map(socket);
+        let connected = connecting.await.map(TokioIo::into_inner).map(socket);
         connected.map_err(|error| match denial(&error) {
             Some(rule) => Error::NotAllowed(rule),
             None => Error::Unreachable(error.into()),
         })
     }
 
-    /// hyper-util's tunnel bounds the answer's head at 8 KiB, and `limit` its time. It takes 200 alone for a yes, which
-    /// is what every proxy says.
-    fn tunnel(&self, parent: &ParentProxy, steps: &Arc<Steps>) -> Tunnel<HttpConnector<Resolver>> {
+    /// Through the parent proxy.
+    async fn tunnel(
+        &self,
+        parent: &ParentProxy,
+        target: &str,
+        steps: &Arc<Steps>,
+    ) -> Result<TcpStream, parent::Error> {
         let (host, port) = (parent.url.host(), parent.url.port_u16().unwrap_or(80));
         // What is a literal is not resolved.
         let literal = host.and_then(|host| bare(host).parse().ok());
-        steps.tries(literal.map(|address| SocketAddr::new(address, port)));
+        let literal = literal.map(|address| SocketAddr::new(address, port));
+        steps.tries(literal.as_slice());
         let resolver = Resolver {
             policy: self.policy.to_parent(parent),
             port,
             next: Step::Parent,
             steps: steps.clone(),
         };
-        let tunnel = Tunnel::new(parent.url.clone(), tcp(self.limit, resolver));
-        match &parent.authorization {
-            Some(authorization) => tunnel.with_auth(authorization.clone()),
-            None => tunnel,
-        }
+        let reached = tcp(self.limit, resolver).call(parent.url.clone()).await;
+        let stream = reached.map_err(|error| parent::Error::Unreachable(error.into()))?;
+        parent::connect(stream.into_inner(), target, parent.authorization.as_ref()).await
     }
 }
 
@@ -393,8 +393,8 @@ fn tcp(limit: Duration, resolver: Resolver) -> HttpConnector<Resolver> {
     tcp
 }
 
-fn socket(connected: TokioIo<TcpStream>) -> Tcp {
-    TokioIo::new(Socket::new(connected.into_inner()))
+fn socket(connected: TcpStream) -> Tcp {
+    TokioIo::new(Socket::new(connected))
 }
 
 /// Connectors look at nothing but host and port.
@@ -462,15 +462,12 @@ impl Service<Name> for Resolver {
         Box::pin(async move {
             let addresses = policy.addresses(name.as_str()).await?;
             steps.begin(next);
-            let first = addresses.first();
-            steps.tries(first.map(|address| SocketAddr::new(*address, port)));
-            // The connector sets the port.
-            let with_port = |address| SocketAddr::new(address, 0);
-            Ok(addresses
-                .into_iter()
-                .map(with_port)
-                .collect::<Vec<_>>()
-                .into_iter())
+            let addresses = addresses.into_iter();
+            let addresses = addresses.map(|address| SocketAddr::new(address, port));
+            let addresses: Vec<SocketAddr> = addresses.collect();
+            steps.tries(&addresses);
+            // The connector sets the port once more.
+            Ok(addresses.into_iter())
         })
     }
 }

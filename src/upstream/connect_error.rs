@@ -4,6 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::connect;
 use super::peer::Peer;
 use bursar_telemetry::metrics::Cause;
 
@@ -77,6 +78,18 @@ impl ConnectError {
         }
     }
 
+    /// The same for who is told of a time-out: that of a parent proxy is one.
+    #[must_use]
+    pub fn cause_or_time_out(&self) -> Option<Cause> {
+        match self {
+            Self::Failed {
+                source: Some(source),
+                ..
+            } if is_slow_parent(&**source) => Some(Cause::TimedOut),
+            _ => self.cause(),
+        }
+    }
+
     /// Whose connection it would be.
     #[must_use]
     pub fn peer(&self) -> Option<&Arc<Peer>> {
@@ -94,4 +107,9 @@ impl ConnectError {
             matches!(self, Self::Failed { cause, .. } if *cause == Cause::AddressNotAllowed);
         is_not_allowed || matches!(self, Self::NoDescriptors(_))
     }
+}
+
+fn is_slow_parent(error: &(dyn Error + 'static)) -> bool {
+    let error: Option<&connect::Error> = error.downcast_ref();
+    error.is_some_and(connect::Error::is_slow_parent)
 }

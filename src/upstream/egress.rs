@@ -4,24 +4,20 @@
 //! that passed: there is no second look at the name in between. Connections that are open already cost
 //! nothing here. How a connection is made is [`crate::upstream::connect`]'s.
 //!
-//! The one lock is for the pace of log lines; it is held for a comparison, and only after a denial.
+//! The one lock is for the pace of log lines; it is held for a look at a small map, and only after a failure.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use http::Uri;
 use tokio::time::Instant;
 
 use super::server_health::{ServerHealth, Servers};
 use bursar_base::address::{Rule, Spelling, bare, rules, undotted};
-use bursar_base::log_throttle::LogThrottles;
+use bursar_base::log_throttle::{Due, GroupedLogThrottles};
 use bursar_config::{self as config, Mode, Names, ParentProxy};
 use bursar_telemetry::metrics::{Cause, EgressSeries, Metrics, NO_PROVIDER};
-
-/// A line per rule is logged at most that often; the metric counts every denial.
-const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What `egress` says, for all providers.
 #[derive(Debug, Clone)]
@@ -31,13 +27,21 @@ pub struct Egress(Arc<Shared>);
 struct Shared {
     config: Arc<config::Egress>,
     series: EgressSeries,
-    /// When each rule was last in the log.
-    lines: Mutex<[Option<Instant>; Rule::ALL.len()]>,
-    /// Of whose connection to which host that could not be had, and why, the log was told lately. Without a cause: of
-    /// whose connections that ended without close_notify.
-    throttles: LogThrottles<(Arc<str>, Box<str>, Option<Cause>)>,
+    /// Of whose connection to which host the log was told what lately; the metrics count all.
+    throttles: GroupedLogThrottles<Arc<str>, (Box<str>, Told)>,
     /// Outlives the configuration.
     servers: Arc<Servers>,
+}
+
+/// What the log is told of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Told {
+    /// It could not be had.
+    Failed(Cause),
+    /// A rule refuses an address, or would.
+    Denied(Rule),
+    /// It ended without close_notify.
+    CutOff,
 }
 
 /// What `egress` says, for the connections of one purpose.
@@ -75,8 +79,7 @@ impl Egress {
         Self(Arc::new(Shared {
             config: config.clone(),
             series,
-            lines: Mutex::default(),
-            throttles: LogThrottles::default(),
+            throttles: GroupedLogThrottles::default(),
             servers,
         }))
     }
@@ -187,10 +190,19 @@ impl DialPolicy {
             false => NO_PROVIDER,
         };
         shared.servers.series().failed(label, cause);
-        let what = (self.provider.clone(), host.into(), Some(cause));
-        if shared.throttles.is_due(what, Instant::now()) {
+        if self.is_due(host, Told::Failed(cause)) {
             tracing::warn!(provider = %self.provider, host, cause = cause.as_str(), error = %details(), "no connection");
         }
+    }
+
+    /// Whether the log is told of that now.
+    fn is_due(&self, host: &str, told: Told) -> bool {
+        let throttles = &self.egress.0.throttles;
+        let due = throttles.due(self.provider.clone(), (host.into(), told), Instant::now());
+        if due == Due::TooMuch {
+            tracing::warn!(provider = %self.provider, "connections to so many hosts fail that further ones are counted only; see bursar_upstream_connect_failures_total");
+        }
+        due == Due::Now
     }
 
     /// Why the last connection to a server could not be had, if it could not.
@@ -201,8 +213,7 @@ impl DialPolicy {
     /// Tells the log that a connection to a host ended without TLS close_notify, before an answer was complete; of one
     /// provider's once a minute.
     pub(crate) fn complain_of_end(&self, host: &str) {
-        let what = (self.provider.clone(), "".into(), None);
-        if self.egress.0.throttles.is_due(what, Instant::now()) {
+        if self.is_due("", Told::CutOff) {
             tracing::warn!(provider = %self.provider, host, "an answer was cut off: the connection ended without TLS close_notify");
         }
     }
@@ -232,7 +243,7 @@ impl DialPolicy {
         };
         let is_loopback = self.is_written_loopback(host);
         let exempt = |address: &IpAddr| is_loopback && address.is_loopback();
-        self.admit(found, odd, exempt).map_err(Denied::Rule)
+        self.admit(host, found, odd, exempt).map_err(Denied::Rule)
     }
 
     /// Whether a parent proxy may be asked for a host: a name is the parent's to check, a literal is not.
@@ -246,6 +257,7 @@ impl DialPolicy {
     /// Drops the addresses that a rule refuses; where none is left, the rule that refused the first.
     fn admit(
         &self,
+        host: &str,
         found: Vec<IpAddr>,
         odd: Option<Rule>,
         exempt: impl Fn(&IpAddr) -> bool,
@@ -275,7 +287,7 @@ impl DialPolicy {
         }
         let is_refused = allowed.is_empty();
         for rule in broken {
-            self.tell(rule, is_refused);
+            self.tell(host, rule, is_refused);
         }
         match refused {
             _ if !is_refused => Ok(allowed),
@@ -285,21 +297,14 @@ impl DialPolicy {
         }
     }
 
-    /// Counts, and logs where it was not logged a moment ago.
-    fn tell(&self, rule: Rule, is_refused: bool) {
+    /// Counts, and tells the log once a minute.
+    fn tell(&self, host: &str, rule: Rule, is_refused: bool) {
         let shared = &self.egress.0;
         let mode = self.config().mode(rule);
         shared.series.denied(rule, mode);
-        let now = Instant::now();
-        {
-            let mut lines = shared.lines.lock().unwrap_or_else(PoisonError::into_inner);
-            let last = &mut lines[rule as usize];
-            if last.is_some_and(|last| now.duration_since(last) < LINE_INTERVAL) {
-                return;
-            }
-            *last = Some(now);
+        if self.is_due(host, Told::Denied(rule)) {
+            tracing::warn!(provider = %self.provider, host, rule = rule.as_str(), mode = mode.as_str(), refused = is_refused, "an address is not allowed; see egress.allow_addresses");
         }
-        tracing::warn!(provider = %self.provider, rule = rule.as_str(), mode = mode.as_str(), refused = is_refused, "an address is not allowed; see egress.allow_addresses");
     }
 
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {

@@ -22,7 +22,56 @@ pub struct LogThrottle {
 
 /// Many things, each told of by itself.
 #[derive(Debug)]
-pub struct LogThrottles<K>(Mutex<HashMap<K, Instant>>);
+pub struct LogThrottles<K>(Mutex<Told<K>>);
+
+/// The same by groups, of which none uses up what another one may say.
+#[derive(Debug)]
+pub struct GroupedLogThrottles<G, K>(Mutex<HashMap<G, Told<K>>>);
+
+/// Whether the log is told of something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// It is.
+    Now,
+    /// It was a moment ago.
+    NotYet,
+    /// It is told that there is too much to tell.
+    TooMuch,
+}
+
+/// What was told in the last minute.
+#[derive(Debug)]
+struct Told<K> {
+    times: HashMap<K, Instant>,
+    /// When it was said that there is too much.
+    too_much: LogThrottle,
+}
+
+impl<K> Default for Told<K> {
+    fn default() -> Self {
+        Self {
+            times: HashMap::new(),
+            too_much: LogThrottle::default(),
+        }
+    }
+}
+
+impl<K: Eq + Hash> Told<K> {
+    fn due(&mut self, what: K, now: Instant) -> Due {
+        self.times.retain(|_, last| is_soon_after(*last, now));
+        if self.times.contains_key(&what) {
+            return Due::NotYet;
+        }
+        if self.times.len() < MAX {
+            self.times.insert(what, now);
+            return Due::Now;
+        }
+        match self.too_much.due(now) {
+            Some(_) => Due::TooMuch,
+            None => Due::NotYet,
+        }
+    }
+}
 
 impl LogThrottle {
     /// It has happened once more. How often it has since the last line, if it is time for the next one; then that is
@@ -49,12 +98,22 @@ impl<K: Eq + Hash> LogThrottles<K> {
     #[must_use]
     pub fn is_due(&self, what: K, now: Instant) -> bool {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        told.retain(|_, last| is_soon_after(*last, now));
-        let is_due = told.len() < MAX && !told.contains_key(&what);
-        if is_due {
-            told.insert(what, now);
-        }
-        is_due
+        told.due(what, now) == Due::Now
+    }
+}
+
+impl<G, K> Default for GroupedLogThrottles<G, K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<G: Eq + Hash, K: Eq + Hash> GroupedLogThrottles<G, K> {
+    /// Whether it is time to tell of that of a group; then it has been done. Of groups there are few.
+    #[must_use]
+    pub fn due(&self, group: G, what: K, now: Instant) -> Due {
+        let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.entry(group).or_default().due(what, now)
     }
 }
 
@@ -89,5 +148,16 @@ mod tests {
         let said = (0..2 * MAX).filter(|n| throttles.is_due(("shop", *n), later));
         assert_eq!(said.count(), MAX);
         assert!(throttles.is_due(("shop", 0), later + PAUSE));
+    }
+
+    #[test]
+    fn one_group_leaves_the_others_what_they_have_to_say_and_says_that_it_says_too_much() {
+        let throttles = GroupedLogThrottles::default();
+        let now = Instant::now();
+        let due: Vec<Due> = (0..MAX + 2).map(|n| throttles.due("a", n, now)).collect();
+        assert_eq!(due[MAX - 1..], [Due::Now, Due::TooMuch, Due::NotYet]);
+        assert_eq!(throttles.due("b", 0, now), Due::Now);
+        assert_eq!(throttles.due("b", 0, now), Due::NotYet);
+        assert_eq!(throttles.due("a", MAX, now + PAUSE), Due::Now);
     }
 }

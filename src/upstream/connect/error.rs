@@ -61,12 +61,18 @@ impl Error {
         match self {
             Self::NotAllowed(_) => Cause::AddressNotAllowed,
             Self::Unreachable(error) => cause::before_tls(&**error),
-            Self::Parent(_) => Cause::ParentProxy,
+            Self::Parent(_) | Self::TimedOut(Step::Parent) => Cause::ParentProxy,
             Self::Tls { source, asked } => cause::in_tls(&**source, *asked),
             Self::NoProtocol => Cause::TlsOther,
             Self::TimedOut(Step::Name) => Cause::NameFailed,
-            Self::TimedOut(Step::Tcp | Step::Parent | Step::Tls) => Cause::TimedOut,
+            Self::TimedOut(Step::Tcp | Step::Tls) => Cause::TimedOut,
         }
+    }
+
+    /// Whether the parent proxy took too long.
+    #[must_use]
+    pub fn is_slow_parent(&self) -> bool {
+        matches!(self, Self::TimedOut(Step::Parent))
     }
 
     /// Whether it is for a lack of file descriptors, which says nothing about the server.
@@ -100,11 +106,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_out_while_the_name_is_resolved_is_the_resolvers() {
+    fn a_time_out_is_of_whoever_was_waited_for() {
         for (step, expected, words) in [
             (Step::Name, Cause::NameFailed, "resolve the name"),
             (Step::Tcp, Cause::TimedOut, "to connect"),
-            (Step::Parent, Cause::TimedOut, "parent proxy"),
+            (Step::Parent, Cause::ParentProxy, "parent proxy"),
             (Step::Tls, Cause::TimedOut, "TLS handshake"),
         ] {
             let error = Error::TimedOut(step);

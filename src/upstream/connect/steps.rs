@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 /// What was being done when the time was over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +35,12 @@ impl Step {
 #[derive(Debug, Default)]
 pub(super) struct Steps {
     step: AtomicU8,
-    /// The first that was tried.
-    pub(super) address: OnceLock<SocketAddr>,
+    /// The one that is tried.
+    address: OnceLock<SocketAddr>,
+    /// Whether there are others, of which nobody knows which one an error is of.
+    has_others: AtomicBool,
+    /// The one that is connected to.
+    connected: OnceLock<SocketAddr>,
 }
 
 impl Steps {
@@ -44,11 +48,30 @@ impl Steps {
         self.step.store(step as u8, Ordering::Relaxed);
     }
 
-    pub(super) fn tries(&self, address: Option<SocketAddr>) {
-        if let Some(first) = address {
+    /// These addresses are tried.
+    pub(super) fn tries(&self, addresses: &[SocketAddr]) {
+        if let Some(first) = addresses.first() {
             // A name is resolved once.
-            let _is_first = self.address.set(first);
+            let _is_first = self.address.set(*first);
+            self.has_others
+                .store(addresses.len() > 1, Ordering::Relaxed);
         }
+    }
+
+    /// That one is connected to.
+    pub(super) fn connected(&self, address: Option<SocketAddr>) {
+        if let Some(address) = address {
+            let _is_first = self.connected.set(address);
+        }
+    }
+
+    /// The one that an error is of. None: none was tried, or it may be another one's.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        let only = || {
+            let address = self.address.get();
+            address.filter(|_| !self.has_others.load(Ordering::Relaxed))
+        };
+        self.connected.get().or_else(only).copied()
     }
 
     pub(super) fn step(&self) -> Step {
@@ -73,12 +96,17 @@ mod tests {
     }
 
     #[test]
-    fn of_several_addresses_the_first_that_was_tried_is_told() {
-        let steps = Steps::default();
+    fn the_address_is_the_one_that_an_error_is_of() {
         let [first, second] = [1, 2].map(|number| SocketAddr::from(([10, 0, 0, number], 443)));
-        steps.tries(None);
-        steps.tries(Some(first));
-        steps.tries(Some(second));
-        assert_eq!(steps.address.get(), Some(&first));
+        let steps = Steps::default();
+        steps.tries(&[]);
+        assert_eq!(steps.address(), None);
+        steps.tries(&[first]);
+        assert_eq!(steps.address(), Some(first));
+        let steps = Steps::default();
+        steps.tries(&[first, second]);
+        assert_eq!(steps.address(), None);
+        steps.connected(Some(second));
+        assert_eq!(steps.address(), Some(second));
     }
 }

@@ -203,6 +203,11 @@ async fn a_parent_that_hangs_or_is_gone_does_not_hold_anybody_up() {
     let reply = get(&proxy).await;
     assert_eq!(reply.status, 504);
     assert_eq!(reply.problem()["request_sent"], "no");
+    // The status says that it took too long, and the cause where.
+    let (_, status) = proxy.json("/status").await;
+    let servers = status["upstreams"].as_array().unwrap();
+    let cause = servers.iter().find_map(|server| server["cause"].as_str());
+    assert_eq!(cause, Some("parent_proxy"), "{status}");
     drop(parent);
     let reply = get(&proxy).await;
     assert_eq!(reply.status, 502);
