@@ -53,7 +53,9 @@ fn escape(
     escaped.into()
 }
 
-fn steers(char: char) -> bool {
+/// Whether a character steers a terminal, or looks like the end of a line.
+#[must_use]
+pub fn steers(char: char) -> bool {
     char.is_control()
         || matches!(
             char,

@@ -13,7 +13,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::access_log::{AccessLog, Format};
 use crate::line_writer::{Lines, MAX_LINE_BYTES, Writing, cut_line};
-use bursar_base::terminal::plain;
+use bursar_base::terminal::{plain, plain_json};
 pub use filter::{Invalid, LogFilter};
 use shorten::shorten;
 
@@ -152,17 +152,16 @@ impl<'a> MakeWriter<'a> for Events {
 /// One line comes in one piece.
 impl Write for &Events {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.format == Format::Json && line.len() <= MAX_LINE_BYTES {
-            self.lines.put_now(line);
-            return Ok(line.len());
-        }
         let text = String::from_utf8_lossy(line);
         let text = match self.format {
-            Format::Json => text,
+            Format::Json => plain_json(&text),
             Format::Text => for_terminal(&text).into(),
         };
         let short = match self.format {
-            Format::Json => shorten(&text).into(),
+            Format::Json if text.len() > MAX_LINE_BYTES => {
+                plain_json(&shorten(&text)).into_owned().into()
+            }
+            Format::Json => text,
             Format::Text => cut_line(&text),
         };
         self.lines.put_now(short.as_bytes());

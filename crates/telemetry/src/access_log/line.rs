@@ -12,12 +12,16 @@ use time::OffsetDateTime;
 
 use crate::line_writer::cut;
 use bursar_base::secret::{Fingerprint, hexadecimal};
+use bursar_base::terminal::{plain, plain_json};
 
 /// What a path may have of a line, a route, and a name or a method. With all else they stay below the length that no
 /// line exceeds.
 const PATH_BYTES: usize = 8192;
 const ROUTE_BYTES: usize = 2048;
 const NAME_BYTES: usize = 512;
+
+/// The form of a `CONNECT`.
+const AUTHORITY: &str = "authority";
 
 /// What a line says, in its order.
 pub struct Line<'a> {
@@ -188,52 +192,58 @@ impl Line<'_> {
     /// For reading.
     pub(super) fn write_text(&self, out: &mut Vec<u8>) {
         write_time(out, self.at);
-        let short = |text: &str, most| cut(text, most).unwrap_or_else(|| text.to_owned());
+        let level = match self.is_warning() {
+            true => " WARN",
+            false => " INFO",
+        };
+        let short = |text: &str, most| {
+            let text = plain(text);
+            cut(&text, most).unwrap_or_else(|| text.into_owned())
+        };
         let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+        // The path of a tunnel is its host.
+        let host = self.host.filter(|_| self.form != AUTHORITY);
         let written = write!(
             out,
-            " {} {} {} {} {} {}",
+            " {level} {} {} {} {}{} {} {}",
             self.status,
             short(self.provider, NAME_BYTES),
             short(self.method, NAME_BYTES),
+            short(host.unwrap_or_default(), NAME_BYTES),
             short(&self.path.escape_default().to_string(), PATH_BYTES),
             short(self.caller, NAME_BYTES),
             self.client,
-        )
-        .and_then(|()| match self.reason {
-            Some(reason) => write!(out, " {reason}"),
-            None => Ok(()),
-        })
-        .and_then(|()| match self.detail {
-            Some(detail) => write!(out, " {detail}"),
-            None => Ok(()),
-        })
-        .and_then(|()| match self.cause {
-            Some(cause) => write!(out, " {cause}"),
-            None => Ok(()),
-        })
-        .and_then(|()| match self.correlation.reference {
-            Some(reference) => write!(out, " reference {reference}"),
-            None => Ok(()),
-        })
-        .and_then(|()| match self.token {
-            Some((generation, _)) => write!(out, " token {generation}"),
-            None => Ok(()),
-        })
-        .and_then(|()| {
-            writeln!(
-                out,
-                "{} {:.1} ms (token {:.1}, upstream {:.1}) in {} out {} {:032x}",
-                if self.replayed { " replayed" } else { "" },
-                milliseconds(self.total),
-                milliseconds(self.token_wait),
-                milliseconds(self.upstream),
-                self.request_bytes,
-                self.response_bytes,
-                self.request_id,
-            )
-        });
+        );
         // Memory takes everything.
+        drop(written);
+        let trace_id = self.correlation.trace_id.map(|id| format!("{id:032x}"));
+        let generation = self.token.map(|(generation, _)| generation.to_string());
+        for (name, value) in [
+            ("", self.reason),
+            ("", self.detail),
+            ("", self.cause),
+            ("claimed ", self.claimed_caller),
+            ("at ", self.upstream_host),
+            ("reference ", self.correlation.reference),
+            ("caller's id ", self.correlation.caller_request_id),
+            ("trace ", trace_id.as_deref()),
+            ("token ", generation.as_deref()),
+            ("", self.replayed.then_some("replayed")),
+        ] {
+            if let Some(value) = value {
+                drop(write!(out, " {name}{}", short(value, NAME_BYTES)));
+            }
+        }
+        let written = writeln!(
+            out,
+            " {:.1} ms (token {:.1}, upstream {:.1}) in {} out {} {:032x}",
+            milliseconds(self.total),
+            milliseconds(self.token_wait),
+            milliseconds(self.upstream),
+            self.request_bytes,
+            self.response_bytes,
+            self.request_id,
+        );
         drop(written);
     }
 }
@@ -361,9 +371,15 @@ fn write_optional(out: &mut Vec<u8>, text: Option<&str>, most: usize) {
     }
 }
 
-/// The bytes that a JSON string cannot hold as they are (RFC 8259 section 7).
+/// The bytes that a JSON string cannot hold as they are (RFC 8259 section 7), and those of which some may steer a
+/// terminal.
 const NEEDS_ESCAPE: [bool; 256] = {
     let mut table = [false; 256];
+    let mut beyond = 0x7f;
+    while beyond < 256 {
+        table[beyond] = true;
+        beyond += 1;
+    }
     let mut control = 0;
     while control < 0x20 {
         table[control] = true;
@@ -379,8 +395,8 @@ fn write_text(out: &mut Vec<u8>, text: &str, most: usize) {
     let cut = cut(text, most);
     let text = cut.as_deref().unwrap_or(text);
     if text.bytes().any(|byte| NEEDS_ESCAPE[usize::from(byte)]) {
-        // Memory takes everything.
-        drop(serde_json::to_writer(out, text));
+        let json = serde_json::to_string(text).unwrap_or_default();
+        out.extend_from_slice(plain_json(&json).as_bytes());
         return;
     }
     out.push(b'"');
@@ -415,7 +431,7 @@ mod tests {
             account: None,
             route: Some("POST /a\\b"),
             method: "POST",
-            path: "/caf\u{e9}/\u{7}",
+            path: "/caf\u{e9}/\u{7}\u{9b}31m\u{2028}",
             status: 502,
             reason: Some("upstream_protocol"),
             detail: Some("broken"),
@@ -437,13 +453,15 @@ mod tests {
         let mut out = Vec::new();
         line().write_json(&mut out);
         assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
+        let text = std::str::from_utf8(&out).unwrap();
+        assert_eq!(plain_json(text), text, "nothing steers a terminal");
         let read: Value = serde_json::from_slice(&out).unwrap();
         let expected = json!({
             "timestamp": "2026-11-20T16:00:05.000042Z", "level": "WARN", "target": "bursar::access", "message": "request",
             "request_id": "000000000000000000000000000000ab",
             "reference": "order-\"17", "reference_dropped": null, "caller_request_id": "r-1",
             "trace_id": "000000000000000000000000000000cd", "client": "10.0.0.255", "caller": "check\"out", "claimed_caller": "till", "provider": "payu", "account": null,
-            "route": "POST /a\\b", "form": "absolute", "host": "Api.Test", "method": "POST", "path": "/caf\u{e9}/\u{7}", "status": 502, "reason": "upstream_protocol", "detail": "broken", "cause": "reset",
+            "route": "POST /a\\b", "form": "absolute", "host": "Api.Test", "method": "POST", "path": "/caf\u{e9}/\u{7}\u{9b}31m\u{2028}", "status": 502, "reason": "upstream_protocol", "detail": "broken", "cause": "reset",
             "upstream_host": "secure.payu.in:443", "upstream_address": "203.0.113.9:443",
             "token_generation": 7, "token_fingerprint": Fingerprint::of("token").as_str(), "replayed": true,
             "total_ms": 12_034.567, "token_wait_ms": 0.0, "upstream_ms": 0.005,
@@ -454,7 +472,7 @@ mod tests {
 
     #[test]
     fn the_longest_line_is_short_enough_and_says_what_is_missing() {
-        for char in ["a", "\"", "\u{1}", "語"] {
+        for char in ["a", "\"", "\u{1}", "\u{9b}", "語"] {
             let long = char.repeat(100_000);
             let identifier = char.repeat(256 / char.len());
             let line = Line {
@@ -591,6 +609,20 @@ mod tests {
                 .count(),
             1
         );
-        assert!(text.contains(" 502 payu POST /caf\\u{e9}/\\u{7} check\"out 10.0.0.255 upstream_protocol broken reset reference order-\"17 token 7 replayed 12034.6 ms"), "{text}");
+        assert!(text.contains("  WARN 502 payu POST Api.Test/caf\\u{e9}/\\u{7}\\u{9b}31m\\u{2028} check\"out 10.0.0.255 upstream_protocol broken reset claimed till at secure.payu.in:443 reference order-\"17 caller's id r-1 trace 000000000000000000000000000000cd token 7 replayed 12034.6 ms"), "{text}");
+        let mut out = Vec::new();
+        let tunnel = Line {
+            form: AUTHORITY,
+            host: Some("api.test"),
+            path: "api.test:443",
+            status: 407,
+            ..line()
+        };
+        tunnel.write_text(&mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(
+            text.contains("  INFO 407 payu POST api.test:443 check"),
+            "{text}"
+        );
     }
 }

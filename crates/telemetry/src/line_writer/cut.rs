@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use bursar_base::terminal::steers;
+
 /// No line is longer, its line break included: container runtimes cut lines at 16,384 bytes, with what they put
 /// before them.
 pub const MAX_LINE_BYTES: usize = 16_000;
@@ -47,11 +49,11 @@ fn marked(kept: &str, length: usize) -> String {
     format!("{kept}…[{length} bytes]")
 }
 
-/// Bytes of a character in a JSON string (RFC 8259 section 7), as serde writes it.
+/// Bytes of a character in a JSON string (RFC 8259 section 7), as serde and `plain_json` write it.
 fn json_width(char: char) -> usize {
     match char {
         '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
-        '\0'..'\u{20}' => MAX_WIDTH,
+        char if steers(char) => MAX_WIDTH,
         _ => char.len_utf8(),
     }
 }
@@ -59,15 +61,19 @@ fn json_width(char: char) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bursar_base::terminal::plain_json;
 
     fn in_json(text: &str) -> usize {
+        let json = serde_json::to_string(text).unwrap();
         // Without its quotes.
-        serde_json::to_string(text).unwrap().len() - 2
+        plain_json(&json).len() - 2
     }
 
     #[test]
     fn what_is_cut_fits_in_json_and_what_fits_is_not_cut() {
-        for text in ["a", "\"", "\\", "\n", "\u{1}", "\u{7f}", "é", "語", "🂡"] {
+        for text in [
+            "a", "\"", "\\", "\n", "\u{1}", "\u{7f}", "\u{9b}", "\u{2028}", "é", "語", "🂡",
+        ] {
             for count in 1..120 {
                 let long = text.repeat(count);
                 let cut = cut(&long, 100);
