@@ -272,6 +272,10 @@ impl<'e> Exchange<'e> {
         let matched = match proxy.routes.match_host(target, &path) {
             Ok(matched) => matched,
             Err(error) => {
+                if let Some(owner) = proxy.routes.owner_of_token_endpoint(target, &path) {
+                    let series = &proxy.upstreams[owner.index].series;
+                    self.request.count_for(series);
+                }
                 let is_listed = error == route::Error::UnknownHost;
                 let listed = is_listed.then(|| self.route_past(target, head)).flatten();
                 return listed.ok_or_else(|| match is_listed {

@@ -197,6 +197,7 @@ impl Server {
     /// connections for `drain_delay`, requests in flight for `drain_timeout`: those that move money for all
     /// of it.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let _ending = Ending(self.live.clone());
         let tls = self.fixed.tls().cloned();
         let (phase, phases) = watch::channel(DrainPhase::Serving);
         let connections = TaskTracker::new();
@@ -283,6 +284,15 @@ async fn write_the_last(mirror: Option<Mirror>, fleet: Option<&Member>) {
 /// Looks at what is counted once a minute.
 async fn follow(shown: Arc<Shown>, live: Arc<Live>) {
     shown.last_hour.follow(&live).await;
+}
+
+/// Says at the end, however it comes, that what is still under way ends with the process.
+struct Ending(Arc<Live>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.current().admin_control.end();
+    }
 }
 
 /// Files are opened and locks are waited for on a thread of their own.

@@ -5,9 +5,10 @@
 //! [`ActiveRequest::finish`], in order, and nowhere else.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use super::attempt_record::AttemptRecord;
@@ -33,6 +34,8 @@ pub(super) struct Telemetry {
     pub secret_below: Vec<Pattern>,
     /// Spans. None: no request has any.
     pub tracer: Option<Tracer>,
+    /// Whether what is still under way ends with the process.
+    pub ending: Arc<AtomicBool>,
 }
 
 /// One request, from its head to the last byte of its response.
@@ -186,7 +189,12 @@ impl ActiveRequest {
             self.fail(Reason::RequestTimeout, Some(RefusalDetail::WriteTimeout));
         }
         if self.record.status().is_none() {
-            self.fail(Reason::CallerLeft, None);
+            if self.connection.is_cut_off() || self.telemetry.ending.load(Ordering::Relaxed) {
+                self.fail(Reason::Draining, Some(RefusalDetail::DrainTimeout));
+                self.record.set_own_status(StatusCode::SERVICE_UNAVAILABLE);
+            } else {
+                self.fail(Reason::CallerLeft, None);
+            }
         }
         self.record.count_payment();
         let total = self.record.elapsed();

@@ -57,6 +57,11 @@ impl AdminControl {
         self.process_state.closing.store(true, Ordering::Relaxed);
     }
 
+    /// From now on whatever is under way ends with the process, and not because its caller has left.
+    pub fn end(&self) {
+        self.process_state.ending.store(true, Ordering::Relaxed);
+    }
+
     /// Whether Bursar is about to end.
     #[must_use]
     pub fn is_draining(&self) -> bool {

@@ -87,6 +87,7 @@ impl Proxy {
                 metrics: metrics.clone(),
                 secret_below: secret_below(config),
                 tracer,
+                ending: process_state.ending.clone(),
             }),
             admin_control: AdminControl::new(config, process_state.clone()),
             egress,

@@ -22,7 +22,7 @@ use bursar_config::{self as config, Config, Host, Origin, Timeouts};
 use bursar_http::headers::{self, Via};
 use bursar_http::replay_body::{BodyTooLarge, ReplayBody, ReplayLimits, ReplayMemory};
 use bursar_http::target::{Form, Target};
-use bursar_telemetry::metrics::{Cause, Counted, Metrics};
+use bursar_telemetry::metrics::{Cause, Counted, Metrics, NO_PROVIDER};
 
 /// The same as a provider's, where that is not configured.
 const TIMEOUTS: Timeouts = Timeouts {
@@ -106,7 +106,7 @@ impl Passthrough {
         // Of no use here, because what is not opaque goes on in clear.
         let tls = config.providers.first()?.tls.api.clone();
         let exact = config.passthrough.iter().filter(|rule| !rule.host.wildcard);
-        let policy = egress.dial_policy(&"passthrough".into(), exact.map(|rule| &*rule.host.name));
+        let policy = egress.dial_policy(&NO_PROVIDER.into(), exact.map(|rule| &*rule.host.name));
         let connector = Connector::new(tls, TIMEOUTS.connect, policy, egress.api_proxy());
         let name = |rule: &config::Passthrough| format!("passthrough {}", rule.host).into();
         let rules = config.passthrough.iter().map(|rule| Rule {

@@ -43,6 +43,8 @@ pub(super) struct ProcessState {
     pub(super) fleet: Option<Arc<FleetTokens>>,
     /// No request that moves money is begun any more.
     pub(super) closing: AtomicBool,
+    /// Whatever is still under way ends with the process.
+    pub(super) ending: Arc<AtomicBool>,
     /// None: the configuration was never read again.
     pub(super) last_reload: ArcSwapOption<Reloaded>,
 }
@@ -96,6 +98,7 @@ impl ProcessState {
             draining: AtomicBool::new(false),
             journal,
             closing: AtomicBool::new(false),
+            ending: Arc::default(),
             last_reload: ArcSwapOption::empty(),
         }
     }

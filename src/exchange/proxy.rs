@@ -97,9 +97,9 @@ impl Proxy {
         if let Some(detail) = guess.as_ref().and_then(|guess| guess.detail) {
             request.record.set_detail(detail);
         }
-        if self.routes.is_provider_at_any_port(host) {
+        if self.routes.provider_at_any_port(host).is_some() {
             request.record.set_detail(RefusalDetail::OtherPort);
-        } else if self.routes.is_token_host(host) {
+        } else if self.routes.owner_of_token_host(host).is_some() {
             request.record.set_detail(RefusalDetail::TokenHost);
         }
         let error = route::Error::UnknownHost;

@@ -78,12 +78,7 @@ struct ProblemDetails<'a> {
 impl Refusal {
     fn describe(&self) -> Description {
         match self {
-            Self::Target(target::Error::Method(_)) => describe(
-                405,
-                Reason::MethodNotAllowed,
-                "http_request_error",
-                "TRACE is never forwarded, because its answer would repeat the token; CONNECT takes host:port only",
-            ),
+            Self::Target(target::Error::Method(detail)) => not_a_method(*detail),
             Self::Framing(doubt) => describe(
                 400,
                 Reason::BadRequest,
@@ -266,6 +261,14 @@ fn limited(limit: Limit) -> Description {
         | Limit::BodyTimeout
         | Limit::WriteTimeout => overloaded("too much at once"),
     }
+}
+
+fn not_a_method(detail: RefusalDetail) -> Description {
+    let detail = match detail == RefusalDetail::ConnectTarget {
+        true => "CONNECT is written in capitals and takes host:port only",
+        false => "TRACE is never forwarded, because its response would repeat the token",
+    };
+    describe(405, Reason::MethodNotAllowed, "http_request_error", detail)
 }
 
 fn unwritten() -> Description {

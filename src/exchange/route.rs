@@ -203,16 +203,7 @@ impl Routes {
     ) -> Result<MatchedHost<'_>, Error> {
         let host = lower_case(target.host);
         let entry = self.entry(&host, target.port);
-        let is_protected = |provider: &Arc<Provider>| is_token_endpoint(provider, path);
-        let by_entry = |entry: &Entry| {
-            let server = entry.server.as_ref();
-            is_protected(&entry.provider)
-                || server.is_some_and(|server| server.tenants.iter().any(is_protected))
-        };
-        let tenants = self.token_hosts.get(&*host);
-        if entry.is_some_and(by_entry)
-            || tenants.is_some_and(|tenants| tenants.iter().any(is_protected))
-        {
+        if self.protecting(&host, entry, path).is_some() {
             return Err(Error::TokenEndpoint);
         }
         let entry = entry.ok_or(Error::UnknownHost)?;
@@ -228,6 +219,33 @@ impl Routes {
             known: &entry.provider.known[entry.place],
             origin,
         })
+    }
+
+    /// Whose token endpoint a target is.
+    #[must_use]
+    pub fn owner_of_token_endpoint(
+        &self,
+        target: &Target<'_>,
+        path: &Path<'_>,
+    ) -> Option<&Arc<Provider>> {
+        let host = lower_case(target.host);
+        self.protecting(&host, self.entry(&host, target.port), path)
+    }
+
+    fn protecting<'a>(
+        &'a self,
+        host: &str,
+        entry: Option<&'a Entry>,
+        path: &Path<'_>,
+    ) -> Option<&'a Arc<Provider>> {
+        let is_protected = |provider: &&Arc<Provider>| is_token_endpoint(provider, path);
+        let by_entry = entry.and_then(|entry| {
+            let tenants = entry.server.iter().flat_map(|server| &server.tenants);
+            std::iter::once(&entry.provider)
+                .chain(tenants)
+                .find(is_protected)
+        });
+        by_entry.or_else(|| self.token_hosts.get(host)?.iter().find(is_protected))
     }
 
     /// Whether a request for that path there would be the provider's.
@@ -246,27 +264,31 @@ impl Routes {
         self.entry(&lower_case(host), port).is_some()
     }
 
-    /// Whether nothing but tokens comes from there.
+    /// Whose tokens come from there, where nothing else does.
     #[must_use]
-    pub fn is_token_host(&self, host: &str) -> bool {
-        self.token_hosts.contains_key(&*lower_case(host)) && !self.is_provider_at_any_port(host)
+    pub fn owner_of_token_host(&self, host: &str) -> Option<&Arc<Provider>> {
+        let owners = self.token_hosts.get(&*lower_case(host))?;
+        match self.provider_at_any_port(host) {
+            Some(_) => None,
+            None => owners.first(),
+        }
     }
 
-    /// Whether a provider has the host at whatever port.
+    /// A provider that has the host at whatever port.
     #[must_use]
-    pub fn is_provider_at_any_port(&self, host: &str) -> bool {
+    pub fn provider_at_any_port(&self, host: &str) -> Option<&Arc<Provider>> {
         let host = lower_case(host);
         let mut rest: &str = &host;
-        if self.exact.contains_key(rest) {
-            return true;
+        if let Some(entries) = self.exact.get(rest) {
+            return entries.first().map(|entry| &entry.provider);
         }
         while let Some((_, below)) = rest.split_once('.') {
-            if self.wildcard.contains_key(below) {
-                return true;
+            if let Some(entries) = self.wildcard.get(below) {
+                return entries.first().map(|entry| &entry.provider);
             }
             rest = below;
         }
-        false
+        None
     }
 
     fn entry(&self, host: &str, port: u16) -> Option<&Entry> {

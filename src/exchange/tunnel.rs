@@ -45,17 +45,17 @@ pub(super) async fn open(
         let inside = TunnelContext::new(caller.name, host, port);
         return Ok(TunnelTarget::ToProvider(inside, permit));
     }
-    if proxy.routes.is_token_host(host) {
-        return Err(match proxy.authority {
-            Some(_) => proxy.unknown_host(host, caller, request),
-            None => Refusal::Tunnel(tunnel_target::Error::TokenHost),
-        });
-    }
-    if proxy.routes.is_provider_at_any_port(host) {
-        return Err(match proxy.authority {
-            Some(_) => proxy.unknown_host(host, caller, request),
-            None => Refusal::Tunnel(tunnel_target::Error::NotIntercepted),
-        });
+    let not_intercepted = match proxy.routes.owner_of_token_host(host) {
+        Some(owner) => Some((owner, tunnel_target::Error::TokenHost)),
+        None => (proxy.routes.provider_at_any_port(host))
+            .map(|owner| (owner, tunnel_target::Error::NotIntercepted)),
+    };
+    if let Some((provider, error)) = not_intercepted {
+        if proxy.authority.is_some() {
+            return Err(proxy.unknown_host(host, caller, request));
+        }
+        request.count_for(&proxy.upstreams[provider.index].series);
+        return Err(Refusal::Tunnel(error));
     }
     let listed = proxy.passthrough.as_ref().and_then(|passthrough| {
         let rule = passthrough.rule(host, port, caller.name)?;

@@ -7,6 +7,7 @@ mod drive;
 
 mod serve;
 mod tls_failure;
+mod turned_away;
 
 use std::io;
 use std::net::{self, IpAddr, SocketAddr};
@@ -31,7 +32,7 @@ use crate::exchange::{ActiveRequest, Live};
 use crate::server::drain_phase::{DrainPhase, until_closing, until_cut_off, until_left};
 use crate::server::worker::{WorkerPermit, Workers};
 use bursar_base::address::undotted;
-use bursar_base::log_throttle::LogThrottle;
+use bursar_base::log_throttle::{LogThrottle, LogThrottles};
 use bursar_base::process::{self, Budget, Purpose};
 use bursar_base::socket::Socket;
 use bursar_config::{ProxyLimits, UnknownConnections};
@@ -51,15 +52,6 @@ const UNKNOWN_SHARE: usize = 8;
 const MIN_UNKNOWN: usize = 64;
 /// Connections beyond `limits.connections` that are answered at once; yet more are just closed.
 const MAX_TURNED_AWAY: usize = 64;
-/// What they are answered.
-const FULL: &str = concat!(
-    "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n",
-    "Proxy-Status: bursar; error=connection_limit_reached; details=\"overloaded\"\r\n",
-    "Connection: close\r\nRetry-After: 1\r\nContent-Length: 152\r\n\r\n",
-    "{\"title\":\"Service Unavailable\",\"status\":503,",
-    "\"detail\":\"too many connections at once; see `limits.connections`\",",
-    "\"reason\":\"overloaded\",\"request_sent\":\"no\"}"
-);
 /// For TLS to be agreed upon.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// As many connections wait to be accepted at the end, at most; the system keeps fewer, but they go on coming.
@@ -99,6 +91,7 @@ pub async fn accept(
         unknown: Arc::default(),
         share: (connections / UNKNOWN_SHARE).max(MIN_UNKNOWN),
         turned_away: Arc::new(Semaphore::new(turned_away)),
+        throttles: LogThrottles::default(),
         tls,
         live,
         phase: phase.clone(),
@@ -127,6 +120,8 @@ struct Accepting {
     /// How many of those one address may have where the configuration does not say.
     share: usize,
     turned_away: Arc<Semaphore>,
+    /// From where connections were refused, and by which limit.
+    throttles: LogThrottles<(IpAddr, &'static str)>,
 }
 
 impl Accepting {
@@ -205,13 +200,18 @@ impl Accepting {
         }
         let proxy = self.live.current();
         let limit = refused.unwrap_or(Limit::Connections);
+        let id = format!("{:032x}", fastrand::u128(..));
+        let what = (address.ip(), limit.as_str());
+        if limit != Limit::Accept && self.throttles.is_due(what, Instant::now()) {
+            tracing::warn!(client = %address.ip(), limit = limit.as_str(), request_id = id, "a connection is refused, because there are too many; see `limits`");
+        }
         proxy.metrics().limits.reached(limit);
         proxy.metrics().requests.refused(Reason::Overloaded);
         // In clear nobody who speaks TLS would understand it.
         if tls.is_none()
             && let Ok(permit) = self.turned_away.clone().try_acquire_owned()
         {
-            self.tasks.spawn(turn_away(stream, permit));
+            self.tasks.spawn(turn_away(stream, id, permit));
         }
         Some(limit)
     }
@@ -240,11 +240,15 @@ fn backlog(listener: TcpListener) -> impl Iterator<Item = (net::TcpStream, Socke
 }
 
 /// Answers that there are too many connections.
-async fn turn_away(stream: net::TcpStream, _permit: OwnedSemaphorePermit) {
+async fn turn_away(stream: net::TcpStream, id: String, _permit: OwnedSemaphorePermit) {
     let Ok(mut stream) = TcpStream::from_std(stream) else {
         return;
     };
-    if stream.write_all(FULL.as_bytes()).await.is_ok() {
+    if stream
+        .write_all(turned_away::response(&id).as_bytes())
+        .await
+        .is_ok()
+    {
         linger(stream).await;
     }
 }
@@ -458,8 +462,8 @@ async fn intercept(
         Err(error) => {
             let proxy = context.live.current();
             let authority = proxy.authority();
-            if authority.is_some_and(|own| own.may_complain(&inside.caller, &inside.host)) {
-                let why = probable_cause(&error);
+            let why = probable_cause(&error);
+            if authority.is_some_and(|own| own.may_complain(&inside.caller, &inside.host, why)) {
                 tracing::warn!(caller = %inside.caller, host = %inside.host, %error, "TLS in a tunnel failed: {why}");
             }
             return Err(error.into());

@@ -73,6 +73,7 @@ pub(super) async fn until_useless(mut phase: watch::Receiver<DrainPhase>, side: 
             while side.traffic.moves_money() {
                 tokio::time::sleep(LOOK_AT_PAYMENTS).await;
             }
+            side.cut_off();
         }
     }
 }

@@ -218,6 +218,11 @@ async fn the_status_line_of_a_refused_connect_says_why_and_what_to_do() {
             "403 connect_not_allowed: a provider's tokens come from this host, and Bursar obtains them itself: leave the token call out",
         ),
         (
+            "/x",
+            &*basic,
+            "405 method_not_allowed: CONNECT is written in capitals and takes host:port only",
+        ),
+        (
             "api.tets:443",
             &*basic,
             "403 destination_not_allowed: no provider has this host; did you mean api.test?",
@@ -232,6 +237,13 @@ async fn the_status_line_of_a_refused_connect_says_why_and_what_to_do() {
         let reply = Raw::connect(proxy.listen).await.ask(connect).await;
         assert_eq!(reply.start(), format!("HTTP/1.1 {line}"), "{target}");
     }
+    // Whose it is can be counted.
+    let lines = proxy.access_lines(6).await;
+    let of_providers: Vec<&serde_json::Value> = (lines.iter())
+        .filter(|line| line["provider"] == "acme")
+        .map(|line| &line["detail"])
+        .collect();
+    assert_eq!(of_providers, ["not_intercepted", "token_host"], "{lines:?}");
     // Of any other request it is the usual one.
     let get = format!("GET http://api.tets/ HTTP/1.1\r\nHost: a\r\n{basic}\r\n");
     let reply = Raw::connect(proxy.listen).await.ask(get).await;

@@ -67,7 +67,25 @@ pub struct Said {
 
 /// Runs a command of the program to its end, in that directory and with further variables in its environment.
 pub async fn run_in(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Said {
-    let mut command = Command::new(path());
+    run(Command::new(path()), directory, arguments, environment).await
+}
+
+/// The same by that command of a shell, in which `"$@"` stands for the program and its arguments.
+pub async fn run_by(
+    command: &str,
+    directory: &Path,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> Said {
+    run(shell(command), directory, arguments, environment).await
+}
+
+async fn run(
+    mut command: Command,
+    directory: &Path,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> Said {
     command
         .args(arguments)
         .current_dir(directory)

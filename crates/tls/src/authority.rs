@@ -59,7 +59,7 @@ pub struct Authority {
     not_after: OffsetDateTime,
     /// By host, in lower case. Held while one is made, so that a host's first connections share it.
     leaves: Mutex<HashMap<Box<str>, Leaf>>,
-    throttles: LogThrottles<(Arc<str>, Box<str>)>,
+    throttles: LogThrottles<(Arc<str>, Box<str>, &'static str)>,
 }
 
 /// A server with a certificate that was made then.
@@ -243,10 +243,10 @@ impl Authority {
         Ok(server)
     }
 
-    /// Whether it is time to say that TLS with a caller failed at a host; it is said once a minute.
+    /// Whether it is time to say that TLS with a caller failed at a host, and why; it is said once a minute.
     #[must_use]
-    pub fn may_complain(&self, caller: &Arc<str>, host: &str) -> bool {
-        let what = (caller.clone(), host.to_ascii_lowercase().into());
+    pub fn may_complain(&self, caller: &Arc<str>, host: &str, why: &'static str) -> bool {
+        let what = (caller.clone(), host.to_ascii_lowercase().into(), why);
         self.throttles.is_due(what, Instant::now())
     }
 

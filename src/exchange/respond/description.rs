@@ -147,7 +147,7 @@ pub(super) fn token(missing: &Missing) -> Description {
 
 pub(super) fn no_connection(error: &ConnectError) -> Description {
     let cause = match error {
-        ConnectError::Failed { cause, .. } => *cause,
+        ConnectError::Failed { cause, .. } => error.cause_or_time_out().unwrap_or(*cause),
         ConnectError::NoDescriptors(_) | ConnectError::Closed { .. } => Cause::Unreachable,
         ConnectError::NoHttp2(_) => {
             return describe(
@@ -182,12 +182,17 @@ pub(super) fn no_connection(error: &ConnectError) -> Description {
             "destination_unavailable",
             "the parent proxy (egress.proxy) does not connect to the provider; nothing was sent",
         ),
-        Cause::NameNotFound | Cause::NameFailed | Cause::Refused | Cause::Unreachable => describe(
-            502,
-            Reason::UpstreamUnreachable,
-            "destination_unavailable",
-            "no connection to the provider; nothing was sent",
-        ),
+        Cause::NameNotFound | Cause::NameFailed | Cause::Refused | Cause::Unreachable => {
+            Description {
+                brief: Some("no connection; check host and port, Bursar's log has the cause"),
+                ..describe(
+                    502,
+                    Reason::UpstreamUnreachable,
+                    "destination_unavailable",
+                    "no connection to the provider; nothing was sent",
+                )
+            }
+        }
         Cause::Reset
         | Cause::TlsExpired
         | Cause::TlsNotYetValid
@@ -197,12 +202,15 @@ pub(super) fn no_connection(error: &ConnectError) -> Description {
         | Cause::TlsClientCertificate
         | Cause::TlsVersion
         | Cause::TlsOther => no_tls(),
-        Cause::TimedOut => describe(
-            504,
-            Reason::UpstreamTimeout,
-            "connection_timeout",
-            "connecting to the provider took longer than timeouts.connect; nothing was sent",
-        ),
+        Cause::TimedOut => Description {
+            brief: Some("connecting took too long; check host, port and firewalls"),
+            ..describe(
+                504,
+                Reason::UpstreamTimeout,
+                "connection_timeout",
+                "connecting to the provider took longer than timeouts.connect; nothing was sent",
+            )
+        },
     }
 }
 

@@ -83,7 +83,7 @@ fn no_token(failure: Failure) -> Option<Detail> {
 
 fn no_connection(error: &ConnectError) -> Option<Detail> {
     let cause = match error {
-        ConnectError::Failed { cause, .. } => *cause,
+        ConnectError::Failed { cause, .. } => error.cause_or_time_out().unwrap_or(*cause),
         ConnectError::NoDescriptors(_) => Cause::Unreachable,
         ConnectError::Closed { .. } => return Some(Detail::ClosedUnsent),
         ConnectError::NoHttp2(_) => return Some(Detail::Http2Refused),

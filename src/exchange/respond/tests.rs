@@ -41,7 +41,8 @@ and that of `destination_not_allowed` [what was probably meant](../when-somethin
 ";
 
 /// Meanings that are told by others than [`detail::of`].
-const ELSEWHERE: [(Reason, RefusalDetail); 15] = [
+const ELSEWHERE: [(Reason, RefusalDetail); 16] = [
+    (Reason::Draining, RefusalDetail::DrainTimeout),
     (Reason::BadRequest, RefusalDetail::NoHttpInTunnel),
     (
         Reason::CallerUnauthenticated,
@@ -373,7 +374,9 @@ fn cure(cause: Cause) -> &'static str {
         }
         Cause::TlsUnknownIssuer => "check `tls.ca`; or something on the way intercepts TLS",
         Cause::TlsWrongName => "check the host; or something on the way intercepts TLS",
-        Cause::TlsRevoked => "ask the provider",
+        Cause::TlsRevoked => {
+            "nothing gives it today: [no revocation list is read](../when-something-fails.md#the-certificate-was-revoked)"
+        }
         Cause::TlsClientCertificate => "set `tls.certificate` and `tls.key`, or other ones",
         Cause::TlsVersion => "ask the provider; Bursar speaks TLS 1.2 and 1.3",
         Cause::TlsOther => {

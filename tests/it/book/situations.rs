@@ -5,6 +5,7 @@
 
 mod causes;
 mod files;
+mod operating;
 mod places;
 mod refusals;
 
@@ -28,7 +29,9 @@ pub(super) const ADMIN_TOKEN: &str = "adm1n-t0ken+of/7731=";
 pub(super) const PASSWORD: &str = "caller-s3cret+7731/";
 pub(super) const GUESS: &str = "guessed-s3cret+7731";
 const ACCESS_TOKEN: &str = "token-1";
-const SECRETS: [&str; 4] = [CLIENT_SECRET, ADMIN_TOKEN, PASSWORD, GUESS];
+/// 32 bytes.
+pub(super) const FLEET_KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+const SECRETS: [&str; 5] = [CLIENT_SECRET, ADMIN_TOKEN, PASSWORD, GUESS, FLEET_KEY];
 
 /// What a situation came to.
 pub(super) struct Shown {
@@ -45,6 +48,7 @@ async fn the_page_shows_what_callers_log_status_and_check_say_of_each_situation(
     situations.extend(refusals::all().await);
     let mut shown = LocalSet::new().run_until(made(situations)).await;
     shown.extend(files::all().await);
+    shown.extend(operating::all().await);
     for one in &shown {
         assert_no_secret(one);
     }

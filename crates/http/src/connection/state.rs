@@ -36,6 +36,8 @@ pub struct ConnectionState {
     pub(super) read_timeouts: ReadTimeouts,
     /// The limit that the connection ended with, by its place in [`Limit::ALL`], or none of them.
     ended: AtomicU8,
+    /// Whether Bursar ends it although something is under way.
+    cut_off: AtomicBool,
     /// Requests that are not over.
     busy: AtomicUsize,
     /// The callers for whom the connection counts.
@@ -84,6 +86,7 @@ impl ConnectionState {
             rests: AtomicBool::new(false),
             read_timeouts,
             ended: AtomicU8::new(u8::MAX),
+            cut_off: AtomicBool::new(false),
             busy: AtomicUsize::new(0),
             joined: Mutex::default(),
         })
@@ -154,6 +157,17 @@ impl ConnectionState {
     pub fn ended_with(&self) -> Option<Limit> {
         let place = usize::from(self.ended.load(Ordering::Relaxed));
         Limit::ALL.get(place).copied()
+    }
+
+    /// Bursar is about to end the connection, whatever is under way.
+    pub fn cut_off(&self) {
+        self.cut_off.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it does.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        self.cut_off.load(Ordering::Relaxed)
     }
 
     /// Takes the next request of an HTTP/1 connection.

@@ -206,6 +206,8 @@ labels! {
         NoCloseNotify = "no_close_notify",
         /// The response broke off.
         CutOff = "cut_off",
+        /// It was under way when `drain_timeout` was over or a second signal came.
+        DrainTimeout = "drain_timeout",
         /// While connecting.
         Connecting = "connecting",
         /// The provider let no request begin on its connection.

@@ -78,8 +78,6 @@ async fn name_failed() -> Situation {
         .args(["-rm", "sh", "-c", &mount])
         .output();
     situation.is_possible = tried.await.is_ok_and(|output| output.status.success());
-    // That asks this machine's resolver.
-    situation.is_live = false;
     situation.shell = Some(format!(
         "exec unshare -rm sh -c '{mount} && exec \"$@\"' sh \"$@\""
     ));

@@ -4,15 +4,19 @@
 use std::any::Any;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 
 use super::{ADMIN_TOKEN, Shown, normalised};
-use crate::support::eventually;
-use crate::support::program::{Said, run_in};
+use crate::support::caller::Caller;
+use crate::support::metrics::Scrape;
+use crate::support::program::{Said, run_by, run_in};
 use crate::support::proxy::Program;
 use crate::support::raw::{Message, Raw};
+use crate::support::upstream::full;
+use crate::support::{PATIENCE, becomes_true, eventually};
 
 /// A situation to be made.
 pub(super) struct Situation {
@@ -21,6 +25,14 @@ pub(super) struct Situation {
     pub(super) yaml: String,
     /// As it stands on the wire.
     pub(super) request: String,
+    /// A request that is under way meanwhile and is not answered.
+    pub(super) under_way: Option<String>,
+    /// What is answered first on the same connection.
+    pub(super) first: Option<String>,
+    /// Whether the caller does not wait for the response.
+    pub(super) leaves: bool,
+    /// What the log has said as well before it is looked at.
+    pub(super) awaited: &'static str,
     /// Sent again until that is the reason of the response.
     pub(super) until: Option<&'static str>,
     /// Commands of operators before it.
@@ -34,7 +46,7 @@ pub(super) struct Situation {
     /// What it takes on this machine.
     pub(super) is_possible: bool,
     /// What stays up until it is over.
-    peers: Vec<Box<dyn Any>>,
+    pub(super) peers: Vec<Box<dyn Any>>,
 }
 
 /// Fields of an access line that matter, where they are not null.
@@ -59,6 +71,10 @@ impl Situation {
             directory: tempfile::tempdir().unwrap(),
             yaml,
             request: get("api.test/a"),
+            under_way: None,
+            first: None,
+            leaves: false,
+            awaited: "",
             until: None,
             before: &[],
             is_live: true,
@@ -99,21 +115,16 @@ impl Situation {
         std::fs::write(&file, yaml).unwrap();
         // Else a secret in it is warned about.
         std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
-        let program = self.launch().rust_log("trace").run(&file).await;
-        for command in self.before {
-            let at = ["--admin", &program.admin.to_string()];
-            let said = self.command(&[command, &at[..]].concat()).await;
-            assert_eq!(said.code, Some(0), "{said:?}");
-        }
+        let (program, response) = self.begun(&file).await;
         let own = program.listen.ip().to_string();
-        let response = self.asked(&program).await;
-        let lines = self.written(&program, &response).await;
-        let mut block = response_text(&response);
-        let mut printed = format!("{}{block}", response.head);
+        let lines = self.written(&program, response.as_ref()).await;
+        let mut block = response_text(response.as_ref());
+        let head = response.map(|response| response.head);
+        let mut printed = format!("{}{block}", head.unwrap_or_default());
         block.push_str(&lines);
         block.push_str(&status_text(&program.json("/status").await));
         if self.is_live {
-            let live = self.command(&["check", "--live"]).await;
+            let live = self.by_shell(&["check", "--live"]).await;
             printed.push_str(&format!("{}{}", live.out, live.error));
             block.push_str(&live_text(&live));
         }
@@ -141,39 +152,89 @@ impl Situation {
     }
 
     async fn command(&self, arguments: &[&str]) -> Said {
-        let token = [("BURSAR_ADMIN_TOKEN", ADMIN_TOKEN), ("RUST_LOG", "trace")];
-        run_in(self.directory.path(), arguments, &token).await
+        run_in(self.directory.path(), arguments, &ENVIRONMENT).await
     }
 
-    async fn asked(&self, program: &Program) -> Message {
-        for _ in 0..400 {
-            let response = Raw::connect(program.listen).await.ask(&self.request).await;
-            let is_it = |reason: &str| response.text().contains(&format!("\"{reason}\""));
-            if self.until.is_none_or(is_it) {
-                return response;
+    /// The same where the program runs.
+    async fn by_shell(&self, arguments: &[&str]) -> Said {
+        match &self.shell {
+            Some(shell) => run_by(shell, self.directory.path(), arguments, &ENVIRONMENT).await,
+            None => self.command(arguments).await,
+        }
+    }
+
+    /// The program, and its response; None: the caller did not wait for it. What holds for a moment after a start may be
+    /// over before the request comes; then there is another one.
+    async fn begun(&self, file: &Path) -> (Program, Option<Message>) {
+        for _ in 0..5 {
+            let program = self.launch().rust_log("trace").run(file).await;
+            for command in self.before {
+                let at = ["--admin", &program.admin.to_string()];
+                let said = self.command(&[command, &at[..]].concat()).await;
+                assert_eq!(said.code, Some(0), "{said:?}");
+            }
+            let mut waiting = Raw::connect(program.listen).await;
+            if let Some(request) = &self.under_way {
+                waiting.write(request).await;
+                is_under_way(&program).await;
+            }
+            if self.leaves {
+                // Over HTTP/1.1 a request is seen through.
+                let mut leaving = Caller::connect_http2(program.listen).await;
+                let asked = http::Request::get("http://api.test/a")
+                    .body(full(""))
+                    .unwrap();
+                tokio::select! {
+                    _ = leaving.begin(asked) => panic!("it is answered"),
+                    () = is_under_way(&program) => return (program, None),
+                }
+            }
+            if let Some(response) = self.asked(&program).await {
+                return (program, Some(response));
             }
         }
         panic!("{}: it is not refused for that", self.name);
     }
 
+    async fn asked(&self, program: &Program) -> Option<Message> {
+        for _ in 0..400 {
+            let mut raw = Raw::connect(program.listen).await;
+            if let Some(first) = &self.first {
+                raw.ask(first).await;
+            }
+            let response = raw.ask(&self.request).await;
+            let is_it = |reason: &str| response.text().contains(&format!("\"{reason}\""));
+            if self.until.is_none_or(is_it) {
+                return Some(response);
+            }
+        }
+        None
+    }
+
     /// The last access line of Bursar's own responses, and the warnings.
-    async fn written(&self, program: &Program, response: &Message) -> String {
+    async fn written(&self, program: &Program, response: Option<&Message>) -> String {
         let lines = || -> Vec<Value> {
             let logged = program.logged();
             let lines = logged.lines().map(serde_json::from_str);
             lines.map(Result::unwrap_or_default).collect()
         };
+        let id = response.and_then(|response| response.field("bursar-request-id"));
         // A loop's is of the request that came back.
-        let id = response.field("bursar-request-id");
-        let access = |line: &Value| {
-            line["target"] == "bursar::access"
-                && !line["reason"].is_null()
-                && (line["reason"] == "loop" || line["request_id"].as_str() == id)
+        let is_it = |line: &Value| match id {
+            Some(id) => line["reason"] == "loop" || line["request_id"] == id,
+            None => line["reason"] == "caller_left",
         };
-        eventually(|| async { lines().iter().any(access) }).await;
+        let access = |line: &Value| {
+            line["target"] == "bursar::access" && !line["reason"].is_null() && is_it(line)
+        };
+        let is_written = becomes_true(PATIENCE, async || {
+            lines().iter().any(access) && program.logged().contains(self.awaited)
+        });
+        let is_written = is_written.await;
+        assert!(is_written, "{}: {response:?}", self.name);
         let lines = lines();
         let last = lines.iter().rev().find(|line| access(line)).unwrap();
-        let mut text = format!("access line  {}\n", picked(last, &LINE));
+        let mut text = access_text(last);
         let mut said = Vec::new();
         for line in lines.iter().filter(|line| is_warning(line)) {
             let line = shortened(line);
@@ -186,8 +247,28 @@ impl Situation {
     }
 }
 
+/// Where commands run.
+const ENVIRONMENT: [(&str, &str); 2] = [("BURSAR_ADMIN_TOKEN", ADMIN_TOKEN), ("RUST_LOG", "trace")];
+
+/// Until a request waits for its provider.
+async fn is_under_way(program: &Program) {
+    let count = async || {
+        let scrape = Scrape::of(program.admin).await;
+        scrape.value("bursar_requests_in_flight", &[])
+    };
+    eventually(|| async { count().await > 0.0 }).await;
+}
+
+pub(super) fn access_text(line: &Value) -> String {
+    format!("access line  {}\n", picked(line, &LINE))
+}
+
 /// What depends on the machine, and on how often the token endpoint was asked before the request came.
-const LEFT_OUT: [&str; 2] = ["too few files", "the token endpoint fails; calls are held"];
+const LEFT_OUT: [&str; 3] = [
+    "too few files",
+    "the token endpoint fails; calls are held",
+    "what the fleet has frozen cannot be read",
+];
 
 /// Whether it is a warning that is said each time.
 fn is_warning(line: &Value) -> bool {
@@ -218,7 +299,10 @@ pub(super) fn shortened(line: &Value) -> Value {
     kept.collect::<Map<_, _>>().into()
 }
 
-fn response_text(response: &Message) -> String {
+pub(super) fn response_text(response: Option<&Message>) -> String {
+    let Some(response) = response else {
+        return "caller       (has left)\n".to_owned();
+    };
     let problem: Value = serde_json::from_str(response.text()).unwrap_or_default();
     let mut text = format!("caller       {}\n", response.start());
     if problem["reason"].is_string() {

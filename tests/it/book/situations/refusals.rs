@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::places::{Situation, get, request};
-use super::{ADMIN_TOKEN, GUESS, PASSWORD};
+use super::{ADMIN_TOKEN, FLEET_KEY, GUESS, PASSWORD};
 use crate::support::acme;
 use crate::support::balancer::Place;
 use crate::support::caller::basic;
@@ -34,6 +34,8 @@ pub(super) async fn all() -> Vec<Situation> {
     all.extend(of_destinations().await);
     all.extend(of_tokens().await);
     all.extend(of_payments().await);
+    all.extend(of_fleets().await);
+    all.extend(of_waiting().await);
     all
 }
 
@@ -79,6 +81,15 @@ async fn of_requests() -> Vec<Situation> {
         good("method_not_allowed", "")
             .await
             .asking(request("TRACE", "api.test/a", "")),
+        below("headers_too_large", "limits: {headers: 10}", "")
+            .await
+            .asking(request("GET", "api.test/a", &"X-Note: a\r\n".repeat(10))),
+        Situation {
+            first: Some(connect("api.test:80")),
+            ..good("misdirected", "")
+                .await
+                .asking("GET /a HTTP/1.1\r\nHost: other.test\r\n\r\n".to_owned())
+        },
         below("target_too_long", "limits: {target_size: 1KiB}", "")
             .await
             .asking(get(&format!("api.test/{}", "x".repeat(2000)))),
@@ -164,6 +175,43 @@ async fn of_tokens() -> Vec<Situation> {
         answering("no_token", 200, "text/html", "<html>Please log in</html>").await,
         Situation::new("rate_limited", limited_yaml).with(limited),
         Situation::new("token_refused", nobody).with(api),
+    ]
+}
+
+/// With a store that nobody runs.
+async fn of_fleets() -> Vec<Situation> {
+    let fleet =
+        |more: &str| format!("fleet: {{url: 'redis://127.0.0.1:9', keys: ['{FLEET_KEY}']{more}}}");
+    let held = below("fleet_hold", &fleet(", on_outage: hold"), "token.wait: 2s").await;
+    let starting = below("not_known_yet", &fleet(""), "").await;
+    let starting = starting.asking(request("POST", "api.test/payments", ""));
+    let mut both = vec![held.until("token_unavailable"), starting.until("frozen")];
+    for situation in &mut both {
+        situation.awaited = "the fleet's store cannot be used";
+    }
+    both
+}
+
+/// A provider that never responds, and what comes meanwhile.
+async fn of_waiting() -> Vec<Situation> {
+    let silent = async |name, top: &str| {
+        let api = RawUpstream::start(|_, raw| async move {
+            std::future::pending::<()>().await;
+            drop(raw);
+        });
+        let (api, idp) = (api.await, Idp::counting().await);
+        let yaml = format!("{top}\n{}", acme(&api.url(), &idp.url(), ""));
+        Situation::new(name, yaml).with(api).with(idp)
+    };
+    vec![
+        Situation {
+            under_way: Some(get("api.test/slow")),
+            ..silent("overloaded", "limits: {requests: 1}").await
+        },
+        Situation {
+            leaves: true,
+            ..silent("caller_left", "").await
+        },
     ]
 }
 
