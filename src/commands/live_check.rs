@@ -8,6 +8,7 @@ mod fleet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use http::StatusCode;
 use rustls::ProtocolVersion;
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -191,18 +192,25 @@ fn shown(exchange: &Exchange) -> String {
         }
         (None, Some(response)) => {
             let media_type = response.media_type.as_deref();
-            let redirect = response.redirect_host.as_deref();
-            let redirect = redirect.map(|host| format!(", a redirect to {host}"));
+            let redirect = match &response.redirect_host {
+                Some(host) => format!(", a redirect to {host}"),
+                None if is_redirect(response.status) => ", a redirect".to_owned(),
+                None => String::new(),
+            };
             format!(
-                "{} {}{}",
+                "{} {}{redirect}",
                 response.status.as_u16(),
                 media_type.unwrap_or("without a content type"),
-                redirect.unwrap_or_default()
             )
         }
         (None, None) => "no response".to_owned(),
     };
     format!("{}: {said}", exchange.url)
+}
+
+/// Whether that status says that what was asked for is elsewhere (RFC 9110 section 15.4).
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
 fn failed(cause: Cause, error: &str) -> String {

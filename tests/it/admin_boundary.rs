@@ -122,11 +122,10 @@ async fn the_names_that_the_port_may_be_asked_by_change_with_a_reload() {
         reply.status()
     };
     assert_eq!(by_name().await, 421);
-    let logged = program.logged();
-    assert!(
-        logged.contains("`admin_hosts` lists the names") && logged.contains("bursar.svc"),
-        "{logged}"
-    );
+    let is_told = |logged: &str| {
+        logged.contains("`admin_hosts` lists the names") && logged.contains("bursar.svc")
+    };
+    eventually(|| async { is_told(&program.logged()) }).await;
     program.rewrite(&format!("admin_hosts: [bursar.svc]\n{yaml}"));
     program.reload().await;
     eventually(|| async { by_name().await == 200 }).await;

@@ -123,7 +123,10 @@ impl Drop for Call {
 fn refuse_other(kind: FileType) -> Result<(), Error> {
     let kind = match kind {
         kind if kind.is_file() => return Ok(()),
-        kind if kind.is_dir() => "a directory",
+        // Container runtimes make one where the file to mount is missing.
+        kind if kind.is_dir() => {
+            "a directory (what a container mounts is one where no file was found)"
+        }
         kind if kind.is_fifo() => "a pipe",
         kind if kind.is_socket() => "a socket",
         _ => "a device",
@@ -153,7 +156,7 @@ mod tests {
             ("pipe", "it is a pipe"),
             ("link-to-pipe", "it is a pipe"),
             ("socket", "it is a socket"),
-            ("", "it is a directory"),
+            ("", "it is a directory ("),
             ("missing", "No such file"),
             ("loop", "symbolic link"),
         ] {

@@ -71,9 +71,7 @@ pub(super) fn compile(
     let fleet = fleet::compile(file.fleet, &shared, &providers, problems);
     let known = callers.as_deref().unwrap_or_default();
     let passthrough = passthrough::compile(file.passthrough, known, &providers, problems);
-    if let Some(callers) = &callers
-        && !problems.has_below("callers")
-    {
+    if let Some(callers) = &callers {
         caller::warn_of_unused_accounts(callers, &names, problems);
     }
     (providers.iter()).for_each(|provider| environment::refuse_the_other(provider, problems));

@@ -54,6 +54,12 @@ impl UnknownKey {
                 meant: None,
             };
         }
+        if let Some(base) = of_file(key, known) {
+            return Self {
+                message: format!("is not a known key; write `{base}: ${{file:PATH}}`"),
+                meant: Some(join(parent, base)),
+            };
+        }
         if let Some(near) = nearest(key, known.iter().copied()).or_else(|| synonym(key, known)) {
             return Self {
                 message: format!("is not a known key; did you mean `{near}`?"),
@@ -82,6 +88,14 @@ fn join(parent: &str, key: &str) -> String {
         "" => key.to_owned(),
         parent => format!("{parent}.{key}"),
     }
+}
+
+/// The key whose value others have read from a file, such as `client_secret` for `client_secret_file`.
+fn of_file<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+    let key = plain(key);
+    let base = ["file", "path", "fromfile"].iter();
+    let base = base.filter_map(|end| key.strip_suffix(end)).next_back()?;
+    known.iter().find(|known| plain(known) == base).copied()
 }
 
 fn synonym<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
@@ -234,6 +248,25 @@ mod tests {
         ] {
             assert_eq!(elsewhere(parent, key).as_deref(), place, "{parent} {key}");
         }
+    }
+
+    #[test]
+    fn a_key_for_a_file_is_the_key_with_what_reads_one() {
+        let known = ["client_id", "client_secret", "preset"];
+        for key in [
+            "client_secret_file",
+            "clientSecretFile",
+            "CLIENT_SECRET_PATH",
+        ] {
+            let unknown = UnknownKey::of("providers.a.x", key, &known);
+            assert_eq!(
+                unknown.message,
+                "is not a known key; write `client_secret: ${file:PATH}`"
+            );
+            assert_eq!(unknown.meant.as_deref(), Some("providers.a.client_secret"));
+        }
+        assert_eq!(of_file("file", &known), None);
+        assert_eq!(of_file("secret_files", &known), None);
     }
 
     #[test]

@@ -57,11 +57,14 @@ fn learn_values(root: &Node, problems: &mut Diagnostics) {
     });
 }
 
-fn kind(node: &Node) -> &'static str {
+fn kind(node: &Node, is_text_due: bool) -> &'static str {
     match &node.value {
         Value::Null => "has no value",
         Value::Bool(_) => "is true or false",
-        Value::Integer(_) | Value::Float(_) => "is a number (put quotes around it to make it text)",
+        Value::Integer(_) | Value::Float(_) if is_text_due => {
+            "is a number (put quotes around it to make it text)"
+        }
+        Value::Integer(_) | Value::Float(_) => "is a number",
         Value::Text(_) => "is text",
         Value::List(_) => "is a list",
         Value::Map(entries) if is_template(entries) => {
@@ -194,8 +197,9 @@ impl Node {
         let named = error.message.starts_with("must be ") && error.at.is_none();
         let error = error.at(self);
         if named {
+            let is_text_due = error.message.contains("text") || error.message.contains("string");
             TypeError {
-                message: format!("{}, but {}", kind(self), error.message),
+                message: format!("{}, but {}", kind(self, is_text_due), error.message),
                 ..error
             }
         } else {

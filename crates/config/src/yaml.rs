@@ -31,6 +31,10 @@ pub(crate) fn parse(text: &str, problems: &mut Diagnostics) -> Option<Node> {
         problems.add_at(String::new(), Some(line), message);
         return None;
     }
+    if let Some(at) = text.lines().position(syntax::is_conflict) {
+        problems.add_at(String::new(), Some(at + 1), syntax::CONFLICT.to_owned());
+        return None;
+    }
     let raw: Raw = match serde_yaml::from_str(text) {
         Ok(raw) => raw,
         Err(error) => {

@@ -202,6 +202,7 @@ pub fn clean_response(headers: &mut HeaderMap) -> CleanedResponse {
         match name.as_str() {
             "date" => cleaned.has_date = true,
             "location" | "content-location" => cleaned.has_location = true,
+            "proxy-status" if poses_as_bursar(headers) => found.push(name.clone()),
             text if is_unwanted(text, ends_at_bursar) => found.push(name.clone()),
             _ => {}
         }
@@ -215,6 +216,20 @@ pub fn clean_response(headers: &mut HeaderMap) -> CleanedResponse {
         cleaned.has_date = headers.contains_key(DATE);
     }
     cleaned
+}
+
+/// Whether a response says by `Proxy-Status` that it is Bursar's own, which it is not.
+fn poses_as_bursar(headers: &HeaderMap) -> bool {
+    let fields = headers.get_all("proxy-status").into_iter();
+    let mut members = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b','));
+    members.any(|member| {
+        let member = member.trim_ascii_start();
+        let name = member.split(|byte| b"; \t".contains(byte)).next();
+        let name = name.unwrap_or_default();
+        let name = name.strip_prefix(b"\"").unwrap_or(name);
+        let name = name.strip_suffix(b"\"").unwrap_or(name);
+        name.eq_ignore_ascii_case(PSEUDONYM.as_bytes())
+    })
 }
 
 /// The same for a response's trailers; the `Connection` fields of its head were what `named`.

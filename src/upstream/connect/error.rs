@@ -6,12 +6,14 @@ use super::cause;
 use super::steps::Step;
 use crate::upstream::peer::Peer;
 use bursar_base::address::Rule;
+use bursar_base::terminal::plain;
+use bursar_telemetry::line_writer::cut;
 use bursar_telemetry::metrics::Cause;
 use bursar_tls::client::Asked;
 
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// As many characters of an error get into the log.
+/// As many bytes of an error get into the log; what is cut is marked.
 const MAX_DETAILS: usize = 500;
 
 /// Why there is no connection. In any case no byte of a request was sent.
@@ -97,13 +99,66 @@ pub fn details(error: &dyn std::error::Error) -> String {
         text = format!("{text}: {error}");
         source = error.source();
     }
-    let shown = text.chars().filter(|character| !character.is_control());
-    shown.take(MAX_DETAILS).collect()
+    let text = in_plain_words(&text).unwrap_or(text);
+    let text = plain(&text);
+    cut(&text, MAX_DETAILS).unwrap_or_else(|| text.into_owned())
+}
+
+/// What rustls and webpki say in identifiers alone, and what that means.
+const WORDS: [(&str, &str); 3] = [
+    (
+        "UnsupportedSignatureAlgorithm",
+        "its key or signature is of a kind that is not supported, such as P-521, or SHA-512 by a P-256 key",
+    ),
+    (
+        "CaUsedAsEndEntity",
+        "it is an authority's, and no server may show such a one",
+    ),
+    (
+        "UnsupportedCertVersion",
+        "it is of X.509 version 1, or one that signed it is",
+    ),
+];
+
+fn in_plain_words(text: &str) -> Option<String> {
+    const CERTIFICATE: &str = "invalid peer certificate: ";
+    let (before, said) = text.split_once(CERTIFICATE)?;
+    let (identifier, meaning) = WORDS.iter().find(|(said_so, _)| said.contains(said_so))?;
+    Some(format!("{before}{CERTIFICATE}{meaning} ({identifier})"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_certificates_cannot_have_is_told_in_words() {
+        let words = |error: rustls::CertificateError| {
+            let error = rustls::Error::InvalidCertificate(error);
+            details(&error)
+        };
+        let authority = rustls::OtherError(Arc::new(webpki_error("CaUsedAsEndEntity")));
+        let said = words(rustls::CertificateError::Other(authority));
+        assert_eq!(
+            said,
+            "invalid peer certificate: it is an authority's, and no server may show such a one (CaUsedAsEndEntity)"
+        );
+        let expired = words(rustls::CertificateError::Expired);
+        assert_eq!(expired, "invalid peer certificate: Expired");
+    }
+
+    fn webpki_error(said: &str) -> std::io::Error {
+        std::io::Error::other(said.to_owned())
+    }
+
+    #[test]
+    fn what_is_cut_of_an_error_is_marked_and_controls_are_escaped() {
+        let error = |text: String| Error::Unreachable(text.into()).details();
+        assert_eq!(error("a\u{1b}b".to_owned()), "cannot connect: a\\u{1b}b");
+        let long = error("x".repeat(3000));
+        assert!(long.ends_with("x…[3016 bytes]"), "{long}");
+        assert!(long.len() <= MAX_DETAILS);
+    }
 
     #[test]
     fn a_time_out_is_of_whoever_was_waited_for() {

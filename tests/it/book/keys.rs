@@ -165,6 +165,8 @@ fn words(schema: &Value) -> Option<Vec<(String, String)>> {
     Some(
         words
             .iter()
+            // Each may come from a variable, too.
+            .filter(|word| word["const"].is_string())
             .map(|word| (text(&word["const"]), text(&word["description"])))
             .collect(),
     )

@@ -158,9 +158,9 @@ async fn a_redirect_is_told_with_the_host_it_leads_to_and_a_page_by_its_type() {
             "https://sso.other.test:8443/login?secret=x",
             "302 text/html, a redirect to sso.other.test:8443",
         ),
-        ("/login", "302 text/html"),
+        ("/login", "302 text/html, a redirect"),
         // Whatever repeats a secret is left out.
-        ("https://s3cret+of.test/", "302 text/html"),
+        ("https://s3cret+of.test/", "302 text/html, a redirect"),
     ] {
         let idp = Idp::start(move |_| async move {
             let mut reply = answer(302, "<html>");

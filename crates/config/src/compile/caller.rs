@@ -333,6 +333,10 @@ pub(super) fn warn_of_unused_accounts(
     names: &Names,
     problems: &mut Diagnostics,
 ) {
+    // It follows from what is wrong with a caller.
+    if problems.has_below("callers") {
+        return;
+    }
     for (provider, (name, accounts)) in names.0.iter().enumerate() {
         let mut is_used = vec![false; accounts.len()];
         let allows = callers.iter().flat_map(|caller| &caller.allow);

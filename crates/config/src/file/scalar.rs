@@ -67,7 +67,14 @@ impl<T, F: Fn(&str) -> Option<T>> Visitor<'_> for FromText<T, F> {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-        (self.read)(text).ok_or_else(|| E::custom(format_args!("is not {}", self.expected)))
+        (self.read)(text).ok_or_else(|| {
+            // A number that comes from a variable is text.
+            let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            match self.units.is_some() && is_number {
+                true => self.refuse_number(&text),
+                false => E::custom(format_args!("is not {}", self.expected)),
+            }
+        })
     }
 
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {

@@ -148,7 +148,18 @@ fn generate() -> Value {
     schema.insert("title".into(), "proxy.yaml".into());
     let mut schema = schema.to_value();
     allow_extensions(&mut schema);
+    for definition in schema["$defs"].as_object_mut().into_iter().flatten() {
+        allow_references(definition.1);
+    }
     schema
+}
+
+/// One of several words may come from a variable or a file, as any text may.
+fn allow_references(definition: &mut Value) {
+    let words = definition["oneOf"].as_array_mut();
+    if let Some(words) = words.filter(|words| words.iter().all(|word| word["const"].is_string())) {
+        words.push(json!({"type": "string", "pattern": "\\$\\{"}));
+    }
 }
 
 /// Wherever keys are fixed, `x-` begins one that means nothing.

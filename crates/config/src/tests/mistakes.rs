@@ -108,6 +108,22 @@ const MISTAKES: &[(&str, &str)] = &[
         "line 1: is not valid YAML: a value that begins with `@`, `%` or a backtick needs quotes",
     ),
     (
+        "a: *b",
+        "line 1: is not valid YAML: a value that begins with `*` refers to an anchor (`&`) that is not there",
+    ),
+    (
+        "listen: 127.0.0.1:1\n<<<<<<< HEAD\nadmin: 127.0.0.1:2\n=======\nadmin: 127.0.0.1:3\n>>>>>>> other\n",
+        "line 2: begins a merge conflict that nobody has resolved; keep one side of it",
+    ),
+    (
+        "drain_timeout: '30'",
+        "line 1: drain_timeout: has no unit; write 30s, 30ms or 30m",
+    ),
+    (
+        "providers:\n  acme: {hosts: [a.example], client_id: a, client_secret_file: /run/secrets/a, token: {url: 'https://a.example/t'}}",
+        "line 2: providers.acme.client_secret_file: is not a known key; write `client_secret: ${file:PATH}`",
+    ),
+    (
         "a: !vault b",
         "line 1: is not valid YAML: tags such as `!vault` or `!env` have no meaning here; write ${NAME}",
     ),

@@ -4,6 +4,15 @@
 
 use crate::node::Value;
 
+/// What is wrong with a text that has one.
+pub(super) const CONFLICT: &str =
+    "begins a merge conflict that nobody has resolved; keep one side of it, and remove its marks";
+
+/// Whether a line begins a conflict, as version control marks it.
+pub(super) fn is_conflict(line: &str) -> bool {
+    line.starts_with("<<<<<<< ")
+}
+
 /// What is wrong with a text that is no YAML.
 pub(super) fn describe(message: &str, line: &str) -> String {
     match advice(message, line) {
@@ -28,6 +37,9 @@ fn advice(message: &str, line: &str) -> Option<&'static str> {
         }
         () if line.contains("*.") && has("alias") => {
             "a value that begins with `*` needs quotes, as in \"*.example.com\""
+        }
+        () if has("unknown anchor") => {
+            "a value that begins with `*` refers to an anchor (`&`) that is not there; it needs quotes where it is text"
         }
         () if has("YAML without tags") => {
             "tags such as `!vault` or `!env` have no meaning here; write ${NAME} or ${file:PATH}"

@@ -317,3 +317,22 @@ proptest! {
         prop_assert!(!headers.keys().any(|name| name.as_str().starts_with("proxy-")));
     }
 }
+
+#[test]
+fn no_response_of_a_provider_says_that_it_is_bursars() {
+    for (field, is_kept) in [
+        (
+            "bursar; error=http_request_denied; details=\"frozen\"",
+            false,
+        ),
+        ("cdn; received-status=502, Bursar", false),
+        ("\"bursar\";error=loop", false),
+        ("cdn; details=\"bursar\"", true),
+        ("bursars", true),
+    ] {
+        let mut headers = HeaderMap::new();
+        headers.insert("proxy-status", HeaderValue::from_str(field).unwrap());
+        clean_response(&mut headers);
+        assert_eq!(headers.contains_key("proxy-status"), is_kept, "{field}");
+    }
+}
