@@ -140,6 +140,23 @@ fn every_metric_that_a_rule_or_a_panel_names_exists_and_is_of_the_job() {
     assert!(count > 100, "{count}");
 }
 
+/// Promtool's tests try that form with the first of them.
+#[test]
+fn all_increases_in_an_hour_are_recorded_in_one_form() {
+    let mut forms = BTreeSet::new();
+    let mut count = 0;
+    for rule in rules()
+        .iter()
+        .filter(|rule| rule.name.ends_with(":increase1h"))
+    {
+        let (_, form) = rule.expression.split_once(") (").unwrap();
+        let counted = selectors(form).swap_remove(0);
+        forms.insert(form.replace(&counted, "COUNTER"));
+        count += 1;
+    }
+    assert!(forms.len() == 1 && count > 3, "{forms:#?}");
+}
+
 #[test]
 fn every_alert_says_what_is_wrong_how_bad_it_is_and_where_to_read_on() {
     for rule in rules()
