@@ -23,13 +23,15 @@ use anyhow::Context as _;
 /// small piece by 5 % and a whole request by 1 %.
 const MARGIN: f64 = 0.1;
 const MARGIN_OF_REQUESTS: f64 = 0.05;
+/// What `traces` may cost a request that is not sampled, of 1.
+const UNSAMPLED: f64 = 0.01;
 
 type Figures = BTreeMap<String, f64>;
 
 /// A piece of work: its name, and what does it some times.
 type Work = (&'static str, fn() -> usize);
 
-const WORKS: [Work; 8] = [
+const WORKS: [Work; 9] = [
     ("token_read", pieces::token_read),
     ("token_read_and_header", pieces::token_read_and_header),
     ("caller", pieces::caller),
@@ -37,6 +39,7 @@ const WORKS: [Work; 8] = [
     ("request_headers", pieces::request_headers),
     ("response_headers", pieces::response_headers),
     ("request_get", request::get),
+    ("request_get_unsampled", request::get_unsampled),
     ("request_post_1k", request::post),
 ];
 
@@ -64,7 +67,8 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     let committed =
         std::fs::read_to_string(&file).context("no committed figures; --write makes them")?;
-    let is_well = compare(&figures, &serde_json::from_str(&committed)?);
+    let is_well =
+        compare(&figures, &serde_json::from_str(&committed)?) & traces_cost_little(&figures);
     Ok(ExitCode::from(u8::from(!is_well)))
 }
 
@@ -98,6 +102,15 @@ fn count(name: &str) -> anyhow::Result<f64> {
         "{name}: callgrind did not find the function; was the program stripped?"
     );
     Ok((total / times).round())
+}
+
+fn traces_cost_little(figures: &Figures) -> bool {
+    let of = |name: &str| figures.get(name).copied().unwrap_or_default();
+    let cost = of("request_get_unsampled") / of("request_get") - 1.0;
+    let is_little = cost <= UNSAMPLED;
+    let remark = if is_little { "" } else { "  too much" };
+    println!("{:>24} {:>+29.2}%{remark}", "unsampled", cost * 100.0);
+    is_little
 }
 
 fn compare(figures: &Figures, committed: &Figures) -> bool {

@@ -77,15 +77,21 @@ fn read_message(stream: &mut TcpStream) -> Option<()> {
 }
 
 pub(crate) fn get() -> usize {
-    through_bursar("GET", "/v1/payments/42?expand=all", "", 0)
+    through_bursar("GET", "/v1/payments/42?expand=all", "", 0, "")
+}
+
+/// With spans, but not of these requests.
+pub(crate) fn get_unsampled() -> usize {
+    let traces = "traces: {endpoint: \"http://127.0.0.1:9\", ratio: 0.000001}\n";
+    through_bursar("GET", "/v1/payments/42?expand=all", "", 0, traces)
 }
 
 pub(crate) fn post() -> usize {
     let fields = "Content-Type: application/json\r\nContent-Length: 1000\r\n";
-    through_bursar("POST", "/v1/payments", fields, 1000)
+    through_bursar("POST", "/v1/payments", fields, 1000, "")
 }
 
-fn through_bursar(method: &str, path: &str, fields: &str, body: usize) -> usize {
+fn through_bursar(method: &str, path: &str, fields: &str, body: usize, traces: &str) -> usize {
     let mut request = format!(
         "{method} http://api.acme.test{path} HTTP/1.1\r\nHost: api.acme.test\r\nUser-Agent: side-by-side/1.0\r\n\
          Accept: application/json\r\nAccept-Encoding: gzip\r\nProxy-Authorization: Basic Yzpw\r\n{fields}\r\n"
@@ -94,7 +100,7 @@ fn through_bursar(method: &str, path: &str, fields: &str, body: usize) -> usize 
     request.resize(request.len() + body, b'0');
     let (provider, endpoint) = (serve(&"x".repeat(512)), token_endpoint());
     let text = format!(
-        "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\ncallers: {{c: {{password: p, allow: [acme]}}}}\n\
+        "{traces}listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\ncallers: {{c: {{password: p, allow: [acme]}}}}\n\
          providers:\n  acme:\n    hosts: [api.acme.test]\n    upstream: http://{provider}\n    client_id: i\n    client_secret: s\n    \
          token: {{url: \"http://{endpoint}/t\", scopes: [payments]}}\n    \
          routes:\n      - {{methods: [GET], path: \"/v1/payments/*\", scopes: [payments]}}\n      \
