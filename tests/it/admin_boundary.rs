@@ -215,6 +215,8 @@ async fn wrong_tokens_are_told_of_later_and_later_and_the_right_one_is_never_loc
     }
     assert!(begun.elapsed() >= Duration::from_secs(3));
     // One line, whatever a minute brings.
+    let is_told = async || program.logged().contains("without the `admin_token`");
+    eventually(is_told).await;
     let logged = program.logged();
     let lines: Vec<_> = logged
         .lines()

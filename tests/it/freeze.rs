@@ -380,11 +380,8 @@ async fn a_freeze_for_a_time_ends_by_itself_and_a_later_one_without_a_time_does_
         (&status["frozen"], &status["freezes"]),
         (&json!([]), &json!([]))
     );
-    let logged = program.logged();
-    assert!(
-        logged.contains("the time of its freeze is over"),
-        "{logged}"
-    );
+    let is_told = async || program.logged().contains("the time of its freeze is over");
+    eventually(is_told).await;
     let again = ask(&program, &["thaw", "acme"]).await;
     assert!(again.out.starts_with("acme was not frozen"), "{again:?}");
 
@@ -434,7 +431,8 @@ async fn a_freeze_for_a_time_goes_on_after_a_restart_and_ends_when_it_should() {
 async fn what_the_file_freezes_no_thaw_changes_and_it_goes_with_the_line_in_the_file() {
     let (_api, _idp, yaml) = journalled("frozen: true").await;
     let program = Program::start(&yaml, "info").await;
-    assert!(program.logged().contains("the configuration freezes it"));
+    let is_told = async || program.logged().contains("the configuration freezes it");
+    eventually(is_told).await;
     assert_only_payments_are_refused(&program).await;
     let freeze = program.json("/status").await["freezes"][0].clone();
     assert_eq!(
