@@ -4,12 +4,14 @@ Prints where both are, as JSON, once they listen; `/control/spans` at the decode
 standard input.
 """
 
+import ctypes
 import gzip
 import http.server
 import importlib.util
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -86,6 +88,11 @@ def listens(port):
         return caller.connect_ex(("127.0.0.1", port)) == 0
 
 
+def end_with_parent():
+    """Whoever is killed has no time to end others (PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
 def start(decoder, directory):
     """Starts rotel; somebody may take its ports first."""
     agent = pathlib.Path(importlib.util.find_spec("rotel").submodule_search_locations[0], "rotel-agent")
@@ -100,7 +107,7 @@ def start(decoder, directory):
         ]
         plain = {name: value for name, value in os.environ.items() if not name.startswith(("ROTEL_", "OTEL_"))}
         silent = subprocess.DEVNULL
-        rotel = subprocess.Popen(line, env=plain, stdin=silent, stdout=silent, stderr=silent)
+        rotel = subprocess.Popen(line, env=plain, stdin=silent, stdout=silent, stderr=silent, preexec_fn=end_with_parent)
         while rotel.poll() is None and time.monotonic() < until:
             if listens(ports[0]):
                 return rotel, ports[0]
