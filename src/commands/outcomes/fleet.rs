@@ -137,7 +137,7 @@ impl Listing {
         let found = &settled.journals;
         if let Some(lost) = found.lost {
             list.why.push(format!(
-                "nobody knows what the store had before {}; once that is settled, or where the fleet is new, `bursar outcomes resolve --lost --fleet` says so",
+                "nobody knows what the store had before {}; once that is settled, `bursar outcomes resolve --lost --fleet` says so",
                 time(ago(lost))
             ));
         } else if found.since < SILENCE && !found.epoch.is_empty() {

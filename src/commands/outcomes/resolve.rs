@@ -30,7 +30,7 @@ pub(crate) struct Resolve {
     /// With --fleet: an instance that is gone for good, and all of its requests
     #[arg(long, value_name = "NAME")]
     pub(super) instance: Option<String>,
-    /// With --fleet: what the store may have lost, once it is known what became of that; or the fleet is new
+    /// With --fleet: what the store may have lost, once it is known what became of that
     #[arg(long)]
     pub(super) lost: bool,
     #[command(flatten)]

@@ -53,7 +53,6 @@ impl Rig {
             directory: tempfile::tempdir().unwrap(),
         };
         rig.write("operator", KEY, "");
-        rig.settle().await;
         Some(rig)
     }
 
@@ -454,21 +453,34 @@ async fn an_instance_that_is_killed_with_its_first_payment_is_named() {
 }
 
 #[tokio::test]
-async fn what_a_store_had_that_is_new_is_doubted_until_somebody_says_that_it_is_settled() {
+async fn a_fleet_that_is_new_has_a_complete_list() {
     let Some(rig) = Rig::start().await else {
         return;
     };
+    let _both = (rig.instance("one").await, rig.instance("two").await);
+    eventually(|| async { rig.list().await.alive() == [true, true] }).await;
+    assert_eq!(rig.list().await.why(), "");
+}
+
+#[tokio::test]
+async fn what_a_store_had_before_it_was_emptied_is_doubted_until_somebody_says_that_it_is_settled()
+{
+    let Some(rig) = Rig::start().await else {
+        return;
+    };
+    let two = rig.instance("two").await;
     let one = rig.instance("one").await;
     rig.pay(&one, "/lost", 1).await;
     sleep(MIRRORED).await;
     kill(one).await;
     rig.lists(&["/lost"]).await;
+    kill(two).await;
     rig.store
         .connect_as_operator()
         .await
         .call(&["FLUSHALL"])
         .await;
-    // Nobody is there who knows what it had.
+    // Its journal knows that there was something, and not what.
     let two = rig.instance("two").await;
     eventually(|| async { rig.list().await.alive() == [true] }).await;
     let list = rig.list().await;

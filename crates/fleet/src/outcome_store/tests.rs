@@ -144,10 +144,26 @@ async fn empty(store: &Store) {
 }
 
 #[tokio::test]
-async fn what_a_new_store_had_before_is_not_known_until_somebody_says_so() {
+async fn a_store_is_new_until_a_journal_comes_that_was_in_a_fleet_before() {
+    let Some((store, mut one, mut two)) = two().await else {
+        return;
+    };
+    two.touch().await;
+    two.restart();
+    empty(&store).await;
+    one.touch().await;
+    assert!(!one.sees_loss().await);
+    two.touch().await;
+    assert!(one.sees_loss().await);
+}
+
+#[tokio::test]
+async fn what_an_emptied_store_had_before_is_not_known_until_somebody_says_so() {
     let Some((store, mut one, _two)) = two().await else {
         return;
     };
+    one.touch().await;
+    one.restart();
     empty(&store).await;
     one.touch().await;
     assert!(one.sees_loss().await);

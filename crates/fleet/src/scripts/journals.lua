@@ -2,6 +2,7 @@
 --   KEYS[1]         a hash: 'epoch'          a random text, for as long as nothing was lost
 --                           'since'          when that was made
 --                           'lost'           since when there may have been something before that nobody here knows of
+--                           'first'          that who made the epoch knew of no earlier one, and nobody since
 --                           'dropped'        since when there were more than there is room for
 --                           'said'           by whom that was settled last, sealed
 --                           'version'        grows whenever there is one more, one less, or one begins or ends

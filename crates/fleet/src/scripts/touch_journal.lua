@@ -9,7 +9,8 @@ local pause, first_told = tonumber(ARGV[14]), 15
 if not has_epoch() then
   redis.call('DEL', key, seen)
   begin(random)
-  redis.call('HSET', key, 'lost', now)
+  -- For a journal that was in no fleet before, this may well be the first start of all.
+  redis.call('HSET', key, known == '' and 'first' or 'lost', now)
 end
 local epoch = redis.call('HGET', key, 'epoch')
 local at, before = heard(journal), redis.call('HGET', key, journal) or ''
@@ -29,11 +30,17 @@ local is_older = version < version_before or (own > 0 and (not at or at < own))
 if known == epoch and is_older then
   epoch = begin(random)
   redis.call('HSETNX', key, 'lost', now)
+  redis.call('HDEL', key, 'first')
   redis.call('HSET', key, 'version', math.max(version, version_before))
 end
 -- What was lost is said by those who know it. Whoever was there until then, and knows all, knows that this is all.
 if known ~= '' and known ~= epoch then
-  if is_whole and last > 0 and now - last <= longest_gap then redis.call('HDEL', key, 'lost') end
+  if is_whole and last > 0 and now - last <= longest_gap then
+    redis.call('HDEL', key, 'lost')
+  elseif redis.call('HEXISTS', key, 'first') == 1 then
+    redis.call('HSETNX', key, 'lost', now)
+  end
+  redis.call('HDEL', key, 'first')
   local since = tonumber(redis.call('HGET', key, 'since') or '') or now
   for place = first_told, #ARGV - 2, 3 do
     local name, told, told_at = ARGV[place], ARGV[place + 1], now - tonumber(ARGV[place + 2])
