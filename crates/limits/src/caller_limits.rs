@@ -284,8 +284,9 @@ impl Rate {
         if self.share() < Share::WHOLE {
             share::want();
         }
-        let units = self.pace().units;
-        if units == 0 { NOTHING } else { exceeded }
+        // The share may have come between the two looks at it.
+        let is_never = self.pace().units == 0 || exceeded.retry_after > NEVER / 2;
+        if is_never { NOTHING } else { exceeded }
     }
 
     fn take(&self, now: Instant) -> Result<(), Exceeded> {

@@ -260,6 +260,24 @@ async fn as_much_as_can_be_told_under_as_many_keys_as_there_may_be_is_taken_off_
 }
 
 #[tokio::test]
+async fn who_begins_after_all_have_left_has_what_it_wants_at_once() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let store = server.start().await;
+    let mut all = members(&store, 3).await;
+    let (before, after) = all.split_at_mut(2);
+    settle(before).await;
+    before[0].wants(600).await;
+    before[1].wants(400).await;
+    for member in &mut *before {
+        member.fleet.leave().await.unwrap();
+    }
+    after[0].wants(1000).await;
+    assert_eq!(held(after), [1000]);
+}
+
+#[tokio::test]
 async fn a_store_that_lost_everything_has_another_epoch_and_nobody_gets_more_until_all_were_heard()
 {
     let Some(server) = Server::redis().await else {

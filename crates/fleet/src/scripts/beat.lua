@@ -4,11 +4,12 @@ local month, hour, most_seen = 2592000000, 3600000, 4096
 
 local epoch = redis.call('HGET', key, 'epoch')
 local is_lost = not epoch or #epoch ~= #random or string.find(epoch, '%X') ~= nil
--- Nobody was heard of: what they use is not known, and they may still use it.
+-- Who was heard of is silent, all of them: they may still use what they had. Where there is nobody, all have left it.
+local is_anybody = redis.call('ZCARD', alive) > 0
 local function is_heard(within)
   return redis.call('ZCOUNT', alive, now - within, now + ahead) > 0
 end
-if is_lost or not is_heard(silence) then
+if is_lost or is_anybody and not is_heard(silence) then
   epoch = is_lost and random or epoch
   redis.call('DEL', key)
   redis.call('HSET', key, 'epoch', epoch, 'fresh', now + silence)

@@ -44,6 +44,8 @@ type Limit = (&'static str, String);
 #[derive(Debug, Clone, Default)]
 pub(super) struct Store {
     epoch: u32,
+    /// Whether there was a heartbeat since all was lost.
+    is_begun: bool,
     fresh: i64,
     alive: BTreeMap<u32, i64>,
     /// Demand and part, by member and limit.
@@ -82,7 +84,9 @@ impl Store {
 
     pub(super) fn beat(&mut self, member: u32, sent: &Sent, now: i64) -> Heard {
         let is_any = self.is_heard(now - SILENCE, now + AHEAD);
-        if !is_any {
+        let has_nobody = self.is_begun && self.alive.is_empty();
+        self.is_begun = true;
+        if !is_any && !has_nobody {
             self.rows.clear();
             self.first.clear();
             self.fresh = now + SILENCE;
