@@ -217,8 +217,7 @@ impl Server {
             shown,
         };
         let admin = tokio::spawn(admin::serve(self.admin, self.live.clone(), controls));
-        let proxy = self.live.current();
-        let following = async move { proxy.admin_control.follow_freezes().await };
+        let following = self.live.current().admin_control.follow_freezes();
         let following = AbortOnDropHandle::new(tokio::spawn(following));
         let beating = self.fleet.as_ref().map(|fleet| fleet.beat(&self.live));
         let accepting = tokio::spawn(accept(

@@ -113,9 +113,11 @@ impl AdminControl {
         self.process_state.freezes.follow_file(&self.frozen_in_file);
     }
 
-    /// Ends freezes that end by themselves, and follows what the fleet freezes and thaws, for as long as it is polled.
-    pub async fn follow_freezes(&self) {
-        self.process_state.freezes.follow().await;
+    /// Ends freezes that end by themselves, and follows what the fleet freezes and thaws, for as long as it is polled. It
+    /// keeps nothing of this configuration: another one may follow.
+    pub fn follow_freezes(&self) -> impl Future<Output = ()> + use<> {
+        let freezes = self.process_state.freezes.clone();
+        async move { freezes.follow().await }
     }
 
     /// Whether it is known what the fleet has frozen; where there is no fleet, it is.
