@@ -82,8 +82,8 @@ async fn a_request_that_comes_back_is_a_loop_even_over_another_instance() {
             assert_eq!(reply.status, 508);
             assert_eq!(reply.problem()["reason"], json!("loop"));
             assert_eq!(reply.problem()["request_sent"], json!("no"));
-            // What it adds to `Proxy-Status` is the same for all.
-            assert!(reply.all("proxy-status")[0].starts_with("bursar; error=proxy_loop_detected"));
+            // It came from an instance behind this one, whose `Proxy-Status` would pose as this one's.
+            assert!(reply.all("proxy-status").is_empty());
         }
         let looped = [("reason", "loop")];
         assert_eq!(proxy.metric("bursar_refusals_total", &looped).await, 2.0);

@@ -79,9 +79,9 @@ async fn is_ready(Place { admin, .. }: Place) -> bool {
     let Ok(mut stream) = TcpStream::connect(admin).await else {
         return false;
     };
-    let request = b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let request = format!("GET /readyz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
     let mut answer = Vec::new();
-    stream.write_all(request).await.is_ok()
+    stream.write_all(request.as_bytes()).await.is_ok()
         && stream.read_to_end(&mut answer).await.is_ok()
         && answer.starts_with(b"HTTP/1.1 200 ")
 }
