@@ -196,8 +196,11 @@ fn drain_text(log: &str) -> String {
     });
     let text = of_drain.map(|line| {
         let mut line = shortened(line);
-        if line.get("after_ms").is_some() {
-            line["after_ms"] = "N".into();
+        // How long it took, and which of the probes' connections were closed already.
+        for name in ["after_ms", "connections", "connections_cut_off"] {
+            if line.get(name).is_some() {
+                line[name] = "N".into();
+            }
         }
         format!("log          {line}\n")
     });
