@@ -10,7 +10,7 @@ use crate::support::balancer::Place;
 use crate::support::caller::{Caller, Reply};
 use crate::support::idp::Idp;
 use crate::support::metrics::{Scrape, admin};
-use crate::support::program::{Said, run_in};
+use crate::support::program::{Said, run_by_ann, run_in};
 use crate::support::proxy::Program;
 use crate::support::upstream::{Upstream, answer, full};
 use crate::support::{Latch, acme, eventually};
@@ -316,14 +316,7 @@ async fn journalled(lines: &str) -> (Upstream, Idp, String) {
 }
 
 async fn ask(program: &Program, arguments: &[&str]) -> Said {
-    let admin = program.admin.to_string();
-    let arguments = [arguments, &["--admin", &admin]].concat();
-    let environment = [
-        ("BURSAR_ADMIN_TOKEN", TOKEN),
-        ("USER", "ann"),
-        ("SUDO_USER", ""),
-    ];
-    run_in(program.directory(), &arguments, &environment).await
+    run_by_ann(program, TOKEN, arguments).await
 }
 
 async fn is_paid(program: &Program) -> bool {

@@ -80,6 +80,18 @@ pub async fn run_by(
     run(shell(command), directory, arguments, environment).await
 }
 
+/// Runs a command to a program, as its user `ann` who has the admin token.
+pub async fn run_by_ann(program: &Program, token: &str, arguments: &[&str]) -> Said {
+    let admin = program.admin.to_string();
+    let arguments = [arguments, &["--admin", &admin]].concat();
+    let environment = [
+        ("BURSAR_ADMIN_TOKEN", token),
+        ("USER", "ann"),
+        ("SUDO_USER", ""),
+    ];
+    run_in(program.directory(), &arguments, &environment).await
+}
+
 async fn run(
     mut command: Command,
     directory: &Path,

@@ -176,6 +176,24 @@ fn describe_call(call: TokenCall) -> Attributes {
     attributes
 }
 
+/// For tests: a span for each of so many flights that somebody waited for.
+#[cfg(test)]
+pub(crate) fn spans_of_flights(count: usize) -> Vec<Span> {
+    let end = FlightEnd {
+        provider: "acme",
+        account: "default",
+        scopes: "",
+        reason: "request",
+        result: Ok(1),
+    };
+    let one = |_| {
+        let flight = FlightTrace::default();
+        flight.join();
+        flight.finish(&end)
+    };
+    (0..count).flat_map(one).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

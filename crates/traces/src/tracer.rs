@@ -141,7 +141,7 @@ fn shown(endpoint: &Uri) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flight::{FlightEnd, FlightTrace};
+    use crate::flight::spans_of_flights;
 
     fn config(endpoint: &str) -> Traces {
         Traces {
@@ -152,35 +152,19 @@ mod tests {
         }
     }
 
-    fn spans(calls: usize) -> Vec<Span> {
-        let end = FlightEnd {
-            provider: "acme",
-            account: "default",
-            scopes: "",
-            reason: "request",
-            result: Ok(1),
-        };
-        let one = || {
-            let flight = FlightTrace::default();
-            flight.join();
-            flight.finish(&end)
-        };
-        (0..calls).flat_map(|_| one()).collect()
-    }
-
     #[tokio::test]
     async fn what_a_full_queue_has_no_room_for_is_dropped_whole_and_counted() {
         let dropped = IntCounter::new("a", "b").unwrap();
         let config = config("http://127.0.0.1:9/v1/traces");
         let tracer = Tracer::start(Some(&config), None, &dropped).unwrap();
         // The task does not run in between.
-        tracer.put(spans(QUEUE - 1));
+        tracer.put(spans_of_flights(QUEUE - 1));
         assert_eq!(dropped.get(), 0);
-        tracer.put(spans(2));
+        tracer.put(spans_of_flights(2));
         assert_eq!(dropped.get(), 2);
-        tracer.put(spans(1));
+        tracer.put(spans_of_flights(1));
         assert_eq!(dropped.get(), 2);
-        tracer.put(spans(1));
+        tracer.put(spans_of_flights(1));
         assert_eq!(dropped.get(), 3);
     }
 

@@ -10,7 +10,7 @@ use crate::support::becomes_true;
 use crate::support::caller::{Caller, Reply};
 use crate::support::idp::Idp;
 use crate::support::metrics::Scrape;
-use crate::support::program::{Program, Said, run_in};
+use crate::support::program::{Program, Said, run_by_ann};
 use crate::support::store::cluster::Cluster;
 use crate::support::store::resp;
 use crate::support::store::sentinel::{MASTER, Watched};
@@ -97,14 +97,7 @@ async fn all_become(programs: &[Program], expected: &str, within: Duration) {
 }
 
 async fn bursar(program: &Program, arguments: &[&str]) -> Said {
-    let admin = program.admin.to_string();
-    let arguments = [arguments, &["--admin", &admin]].concat();
-    let environment = [
-        ("BURSAR_ADMIN_TOKEN", TOKEN),
-        ("USER", "ann"),
-        ("SUDO_USER", ""),
-    ];
-    run_in(program.directory(), &arguments, &environment).await
+    run_by_ann(program, TOKEN, arguments).await
 }
 
 async fn decide(program: &Program, arguments: &[&str]) -> String {

@@ -427,6 +427,8 @@ async fn others_are_heard_once_all_of_them_have_beaten_since_and_the_store_is_no
             are_back |= member.wants(0).await.is_back;
         }
     }
+    // Instants of the store are whole milliseconds: what comes before and what comes after is further apart.
+    sleep(Duration::from_millis(20)).await;
     let began = Instant::now();
     sleep(Duration::from_millis(20)).await;
     for member in 1..3 {

@@ -23,6 +23,18 @@ async fn instance(store: &Process, keys: &str) -> (Fleet, Events) {
     join(store, keys, crate::Description::default()).await
 }
 
+/// A store, and so many instances with one key. None: there is no store here.
+async fn fleet_of<const COUNT: usize>() -> Option<(Process, [Fleet; COUNT], Vec<Events>)> {
+    let store = Server::redis().await?.start().await;
+    let (mut fleets, mut events) = (Vec::new(), Vec::new());
+    for _ in 0..COUNT {
+        let (fleet, heard) = instance(&store, ONE).await;
+        fleets.push(fleet);
+        events.push(heard);
+    }
+    Some((store, fleets.try_into().ok()?, events))
+}
+
 fn wanting(known: &[u64]) -> Question<'_> {
     Question {
         known,
@@ -120,13 +132,9 @@ async fn one_instance_asks_the_endpoint_and_the_others_are_told_what_came() {
 
 #[tokio::test]
 async fn who_comes_late_writes_over_nothing_newer_and_gives_no_lease_of_others_back() {
-    let Some(server) = Server::redis().await else {
+    let Some((_store, [one, two, three], _events)) = fleet_of().await else {
         return;
     };
-    let store = server.start().await;
-    let (one, _events) = instance(&store, ONE).await;
-    let (two, _events) = instance(&store, ONE).await;
-    let (three, _events) = instance(&store, ONE).await;
     let question = Question {
         lease: Some(Duration::from_millis(1)),
         ..wanting(&[])
@@ -153,12 +161,9 @@ async fn who_comes_late_writes_over_nothing_newer_and_gives_no_lease_of_others_b
 
 #[tokio::test]
 async fn a_refresh_token_is_given_to_one_lease_and_never_again() {
-    let Some(server) = Server::redis().await else {
+    let Some((_store, [one, two], _events)) = fleet_of().await else {
         return;
     };
-    let store = server.start().await;
-    let (one, _events) = instance(&store, ONE).await;
-    let (two, _events) = instance(&store, ONE).await;
     let number = win(&one, &[]).await.number;
     publish(&one, number, "first").await;
     let lease = win(&two, &[number]).await;
@@ -171,12 +176,9 @@ async fn a_refresh_token_is_given_to_one_lease_and_never_again() {
 
 #[tokio::test]
 async fn a_failure_holds_for_all_that_prove_themselves_alike_and_for_as_long_as_it_says() {
-    let Some(server) = Server::redis().await else {
+    let Some((_store, [one, two], _events)) = fleet_of().await else {
         return;
     };
-    let store = server.start().await;
-    let (one, _events) = instance(&store, ONE).await;
-    let (two, _events) = instance(&store, ONE).await;
     win(&one, &[]).await;
     let failed = Failed {
         failure: b"refused",
@@ -204,11 +206,9 @@ async fn a_failure_holds_for_all_that_prove_themselves_alike_and_for_as_long_as_
 
 #[tokio::test]
 async fn what_somebody_else_left_in_an_entry_is_passed_over_and_replaced() {
-    let Some(server) = Server::redis().await else {
+    let Some((store, [fleet], _events)) = fleet_of().await else {
         return;
     };
-    let store = server.start().await;
-    let (fleet, _events) = instance(&store, ONE).await;
     let key = format!("bursar:bursar:{{{}}}", fleet.token_names(ENTRY).first());
     let mut connection = store.connect().await;
     let huge = "x".repeat(1 << 20);
@@ -281,12 +281,9 @@ fn in_an_hour() -> String {
 
 #[tokio::test]
 async fn instants_that_a_clock_before_this_one_has_put_an_hour_ahead_are_not_believed() {
-    let Some(server) = Server::redis().await else {
+    let Some((store, [one, two], _events)) = fleet_of().await else {
         return;
     };
-    let store = server.start().await;
-    let (one, _events) = instance(&store, ONE).await;
-    let (two, _events) = instance(&store, ONE).await;
     // Somebody's lease.
     win(&one, &[]).await;
     field(&store, &one, "l", &in_an_hour()).await;
@@ -309,12 +306,9 @@ async fn instants_that_a_clock_before_this_one_has_put_an_hour_ahead_are_not_bel
 
 #[tokio::test]
 async fn two_tokens_never_have_one_number_although_the_store_forgets_what_it_gave() {
-    let Some(server) = Server::redis().await else {
+    let Some((store, [one, two], _events)) = fleet_of().await else {
         return;
     };
-    let store = server.start().await;
-    let (one, _events) = instance(&store, ONE).await;
-    let (two, _events) = instance(&store, ONE).await;
     let mut operator = store.connect_as_operator().await;
     for _ in 0..8 {
         let first = win(&one, &[]).await.number;
@@ -327,11 +321,9 @@ async fn two_tokens_never_have_one_number_although_the_store_forgets_what_it_gav
 
 #[tokio::test]
 async fn a_token_does_not_take_the_place_of_another_one_under_the_same_number() {
-    let Some(server) = Server::redis().await else {
+    let Some((_store, [one], _events)) = fleet_of().await else {
         return;
     };
-    let store = server.start().await;
-    let (one, _events) = instance(&store, ONE).await;
     let number = win(&one, &[]).await.number;
     publish(&one, number, "first").await;
     let Published::Older(there) = publish(&one, number, "second").await else {
@@ -346,11 +338,9 @@ async fn a_token_does_not_take_the_place_of_another_one_under_the_same_number() 
 
 #[tokio::test]
 async fn a_known_value_that_cannot_be_read_any_more_is_not_taken_for_the_same() {
-    let Some(server) = Server::redis().await else {
+    let Some((store, [one], _events)) = fleet_of().await else {
         return;
     };
-    let store = server.start().await;
-    let (one, _events) = instance(&store, ONE).await;
     let number = win(&one, &[]).await.number;
     publish(&one, number, "first").await;
     let known = [number];

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::client::{Error, Reply};
 use super::*;
-use crate::flight::{FlightEnd, FlightTrace};
+use crate::flight::spans_of_flights;
 
 /// What the receiver does with a batch.
 enum Does {
@@ -84,19 +84,8 @@ impl Rig {
     }
 
     fn put(&self, count: usize) {
-        for _ in 0..count {
-            let flight = FlightTrace::default();
-            flight.join();
-            let end = FlightEnd {
-                provider: "acme",
-                account: "default",
-                scopes: "",
-                reason: "request",
-                result: Ok(1),
-            };
-            for span in flight.finish(&end) {
-                self.spans.try_send(span).unwrap();
-            }
+        for span in spans_of_flights(count) {
+            self.spans.try_send(span).unwrap();
         }
     }
 
