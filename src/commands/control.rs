@@ -248,44 +248,36 @@ impl Decision {
         }
         let frozen: Result<Frozen, _> = serde_json::from_slice(&reply.body);
         let frozen = frozen.map_err(|_other| remote.refused(&reply))?;
-        let text = match is_against_file {
-            true => frozen.describe_against_file(),
-            false => frozen.describe(),
-        };
         Ok(FreezeSaid {
-            text,
+            text: frozen.describe(is_against_file),
             is_as_asked: frozen.reach != Reach::ThisInstance && !is_against_file,
         })
     }
 }
 
 impl Frozen {
-    fn describe(&self) -> String {
+    /// After a thaw that changes nothing because the file freezes the provider, or after any other change.
+    fn describe(&self, is_against_file: bool) -> String {
         let provider = &self.provider;
         let refused = format!(
             "requests that move money are refused with 503 `frozen` {}",
             self.describe_end()
         );
-        let text = match (self.frozen, self.was_frozen) {
-            (true, false) => format!("{provider} is frozen: {refused}.\n"),
-            (true, true) => format!("{provider} was frozen before and still is: {refused}.\n"),
-            (false, true) => {
+        let text = match (is_against_file, self.frozen, self.was_frozen) {
+            (true, ..) => format!(
+                "{provider} stays frozen, because the configuration says so (`providers.{provider}.frozen`): {refused}.\n"
+            ),
+            (false, true, false) => format!("{provider} is frozen: {refused}.\n"),
+            (false, true, true) => {
+                format!("{provider} was frozen before and still is: {refused}.\n")
+            }
+            (false, false, true) => {
                 format!("{provider} is thawed: requests that move money pass again.\n")
             }
-            (false, false) => {
+            (false, false, false) => {
                 format!("{provider} was not frozen: requests that move money pass.\n")
             }
         };
-        text + &self.describe_reach() + &self.describe_decision() + &self.describe_others()
-    }
-
-    /// Of a thaw that changes nothing, because the file freezes the provider.
-    fn describe_against_file(&self) -> String {
-        let provider = &self.provider;
-        let text = format!(
-            "{provider} stays frozen, because the configuration says so (`providers.{provider}.frozen`): requests that move money are refused with 503 `frozen` {}.\n",
-            self.describe_end()
-        );
         text + &self.describe_reach() + &self.describe_decision() + &self.describe_others()
     }
 

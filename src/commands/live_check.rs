@@ -27,7 +27,7 @@ const MAX_CALLS: usize = 32;
 const NOT_ASKED: &str = "not asked, because a new token would end the one that the fleet may have (token.single_active)";
 
 /// What was tried, and what came of it, without the token.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Tried {
     /// None: it is the fleet's store.
     provider: Option<String>,
@@ -174,7 +174,6 @@ fn of_store(fleet: &fleet::Checked) -> Tried {
     let failed = failed_unless(down.is_none());
     Tried {
         line: format!("  the fleet's store {address}: {failed}{message}\n"),
-        provider: None,
         ..of_connection(address, Some(down.is_none()), message)
     }
 }
@@ -288,17 +287,10 @@ fn of_url(provider: &Provider, url: String, ok: Option<bool>, message: String) -
 
 fn of_connection(url: String, ok: Option<bool>, message: String) -> Tried {
     Tried {
-        provider: None,
-        account: None,
-        scopes: None,
         url: Some(url),
         ok,
         message,
-        cause: None,
-        status: None,
-        content_type: None,
-        redirect_host: None,
-        line: String::new(),
+        ..Tried::default()
     }
 }
 

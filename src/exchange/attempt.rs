@@ -143,17 +143,20 @@ impl<'a, C: Client, S: TokenSource> Attempt<'a, C, S> {
         let since = Instant::now();
         let links = self.record.begin_token_wait(since);
         let route = &self.destination.route;
-        let recovery = source.recover(sent, route, links).await;
-        self.waited_for_token(since, recovered(&recovery));
-        match recovery {
-            Recovery::Replay(access_token) => Ok((
-                access_token,
-                self.upload().map_err(|BodyTooLarge| Replay::BodyTooLarge)?,
-            )),
+        let recovered = match source.recover(sent, route, links).await {
+            Recovery::Replay(access_token) => Ok(access_token),
             Recovery::Unchanged => Err(Replay::TokenUnchanged),
             Recovery::RenewedTooOften => Err(Replay::TokenTooYoung),
             Recovery::Unavailable => Err(Replay::TokenUnavailable),
-        }
+        };
+        let failed = |replay: &Replay| Failed {
+            error: replay.as_str(),
+            cause: None,
+        };
+        self.waited_for_token(since, recovered.as_ref().map(|_| ()).map_err(failed));
+        let access_token = recovered?;
+        let upload = self.upload().map_err(|BodyTooLarge| Replay::BodyTooLarge)?;
+        Ok((access_token, upload))
     }
 
     /// The second sending, with another token. Whatever comes of it goes to the caller.
@@ -428,20 +431,6 @@ impl<'a, C: Client, S: TokenSource> Attempt<'a, C, S> {
             body.stop_buffering();
         }
     }
-}
-
-/// What a span says of a wait after a 401.
-fn recovered(recovery: &Recovery) -> Result<(), Failed> {
-    let replay = match recovery {
-        Recovery::Replay(_) => return Ok(()),
-        Recovery::Unchanged => Replay::TokenUnchanged,
-        Recovery::RenewedTooOften => Replay::TokenTooYoung,
-        Recovery::Unavailable => Replay::TokenUnavailable,
-    };
-    Err(Failed {
-        error: replay.as_str(),
-        cause: None,
-    })
 }
 
 /// Where a request's key may be in its body: no header has it, and the body is JSON.

@@ -97,11 +97,10 @@ async fn respond(
     if let Err(error) = check_host(&head, proxy.admin_control.admin_hosts()) {
         return visitor.refuse_host(&proxy, &error);
     }
-    let request = Request::from_parts(head, body);
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return change::respond(&proxy, controls, visitor, request).await;
+    if !matches!(head.method, Method::GET | Method::HEAD) {
+        return change::respond(&proxy, controls, visitor, head, body).await;
     }
-    let target = request.uri().clone();
+    let target = head.uri;
     match target.path() {
         "/healthz" => return text(StatusCode::OK, "ok\n"),
         "/log-level" => return log_level::show(controls.log_level.as_ref()),

@@ -139,11 +139,8 @@ impl Drop for Waiting {
 }
 
 fn delay(count: u32) -> Duration {
-    let doubled = 1_u32.checked_shl(count.saturating_sub(1)).unwrap_or(0);
-    match doubled {
-        0 => LAST_DELAY,
-        doubled => FIRST_DELAY.saturating_mul(doubled).min(LAST_DELAY),
-    }
+    let doubled = 2_u32.saturating_pow(count.saturating_sub(1));
+    FIRST_DELAY.saturating_mul(doubled).min(LAST_DELAY)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::context::SpanContext;
 use crate::request::{Server, describe_server};
 use crate::semantic as name;
 use crate::span::{Attributes, Kind, ParentSpan, Span};
+use bursar_base::address::bare;
 use bursar_base::clock;
 
 /// Calls of one flight: with the refresh token and with client credentials, each with two secrets. Further ones are left
@@ -160,7 +161,7 @@ fn describe_call(call: TokenCall) -> Attributes {
     attributes.add(name::GRANT, call.grant);
     let (host, port) = call.server.rsplit_once(':').unwrap_or((&call.server, ""));
     let server = Server {
-        host: host.trim_matches(['[', ']']).to_owned(),
+        host: bare(host).to_owned(),
         port: port.parse().unwrap_or_default(),
         is_tls: call.is_tls,
     };

@@ -80,10 +80,7 @@ impl From<&'static str> for Value {
 
 impl From<String> for Value {
     fn from(mut text: String) -> Self {
-        if text.len() > MAX_TEXT {
-            let end = (0..=MAX_TEXT).rev().find(|at| text.is_char_boundary(*at));
-            text.truncate(end.unwrap_or_default());
-        }
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
         Self::Text(text.into())
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, AUTHORIZATION};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use serde::Deserialize;
@@ -67,9 +67,9 @@ pub(super) async fn respond(
     proxy: &Proxy,
     controls: &Controls,
     visitor: Visitor<'_>,
-    request: Request<Incoming>,
+    head: Parts,
+    body: Incoming,
 ) -> Response<Full<Bytes>> {
-    let (head, body) = request.into_parts();
     if !is_of_this_origin(&head) {
         return visitor.refuse_origin(proxy);
     }

@@ -128,10 +128,10 @@ async fn run(mirrored: Mirrored, ending: Arc<Notify>) -> bool {
 }
 
 async fn look(task: &mut Option<Task>, mirrored: &Mirrored, ends: bool) -> Result<(), Error> {
-    if task.is_none() {
-        *task = Some(Task::begin(mirrored).await?);
-    }
-    let Some(task) = task else { return Ok(()) };
+    let task = match task {
+        Some(task) => task,
+        None => task.insert(Task::begin(mirrored).await?),
+    };
     let result = task.look(mirrored, ends).await;
     task.is_unsure |= result.is_err();
     result

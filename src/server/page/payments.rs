@@ -4,6 +4,7 @@ use super::html::{Html, counted};
 use super::level::Level;
 use super::time::Now;
 use crate::server::status::Status;
+use bursar_config::DEFAULT_ACCOUNT;
 
 pub(super) fn section(status: &Status, now: Now, html: &mut Html) {
     html.markup("<section id=\"payments\" aria-labelledby=\"payments-h\"><h2 id=\"payments-h\">Payments in doubt</h2>");
@@ -46,7 +47,7 @@ fn table(status: &Status, count: u64, now: Now, html: &mut Html) {
     for payment in oldest {
         html.markup("<tr><th scope=\"row\">")
             .text(&payment.provider);
-        if payment.account != "default" {
+        if payment.account != DEFAULT_ACCOUNT {
             html.markup(" / ").text(&payment.account);
         }
         html.markup("<br><code>").text(&payment.method).markup(" ");

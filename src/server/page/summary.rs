@@ -57,11 +57,10 @@ fn issues(status: &Status, readiness: &Readiness, now: Now) -> Vec<(Level, Strin
         match payments.count {
             None => add(Level::Trouble, "its journal cannot be read".to_owned()),
             Some(0) => {}
-            Some(1) => add(Level::Trouble, "1 payment is in doubt".to_owned()),
-            Some(count) => {
-                let payments = counted(count, "payment", "payments");
-                add(Level::Trouble, format!("{payments} are in doubt"));
-            }
+            Some(count) => add(
+                Level::Trouble,
+                counted(count, "payment is in doubt", "payments are in doubt"),
+            ),
         }
     }
     let unwell = readiness.providers.iter().filter(|(_, one)| !one.healthy);
@@ -77,11 +76,10 @@ fn issues(status: &Status, readiness: &Readiness, now: Now) -> Vec<(Level, Strin
     let failing = tokens.filter(|one| one.renewal_is_failing && is_well(&one.provider));
     match failing.count() as u64 {
         0 => {}
-        1 => add(Level::Attention, "1 token cannot be renewed".to_owned()),
-        count => {
-            let tokens = counted(count, "token", "tokens");
-            add(Level::Attention, format!("{tokens} cannot be renewed"));
-        }
+        count => add(
+            Level::Attention,
+            counted(count, "token cannot be renewed", "tokens cannot be renewed"),
+        ),
     }
     if status.fleet.as_ref().is_some_and(|fleet| !fleet.store.up) {
         add(

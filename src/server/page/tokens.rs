@@ -7,6 +7,7 @@ use super::level::Level;
 use super::query::Query;
 use super::time::{Now, long};
 use crate::server::status::{Status, Token};
+use bursar_config::DEFAULT_ACCOUNT;
 
 /// Rows of a page.
 const ROWS: usize = 50;
@@ -75,7 +76,7 @@ fn level(token: &Token) -> (Level, &'static str) {
 
 fn row(token: &Token, now: Now, html: &mut Html) {
     html.markup("<tr><th scope=\"row\">").text(&token.provider);
-    if token.account != "default" {
+    if token.account != DEFAULT_ACCOUNT {
         html.markup(" / ").text(&token.account);
     }
     if !token.scopes.is_empty() {

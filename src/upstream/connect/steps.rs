@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// What was being done when the time was over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,10 +35,8 @@ impl Step {
 #[derive(Debug, Default)]
 pub(super) struct Steps {
     step: AtomicU8,
-    /// The one that is tried.
-    address: OnceLock<SocketAddr>,
-    /// Whether there are others, of which nobody knows which one an error is of.
-    has_others: AtomicBool,
+    /// The one that is tried; of several nobody knows which one an error is of.
+    only: OnceLock<SocketAddr>,
     /// The one that is connected to.
     connected: OnceLock<SocketAddr>,
 }
@@ -50,11 +48,9 @@ impl Steps {
 
     /// These addresses are tried.
     pub(super) fn tries(&self, addresses: &[SocketAddr]) {
-        if let Some(first) = addresses.first() {
+        if let [only] = addresses {
             // A name is resolved once.
-            let _is_first = self.address.set(*first);
-            self.has_others
-                .store(addresses.len() > 1, Ordering::Relaxed);
+            let _is_first = self.only.set(*only);
         }
     }
 
@@ -67,11 +63,7 @@ impl Steps {
 
     /// The one that an error is of. None: none was tried, or it may be another one's.
     pub(super) fn address(&self) -> Option<SocketAddr> {
-        let only = || {
-            let address = self.address.get();
-            address.filter(|_| !self.has_others.load(Ordering::Relaxed))
-        };
-        self.connected.get().or_else(only).copied()
+        self.connected.get().or_else(|| self.only.get()).copied()
     }
 
     pub(super) fn step(&self) -> Step {

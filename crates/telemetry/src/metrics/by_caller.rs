@@ -9,8 +9,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::StatusCode;
-use prometheus::core::Collector as _;
-use prometheus::proto::MetricFamily;
 use prometheus::{IntCounterVec, Opts, Registry};
 
 use super::labels::{NO_PROVIDER, Reason};
@@ -111,17 +109,7 @@ impl ByCaller {
 
     /// How many responses of a provider there were.
     pub(super) fn responses(&self) -> u64 {
-        let families = self.total.collect();
-        let metrics = families.iter().flat_map(MetricFamily::get_metric);
-        let counts = metrics.map(|metric| metric.get_counter().get_value());
-        // Whole numbers, exact up to 2^53.
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a counter is a whole number that only grows"
-        )]
-        let count = counts.sum::<f64>() as u64;
-        count
+        super::sum(&self.total, |_| true)
     }
 
     /// Counts a request that carried an `Authorization` of its own.

@@ -80,7 +80,6 @@ impl Claim {
     /// Its part in proportion to the demand.
     pub(super) fn fair(&self) -> Fair {
         let whole = Share::WHOLE.millionths();
-        let grain = self.grain.max(1);
         let part = match self.others {
             None => self.demand,
             Some(others) => {
@@ -90,15 +89,16 @@ impl Claim {
             }
         };
         let part = part.min(whole);
-        let least = part - part % grain;
-        let is_shared = part > least && (least == 0 || grain >= FINE) && part < whole;
-        Fair {
-            least: if part == whole { whole } else { least },
-            most: match is_shared {
-                true => (least + grain).min(whole),
-                false if part == whole => whole,
-                false => least,
-            },
-        }
+        let grain = self.grain.max(1);
+        let least = match part == whole {
+            true => whole,
+            false => part - part % grain,
+        };
+        let is_shared = part > least && (least == 0 || grain >= FINE);
+        let most = match is_shared {
+            true => (least + grain).min(whole),
+            false => least,
+        };
+        Fair { least, most }
     }
 }

@@ -147,7 +147,7 @@ impl Used {
 
     /// What the store still counts, and others may have as soon as it is told.
     pub(super) fn given_up(&self) -> u32 {
-        self.counted - self.held().min(self.counted)
+        self.counted.saturating_sub(self.held())
     }
 
     fn claim(&self, reserve: u32, now: Instant) -> Claim {
