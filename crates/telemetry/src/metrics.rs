@@ -21,7 +21,7 @@ mod upstream;
 use std::sync::Arc;
 
 use prometheus::core::Collector;
-use prometheus::proto::{Metric, MetricFamily};
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder as _, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -424,7 +424,7 @@ impl Requests {
             .map(|metric| metric.get_histogram().get_sample_count())
             .sum();
         let others = self.by_provider.none.responses() + self.recent_refusals.without_provider();
-        let absorbed = sum(&self.unauthorized, |metric| {
+        let absorbed = totals::sum(&self.unauthorized, |metric| {
             let mut labels = metric.get_label().iter();
             labels.any(|label| {
                 label.name() == "result" && label.value() == Unauthorized::Absorbed.as_str()
@@ -432,22 +432,6 @@ impl Requests {
         });
         (for_providers + others, absorbed)
     }
-}
-
-/// The sum of those series that are meant.
-fn sum(counters: &IntCounterVec, is_meant: impl Fn(&Metric) -> bool) -> u64 {
-    let families = counters.collect();
-    let metrics = families.iter().flat_map(MetricFamily::get_metric);
-    let meant = metrics.filter(|metric| is_meant(metric));
-    // Whole numbers, exact up to 2^53.
-    let sum: f64 = meant.map(|metric| metric.get_counter().get_value()).sum();
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a counter is a whole number that only grows"
-    )]
-    let sum = sum as u64;
-    sum
 }
 
 impl EgressSeries {

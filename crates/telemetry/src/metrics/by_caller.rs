@@ -109,7 +109,7 @@ impl ByCaller {
 
     /// How many responses of a provider there were.
     pub(super) fn responses(&self) -> u64 {
-        super::sum(&self.total, |_| true)
+        super::totals::sum(&self.total, |_| true)
     }
 
     /// Counts a request that carried an `Authorization` of its own.
