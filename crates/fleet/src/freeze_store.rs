@@ -92,10 +92,9 @@ impl Freezes {
     /// An instant of this process by the store's clock.
     #[must_use]
     pub fn at(&self, instant: Instant) -> u64 {
-        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         match instant.checked_duration_since(self.read) {
-            Some(later) => self.now.saturating_add(millis(later)),
-            None => self.now.saturating_sub(millis(self.read - instant)),
+            Some(later) => self.now.saturating_add(milliseconds(later)),
+            None => self.now.saturating_sub(milliseconds(self.read - instant)),
         }
     }
 
@@ -223,10 +222,10 @@ impl<'a> Sealed<'a> {
         Self {
             provider: provider.into(),
             frozen: decision.is_frozen,
-            since: milliseconds(decision.since),
+            since: since_1970(decision.since),
             by: decision.by.as_deref().map(Into::into),
             reason: decision.reason.as_deref().map(Into::into),
-            until: decision.until.map(milliseconds),
+            until: decision.until.map(since_1970),
             ends: new.ends,
         }
     }
@@ -251,9 +250,12 @@ impl<'a> Sealed<'a> {
     }
 }
 
-fn milliseconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+fn since_1970(time: SystemTime) -> u64 {
+    milliseconds(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 const fn binding(name: &str, number: u64) -> Binding<'_> {

@@ -167,7 +167,16 @@ impl Names {
     }
 }
 
-impl Binding<'_> {
+impl<'a> Binding<'a> {
+    /// For what has no number.
+    pub(crate) const fn unnumbered(name: &'a str, context: &'a str) -> Self {
+        Self {
+            name,
+            context,
+            number: 0,
+        }
+    }
+
     /// No two bindings have the same: the lengths are in it.
     fn associated_data(&self) -> Aad<Vec<u8>> {
         let length = |text: &str| (text.len() as u64).to_be_bytes();

@@ -124,7 +124,9 @@ impl Fleet {
         let mut sealed = Vec::with_capacity(change.rows.len());
         for row in change.rows {
             let row_name = self.row_name(journal, row.number);
-            let text = self.keys().seal(binding(&row_name, name), &row.text)?;
+            let text = self
+                .keys()
+                .seal(Binding::unnumbered(&row_name, name), &row.text)?;
             sealed.push((row_name, text));
         }
         self.write_under(name, change.tag, change.removed, &sealed)
@@ -153,7 +155,7 @@ impl Fleet {
             let mut arguments = vec![
                 Arg::from(&*state.tag),
                 random.as_str().into(),
-                number(removed.len() as u64),
+                (removed.len() as u64).into(),
             ];
             arguments.extend(removed.iter().map(|name| Arg::from(name.as_str())));
             for (name, text) in rows {
@@ -207,7 +209,9 @@ impl Fleet {
                 let sealed = reply.bytes()?;
                 // It was there a moment ago.
                 if !sealed.is_empty() {
-                    let opened = self.keys().open(binding(row_name, name), &sealed);
+                    let opened = self
+                        .keys()
+                        .open(Binding::unnumbered(row_name, name), &sealed);
                     texts.push((row_name.clone(), opened.ok()));
                 }
             }
@@ -234,7 +238,10 @@ impl Fleet {
         }
         let mut sealed = Vec::with_capacity(rows.len());
         for (row_name, said) in rows {
-            sealed.push(self.keys().seal(binding(row_name, name), said)?);
+            sealed.push(
+                self.keys()
+                    .seal(Binding::unnumbered(row_name, name), said)?,
+            );
         }
         let random = random_text();
         let mut arguments = vec![Arg::from(tag), random.as_str().into()];
@@ -281,16 +288,4 @@ fn row_state(reply: &mut Reply) -> Result<RowState, Unreadable> {
         count: reply.number()?,
         tag: reply.text()?,
     })
-}
-
-pub(crate) const fn binding<'a>(name: &'a str, context: &'a str) -> Binding<'a> {
-    Binding {
-        name,
-        context,
-        number: 0,
-    }
-}
-
-pub(crate) fn number(number: u64) -> Arg<'static> {
-    Arg::Number(i64::try_from(number).unwrap_or(i64::MAX))
 }

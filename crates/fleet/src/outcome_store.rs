@@ -15,8 +15,8 @@ use zeroize::Zeroizing;
 
 use crate::description::Description;
 use crate::fleet::{Fleet, random_text};
-use crate::keys::NotSealed;
-use crate::outcome_rows::{KIND, MirrorError, RowState, binding, number};
+use crate::keys::{Binding, NotSealed};
+use crate::outcome_rows::{KIND, MirrorError, RowState};
 use crate::reply::{Reply, Unreadable};
 use crate::script;
 use crate::store::Arg;
@@ -34,6 +34,8 @@ const SLOT: &str = "journals";
 const HEAD: usize = 2 + PROCESS;
 /// Digits of a process.
 const PROCESS: usize = 16;
+/// Which of a touch's arguments says when the journals that are known are told: where the store asks for them.
+const TELLING: usize = 6;
 
 /// What is told of a journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,8 +72,8 @@ pub struct Touch<'a> {
     pub processes: &'a [String],
     /// The store's epoch, as it was known last; empty where it is not.
     pub epoch: &'a str,
-    /// What the store said of the journals then.
-    pub seen: Seen,
+    /// The version of its journals then.
+    pub version: u64,
     /// What this process was told last. None: it has been told nothing.
     pub before: Option<&'a Told>,
     /// Whether it may have been heard of since, without knowing.
@@ -107,10 +109,12 @@ pub struct Told {
     pub epoch: String,
     /// The journals, in numbers.
     pub seen: Seen,
-    /// Those, as far as there is room. None: they are those that were known before.
-    pub journals: Option<Vec<KnownJournal>>,
+    /// Those, as far as there is room.
+    pub journals: Vec<KnownJournal>,
     /// Whether there may be others that the store has lost.
     pub is_lost: bool,
+    /// The epochs before this one that it has all of, as the script has them.
+    first: String,
     /// When that was, by the store's clock.
     heard: u64,
     /// When that was.
@@ -167,35 +171,46 @@ impl Fleet {
         let process = touch.processes.first().map_or("", |process| process);
         let value = self.journal_value(name, process, touch.of)?;
         let (random, processes) = (random_text(), touch.processes.join(" "));
-        let flag = |is_so: bool| Arg::from(if is_so { "1" } else { "0" });
-        let known = touch.before.and_then(|told| told.journals.as_deref());
-        let heard = touch.before.map_or(0, |told| told.heard);
+        let before = touch.before;
+        let telling = if before.is_some() { "later" } else { "nothing" };
+        let heard = before.map_or(0, |told| told.heard);
         let mut arguments = vec![
             Arg::from(name),
             value.as_slice().into(),
-            milliseconds(SILENCE),
+            SILENCE.into(),
             random.as_str().into(),
             touch.epoch.into(),
-            flag(touch.before.is_some_and(Told::is_whole)),
-            flag(known.is_none()),
-            number(touch.seen.version),
-            number(touch.seen.silent),
-            number(if touch.is_unsure { 0 } else { heard }),
-            number(heard),
-            milliseconds(LONGEST_GAP),
+            before.is_some_and(Told::is_whole).into(),
+            telling.into(),
+            touch.version.into(),
+            before.map_or(0, |told| told.seen.silent).into(),
+            if touch.is_unsure { 0 } else { heard }.into(),
+            heard.into(),
+            LONGEST_GAP.into(),
             processes.as_str().into(),
-            milliseconds(PAUSE),
+            PAUSE.into(),
+            before.map_or("", |told| &told.first).into(),
         ];
-        for known in known.unwrap_or_default() {
-            let heard = known.heard.or(touch.before.map(|told| told.at));
-            arguments.extend([
-                Arg::from(&*known.name),
-                known.value.as_slice().into(),
-                milliseconds(heard.map_or(SILENCE, |heard| heard.elapsed())),
-            ]);
-        }
         let mut reply = self.run(&script::TOUCH_JOURNAL, SLOT, &arguments).await?;
-        match &*reply.text()? {
+        let mut word = reply.text()?;
+        if word == "tell"
+            && let Some(before) = before
+        {
+            if let Some(telling) = arguments.get_mut(TELLING) {
+                *telling = "now".into();
+            }
+            arguments.extend(before.journals.iter().flat_map(|known| {
+                let heard = known.heard.unwrap_or(before.at);
+                [
+                    Arg::from(&*known.name),
+                    known.value.as_slice().into(),
+                    heard.elapsed().into(),
+                ]
+            }));
+            reply = self.run(&script::TOUCH_JOURNAL, SLOT, &arguments).await?;
+            word = reply.text()?;
+        }
+        match &*word {
             "touched" => Ok(Touched::Yes(told(&mut reply, touch.before)?)),
             "not yet" => Ok(Touched::NotYet),
             "by another" => Ok(Touched::ByAnother),
@@ -245,8 +260,8 @@ impl Fleet {
     }
 
     async fn list(&self, one: &str) -> Result<ListedJournals, MirrorError> {
-        let unheard = milliseconds(SILENCE + Duration::from_secs(1));
-        let arguments = [one.into(), unheard];
+        let unheard = SILENCE + Duration::from_secs(1);
+        let arguments = [one.into(), unheard.into()];
         let mut reply = self.run(&script::LIST_JOURNALS, SLOT, &arguments).await?;
         let since = reply.duration()?;
         let lost = reply.duration()?;
@@ -254,7 +269,10 @@ impl Fleet {
             since,
             lost: (!lost.is_zero()).then_some(lost),
             epoch: reply.text()?,
-            said: self.keys().open(binding(SLOT, KIND), &reply.bytes()?).ok(),
+            said: self
+                .keys()
+                .open(Binding::unnumbered(SLOT, KIND), &reply.bytes()?)
+                .ok(),
             journals: Vec::new(),
         };
         while !reply.is_empty() {
@@ -293,7 +311,7 @@ impl Fleet {
     /// # Errors
     /// Where the store gives no response that can be used.
     pub async fn settle_loss(&self, epoch: &str, said: &[u8]) -> Result<Change, MirrorError> {
-        let said = self.keys().seal(binding(SLOT, KIND), said)?;
+        let said = self.keys().seal(Binding::unnumbered(SLOT, KIND), said)?;
         let random = random_text();
         let arguments = [epoch.into(), said.as_slice().into(), random.as_str().into()];
         let reply = self.run(&script::SETTLE_LOSS, SLOT, &arguments).await?;
@@ -313,7 +331,7 @@ impl Fleet {
         value: &[u8],
         silence: Duration,
     ) -> Result<Change, MirrorError> {
-        let arguments = [name.into(), value.into(), milliseconds(silence)];
+        let arguments = [name.into(), value.into(), silence.into()];
         let reply = self.run(&script::CHANGE_JOURNAL, SLOT, &arguments).await?;
         Ok(changed(reply, "changed")?)
     }
@@ -332,13 +350,16 @@ impl Fleet {
         let mut value = vec![flag(has_rows), flag(journal.signed_off)];
         value.extend(process.bytes());
         value.resize(HEAD, b'0');
-        value.extend(self.keys().seal(binding(name, KIND), &text)?);
+        value.extend(self.keys().seal(Binding::unnumbered(name, KIND), &text)?);
         Ok(value)
     }
 
     fn open_journal(&self, name: &str, value: &[u8]) -> Option<MirroredJournal> {
         let sealed = value.get(HEAD..)?;
-        let text = self.keys().open(binding(name, KIND), sealed).ok()?;
+        let text = self
+            .keys()
+            .open(Binding::unnumbered(name, KIND), sealed)
+            .ok()?;
         serde_json::from_slice(&text).ok()
     }
 }
@@ -346,8 +367,9 @@ impl Fleet {
 impl Told {
     /// Whether whoever was told this knows all journals that there are.
     fn is_whole(&self) -> bool {
-        let known = self.journals.as_ref().map_or(0, Vec::len) as u64;
-        known >= self.seen.count && !self.is_lost && self.at.elapsed() <= LONGEST_GAP
+        self.journals.len() as u64 >= self.seen.count
+            && !self.is_lost
+            && self.at.elapsed() <= LONGEST_GAP
     }
 }
 
@@ -362,17 +384,17 @@ fn told(reply: &mut Reply, before: Option<&Told>) -> Result<Told, Unreadable> {
         },
         heard: reply.number()?,
         is_lost: reply.number()? == 1,
-        journals: before.and_then(|before| before.journals.clone()),
+        first: reply.text()?,
+        journals: Vec::new(),
         at: Instant::now(),
     };
-    let mut journals = Vec::new();
+    if let Some(before) = before.filter(|_| reply.is_empty()) {
+        told.journals.clone_from(&before.journals);
+    }
     while !reply.is_empty() {
         let (name, value, age) = (reply.text()?, reply.bytes()?, reply.duration()?);
-        let heard = Instant::now().checked_sub(age).filter(|_| age > SILENCE);
-        journals.push(KnownJournal { name, value, heard });
-    }
-    if !journals.is_empty() {
-        told.journals = Some(journals);
+        let heard = told.at.checked_sub(age).filter(|_| age > SILENCE);
+        told.journals.push(KnownJournal { name, value, heard });
     }
     Ok(told)
 }
@@ -382,10 +404,6 @@ fn changed(mut reply: Reply, done: &str) -> Result<Change, Unreadable> {
         true => Change::Done,
         false => Change::Refused,
     })
-}
-
-fn milliseconds(duration: Duration) -> Arg<'static> {
-    number(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -14,7 +14,6 @@ use crate::keys::{Binding, Names, NotSealed};
 use crate::message::Pushed;
 use crate::reply::{Reply, Unreadable};
 use crate::script;
-use crate::store::Arg;
 use crate::token_value::TokenValue;
 use crate::value_number;
 use bursar_telemetry::metrics::{LeaseResult, Lookup};
@@ -202,8 +201,8 @@ struct Asked {
 const KIND: &str = "token";
 /// The kind of names that proofs have.
 const PROOF: &str = "proof";
-/// The failures of a key have no number.
-const NO_NUMBER: u64 = 0;
+/// What the failures of a key are sealed with: they have no number of their own.
+const UNNUMBERED: u64 = 0;
 /// A refresh token without an end is kept for so long.
 const UNLIMITED_REFRESH: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
@@ -259,7 +258,6 @@ impl Fleet {
             known + &number.to_string() + " "
         });
         let lease = question.lease.unwrap_or_default();
-        let flag = |is: bool| if is { "1" } else { "0" };
         let proof = self.proof(entry);
         let asked = Instant::now();
         let mut reply = self
@@ -268,15 +266,15 @@ impl Fleet {
                 name,
                 &[
                     self.instance().into(),
-                    milliseconds(lease),
+                    lease.into(),
                     known.as_str().into(),
-                    number(question.highest),
-                    flag(question.wants_refresh_token).into(),
-                    flag(question.is_awaited).into(),
+                    question.highest.into(),
+                    question.wants_refresh_token.into(),
+                    question.is_awaited.into(),
                     proof.first().into(),
                     self.token_channel().into(),
                     name.into(),
-                    number(value_number::digits()),
+                    value_number::digits().into(),
                 ],
             )
             .await?;
@@ -317,7 +315,7 @@ impl Fleet {
             "failed" => {
                 let (awaited, background) = (reply.duration()?, reply.duration()?);
                 let sealed = reply.bytes()?;
-                let opened = self.keys().open(entry.binding(name, NO_NUMBER), &sealed);
+                let opened = self.keys().open(entry.binding(name, UNNUMBERED), &sealed);
                 Answer::Failed {
                     failure: opened.ok(),
                     awaited,
@@ -387,11 +385,11 @@ impl Fleet {
                 name,
                 &[
                     self.instance().into(),
-                    number(publication.number),
+                    publication.number.into(),
                     sealed.as_slice().into(),
-                    milliseconds(issued.elapsed()),
-                    milliseconds(lifetime),
-                    milliseconds(kept_for),
+                    issued.elapsed().into(),
+                    lifetime.into(),
+                    kept_for.into(),
                     self.token_channel().into(),
                     name.into(),
                 ],
@@ -423,14 +421,14 @@ impl Fleet {
         let (keys, proof) = (self.keys(), self.proof(entry));
         let names = keys.names(KIND, entry.canonical);
         for name in names.all() {
-            let sealed = keys.seal(entry.binding(name, NO_NUMBER), failed.failure)?;
+            let sealed = keys.seal(entry.binding(name, UNNUMBERED), failed.failure)?;
             self.run(
                 &script::FAIL,
                 name,
                 &[
                     self.instance().into(),
-                    milliseconds(failed.awaited),
-                    milliseconds(failed.background),
+                    failed.awaited.into(),
+                    failed.background.into(),
                     sealed.as_slice().into(),
                     proof.first().into(),
                     self.token_channel().into(),
@@ -552,15 +550,6 @@ impl Nothing {
             number: self.number.max(other.number),
         }
     }
-}
-
-/// As the scripts take them.
-fn milliseconds(duration: Duration) -> Arg<'static> {
-    Arg::Number(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
-}
-
-fn number(number: u64) -> Arg<'static> {
-    Arg::Number(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -19,10 +19,10 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use bursar_fleet::{
-    Description, Fleet, MirrorError, MirroredJournal, RowChange, RowState, Told, Touch, Touched,
-    random_text,
+    Description, Fleet, MirrorError, MirroredJournal, Row, RowChange, RowState, Told, Touch,
+    Touched, random_text,
 };
-use bursar_journal::{self as journal, Journal, MirrorState, Unsettled};
+use bursar_journal::{self as journal, Journal, MirrorState};
 use journal_view::{JournalView, ReadError};
 
 /// How often the journal is looked at.
@@ -35,6 +35,8 @@ const TOUCH_EVERY: Duration = Duration::from_secs(1);
 const PREDECESSOR_ENDS: Duration = Duration::from_secs(4);
 /// How many processes before this one are known.
 const MAX_PROCESSES: usize = 32;
+/// Where the journal could not be written, it is tried again after so long.
+const REMEMBER_AGAIN: Duration = Duration::from_secs(10);
 /// At the end nobody waits for the store any longer.
 const SIGN_OFF_TIMEOUT: Duration = Duration::from_secs(2);
 /// Where the store has something else than was thought all is written again; so often at the end.
@@ -141,6 +143,10 @@ async fn look(task: &mut Option<Task>, mirrored: &Mirrored, ends: bool) -> Resul
 struct Task {
     view: JournalView,
     state: MirrorState,
+    /// What the journal's file has of that.
+    remembered: MirrorState,
+    /// When it could not be written there.
+    unremembered: Option<Instant>,
     /// Where its rows are in the store.
     name: String,
     /// The rows that this process has left there.
@@ -169,6 +175,8 @@ impl Task {
         mirrored.journal.remember_mirror(state.clone()).await?;
         Ok(Self {
             view: JournalView::new(&mirrored.directory),
+            remembered: state.clone(),
+            unremembered: None,
             state,
             name: String::new(),
             rows: RowState::default(),
@@ -240,21 +248,21 @@ impl Task {
             self.view.forget_written();
         }
         let due = self.view.due(ends);
+        let settled = self.view.settled();
+        if !(self.is_unsure || ends || is_due) && due.is_empty() && settled.is_empty() {
+            return Ok(());
+        }
+        let rows = self.view.rows(&due).await?;
         let journal = &self.state.journal;
         let (tag, removed) = match self.is_unsure {
-            true => found(fleet, journal, &due).await?,
+            true => found(fleet, journal, &rows).await?,
             false => {
-                let settled = self.view.settled();
                 let names = settled
                     .iter()
                     .map(|number| fleet.row_name(journal, *number));
                 (self.rows.tag.clone(), names.collect())
             }
         };
-        if !(self.is_unsure || ends || is_due) && due.is_empty() && removed.is_empty() {
-            return Ok(());
-        }
-        let rows = self.view.rows(&due).await?;
         let change = RowChange {
             tag: &tag,
             removed: &removed,
@@ -286,16 +294,13 @@ impl Task {
             rows,
             note: None,
         };
-        let told = self.told.as_ref();
-        let mut seen = told.map(|told| told.seen).unwrap_or_default();
-        seen.version = self.state.version;
         let touch = Touch {
             journal: &self.state.journal,
             of: &of,
             processes: &self.state.processes,
             epoch: &self.state.epoch,
-            seen,
-            before: told,
+            version: self.state.version,
+            before: self.told.as_ref(),
             is_unsure: std::mem::replace(&mut self.is_unheard, true),
         };
         match mirrored.fleet.touch_journal(touch).await? {
@@ -303,25 +308,26 @@ impl Task {
                 mirrored.fleet.journal_signal().send();
                 self.is_unheard = false;
                 self.waits = None;
-                self.hear(mirrored, told).await
+                self.hear(&mirrored.journal, told).await;
+                Ok(())
             }
             Touched::NotYet => {
                 // The journal is known, and whoever stays silent from now on will be missed.
                 mirrored.fleet.journal_signal().send();
                 let since = self.waits.get_or_insert_with(Instant::now);
                 if since.elapsed() >= PREDECESSOR_ENDS {
-                    self.take_another_name(mirrored).await?;
+                    self.take_another_name(&mirrored.journal).await?;
                 }
                 Err(Error::NotYet)
             }
             Touched::ByAnother => {
-                self.take_another_name(mirrored).await?;
+                self.take_another_name(&mirrored.journal).await?;
                 Err(Error::NotYet)
             }
         }
     }
 
-    async fn hear(&mut self, mirrored: &Mirrored, told: Told) -> Result<(), Error> {
+    async fn hear(&mut self, journal: &Journal, told: Told) {
         let is_lost = told.epoch != self.state.epoch;
         if is_lost && !self.state.epoch.is_empty() {
             tracing::warn!(
@@ -329,25 +335,42 @@ impl Task {
             );
             self.is_unsure = true;
         }
-        if is_lost || told.seen.version != self.state.version {
-            self.state.epoch.clone_from(&told.epoch);
-            self.state.version = told.seen.version;
-            let state = self.state.clone();
-            mirrored.journal.remember_mirror(state).await?;
-        }
+        self.state.epoch.clone_from(&told.epoch);
+        self.state.version = told.seen.version;
         self.told = Some(told);
-        Ok(())
+        self.remember(journal).await;
+    }
+
+    /// What the store has said is for a process after this one. Where the file cannot be written, as with a full disk, the
+    /// list is kept up to date all the same.
+    async fn remember(&mut self, journal: &Journal) {
+        let is_due = |failed: Instant| failed.elapsed() >= REMEMBER_AGAIN;
+        if self.remembered != self.state && self.unremembered.is_none_or(is_due) {
+            match journal.remember_mirror(self.state.clone()).await {
+                Ok(()) => {
+                    self.remembered.clone_from(&self.state);
+                    self.unremembered = None;
+                }
+                Err(journal::Unavailable) => self.unremembered = Some(Instant::now()),
+            }
+        }
     }
 
     /// Somebody else has a copy of this journal: what he writes stays his, and this instance goes on beside him.
-    async fn take_another_name(&mut self, mirrored: &Mirrored) -> Result<(), Error> {
+    async fn take_another_name(&mut self, journal: &Journal) -> Result<(), Error> {
+        let state = MirrorState {
+            journal: random_text() + &random_text(),
+            processes: vec![random_text()],
+            ..self.state.clone()
+        };
+        // Nothing goes to the store under a name that no process after this one would know.
+        journal.remember_mirror(state.clone()).await?;
         tracing::warn!(
             "another instance of the fleet writes for this journal, or has written more for it than is in it: one of them is a copy of the other, or an older one; this instance goes on with a name of its own in the fleet's list of payments in doubt. Give each instance a `journal.path` of its own"
         );
-        self.state.journal = random_text() + &random_text();
-        self.state.processes = vec![random_text()];
-        let state = self.state.clone();
-        mirrored.journal.remember_mirror(state).await?;
+        self.remembered.clone_from(&state);
+        self.unremembered = None;
+        self.state = state;
         self.waits = None;
         self.touched = None;
         Ok(())
@@ -358,11 +381,14 @@ impl Task {
 async fn found(
     fleet: &Fleet,
     journal: &str,
-    wanted: &[Unsettled],
+    wanted: &[Row],
 ) -> Result<(String, Vec<String>), Error> {
-    let wanted = wanted.iter().map(|one| fleet.row_name(journal, one.number));
+    let wanted = wanted.iter().map(|row| fleet.row_name(journal, row.number));
     let wanted: HashSet<String> = wanted.collect();
     let mut found = fleet.row_names(journal).await?;
     found.names.retain(|name| !wanted.contains(name));
     Ok((found.tag, found.names))
 }
+
+#[cfg(test)]
+mod tests;

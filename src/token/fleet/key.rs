@@ -182,7 +182,7 @@ impl FleetKey {
                 }
                 number
             }
-            Answer::Nothing(nothing) if nothing.has_known && nothing.is_first => return Ok(()),
+            Answer::Nothing(nothing) if nothing.is_first => return Ok(()),
             Answer::Nothing(nothing) => nothing.number,
             Answer::Failed { .. } | Answer::Held(_) | Answer::Won(_) => return Ok(()),
         };

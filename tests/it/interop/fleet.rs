@@ -74,7 +74,8 @@ impl Load {
     }
 }
 
-/// Of a request on a connection of its own; None where that breaks off.
+/// Of a request on a connection of its own, which is told in full where it is none that was wanted; None where that
+/// breaks off.
 async fn status(listen: SocketAddr, path: &str) -> Option<u16> {
     let mut stream = TcpStream::connect(listen).await.ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: api.test\r\nConnection: close\r\n\r\n");
@@ -82,7 +83,11 @@ async fn status(listen: SocketAddr, path: &str) -> Option<u16> {
     let mut response = Vec::new();
     stream.read_to_end(&mut response).await.ok()?;
     let response = String::from_utf8_lossy(&response);
-    response.split(' ').nth(1)?.parse().ok()
+    let status = response.split(' ').nth(1)?.parse().ok()?;
+    if status != 200 {
+        report(&format!("{listen}: {response}"));
+    }
+    Some(status)
 }
 
 #[expect(clippy::print_stderr, reason = "for whoever asks for results")]
@@ -212,11 +217,12 @@ async fn a_refresh_token_never_arrives_twice_however_its_holder_ends() {
     );
     let file = direct.replace(url, &slow);
     let mut programs = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..5 {
         programs.push(start(&file).await);
     }
     let rounds = std::env::var("BURSAR_FLEET_ROUNDS").ok();
     let rounds: u32 = rounds.and_then(|rounds| rounds.parse().ok()).unwrap_or(6);
+    let (mut sent, mut bad_rounds) = (0, Vec::new());
     for round in 0..rounds {
         let load = Load::on(&programs, "/api/links");
         let held = next_holder(&programs).await;
@@ -240,20 +246,24 @@ async fn a_refresh_token_never_arrives_twice_however_its_holder_ends() {
         })
         .await;
         let statuses = load.stop().await;
-        let failed: Vec<&u16> = statuses.iter().filter(|status| **status != 200).collect();
-        let logs: Vec<String> = programs.iter().map(Program::logged).collect();
-        assert!(
-            failed.is_empty(),
-            "{failed:?} of {} in round {round}\n{}",
-            statuses.len(),
-            logs.join("\n--\n")
-        );
+        sent += statuses.len();
+        let failed = statuses.iter().filter(|status| **status != 200).count();
+        if failed > 0 {
+            let logs: Vec<String> = programs.iter().map(Program::logged).collect();
+            report(&format!("round {round}:\n{}", logs.join("\n--\n")));
+            bad_rounds.push((round, failed));
+        }
     }
     let stats = server.stats().await;
     let refreshed = server.tokens("refresh_token", "200").await;
     let by_credentials = server.tokens("client_credentials", "200").await;
-    report(&format!("{rounds} rounds: {stats}"));
+    report(&format!("{rounds} rounds, {sent} requests: {stats}"));
     // What comes twice is answered 400, and ends the whole family.
     assert_eq!(server.tokens("refresh_token", "400").await, 0, "{stats}");
     assert!(refreshed > 0 && by_credentials > 0, "{stats}");
+    assert_eq!(
+        bad_rounds,
+        [],
+        "rounds in which requests failed, and how many"
+    );
 }

@@ -48,7 +48,7 @@ impl Journal {
             of: &of,
             processes: &self.processes,
             epoch: &self.epoch,
-            seen: self.seen,
+            version: self.seen.version,
             before: self.told.as_ref(),
             is_unsure: false,
         };
@@ -155,6 +155,95 @@ async fn a_store_is_new_until_a_journal_comes_that_was_in_a_fleet_before() {
     assert!(!one.sees_loss().await);
     two.touch().await;
     assert!(one.sees_loss().await);
+}
+
+#[tokio::test]
+async fn a_store_that_is_lost_again_is_still_new_to_a_journal_from_before_the_first_time() {
+    for is_back_first in [false, true] {
+        let Some((store, mut early, mut late)) = two().await else {
+            return;
+        };
+        empty(&store).await;
+        early.touch().await;
+        early.restart();
+        empty(&store).await;
+        late.touch().await;
+        let mut other = Journal::of(&store, "other").await;
+        other.touch().await;
+        other.restart();
+        late.touch().await;
+        empty(&store).await;
+        // It was in what is known of, and nothing is said against it.
+        other.touch().await;
+        if is_back_first {
+            early.touch().await;
+        }
+        late.touch().await;
+        assert_eq!(late.sees_loss().await, is_back_first);
+        early.touch().await;
+        assert!(late.sees_loss().await);
+        late.settle().await;
+        early.sign_off(0).await;
+        early.restart();
+        late.touch().await;
+        // What was settled stays so.
+        empty(&store).await;
+        late.touch().await;
+        early.touch().await;
+        assert!(!late.sees_loss().await);
+    }
+}
+
+#[tokio::test]
+async fn what_is_known_of_other_journals_is_sent_where_the_store_lacks_it_alone() {
+    let Some((store, mut one, _two)) = two().await else {
+        return;
+    };
+    for name in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        Journal::of(&store, name).await.touch().await;
+    }
+    one.touch().await;
+    let mut operator = store.connect_as_operator().await;
+    let mut input = async || {
+        let stats = operator.call(&["INFO", "stats"]).await.text();
+        let mut lines = stats.lines();
+        let bytes = lines.find_map(|line| line.strip_prefix("total_net_input_bytes:"));
+        bytes.unwrap().trim().parse::<u64>().unwrap()
+    };
+    let before = input().await;
+    one.touch().await;
+    let touched = input().await - before;
+    empty(&store).await;
+    let before = input().await;
+    one.touch().await;
+    let told = input().await - before;
+    assert!(touched < 800 && told > 3 * touched, "{touched} {told}");
+    assert_eq!(one.seen.count, 9);
+}
+
+#[tokio::test]
+async fn an_entry_of_a_version_that_named_no_process_is_its_journals_own() {
+    let Some((store, mut one, _two)) = two().await else {
+        return;
+    };
+    one.touch().await;
+    let names = one.fleet.keys().names(KIND, b"one");
+    let name = names.first();
+    let text = br#"{"instance":{},"signed_off":false,"unmirrored":0,"note":null}"#;
+    let binding = Binding::unnumbered(name, KIND);
+    let sealed = one.fleet.keys().seal(binding, text).unwrap();
+    let value = [b"1", &*sealed].concat();
+    let mut operator = store.connect_as_operator().await;
+    let write: [&[u8]; 4] = [
+        b"HSET",
+        b"bursar:bursar:{journals}",
+        name.as_bytes(),
+        &value,
+    ];
+    operator.call(&write).await;
+    one.restart();
+    one.touch().await;
+    assert!(one.sees("one").await.is_some());
 }
 
 #[tokio::test]
@@ -342,6 +431,39 @@ async fn only_a_process_that_comes_after_the_one_before_writes_for_a_journal() {
     twin.touch().await;
     let touched = copied.try_touch(None, false).await;
     assert!(matches!(touched, Touched::ByAnother), "{touched:?}");
+}
+
+#[tokio::test]
+async fn whoever_may_not_write_its_journals_value_is_not_heard_of() {
+    let Some((store, mut one, _two)) = two().await else {
+        return;
+    };
+    one.touch().await;
+    let name = one.fleet.journal_name("one");
+    let before = one.fleet.journal(&name).await.unwrap().unwrap().heard;
+    let mut operator = store.connect_as_operator().await;
+    operator.call(&["ACL", "SETUSER", "default", "-hset"]).await;
+    let told = one.told.take();
+    let of = MirroredJournal {
+        instance: Description::default(),
+        signed_off: false,
+        unmirrored: 0,
+        rows: None,
+        note: None,
+    };
+    let touch = Touch {
+        journal: "one",
+        of: &of,
+        processes: &one.processes,
+        epoch: &one.epoch,
+        version: one.seen.version,
+        before: told.as_ref(),
+        is_unsure: true,
+    };
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    assert!(one.fleet.touch_journal(touch).await.is_err());
+    let listed = one.fleet.journal(&name).await.unwrap().unwrap();
+    assert_eq!(listed.heard, before);
 }
 
 #[tokio::test]

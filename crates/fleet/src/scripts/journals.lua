@@ -2,7 +2,9 @@
 --   KEYS[1]         a hash: 'epoch'          a random text, for as long as nothing was lost
 --                           'since'          when that was made
 --                           'lost'           since when there may have been something before that nobody here knows of
---                           'first'          that who made the epoch knew of no earlier one, and nobody since
+--                           'first'          nobody has said what there was before: the earlier epochs that this one is
+--                                            known to have all of, each with a space after it, the latest last
+--                           'others'         the same of those that somebody was in, and that this one may lack some of
 --                           'dropped'        since when there were more than there is room for
 --                           'said'           by whom that was settled last, sealed
 --                           'version'        grows whenever there is one more, one less, or one begins or ends
@@ -16,7 +18,7 @@ local key = KEYS[1]
 local seen = key .. ':seen'
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local most, name_length = 4096, 32
+local most, name_length, most_epochs = 4096, 32, 16
 
 -- What somebody else left here is nothing.
 for name, kind in pairs({[key] = 'hash', [seen] = 'zset'}) do
@@ -41,3 +43,13 @@ local function has_epoch()
   local epoch = redis.call('HGET', key, 'epoch')
   return epoch and #epoch == 16 and not string.find(epoch, '%X')
 end
+
+-- One list of epochs with another one that comes after it, and without one.
+local function without(list, gone)
+  local left = ''
+  for epoch in string.gmatch(list, '%x+ ') do
+    if not string.find(gone, epoch, 1, true) then left = left .. epoch end
+  end
+  return left
+end
+local function join(list, later) return string.sub(without(list, later) .. later, -17 * most_epochs) end

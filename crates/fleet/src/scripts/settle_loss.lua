@@ -6,6 +6,6 @@ if not has_epoch() then
 elseif redis.call('HGET', key, 'epoch') ~= epoch then
   return {now, 'changed'}
 end
-redis.call('HDEL', key, 'first', 'lost', 'dropped')
+redis.call('HDEL', key, 'first', 'others', 'lost', 'dropped')
 redis.call('HSET', key, 'said', said)
 return {now, 'settled'}

@@ -1,5 +1,7 @@
 //! Lua scripts, by their SHA-1.
 
+use std::time::Duration;
+
 use redis::Cmd;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
@@ -42,6 +44,26 @@ impl<'a> From<&'a str> for Arg<'a> {
 impl From<i64> for Arg<'_> {
     fn from(number: i64) -> Self {
         Self::Number(number)
+    }
+}
+
+impl From<u64> for Arg<'_> {
+    fn from(number: u64) -> Self {
+        Self::Number(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+}
+
+/// In milliseconds.
+impl From<Duration> for Arg<'_> {
+    fn from(duration: Duration) -> Self {
+        Self::Number(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+/// As 1 or 0.
+impl From<bool> for Arg<'_> {
+    fn from(is_so: bool) -> Self {
+        Self::Number(is_so.into())
     }
 }
 

@@ -55,25 +55,33 @@ impl JournalView {
 
     /// Looks at the journal.
     pub(super) async fn read(&mut self) -> Result<(), ReadError> {
-        let (directory, reader) = (self.directory.clone(), self.reader.take());
-        let look = move || {
-            let mut reader = match reader {
-                Some(reader) => reader,
-                None => Reader::open(&directory)?,
-            };
-            let found = match reader.has_changed()? {
-                true => Some(reader.unsettled(MAX_ROWS)?),
-                false => None,
-            };
-            Ok::<_, journal::Error>((reader, found))
+        let look = |reader: &mut Reader| match reader.has_changed()? {
+            true => reader.unsettled(MAX_ROWS).map(Some),
+            false => Ok(None),
         };
-        let (reader, found) = tokio::task::spawn_blocking(look).await??;
-        self.reader = Some(reader);
-        if let Some((unsettled, count)) = found {
+        if let Some((unsettled, count)) = self.with_reader(look).await? {
             self.unmirrored = count.saturating_sub(unsettled.len() as u64);
             self.unsettled = unsettled;
         }
         Ok(())
+    }
+
+    async fn with_reader<T: Send + 'static>(
+        &mut self,
+        read: impl FnOnce(&mut Reader) -> Result<T, journal::Error> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let (directory, reader) = (self.directory.clone(), self.reader.take());
+        let read = move || {
+            let mut reader = match reader {
+                Some(reader) => reader,
+                None => Reader::open(&directory)?,
+            };
+            let found = read(&mut reader)?;
+            Ok::<_, journal::Error>((reader, found))
+        };
+        let (reader, found) = tokio::task::spawn_blocking(read).await??;
+        self.reader = Some(reader);
+        Ok(found)
     }
 
     /// How many more there are than are written.
@@ -127,11 +135,8 @@ impl JournalView {
         if due.is_empty() {
             return Ok(Vec::new());
         }
-        let Some(reader) = self.reader.take() else {
-            return Ok(Vec::new());
-        };
         let due = due.to_vec();
-        let read = move || {
+        let read = move |reader: &mut Reader| {
             let mut rows = Vec::with_capacity(due.len());
             for one in due {
                 if let Some(request) = reader.request(one.number)? {
@@ -143,11 +148,9 @@ impl JournalView {
                     });
                 }
             }
-            Ok::<_, journal::Error>((reader, rows))
+            Ok(rows)
         };
-        let (reader, rows) = tokio::task::spawn_blocking(read).await??;
-        self.reader = Some(reader);
-        Ok(rows)
+        self.with_reader(read).await
     }
 
     /// These rows are written, of these requests, and what is settled is taken off.

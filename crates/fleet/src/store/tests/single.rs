@@ -391,7 +391,7 @@ async fn many_scripts_at_once_have_each_its_own_response() {
         }
         let (store, echo) = (store.clone(), echo.clone());
         running.spawn(async move {
-            let value = store.run(&echo, &[], &[number.into()]).await.unwrap();
+            let value = store.run(&echo, &[], &[Arg::Number(number)]).await.unwrap();
             assert_eq!(value, Value::BulkString(number.to_string().into_bytes()));
         });
     }

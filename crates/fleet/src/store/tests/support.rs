@@ -115,7 +115,7 @@ pub(super) fn down_for(store: &Store, kind: Kind) -> impl Future<Output = ()> {
 /// Changes the store, and says how often that was done.
 pub(super) async fn count(store: &Store, key: &str) -> Result<Value, StoreError> {
     let script = Script::new("return redis.call('INCRBY', KEYS[1], ARGV[1])");
-    store.run(&script, &[key], &[1.into()]).await
+    store.run(&script, &[key], &[Arg::Number(1)]).await
 }
 
 /// The same until it succeeds.
