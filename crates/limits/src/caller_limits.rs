@@ -148,7 +148,7 @@ impl Limits {
             self.in_flight.peak.store(before + 1, Ordering::Relaxed);
         }
         if let Some(rate) = &self.rate {
-            rate.take(now).map_err(|exceeded| rate.want(exceeded))?;
+            rate.take(now).inspect_err(|_| rate.want())?;
         }
         Ok(permit)
     }
@@ -280,19 +280,20 @@ impl Rate {
 
     /// Others have what this instance does without.
     #[cold]
-    fn want(&self, exceeded: Exceeded) -> Exceeded {
+    fn want(&self) {
         if self.share() < Share::WHOLE {
             share::want();
         }
-        // The share may have come between the two looks at it.
-        let is_never = self.pace().units == 0 || exceeded.retry_after > NEVER / 2;
-        if is_never { NOTHING } else { exceeded }
     }
 
     fn take(&self, now: Instant) -> Result<(), Exceeded> {
         let pace = &mut *self.pace();
         pace.asked = pace.asked.wrapping_add(1);
-        pace.limiter.take(now, pace.tolerance)
+        let taken = pace.limiter.take(now, pace.tolerance);
+        taken.map_err(|exceeded| match pace.units {
+            0 => NOTHING,
+            _ => exceeded,
+        })
     }
 }
 
