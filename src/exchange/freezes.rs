@@ -307,15 +307,24 @@ impl Freezes {
 
     /// Puts off the instant from which on nothing is believed any more. A process that was stopped, or a machine that was
     /// paused, finds it past, and reads first what was decided meanwhile.
+    ///
+    /// Where the store was away before, and is found to be still away, what was known last holds, as in any outage.
     async fn believe(&self, fleet: &Fleet) {
         let mut until = Instant::now() + BELIEVED;
         loop {
             sleep(BELIEVE_EVERY).await;
-            if Instant::now() >= until {
+            let now = Instant::now();
+            if now >= until {
                 tracing::warn!(
                     "this process has stood still: payments are refused until it has read what the fleet has frozen"
                 );
-                self.begin(fleet, Instant::now() + START_LIMIT).await;
+                let store = fleet.state();
+                // What was before that instant was before the standstill's end, too.
+                let was_away = store.down.is_some() && store.since < until;
+                tokio::select! {
+                    _is_read = self.begin(fleet, now + START_LIMIT) => {}
+                    () = fleet.fails_again(until), if was_away => {}
+                }
             }
             until = Instant::now() + BELIEVED;
             self.states.known_until(until);

@@ -18,8 +18,11 @@ use bursar_base::secret::hexadecimal;
 use bursar_config::{FleetConfig, OnOutage};
 use bursar_telemetry::metrics::FleetSeries;
 
-/// How often a start looks whether the store was reached.
+/// How often is looked whether the store was reached, where somebody waits for that.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// The first connection to the store may take that long before it counts as an outage.
+pub const FIRST_CONNECTION: Duration = Duration::from_secs(2);
 
 /// This instance in its fleet. Clones are handles to the same one.
 #[derive(Clone)]
@@ -191,6 +194,13 @@ impl Fleet {
     pub async fn first_connection(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
         while self.state().down == Some(Kind::Starting) && Instant::now() < deadline {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Waits until an attempt to connect to the store has failed that was begun after that.
+    pub async fn fails_again(&self, after: Instant) {
+        while self.state().tried.is_none_or(|tried| tried < after) {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     }

@@ -23,7 +23,7 @@ mod token_value;
 mod value_number;
 
 pub use description::Description;
-pub use fleet::{Fleet, RunError, random_text};
+pub use fleet::{FIRST_CONNECTION, Fleet, RunError, random_text};
 pub use freeze_store::{FreezeError, Freezes, NumberedDecision, Written};
 pub use keys::{Names, NotSealed};
 pub use leases::HeldLease;

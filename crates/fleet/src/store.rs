@@ -214,6 +214,7 @@ impl Finder {
 async fn keep(dialer: Dialer, finder: Finder, current: Current, status: Arc<Status>) {
     let mut backoff = Backoff::default();
     loop {
+        let begun = Instant::now();
         let mut up_since = None;
         let error = match connect(&dialer, &finder, backoff.attempt()).await {
             Ok((place, connection)) => {
@@ -230,7 +231,7 @@ async fn keep(dialer: Dialer, finder: Finder, current: Current, status: Arc<Stat
             Err(error) => error,
         };
         current.send_modify(|current| *current = Err(error.clone()));
-        status.now_down(&error);
+        status.now_down(&error, begun);
         sleep(backoff.pause(error.kind(), up_since)).await;
     }
 }

@@ -19,16 +19,14 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use bursar_fleet::{
-    Description, Fleet, MirrorError, MirroredJournal, Row, RowChange, RowState, Told, Touch,
-    Touched, random_text,
+    Description, FIRST_CONNECTION, Fleet, MirrorError, MirroredJournal, Row, RowChange, RowState,
+    Told, Touch, Touched, random_text,
 };
 use bursar_journal::{self as journal, Journal, MirrorState};
 use journal_view::{JournalView, ReadError};
 
 /// How often the journal is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// The first connection to the store may take that long.
-const FIRST_CONNECTION: Duration = Duration::from_secs(2);
 /// How often the store hears that its rows are as they should be, and is looked at whether they are.
 const TOUCH_EVERY: Duration = Duration::from_secs(1);
 /// A process before this one that is still heard of after so long has not ended.

@@ -22,7 +22,7 @@ use crate::token::gate::{Gate, OpenGate, Passing};
 use crate::token::grants::Grants;
 use crate::token::refresh_token::RefreshToken;
 use bursar_config::{OnOutage, Refresh};
-use bursar_fleet::{Answer, Error, Failed, Found, Lease, Question};
+use bursar_fleet::{Answer, Error, FIRST_CONNECTION, Failed, Found, Lease, Question};
 use bursar_limits::circuit_breaker::Pause;
 use bursar_telemetry::metrics::LeaseResult;
 
@@ -34,8 +34,6 @@ const AFTER_LEASE: Duration = Duration::from_millis(50);
 const MAX_PASSED_OVER: usize = 8;
 /// Leases of others that one flight waits for.
 const MAX_WAITS: u32 = 8;
-/// The first connection to the store may take that long before it counts as an outage.
-const FIRST_CONNECTION: Duration = Duration::from_secs(2);
 /// While an outage holds a key, it is looked at again after this.
 const HOLD_PAUSE: Duration = Duration::from_millis(500);
 

@@ -522,6 +522,32 @@ async fn an_instance_that_stood_still_sends_no_payment_before_it_has_read_what_w
     all_become(&programs, "", AGREED).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_stood_still_in_an_outage_goes_by_what_it_knew_as_soon_as_it_finds_that_it_goes_on()
+ {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let (rig, mut store) = (Rig::start().await, server.start().await);
+    let programs = rig.instances(1, &at(&store)).await;
+    let program = &programs[0];
+    store.kill().await;
+    store_is_up(program, false).await;
+    program.signal("STOP").await;
+    // For longer than what was known before is believed.
+    sleep(Duration::from_millis(3500)).await;
+    program.signal("CONT").await;
+    let begun = Instant::now();
+    is_open(program).await;
+    // It would wait for a store that responds late for longer.
+    assert!(
+        begun.elapsed() < Duration::from_millis(1500),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(program.logged().contains("this process has stood still"));
+}
+
 #[tokio::test]
 async fn a_provider_that_is_frozen_elsewhere_and_not_configured_here_is_no_label_here() {
     let Some(server) = Server::redis().await else {

@@ -341,6 +341,7 @@ impl Subscriber {
         // Instances are not all subscribed to one node.
         let mut turn = 2 * fastrand::usize(..self.seeds.len().max(1));
         loop {
+            let begun = Instant::now();
             let mut up_since = None;
             let error = match self.begin(turn, backoff.attempt()).await {
                 Ok((place, connection)) => {
@@ -353,7 +354,7 @@ impl Subscriber {
                 Err(error) => error,
             };
             turn = turn.wrapping_add(1);
-            self.status.now_down(&error);
+            self.status.now_down(&error, begun);
             sleep(backoff.pause(error.kind(), up_since)).await;
         }
     }

@@ -19,6 +19,8 @@ pub struct StoreState {
     pub down: Option<Kind>,
     /// Since when.
     pub since: Instant,
+    /// When the last attempt was begun that came to nothing, or has by now.
+    pub tried: Option<Instant>,
     /// Where it is, without users and passwords.
     pub address: Arc<str>,
 }
@@ -42,6 +44,7 @@ impl Status {
             state: Mutex::new(StoreState {
                 down: Some(Kind::Starting),
                 since: Instant::now(),
+                tried: None,
                 address,
             }),
             up,
@@ -65,10 +68,11 @@ impl Status {
         }
     }
 
-    /// It cannot.
-    pub(super) fn now_down(&self, error: &StoreError) {
+    /// It cannot, or not any more: an attempt has ended that was begun then.
+    pub(super) fn now_down(&self, error: &StoreError, begun: Instant) {
         let kind = error.kind();
         let before = self.set(Some(kind));
+        self.lock().tried = Some(begun);
         self.up.set(0);
         if before.is_none() {
             self.events.add(Event::Down);
