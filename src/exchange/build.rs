@@ -1,6 +1,7 @@
 //! Assembly of a proxy from its configuration, and of the next one after a reload.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::active_request::Telemetry;
 use super::admin_control::AdminControl;
@@ -14,6 +15,7 @@ use crate::token::Tokens;
 use crate::upstream::egress::Egress;
 use bursar_base::path::Pattern;
 use bursar_config::{Config, Provider};
+use bursar_limits::share::Share;
 use bursar_telemetry::metrics::Metrics;
 use bursar_tls::authority::Authority;
 use bursar_traces::Tracer;
@@ -63,7 +65,8 @@ impl Proxy {
         let old_callers = old.map(|old| &old.callers);
         let callers = Callers::new(config, &metrics.password_hashes, old_callers);
         if process_state.fleet.is_some() {
-            callers.divide_as(old_callers);
+            let reserve = process_state.reserve.load(Ordering::Relaxed);
+            callers.divide_as(old_callers, Share::of_millionths(reserve.into()));
         }
         Self {
             callers,

@@ -168,8 +168,8 @@ impl Callers {
         })
     }
 
-    /// Limits that are new have the share of the one before, or nothing until the next heartbeat: others may use them.
-    pub(super) fn divide_as(&self, old: Option<&Self>) {
+    /// Limits that are new have the share of the one before, or what this instance has of each: others may use the rest.
+    pub(super) fn divide_as(&self, old: Option<&Self>, reserve: Share) {
         let old = old.and_then(|old| old.table.as_ref());
         let now = Instant::now();
         for known in self.table.iter().flat_map(|table| &table.callers) {
@@ -183,7 +183,7 @@ impl Callers {
             for (kind, limit) in limits.divisible() {
                 let mut before = before.iter().flat_map(|before| before.divisible());
                 let share = before.find(|(other, _)| *other == kind);
-                limit.divide(share.map_or(Share::NONE, |(_, limit)| limit.share()), now);
+                limit.divide(share.map_or(reserve, |(_, limit)| limit.share()), now);
             }
         }
     }

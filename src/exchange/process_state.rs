@@ -2,11 +2,12 @@
 //! have said.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::freezes::Freezes;
 use crate::token::FleetTokens;
@@ -14,8 +15,13 @@ use bursar_config::{Changes, Diagnostic};
 use bursar_http::headers::Via;
 use bursar_http::replay_body::ReplayMemory;
 use bursar_journal::Journal;
+use bursar_limits::share::Share;
 use bursar_telemetry::access_log::AccessLog;
 use bursar_telemetry::metrics::Metrics;
+
+/// An instance that has not had its shares of callers' limits so long after its start is ready all the same: a store in
+/// trouble keeps nobody out.
+const SHARES_LIMIT: Duration = Duration::from_secs(3);
 
 /// One for each process: every [`super::Proxy`] that follows another one shares it.
 #[derive(Debug)]
@@ -41,6 +47,12 @@ pub(super) struct ProcessState {
     pub(super) freezes: Arc<Freezes>,
     /// None: there are no other instances.
     pub(super) fleet: Option<Arc<FleetTokens>>,
+    /// Whether callers have found this instance's shares of their limits; without a fleet it has all of them.
+    pub(super) has_shares: AtomicBool,
+    /// From then on it is as if they had.
+    pub(super) shares_limit: Instant,
+    /// What it has of each limit without asking, in millionths: limits that a reload brings begin with it.
+    pub(super) reserve: AtomicU32,
     /// No request that moves money is begun any more.
     pub(super) closing: AtomicBool,
     /// Whatever is still under way ends with the process.
@@ -87,6 +99,9 @@ impl ProcessState {
         Self {
             freezes: Arc::new(Freezes::new(metrics, journal.clone(), shared)),
             log,
+            has_shares: AtomicBool::new(fleet.is_none()),
+            shares_limit: Instant::now() + SHARES_LIMIT,
+            reserve: AtomicU32::new(Share::NONE.millionths()),
             fleet,
             metrics: metrics.clone(),
             via: Via::unique(),

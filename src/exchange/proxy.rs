@@ -1,7 +1,10 @@
 //! The proxy under one configuration: what requests need on their way, and what the server and the admin port see of it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::active_request::{ActiveRequest, Telemetry};
 use super::admin_control::AdminControl;
@@ -16,7 +19,7 @@ use crate::token::{FleetTokens, Tokens};
 use crate::upstream::ServerHealth;
 use crate::upstream::egress::Egress;
 use bursar_config::{Provider, ProxyLimits};
-use bursar_limits::share::{Divisible, LimitKind};
+use bursar_limits::share::{Divisible, LimitKind, Share};
 use bursar_telemetry::metrics::{Metrics, ProviderSeries, RefusalDetail};
 use bursar_tls::authority::Authority;
 
@@ -146,6 +149,21 @@ impl Proxy {
         let calls = self.tokens.divisible();
         let calls = calls.map(|(provider, limit)| (LimitKind::Calls, provider, limit));
         calls.chain(self.callers.divisible())
+    }
+
+    /// Of each limit this instance has so much without asking, and callers find their shares from now on or do not yet.
+    pub fn set_shares(&self, reserve: Share, are_ready: bool) {
+        let state = &self.process_state;
+        let reserve = reserve.millionths();
+        state.reserve.store(reserve, Ordering::Relaxed);
+        state.has_shares.fetch_or(are_ready, Ordering::Relaxed);
+    }
+
+    /// Whether callers find this instance's shares of their limits, or it has waited for long enough.
+    #[must_use]
+    pub fn has_shares(&self) -> bool {
+        let state = &self.process_state;
+        state.has_shares.load(Ordering::Relaxed) || Instant::now() >= state.shares_limit
     }
 
     /// Exports the spans that are left, or waits for that as long as may be.

@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -19,7 +18,7 @@ use bursar_config::FleetConfig;
 use bursar_fleet::store::{Event, Events};
 use bursar_fleet::{Description, Fleet};
 use bursar_telemetry::metrics::FleetSeries;
-use heartbeat::Heartbeat;
+use heartbeat::{Heartbeat, Signals};
 pub(super) use mirror::{Mirror, Mirrored};
 
 /// At the end nobody waits for the store any longer; the others then find out by themselves.
@@ -29,8 +28,7 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Member {
     tokens: Arc<FleetTokens>,
-    /// Told when the store has lost what it had.
-    lost: Arc<Notify>,
+    signals: Arc<Signals>,
 }
 
 /// A member that is heard of until it leaves.
@@ -49,9 +47,9 @@ impl Member {
     ) -> Result<Self, bursar_tls::client::Error> {
         let (fleet, events) = Fleet::start(config, describe(listen), series)?;
         let tokens = FleetTokens::new(fleet);
-        let lost = Arc::new(Notify::new());
-        tokio::spawn(follow(tokens.clone(), events, lost.clone()));
-        Ok(Self { tokens, lost })
+        let signals = Arc::<Signals>::default();
+        tokio::spawn(follow(tokens.clone(), events, signals.clone()));
+        Ok(Self { tokens, signals })
     }
 
     /// What it shares.
@@ -62,7 +60,7 @@ impl Member {
     /// From now on it is heard of.
     pub(super) fn beat(&self, live: &Arc<Live>) -> Beating {
         let fleet = self.tokens.fleet().clone();
-        let heartbeat = Heartbeat::new(self.tokens.clone(), live.clone(), self.lost.clone());
+        let heartbeat = Heartbeat::new(self.tokens.clone(), live.clone(), self.signals.clone());
         Beating {
             fleet,
             heartbeat: AbortOnDropHandle::new(tokio::spawn(heartbeat.run())),
@@ -94,14 +92,17 @@ fn describe(listen: SocketAddr) -> Description {
 
 /// Passes on what happens at the store, for as long as there is a handle to it. Nothing here waits for the store: what
 /// is published meanwhile would be missed.
-async fn follow(tokens: Arc<FleetTokens>, mut events: Events, lost: Arc<Notify>) {
+async fn follow(tokens: Arc<FleetTokens>, mut events: Events, signals: Arc<Signals>) {
     // One comparison at a time; a later one begins anew.
     let mut comparing: Option<AbortOnDropHandle<()>> = None;
     loop {
         let event = tokio::select! {
             event = events.next() => event,
-            () = lost.notified() => Some(Event::Lost),
+            () = signals.lost.notified() => Some(Event::Lost),
         };
+        if matches!(event, Some(Event::Up)) {
+            signals.up.notify_one();
+        }
         match event {
             Some(Event::Message { channel, payload }) => {
                 if channel == tokens.fleet().token_channel() {

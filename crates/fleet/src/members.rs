@@ -51,6 +51,10 @@ pub fn max_limits(members: u64) -> usize {
     usize::try_from(most.clamp(16, MAX_LIMITS)).unwrap_or(16)
 }
 
+/// So long members take to be heard of again after the store was away or lost what it had: a lost connection is tried
+/// again after a second at most, and the next heartbeat follows at once. Nobody is given more of a limit meanwhile.
+const SETTLING: Duration = Duration::from_millis(1300);
+
 /// Who was not heard of for so long is none any more.
 fn silence(members: u64) -> Duration {
     (interval(members) * 3).max(Duration::from_secs(2))
@@ -108,8 +112,9 @@ pub struct Heard {
     pub freezes: u64,
     /// Whether there is a description of this instance.
     pub is_described: bool,
-    /// Whether the store has just come back, or lost what it had: there may be more members than have been heard of.
-    pub is_back: bool,
+    /// How long there may be more members than have been heard of, because the store has just come back, or lost what it
+    /// had: until then nobody is given more than it has. None: all are known.
+    pub settles_in: Option<Duration>,
     /// Its parts of the limits that it told of, in their order.
     pub parts: Vec<Part>,
 }
@@ -183,6 +188,7 @@ impl Fleet {
             self.instance().into(),
             epoch.as_str().into(),
             milliseconds(silence(beat.members)),
+            milliseconds(SETTLING),
             description.as_slice().into(),
         ];
         for (demand, names) in demands.iter().zip(&names) {
@@ -203,7 +209,7 @@ impl Fleet {
             members: reply.number()?,
             freezes: reply.number()?,
             is_described: reply.number()? == 1,
-            is_back: reply.number()? == 1,
+            settles_in: Some(reply.duration()?).filter(|left| !left.is_zero()),
             parts: Vec::with_capacity(demands.len()),
         };
         for names in &names {

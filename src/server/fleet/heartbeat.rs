@@ -14,15 +14,13 @@ use tokio_util::task::AbortOnDropHandle;
 use super::shares::Shares;
 use crate::exchange::Live;
 use crate::token::FleetTokens;
-use bursar_fleet::{Beat, BeatError, Fleet, Heard, interval};
+use bursar_fleet::{Beat, BeatError, FIRST_CONNECTION, Fleet, Heard, interval};
 use bursar_limits::share::wanted;
 
-/// The first connection to the store may take that long before it counts as an outage.
-const FIRST_CONNECTION: Duration = Duration::from_secs(2);
-/// Others wait for a part that this instance does without now: the next heartbeat tells them that it does.
-const SOON: Duration = Duration::from_millis(100);
 /// Requests that are refused for want of a share make a heartbeat come earlier, once in so long.
 const HURRIED_EVERY: Duration = Duration::from_secs(1);
+/// More of them may follow at once.
+const AFTER_REFUSAL: Duration = Duration::from_millis(100);
 /// With more members the store has enough to do, and heartbeats are not hurried.
 const MAX_HURRIED: u64 = 100;
 /// What this instance says of itself is written anew after as many heartbeats: the fleet's keys may be others.
@@ -36,12 +34,22 @@ fn looked_at(members: u64) -> usize {
         .clamp(1, 8)
 }
 
+/// What this task tells the one that follows the store, and what it is told.
+#[derive(Debug, Default)]
+pub(super) struct Signals {
+    /// The store has lost what it had.
+    pub(super) lost: Notify,
+    /// It can be used again: others wait to hear of this instance.
+    pub(super) up: Notify,
+}
+
 /// The task.
 pub(super) struct Heartbeat {
     fleet: Fleet,
     tokens: Arc<FleetTokens>,
     live: Arc<Live>,
-    lost: Arc<Notify>,
+    signals: Arc<Signals>,
+    began: Instant,
     shares: Shares,
     /// When requests that were refused last made it come earlier.
     hurried: Instant,
@@ -54,14 +62,16 @@ pub(super) struct Heartbeat {
 }
 
 impl Heartbeat {
-    pub(super) fn new(tokens: Arc<FleetTokens>, live: Arc<Live>, lost: Arc<Notify>) -> Self {
+    pub(super) fn new(tokens: Arc<FleetTokens>, live: Arc<Live>, signals: Arc<Signals>) -> Self {
+        let now = Instant::now();
         Self {
             fleet: tokens.fleet().clone(),
             tokens,
             live,
-            lost,
-            shares: Shares::new(Instant::now()),
-            hurried: Instant::now(),
+            signals,
+            began: now,
+            shares: Shares::new(now),
+            hurried: now,
             epoch: None,
             freezes: 0,
             undescribed: 0,
@@ -70,6 +80,8 @@ impl Heartbeat {
 
     /// Beats until it is dropped.
     pub(super) async fn run(mut self) {
+        self.look();
+        self.divide();
         self.fleet.first_connection(FIRST_CONNECTION).await;
         let mut is_failing = false;
         let mut looking: Option<AbortOnDropHandle<()>> = None;
@@ -97,23 +109,24 @@ impl Heartbeat {
 
     async fn pause(&mut self, members: u64, is_failing: bool) {
         let may_hurry = members <= MAX_HURRIED && !is_failing;
-        let hurries = self.shares.has_shrunk() && may_hurry;
-        let pause = if hurries { SOON } else { interval(members) };
-        let earliest = (self.hurried + HURRIED_EVERY).max(Instant::now() + SOON);
+        // Instances that were started together do not beat together.
+        let usual = interval(members).mul_f64(0.9 + fastrand::f64() / 10.0);
+        let hurried = self.shares.hurry(Instant::now()).filter(|_| may_hurry);
+        let pause = hurried.map_or(usual, |hurried| hurried.min(usual));
+        let earliest = (self.hurried + HURRIED_EVERY).max(Instant::now() + AFTER_REFUSAL);
         let refused = async {
             sleep_until(earliest).await;
             wanted().await;
         };
         tokio::select! {
-            // Instances that were started together do not beat together.
-            () = sleep(pause.mul_f64(0.9 + fastrand::f64() / 10.0)) => {}
+            () = sleep(pause) => {}
+            () = self.signals.up.notified() => {}
             () = refused, if may_hurry => self.hurried = Instant::now(),
         }
     }
 
     async fn beat(&mut self) -> Result<(), BeatError> {
-        self.shares
-            .look(self.live.current().divisible(), Instant::now());
+        self.look();
         let members = self.shares.members();
         let demands = self.shares.demands(Instant::now());
         let beat = Beat {
@@ -124,16 +137,33 @@ impl Heartbeat {
         let heard = self.fleet.beat(beat).await;
         match &heard {
             Ok(heard) => self.hear(heard),
-            Err(_) => {
-                self.shares.unheard();
-                if self.fleet.state().down.is_some() {
-                    self.fleet.series().members.set(1);
-                }
-            }
+            Err(_) => self.miss(),
         }
-        self.shares
-            .divide(self.live.current().divisible(), Instant::now());
+        self.divide();
         heard.map(drop)
+    }
+
+    fn look(&mut self) {
+        let proxy = self.live.current();
+        self.shares.look(proxy.divisible(), Instant::now());
+    }
+
+    fn divide(&mut self) {
+        let proxy = self.live.current();
+        self.shares.divide(proxy.divisible(), Instant::now());
+        proxy.set_shares(self.shares.reserve(), self.shares.are_ready());
+    }
+
+    /// There was no response.
+    fn miss(&mut self) {
+        self.shares.unheard();
+        let is_down = self.fleet.state().down.is_some();
+        if is_down {
+            self.fleet.series().members.set(1);
+        }
+        if is_down || self.began.elapsed() >= FIRST_CONNECTION {
+            self.shares.assume();
+        }
     }
 
     fn hear(&mut self, heard: &Heard) {
@@ -154,7 +184,7 @@ impl Heartbeat {
             tracing::warn!(
                 "the fleet's store has lost what it had; what this instance has is written again"
             );
-            self.lost.notify_one();
+            self.signals.lost.notify_one();
         }
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! That holds because nothing is taken for granted. What this instance has is told with each heartbeat, and what others
 //! may have is what the store has no owner for; a store that has lost what it had gives nobody more until all may have
-//! been heard of again. There is no other exception than those at [`Shares::unheard`] and [`Shares::share`].
+//! been heard of again. There is no other exception than those at [`Shares::assume`] and [`Shares::share`].
 
 mod claim;
 mod used;
@@ -20,26 +20,42 @@ use tokio::time::Instant;
 
 use bursar_fleet::{Demand, Heard, max_limits};
 use bursar_limits::share::{Divisible, LimitKind, Share};
-use used::{Look, Told, Used};
+use used::{Look, Used};
 
 /// The demand halves in this time where nothing is asked for.
 const HALF_LIFE: Duration = Duration::from_millis(500);
-/// A part that shrinks by more, in millionths, is waited for.
-const NOTABLE: u32 = 50_000;
+/// One part in so many of what this instance had is worth a heartbeat of its own, where others wait for it.
+const NOTABLE: u32 = 8;
+/// Others wait for this instance's next heartbeat, or it for theirs.
+const SOON: Duration = Duration::from_millis(100);
+/// By then the store's clock has gone on, too.
+const A_MOMENT: Duration = Duration::from_millis(2);
+/// An instance that has nothing yet does so for no longer.
+const NEW: Duration = Duration::from_secs(3);
 /// All reserves together are one part in so many of a limit.
 const RESERVES: u32 = 2;
-/// What an instance has of all reserves that is started while the store is away: a quarter of each limit.
-const UNHEARD: u32 = Share::WHOLE.millionths() / 2;
+/// What an instance has of each limit that is started while the store is away: six of them are no more than half above it.
+const ASSUMED: u32 = Share::WHOLE.millionths() / 4;
 
 /// What this instance asks for and has. One task writes it.
 pub(super) struct Shares {
     /// How many instances there are; 0: not known yet.
     members: u64,
-    /// Whether the store has said so who knows of all of them.
-    is_settled: bool,
+    basis: Basis,
+    /// How long the store does not know of all members yet.
+    settles_in: Option<Duration>,
     /// Whether the last heartbeat had no response.
     is_away: bool,
+    began: Instant,
     looked: Instant,
+    /// Whether the last look was that of an instance which has no others.
+    looked_alone: bool,
+    /// Whether there are callers' limits.
+    is_limited: bool,
+    /// From when on callers find what this instance is due of them. None: it has not been granted yet.
+    ready_from: Option<Instant>,
+    /// Whether that is past.
+    are_ready: bool,
     /// What is had of each limit without asking, as a part of all reserves.
     reserve: Used,
     /// By [`LimitKind`]: limits that are used here, or were lately.
@@ -48,13 +64,30 @@ pub(super) struct Shares {
     told: Vec<(LimitKind, Box<str>)>,
 }
 
+/// By which right an instance has what it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Basis {
+    /// It has nothing yet.
+    Nothing,
+    /// It was started while the store was away, and does not know how many there are.
+    Assumed,
+    /// The store has granted it, and knows all members.
+    Granted,
+}
+
 impl Shares {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             members: 0,
-            is_settled: false,
+            basis: Basis::Nothing,
+            settles_in: None,
             is_away: false,
+            began: now,
             looked: now,
+            looked_alone: false,
+            is_limited: false,
+            ready_from: None,
+            are_ready: false,
             reserve: Used::reserve(),
             used: Default::default(),
             told: Vec::new(),
@@ -66,10 +99,38 @@ impl Shares {
         self.members
     }
 
-    /// Whether this instance does without something that it had, and the store does not know that.
-    pub(super) fn has_shrunk(&self) -> bool {
+    /// Whether callers find what this instance is due of their limits, or have found it before.
+    pub(super) const fn are_ready(&self) -> bool {
+        self.are_ready
+    }
+
+    fn have_all(&self) -> bool {
         let mut used = self.used.iter().flat_map(HashMap::values);
-        used.any(|used| used.given_up() > NOTABLE) || self.reserve.given_up() > NOTABLE
+        match self.basis {
+            _ if !self.is_limited => true,
+            Basis::Nothing => false,
+            Basis::Assumed => true,
+            Basis::Granted if self.members > 1 => !self.reserve.is_waiting(),
+            Basis::Granted => self.looked_alone && !used.any(Used::is_waiting),
+        }
+    }
+
+    /// How soon the store is to hear of this instance again, where that is sooner than usual.
+    pub(super) fn hurry(&self, now: Instant) -> Option<Duration> {
+        let mut used = self.used.iter().flat_map(HashMap::values);
+        let has_shrunk =
+            self.reserve.has_shrunk(u32::MAX) || used.any(|used| used.has_shrunk(NOTABLE));
+        let is_new = !self.are_ready && now < self.began + NEW;
+        let ready_in = self
+            .ready_from
+            .map(|from| from.saturating_duration_since(now));
+        let settled = self.settles_in.map(|left| left + A_MOMENT);
+        match (settled, has_shrunk) {
+            (_, true) => Some(SOON),
+            (None, false) => is_new.then_some(ready_in.unwrap_or(SOON)),
+            (Some(_), false) if self.basis == Basis::Granted => None,
+            (Some(settled), false) => Some(settled),
+        }
     }
 
     /// Looks at what is asked for.
@@ -81,12 +142,16 @@ impl Shares {
         let over = now.saturating_duration_since(self.looked);
         self.looked = now;
         let fading = 0.5_f64.powf(over.div_duration_f64(HALF_LIFE));
-        let is_alone = self.is_settled && self.members == 1 && !self.is_away;
+        let is_alone = self.basis == Basis::Granted && self.members == 1 && !self.is_away;
+        self.looked_alone = is_alone;
+        self.is_limited = false;
         let look = Look { now, is_alone };
+        let is_assumed = self.is_assumed();
         for used in self.used.iter_mut().flat_map(HashMap::values_mut) {
             used.is_there = false;
         }
         for (kind, name, limit) in limits {
+            self.is_limited |= kind != LimitKind::Calls;
             let asked = limit.demand(over).min(1.0);
             let used = &mut self.used[kind as usize];
             match used.get_mut(name) {
@@ -94,6 +159,9 @@ impl Shares {
                 None if asked > 0.0 || is_alone => {
                     let mut new = Used::default();
                     new.look(limit, asked, fading, look);
+                    if is_assumed {
+                        new.assume(ASSUMED);
+                    }
                     used.insert(name.into(), new);
                 }
                 None => {}
@@ -122,23 +190,26 @@ impl Shares {
         self.told.clear();
         for (kind, name, used) in used {
             beyond = beyond.max(used.beyond());
-            demands.push(demand(kind, name, used.tell(reserve, now)));
+            demands.push(used.tell(kind, name, reserve, now));
             self.told.push((kind, name.into()));
         }
         self.reserve.is_used(beyond.saturating_mul(RESERVES));
-        demands.insert(0, demand(LimitKind::Reserve, "", self.reserve.tell(0, now)));
+        demands.insert(0, self.reserve.tell(LimitKind::Reserve, "", 0, now));
         demands
     }
 
     /// The store's reply.
     pub(super) fn heard(&mut self, heard: &Heard, now: Instant) {
         // Those that have not come back yet have not given anything up.
-        self.members = match heard.is_back {
-            true => heard.members.max(self.members),
-            false => heard.members,
+        self.members = match heard.settles_in {
+            Some(_) => heard.members.max(self.members),
+            None => heard.members,
         }
         .max(1);
-        self.is_settled |= !heard.is_back;
+        if heard.settles_in.is_none() {
+            self.basis = Basis::Granted;
+        }
+        self.settles_in = heard.settles_in;
         self.is_away = false;
         let mut parts = heard.parts.iter();
         if let Some(part) = parts.next() {
@@ -153,46 +224,74 @@ impl Shares {
     }
 
     /// There was no reply. What was heard last holds.
-    ///
-    /// An instance that never heard anything does not know how many there are: it has a quarter of each limit, so that
-    /// six of them are no more than half above it.
     pub(super) fn unheard(&mut self) {
         self.told.clear();
         self.is_away = true;
-        if self.members == 0 {
-            self.reserve.take(UNHEARD);
+    }
+
+    /// The store is away. An instance that was never granted anything does not know how many there are, and lets some of
+    /// all callers through: a quarter of each limit, and one request at least.
+    pub(super) fn assume(&mut self) {
+        if self.basis != Basis::Nothing {
+            return;
         }
+        self.basis = Basis::Assumed;
+        self.reserve.assume(ASSUMED * RESERVES);
+        for used in self.used.iter_mut().flat_map(HashMap::values_mut) {
+            used.assume(ASSUMED);
+        }
+    }
+
+    /// Whether the store is still away.
+    fn is_assumed(&self) -> bool {
+        self.basis == Basis::Assumed && self.is_away
     }
 
     /// Gives each limit its share.
     pub(super) fn divide<'a>(
-        &self,
+        &mut self,
         limits: impl Iterator<Item = (LimitKind, &'a str, &'a dyn Divisible)>,
         now: Instant,
     ) {
+        let mut first = Duration::ZERO;
         for (kind, name, limit) in limits {
-            limit.divide(self.share(kind, name), now);
+            let share = self.share(kind, name, limit);
+            limit.divide(share, now);
+            if kind == LimitKind::PerSecond {
+                first = first.max(first_of_a_second(share, limit.grain()));
+            }
         }
+        if self.ready_from.is_none() && self.have_all() {
+            self.ready_from = Some(now + first);
+        }
+        self.are_ready |= self.ready_from.is_some_and(|from| from <= now);
     }
 
     /// What this instance may use of a limit.
     ///
     /// Nothing is had without a token, so there is something of token calls at once; and while the store is away each
     /// instance asks for tokens of its own, who did before says nothing, and all have the same.
-    fn share(&self, kind: LimitKind, name: &str) -> Share {
+    fn share(&self, kind: LimitKind, name: &str, limit: &dyn Divisible) -> Share {
         let part = self.used[kind as usize]
             .get(name)
             .map_or(0, |used| used.part);
         let share = Share::of_millionths(part.max(self.reserve_of_each()).into());
+        let is_granted = self.basis == Basis::Granted;
         match kind {
-            LimitKind::Calls if self.is_away && self.members > 0 => Share::one_of(self.members),
-            LimitKind::Calls if !self.is_settled => share.max(Share::FIRST),
+            LimitKind::Calls if self.is_away && is_granted => Share::one_of(self.members),
+            LimitKind::Calls if !is_granted => share.max(Share::FIRST),
             LimitKind::Calls => share.max(Share::of_millionths(1)),
+            _ if self.is_assumed() => share.max(Share::of_millionths(limit.grain().into())),
             _ => share,
         }
     }
 
-    /// What is had of each limit without asking, in millionths.
+    /// What is had of each limit without asking.
+    pub(super) fn reserve(&self) -> Share {
+        Share::of_millionths(self.reserve_of_each().into())
+    }
+
+    /// The same in millionths.
     fn reserve_of_each(&self) -> u32 {
         self.reserve.part / RESERVES
     }
@@ -206,15 +305,12 @@ const KINDS: [LimitKind; LimitKind::COUNT] = [
     LimitKind::Reserve,
 ];
 
-fn demand(kind: LimitKind, of: &str, told: Told) -> Demand<'_> {
-    Demand {
-        kind,
-        of,
-        demand: told.demand,
-        held: told.held,
-        want: told.want,
-        grain: told.grain,
-        waited: told.waited,
+/// A share of a rate comes empty: its first request is let through after that. Where it is less than one, none is.
+fn first_of_a_second(share: Share, grain: u32) -> Duration {
+    let share = share.millionths();
+    match share < grain {
+        true => Duration::ZERO,
+        false => Duration::from_secs(1).mul_f64(f64::from(grain) / f64::from(share)),
     }
 }
 

@@ -41,6 +41,8 @@ impl Readiness {
             Some("no account has had a token yet")
         } else if !proxy.admin_control.are_freezes_known() {
             Some("it is not known yet what the fleet has frozen")
+        } else if !proxy.has_shares() {
+            Some("the fleet has not granted shares of callers' limits yet")
         } else {
             None
         };

@@ -214,6 +214,52 @@ async fn fifty_a_second_of_a_caller_pass_five_instances_wherever_it_calls_and_wh
     one.and(others).assert_bound();
 }
 
+/// Waits until it is ready, and says how its first request of a caller with limits went.
+async fn first_request(program: &Program) -> u16 {
+    let is_ready = async || program.json("/readyz").await["ready"] == true;
+    assert!(
+        becomes_true(PATIENCE, is_ready).await,
+        "{}",
+        program.logged()
+    );
+    let mut caller = Caller::connect(program.listen).await;
+    let request = Request::builder()
+        .uri("http://api.test/")
+        .header("proxy-authorization", basic("shop", "a-long-password"));
+    let response = caller.begin(request.body(full("")).unwrap()).await;
+    response.unwrap().status().as_u16()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_ready_refuses_nobody_for_want_of_a_share_first_of_all_joining_or_without_the_store()
+{
+    let Some(mut rig) = Rig::start().await else {
+        return;
+    };
+    let mut programs = Vec::new();
+    // All of a new fleet, one that joins it, and one after all of them were killed.
+    let all = tokio::join!(rig.instance(), rig.instance(), rig.instance());
+    programs.extend(<[Program; 3]>::from(all));
+    for program in &programs {
+        assert_eq!(first_request(program).await, 200, "{}", program.logged());
+    }
+    programs.push(rig.instance().await);
+    assert_eq!(first_request(&programs[3]).await, 200);
+    for program in &programs {
+        program.process.signal("KILL").await;
+    }
+    let next = rig.instance().await;
+    assert_eq!(first_request(&next).await, 200, "{}", next.logged());
+    // Of a limit that is less than the instances one is let through by each.
+    rig.store.kill().await;
+    let callers = CALLERS.replace("per_second: 50", "in_flight: 1");
+    for _ in 0..2 {
+        let program = rig.instance_with(&callers).await;
+        assert_eq!(first_request(&program).await, 200, "{}", program.logged());
+        programs.push(program);
+    }
+}
+
 #[tokio::test]
 async fn of_callers_with_one_request_in_flight_at_three_instances_one_is_and_each_has_its_turn() {
     let Some(mut rig) = Rig::start().await else {

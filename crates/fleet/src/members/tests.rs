@@ -12,6 +12,8 @@ use crate::tests::join;
 
 /// Longer than a member may be silent.
 const SILENT: Duration = Duration::from_millis(2200);
+/// The store's clock has whole milliseconds.
+const A_MOMENT: Duration = Duration::from_millis(2);
 const CALLER: &str = "the-shop";
 
 fn description() -> Description {
@@ -90,12 +92,20 @@ fn held(members: &[Member]) -> Vec<u32> {
 
 /// Past the time in which nobody is given more than it has.
 async fn settle(members: &mut [Member]) {
-    let end = Instant::now() + SILENT;
-    while Instant::now() < end {
+    settle_with(members, 0).await;
+}
+
+/// The same with what they want meanwhile.
+async fn settle_with(members: &mut [Member], want: u32) {
+    loop {
+        let mut settles_in = None;
         for member in &mut *members {
-            member.wants(0).await;
+            settles_in = settles_in.max(member.wants(want).await.settles_in);
         }
-        sleep(Duration::from_millis(50)).await;
+        match settles_in {
+            Some(left) => sleep((left + A_MOMENT).min(SETTLING / 4)).await,
+            None => return,
+        }
     }
 }
 
@@ -220,7 +230,7 @@ async fn nobody_gets_more_where_the_store_stood_still_and_somebody_seems_to_be_s
     sleep(SILENT * 3 / 5).await;
     let heard = all[1].wants(1000).await;
     assert_eq!(
-        (heard.members, heard.is_back, held(&all)),
+        (heard.members, heard.settles_in.is_some(), held(&all)),
         (1, true, vec![700, 200])
     );
 }
@@ -275,6 +285,57 @@ async fn who_begins_after_all_have_left_has_what_it_wants_at_once() {
     }
     after[0].wants(1000).await;
     assert_eq!(held(after), [1000]);
+}
+
+#[tokio::test]
+async fn a_new_fleet_has_what_it_wants_once_others_would_have_been_heard_of_again() {
+    for server in Server::all().await {
+        let store = server.start().await;
+        let mut all = members(&store, 2).await;
+        let begun = Instant::now();
+        let settles_in = all[0].wants(600).await.settles_in.unwrap();
+        assert!(settles_in <= SETTLING, "{settles_in:?}");
+        all[1].wants(400).await;
+        assert_eq!(held(&all), [0, 0]);
+        settle(&mut all).await;
+        assert!(begun.elapsed() >= settles_in, "{settles_in:?}");
+        all[0].wants(600).await;
+        all[1].wants(400).await;
+        assert_eq!(held(&all), [600, 400]);
+    }
+}
+
+#[tokio::test]
+async fn however_many_were_started_without_the_store_none_is_left_with_nothing_when_it_is_back() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let store = server.start().await;
+    let mut all = members(&store, 40).await;
+    for member in &mut all {
+        member.held = 200_000;
+    }
+    // Ten times the limit, until they have heard of each other.
+    for member in &mut all {
+        assert!(member.wants(500).await.settles_in.is_some());
+    }
+    assert!(
+        held(&all).iter().all(|held| *held == 200),
+        "{:?}",
+        held(&all)
+    );
+    for _ in 0..2 {
+        for member in &mut all {
+            member.held = member.held.min(GRAIN / 5);
+            member.wants(20).await;
+        }
+    }
+    settle_with(&mut all, 20).await;
+    assert!(
+        held(&all).iter().all(|held| *held == 20),
+        "{:?}",
+        held(&all)
+    );
 }
 
 #[tokio::test]
@@ -416,7 +477,7 @@ async fn others_are_heard_once_all_of_them_have_beaten_since_and_the_store_is_no
     let began = Instant::now();
     assert!(!heard(&all, began).await);
     for member in &mut all {
-        assert!(member.wants(0).await.is_back);
+        assert!(member.wants(0).await.settles_in.is_some());
     }
     assert!(!heard(&all, began).await);
     let mut are_back = true;
@@ -424,7 +485,7 @@ async fn others_are_heard_once_all_of_them_have_beaten_since_and_the_store_is_no
         sleep(Duration::from_millis(200)).await;
         are_back = false;
         for member in &mut all {
-            are_back |= member.wants(0).await.is_back;
+            are_back |= member.wants(0).await.settles_in.is_some();
         }
     }
     // Instants of the store are whole milliseconds: what comes before and what comes after is further apart.

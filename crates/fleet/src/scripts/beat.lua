@@ -1,5 +1,5 @@
 -- A member is alive, and says what it wants of the limits that it uses; it is told its parts of them.
-local member, random, silence, description = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local member, random, silence, settling, description = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local month, hour, most_seen = 2592000000, 3600000, 4096
 
 local epoch = redis.call('HGET', key, 'epoch')
@@ -12,16 +12,17 @@ end
 if is_lost or is_anybody and not is_heard(silence) then
   epoch = is_lost and random or epoch
   redis.call('DEL', key)
-  redis.call('HSET', key, 'epoch', epoch, 'fresh', now + silence)
+  redis.call('HSET', key, 'epoch', epoch, 'settled', now + settling)
 elseif not is_heard(silence / 2) and redis.call('ZCARD', alive) > 1 then
   -- This server stood still, or its clock was put forward: who seems to be silent may be alive.
-  redis.call('HSET', key, 'fresh', now + silence)
+  redis.call('HSET', key, 'settled', now + settling)
 end
 forget_silent(silence)
-local is_back = is_fresh()
+local settles_in = time_to_settle()
 -- Its clock was put back.
-if is_back and tonumber(redis.call('HGET', key, 'fresh')) > now + silence then
-  redis.call('HSET', key, 'fresh', now + silence)
+if settles_in > settling then
+  settles_in = settling
+  redis.call('HSET', key, 'settled', now + settling)
 end
 
 redis.call('ZADD', alive, now, member)
@@ -37,13 +38,14 @@ end
 if description ~= '' then redis.call('HSET', instances, member, description) end
 
 -- All parts together are the limit at most. A part counts until its member says that it does not use it any more. Who
--- wants what others have is given it when they do without; one grain is kept for who has waited longest.
+-- wants what others have is given it when they do without; one grain is kept for who has waited longest. Until the fleet
+-- is settled all keep what they have, which is more than the limit where they were started without this server.
 local most_parts = 1000000
 withdraw(member)
 local limits, row, reply = {}, {}, {}
-for place = 5, #ARGV - 5, 6 do limits[#limits + 1] = ARGV[place] end
+for place = 6, #ARGV - 5, 6 do limits[#limits + 1] = ARGV[place] end
 load_sums(limits)
-for place = 5, #ARGV - 5, 6 do
+for place = 6, #ARGV - 5, 6 do
   local limit, demand, held = ARGV[place], tonumber(ARGV[place + 1]), tonumber(ARGV[place + 2])
   local want, grain, waited = tonumber(ARGV[place + 3]), tonumber(ARGV[place + 4]), tonumber(ARGV[place + 5])
   local of, since = sums[limit], now - waited
@@ -52,7 +54,7 @@ for place = 5, #ARGV - 5, 6 do
   local free = math.max(most_parts - of.parts, 0)
   local part = math.min(want, free)
   if is_behind then part = math.min(part, math.max(held, free - grain)) end
-  if is_back then part = math.min(part, held) end
+  if settles_in > 0 then part = math.min(want, held) end
   if part < want then
     part = part - part % grain
     if waited >= 0 and not is_behind then of.first, of.since = member, since end
@@ -75,4 +77,4 @@ local members = redis.call('ZCOUNT', alive, now - silence, '+inf')
 local has_decisions = redis.call('TYPE', decisions).ok == 'hash'
 local freezes = has_decisions and tonumber(redis.call('HGET', decisions, 'n') or 0) or 0
 local is_described = redis.call('HEXISTS', instances, member)
-return {now, epoch, members, freezes, is_described, is_back and 1 or 0, unpack(reply)}
+return {now, epoch, members, freezes, is_described, settles_in, unpack(reply)}

@@ -8,4 +8,4 @@ local function count(from, to)
 end
 local began = now - elapsed
 local are_all = count(now - silence, began) == 0 and count(began, now + ahead) > 0
-return {now, are_all and not is_fresh() and 1 or 0}
+return {now, are_all and time_to_settle() == 0 and 1 or 0}

@@ -1,6 +1,6 @@
 -- The members of a fleet, and their shares of its limits, in one hash slot:
 --   KEYS[1]            a hash: 'epoch'         a random text, for as long as nothing was lost
---                              'fresh'         until when nobody is given more of a limit than it has
+--                              'settled'       from when on parts are granted: until then everybody has what it had
 --                              'i' .. member   for each limit that it uses: name, demand and part
 --                              's' .. limit    demand and parts of all members, who has waited longest for more, and since when
 --   KEYS[1]:alive      a sorted set: who is heard of, and when it was last
@@ -71,10 +71,10 @@ local function withdraw(member)
   redis.call('HDEL', key, 'i' .. member)
 end
 
--- Nobody was heard of, or all was lost, so lately that some may not have come back yet.
-local function is_fresh()
-  local fresh = tonumber(redis.call('HGET', key, 'fresh') or 0) or 0
-  return fresh > now
+-- How long some members may take to come back, because nobody was heard of, or all was lost; 0: all are known.
+local function time_to_settle()
+  local settled = tonumber(redis.call('HGET', key, 'settled') or 0) or 0
+  return math.max(settled - now, 0)
 end
 
 local function forget(member)

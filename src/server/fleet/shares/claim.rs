@@ -71,7 +71,9 @@ impl Claim {
             let is_late = !self.is_asked_lately || others.is_awaited && self.in_use > self.part;
             return if is_late { fair.least } else { fair.most };
         }
-        match self.had_turn && others.is_awaited {
+        // Where nobody calls any more, the turn is over.
+        let is_over = self.had_turn || !self.is_asked_lately;
+        match is_over && others.is_awaited {
             true => fair.least,
             false => fair.most,
         }

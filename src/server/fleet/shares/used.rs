@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::claim::{Claim, LATELY, Others, TURN};
-use bursar_fleet::Part;
-use bursar_limits::share::{Divisible, Share};
+use bursar_fleet::{Demand, Part};
+use bursar_limits::share::{Divisible, LimitKind, Share};
 
 /// Something that was asked for so lately counts as asked for seldom.
 const SELDOM: Duration = Duration::from_secs(10);
@@ -34,16 +34,6 @@ pub(super) struct Used {
     pub(super) is_there: bool,
 }
 
-/// What the store is told.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Told {
-    pub(super) demand: u32,
-    pub(super) held: u32,
-    pub(super) want: u32,
-    pub(super) grain: u32,
-    pub(super) waited: Option<Duration>,
-}
-
 impl Used {
     /// Of every limit, what an instance has without asking. All ask for the same.
     pub(super) fn reserve() -> Self {
@@ -67,6 +57,9 @@ impl Used {
         if self.demand < least {
             let is_seldom = look.is_alone || self.is_asked(SELDOM, look.now);
             self.demand = if is_seldom { least } else { 0.0 };
+        }
+        if look.is_alone {
+            self.others.get_or_insert_default();
         }
     }
 
@@ -99,7 +92,13 @@ impl Used {
     }
 
     /// What to tell the store; `reserve` is had without asking.
-    pub(super) fn tell(&mut self, reserve: u32, now: Instant) -> Told {
+    pub(super) fn tell<'a>(
+        &mut self,
+        kind: LimitKind,
+        of: &'a str,
+        reserve: u32,
+        now: Instant,
+    ) -> Demand<'a> {
         let claim = self.claim(reserve, now);
         let want = claim.want();
         self.counted = self.held();
@@ -107,7 +106,9 @@ impl Used {
             true => self.waiting.or(Some(now)),
             false => None,
         };
-        Told {
+        Demand {
+            kind,
+            of,
             demand: claim.demand,
             held: self.counted,
             want,
@@ -130,24 +131,37 @@ impl Used {
             true => self.turn.or(Some(now)),
             false => None,
         };
-        self.part = self.part.min(self.claim(reserve, now).want());
+        let want = self.claim(reserve, now).want();
+        self.part = self.part.min(want);
+        if self.part == want {
+            self.waiting = None;
+        }
+    }
+
+    /// Whether the store has not granted all that it wants.
+    pub(super) const fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
     }
 
     /// It is not told any more, or was never: nothing counts for it.
     pub(super) fn forget(&mut self) {
         self.part = 0;
         self.counted = 0;
+        self.waiting = None;
     }
 
-    /// Nothing was ever heard.
-    pub(super) fn take(&mut self, part: u32) {
-        self.part = part;
-        self.counted = part;
+    /// It has so much, which no store has granted, but one that is of use at least.
+    pub(super) fn assume(&mut self, part: u32) {
+        self.part = part.max(self.grain);
+        self.counted = self.part;
     }
 
-    /// What the store still counts, and others may have as soon as it is told.
-    pub(super) fn given_up(&self) -> u32 {
-        self.counted.saturating_sub(self.held())
+    /// Whether somebody waits for what the store still counts for this instance, and that is more than one part in so
+    /// many of it.
+    pub(super) fn has_shrunk(&self, notable: u32) -> bool {
+        let given_up = self.counted.saturating_sub(self.held());
+        let is_awaited = self.others.is_some_and(|others| others.is_awaited);
+        is_awaited && given_up >= self.grain.max(1) && given_up > self.counted / notable
     }
 
     fn claim(&self, reserve: u32, now: Instant) -> Claim {

@@ -74,7 +74,6 @@ struct Instance {
     beat: Option<Beat>,
     next_beat: i64,
     hurried: i64,
-    lost: i64,
     loses: Option<Event>,
     let_through: u32,
 }
@@ -160,7 +159,6 @@ impl World {
             beat: None,
             next_beat: self.now,
             hurried: self.now,
-            lost: -10_000,
             loses: None,
             let_through: 0,
         });
@@ -332,12 +330,11 @@ impl World {
         let limits = instance.limits.clone();
         let limits = limits.divisible().map(|(kind, limit)| (kind, SHOP, limit));
         instance.shares.divide(limits, now);
-        let pause = match instance.shares.has_shrunk() {
-            true => 100,
-            false => self.random.i64(450..500),
-        };
-        instance.next_beat = self.now + pause;
-        instance.lost = self.now;
+        let usual = self.random.u64(450..500);
+        let hurried = instance.shares.hurry(now);
+        let hurried = hurried.map(|pause| u64::try_from(pause.as_millis()).unwrap());
+        let pause = hurried.map_or(usual, |hurried| hurried.min(usual));
+        instance.next_beat = self.now + i64::try_from(pause).unwrap();
     }
 
     fn check(&self) -> Result<(), TestCaseError> {

@@ -2,11 +2,13 @@
 //! tests.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use bursar_fleet::{Heard, Part};
 use bursar_limits::share::LimitKind;
 
 const SILENCE: i64 = 2000;
+const SETTLING: i64 = 1300;
 const AHEAD: i64 = 10_000;
 
 /// A beat as it was sent.
@@ -46,7 +48,7 @@ pub(super) struct Store {
     epoch: u32,
     /// Whether there was a heartbeat since all was lost.
     is_begun: bool,
-    fresh: i64,
+    settled: i64,
     alive: BTreeMap<u32, i64>,
     /// Demand and part, by member and limit.
     rows: HashMap<(u32, Limit), (u32, u32)>,
@@ -89,9 +91,9 @@ impl Store {
         if !is_any && !has_nobody {
             self.rows.clear();
             self.first.clear();
-            self.fresh = now + SILENCE;
+            self.settled = now + SETTLING;
         } else if !self.is_heard(now - SILENCE / 2, now + AHEAD) && self.alive.len() > 1 {
-            self.fresh = now + SILENCE;
+            self.settled = now + SETTLING;
         }
         let alive = self.alive.iter();
         let silent = alive.filter(|(_, heard)| **heard < now - SILENCE || **heard > now + AHEAD);
@@ -99,26 +101,27 @@ impl Store {
         for member in silent {
             self.leave(member);
         }
-        let is_back = self.fresh > now;
-        self.fresh = self.fresh.min(now + SILENCE);
+        self.settled = self.settled.min(now + SETTLING);
+        let settles_in = u64::try_from(self.settled - now).unwrap_or_default();
+        let is_settled = settles_in == 0;
         self.alive.insert(member, now);
         self.withdraw(member);
         let parts = sent
             .0
             .iter()
-            .map(|row| self.grant(member, row, is_back, now));
+            .map(|row| self.grant(member, row, is_settled, now));
         let parts = parts.collect();
         Heard {
             epoch: self.epoch.to_string(),
             members: self.alive.len() as u64,
             freezes: 0,
             is_described: true,
-            is_back,
+            settles_in: Some(Duration::from_millis(settles_in)).filter(|_| !is_settled),
             parts,
         }
     }
 
-    fn grant(&mut self, member: u32, row: &Row, is_back: bool, now: i64) -> Part {
+    fn grant(&mut self, member: u32, row: &Row, is_settled: bool, now: i64) -> Part {
         let (others, parts) = self.sum(&row.limit);
         let first = self.first.get(&row.limit).copied();
         let since = row.waited.map(|waited| now - waited);
@@ -128,8 +131,8 @@ impl Store {
         if is_behind {
             part = part.min(row.held.max(free.saturating_sub(row.grain)));
         }
-        if is_back {
-            part = part.min(row.held);
+        if !is_settled {
+            part = row.want.min(row.held);
         }
         if part < row.want {
             part -= part % row.grain;
