@@ -11,6 +11,10 @@ use super::config_file::ConfigFile;
 use bursar_config::Config;
 use bursar_tls::authority;
 
+/// The names of its files.
+pub(crate) const CERTIFICATE: &str = "ca.pem";
+pub(crate) const KEY: &str = "ca.key";
+
 /// What `bursar ca` can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -35,12 +39,16 @@ pub(crate) struct New {
 pub(crate) fn new(config: &Config, directory: &Path) -> anyhow::Result<String> {
     let hosts = config.host_names();
     let (certificate, key) = authority::make(&hosts)?;
-    let (certificate_file, key_file) = (directory.join("ca.pem"), directory.join("ca.key"));
+    let (certificate_file, key_file) = (directory.join(CERTIFICATE), directory.join(KEY));
     if certificate_file.exists() {
         anyhow::bail!("{} is there already", certificate_file.display());
     }
     write(&key_file, key.expose(), 0o600)?;
-    write(&certificate_file, &certificate, 0o644)?;
+    if let Err(error) = write(&certificate_file, &certificate, 0o644) {
+        // A key alone would be in the way of the next attempt, and vouches for nobody.
+        let _ = std::fs::remove_file(&key_file);
+        return Err(error);
+    }
     Ok(format!(
         "Made {} and {}; the authority may sign for {} only.\n\
          Callers are to trust ca.pem; nobody but Bursar is to read ca.key. In the configuration:\n\n\
@@ -61,5 +69,9 @@ fn write(file: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     let opened = options.open(file);
     let mut opened = opened.with_context(|| format!("cannot create {}", file.display()))?;
     let written = opened.write_all(text.as_bytes());
+    if written.is_err() {
+        // It was not there before.
+        let _ = std::fs::remove_file(file);
+    }
     written.with_context(|| format!("cannot write {}", file.display()))
 }

@@ -64,6 +64,7 @@ pub(crate) struct Sandbox {
     /// Where the authorities' files are.
     files: PathBuf,
     intercepts: bool,
+    has_callers: bool,
     keeps_journal: bool,
     token_lifetime: Duration,
     /// What became of the configuration of `--write`.
@@ -96,22 +97,22 @@ pub(crate) async fn start(
         ca_pem,
         all: providers,
     } = bursar_sandbox::start(options.token_lifetime).await?;
-    written::write_certificate(&files, &ca_pem)?;
-    let variables = configuration::variables(&providers, options.callers)?;
+    written::write_certificate(own.path(), &ca_pem)?;
+    let variables = configuration::variables(&providers)?;
     let mut setup = Setup {
         listen: options.listen,
         admin: options.admin,
         has_callers: options.callers,
         journal: options.journal.then(|| own.path().join("journal")),
-        intercepts: false,
-        files: files.clone(),
+        intercept: None,
+        certificate: own.path().join(configuration::CERTIFICATE),
     };
     let text = |setup: &Setup| {
         configuration::filled_in(&configuration::text(setup, &providers), &variables)
     };
     if options.intercept {
         make_authority(&parse(&text(&setup), own.path())?, &files)?;
-        setup.intercepts = true;
+        setup.intercept = Some(files.join(configuration::INTERCEPT));
     }
     let config = parse(&text(&setup), own.path())?;
     let server = Server::bind(&config, log, workers).await;
@@ -122,7 +123,8 @@ pub(crate) async fn start(
     (setup.listen, setup.admin) = (server.listen_address()?, server.admin_address()?);
     written::write_own(own.path(), &text(&setup))?;
     let left = match &options.write {
-        Some(_) => Some(leave(options, &providers, &variables, &files)?),
+        // Not before the ports are bound: a sandbox that has them may have left what is there.
+        Some(_) => Some(leave(options, &providers, &variables, &ca_pem, &files)?),
         None => None,
     };
     Ok(Sandbox {
@@ -132,21 +134,44 @@ pub(crate) async fn start(
         own,
         files,
         intercepts: options.intercept,
+        has_callers: options.callers,
         keeps_journal: options.journal,
         token_lifetime: options.token_lifetime,
         left,
     })
 }
 
-/// One that is there is trusted by callers already.
+/// One that is there is trusted by callers already. A new one is there with both of its files, or not at all.
 fn make_authority(config: &Config, files: &Path) -> anyhow::Result<()> {
     let directory = files.join(configuration::INTERCEPT);
-    if directory.exists() {
-        return Ok(());
-    }
-    std::fs::create_dir(&directory)
+    let is_there = |name| directory.join(name).symlink_metadata().is_ok();
+    let (missing, left) = match (is_there(ca::CERTIFICATE), is_there(ca::KEY)) {
+        (true, true) => return Ok(()),
+        (false, false) => return make_new_authority(config, files, &directory),
+        (true, false) => (ca::KEY, ca::CERTIFICATE),
+        (false, true) => (ca::CERTIFICATE, ca::KEY),
+    };
+    let (missing, left) = (directory.join(missing), directory.join(left));
+    anyhow::bail!(
+        "{} is there without {}; put that back, or move the other one away for a new authority",
+        left.display(),
+        missing.display()
+    )
+}
+
+fn make_new_authority(config: &Config, files: &Path, directory: &Path) -> anyhow::Result<()> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755));
+    let made = builder.prefix(".intercept-").tempdir_in(files);
+    let made = made.with_context(|| format!("cannot make a directory in {}", files.display()))?;
+    ca::new(config, made.path())?;
+    // An empty directory gives way.
+    std::fs::rename(made.path(), directory)
         .with_context(|| format!("cannot make the directory {}", directory.display()))?;
-    ca::new(config, &directory).map(drop)
+    // It is no longer there, so that nothing is removed.
+    drop(made.keep());
+    Ok(())
 }
 
 fn parse(text: &str, directory: &Path) -> anyhow::Result<Config> {
@@ -164,6 +189,7 @@ fn leave(
     options: &Options,
     providers: &[Provider],
     variables: &[Variable],
+    ca_pem: &str,
     files: &Path,
 ) -> anyhow::Result<Left> {
     let setup = Setup {
@@ -171,10 +197,11 @@ fn leave(
         admin: written::free_address(WRITTEN_ADMIN)?,
         has_callers: options.callers,
         journal: options.journal.then(|| PathBuf::from("journal")),
-        intercepts: options.intercept,
-        files: PathBuf::new(),
+        intercept: (options.intercept).then(|| PathBuf::from(configuration::INTERCEPT)),
+        certificate: PathBuf::from(configuration::CERTIFICATE),
     };
-    written::write(files, variables, &configuration::text(&setup, providers))
+    let text = configuration::text(&setup, providers);
+    written::write(files, variables, ca_pem, &text)
 }
 
 impl Sandbox {
@@ -184,7 +211,8 @@ impl Sandbox {
     /// Where the system does not say which ports were taken.
     pub(crate) fn welcome(&self) -> std::io::Result<String> {
         let (listen, admin) = (self.server.listen_address()?, self.server.admin_address()?);
-        let proxy = match self.value(configuration::PASSWORD) {
+        let password = self.value(configuration::PASSWORD);
+        let proxy = match password.filter(|_| self.has_callers) {
             Some(password) => format!("http://{}:{password}@{listen}", configuration::CALLER),
             None => format!("http://{listen}"),
         };

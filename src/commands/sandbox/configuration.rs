@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use bursar_sandbox::Provider;
 
-use crate::commands::init;
+use crate::commands::{ca, init};
 
 /// The caller of `--callers`.
 pub(super) const CALLER: &str = "shop";
@@ -27,10 +27,7 @@ pub(super) struct Variable {
 ///
 /// # Errors
 /// Where the system has no random numbers.
-pub(super) fn variables(
-    providers: &[Provider],
-    has_callers: bool,
-) -> anyhow::Result<Vec<Variable>> {
+pub(super) fn variables(providers: &[Provider]) -> anyhow::Result<Vec<Variable>> {
     let mut all = Vec::new();
     let mut add = |name: String, value: String| all.push(Variable { name, value });
     for Provider { dialect, address } in providers {
@@ -53,9 +50,8 @@ pub(super) fn variables(
         }
     }
     add(ADMIN_TOKEN.to_owned(), random()?);
-    if has_callers {
-        add(PASSWORD.to_owned(), random()?);
-    }
+    // A configuration that an earlier start has left may have the caller.
+    add(PASSWORD.to_owned(), random()?);
     Ok(all)
 }
 
@@ -74,10 +70,10 @@ pub(super) struct Setup {
     pub(super) has_callers: bool,
     /// Its directory.
     pub(super) journal: Option<PathBuf>,
-    /// Whether there is an authority of interception.
-    pub(super) intercepts: bool,
-    /// Where the authorities' files are; empty where they are beside the configuration.
-    pub(super) files: PathBuf,
+    /// The directory of the authority of interception.
+    pub(super) intercept: Option<PathBuf>,
+    /// The certificate of the authority that vouches for the providers.
+    pub(super) certificate: PathBuf,
 }
 
 /// The certificate of the authority that vouches for the providers.
@@ -89,7 +85,8 @@ pub(super) const INTERCEPT: &str = "intercept";
 pub(super) fn text(setup: &Setup, providers: &[Provider]) -> String {
     let mut text = format!(
         "listen: {}\nadmin: {}\nadmin_token: ${{{ADMIN_TOKEN}}}\n",
-        setup.listen, setup.admin
+        address(setup.listen),
+        address(setup.admin)
     );
     if setup.has_callers {
         let names: Vec<&str> = providers.iter().map(|it| it.dialect.name).collect();
@@ -101,16 +98,24 @@ pub(super) fn text(setup: &Setup, providers: &[Provider]) -> String {
     if let Some(path) = &setup.journal {
         text += &format!("\njournal: {{path: {}}}\n", quoted(path));
     }
-    if setup.intercepts {
+    if let Some(directory) = &setup.intercept {
         let [certificate, key] =
-            ["ca.pem", "ca.key"].map(|name| quoted(&setup.files.join(INTERCEPT).join(name)));
+            [ca::CERTIFICATE, ca::KEY].map(|name| quoted(&directory.join(name)));
         text += &format!("\nintercept:\n  ca: {{certificate: {certificate}, key: {key}}}\n");
     }
     text += "\nproviders:\n";
     for provider in providers {
-        add_provider(&mut text, provider, &setup.files.join(CERTIFICATE));
+        add_provider(&mut text, provider, &setup.certificate);
     }
     text
+}
+
+/// Quoted where it would be a list to YAML.
+fn address(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V4(address) => address.to_string(),
+        SocketAddr::V6(address) => format!("\"{address}\""),
+    }
 }
 
 /// As JSON, whose strings are YAML's; no `${` in it is a reference.

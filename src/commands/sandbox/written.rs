@@ -70,16 +70,22 @@ pub(super) fn write_certificate(directory: &Path, pem: &str) -> anyhow::Result<(
     replace(directory, CERTIFICATE, pem, 0o644)
 }
 
-/// The variables; `text` becomes the configuration where there is none.
+/// The variables, then the certificate; `text` becomes the configuration where there is none.
 ///
 /// # Errors
 /// Where they cannot be written.
-pub(super) fn write(directory: &Path, variables: &[Variable], text: &str) -> anyhow::Result<Left> {
+pub(super) fn write(
+    directory: &Path,
+    variables: &[Variable],
+    ca_pem: &str,
+    text: &str,
+) -> anyhow::Result<Left> {
     let lines: String = variables
         .iter()
         .map(|Variable { name, value }| format!("{name}={value}\n"))
         .collect();
     replace(directory, ENVIRONMENT, &lines, 0o600)?;
+    write_certificate(directory, ca_pem)?;
     if directory.join(CONFIGURATION).symlink_metadata().is_ok() {
         return Ok(Left::Kept);
     }

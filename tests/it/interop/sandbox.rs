@@ -24,7 +24,11 @@ impl Sandbox {
     }
 
     async fn start_with(options: &[&str]) -> Self {
-        let arguments = ["sandbox", "--listen", ANY, "--admin", ANY];
+        let listen: &[_] = match options.contains(&"--listen") {
+            true => &[],
+            false => &["--listen", ANY],
+        };
+        let arguments = [&["sandbox", "--admin", ANY], listen].concat();
         let program = [env!("CARGO_BIN_EXE_bursar")];
         let mut child = command(&[&program, &arguments[..], options].concat())
             .stdout(Stdio::piped())
@@ -176,6 +180,72 @@ async fn a_sandbox_writes_into_no_directory_with_an_authority_or_a_configuration
         assert_eq!(files, [name]);
         let kept = std::fs::read_to_string(directory.path().join(name));
         assert_eq!(kept.unwrap(), "mine");
+    }
+}
+
+#[tokio::test]
+async fn a_sandbox_that_finds_its_port_taken_leaves_a_directory_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().join("left");
+    let at = place.to_str().unwrap();
+    let taken = std::net::TcpListener::bind(ANY).unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let in_vain = ["sandbox", "--listen", &taken, "--admin", ANY, "--write", at];
+    let said = run_in(directory.path(), &in_vain, &[]).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert_eq!(std::fs::read_dir(&place).unwrap().count(), 0);
+    // Others may be left by one that runs.
+    let options = ["--listen", "[::1]:0", "--callers", "--write", at];
+    let first = match std::net::TcpListener::bind("[::1]:0") {
+        Ok(_) => Sandbox::start_with(&options).await,
+        Err(_without_ipv6) => Sandbox::start_with(&options[2..]).await,
+    };
+    let certificate = || std::fs::read(place.join("ca.pem")).unwrap();
+    let before = (certificate(), environment(&place));
+    let said = run_in(directory.path(), &in_vain, &[]).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(before == (certificate(), environment(&place)));
+    drop(first);
+    // What is kept may ask for a caller's password.
+    let _next = Sandbox::start_with(&["--write", at]).await;
+    let variables = environment(&place);
+    let pairs: Vec<_> = variables.iter().map(|(a, b)| (&**a, &**b)).collect();
+    let said = run_in(&place, &["check", "--strict"], &pairs).await;
+    assert_eq!((said.code, &*said.error), (Some(0), ""), "{said:?}");
+}
+
+#[tokio::test]
+async fn of_an_authority_with_one_file_a_sandbox_says_which_is_missing_and_an_empty_directory_gets_both()
+ {
+    for (left, missing) in [("ca.pem", "ca.key"), ("ca.key", "ca.pem")] {
+        let directory = tempfile::tempdir().unwrap();
+        let intercept = directory.path().join("intercept");
+        std::fs::create_dir(&intercept).unwrap();
+        let options = [
+            "--listen",
+            ANY,
+            "--admin",
+            ANY,
+            "--intercept",
+            "--write",
+            ".",
+        ];
+        std::fs::write(intercept.join(left), "mine").unwrap();
+        let arguments = [&["sandbox"], &options[..]].concat();
+        let said = run_in(directory.path(), &arguments, &[]).await;
+        assert_eq!(said.code, Some(1), "{said:?}");
+        let expected = format!("intercept/{missing}; put that back");
+        assert!(said.error.contains(&expected), "{said:?}");
+        let kept = std::fs::read_to_string(intercept.join(left));
+        assert_eq!(kept.unwrap(), "mine");
+        std::fs::remove_file(intercept.join(left)).unwrap();
+        let at = directory.path().to_str().unwrap();
+        let _sandbox = Sandbox::start_with(&["--intercept", "--write", at]).await;
+        for name in [left, missing] {
+            assert!(intercept.join(name).is_file(), "{name}");
+        }
+        let names = std::fs::read_dir(directory.path()).unwrap();
+        assert_eq!(names.count(), 4, "no directory on the way is left");
     }
 }
 
