@@ -17,6 +17,7 @@ mod provider;
 mod provider_tls;
 mod route;
 mod traces;
+mod validity;
 mod value;
 
 use std::collections::{BTreeMap, HashMap};

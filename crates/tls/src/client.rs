@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use ring::digest::{Context, SHA256};
 use rustls::client::ResolvesClientCert;
@@ -267,11 +268,33 @@ impl ResolvesClientCert for Noticing {
     }
 }
 
+/// Whoever has to replace a certificate wants to know so long before its end.
+pub const ENDS_SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// From when to when a certificate is valid, in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// When it begins to be.
+    pub begin: i64,
+    /// When it ends.
+    pub end: i64,
+}
+
+/// From when to when a certificate is valid; None: it is malformed.
+#[must_use]
+pub fn validity(certificate: &CertificateDer<'_>) -> Option<Validity> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let validity = parsed.validity();
+    Some(Validity {
+        begin: validity.not_before.timestamp(),
+        end: validity.not_after.timestamp(),
+    })
+}
+
 /// When a certificate ends, in seconds since 1970; None: it is malformed.
 #[must_use]
 pub fn expiry(certificate: &CertificateDer<'_>) -> Option<i64> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    Some(parsed.validity().not_after.timestamp())
+    validity(certificate).map(|validity| validity.end)
 }
 
 fn digest(roots: &RootCertStore, identity: Option<&Identity>) -> [u8; 32] {

@@ -2,9 +2,9 @@
 
 use super::html::{Html, counted};
 use super::level::Level;
-use super::summary::CERTIFICATE_WARNING;
 use super::time::{Now, long};
 use crate::server::status::{Certificate, Fleet, Status};
+use bursar_tls::client::ENDS_SOON;
 
 /// Members, certificates and problems that are shown; how many more there are is said.
 const MAX: usize = 50;
@@ -108,7 +108,7 @@ fn certificates(certificates: &[Certificate], now: Now, html: &mut Html) {
         html.markup("</th><td>");
         match now.left(&certificate.expires_at) {
             None => Level::Trouble.state("Has ended", html),
-            Some(left) if left < CERTIFICATE_WARNING => Level::Attention.state("Ends soon", html),
+            Some(left) if left < ENDS_SOON => Level::Attention.state("Ends soon", html),
             Some(_) => Level::Well.state("Valid", html),
         }
         html.markup("</td><td>");

@@ -4,10 +4,7 @@ use super::html::counted;
 use super::level::Level;
 use super::time::Now;
 use crate::server::status::{Readiness, Status};
-use std::time::Duration;
-
-/// Whoever has to replace a certificate wants to know so long before its end.
-pub(super) const CERTIFICATE_WARNING: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+use bursar_tls::client::ENDS_SOON;
 
 /// What is to be said first.
 #[derive(Debug)]
@@ -94,7 +91,7 @@ fn issues(status: &Status, readiness: &Readiness, now: Now) -> Vec<(Level, Strin
     }
     let ending = status.certificates.iter().filter(|one| {
         let left = now.left(&one.expires_at);
-        left.is_none_or(|left| left < CERTIFICATE_WARNING)
+        left.is_none_or(|left| left < ENDS_SOON)
     });
     match ending.count() as u64 {
         0 => {}

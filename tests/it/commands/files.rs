@@ -1,12 +1,14 @@
 //! Commands about files: `check` for programs, `init`, and what is generated.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::write;
 use crate::support::acme;
 use crate::support::program::run_in;
+use crate::support::tls::Authority;
 
 const API: &str = "http://127.0.0.1:1";
 
@@ -113,6 +115,55 @@ async fn warnings_stand_beside_errors_in_the_order_of_the_file() {
     let lines = said.error.lines().map(|line| line.contains(": warning: "));
     let is_warning = expected.map(|(_, severity)| severity == "warning");
     assert_eq!(lines.collect::<Vec<_>>(), is_warning, "{said:?}");
+}
+
+#[tokio::test]
+async fn certificates_that_have_ended_or_soon_will_are_warnings_at_their_keys() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let sign = |name: &str, lifetime: Duration| {
+        let (certificate, key) = authority.sign_for(lifetime, &["bursar.test"]);
+        std::fs::write(directory.path().join(format!("{name}.pem")), certificate).unwrap();
+        let file = directory.path().join(format!("{name}.key"));
+        std::fs::write(&file, key).unwrap();
+        let closed = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(file, closed).unwrap();
+    };
+    sign("ended", Duration::ZERO);
+    sign("soon", Duration::from_secs(3 * 24 * 60 * 60));
+    let tls = "tls: {ca: ended.pem, certificate: soon.pem, key: soon.key}";
+    let text = acme("https://api.test", "https://api.test/t", tls);
+    write(
+        directory.path(),
+        &format!("tls: {{certificate: ended.pem, key: ended.key, client_ca: soon.pem}}\n{text}"),
+    );
+    let (status, report) = checked(directory.path(), &[]).await;
+    assert_eq!(
+        (status, &report["ok"]),
+        (Some(0), &json!(true)),
+        "{report:#}"
+    );
+    let problems = report["problems"].as_array().unwrap();
+    let ends = problems.iter().filter_map(|problem| {
+        let message = problem["message"].as_str()?;
+        let told = [
+            "has ended, on",
+            "ends soon, on",
+            "ended on 2",
+            "last one ends on",
+        ];
+        let told = told.into_iter().find(|told| message.contains(told))?;
+        Some((problem["path"].as_str()?, told))
+    });
+    let expected = [
+        ("tls.certificate", "has ended, on"),
+        ("tls.client_ca", "last one ends on"),
+        ("providers.acme.tls.ca", "ended on 2"),
+        ("providers.acme.tls.certificate", "ends soon, on"),
+    ];
+    assert_eq!(ends.collect::<Vec<_>>(), expected, "{report:#}");
+    let (status, _) = checked(directory.path(), &["--strict"]).await;
+    assert_eq!(status, Some(2));
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
-use super::provider_tls::Shared;
+use super::provider_tls::{Shared, warn_of_trusted};
 use crate::defaults::fleet as defaults;
 use crate::diagnostic::Diagnostics;
 use crate::file::{self, Hidden};
@@ -290,8 +290,10 @@ fn tls(
             return None;
         }
         (Some(ca), _) => client::pem(&shared.directory.join(ca)).and_then(|pem| {
+            let trusted = client::roots_of(&pem)?;
+            warn_of_trusted(&trusted, KEY, problems);
             Ok(StoreTls {
-                roots: client::roots_of(&pem)?.roots,
+                roots: trusted.roots,
                 ca: Some(pem.as_slice().into()),
             })
         }),

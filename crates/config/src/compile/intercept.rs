@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::validity;
 use crate::diagnostic::Diagnostics;
 use crate::file;
 use crate::host::host_names;
@@ -30,7 +31,7 @@ pub(super) fn compile(
             .iter()
             .flat_map(|provider| provider.further_hosts()),
     );
-    Authority::load(&certificate, &key, &hosts, &further)
+    let authority = Authority::load(&certificate, &key, &hosts, &further)
         .map_err(|(file, error)| {
             let path = match file {
                 File::Certificate => "intercept.ca.certificate",
@@ -38,5 +39,7 @@ pub(super) fn compile(
             };
             problems.add(path, error);
         })
-        .ok()
+        .ok()?;
+    validity::warn_of_authority(authority.expiry(), "intercept.ca.certificate", problems);
+    Some(authority)
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::provider_tls::warn_of_trusted;
+use super::validity;
 use crate::diagnostic::Diagnostics;
 use crate::file;
 use bursar_tls::client;
@@ -43,6 +44,7 @@ fn warn_of_own(certificate: &Path, problems: &mut Diagnostics) {
     let Some(own) = chain.first() else {
         return;
     };
+    validity::warn_of_chain(&chain, "tls.certificate", problems);
     if unsupported::is_nameless(own) {
         let message = "has no subjectAltName, and most callers look for the host's name nowhere else, not in the common name";
         problems.warn("tls.certificate", message);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 
+use super::validity;
 use crate::diagnostic::Diagnostics;
 use crate::file;
 use crate::node::join;
@@ -71,7 +72,9 @@ pub(super) fn compile(
             let chain = client::own_certificates(&certificate)
                 .map_err(|error| problems.add(&at("tls.certificate"), error));
             let key = client::key(&key).map_err(|error| problems.add(&at("tls.key"), error));
-            Some((chain.ok()?, key.ok()?))
+            let chain = chain.ok()?;
+            validity::warn_of_chain(&chain, &at("tls.certificate"), problems);
+            Some((chain, key.ok()?))
         }
         _ => None,
     };
@@ -108,6 +111,7 @@ impl ProviderTls {
 
 /// Of certificates that are trusted in vain.
 pub(super) fn warn_of_trusted(trusted: &Trusted, path: &str, problems: &mut Diagnostics) {
+    validity::warn_of_trusted(&trusted.certificates, path, problems);
     if let Some((count, first)) = trusted.unsupported {
         let all = trusted.certificates.len();
         let message =
