@@ -8,6 +8,7 @@
 //! cannot be used has no number; it gets one, by when it was made, as soon as the store is back.
 
 mod age;
+mod end;
 mod flag;
 mod merge;
 mod states;
@@ -25,6 +26,7 @@ use bursar_base::decision::Decision;
 use bursar_fleet::{self as fleet, Fleet, FreezeError, NumberedDecision, RunError, Written};
 use bursar_journal::{self as journal, Journal, KeptDecision};
 use bursar_telemetry::metrics::Metrics;
+use end::End;
 pub(super) use flag::{PaymentFlag, Payments};
 use merge::{Both, Held, Step};
 use states::States;
@@ -167,7 +169,7 @@ impl Freezes {
             }
             let made = made(&kept, now, wall);
             let held = Held {
-                ends: left.and_then(|left| now.checked_add(left)),
+                ends: left.and_then(|left| now.checked_add(left)).map(End::at),
                 has_ended,
                 decision: kept.decision,
                 made,
@@ -444,7 +446,7 @@ impl Freezes {
                 let new = NumberedDecision {
                     number,
                     decision: held.decision.clone(),
-                    ends: held.ends.map(|ends| read.at(ends)),
+                    ends: held.ends.and_then(|end| ends_at(read, end)),
                 };
                 if fleet.write_freeze(read, provider, &new).await? == Written::Changed {
                     return Ok(false);
@@ -467,11 +469,11 @@ impl Freezes {
         let before = self.states.held(provider);
         let decision = &found.decision;
         let now = Instant::now();
-        let ends = found.ends.and_then(|ends| read.instant(ends));
+        let ends = found.ends.and_then(|ends| read.instant(ends)).map(End::at);
         let held = Held {
             decision: decision.clone(),
             ends,
-            has_ended: ends.is_some_and(|ends| ends <= now),
+            has_ended: ends.is_some_and(|end| end.is_over(now)),
             made: now,
             made_at: clock::wall(),
             number: Some(found.number),
@@ -525,6 +527,12 @@ pub(super) fn not_passing(flag: &PaymentFlag) -> Option<Refusal> {
         Payments::Frozen => Some(Refusal::Frozen),
         Payments::NotKnown => Some(Refusal::FreezesUnknown),
     }
+}
+
+/// The end of a freeze by the store's clock.
+fn ends_at(read: &fleet::Freezes, end: End) -> Option<u64> {
+    let now = Instant::now();
+    now.checked_add(end.left(now)).map(|end| read.at(end))
 }
 
 /// For the log.

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
+use super::end::End;
 use bursar_base::decision::Decision;
 use bursar_fleet::NumberedDecision;
 
@@ -15,7 +16,7 @@ use bursar_fleet::NumberedDecision;
 pub(super) struct Held {
     pub(super) decision: Decision,
     /// When a freeze ends by itself.
-    pub(super) ends: Option<Instant>,
+    pub(super) ends: Option<End>,
     /// Whether it has.
     pub(super) has_ended: bool,
     /// When it was made, or this instance was told.

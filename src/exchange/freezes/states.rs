@@ -6,14 +6,17 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::flag::{PaymentFlag, Payments};
 use super::merge::Held;
 use bursar_telemetry::metrics::Metrics;
+
+/// Timers stand still while the machine is suspended: for longer than that nobody waits before looking at the clock again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct States {
@@ -98,7 +101,7 @@ impl States {
     /// A decision takes the place of the one before.
     pub(super) fn hold(&self, provider: &Arc<str>, mut held: Held) {
         let now = Instant::now();
-        held.has_ended |= held.ends.is_some_and(|ends| ends <= now);
+        held.has_ended |= held.ends.is_some_and(|end| end.is_over(now));
         self.change(provider, |state| state.held = Some(held));
         self.ends_changed.notify_one();
     }
@@ -138,8 +141,8 @@ impl States {
     pub(super) async fn next_ended(&self) -> Vec<Arc<str>> {
         loop {
             let changed = self.ends_changed.notified();
-            match self.next_end() {
-                Some(end) => drop(timeout_at(end, changed).await),
+            match self.next_end(Instant::now()) {
+                Some(left) => drop(timeout(left.min(LOOK_AGAIN), changed).await),
                 None => changed.await,
             }
             let ended = self.end(Instant::now());
@@ -149,11 +152,12 @@ impl States {
         }
     }
 
-    fn next_end(&self) -> Option<Instant> {
+    fn next_end(&self, now: Instant) -> Option<Duration> {
         let all = self.lock();
         let held = all.by_name.values().filter_map(|state| state.held.as_ref());
         let frozen = held.filter(|held| held.is_frozen());
-        frozen.filter_map(|held| held.ends).min()
+        let left = frozen.filter_map(|held| Some(held.ends?.left(now)));
+        left.min()
     }
 
     fn end(&self, now: Instant) -> Vec<Arc<str>> {
@@ -163,7 +167,7 @@ impl States {
             let Some(held) = &mut state.held else {
                 continue;
             };
-            if held.is_frozen() && held.ends.is_some_and(|ends| ends <= now) {
+            if held.is_frozen() && held.ends.is_some_and(|end| end.is_over(now)) {
                 held.has_ended = true;
                 ended.push(name.clone());
                 self.show(name, state, all.known);
