@@ -21,7 +21,7 @@ use commands::config_file::ConfigFile;
 use commands::output::{WRONG, print, print_as_it_is, report, say};
 #[cfg(feature = "sandbox")]
 use commands::sandbox;
-use commands::signals::Signals;
+use commands::signals::{Hangup, Signals};
 use commands::start_error::{report_end, report_start};
 use commands::{ca, check, control, generated, init, log_level, outcomes, remote};
 
@@ -114,6 +114,7 @@ fn run(
 ) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(file) => {
+            let hangup = Hangup::taken(runtime).context("cannot take signals")?;
             let path = file.path();
             let log = log.insert(Log::start());
             let config = match Config::load(&path) {
@@ -127,7 +128,7 @@ fn run(
             for warning in &config.warnings {
                 tracing::warn!(%warning, "configuration");
             }
-            serve(runtime, async |signals, workers| {
+            serve(runtime, hangup, async |signals, workers| {
                 let server = Server::bind(&config, access, workers).await?;
                 server.announce(&config)?;
                 let asked = signals.hung_up.clone();
@@ -174,11 +175,12 @@ fn run(
 /// Connections are for one worker on each core, all else for the runtime.
 fn serve(
     runtime: &Runtime,
+    hangup: Hangup,
     server: impl AsyncFnOnce(Signals, Workers) -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = Threads::start(cores).context("cannot start a thread for each core")?;
-    let result = runtime.block_on(async { server(Signals::new()?, threads.workers()).await });
+    let result = runtime.block_on(async { server(Signals::new(hangup)?, threads.workers()).await });
     threads.end(GRACE);
     result
 }
@@ -189,7 +191,8 @@ fn try_it(
     options: &sandbox::Options,
     access: AccessLog,
 ) -> anyhow::Result<ExitCode> {
-    serve(runtime, async |signals, workers| {
+    let hangup = Hangup::taken(runtime).context("cannot take signals")?;
+    serve(runtime, hangup, async |signals, workers| {
         let sandbox = sandbox::start(options, access, workers).await?;
         print(&sandbox.welcome()?, ExitCode::SUCCESS)?;
         signals.until_drained(sandbox.server).await

@@ -18,6 +18,7 @@ use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::config_file::ConfigFile;
 use super::output::say;
@@ -30,8 +31,14 @@ use bursar_http::read_body::{ReadError, read_limited};
 
 /// For a request that changes nothing; a container's probe has a limit of its own, mostly of seconds.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Where somebody guesses at tokens from the same address, one is looked at every 3.1 s, for 0.1 s: it is tried again so
+/// often, for so long.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
+const TRYING: Duration = Duration::from_secs(5);
 /// What is read of a response.
 const MAX_RESPONSE_BYTES: usize = 4 << 20;
+/// A file that is rejected changes no token, nor one that has not been read again yet.
+const OLD_TOKEN: &str = ". Where it was changed there, a Bursar that runs takes the one before until it has read the file again and accepted it: it does so within seconds or by SIGHUP, and its log and /status say what came of that";
 /// The token, whatever the file says.
 const TOKEN_VARIABLE: &str = "BURSAR_ADMIN_TOKEN";
 
@@ -106,8 +113,13 @@ pub(crate) enum Error {
     #[error("{0} answered {1}: {2}")]
     Refused(String, u16, String),
     /// The token is not that Bursar's.
-    #[error("{0} refuses the token, which is from {1}")]
-    WrongToken(String, String),
+    #[error("{address} refuses the token, which is from {from}{hint}")]
+    WrongToken {
+        address: String,
+        from: String,
+        /// Why that may be.
+        hint: &'static str,
+    },
     /// There is no token.
     #[error("this takes the `admin_token`, in {TOKEN_VARIABLE} or in the file: {0}")]
     NoToken(String),
@@ -206,22 +218,38 @@ impl Remote {
         body: Bytes,
         limit: Duration,
     ) -> Result<Reply, Error> {
-        let (token, from) = match &self.token {
-            Token::Variable(token) => (token, TOKEN_VARIABLE.to_owned()),
-            Token::File(token, path) => (token, format!("`admin_token` of {}", path.display())),
+        let (token, from, hint) = match &self.token {
+            Token::Variable(token) => (token, TOKEN_VARIABLE.to_owned(), ""),
+            Token::File(token, path) => (
+                token,
+                format!("`admin_token` of {}", path.display()),
+                OLD_TOKEN,
+            ),
             Token::Missing(why) => return Err(Error::NoToken(why.clone())),
         };
         let authorization = bearer(token)?;
         self.health().await?;
-        let asked = Asked {
-            method: Method::POST,
-            path,
-            authorization: Some(authorization),
-            body,
+        let begun = Instant::now();
+        let reply = loop {
+            let asked = Asked {
+                method: Method::POST,
+                path,
+                authorization: Some(authorization.clone()),
+                body: body.clone(),
+            };
+            let reply = self.exchange(asked, limit).await;
+            let is_late = begun.elapsed() >= TRYING;
+            if is_late || !is_to_be_tried_again(&reply) {
+                break reply?;
+            }
+            tokio::time::sleep(TRY_AGAIN).await;
         };
-        let reply = self.exchange(asked, limit).await?;
         match reply.status {
-            StatusCode::UNAUTHORIZED => Err(Error::WrongToken(self.address.to_string(), from)),
+            StatusCode::UNAUTHORIZED => Err(Error::WrongToken {
+                address: self.address.to_string(),
+                from,
+                hint,
+            }),
             _ => {
                 // Another Bursar than the one that is meant may have that address.
                 if self.unknown.is_some() {
@@ -317,6 +345,21 @@ impl Reply {
     }
 }
 
+/// Whether the token was not looked at, because somebody guesses; or was perhaps not, because the connection had to make
+/// room. What is asked for may be asked for twice.
+fn is_to_be_tried_again(reply: &Result<Reply, Error>) -> bool {
+    match reply {
+        Ok(reply) => reply.status == StatusCode::TOO_MANY_REQUESTS,
+        Err(Error::NoResponse { error, .. }) => matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::UnexpectedEof
+        ),
+        Err(_) => false,
+    }
+}
+
 /// The first of them that takes a connection.
 async fn connect(addresses: &[SocketAddr]) -> io::Result<(TcpStream, SocketAddr)> {
     let mut failed = io::ErrorKind::NotFound.into();
@@ -339,8 +382,12 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// `Host` is the address: an admin port may refuse names.
-    fn request(self, address: SocketAddr) -> Result<Request<Full<Bytes>>, http::Error> {
+    /// `Host` is the address: an admin port may refuse names. The zone of a link-local one means something here alone, and
+    /// is not sent (RFC 6874 section 1).
+    fn request(self, mut address: SocketAddr) -> Result<Request<Full<Bytes>>, http::Error> {
+        if let SocketAddr::V6(address) = &mut address {
+            address.set_scope_id(0);
+        }
         let has_body = !self.body.is_empty();
         let mut request = Request::builder()
             .method(self.method)
@@ -377,6 +424,7 @@ fn io_error(error: hyper::Error) -> io::Error {
     match source.map(|source: &io::Error| (source.raw_os_error(), source.kind())) {
         Some((Some(code), _)) => io::Error::from_raw_os_error(code),
         Some((None, kind)) => kind.into(),
+        None if error.is_incomplete_message() => io::ErrorKind::UnexpectedEof.into(),
         None => io::Error::new(io::ErrorKind::InvalidData, "it speaks no HTTP"),
     }
 }

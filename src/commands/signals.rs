@@ -3,24 +3,37 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use bursar::server::Server;
 
+/// SIGHUP, which would end the process. Taken first of all: one that comes while the configuration is read has it read
+/// again, and a signal that ends the process may still do so by itself.
+pub(crate) struct Hangup(tokio::signal::unix::Signal);
+
 /// The process's signals; taken before anything is bound, so that none is missed.
 pub(crate) struct Signals {
-    hangup: tokio::signal::unix::Signal,
+    hangup: Hangup,
     /// Told when it came.
     pub(crate) hung_up: Arc<Notify>,
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
 }
 
+impl Hangup {
+    /// Within that runtime.
+    pub(crate) fn taken(runtime: &Runtime) -> anyhow::Result<Self> {
+        let _within = runtime.enter();
+        Ok(Self(signal(SignalKind::hangup())?))
+    }
+}
+
 impl Signals {
-    pub(crate) fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new(hangup: Hangup) -> anyhow::Result<Self> {
         Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
+            hangup,
             hung_up: Arc::default(),
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -33,7 +46,7 @@ impl Signals {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 // Whoever has no configuration to read again need not hear of it.
-                _ = self.hangup.recv() => self.hung_up.notify_one(),
+                _ = self.hangup.0.recv() => self.hung_up.notify_one(),
             }
         }
     }

@@ -161,12 +161,12 @@ impl AdminControl {
         self.admin_token.is_some()
     }
 
-    /// Whether that is the `admin_token`, in constant time. None: there is none.
+    /// Whether that is the `admin_token`, in constant time. False where there is none.
     #[must_use]
-    pub fn is_admin_token(&self, shown: &[u8]) -> Option<bool> {
-        let expected = self.admin_token.as_ref()?;
+    pub fn is_admin_token(&self, shown: &[u8]) -> bool {
         let shown = digest(&SHA256, shown);
-        Some(expected.as_ref().ct_eq(shown.as_ref()).into())
+        let expected = self.admin_token.as_ref();
+        expected.is_some_and(|expected| expected.as_ref().ct_eq(shown.as_ref()).into())
     }
 
     /// The configuration was read again, and is in force or rejected.

@@ -373,7 +373,8 @@ impl Record {
             request: Some(RefusedRequest {
                 id: self.id,
                 client,
-                caller: self.caller.clone().or_else(|| self.claimed_caller.clone()),
+                caller: self.caller.clone(),
+                claimed_caller: self.claimed_caller.clone(),
                 provider,
                 route: self.route.clone(),
                 host: host.map(|host| host.name().chars().take(MAX_SHOWN_HOST).collect()),

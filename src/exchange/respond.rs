@@ -254,6 +254,7 @@ fn limited(limit: Limit) -> Description {
         Limit::Connections
         | Limit::UnknownConnections
         | Limit::Accept
+        | Limit::AdminConnections
         | Limit::CallerRequests
         | Limit::Resets
         | Limit::HeadTimeout

@@ -5,8 +5,10 @@
 
 mod boundary;
 mod change;
+mod connections;
 mod log_level;
 mod refusals;
+mod rendering;
 mod response;
 
 use std::convert::Infallible;
@@ -21,78 +23,125 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
 use super::controls::Controls;
 use super::page::{Page, Shown};
 use super::status::{Fleet, Readiness, Status};
 use crate::exchange::{Live, Proxy};
 use boundary::check_host;
+use bursar_base::log_throttle::LogThrottles;
+use bursar_telemetry::metrics::Limit;
+use connections::{Connection, Connections, Opened};
 use refusals::{Refusals, Visitor};
+use rendering::{Kind, Rendering};
 use response::{json, protect, text, with_type};
 
-/// Connections at once; further ones wait.
-const MAX_CONNECTIONS: usize = 64;
 /// For a request's head, and for an idle connection.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// For a whole connection; a scraper that reads slowly does not hold one for ever.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What all connections share.
 struct Shared {
+    live: Arc<Live>,
+    controls: Controls,
+    connections: Arc<Connections>,
+    /// From where connections were that were closed for others.
+    closed: LogThrottles<IpAddr>,
     refusals: Refusals,
+    rendering: Rendering,
     page: Page,
 }
 
 /// Serves until it is dropped.
 pub(super) async fn serve(listener: TcpListener, live: Arc<Live>, controls: Controls) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let shared = Arc::new(Shared {
+        live,
+        controls,
+        connections: Arc::default(),
+        closed: LogThrottles::default(),
         refusals: Refusals::default(),
+        rendering: Rendering::default(),
         page: Page::new(),
     });
-    while let Ok(permit) = permits.clone().acquire_owned().await {
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let address = peer.ip().to_canonical();
+                let connection = shared.admit(address);
+                tokio::spawn(serve_connection(
+                    stream,
+                    address,
+                    connection,
+                    shared.clone(),
+                ));
+                // What was closed for it is dropped before the next one is accepted: there are file descriptors for so many.
+                tokio::task::yield_now().await;
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection at the admin port");
                 tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
             }
+        }
+    }
+}
+
+impl Shared {
+    fn admit(&self, address: IpAddr) -> Connection {
+        let now = Instant::now();
+        let Opened { connection, closed } = self.connections.open(address, now);
+        if let Some(client) = closed {
+            let proxy = self.live.current();
+            proxy.metrics().limits.reached(Limit::AdminConnections);
+            if self.closed.is_due(client, now) {
+                tracing::warn!(%client, "the admin port has too many connections; of the address that has most, the one that has waited longest is closed for each new one");
+            }
+        }
+        connection
+    }
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    address: IpAddr,
+    connection: Connection,
+    shared: Arc<Shared>,
+) {
+    let connection = &connection;
+    let service = service_fn(|request| {
+        connection.touch(Instant::now());
+        let (proxy, shared) = (shared.live.current(), &shared);
+        let visitor = Visitor {
+            address,
+            connection,
+            refusals: &shared.refusals,
         };
-        let (live, controls, shared) = (live.clone(), controls.clone(), shared.clone());
-        tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let (proxy, controls, shared) = (live.current(), &controls, &shared);
-                let address = peer.ip().to_canonical();
-                async move {
-                    let response = respond(proxy, controls, shared, address, request).await;
-                    Ok::<_, Infallible>(protect(response))
-                }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service);
-            // Whatever ends it, there is nobody to tell.
-            let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
-            drop(permit);
-        });
+        async move {
+            let response = respond(proxy, shared, visitor, request).await;
+            connection.touch(Instant::now());
+            Ok::<_, Infallible>(protect(response))
+        }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    // Whatever ends it, there is nobody to tell.
+    tokio::select! {
+        () = connection.closing() => {}
+        _ = tokio::time::timeout(CONNECTION_TIMEOUT, served) => {}
     }
 }
 
 async fn respond(
     proxy: Arc<Proxy>,
-    controls: &Controls,
     shared: &Arc<Shared>,
-    address: IpAddr,
+    visitor: Visitor<'_>,
     request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
-    let visitor = Visitor {
-        address,
-        refusals: &shared.refusals,
-    };
+    let controls = &shared.controls;
     let (head, body) = request.into_parts();
     if let Err(error) = check_host(&head, proxy.admin_control.admin_hosts()) {
         return visitor.refuse_host(&proxy, &error);
@@ -106,18 +155,16 @@ async fn respond(
         "/log-level" => return log_level::show(controls.log_level.as_ref()),
         _ => {}
     }
-    let fleet = match proxy
-        .fleet()
-        .filter(|_| ["/", "/status"].contains(&target.path()))
-    {
+    let kind = Kind::of(target.path());
+    let fleet = match proxy.fleet().filter(|_| kind == Kind::Status) {
         Some(tokens) => Some(Fleet::of(tokens.fleet()).await),
         None => None,
     };
     // With thousands of accounts some of it takes longer than whoever is accepted meanwhile should wait.
-    let (process, shared) = (controls.shown.clone(), shared.clone());
-    let shown = tokio::task::spawn_blocking(move || match target.path() {
+    let (process, own) = (controls.shown.clone(), shared.clone());
+    let rendered = shared.rendering.run(kind, move || match target.path() {
         "/" => page(
-            &shared.page,
+            &own.page,
             &proxy,
             &Status::of(&proxy, &process, fleet),
             &target,
@@ -125,7 +172,7 @@ async fn respond(
         "/status" => json(StatusCode::OK, &Status::of(&proxy, &process, fleet)),
         path => show(&proxy, path),
     });
-    shown.await.unwrap_or_else(|_panic| {
+    rendered.await.unwrap_or_else(|| {
         text(
             StatusCode::INTERNAL_SERVER_ERROR,
             "this cannot be shown; see the log\n",

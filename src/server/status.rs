@@ -93,6 +93,7 @@ pub(in crate::server) struct Status {
     pub(in crate::server) token_endpoints: Vec<TokenEndpoint>,
     pub(in crate::server) tokens: Vec<Token>,
     pub(in crate::server) upstreams: Vec<UpstreamServer>,
+    /// With its commit.
     pub(in crate::server) version: &'static str,
 }
 
@@ -148,7 +149,7 @@ impl Status {
                 .into_iter()
                 .map(UpstreamServer::of)
                 .collect(),
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("BURSAR_VERSION"),
         }
     }
 }

@@ -102,6 +102,24 @@ async fn a_variable_names_the_file_unless_the_option_does() {
 }
 
 #[tokio::test]
+async fn after_a_token_was_changed_in_a_file_that_is_rejected_a_command_says_that_the_earlier_one_holds()
+ {
+    let (program, directory) = bursar().await;
+    let admin = program.admin;
+    write(
+        directory.path(),
+        &format!("admin: {admin}\nadmin_token: 0123456789-newer-token\nproviders: {{}}\n"),
+    );
+    let said = run_in(directory.path(), &["reload"], &[]).await;
+    failed(
+        &said,
+        1,
+        "refuses the token, which is from `admin_token` of",
+    );
+    failed(&said, 1, "takes the one before until");
+}
+
+#[tokio::test]
 async fn a_command_that_cannot_be_carried_out_says_why() {
     let (program, directory) = bursar().await;
     let run = async |arguments: &[&str], token: &str| {

@@ -34,7 +34,7 @@
 //! Operations
 //! - errors that Bursar answers itself: [`error_responses`]
 //! - commands to a running Bursar, and about files: [`commands`]
-//! - health, metrics, status, access log: [`admin`] (its port: [`admin_boundary`], `/status`: [`status`], its page: [`admin_page`]), [`access_lines`], [`alerting`]; request ids and references: [`correlation`]
+//! - health, metrics, status, access log: [`admin`] (its port: [`admin_boundary`], [`admin_connections`], `/status`: [`status`], its page: [`admin_page`]), [`access_lines`], [`alerting`]; request ids and references: [`correlation`]
 //! - several instances on one store: [`fleet`]
 //! - alerts and dashboard of `deploy`: [`monitoring`]
 //! - [`reload`], [`graceful_shutdown`], [`graceful_restart`], [`workers`]
@@ -49,6 +49,7 @@
 mod access_lines;
 mod admin;
 mod admin_boundary;
+mod admin_connections;
 mod admin_page;
 mod alerting;
 mod attempts;

@@ -33,6 +33,23 @@ async fn reloads(program: &Program, outcome: &str) -> f64 {
 }
 
 #[tokio::test]
+async fn a_sighup_while_the_first_configuration_is_read_ends_nothing_and_has_it_read_again() {
+    let idp = Idp::counting().await;
+    let mut yaml = acme("http://127.0.0.1:1", &idp.url(), "");
+    // This many take a while to read.
+    for number in 0..2000 {
+        yaml += &format!(
+            "  p{number}: {{hosts: [p{number}.test], client_id: id, client_secret: s3cret-of-{number}, token: {{url: 'http://127.0.0.1:1/t'}}}}\n"
+        );
+    }
+    // The thread that writes the log is there from before the file is read.
+    let command =
+        r#"(while [ "$(ls /proc/$$/task | wc -l)" -lt 2 ]; do :; done; kill -HUP $$) & exec "$@""#;
+    let program = Program::start_by(command, &yaml).await;
+    eventually(|| async { reloads(&program, "ok").await == 1.0 }).await;
+}
+
+#[tokio::test]
 async fn after_sighup_a_new_password_works_and_the_old_one_does_not_on_the_same_connection() {
     let (api, idp) = (
         Upstream::held("fine", &Latch::closed()).await,

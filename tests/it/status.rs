@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::caller::Caller;
+use crate::support::caller::{Caller, basic};
 use crate::support::idp::Idp;
+use crate::support::metrics::admin;
 use crate::support::program::{Program, run_in};
 use crate::support::raw::{Raw, RawUpstream};
 use crate::support::upstream::{Upstream, answer};
@@ -74,6 +75,34 @@ async fn the_last_refusals_are_told_with_what_to_do_and_without_what_might_be_se
     }
     assert!(!shown.to_string().contains("secret-"), "{shown}");
     assert_eq!(counts(&shown), [63, 0, 63, 0]);
+}
+
+#[tokio::test]
+async fn a_name_that_came_with_a_wrong_password_is_no_caller_but_one_that_is_claimed() {
+    let api = Upstream::start(|_| async { answer(200, "fine") }).await;
+    let idp = Idp::counting().await;
+    let callers = "callers: {shop: {password: correct-horse-battery, allow: [acme]}}";
+    let yaml = format!("{callers}\n{}", acme(&api.url(), &idp.url(), ""));
+    let program = Program::start(&yaml, "info").await;
+    let shown = basic("shop", "guessed");
+    let request = format!(
+        "GET http://api.test/x HTTP/1.1\r\nHost: a\r\nProxy-Authorization: {shown}\r\n\r\n"
+    );
+    let reply = Raw::connect(program.listen).await.ask(request).await;
+    assert_eq!(reply.status(), 407);
+    let shown = status(&program).await;
+    let refusal = &shown["recent_refusals"][0];
+    assert_eq!(refusal["reason"], "caller_unauthenticated");
+    assert_eq!(refusal["caller"], Value::Null);
+    assert_eq!(refusal["claimed_caller"], "shop");
+    let page = admin(program.admin, "/").await;
+    let said = "nobody known at 127.0.0.1, who claims to be shop";
+    assert!(page.text().contains(said), "{}", page.text());
+    assert!(!page.text().contains("from shop"));
+    // As `bursar --version` has it.
+    let version = concat!(env!("CARGO_PKG_VERSION"), " (");
+    assert!(shown["version"].as_str().unwrap().starts_with(version));
+    assert!(page.text().contains(version));
 }
 
 #[tokio::test]

@@ -35,6 +35,7 @@ impl Address {
     pub(super) async fn look_up(&self) -> io::Result<Vec<SocketAddr>> {
         let found: Vec<SocketAddr> = match self {
             Self::Socket(address) => vec![reachable(*address)],
+            // An address with the name of a zone is looked up too: the system knows the zones.
             Self::Name(name, port) => tokio::net::lookup_host((name.as_str(), *port))
                 .await?
                 .collect(),
@@ -54,6 +55,35 @@ fn reachable(admin: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, admin.port())
+}
+
+/// A link-local address with its zone, after `%` or as in a URL after `%25` (RFC 6874). The outer None: there is no zone.
+fn zoned(text: &str, usual: u16) -> Option<Option<Address>> {
+    let (address, rest) = text.split_once('%')?;
+    let rest = rest
+        .strip_prefix("25")
+        .filter(|rest| !rest.is_empty() && !rest.starts_with(']'))
+        .unwrap_or(rest);
+    Some(zoned_address(address, rest, usual))
+}
+
+fn zoned_address(address: &str, rest: &str, usual: u16) -> Option<Address> {
+    let (address, zone, port) = match address.strip_prefix('[') {
+        Some(address) => {
+            let (zone, port) = rest.split_once(']')?;
+            let port = match port {
+                "" => usual,
+                port => port.strip_prefix(':')?.parse().ok()?,
+            };
+            (address, zone, port)
+        }
+        None => (address, rest, usual),
+    };
+    let is_zone = |char: char| char.is_ascii_alphanumeric() || "._-".contains(char);
+    let address: Ipv6Addr = address.parse().ok()?;
+    let is_one = port != 0 && !zone.is_empty() && zone.chars().all(is_zone);
+    (is_one && address.is_unicast_link_local())
+        .then(|| Address::Name(format!("{address}%{zone}"), port))
 }
 
 impl FromStr for Address {
@@ -78,6 +108,9 @@ impl FromStr for Address {
             let is_one = address.port() != 0;
             return is_one.then_some(Self::Socket(address)).ok_or(Error::Form);
         }
+        if let Some(zoned) = zoned(text, usual) {
+            return zoned.ok_or(Error::Form);
+        }
         let (name, port) = match text.split_once(':') {
             Some((name, port)) => (name, port.parse().map_err(|_other| Error::Form)?),
             None => (text, usual),
@@ -98,6 +131,7 @@ impl fmt::Display for Address {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Socket(address) => reachable(*address).fmt(formatter),
+            Self::Name(name, port) if name.contains(':') => write!(formatter, "[{name}]:{port}"),
             Self::Name(name, port) => write!(formatter, "{name}:{port}"),
         }
     }
@@ -122,6 +156,12 @@ mod tests {
             ("bursar-0.bursar:7", "bursar-0.bursar:7"),
             ("http://127.0.0.1:7/", "127.0.0.1:7"),
             ("HTTP://[::1]:7", "[::1]:7"),
+            ("[fe80::1%eth0]:7", "[fe80::1%eth0]:7"),
+            ("[fe80::1%25eth0]:7", "[fe80::1%eth0]:7"),
+            ("http://[fe80::1%25eth0]/", "[fe80::1%eth0]:9128"),
+            ("fe80::1%eth0", "[fe80::1%eth0]:9128"),
+            ("[fe80::1%2]:7", "[fe80::1%2]:7"),
+            ("[fe80::1%25]:7", "[fe80::1%25]:7"),
         ] {
             let address: Address = text
                 .parse()
@@ -148,6 +188,13 @@ mod tests {
             "::1:99999",
             "1.2.3:7",
             "user@a:7",
+            "[fe80::1%]:7",
+            "[fe80::1%eth0]:0",
+            "[fe80::1%eth0]7",
+            "[fe80::1%eth0",
+            "[fe80::1%a b]",
+            "[::1%eth0]:7",
+            "a%b:7",
         ] {
             assert!(text.parse::<Address>().is_err(), "{text}");
         }

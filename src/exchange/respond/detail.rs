@@ -134,6 +134,7 @@ fn limited(limit: Limit) -> Option<Detail> {
         | Limit::Connections
         | Limit::UnknownConnections
         | Limit::Accept
+        | Limit::AdminConnections
         | Limit::CallerRequests
         | Limit::Resets
         | Limit::HeadTimeout

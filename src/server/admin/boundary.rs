@@ -4,6 +4,8 @@
 //! leads here only since a moment (DNS rebinding) is stopped by `Host`, a page of another origin by `Sec-Fetch-Site` and
 //! `Origin`. Programs that are no browsers send neither of the latter.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use http::header::{HOST, ORIGIN};
 use http::request::Parts;
 use http::uri::Authority;
@@ -49,9 +51,20 @@ pub(super) fn check_host(head: &Parts, names: &[Box<str>]) -> Result<(), HostErr
 
 fn is_known(host: &str, names: &[Box<str>]) -> bool {
     let name = undotted(bare(host));
-    bare(host).parse::<std::net::IpAddr>().is_ok()
+    is_address(bare(host))
         || name.eq_ignore_ascii_case("localhost")
         || (names.iter()).any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// Whether that is an address; a link-local one may name the zone of whoever asks (RFC 6874, and as people write it).
+fn is_address(host: &str) -> bool {
+    match host.split_once('%') {
+        None => host.parse::<IpAddr>().is_ok(),
+        Some((address, zone)) => {
+            let is_link_local = |address: Ipv6Addr| address.is_unicast_link_local();
+            address.parse().is_ok_and(is_link_local) && !zone.is_empty()
+        }
+    }
 }
 
 /// Whether a request comes from no page, or from one of this origin.
@@ -121,6 +134,10 @@ mod tests {
             "10.1.2.3:1",
             "[::1]:9128",
             "[2001:db8::7]",
+            "[fe80::1]:9128",
+            "[fe80::1%25eth0]:9128",
+            "[fe80::1%eth0]:9128",
+            "[fe80::1%2]",
             "localhost:9128",
             "LocalHost.",
             "bursar.payments.svc:9128",
@@ -138,6 +155,9 @@ mod tests {
             "2130706433",
             "0x7f.1",
             "sub.localhost",
+            "[2001:db8::7%25eth0]",
+            "[fe80::1%]",
+            "[::1%25lo]",
         ] {
             let foreign = matches!(check(host), Err(HostError::Foreign(_)));
             assert!(foreign, "{host}");

@@ -78,14 +78,17 @@ pub(super) async fn respond(
             "only POST /freeze/PROVIDER, /thaw/PROVIDER, /reload, /log-level and /log-level/restore change anything\n",
         );
     };
-    let shown = bearer(&head.headers).unwrap_or_default();
-    match proxy.admin_control.is_admin_token(shown) {
-        None => {
-            return not_allowed("nothing can be changed here, because there is no `admin_token`\n");
-        }
-        Some(false) => return visitor.refuse_token(proxy).await,
-        Some(true) => {}
+    if !proxy.admin_control.has_admin_token() {
+        return not_allowed("nothing can be changed here, because there is no `admin_token`\n");
     }
+    if let Err(refused) = visitor.await_turn(proxy).await {
+        return refused;
+    }
+    let shown = bearer(&head.headers).unwrap_or_default();
+    if !proxy.admin_control.is_admin_token(shown) {
+        return visitor.refuse_token(proxy);
+    }
+    visitor.connection.trust();
     match change {
         Change::Freeze(provider, is_frozen) => {
             let read = tokio::time::timeout(BODY_TIMEOUT, read_limited(body, MAX_BODY_BYTES)).await;

@@ -1,24 +1,25 @@
-//! Refusals at the boundary of the admin port: counted, logged once a minute for each address, and where a token was
-//! wrong told of late.
+//! Refusals at the boundary of the admin port: counted, and logged once a minute for each address. Where tokens were
+//! wrong, those that come from there next are looked at late.
 //!
-//! The right token never waits for wrong ones. A response that is held back keeps one of the port's connections, and
-//! far fewer may be held back than there are connections.
+//! The right token of another address never waits for wrong ones, and the right one of the same address no longer than
+//! [`bursar_limits::failed_attempts`] says.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, WWW_AUTHENTICATE};
+use http::header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use tokio::time::Instant;
 
 use super::boundary::HostError;
+use super::connections::Connection;
 use super::response::text;
 use crate::exchange::Proxy;
 use bursar_base::log_throttle::LogThrottles;
-use bursar_limits::failed_attempts::{Delay, FailedAttempts};
-use bursar_limits::network::network;
+use bursar_limits::failed_attempts::{FailedAttempts, Turn};
+use bursar_limits::network::owner;
 use bursar_telemetry::metrics::AdminRefusal;
 
 /// What is known of all refusals, for as long as the port is served.
@@ -32,6 +33,7 @@ pub(super) struct Refusals {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Visitor<'a> {
     pub(super) address: IpAddr,
+    pub(super) connection: &'a Connection,
     pub(super) refusals: &'a Refusals,
 }
 
@@ -66,28 +68,46 @@ impl Visitor<'_> {
         )
     }
 
-    /// The request does not show the `admin_token`.
-    pub(super) async fn refuse_token(self, proxy: &Proxy) -> Response<Full<Bytes>> {
+    /// Waits until a token from that address may be looked at, or refuses the request.
+    pub(super) async fn await_turn(self, proxy: &Proxy) -> Result<(), Response<Full<Bytes>>> {
         let wrong_tokens = &self.refusals.wrong_tokens;
-        let failure = wrong_tokens.fail(self.address, Instant::now());
+        let opens = match wrong_tokens.attempt(self.address, Instant::now()) {
+            Turn::Now => return Ok(()),
+            Turn::At(opens, _waiting) => {
+                tokio::time::sleep_until(opens).await;
+                return Ok(());
+            }
+            Turn::Never(opens) => opens,
+        };
         if self.count(proxy, AdminRefusal::Token) {
             let client = self.address;
-            let attempts = failure.count;
+            tracing::warn!(%client, "the admin port looks at no token from there for some seconds, because many were wrong");
+        }
+        let mut response = text(
+            StatusCode::TOO_MANY_REQUESTS,
+            "tokens from this address were wrong, and too many wait to be looked at; try again at once, for some seconds\n",
+        );
+        let left = opens.saturating_duration_since(Instant::now());
+        let headers = response.headers_mut();
+        headers.insert(RETRY_AFTER, HeaderValue::from(left.as_secs() + 1));
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        Err(response)
+    }
+
+    /// The request does not show the `admin_token`.
+    pub(super) fn refuse_token(self, proxy: &Proxy) -> Response<Full<Bytes>> {
+        let wrong_tokens = &self.refusals.wrong_tokens;
+        let attempts = wrong_tokens.fail(self.address, Instant::now());
+        if self.count(proxy, AdminRefusal::Token) {
+            let client = self.address;
             tracing::warn!(%client, attempts, "the admin port refuses a change without the `admin_token`");
         }
         let mut response = text(
             StatusCode::UNAUTHORIZED,
             "this takes the `admin_token`, as Authorization: Bearer\n",
         );
-        let headers = response.headers_mut();
         let challenge = HeaderValue::from_static("Bearer realm=\"bursar admin\"");
-        headers.insert(WWW_AUTHENTICATE, challenge);
-        match failure.delay {
-            Delay::For(time, _waiting) => tokio::time::sleep(time).await,
-            Delay::TooMany => {
-                headers.insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-        }
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         response
     }
 
@@ -95,6 +115,6 @@ impl Visitor<'_> {
     fn count(self, proxy: &Proxy, reason: AdminRefusal) -> bool {
         proxy.metrics().admin_refused(reason);
         let logged = &self.refusals.logged;
-        logged.is_due((reason, network(self.address)), Instant::now())
+        logged.is_due((reason, owner(self.address)), Instant::now())
     }
 }

@@ -117,6 +117,9 @@ fn each(refusals: &[Refusal], now: Now, html: &mut Html) {
             Some(client) => {
                 let caller = refusal.caller.as_deref().unwrap_or("nobody known");
                 html.text(caller).markup(" at ").text(client);
+                if let Some(name) = &refusal.claimed_caller {
+                    html.markup(", who claims to be ").text(name);
+                }
             }
             None => {
                 html.markup("<span class=\"soft\">no whole request</span>");

@@ -12,6 +12,8 @@ pub(in crate::server) struct Refusal {
     pub(in crate::server) at: String,
     pub(in crate::server) caller: Option<String>,
     pub(in crate::server) cause: Option<&'static str>,
+    /// Whose name it gave without proving it.
+    pub(in crate::server) claimed_caller: Option<String>,
     pub(in crate::server) client: Option<String>,
     pub(in crate::server) detail: Option<&'static str>,
     /// Where no provider has it.
@@ -52,6 +54,7 @@ impl Refusal {
         let text = |name: Option<std::sync::Arc<str>>| name.map(|name| name.to_string());
         Self {
             caller: text(request.caller),
+            claimed_caller: text(request.claimed_caller),
             client: Some(request.client.to_string()),
             host: request.host.map(Into::into),
             provider: text(request.provider),

@@ -49,7 +49,7 @@ const NOTES: [(&str, &str); 14] = [
     ),
     (
         "bursar_limit_reached_total",
-        "Most are called as their key of `limits` is; `headers` is their number or size. `caller_connections` and `caller_requests` are limits of a caller; `body_timeout` and `write_timeout` a caller that does not send or does not read; `resets` HTTP/2 requests that were reset before anybody looked at them. `accept`: a connection could not be accepted, or was answered 503, for lack of file descriptors, all but the reserve.",
+        "Most are called as their key of `limits` is; `headers` is their number or size. `caller_connections` and `caller_requests` are limits of a caller; `body_timeout` and `write_timeout` a caller that does not send or does not read; `resets` HTTP/2 requests that were reset before anybody looked at them; `admin_connections` one at the admin port that was closed for a new one. `accept`: a connection could not be accepted, or was answered 503, for lack of file descriptors, all but the reserve.",
     ),
     (
         "bursar_password_hashes_total",

@@ -256,6 +256,8 @@ labels! {
         UnknownConnections = "unknown_connections",
         /// Accepting a connection failed, mostly for lack of file descriptors.
         Accept = "accept",
+        /// Connections at the admin port.
+        AdminConnections = "admin_connections",
         /// Connections of one caller.
         CallerConnections = "caller_connections",
         /// Requests of one caller, at once or in a second.

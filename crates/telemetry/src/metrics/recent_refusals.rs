@@ -38,6 +38,8 @@ pub struct RefusedRequest {
     pub client: IpAddr,
     /// Who sent it. None: nobody known.
     pub caller: Option<Arc<str>>,
+    /// Whose name it gave without proving it. None: nobody's.
+    pub claimed_caller: Option<Arc<str>>,
     /// For which provider it was. None: for none.
     pub provider: Option<Arc<str>>,
     /// Its route's name.
@@ -105,6 +107,7 @@ mod tests {
                     id,
                     client: IpAddr::from([127, 0, 0, 1]),
                     caller: None,
+                    claimed_caller: None,
                     provider,
                     route: None,
                     host: None,
