@@ -15,6 +15,8 @@ pub struct Traces {
     pub ratio: f64,
     /// As many requests are sampled in a second, at most.
     pub per_second: NonZeroU32,
+    /// Whether there are callers that are known. Those who are not have a small share of `per_second` then.
+    pub has_callers: bool,
     /// None: the endpoint speaks no TLS.
     pub tls: Option<Arc<ClientConfig>>,
 }

@@ -1,7 +1,7 @@
 //! The sampler: which requests have spans.
 //!
 //! A caller's word counts only where the caller is known: anybody else could have every request of its own recorded, or
-//! put spans into traces of others.
+//! put spans into traces of others. Nor can strangers use up what known callers are sampled by: theirs is a small share.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,14 +12,51 @@ use crate::context::{Parent, SpanContext};
 use bursar_config::Traces;
 use bursar_limits::rate_limiter::RateLimiter;
 
+/// Of what may be sampled, as much is for requests without a known caller, where there are known ones: one in so many.
+const SHARE_OF_STRANGERS: u32 = 10;
+
 /// Decides for one configuration.
 #[derive(Debug)]
 pub(crate) struct Sampler {
     ratio: f64,
     /// Locked for requests that would be sampled alone.
-    limiter: Mutex<RateLimiter>,
-    /// A second's requests may come at once.
+    limits: Mutex<Limits>,
+}
+
+/// How many requests may be sampled.
+#[derive(Debug)]
+struct Limits {
+    all: Limit,
+    /// None: nobody is known, so that nobody is a stranger.
+    strangers: Option<Limit>,
+}
+
+/// A second's requests may come at once.
+#[derive(Debug)]
+struct Limit {
+    limiter: RateLimiter,
     tolerance: Duration,
+}
+
+impl Limit {
+    /// One in each interval.
+    fn new(interval: Duration) -> Self {
+        Self {
+            limiter: RateLimiter::new(interval),
+            tolerance: Duration::from_secs(1).saturating_sub(interval),
+        }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        self.limiter.take(now, self.tolerance).is_ok()
+    }
+}
+
+impl Limits {
+    fn take(&mut self, is_known: bool, now: Instant) -> bool {
+        let strangers = self.strangers.as_mut().filter(|_| !is_known);
+        strangers.is_none_or(|strangers| strangers.take(now)) && self.all.take(now)
+    }
 }
 
 /// A request that is sampled.
@@ -34,10 +71,13 @@ pub(crate) struct Sampled {
 impl Sampler {
     pub(crate) fn new(config: &Traces) -> Self {
         let interval = Duration::from_secs(1) / config.per_second.get();
+        let of_strangers = || Limit::new(interval * SHARE_OF_STRANGERS);
         Self {
             ratio: config.ratio,
-            limiter: Mutex::new(RateLimiter::new(interval)),
-            tolerance: Duration::from_secs(1).saturating_sub(interval),
+            limits: Mutex::new(Limits {
+                all: Limit::new(interval),
+                strangers: config.has_callers.then(of_strangers),
+            }),
         }
     }
 
@@ -52,7 +92,7 @@ impl Sampler {
         let is_wanted = followed.is_some_and(|parent| parent.is_sampled)
             || (self.ratio > 0.0 && fastrand::f64() < self.ratio);
         if is_wanted {
-            self.sampled(followed, now)
+            self.sampled(followed, is_known, now)
         } else {
             None
         }
@@ -60,13 +100,12 @@ impl Sampler {
 
     /// One that `per_second` does not allow is none.
     #[cold]
-    fn sampled(&self, followed: Option<Parent>, now: Instant) -> Option<Sampled> {
-        let taken = {
-            let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
-            limiter.take(now, self.tolerance)
+    fn sampled(&self, followed: Option<Parent>, is_known: bool, now: Instant) -> Option<Sampled> {
+        let is_allowed = {
+            let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+            limits.take(is_known, now)
         };
-        taken.ok()?;
-        Some(match followed {
+        is_allowed.then(|| match followed {
             Some(parent) => Sampled {
                 context: parent.context.another(),
                 parent: Some(parent.context.span_id),
@@ -83,13 +122,18 @@ impl Sampler {
 mod tests {
     use super::*;
 
-    fn sampler(ratio: f64, per_second: u32) -> Sampler {
+    fn of(ratio: f64, per_second: u32, has_callers: bool) -> Sampler {
         Sampler::new(&Traces {
             endpoint: "http://127.0.0.1:4318/v1/traces".parse().unwrap(),
             ratio,
             per_second: per_second.try_into().unwrap(),
+            has_callers,
             tls: None,
         })
+    }
+
+    fn sampler(ratio: f64, per_second: u32) -> Sampler {
+        of(ratio, per_second, true)
     }
 
     fn parent(is_sampled: bool) -> Parent {
@@ -128,7 +172,7 @@ mod tests {
 
     #[test]
     fn the_ratio_is_that_of_sampled_requests() {
-        let sampler = sampler(0.25, 1_000_000);
+        let sampler = of(0.25, 1_000_000, false);
         let now = Instant::now();
         let count = (0..10_000).filter(|_| sampler.sample(None, false, now).is_some());
         let count = count.count();
@@ -150,5 +194,41 @@ mod tests {
         assert_eq!(count(now), 0);
         assert_eq!(count(now + Duration::from_millis(500)), 5);
         assert_eq!(count(now + Duration::from_secs(60)), 10);
+    }
+
+    /// How many of so many requests without a known caller are sampled.
+    fn strangers(sampler: &Sampler, count: usize, now: Instant) -> usize {
+        let asked = (0..count).filter(|_| sampler.sample(None, false, now).is_some());
+        asked.count()
+    }
+
+    #[test]
+    fn strangers_leave_nine_tenths_to_known_callers_and_no_more_are_sampled_than_may_be() {
+        let sampler = sampler(1.0, 20);
+        let now = Instant::now();
+        let known = |now| {
+            let asked = (0..100).filter(|_| sampler.sample(None, true, now).is_some());
+            asked.count()
+        };
+        assert_eq!(strangers(&sampler, 1000, now), 2);
+        assert_eq!(known(now), 18);
+        let later = now + Duration::from_secs(60);
+        assert_eq!(known(later), 20);
+        assert_eq!(strangers(&sampler, 1000, later), 0);
+    }
+
+    #[test]
+    fn strangers_share_what_is_less_than_one_in_a_second() {
+        let sampler = sampler(1.0, 2);
+        let now = Instant::now();
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let sampled = (0..20).map(|second| strangers(&sampler, 50, at(second)));
+        assert_eq!(sampled.sum::<usize>(), 4);
+    }
+
+    #[test]
+    fn where_nobody_can_be_known_nobody_is_a_stranger() {
+        let sampler = of(1.0, 20, false);
+        assert_eq!(strangers(&sampler, 1000, Instant::now()), 20);
     }
 }

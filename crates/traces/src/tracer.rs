@@ -1,13 +1,14 @@
 //! The tracer of a configuration: its sampler, and the queue to the task that exports.
 //!
 //! The task lives as long as somebody can put spans into its queue, or until it is told that this is the end. A reload
-//! that names the same endpoint goes on with the same task.
+//! that names the same endpoint goes on with the same task, which trusts from then on what the new configuration trusts.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::Uri;
 use prometheus::IntCounter;
+use rustls::ClientConfig;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -40,6 +41,8 @@ struct Shared {
 struct Export {
     endpoint: Uri,
     dropped: IntCounter,
+    /// That of the configuration in force, for the next connection. None: the endpoint speaks no TLS.
+    tls: watch::Sender<Option<Arc<ClientConfig>>>,
     /// Becomes true at the end of the process.
     ending: watch::Sender<bool>,
     /// None once it was waited for.
@@ -58,7 +61,10 @@ impl Tracer {
         let config = config?;
         let same = before.filter(|before| before.0.export.endpoint == config.endpoint);
         let (queue, export) = match same {
-            Some(before) => (before.0.queue.clone(), before.0.export.clone()),
+            Some(before) => {
+                before.0.export.tls.send_replace(config.tls.clone());
+                (before.0.queue.clone(), before.0.export.clone())
+            }
             None => Export::start(config, dropped),
         };
         Some(Self(Arc::new(Shared {
@@ -110,10 +116,11 @@ impl Export {
     fn start(config: &Traces, dropped: &IntCounter) -> (mpsc::Sender<Span>, Arc<Self>) {
         let (queue, spans) = mpsc::channel(QUEUE);
         let (ending, ends) = watch::channel(false);
+        let (tls, current_tls) = watch::channel(config.tls.clone());
         let exporter = Exporter {
             spans,
             ending: ends,
-            transport: Client::new(config),
+            transport: Client::new(config.endpoint.clone(), current_tls),
             resource: resource(|name| std::env::var(name).ok()),
             dropped: dropped.clone(),
             endpoint: shown(&config.endpoint),
@@ -122,6 +129,7 @@ impl Export {
         let export = Self {
             endpoint: config.endpoint.clone(),
             dropped: dropped.clone(),
+            tls,
             ending,
             task: Mutex::new(Some(task)),
         };
@@ -148,6 +156,7 @@ mod tests {
             endpoint: endpoint.parse().unwrap(),
             ratio: 0.0,
             per_second: 100.try_into().unwrap(),
+            has_callers: false,
             tls: None,
         }
     }

@@ -17,7 +17,7 @@ use crate::support::idp::Idp;
 use crate::support::program::with_ports;
 use crate::support::proxy::{Program, Proxy};
 use crate::support::raw::RawUpstream;
-use crate::support::tls::{Authority, ClientCertificate};
+use crate::support::tls::{self, Authority, ClientCertificate};
 use crate::support::upstream::{Upstream, answer};
 use crate::support::{acme, eventually, free_port};
 
@@ -204,4 +204,28 @@ async fn the_program_trusts_the_systems_roots_and_exports_the_last_spans_before_
     let own = named(&spans, "GET default");
     assert_eq!(own.resource["service.name"], json!("egress"));
     assert_eq!(own.resource["k8s.pod.name"], json!("pod-1"));
+}
+
+#[tokio::test]
+async fn a_reload_has_spans_go_to_who_is_trusted_by_then() {
+    let (directory, _trusted_first) = tls::directory();
+    let ca = directory.path().join("ca.pem");
+    let authority = Authority::new();
+    let receiver = Receiver::with_tls(authority.server(&["http/1.1"], ClientCertificate::Ignored));
+    let receiver = receiver.await;
+    let api = Upstream::start(|_| async { answer(200, "x") }).await;
+    let idp = Idp::counting().await;
+    let provider = acme(&api.url(), &idp.url(), "");
+    let yaml = format!("{}{provider}", receiver.yaml("ratio: 1"));
+    let environment = [("SSL_CERT_FILE", ca.to_str().unwrap())];
+    let program = Program::start_with(&yaml, &environment).await;
+    authority.write(&ca);
+    program.reload().await;
+    let mut caller = Caller::connect(program.listen).await;
+    assert_eq!(caller.send("GET", "/x", "").await.status, 200);
+    program.signal("TERM").await;
+    let (code, log) = program.ended().await;
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains("spans were not exported"), "{log}");
+    named(&receiver.spans(), "GET default");
 }

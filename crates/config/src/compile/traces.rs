@@ -22,6 +22,7 @@ const PATH: &str = "v1/traces";
 /// None: there are no spans, or something is wrong.
 pub(super) fn compile(
     file: file::Traces,
+    has_callers: bool,
     shared: &Shared<'_>,
     problems: &mut Diagnostics,
 ) -> Option<Traces> {
@@ -51,6 +52,7 @@ pub(super) fn compile(
         per_second: file
             .per_second
             .map_or(defaults::PER_SECOND, |Count(count)| count),
+        has_callers,
         tls,
     })
 }

@@ -21,7 +21,8 @@ pub(crate) struct Traces {
     /// (`traceparent`) is followed where the caller is a known one.
     #[cfg_attr(test, schemars(extend("default" = defaults::traces::RATIO)))]
     pub(crate) ratio: Option<Ratio>,
-    /// As many requests have spans in a second, at most.
+    /// As many requests have spans in a second, at most; where there are `callers`, requests without a known one have a
+    /// tenth of that, at most.
     #[cfg_attr(test, schemars(extend("default" = Count(defaults::traces::PER_SECOND))))]
     pub(crate) per_second: Option<Count>,
 }

@@ -17,12 +17,12 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 
 use super::retry_after::retry_after;
 use bursar_base::address::{bare, undotted};
 use bursar_base::process::{self, Purpose};
-use bursar_config::Traces;
 use bursar_http::one_shot::OneShot;
 use bursar_http::read_body::read_limited;
 use bursar_tls::client::Noticed;
@@ -74,15 +74,13 @@ pub(crate) enum Error {
 #[derive(Debug)]
 pub(crate) struct Client {
     endpoint: Uri,
-    tls: Option<Arc<ClientConfig>>,
+    /// As it is now. None: the endpoint speaks no TLS.
+    tls: watch::Receiver<Option<Arc<ClientConfig>>>,
 }
 
 impl Client {
-    pub(crate) fn new(config: &Traces) -> Self {
-        Self {
-            endpoint: config.endpoint.clone(),
-            tls: config.tls.clone(),
-        }
+    pub(crate) fn new(endpoint: Uri, tls: watch::Receiver<Option<Arc<ClientConfig>>>) -> Self {
+        Self { endpoint, tls }
     }
 
     async fn exchange(&self, body: Bytes) -> Result<Reply, Error> {
@@ -119,7 +117,8 @@ impl Client {
 
     async fn connect(&self) -> Result<OneShot, Error> {
         let host = self.endpoint.host().unwrap_or_default();
-        let own_port = if self.tls.is_some() { 443 } else { 80 };
+        let tls = self.tls.borrow().clone();
+        let own_port = if tls.is_some() { 443 } else { 80 };
         let port = self.endpoint.port_u16().unwrap_or(own_port);
         let tcp = TcpStream::connect((bare(host), port))
             .await
@@ -128,13 +127,13 @@ impl Client {
         if !Purpose::Request.may_have(&tcp) {
             return Err(Error::Connect(process::no_descriptors()));
         }
-        let Some(tls) = &self.tls else {
+        let Some(tls) = tls else {
             let connected = OneShot::over(TokioIo::new(tcp)).await;
             return connected.map_err(Error::Broken);
         };
         let name = ServerName::try_from(bare(undotted(host)).to_owned());
         let name = name.map_err(|error| Error::Tls(io::Error::other(error)))?;
-        let shaking_hands = TlsConnector::from(tls.clone()).connect(name, tcp);
+        let shaking_hands = TlsConnector::from(tls).connect(name, tcp);
         let stream = Noticed::default().during(shaking_hands).await;
         let stream = stream.map_err(Error::Tls)?;
         OneShot::over(TokioIo::new(stream))
