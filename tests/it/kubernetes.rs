@@ -3,11 +3,12 @@
 //! configuration in it.
 //!
 //! `BURSAR_WRITE_KUBERNETES=1 cargo test --test it kubernetes` renews the golden files. A choice of the chart is
-//! `NAME.values.yaml` there, and `NAME.yaml` what it renders; `kustomize-NAME.yaml` is an overlay, and `application` a chart
-//! that has this one as a part.
+//! `NAME.values.yaml` there, and `NAME.yaml` what it renders; `kustomize-NAME.yaml` is an overlay, `application` a chart
+//! that has this one as a part, and `own` a kustomization that has an overlay and components as parts.
 
 mod chart;
 mod configuration;
+mod operator;
 mod overlays;
 
 use std::fs;
@@ -19,7 +20,7 @@ use serde_json::Value;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const CHART: &str = "deploy/helm/bursar";
-const OVERLAYS: [&str; 3] = ["gateway", "sidecar", "fleet"];
+const OVERLAYS: [&str; 4] = ["gateway", "sidecar", "fleet", "journal"];
 
 /// Where the golden files are.
 fn golden() -> PathBuf {
@@ -80,7 +81,8 @@ fn manifests() -> Vec<PathBuf> {
     let choices = choices().into_iter();
     let names = choices.map(|(name, _)| format!("{name}.yaml"));
     let overlays = OVERLAYS.map(|name| format!("kustomize-{name}.yaml"));
-    let files = names.chain(overlays).chain(["application.yaml".to_owned()]);
+    let parts = ["application.yaml", "own.yaml"].map(str::to_owned);
+    let files = names.chain(overlays).chain(parts);
     files.map(|file| golden().join(file)).collect()
 }
 

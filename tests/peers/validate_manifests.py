@@ -3,7 +3,7 @@
     validate_manifests.py FILE...
 
 Unknown keys are errors, and so is what only a cluster would say of one file's objects: two of one name, a label that is too
-long, a mount without its volume, a selector that selects no pod. Prints a line for each problem, and how much was valid.
+long, a mount without its volume, a selector that selects no pod, a StatefulSet without its service. Prints a line for each problem, and how much was valid.
 Objects of the Prometheus operator are not Kubernetes' own: of these only the kind is known.
 """
 
@@ -82,6 +82,9 @@ def of_all(objects):
         wanted = selector(one)
         if not wanted and one["kind"] in SELECTING:
             yield f"{place}: no selector"
+        service = ("Service", one["metadata"].get("namespace"), one["spec"].get("serviceName")) if one.get("spec") else None
+        if one["kind"] == "StatefulSet" and service not in names:
+            yield f"{place}: no service {service[2]}"
         if wanted is not None and not any(
             wanted.items() <= pod["metadata"].get("labels", {}).items() for pod in found
         ):

@@ -81,7 +81,7 @@ fn yaml_of_whole_files_is_accepted_and_fragments_have_known_keys() {
                     }
                     *counts.entry("fragment").or_default() += 1;
                 }
-                "yaml,kubernetes" | "yaml,prometheus" => {
+                "yaml,kubernetes" | "yaml,kustomize" | "yaml,prometheus" => {
                     let value: Result<Value, _> = serde_yaml::from_str(&code);
                     assert!(value.is_ok(), "{place}{}", value.unwrap_err());
                 }

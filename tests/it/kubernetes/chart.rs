@@ -6,7 +6,7 @@ use std::process::Command;
 use super::{CHART, ROOT, choices, golden, is_golden, objects, peer, rendered, text};
 
 /// `helm` with a verb for the chart, as a release in a namespace.
-fn helm(verb: &[&str]) -> Option<Command> {
+pub(super) fn helm(verb: &[&str]) -> Option<Command> {
     let mut command = peer("helm")?;
     command
         .args(verb)
