@@ -67,6 +67,8 @@ impl Pace {
                 .min(MAX_BACKOFF)
                 .mul_f64(0.5 + fastrand::f64() / 2.0)
         };
+        // Whoever asks for no pause and has failed all the same is given one.
+        let asked = asked.filter(|asked| !asked.is_zero());
         let pause = asked.map_or_else(own, |asked| asked.min(MAX_RETRY_AFTER));
         self.failures = self.failures.saturating_add(1);
         self.pause_until = Some(now + pause);

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
+use http::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT,
+};
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
@@ -47,6 +49,8 @@ pub(crate) struct Reply {
     pub(crate) retry_after: Option<Duration>,
     /// In lower case, without parameters; empty where there is none.
     pub(crate) media_type: String,
+    /// Whether its body is compressed, though nobody asked for that.
+    pub(crate) is_compressed: bool,
     pub(crate) body: Bytes,
 }
 
@@ -97,6 +101,7 @@ impl Client {
         let host = HeaderValue::from_str(authority);
         headers.insert(HOST, host.unwrap_or(HeaderValue::from_static("")));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROTOBUF));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let agent = concat!("bursar/", env!("CARGO_PKG_VERSION"));
         headers.insert(USER_AGENT, HeaderValue::from_static(agent));
         let response = connection.send(request).await.map_err(Error::Broken)?;
@@ -104,8 +109,10 @@ impl Client {
         let media_type = head.headers.get(CONTENT_TYPE);
         let media_type = media_type.and_then(|value| value.to_str().ok());
         let media_type = media_type.and_then(|value| value.split(';').next());
+        let coding = head.headers.get(CONTENT_ENCODING);
         let reply = Reply {
             status: head.status,
+            is_compressed: coding.is_some_and(|coding| coding != "identity"),
             retry_after: head.headers.get(RETRY_AFTER).and_then(retry_after),
             media_type: media_type.unwrap_or_default().trim().to_ascii_lowercase(),
             body: read_limited(body, MAX_BODY)

@@ -51,7 +51,8 @@ pub(super) fn read(sent: Result<Reply, Error>) -> Outcome {
 /// A page of something else that stands at the endpoint is no receiver's response.
 fn accepted(reply: &Reply) -> Outcome {
     let is_protobuf = ["", PROTOBUF].contains(&reply.media_type.as_str());
-    if reply.body.is_empty() || reply.media_type == "application/json" {
+    let is_readable = !reply.is_compressed && reply.media_type != "application/json";
+    if reply.body.is_empty() || !is_readable {
         return Outcome::Taken;
     }
     let read = ExportTraceServiceResponse::decode(reply.body.clone());
@@ -86,12 +87,17 @@ mod tests {
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
 
     fn reply(status: u16, media_type: &str, body: impl Into<Bytes>) -> Outcome {
-        read(Ok(Reply {
+        read(Ok(came(status, media_type, body)))
+    }
+
+    fn came(status: u16, media_type: &str, body: impl Into<Bytes>) -> Reply {
+        Reply {
             status: StatusCode::from_u16(status).unwrap(),
             retry_after: Some(Duration::from_secs(7)),
             media_type: media_type.to_owned(),
+            is_compressed: false,
             body: body.into(),
-        }))
+        }
     }
 
     fn partial(rejected_spans: i64, error_message: &str) -> Vec<u8> {
@@ -120,6 +126,23 @@ mod tests {
         };
         assert_eq!(rejected, 3);
         assert!(message.contains("no x") && message.len() < 300, "{message}");
+    }
+
+    #[test]
+    fn what_a_balancer_has_compressed_on_its_own_was_taken() {
+        let gzip = [
+            0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        ];
+        let compressed = |status| Reply {
+            is_compressed: true,
+            ..came(status, PROTOBUF, gzip.to_vec())
+        };
+        assert_eq!(read(Ok(compressed(200))), Outcome::Taken);
+        assert!(matches!(read(Ok(compressed(400))), Outcome::Refused(_)));
+        assert!(matches!(
+            reply(200, PROTOBUF, gzip.to_vec()),
+            Outcome::Refused(_)
+        ));
     }
 
     #[test]

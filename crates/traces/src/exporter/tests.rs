@@ -43,6 +43,7 @@ impl Transport for Receiver {
             status: StatusCode::from_u16(status).unwrap(),
             retry_after: after.map(Duration::from_secs),
             media_type: String::new(),
+            is_compressed: false,
             body: Bytes::new(),
         })
     }
@@ -135,6 +136,17 @@ async fn a_pause_that_the_receiver_asks_for_is_kept_for_all_batches() {
     pass(5).await;
     assert_eq!(rig.times()[..2], [1, 21]);
     assert_eq!(rig.dropped.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_has_enough_and_asks_for_no_pause_is_given_one() {
+    let rig = Rig::start([429, 503, 429].map(|status| Does::Answers(status, Some(0))));
+    rig.put(1);
+    // Gathered for a second; the pause is half of one at least.
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert_eq!(rig.times().len(), 1);
+    pass(30).await;
+    assert_eq!((rig.times().len(), rig.dropped.get()), (4, 0));
 }
 
 #[tokio::test(start_paused = true)]
