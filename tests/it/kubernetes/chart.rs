@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
+use serde::Deserialize as _;
+use serde_json::Value;
+
 use super::{CHART, ROOT, choices, golden, is_golden, objects, peer, rendered, text};
 
 /// `helm` with a verb for the chart, as a release in a namespace.
@@ -100,7 +103,7 @@ fn helm_lint_has_no_complaint_about_any_choice() {
 }
 
 /// Values that are refused, and what is said.
-const REFUSED: [(&[&str], &str); 25] = [
+const REFUSED: [(&[&str], &str); 34] = [
     // By the schema: what is misspelled.
     (&["replicas=3"], "'replicas' not allowed"),
     (&["journal.enable=true"], "'enable' not allowed"),
@@ -171,8 +174,40 @@ const REFUSED: [(&[&str], &str); 25] = [
     ),
     (
         &["podDisruptionBudget.minAvailable=2"],
-        "no node could be drained",
+        "2 of 2 replicas: no node could be drained",
     ),
+    // Rounded up, as Kubernetes does.
+    (
+        &["podDisruptionBudget.minAvailable=51%"],
+        "51% of 2 replicas: no node could be drained",
+    ),
+    (
+        &["podDisruptionBudget.maxUnavailable=0%"],
+        "0% of 2 replicas: no node could be drained",
+    ),
+    (
+        &["podDisruptionBudget.maxUnavailable=0"],
+        "0 of 2 replicas: no node could be drained",
+    ),
+    (
+        &[r"podLabels.app\.kubernetes\.io/name=x"],
+        "podLabels: app.kubernetes.io/name is what selects",
+    ),
+    (
+        &[r"commonLabels.app\.kubernetes\.io/instance=x"],
+        "commonLabels: app.kubernetes.io/instance is what selects",
+    ),
+    (
+        &["podMonitor.enabled=true", "podMonitor.interval=5s"],
+        "podMonitor.scrapeTimeout is longer",
+    ),
+    (
+        &["updateStrategy.rollingUpdate.partition=1"],
+        "partition is a StatefulSet's",
+    ),
+    // Emptied, by commenting out all that is below it.
+    (&["journal=null"], "missing property 'journal'"),
+    (&["service=null"], "missing property 'service'"),
     (
         &["autoscaling.enabled=true", "resources.requests.cpu=null"],
         "needs resources.requests.cpu",
@@ -203,6 +238,151 @@ fn values_that_cannot_work_are_refused_with_the_key_to_change() {
             "{set:?}: {said}"
         );
     }
+}
+
+/// A template's file, or all of them, with values set.
+fn with(set: &[&str], template: Option<&str>) -> Option<String> {
+    let mut helm = helm(&["template", "shop"])?;
+    for value in set {
+        helm.args(["--set", value]);
+    }
+    if let Some(template) = template {
+        helm.args(["--show-only", &format!("templates/{template}.yaml")]);
+    }
+    Some(rendered(&helm.output().unwrap()))
+}
+
+#[test]
+fn pods_are_replaced_by_what_no_reload_can_change_and_by_nothing_else() {
+    let fleet = "fleet.enabled=true";
+    let pods = |set: &[&str]| with(&[&[fleet], set].concat(), Some("workload"));
+    let Some(before) = pods(&[]) else {
+        return;
+    };
+    for set in [
+        "config.limits.connections=100",
+        "config.limits.tunnels=9",
+        "config.process.dumpable=true",
+        "config.tls.certificate=/a",
+        "fleet.name=other",
+        "fleet.onOutage=hold",
+        "fleet.url=redis://elsewhere",
+    ] {
+        assert!(pods(&[set]).unwrap() != before, "{set}");
+    }
+    let payu = ["preset=payu", "client_id=a", "client_secret=b"];
+    let payu = payu.map(|key| format!("config.providers.payu.{key}"));
+    let [preset, id, secret] = [0, 1, 2].map(|at| payu[at].as_str());
+    for set in [
+        &["config.limits.requests=7"][..],
+        &["config.replay_memory=1MiB"],
+        &["config.callers.x.password=y", preset, id, secret],
+        &["config=null"],
+    ] {
+        assert_eq!(pods(set).unwrap(), before, "{set:?}");
+    }
+}
+
+#[test]
+fn labels_of_the_values_take_the_place_of_the_chart_s_and_come_once() {
+    let set = [
+        r"commonLabels.app\.kubernetes\.io/managed-by=argocd",
+        "commonLabels.team=payments",
+        "service.labels.team=shop",
+        "podLabels.team=checkout",
+        r"podAnnotations.kubectl\.kubernetes\.io/default-container=x",
+    ];
+    let Some(manifest) = with(&set, None) else {
+        return;
+    };
+    // A key that comes twice is an error here.
+    let documents = serde_yaml::Deserializer::from_str(&manifest);
+    let objects: Vec<Value> = documents
+        .map(|one| Value::deserialize(one).unwrap())
+        .collect();
+    for object in &objects {
+        let labels = &object["metadata"]["labels"];
+        let team = if object["kind"] == "Service" && object["metadata"]["name"] == "shop-bursar" {
+            "shop"
+        } else {
+            "payments"
+        };
+        if object["kind"] != "Pod" {
+            let managed = &labels["app.kubernetes.io/managed-by"];
+            assert_eq!(
+                (managed, &labels["team"]),
+                (&"argocd".into(), &team.into()),
+                "{object}"
+            );
+        }
+    }
+    let pod = &super::workload(&objects)["spec"]["template"]["metadata"];
+    assert_eq!(pod["labels"]["team"], "checkout");
+    assert_eq!(
+        pod["annotations"]["kubectl.kubernetes.io/default-container"],
+        "x"
+    );
+}
+
+#[test]
+fn a_policy_lets_a_fleet_reach_the_ports_of_its_store() {
+    let both = ["fleet.enabled=true", "networkPolicy.enabled=true"];
+    for (set, ports) in [
+        (
+            "fleet.url=rediss://b:${file:/run/secrets/fleet/password}@store:6380/0",
+            &[6380][..],
+        ),
+        ("fleet.url=redis://store", &[6379]),
+        (
+            "fleet.cluster={redis://a,redis://b:7000,redis://[::1]:7001}",
+            &[6379, 7000, 7001],
+        ),
+        (
+            "fleet.sentinel.urls={redis://a,redis://b:5000}",
+            &[26379, 5000, 6379],
+        ),
+        ("networkPolicy.store.ports={1,2}", &[1, 2]),
+    ] {
+        let Some(policy) = with(&[&both[..], &[set]].concat(), Some("networkpolicy")) else {
+            return;
+        };
+        let policy: Value = serde_yaml::from_str(&policy).unwrap();
+        let rules = policy["spec"]["egress"].as_array().unwrap();
+        let found = rules[2]["ports"].as_array().unwrap().iter();
+        let found: Vec<u64> = found.map(|port| port["port"].as_u64().unwrap()).collect();
+        assert_eq!(found, ports, "{set}");
+    }
+}
+
+#[test]
+fn an_installation_says_which_secrets_stand_in_the_config_map() {
+    let Some(mut helm) = helm(&["install", "shop", "--dry-run=client"]) else {
+        return;
+    };
+    for value in [
+        "config.providers.payu.preset=payu",
+        "config.providers.payu.client_secret=abc",
+        "config.providers.payu.client_id=abc",
+        "config.callers.a.passwords={x,$2b$05$hash}",
+        "config.callers.b.password=${file:/run/secrets/callers/b}",
+        "config.admin_token=$argon2id$v=19$hash",
+    ] {
+        helm.args(["--set", value]);
+    }
+    let said = rendered(&helm.output().unwrap());
+    let (_, notes) = said.split_once("In clear in the ConfigMap").unwrap();
+    let named = notes
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("config."));
+    let named: Vec<&str> = named.collect();
+    assert_eq!(
+        named,
+        [
+            "config.callers.a.passwords",
+            "config.providers.payu.client_secret"
+        ]
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -20,6 +21,14 @@ fn references(text: &str, begin: &str) -> BTreeSet<String> {
     let parts = text.split(begin).skip(1);
     let names = parts.map(|part| part.split_once('}').unwrap().0.to_owned());
     names.collect()
+}
+
+const FROM_THE_ENVIRONMENT: &str = "a-secret-from-the-environment";
+
+/// The variables of the environment that a text names.
+fn variables(yaml: &str) -> Vec<String> {
+    let names = references(yaml, "${").into_iter();
+    names.filter(|name| !name.contains(':')).collect()
 }
 
 /// Writes a file that its owner and group may read, as a pod has it.
@@ -83,10 +92,11 @@ async fn bursar_check_has_nothing_to_say_about_what_is_rendered() {
         };
         let directory = tempfile::tempdir().unwrap();
         let yaml = mount(&yaml, directory.path());
-        let variables = references(&yaml, "${");
-        let variables = variables.iter().filter(|name| !name.contains(':'));
-        let variables = variables.map(|name| (name.as_str(), "a-secret-from-the-environment"));
-        let variables: Vec<(&str, &str)> = variables.collect();
+        let named = variables(&yaml);
+        let variables: Vec<(&str, &str)> = named
+            .iter()
+            .map(|name| (name.as_str(), FROM_THE_ENVIRONMENT))
+            .collect();
         let check = ["check", "--strict", "--config", "proxy.yaml"];
         let said = run_in(directory.path(), &check, &variables).await;
         assert_eq!(
@@ -98,6 +108,41 @@ async fn bursar_check_has_nothing_to_say_about_what_is_rendered() {
         count += 1;
     }
     assert!(count >= 10, "{count}");
+}
+
+#[tokio::test]
+async fn with_what_the_page_puts_in_place_of_secrets_a_file_is_checked_without_them() {
+    let page = Path::new(super::ROOT).join("docs/src/operations/availability.md");
+    let page = fs::read_to_string(page).unwrap();
+    let (_, script) = page.split_once("  sed '").unwrap();
+    let (script, _) = script.split_once('\'').unwrap();
+    let mut count = 0;
+    for file in manifests() {
+        let Some(yaml) = proxy_yaml(&objects(&file)) else {
+            continue;
+        };
+        let names_files = ["ca: ", "certificate: "]
+            .iter()
+            .any(|key| yaml.contains(key));
+        if names_files || !yaml.contains("${file:") {
+            continue;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("proxy.yaml");
+        write(&path, &yaml);
+        let sed = Command::new("sed").args(["-i", script]).arg(&path).status();
+        assert!(sed.unwrap().success());
+        let check = ["check", "--strict", "--config", "proxy.yaml"];
+        let named = variables(&yaml);
+        let variables: Vec<(&str, &str)> = named
+            .iter()
+            .map(|name| (name.as_str(), FROM_THE_ENVIRONMENT))
+            .collect();
+        let said = run_in(directory.path(), &check, &variables).await;
+        assert_eq!(said.code, Some(0), "{}: {said:?}", file.display());
+        count += 1;
+    }
+    assert!(count >= 3, "{count}");
 }
 
 /// The container of Bursar in a pod.

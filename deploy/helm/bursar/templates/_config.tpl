@@ -1,6 +1,6 @@
 {{/* proxy.yaml, from `config` and what is the chart's. */}}
 {{- define "bursar.config" -}}
-{{- $own := omit .Values.config "admin_hosts" "drain_delay" "drain_timeout" "journal" -}}
+{{- $own := omit (default dict .Values.config) "admin_hosts" "drain_delay" "drain_timeout" "journal" -}}
 {{- $host := ternary "127.0.0.1" .Values.bind (eq .Values.topology "sidecar") -}}
 listen: {{ printf "%s:%d" $host (int .Values.ports.proxy) | quote }}
 admin: {{ printf "%s:%d" .Values.bind (int .Values.ports.admin) | quote }}
@@ -13,7 +13,7 @@ drain_timeout: {{ include "bursar.drainTimeout" . }}
 {{- if .Values.journal.enabled }}
 journal:
   path: /var/lib/bursar
-  {{- with .Values.config.journal }}
+  {{- with (default dict .Values.config).journal }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end }}
@@ -53,7 +53,7 @@ providers:
 - {{ $name }}.{{ $namespace }}.svc
 - {{ $name }}.{{ $namespace }}.svc.{{ .Values.clusterDomain }}
 {{- end }}
-{{- range .Values.config.admin_hosts }}
+{{- range (default dict .Values.config).admin_hosts }}
 - {{ . | quote }}
 {{- end }}
 {{- end -}}
@@ -84,10 +84,61 @@ on_outage: {{ . }}
 {{- end }}
 {{- end -}}
 
+{{/* Where the fleet's store listens: the ports of its URLs, with Redis' own where they have none. Behind Sentinel any port may
+be a store's, and Redis' own is. */}}
+{{- define "bursar.storePorts" -}}
+{{- $fleet := .Values.fleet -}}
+{{- $own := "6379" -}}
+{{- $urls := list $fleet.url -}}
+{{- $ports := list -}}
+{{- if $fleet.sentinel -}}
+{{- $ports = list $own -}}
+{{- $own = "26379" -}}
+{{- $urls = default list $fleet.sentinel.urls -}}
+{{- else if $fleet.cluster -}}
+{{- $urls = $fleet.cluster -}}
+{{- end -}}
+{{- range $urls -}}
+{{- $port := regexFind ":[0-9]+/?$" (regexReplaceAll "/[0-9]*$" . "") | trimAll ":/" -}}
+{{- $ports = append $ports (default $own $port) -}}
+{{- end -}}
+{{- range default ($ports | uniq | sortAlpha) .Values.networkPolicy.store.ports }}
+- {{ . }}
+{{- end -}}
+{{- end -}}
+
+{{/* Secrets that stand in `config` itself, by their paths: (dict "value" … "path" "config"). */}}
+{{- define "bursar.inClear" -}}
+{{- $path := .path -}}
+{{- if kindIs "map" .value -}}
+{{- range $key, $value := .value -}}
+{{- $here := printf "%s.%s" $path $key -}}
+{{- if has $key (list "client_secret" "next_client_secret" "password" "passwords" "admin_token") -}}
+{{- range $text := ternary $value (list $value) (kindIs "slice" $value) -}}
+{{- if and (kindIs "string" $text) (not (contains "${" $text)) (not (hasPrefix "$" $text)) }}
+{{ $here }}
+{{- end -}}
+{{- end -}}
+{{- else -}}
+{{- include "bursar.inClear" (dict "value" $value "path" $here) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What of the configuration no reload can change, so that other pods are needed. */}}
+{{- define "bursar.fixed" -}}
+{{- $config := default dict .Values.config -}}
+{{- $limits := pick (default dict $config.limits) "connections" "tunnels" -}}
+{{- $journal := ternary (default dict $config.journal) dict .Values.journal.enabled -}}
+{{- $fleet := ternary (omit .Values.fleet "keys" "existingSecret") dict .Values.fleet.enabled -}}
+{{- dict "bind" .Values.bind "tls" (hasKey $config "tls") "process" $config.process "limits" $limits "journal" $journal "fleet" $fleet | toJson | sha256sum -}}
+{{- end -}}
+
 {{/* What no schema can say. */}}
 {{- define "bursar.validate" -}}
 {{- $values := .Values -}}
-{{- $config := $values.config -}}
+{{- $config := default dict $values.config -}}
 {{- $gateway := eq $values.topology "gateway" -}}
 {{- range $key, $instead := dict "listen" "ports.proxy and bind" "admin" "ports.admin and bind" "fleet" "fleet" -}}
 {{- if hasKey $config $key -}}
@@ -128,6 +179,21 @@ on_outage: {{ . }}
 {{- fail (printf "secrets: two are mounted at /run/secrets/%s" $mount) -}}
 {{- end -}}
 {{- $mounts = append $mounts $mount -}}
+{{- end -}}
+{{- range $key := list "commonLabels" "podLabels" -}}
+{{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/instance" -}}
+{{- if hasKey (default dict (index $values $key)) $label -}}
+{{- fail (printf "%s: %s is what selects the pods: set nameOverride, or name the release otherwise" $key $label) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and (not $values.journal.enabled) (hasKey (default dict $values.updateStrategy.rollingUpdate) "partition") -}}
+{{- fail "updateStrategy: partition is a StatefulSet's, which needs journal.enabled=true" -}}
+{{- end -}}
+{{- with $values.podMonitor -}}
+{{- if and .enabled (gt (include "bursar.milliseconds" (list "podMonitor.scrapeTimeout" .scrapeTimeout) | int64) (include "bursar.milliseconds" (list "podMonitor.interval" .interval) | int64)) -}}
+{{- fail "podMonitor.scrapeTimeout is longer than podMonitor.interval: the operator takes no such PodMonitor" -}}
+{{- end -}}
 {{- end -}}
 {{- with $values.podDisruptionBudget -}}
 {{- if and .enabled (not (kindIs "invalid" .minAvailable)) (not (kindIs "invalid" .maxUnavailable)) -}}

@@ -23,9 +23,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{ include "bursar.selectorLabels" . }}
 app.kubernetes.io/version: {{ default .Chart.AppVersion .Values.image.tag | trunc 63 | trimSuffix "-" | trimSuffix "." | trimSuffix "_" | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
 {{- end -}}
 
 {{/* metadata of an object: (dict "root" $ "suffix" "-admin"), or a `name`, with `labels` and `annotations` */}}
@@ -34,10 +31,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 name: {{ default (printf "%s%s" (include "bursar.fullname" $root) (default "" .suffix)) .name }}
 namespace: {{ include "bursar.namespace" $root }}
 labels:
-  {{- include "bursar.labels" $root | nindent 2 }}
-  {{- with .labels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- merge dict (default dict .labels) (default dict $root.Values.commonLabels) (include "bursar.labels" $root | fromYaml) | toYaml | nindent 2 }}
 {{- with merge dict (default dict .annotations) $root.Values.commonAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
@@ -72,12 +66,12 @@ annotations:
 {{- ternary "StatefulSet" "Deployment" .Values.journal.enabled -}}
 {{- end -}}
 
-{{/* A duration as Bursar reads it, in milliseconds: (list key text). */}}
+{{/* A duration as Bursar and Prometheus read it, in milliseconds: (list key text). */}}
 {{- define "bursar.milliseconds" -}}
 {{- $key := index . 0 -}}
 {{- $text := index . 1 | toString -}}
 {{- if not (regexMatch "^ *([0-9]+ *[a-z]+ *)+$" $text) -}}
-{{- fail (printf "config.%s: %q is not a duration such as 250ms, 60s or 5m" $key $text) -}}
+{{- fail (printf "%s: %q is not a duration such as 250ms, 60s or 5m" $key $text) -}}
 {{- end -}}
 {{- $sum := 0 -}}
 {{- range regexFindAll "[0-9]+ *[a-z]+" $text -1 -}}
@@ -89,7 +83,7 @@ annotations:
 {{- else if has $unit (list "m" "min" "mins" "minute" "minutes") -}}{{- $factor = 60000 -}}
 {{- else if has $unit (list "h" "hr" "hrs" "hour" "hours") -}}{{- $factor = 3600000 -}}
 {{- else -}}
-{{- fail (printf "config.%s: %q is in a unit other than ms, s, m and h" $key $text) -}}
+{{- fail (printf "%s: %q is in a unit other than ms, s, m and h" $key $text) -}}
 {{- end -}}
 {{- $sum = add $sum (mul $number $factor) -}}
 {{- end -}}
@@ -97,17 +91,17 @@ annotations:
 {{- end -}}
 
 {{- define "bursar.drainDelay" -}}
-{{- default (ternary "0s" "10s" (eq .Values.topology "sidecar")) .Values.config.drain_delay -}}
+{{- default (ternary "0s" "10s" (eq .Values.topology "sidecar")) (default dict .Values.config).drain_delay -}}
 {{- end -}}
 
 {{- define "bursar.drainTimeout" -}}
-{{- default "70s" .Values.config.drain_timeout -}}
+{{- default "70s" (default dict .Values.config).drain_timeout -}}
 {{- end -}}
 
 {{/* Draining takes so many seconds, rounded up, with the application's end before it. */}}
 {{- define "bursar.drainSeconds" -}}
-{{- $delay := include "bursar.milliseconds" (list "drain_delay" (include "bursar.drainDelay" .)) | int64 -}}
-{{- $timeout := include "bursar.milliseconds" (list "drain_timeout" (include "bursar.drainTimeout" .)) | int64 -}}
+{{- $delay := include "bursar.milliseconds" (list "config.drain_delay" (include "bursar.drainDelay" .)) | int64 -}}
+{{- $timeout := include "bursar.milliseconds" (list "config.drain_timeout" (include "bursar.drainTimeout" .)) | int64 -}}
 {{- $seconds := div (add $delay $timeout 999) 1000 -}}
 {{- if include "bursar.isSidecar" . -}}
 {{- $seconds = add $seconds .Values.application.terminationSeconds -}}
@@ -124,6 +118,16 @@ annotations:
 {{- fail (printf "terminationGracePeriodSeconds: %d is too short: draining takes up to %d seconds (drain_delay, drain_timeout%s), and what is cut off then is a payment in doubt; leave it out, or set more" ($set | int64) $drain (ternary ", application.terminationSeconds" "" (eq .Values.topology "sidecar"))) -}}
 {{- else -}}
 {{- $set | int64 -}}
+{{- end -}}
+{{- end -}}
+
+{{/* So many of the replicas, rounded up: (list number-or-percentage replicas). */}}
+{{- define "bursar.portion" -}}
+{{- $of := index . 0 -}}
+{{- if kindIs "string" $of -}}
+{{- div (add (mul (trimSuffix "%" $of | int64) (index . 1)) 99) 100 -}}
+{{- else -}}
+{{- int64 $of -}}
 {{- end -}}
 {{- end -}}
 

@@ -115,15 +115,12 @@ volumeMounts:
 metadata:
   # Without the chart's version, so that another one alone restarts nothing.
   labels:
-    {{- include "bursar.selectorLabels" . | nindent 4 }}
-    {{- with merge dict .Values.podLabels .Values.commonLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- merge dict (include "bursar.selectorLabels" . | fromYaml) (default dict .Values.podLabels) (default dict .Values.commonLabels) | toYaml | nindent 4 }}
+  # The checksum is of what no reload can change, and of nothing else: the rest of the configuration is read again.
   annotations:
-    kubectl.kubernetes.io/default-container: {{ if $sidecar }}{{ (first .Values.application.containers).name }}{{ else }}bursar{{ end }}
-    {{- with .Values.podAnnotations }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- $container := ternary .Values.application.containers (list (dict "name" "bursar")) (eq "true" $sidecar) | first }}
+    {{- $own := dict "kubectl.kubernetes.io/default-container" $container.name "checksum/needs-restart" (include "bursar.fixed" .) }}
+    {{- merge dict (default dict .Values.podAnnotations) $own | toYaml | nindent 4 }}
 spec:
   serviceAccountName: {{ include "bursar.serviceAccountName" . }}
   automountServiceAccountToken: false
