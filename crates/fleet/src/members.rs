@@ -106,7 +106,7 @@ pub struct Beat<'a> {
 pub struct Heard {
     /// A text that is another one where the store lost what it had.
     pub epoch: String,
-    /// How many are alive, this one too.
+    /// How many of this name are alive, this one too. Some may have no key in common with it.
     pub members: u64,
     /// Grows with each freeze and each thaw.
     pub freezes: u64,
@@ -139,6 +139,8 @@ pub struct Instance {
     pub seen: Duration,
     /// None: there is none, or no key opens it.
     pub description: Option<Description>,
+    /// Whether there is one that no key opens: then it is none of this fleet.
+    pub is_stranger: bool,
 }
 
 /// Which instances to list.
@@ -279,6 +281,7 @@ impl Fleet {
         };
         let opened = self.keys().open(binding, &sealed).ok();
         Ok(Instance {
+            is_stranger: opened.is_none() && !sealed.is_empty(),
             description: opened.and_then(|text| serde_json::from_slice(&text).ok()),
             id,
             is_alive,

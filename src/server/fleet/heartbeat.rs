@@ -14,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::shares::Shares;
 use crate::exchange::Live;
 use crate::token::FleetTokens;
+use bursar_base::log_throttle::LogThrottle;
 use bursar_fleet::{Beat, BeatError, FIRST_CONNECTION, Fleet, Heard, interval};
 use bursar_limits::share::wanted;
 
@@ -25,6 +26,9 @@ const AFTER_REFUSAL: Duration = Duration::from_millis(100);
 const MAX_HURRIED: u64 = 100;
 /// What this instance says of itself is written anew after as many heartbeats: the fleet's keys may be others.
 const DESCRIBED_EVERY: u32 = 60;
+
+/// Instances of another fleet are told of after so long: what the store has lost is written again by then.
+const STRANGE: Duration = Duration::from_secs(3);
 
 /// How many token keys are compared with the store after each heartbeat: all instances together some hundred in a second,
 /// each one at least.
@@ -57,6 +61,9 @@ pub(super) struct Heartbeat {
     epoch: Option<String>,
     /// Of operators' decisions on providers, as they were heard of last.
     freezes: u64,
+    /// Since when instances of this name are none of this fleet. None: there are no such.
+    strange_since: Option<Instant>,
+    strangers_told: LogThrottle,
     /// Heartbeats until this instance describes itself again.
     undescribed: u32,
 }
@@ -74,6 +81,8 @@ impl Heartbeat {
             hurried: now,
             epoch: None,
             freezes: 0,
+            strange_since: None,
+            strangers_told: LogThrottle::default(),
             undescribed: 0,
         }
     }
@@ -166,10 +175,28 @@ impl Heartbeat {
         }
     }
 
+    /// Says that others are on their own, which nobody sees from what works.
+    fn notice_strangers(&mut self, now: Instant) {
+        let strangers = self.shares.strangers();
+        if strangers == 0 {
+            self.strange_since = None;
+            return;
+        }
+        let since = *self.strange_since.get_or_insert(now);
+        if now.duration_since(since) >= STRANGE && self.strangers_told.due(now).is_some() {
+            tracing::warn!(
+                strangers,
+                name = self.fleet.name(),
+                "instances that have the fleet's name have no key in common with this one: they share no tokens, freezes and limits with it; see `fleet.keys`"
+            );
+        }
+    }
+
     fn hear(&mut self, heard: &Heard) {
-        let members = i64::try_from(heard.members).unwrap_or(i64::MAX);
-        self.fleet.series().members.set(members);
         self.shares.heard(heard, Instant::now());
+        let members = i64::try_from(self.shares.members()).unwrap_or(i64::MAX);
+        self.fleet.series().members.set(members);
+        self.notice_strangers(Instant::now());
         self.undescribed = match heard.is_described {
             true => (self.undescribed + 1) % DESCRIBED_EVERY,
             false => 0,

@@ -41,6 +41,8 @@ const ASSUMED: u32 = Share::WHOLE.millionths() / 4;
 pub(super) struct Shares {
     /// How many instances there are; 0: not known yet.
     members: u64,
+    /// How many others have the fleet's name, and no key in common.
+    strangers: u64,
     basis: Basis,
     /// How long the store does not know of all members yet.
     settles_in: Option<Duration>,
@@ -79,6 +81,7 @@ impl Shares {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             members: 0,
+            strangers: 0,
             basis: Basis::Nothing,
             settles_in: None,
             is_away: false,
@@ -97,6 +100,11 @@ impl Shares {
     /// How many instances there are, as far as is known.
     pub(super) const fn members(&self) -> u64 {
         self.members
+    }
+
+    /// How many instances have the fleet's name and are none of it, because no key is common to them and this one.
+    pub(super) const fn strangers(&self) -> u64 {
+        self.strangers
     }
 
     /// Whether callers find what this instance is due of their limits, or have found it before.
@@ -200,12 +208,15 @@ impl Shares {
 
     /// The store's reply.
     pub(super) fn heard(&mut self, heard: &Heard, now: Instant) {
+        // Each asks for the whole reserve, under the keys that it has.
+        let reserve = heard.parts.first().copied().unwrap_or_default();
+        let members = 1 + u64::from(reserve.others / Share::WHOLE.millionths());
         // Those that have not come back yet have not given anything up.
         self.members = match heard.settles_in {
-            Some(_) => heard.members.max(self.members),
-            None => heard.members,
-        }
-        .max(1);
+            Some(_) => members.max(self.members),
+            None => members,
+        };
+        self.strangers = heard.members.saturating_sub(self.members);
         if heard.settles_in.is_none() {
             self.basis = Basis::Granted;
         }

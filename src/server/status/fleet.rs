@@ -48,7 +48,9 @@ impl Fleet {
             Ok(Ok(listed)) => listed.instances,
             Ok(Err(_)) | Err(_) => Vec::new(),
         };
-        let others = listed.iter().filter(|one| one.id != fleet.instance());
+        let others = listed
+            .iter()
+            .filter(|one| one.id != fleet.instance() && !one.is_stranger);
         let mut members: Vec<Member> = others.map(Member::of).collect();
         members.push(Member::this(fleet));
         members.sort_unstable();
@@ -82,7 +84,7 @@ impl Member {
         }
     }
 
-    /// One that this instance has no key for, or that has not described itself yet, has the name of its rows.
+    /// One that has not described itself yet has the name of its rows.
     fn of(instance: &Instance) -> Self {
         let described = instance.description.as_ref();
         let started = described

@@ -8,7 +8,7 @@ use http::Request;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::instances::KEY;
+use super::instances::{KEY, OTHER_KEY};
 use crate::support::caller::{Caller, basic};
 use crate::support::idp::{Idp, TokenCall, reply};
 use crate::support::metrics::Scrape;
@@ -46,7 +46,11 @@ impl Rig {
     }
 
     async fn instance_with(&self, callers: &str) -> Program {
-        let fleet = format!("fleet: {{url: '{}', keys: [{KEY}]}}\n", self.store.url());
+        self.instance_of(KEY, callers).await
+    }
+
+    async fn instance_of(&self, key: &str, callers: &str) -> Program {
+        let fleet = format!("fleet: {{url: '{}', keys: [{key}]}}\n", self.store.url());
         let acme = acme(&self.api.url(), &self.idp.url(), "");
         let yaml = format!("{fleet}{callers}{acme}");
         Program::start(&yaml, "info,bursar::access=off").await
@@ -339,6 +343,32 @@ async fn status_shows_the_members_and_the_store_and_one_that_ends_is_none_at_onc
     rig.store.kill().await;
     knows(&one, 1).await;
     drop(other);
+}
+
+#[tokio::test]
+async fn who_has_the_fleets_name_and_none_of_its_keys_is_no_member_and_both_say_so() {
+    let Some(rig) = Rig::start().await else {
+        return;
+    };
+    let (one, other) = (rig.instance().await, rig.instance().await);
+    let stranger = rig.instance_of(OTHER_KEY, CALLERS).await;
+    for (program, members) in [(&one, 2), (&other, 2), (&stranger, 1)] {
+        let says = || {
+            program
+                .logged()
+                .contains("have no key in common with this one")
+        };
+        assert!(
+            becomes_true(PATIENCE, async || says()).await,
+            "{}",
+            program.logged()
+        );
+        knows(program, members).await;
+        let status = program.json("/status").await;
+        let shown = status["fleet"]["members"].as_array().unwrap().len();
+        assert_eq!(shown, members, "{status}");
+    }
+    assert_eq!(rig.idp.calls(), 2);
 }
 
 #[tokio::test]

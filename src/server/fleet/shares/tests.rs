@@ -339,6 +339,20 @@ fn one_that_joins_is_ready_with_its_part_of_the_reserve_and_asks_for_it_until_th
 }
 
 #[test]
+fn who_has_the_name_and_no_key_in_common_is_no_member() {
+    let mut rig = Rig::new();
+    let _told = rig.tell(0, 0.0);
+    assert_eq!(rig.hear(0, 3, &[part(500, 1000)]), 250);
+    assert_eq!((rig.shares.members(), rig.shares.strangers()), (2, 1));
+    let _told = rig.tell(500, 0.0);
+    assert_eq!(rig.hear(500, 2, &[part(1000, 0)]), 500);
+    assert_eq!((rig.shares.members(), rig.shares.strangers()), (1, 1));
+    let _told = rig.tell(1000, 0.0);
+    assert_eq!(rig.hear(1000, 1, &[part(1000, 0)]), 500);
+    assert_eq!((rig.shares.members(), rig.shares.strangers()), (1, 0));
+}
+
+#[test]
 fn the_last_grain_is_left_at_once_to_who_waits_for_it_where_nobody_calls_any_more() {
     let mut rig = Rig::new();
     rig.limit.grain = Share::grain(1);
