@@ -31,6 +31,9 @@ use bursar_telemetry::metrics::{Cause, EndpointSeries};
 /// Failures in a row, of all keys together, after which calls are held.
 const MAX_FAILURES: u32 = 5;
 
+/// The quota is of calls in any of these: a call that is older counts no more.
+const MINUTE: Duration = Duration::from_secs(60);
+
 /// Start-up calls under way at once; more wait for their turn. At the pace of start-up a slow endpoint would
 /// have a thousand of them.
 const MAX_STARTUP: usize = 64;
@@ -78,6 +81,8 @@ struct LimiterState {
     cause: Option<Cause>,
     /// Calls since the last look at the demand.
     made: u32,
+    /// When the last one was made.
+    last_made: Option<Instant>,
     /// Calls that wait for their turn.
     waiting: u32,
 }
@@ -174,6 +179,7 @@ impl EndpointLimiter {
                 timing: Timing::default(),
                 cause: None,
                 made: 0,
+                last_made: None,
                 waiting: 0,
             }),
             breaker: CircuitBreaker::new(MAX_FAILURES, series.open),
@@ -272,6 +278,7 @@ impl EndpointLimiter {
         let taken = state.pace.take(now, tolerance);
         taken.map_err(|exceeded| Wait::Quota(now + exceeded.retry_after))?;
         state.made = state.made.saturating_add(1);
+        state.last_made = Some(now);
         CircuitBreaker::acquire(&self.breaker, now, is_awaited).map_err(Wait::Breaker)
     }
 
@@ -358,7 +365,9 @@ impl Divisible for EndpointLimiter {
         self.state().quota.share
     }
 
-    /// Calls that wait have another pace at once. Calls that were made count as so many, however large the share.
+    /// Calls that wait have another pace at once. Calls that were made count as so many, however large the share, until
+    /// none was made for a minute: by the small share of an idle instance they would count for hours. A share of less than
+    /// a call in a minute does not come by another one with each change.
     fn divide(&self, share: Share, now: Instant) {
         let mut state = self.state();
         if state.quota.share == share {
@@ -367,9 +376,12 @@ impl Divisible for EndpointLimiter {
         let quota = Quota::of(state.quota.calls_per_minute, share);
         let ahead = state.pace.wait(now, Duration::ZERO);
         let made = ahead.div_duration_f64(state.quota.interval);
-        state
-            .pace
-            .change(quota.interval, quota.interval.mul_f64(made), now);
+        let are_old = state.last_made.is_some_and(|last| now >= last + MINUTE);
+        let ahead = match are_old && quota.interval <= MINUTE {
+            true => Duration::ZERO,
+            false => quota.interval.mul_f64(made),
+        };
+        state.pace.change(quota.interval, ahead, now);
         state.quota = quota;
         self.quota_changed.send_replace(());
     }

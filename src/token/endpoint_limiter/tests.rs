@@ -52,6 +52,25 @@ fn calls_that_were_made_count_as_so_many_under_any_share() {
 }
 
 #[test]
+fn calls_of_the_minute_before_count_and_older_ones_no_more_whatever_the_share_was_meanwhile() {
+    let start = Instant::now();
+    let after = |seconds| start + Duration::from_secs(seconds);
+    for (idle, made) in [(10, 0), (59, 0), (60, 3)] {
+        let limiter = limiter(60);
+        assert_eq!(calls(&limiter, start), 15);
+        limiter.divide(Share::one_of(1000), start);
+        limiter.divide(Share::one_of(5), after(idle));
+        assert_eq!(calls(&limiter, after(idle)), made, "{idle}");
+    }
+    // An instance that may not make one in a minute does not get one for each change.
+    let limiter = limiter(60);
+    limiter.divide(Share::one_of(1000), start);
+    assert_eq!(calls(&limiter, start), 1);
+    limiter.divide(Share::one_of(1001), after(600));
+    assert_eq!(calls(&limiter, after(600)), 0);
+}
+
+#[test]
 fn calls_that_wait_are_asked_for_and_so_are_those_that_were_made() {
     let limiter = limiter(120);
     let over = Duration::from_secs(1);
