@@ -1,7 +1,7 @@
 //! Fleet: this instance's place in it, and its connection to the store that the others use, too.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -12,6 +12,7 @@ use crate::description::Description;
 use crate::keys::Keys;
 use crate::leases::{HeldLease, LeaseCount};
 use crate::reply::{Reply, Unreadable};
+use crate::script;
 use crate::signal::Signal;
 use crate::store::{Arg, Events, Kind, Script, Settings, Store, StoreError, StoreState};
 use bursar_base::secret::hexadecimal;
@@ -40,6 +41,8 @@ struct Inner {
     config: FleetConfig,
     series: FleetSeries,
     clock: StoreClock,
+    /// The version of the decisions that were read last; 0 where the store has others since.
+    freezes_version: AtomicU64,
     freeze_signal: Signal,
     journal_signal: Signal,
     leases: LeaseCount,
@@ -81,6 +84,7 @@ impl Fleet {
             tls: config.tls.clone(),
             channels,
             probe_key: format!("{prefix}probe"),
+            commands: script::COMMANDS.clone(),
             up: series.store_up.clone(),
         })?;
         let inner = Inner {
@@ -101,6 +105,7 @@ impl Fleet {
                 began: Instant::now(),
                 ahead: AtomicI64::new(0),
             },
+            freezes_version: AtomicU64::new(0),
             freeze_signal: Signal::default(),
             journal_signal: Signal::default(),
             leases: LeaseCount::default(),
@@ -146,6 +151,16 @@ impl Fleet {
     #[must_use]
     pub fn freeze_signal(&self) -> &Signal {
         &self.0.freeze_signal
+    }
+
+    /// What operators have decided was read in this version last; where the store has another one, it is to be read again.
+    #[must_use]
+    pub fn freezes_version(&self) -> u64 {
+        self.0.freezes_version.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_freezes_version(&self, version: u64) {
+        self.0.freezes_version.store(version, Ordering::Relaxed);
     }
 
     /// The store knows of this instance's journal.
@@ -201,6 +216,15 @@ impl Fleet {
     /// Waits until an attempt to connect to the store has failed that was begun after that.
     pub async fn fails_again(&self, after: Instant) {
         while self.state().tried.is_none_or(|tried| tried < after) {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Waits until the store can be used, or cannot be: of a cluster, whose first node may be gone, at most so long.
+    pub async fn connection(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        self.first_connection(limit).await;
+        while self.0.store.tries_another_server() && Instant::now() < deadline {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     }

@@ -134,6 +134,7 @@ impl Fleet {
             }
             freezes.rows.insert(name, row);
         }
+        self.set_freezes_version(freezes.version);
         Ok(freezes)
     }
 
@@ -182,7 +183,11 @@ impl Fleet {
         ];
         let run = self.run(&script::WRITE_FREEZE, SLOT, &arguments).await;
         match &*run?.text().map_err(RunError::from)? {
-            "written" => Ok(Written::Yes),
+            "written" => {
+                // It has a version since then that nobody here knows.
+                self.set_freezes_version(0);
+                Ok(Written::Yes)
+            }
             "changed" => Ok(Written::Changed),
             "full" => Err(FreezeError::Full),
             _ => Err(RunError::from(Unreadable).into()),

@@ -64,6 +64,8 @@ pub struct Settings {
     pub channels: Vec<String>,
     /// A key that nobody uses, and the user may change.
     pub probe_key: String,
+    /// Does with that key whatever other scripts do.
+    pub commands: Script,
     /// Whether it can be used.
     pub up: IntGauge,
 }
@@ -110,6 +112,7 @@ impl Store {
             events: events.clone(),
             channels: settings.channels.clone(),
             probe: Probe::new(settings.probe_key.clone(), is_node),
+            commands: settings.commands.clone(),
             silence: SILENCE,
         };
         let keep_one = |finder, dialer| {
@@ -178,6 +181,13 @@ impl Store {
         }
     }
 
+    /// Whether it is down, and the next attempt is at another server of it.
+    #[must_use]
+    pub fn tries_another_server(&self) -> bool {
+        let down = self.state().down;
+        matches!(self.0.servers, Servers::Cluster(_)) && down.is_some_and(|kind| !kind.lasts())
+    }
+
     /// What is known of it now.
     #[must_use]
     pub fn state(&self) -> StoreState {
@@ -221,9 +231,12 @@ async fn keep(dialer: Dialer, finder: Finder, current: Current, status: Arc<Stat
                 up_since = Some(Instant::now());
                 current.send_modify(|current| *current = Ok(connection.clone()));
                 status.now_up();
+                let keys = [&*dialer.probe.key];
+                let attempt = || connection.run(&dialer.commands, &keys, &[]);
                 let error = tokio::select! {
                     error = dialer.watch(&connection) => error,
                     error = finder.replaced(&place) => error,
+                    never = status.follow(attempt) => match never {},
                 };
                 connection.close(error.kind());
                 error

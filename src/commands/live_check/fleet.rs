@@ -29,7 +29,7 @@ pub(super) async fn join(config: &Config, metrics: &Metrics) -> anyhow::Result<O
         return Ok(None);
     };
     let (fleet, events) = Fleet::start(settings, Description::default(), series.clone())?;
-    fleet.first_connection(CONNECT_TIMEOUT).await;
+    fleet.connection(CONNECT_TIMEOUT).await;
     let tokens = FleetTokens::new(fleet);
     let following = tokio::spawn(follow(tokens.clone(), events));
     Ok(Some(Checked {

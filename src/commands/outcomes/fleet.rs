@@ -99,7 +99,7 @@ struct ShownRow<'a> {
 pub(super) async fn connect(config: &FleetConfig) -> anyhow::Result<Fleet> {
     let series = FleetSeries::new(&prometheus::Registry::new())?;
     let (fleet, _events) = Fleet::start(config, Description::default(), series)?;
-    fleet.first_connection(CONNECT_TIMEOUT).await;
+    fleet.connection(CONNECT_TIMEOUT).await;
     match fleet.state().down {
         None => Ok(fleet),
         Some(kind) => bail!(

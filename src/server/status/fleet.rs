@@ -66,8 +66,8 @@ impl Fleet {
             store: Store {
                 address: state.address.to_string(),
                 since: date(clock::wall() - state.since.elapsed()),
-                up: state.down.is_none(),
-                why: state.down.map(|kind| kind.describe()),
+                up: state.why().is_none(),
+                why: state.why().map(|kind| kind.describe()),
             },
         }
     }

@@ -397,6 +397,9 @@ impl Subscriber {
     /// Keeps the table up to date until the subscription has ended.
     async fn follow(&self, place: &Place, connection: &Connection) -> StoreError {
         let mut watching = pin!(self.dialer.watch(connection));
+        let keys = [&*self.dialer.probe.key];
+        let attempt = || self.cluster.run(&self.dialer.commands, &keys, &[]);
+        let mut trying = pin!(self.status.follow(attempt));
         let mut next = Instant::now() + self.reload_after();
         let connects = || self.cluster.changes.connects.load(Ordering::Relaxed);
         let mut connected = connects();
@@ -404,6 +407,7 @@ impl Subscriber {
         loop {
             tokio::select! {
                 error = &mut watching => return error,
+                never = &mut trying => match never {},
                 () = self.cluster.changes.happened.notified() => {
                     let before = std::mem::replace(&mut connected, connects());
                     if connected != before {

@@ -224,6 +224,18 @@ impl Kind {
         )
     }
 
+    /// Whether that is said by a server that is there and does not do what it is asked for.
+    pub(super) const fn is_refusal(self) -> bool {
+        matches!(
+            self,
+            Self::NoPermission
+                | Self::WritesRefused
+                | Self::OutOfMemory
+                | Self::ScriptRunning
+                | Self::Script
+        )
+    }
+
     /// Whether nobody has run a script where the server says that.
     const fn is_said_before(self) -> bool {
         matches!(

@@ -29,6 +29,8 @@ pub(super) struct Dialer {
     pub(super) channels: Vec<String>,
     /// It shows that the server runs scripts, and takes writes.
     pub(super) probe: Probe,
+    /// Does with the probe's key whatever other scripts do.
+    pub(super) commands: Script,
     /// A connection on which nothing came for as long is tried with the same script.
     pub(super) silence: Duration,
 }

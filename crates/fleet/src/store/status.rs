@@ -2,27 +2,42 @@
 //!
 //! One task writes: the one that keeps the store connected.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use prometheus::IntGauge;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::dial::Place;
 use super::error::{Kind, StoreError};
 use super::events::{Event, Queue};
 use bursar_base::log_throttle::LogThrottles;
 
+/// How often it is tried whether a store that is connected does all that is needed.
+const TRY_EVERY: Duration = Duration::from_secs(5);
+
 /// What is known of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreState {
-    /// None: it can be used.
+    /// None: it is connected.
     pub down: Option<Kind>,
-    /// Since when.
+    /// What it refuses all the same, of what instances have to do there.
+    pub refuses: Option<Kind>,
+    /// Since when that is so.
     pub since: Instant,
     /// When the last attempt was begun that came to nothing, or has by now.
     pub tried: Option<Instant>,
     /// Where it is, without users and passwords.
     pub address: Arc<str>,
+}
+
+impl StoreState {
+    /// Why it cannot be used, or not for everything.
+    #[must_use]
+    pub fn why(&self) -> Option<Kind> {
+        self.down.or(self.refuses)
+    }
 }
 
 /// Whoever keeps the store connected tells it of every change.
@@ -43,6 +58,7 @@ impl Status {
         Self {
             state: Mutex::new(StoreState {
                 down: Some(Kind::Starting),
+                refuses: None,
                 since: Instant::now(),
                 tried: None,
                 address,
@@ -60,7 +76,7 @@ impl Status {
 
     /// It can be used.
     pub(super) fn now_up(&self) {
-        let before = self.set(None);
+        let before = self.set(None, None);
         self.up.set(1);
         self.events.add(Event::Up);
         if before.is_some() && self.lines.is_due(None, Instant::now()) {
@@ -71,7 +87,7 @@ impl Status {
     /// It cannot, or not any more: an attempt has ended that was begun then.
     pub(super) fn now_down(&self, error: &StoreError, begun: Instant) {
         let kind = error.kind();
-        let before = self.set(Some(kind));
+        let before = self.set(Some(kind), None);
         self.lock().tried = Some(begun);
         self.up.set(0);
         if before.is_none() {
@@ -85,6 +101,42 @@ impl Status {
                 "the fleet's store cannot be used: {}",
                 kind.describe(),
             );
+        }
+    }
+
+    /// It is connected, and all that instances need there was tried.
+    pub(super) fn tried(&self, tried: Result<(), &StoreError>) {
+        let refusal = tried.err().filter(|error| error.kind().is_refusal());
+        let (before, kind) = (self.state().refuses, refusal.map(StoreError::kind));
+        if before == kind || (kind.is_none() && tried.is_err()) {
+            return;
+        }
+        self.set(None, kind);
+        self.up.set(kind.is_none().into());
+        let is_due = self.lines.is_due(kind, Instant::now());
+        match refusal {
+            Some(error) if is_due => tracing::warn!(
+                store = %self.address(),
+                why = error.kind().as_str(),
+                source = source_of(error),
+                "the fleet's store refuses what instances have to do there: {}",
+                error.kind().describe(),
+            ),
+            None if is_due => {
+                tracing::info!(store = %self.address(), "the fleet's store can be used");
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    /// Tries now and then whether the store does all that instances need, for as long as it is connected.
+    pub(super) async fn follow<T, F: Future<Output = Result<T, StoreError>>>(
+        &self,
+        attempt: impl Fn() -> F,
+    ) -> Infallible {
+        loop {
+            sleep(TRY_EVERY).await;
+            self.tried(attempt().await.as_ref().map(drop));
         }
     }
 
@@ -108,9 +160,10 @@ impl Status {
     }
 
     /// What was before.
-    fn set(&self, down: Option<Kind>) -> Option<Kind> {
+    fn set(&self, down: Option<Kind>, refuses: Option<Kind>) -> Option<Kind> {
         let mut state = self.lock();
         let before = std::mem::replace(&mut state.down, down);
+        state.refuses = refuses;
         if before.is_none() != down.is_none() {
             state.since = Instant::now();
         }

@@ -279,3 +279,23 @@ async fn a_server_without_cluster_is_told() {
     let (store, _events) = start(settings(StoreAddress::Cluster(vec![url(&server)])));
     down_for(&store, Kind::NoCluster).await;
 }
+
+#[tokio::test]
+async fn a_cluster_is_not_given_up_because_a_node_of_the_configuration_is_gone() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let cluster = Nodes::start(&server, 3, |launch| launch).await;
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let gone = gone.local_addr().unwrap();
+    // Which one is tried first is left to chance.
+    for _ in 0..6 {
+        let urls = [at(gone), url(&cluster.nodes[0])];
+        let (store, _events) = start(settings(StoreAddress::Cluster(urls.into())));
+        bursar_testkit::eventually(|| async {
+            store.state().down != Some(Kind::Starting) && !store.tries_another_server()
+        })
+        .await;
+        assert_eq!(store.state().down, None);
+    }
+}

@@ -1,9 +1,9 @@
 //! One server.
 
 use bursar_testkit::relay::{Network, Relay};
-use bursar_testkit::soon;
 use bursar_testkit::store::Server;
 use bursar_testkit::tls::Authority;
+use bursar_testkit::{eventually, soon};
 use bytes::Bytes;
 
 use super::super::*;
@@ -398,4 +398,45 @@ async fn many_scripts_at_once_have_each_its_own_response() {
     while let Some(ended) = running.join_next().await {
         ended.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_what_instances_need_is_said_to_while_it_does() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let refusals: [(&[&str], &[&str], Kind); 3] = [
+        (
+            &["ACL", "SETUSER", "default", "-zrem"],
+            &["ACL", "SETUSER", "default", "+zrem"],
+            Kind::NoPermission,
+        ),
+        (
+            &["CONFIG", "SET", "maxmemory", "1"],
+            &["CONFIG", "SET", "maxmemory", "0"],
+            Kind::OutOfMemory,
+        ),
+        (
+            &["CONFIG", "SET", "min-replicas-to-write", "1"],
+            &["CONFIG", "SET", "min-replicas-to-write", "0"],
+            Kind::WritesRefused,
+        ),
+    ];
+    let mut tried = tokio::task::JoinSet::new();
+    for (refuse, allow, kind) in refusals {
+        let server = server.start().await;
+        tried.spawn(async move {
+            let settings = single(url(&server));
+            let up = settings.up.clone();
+            let (store, _events) = Store::start(settings).unwrap();
+            eventually(|| async { store.state().down.is_none() }).await;
+            let mut operator = server.connect_as_operator().await;
+            operator.call(refuse).await;
+            eventually(|| async { store.state().why() == Some(kind) }).await;
+            assert_eq!(up.get(), 0);
+            operator.call(allow).await;
+            eventually(|| async { store.state().why().is_none() && up.get() == 1 }).await;
+        });
+    }
+    tried.join_all().await;
 }
