@@ -20,9 +20,10 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::exchange::respond::Refusal;
-use age::made;
+use age::{by_own_clock, made};
 use bursar_base::clock;
 use bursar_base::decision::Decision;
+use bursar_fleet::store::Kind;
 use bursar_fleet::{self as fleet, Fleet, FreezeError, NumberedDecision, RunError, Written};
 use bursar_journal::{self as journal, Journal, KeptDecision};
 use bursar_telemetry::metrics::Metrics;
@@ -108,6 +109,17 @@ enum SyncError {
     Contended,
 }
 
+impl SyncError {
+    /// Why the store refused it.
+    fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Read(RunError::Store(error))
+            | Self::Write(FreezeError::Run(RunError::Store(error))) => Some(error.kind()),
+            Self::Read(_) | Self::Write(_) | Self::Contended => None,
+        }
+    }
+}
+
 impl Freezes {
     pub(super) fn new(metrics: &Metrics, journal: Option<Journal>, fleet: Option<Fleet>) -> Self {
         Self {
@@ -171,6 +183,7 @@ impl Freezes {
             let held = Held {
                 ends: left.and_then(|left| now.checked_add(left)).map(End::at),
                 has_ended,
+                ends_by_wall_clock: true,
                 decision: kept.decision,
                 made,
                 made_at: kept.made,
@@ -248,8 +261,8 @@ impl Freezes {
                     error = &error as &dyn std::error::Error,
                     "the fleet does not know of this decision yet"
                 );
-                let down = fleet.state().down;
-                down.map_or("it does not take the decision", |kind| kind.describe())
+                let why = fleet.state().why().or(error.kind());
+                why.map_or("it does not take the decision", |kind| kind.describe())
             }
             Err(_elapsed) => "it does not respond in time",
         };
@@ -433,6 +446,7 @@ impl Freezes {
             made: read.at(held.made),
             is_attended: attended == Some(provider),
             found,
+            found_ends: found.and_then(|found| Some(End::at(read.instant(found.ends?)?))),
             is_written: (held.number)
                 .is_some_and(|number| fleet.has_freeze(read, provider, number)),
         };
@@ -467,26 +481,28 @@ impl Freezes {
     /// Takes over a decision of the fleet.
     async fn adopt(&self, read: &fleet::Freezes, provider: &Arc<str>, found: &NumberedDecision) {
         let before = self.states.held(provider);
-        let decision = &found.decision;
-        let now = Instant::now();
-        let ends = found.ends.and_then(|ends| read.instant(ends)).map(End::at);
+        let (now, wall) = (Instant::now(), clock::wall());
+        let ends = found.ends.and_then(|ends| read.instant(ends));
+        let decision = by_own_clock(found.decision.clone(), ends, now, wall);
+        let ends = ends.map(End::at);
         let held = Held {
             decision: decision.clone(),
             ends,
             has_ended: ends.is_some_and(|end| end.is_over(now)),
+            ends_by_wall_clock: false,
             made: now,
-            made_at: clock::wall(),
+            made_at: wall,
             number: Some(found.number),
             after: 0,
         };
         let concerns_payments = held.is_frozen() || before.as_ref().is_some_and(Held::is_frozen);
-        if concerns_payments && before.is_none_or(|before| before.decision != *decision) {
+        if concerns_payments && before.is_none_or(|before| before.decision != decision) {
             tracing::warn!(
                 %provider,
                 is_frozen = decision.is_frozen,
                 by = decision.by.as_deref(),
                 reason = decision.reason.as_deref(),
-                until = until(decision),
+                until = until(&decision),
                 "the fleet decides on requests that move money"
             );
         }

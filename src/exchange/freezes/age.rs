@@ -1,9 +1,11 @@
-//! Age of a decision that the journal has, which knows wall time alone.
+//! Age of a decision that the journal has, which knows wall time alone, and the wall times of one that it is to have.
 
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use super::merge::SAME_END;
+use bursar_base::decision::Decision;
 use bursar_journal::KeptDecision;
 
 /// Longer than decisions wait for a store.
@@ -19,10 +21,38 @@ pub(super) fn made(kept: &KeptDecision, now: Instant, wall: SystemTime) -> Insta
     }
 }
 
+/// A decision of the fleet with the wall times of this instance, for people and for after a restart: whoever decided may
+/// have another clock. Its end is known by the store's; since when it holds is as long before that as he said.
+pub(super) fn by_own_clock(
+    mut decision: Decision,
+    ends: Option<Instant>,
+    now: Instant,
+    wall: SystemTime,
+) -> Decision {
+    let until = ends.and_then(|ends| match ends.checked_duration_since(now) {
+        Some(left) => wall.checked_add(left),
+        None => wall.checked_sub(now - ends),
+    });
+    match (decision.until, until) {
+        (Some(said), Some(own)) if apart(said, own) > SAME_END => {
+            let lasts = said.duration_since(decision.since).unwrap_or_default();
+            decision.since = own.checked_sub(lasts).unwrap_or(decision.since);
+            decision.until = Some(own);
+        }
+        (Some(_), Some(_)) => {}
+        (_, until) => decision.until = until,
+    }
+    decision
+}
+
+fn apart(one: SystemTime, other: SystemTime) -> Duration {
+    let forward = one.duration_since(other);
+    forward.unwrap_or_else(|backward| backward.duration())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bursar_base::decision::Decision;
 
     #[tokio::test]
     async fn a_clock_that_was_set_back_makes_a_freeze_of_the_journal_new_and_a_thaw_old() {
@@ -52,5 +82,36 @@ mod tests {
         }
         assert_eq!(age(true, wall + minute), Duration::ZERO);
         assert_eq!(age(false, wall + minute), LONG_AGO);
+    }
+
+    #[tokio::test]
+    async fn a_freeze_from_an_instance_with_another_clock_has_the_times_of_this_one() {
+        let (now, wall) = (
+            Instant::now(),
+            SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+        );
+        let seconds = Duration::from_secs;
+        let freeze = |since: SystemTime, until| Decision {
+            is_frozen: true,
+            since,
+            until,
+            by: None,
+            reason: None,
+        };
+        let hour = seconds(3600);
+        let own = |decision, ends| by_own_clock(decision, ends, now, wall);
+        for theirs in [wall - 3 * hour, wall + 3 * hour] {
+            let said = freeze(theirs, Some(theirs + hour));
+            let live = own(said.clone(), Some(now + hour - seconds(4)));
+            let expected = wall - seconds(4);
+            assert_eq!(live, freeze(expected, Some(expected + hour)));
+            let past = own(said, Some(now - seconds(4)));
+            assert_eq!(past.until, Some(wall - seconds(4)));
+        }
+        // A clock that is as good as the same changes nothing.
+        let said = freeze(wall, Some(wall + hour));
+        assert_eq!(own(said.clone(), Some(now + hour + seconds(1))), said);
+        // What has no end by the store's clock has none.
+        assert_eq!(own(said, None).until, None);
     }
 }

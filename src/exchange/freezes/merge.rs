@@ -3,13 +3,16 @@
 //! The one with the higher number does, and numbers are instants of the store's clock. So every instance that reads the
 //! store comes to the same, in whatever order it hears of them.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use super::end::End;
 use bursar_base::decision::Decision;
 use bursar_fleet::NumberedDecision;
+
+/// Two ends that are no further apart are one: each was counted from another reading of a clock.
+pub(super) const SAME_END: Duration = Duration::from_secs(1);
 
 /// A decision, as this instance has it.
 #[derive(Debug, Clone)]
@@ -19,6 +22,8 @@ pub(super) struct Held {
     pub(super) ends: Option<End>,
     /// Whether it has.
     pub(super) has_ended: bool,
+    /// Whether that was counted by the wall clock, as after a restart: the store's clock knows better.
+    pub(super) ends_by_wall_clock: bool,
     /// When it was made, or this instance was told.
     pub(super) made: Instant,
     /// The same for people, and for after a restart.
@@ -45,6 +50,8 @@ pub(super) struct Both<'a> {
     /// Whether somebody makes it just now: then it is later than whatever the store has.
     pub(super) is_attended: bool,
     pub(super) found: Option<&'a NumberedDecision>,
+    /// When that ends.
+    pub(super) found_ends: Option<End>,
     /// Whether the store has this instance's where it is looked for first.
     pub(super) is_written: bool,
 }
@@ -72,9 +79,20 @@ impl Both<'_> {
         let rank = (number, own.decision.is_frozen);
         match self.found {
             Some(found) if (found.number, found.decision.is_frozen) > rank => Step::Adopt,
+            Some(found) if own.number == Some(found.number) && self.has_other_end() => Step::Adopt,
             Some(_) if self.is_written && own.number.is_some() => Step::Nothing,
             Some(_) | None => Step::Write(number),
         }
+    }
+
+    /// Whether the store says that this freeze ends at another time than its journal does.
+    fn has_other_end(self) -> bool {
+        let (own, now) = (self.own, Instant::now());
+        let is_other = match (own.ends, self.found_ends) {
+            (Some(own), Some(found)) => own.left(now).abs_diff(found.left(now)) > SAME_END,
+            (own, found) => own.is_some() != found.is_some(),
+        };
+        own.decision.is_frozen && own.ends_by_wall_clock && is_other
     }
 }
 
@@ -97,6 +115,7 @@ mod tests {
             decision: decision(is_frozen),
             ends: None,
             has_ended: false,
+            ends_by_wall_clock: false,
             made: Instant::now(),
             made_at: SystemTime::UNIX_EPOCH,
             number,
@@ -115,6 +134,7 @@ mod tests {
             made,
             is_attended: false,
             found: found.as_ref(),
+            found_ends: None,
             is_written: true,
         };
         both.step()
@@ -164,8 +184,46 @@ mod tests {
             made: 90,
             is_attended: true,
             found: Some(&found),
+            found_ends: None,
             is_written: false,
         };
         assert_eq!(both.step(), Step::Write(1001));
+    }
+    #[test]
+    fn the_store_knows_better_than_a_journal_when_a_freeze_ends_and_nobody_else() {
+        let now = Instant::now();
+        let at = |seconds| Some(End::at(now + Duration::from_secs(seconds)));
+        for (by_wall_clock, own, found, expected) in [
+            (true, at(10), at(3600), Step::Adopt),
+            (true, at(3600), at(10), Step::Adopt),
+            (true, at(10), None, Step::Adopt),
+            (true, at(10), at(10), Step::Nothing),
+            (true, None, None, Step::Nothing),
+            (false, at(10), at(3600), Step::Nothing),
+        ] {
+            let own = Held {
+                ends: own,
+                ends_by_wall_clock: by_wall_clock,
+                ..held(true, Some(50))
+            };
+            let both = |number| {
+                let same = NumberedDecision {
+                    number,
+                    decision: decision(true),
+                    ends: None,
+                };
+                let both = Both {
+                    own: &own,
+                    made: 0,
+                    is_attended: false,
+                    found: Some(&same),
+                    found_ends: found,
+                    is_written: true,
+                };
+                both.step()
+            };
+            assert_eq!(both(50), expected, "{own:?}");
+            assert_eq!(both(49), Step::Nothing, "{own:?}");
+        }
     }
 }

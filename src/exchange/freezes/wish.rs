@@ -45,6 +45,7 @@ impl Wish {
             decision,
             ends: time.and_then(|time| made.checked_add(time)).map(End::at),
             has_ended: false,
+            ends_by_wall_clock: false,
             made,
             made_at,
             number: None,

@@ -59,8 +59,6 @@ pub(super) struct Heartbeat {
     hurried: Instant,
     /// None: nothing was heard yet.
     epoch: Option<String>,
-    /// Of operators' decisions on providers, as they were heard of last.
-    freezes: u64,
     /// Since when instances of this name are none of this fleet. None: there are no such.
     strange_since: Option<Instant>,
     strangers_told: LogThrottle,
@@ -80,7 +78,6 @@ impl Heartbeat {
             shares: Shares::new(now),
             hurried: now,
             epoch: None,
-            freezes: 0,
             strange_since: None,
             strangers_told: LogThrottle::default(),
             undescribed: 0,
@@ -201,8 +198,8 @@ impl Heartbeat {
             true => (self.undescribed + 1) % DESCRIBED_EVERY,
             false => 0,
         };
-        // A message about them may have been lost.
-        if std::mem::replace(&mut self.freezes, heard.freezes) != heard.freezes {
+        // A message about them may have been lost, or the store what was written.
+        if heard.freezes != self.fleet.freezes_version() {
             self.fleet.freeze_signal().send();
         }
         // Whatever is in the store is compared when it is reached; from then on, when it lost something.

@@ -1,7 +1,14 @@
 //! Freeze and thaw in a fleet: real processes on real stores.
 
+use std::path::Path;
 use std::time::Duration;
 
+use bursar_base::clock;
+use bursar_base::decision::Decision;
+use bursar_config::Config;
+use bursar_fleet::store::Events;
+use bursar_fleet::{Description, Fleet, NumberedDecision, Written};
+use bursar_telemetry::metrics::FleetSeries;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -456,6 +463,81 @@ async fn a_freeze_for_a_time_ends_at_all_instances_and_at_one_that_comes_later()
         is_open(&programs[3]).await;
         assert_eq!(freeze_of(&programs[3]).await, Value::Null);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_freeze_for_a_time_that_an_instance_with_another_clock_made_ends_in_time_after_a_restart_too()
+ {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let (rig, mut store) = (Rig::start().await, server.start().await);
+    let fleet = at(&store);
+    let journals = tempfile::tempdir().unwrap();
+    let journal = journals.path().join("journal").display().to_string();
+    let one = rig.instance_in(&journal, &fleet).await;
+    is_open(&one).await;
+    let other = member(&fleet).await;
+    let hour = Duration::from_secs(3600);
+    // Its clock is behind.
+    let theirs = clock::wall() - 3 * hour;
+    freeze_as(&other, theirs, Duration::from_secs(8)).await;
+    let begun = Instant::now();
+    let one = [one];
+    all_become(&one, "frozen", A_SECOND).await;
+    let [one] = one;
+    end(one).await;
+    let one = rig.instance_in(&journal, &fleet).await;
+    assert_eq!(refusal(&one).await, "frozen");
+    sleep(Duration::from_millis(2500)).await;
+    assert_eq!(refusal(&one).await, "frozen");
+    let one = [one];
+    all_become(&one, "", AGREED).await;
+    assert!(begun.elapsed() >= Duration::from_secs(8));
+    // It is ahead; and without the store the journal alone says when it ends.
+    let theirs = clock::wall() + 3 * hour;
+    freeze_as(&other, theirs, Duration::from_secs(4)).await;
+    all_become(&one, "frozen", A_SECOND).await;
+    let [one] = one;
+    end(one).await;
+    store.kill().await;
+    let one = rig.instance_in(&journal, &fleet).await;
+    assert_eq!(refusal(&one).await, "frozen");
+    all_become(&[one], "", AGREED).await;
+}
+
+/// A member of the fleet that decides whatever a test wants.
+async fn member(fleet: &str) -> (Fleet, Events) {
+    let yaml = format!(
+        "fleet: {{{fleet}, keys: [{KEY}]}}
+providers: {{a: {{hosts: [a.test], client_id: a, client_secret: b, token: {{url: 'https://b.test/'}}}}}}"
+    );
+    let config = Config::parse(&yaml, Path::new("")).unwrap();
+    let series = FleetSeries::new(&prometheus::Registry::new()).unwrap();
+    let settings = config.fleet.unwrap();
+    let (fleet, events) = Fleet::start(&settings, Description::default(), series).unwrap();
+    fleet.first_connection(AGREED).await;
+    (fleet, events)
+}
+
+/// Freezes for a time from now on by the store's clock, which is another one by its own.
+async fn freeze_as(member: &(Fleet, Events), now: std::time::SystemTime, time: Duration) {
+    let fleet = &member.0;
+    let read = fleet.freezes().await.unwrap();
+    let by_store = read.at(Instant::now());
+    let decision = NumberedDecision {
+        number: by_store,
+        decision: Decision {
+            is_frozen: true,
+            since: now,
+            until: Some(now + time),
+            by: None,
+            reason: None,
+        },
+        ends: Some(read.at(Instant::now() + time)),
+    };
+    let written = fleet.write_freeze(&read, "acme", &decision).await.unwrap();
+    assert_eq!(written, Written::Yes);
 }
 
 /// Payments at an instance, one after the other for as long; what they are refused with.
