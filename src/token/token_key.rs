@@ -50,7 +50,8 @@ impl TokenKey {
             && self.provider.token.asks_like(&other.provider.token)
     }
 
-    /// Everything that a token is asked for with, in one text: what [`Self::is_same_as`] compares. It holds the secret.
+    /// Everything that a token is asked for with, in one text: what [`Self::is_same_as`] compares. It holds the secret,
+    /// but where a new token ends the one before: while some instances have a new secret already, they still take turns.
     pub(super) fn canonical(&self) -> Zeroizing<Vec<u8>> {
         let (account, token) = (self.account(), &self.provider.token);
         let uri = |uri: &Uri| uri.to_string();
@@ -66,7 +67,10 @@ impl TokenKey {
         add(account_name);
         add(scopes);
         add(account.client_id.expose());
-        add(account.client_secret.expose());
+        add(match token.single_active {
+            true => "",
+            false => account.client_secret.expose(),
+        });
         add(&uri(&token.url));
         add(&token.refresh_url.as_ref().map(uri).unwrap_or_default());
         add(&format!(
@@ -85,11 +89,25 @@ impl TokenKey {
         self.provider.environment.map_or("", Environment::as_str)
     }
 
-    /// What [`Self::differs_in_proof_from`] compares, in one text. It holds a secret.
+    /// What [`Self::differs_in_proof_from`] compares, in one text, and the secret where [`Self::canonical`] lacks it.
     pub(super) fn proof(&self) -> Zeroizing<Vec<u8>> {
-        let next = self.account().next_client_secret.as_ref();
-        let next = next.map_or("", Secret::expose).as_bytes();
-        Zeroizing::new([self.provider.tls.digest(), next].concat())
+        let account = self.account();
+        let next = account
+            .next_client_secret
+            .as_ref()
+            .map_or("", Secret::expose);
+        let secret = match self.provider.token.single_active {
+            true => account.client_secret.expose(),
+            false => "",
+        };
+        let length = (next.len() as u64).to_be_bytes();
+        let parts = [
+            self.provider.tls.digest(),
+            &length,
+            next.as_bytes(),
+            secret.as_bytes(),
+        ];
+        Zeroizing::new(parts.concat())
     }
 
     /// Whether the endpoint is shown another second secret or another certificate, and so may take what it refused: the

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::instances::{Callers, Fleet, KEY, OTHER_KEY, Provider, assert_all_fine, show};
+use super::instances::{Callers, Fleet, KEY, Kind, OTHER_KEY, Provider, assert_all_fine, show};
 use crate::support::caller::Caller;
 use crate::support::metrics::Scrape;
 use crate::support::program::Program;
 use crate::support::store::Server;
-use crate::support::{PATIENCE, becomes_true, eventually};
+use crate::support::{CLIENT_SECRET, PATIENCE, becomes_true, eventually};
 
 const INSTANCES: usize = 5;
 /// Callers of each instance.
@@ -146,4 +146,25 @@ async fn another_key_costs_no_token_call() {
     assert!(becomes_true(PATIENCE, async || values().await == 2).await);
     let _new = Fleet::start(&[file(&format!("'{OTHER_KEY}'"))]).await;
     assert_eq!(provider.calls(), 1);
+}
+
+#[tokio::test]
+async fn instances_whose_new_token_ends_the_one_before_have_one_token_while_they_have_different_secrets()
+ {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let store = server.start().await;
+    let provider = Provider::of(Kind::SingleActive, Duration::from_secs(4)).await;
+    let fleet_at = format!("url: '{}', keys: ['{KEY}']", store.url());
+    let old = provider.yaml(&fleet_at, "token.single_active: true");
+    let new = old.replace(CLIENT_SECRET, "another-secret");
+    assert_ne!(old, new);
+    let fleet = Fleet::start(&[old.clone(), new, old]).await;
+    fleet.agree_soon().await;
+    let callers = Callers::start(&fleet);
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert_all_fine(&callers.stop().await);
+    let calls = provider.calls();
+    assert!((2..=4).contains(&calls), "{calls} token calls");
 }
