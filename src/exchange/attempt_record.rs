@@ -107,9 +107,10 @@ impl AttemptRecord {
     }
 
     /// The request is about to be sent there.
+    #[inline]
     pub(super) fn begin_sending(&mut self, now: Instant, origin: &Origin) {
         if let Some(trace) = &mut self.trace {
-            trace.begin_sending(now, server(origin));
+            begin_sending(trace, now, origin);
         }
     }
 
@@ -129,6 +130,7 @@ impl AttemptRecord {
     }
 
     /// The head of its response has come, or none will, so long after it was sent.
+    #[inline]
     pub(super) fn responded(
         &mut self,
         time: Duration,
@@ -136,13 +138,7 @@ impl AttemptRecord {
     ) {
         self.add_upstream(time);
         if let Some(trace) = &mut self.trace {
-            let result = result.map(|(status, version)| Received { status, version });
-            let result = result.map_err(|error| Failed {
-                error: send_failure(error).as_str(),
-                cause: None,
-            });
-            let peer = self.peer.as_ref().and_then(|peer| peer.address);
-            trace.end_sending(result, peer);
+            end_sending(trace, result, self.peer.as_deref());
         }
     }
 
@@ -174,6 +170,27 @@ impl AttemptRecord {
     pub(super) fn upstream(&self) -> Duration {
         self.upstream
     }
+}
+
+// What spans take is apart, so that a request that is not sampled has a test on its way and no more.
+
+#[cold]
+fn begin_sending(trace: &mut RequestTrace, now: Instant, origin: &Origin) {
+    trace.begin_sending(now, server(origin));
+}
+
+#[cold]
+fn end_sending(
+    trace: &mut RequestTrace,
+    result: Result<(StatusCode, Version), &SendError>,
+    peer: Option<&Peer>,
+) {
+    let result = result.map(|(status, version)| Received { status, version });
+    let result = result.map_err(|error| Failed {
+        error: send_failure(error).as_str(),
+        cause: None,
+    });
+    trace.end_sending(result, peer.and_then(|peer| peer.address));
 }
 
 /// As spans name it.

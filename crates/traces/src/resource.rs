@@ -34,7 +34,13 @@ pub(crate) fn resource(variable: impl Fn(&str) -> Option<String>) -> ResourceAtt
         ("service.instance.id".to_owned(), parts.join("-")),
     ];
     let named = variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
-    for (name, value) in read(&named).into_iter().take(MAX_ATTRIBUTES) {
+    let pairs = read(&named);
+    if pairs.is_empty() && !named.trim().is_empty() {
+        tracing::warn!(
+            "OTEL_RESOURCE_ATTRIBUTES is not name=value with commas in between, percent-encoded: none of it counts"
+        );
+    }
+    for (name, value) in pairs.into_iter().take(MAX_ATTRIBUTES) {
         set(&mut found, &name, value);
     }
     if let Some(name) = variable("OTEL_SERVICE_NAME") {

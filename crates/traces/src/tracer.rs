@@ -11,6 +11,7 @@ use prometheus::IntCounter;
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::context::Parent;
 use crate::exporter::{Client, Exporter};
@@ -18,6 +19,7 @@ use crate::request::{RequestHead, RequestTrace};
 use crate::resource::resource;
 use crate::sampler::Sampler;
 use crate::span::Span;
+use bursar_base::log_throttle::LogThrottle;
 use bursar_config::Traces;
 
 /// Spans that wait for their export; further ones are dropped.
@@ -41,6 +43,8 @@ struct Shared {
 struct Export {
     endpoint: Uri,
     dropped: IntCounter,
+    /// Of spans that the queue has no room for.
+    log: Mutex<LogThrottle>,
     /// That of the configuration in force, for the next connection. None: the endpoint speaks no TLS.
     tls: watch::Sender<Option<Arc<ClientConfig>>>,
     /// Becomes true at the end of the process.
@@ -91,7 +95,7 @@ impl Tracer {
         let count = spans.len();
         match self.0.queue.try_reserve_many(count) {
             Ok(places) => places.zip(spans).for_each(|(place, span)| place.send(span)),
-            Err(_full) => self.0.export.dropped.inc_by(count as u64),
+            Err(_full) => self.0.export.lose(count),
         }
     }
 
@@ -113,6 +117,20 @@ impl Tracer {
 }
 
 impl Export {
+    /// The receiver is too slow for so many spans.
+    #[cold]
+    fn lose(&self, count: usize) {
+        self.dropped.inc_by(count as u64);
+        let due = {
+            let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+            log.due(Instant::now())
+        };
+        if let Some(times) = due {
+            let endpoint = shown(&self.endpoint);
+            tracing::warn!(%endpoint, spans = count, times, why = "too many wait: the receiver is too slow, or gone", "spans were not exported");
+        }
+    }
+
     fn start(config: &Traces, dropped: &IntCounter) -> (mpsc::Sender<Span>, Arc<Self>) {
         let (queue, spans) = mpsc::channel(QUEUE);
         let (ending, ends) = watch::channel(false);
@@ -129,6 +147,7 @@ impl Export {
         let export = Self {
             endpoint: config.endpoint.clone(),
             dropped: dropped.clone(),
+            log: Mutex::default(),
             tls,
             ending,
             task: Mutex::new(Some(task)),

@@ -51,7 +51,8 @@ pub(crate) struct Reply {
     pub(crate) media_type: String,
     /// Whether its body is compressed, though nobody asked for that.
     pub(crate) is_compressed: bool,
-    pub(crate) body: Bytes,
+    /// None: it broke off, or is too long.
+    pub(crate) body: Option<Bytes>,
 }
 
 /// Why there is none.
@@ -66,9 +67,6 @@ pub(crate) enum Error {
     /// The connection broke, or what came is no HTTP.
     #[error("the connection broke, or the response is no HTTP")]
     Broken(#[source] hyper::Error),
-    /// The response's body broke off, or is too long.
-    #[error("the response's body broke off, or is too long")]
-    Body,
     /// It took too long.
     #[error("there was no response in time")]
     TimedOut,
@@ -115,9 +113,7 @@ impl Client {
             is_compressed: coding.is_some_and(|coding| coding != "identity"),
             retry_after: head.headers.get(RETRY_AFTER).and_then(retry_after),
             media_type: media_type.unwrap_or_default().trim().to_ascii_lowercase(),
-            body: read_limited(body, MAX_BODY)
-                .await
-                .map_err(|_broken| Error::Body)?,
+            body: read_limited(body, MAX_BODY).await.ok(),
         };
         Ok(reply)
     }

@@ -52,12 +52,14 @@ pub(super) fn read(sent: Result<Reply, Error>) -> Outcome {
 fn accepted(reply: &Reply) -> Outcome {
     let is_protobuf = ["", PROTOBUF].contains(&reply.media_type.as_str());
     let is_readable = !reply.is_compressed && reply.media_type != "application/json";
-    if reply.body.is_empty() || !is_readable {
-        return Outcome::Taken;
-    }
-    let read = ExportTraceServiceResponse::decode(reply.body.clone());
+    let body = match &reply.body {
+        _ if !is_readable => return Outcome::Taken,
+        Some(body) if body.is_empty() => return Outcome::Taken,
+        body => body.clone(),
+    };
+    let read = body.and_then(|body| ExportTraceServiceResponse::decode(body).ok());
     match read.map(|response| response.partial_success) {
-        Ok(partial) if is_protobuf => match partial {
+        Some(partial) if is_protobuf => match partial {
             Some(partial) if partial.rejected_spans > 0 => Outcome::TakenBut {
                 rejected: partial.rejected_spans,
                 message: format!(
@@ -96,7 +98,7 @@ mod tests {
             retry_after: Some(Duration::from_secs(7)),
             media_type: media_type.to_owned(),
             is_compressed: false,
-            body: body.into(),
+            body: Some(body.into()),
         }
     }
 
@@ -156,6 +158,11 @@ mod tests {
             let outcome = reply(200, media_type, body);
             assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
         }
+        let too_long = Reply {
+            body: None,
+            ..came(200, "text/html", "")
+        };
+        assert!(matches!(read(Ok(too_long)), Outcome::Refused(_)));
     }
 
     #[test]
@@ -173,7 +180,6 @@ mod tests {
         }
         for error in [
             Error::TimedOut,
-            Error::Body,
             Error::Connect(std::io::ErrorKind::ConnectionRefused.into()),
         ] {
             assert!(matches!(

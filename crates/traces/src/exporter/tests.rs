@@ -44,7 +44,7 @@ impl Transport for Receiver {
             retry_after: after.map(Duration::from_secs),
             media_type: String::new(),
             is_compressed: false,
-            body: Bytes::new(),
+            body: Some(Bytes::new()),
         })
     }
 }
