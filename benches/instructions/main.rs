@@ -1,11 +1,12 @@
 //! Instruction counts by callgrind, so that a regression is seen on any machine.
 //!
-//! `cargo bench --bench instructions` fails where a figure is beyond its margin over the committed one in
+//! `cargo bench --package bursar-instructions` fails where a figure is beyond its margin over the committed one in
 //! `figures.json`; `-- --write` rewrites that file. Valgrind runs this program anew for each piece of work,
 //! and counts only inside of [`counted`]; what the kernel does is not in the figures. Valgrind shows every
 //! program the same older processor, so the figures of two machines with one compiler differ little.
 //!
-//! Valgrind is called without a crate for it: all that such a crate would save is reading one number.
+//! Valgrind is called without a crate for it: all that such a crate would save is reading one number. This is a package of
+//! its own, so that the program, which nobody runs here, is not compiled with it, nor what only tests need.
 
 #![expect(clippy::print_stdout, reason = "a benchmark talks to a person")]
 
@@ -57,7 +58,7 @@ fn main() -> anyhow::Result<ExitCode> {
         println!("{}", work());
         return Ok(ExitCode::SUCCESS);
     }
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/instructions/figures.json");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("figures.json");
     let mut figures = Figures::new();
     for (name, _) in WORKS {
         figures.insert(name.to_owned(), count(name)?);
