@@ -230,7 +230,15 @@ fn the_series_of_promtool_s_tests_have_the_labels_that_a_scrape_has() {
             let labels = labels.trim_end_matches('}').split("\",");
             let labels = labels.map(|label| label.split('=').next().unwrap().to_owned());
             // Of the target.
-            let target = ["job", "instance", "namespace", "pod", "cluster"];
+            let target = [
+                "job",
+                "instance",
+                "namespace",
+                "pod",
+                "cluster",
+                "release",
+                "node",
+            ];
             let labels: BTreeSet<String> =
                 labels.filter(|label| !target.contains(&&**label)).collect();
             assert_eq!(Some(&labels), of(name, &metrics), "{series}");

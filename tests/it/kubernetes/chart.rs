@@ -103,7 +103,7 @@ fn helm_lint_has_no_complaint_about_any_choice() {
 }
 
 /// Values that are refused, and what is said.
-const REFUSED: [(&[&str], &str); 34] = [
+const REFUSED: [(&[&str], &str); 36] = [
     // By the schema: what is misspelled.
     (&["replicas=3"], "'replicas' not allowed"),
     (&["journal.enable=true"], "'enable' not allowed"),
@@ -205,6 +205,12 @@ const REFUSED: [(&[&str], &str); 34] = [
         &["updateStrategy.rollingUpdate.partition=1"],
         "partition is a StatefulSet's",
     ),
+    (
+        &["topology=sidecar", "podMonitor.enabled=true"],
+        "podMonitor: the pods are another chart's",
+    ),
+    // They are there already, and would come twice.
+    (&["service.spec.type=NodePort"], "/service/spec/type"),
     // Emptied, by commenting out all that is below it.
     (&["journal=null"], "missing property 'journal'"),
     (&["service=null"], "missing property 'service'"),
@@ -483,6 +489,29 @@ fn an_image_by_digest_alone_has_no_tag_that_could_be_another_one_s() {
     let manifest = rendered(&helm.output().unwrap());
     let expected = format!("image: \"bursar@{digest}\"\n");
     assert!(manifest.contains(&expected), "{manifest}");
+}
+
+#[test]
+fn an_image_is_where_all_charts_take_theirs_from_and_a_tag_with_a_digest_is_no_label() {
+    let set = [
+        "image.tag=1.2.3@sha256:0a0b",
+        "global.imageRegistry=registry.example",
+        "global.imagePullSecrets={everywhere}",
+        "imagePullSecrets[0].name=here",
+    ];
+    let Some(manifest) = with(&set, Some("workload")) else {
+        return;
+    };
+    let object: Value = serde_yaml::from_str(&manifest).unwrap();
+    let pod = &object["spec"]["template"]["spec"];
+    let image = &pod["containers"][0]["image"];
+    assert_eq!(image, "registry.example/bursar:1.2.3@sha256:0a0b");
+    assert_eq!(
+        pod["imagePullSecrets"],
+        serde_json::json!([{"name": "here"}, {"name": "everywhere"}])
+    );
+    let version = &object["metadata"]["labels"]["app.kubernetes.io/version"];
+    assert_eq!(version, "1.2.3");
 }
 
 #[test]

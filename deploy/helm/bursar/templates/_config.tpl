@@ -208,6 +208,13 @@ be a store's, and Redis' own is. */}}
 {{- fail "autoscaling.targetCPUUtilizationPercentage needs resources.requests.cpu: it is a percentage of that" -}}
 {{- end -}}
 {{- end -}}
+{{- if not (include "bursar.hasPods" .) -}}
+{{- range $key := list "podMonitor" "autoscaling" -}}
+{{- if (default dict (index $values $key)).enabled -}}
+{{- fail (printf "%s: the pods are another chart's, and so is that" $key) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if $gateway -}}
 {{- if $values.application.containers -}}
 {{- fail "application.containers needs topology=sidecar" -}}

@@ -21,7 +21,7 @@ app.kubernetes.io/instance: {{ .Release.Name | trunc 63 | trimSuffix "-" }}
 {{- define "bursar.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{ include "bursar.selectorLabels" . }}
-app.kubernetes.io/version: {{ default .Chart.AppVersion .Values.image.tag | trunc 63 | trimSuffix "-" | trimSuffix "." | trimSuffix "_" | quote }}
+app.kubernetes.io/version: {{ regexReplaceAll "@.*" (default .Chart.AppVersion .Values.image.tag) "" | trunc 63 | trimSuffix "-" | trimSuffix "." | trimSuffix "_" | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
@@ -48,9 +48,17 @@ annotations:
 
 {{- define "bursar.image" -}}
 {{- $image := .Values.image -}}
+{{- with dig "imageRegistry" "" (default dict .Values.global) }}{{ . }}/{{ end -}}
 {{- $image.repository -}}
 {{- if or $image.tag (not $image.digest) }}:{{ default .Chart.AppVersion $image.tag }}{{ end -}}
 {{- with $image.digest }}@{{ . }}{{ end }}
+{{- end -}}
+
+{{/* The chart's own, and those of all charts that it is installed with. */}}
+{{- define "bursar.imagePullSecrets" -}}
+{{- range concat (default list .Values.imagePullSecrets) (dig "imagePullSecrets" list (default dict .Values.global)) }}
+- name: {{ if kindIs "string" . }}{{ . }}{{ else }}{{ .name }}{{ end }}
+{{- end }}
 {{- end -}}
 
 {{- define "bursar.isSidecar" -}}

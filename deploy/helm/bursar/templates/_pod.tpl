@@ -126,11 +126,9 @@ spec:
   automountServiceAccountToken: false
   enableServiceLinks: false
   terminationGracePeriodSeconds: {{ include "bursar.gracePeriod" . }}
-  {{- with .Values.imagePullSecrets }}
+  {{- with include "bursar.imagePullSecrets" . | trim }}
   imagePullSecrets:
-    {{- range . }}
-    - name: {{ if kindIs "string" . }}{{ . }}{{ else }}{{ .name }}{{ end }}
-    {{- end }}
+    {{- . | nindent 4 }}
   {{- end }}
   securityContext:
     {{- $context := .Values.podSecurityContext }}
