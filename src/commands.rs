@@ -1,5 +1,6 @@
 //! The commands of the program beside its main one.
 
+pub(crate) mod after_help;
 pub(crate) mod ca;
 pub(crate) mod check;
 pub(crate) mod config_file;

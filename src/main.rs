@@ -23,7 +23,7 @@ use commands::output::{WRONG, print, print_as_it_is, report, say};
 use commands::sandbox;
 use commands::signals::{Hangup, Signals};
 use commands::start_error::{report_end, report_start};
-use commands::{ca, check, control, generated, init, log_level, outcomes, remote};
+use commands::{after_help, ca, check, control, generated, init, log_level, outcomes, remote};
 
 /// glibc's cache for each thread is small, and beyond it malloc takes locks: 64 callers at a time need
 /// more than that. With this one a POST of 1 kB costs 5 % less.
@@ -35,7 +35,7 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// An authenticating egress proxy for payment APIs: it keeps the OAuth 2.0 tokens, so that your services need not.
 #[derive(Debug, Parser)]
-#[command(version = env!("BURSAR_VERSION"))]
+#[command(version = env!("BURSAR_VERSION"), after_help = after_help::PROGRAM)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -44,8 +44,10 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the proxy
+    #[command(after_help = after_help::RUN)]
     Run(ConfigFile),
     /// Report every problem of a configuration file; start nothing
+    #[command(after_help = after_help::CHECK)]
     Check(check::Options),
     /// Print a first configuration file for providers that are known, or write it
     Init(init::Options),
@@ -62,16 +64,22 @@ enum Command {
     /// The authority for `intercept`
     #[command(subcommand)]
     Ca(ca::Command),
+    #[command(after_help = after_help::OUTCOMES)]
     Outcomes(outcomes::Options),
     /// Ask a running Bursar for /healthz, as a container's probe does
+    #[command(after_help = after_help::HEALTH)]
     Health(remote::Options),
     /// Have a running Bursar refuse requests that move money to a provider
+    #[command(after_help = after_help::FREEZE)]
     Freeze(control::Freeze),
     /// Let them pass again
+    #[command(after_help = after_help::THAW)]
     Thaw(control::Thaw),
     /// Have a running Bursar read its configuration again, and say what came of it
+    #[command(after_help = after_help::RELOAD)]
     Reload(remote::Options),
     /// Say what a running Bursar logs, or have it log other things for a time
+    #[command(after_help = after_help::LOG_LEVEL)]
     LogLevel(log_level::Options),
     /// Print the JSON schema of the configuration file
     Schema,

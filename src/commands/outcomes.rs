@@ -16,6 +16,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
+use super::after_help;
 use super::config_file::ConfigFile;
 use super::output::{WRONG, print, report, say};
 use bursar_base::terminal::plain_json;
@@ -52,6 +53,7 @@ pub(crate) struct Options {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Take requests off the list, once you have found out what became of them: all that are named, or none
+    #[command(after_help = after_help::RESOLVE)]
     Resolve(Resolve),
 }
 

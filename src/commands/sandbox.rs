@@ -5,6 +5,7 @@
 mod configuration;
 mod written;
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -36,7 +37,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9128")]
     pub(crate) admin: SocketAddr,
     /// How long the providers' access tokens live; short, so that their renewal can be watched
-    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = token_lifetime)]
     pub(crate) token_lifetime: Duration,
     /// Let callers in by a name and a password only
     #[arg(long)]
@@ -50,6 +51,15 @@ pub(crate) struct Options {
     /// Leave proxy.yaml, ca.pem and sandbox.env there, for a proxy of your own in front of the same providers
     #[arg(long, value_name = "DIR")]
     pub(crate) write: Option<PathBuf>,
+}
+
+/// `expires_in` is whole seconds.
+fn token_lifetime(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    match time.as_secs() {
+        0 => Err("a token lives for 1s at least".to_owned()),
+        _ => Ok(time),
+    }
 }
 
 /// A running sandbox; the proxy in front of it is yet to be run.
@@ -69,6 +79,8 @@ pub(crate) struct Sandbox {
     token_lifetime: Duration,
     /// What became of the configuration of `--write`.
     left: Option<Left>,
+    /// Has the directory of `--write` while the sandbox lives.
+    _lock: Option<File>,
 }
 
 /// Starts the providers and binds the proxy.
@@ -86,12 +98,13 @@ pub(crate) async fn start(
     let own = tempfile::Builder::new()
         .prefix("bursar-sandbox-")
         .tempdir()?;
-    let files = match &options.write {
+    let (files, lock) = match &options.write {
         Some(directory) => {
             written::prepare(directory)?;
-            std::path::absolute(directory)?
+            let lock = written::lock(directory).await?;
+            (std::path::absolute(directory)?, Some(lock))
         }
-        None => own.path().to_owned(),
+        None => (own.path().to_owned(), None),
     };
     let Providers {
         ca_pem,
@@ -138,6 +151,7 @@ pub(crate) async fn start(
         keeps_journal: options.journal,
         token_lifetime: options.token_lifetime,
         left,
+        _lock: lock,
     })
 }
 
@@ -216,6 +230,9 @@ impl Sandbox {
             Some(password) => format!("http://{}:{password}@{listen}", configuration::CALLER),
             None => format!("http://{listen}"),
         };
+        let proxy = unexpanded(proxy);
+        let [metrics, status] =
+            ["metrics", "status"].map(|path| unexpanded(format!("http://{admin}/{path}")));
         let mut lines = format!(
             "Bursar's sandbox: four emulated providers, and the proxy in front of them at {listen}.\n\
              Access tokens live for {}; watch their renewal at http://{admin}/ in a browser. Ctrl-C ends it.\n",
@@ -239,8 +256,8 @@ impl Sandbox {
         self.add_commands(&mut lines)?;
         lines += &format!(
             "\n# What the tokens do\n\
-             curl --noproxy '*' -s http://{admin}/metrics | grep -E '^bursar_(token_(generation|fetches_total)|replays_total)' | grep -v ' 0$'\n\
-             curl --noproxy '*' -s http://{admin}/status\n\n",
+             curl --noproxy '*' -s {metrics} | grep -E '^bursar_(token_(generation|fetches_total)|replays_total)' | grep -v ' 0$'\n\
+             curl --noproxy '*' -s {status}\n\n",
         );
         Ok(lines)
     }
@@ -288,6 +305,14 @@ impl Sandbox {
     fn value(&self, name: &str) -> Option<&str> {
         let found = self.variables.iter().find(|it| it.name == name);
         found.map(|it| it.value.as_str())
+    }
+}
+
+/// In quotes where a shell may take brackets for a pattern.
+fn unexpanded(url: String) -> String {
+    match url.contains('[') {
+        true => format!("'{url}'"),
+        false => url,
     }
 }
 

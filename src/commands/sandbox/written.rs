@@ -1,9 +1,12 @@
 //! What `bursar sandbox --write` leaves in a directory, for a proxy of one's own in front of the same providers.
 
+use std::fs::{File, TryLockError};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::time::Instant;
 
 use super::configuration::{CERTIFICATE, Variable};
 
@@ -11,6 +14,10 @@ use super::configuration::{CERTIFICATE, Variable};
 pub(super) const CONFIGURATION: &str = "proxy.yaml";
 /// `NAME=VALUE` lines. That it is there also says that the other files are a sandbox's.
 pub(super) const ENVIRONMENT: &str = "sandbox.env";
+
+/// How long one that was told to end may still have the directory, and how often that is looked at.
+const ENDING: Duration = Duration::from_secs(2);
+const TRY_AGAIN: Duration = Duration::from_millis(50);
 
 const HEAD: &str = "\
 # A proxy in front of the emulated providers of a sandbox that runs, written by `bursar sandbox --write`. What changes with
@@ -60,6 +67,28 @@ pub(super) fn prepare(directory: &Path) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Has the directory for this sandbox alone, for as long as what is returned lives: a proxy that runs by what another one has
+/// left would find other providers.
+///
+/// # Errors
+/// Where another one has it.
+pub(super) async fn lock(directory: &Path) -> anyhow::Result<File> {
+    let path = directory.display();
+    let opened = File::open(directory);
+    let opened = opened.with_context(|| format!("cannot open the directory {path}"))?;
+    let end = Instant::now() + ENDING;
+    while let Err(TryLockError::WouldBlock) = opened.try_lock() {
+        if Instant::now() >= end {
+            anyhow::bail!(
+                "another sandbox writes to {path}, and runs; end it, or give --write another directory"
+            );
+        }
+        tokio::time::sleep(TRY_AGAIN).await;
+    }
+    // Not every file system has locks.
+    Ok(opened)
 }
 
 /// The certificate, which is public.

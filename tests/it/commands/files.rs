@@ -263,6 +263,22 @@ async fn schema_completions_and_man_pages_are_printed() {
         let text = std::fs::read_to_string(directory.path().join("pages/1").join(page));
         assert!(text.unwrap().contains(".TH"), "{page}");
     }
+    let page = |name| std::fs::read_to_string(directory.path().join("pages/1").join(name)).unwrap();
+    let freeze = page("bursar-freeze.1");
+    for line in [
+        ".SH \"EXIT STATUS\"\n.TP\n\\fB0\\fR\nIt is frozen",
+        ".SH \"ENVIRONMENT\"\n.TP\n\\fBBURSAR_ADMIN_TOKEN\\fR\n",
+        ".SH \"FILES\"\n",
+    ] {
+        assert!(freeze.contains(line), "{line}: {freeze}");
+    }
+    assert!(!freeze.contains("EXTRA"), "{freeze}");
+    assert!(page("bursar-run.1").contains(".SH \"SIGNALS\"\n"));
+    assert!(page("bursar-outcomes-resolve.1").contains("\\fIID\\fR..."));
+    let help = run_in(directory.path(), &["freeze", "--help"], &[])
+        .await
+        .out;
+    assert!(help.contains("BURSAR_ADMIN_TOKEN") && help.contains("Exit status:"));
     write(directory.path(), "");
     let said = run_in(directory.path(), &["man", "proxy.yaml"], &[]).await;
     assert_eq!(said.code, Some(1), "{said:?}");

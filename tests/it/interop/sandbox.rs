@@ -202,8 +202,11 @@ async fn a_sandbox_that_finds_its_port_taken_leaves_a_directory_as_it_was() {
     };
     let certificate = || std::fs::read(place.join("ca.pem")).unwrap();
     let before = (certificate(), environment(&place));
-    let said = run_in(directory.path(), &in_vain, &[]).await;
+    // On other ports, too.
+    let beside = ["sandbox", "--listen", ANY, "--admin", ANY, "--write", at];
+    let said = run_in(directory.path(), &beside, &[]).await;
     assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.error.contains("another sandbox writes to"), "{said:?}");
     assert!(before == (certificate(), environment(&place)));
     drop(first);
     // What is kept may ask for a caller's password.
@@ -212,6 +215,18 @@ async fn a_sandbox_that_finds_its_port_taken_leaves_a_directory_as_it_was() {
     let pairs: Vec<_> = variables.iter().map(|(a, b)| (&**a, &**b)).collect();
     let said = run_in(&place, &["check", "--strict"], &pairs).await;
     assert_eq!((said.code, &*said.error), (Some(0), ""), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_sandbox_whose_tokens_would_have_ended_before_they_are_used_does_not_start() {
+    let directory = tempfile::tempdir().unwrap();
+    for time in ["0s", "999ms"] {
+        let arguments = ["sandbox", "--listen", ANY, "--admin", ANY];
+        let arguments = [&arguments[..], &["--token-lifetime", time]].concat();
+        let said = run_in(directory.path(), &arguments, &[]).await;
+        assert_eq!(said.code, Some(2), "{said:?}");
+        assert!(said.error.contains("1s at least"), "{said:?}");
+    }
 }
 
 #[tokio::test]
