@@ -19,6 +19,17 @@ OTHERS = {("monitoring.coreos.com/v1", kind) for kind in ("PodMonitor", "Prometh
 LABEL = re.compile(r"^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$")
 
 
+class Loader(yaml.SafeLoader):
+    """Refuses a map that has a key twice, which Helm takes and others do not."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"twice: {', '.join(twice)}", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def by_schema(one, version):
     try:
         kubernetes_validate.validate(one, version, strict=True)
@@ -102,7 +113,11 @@ def main(files):
     seen = {}
     for file in files:
         with open(file, encoding="utf-8") as opened:
-            objects = [one for one in yaml.safe_load_all(opened) if one]
+            try:
+                objects = [one for one in yaml.load_all(opened, Loader) if one]
+            except yaml.constructor.ConstructorError as error:
+                problems.append(str(error).replace("\n", " "))
+                continue
         if not objects:
             problems.append(f"{file}: no object")
         problems += [f"{file}: {problem}" for problem in of_all(objects)]

@@ -103,7 +103,7 @@ fn helm_lint_has_no_complaint_about_any_choice() {
 }
 
 /// Values that are refused, and what is said.
-const REFUSED: [(&[&str], &str); 36] = [
+const REFUSED: [(&[&str], &str); 43] = [
     // By the schema: what is misspelled.
     (&["replicas=3"], "'replicas' not allowed"),
     (&["journal.enable=true"], "'enable' not allowed"),
@@ -211,6 +211,44 @@ const REFUSED: [(&[&str], &str); 36] = [
     ),
     // They are there already, and would come twice.
     (&["service.spec.type=NodePort"], "/service/spec/type"),
+    (
+        &["podMonitor.enabled=true", "podMonitor.interval=61s"],
+        "a minute at most",
+    ),
+    (
+        &["journal.enabled=true", "config.journal.max_size=300MiB"],
+        "journal.size: 1Gi is too small",
+    ),
+    (
+        &["config.replay_memory=512MiB"],
+        "resources.limits.memory: 512Mi is too little",
+    ),
+    (
+        &["resources.limits.memory=200M"],
+        "is too little for replay_memory 256MiB",
+    ),
+    (
+        &[
+            "image.tag=a@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+            "image.digest=sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdee",
+        ],
+        "leave one out",
+    ),
+    (
+        &[
+            "fleet.enabled=true",
+            "fleet.url=${FLEET_URL}",
+            "networkPolicy.enabled=true",
+        ],
+        "networkPolicy.store.ports: name them",
+    ),
+    (
+        &[
+            "config.callers.x.password=y",
+            "config.providers.payu.timeouts.head=soon",
+        ],
+        "config.providers.payu.timeouts.head: \"soon\" is not a duration",
+    ),
     // Emptied, by commenting out all that is below it.
     (&["journal=null"], "missing property 'journal'"),
     (&["service=null"], "missing property 'service'"),
@@ -389,6 +427,36 @@ fn an_installation_says_which_secrets_stand_in_the_config_map() {
             "config.providers.payu.client_secret"
         ]
     );
+}
+
+#[test]
+fn an_installation_says_that_a_drain_is_too_short_and_that_the_port_for_callers_speaks_tls() {
+    let said = |set: &[&str]| {
+        let mut helm = helm(&["install", "shop", "--dry-run=client"])?;
+        for value in set {
+            helm.args(["--set", value]);
+        }
+        Some(rendered(&helm.output().unwrap()))
+    };
+    let Some(plain) = said(&[]) else {
+        return;
+    };
+    let long = [
+        "config.callers.x.certificate=y",
+        "config.providers.payu.timeouts.head=90s",
+        "config.tls.certificate=/x",
+    ];
+    let longer = said(&long).unwrap();
+    let short = said(&[&long[..], &["config.drain_timeout=90s"]].concat()).unwrap();
+    let drain = "is no longer than the longest `timeouts.head`";
+    assert!(short.contains(drain), "{short}");
+    assert!(
+        !longer.contains(drain) && !plain.contains(drain),
+        "{longer}"
+    );
+    assert!(longer.contains("drain_timeout: 100s"), "{longer}");
+    assert!(longer.contains("HTTP_PROXY=https://"), "{longer}");
+    assert!(plain.contains("HTTP_PROXY=http://"), "{plain}");
 }
 
 #[test]

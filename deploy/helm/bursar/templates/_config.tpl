@@ -100,6 +100,9 @@ be a store's, and Redis' own is. */}}
 {{- end -}}
 {{- range $urls -}}
 {{- $port := regexFind ":[0-9]+/?$" (regexReplaceAll "/[0-9]*$" . "") | trimAll ":/" -}}
+{{- if and (not $port) (contains "${" (regexReplaceAll ".*@" . "")) (not $.Values.networkPolicy.store.ports) -}}
+{{- fail "networkPolicy.store.ports: name them, because the fleet's URL does not say here which it is" -}}
+{{- end -}}
 {{- $ports = append $ports (default $own $port) -}}
 {{- end -}}
 {{- range default ($ports | uniq | sortAlpha) .Values.networkPolicy.store.ports }}
@@ -166,7 +169,7 @@ be a store's, and Redis' own is. */}}
 {{- if and $values.journal.existingClaim (or $values.autoscaling.enabled (gt (int $values.replicaCount) 1)) -}}
 {{- fail "journal.existingClaim is the journal of one pod: set replicaCount=1 without autoscaling, or leave it out and each pod gets a claim of its own" -}}
 {{- end -}}
-{{- if and $values.journal.enabled (or (eq "Recreate" (default "" $values.updateStrategy.type)) (hasKey (default dict $values.updateStrategy.rollingUpdate) "maxSurge")) -}}
+{{- if and $values.journal.enabled (or (eq "Recreate" (default "" (default dict $values.updateStrategy).type)) (hasKey (default dict (default dict $values.updateStrategy).rollingUpdate) "maxSurge")) -}}
 {{- fail "updateStrategy: with a journal it is a StatefulSet's, which has neither Recreate nor maxSurge" -}}
 {{- end -}}
 {{- if and (not (empty $values.fleet.sentinel)) (not (empty $values.fleet.cluster)) -}}
@@ -187,10 +190,30 @@ be a store's, and Redis' own is. */}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- if and (not $values.journal.enabled) (hasKey (default dict $values.updateStrategy.rollingUpdate) "partition") -}}
+{{- if and (not $values.journal.enabled) (hasKey (default dict (default dict $values.updateStrategy).rollingUpdate) "partition") -}}
 {{- fail "updateStrategy: partition is a StatefulSet's, which needs journal.enabled=true" -}}
 {{- end -}}
+{{- if and $values.image.digest (contains "@" $values.image.tag) -}}
+{{- fail "image.tag has a digest, and image.digest is another one: leave one out" -}}
+{{- end -}}
+{{- with (default dict $config.journal).max_size -}}
+{{- $needed := mul 5 (include "bursar.bytes" . | int64) -}}
+{{- $size := include "bursar.bytes" $values.journal.size -}}
+{{- if and $size (not $values.journal.existingClaim) (lt (int64 $size) $needed) -}}
+{{- fail (printf "journal.size: %s is too small for config.journal.max_size: %v: it may need five times that" $values.journal.size .) -}}
+{{- end -}}
+{{- end -}}
+{{- with (default dict (default dict $values.resources).limits).memory -}}
+{{- $replay := default "256MiB" $config.replay_memory -}}
+{{- $limit := include "bursar.bytes" . -}}
+{{- if and $limit (le (int64 $limit) (include "bursar.bytes" $replay | int64)) -}}
+{{- fail (printf "resources.limits.memory: %v is too little for replay_memory %v: what is killed for want of memory leaves payments in doubt" . $replay) -}}
+{{- end -}}
+{{- end -}}
 {{- with $values.podMonitor -}}
+{{- if and .enabled (gt (include "bursar.milliseconds" (list "podMonitor.interval" .interval) | int64) 60000) -}}
+{{- fail (printf "podMonitor.interval: %s is too long: the alerts need a minute at most" .interval) -}}
+{{- end -}}
 {{- if and .enabled (gt (include "bursar.milliseconds" (list "podMonitor.scrapeTimeout" .scrapeTimeout) | int64) (include "bursar.milliseconds" (list "podMonitor.interval" .interval) | int64)) -}}
 {{- fail "podMonitor.scrapeTimeout is longer than podMonitor.interval: the operator takes no such PodMonitor" -}}
 {{- end -}}

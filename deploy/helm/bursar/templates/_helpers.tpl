@@ -102,8 +102,22 @@ annotations:
 {{- default (ternary "0s" "10s" (eq .Values.topology "sidecar")) (default dict .Values.config).drain_delay -}}
 {{- end -}}
 
+{{/* The longest `timeouts.head` of a provider, in milliseconds. */}}
+{{- define "bursar.longestHead" -}}
+{{- $longest := 60000 -}}
+{{- range $name, $provider := (default dict .Values.config).providers -}}
+{{- if kindIs "map" $provider -}}
+{{- with (default dict $provider.timeouts).head -}}
+{{- $longest = max $longest (include "bursar.milliseconds" (list (printf "config.providers.%s.timeouts.head" $name) .) | int64) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $longest -}}
+{{- end -}}
+
 {{- define "bursar.drainTimeout" -}}
-{{- default "70s" (default dict .Values.config).drain_timeout -}}
+{{- $seconds := div (add (include "bursar.longestHead" . | int64) 999) 1000 -}}
+{{- default (printf "%ds" (add $seconds 10)) (default dict .Values.config).drain_timeout -}}
 {{- end -}}
 
 {{/* Draining takes so many seconds, rounded up, with the application's end before it. */}}
@@ -126,6 +140,17 @@ annotations:
 {{- fail (printf "terminationGracePeriodSeconds: %d is too short: draining takes up to %d seconds (drain_delay, drain_timeout%s), and what is cut off then is a payment in doubt; leave it out, or set more" ($set | int64) $drain (ternary ", application.terminationSeconds" "" (eq .Values.topology "sidecar"))) -}}
 {{- else -}}
 {{- $set | int64 -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A size as Kubernetes or Bursar writes it, in bytes; nothing where it is written otherwise. */}}
+{{- define "bursar.bytes" -}}
+{{- $text := toString . -}}
+{{- $units := dict "" 1 "k" 1000 "K" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $number := regexFind "^[0-9]+([.][0-9]+)?" $text -}}
+{{- $unit := trimPrefix $number $text | trim | trimSuffix "B" -}}
+{{- if and $number (hasKey $units $unit) -}}
+{{- mulf (float64 $number) (get $units $unit) | int64 -}}
 {{- end -}}
 {{- end -}}
 
