@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::operator;
 use super::remote::{self, Error, Remote};
-use bursar_base::decision::Text;
+use bursar_base::decision::{FREEZE_TIMES, Text};
 use bursar_base::terminal::plain;
 
 /// For a change that waits for the journal.
@@ -23,8 +23,16 @@ pub(crate) struct Freeze {
     #[command(flatten)]
     decision: Decision,
     /// For how long, such as 30m; from 1s to 365d. Without it, until a thaw
-    #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = freeze_time)]
     time: Option<Duration>,
+}
+
+fn freeze_time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    match FREEZE_TIMES.contains(&time) {
+        true => Ok(time),
+        false => Err("it has to be from 1s to 365d".to_owned()),
+    }
 }
 
 /// Arguments of `bursar thaw`.
@@ -52,6 +60,9 @@ struct Decision {
 struct Frozen {
     /// Of all providers.
     all_frozen: Vec<String>,
+    /// An earlier version has no such thing.
+    #[serde(default)]
+    before: Option<Before>,
     by: Option<String>,
     frozen: bool,
     /// An earlier version has no such thing.
@@ -66,6 +77,14 @@ struct Frozen {
     until: Option<String>,
     was_frozen: bool,
     why: Option<String>,
+}
+
+/// A freeze that another decision has taken the place of.
+#[derive(Debug, Deserialize)]
+struct Before {
+    by: Option<String>,
+    reason: Option<String>,
+    until: Option<String>,
 }
 
 /// Where a freeze or a thaw holds.
@@ -278,7 +297,10 @@ impl Frozen {
                 format!("{provider} was not frozen: requests that move money pass.\n")
             }
         };
-        text + &self.describe_reach() + &self.describe_decision() + &self.describe_others()
+        text + &self.describe_reach()
+            + &self.describe_decision()
+            + &self.describe_before()
+            + &self.describe_others()
     }
 
     /// Until when it is frozen.
@@ -337,5 +359,23 @@ impl Frozen {
         let reason = fit(Text::Reason, &self.reason);
         let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
         format!("Since {} by {by}{reason}\n", plain(&self.since))
+    }
+
+    /// What it was frozen by, which does not hold any more: somebody may count on it.
+    fn describe_before(&self) -> String {
+        let Some(before) = &self.before else {
+            return String::new();
+        };
+        let fit =
+            |kind: Text, text: &Option<String>| text.as_deref().and_then(|text| kind.fit(text));
+        let by = fit(Text::By, &before.by);
+        let by = by.as_deref().unwrap_or("somebody");
+        let reason = fit(Text::Reason, &before.reason);
+        let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+        let until = match before.until.as_deref() {
+            Some(until) => format!("until {}", plain(until)),
+            None => "until a thaw".to_owned(),
+        };
+        format!("Before, it was frozen {until} by {by}{reason}\n")
     }
 }

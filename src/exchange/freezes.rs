@@ -46,6 +46,8 @@ const BELIEVE_EVERY: Duration = Duration::from_millis(500);
 const COMMAND_LIMIT: Duration = Duration::from_secs(3);
 /// How long whoever follows the store waits for it.
 const READ_LIMIT: Duration = Duration::from_secs(3);
+/// So far from where it was the system's clock is another one.
+const CLOCK_SET: Duration = Duration::from_secs(2);
 /// What could not be read is read again so soon.
 const READ_AGAIN: Duration = Duration::from_millis(800);
 /// Whoever is told of nothing, neither by a message nor by a heartbeat, looks all the same.
@@ -72,6 +74,8 @@ pub struct Decided {
     pub decision: Decision,
     /// Whether that was frozen before.
     pub was_frozen: bool,
+    /// What a command had frozen it by before, where that was another decision.
+    pub before: Option<Decision>,
     /// Since when the file freezes it, whatever was decided. None: it does not.
     pub in_file: Option<SystemTime>,
     /// Where it holds.
@@ -140,7 +144,7 @@ impl Freezes {
     pub(super) fn frozen(&self, provider: &str) -> Frozen {
         let held = self.states.held(provider).filter(Held::is_frozen);
         Frozen {
-            by_command: held.map(|held| held.decision),
+            by_command: held.map(|held| as_shown(held, Instant::now(), clock::wall())),
             in_file: self.states.in_file(provider),
         }
     }
@@ -166,9 +170,11 @@ impl Freezes {
         for kept in journal.decisions().await? {
             let decision = &kept.decision;
             // By the wall clock, because no other has gone on meanwhile.
-            let left = decision
-                .until
-                .map(|until| until.duration_since(wall).unwrap_or_default());
+            let left = decision.until.map(|until| {
+                let left = until.duration_since(wall).unwrap_or_default();
+                // Where the clock was set back meanwhile, it is no more than it was when that was decided.
+                left.min(until.duration_since(kept.made).unwrap_or_default())
+            });
             let has_ended = left == Some(Duration::ZERO);
             if decision.is_frozen && !has_ended {
                 tracing::warn!(
@@ -220,7 +226,11 @@ impl Freezes {
         let before = self.states.held(provider);
         let in_file = self.states.in_file(provider);
         let was_frozen = in_file.is_some() || before.as_ref().is_some_and(Held::is_frozen);
+        let frozen = before.clone().filter(Held::is_frozen);
         let held = wish.decide(before);
+        let before = frozen.map(|frozen| as_shown(frozen, Instant::now(), clock::wall()));
+        let is_other = |before: &Decision| held.decision.is_frozen && *before != held.decision;
+        let before = before.filter(is_other);
         let is_kept = self.keep(provider, &held).await;
         if !held.decision.is_frozen {
             is_kept?;
@@ -234,6 +244,8 @@ impl Freezes {
             reason = decision.reason.as_deref(),
             until = until(&decision),
             is_frozen_by_configuration = in_file.is_some(),
+            was_frozen_by = before.as_ref().and_then(|before| before.by.as_deref()),
+            was_frozen_until = before.as_ref().and_then(until),
             "an operator decides on requests that move money"
         );
         let reach = match &self.fleet {
@@ -245,6 +257,7 @@ impl Freezes {
         Ok(Decided {
             decision,
             was_frozen,
+            before,
             in_file,
             reach,
         })
@@ -286,7 +299,20 @@ impl Freezes {
             for provider in self.states.next_ended().await {
                 let still_by_configuration = self.states.in_file(&provider).is_some();
                 tracing::warn!(%provider, still_by_configuration, "the time of its freeze is over");
+                self.keep_end(&provider).await;
             }
+        }
+    }
+
+    /// Has the journal know that a freeze has ended: by the clock after a restart, which may have been set back, it may not
+    /// have.
+    async fn keep_end(&self, provider: &Arc<str>) {
+        let _deciding = self.deciding.lock().await;
+        let held = self.states.held(provider);
+        if let Some(mut held) = held.filter(|held| held.has_ended) {
+            let wall = clock::wall();
+            held.decision.until = held.decision.until.map(|until| until.min(wall));
+            self.keep_or_say(provider, &held).await;
         }
     }
 
@@ -545,6 +571,23 @@ pub(super) fn not_passing(flag: &PaymentFlag) -> Option<Refusal> {
     }
 }
 
+/// A decision with its end by the clock as it is now: it may have been set since.
+fn as_shown(held: Held, now: Instant, wall: SystemTime) -> Decision {
+    let mut decision = held.decision;
+    let end = held.ends.and_then(|end| wall.checked_add(end.left(now)));
+    if let (Some(until), Some(end)) = (&mut decision.until, end) {
+        let is_same = |later: SystemTime, earlier| {
+            later
+                .duration_since(earlier)
+                .is_ok_and(|between| between < CLOCK_SET)
+        };
+        if !is_same(end, *until) && !is_same(*until, end) {
+            *until = end;
+        }
+    }
+    decision
+}
+
 /// The end of a freeze by the store's clock.
 fn ends_at(read: &fleet::Freezes, end: End) -> Option<u64> {
     let now = Instant::now();
@@ -555,4 +598,33 @@ fn ends_at(read: &fleet::Freezes, end: End) -> Option<u64> {
 fn until(decision: &Decision) -> Option<String> {
     let until = decision.until.map(humantime::format_rfc3339_seconds);
     until.map(|until| until.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_freeze_is_shown_by_the_clock_as_it_is_now() {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        let wish = Wish {
+            is_frozen: true,
+            time: Some(minutes(30)),
+            by: None,
+            reason: None,
+        };
+        let held = wish.decide(None);
+        let until = |wall| as_shown(held.clone(), Instant::now(), wall).until.unwrap();
+        let wall = held.made_at;
+        assert_eq!(until(wall), held.decision.until.unwrap());
+        // It was set back, and on.
+        let between = |one: SystemTime, other: SystemTime| {
+            let between = one.duration_since(other);
+            between.unwrap_or_else(|earlier| earlier.duration())
+        };
+        for now in [wall - minutes(480), wall + minutes(480)] {
+            let end = until(now);
+            assert!(between(end, now + minutes(30)) < Duration::from_secs(1));
+        }
+    }
 }

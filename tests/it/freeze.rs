@@ -485,3 +485,38 @@ async fn what_the_file_freezes_no_thaw_changes_and_it_goes_with_the_line_in_the_
     program.reload().await;
     assert!(is_paid(&program).await);
 }
+
+#[tokio::test]
+async fn a_freeze_that_takes_the_place_of_another_says_what_that_was_and_who_asks_by_no_command_is_an_address()
+ {
+    let (_api, _idp, yaml) = journalled("").await;
+    let program = Program::start(&yaml, "info").await;
+    let first = ["freeze", "acme", "--reason", "double charges"];
+    let said = ask(&program, &first).await;
+    assert!(!said.out.contains("Before,"), "{said:?}");
+    let said = ask(&program, &["freeze", "acme"]).await;
+    assert!(!said.out.contains("Before,"), "{said:?}");
+    let said = ask(&program, &["freeze", "acme", "--for", "1h"]).await;
+    let before = "Before, it was frozen until a thaw by ";
+    assert!(said.out.contains(before), "{said:?}");
+    assert!(said.out.contains(": double charges\n"), "{said:?}");
+    eventually(|| async { program.logged().contains("was_frozen_by") }).await;
+    assert_eq!(post(&program, "/thaw/acme", "").await.status, 200);
+    assert_eq!(post(&program, "/freeze/acme", "").await.status, 200);
+    let freeze = program.json("/status").await["freezes"][0].clone();
+    assert_eq!(freeze["by"], "somebody at 127.0.0.1");
+    assert_eq!(
+        (&freeze["by_command"], &freeze["in_file"]),
+        (&json!(true), &json!(false))
+    );
+}
+
+#[tokio::test]
+async fn a_time_that_no_freeze_can_take_is_wrong_on_the_command_line() {
+    let directory = tempfile::tempdir().unwrap();
+    for time in ["0s", "100ms", "366d", "1y", "90x"] {
+        let arguments = ["freeze", "acme", "--for", time];
+        let said = run_in(directory.path(), &arguments, &[]).await;
+        assert_eq!(said.code, Some(2), "{time}: {said:?}");
+    }
+}

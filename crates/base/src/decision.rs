@@ -2,9 +2,14 @@
 //!
 //! Its texts come from people, and are shown to others in logs and terminals: they are short lines without controls.
 
-use std::time::SystemTime;
+use std::ops::RangeInclusive;
+use std::time::{Duration, SystemTime};
 
 use crate::terminal;
+
+/// How long a freeze may take that ends by itself.
+pub const FREEZE_TIMES: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Characters of who decides.
 const MAX_BY: usize = 128;

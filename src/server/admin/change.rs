@@ -1,6 +1,6 @@
 //! Changes by the admin port, for whoever shows the `admin_token`: freeze and thaw, reloads, the log's filter.
 
-use std::ops::RangeInclusive;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use crate::exchange::{AdminControl, Proxy, Wish};
 use crate::server::controls::Controls;
 use crate::server::reload::{NoOutcome, Reloads};
 use crate::server::status::{Frozen, ReloadOutcome};
-use bursar_base::decision::Text;
+use bursar_base::decision::{FREEZE_TIMES, Text};
 use bursar_http::headers::only;
 use bursar_http::read_body::read_limited;
 use bursar_journal as journal;
@@ -28,10 +28,6 @@ use bursar_journal as journal;
 const MAX_BODY_BYTES: usize = 4096;
 /// How long that may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long a freeze may take that ends by itself.
-const FREEZE_TIMES: RangeInclusive<Duration> =
-    Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 60 * 60);
 
 /// What is asked for.
 enum Change<'a> {
@@ -98,7 +94,7 @@ pub(super) async fn respond(
                     "the body does not end, or is too long\n",
                 );
             };
-            match wish(is_frozen, &body) {
+            match wish(is_frozen, &body, visitor.address) {
                 Ok(wish) => freeze(&proxy.admin_control, provider, wish).await,
                 Err(said) => with_type(StatusCode::BAD_REQUEST, TEXT, said.into()),
             }
@@ -120,7 +116,7 @@ struct Said {
 }
 
 /// What is asked for, or what is wrong with it.
-fn wish(is_frozen: bool, body: &[u8]) -> Result<Wish, String> {
+fn wish(is_frozen: bool, body: &[u8], address: IpAddr) -> Result<Wish, String> {
     let said = match body.trim_ascii() {
         [] => Said::default(),
         body => serde_json::from_slice(body).map_err(|_other| {
@@ -141,7 +137,8 @@ fn wish(is_frozen: bool, body: &[u8]) -> Result<Wish, String> {
     Ok(Wish {
         is_frozen,
         time,
-        by: check(Text::By, "by", said.by)?,
+        by: check(Text::By, "by", said.by)?
+            .or_else(|| Text::By.fit(&format!("somebody at {address}"))),
         reason: check(Text::Reason, "reason", said.reason)?,
     })
 }

@@ -4,12 +4,15 @@ use serde::Serialize;
 
 use super::date::date;
 use crate::exchange::{self, AdminControl, Decided, Reach};
+use bursar_base::decision::Decision;
 
 /// What freezing and thawing comes to.
 #[derive(Debug, Serialize)]
 pub(in crate::server) struct Frozen<'a> {
     /// The names of all that are frozen now.
     pub(in crate::server) all_frozen: Vec<&'a str>,
+    /// What a command had frozen it by before, where that was another decision.
+    pub(in crate::server) before: Option<Before>,
     pub(in crate::server) by: Option<Box<str>>,
     pub(in crate::server) frozen: bool,
     /// Whether the file freezes it, whatever was decided.
@@ -27,6 +30,26 @@ pub(in crate::server) struct Frozen<'a> {
     pub(in crate::server) why: Option<&'static str>,
 }
 
+/// A freeze that another decision has taken the place of.
+#[derive(Debug, Serialize)]
+pub(in crate::server) struct Before {
+    pub(in crate::server) by: Option<Box<str>>,
+    pub(in crate::server) reason: Option<Box<str>>,
+    pub(in crate::server) since: String,
+    pub(in crate::server) until: Option<String>,
+}
+
+impl Before {
+    fn of(decision: Decision) -> Self {
+        Self {
+            by: decision.by,
+            reason: decision.reason,
+            since: date(decision.since),
+            until: decision.until.map(date),
+        }
+    }
+}
+
 impl<'a> Frozen<'a> {
     pub(in crate::server) fn of(
         control: &'a AdminControl,
@@ -36,6 +59,7 @@ impl<'a> Frozen<'a> {
         let Decided {
             decision,
             was_frozen,
+            before,
             in_file,
             reach,
         } = decided;
@@ -54,6 +78,7 @@ impl<'a> Frozen<'a> {
         };
         Self {
             all_frozen: control.frozen().collect(),
+            before: before.map(Before::of),
             by,
             frozen: is_frozen,
             in_file: in_file.is_some(),
@@ -74,6 +99,8 @@ impl<'a> Frozen<'a> {
 pub(in crate::server) struct Freeze {
     /// As the command said. None: the file freezes it alone, or it is just being decided.
     pub(in crate::server) by: Option<Box<str>>,
+    /// Whether a command freezes it, whatever the file says.
+    pub(in crate::server) by_command: bool,
     pub(in crate::server) in_file: bool,
     pub(in crate::server) provider: String,
     pub(in crate::server) reason: Option<Box<str>>,
@@ -88,12 +115,14 @@ impl Freeze {
             by_command,
             in_file,
         } = frozen;
+        let is_by_command = by_command.is_some();
         let since = by_command.as_ref().map(|decision| decision.since);
         let until = by_command.as_ref().and_then(|decision| decision.until);
         let (by, reason) =
             by_command.map_or((None, None), |decision| (decision.by, decision.reason));
         Self {
             by,
+            by_command: is_by_command,
             in_file: in_file.is_some(),
             provider: provider.to_owned(),
             reason,
