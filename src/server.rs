@@ -208,7 +208,10 @@ impl Server {
         let (reloader, reloads) = source.unzip();
         let reloading =
             reloader.map(|reloader| AbortOnDropHandle::new(tokio::spawn(reloader.run())));
-        let shown = Arc::new(Shown::new(self.journal, tls.clone()));
+        // Where the system does not say which port that is, the host's name has to do.
+        let port = self.listener.local_addr().map(|listen| listen.port());
+        let instance = fleet::instance_name(port.unwrap_or_default());
+        let shown = Arc::new(Shown::new(instance, self.journal, tls.clone()));
         let sampling = tokio::spawn(follow(shown.clone(), self.live.clone()));
         let sampling = AbortOnDropHandle::new(sampling);
         let controls = Controls {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
+use super::output::shell_quoted;
+
 /// Arguments of `bursar init`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -16,7 +18,7 @@ pub(crate) struct Options {
     /// Which of the provider's environments
     #[arg(long, value_name = "NAME", default_value = "sandbox")]
     environment: Environment,
-    /// Write it there, unless something is there already; without it, print it
+    /// Write it there, unless something is there already; without it, or to `-`, print it
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -93,7 +95,8 @@ impl Options {
             }
         }
         let text = self.text(&presets);
-        let Some(path) = &self.output else {
+        let named = self.output.as_ref();
+        let Some(path) = named.filter(|path| path.as_os_str() != "-") else {
             return Ok(text);
         };
         write(path, &text)?;
@@ -102,9 +105,10 @@ impl Options {
             .flat_map(|preset| preset.variables())
             .collect();
         Ok(format!(
-            "Wrote {path}. It takes the credentials from the environment: {}. Then:\n\n  bursar check --live --config {path}\n  bursar run --config {path}\n",
+            "Wrote {}. It takes the credentials from the environment: {}. Then:\n\n  bursar check --live --config {quoted}\n  bursar run --config {quoted}\n",
+            path.display(),
             variables.join(", "),
-            path = path.display(),
+            quoted = shell_quoted(path),
         ))
     }
 

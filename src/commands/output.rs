@@ -57,3 +57,13 @@ pub(crate) fn how_to_make(path: &Path) -> Option<String> {
         )
     })
 }
+
+/// A path as a shell takes it for one word; in quotation marks where it has to be.
+pub(crate) fn shell_quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || "/._-".contains(char);
+    match !path.is_empty() && path.chars().all(is_plain) {
+        true => path,
+        false => format!("'{}'", path.replace('\'', "'\\''")),
+    }
+}

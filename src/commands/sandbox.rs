@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use self::configuration::{Setup, Variable};
 use self::written::Left;
 use super::ca;
+use super::output::shell_quoted;
 use bursar::server::Server;
 use bursar::server::worker::Workers;
 use bursar_config::{Config, Diagnostic};
@@ -314,8 +315,4 @@ fn unexpanded(url: String) -> String {
         true => format!("'{url}'"),
         false => url,
     }
-}
-
-fn shell_quoted(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
 }

@@ -24,6 +24,7 @@ pub(super) struct Controls {
 /// What is the same from the start of the process to its end.
 #[derive(Debug)]
 pub(super) struct Shown {
+    pub(super) instance: String,
     pub(super) started: SystemTime,
     pub(super) last_hour: LastHour,
     /// Where the journal is. None: there is none.
@@ -34,8 +35,9 @@ pub(super) struct Shown {
 
 impl Shown {
     /// Of a process that starts now.
-    pub(super) fn new(journal: Option<PathBuf>, tls: Option<Arc<Tls>>) -> Self {
+    pub(super) fn new(instance: String, journal: Option<PathBuf>, tls: Option<Arc<Tls>>) -> Self {
         Self {
+            instance,
             started: clock::wall(),
             last_hour: LastHour::default(),
             journal,

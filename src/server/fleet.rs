@@ -79,12 +79,16 @@ impl Beating {
     }
 }
 
+/// What people know an instance by.
+pub(super) fn instance_name(port: u16) -> String {
+    format!("{}:{port}", process::host_name())
+}
+
 /// What the others can tell people of this instance.
 fn describe(listen: SocketAddr) -> Description {
-    let host = process::host_name();
     let started = clock::wall().duration_since(UNIX_EPOCH);
     Description {
-        name: format!("{host}:{}", listen.port()),
+        name: instance_name(listen.port()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: started.unwrap_or_default().as_secs(),
     }

@@ -84,10 +84,20 @@ impl Page {
         } = shown;
         let now = Now::of(&status.at);
         let summary = Summary::of(status, readiness, now);
+        let query = Query::of(shown.query);
         let [start, head, header, end] = self.parts;
         let mut page = Html::default();
-        page.markup(start).text(&summary.sentence);
-        page.markup(head).text(status.version).markup(header);
+        page.markup(start)
+            .text(&status.instance)
+            .markup(": ")
+            .text(&summary.sentence);
+        page.markup(head)
+            .text(status.version)
+            .markup("</span> <span id=\"instance\"");
+        if status.fleet.is_some() {
+            page.markup(" data-fleet");
+        }
+        page.markup(">").text(&status.instance).markup(header);
         hero(&summary, status, now, &mut page);
         payments::section(status, now, &mut page);
         hour::section(status, now, &mut page);
@@ -96,10 +106,11 @@ impl Page {
             readiness,
             shown.providers,
             shown.can_change,
+            &query,
             now,
             &mut page,
         );
-        tokens::section(status, &Query::of(shown.query), now, &mut page);
+        tokens::section(status, &query, now, &mut page);
         refusals::section(status, now, &mut page);
         if let Some(fleet) = &status.fleet {
             process::fleet(fleet, now, &mut page);

@@ -81,6 +81,42 @@ async fn nothing_that_comes_from_elsewhere_is_markup_on_the_page() {
 }
 
 #[tokio::test]
+async fn each_of_many_providers_has_a_row_and_the_page_says_which_instance_it_is() {
+    let providers: String = (0..141)
+        .map(|number| {
+            format!(
+                "  p{number}: {{hosts: [p{number}.test], client_id: id, client_secret: s3cret-of-{number}, token: {{url: 'http://127.0.0.1:1/t'}}}}\n"
+            )
+        })
+        .collect();
+    let yaml = format!("admin_token: {TOKEN}\nproviders:\n{providers}");
+    let program = Program::start(&yaml, "info").await;
+    let rows = |html: &str| html.matches(" data-name=\"p").count();
+    let first = admin(program.admin, "/").await;
+    assert_eq!(rows(first.text()), 100);
+    assert!(first.text().contains("href=\"./?providers=2#providers\""));
+    assert!(!first.text().contains("are well and not shown"));
+    let second = admin(program.admin, "/?providers=2&tokens=2").await;
+    assert_eq!(rows(second.text()), 41);
+    assert!(
+        second
+            .text()
+            .contains("href=\"./?tokens=2&amp;providers=1#providers\"")
+    );
+    // Behind a proxy it may have a path of its own.
+    for outside in ["href=\"/", "action=\"/"] {
+        assert!(!second.text().contains(outside), "{outside}");
+    }
+    let status = program.json("/status").await;
+    let instance = status["instance"].as_str().unwrap();
+    let port = program.listen.port().to_string();
+    assert!(instance.ends_with(&format!(":{port}")), "{instance}");
+    let html = second.text();
+    assert!(html.contains(&format!("<title>{instance}: Bursar is")));
+    assert!(html.contains(&format!("<span id=\"instance\">{instance}</span>")));
+}
+
+#[tokio::test]
 async fn without_an_admin_token_the_page_offers_no_change_and_a_provider_in_trouble_comes_first() {
     let api = RawUpstream::resetting().await;
     let idp = Idp::counting().await;

@@ -1,7 +1,7 @@
 // The admin page in Chromium: with and without JavaScript, by the right and by the wrong people, at two widths, in light and
 // dark. `node admin_page.mjs` with JSON in PAGE: {url, many, token, provider, frozen, screenshots}.
 import assert from "node:assert/strict";
-import { createServer } from "node:http";
+import { createServer, request } from "node:http";
 import { AxeBuilder } from "@axe-core/playwright";
 import { chromium } from "playwright-core";
 
@@ -141,6 +141,82 @@ const tests = {
     assert.deepEqual([kept, (await context.cookies()).length, wrong], [0, 0, []]);
     assert.ok(!page.url().includes(token));
     await context.close();
+  },
+
+  async "a thaw against the file is told of for as long as it is, and a token that cannot be one is not sent"() {
+    const headers = { Authorization: `Bearer ${token}` };
+    assert.equal((await fetch(`${url}/freeze/${frozen}`, { method: "POST", headers })).status, 200);
+    const { page, context, wrong } = await opened({});
+    const thaw = page.getByRole("button", { name: `Thaw ${frozen}` });
+    await thaw.click();
+    assert.match(await page.locator("#ask").innerText(), /^Thaw \S+ at \S+:\d+$/);
+    assert.match(await page.locator("#effect").innerText(), /at this instance alone/);
+    await page.getByLabel("admin_token").fill(`${token}\u200b`);
+    await page.getByLabel("to confirm").fill(frozen);
+    await page.keyboard.press("Enter");
+    await page.getByText("a character that no token has. Nothing has changed.").waitFor();
+    await page.getByLabel("admin_token").fill(token);
+    await page.keyboard.press("Enter");
+    await page.getByText(`${frozen} stays frozen, because`).waitFor();
+    await thaw.waitFor({ state: "detached" });
+    await page.evaluate(() => new Promise(done => setTimeout(done, 300)));
+    assert.match(await page.locator("#said").innerText(), /stays frozen/);
+    assert.equal(await page.evaluate(() => document.activeElement.id), "said");
+    // Chromium says that a response was 409.
+    assert.equal(wrong.length, 1, wrong);
+    await context.close();
+  },
+
+  async "what is under way is told of beside the dialog of another change"() {
+    const { page, context } = await opened({});
+    let answer;
+    await page.route("**/freeze/*", route => { answer = () => route.fulfill({ status: 401, body: "" }); });
+    await page.getByRole("button", { name: `Freeze ${provider}` }).click();
+    await page.getByLabel("admin_token").fill(token);
+    await page.getByLabel("to confirm").fill(provider);
+    await page.keyboard.press("Enter");
+    await page.keyboard.press("Escape");
+    await page.getByRole("button", { name: "Freeze quidkey" }).click();
+    await page.getByLabel("Why").fill("another");
+    answer();
+    await page.getByText(`${provider}: The token is wrong.`).waitFor({ state: "attached" });
+    assert.ok(await page.locator("dialog").isVisible());
+    assert.equal(await page.locator("#error").innerText(), "");
+    assert.equal(await page.getByLabel("Why").inputValue(), "another");
+    await context.close();
+  },
+
+  async "below a path of a proxy all that is asked for is below it"() {
+    const leaked = [];
+    const proxy = createServer((asked, response) => {
+      if (!asked.url.startsWith("/bursar/")) {
+        // A browser's own, for what is no page.
+        if (asked.url !== "/favicon.ico") leaked.push(`${asked.method} ${asked.url}`);
+        response.writeHead(404).end();
+        return;
+      }
+      const options = { port, path: asked.url.slice("/bursar".length), method: asked.method, headers: asked.headers };
+      asked.pipe(request(options, answer => {
+        response.writeHead(answer.statusCode, answer.headers);
+        answer.pipe(response);
+      }));
+    });
+    await new Promise(done => proxy.listen(0, "127.0.0.1", done));
+    const at = `http://127.0.0.1:${proxy.address().port}/bursar`;
+    const { page, context } = await opened({}, at);
+    for (const verb of ["Freeze", "Thaw"]) {
+      await page.getByRole("button", { name: `${verb} ${provider}` }).click();
+      await page.getByLabel("admin_token").fill(token);
+      await page.getByLabel("to confirm").fill(provider);
+      await page.keyboard.press("Enter");
+      await page.getByText(`${provider} is ${verb === "Freeze" ? "frozen" : "not frozen"}`).waitFor();
+    }
+    await page.getByRole("link", { name: "JSON" }).click();
+    assert.equal(page.url(), `${at}/status`);
+    assert.deepEqual(leaked, []);
+    await context.close();
+    proxy.close();
+    proxy.closeAllConnections();
   },
 
   async "a name that leads here is refused, and so are pages of others, in frames and as origins"() {

@@ -64,7 +64,7 @@ impl Visitor<'_> {
         }
         text(
             StatusCode::FORBIDDEN,
-            "a page of another origin asks for this (`Sec-Fetch-Site`, `Origin`)\n",
+            "a page of another origin asks for this (`Sec-Fetch-Site`, `Origin`); a proxy in front of this port has to leave `Host` as it is\n",
         )
     }
 

@@ -2,9 +2,9 @@
 
 use super::html::{Html, counted};
 use super::level::Level;
+use super::summary::certificate_level;
 use super::time::{Now, long};
 use crate::server::status::{Certificate, Fleet, Status};
-use bursar_tls::client::ENDS_SOON;
 
 /// Members, certificates and problems that are shown; how many more there are is said.
 const MAX: usize = 50;
@@ -106,11 +106,13 @@ fn certificates(certificates: &[Certificate], now: Now, html: &mut Html) {
                 .markup("</div>");
         }
         html.markup("</th><td>");
-        match now.left(&certificate.expires_at) {
-            None => Level::Trouble.state("Has ended", html),
-            Some(left) if left < ENDS_SOON => Level::Attention.state("Ends soon", html),
-            Some(_) => Level::Well.state("Valid", html),
-        }
+        let level = certificate_level(certificate, now);
+        let word = match level {
+            Level::Trouble => "Has ended",
+            Level::Attention => "Ends soon",
+            Level::Well => "Valid",
+        };
+        level.state(word, html);
         html.markup("</td><td>");
         html.time(&certificate.expires_at, &now.when(&certificate.expires_at));
         if let Some(left) = now.left(&certificate.expires_at) {
@@ -127,6 +129,6 @@ fn more(count: usize, html: &mut Html) {
     if more > 0 {
         html.markup("<p class=\"soft\">")
             .number(more)
-            .markup(" more in <a href=\"/status\">/status</a></p>");
+            .markup(" more in <a href=\"./status\">/status</a></p>");
     }
 }

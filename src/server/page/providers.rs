@@ -2,11 +2,12 @@
 
 use super::html::{Html, counted};
 use super::level::Level;
+use super::query::{Query, Table};
 use super::time::Now;
 use crate::server::status::{Freeze, Health, Readiness, Status, UpstreamServer};
 
-/// How many are shown; how many more there are is said.
-const MAX: usize = 100;
+/// Rows of a page.
+const ROWS: usize = 100;
 /// Servers that are named for each, those that cannot be reached first.
 const MAX_SERVERS: usize = 4;
 
@@ -37,24 +38,26 @@ pub(super) fn section(
     readiness: &Readiness,
     names: &[&str],
     can_change: bool,
+    query: &Query,
     now: Now,
     html: &mut Html,
 ) {
     html.markup("<section id=\"providers\" aria-labelledby=\"providers-h\"><h2 id=\"providers-h\">Providers</h2>");
     html.markup("<table><caption>Whether requests pass. A freeze refuses what moves money, and lets reads pass.");
+    let pages = names.len().div_ceil(ROWS).max(1);
+    if pages > 1 {
+        html.markup(" Those of ")
+            .number(names.len() as u64)
+            .markup(" first that need somebody.");
+    }
     let mut rows: Vec<Row<'_>> = names
         .iter()
         .map(|name| row(name, status, readiness))
         .collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row.level()));
-    let more = rows.len().saturating_sub(MAX) as u64;
-    if more > 0 {
-        html.markup(" Those that are well and not shown: ")
-            .number(more);
-        html.markup(".");
-    }
     html.markup("</caption><thead><tr><th scope=\"col\">Provider<th scope=\"col\">State<th scope=\"col\">Change</tr></thead><tbody>");
-    for row in rows.iter().take(MAX) {
+    let page = query.providers.min(pages);
+    for row in rows.iter().skip((page - 1) * ROWS).take(ROWS) {
         html.markup("<tr><th scope=\"row\">").text(row.name);
         html.markup("</th><td>");
         describe(row, now, html);
@@ -63,6 +66,9 @@ pub(super) fn section(
         html.markup("</td></tr>");
     }
     html.markup("</tbody></table>");
+    if pages > 1 {
+        query.links(Table::Providers, page, pages, html);
+    }
     html.markup(match can_change {
         true => "<p class=\"soft\">On a command line: <code>bursar freeze NAME --reason TEXT --for 30m</code> and <code>bursar thaw NAME</code></p>",
         false => "<p class=\"soft\">Nothing can be changed here, because the configuration has no <code>admin_token</code>.</p>",
@@ -129,11 +135,11 @@ fn describe_freeze(freeze: &Freeze, now: Now, html: &mut Html) {
             .time(since, &now.when(since))
             .markup(" ");
     }
-    match (&freeze.by, freeze.in_file) {
-        (Some(by), true) => html.markup("by the configuration and by ").text(by),
-        (None, true) => html.markup("by the configuration"),
-        (Some(by), false) => html.markup("by ").text(by),
-        (None, false) => html.markup("by somebody"),
+    let by = freeze.by.as_deref().unwrap_or("somebody");
+    match (freeze.by_command, freeze.in_file) {
+        (true, true) => html.markup("by the configuration and by ").text(by),
+        (false, true) => html.markup("by the configuration"),
+        (_, false) => html.markup("by ").text(by),
     };
     if let Some(reason) = &freeze.reason {
         html.markup(": ").text(reason);
@@ -157,7 +163,7 @@ fn describe_freeze(freeze: &Freeze, now: Now, html: &mut Html) {
 fn change(row: &Row<'_>, can_change: bool, html: &mut Html) {
     let is_by_command = row
         .freeze
-        .is_some_and(|freeze| !freeze.in_file || freeze.by.is_some());
+        .is_some_and(|freeze| !freeze.in_file || freeze.by_command);
     let verb = match (row.freeze, is_by_command) {
         (None, _) => "freeze",
         (Some(_), true) => "thaw",

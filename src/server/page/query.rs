@@ -1,5 +1,7 @@
-//! Query of the page: which page of tokens is shown, and which of them.
+//! Query of the page: which page of tokens and of providers is shown, and which of the tokens. Links are relative: the
+//! admin port may be behind a proxy, below a path of its own.
 
+use super::html::Html;
 use crate::server::status::Token;
 
 /// More is not looked for.
@@ -8,23 +10,47 @@ const MAX_TEXT: usize = 100;
 /// What the query says; what is no number is the first page.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Query {
-    /// From 1.
+    /// Of tokens, from 1.
     pub(super) page: usize,
+    /// The page of providers, from 1.
+    pub(super) providers: usize,
     /// What provider, account or scopes hold; empty: anything.
     pub(super) text: String,
 }
 
+/// A table that has pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Table {
+    Tokens,
+    Providers,
+}
+
+impl Table {
+    /// In the query, and the id of its section.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Tokens => "tokens",
+            Self::Providers => "providers",
+        }
+    }
+}
+
 impl Query {
     pub(super) fn of(query: &str) -> Self {
-        let (mut page, mut text) = (1, String::new());
+        let (mut page, mut providers, mut text) = (1, 1, String::new());
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*name {
                 "tokens" => page = value.parse().unwrap_or(1).max(1),
+                "providers" => providers = value.parse().unwrap_or(1).max(1),
                 "find" => text = value.trim().chars().take(MAX_TEXT).collect(),
                 _ => {}
             }
         }
-        Self { page, text }
+        Self {
+            page,
+            providers,
+            text,
+        }
     }
 
     /// Whether a token is shown.
@@ -34,14 +60,44 @@ impl Query {
         text.is_empty() || is_in(&token.provider) || is_in(&token.account) || is_in(&token.scopes)
     }
 
-    /// The same with another page.
-    pub(super) fn to_page(&self, page: usize) -> String {
+    /// The same with another page of that table.
+    fn to_page(&self, table: Table, page: usize) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         if !self.text.is_empty() {
             query.append_pair("find", &self.text);
         }
-        query.append_pair("tokens", &page.to_string());
+        for (other, own) in [
+            (Table::Tokens, self.page),
+            (Table::Providers, self.providers),
+        ] {
+            let page = if other == table { page } else { own };
+            if page > 1 || other == table {
+                query.append_pair(other.name(), &page.to_string());
+            }
+        }
         query.finish()
+    }
+
+    /// Links to the pages beside this one.
+    pub(super) fn links(&self, table: Table, page: usize, pages: usize, html: &mut Html) {
+        html.markup("<nav aria-label=\"Pages of ")
+            .markup(table.name());
+        html.markup("\"><ul>");
+        let link = |page: usize, text: &'static str, html: &mut Html| {
+            html.markup("<li><a href=\"./?")
+                .text(&self.to_page(table, page));
+            html.markup("#").markup(table.name());
+            html.markup("\">").markup(text).markup("</a></li>");
+        };
+        if page > 1 {
+            link(page - 1, "Previous page", html);
+        }
+        html.markup("<li>Page ").number(page as u64).markup(" of ");
+        html.number(pages as u64).markup("</li>");
+        if page < pages {
+            link(page + 1, "Next page", html);
+        }
+        html.markup("</ul></nav>");
     }
 }
 
@@ -60,9 +116,16 @@ mod tests {
             ("find=%FF&x=y", 1, "\u{fffd}"),
         ] {
             let text = text.to_owned();
-            assert_eq!(Query::of(query), Query { page, text }, "{query}");
+            let found = Query::of(query);
+            assert_eq!((found.page, found.text), (page, text), "{query}");
         }
-        let again = Query::of(&Query::of("find=a%26b%3D%22").to_page(7));
-        assert_eq!((again.page, &*again.text), (7, "a&b=\""));
+        let query = Query::of("find=a%26b%3D%22&providers=3");
+        let again = Query::of(&query.to_page(Table::Tokens, 7));
+        assert_eq!(
+            (again.page, again.providers, &*again.text),
+            (7, 3, "a&b=\"")
+        );
+        let again = Query::of(&again.to_page(Table::Providers, 1));
+        assert_eq!((again.page, again.providers), (7, 1));
     }
 }

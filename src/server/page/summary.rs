@@ -3,8 +3,13 @@
 use super::html::counted;
 use super::level::Level;
 use super::time::Now;
-use crate::server::status::{Readiness, Status};
+use crate::server::status::{Certificate, Readiness, Status};
+use std::time::Duration;
+
 use bursar_tls::client::ENDS_SOON;
+
+/// The same of a provider's server.
+const SERVER_ENDS_SOON: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
 /// What is to be said first.
 #[derive(Debug)]
@@ -89,11 +94,20 @@ fn issues(status: &Status, readiness: &Readiness, now: Now) -> Vec<(Level, Strin
         let text = "the changed configuration is rejected, so the old one is in force";
         add(Level::Attention, text.to_owned());
     }
-    let ending = status.certificates.iter().filter(|one| {
-        let left = now.left(&one.expires_at);
-        left.is_none_or(|left| left < ENDS_SOON)
-    });
-    match ending.count() as u64 {
+    let of = |level: Level| {
+        let all = status.certificates.iter();
+        all.filter(|one| certificate_level(one, now) == level)
+            .count() as u64
+    };
+    match of(Level::Trouble) {
+        0 => {}
+        1 => add(Level::Trouble, "a certificate has ended".to_owned()),
+        count => {
+            let certificates = counted(count, "certificate", "certificates");
+            add(Level::Trouble, format!("{certificates} have ended"));
+        }
+    }
+    match of(Level::Attention) {
         0 => {}
         1 => add(Level::Attention, "a certificate ends soon".to_owned()),
         count => {
@@ -102,6 +116,19 @@ fn issues(status: &Status, readiness: &Readiness, now: Now) -> Vec<(Level, Strin
         }
     }
     issues
+}
+
+/// A provider's own may be of six days, and is its to renew.
+pub(super) fn certificate_level(certificate: &Certificate, now: Now) -> Level {
+    let soon = match certificate.kind {
+        "server" => SERVER_ENDS_SOON,
+        _ => ENDS_SOON,
+    };
+    match now.left(&certificate.expires_at) {
+        None => Level::Trouble,
+        Some(left) if left < soon => Level::Attention,
+        Some(_) => Level::Well,
+    }
 }
 
 /// Up to two by name, more by their number.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::html::{Html, counted};
 use super::level::Level;
-use super::query::Query;
+use super::query::{Query, Table};
 use super::time::{Now, long};
 use crate::server::status::{Status, Token};
 use bursar_config::DEFAULT_ACCOUNT;
@@ -65,12 +65,15 @@ fn level(token: &Token) -> (Level, &'static str) {
             true => (Level::Attention, "Valid, but cannot be renewed"),
             false => (Level::Trouble, "None can be had"),
         }
+    } else if !is_valid {
+        match token.generation {
+            0 => (Level::Well, "None yet"),
+            _ => (Level::Well, "None now"),
+        }
     } else if !token.refused_routes.is_empty() || token.missing_scopes.is_some() {
         (Level::Attention, "Valid, but not for everything")
-    } else if is_valid {
-        (Level::Well, "Valid")
     } else {
-        (Level::Well, "None, and none is asked for")
+        (Level::Well, "Valid")
     }
 }
 
@@ -146,25 +149,11 @@ fn bar(over: f64, margin: f64, html: &mut Html) {
 
 /// Links to other pages of the table, and what finds a token.
 fn pages_of(query: &Query, page: usize, pages: usize, html: &mut Html) {
-    html.markup("<form class=\"find\" method=\"get\" action=\"/#tokens\"><label>Provider, account or scope<input type=\"search\" name=\"find\" maxlength=\"100\" value=\"");
+    html.markup("<form class=\"find\" method=\"get\" action=\"./#tokens\"><label>Provider, account or scope<input type=\"search\" name=\"find\" maxlength=\"100\" value=\"");
     html.text(&query.text)
         .markup("\"></label><button>Find</button></form>");
-    html.markup("<nav aria-label=\"Pages of tokens\"><ul>");
-    if page > 1 {
-        link(query, page - 1, "Previous page", html);
-    }
-    html.markup("<li>Page ").number(page as u64).markup(" of ");
-    html.number(pages as u64).markup("</li>");
-    if page < pages {
-        link(query, page + 1, "Next page", html);
-    }
+    query.links(Table::Tokens, page, pages, html);
     if !query.text.is_empty() {
-        html.markup("<li><a href=\"/#tokens\">All tokens</a></li>");
+        html.markup("<p><a href=\"./#tokens\">All tokens</a></p>");
     }
-    html.markup("</ul></nav>");
-}
-
-fn link(query: &Query, page: usize, text: &'static str, html: &mut Html) {
-    html.markup("<li><a href=\"/?").text(&query.to_page(page));
-    html.markup("#tokens\">").markup(text).markup("</a></li>");
 }

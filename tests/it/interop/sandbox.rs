@@ -62,8 +62,9 @@ impl Sandbox {
     pub(super) fn revocation(&self, title: &str) -> (String, String) {
         let line = self.line(&format!("# Revoke every token at {title}"));
         let url = line.split(' ').next_back().unwrap();
-        let authority = line.split('\'').nth(3).unwrap();
-        (url.to_owned(), authority.to_owned())
+        let (_, authority) = line.split_once("--cacert ").unwrap();
+        let authority = authority.split(' ').next().unwrap();
+        (url.to_owned(), authority.trim_matches('\'').to_owned())
     }
 
     /// The line below a heading.

@@ -8,7 +8,9 @@ pub(super) fn compile(names: Option<Vec<String>>, problems: &mut Diagnostics) ->
     let mut compiled = Vec::new();
     for (at, text) in names.unwrap_or_default().iter().enumerate() {
         let path = format!("admin_hosts[{at}]");
-        let Some(host) = host(text, &path, problems) else {
+        // What it says of hosts of providers would say too much.
+        let Some(host) = host(text, &path, &mut Diagnostics::default()) else {
+            problems.add(&path, "is no name: write one such as `bursar.payments.svc`");
             continue;
         };
         if host.wildcard || host.port.is_some() {

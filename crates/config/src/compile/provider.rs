@@ -44,6 +44,9 @@ impl ProviderFile {
                 &path,
                 "a provider's name may hold letters, digits, `_`, `-` and `.`",
             );
+        } else if name.chars().all(|char| char == '.') {
+            // In the path of a URL it would be another one.
+            problems.add(&path, "a provider's name has more than dots");
         }
         refuse_reserved(name, &path, problems);
         let preset = match (file.preset, file.environment) {
