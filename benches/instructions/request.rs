@@ -77,13 +77,23 @@ fn read_message(stream: &mut TcpStream) -> Option<()> {
 }
 
 pub(crate) fn get() -> usize {
-    through_bursar("GET", "/v1/payments/42?expand=all", "", 0, "")
+    get_with("")
 }
 
 /// With spans, but not of these requests.
 pub(crate) fn get_unsampled() -> usize {
-    let traces = "traces: {endpoint: \"http://127.0.0.1:9\", ratio: 0.000001}\n";
-    through_bursar("GET", "/v1/payments/42?expand=all", "", 0, traces)
+    get_with("traces: {endpoint: \"http://127.0.0.1:9\", ratio: 0.000001}\n")
+}
+
+/// In a fleet. Its store is not there, which is all the same to a request.
+pub(crate) fn get_in_fleet() -> usize {
+    get_with(
+        "fleet: {url: 'redis://127.0.0.1:9', keys: [MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=]}\n",
+    )
+}
+
+fn get_with(top: &str) -> usize {
+    through_bursar("GET", "/v1/payments/42?expand=all", "", 0, top)
 }
 
 pub(crate) fn post() -> usize {
@@ -91,7 +101,7 @@ pub(crate) fn post() -> usize {
     through_bursar("POST", "/v1/payments", fields, 1000, "")
 }
 
-fn through_bursar(method: &str, path: &str, fields: &str, body: usize, traces: &str) -> usize {
+fn through_bursar(method: &str, path: &str, fields: &str, body: usize, top: &str) -> usize {
     let mut request = format!(
         "{method} http://api.acme.test{path} HTTP/1.1\r\nHost: api.acme.test\r\nUser-Agent: side-by-side/1.0\r\n\
          Accept: application/json\r\nAccept-Encoding: gzip\r\nProxy-Authorization: Basic Yzpw\r\n{fields}\r\n"
@@ -100,19 +110,15 @@ fn through_bursar(method: &str, path: &str, fields: &str, body: usize, traces: &
     request.resize(request.len() + body, b'0');
     let (provider, endpoint) = (serve(&"x".repeat(512)), token_endpoint());
     let text = format!(
-        "{traces}listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\ncallers: {{c: {{password: p, allow: [acme]}}}}\n\
+        "{top}listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\ncallers: {{c: {{password: p, allow: [acme]}}}}\n\
          providers:\n  acme:\n    hosts: [api.acme.test]\n    upstream: http://{provider}\n    client_id: i\n    client_secret: s\n    \
          token: {{url: \"http://{endpoint}/t\", scopes: [payments]}}\n    \
          routes:\n      - {{methods: [GET], path: \"/v1/payments/*\", scopes: [payments]}}\n      \
          - {{methods: [POST], path: /v1/payments, scopes: [payments]}}\n"
     );
     let config = Config::parse(&text, Path::new("")).expect("the configuration is right");
-    let (log, _writing) = AccessLog::start(std::io::sink(), Format::Json);
     let runtime = runtime();
-    let binding = async { Server::bind(&config, log, Workers::here()).await };
-    let server = runtime.block_on(binding);
-    let server = server.expect("loopback ports are free");
-    let address = server.listen_address().expect("it has an address");
+    let address = start(config, &runtime);
     let (warm, is_warm) = oneshot::channel();
     let (go, may_go) = oneshot::channel();
     let (done, is_done) = oneshot::channel();
@@ -131,11 +137,29 @@ fn through_bursar(method: &str, path: &str, fields: &str, body: usize, traces: &
         send(TIMES);
         done.send(()).expect("it is waited for");
     });
-    runtime.block_on(async {
-        tokio::spawn(server.run(std::future::pending()));
-        is_warm.await.expect("requests are answered");
-    });
+    runtime.block_on(is_warm).expect("requests are answered");
     go.send(()).expect("it is waited for");
     counted(|| runtime.block_on(is_done)).expect("requests are answered");
     TIMES
+}
+
+/// Starts Bursar on a thread of its own, where nothing is counted either: not what it does in the background, but only the
+/// requests, which are served on `serving`.
+fn start(config: Config, serving: &Runtime) -> SocketAddr {
+    let workers = {
+        let _entered = serving.enter();
+        Workers::here()
+    };
+    let (bound, address) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (log, _writing) = AccessLog::start(std::io::sink(), Format::Json);
+        runtime().block_on(async {
+            let server = Server::bind(&config, log, workers).await;
+            let server = server.expect("loopback ports are free");
+            let listen = server.listen_address().expect("it has an address");
+            bound.send(listen).expect("it is waited for");
+            server.run(std::future::pending()).await;
+        });
+    });
+    address.recv().expect("it starts")
 }
