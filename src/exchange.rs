@@ -472,7 +472,7 @@ impl Proxy {
                 Ok(Outcome::Relay(response)) => {
                     connection.limit_writes(response.upstream.idle_timeout());
                     let via = &self.process_state.via;
-                    response.relay(active, &self.routes, via, is_http2)
+                    response.relay(active, &self.routes, via, is_http2).await
                 }
                 Ok(Outcome::Tunnel(target)) => {
                     active.record.set_own_status(StatusCode::OK);

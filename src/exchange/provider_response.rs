@@ -29,7 +29,7 @@ pub(super) struct ProviderResponse {
 
 impl ProviderResponse {
     /// The response to a request, which goes on until the body's end.
-    pub(super) fn relay(
+    pub(super) async fn relay(
         mut self,
         mut request: Box<ActiveRequest>,
         routes: &Routes,
@@ -55,7 +55,11 @@ impl ProviderResponse {
             request,
             connection: Some((self.connection, self.upstream)),
         };
-        let relay = RelayBody::new(body, cleaned.named, relayed, idle_timeout);
+        let is_in_journal = relayed.request.entry().is_some();
+        let mut relay = RelayBody::new(body, cleaned.named, relayed, idle_timeout);
+        if is_in_journal {
+            relay.gather().await;
+        }
         let body = if to_http2 {
             relay.pump()
         } else {

@@ -88,13 +88,17 @@ pub struct RelayBody<B, C: RelayContext> {
     /// The end of a response to a request that moves money, until the journal has it: were it sent before, a caller
     /// might act on a response that nobody knows of after a crash.
     withheld: Option<(C::Commit, Option<Frame<Bytes>>)>,
+    /// Gathered before the head goes.
+    early: Option<Frame<Bytes>>,
     /// One for all waits: it may go off early, never late.
     timer: DeadlineTimer,
     /// None: bytes have been there whenever they were asked for.
     waiting_since: Option<Instant>,
     idle_timeout: Duration,
-    /// What it has come to, told at the next look.
+    /// What it has come to, told once the head has gone.
     cut_off: Option<CutOff>,
+    /// Whether there was time for that.
+    has_yielded: bool,
 }
 
 /// Why a provider's body was cut off. The caller sees a connection that ends early.
@@ -134,10 +138,12 @@ where
             connection_named,
             is_released: false,
             withheld: None,
+            early: None,
             timer: DeadlineTimer::default(),
             waiting_since: None,
             idle_timeout,
             cut_off: None,
+            has_yielded: false,
         });
         if relay.source.is_end_stream() {
             relay.end();
@@ -145,6 +151,31 @@ where
             relay.withheld = relay.context.complete().map(|commit| (commit, None));
         }
         relay
+    }
+
+    /// Takes what the connection has read of the body already, and waits for the journal where that is its end. Head and
+    /// body go to the caller in one piece then, and not the head while the end is held back.
+    pub async fn gather(&mut self) {
+        // A connection hands over what it has once it was asked for.
+        let mut is_asked = false;
+        poll_fn(|context| match self.poll_frame(context) {
+            Poll::Ready(frame) => {
+                self.early = frame.and_then(Result::ok);
+                Poll::Ready(())
+            }
+            Poll::Pending if self.withheld.is_some() => Poll::Pending,
+            Poll::Pending if is_asked || self.cut_off.is_some() => {
+                // The head has not gone yet.
+                self.has_yielded = false;
+                Poll::Ready(())
+            }
+            Poll::Pending => {
+                is_asked = true;
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+        })
+        .await;
     }
 
     /// Moves the frames in a task of its own.
@@ -193,17 +224,21 @@ where
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
-        if let Some(cut_off) = self.cut_off.take() {
-            return Poll::Ready(Some(Err(cut_off)));
+        if let Some(frame) = self.early.take() {
+            return Poll::Ready(Some(Ok(frame)));
         }
-        match ready!(self.poll_source(context)) {
-            Some(Err(cut_off)) => {
-                self.cut_off = Some(cut_off);
-                context.waker().wake_by_ref();
-                Poll::Pending
+        if self.cut_off.is_none() {
+            match ready!(self.poll_source(context)) {
+                Some(Err(cut_off)) => self.cut_off = Some(cut_off),
+                frame => return Poll::Ready(frame),
             }
-            frame => Poll::Ready(frame),
+            self.has_yielded = false;
         }
+        if !std::mem::replace(&mut self.has_yielded, true) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.cut_off.take().map(Err))
     }
 
     fn poll_source(
@@ -293,7 +328,19 @@ where
 
     /// Not before the end was seen here: HTTP/2 may bring it between two looks.
     fn is_end_stream(&self) -> bool {
-        self.withheld.is_none() && self.is_released
+        self.early.is_none() && self.withheld.is_none() && self.is_released
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let early = self.early.as_ref().and_then(Frame::data_ref);
+        let early = early.map_or(0, |data| data.len() as u64);
+        let rest = self.source.size_hint();
+        let mut hint = SizeHint::new();
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + early);
+        }
+        hint.set_lower(rest.lower() + early);
+        hint
     }
 }
 
@@ -396,7 +443,7 @@ where
             Self::Own(body) => {
                 SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64))
             }
-            Self::Relay(relay) => relay.source.size_hint(),
+            Self::Relay(relay) => relay.size_hint(),
             Self::Pumped { .. } => SizeHint::default(),
         }
     }

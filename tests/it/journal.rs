@@ -11,6 +11,8 @@ use bytes::Bytes;
 use http::Request;
 use ring::digest::{SHA256, digest};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::support::caller::Caller;
@@ -365,6 +367,28 @@ async fn bodies_of_every_framing_arrive_whole_and_are_answered() {
     assert_eq!(phases(directory.path()).await, []);
     let failed = proxy.metric("bursar_journal_writes_total", &[("result", "failed")]);
     assert_eq!(failed.await, 0.0);
+}
+
+/// The head of such a response used to go apart, while its end waited for the journal.
+#[tokio::test]
+async fn a_small_response_goes_to_its_caller_in_one_piece() {
+    let api = Upstream::start(|_| async { answer(200, "done") }).await;
+    let idp = Idp::counting().await;
+    let directory = tempfile::tempdir().unwrap();
+    let yaml = with_journal(&acme(&api.url(), &idp.url(), ""), directory.path());
+    let proxy = Proxy::start(&yaml).await;
+    let mut caller = TcpStream::connect(proxy.listen).await.unwrap();
+    for _ in 0..10 {
+        let request = post("/pay", 1, "x");
+        caller.write_all(request.as_bytes()).await.unwrap();
+        let mut piece = vec![0; 4096];
+        let length = caller.read(&mut piece).await.unwrap();
+        let piece = String::from_utf8_lossy(&piece[..length]);
+        assert!(
+            piece.starts_with("HTTP/1.1 200 ") && piece.ends_with("\r\n\r\ndone"),
+            "{piece}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use super::intent::Intent;
 use super::message_queue::Urgency;
 use super::queue::{Queue, Unavailable, WRITE_WAIT};
 use super::request_state::{Hash, RequestState, Transition};
+use super::waiter::Waiter;
 use super::writer::{Message, Write};
 use bursar_base::json_pointer::Field;
 use bursar_config::OnFailure;
@@ -174,11 +175,11 @@ impl Shared {
         let Some(transition) = transition else {
             return (value, None);
         };
-        let (done, written) = match wait {
+        let (waiter, written) = match wait {
             Wait::No | Wait::Later => (None, None),
             Wait::Written | Wait::Durable => {
-                let (done, written) = oneshot::channel();
-                (Some(done), Some(written))
+                let (waiter, written) = Waiter::new();
+                (Some(waiter), Some(written))
             }
         };
         let urgency = match wait {
@@ -192,7 +193,7 @@ impl Shared {
             is_first: state.hand_in(),
             durable: wait == Wait::Durable,
             room,
-            done,
+            waiter,
         });
         let handed_in = self.queue.hand_in(write, urgency);
         drop(state);

@@ -21,6 +21,7 @@ mod request_state;
 mod reserve;
 mod schema;
 mod store;
+mod waiter;
 mod watch;
 mod writer;
 

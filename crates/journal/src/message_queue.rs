@@ -2,12 +2,15 @@
 //! wait.
 //!
 //! Waking a thread costs as much as writing a row. So it is woken once for all that comes while it is at work, and not at
-//! all for what nobody waits for: that is taken with what comes next, or when the thread looks by itself.
+//! all for what nobody waits for: that is taken with what comes next, or when the thread looks by itself. Where it is to
+//! be woken, the tasks that are ready to run come first, since they may have something for it, too.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::runtime::Handle;
 
 /// Where messages are handed in. The receiver is told when it is dropped.
 pub(super) struct MessageSender<T>(Arc<Shared<T>>);
@@ -66,7 +69,7 @@ pub(super) fn message_queue<T>(most: usize) -> (MessageSender<T>, MessageReceive
     (MessageSender(shared.clone()), MessageReceiver(shared))
 }
 
-impl<T> MessageSender<T> {
+impl<T: Send + 'static> MessageSender<T> {
     /// Hands a message in, behind all others.
     pub(super) fn send(&self, message: T, urgency: Urgency) -> Result<(), NotQueued> {
         let mut queue = self.0.lock();
@@ -77,8 +80,13 @@ impl<T> MessageSender<T> {
             return Err(NotQueued::Full);
         }
         queue.waiting.push_back(message);
-        if urgency == Urgency::Now {
-            self.0.wake(queue);
+        if urgency == Urgency::Now && queue.is_urgent_now() {
+            let wake = Wake(self.0.clone());
+            drop(queue);
+            // It wakes even where it is dropped before it runs.
+            if let Ok(runtime) = Handle::try_current() {
+                runtime.spawn(async move { drop(wake) });
+            }
         }
         Ok(())
     }
@@ -101,6 +109,23 @@ impl<T> MessageReceiver<T> {
     }
 }
 
+impl<T> Messages<T> {
+    /// From now on. Whether the receiver has to be woken for that.
+    fn is_urgent_now(&mut self) -> bool {
+        self.is_urgent = true;
+        std::mem::take(&mut self.is_asleep)
+    }
+}
+
+/// Wakes the receiver when it is dropped.
+struct Wake<T>(Arc<Shared<T>>);
+
+impl<T> Drop for Wake<T> {
+    fn drop(&mut self) {
+        self.0.woken.notify_one();
+    }
+}
+
 impl<T> Shared<T> {
     /// A panic while it was locked left whole messages.
     fn lock(&self) -> MutexGuard<'_, Messages<T>> {
@@ -109,8 +134,7 @@ impl<T> Shared<T> {
 
     /// After the lock is free, so that who is woken does not wait for it.
     fn wake(&self, mut queue: MutexGuard<'_, Messages<T>>) {
-        queue.is_urgent = true;
-        let is_asleep = std::mem::take(&mut queue.is_asleep);
+        let is_asleep = queue.is_urgent_now();
         drop(queue);
         if is_asleep {
             self.woken.notify_one();

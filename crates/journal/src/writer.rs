@@ -21,6 +21,7 @@ use super::mirror_state::MirrorState;
 use super::request_state::Transition;
 use super::reserve::Room;
 use super::store::{Store, Unresolved};
+use super::waiter::{Told, Waiter};
 use super::watch::{RECOVER_AFTER, Watch};
 use bursar_base::clock;
 use bursar_config as config;
@@ -66,7 +67,7 @@ pub(super) struct Write {
     /// Of a request that is about to be sent, until this is written.
     pub(super) room: Option<OwnedSemaphorePermit>,
     /// None: nobody waits.
-    pub(super) done: Option<oneshot::Sender<bool>>,
+    pub(super) waiter: Option<Waiter>,
 }
 
 type Kept = BTreeMap<i64, (Arc<Intent>, Transition)>;
@@ -185,6 +186,7 @@ impl Writer {
         let transacted = self
             .make_room(pages)
             .and_then(|has_room| self.transact(&batch, durable, has_room));
+        let mut told = Told::default();
         match transacted {
             Ok((refused, left)) => {
                 if std::mem::take(&mut self.is_failing) {
@@ -193,17 +195,18 @@ impl Writer {
                 self.kept = left;
                 for write in batch {
                     let is_written = !refused.contains(&write.id);
-                    self.conclude(write, is_written);
+                    self.conclude(write, is_written, &mut told);
                 }
             }
             Err(error) => {
                 self.store.roll_back();
                 self.complain(&error);
                 for write in batch {
-                    self.conclude(write, false);
+                    self.conclude(write, false, &mut told);
                 }
             }
         }
+        told.tell();
         // Nobody waits any more.
         if self.logged_pages >= self.watch.checkpoint_pages() && !self.is_failing {
             self.check_point();
@@ -233,8 +236,8 @@ impl Writer {
         }
     }
 
-    /// Tells who waits; and keeps a later phase that was not written.
-    fn conclude(&mut self, write: Write, is_written: bool) {
+    /// Keeps a later phase that was not written. Who waits will be told.
+    fn conclude(&mut self, write: Write, is_written: bool, told: &mut Told) {
         drop(write.room);
         if is_written {
             self.series.written.inc();
@@ -246,9 +249,8 @@ impl Writer {
                 self.kept.insert(write.id, (write.intent, write.transition));
             }
         }
-        if let Some(done) = write.done {
-            // Who waited may have left.
-            let _left = done.send(is_written);
+        if let Some(waiter) = write.waiter {
+            told.add(waiter, is_written);
         }
     }
 

@@ -320,6 +320,55 @@ async fn an_end_that_nobody_announces_waits_for_the_journal_too() {
 }
 
 #[tokio::test]
+async fn a_small_body_that_is_there_is_gathered_once_the_journal_has_its_end() {
+    for announces_end in [true, false] {
+        let stream = Stream::with_length(3, announces_end);
+        stream.bring(data("abc"));
+        let (write, commit) = oneshot::channel();
+        let mut relay = relay(&stream, Fake::new(false, Some(commit)));
+        {
+            let mut gathering = std::pin::pin!(relay.gather());
+            let mut context = Context::from_waker(Waker::noop());
+            for _ in 0..3 {
+                assert!(gathering.as_mut().poll(&mut context).is_pending());
+            }
+            write.send(true).unwrap();
+            assert!(gathering.as_mut().poll(&mut context).is_ready());
+        }
+        assert!(!relay.is_end_stream(), "its bytes have not gone");
+        assert_eq!(relay.size_hint().exact(), Some(3));
+        assert_eq!(bytes(poll(&mut relay)), "abc");
+        assert_eq!(relay.is_end_stream(), announces_end);
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_yet_holds_no_head_back_and_follows() {
+    let stream = Stream::with_length(3, true);
+    let (_write, commit) = oneshot::channel();
+    let mut relay = relay(&stream, Fake::new(false, Some(commit)));
+    relay.gather().await;
+    stream.bring(data("a"));
+    relay.gather().await;
+    assert_eq!(relay.size_hint().exact(), Some(3));
+    assert_eq!(bytes(poll(&mut relay)), "a");
+    stream.bring(data("bc"));
+    assert!(poll(&mut relay).is_pending(), "the journal has no end yet");
+}
+
+#[tokio::test]
+async fn a_break_that_is_seen_while_gathering_leaves_time_for_the_head() {
+    let stream = Stream::of([Event::Broken]);
+    let (mut relay, _told) = rig(&stream);
+    relay.gather().await;
+    assert!(poll(&mut relay).is_pending(), "hyper writes the head");
+    assert!(matches!(
+        poll(&mut relay),
+        Poll::Ready(Some(Err(CutOff::Broken(_))))
+    ));
+}
+
+#[tokio::test]
 async fn a_response_without_a_body_ends_once_the_journal_has_it() {
     let (write, commit) = oneshot::channel();
     let context = Fake::new(false, Some(commit));
