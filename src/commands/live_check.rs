@@ -111,7 +111,7 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<Vec<Tried>> {
     if let Some(fleet) = &fleet {
         // What was obtained here is for all of them.
         fleet.tokens.end().await;
-        tried.push(of_store(fleet));
+        tried.push(of_store(fleet).await);
     }
     tried.extend(config.providers.iter().flat_map(not_tried));
     tried.sort_by(|one, other| one.line.cmp(&other.line));
@@ -165,16 +165,14 @@ fn of_call(
     }
 }
 
-fn of_store(fleet: &fleet::Checked) -> Tried {
-    let (address, down) = fleet.store();
-    let message = match down {
-        None => "can be used".to_owned(),
-        Some(why) => why.to_owned(),
-    };
-    let failed = failed_unless(down.is_none());
+async fn of_store(fleet: &fleet::Checked) -> Tried {
+    let (address, why) = fleet.store().await;
+    let is_well = why.is_none();
+    let failed = failed_unless(is_well);
+    let message = why.unwrap_or_else(|| "can be used".to_owned());
     Tried {
         line: format!("  the fleet's store {address}: {failed}{message}\n"),
-        ..of_connection(address, Some(down.is_none()), message)
+        ..of_connection(address, Some(is_well), message)
     }
 }
 

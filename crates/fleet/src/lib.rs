@@ -12,6 +12,7 @@ mod members;
 mod message;
 mod outcome_rows;
 mod outcome_store;
+mod rehearsal;
 mod reply;
 mod script;
 mod signal;
@@ -36,6 +37,7 @@ pub use outcome_store::{
     Change, KnownJournal, ListedJournal, ListedJournals, MirroredJournal, SILENCE, Seen, Told,
     Touch, Touched,
 };
+pub use rehearsal::{REHEARSAL, Refusal, Refused};
 pub use reply::Unreadable;
 pub use signal::Signal;
 pub use token_store::{

@@ -20,6 +20,9 @@ macro_rules! script {
 /// Whether the store does all that the others need.
 pub(crate) static COMMANDS: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/commands.lua")));
+/// Whether all commands of the others can be called.
+pub(crate) static REHEARSE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/rehearse.lua")));
 
 /// What there is for somebody who needs a token.
 pub(crate) static ASK: LazyLock<Script> = script!("entry.lua", "ask.lua");

@@ -3,20 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use bursar::token::FleetTokens;
 use bursar_config::{Config, Provider};
 use bursar_fleet::store::{Event, Events};
-use bursar_fleet::{Description, Fleet};
+use bursar_fleet::{Description, Fleet, REHEARSAL};
 use bursar_telemetry::metrics::Metrics;
 
 /// The first connection to the store may take that long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// So long a message may take.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
 
 /// The fleet, for the time of the check.
 pub(super) struct Checked {
     pub(super) tokens: Arc<FleetTokens>,
+    /// What this check has published has arrived.
+    heard: Arc<Notify>,
     _following: AbortOnDropHandle<()>,
 }
 
@@ -31,19 +37,24 @@ pub(super) async fn join(config: &Config, metrics: &Metrics) -> anyhow::Result<O
     let (fleet, events) = Fleet::start(settings, Description::default(), series.clone())?;
     fleet.connection(CONNECT_TIMEOUT).await;
     let tokens = FleetTokens::new(fleet);
-    let following = tokio::spawn(follow(tokens.clone(), events));
+    let heard = Arc::<Notify>::default();
+    let following = tokio::spawn(follow(tokens.clone(), heard.clone(), events));
     Ok(Some(Checked {
         tokens,
+        heard,
         _following: AbortOnDropHandle::new(following),
     }))
 }
 
 /// Passes on what instances publish: a token that one of them is just obtaining.
-async fn follow(tokens: Arc<FleetTokens>, mut events: Events) {
+async fn follow(tokens: Arc<FleetTokens>, heard: Arc<Notify>, mut events: Events) {
     while let Some(event) = events.next().await {
         if let Event::Message { channel, payload } = event
             && channel == tokens.fleet().token_channel()
         {
+            if payload == REHEARSAL {
+                heard.notify_one();
+            }
             tokens.message(&payload);
         }
     }
@@ -55,12 +66,27 @@ impl Checked {
         !provider.token.single_active || self.tokens.fleet().state().down.is_none()
     }
 
-    /// Where the store is, and why it cannot be used, if it cannot.
-    pub(super) fn store(&self) -> (String, Option<&'static str>) {
+    /// Where the store is, and why it cannot be used, or not for everything that instances have to do there.
+    pub(super) async fn store(&self) -> (String, Option<String>) {
         let store = self.tokens.fleet().state();
-        (
-            store.address.to_string(),
-            store.down.map(|kind| kind.describe()),
-        )
+        let why = match store.down {
+            Some(kind) => Some(kind.describe().to_owned()),
+            None => self.rehearse().await,
+        };
+        (store.address.to_string(), why)
+    }
+
+    async fn rehearse(&self) -> Option<String> {
+        let refused = match self.tokens.fleet().rehearse().await {
+            Ok(refused) => refused,
+            Err(error) => return Some(format!("{:#}", anyhow::Error::from(error))),
+        };
+        if !refused.is_empty() {
+            let refused: Vec<String> = refused.iter().map(ToString::to_string).collect();
+            return Some(refused.join("; "));
+        }
+        let heard = timeout(HEARD_WITHIN, self.heard.notified()).await;
+        let none = "what is published there does not arrive";
+        heard.is_err().then(|| none.to_owned())
     }
 }

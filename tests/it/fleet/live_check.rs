@@ -75,3 +75,26 @@ async fn a_token_that_check_live_obtains_is_the_fleets() {
     fleet.agree_soon().await;
     assert_eq!(provider.calls(), 1);
 }
+
+#[tokio::test]
+async fn check_live_names_the_commands_that_the_stores_user_lacks() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let lacking = "resetkeys ~bursar:bursar:* resetchannels &bursar:bursar:* +@all -hset -zrem";
+    let launch = server.launch().user("bursar", "secret", lacking);
+    let store = launch.start().await;
+    let provider = Provider::start(LIFETIME).await;
+    let file = provider.yaml(&format!("url: '{}', keys: ['{KEY}']", store.url()), "");
+    let said = check(&file).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(
+        said.out
+            .contains("FAILED: the user may not HSET; the user may not ZREM\n"),
+        "{said:?}"
+    );
+    let mut operator = store.connect_as_operator().await;
+    operator.call(&["ACL", "SETUSER", "bursar", "+@all"]).await;
+    let said = check(&file).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+}

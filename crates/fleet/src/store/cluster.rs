@@ -32,10 +32,17 @@ const MAX_REDIRECTS: usize = 5;
 /// One that a cluster could not serve at the moment is sent again no more often.
 const MAX_REPEATS: usize = 3;
 const REPEAT_AFTER: Duration = Duration::from_millis(100);
+/// The slots are read again for a script that was sent on to a node that is gone no more often, each time from no more
+/// nodes.
+const MAX_RELOADS: usize = 2;
+const MAX_ASKED: usize = 3;
 /// A node that a script was sent on to, and that was not known before, is waited for as long.
 const NEW_NODE_TIMEOUT: Duration = Duration::from_secs(1);
 /// More nodes that take writes are not connected to.
 const MAX_NODES: usize = 256;
+/// Of the nodes that it may subscribe to, the subscriber tries no more at once, and all but the last for as long.
+const MAX_TRIED: usize = 8;
+const TRIED_FOR: Duration = Duration::from_secs(1);
 /// While all nodes are connected, the slots are read again as often.
 const RELOAD: Duration = Duration::from_secs(30);
 /// While one is not, or has sent a script on.
@@ -98,15 +105,27 @@ impl Cluster {
     ) -> Result<Value, StoreError> {
         let slot = keys.first().map(|key| slot_of(key.as_bytes()));
         let mut redirected: Option<(Arc<Node>, bool)> = None;
-        let (mut redirects, mut repeats) = (0, 0);
+        let mut sender: Option<Place> = None;
+        let (mut redirects, mut repeats, mut reloads) = (0, 0, 0);
         loop {
             let (node, is_ask) = match redirected.take() {
                 Some(redirected) => redirected,
                 None => (self.node_of(slot)?, false),
             };
             let connection = match redirects {
-                0 => node.connection()?,
-                _ => node.new_connection().await?,
+                0 => node.connection_once_tried().await?,
+                _ => match node.new_connection().await {
+                    Ok(connection) => connection,
+                    // Whoever sent the script there may not know yet that the node is gone; others do, perhaps.
+                    Err(_)
+                        if reloads < MAX_RELOADS
+                            && self.is_moved_on(slot, &node.place, sender.as_ref()).await =>
+                    {
+                        reloads += 1;
+                        continue;
+                    }
+                    Err(down) => return Err(down),
+                },
             };
             let run = match is_ask {
                 true => connection.run_asking(script, keys, args).await,
@@ -119,6 +138,7 @@ impl Cluster {
                     return Err(error);
                 }
                 let next = self.redirected(redirect, &node.place);
+                sender = Some(node.place.clone());
                 redirected = Some((next.ok_or(error.clone())?, redirect.is_ask));
             } else if error.is_momentary() && repeats < MAX_REPEATS {
                 repeats += 1;
@@ -127,6 +147,20 @@ impl Cluster {
                 return Err(error);
             }
         }
+    }
+
+    /// Whether another node than the one at `from` serves a slot now, by what others say than `sender`, which named it:
+    /// each is asked, until one says so.
+    async fn is_moved_on(&self, slot: Option<u16>, from: &Place, sender: Option<&Place>) -> bool {
+        let others = self.connections().into_iter();
+        let others = others.filter(|(place, _)| place != from && Some(place) != sender);
+        for (place, connection) in others.take(MAX_ASKED) {
+            let is_loaded = self.load(&place, &connection).await.is_ok();
+            if is_loaded && self.node_of(slot).is_ok_and(|node| node.place != *from) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Whether a replica of the node that serves a key has all that was written there.
@@ -271,6 +305,20 @@ impl Node {
         current.map_err(|_why| StoreError::unsent(Kind::Down))
     }
 
+    /// The same, where the first attempt to connect may be under way: a node that nobody has tried is not down.
+    async fn connection_once_tried(&self) -> Result<Arc<Connection>, StoreError> {
+        if self.is_untried() {
+            let mut current = self.current.subscribe();
+            let is_tried = |current: &Result<_, StoreError>| !is_starting(current);
+            drop(timeout(NEW_NODE_TIMEOUT, current.wait_for(is_tried)).await);
+        }
+        self.connection()
+    }
+
+    fn is_untried(&self) -> bool {
+        is_starting(&self.current.borrow())
+    }
+
     /// The same, where the node may have been heard of just now.
     async fn new_connection(&self) -> Result<Arc<Connection>, StoreError> {
         let mut current = self.current.subscribe();
@@ -282,6 +330,10 @@ impl Node {
     fn is_up(&self) -> bool {
         self.current.borrow().is_ok()
     }
+}
+
+fn is_starting(current: &Result<Arc<Connection>, StoreError>) -> bool {
+    matches!(current, Err(error) if error.kind() == Kind::Starting)
 }
 
 /// What keeps a node connected.
@@ -369,15 +421,37 @@ impl Subscriber {
             false => &self.seeds,
         };
         let at = (turn / 2).checked_rem(places.len()).unwrap_or(0);
-        let place = places.get(at).cloned();
-        let place = place.ok_or(StoreError::unsent(Kind::Unreachable))?;
-        let connection = self.dialer.connect(&place, attempt).await?;
+        let (place, connection) = self.connect(places, at, attempt).await?;
         self.cluster.load(&place, &connection).await?;
-        self.prove().await?;
+        self.prove(&place, &connection).await?;
         Ok((place, connection))
     }
 
-    async fn prove(&self) -> Result<(), StoreError> {
+    /// Connects to one of the places, that one first: where one is gone, another one does as well. All but the last have
+    /// little time.
+    async fn connect(
+        &self,
+        places: &[Place],
+        first: usize,
+        attempt: usize,
+    ) -> Result<(Place, Connection), StoreError> {
+        let (before, from) = places.split_at(first.min(places.len()));
+        let mut left: Vec<&Place> = from.iter().chain(before).take(MAX_TRIED).collect();
+        let last = left.pop().ok_or(StoreError::unsent(Kind::Unreachable))?;
+        for place in left {
+            match timeout(TRIED_FOR, self.dialer.connect(place, attempt)).await {
+                Ok(Ok(connection)) => return Ok((place.clone(), connection)),
+                Ok(Err(error)) => self.status.node_down(place, &error),
+                Err(_elapsed) => self
+                    .status
+                    .node_down(place, &StoreError::unsent(Kind::TimedOut)),
+            }
+        }
+        let connection = self.dialer.connect(last, attempt).await?;
+        Ok((last.clone(), connection))
+    }
+
+    async fn prove(&self, place: &Place, connection: &Connection) -> Result<(), StoreError> {
         let probe = &self.dialer.probe;
         let mut last = StoreError::unsent(Kind::Down);
         let deadline = Instant::now() + STEP_TIMEOUT;
@@ -386,7 +460,12 @@ impl Subscriber {
                 Ok(_) => return Ok(()),
                 Err(error) if error.kind() == Kind::Down => {
                     last = self.cluster.why(&probe.key).unwrap_or(error);
-                    drop(timeout_at(deadline, self.cluster.changes.happened.notified()).await);
+                    let again = deadline.min(Instant::now() + RELOAD_SOON);
+                    let changed = self.cluster.changes.happened.notified();
+                    if timeout_at(again, changed).await.is_err() {
+                        // Its node is gone, perhaps, and another one takes its place.
+                        drop(self.cluster.load(place, connection).await);
+                    }
                 }
                 Err(error) => return Err(error),
             }

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::super::*;
 use super::scripted::{Response, Scripted, fine};
 use super::support::{
-    CHANNEL, at, connect, count, counted, down_for, settings, single, start, trusting, until, url,
+    CHANNEL, KEY, at, connect, count, counted, down_for, settings, single, start, trusting, until,
+    url,
 };
 
 fn nodes(nodes: &Nodes) -> Settings {
@@ -268,6 +269,73 @@ async fn nodes_that_send_a_script_round_in_circles_are_given_up() {
     let (store, _events) = connect(settings(StoreAddress::Cluster(vec![at(server.address)]))).await;
     let error = count(&store, key).await.unwrap_err();
     assert_eq!((error.kind(), error.is_unsent()), (Kind::Redirects, true));
+}
+
+/// What CLUSTER SLOTS says where that port of this machine serves all slots but the last, and the other one that.
+fn slots(most: u16, last: u16) -> Response {
+    let range = |first: u16, last: u16, port: u16| {
+        format!("*3\r\n:{first}\r\n:{last}\r\n*3\r\n$9\r\n127.0.0.1\r\n:{port}\r\n$2\r\nid\r\n")
+    };
+    let ranges = range(0, 16382, most) + &range(16383, 16383, last);
+    Response::Bytes(format!("*2\r\n{ranges}").into_bytes())
+}
+
+/// Where nobody listens.
+async fn nobody() -> std::net::SocketAddr {
+    bursar_testkit::listen().await.1
+}
+
+#[tokio::test]
+async fn a_node_of_the_configuration_that_is_gone_is_passed_over_at_once() {
+    let port = Arc::new(std::sync::OnceLock::<u16>::new());
+    let own = port.clone();
+    let server = Scripted::start(None, move |command| match &*command[0] {
+        "CLUSTER" => slots(*own.get().unwrap(), *own.get().unwrap()),
+        _ => fine(command),
+    })
+    .await;
+    port.set(server.address.port()).unwrap();
+    // Each begins with any of them.
+    for _ in 0..12 {
+        let places = vec![at(nobody().await), at(server.address)];
+        let (store, _events) = start(settings(StoreAddress::Cluster(places)));
+        let tried = async || store.state().down != Some(Kind::Starting);
+        assert!(bursar_testkit::becomes_true(bursar_testkit::PATIENCE, tried).await);
+        assert_eq!(store.state().down, None);
+    }
+}
+
+#[tokio::test]
+async fn a_script_that_is_sent_on_to_a_node_that_is_gone_goes_where_others_say() {
+    let ports = Arc::new(std::sync::OnceLock::<[u16; 2]>::new());
+    let gone = nobody().await.port();
+    let known = ports.clone();
+    let behind = Scripted::start(None, move |command| match &*command[0] {
+        "CLUSTER" => {
+            let [behind, other] = *known.get().unwrap();
+            slots(behind, other)
+        }
+        _ if command.iter().any(|word| word == KEY) => {
+            Response::Bytes(format!("-MOVED 5 127.0.0.1:{gone}\r\n").into_bytes())
+        }
+        _ => fine(command),
+    })
+    .await;
+    let known = ports.clone();
+    let other = Scripted::start(None, move |command| match &*command[0] {
+        "CLUSTER" => {
+            let [_, other] = *known.get().unwrap();
+            slots(other, other)
+        }
+        _ => fine(command),
+    })
+    .await;
+    ports
+        .set([behind.address.port(), other.address.port()])
+        .unwrap();
+    let seeds = StoreAddress::Cluster(vec![at(behind.address)]);
+    let (store, _events) = connect(settings(seeds)).await;
+    assert_eq!(count(&store, KEY).await.unwrap(), Value::Int(1));
 }
 
 #[tokio::test]
