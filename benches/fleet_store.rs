@@ -159,6 +159,7 @@ async fn one(fleet: &Fleet, key: u64, step: Step) {
             text: Secret::new("r".repeat(REFRESH_LENGTH)),
             lifetime: Some(LIFETIME),
         }),
+        secret: None,
     };
     let publication = Publication {
         number: lease.number,

@@ -43,6 +43,8 @@ pub(super) struct Wanted {
 struct Current {
     fingerprint: Fingerprint,
     issued: Instant,
+    /// From then on it is not sent.
+    expires: Instant,
     ends: Instant,
 }
 
@@ -53,6 +55,7 @@ impl Wanted {
             current: current.map(|token| Current {
                 fingerprint: token.fingerprint,
                 issued: token.issued,
+                expires: token.expires,
                 ends: token.ends,
             }),
             is_refused,
@@ -63,6 +66,11 @@ impl Wanted {
     /// The token that there is.
     pub(super) fn fingerprint(&self) -> Option<Fingerprint> {
         self.current.map(|current| current.fingerprint)
+    }
+
+    /// Whether there is a token that has not ended; a provider may refuse it.
+    pub(super) fn has_live_token(&self, now: Instant) -> bool {
+        self.current.is_some_and(|current| now < current.expires)
     }
 
     /// Whether that token will do.

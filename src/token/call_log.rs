@@ -25,6 +25,7 @@ pub(super) struct LatestCall(Mutex<Latest>);
 #[derive(Debug, Default)]
 struct Latest {
     is_waiting: bool,
+    is_leased_by_another: bool,
     ended: Option<(&'static str, SystemTime)>,
     exchange: Option<Exchange>,
     /// Whether that is of the call that is under way.
@@ -110,6 +111,16 @@ impl CallLog {
     /// Whether a call waits for its turn: it is not made yet.
     pub(super) fn is_waiting(&self) -> bool {
         self.latest.lock().is_waiting
+    }
+
+    /// Another instance of the fleet has the lease, and its token is waited for; or it is not any more.
+    pub(super) fn set_leased_by_another(&self, is_leased: bool) {
+        self.latest.lock().is_leased_by_another = is_leased;
+    }
+
+    /// Whether another instance's token is waited for: no call is made here.
+    pub(super) fn is_leased_by_another(&self) -> bool {
+        self.latest.lock().is_leased_by_another
     }
 
     /// From now on calls are those of that flight, or of none that is traced.

@@ -6,6 +6,7 @@
 mod acquire;
 mod flights;
 mod key;
+mod outage;
 mod wire;
 
 use std::collections::{HashMap, VecDeque};

@@ -25,6 +25,8 @@ struct KnownEntry {
     highest: u64,
     /// The token that this instance asked the endpoint for last.
     own: Option<Fingerprint>,
+    /// The same, where that was without the store.
+    alone: Option<Fingerprint>,
     /// Came with a token that nobody else can have seen.
     unshared_refresh: Option<RefreshToken>,
     /// The refresh tokens of values up to that number were used, or may have been.
@@ -86,6 +88,17 @@ impl Known {
     pub(super) fn obtained(&self, fingerprint: Fingerprint) {
         let mut entry = self.entry();
         entry.own = Some(fingerprint);
+    }
+
+    /// The same, without the store.
+    pub(super) fn obtained_alone(&self, fingerprint: Fingerprint) {
+        self.obtained(fingerprint);
+        self.entry().alone = Some(fingerprint);
+    }
+
+    /// Whether this instance asked for that token without the store.
+    pub(super) fn is_alone_with(&self, fingerprint: Option<Fingerprint>) -> bool {
+        fingerprint.is_some() && self.entry().alone == fingerprint
     }
 
     /// Whether this instance asked for that token itself.

@@ -41,7 +41,7 @@ const CONTENTION: &str = "instances are revoking each other: the provider refuse
 /// The same where there is a fleet.
 const CONTENTION_IN_FLEET: &str = "instances are revoking each other: the provider refuses young tokens, as it does where each new one ends the one before; set `token.single_active: true` for the provider";
 /// The same where the fleet knows that new tokens end the ones before.
-const CONTENTION_WITH_OTHERS: &str = "somebody outside of the fleet revokes its tokens: the provider refuses young ones although `token.single_active` is set; give the fleet an account of its own";
+const CONTENTION_WITH_OTHERS: &str = "somebody else revokes the fleet's tokens: the provider refuses young ones although `token.single_active` is set; an instance with another `name` or `keys` of the fleet, another name of the provider or account, other `params`, or an earlier version asks for itself, and where there is none, give the fleet an account of its own";
 
 /// The token of one key: provider, account and scopes.
 pub struct Source {
@@ -231,7 +231,13 @@ impl Source {
             .refusals
             .quarantine(unauthorized, generation, Instant::now())
         {
-            tracing::warn!(provider = %self.key.provider.name, account = %self.key.account().name, scopes = %self.key.scopes, route = %unauthorized.route, "the provider answers 401 on this route whatever the token: it may lack a scope");
+            let why = match self.dialect().single_active {
+                true => {
+                    "it may lack a scope, or somebody else's token calls end the tokens of this account"
+                }
+                false => "it may lack a scope",
+            };
+            tracing::warn!(provider = %self.key.provider.name, account = %self.key.account().name, scopes = %self.key.scopes, route = %unauthorized.route, "the provider answers 401 on this route whatever the token: {why}");
         }
     }
 
@@ -303,6 +309,9 @@ impl Source {
             // The endpoint was not asked at all.
             let (failure, retry_after) = self.limiter.wait(now);
             return self.missing_without_call(failure, retry_after);
+        }
+        if failure == Failure::TimedOut && self.calls.is_leased_by_another() {
+            return self.missing_without_call(Failure::LeaseLost, Duration::ZERO);
         }
         let until = self
             .policy()

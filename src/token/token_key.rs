@@ -41,47 +41,63 @@ impl TokenKey {
     }
 
     /// Whether a token of one configuration's key serves another's: provider, environment, account, credentials and
-    /// every parameter of the token request are the same. A second secret that comes or goes makes no other key.
+    /// every parameter of the token request are the same. A second secret that comes or goes makes no other key, and
+    /// neither does another secret where a new token would end the one before.
     pub(super) fn is_same_as(&self, other: &Self) -> bool {
         let (one, two) = (self.account(), other.account());
+        let is_secret_of_no_account = self.is_single_active() && other.is_single_active();
         self.names() == other.names()
             && self.provider.environment == other.provider.environment
-            && (&one.client_id, &one.client_secret) == (&two.client_id, &two.client_secret)
+            && one.client_id == two.client_id
+            && (is_secret_of_no_account || one.client_secret == two.client_secret)
             && self.provider.token.asks_like(&other.provider.token)
     }
 
-    /// Everything that a token is asked for with, in one text: what [`Self::is_same_as`] compares. It holds the secret,
-    /// but where a new token ends the one before: while some instances have a new secret already, they still take turns.
+    /// Whether there is one token at a time, whatever the client proves itself with.
+    pub(super) fn is_single_active(&self) -> bool {
+        self.provider.token.single_active
+    }
+
+    /// What names the token in a fleet: everything that it is asked for with, in one text. It holds the secret, but not
+    /// where each new token ends the one before: instances with different secrets, as while one is changed, would be two
+    /// fleets then that end each other's tokens. [`Self::proof`] has the rest.
     pub(super) fn canonical(&self) -> Zeroizing<Vec<u8>> {
         let (account, token) = (self.account(), &self.provider.token);
-        let uri = |uri: &Uri| uri.to_string();
-        let mut text = Zeroizing::new(Vec::new());
-        let mut add = |part: &str| {
-            // With its length, so that no two keys have one text.
-            text.extend_from_slice(&(part.len() as u64).to_be_bytes());
-            text.extend_from_slice(part.as_bytes());
-        };
+        let is_single_active = self.is_single_active();
+        let mut text = Parts::default();
+        if is_single_active {
+            // No provider's name is empty.
+            text.add("");
+        }
         let (provider, account_name, scopes) = self.names();
-        add(provider);
-        add(self.environment());
-        add(account_name);
-        add(scopes);
-        add(account.client_id.expose());
-        add(match token.single_active {
-            true => "",
-            false => account.client_secret.expose(),
-        });
-        add(&uri(&token.url));
-        add(&token.refresh_url.as_ref().map(uri).unwrap_or_default());
-        add(&format!(
+        text.add(provider);
+        text.add(self.environment());
+        text.add(account_name);
+        text.add(scopes);
+        text.add(account.client_id.expose());
+        if is_single_active {
+            text.add(&token.url.to_string());
+        } else {
+            text.add(account.client_secret.expose());
+            text.add(&token.url.to_string());
+            self.add_ways_to_ask(&mut text);
+        }
+        for (name, value) in &token.params {
+            text.add(name);
+            text.add(value.expose());
+        }
+        text.0
+    }
+
+    /// How the endpoint is asked, beside what is asked for.
+    fn add_ways_to_ask(&self, text: &mut Parts) {
+        let token = &self.provider.token;
+        let refresh_url = token.refresh_url.as_ref().map(Uri::to_string);
+        text.add(&refresh_url.unwrap_or_default());
+        text.add(&format!(
             "{:?} {:?} {:?}",
             token.encoding, token.client_auth, token.refresh
         ));
-        for (name, value) in &token.params {
-            add(name);
-            add(value.expose());
-        }
-        text
     }
 
     /// The environment's name; empty for none.
@@ -89,31 +105,40 @@ impl TokenKey {
         self.provider.environment.map_or("", Environment::as_str)
     }
 
-    /// What [`Self::differs_in_proof_from`] compares, in one text, and the secret where [`Self::canonical`] lacks it.
+    /// What the client proves itself with and [`Self::canonical`] has not: a refusal of it is none of another one. It
+    /// holds secrets.
     pub(super) fn proof(&self) -> Zeroizing<Vec<u8>> {
         let account = self.account();
-        let next = account
-            .next_client_secret
-            .as_ref()
-            .map_or("", Secret::expose);
-        let secret = match self.provider.token.single_active {
-            true => account.client_secret.expose(),
-            false => "",
-        };
-        let length = (next.len() as u64).to_be_bytes();
-        let parts = [
-            self.provider.tls.digest(),
-            &length,
-            next.as_bytes(),
-            secret.as_bytes(),
-        ];
-        Zeroizing::new(parts.concat())
+        let next = account.next_client_secret.as_ref();
+        let next = next.map_or("", Secret::expose);
+        let certificate = self.provider.tls.digest();
+        if !self.is_single_active() {
+            return Zeroizing::new([certificate, next.as_bytes()].concat());
+        }
+        let mut text = Parts(Zeroizing::new(certificate.to_vec()));
+        text.add(account.client_secret.expose());
+        text.add(next);
+        self.add_ways_to_ask(&mut text);
+        text.0
     }
 
-    /// Whether the endpoint is shown another second secret or another certificate, and so may take what it refused: the
+    /// Whether the endpoint is shown another secret or another certificate, and so may take what it refused: the
     /// cool-down after a refusal is no cause to wait then.
     pub(super) fn differs_in_proof_from(&self, earlier: &Self) -> bool {
-        self.account().next_client_secret != earlier.account().next_client_secret
+        let (account, before) = (self.account(), earlier.account());
+        account.client_secret != before.client_secret
+            || account.next_client_secret != before.next_client_secret
             || self.provider.tls != earlier.provider.tls
+    }
+}
+
+/// Parts of a text, each with its length before it, so that no two lists of them have one text.
+#[derive(Default)]
+struct Parts(Zeroizing<Vec<u8>>);
+
+impl Parts {
+    fn add(&mut self, part: &str) {
+        self.0.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        self.0.extend_from_slice(part.as_bytes());
     }
 }

@@ -213,6 +213,14 @@ impl Fleet {
         }
     }
 
+    /// Waits until the store can be used; at most so long.
+    pub async fn is_up_within(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        while self.state().down.is_some() && Instant::now() < deadline {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
     /// Waits until an attempt to connect to the store has failed that was begun after that.
     pub async fn fails_again(&self, after: Instant) {
         while self.state().tried.is_none_or(|tried| tried < after) {

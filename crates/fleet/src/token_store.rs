@@ -25,8 +25,8 @@ pub struct TokenEntry<'a> {
     pub canonical: &'a [u8],
     /// What its values are bound to besides their names: the provider's environment.
     pub context: &'a str,
-    /// What the client proves itself with beside its secret, which is in the key: a refusal of another proof says
-    /// nothing. It is a secret too, and only its keyed hash leaves this process.
+    /// What the client proves itself with, where that is not in the key: a refusal of another proof says nothing. It is a
+    /// secret too, and only its keyed hash leaves this process.
     pub proof: &'a [u8],
 }
 
@@ -201,6 +201,8 @@ struct Asked {
 const KIND: &str = "token";
 /// The kind of names that proofs have.
 const PROOF: &str = "proof";
+/// The kind of names that secrets have.
+const SECRET: &str = "secret";
 /// What the failures of a key are sealed with: they have no number of their own.
 const UNNUMBERED: u64 = 0;
 /// A refresh token without an end is kept for so long.
@@ -460,6 +462,12 @@ impl Fleet {
     #[must_use]
     pub fn token_names(&self, entry: TokenEntry<'_>) -> Names {
         self.keys().names(KIND, entry.canonical)
+    }
+
+    /// What a client's secret is called in sealed values, so that instances find out whether they have the same one.
+    #[must_use]
+    pub fn secret_names(&self, secret: &[u8]) -> Names {
+        self.keys().names(SECRET, secret)
     }
 
     fn found(

@@ -20,6 +20,8 @@ pub struct TokenValue {
     pub after_unauthorized: bool,
     /// What the next one may be had for.
     pub refresh_token: Option<RefreshValue>,
+    /// The secret that it was obtained with, as `Fleet::secret_names` names it, where readers may have another one.
+    pub secret: Option<String>,
 }
 
 /// A refresh token.
@@ -45,6 +47,8 @@ struct Written<'a> {
     refresh_token: Option<std::borrow::Cow<'a, str>>,
     #[serde(rename = "e", skip_serializing_if = "Option::is_none")]
     refresh_lifetime: Option<u64>,
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
 }
 
 impl TokenValue {
@@ -62,6 +66,7 @@ impl TokenValue {
             refresh_lifetime: refresh
                 .and_then(|refresh| refresh.lifetime)
                 .and_then(milliseconds),
+            secret: self.secret.clone(),
         };
         // Texts and numbers can always be written.
         Zeroizing::new(serde_json::to_vec(&written).unwrap_or_default())
@@ -81,6 +86,7 @@ impl TokenValue {
                 text: Secret::new(text.into_owned()),
                 lifetime: refresh_lifetime,
             }),
+            secret: written.secret,
         })
     }
 }
@@ -112,6 +118,7 @@ mod tests {
                 scope: scope.map(str::to_owned),
                 after_unauthorized: scope.is_some(),
                 refresh_token,
+                secret: lifetime.map(|_| "0af3".to_owned()),
             };
             assert_eq!(TokenValue::from_bytes(&value.to_bytes()), Some(value));
         }

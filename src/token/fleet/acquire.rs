@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::flights::{Flight, Flights};
 use super::key::{FleetKey, Obtained};
+use super::outage::{Action, Asker, Current, Outage, RECONNECT};
 use super::wire;
 use crate::token::acquire::{Acquire, Acquired, Acquiring, NotAcquired, Wanted};
 use crate::token::backoff;
@@ -34,6 +35,8 @@ const AFTER_LEASE: Duration = Duration::from_millis(50);
 const MAX_PASSED_OVER: usize = 8;
 /// Leases of others that one flight waits for.
 const MAX_WAITS: u32 = 8;
+/// A store that was of no use is asked again after this, by who cannot do without.
+const LOOK_AGAIN: Duration = Duration::from_millis(300);
 /// While an outage holds a key, it is looked at again after this.
 const HOLD_PAUSE: Duration = Duration::from_millis(500);
 
@@ -55,6 +58,7 @@ enum Step {
 /// One acquisition.
 struct Acquisition {
     wanted: Wanted,
+    began: Instant,
     /// Whoever tells the others what came of it holds it until that is done.
     flight: Arc<Flight>,
 }
@@ -70,7 +74,11 @@ impl Acquire for FleetAcquire {
                 return Err(Failure::LeaseLost.into());
             };
             let flight = Arc::new(flight);
-            let acquisition = Acquisition { wanted, flight };
+            let acquisition = Acquisition {
+                wanted,
+                began: Instant::now(),
+                flight,
+            };
             self.key.fleet.first_connection(FIRST_CONNECTION).await;
             let mut passed_over = Vec::new();
             passed_over.extend(self.key.known().number_of(wanted.fingerprint()));
@@ -85,7 +93,7 @@ impl Acquire for FleetAcquire {
                     Step::Again => {}
                 }
             }
-            Err(Failure::TimedOut.into())
+            Err(Failure::LeaseLost.into())
         })
     }
 }
@@ -145,7 +153,7 @@ impl FleetAcquire {
                     return self.call(lease, acquisition, passed_over, priority).await;
                 }
                 Ok(Answer::Nothing(_)) | Err(_) => {
-                    return Step::Done(self.without_store(acquisition, priority).await);
+                    return self.without_store(acquisition, priority).await;
                 }
             }
         }
@@ -239,10 +247,12 @@ impl FleetAcquire {
     /// Waits until somebody else's lease is over, or something of the entry has changed.
     async fn wait_for_holder(&self, left: Duration, changed: impl Future<Output = ()>) {
         let end = Instant::now() + left.min(self.lease_time()) + AFTER_LEASE;
+        self.grants.calls.set_leased_by_another(true);
         tokio::select! {
             _ = timeout_at(end, changed) => {}
             () = self.flights.ending() => {}
         }
+        self.grants.calls.set_leased_by_another(false);
     }
 
     /// The token in a value, where it is of use; where it was pushed meanwhile, it is counted already.
@@ -264,7 +274,9 @@ impl FleetAcquire {
     ) {
         self.key.known().obtained(token.fingerprint());
         let is_refused = acquisition.wanted.is_refused;
-        let Some(obtained) = Obtained::from(token, refresh, is_refused, self.key.dialect()) else {
+        let secret = self.key.secret(self.grants.secret.name());
+        let dialect = self.key.dialect();
+        let Some(obtained) = Obtained::from(token, refresh, is_refused, secret, dialect) else {
             return;
         };
         let (key, flight) = (self.key.clone(), acquisition.flight.clone());
@@ -312,27 +324,71 @@ impl FleetAcquire {
         &self,
         acquisition: &Acquisition,
         priority: &mut watch::Receiver<Priority>,
-    ) -> Result<Acquired, NotAcquired> {
+    ) -> Step {
         let known = self.key.known();
-        let holds = match self.key.fleet.on_outage(self.key.dialect().single_active) {
-            OnOutage::Hold => !known.is_own(acquisition.wanted.fingerprint()),
-            OnOutage::Mint => false,
+        let action = match self.key.fleet.on_outage(self.key.dialect().single_active) {
+            OnOutage::Hold => self.outage(acquisition).action(),
+            OnOutage::Mint => Action::Ask,
         };
-        if holds {
-            let pause: Pause = HOLD_PAUSE.into();
-            return Err(NotAcquired {
-                failure: Failure::FleetHold,
-                pause: Some(pause.from(Instant::now())),
-            });
+        match action {
+            Action::Ask => {}
+            Action::Hold => {
+                let pause: Pause = HOLD_PAUSE.into();
+                return Step::Done(Err(NotAcquired {
+                    failure: Failure::FleetHold,
+                    pause: Some(pause.from(Instant::now())),
+                }));
+            }
+            Action::Wait => {
+                tokio::select! {
+                    () = self.reconnected(acquisition) => {}
+                    () = self.flights.ending() => {}
+                }
+                return Step::Again;
+            }
         }
         self.grants.refresh_token.put(known.take_unshared());
         let result = self.grants.acquire_through(priority, &OpenGate).await;
         let left = self.grants.refresh_token.take(Instant::now());
         match &result {
-            Ok(token) => self.share(known.next_number(), token, left, acquisition),
+            Ok(token) => {
+                known.obtained_alone(token.fingerprint());
+                self.share(known.next_number(), token, left, acquisition);
+            }
             Err(_) => known.keep_unshared(left),
         }
-        result
+        Step::Done(result)
+    }
+
+    /// Waits until the store can be used again, or a little, where it can and was of no use.
+    async fn reconnected(&self, acquisition: &Acquisition) {
+        sleep(LOOK_AGAIN).await;
+        let left = RECONNECT.saturating_sub(self.outage(acquisition).away_for);
+        self.key.fleet.is_up_within(left).await;
+    }
+
+    /// The outage of the store as this flight sees it: a store that is there, and of no use, is away since it was asked.
+    fn outage(&self, acquisition: &Acquisition) -> Outage {
+        let (state, wanted) = (self.key.fleet.state(), &acquisition.wanted);
+        let since = match state.down {
+            Some(_) => state.since,
+            None => acquisition.began,
+        };
+        let (known, fingerprint) = (self.key.known(), wanted.fingerprint());
+        Outage {
+            away_for: since.elapsed(),
+            lease_time: self.lease_time(),
+            asker: match known.is_own(fingerprint) {
+                true if known.is_alone_with(fingerprint) => Asker::Alone,
+                true => Asker::Own,
+                false => Asker::Other,
+            },
+            current: match wanted.has_live_token(Instant::now()) {
+                true if wanted.is_refused => Current::Refused,
+                true => Current::Usable,
+                false => Current::Ended,
+            },
+        }
     }
 }
 

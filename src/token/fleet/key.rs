@@ -1,6 +1,6 @@
 //! Token key in a fleet: its entry in the store, and what this instance knows of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,8 +13,8 @@ use crate::token::refresh_token::RefreshToken;
 use crate::token::response::{ExpiresIn, TokenResponse};
 use crate::token::source::{KeyState, Source};
 use crate::token::token_key::TokenKey;
-use bursar_base::secret::Fingerprint;
-use bursar_config::TokenDialect;
+use bursar_base::secret::{Fingerprint, Secret};
+use bursar_config::{SecretName, TokenDialect};
 use bursar_fleet::{
     Answer, Error, Failed, Fleet, Found, Names, Publication, Published, Question, TokenEntry,
     TokenValue,
@@ -27,9 +27,11 @@ pub(in crate::token) struct FleetKey {
     pub(super) key: TokenKey,
     /// Everything that a token is asked for with, in one text.
     canonical: Zeroizing<Vec<u8>>,
-    /// Names the account's second secret and certificate.
+    /// What the client proves itself with beside that.
     proof: Zeroizing<Vec<u8>>,
     pub(super) state: Arc<KeyState>,
+    /// The secret of others that was told of last, by its keyed hash.
+    told_of: Mutex<Option<String>>,
 }
 
 impl FleetKey {
@@ -40,6 +42,7 @@ impl FleetKey {
             proof: key.proof(),
             key: key.clone(),
             state: state.clone(),
+            told_of: Mutex::default(),
         }
     }
 
@@ -85,13 +88,51 @@ impl FleetKey {
     /// The token in a value of the store, where it is of use to who wants one.
     pub(super) fn accept(&self, wanted: &Wanted, found: Found) -> Option<Acquired> {
         self.known().saw(found.number);
-        let token = acquired(found.value?, found.issued)?;
+        let value = found.value?;
+        self.compare_secrets(value.secret.as_deref());
+        let token = acquired(value, found.issued)?;
         let fingerprint = token.fingerprint();
         let is_better = wanted.is_met_by(&token, self.dialect(), Instant::now());
         if is_better || wanted.fingerprint() == Some(fingerprint) {
             self.known().has(found.number, fingerprint);
         }
         is_better.then_some(token)
+    }
+
+    /// What the fleet is told of the secret that a token was obtained with: nothing, where it names the token.
+    pub(super) fn secret(&self, name: SecretName) -> Option<String> {
+        let secret = self.key.account().secret(name)?;
+        let names = self.fleet.secret_names(secret.expose().as_bytes());
+        let first = names.all().next().map(str::to_owned);
+        first.filter(|_| self.key.is_single_active())
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_told_of_another_secret(&self) -> bool {
+        self.told_of.lock().unwrap().is_some()
+    }
+
+    /// A token is of use whatever secret it was obtained with. But an instance whose own secret is wrong would notice
+    /// nothing as long as others obtain its tokens, so that it says where theirs is another one.
+    fn compare_secrets(&self, of_value: Option<&str>) {
+        let Some(of_value) = of_value else { return };
+        let account = self.key.account();
+        let mut own = SecretName::ALL
+            .into_iter()
+            .filter_map(|name| account.secret(name));
+        let is_it = |secret: &Secret| {
+            let names = self.fleet.secret_names(secret.expose().as_bytes());
+            names.all().any(|name| name == of_value)
+        };
+        if own.any(is_it) {
+            return;
+        }
+        let mut told_of = self.told_of.lock().unwrap_or_else(PoisonError::into_inner);
+        if told_of.as_deref() == Some(of_value) {
+            return;
+        }
+        *told_of = Some(of_value.to_owned());
+        tracing::warn!(provider = %self.key.provider.name, account = %account.name, "another instance of the fleet obtained the token with a secret that this one does not have: while a secret is being changed that passes, else one of the two files is wrong");
     }
 
     /// Takes over a token that another instance obtained, where it is of more use than the one that is there.
@@ -217,6 +258,8 @@ impl Obtained {
                 scope: None,
                 after_unauthorized: current.after_unauthorized,
                 refresh_token: refresh.map(|token| token.for_fleet(current.issued)),
+                // Not known any more.
+                secret: None,
             },
             issued: current.issued,
             lifetime,
@@ -228,6 +271,7 @@ impl Obtained {
         acquired: &Acquired,
         refresh: Option<RefreshToken>,
         after_unauthorized: bool,
+        secret: Option<String>,
         dialect: &TokenDialect,
     ) -> Option<Self> {
         let lifetime = match acquired.response.lifetime {
@@ -242,6 +286,7 @@ impl Obtained {
                 scope: acquired.response.scope.clone(),
                 after_unauthorized,
                 refresh_token: refresh.map(|token| token.for_fleet(acquired.issued)),
+                secret,
             },
             issued: acquired.issued,
             lifetime: lifetime.unwrap_or(dialect.default_lifetime),

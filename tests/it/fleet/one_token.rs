@@ -168,3 +168,32 @@ async fn instances_whose_new_token_ends_the_one_before_have_one_token_while_they
     let calls = provider.calls();
     assert!((2..=4).contains(&calls), "{calls} token calls");
 }
+
+/// Long enough for instances that end each other's tokens to use up the renewals that 401s may cause.
+const CHANGED_FOR: Duration = Duration::from_secs(4);
+
+#[tokio::test]
+async fn a_secret_that_is_changed_at_one_instance_after_the_other_ends_no_token() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let store = server.start().await;
+    let provider = Provider::of(Kind::SingleActive, LIFETIME).await;
+    let line = format!("url: '{}', keys: ['{KEY}']", store.url());
+    let old = provider.yaml(&line, "token.single_active: true");
+    let new = old.replace(CLIENT_SECRET, "n3w-secret");
+    assert_ne!(old, new);
+    let fleet = Fleet::start(&vec![old; 3]).await;
+    fleet.agree_soon().await;
+    let callers = Callers::start(&fleet);
+    let program = &fleet.programs[1];
+    program.rewrite(&new);
+    program.reload().await;
+    tokio::time::sleep(CHANGED_FOR).await;
+    assert!(fleet.agrees().await);
+    provider.revoke();
+    tokio::time::sleep(CHANGED_FOR).await;
+    fleet.agree_soon().await;
+    assert_all_fine(&callers.stop().await);
+    assert_eq!(provider.calls(), 2);
+}

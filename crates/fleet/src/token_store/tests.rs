@@ -55,6 +55,7 @@ fn value(text: &str) -> TokenValue {
             text: Secret::new(format!("refresh-{text}")),
             lifetime: None,
         }),
+        secret: None,
     }
 }
 

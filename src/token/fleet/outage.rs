@@ -1,0 +1,114 @@
+//! Outage of the store where each new token ends the one before: who still asks the token endpoint, decided from how long
+//! the store has been away and what has become of the token.
+//!
+//! Nobody knows in an outage whether others still reach the store and ask under its lease. So whoever asks without it
+//! does that as late and as seldom as its requests allow.
+
+use std::time::Duration;
+
+/// A lost connection is tried again after a second at most: so long somebody without a token that can be used waits for
+/// that.
+pub(super) const RECONNECT: Duration = Duration::from_secs(2);
+
+/// What there is to decide from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Outage {
+    /// How long the store has been away.
+    pub(super) away_for: Duration,
+    /// How long others may have a lease that was taken before.
+    pub(super) lease_time: Duration,
+    /// Whose the current token is.
+    pub(super) asker: Asker,
+    /// What has become of it.
+    pub(super) current: Current,
+}
+
+/// Who asked for the current token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// Another instance, or nobody.
+    Other,
+    /// This one, and the fleet had it.
+    Own,
+    /// This one, without the store: nobody else has it.
+    Alone,
+}
+
+/// What has become of the current token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Current {
+    /// Requests are sent with it.
+    Usable,
+    /// The provider refuses it before its end.
+    Refused,
+    /// It has ended, or there was none.
+    Ended,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Ask the endpoint.
+    Ask,
+    /// Leave it to others.
+    Hold,
+    /// Wait for the store, until [`RECONNECT`] is over.
+    Wait,
+}
+
+impl Outage {
+    /// What follows.
+    pub(super) fn action(self) -> Action {
+        let may_be_leased = self.away_for < self.lease_time;
+        match (self.current, self.asker) {
+            // Nothing is missing yet.
+            (Current::Usable, _) if may_be_leased => Action::Hold,
+            // Whoever needs one is told at once.
+            (Current::Ended, Asker::Other) => Action::Hold,
+            (Current::Refused | Current::Ended, _) if self.away_for < RECONNECT => Action::Wait,
+            (_, Asker::Other) => Action::Hold,
+            // Somebody who reaches the store has obtained another one, perhaps, which the next one would end.
+            (Current::Refused, Asker::Own) if may_be_leased => Action::Hold,
+            // Certainly: nobody but this instance has asked for less.
+            (Current::Refused, Asker::Alone) => Action::Hold,
+            (_, Asker::Own | Asker::Alone) => Action::Ask,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asked_last_goes_on_alone_when_nobody_can_have_a_lease_any_more_or_there_is_no_token() {
+        let lease_time = Duration::from_secs(12);
+        let after = |seconds, asker, current| {
+            let away_for = Duration::from_secs_f64(seconds);
+            let outage = Outage {
+                away_for,
+                lease_time,
+                asker,
+                current,
+            };
+            outage.action()
+        };
+        use {Action::*, Asker::*, Current::*};
+        for asker in [Other, Own, Alone] {
+            assert_eq!(after(11.9, asker, Usable), Hold);
+            assert_eq!(after(1.9, asker, Refused), Wait);
+        }
+        assert_eq!(after(1.9, Other, Ended), Hold);
+        for current in [Usable, Refused, Ended] {
+            assert_eq!(after(100.0, Other, current), Hold);
+        }
+        for asker in [Own, Alone] {
+            assert_eq!(after(1.9, asker, Ended), Wait);
+            assert_eq!(after(2.1, asker, Ended), Ask);
+            assert_eq!(after(12.1, asker, Usable), Ask);
+        }
+        assert_eq!(after(11.9, Own, Refused), Hold);
+        assert_eq!(after(12.1, Own, Refused), Ask);
+        assert_eq!(after(100.0, Alone, Refused), Hold, "a fight");
+    }
+}
