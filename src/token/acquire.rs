@@ -73,6 +73,12 @@ impl Wanted {
         self.current.is_some_and(|current| now < current.expires)
     }
 
+    /// How long ago that token was issued.
+    pub(super) fn token_age(&self, now: Instant) -> Duration {
+        let issued = self.current.map(|current| current.issued);
+        issued.map_or(Duration::ZERO, |issued| now.duration_since(issued))
+    }
+
     /// Whether that token will do.
     pub(super) fn is_met_by(
         &self,

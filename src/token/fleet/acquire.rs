@@ -375,6 +375,7 @@ impl FleetAcquire {
             None => acquisition.began,
         };
         let (known, fingerprint) = (self.key.known(), wanted.fingerprint());
+        let now = Instant::now();
         Outage {
             away_for: since.elapsed(),
             lease_time: self.lease_time(),
@@ -383,7 +384,8 @@ impl FleetAcquire {
                 true => Asker::Own,
                 false => Asker::Other,
             },
-            current: match wanted.has_live_token(Instant::now()) {
+            age: wanted.token_age(now),
+            current: match wanted.has_live_token(now) {
                 true if wanted.is_refused => Current::Refused,
                 true => Current::Usable,
                 false => Current::Ended,

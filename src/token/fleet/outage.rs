@@ -10,6 +10,11 @@ use std::time::Duration;
 /// that.
 pub(super) const RECONNECT: Duration = Duration::from_secs(2);
 
+/// Whoever asks without the store, and has a token refused that nobody else in the fleet knows of, asks no sooner than
+/// this after that one: if somebody else in the fleet revokes it, each call ends that one's token, too; if somebody outside
+/// does, there is no token until then.
+pub(super) const ALONE_AGAIN: Duration = Duration::from_secs(60);
+
 /// What there is to decide from.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Outage {
@@ -21,6 +26,8 @@ pub(super) struct Outage {
     pub(super) asker: Asker,
     /// What has become of it.
     pub(super) current: Current,
+    /// How long ago it was issued.
+    pub(super) age: Duration,
 }
 
 /// Who asked for the current token.
@@ -69,8 +76,8 @@ impl Outage {
             (_, Asker::Other) => Action::Hold,
             // Somebody who reaches the store has obtained another one, perhaps, which the next one would end.
             (Current::Refused, Asker::Own) if may_be_leased => Action::Hold,
-            // Certainly: nobody but this instance has asked for less.
-            (Current::Refused, Asker::Alone) => Action::Hold,
+            // Certainly, or somebody outside of the fleet.
+            (Current::Refused, Asker::Alone) if self.age < ALONE_AGAIN => Action::Hold,
             (_, Asker::Own | Asker::Alone) => Action::Ask,
         }
     }
@@ -90,6 +97,7 @@ mod tests {
                 lease_time,
                 asker,
                 current,
+                age: Duration::from_secs_f64(seconds),
             };
             outage.action()
         };
@@ -109,6 +117,7 @@ mod tests {
         }
         assert_eq!(after(11.9, Own, Refused), Hold);
         assert_eq!(after(12.1, Own, Refused), Ask);
-        assert_eq!(after(100.0, Alone, Refused), Hold, "a fight");
+        assert_eq!(after(59.9, Alone, Refused), Hold, "a fight");
+        assert_eq!(after(60.1, Alone, Refused), Ask);
     }
 }
