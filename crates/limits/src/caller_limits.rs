@@ -344,7 +344,9 @@ impl Pace {
                 old - ahead.div_duration_f64(self.limiter.interval())
             }
         };
-        let left = left.max(0.0) * (all / old).min(1.0);
+        let left = left.max(0.0);
+        // A whole request that has come about stays: its caller may have been told that there is one.
+        let left = (left * (all / old).min(1.0)).max(left.min(1.0));
         let interval = Duration::from_secs(1) / units;
         // Rounded, a little more may be left than there can be.
         let ahead = interval.mul_f64((all - left).max(0.0));
@@ -482,6 +484,20 @@ mod tests {
         // Neither is what comes to what is there.
         divide(&limits, Share::WHOLE, at(40_000));
         assert_eq!(let_through(at(40_000)), 1);
+    }
+
+    #[test]
+    fn a_request_that_has_come_about_outlasts_smaller_shares() {
+        let limits = limits(0, 8);
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        divide(&limits, Share::NONE, at(0));
+        divide(&limits, Share::one_of(2), at(0));
+        for (parts, now) in [(4, 250), (8, 251)] {
+            divide(&limits, Share::one_of(parts), at(now));
+        }
+        let let_through = (0..10).map_while(|_| limits.enter(at(251)).ok()).count();
+        assert_eq!(let_through, 1);
     }
 
     #[test]

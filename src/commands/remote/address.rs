@@ -98,6 +98,9 @@ impl FromStr for Address {
             None => text,
         };
         let usual = AdminKeys::DEFAULT.port();
+        if let Some(zoned) = zoned(text, usual) {
+            return zoned.ok_or(Error::Form);
+        }
         let bracketed = text
             .strip_prefix('[')
             .and_then(|text| text.strip_suffix(']'));
@@ -107,9 +110,6 @@ impl FromStr for Address {
         if let Ok(address) = text.parse::<SocketAddr>() {
             let is_one = address.port() != 0;
             return is_one.then_some(Self::Socket(address)).ok_or(Error::Form);
-        }
-        if let Some(zoned) = zoned(text, usual) {
-            return zoned.ok_or(Error::Form);
         }
         let (name, port) = match text.split_once(':') {
             Some((name, port)) => (name, port.parse().map_err(|_other| Error::Form)?),

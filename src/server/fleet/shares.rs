@@ -56,6 +56,8 @@ pub(super) struct Shares {
     is_limited: bool,
     /// From when on callers find what this instance is due of them. None: it has not been granted yet.
     ready_from: Option<Instant>,
+    /// How long the shares that there are took for the first request of each caller.
+    first: Duration,
     /// Whether that is past.
     are_ready: bool,
     /// What is had of each limit without asking, as a part of all reserves.
@@ -90,6 +92,7 @@ impl Shares {
             looked_alone: false,
             is_limited: false,
             ready_from: None,
+            first: Duration::ZERO,
             are_ready: false,
             reserve: Used::reserve(),
             used: Default::default(),
@@ -272,9 +275,12 @@ impl Shares {
                 first = first.max(first_of_a_second(share, limit.grain()));
             }
         }
-        if self.ready_from.is_none() && self.have_all() {
+        // A share that becomes smaller meanwhile takes longer to let its first request through.
+        let is_later = !self.are_ready && first > self.first;
+        if self.ready_from.is_some() && is_later || self.ready_from.is_none() && self.have_all() {
             self.ready_from = Some(now + first);
         }
+        self.first = first;
         self.are_ready |= self.ready_from.is_some_and(|from| from <= now);
     }
 
@@ -316,13 +322,12 @@ const KINDS: [LimitKind; LimitKind::COUNT] = [
     LimitKind::Reserve,
 ];
 
-/// A share of a rate comes empty: its first request is let through after that. Where it is less than one, none is.
+/// A share of a rate comes empty: its first request is let through after that. It is of whole requests in a second; where it
+/// is less than one, none is let through.
 fn first_of_a_second(share: Share, grain: u32) -> Duration {
-    let share = share.millionths();
-    match share < grain {
-        true => Duration::ZERO,
-        false => Duration::from_secs(1).mul_f64(f64::from(grain) / f64::from(share)),
-    }
+    let units = share.units(Share::WHOLE.millionths() / grain.max(1));
+    let first = Duration::from_secs(1).checked_div(units);
+    first.unwrap_or_default()
 }
 
 #[cfg(test)]

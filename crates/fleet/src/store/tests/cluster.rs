@@ -200,6 +200,12 @@ async fn a_replica_that_became_the_primary_is_found() {
             }
         };
         count(&store, &key).await.unwrap();
+        bursar_testkit::eventually(async || {
+            let mut reader = replica.connect().await;
+            reader.call(&["READONLY"]).await;
+            reader.call(&["GET", &key]).await.text() == "1"
+        })
+        .await;
         cluster.nodes[0].kill().await;
         until(&mut events, &Event::Up).await;
         counted(&store, &key).await;
