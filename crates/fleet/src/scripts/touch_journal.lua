@@ -66,7 +66,6 @@ end
 
 -- Who may not write this is not heard of either: a script that is refused a command ends there.
 redis.call('HSET', key, journal, value)
-if not is_own or string.sub(before, 2, 2) ~= string.sub(value, 2, 2) then redis.call('HINCRBY', key, 'version', 1) end
 if redis.call('ZADD', seen, now, journal) == 1 then
   local surplus = redis.call('ZCARD', seen) - most
   if surplus > 0 then
@@ -88,6 +87,7 @@ if redis.call('ZADD', seen, now, journal) == 1 then
   end
 end
 
+if not is_own or string.sub(before, 2, 2) ~= string.sub(value, 2, 2) then redis.call('HINCRBY', key, 'version', 1) end
 version = tonumber(redis.call('HGET', key, 'version') or '') or 0
 local silent = redis.call('ZCOUNT', seen, '-inf', '(' .. now - silence) + redis.call('ZCOUNT', seen, '(' .. now, '+inf')
 local is_lost = redis.call('HEXISTS', key, 'lost') + redis.call('HEXISTS', key, 'dropped') > 0
