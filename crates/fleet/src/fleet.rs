@@ -83,7 +83,7 @@ impl Fleet {
             address: config.store.clone(),
             tls: config.tls.clone(),
             channels,
-            probe_key: format!("{prefix}probe"),
+            probe_key: format!("{prefix}{{probe}}"),
             commands: script::COMMANDS.clone(),
             up: series.store_up.clone(),
         })?;

@@ -80,9 +80,9 @@ impl Fleet {
 
     async fn rehearse_at(&self, name: &str) -> Result<Vec<Refused>, RunError> {
         let arguments = [self.token_channel().into()];
-        let mut reply = self.run(&script::REHEARSE, name, &arguments).await?;
+        let mut reply = self.run(&script::COMMANDS, name, &arguments).await?;
         // Once more, as it is run when the server knows it.
-        self.run(&script::REHEARSE, name, &arguments).await?;
+        self.run(&script::COMMANDS, name, &arguments).await?;
         let mut refused = Vec::new();
         while !reply.is_empty() {
             let command = reply.text()?;
@@ -111,7 +111,7 @@ mod tests {
             let calls = script.split("redis.call('").skip(1);
             called.extend(calls.filter_map(|rest| Some(rest.split_once('\'')?.0.to_owned())));
         }
-        let rehearsed = include_str!("scripts/rehearse.lua");
+        let rehearsed = include_str!("scripts/commands.lua");
         let tries = rehearsed.split("{'").skip(1);
         let tried: BTreeSet<String> = tries
             .filter_map(|rest| Some(rest.split_once('\'')?.0.to_owned()))

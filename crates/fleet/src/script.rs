@@ -20,9 +20,6 @@ macro_rules! script {
 /// Whether the store does all that the others need.
 pub(crate) static COMMANDS: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/commands.lua")));
-/// Whether all commands of the others can be called.
-pub(crate) static REHEARSE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/rehearse.lua")));
 
 /// What there is for somebody who needs a token.
 pub(crate) static ASK: LazyLock<Script> = script!("entry.lua", "ask.lua");
@@ -61,24 +58,3 @@ pub(crate) static HEARD_SINCE: LazyLock<Script> = script!("members.lua", "heard_
 pub(crate) static LEAVE: LazyLock<Script> = script!("members.lua", "leave.lua");
 /// Who else there is, and was.
 pub(crate) static LIST: LazyLock<Script> = script!("members.lua", "list.lua");
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn all_commands_of_scripts_are_tried() {
-        let calls = |name: &std::path::Path| {
-            let script = std::fs::read_to_string(name).unwrap();
-            let calls = script.split("redis.call('").skip(1);
-            let commands = calls.filter_map(|rest| rest.split('\'').next());
-            commands.map(str::to_owned).collect::<BTreeSet<_>>()
-        };
-        let scripts = std::path::Path::new("src/scripts");
-        let tried = calls(&scripts.join("commands.lua"));
-        for file in std::fs::read_dir(scripts).unwrap() {
-            let file = file.unwrap().path();
-            assert_eq!(calls(&file).difference(&tried).next(), None, "{file:?}");
-        }
-    }
-}

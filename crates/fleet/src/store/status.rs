@@ -24,7 +24,7 @@ pub struct StoreState {
     pub down: Option<Kind>,
     /// What it refuses all the same, of what instances have to do there.
     pub refuses: Option<Kind>,
-    /// Since when that is so.
+    /// Since when it is connected, or not.
     pub since: Instant,
     /// When the last attempt was begun that came to nothing, or has by now.
     pub tried: Option<Instant>,
@@ -105,7 +105,7 @@ impl Status {
     }
 
     /// It is connected, and all that instances need there was tried.
-    pub(super) fn tried(&self, tried: Result<(), &StoreError>) {
+    pub(super) fn does_all(&self, tried: Result<(), &StoreError>) {
         let refusal = tried.err().filter(|error| error.kind().is_refusal());
         let (before, kind) = (self.state().refuses, refusal.map(StoreError::kind));
         if before == kind || (kind.is_none() && tried.is_err()) {
@@ -136,7 +136,7 @@ impl Status {
     ) -> Infallible {
         loop {
             sleep(TRY_EVERY).await;
-            self.tried(attempt().await.as_ref().map(drop));
+            self.does_all(attempt().await.as_ref().map(drop));
         }
     }
 

@@ -57,7 +57,7 @@ async fn a_node_that_is_gone_fails_its_own_slots_and_no_others() {
     let lines = |launch: Launch| launch.line("cluster-require-full-coverage no");
     let mut cluster = Nodes::start(&server, 3, lines).await;
     let (store, mut events) = connect(nodes(&cluster)).await;
-    let probe = cluster.node_of("bursar:test:probe").await.address;
+    let probe = cluster.node_of("bursar:test:{probe}").await.address;
     let at = cluster
         .nodes
         .iter()

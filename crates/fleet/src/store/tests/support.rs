@@ -43,7 +43,7 @@ pub(super) fn settings(address: StoreAddress) -> Settings {
         address,
         tls: None,
         channels: vec![CHANNEL.to_owned(), "bursar:test:freeze".to_owned()],
-        probe_key: "bursar:test:probe".to_owned(),
+        probe_key: "bursar:test:{probe}".to_owned(),
         commands: crate::script::COMMANDS.clone(),
         up: IntGauge::new("up", "up").unwrap(),
     }
