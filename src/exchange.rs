@@ -59,7 +59,7 @@ pub use freezes::{Decided, Frozen, Reach, Wish};
 pub use live::Live;
 use location::Asked;
 use passthrough::Passthrough;
-pub use process_state::{Process, Reloaded};
+pub use process_state::{Process, Reloaded, SHARES_LIMIT};
 use provider_response::ProviderResponse;
 use provider_response::ResponseBody;
 pub use proxy::{DrainTimes, Proxy};

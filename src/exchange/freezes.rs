@@ -8,6 +8,7 @@
 //! cannot be used has no number; it gets one, by when it was made, as soon as the store is back.
 
 mod age;
+mod decided;
 mod end;
 mod flag;
 mod merge;
@@ -15,18 +16,19 @@ mod states;
 mod wish;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::exchange::respond::Refusal;
-use age::{by_own_clock, made};
+use age::{as_shown, by_own_clock, made};
 use bursar_base::clock;
 use bursar_base::decision::Decision;
 use bursar_fleet::store::Kind;
 use bursar_fleet::{self as fleet, Fleet, FreezeError, NumberedDecision, RunError, Written};
 use bursar_journal::{self as journal, Journal, KeptDecision};
 use bursar_telemetry::metrics::Metrics;
+pub use decided::{Decided, Frozen, Reach};
 use end::End;
 pub(super) use flag::{PaymentFlag, Payments};
 use merge::{Both, Held, Step};
@@ -46,8 +48,6 @@ const BELIEVE_EVERY: Duration = Duration::from_millis(500);
 const COMMAND_LIMIT: Duration = Duration::from_secs(3);
 /// How long whoever follows the store waits for it.
 const READ_LIMIT: Duration = Duration::from_secs(3);
-/// So far from where it was the system's clock is another one.
-const CLOCK_SET: Duration = Duration::from_secs(2);
 /// What could not be read is read again so soon.
 const READ_AGAIN: Duration = Duration::from_millis(800);
 /// Whoever is told of nothing, neither by a message nor by a heartbeat, looks all the same.
@@ -65,41 +65,6 @@ pub(super) struct Freezes {
     deciding: tokio::sync::Mutex<()>,
     /// Until then payments may wait for what the fleet has frozen.
     known_by: Instant,
-}
-
-/// What it comes to.
-#[derive(Debug)]
-pub struct Decided {
-    /// What holds.
-    pub decision: Decision,
-    /// Whether that was frozen before.
-    pub was_frozen: bool,
-    /// What a command had frozen it by before, where that was another decision.
-    pub before: Option<Decision>,
-    /// Since when the file freezes it, whatever was decided. None: it does not.
-    pub in_file: Option<SystemTime>,
-    /// Where it holds.
-    pub reach: Reach,
-}
-
-/// A provider that is frozen, and who says so.
-#[derive(Debug)]
-pub struct Frozen {
-    /// An operator, by a command. None: nobody, or it is just being decided.
-    pub by_command: Option<Decision>,
-    /// The file, since then.
-    pub in_file: Option<SystemTime>,
-}
-
-/// Where a decision holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    /// There is no fleet.
-    Alone,
-    /// The fleet's store has it.
-    Fleet,
-    /// The store could not be used, and why. It gets it when it is back.
-    ThisInstance(&'static str),
 }
 
 /// The store was not brought to the same.
@@ -571,23 +536,6 @@ pub(super) fn not_passing(flag: &PaymentFlag) -> Option<Refusal> {
     }
 }
 
-/// A decision with its end by the clock as it is now: it may have been set since.
-fn as_shown(held: Held, now: Instant, wall: SystemTime) -> Decision {
-    let mut decision = held.decision;
-    let end = held.ends.and_then(|end| wall.checked_add(end.left(now)));
-    if let (Some(until), Some(end)) = (&mut decision.until, end) {
-        let is_same = |later: SystemTime, earlier| {
-            later
-                .duration_since(earlier)
-                .is_ok_and(|between| between < CLOCK_SET)
-        };
-        if !is_same(end, *until) && !is_same(*until, end) {
-            *until = end;
-        }
-    }
-    decision
-}
-
 /// The end of a freeze by the store's clock.
 fn ends_at(read: &fleet::Freezes, end: End) -> Option<u64> {
     let now = Instant::now();
@@ -598,33 +546,4 @@ fn ends_at(read: &fleet::Freezes, end: End) -> Option<u64> {
 fn until(decision: &Decision) -> Option<String> {
     let until = decision.until.map(humantime::format_rfc3339_seconds);
     until.map(|until| until.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn the_end_of_a_freeze_is_shown_by_the_clock_as_it_is_now() {
-        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-        let wish = Wish {
-            is_frozen: true,
-            time: Some(minutes(30)),
-            by: None,
-            reason: None,
-        };
-        let held = wish.decide(None);
-        let until = |wall| as_shown(held.clone(), Instant::now(), wall).until.unwrap();
-        let wall = held.made_at;
-        assert_eq!(until(wall), held.decision.until.unwrap());
-        // It was set back, and on.
-        let between = |one: SystemTime, other: SystemTime| {
-            let between = one.duration_since(other);
-            between.unwrap_or_else(|earlier| earlier.duration())
-        };
-        for now in [wall - minutes(480), wall + minutes(480)] {
-            let end = until(now);
-            assert!(between(end, now + minutes(30)) < Duration::from_secs(1));
-        }
-    }
 }

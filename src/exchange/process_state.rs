@@ -21,7 +21,7 @@ use bursar_telemetry::metrics::Metrics;
 
 /// An instance that has not had its shares of callers' limits so long after its start is ready all the same: a store in
 /// trouble keeps nobody out.
-const SHARES_LIMIT: Duration = Duration::from_secs(3);
+pub const SHARES_LIMIT: Duration = Duration::from_secs(3);
 
 /// One for each process: every [`super::Proxy`] that follows another one shares it.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
-//! The wall clock, for people; nothing else reads it. And how long the machine has not been awake.
+//! The wall clock, for people and for what has to outlast the process. And how long the machine has not been awake.
 //!
-//! Everything that decides something (expiry, back-off, timeouts) uses tokio's monotonic `Instant`
-//! instead, so a stepped clock changes nothing but the time stamps in logs, metrics and `Date` fields.
+//! Everything else that decides something (expiry, back-off, timeouts) uses tokio's monotonic `Instant` instead, so a
+//! stepped clock changes time stamps in logs, metrics and `Date` fields, and after a restart the end of a freeze.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,7 +1,8 @@
 //! Failed attempts at a secret, by address: after each failure attempts from there are looked at later than after the one
 //! before.
 //!
-//! What is counted are attempts and not connections, so neither closing them early nor many at once make guessing faster.
+//! What is counted are attempts and not connections, so closing them early does not make guessing faster. Many at once do,
+//! for as long as a window is: then it is the length of the secret that protects it.
 //! Nobody is locked out, not even whoever shares an address with somebody who guesses: attempts are looked at in windows
 //! that are [`WINDOW`] long and at most [`LAST_PAUSE`] apart, and in a window all of them. Whoever comes in between waits
 //! for the next one, if there are not too many. Between attempts and failures one lock is taken for each; nobody holds it

@@ -1,13 +1,16 @@
-//! Age of a decision that the journal has, which knows wall time alone, and the wall times of one that it is to have.
+//! Age of a decision that the journal has, which knows wall time alone, and the wall times of one that it is to have, or
+//! that somebody is shown.
 
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::merge::SAME_END;
+use super::merge::{Held, SAME_END};
 use bursar_base::decision::Decision;
 use bursar_journal::KeptDecision;
 
+/// So far from where it was the system's clock is another one.
+const CLOCK_SET: Duration = Duration::from_secs(2);
 /// Longer than decisions wait for a store.
 const LONG_AGO: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -45,6 +48,18 @@ pub(super) fn by_own_clock(
     decision
 }
 
+/// A decision with its end by the clock as it is now: it may have been set since.
+pub(super) fn as_shown(held: Held, now: Instant, wall: SystemTime) -> Decision {
+    let mut decision = held.decision;
+    let end = held.ends.and_then(|end| wall.checked_add(end.left(now)));
+    if let (Some(until), Some(end)) = (&mut decision.until, end)
+        && apart(*until, end) >= CLOCK_SET
+    {
+        *until = end;
+    }
+    decision
+}
+
 fn apart(one: SystemTime, other: SystemTime) -> Duration {
     let forward = one.duration_since(other);
     forward.unwrap_or_else(|backward| backward.duration())
@@ -53,6 +68,7 @@ fn apart(one: SystemTime, other: SystemTime) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::freezes::wish::Wish;
 
     #[tokio::test]
     async fn a_clock_that_was_set_back_makes_a_freeze_of_the_journal_new_and_a_thaw_old() {
@@ -113,5 +129,25 @@ mod tests {
         assert_eq!(own(said.clone(), Some(now + hour + seconds(1))), said);
         // What has no end by the store's clock has none.
         assert_eq!(own(said, None).until, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_freeze_is_shown_by_the_clock_as_it_is_now() {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        let wish = Wish {
+            is_frozen: true,
+            time: Some(minutes(30)),
+            by: None,
+            reason: None,
+        };
+        let held = wish.decide(None);
+        let until = |wall| as_shown(held.clone(), Instant::now(), wall).until.unwrap();
+        let wall = held.made_at;
+        assert_eq!(until(wall), held.decision.until.unwrap());
+        // It was set back, and on.
+        for now in [wall - minutes(480), wall + minutes(480)] {
+            let end = until(now);
+            assert!(apart(end, now + minutes(30)) < Duration::from_secs(1));
+        }
     }
 }

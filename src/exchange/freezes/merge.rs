@@ -123,12 +123,16 @@ mod tests {
         }
     }
 
-    fn step(own: &Held, made: u64, found: Option<(u64, bool)>) -> Step {
-        let found = found.map(|(number, is_frozen)| NumberedDecision {
+    fn numbered((number, is_frozen): (u64, bool)) -> NumberedDecision {
+        NumberedDecision {
             number,
             decision: decision(is_frozen),
             ends: None,
-        });
+        }
+    }
+
+    fn step(own: &Held, made: u64, found: Option<(u64, bool)>) -> Step {
+        let found = found.map(numbered);
         let both = Both {
             own,
             made,
@@ -174,11 +178,7 @@ mod tests {
     #[test]
     fn what_is_decided_now_is_later_than_all_that_the_store_has() {
         let own = held(false, None);
-        let found = NumberedDecision {
-            number: 1000,
-            decision: decision(true),
-            ends: None,
-        };
+        let found = numbered((1000, true));
         let both = Both {
             own: &own,
             made: 90,
@@ -189,6 +189,7 @@ mod tests {
         };
         assert_eq!(both.step(), Step::Write(1001));
     }
+
     #[test]
     fn the_store_knows_better_than_a_journal_when_a_freeze_ends_and_nobody_else() {
         let now = Instant::now();
@@ -207,11 +208,7 @@ mod tests {
                 ..held(true, Some(50))
             };
             let both = |number| {
-                let same = NumberedDecision {
-                    number,
-                    decision: decision(true),
-                    ends: None,
-                };
+                let same = numbered((number, true));
                 let both = Both {
                     own: &own,
                     made: 0,

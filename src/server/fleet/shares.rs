@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::exchange::SHARES_LIMIT;
 use bursar_fleet::{Demand, Heard, max_limits};
 use bursar_limits::share::{Divisible, LimitKind, Share};
 use used::{Look, Used};
@@ -30,8 +31,6 @@ const NOTABLE: u32 = 8;
 const SOON: Duration = Duration::from_millis(100);
 /// By then the store's clock has gone on, too.
 const A_MOMENT: Duration = Duration::from_millis(2);
-/// An instance that has nothing yet does so for no longer.
-const NEW: Duration = Duration::from_secs(3);
 /// All reserves together are one part in so many of a limit.
 const RESERVES: u32 = 2;
 /// What an instance has of each limit that is started while the store is away: six of them are no more than half above it.
@@ -131,7 +130,7 @@ impl Shares {
         let mut used = self.used.iter().flat_map(HashMap::values);
         let has_shrunk =
             self.reserve.has_shrunk(u32::MAX) || used.any(|used| used.has_shrunk(NOTABLE));
-        let is_new = !self.are_ready && now < self.began + NEW;
+        let is_new = !self.are_ready && now < self.began + SHARES_LIMIT;
         let ready_in = self
             .ready_from
             .map(|from| from.saturating_duration_since(now));

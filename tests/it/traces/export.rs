@@ -196,10 +196,7 @@ async fn the_program_trusts_the_systems_roots_and_exports_the_last_spans_before_
     let program = Program::start_with(&yaml, &environment).await;
     let mut caller = Caller::connect(program.listen).await;
     assert_eq!(caller.send("GET", "/x", "").await.status, 200);
-    program.signal("TERM").await;
-    let (code, log) = program.ended().await;
-    assert_eq!(code, Some(0), "{log}");
-    assert!(!log.contains("spans were not exported"), "{log}");
+    end_with_all_exported(program).await;
     let spans = receiver.spans();
     let own = named(&spans, "GET default");
     assert_eq!(own.resource["service.name"], json!("egress"));
@@ -223,9 +220,14 @@ async fn a_reload_has_spans_go_to_who_is_trusted_by_then() {
     program.reload().await;
     let mut caller = Caller::connect(program.listen).await;
     assert_eq!(caller.send("GET", "/x", "").await.status, 200);
+    end_with_all_exported(program).await;
+    named(&receiver.spans(), "GET default");
+}
+
+/// Ends it, by when all of its spans have gone.
+async fn end_with_all_exported(program: Program) {
     program.signal("TERM").await;
     let (code, log) = program.ended().await;
     assert_eq!(code, Some(0), "{log}");
     assert!(!log.contains("spans were not exported"), "{log}");
-    named(&receiver.spans(), "GET default");
 }
