@@ -13,7 +13,7 @@ use crate::support::idp::Idp;
 use crate::support::program::{Said, run_in};
 use crate::support::proxy::Program;
 use crate::support::upstream::{Body, Upstream, answer};
-use crate::support::{acme, eventually};
+use crate::support::{acme, eventually, free_port};
 
 pub(crate) const TOKEN: &str = "0123456789-admin-token";
 const BROKEN: &str = "admin: 127.0.0.1:1\nproviders: {\n";
@@ -227,16 +227,17 @@ async fn another_program_at_the_admin_port_is_told_apart_and_gets_no_token() {
 #[tokio::test]
 async fn an_admin_port_on_all_addresses_of_version_6_is_asked_on_loopback() {
     let idp = Idp::counting().await;
-    let Place { listen, admin } = Place::any();
+    let listen = Place::any().listen;
+    // Other addresses may have the port that addresses of a test's own share.
+    let port = free_port();
     let yaml = format!(
-        "listen: {listen}\nadmin: \"[::]:{}\"\nadmin_token: {TOKEN}\n{}",
-        admin.port(),
+        "listen: {listen}\nadmin: \"[::]:{port}\"\nadmin_token: {TOKEN}\n{}",
         acme("http://127.0.0.1:1", &idp.url(), "")
     );
     let program = Program::start(&yaml, "info").await;
     let said = run_in(program.directory(), &["freeze", "acme"], &[]).await;
     assert_eq!(said.code, Some(0), "{said:?}");
-    let loopback = format!("[::1]:{}", admin.port());
+    let loopback = format!("[::1]:{port}");
     let said = run_in(program.directory(), &["health", "--admin", &loopback], &[]).await;
     assert_eq!(said.code, Some(0), "{said:?}");
 }
