@@ -46,6 +46,8 @@ async fn the_last_refusals_are_told_with_what_to_do_and_without_what_might_be_se
     let mut caller = Caller::connect(program.listen).await;
     let refused = caller.send("POST", "/secret-path", "").await;
     assert_eq!(refused.status, 503);
+    // A request is counted, and told of, once its response has gone.
+    eventually(|| async { counts(&status(&program).await) == [63, 0, 63, 0] }).await;
     let shown = status(&program).await;
     let refusals = shown["recent_refusals"].as_array().unwrap();
     assert_eq!(refusals.len(), 50);
@@ -74,8 +76,6 @@ async fn the_last_refusals_are_told_with_what_to_do_and_without_what_might_be_se
         assert_eq!(refusals[2][field], expected, "{field}");
     }
     assert!(!shown.to_string().contains("secret-"), "{shown}");
-    // A request is counted once its response has gone.
-    eventually(|| async { counts(&status(&program).await) == [63, 0, 63, 0] }).await;
 }
 
 #[tokio::test]
