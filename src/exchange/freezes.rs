@@ -294,7 +294,7 @@ impl Freezes {
             let told = fleet.journal_signal().received();
             drop(timeout_at(self.known_by, told).await);
         }
-        self.states.known_until(Instant::now() + BELIEVED);
+        self.states.known_until(clock::since_start() + BELIEVED);
         tokio::join!(self.follow_changes(fleet), self.believe(fleet));
     }
 
@@ -311,28 +311,37 @@ impl Freezes {
         }
     }
 
-    /// Puts off the instant from which on nothing is believed any more. A process that was stopped, or a machine that was
-    /// paused, finds it past, and reads first what was decided meanwhile.
+    /// Puts off the time from which on nothing is believed any more. A process that was stopped, or a machine that was
+    /// paused or suspended, finds it past, and reads first what was decided meanwhile.
     ///
     /// Where the store was away before, and is found to be still away, what was known last holds, as in any outage.
     async fn believe(&self, fleet: &Fleet) {
-        let mut until = Instant::now() + BELIEVED;
+        // Both clocks: timers and whoever keeps the store connected go by instants, which stand still in a suspension.
+        let mut until = clock::since_start() + BELIEVED;
+        let mut put_off = Instant::now();
         loop {
             sleep(BELIEVE_EVERY).await;
             let now = Instant::now();
-            if now >= until {
+            if clock::since_start() >= until {
                 tracing::warn!(
                     "this process has stood still: payments are refused until it has read what the fleet has frozen"
                 );
                 let store = fleet.state();
-                // What was before that instant was before the standstill's end, too.
-                let was_away = store.down.is_some() && store.since < until;
+                // What was before that instant was before the standstill's end, too, unless instants stood still as well.
+                let end = put_off + BELIEVED;
+                let (before, after) = if now >= end {
+                    (end, end)
+                } else {
+                    (put_off, now)
+                };
+                let was_away = store.down.is_some() && store.since < before;
                 tokio::select! {
                     _is_read = self.begin(fleet, now + START_LIMIT) => {}
-                    () = fleet.fails_again(until), if was_away => {}
+                    () = fleet.fails_again(after), if was_away => {}
                 }
             }
-            until = Instant::now() + BELIEVED;
+            until = clock::since_start() + BELIEVED;
+            put_off = Instant::now();
             self.states.known_until(until);
         }
     }

@@ -5,6 +5,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// The wall time, for time stamps only.
 #[must_use]
 #[expect(
@@ -19,16 +21,21 @@ pub fn wall() -> SystemTime {
 /// that was paused from outside does not know, and on other systems than Linux it is not told.
 #[must_use]
 pub fn suspended() -> Duration {
+    since_start().saturating_sub(read(ClockId::Monotonic))
+}
+
+/// How long ago the machine was started, by a clock that nobody sets. It goes on while the machine is suspended, as far as
+/// [`suspended`] knows of that.
+#[must_use]
+pub fn since_start() -> Duration {
     #[cfg(target_os = "linux")]
-    {
-        use rustix::time::{ClockId, Timespec, clock_gettime};
-        let duration = |time: Timespec| {
-            let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
-            Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
-        };
-        let awake = duration(clock_gettime(ClockId::Monotonic));
-        duration(clock_gettime(ClockId::Boottime)).saturating_sub(awake)
-    }
+    return read(ClockId::Boottime);
     #[cfg(not(target_os = "linux"))]
-    Duration::ZERO
+    read(ClockId::Monotonic)
+}
+
+fn read(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
 }

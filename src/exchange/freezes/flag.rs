@@ -1,15 +1,18 @@
 //! Flag of a provider's payments, which requests read on their way.
+//!
+//! Until when they pass is told by the clock that goes on while the machine is suspended: what was known before that says
+//! nothing of what was decided meanwhile.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use tokio::time::Instant;
+use bursar_base::clock;
 
 /// Whether requests that move money pass.
 #[derive(Debug)]
 pub(in crate::exchange) struct PaymentFlag {
-    /// [`PASS`], [`FROZEN`], [`NOT_KNOWN`], or that they pass until so many milliseconds after `made`.
+    /// [`PASS`], [`FROZEN`], [`NOT_KNOWN`], or that they pass until so many milliseconds after the machine's start.
     state: AtomicU64,
-    made: Instant,
 }
 
 /// They pass for good.
@@ -32,19 +35,18 @@ impl Default for PaymentFlag {
     fn default() -> Self {
         Self {
             state: AtomicU64::new(PASS),
-            made: Instant::now(),
         }
     }
 }
 
 impl PaymentFlag {
-    /// What passes does so until then: after that it is not known any more. None: for good.
-    pub(in crate::exchange) fn set(&self, payments: Payments, until: Option<Instant>) {
+    /// What passes does so until then, by [`clock::since_start`]: after that it is not known any more. None: for good.
+    pub(in crate::exchange) fn set(&self, payments: Payments, until: Option<Duration>) {
         let state = match (payments, until) {
             (Payments::Pass, None) => PASS,
             (Payments::Pass, Some(until)) => {
-                let left = until.saturating_duration_since(self.made).as_millis();
-                u64::try_from(left).map_or(PASS, |left| left.clamp(1, NOT_KNOWN - 1))
+                let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+                until.clamp(PASS + 1, NOT_KNOWN - 1)
             }
             (Payments::Frozen, _) => FROZEN,
             (Payments::NotKnown, _) => NOT_KNOWN,
@@ -57,7 +59,7 @@ impl PaymentFlag {
             PASS => Payments::Pass,
             FROZEN => Payments::Frozen,
             NOT_KNOWN => Payments::NotKnown,
-            until if self.made.elapsed().as_millis() < u128::from(until) => Payments::Pass,
+            until if clock::since_start() < Duration::from_millis(until) => Payments::Pass,
             _ => Payments::NotKnown,
         }
     }
@@ -65,20 +67,21 @@ impl PaymentFlag {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
+    // Here `Instant` stands still, as it does while the machine is suspended.
     #[tokio::test(start_paused = true)]
-    async fn what_passes_until_an_instant_is_not_known_from_then_on() {
+    async fn what_passes_until_then_is_not_known_from_then_on_though_instants_stand_still() {
         let flag = PaymentFlag::default();
         assert_eq!(flag.payments(), Payments::Pass);
-        let until = Instant::now() + Duration::from_secs(2);
+        let until = clock::since_start() + Duration::from_millis(200);
         flag.set(Payments::Pass, Some(until));
-        tokio::time::advance(Duration::from_millis(1999)).await;
-        assert_eq!(flag.payments(), Payments::Pass);
-        tokio::time::advance(Duration::from_millis(1)).await;
+        while flag.payments() == Payments::Pass {
+            assert!(clock::since_start() < until + Duration::from_secs(30));
+        }
         assert_eq!(flag.payments(), Payments::NotKnown);
+        // Less what is no whole millisecond.
+        assert!(clock::since_start() + Duration::from_millis(1) >= until);
         // A freeze does not end.
         flag.set(Payments::Frozen, Some(until));
         assert_eq!(flag.payments(), Payments::Frozen);

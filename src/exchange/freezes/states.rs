@@ -38,8 +38,8 @@ struct All {
 struct Known {
     /// False: nothing yet.
     is_known: bool,
-    /// Until when it is believed. None: for good, because nobody else decides.
-    until: Option<Instant>,
+    /// Until when it is believed, by [`bursar_base::clock::since_start`]. None: for good, because nobody else decides.
+    until: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
@@ -188,8 +188,8 @@ impl States {
         self.lock().known.is_known
     }
 
-    /// What is not frozen now passes, until then.
-    pub(super) fn known_until(&self, until: Instant) {
+    /// What is not frozen now passes, until then by [`bursar_base::clock::since_start`].
+    pub(super) fn known_until(&self, until: Duration) {
         let all = &mut *self.lock();
         all.known = Known {
             is_known: true,
