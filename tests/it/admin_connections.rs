@@ -178,8 +178,9 @@ async fn neither_many_guesses_at_a_time_nor_closing_early_makes_them_faster_and_
     assert!(looked_at <= 8, "{looked_at}");
     for told in guessed.iter().filter(|told| told.status() != 401) {
         assert_eq!(told.status(), 429);
-        let pause: u64 = told.field("retry-after").unwrap().parse().unwrap();
-        assert!((1..=4).contains(&pause), "{pause}");
+        // A window is over before the second that a field could name.
+        assert!(told.field("retry-after").is_none());
+        assert!(told.text().contains("try again at once"));
     }
     let status = program.json("/status").await;
     assert_eq!(status["frozen"], json!([]));

@@ -61,8 +61,8 @@ pub enum Turn {
     Now,
     /// In the next window, which begins then. It counts among those that wait until that is dropped.
     At(Instant, Waiting),
-    /// Not at all, because too many wait already; the next window begins then.
-    Never(Instant),
+    /// Not at all, because too many wait already.
+    Never,
 }
 
 /// An attempt that waits to be looked at.
@@ -86,7 +86,7 @@ impl FailedAttempts {
         }
         let opens = failures.opens;
         if all.waiting >= MAX_WAITING || failures.waiting >= MAX_WAITING_OF_ONE {
-            return Turn::Never(opens);
+            return Turn::Never;
         }
         failures.waiting += 1;
         all.waiting += 1;

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONNECTION, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use tokio::time::Instant;
@@ -71,14 +71,14 @@ impl Visitor<'_> {
     /// Waits until a token from that address may be looked at, or refuses the request.
     pub(super) async fn await_turn(self, proxy: &Proxy) -> Result<(), Response<Full<Bytes>>> {
         let wrong_tokens = &self.refusals.wrong_tokens;
-        let opens = match wrong_tokens.attempt(self.address, Instant::now()) {
+        match wrong_tokens.attempt(self.address, Instant::now()) {
             Turn::Now => return Ok(()),
             Turn::At(opens, _waiting) => {
                 tokio::time::sleep_until(opens).await;
                 return Ok(());
             }
-            Turn::Never(opens) => opens,
-        };
+            Turn::Never => {}
+        }
         if self.count(proxy, AdminRefusal::Token) {
             let client = self.address;
             tracing::warn!(%client, "the admin port looks at no token from there for some seconds, because many were wrong");
@@ -87,10 +87,9 @@ impl Visitor<'_> {
             StatusCode::TOO_MANY_REQUESTS,
             "tokens from this address were wrong, and too many wait to be looked at; try again at once, for some seconds\n",
         );
-        let left = opens.saturating_duration_since(Instant::now());
-        let headers = response.headers_mut();
-        headers.insert(RETRY_AFTER, HeaderValue::from(left.as_secs() + 1));
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        // No `Retry-After`, which counts in seconds: a window is shorter, and whoever comes after it finds others waiting.
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
         Err(response)
     }
 
