@@ -46,7 +46,7 @@ pub use status::StoreState;
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// Sentinels are asked again about as often whether the server is still the primary.
-const SENTINEL_RECHECK: Duration = Duration::from_secs(30);
+const SENTINEL_RECHECK: Duration = Duration::from_secs(5);
 
 /// Nothing else is sent on the connection of a cluster that is there for what is published.
 const SUBSCRIBER_SILENCE: Duration = Duration::from_secs(1);
@@ -211,10 +211,13 @@ impl Finder {
     }
 
     /// Waits until the server is another one.
-    async fn replaced(&self, current: &Place) -> StoreError {
+    async fn replaced(&self, current: &Place, status: &Status) -> StoreError {
         match self {
             Self::Fixed(_) => std::future::pending().await,
-            Self::Sentinels(sentinels) => sentinels.replaced(current).await,
+            Self::Sentinels(sentinels) => {
+                let confirmed = |is_confirmed| status.confirmed(is_confirmed);
+                sentinels.replaced(current, confirmed).await;
+            }
         }
         StoreError::unsent(Kind::FailedOver)
     }
@@ -235,7 +238,7 @@ async fn keep(dialer: Dialer, finder: Finder, current: Current, status: Arc<Stat
                 let attempt = || connection.run(&dialer.commands, &keys, &[]);
                 let error = tokio::select! {
                     error = dialer.watch(&connection) => error,
-                    error = finder.replaced(&place) => error,
+                    error = finder.replaced(&place, &status) => error,
                     never = status.follow(attempt) => match never {},
                 };
                 connection.close(error.kind());

@@ -29,6 +29,7 @@ pub(in crate::server) struct Store {
     pub(in crate::server) address: String,
     pub(in crate::server) since: String,
     pub(in crate::server) up: bool,
+    /// Why it is not, or what else there is to know of it.
     pub(in crate::server) why: Option<&'static str>,
 }
 
@@ -67,7 +68,7 @@ impl Fleet {
                 address: state.address.to_string(),
                 since: date(clock::wall() - state.since.elapsed()),
                 up: state.why().is_none(),
-                why: state.why().map(|kind| kind.describe()),
+                why: state.notice().map(|kind| kind.describe()),
             },
         }
     }

@@ -55,6 +55,8 @@ pub enum Kind {
     NoMaster,
     /// The Sentinels name another server than the one that is connected.
     FailedOver,
+    /// Most Sentinels name no server, or not the same.
+    Unconfirmed,
     /// The cluster does not serve all slots.
     ClusterDown,
     /// The server is not a node of a cluster.
@@ -162,6 +164,7 @@ impl Kind {
             Self::ScriptRunning => "script_running",
             Self::NoMaster => "no_master",
             Self::FailedOver => "failed_over",
+            Self::Unconfirmed => "unconfirmed",
             Self::ClusterDown => "cluster_down",
             Self::NoCluster => "no_cluster",
             Self::Redirects => "redirects",
@@ -201,6 +204,7 @@ impl Kind {
             Self::ScriptRunning => "a script that does not end keeps it busy",
             Self::NoMaster => "no Sentinel names a server for fleet.sentinel.master",
             Self::FailedOver => "the Sentinels name another server now",
+            Self::Unconfirmed => "most Sentinels do not say that it is still the primary",
             Self::ClusterDown => "the cluster does not serve all slots",
             Self::NoCluster => "it is not a node of a cluster",
             Self::Redirects => "it is a node of a cluster, and the keys are at another one",

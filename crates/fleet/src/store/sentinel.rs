@@ -2,6 +2,10 @@
 //!
 //! All are asked at once, and the server that most of them name is taken: one that is gone costs no time, and one that is
 //! behind is outvoted. Their responses are hints; whether a server takes writes it says itself.
+//!
+//! A server that is connected is left where more than half of all Sentinels name another one: as many it takes to replace
+//! it. A former primary that only they cannot reach would otherwise go on, with those who are connected to it alone. Fewer
+//! say nothing: one that was started with an old file names a former primary, too.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +22,9 @@ use super::error::{Kind, StoreError};
 /// Once one has responded, the others have as long to do so, too.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// A response may be late: so often in a row most Sentinels have to say nothing before that is told.
+const UNCONFIRMED: usize = 2;
+
 /// The Sentinels of one primary.
 pub(super) struct Sentinels {
     pub(super) sentinels: Vec<Arc<Sentinel>>,
@@ -26,6 +33,17 @@ pub(super) struct Sentinels {
     /// While a server is connected, they are asked again about as often: it may be cut off from
     /// them, and replaced.
     pub(super) recheck: Duration,
+}
+
+/// What more than half of all Sentinels say of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Majority {
+    /// It is the primary.
+    Confirms,
+    /// Another one is.
+    NamesAnother,
+    /// There is none: they do not respond, or do not agree.
+    None,
 }
 
 /// One of them.
@@ -46,17 +64,26 @@ impl Sentinels {
         chosen.ok_or(StoreError::unsent(Kind::NoMaster))
     }
 
-    /// Waits until most of all Sentinels name another server than that.
-    pub(super) async fn replaced(&self, current: &Place) {
+    /// Waits until most of all Sentinels name another server than that. Meanwhile it tells whether most of them confirm
+    /// this one.
+    pub(super) async fn replaced(&self, current: &Place, confirmed: impl Fn(bool)) {
+        let mut unconfirmed = 0;
         loop {
             // Instances do not all ask at the same time.
-            sleep(self.recheck.mul_f64(0.5 + fastrand::f64())).await;
-            let ranked = ranked(self.votes(0).await.unwrap_or_default());
-            if let Some((place, votes)) = ranked.first()
-                && place != current
-                && 2 * votes > self.sentinels.len()
-            {
-                return;
+            sleep(self.recheck.mul_f64(0.8 + 0.4 * fastrand::f64())).await;
+            let votes = self.votes(0).await.unwrap_or_default();
+            match majority(votes, self.sentinels.len(), current) {
+                Majority::NamesAnother => return,
+                Majority::Confirms => {
+                    unconfirmed = 0;
+                    confirmed(true);
+                }
+                Majority::None => {
+                    unconfirmed += 1;
+                    if unconfirmed == UNCONFIRMED {
+                        confirmed(false);
+                    }
+                }
             }
         }
     }
@@ -138,6 +165,15 @@ fn ranked(votes: Vec<Place>) -> Vec<(Place, usize)> {
     ranked
 }
 
+fn majority(votes: Vec<Place>, of: usize, current: &Place) -> Majority {
+    match ranked(votes).first() {
+        Some((_, votes)) if 2 * votes <= of => Majority::None,
+        Some((place, _)) if place == current => Majority::Confirms,
+        Some(_) => Majority::NamesAnother,
+        None => Majority::None,
+    }
+}
+
 /// What is told of several failures: what needs a person, else what came last, but that somebody is there and knows no
 /// primary.
 fn graver(before: StoreError, after: StoreError) -> StoreError {
@@ -166,6 +202,24 @@ mod tests {
             .map(|(place, count)| (place.port, count))
             .collect();
         assert_eq!(ranked, [(2, 2), (1, 1), (3, 1)]);
+    }
+
+    #[test]
+    fn of_those_who_respond_only_more_than_half_of_all_say_something() {
+        for (votes, of, expected) in [
+            (&[2, 2, 1][..], 3, Majority::NamesAnother),
+            (&[2, 2], 3, Majority::NamesAnother),
+            (&[1, 1, 2], 3, Majority::Confirms),
+            (&[2], 1, Majority::NamesAnother),
+            (&[2], 3, Majority::None),
+            (&[1], 2, Majority::None),
+            (&[1, 2], 2, Majority::None),
+            (&[2, 2], 4, Majority::None),
+            (&[], 3, Majority::None),
+        ] {
+            let places = votes.iter().copied().map(place).collect();
+            assert_eq!(majority(places, of, &place(1)), expected, "{votes:?} {of}");
+        }
     }
 
     #[test]

@@ -24,6 +24,9 @@ pub struct StoreState {
     pub down: Option<Kind>,
     /// What it refuses all the same, of what instances have to do there.
     pub refuses: Option<Kind>,
+    /// It is connected, and most Sentinels do not say that it is the primary: other instances may be connected to
+    /// another one.
+    pub is_unconfirmed: bool,
     /// Since when it is connected, or not.
     pub since: Instant,
     /// When the last attempt was begun that came to nothing, or has by now.
@@ -37,6 +40,13 @@ impl StoreState {
     #[must_use]
     pub fn why(&self) -> Option<Kind> {
         self.down.or(self.refuses)
+    }
+
+    /// The same, or what else there is to know of it.
+    #[must_use]
+    pub fn notice(&self) -> Option<Kind> {
+        let unconfirmed = self.is_unconfirmed.then_some(Kind::Unconfirmed);
+        self.why().or(unconfirmed)
     }
 }
 
@@ -59,6 +69,7 @@ impl Status {
             state: Mutex::new(StoreState {
                 down: Some(Kind::Starting),
                 refuses: None,
+                is_unconfirmed: false,
                 since: Instant::now(),
                 tried: None,
                 address,
@@ -102,6 +113,21 @@ impl Status {
                 kind.describe(),
             );
         }
+    }
+
+    /// It is connected, and most Sentinels say that it is the primary, or do not.
+    pub(super) fn confirmed(&self, is_confirmed: bool) {
+        let before = std::mem::replace(&mut self.lock().is_unconfirmed, !is_confirmed);
+        let kind = Kind::Unconfirmed;
+        if is_confirmed || before || !self.lines.is_due(Some(kind), Instant::now()) {
+            return;
+        }
+        tracing::warn!(
+            store = %self.address(),
+            why = kind.as_str(),
+            "the fleet's store is used, but {}: other instances may use another one",
+            kind.describe(),
+        );
     }
 
     /// It is connected, and all that instances need there was tried.
@@ -166,6 +192,7 @@ impl Status {
         state.refuses = refuses;
         if before.is_none() != down.is_none() {
             state.since = Instant::now();
+            state.is_unconfirmed = false;
         }
         before
     }

@@ -175,12 +175,56 @@ async fn a_primary_that_most_sentinels_have_replaced_is_left() {
         recheck: Duration::from_millis(20),
     };
     let place = place_of(&places[0]);
-    let mut replaced = std::pin::pin!(asked.replaced(&place));
-    for known in [0, 1, ALONE] {
+    let is_confirmed = AtomicBool::new(false);
+    let told = |confirmed| is_confirmed.store(confirmed, Ordering::Relaxed);
+    let mut replaced = std::pin::pin!(asked.replaced(&place, told));
+    for (known, confirmed) in [(0, true), (1, true), (ALONE, false), (0, true)] {
         knowing.store(known, Ordering::Relaxed);
-        let waited = tokio::time::timeout(Duration::from_millis(300), &mut replaced).await;
+        let becomes = bursar_testkit::eventually(|| async {
+            is_confirmed.load(Ordering::Relaxed) == confirmed
+        });
+        tokio::select! {
+            () = becomes => {}
+            () = &mut replaced => panic!("{known}"),
+        }
+        let waited = tokio::time::timeout(Duration::from_millis(100), &mut replaced).await;
         assert!(waited.is_err(), "{known}");
     }
     knowing.store(2, Ordering::Relaxed);
     bursar_testkit::soon(replaced).await;
+}
+
+#[tokio::test]
+async fn a_former_primary_that_can_still_be_reached_is_left_within_seconds() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let (former, next) = (server.start().await, server.start().await);
+    let (before, after) = (former.address, next.address);
+    let is_replaced = Arc::<AtomicBool>::default();
+    let mut sentinels = Vec::new();
+    for _ in 0..3 {
+        let is_replaced = is_replaced.clone();
+        let respond = move |command: &[String]| match is_replaced.load(Ordering::Relaxed) {
+            true => names(command, after),
+            false => names(command, before),
+        };
+        sentinels.push(Scripted::start(None, respond).await);
+    }
+    let [one, two, three] = &*sentinels else {
+        unreachable!()
+    };
+    let (store, mut events) = connect(by(&[one, two, three])).await;
+    counted(&store, KEY).await;
+    is_replaced.store(true, Ordering::Relaxed);
+    // Nothing else has the connection end: the server takes writes.
+    let down = until(&mut events, &Event::Down);
+    let left = tokio::time::timeout(Duration::from_secs(9), down).await;
+    assert!(left.is_ok());
+    until(&mut events, &Event::Up).await;
+    counted(&store, KEY).await;
+    assert_eq!(
+        next.connect().await.call(&["EXISTS", KEY]).await.text(),
+        "1"
+    );
 }
