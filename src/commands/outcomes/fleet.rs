@@ -142,7 +142,7 @@ impl Listing {
             ));
         } else if found.since < SILENCE && !found.epoch.is_empty() {
             list.why
-                .push("the store was emptied a moment ago".to_owned());
+                .push("the store was emptied a moment ago, or its clock was set back".to_owned());
         }
         if found.journals.is_empty() {
             let none = "the store knows of no instance with a journal";

@@ -503,3 +503,27 @@ async fn rows_are_written_only_where_they_are_as_they_were_left() {
     let mut operator = store.connect_as_operator().await;
     assert_eq!(operator.call(&["EXISTS", &key]).await.text(), "0");
 }
+
+#[tokio::test]
+async fn a_store_whose_clock_was_set_back_does_not_seem_new_until_the_clock_is_there_again() {
+    let Some((store, mut one, _two)) = two().await else {
+        return;
+    };
+    one.touch().await;
+    let mut operator = store.connect_as_operator().await;
+    let key = "bursar:bursar:{journals}";
+    let time = operator.call(&["TIME"]).await;
+    let seconds: u64 = time.parts()[0].text().parse().unwrap();
+    // As it is where the clock was an hour ahead when that was written.
+    let since = ((seconds + 3600) * 1000).to_string();
+    operator.call(&["HSET", key, "since", &since]).await;
+    let epoch = one.fleet.journals().await.unwrap().epoch;
+    one.touch().await;
+    bursar_testkit::eventually(|| async {
+        let listed = one.fleet.journals().await.unwrap();
+        assert_eq!(listed.epoch, epoch);
+        listed.since > Duration::from_millis(20)
+    })
+    .await;
+    assert!(!one.sees_loss().await);
+}

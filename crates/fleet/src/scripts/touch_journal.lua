@@ -34,6 +34,9 @@ if is_older then
   epoch = begin(random)
   redis.call('HSET', key, 'version', math.max(version, version_before))
 end
+-- This server's clock was set back: since when it has what it has is counted anew, so that it does not seem new until the
+-- clock is there again.
+if (tonumber(redis.call('HGET', key, 'since') or '') or 0) > now then redis.call('HSET', key, 'since', now) end
 -- What was lost is said by those who know it. Whoever was there until then, and knows all, knows that this is all of his
 -- epoch, and of what that was known to have all of.
 if known ~= '' and known ~= epoch then
