@@ -16,7 +16,7 @@ use crate::script;
 use crate::signal::Signal;
 use crate::store::{Arg, Events, Kind, Script, Settings, Store, StoreError, StoreState};
 use bursar_base::secret::hexadecimal;
-use bursar_config::{FleetConfig, OnOutage};
+use bursar_config::{FleetConfig, OnOutage, StoreAddress};
 use bursar_telemetry::metrics::FleetSeries;
 
 /// How often is looked whether the store was reached, where somebody waits for that.
@@ -76,8 +76,8 @@ impl Fleet {
         series: FleetSeries,
     ) -> Result<(Self, Events), bursar_tls::client::Error> {
         let prefix = format!("bursar:{}:", config.name);
-        let token_channel = format!("{prefix}tokens");
-        let freeze_channel = format!("{prefix}freezes");
+        let token_channel = channel(&prefix, "tokens", &config.store);
+        let freeze_channel = channel(&prefix, "freezes", &config.store);
         let channels = vec![token_channel.clone(), freeze_channel.clone()];
         let (store, events) = Store::start(Settings {
             address: config.store.clone(),
@@ -289,6 +289,19 @@ impl StoreClock {
     }
 }
 
+/// What is published is heard in all databases of a server: another one than 0 has channels of its own. A fleet's name
+/// has no colon.
+fn channel(prefix: &str, kind: &str, store: &StoreAddress) -> String {
+    match store {
+        StoreAddress::Single(url) if url.database > 0 => {
+            format!("{prefix}{kind}:{}", url.database)
+        }
+        StoreAddress::Single(_) | StoreAddress::Sentinel(_) | StoreAddress::Cluster(_) => {
+            format!("{prefix}{kind}")
+        }
+    }
+}
+
 /// A text that no other instance has, nor this one at another time.
 #[must_use]
 pub fn random_text() -> String {
@@ -308,5 +321,67 @@ fn keys(config: &FleetConfig) -> Keys {
 impl std::fmt::Debug for Fleet {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Fleet").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Event;
+    use crate::tests::{KEY, join_at};
+    use bursar_testkit::soon;
+    use bursar_testkit::store::Server;
+
+    #[tokio::test]
+    async fn a_fleet_hears_nothing_of_one_in_another_database_and_in_database_0_channels_have_no_number()
+     {
+        let Some(server) = Server::redis().await else {
+            return;
+        };
+        let store = server.start().await;
+        let of = |path: &str| format!("{}{path}", store.url());
+        let join = async |path: &str| join_at(&of(path), KEY, Description::default()).await;
+        let (zero, mut heard) = join("").await;
+        let (one, mut heard_beside) = join("/1").await;
+        let (other, _events) = join("/1").await;
+        assert_eq!(join("/0").await.0.token_channel(), zero.token_channel());
+        assert_eq!(zero.token_channel(), "bursar:bursar:tokens");
+        assert_eq!(one.token_channel(), other.token_channel());
+        let mut operator = store.connect_as_operator().await;
+        for (channel, payload) in [
+            (other.freeze_channel(), "other"),
+            (other.token_channel(), "other"),
+            ("bursar:bursar:tokens", "old"),
+            ("bursar:bursar:freezes", "old"),
+            (one.freeze_channel(), "end"),
+        ] {
+            operator.call(&["PUBLISH", channel, payload]).await;
+        }
+        let next = async |events: &mut Events, count: usize| {
+            let mut found = Vec::new();
+            while found.len() < count {
+                if let Some(Event::Message { channel, payload }) = soon(events.next()).await {
+                    let payload = String::from_utf8_lossy(&payload).into_owned();
+                    found.push((channel, payload));
+                }
+            }
+            found
+        };
+        let message = |channel: &str, payload: &str| (channel.to_owned(), payload.to_owned());
+        assert_eq!(
+            next(&mut heard, 2).await,
+            [
+                message("bursar:bursar:tokens", "old"),
+                message("bursar:bursar:freezes", "old")
+            ]
+        );
+        assert_eq!(
+            next(&mut heard_beside, 3).await,
+            [
+                message("bursar:bursar:freezes:1", "other"),
+                message("bursar:bursar:tokens:1", "other"),
+                message("bursar:bursar:freezes:1", "end")
+            ]
+        );
     }
 }

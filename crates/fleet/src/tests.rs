@@ -15,9 +15,13 @@ pub(crate) const OTHER_KEY: &str = "YWJjZGVmZ2hpamFiY2RlZmdoaWphYmNkZWZnaGlqYWI=
 
 /// One with those keys, whose store can be used.
 pub(crate) async fn join(store: &Store, keys: &str, description: Description) -> (Fleet, Events) {
+    join_at(&store.url(), keys, description).await
+}
+
+/// The same by a URL.
+pub(crate) async fn join_at(url: &str, keys: &str, description: Description) -> (Fleet, Events) {
     let yaml = format!(
-        "fleet: {{url: '{}', keys: [{keys}]}}\nproviders: {{acme: {{hosts: [api.test], client_id: a, client_secret: b, token: {{url: 'https://a.test/'}}}}}}",
-        store.url()
+        "fleet: {{url: '{url}', keys: [{keys}]}}\nproviders: {{acme: {{hosts: [api.test], client_id: a, client_secret: b, token: {{url: 'https://a.test/'}}}}}}"
     );
     let config = Config::parse(&yaml, std::path::Path::new("")).unwrap();
     let series = Metrics::new(&config).unwrap().fleet.unwrap();
