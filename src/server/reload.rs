@@ -114,11 +114,12 @@ impl Unchangeable {
         self.tls.as_ref()
     }
 
-    /// What another configuration would change of it.
-    fn changed_by(&self, config: &Config) -> Vec<Diagnostic> {
-        let is_fleet_the_same = match (&self.fleet, &config.fleet) {
-            (Some(old), Some(new)) => old.is_same_but_for_keys(new),
-            (old, new) => old.is_none() && new.is_none(),
+    /// What another configuration would change of it. `files` are those that have other content.
+    fn changed_by(&self, config: &Config, files: &[String]) -> Vec<Diagnostic> {
+        let fleet = match (&self.fleet, &config.fleet) {
+            (Some(old), Some(new)) => old.changed_keys(new),
+            (None, None) => Vec::new(),
+            (Some(_), None) | (None, Some(_)) => vec!["fleet"],
         };
         let changed = [
             ("listen", self.listen != config.listen),
@@ -129,17 +130,12 @@ impl Unchangeable {
                 self.connections != config.limits.connections,
             ),
             ("journal", self.journal != config.journal),
-            ("fleet", !is_fleet_the_same),
             ("process", self.is_dumpable != config.is_dumpable),
             ("limits.tunnels", self.tunnels != config.limits.tunnels),
         ];
         let changed = changed.into_iter().filter(|(_, is_changed)| *is_changed);
-        let problem = |(key, _): (&str, bool)| Diagnostic {
-            path: key.to_owned(),
-            line: None,
-            message: "cannot change while Bursar runs; restart it, or change it back".to_owned(),
-        };
-        changed.map(problem).collect()
+        let keys = changed.map(|(key, _)| key).chain(fleet);
+        keys.map(|key| cannot_change(key, config, files)).collect()
     }
 }
 
@@ -196,9 +192,12 @@ impl Reloader {
             Ok((read, files)) => (read, Some(files)),
             Err(stuck) => (Err(vec![stuck.into()]), None),
         };
-        let read = read.and_then(|config| match self.fixed.changed_by(&config) {
-            problems if problems.is_empty() => Ok(config),
-            problems => Err(problems),
+        let read = read.and_then(|config| {
+            let changed = self.in_force.files.changed(&config.files);
+            match self.fixed.changed_by(&config, &changed) {
+                problems if problems.is_empty() => Ok(config),
+                problems => Err(problems),
+            }
         });
         let in_force = match read {
             Ok(config) => self
@@ -262,6 +261,27 @@ impl Reloader {
         }
         self.live.replace(proxy);
         Ok(config)
+    }
+}
+
+/// Where a value is in another file, nobody has touched the configuration: that file is named.
+fn cannot_change(key: &str, config: &Config, changed: &[String]) -> Diagnostic {
+    let named = config.outline.files_of(key);
+    let mut named: Vec<&str> = named
+        .filter(|file| changed.iter().any(|one| one == file))
+        .collect();
+    named.dedup();
+    let message = match named.is_empty() {
+        true => "cannot change while Bursar runs; restart it, or change it back".to_owned(),
+        false => format!(
+            "cannot change while Bursar runs, and is another one because of {}; restart one instance after the other, or bring the file's content back",
+            named.join(" and ")
+        ),
+    };
+    Diagnostic {
+        path: key.to_owned(),
+        line: None,
+        message,
     }
 }
 
@@ -333,6 +353,46 @@ mod tests {
     }
 
     #[test]
+    fn a_password_of_the_store_that_was_replaced_in_its_file_is_named_by_key_and_file() {
+        const FLEET: &str =
+            "fleet: {url: 'redis://:${file:password}@127.0.0.1', keys: ['${file:key}']}";
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for (name, content) in [
+            ("id", "i"),
+            ("secret", "s"),
+            ("password", "old"),
+            ("key", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE"),
+            ("proxy.yaml", &*format!("{YAML}\n{FLEET}")),
+        ] {
+            std::fs::write(at(name), content).unwrap();
+        }
+        let load = || Config::load(&at("proxy.yaml")).unwrap();
+        let in_force = load();
+        let problems = || {
+            let now = load();
+            let changed = in_force.files.changed(&now.files);
+            Unchangeable::of(&in_force).changed_by(&now, &changed)
+        };
+        // Keys may change, and so may the other secrets.
+        std::fs::write(at("key"), "NDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE").unwrap();
+        std::fs::write(at("secret"), "t").unwrap();
+        assert_eq!(problems(), []);
+        std::fs::write(at("password"), "new-passw0rd").unwrap();
+        let problems = problems();
+        let [problem] = &*problems else {
+            panic!("{problems:?}");
+        };
+        let text = problem.to_string();
+        let file = at("password").display().to_string();
+        let begins = format!(
+            "fleet.url: cannot change while Bursar runs, and is another one because of {file}; "
+        );
+        assert!(text.starts_with(&begins), "{text}");
+        assert!(!text.contains("passw0rd"), "{text}");
+    }
+
+    #[test]
     fn whatever_cannot_change_while_it_runs_is_named_and_nothing_else() {
         let keys = |text: &str| {
             let config = |text: &str| {
@@ -343,7 +403,7 @@ mod tests {
                 );
                 Config::parse(&text, Path::new("")).unwrap_or_else(|error| panic!("{error:?}"))
             };
-            let problems = Unchangeable::of(&config("")).changed_by(&config(text));
+            let problems = Unchangeable::of(&config("")).changed_by(&config(text), &[]);
             problems
                 .into_iter()
                 .map(|problem| problem.path)

@@ -99,6 +99,25 @@ pub(super) fn expand(
     Ok(expanded)
 }
 
+/// The files that a text refers to.
+pub(super) fn files_of(text: &str, directory: &Path) -> Vec<PathBuf> {
+    let mut named = Vec::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        rest = after;
+        if before.ends_with('$') {
+            continue;
+        }
+        let reference = after.split_once('}').map(|(reference, _)| reference);
+        match reference.and_then(|reference| reference.split_once(':')) {
+            Some(("file", path)) => named.push(directory.join(path)),
+            Some(("credential", name)) => named.extend(credential(name).ok()),
+            _ => {}
+        }
+    }
+    named
+}
+
 /// Where there is no room, the text moves by hand: growing would leave a copy behind that nobody wipes.
 fn append(text: &mut Zeroizing<String>, more: &str, to_come: usize) {
     if text.capacity() - text.len() < more.len() + to_come {
@@ -221,6 +240,12 @@ mod tests {
         assert!(message("${credential:..}").contains("no path"));
         assert!(message("${credential:payu}").contains("LoadCredential=payu:PATH"));
         assert!(message("${file:~/secret}").contains("whole path"));
+    }
+
+    #[test]
+    fn the_files_that_a_text_refers_to_are_those_that_are_read() {
+        let named = files_of("${file:a}:$${file:b}${C}${file:/d}", Path::new("/etc"));
+        assert_eq!(named, [Path::new("/etc/a"), Path::new("/d")]);
     }
 
     #[test]

@@ -104,6 +104,27 @@ impl fmt::Debug for FleetKey {
     }
 }
 
+impl StoreAddress {
+    fn changed_keys(&self, other: &Self) -> Vec<&'static str> {
+        match (self, other) {
+            _ if self == other => Vec::new(),
+            (Self::Single(_), Self::Single(_)) => vec!["fleet.url"],
+            (Self::Cluster(_), Self::Cluster(_)) => vec!["fleet.cluster"],
+            (Self::Sentinel(old), Self::Sentinel(new)) => {
+                let all = [
+                    ("fleet.sentinel.urls", old.urls != new.urls),
+                    ("fleet.sentinel.master", old.master != new.master),
+                    ("fleet.sentinel.username", old.username != new.username),
+                    ("fleet.sentinel.password", old.password != new.password),
+                ];
+                let changed = all.into_iter().filter(|(_, is_changed)| *is_changed);
+                changed.map(|(key, _)| key).collect()
+            }
+            _ => vec!["fleet"],
+        }
+    }
+}
+
 impl StoreUrl {
     /// Whether no network is in between.
     pub(crate) fn is_loopback(&self) -> bool {
@@ -125,12 +146,19 @@ impl FleetConfig {
         })
     }
 
-    /// Whether both differ in nothing but their keys, which may change while an instance runs. The system's roots are
-    /// the same, whatever has become of them.
+    /// What is different in another one, but for their keys, which may change while an instance runs. The system's roots
+    /// are the same, whatever has become of them.
     #[must_use]
-    pub fn is_same_but_for_keys(&self, other: &Self) -> bool {
+    pub fn changed_keys(&self, other: &Self) -> Vec<&'static str> {
         let ca = |fleet: &Self| fleet.tls.as_ref().and_then(|tls| tls.ca.clone());
-        (&self.store, &self.name, self.on_outage) == (&other.store, &other.name, other.on_outage)
-            && ca(self) == ca(other)
+        let mut changed = self.store.changed_keys(&other.store);
+        let others = [
+            ("fleet.tls.ca", ca(self) != ca(other)),
+            ("fleet.name", self.name != other.name),
+            ("fleet.on_outage", self.on_outage != other.on_outage),
+        ];
+        let others = others.iter().filter(|(_, is_changed)| *is_changed);
+        changed.extend(others.map(|(key, _)| key));
+        changed
     }
 }

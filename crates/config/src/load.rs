@@ -263,6 +263,7 @@ impl<'a> Reading<'a> {
     fn typed(&mut self, mut root: Node, problems: &mut Diagnostics) -> Option<file::Proxy> {
         // What is on the same file system hangs as well, and each file would be waited for.
         let mut hangs = false;
+        let mut origins = Vec::new();
         root.replace_texts(&mut |text, place| {
             let expanded = match hangs && file_permissions::names_file(text) {
                 true => Err(expand::Error::NotTried),
@@ -270,6 +271,9 @@ impl<'a> Reading<'a> {
             };
             match expanded {
                 Ok(expanded) => {
+                    let named = expand::files_of(text, self.directory).into_iter();
+                    let named = named.map(|file| file.display().to_string());
+                    origins.extend(named.map(|file| (place.path.into(), file.into())));
                     if file_permissions::names_open_file(text, self.directory) {
                         problems.warn(place.path, file_permissions::OPEN_FILE);
                     }
@@ -282,7 +286,7 @@ impl<'a> Reading<'a> {
                 }
             }
         });
-        self.outline = Outline::of(&root);
+        self.outline = Outline::of(&root).with_files(origins);
         let file = typed::read(&root, problems);
         secret_check::check(&root, problems);
         file

@@ -14,7 +14,11 @@ use crate::node::{Node, Value};
 
 /// The keys of a file, by their paths. A list is one value.
 #[derive(Clone, Default)]
-pub struct Outline(BTreeMap<Box<str>, Key>);
+pub struct Outline {
+    keys: BTreeMap<Box<str>, Key>,
+    /// Those whose value is in another file: each with that file's path.
+    files: Vec<(Box<str>, Box<str>)>,
+}
 
 #[derive(Clone, PartialEq, Eq)]
 struct Key {
@@ -75,6 +79,22 @@ impl Outline {
         outline
     }
 
+    /// With the paths of keys whose value is in another file, each with the path of that.
+    pub(super) fn with_files(mut self, files: Vec<(Box<str>, Box<str>)>) -> Self {
+        self.files = files;
+        self
+    }
+
+    /// The files that the value of a key, or of one below it, is in.
+    pub fn files_of(&self, key: &str) -> impl Iterator<Item = &str> {
+        let is_below = move |path: &str| {
+            let rest = path.strip_prefix(key);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        let files = self.files.iter().filter(move |(path, _)| is_below(path));
+        files.map(|(_, file)| &**file)
+    }
+
     fn note_section(&mut self, name: &str, section: &Node) {
         let owner: fn(Arc<str>) -> Owner = match name {
             "callers" => Owner::Caller,
@@ -108,7 +128,7 @@ impl Outline {
             .zip(whole.as_ref())
             .for_each(|(to, from)| *to = *from);
         let owner = owner.clone();
-        match self.0.entry(node.path.as_str().into()) {
+        match self.keys.entry(node.path.as_str().into()) {
             Entry::Vacant(vacant) => drop(vacant.insert(Key { owner, digest })),
             // A path that is cut short may stand for several keys.
             Entry::Occupied(mut known) => {
@@ -126,18 +146,18 @@ impl Outline {
     pub fn changes(&self, now: &Self) -> Changes {
         let mut owners: BTreeMap<&Owner, Seen> = BTreeMap::new();
         let mut paths: Vec<(&str, &Owner)> = Vec::new();
-        for (path, key) in &self.0 {
-            let is_same = now.0.get(path) == Some(key);
+        for (path, key) in &self.keys {
+            let is_same = now.keys.get(path) == Some(key);
             let seen = owners.entry(&key.owner).or_default();
             (seen.before, seen.differs) = (true, seen.differs || !is_same);
             if !is_same {
                 paths.push((path, &key.owner));
             }
         }
-        for (path, key) in &now.0 {
+        for (path, key) in &now.keys {
             let seen = owners.entry(&key.owner).or_default();
             seen.now = true;
-            if !self.0.contains_key(path) {
+            if !self.keys.contains_key(path) {
                 seen.differs = true;
                 paths.push((path, &key.owner));
             }

@@ -359,22 +359,25 @@ fn only_keys_may_differ_between_a_fleet_and_the_same_fleet() {
             .unwrap()
     };
     let first = read(base, KEY);
-    assert!(first.is_same_but_for_keys(&read(base, &KEY.replacen('M', "N", 1))));
-    for (old, new) in [
-        ("u:p", "v:p"),
-        ("u:p", "u:q"),
-        ("valkey.", "redis."),
-        ("name: a", "name: b"),
-        ("name: a", "on_outage: mint"),
-        ("rediss:", "redis:"),
+    let other = read(base, &KEY.replacen('M', "N", 1));
+    assert_eq!(first.changed_keys(&other), [""; 0]);
+    for (old, new, expected) in [
+        ("u:p", "v:p", &["fleet.url"][..]),
+        ("u:p", "u:q", &["fleet.url"]),
+        ("valkey.", "redis.", &["fleet.url"]),
+        ("name: a", "name: b", &["fleet.name"]),
+        (
+            "name: a",
+            "on_outage: mint",
+            &["fleet.name", "fleet.on_outage"],
+        ),
+        ("rediss:", "redis:", &["fleet.url", "fleet.tls.ca"]),
     ] {
-        assert!(
-            !first.is_same_but_for_keys(&read(&base.replace(old, new), KEY)),
-            "{old} {new}"
-        );
+        let other = read(&base.replace(old, new), KEY);
+        assert_eq!(first.changed_keys(&other), expected, "{old} {new}");
     }
     std::fs::write(&ca, authority("b.example")).unwrap();
-    assert!(!first.is_same_but_for_keys(&read(base, KEY)));
+    assert_eq!(first.changed_keys(&read(base, KEY)), ["fleet.tls.ca"]);
     std::fs::write(&ca, "no PEM").unwrap();
     let text = fleet_with(&format!("{base}, keys: ['{KEY}']"));
     let found = Config::parse(&text, directory.path()).unwrap_err();
