@@ -275,7 +275,7 @@ impl fmt::Display for Failure {
                 formatter.write_str("another instance of the fleet asks the token endpoint")
             }
             Self::FleetHold => formatter.write_str(
-                "the fleet's store cannot be used, and another instance obtained the last token (fleet.on_outage: hold)",
+                "the fleet's store cannot be used, and this instance has not obtained the last token since its start (fleet.on_outage: hold)",
             ),
         }
     }

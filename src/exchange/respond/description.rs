@@ -122,7 +122,7 @@ pub(super) fn token(missing: &Missing) -> Description {
             unavailable("another instance of the fleet asks the provider's token endpoint")
         }
         Failure::FleetHold => unavailable(
-            "the fleet's store cannot be used, and another instance obtained the provider's last token; see fleet.on_outage",
+            "the fleet's store cannot be used, and this instance has not obtained the provider's last token since its start; see fleet.on_outage",
         ),
         Failure::TimedOut => unavailable("the provider's token endpoint did not answer in time"),
         Failure::NotAllowed(_) => unavailable(

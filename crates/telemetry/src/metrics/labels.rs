@@ -224,7 +224,7 @@ labels! {
         CircuitOpen = "circuit_open",
         /// Another instance of the fleet asks the token endpoint.
         FleetLease = "fleet_lease",
-        /// The fleet's store cannot be used, and another instance obtained the last token (`fleet.on_outage: hold`).
+        /// The fleet's store cannot be used, and this instance has not obtained the last token since its start (`fleet.on_outage: hold`).
         FleetHold = "fleet_hold",
         /// Which providers the fleet has frozen is not known yet.
         NotKnownYet = "not_known_yet",
