@@ -6,10 +6,11 @@
 //! Two tables hold them. Earlier versions know `frozen` alone, which is right about what is frozen wherever the two
 //! differ: one of those versions has written it then.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use rusqlite::{Connection, params};
 
+use super::timestamp::{micros, time};
 use bursar_base::decision::{Decision, Text};
 
 pub(super) const TABLE: &str = "
@@ -113,13 +114,4 @@ pub(super) fn write(database: &Connection, kept: &KeptDecision) -> Result<(), ru
         ],
     )?;
     Ok(())
-}
-
-fn micros(time: SystemTime) -> i64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-}
-
-fn time(micros: i64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or_default())
 }

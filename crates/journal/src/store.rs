@@ -9,7 +9,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, ffi, params};
 use rustix::fs::fdatasync;
@@ -17,11 +17,13 @@ use rustix::fs::fdatasync;
 use super::decisions::{self, KeptDecision};
 use super::error::Error;
 use super::files::{FILE, PAGE_BYTES, USUAL_LOG};
-use super::intent::{InDoubt, Intent, Resolution};
+use super::intent::{InDoubt, Resolution};
 use super::mirror_state::{self, MirrorState};
-use super::request_state::{Phase, Transition};
+use super::request_state::Phase;
 use super::reserve::{Reserve, Room};
+use super::rows::Rows;
 use super::schema::{self, FORMAT};
+use super::timestamp::{micros, time};
 use bursar_base::secret::hexadecimal;
 use bursar_config as config;
 
@@ -219,57 +221,9 @@ impl Store {
         }
     }
 
-    /// Writes a request's first row.
-    pub(super) fn insert(
-        &self,
-        id: i64,
-        intent: &Intent,
-        transition: &Transition,
-    ) -> Result<(), rusqlite::Error> {
-        let mut statement = self.database.prepare_cached(
-            "INSERT INTO requests (id, request_id, time, caller, provider, account, route, method, path, \
-             idempotency_key, body_sha256, phase, is_open, reference, caller_request_id, trace_id) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
-        )?;
-        statement.execute(params![
-            id,
-            intent.request_id,
-            micros(intent.time),
-            &*intent.caller,
-            &*intent.provider,
-            &*intent.account,
-            &*intent.route,
-            intent.method,
-            intent.path,
-            intent.idempotency_key.get(),
-            transition.hash,
-            transition.phase.number(),
-            transition.is_open,
-            intent.reference.as_deref(),
-            intent.caller_request_id.as_deref(),
-            intent.trace_id.as_deref(),
-        ])?;
-        Ok(())
-    }
-
-    /// Writes a later phase; false where there is no row.
-    pub(super) fn update(
-        &self,
-        id: i64,
-        intent: &Intent,
-        transition: &Transition,
-    ) -> Result<bool, rusqlite::Error> {
-        let mut statement = self.database.prepare_cached(
-            "UPDATE requests SET phase = ?2, body_sha256 = ?3, is_open = ?4, idempotency_key = ?5 WHERE id = ?1",
-        )?;
-        let changed = statement.execute(params![
-            id,
-            transition.phase.number(),
-            transition.hash,
-            transition.is_open,
-            intent.idempotency_key.get(),
-        ])?;
-        Ok(changed > 0)
+    /// What writes rows, for a whole transaction.
+    pub(super) fn rows(&self) -> Rows<'_> {
+        Rows::new(&self.database)
     }
 
     /// How many pages there are for more requests; the last eighth is for later phases of those there are.
@@ -544,15 +498,6 @@ pub(super) fn in_doubt_from(row: &rusqlite::Row<'_>) -> Result<InDoubt, rusqlite
         body_sha256: hash.map(|hash| hex(&hash)),
         phase: phase.unwrap_or(Phase::HeadSent),
     })
-}
-
-fn micros(time: SystemTime) -> i64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-}
-
-fn time(micros: i64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or_default())
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -133,7 +133,7 @@ async fn a_directory_belongs_to_one_process_and_what_it_left_open_is_over() {
         ..transition(Phase::HeadSent)
     };
     store.begin().unwrap();
-    store.insert(1, &intent("1"), &open).unwrap();
+    store.rows().insert(1, &intent("1"), &open).unwrap();
     store.commit().unwrap();
     assert_eq!(listed(directory.path()), []);
     drop(store);
@@ -167,6 +167,7 @@ fn nobody_else_may_read_the_files_of_a_directory_that_is_open_to_all() {
     let store = Store::open(&settings(directory.path().to_owned())).unwrap();
     store.begin().unwrap();
     store
+        .rows()
         .insert(1, &intent("1"), &transition(Phase::HeadSent))
         .unwrap();
     store.commit().unwrap();
@@ -231,7 +232,10 @@ fn fill(store: &Store, phase: Phase) -> i64 {
         store.begin().unwrap();
         for _ in 0..16 {
             let name = id.to_string();
-            store.insert(id, &large(&name), &transition(phase)).unwrap();
+            store
+                .rows()
+                .insert(id, &large(&name), &transition(phase))
+                .unwrap();
             id += 1;
         }
         store.commit().unwrap();
@@ -307,6 +311,7 @@ fn old_settled_requests_are_forgotten() {
         (3, Phase::NotSent),
     ] {
         store
+            .rows()
             .insert(id, &intent(&id.to_string()), &transition(phase))
             .unwrap();
     }
@@ -334,7 +339,10 @@ fn no_phase_that_is_in_doubt_is_ever_forgotten() {
     store.begin().unwrap();
     for (id, phase) in (1..).zip(doubtful) {
         let intent = intent(&id.to_string());
-        store.insert(id, &intent, &transition(phase)).unwrap();
+        store
+            .rows()
+            .insert(id, &intent, &transition(phase))
+            .unwrap();
     }
     store.commit().unwrap();
     let later = clock::wall() + Duration::from_secs(60);

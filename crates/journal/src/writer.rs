@@ -20,6 +20,7 @@ use super::message_queue::MessageReceiver;
 use super::mirror_state::MirrorState;
 use super::request_state::Transition;
 use super::reserve::Room;
+use super::rows::Rows;
 use super::store::{Store, Unresolved};
 use super::waiter::{Told, Waiter};
 use super::watch::{RECOVER_AFTER, Watch};
@@ -328,10 +329,11 @@ impl Writer {
         has_room: bool,
     ) -> Result<(HashSet<i64>, Kept), rusqlite::Error> {
         self.store.begin()?;
+        let mut rows = self.store.rows();
         let mut left = Kept::new();
         let most = self.at_once(MAX_KEPT);
         for (index, (id, (intent, transition))) in self.kept.iter().enumerate() {
-            if index >= most || !self.put(*id, intent, transition, false, has_room)? {
+            if index >= most || !put(&mut rows, *id, intent, transition, false, has_room)? {
                 left.insert(*id, (intent.clone(), *transition));
             }
         }
@@ -345,11 +347,19 @@ impl Writer {
         let mut refused = HashSet::new();
         for (id, InBatch { last, is_new }) in requests {
             if let Some(write) = batch.get(last)
-                && !self.put(id, &write.intent, &write.transition, is_new, has_room)?
+                && !put(
+                    &mut rows,
+                    id,
+                    &write.intent,
+                    &write.transition,
+                    is_new,
+                    has_room,
+                )?
             {
                 refused.insert(id);
             }
         }
+        drop(rows);
         self.commit(durable)?;
         Ok((refused, left))
     }
@@ -362,26 +372,6 @@ impl Writer {
             self.series.syncs.inc();
         }
         Ok(())
-    }
-
-    /// False where there is no room for a new row. Where that would only say that a request is settled,
-    /// nothing is lost without it.
-    fn put(
-        &self,
-        id: i64,
-        intent: &Intent,
-        transition: &Transition,
-        is_new: bool,
-        has_room: bool,
-    ) -> Result<bool, rusqlite::Error> {
-        if !is_new && self.store.update(id, intent, transition)? {
-            return Ok(true);
-        }
-        if !has_room {
-            return Ok(!transition.phase.is_in_doubt());
-        }
-        self.store.insert(id, intent, transition)?;
-        Ok(true)
     }
 
     fn answer(&mut self, question: Question) {
@@ -490,4 +480,24 @@ impl Writer {
         };
         tracing::error!(%error, processes, "journal: cannot be written");
     }
+}
+
+/// Writes a transition. False where there is no room for a new row. Where that would only say that a request is settled,
+/// nothing is lost without it.
+fn put(
+    rows: &mut Rows<'_>,
+    id: i64,
+    intent: &Intent,
+    transition: &Transition,
+    is_new: bool,
+    has_room: bool,
+) -> Result<bool, rusqlite::Error> {
+    if !is_new && rows.update(id, intent, transition)? {
+        return Ok(true);
+    }
+    if !has_room {
+        return Ok(!transition.phase.is_in_doubt());
+    }
+    rows.insert(id, intent, transition)?;
+    Ok(true)
 }
