@@ -47,7 +47,6 @@ pub(crate) fn measure(
     options: &Options,
     dir: &Path,
 ) -> anyhow::Result<Figures> {
-    let (api, token) = (free()?, free()?);
     let [first, second] = two_cores()?;
     let both = format!("{first},{second}");
     // The proxy has a core for itself, as far as the machine's other users let it.
@@ -55,23 +54,11 @@ pub(crate) fn measure(
         Work::TwoCores => ((both.clone(), 2), both),
         _ => ((first.to_string(), 1), second.to_string()),
     };
-    let setup = Setup {
-        dir: dir.to_owned(),
-        listen: free()?,
-        admin: free()?,
-        api,
-        token,
-        cores,
-        spread: work.spread(),
-        hurried: work.spread().is_some() && work != Work::Start,
-        intercept: work.is_tunnel(),
-        logs: options.peer_logs,
-        bursar: options.bursar.clone(),
-    };
+    let setup = set_up(work, options, dir, cores)?;
     let _provider = provider(work, &setup, &others)?;
     let mut proxy = peer.start(&setup)?;
     let listening_ms = listening(&setup)?;
-    let job = work.job(options.seconds, dir, setup.listen, token);
+    let job = work.job(options.seconds, dir, setup.listen, setup.token);
     ready(&mut proxy, &setup)?;
     let this = std::env::current_exe()?.display().to_string();
     let words = ["load".to_owned(), serde_json::to_string(&job)?];
@@ -121,6 +108,28 @@ pub(crate) fn measure(
     })
 }
 
+fn set_up(
+    work: Work,
+    options: &Options,
+    dir: &Path,
+    cores: (String, usize),
+) -> anyhow::Result<Setup> {
+    Ok(Setup {
+        dir: dir.to_owned(),
+        listen: free()?,
+        admin: free()?,
+        api: free()?,
+        token: free()?,
+        cores,
+        spread: work.spread(),
+        hurried: work.spread().is_some() && work != Work::Start,
+        intercept: work.is_tunnel(),
+        journal: work.is_journaled().then(|| dir.join("journal")),
+        logs: options.peer_logs,
+        bursar: options.bursar.clone(),
+    })
+}
+
 fn provider(work: Work, setup: &Setup, cores: &str) -> anyhow::Result<Running> {
     // Renewed several times in a run, except where there are too many.
     let lifetime = if work.spread().is_some() || work == Work::Storm {
@@ -128,7 +137,7 @@ fn provider(work: Work, setup: &Setup, cores: &str) -> anyhow::Result<Running> {
     } else {
         "5"
     };
-    let args = [
+    let mut args = [
         "upstream",
         "--api",
         &setup.api.to_string(),
@@ -148,7 +157,11 @@ fn provider(work: Work, setup: &Setup, cores: &str) -> anyhow::Result<Running> {
             _ => "1",
         },
     ]
-    .map(str::to_owned);
+    .map(str::to_owned)
+    .to_vec();
+    if work.is_http2() {
+        args.push("--http2".to_owned());
+    }
     let this = std::env::current_exe()?.display().to_string();
     process::start(cores, &this, &args, &setup.dir.join("upstream.log"))
 }

@@ -39,6 +39,9 @@ impl Peer {
         let (program, args) = match self {
             Self::Bursar => {
                 let mut config = file("bursar.yaml", setup.bursar())?;
+                if let Some(journal) = &setup.journal {
+                    drop(fs::remove_dir_all(journal));
+                }
                 if setup.intercept {
                     let dir = setup.dir.join("intercept");
                     drop(fs::remove_dir_all(&dir));

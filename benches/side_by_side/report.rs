@@ -192,7 +192,7 @@ nothing else at all. Bursar is the one that `build` makes, by a profile of this 
 /// What the overview has of a work.
 fn told(work: Work) -> &'static str {
     match work {
-        Work::One => "median latency, and CPU",
+        Work::One | Work::PostOne | Work::PaymentOne => "median latency, and CPU",
         Work::Idle => "memory of each connection",
         Work::Down | Work::Up => "MB a second, CPU for all of it, and the most memory",
         Work::Start => {
@@ -200,16 +200,23 @@ fn told(work: Work) -> &'static str {
         }
         Work::Storm => "until all were answered, token calls, failures",
         Work::TunnelNew => "CPU each, and connections a second",
-        Work::TwoCores => "CPU µs, and requests a second",
+        Work::TwoCores | Work::Payment => "CPU µs, and requests a second",
         Work::Accounts1 | Work::Accounts100 | Work::Accounts10000 => "CPU µs (user), and memory",
-        Work::Get | Work::Post1k | Work::Post64k | Work::TunnelGet => "CPU µs (user)",
+        Work::Get
+        | Work::Post1k
+        | Work::Post64k
+        | Work::TunnelGet
+        | Work::GetHttp2
+        | Work::Post1kHttp2 => "CPU µs (user)",
     }
 }
 
 fn headline(work: Work, run: &Figures) -> String {
     let cpu = cpu(run);
     match work {
-        Work::One => format!("{:.0} µs, {cpu:.0} µs", run.p50_us),
+        Work::One | Work::PostOne | Work::PaymentOne => {
+            format!("{:.0} µs, {cpu:.0} µs", run.p50_us)
+        }
         Work::Idle => format!("{:.1} kB", run.grown / run.requests / 1e3),
         Work::Down | Work::Up => format!(
             "{:.0}, {:.0} ms, {:.0} MB",
@@ -230,7 +237,9 @@ fn headline(work: Work, run: &Figures) -> String {
             run.token_calls,
             run.failures
         ),
-        Work::TunnelNew | Work::TwoCores => format!("{cpu:.1}, {:.0}", run.per_second),
+        Work::TunnelNew | Work::TwoCores | Work::Payment => {
+            format!("{cpu:.1}, {:.0}", run.per_second)
+        }
         Work::Accounts1 | Work::Accounts100 | Work::Accounts10000 => {
             format!(
                 "{cpu:.1} ({:.1}), {:.1} MB",
@@ -238,7 +247,12 @@ fn headline(work: Work, run: &Figures) -> String {
                 run.resident / 1e6
             )
         }
-        Work::Get | Work::Post1k | Work::Post64k | Work::TunnelGet => {
+        Work::Get
+        | Work::Post1k
+        | Work::Post64k
+        | Work::TunnelGet
+        | Work::GetHttp2
+        | Work::Post1kHttp2 => {
             format!("{cpu:.1} ({:.1})", run.user_us)
         }
     }

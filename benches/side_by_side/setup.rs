@@ -17,6 +17,8 @@ pub(crate) struct Setup {
     /// Token calls are not held back, so that all accounts have one before anything is measured.
     pub(crate) hurried: bool,
     pub(crate) intercept: bool,
+    /// Where the journal is, on a disk.
+    pub(crate) journal: Option<PathBuf>,
     /// Whether the others write an access log too.
     pub(crate) logs: bool,
     /// The program.
@@ -58,8 +60,11 @@ impl Setup {
             token,
             ..
         } = self;
+        let journal = self.journal.as_ref().map_or_else(String::new, |path| {
+            format!("journal: {{path: {}}}\n", path.display())
+        });
         format!(
-            "listen: {listen}\nadmin: {admin}\n\
+            "listen: {listen}\nadmin: {admin}\n{journal}\
              callers: {{c: {{password: p, allow: [bench]}}}}\n\
              providers:\n  bench:\n    hosts: [{hosts}]\n    {accounts}\n    upstream: https://{api}\n    tls: {{ca: ca.pem}}\n    \
              token: {{url: \"http://{token}/token\", scopes: [payments]{pace}}}\n    \

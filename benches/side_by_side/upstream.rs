@@ -10,14 +10,26 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::wire::{Head, Wire};
 
+/// As TLS names it.
+const HTTP2: &[u8] = b"h2";
 /// How long a request in the storm is held, so that all of them are under way when the token is revoked.
 const HOLD: Duration = Duration::from_millis(200);
 
@@ -37,6 +49,9 @@ pub(crate) struct Options {
     /// How far away the token endpoint is
     #[arg(long)]
     delay_milliseconds: u64,
+    /// The API speaks HTTP/2, to whom offers that
+    #[arg(long)]
+    http2: bool,
 }
 
 /// Tokens are numbered; those before `valid_from` are revoked.
@@ -94,12 +109,19 @@ fn acceptor(options: &Options) -> anyhow::Result<TlsAcceptor> {
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    if options.http2 {
+        config.alpn_protocols.insert(0, HTTP2.to_vec());
+    }
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 async fn serve_api(stream: TcpStream, tls: &TlsAcceptor, tokens: &Tokens) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut wire = Wire::new(tls.accept(stream).await?);
+    let stream = tls.accept(stream).await?;
+    if stream.get_ref().1.alpn_protocol() == Some(HTTP2) {
+        return serve_http2(stream).await;
+    }
+    let mut wire = Wire::new(stream);
     let ordinary = answer("200 OK", &"x".repeat(512));
     let unauthorized = answer("401 Unauthorized", "");
     while let Some(head) = wire.head().await? {
@@ -125,6 +147,39 @@ async fn serve_api(stream: TcpStream, tls: &TlsAcceptor, tokens: &Tokens) -> io:
         }
     }
     Ok(())
+}
+
+/// The usual answer, to whom has a token.
+async fn serve_http2(stream: TlsStream<TcpStream>) -> io::Result<()> {
+    let body = Bytes::from("x".repeat(512));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let body = body.clone();
+        async move {
+            let has_token = request.headers().contains_key(AUTHORIZATION);
+            let mut body_sent = request.into_body();
+            while let Some(Ok(_)) = body_sent.frame().await {}
+            let status = if has_token { 200 } else { 401 };
+            Response::builder()
+                .status(status)
+                .header("server", "provider")
+                .header("content-type", "application/json")
+                .header("x-request-id", "0123456789abcdef")
+                .header("cache-control", "no-store")
+                .body(Full::new(body))
+        }
+    });
+    let connection = http2::Builder::new(Local).serve_connection(TokioIo::new(stream), service);
+    connection.await.map_err(io::Error::other)
+}
+
+/// Where the tasks of a connection run.
+#[derive(Clone, Copy)]
+struct Local;
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for Local {
+    fn execute(&self, task: F) {
+        tokio::task::spawn_local(task);
+    }
 }
 
 fn token(head: &Head) -> Option<&str> {

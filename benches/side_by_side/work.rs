@@ -23,6 +23,13 @@ pub(crate) enum Work {
     TunnelNew,
     TunnelGet,
     TwoCores,
+    PostOne,
+    Payment,
+    PaymentOne,
+    #[value(name = "get-http2")]
+    GetHttp2,
+    #[value(name = "post1k-http2")]
+    Post1kHttp2,
 }
 
 /// Callers that wait while others connect, in `Idle`.
@@ -47,6 +54,11 @@ impl Work {
             Self::TunnelNew => "HTTPS through interception, new connections",
             Self::TunnelGet => "HTTPS through interception, keep-alive",
             Self::TwoCores => "GET, 64 callers, two cores",
+            Self::PostOne => "POST 1 kB, 1 caller",
+            Self::Payment => "POST 1 kB with a journal, 64 callers",
+            Self::PaymentOne => "POST 1 kB with a journal, 1 caller",
+            Self::GetHttp2 => "GET, provider over HTTP/2, 64 callers",
+            Self::Post1kHttp2 => "POST 1 kB, provider over HTTP/2, 64 callers",
         }
     }
 
@@ -68,6 +80,16 @@ impl Work {
         matches!(self, Self::TunnelNew | Self::TunnelGet)
     }
 
+    /// Whether what moves money is written down.
+    pub(crate) fn is_journaled(self) -> bool {
+        matches!(self, Self::Payment | Self::PaymentOne)
+    }
+
+    /// Whether the provider speaks HTTP/2.
+    pub(crate) fn is_http2(self) -> bool {
+        matches!(self, Self::GetHttp2 | Self::Post1kHttp2)
+    }
+
     /// Why a peer cannot do it.
     pub(crate) fn impossible(self, peer: Peer) -> Option<&'static str> {
         match (self, peer) {
@@ -76,6 +98,8 @@ impl Work {
             (Self::Start, Peer::Envoy) => Some("it knows one account"),
             (Self::Storm | Self::Start, _) => Some("its token is fixed"),
             (Self::TunnelNew | Self::TunnelGet, _) => Some("no interception"),
+            (Self::Payment | Self::PaymentOne, _) => Some("no journal"),
+            (Self::GetHttp2 | Self::Post1kHttp2, _) => Some("not set up for it"),
             (_, Peer::Hyper) if self.spread().is_some() => Some("one token"),
             _ => None,
         }
@@ -97,14 +121,16 @@ impl Work {
             _ => Kind::Steady,
         };
         let callers = match self {
-            Self::One | Self::Down | Self::Up => 1,
+            Self::One | Self::Down | Self::Up | Self::PostOne | Self::PaymentOne => 1,
             Self::Idle => CROWD,
             Self::Storm => 1000,
             Self::TunnelNew => 16,
             _ => 64,
         };
         let (path, body) = match self {
-            Self::Post1k => ("/v1/payments".to_owned(), Some(1000)),
+            Self::Post1k | Self::Post1kHttp2 | Self::PostOne | Self::Payment | Self::PaymentOne => {
+                ("/v1/payments".to_owned(), Some(1000))
+            }
             Self::Post64k => ("/v1/payments".to_owned(), Some(64_000)),
             Self::Up => ("/v1/payments".to_owned(), Some(BULK)),
             Self::Down => (format!("/bytes/{BULK}"), None),
