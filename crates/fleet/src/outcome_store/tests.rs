@@ -527,3 +527,38 @@ async fn a_store_whose_clock_was_set_back_does_not_seem_new_until_the_clock_is_t
     .await;
     assert!(!one.sees_loss().await);
 }
+
+#[tokio::test]
+async fn an_older_copy_from_before_the_store_was_lost_says_nothing_of_what_was_there_since() {
+    let Some((store, mut one, mut two)) = two().await else {
+        return;
+    };
+    one.sign_off(0).await;
+    two.sign_off(0).await;
+    let copy = Copy::of(&store).await;
+    one.restart();
+    two.restart();
+    empty(&store).await;
+    two.touch().await;
+    one.touch().await;
+    // Nobody was there all the time, and so it is still when the copy is back.
+    assert!(one.sees_loss().await);
+    copy.bring_back(&store).await;
+    assert!(!one.sees_loss().await);
+    let before = one.epoch.clone();
+    one.touch().await;
+    assert!(one.sees_loss().await);
+    assert_ne!(one.epoch, before);
+}
+
+#[tokio::test]
+async fn what_is_lost_after_somebody_has_looked_is_not_settled_by_that() {
+    let Some((store, mut one, _two)) = two().await else {
+        return;
+    };
+    one.touch().await;
+    let epoch = one.fleet.journals().await.unwrap().epoch;
+    empty(&store).await;
+    let settled = one.fleet.settle_loss(&epoch, b"settled").await.unwrap();
+    assert_eq!(settled, Change::Refused);
+}

@@ -26,9 +26,16 @@ if process ~= '' and not is_own and string.sub(before, 2, 2) == '0' and not is_s
   return {now, 'not yet'}
 end
 
--- An older copy of what this server had knows less than it has told before.
+-- An older copy of what this server had knows less than it has told before, or is of an epoch that began before the
+-- journal was heard of in another one, by a clock that was not put back since.
 local version = tonumber(redis.call('HGET', key, 'version') or '') or 0
-local is_older = known == epoch and (version < version_before or (own > 0 and (not at or at < own)))
+local begun = tonumber(redis.call('HGET', key, 'since') or '') or now
+local is_older
+if known == epoch then
+  is_older = version < version_before or (own > 0 and (not at or at < own))
+else
+  is_older = known ~= '' and begun < last and last <= now
+end
 if telling == 'later' and (is_older or known ~= epoch) then return {now, 'tell'} end
 if is_older then
   epoch = begin(random)
