@@ -122,7 +122,8 @@ impl Refusals {
     }
 
     /// Another instance's token follows that generation: it is no better for the routes that are left alone now, and
-    /// where it was obtained because of a 401 there too, they are left alone for as long again.
+    /// where it was obtained because of a 401 there too, they are left alone for as long again. That holds where they were
+    /// left alone until now as well: their time is over at all instances at once, and one of them has just tried.
     pub(super) fn succeed(&self, before: u64, next: &CachedToken, now: Instant) {
         if !self.any() {
             return;
@@ -131,10 +132,12 @@ impl Refusals {
         let quarantines = list
             .iter_mut()
             .filter_map(|refusal| refusal.quarantine.as_mut());
-        for known in quarantines.filter(|known| known.generation == before && now < known.until) {
-            known.generation = next.generation;
+        for known in quarantines.filter(|known| known.generation == before) {
             if next.after_unauthorized {
                 known.until = now + QUARANTINE;
+            }
+            if now < known.until {
+                known.generation = next.generation;
             }
         }
     }

@@ -51,7 +51,7 @@ pub(super) struct RenewalPolicy {
     /// Why there was no token, and until when nobody asks again.
     pub(super) backing_off: Option<(Failure, Until)>,
     pub(super) failures: u32,
-    /// When 401s caused renewals; at most [`MAX_RECOVERIES`].
+    /// When 401s caused renewals, here and at other instances of a fleet; at most [`MAX_RECOVERIES`].
     recoveries: Vec<Instant>,
     pub(super) generations: u64,
     /// When 401s refused tokens that should have been young; at most [`MAX_RECOVERIES`].
@@ -256,6 +256,22 @@ impl RenewalPolicy {
             self.contentions += 1;
             self.contended_until = Some(now + CONTENTION_WINDOW);
         }
+    }
+
+    /// Another instance of the fleet obtained that token. Where it did because of a 401, that counts here, too: the limit
+    /// is for all of them together.
+    pub(super) fn adopted(&mut self, token: &CachedToken, now: Instant) {
+        self.recoveries
+            .retain(|then| now.duration_since(*then) < RECOVERY_WINDOW);
+        let is_recent = now.duration_since(token.issued) < RECOVERY_WINDOW;
+        if !token.after_unauthorized || !is_recent {
+            return;
+        }
+        // Each makes no more than the limit, but two may have made the last one at a time.
+        if self.recoveries.len() >= MAX_RECOVERIES {
+            self.recoveries.remove(0);
+        }
+        self.recoveries.push(token.issued);
     }
 
     /// The fleet had another token already: the 401 was neither cause for a call nor a sign of contention.

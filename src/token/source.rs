@@ -507,6 +507,7 @@ impl Source {
                 return Ok(current.clone());
             }
             token.after_unauthorized = after_unauthorized;
+            policy.adopted(&token, Instant::now());
             if let Some(current) = &current {
                 let refusals = &self.state.refusals;
                 refusals.succeed(current.generation, &token, Instant::now());

@@ -187,8 +187,13 @@ async fn a_route_that_is_refused_whatever_the_token_is_left_alone_with_another_i
     assert_eq!(word(&source.recover(1).await), "second");
     source.replay_refused(2);
     // Another instance renews for its own 401 on that route, and again.
-    for (sent, text) in [(3, "of one"), (4, "of another")] {
-        pass(6.0).await;
+    // The last one after the time in which it is left alone.
+    for (sent, text, after) in [
+        (3, "of one", 6.0),
+        (4, "of another", 6.0),
+        (5, "of a third", 11.0),
+    ] {
+        pass(after).await;
         let origin = Origin::Fleet {
             after_unauthorized: true,
         };
