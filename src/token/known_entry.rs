@@ -25,7 +25,7 @@ struct KnownEntry {
     highest: u64,
     /// The token that this instance asked the endpoint for last.
     own: Option<Fingerprint>,
-    /// The same, where that was without the store.
+    /// The same, where that was without the store, for as long as the store does not have it.
     alone: Option<Fingerprint>,
     /// Came with a token that nobody else can have seen.
     unshared_refresh: Option<RefreshToken>,
@@ -67,6 +67,7 @@ impl Known {
         let mut entry = self.entry();
         entry.saw(number);
         entry.value = Some((number, fingerprint));
+        entry.alone = entry.alone.filter(|alone| *alone != fingerprint);
     }
 
     /// The number of the store's value, where that is the token.
@@ -96,7 +97,7 @@ impl Known {
         self.entry().alone = Some(fingerprint);
     }
 
-    /// Whether this instance asked for that token without the store.
+    /// Whether this instance asked for that token without the store, and nobody else has seen it there since.
     pub(super) fn is_alone_with(&self, fingerprint: Option<Fingerprint>) -> bool {
         fingerprint.is_some() && self.entry().alone == fingerprint
     }

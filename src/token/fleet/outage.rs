@@ -37,7 +37,7 @@ pub(super) enum Asker {
     Other,
     /// This one, and the fleet had it.
     Own,
-    /// This one, without the store: nobody else has it.
+    /// This one, without the store, which has not had it since: nobody else has it.
     Alone,
 }
 
