@@ -5,7 +5,7 @@
 //! [`SLACK`]; each further call in a flight asks for it anew.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
@@ -35,6 +35,8 @@ const AFTER_LEASE: Duration = Duration::from_millis(50);
 const MAX_PASSED_OVER: usize = 8;
 /// Leases of others that one flight waits for.
 const MAX_WAITS: u32 = 8;
+/// Looks at a store that is of no use, or goes and comes, in one flight; before that, [`RECONNECT`] is over mostly.
+const MAX_LOOKS: u32 = 16;
 /// A store that was of no use is asked again after this, by who cannot do without.
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
 /// While an outage holds a key, it is looked at again after this.
@@ -51,14 +53,17 @@ pub(in crate::token) struct FleetAcquire {
 enum Step {
     /// The flight has ended.
     Done(Result<Acquired, NotAcquired>),
-    /// Look again.
+    /// Look again: somebody else had a lease, or this one's is lost.
     Again,
+    /// Look again: the store was of no use.
+    NoStore,
 }
 
 /// One acquisition.
 struct Acquisition {
     wanted: Wanted,
-    began: Instant,
+    /// Since when the store is of no use to it, although it is connected.
+    no_use_since: OnceLock<Instant>,
     /// Whoever tells the others what came of it holds it until that is done.
     flight: Arc<Flight>,
 }
@@ -76,13 +81,14 @@ impl Acquire for FleetAcquire {
             let flight = Arc::new(flight);
             let acquisition = Acquisition {
                 wanted,
-                began: Instant::now(),
+                no_use_since: OnceLock::new(),
                 flight,
             };
             self.key.fleet.first_connection(FIRST_CONNECTION).await;
             let mut passed_over = Vec::new();
             passed_over.extend(self.key.known().number_of(wanted.fingerprint()));
-            for _ in 0..MAX_WAITS {
+            let (mut waits, mut looks) = (0, 0);
+            while waits < MAX_WAITS && looks < MAX_LOOKS {
                 if self.flights.are_ending() {
                     // Its call was not made, and another instance can make it.
                     self.key.give_up_lease().await;
@@ -90,7 +96,8 @@ impl Acquire for FleetAcquire {
                 }
                 match self.step(&acquisition, &mut passed_over, priority).await {
                     Step::Done(result) => return result,
-                    Step::Again => {}
+                    Step::Again => waits += 1,
+                    Step::NoStore => looks += 1,
                 }
             }
             Err(Failure::LeaseLost.into())
@@ -344,7 +351,7 @@ impl FleetAcquire {
                     () = self.reconnected(acquisition) => {}
                     () = self.flights.ending() => {}
                 }
-                return Step::Again;
+                return Step::NoStore;
             }
         }
         self.grants.refresh_token.put(known.take_unshared());
@@ -367,12 +374,13 @@ impl FleetAcquire {
         self.key.fleet.is_up_within(left).await;
     }
 
-    /// The outage of the store as this flight sees it: a store that is there, and of no use, is away since it was asked.
+    /// The outage of the store as this flight sees it: a store that is there, and of no use, is away since it was asked in
+    /// vain for the first time.
     fn outage(&self, acquisition: &Acquisition) -> Outage {
         let (state, wanted) = (self.key.fleet.state(), &acquisition.wanted);
         let since = match state.down {
             Some(_) => state.since,
-            None => acquisition.began,
+            None => *acquisition.no_use_since.get_or_init(Instant::now),
         };
         let (known, fingerprint) = (self.key.known(), wanted.fingerprint());
         let now = Instant::now();

@@ -11,6 +11,8 @@ use serde_json::json;
 
 use super::*;
 use crate::token::Tokens;
+use crate::token::access_token::Recovery;
+use crate::token::refusals::Unauthorized;
 use crate::upstream::egress::Egress;
 use bursar_config::Config;
 use bursar_fleet::Description;
@@ -48,7 +50,8 @@ impl Rig {
         })
     }
 
-    /// Tokens of two seconds, each with a refresh token; one call meets a limit. None: there is no store here.
+    /// A token of two seconds, and then tokens of ten minutes, each with a refresh token; one call meets a limit. None:
+    /// there is no store here.
     async fn start(limited: Option<usize>) -> Option<Self> {
         let store = Server::redis().await?.start().await;
         let idp = Idp::start(move |call: TokenCall| async move {
@@ -59,7 +62,7 @@ impl Rig {
             let body = json!({
                 "access_token": format!("token-{number}"),
                 "refresh_token": format!("refresh-{number}"),
-                "expires_in": 2,
+                "expires_in": if number == 1 { 2 } else { 600 },
             });
             reply(200, &body)
         });
@@ -121,6 +124,22 @@ impl Member {
     fn has_none(&self) -> bool {
         let source = self.tokens.source(0, 0, 0);
         source.read(Instant::now()).is_none()
+    }
+
+    fn key(&self) -> Arc<FleetKey> {
+        let keys = self.shared.keys.load();
+        keys.values().next().and_then(Weak::upgrade).unwrap()
+    }
+
+    /// What comes of a 401 on the token that there is.
+    async fn recover(&self) -> Recovery {
+        let source = self.tokens.source(0, 0, 0);
+        let unauthorized = Unauthorized {
+            sent: source.read(Instant::now()).unwrap().generation,
+            route: "route".into(),
+            is_replayed: true,
+        };
+        source.recover_linked(unauthorized, None).await
     }
 
     /// Waits until what was obtained is published.
@@ -223,10 +242,8 @@ async fn a_token_says_to_those_who_can_open_it_which_secret_it_was_obtained_with
     one.has_published().await;
     for (secret, is_told) in [("right", false), ("wrong", true)] {
         let other = rig.member_with(secret, SINGLE_ACTIVE).await;
-        let key = other.shared.keys.load().values().next().cloned();
-        let key = key.unwrap().upgrade().unwrap();
         assert!(other.obtain().await);
-        assert_eq!(key.is_told_of_another_secret(), is_told, "{secret}");
+        assert_eq!(other.key().is_told_of_another_secret(), is_told, "{secret}");
     }
 }
 
@@ -273,4 +290,91 @@ async fn who_obtained_the_last_token_waits_for_a_store_that_was_lost_just_now_be
     }
     assert!(becomes_true(PATIENCE, async || member.obtain().await).await);
     assert!(lost.elapsed() >= outage::RECONNECT);
+}
+
+/// As many as 401s may cause in a minute.
+const RENEWALS: usize = 10;
+
+#[tokio::test]
+async fn renewals_that_401s_cause_at_one_instance_count_at_all() {
+    let Some(rig) = Rig::choosy().await else {
+        return;
+    };
+    let one = rig.member_with("right", SIDE_BY_SIDE).await;
+    assert!(one.obtain().await);
+    one.has_published().await;
+    let mut other = rig.member_with("right", SIDE_BY_SIDE).await;
+    assert!(other.obtain().await);
+    for _ in 0..RENEWALS {
+        assert!(matches!(one.recover().await, Recovery::Replay(_)));
+        other.hears_a_token().await;
+    }
+    let recovery = other.recover().await;
+    assert!(
+        matches!(recovery, Recovery::RenewedTooOften),
+        "{recovery:?}"
+    );
+    assert_eq!(rig.idp.calls(), 1 + RENEWALS);
+}
+
+#[tokio::test]
+async fn a_token_that_was_obtained_without_the_store_is_not_this_instances_alone_once_the_store_has_it()
+ {
+    let Some(mut rig) = Rig::start(None).await else {
+        return;
+    };
+    let member = rig.member_with("b", SINGLE_ACTIVE).await;
+    assert!(member.obtain().await);
+    member.has_published().await;
+    assert!(becomes_true(PATIENCE, async || member.has_none()).await);
+    rig.store.kill().await;
+    assert!(becomes_true(PATIENCE, async || member.obtain().await).await);
+    let (key, fleet) = (member.key(), member.shared.fleet());
+    let fingerprint = key.current_fingerprint();
+    assert!(key.known().is_alone_with(fingerprint));
+    assert!(rig.store.start_again().await);
+    assert!(becomes_true(PATIENCE, async || fleet.state().down.is_none()).await);
+    member.shared.compare().await;
+    assert!(key.known().number_of(fingerprint).is_some());
+    assert!(!key.known().is_alone_with(fingerprint));
+}
+
+/// Fewer leases of others than one flight waits for, by two.
+const LEASES: usize = 6;
+
+#[tokio::test]
+async fn a_flight_that_has_waited_for_others_asks_the_endpoint_all_the_same_when_the_store_is_of_no_use()
+ {
+    let Some(rig) = Rig::start(None).await else {
+        return;
+    };
+    let member = rig.member_with("b", SINGLE_ACTIVE).await;
+    assert!(member.obtain().await);
+    member.has_published().await;
+    assert!(becomes_true(PATIENCE, async || member.has_none()).await);
+    let mut operator = rig.store.connect_as_operator().await;
+    let key = member.key();
+    let names = key.names();
+    let entry = format!("bursar:bursar:{{{}}}", names.all().next().unwrap());
+    let ends = bursar_base::clock::wall() + Duration::from_secs(10);
+    let ends = ends.duration_since(std::time::UNIX_EPOCH).unwrap();
+    let ends = ends.as_millis().to_string();
+    operator
+        .call(&["HSET", &entry, "h", "another", "l", &ends])
+        .await;
+    let source = Arc::clone(member.tokens.source(0, 0, 0));
+    let obtaining = tokio::spawn({
+        let source = source.clone();
+        async move { source.obtain().await.map(drop) }
+    });
+    for _ in 0..LEASES {
+        assert!(becomes_true(PATIENCE, async || source.calls.is_leased_by_another()).await);
+        key.known().changed.notify_waiters();
+    }
+    operator
+        .call(&["ACL", "SETUSER", "default", "-hmget"])
+        .await;
+    key.known().changed.notify_waiters();
+    obtaining.await.unwrap().unwrap();
+    assert_eq!(rig.idp.calls(), 2);
 }
