@@ -45,11 +45,11 @@ impl TokenKey {
     /// neither does another secret where a new token would end the one before.
     pub(super) fn is_same_as(&self, other: &Self) -> bool {
         let (one, two) = (self.account(), other.account());
-        let may_differ_in_secret = self.is_single_active() && other.is_single_active();
+        let ignores_secret = self.is_single_active() && other.is_single_active();
         self.names() == other.names()
             && self.provider.environment == other.provider.environment
             && one.client_id == two.client_id
-            && (may_differ_in_secret || one.client_secret == two.client_secret)
+            && (ignores_secret || one.client_secret == two.client_secret)
             && self.provider.token.asks_like(&other.provider.token)
     }
 
