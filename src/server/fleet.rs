@@ -16,7 +16,7 @@ use crate::token::FleetTokens;
 use bursar_base::{clock, process};
 use bursar_config::FleetConfig;
 use bursar_fleet::store::{Event, Events};
-use bursar_fleet::{Description, Fleet};
+use bursar_fleet::{Description, Fleet, REHEARSAL};
 use bursar_telemetry::metrics::FleetSeries;
 use heartbeat::{Heartbeat, Signals};
 pub(super) use mirror::{Mirror, Mirrored};
@@ -111,7 +111,7 @@ async fn follow(tokens: Arc<FleetTokens>, mut events: Events, signals: Arc<Signa
             Some(Event::Message { channel, payload }) => {
                 if channel == tokens.fleet().token_channel() {
                     tokens.message(&payload);
-                } else if channel == tokens.fleet().freeze_channel() {
+                } else if channel == tokens.fleet().freeze_channel() && payload != REHEARSAL {
                     tokens.fleet().freeze_signal().send();
                 }
             }

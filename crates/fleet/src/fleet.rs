@@ -223,7 +223,8 @@ impl Fleet {
 
     /// Waits until an attempt to connect to the store has failed that was begun after that.
     pub async fn fails_again(&self, after: Instant) {
-        while self.state().tried.is_none_or(|tried| tried < after) {
+        let fails_after = |begun| begun >= after;
+        while !self.state().failed_attempt.is_some_and(fails_after) {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
@@ -257,6 +258,11 @@ impl Fleet {
     /// Whether what was written under a name outlives the server that has it.
     pub(crate) async fn is_replicated(&self, name: &str) -> bool {
         self.0.store.is_replicated(&self.key(name)).await
+    }
+
+    /// Whether that may be asked, where it is.
+    pub(crate) async fn may_wait(&self, name: &str) -> Result<(), StoreError> {
+        self.0.store.may_wait(&self.key(name)).await
     }
 
     fn key(&self, name: &str) -> String {

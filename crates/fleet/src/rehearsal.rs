@@ -8,12 +8,14 @@ use std::collections::BTreeSet;
 use tokio::task::JoinSet;
 
 use crate::fleet::{Fleet, RunError};
+use crate::reply::{Reply, Unreadable};
 use crate::script;
+use crate::store::{Kind, StoreError};
 
 /// As many names are tried, so that hardly a node of a cluster is left out.
 const NAMES: usize = 16;
 
-/// What is published on the tokens' channel meanwhile; it says nothing to instances.
+/// What is published on the fleet's channels meanwhile; it says nothing to instances.
 pub const REHEARSAL: &[u8] = b"rehearsal";
 
 /// A command that the store does not do.
@@ -34,6 +36,21 @@ pub enum Refusal {
     Unknown,
     /// The server is in no state for it: full, without replicas, or unable to save.
     State,
+}
+
+impl Refused {
+    /// A command that is refused by itself. None: something else is wrong.
+    fn of(error: &StoreError) -> Option<Self> {
+        let why = match error.kind() {
+            Kind::NoPermission => Refusal::NotAllowed,
+            Kind::UnknownCommand => Refusal::Unknown,
+            _ => return None,
+        };
+        Some(Self {
+            command: error.command()?.to_uppercase(),
+            why,
+        })
+    }
 }
 
 impl Refusal {
@@ -79,28 +96,43 @@ impl Fleet {
     }
 
     async fn rehearse_at(&self, name: &str) -> Result<Vec<Refused>, RunError> {
-        let arguments = [self.token_channel().into()];
-        let mut reply = self.run(&script::COMMANDS, name, &arguments).await?;
-        // Once more, as it is run when the server knows it.
-        self.run(&script::COMMANDS, name, &arguments).await?;
+        let channels = [self.token_channel().into(), self.freeze_channel().into()];
         let mut refused = Vec::new();
-        while !reply.is_empty() {
-            let command = reply.text()?;
-            let why = Refusal::of(&reply.text()?);
-            refused.push(Refused { command, why });
+        // The second time as it is run when the server knows it.
+        for channels in [&channels[..], &[]] {
+            match self.run(&script::COMMANDS, name, channels).await {
+                Ok(mut reply) => read(&mut reply, &mut refused)?,
+                Err(RunError::Store(error)) => refused.push(Refused::of(&error).ok_or(error)?),
+                Err(unreadable) => return Err(unreadable),
+            }
+        }
+        if let Err(error) = self.may_wait(name).await {
+            refused.push(Refused::of(&error).ok_or(error)?);
         }
         Ok(refused)
     }
+}
+
+/// What failed, and why.
+fn read(reply: &mut Reply, refused: &mut Vec<Refused>) -> Result<(), Unreadable> {
+    while !reply.is_empty() {
+        let command = reply.text()?;
+        let why = Refusal::of(&reply.text()?);
+        refused.push(Refused { command, why });
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
+    use bursar_testkit::soon;
     use bursar_testkit::store::Server;
 
     use super::*;
     use crate::description::Description;
+    use crate::store::Event;
     use crate::tests::{KEY, join};
 
     #[test]
@@ -124,9 +156,10 @@ mod tests {
         let Some(server) = Server::redis().await else {
             return;
         };
-        let store = server.launch().line("rename-command HKEYS \"\"");
+        let store = server.launch();
+        let store = store.line("rename-command HKEYS \"\"");
         let store = store.start().await;
-        let (fleet, _events) = join(&store, KEY, Description::default()).await;
+        let (fleet, mut events) = join(&store, KEY, Description::default()).await;
         let unknown = Refused {
             command: "HKEYS".to_owned(),
             why: Refusal::Unknown,
@@ -135,15 +168,31 @@ mod tests {
             fleet.rehearse().await.unwrap(),
             BTreeSet::from([unknown.clone()])
         );
+        let mut heard = BTreeSet::new();
+        while heard.len() < 2 {
+            if let Event::Message { channel, payload } = soon(events.next()).await.unwrap() {
+                assert_eq!(payload, REHEARSAL);
+                heard.insert(channel);
+            }
+        }
+        let channels = [fleet.freeze_channel(), fleet.token_channel()];
+        assert_eq!(heard, channels.map(str::to_owned).into());
         let mut operator = store.connect_as_operator().await;
         operator.call(&["ACL", "SETUSER", "default", "-hdel"]).await;
-        let refused = Refused {
-            command: "HDEL".to_owned(),
+        let refused = |command: &str| Refused {
+            command: command.to_owned(),
             why: Refusal::NotAllowed,
         };
         assert_eq!(
             fleet.rehearse().await.unwrap(),
-            BTreeSet::from([refused, unknown])
+            BTreeSet::from([refused("HDEL"), unknown])
+        );
+        // The server knows the script by now.
+        let lacking = ["ACL", "SETUSER", "default", "-evalsha"];
+        operator.call(&lacking).await;
+        assert_eq!(
+            fleet.rehearse().await.unwrap(),
+            BTreeSet::from([refused("EVALSHA")])
         );
         assert_eq!(store.names().await, []);
     }

@@ -181,6 +181,21 @@ impl Store {
         }
     }
 
+    /// Whether that may be asked, where it is.
+    ///
+    /// # Errors
+    /// Where it may not, or there is no connection.
+    pub async fn may_wait(&self, key: &str) -> Result<(), StoreError> {
+        match &self.0.servers {
+            Servers::One(_) if !self.0.fails_over => Ok(()),
+            Servers::One(current) => {
+                let current = current.borrow().clone();
+                current?.may_wait().await
+            }
+            Servers::Cluster(cluster) => cluster.may_wait(key).await,
+        }
+    }
+
     /// Whether it is down, and the next attempt is at another server of it.
     #[must_use]
     pub fn tries_another_server(&self) -> bool {
@@ -202,6 +217,11 @@ enum Finder {
 }
 
 impl Finder {
+    /// Whether another server may take its place.
+    const fn fails_over(&self) -> bool {
+        matches!(self, Self::Sentinels(_))
+    }
+
     /// Before each attempt.
     async fn find(&self, attempt: usize) -> Result<Place, StoreError> {
         match self {
@@ -234,8 +254,7 @@ async fn keep(dialer: Dialer, finder: Finder, current: Current, status: Arc<Stat
                 up_since = Some(Instant::now());
                 current.send_modify(|current| *current = Ok(connection.clone()));
                 status.now_up();
-                let keys = [&*dialer.probe.key];
-                let attempt = || connection.run(&dialer.commands, &keys, &[]);
+                let attempt = || try_all(&dialer, &connection, finder.fails_over());
                 let error = tokio::select! {
                     error = dialer.watch(&connection) => error,
                     error = finder.replaced(&place, &status) => error,
@@ -249,6 +268,21 @@ async fn keep(dialer: Dialer, finder: Finder, current: Current, status: Arc<Stat
         current.send_modify(|current| *current = Err(error.clone()));
         status.now_down(&error, begun);
         sleep(backoff.pause(error.kind(), up_since)).await;
+    }
+}
+
+/// Tries all that instances need there; where another server may take this one's place, they ask for its replicas, too.
+async fn try_all(
+    dialer: &Dialer,
+    connection: &Connection,
+    fails_over: bool,
+) -> Result<(), StoreError> {
+    let keys = [&*dialer.probe.key];
+    let tried = connection.run(&dialer.commands, &keys, &[]).await?;
+    StoreError::first_of(&tried)?;
+    match fails_over {
+        true => connection.may_wait().await,
+        false => Ok(()),
     }
 }
 

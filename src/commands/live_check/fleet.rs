@@ -21,9 +21,15 @@ const HEARD_WITHIN: Duration = Duration::from_secs(2);
 /// The fleet, for the time of the check.
 pub(super) struct Checked {
     pub(super) tokens: Arc<FleetTokens>,
-    /// What this check has published has arrived.
-    heard: Arc<Notify>,
+    heard: Arc<Heard>,
     _following: AbortOnDropHandle<()>,
+}
+
+/// What this check has published has arrived on both channels.
+#[derive(Default)]
+struct Heard {
+    tokens: Notify,
+    freezes: Notify,
 }
 
 /// Connects to the store, where there is a fleet; whether that can be used or not.
@@ -37,7 +43,7 @@ pub(super) async fn join(config: &Config, metrics: &Metrics) -> anyhow::Result<O
     let (fleet, events) = Fleet::start(settings, Description::default(), series.clone())?;
     fleet.connection(CONNECT_TIMEOUT).await;
     let tokens = FleetTokens::new(fleet);
-    let heard = Arc::<Notify>::default();
+    let heard = Arc::<Heard>::default();
     let following = tokio::spawn(follow(tokens.clone(), heard.clone(), events));
     Ok(Some(Checked {
         tokens,
@@ -47,15 +53,17 @@ pub(super) async fn join(config: &Config, metrics: &Metrics) -> anyhow::Result<O
 }
 
 /// Passes on what instances publish: a token that one of them is just obtaining.
-async fn follow(tokens: Arc<FleetTokens>, heard: Arc<Notify>, mut events: Events) {
+async fn follow(tokens: Arc<FleetTokens>, heard: Arc<Heard>, mut events: Events) {
     while let Some(event) = events.next().await {
-        if let Event::Message { channel, payload } = event
-            && channel == tokens.fleet().token_channel()
-        {
-            if payload == REHEARSAL {
-                heard.notify_one();
-            }
-            tokens.message(&payload);
+        let Event::Message { channel, payload } = event else {
+            continue;
+        };
+        let is_tokens = channel == tokens.fleet().token_channel();
+        match (payload == REHEARSAL, is_tokens) {
+            (true, true) => heard.tokens.notify_one(),
+            (true, false) => heard.freezes.notify_one(),
+            (false, true) => tokens.message(&payload),
+            (false, false) => {}
         }
     }
 }
@@ -70,7 +78,7 @@ impl Checked {
     pub(super) async fn store(&self) -> (String, Option<String>) {
         let store = self.tokens.fleet().state();
         let why = match store.down {
-            Some(kind) => Some(kind.describe().to_owned()),
+            Some(_) => store.describe(),
             None => self.rehearse().await,
         };
         (store.address.to_string(), why)
@@ -85,7 +93,11 @@ impl Checked {
             let refused: Vec<String> = refused.iter().map(ToString::to_string).collect();
             return Some(refused.join("; "));
         }
-        let heard = timeout(HEARD_WITHIN, self.heard.notified()).await;
+        let heard = async {
+            self.heard.tokens.notified().await;
+            self.heard.freezes.notified().await;
+        };
+        let heard = timeout(HEARD_WITHIN, heard).await;
         let none = "what is published there does not arrive";
         heard.is_err().then(|| none.to_owned())
     }

@@ -100,12 +100,13 @@ pub(super) async fn connect(config: &FleetConfig) -> anyhow::Result<Fleet> {
     let series = FleetSeries::new(&prometheus::Registry::new())?;
     let (fleet, _events) = Fleet::start(config, Description::default(), series)?;
     fleet.connection(CONNECT_TIMEOUT).await;
-    match fleet.state().down {
+    let store = fleet.state();
+    match store.down {
         None => Ok(fleet),
-        Some(kind) => bail!(
+        Some(_) => bail!(
             "the fleet's store ({}) cannot be used: {}",
-            fleet.state().address,
-            kind.describe()
+            store.address,
+            store.describe().unwrap_or_default()
         ),
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn fleet(fleet: &Fleet, now: Now, html: &mut Html) {
         .text(&store.address)
         .markup("</code>, since ");
     html.time(&store.since, &now.when(&store.since));
-    if let Some(why) = store.why {
+    if let Some(why) = &store.why {
         html.markup(": ").text(why);
     }
     html.markup("<dt>Leases held here<dd>")

@@ -30,7 +30,7 @@ pub(in crate::server) struct Store {
     pub(in crate::server) since: String,
     pub(in crate::server) up: bool,
     /// Why it is not, or what else there is to know of it.
-    pub(in crate::server) why: Option<&'static str>,
+    pub(in crate::server) why: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -68,7 +68,7 @@ impl Fleet {
                 address: state.address.to_string(),
                 since: date(clock::wall() - state.since.elapsed()),
                 up: state.why().is_none(),
-                why: state.notice().map(|kind| kind.describe()),
+                why: state.describe(),
             },
         }
     }
@@ -118,7 +118,7 @@ impl Fleet {
                 address: String::new(),
                 since: String::new(),
                 up: false,
-                why: Some("down"),
+                why: Some("down".to_owned()),
             },
         }
     }

@@ -81,7 +81,8 @@ async fn check_live_names_the_commands_that_the_stores_user_lacks() {
     let Some(server) = Server::redis().await else {
         return;
     };
-    let lacking = "resetkeys ~bursar:bursar:* resetchannels &bursar:bursar:* +@all -hset -zrem";
+    let lacking =
+        "resetkeys ~bursar:bursar:* resetchannels &bursar:bursar:* +@all -hset -zrem -evalsha";
     let launch = server.launch().user("bursar", "secret", lacking);
     let store = launch.start().await;
     let provider = Provider::start(LIFETIME).await;
@@ -89,8 +90,9 @@ async fn check_live_names_the_commands_that_the_stores_user_lacks() {
     let said = check(&file).await;
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(
-        said.out
-            .contains("FAILED: the user may not HSET; the user may not ZREM\n"),
+        said.out.contains(
+            "FAILED: the user may not EVALSHA; the user may not HSET; the user may not ZREM\n"
+        ),
         "{said:?}"
     );
     let mut operator = store.connect_as_operator().await;

@@ -172,6 +172,12 @@ impl Cluster {
         }
     }
 
+    /// Whether the node that serves a key may be asked that.
+    pub(super) async fn may_wait(&self, key: &str) -> Result<(), StoreError> {
+        let node = self.node_of(Some(slot_of(key.as_bytes())))?;
+        node.connection()?.may_wait().await
+    }
+
     /// Who serves a slot, where its connection may be gone; any node for a script without keys.
     fn node_of(&self, slot: Option<u16>) -> Result<Arc<Node>, StoreError> {
         let table = self.lock();
@@ -476,8 +482,12 @@ impl Subscriber {
     /// Keeps the table up to date until the subscription has ended.
     async fn follow(&self, place: &Place, connection: &Connection) -> StoreError {
         let mut watching = pin!(self.dialer.watch(connection));
-        let keys = [&*self.dialer.probe.key];
-        let attempt = || self.cluster.run(&self.dialer.commands, &keys, &[]);
+        let key = &*self.dialer.probe.key;
+        let attempt = || async move {
+            let tried = self.cluster.run(&self.dialer.commands, &[key], &[]).await?;
+            StoreError::first_of(&tried)?;
+            self.cluster.may_wait(key).await
+        };
         let mut trying = pin!(self.status.follow(attempt));
         let mut next = Instant::now() + self.reload_after();
         let connects = || self.cluster.changes.connects.load(Ordering::Relaxed);

@@ -179,6 +179,12 @@ impl Connection {
         matches!(self.ask(&command).await, Ok(Value::Int(replicas)) if replicas > 0)
     }
 
+    /// Whether the user may have that said.
+    pub(super) async fn may_wait(&self) -> Result<(), StoreError> {
+        // As many replicas are there at once.
+        self.ask(redis::cmd("WAIT").arg(0).arg(0)).await.map(drop)
+    }
+
     /// Any other command.
     pub(super) async fn ask(&self, command: &Cmd) -> Result<Value, StoreError> {
         let value = self.send(command).await?;

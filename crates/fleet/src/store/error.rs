@@ -1,12 +1,12 @@
 //! Errors of the store: what is wrong in closed words, and whether a script may have changed something.
 //!
 //! What a server says of an error is not repeated, because it may repeat arguments and passwords itself; what is kept of
-//! it is its code, the command that is not allowed, and the line of a script.
+//! it is its code, the command that is not allowed or not known, and the line of a script.
 
 use std::io;
 use std::sync::Arc;
 
-use redis::{RedisError, ServerErrorKind};
+use redis::{RedisError, ServerErrorKind, Value};
 
 /// Why the store cannot be used, or why a script failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,6 +37,8 @@ pub enum Kind {
     WrongPassword,
     /// The user may not do that.
     NoPermission,
+    /// The server does not know a command, or has it under another name.
+    UnknownCommand,
     /// There is no database of that number.
     NoDatabase,
     /// The server has as many clients as it allows.
@@ -90,13 +92,13 @@ pub(super) enum Cause {
     Step(&'static str),
     #[error("the keys are at another node")]
     Redirect(Redirect),
-    #[error("{code}{}{}", Shown(" at line ", line.as_ref()), Shown(": ", denied.as_ref()))]
+    #[error("{code}{}{}", Shown(" at line ", line.as_ref()), Shown(": ", command.as_ref()))]
     Server {
         code: Box<str>,
         /// Of the script.
         line: Option<u32>,
-        /// The command that is not allowed.
-        denied: Option<Box<str>>,
+        /// The command that is not allowed, or not known.
+        command: Option<Box<str>>,
     },
 }
 
@@ -155,6 +157,7 @@ impl Kind {
             Self::TooOld => "too_old",
             Self::WrongPassword => "wrong_password",
             Self::NoPermission => "no_permission",
+            Self::UnknownCommand => "unknown_command",
             Self::NoDatabase => "no_database",
             Self::TooManyClients => "too_many_clients",
             Self::ReadOnly => "read_only",
@@ -193,6 +196,7 @@ impl Kind {
             Self::TooOld => "it does not speak RESP3; Redis 6.2 or Valkey is needed",
             Self::WrongPassword => "user or password is wrong or missing",
             Self::NoPermission => "the user lacks a permission",
+            Self::UnknownCommand => "it does not know a command, or has it under another name",
             Self::NoDatabase => "it has no database of that number",
             Self::TooManyClients => "it has as many clients as it allows",
             Self::ReadOnly => "it is a replica",
@@ -221,6 +225,7 @@ impl Kind {
                 | Self::TooOld
                 | Self::WrongPassword
                 | Self::NoPermission
+                | Self::UnknownCommand
                 | Self::NoDatabase
                 | Self::NoCluster
                 | Self::Redirects
@@ -233,6 +238,7 @@ impl Kind {
         matches!(
             self,
             Self::NoPermission
+                | Self::UnknownCommand
                 | Self::WritesRefused
                 | Self::OutOfMemory
                 | Self::ScriptRunning
@@ -342,15 +348,63 @@ impl StoreError {
             return Self::unsent(kind).because(Cause::Redirect(redirect));
         }
         // A script that ran into something it may not do has done what stands before that.
-        let is_denied_before = kind == Kind::NoPermission && !detail.contains("script");
+        let is_denied = matches!(kind, Kind::NoPermission | Kind::UnknownCommand);
+        let is_denied_before = is_denied && !detail.contains("script");
         Self {
             kind,
             is_unsent: kind.is_said_before() || is_denied_before,
             source: Some(Arc::new(Cause::Server {
                 code: word(code).unwrap_or("an error").into(),
                 line: script_line(detail),
-                denied: denied_command(detail).map(Into::into),
+                command: command(detail).map(Into::into),
             })),
+        }
+    }
+
+    /// What a script was told of a command that it called.
+    fn said(command: &str, said: &str) -> Self {
+        // Redis 6.2 puts the place in the script before it: `@user_script: 12: ...`.
+        let said = match said.strip_prefix("@user_script: ") {
+            Some(rest) => rest.split_once(": ").map_or(rest, |(_line, said)| said),
+            None => said,
+        };
+        let line = said.trim_start_matches('-').replace(['\r', '\n'], " ");
+        let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes());
+        let error = value.ok().and_then(|value| value.extract_error().err());
+        let error = error.map_or(Self::unknown(Kind::Script), Self::of);
+        let code = match error.source.as_deref() {
+            Some(Cause::Server { code, .. }) => code.clone(),
+            _ => "an error".into(),
+        };
+        Self::unknown(error.kind).because(Cause::Server {
+            code,
+            line: None,
+            command: word(command).map(|command| command.to_lowercase().into()),
+        })
+    }
+
+    /// The same for the first of those commands that failed, as the script replies that tries all: its server's time,
+    /// and then for each its name and what was said.
+    pub(super) fn first_of(tried: &Value) -> Result<(), Self> {
+        let Value::Array(parts) = tried else {
+            return Ok(());
+        };
+        let text = |at: usize| match parts.get(at) {
+            Some(Value::BulkString(text)) => std::str::from_utf8(text).ok(),
+            _ => None,
+        };
+        match (text(1), text(2)) {
+            (Some(command), Some(said)) => Err(Self::said(command, said)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The command that is not allowed, or not known, where that is why.
+    #[must_use]
+    pub fn command(&self) -> Option<&str> {
+        match self.source.as_deref() {
+            Some(Cause::Server { command, .. }) => command.as_deref(),
+            _ => None,
         }
     }
 
@@ -391,13 +445,29 @@ fn kind(error: &RedisError, code: &str, detail: &str) -> Kind {
         _ if detail.contains("no permissions to run") => Kind::NoPermission,
         _ if detail.starts_with("This instance has cluster support disabled") => Kind::NoCluster,
         // Up to Redis 6.2, what a script may not do is an error of the script.
-        _ if detail.contains("can't run this command") || detail.contains("can't access") => {
+        _ if [
+            "can't run this command",
+            "can't access",
+            "o permissions to access",
+        ]
+        .iter()
+        .any(|words| detail.contains(words)) =>
+        {
             Kind::NoPermission
         }
         // Before Redis 6.
         _ if detail.starts_with("unknown command") && detail.contains("HELLO") => Kind::TooOld,
+        _ if is_unknown(code, detail) => Kind::UnknownCommand,
         _ => Kind::Script,
     }
+}
+
+/// `unknown command 'EVAL', with args ...`, or in a script `Unknown Redis command called from script`.
+fn is_unknown(code: &str, detail: &str) -> bool {
+    let said = format!("{code} {detail}").to_ascii_lowercase();
+    ["unknown command", "unknown redis command"]
+        .iter()
+        .any(|words| said.contains(words))
 }
 
 /// What is no code is not repeated.
@@ -411,6 +481,35 @@ fn script_line(detail: &str) -> Option<u32> {
     let (_, rest) = detail.split_once("user_script:")?;
     let digits = rest.split(|char: char| !char.is_ascii_digit()).next()?;
     digits.parse().ok()
+}
+
+/// Which command an error is about.
+fn command(detail: &str) -> Option<String> {
+    let unknown = || unknown_command(detail).map(str::to_lowercase);
+    denied_command(detail).map(str::to_owned).or_else(unknown)
+}
+
+/// Those that are sent, beside those in scripts.
+const SENT: [&str; 10] = [
+    "HELLO",
+    "AUTH",
+    "SELECT",
+    "EVAL",
+    "EVALSHA",
+    "SUBSCRIBE",
+    "WAIT",
+    "ASKING",
+    "CLUSTER",
+    "SENTINEL",
+];
+
+/// `unknown command 'EVAL', with args ...`, up to Redis 6.2 in backticks.
+fn unknown_command(detail: &str) -> Option<&'static str> {
+    let rest = detail.strip_prefix("unknown command ")?;
+    let rest = rest.strip_prefix(['\'', '`'])?;
+    let (name, _) = rest.split_once(['\'', '`'])?;
+    SENT.into_iter()
+        .find(|sent| name.eq_ignore_ascii_case(sent))
 }
 
 /// `... no permissions to run the 'subscribe' command`

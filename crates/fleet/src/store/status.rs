@@ -27,10 +27,12 @@ pub struct StoreState {
     /// It is connected, and most Sentinels do not say that it is the primary: other instances may be connected to
     /// another one.
     pub is_unconfirmed: bool,
-    /// Since when it is connected, or not.
+    /// Since when it is connected, or not; what it refuses meanwhile changes nothing of that.
     pub since: Instant,
-    /// When the last attempt was begun that came to nothing, or has by now.
-    pub tried: Option<Instant>,
+    /// The command that it does not do, where that is why.
+    pub command: Option<Box<str>>,
+    /// When the last attempt to connect was begun that came to nothing, or has by now.
+    pub failed_attempt: Option<Instant>,
     /// Where it is, without users and passwords.
     pub address: Arc<str>,
 }
@@ -43,10 +45,19 @@ impl StoreState {
     }
 
     /// The same, or what else there is to know of it.
-    #[must_use]
-    pub fn notice(&self) -> Option<Kind> {
+    fn notice(&self) -> Option<Kind> {
         let unconfirmed = self.is_unconfirmed.then_some(Kind::Unconfirmed);
         self.why().or(unconfirmed)
+    }
+
+    /// What there is to know in words, with the command that it does not do.
+    #[must_use]
+    pub fn describe(&self) -> Option<String> {
+        let kind = self.notice()?;
+        Some(match &self.command {
+            Some(command) => format!("{}: {command}", kind.describe()),
+            None => kind.describe().to_owned(),
+        })
     }
 }
 
@@ -71,7 +82,8 @@ impl Status {
                 refuses: None,
                 is_unconfirmed: false,
                 since: Instant::now(),
-                tried: None,
+                command: None,
+                failed_attempt: None,
                 address,
             }),
             up,
@@ -87,7 +99,7 @@ impl Status {
 
     /// It can be used.
     pub(super) fn now_up(&self) {
-        let before = self.set(None, None);
+        let before = self.set(None, None, None);
         self.up.set(1);
         self.events.add(Event::Up);
         if before.is_some() && self.lines.is_due(None, Instant::now()) {
@@ -98,8 +110,8 @@ impl Status {
     /// It cannot, or not any more: an attempt has ended that was begun then.
     pub(super) fn now_down(&self, error: &StoreError, begun: Instant) {
         let kind = error.kind();
-        let before = self.set(Some(kind), None);
-        self.lock().tried = Some(begun);
+        let before = self.set(Some(kind), None, error.command());
+        self.lock().failed_attempt = Some(begun);
         self.up.set(0);
         if before.is_none() {
             self.events.add(Event::Down);
@@ -130,14 +142,17 @@ impl Status {
         );
     }
 
-    /// It is connected, and all that instances need there was tried.
-    pub(super) fn does_all(&self, tried: Result<(), &StoreError>) {
-        let refusal = tried.err().filter(|error| error.kind().is_refusal());
-        let (before, kind) = (self.state().refuses, refusal.map(StoreError::kind));
-        if before == kind || (kind.is_none() && tried.is_err()) {
+    /// It is connected, and this came of trying all that instances need there.
+    pub(super) fn does_all(&self, outcome: Result<(), &StoreError>) {
+        let refusal = outcome.err().filter(|error| error.kind().is_refusal());
+        let kind = refusal.map(StoreError::kind);
+        let command = refusal.and_then(StoreError::command);
+        let before = self.state();
+        let is_news = (before.refuses, before.command.as_deref()) != (kind, command);
+        if !is_news || (kind.is_none() && outcome.is_err()) {
             return;
         }
-        self.set(None, kind);
+        self.set(None, kind, command);
         self.up.set(kind.is_none().into());
         let is_due = self.lines.is_due(kind, Instant::now());
         match refusal {
@@ -156,13 +171,13 @@ impl Status {
     }
 
     /// Tries now and then whether the store does all that instances need, for as long as it is connected.
-    pub(super) async fn follow<T, F: Future<Output = Result<T, StoreError>>>(
+    pub(super) async fn follow<F: Future<Output = Result<(), StoreError>>>(
         &self,
         attempt: impl Fn() -> F,
     ) -> Infallible {
         loop {
             sleep(TRY_EVERY).await;
-            self.does_all(attempt().await.as_ref().map(drop));
+            self.does_all(attempt().await.as_ref().copied());
         }
     }
 
@@ -186,10 +201,16 @@ impl Status {
     }
 
     /// What was before.
-    fn set(&self, down: Option<Kind>, refuses: Option<Kind>) -> Option<Kind> {
+    fn set(
+        &self,
+        down: Option<Kind>,
+        refuses: Option<Kind>,
+        command: Option<&str>,
+    ) -> Option<Kind> {
         let mut state = self.lock();
         let before = std::mem::replace(&mut state.down, down);
         state.refuses = refuses;
+        state.command = command.map(Into::into);
         if before.is_none() != down.is_none() {
             state.since = Instant::now();
             state.is_unconfirmed = false;

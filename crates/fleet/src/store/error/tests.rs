@@ -6,7 +6,7 @@ fn said(code: &str, detail: &str) -> StoreError {
 }
 
 /// Code and text, their kind, and whether nothing was changed.
-const SAID: [(&str, &str, Kind, bool); 18] = [
+const SAID: [(&str, &str, Kind, bool); 21] = [
     (
         "WRONGPASS",
         "invalid username-password pair or user is disabled.",
@@ -111,6 +111,24 @@ const SAID: [(&str, &str, Kind, bool); 18] = [
     ),
     (
         "ERR",
+        "unknown command 'EVAL', with args beginning with: 'return' ",
+        Kind::UnknownCommand,
+        true,
+    ),
+    (
+        "ERR",
+        "Unknown Redis command called from script script: 1f, on @user_script:3.",
+        Kind::UnknownCommand,
+        false,
+    ),
+    (
+        "ERR",
+        "Unknown command called from script script: 1f, on @user_script:3.",
+        Kind::UnknownCommand,
+        false,
+    ),
+    (
+        "ERR",
         "user_script:12: attempt to index a nil value script: 1f",
         Kind::Script,
         false,
@@ -132,6 +150,11 @@ fn what_a_server_repeats_is_not_shown() {
         (
             "ERR",
             "unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `secret`",
+            "ERR: hello",
+        ),
+        (
+            "ERR",
+            "unknown command 'secret', with args beginning with: 'EVAL' ",
             "ERR",
         ),
         (
@@ -154,6 +177,56 @@ fn what_a_server_repeats_is_not_shown() {
         let error = said(code, detail);
         let source = std::error::Error::source(&error).unwrap();
         assert_eq!(source.to_string(), shown);
+        assert!(!format!("{error:?}{error}").contains("ecret"), "{error:?}");
+    }
+}
+
+#[test]
+fn the_first_command_that_a_script_was_refused_is_told() {
+    let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+    let first = |parts: &[&str]| {
+        let parts = parts.iter().map(|part| text(part));
+        let reply = [Value::Int(1)].into_iter().chain(parts).collect();
+        StoreError::first_of(&Value::Array(reply))
+    };
+    assert!(first(&[]).is_ok());
+    for (said, kind) in [
+        (
+            "ERR The user executing the script can't run this command or subcommand",
+            Kind::NoPermission,
+        ),
+        (
+            "@user_script: 12: The user executing the script can't run this command or subcommand",
+            Kind::NoPermission,
+        ),
+        (
+            "ERR ACL failure in script: User secret has no permissions to run the 'zrem' command",
+            Kind::NoPermission,
+        ),
+        (
+            "ERR ACL failure in script: No permissions to access a key",
+            Kind::NoPermission,
+        ),
+        (
+            "@user_script: 12: Unknown Redis command called from Lua script",
+            Kind::UnknownCommand,
+        ),
+        (
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            Kind::OutOfMemory,
+        ),
+        (
+            "@user_script: 12: -OOM command not allowed when used memory > 'maxmemory'.",
+            Kind::OutOfMemory,
+        ),
+        ("secret\r\n+OK", Kind::Script),
+    ] {
+        let error = first(&["ZREM", said, "DEL", "another"]).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.command()),
+            (kind, Some("zrem")),
+            "{said}"
+        );
         assert!(!format!("{error:?}{error}").contains("ecret"), "{error:?}");
     }
 }

@@ -373,3 +373,21 @@ async fn a_cluster_is_not_given_up_because_a_node_of_the_configuration_is_gone()
         assert_eq!(store.state().down, None);
     }
 }
+
+#[tokio::test]
+async fn a_user_who_may_not_ask_for_replicas_is_told_that() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let rules = "~* &* +@all -wait";
+    let user = |launch: Launch| launch.user("bursar", "secret", rules);
+    let cluster = Nodes::start(&server, 3, user).await;
+    let (store, _events) = connect(nodes(&cluster)).await;
+    counted(&store, KEY).await;
+    let error = store.may_wait(KEY).await.unwrap_err();
+    let found = (error.kind(), error.command());
+    assert_eq!(found, (Kind::NoPermission, Some("wait")));
+    let refused = async || store.state().why() == Some(Kind::NoPermission);
+    assert!(bursar_testkit::becomes_true(bursar_testkit::PATIENCE, refused).await);
+    assert_eq!(store.state().command.as_deref(), Some("wait"));
+}

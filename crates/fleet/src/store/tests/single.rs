@@ -405,25 +405,29 @@ async fn a_store_that_refuses_what_instances_need_is_said_to_while_it_does() {
     let Some(server) = Server::redis().await else {
         return;
     };
-    let refusals: [(&[&str], &[&str], Kind); 3] = [
+    let refusals = [
         (
-            &["ACL", "SETUSER", "default", "-zrem"],
-            &["ACL", "SETUSER", "default", "+zrem"],
+            ["ACL", "SETUSER", "default", "-zrem"],
+            ["ACL", "SETUSER", "default", "+zrem"],
             Kind::NoPermission,
+            Some("zrem"),
         ),
         (
-            &["CONFIG", "SET", "maxmemory", "1"],
-            &["CONFIG", "SET", "maxmemory", "0"],
+            ["CONFIG", "SET", "maxmemory", "1"],
+            ["CONFIG", "SET", "maxmemory", "0"],
             Kind::OutOfMemory,
+            Some("hset"),
         ),
         (
-            &["CONFIG", "SET", "min-replicas-to-write", "1"],
-            &["CONFIG", "SET", "min-replicas-to-write", "0"],
+            ["CONFIG", "SET", "min-replicas-to-write", "1"],
+            ["CONFIG", "SET", "min-replicas-to-write", "0"],
             Kind::WritesRefused,
+            // No script is run at all.
+            None,
         ),
     ];
     let mut tried = tokio::task::JoinSet::new();
-    for (refuse, allow, kind) in refusals {
+    for (refuse, allow, kind, command) in refusals {
         let server = server.start().await;
         tried.spawn(async move {
             let settings = single(url(&server));
@@ -431,12 +435,68 @@ async fn a_store_that_refuses_what_instances_need_is_said_to_while_it_does() {
             let (store, _events) = Store::start(settings).unwrap();
             eventually(|| async { store.state().down.is_none() }).await;
             let mut operator = server.connect_as_operator().await;
-            operator.call(refuse).await;
+            operator.call(&refuse).await;
             eventually(|| async { store.state().why() == Some(kind) }).await;
+            assert_eq!(store.state().command.as_deref(), command);
             assert_eq!(up.get(), 0);
-            operator.call(allow).await;
+            operator.call(&allow).await;
             eventually(|| async { store.state().why().is_none() && up.get() == 1 }).await;
         });
     }
     tried.join_all().await;
+}
+
+#[tokio::test]
+async fn a_command_that_has_another_name_is_named() {
+    let Some(redis) = Server::redis().await else {
+        return;
+    };
+    for command in ["EVAL", "SUBSCRIBE"] {
+        let launch = redis
+            .launch()
+            .line(format!("rename-command {command} other"));
+        let server = launch.start().await;
+        let (store, _events) = start(single(url(&server)));
+        down_for(&store, Kind::UnknownCommand).await;
+        let command = command.to_lowercase();
+        assert_eq!(store.state().command, Some(command.into()));
+    }
+    let launch = redis.launch().line("rename-command EVALSHA other");
+    let server = launch.start().await;
+    let (store, _events) = connect(single(url(&server))).await;
+    count(&store, KEY).await.unwrap();
+    let error = count(&store, KEY).await.unwrap_err();
+    let found = (error.kind(), error.command(), error.is_unsent());
+    assert_eq!(found, (Kind::UnknownCommand, Some("evalsha"), true));
+}
+
+#[tokio::test]
+async fn a_user_who_may_use_the_fleets_channels_and_no_other_is_refused_nothing() {
+    for server in Server::all().await {
+        let settings = single(url(&server.start().await));
+        let rules = settings
+            .channels
+            .iter()
+            .map(|channel| format!("&{channel}"));
+        let rules = rules.collect::<Vec<_>>().join(" ");
+        let rules = format!("resetchannels {rules} ~bursar:test:* +@all");
+        let server = server
+            .launch()
+            .user("bursar", "secret", &rules)
+            .start()
+            .await;
+        let (store, _events) = connect(single(url(&server))).await;
+        let tried = async || {
+            let keys = ["bursar:test:{probe}"];
+            let tried = store.run(&crate::script::COMMANDS, &keys, &[]);
+            StoreError::first_of(&tried.await.unwrap())
+        };
+        tried().await.unwrap();
+        let mut operator = server.connect_as_operator().await;
+        operator
+            .call(&["ACL", "SETUSER", "bursar", "-publish"])
+            .await;
+        let error = tried().await.unwrap_err();
+        assert_eq!(error.command(), Some("publish"));
+    }
 }
