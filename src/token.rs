@@ -56,7 +56,7 @@ use crate::upstream::egress::Egress;
 use build::Builder;
 use bursar_base::secret::Secret;
 use bursar_config::Config;
-use bursar_limits::share::Divisible;
+use bursar_limits::share::Share;
 use bursar_telemetry::metrics::Metrics;
 use bursar_traces::Tracer;
 use endpoint_limiter::EndpointLimiter;
@@ -235,10 +235,12 @@ impl Tokens {
         self.limiters.iter().map(|limiter| limiter.snapshot())
     }
 
-    /// What instances divide among themselves: each provider's name, and the quota of its token endpoint.
-    pub fn divisible(&self) -> impl Iterator<Item = (&str, &dyn Divisible)> {
-        let limiters = self.limiters.iter();
-        limiters.map(|limiter| (limiter.provider(), &**limiter as &dyn Divisible))
+    /// This instance has that share of each quota of token calls while the fleet's store is away, and it is or is not.
+    pub fn divide(&self, share: Share, is_away: bool) {
+        let now = Instant::now();
+        for limiter in &self.limiters {
+            limiter.divide(share, is_away, now);
+        }
     }
 
     /// What Prometheus sees of them.

@@ -144,11 +144,14 @@ impl Proxy {
         self.process_state.fleet.as_ref()
     }
 
-    /// The limits that instances divide among themselves, with the names of providers and callers.
+    /// The limits that instances divide among themselves, with the names of callers.
     pub fn divisible(&self) -> impl Iterator<Item = (LimitKind, &str, &dyn Divisible)> {
-        let calls = self.tokens.divisible();
-        let calls = calls.map(|(provider, limit)| (LimitKind::Calls, provider, limit));
-        calls.chain(self.callers.divisible())
+        self.callers.divisible()
+    }
+
+    /// The quotas of token calls are those of all instances, but while the store is away this one has that share of them.
+    pub fn divide_calls(&self, share: Share, is_away: bool) {
+        self.tokens.divide(share, is_away);
     }
 
     /// Of each limit this instance has so much without asking, and callers find their shares from now on or do not yet.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use super::acquire::Acquire;
 use super::call_log::{CallCounts, CallLog};
@@ -20,7 +19,6 @@ use super::token_key::TokenKey;
 use crate::upstream::connect::Connector;
 use crate::upstream::egress::Egress;
 use bursar_config::{Account, Provider, SecretName};
-use bursar_limits::share::{Divisible as _, Share};
 use bursar_telemetry::metrics::{GrantLabel, Metrics};
 use bursar_traces::Tracer;
 
@@ -91,11 +89,8 @@ impl<'a> Builder<'a> {
             }
             _ => {
                 let series = self.metrics.tokens.endpoint(&provider.name);
-                let limiter = EndpointLimiter::new(&provider.name, calls, series);
-                if self.fleet.is_some() {
-                    limiter.divide(Share::FIRST, Instant::now());
-                }
-                Arc::new(limiter)
+                let fleet = self.fleet.as_ref().map(|fleet| fleet.fleet().clone());
+                Arc::new(EndpointLimiter::new(&provider.name, calls, series, fleet))
             }
         }
     }

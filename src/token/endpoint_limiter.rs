@@ -5,11 +5,13 @@
 //! nothing. A later queue may be further ahead of the even pace than an earlier one: that is the reserve.
 //! The queues hold each key once, and whoever waits for a key has a limit of its own (`token.wait`).
 //!
-//! In a fleet the quota is divided: this instance has its share, which changes with what it asks for.
+//! In a fleet the quota is that of all instances, and in the store: the first of each queue takes its call there. While
+//! the store is away this instance has its share of the quota, on its own.
 //!
-//! Who writes: the first of a queue, and whoever ends a call or changes the quota, under `state`, never across an await. The breaker has a
-//! lock of its own, which is taken after that one or alone. The first of each queue is woken by the breaker where its
-//! state changes, and by `quota_changed`.
+//! Who writes: the first of a queue, and whoever ends a call or changes the quota, under `state`, never across an await:
+//! what the store replies is written when it is there, and three queues may be asking. The breaker has a lock of its own,
+//! which is taken after that one or alone. The first of each queue is woken by the breaker where its state changes, and by
+//! `quota_changed`.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,16 +25,23 @@ use super::backoff;
 use super::failure::Failure;
 use super::timing::{SHORT, Timing};
 use bursar_base::log_throttle::LogThrottles;
+use bursar_fleet::{CallReply, CallRequest, Fleet};
 use bursar_limits::circuit_breaker::{CircuitBreaker, Open, Permit, State, Until};
 use bursar_limits::rate_limiter::RateLimiter;
-use bursar_limits::share::{Divisible, Share};
+use bursar_limits::share::Share;
 use bursar_telemetry::metrics::{Cause, EndpointSeries};
 
 /// Failures in a row, of all keys together, after which calls are held.
 const MAX_FAILURES: u32 = 5;
 
-/// The quota is of calls in any of these: a call that is older counts no more.
-const MINUTE: Duration = Duration::from_secs(60);
+/// A call that was taken out of the quota and not made is there for the next one, but for no longer than this: it would be
+/// one too many in a later minute.
+const UNUSED: Duration = Duration::from_secs(1);
+
+/// Instances that wait for the fleet's quota do not ask the store all at once, but within this time for each of them.
+const ASKING: Duration = Duration::from_millis(1);
+/// The same where there are few.
+const MIN_ASKING: Duration = Duration::from_millis(20);
 
 /// Start-up calls under way at once; more wait for their turn. At the pace of start-up a slow endpoint would
 /// have a thousand of them.
@@ -60,6 +69,8 @@ impl Priority {
 #[derive(Debug)]
 pub(super) struct EndpointLimiter {
     provider: Arc<str>,
+    /// None: this instance is on its own.
+    fleet: Option<Fleet>,
     queues: [tokio::sync::Mutex<()>; 3],
     /// Room for calls that nobody waits for.
     startup: Semaphore,
@@ -74,44 +85,60 @@ pub(super) struct EndpointLimiter {
 
 #[derive(Debug)]
 struct LimiterState {
+    /// Of all instances, where there is a fleet.
     quota: Quota,
+    /// What this instance has of it on its own: all, or its share while the fleet's store is away.
+    own: Quota,
+    share: Share,
+    /// Of `own`. In a fleet it goes on where all were when the store was there last.
     pace: RateLimiter,
+    common: Common,
+    /// When a call was taken that was not made.
+    unused: Option<Instant>,
     timing: Timing,
     /// Why the last call had no connection, if it had none.
     cause: Option<Cause>,
-    /// Calls since the last look at the demand.
-    made: u32,
-    /// When the last one was made.
-    last_made: Option<Instant>,
-    /// Calls that wait for their turn.
-    waiting: u32,
 }
 
-/// A call that waits for its turn; dropping it takes it off the count.
-struct Waiting<'a>(&'a EndpointLimiter);
+/// What is known of the calls of all instances of a fleet.
+#[derive(Debug, Default)]
+struct Common {
+    /// When the next one would be due at an even pace, as the store said last.
+    due: Option<Instant>,
+    /// Calls that were made without the store, and that it was not told of yet.
+    unreported: u32,
+    /// Whether the store was of no use when it was last asked.
+    is_away: bool,
+}
 
 /// Calls in any minute.
 #[derive(Debug)]
 struct Quota {
     calls_per_minute: NonZeroU32,
-    /// This instance's part of them.
-    share: Share,
     /// How far ahead of the even pace a call may be, by [`Priority`].
     tolerances: [Duration; 3],
     /// The even pace.
     interval: Duration,
 }
 
-/// One call, which may be made now. Dropped without a result, it is as if it had not been made.
+/// One call, which may be made now. Dropped without a result, it tells nothing of the endpoint.
 #[derive(Debug)]
 pub(super) struct CallPermit<'a> {
     limiter: &'a EndpointLimiter,
     /// Held until the call has ended.
     _place: Option<SemaphorePermit<'a>>,
-    breaker: Permit<&'a CircuitBreaker>,
+    taken: Taken<'a>,
     /// Whether the call before it failed.
     is_after_outage: bool,
     began: Instant,
+}
+
+/// A call that the quota and the breaker let through.
+#[derive(Debug)]
+struct Taken<'a> {
+    breaker: Permit<&'a CircuitBreaker>,
+    /// When it was taken out of the quota.
+    at: Instant,
 }
 
 /// What can be shown of a limiter.
@@ -145,7 +172,6 @@ impl Quota {
         let tolerance = |less: u32| interval * burst.saturating_sub(less).max(1).saturating_sub(1);
         Self {
             calls_per_minute,
-            share,
             tolerances: [tolerance(2 * part), tolerance(part), tolerance(0)],
             interval,
         }
@@ -167,20 +193,27 @@ impl EndpointLimiter {
         provider: &Arc<str>,
         calls_per_minute: NonZeroU32,
         series: EndpointSeries,
+        fleet: Option<Fleet>,
     ) -> Self {
-        let quota = Quota::of(calls_per_minute, Share::WHOLE);
+        let share = match &fleet {
+            Some(_) => Share::FIRST,
+            None => Share::WHOLE,
+        };
+        let own = Quota::of(calls_per_minute, share);
         Self {
             provider: provider.clone(),
+            fleet,
             queues: Default::default(),
             startup: Semaphore::new(MAX_STARTUP),
             state: Mutex::new(LimiterState {
-                pace: RateLimiter::new(quota.interval),
-                quota,
+                quota: Quota::of(calls_per_minute, Share::WHOLE),
+                pace: RateLimiter::new(own.interval),
+                own,
+                share,
+                common: Common::default(),
+                unused: None,
                 timing: Timing::default(),
                 cause: None,
-                made: 0,
-                last_made: None,
-                waiting: 0,
             }),
             breaker: CircuitBreaker::new(MAX_FAILURES, series.open),
             quota_changed: watch::Sender::new(()),
@@ -193,9 +226,25 @@ impl EndpointLimiter {
     pub(super) fn change_quota(&self, calls_per_minute: NonZeroU32) {
         let mut state = self.state();
         if state.quota.calls_per_minute != calls_per_minute {
-            let quota = Quota::of(calls_per_minute, state.quota.share);
-            state.pace.go_on_at(quota.interval, Instant::now());
-            state.quota = quota;
+            state.quota = Quota::of(calls_per_minute, Share::WHOLE);
+            state.go_on_as(calls_per_minute, Instant::now());
+            self.quota_changed.send_replace(());
+        }
+    }
+
+    /// From now on this is what the instance has on its own while the fleet's store is away. Where that begins or ends, calls
+    /// that wait have another quota at once.
+    pub(super) fn divide(&self, share: Share, is_away: bool, now: Instant) {
+        let mut state = self.state();
+        let has_changed = state.share != share;
+        if has_changed {
+            state.share = share;
+            let calls_per_minute = state.quota.calls_per_minute;
+            state.go_on_as(calls_per_minute, now);
+        }
+        if is_away != std::mem::replace(&mut state.common.is_away, is_away)
+            || has_changed && is_away
+        {
             self.quota_changed.send_replace(());
         }
     }
@@ -218,7 +267,6 @@ impl EndpointLimiter {
     }
 
     async fn wait_for_turn(&self, priority: Priority) -> CallPermit<'_> {
-        let _waiting = Waiting::new(self);
         let _turn = self.queues[priority as usize].lock().await;
         let place = match priority {
             // Never closed.
@@ -231,12 +279,12 @@ impl EndpointLimiter {
         loop {
             quota_changed.mark_unchanged();
             breaker_changed.mark_unchanged();
-            let until = match self.try_take(priority, Instant::now()) {
-                Ok(breaker) => {
+            let until = match self.take(priority).await {
+                Ok(taken) => {
                     return CallPermit {
                         limiter: self,
                         _place: place,
-                        breaker,
+                        taken,
                         is_after_outage: self.breaker.is_failing(),
                         began: Instant::now(),
                     };
@@ -265,26 +313,82 @@ impl EndpointLimiter {
         }
     }
 
-    /// Takes a call out of the quota, where the breaker lets it go.
-    fn try_take(&self, priority: Priority, now: Instant) -> Result<Permit<&CircuitBreaker>, Wait> {
-        let mut state = self.state();
-        let is_awaited = priority.is_awaited();
-        // Looked at first, so that a call that the quota holds up does not go half-open: to give that up again would
-        // wake the queues, this one too.
-        if let State::Open(open) = self.breaker.state(now, is_awaited) {
-            return Err(Wait::Breaker(open));
+    /// Takes a call out of the quota, where the breaker lets it go: the fleet's, where its store is there.
+    async fn take(&self, priority: Priority) -> Result<Taken<'_>, Wait> {
+        let Some(fleet) = &self.fleet else {
+            return self.try_take(priority, Instant::now());
+        };
+        if let Some(taken) = self.try_unused(priority, Instant::now())? {
+            return Ok(taken);
         }
-        let tolerance = state.quota.tolerances[priority as usize];
-        let taken = state.pace.take(now, tolerance);
-        taken.map_err(|exceeded| Wait::Quota(now + exceeded.retry_after))?;
-        state.made = state.made.saturating_add(1);
-        state.last_made = Some(now);
-        CircuitBreaker::acquire(&self.breaker, now, is_awaited).map_err(Wait::Breaker)
+        let (request, unreported) = self.state().request(priority, Instant::now());
+        match fleet.take_call(&self.provider, request).await {
+            Ok(reply) => self.hear(reply, unreported, priority, Instant::now()),
+            Err(_) => self.try_take(priority, Instant::now()),
+        }
     }
 
-    /// Whose calls they are.
-    pub(super) fn provider(&self) -> &str {
-        &self.provider
+    /// Takes a call out of this instance's own quota, where the breaker lets it go.
+    fn try_take(&self, priority: Priority, now: Instant) -> Result<Taken<'_>, Wait> {
+        if let Some(taken) = self.try_unused(priority, now)? {
+            return Ok(taken);
+        }
+        let mut state = self.state();
+        state.common.is_away = true;
+        let tolerance = state.own.tolerances[priority as usize];
+        let taken = state.pace.take(now, tolerance);
+        taken.map_err(|exceeded| Wait::Quota(now + exceeded.retry_after))?;
+        state.common.unreported = state.common.unreported.saturating_add(1);
+        self.enter_breaker(&mut state, priority, now)
+    }
+
+    /// Whether there is a call that was taken before and not made.
+    fn try_unused(&self, priority: Priority, now: Instant) -> Result<Option<Taken<'_>>, Wait> {
+        // Looked at first, so that a call that the quota holds up does not go half-open: to give that up again would
+        // wake the queues, this one too.
+        if let State::Open(open) = self.breaker.state(now, priority.is_awaited()) {
+            return Err(Wait::Breaker(open));
+        }
+        let mut state = self.state();
+        let unused = state.unused.take().filter(|at| now < *at + UNUSED);
+        let taken = unused.map(|at| self.enter_breaker(&mut state, priority, at));
+        taken.transpose()
+    }
+
+    /// The reply of the fleet's store, which was told of so many calls.
+    fn hear(
+        &self,
+        reply: CallReply,
+        told: u32,
+        priority: Priority,
+        now: Instant,
+    ) -> Result<Taken<'_>, Wait> {
+        let mut state = self.state();
+        state.heard(reply.ahead, told, now);
+        if reply.is_taken {
+            return self.enter_breaker(&mut state, priority, now);
+        }
+        let asking = ASKING
+            .div_f64(state.share.fraction().max(0.001))
+            .max(MIN_ASKING);
+        Err(Wait::Quota(
+            now + reply.wait + asking.mul_f64(fastrand::f64()),
+        ))
+    }
+
+    /// A call that was taken may be made, or is there for the next one.
+    fn enter_breaker(
+        &self,
+        state: &mut LimiterState,
+        priority: Priority,
+        at: Instant,
+    ) -> Result<Taken<'_>, Wait> {
+        let breaker = CircuitBreaker::acquire(&self.breaker, Instant::now(), priority.is_awaited());
+        if breaker.is_err() {
+            state.unused = Some(at);
+        }
+        let breaker = breaker.map_err(Wait::Breaker)?;
+        Ok(Taken { breaker, at })
     }
 
     /// Until when no call is made, where the endpoint failed too often; None too while it is probed.
@@ -304,11 +408,18 @@ impl EndpointLimiter {
     /// Why a call of a request has to wait now, and for how long at least.
     pub(super) fn wait(&self, now: Instant) -> (Failure, Duration) {
         let state = self.state();
+        let tolerance = |quota: &Quota| quota.tolerances[Priority::Request as usize];
         if let State::Open(open) = self.breaker.state(now, true) {
             return (Failure::CircuitOpen, open.retry_after(now));
         }
-        let tolerance = state.quota.tolerances[Priority::Request as usize];
-        (Failure::QuotaExhausted, state.pace.wait(now, tolerance))
+        let wait = match (state.common.due, state.common.is_away) {
+            (Some(_), false) => {
+                let ahead = state.common.ahead(now);
+                ahead.saturating_sub(tolerance(&state.quota))
+            }
+            _ => state.pace.wait(now, tolerance(&state.own)),
+        };
+        (Failure::QuotaExhausted, wait)
     }
 
     /// Why the last call to the endpoint had no connection, if it had none.
@@ -333,61 +444,58 @@ impl EndpointLimiter {
     }
 }
 
-impl<'a> Waiting<'a> {
-    fn new(limiter: &'a EndpointLimiter) -> Self {
-        limiter.state().waiting += 1;
-        Self(limiter)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.state().waiting -= 1;
-    }
-}
-
-impl Divisible for EndpointLimiter {
-    /// Calls that wait are wanted now; one in a second each is asked for.
-    fn demand(&self, over: Duration) -> f64 {
-        let mut state = self.state();
-        let made = f64::from(std::mem::take(&mut state.made));
-        let made = made / over.max(Duration::from_millis(1)).as_secs_f64();
-        let calls = made + f64::from(state.waiting);
-        calls * 60.0 / f64::from(state.quota.calls_per_minute.get())
+impl LimiterState {
+    /// What this instance has on its own is another part, or a part of another quota. What was let through counts.
+    fn go_on_as(&mut self, calls_per_minute: NonZeroU32, now: Instant) {
+        self.own = Quota::of(calls_per_minute, self.share);
+        self.pace.go_on_at(self.own.interval, now);
     }
 
-    /// One call in a minute.
-    fn least_demand(&self) -> f64 {
-        f64::from(self.state().quota.calls_per_minute.get()).recip()
-    }
-
-    fn share(&self) -> Share {
-        self.state().quota.share
-    }
-
-    /// Calls that wait have another pace at once. Calls that were made count as so many, however large the share, until
-    /// none was made for a minute: by the small share of an idle instance they would count for hours. A share of less than
-    /// a call in a minute does not come by another one with each change.
-    fn divide(&self, share: Share, now: Instant) {
-        let mut state = self.state();
-        if state.quota.share == share {
-            return;
-        }
-        let quota = Quota::of(state.quota.calls_per_minute, share);
-        let ahead = state.pace.wait(now, Duration::ZERO);
-        let made = ahead.div_duration_f64(state.quota.interval);
-        let are_old = state.last_made.is_some_and(|last| now >= last + MINUTE);
-        let ahead = match are_old && quota.interval <= MINUTE {
-            true => Duration::ZERO,
-            false => quota.interval.mul_f64(made),
+    /// What to ask the fleet's store, and how many calls it is told of that way.
+    fn request(&self, priority: Priority, now: Instant) -> (CallRequest, u32) {
+        let unreported = self.common.unreported;
+        // Those that are long past count no more.
+        let ahead = self.pace.wait(now, Duration::ZERO);
+        let counting = ahead.div_duration_f64(self.own.interval);
+        let request = CallRequest {
+            interval: self.quota.interval,
+            tolerance: self.quota.tolerances[priority as usize],
+            most: self.quota.tolerances[Priority::Recovery as usize],
+            ahead: self.common.ahead(now),
+            unreported: self
+                .quota
+                .interval
+                .mul_f64(counting.min(f64::from(unreported))),
         };
-        state.pace.change(quota.interval, ahead, now);
-        state.quota = quota;
-        self.quota_changed.send_replace(());
+        (request, unreported)
+    }
+
+    /// All instances are so far ahead of the even pace. Each goes on from there on its own where the store is lost.
+    fn heard(&mut self, ahead: Duration, told: u32, now: Instant) {
+        self.common.is_away = false;
+        self.common.due = Some(now + ahead);
+        self.common.unreported = self.common.unreported.saturating_sub(told);
+        self.pace.change(self.own.interval, ahead, now);
+    }
+}
+
+impl Common {
+    /// How far ahead of the even pace all are.
+    fn ahead(&self, now: Instant) -> Duration {
+        let due = self.due.unwrap_or(now);
+        due.saturating_duration_since(now)
     }
 }
 
 impl CallPermit<'_> {
+    /// The call is not made: the next one finds it.
+    pub(super) fn give_back(self) {
+        let limiter = self.limiter;
+        limiter.state().unused = Some(self.taken.at);
+        drop(self);
+        limiter.quota_changed.send_replace(());
+    }
+
     /// Ends when the call has taken too long for the requests that wait for it; never, where it has all of
     /// `token.timeout`.
     pub(super) async fn overdue(&self, priority: &mut watch::Receiver<Priority>) {
@@ -410,12 +518,12 @@ impl CallPermit<'_> {
             let mut state = limiter.state();
             state.cause = failure.and_then(Failure::cause);
             match outage {
-                Some(failure) => self.breaker.failed(Instant::now(), |earlier| {
+                Some(failure) => self.taken.breaker.failed(Instant::now(), |earlier| {
                     backoff::pause(failure, earlier, fastrand::f64())
                 }),
                 None => {
                     state.timing.responded(self.began.elapsed());
-                    self.breaker.succeeded()
+                    self.taken.breaker.succeeded()
                 }
             }
         };

@@ -158,7 +158,10 @@ impl Grants {
         self.calls.set_waiting(true);
         let permit = self.limiter.acquire(priority).await;
         self.calls.set_waiting(false);
-        gate.pass().await?;
+        if let Err(failure) = gate.pass().await {
+            permit.give_back();
+            return Err(failure);
+        }
         let issued = Instant::now();
         let client = ClientSecret {
             id: &self.key.account().client_id,

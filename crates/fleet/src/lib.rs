@@ -3,6 +3,7 @@
 //! The store is a cache and a meeting point, never an authority: a request never waits for it, and safety does not rest
 //! on its locks.
 
+mod call_quota;
 mod description;
 mod fleet;
 mod freeze_store;
@@ -23,6 +24,7 @@ mod token_store;
 mod token_value;
 mod value_number;
 
+pub use call_quota::{CallReply, CallRequest};
 pub use description::Description;
 pub use fleet::{FIRST_CONNECTION, Fleet, RunError, random_text};
 pub use freeze_store::{FreezeError, Freezes, NumberedDecision, Written};

@@ -21,7 +21,7 @@ use crate::store::Arg;
 use bursar_limits::share::LimitKind;
 
 /// The name of the hash slot.
-const SLOT: &str = "members";
+pub(crate) const SLOT: &str = "members";
 /// The kind of names that limits have.
 const KIND: &str = "limit";
 /// What descriptions are bound to.

@@ -58,3 +58,7 @@ pub(crate) static HEARD_SINCE: LazyLock<Script> = script!("members.lua", "heard_
 pub(crate) static LEAVE: LazyLock<Script> = script!("members.lua", "leave.lua");
 /// Who else there is, and was.
 pub(crate) static LIST: LazyLock<Script> = script!("members.lua", "list.lua");
+
+/// Takes a token call out of what all instances may make.
+pub(crate) static TAKE_CALL: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/take_call.lua")));

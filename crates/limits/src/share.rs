@@ -19,8 +19,6 @@ pub struct Share(u32);
 /// What a limit is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitKind {
-    /// Token calls of a provider in a minute.
-    Calls,
     /// A caller's requests in a second.
     PerSecond,
     /// A caller's requests in flight.
@@ -31,13 +29,12 @@ pub enum LimitKind {
 
 impl LimitKind {
     /// How many there are.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 3;
 
     /// Its name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Calls => "calls",
             Self::PerSecond => "per_second",
             Self::InFlight => "in_flight",
             Self::Reserve => "reserve",
@@ -86,7 +83,7 @@ impl Share {
     pub const WHOLE: Self = Self(1_000_000);
     /// Nothing: others may use all of it.
     pub const NONE: Self = Self(0);
-    /// Of token calls, for an instance that does not know yet how many there are.
+    /// Of token calls without the store, for an instance that does not know how many there are.
     pub const FIRST: Self = Self(62_500);
     /// A unit that is short of so many millionths is one: a third of three is.
     const ROUNDED: u64 = 10_000;

@@ -157,6 +157,7 @@ impl Heartbeat {
     fn divide(&mut self) {
         let proxy = self.live.current();
         self.shares.divide(proxy.divisible(), Instant::now());
+        proxy.divide_calls(self.shares.of_calls(), self.shares.is_away());
         proxy.set_shares(self.shares.reserve(), self.shares.are_ready());
     }
 

@@ -161,7 +161,7 @@ impl Shares {
             used.is_there = false;
         }
         for (kind, name, limit) in limits {
-            self.is_limited |= kind != LimitKind::Calls;
+            self.is_limited = true;
             let asked = limit.demand(over).min(1.0);
             let used = &mut self.used[kind as usize];
             match used.get_mut(name) {
@@ -284,22 +284,30 @@ impl Shares {
     }
 
     /// What this instance may use of a limit.
-    ///
-    /// Nothing is had without a token, so there is something of token calls at once; and while the store is away each
-    /// instance asks for tokens of its own, who did before says nothing, and all have the same.
     fn share(&self, kind: LimitKind, name: &str, limit: &dyn Divisible) -> Share {
         let part = self.used[kind as usize]
             .get(name)
             .map_or(0, |used| used.part);
         let share = Share::of_millionths(part.max(self.reserve_of_each()).into());
-        let is_granted = self.basis == Basis::Granted;
-        match kind {
-            LimitKind::Calls if self.is_away && is_granted => Share::one_of(self.members),
-            LimitKind::Calls if !is_granted => share.max(Share::FIRST),
-            LimitKind::Calls => share.max(Share::of_millionths(1)),
-            _ if self.is_assumed() => share.max(Share::of_millionths(limit.grain().into())),
-            _ => share,
+        match self.is_assumed() {
+            true => share.max(Share::of_millionths(limit.grain().into())),
+            false => share,
         }
+    }
+
+    /// What this instance may use of token calls while the store is away: each then asks for tokens of its own, who did
+    /// before says nothing, and all have the same.
+    pub(super) fn of_calls(&self) -> Share {
+        match self.basis {
+            Basis::Granted => Share::one_of(self.members),
+            Basis::Assumed => Share::of_millionths(ASSUMED.into()),
+            Basis::Nothing => Share::FIRST,
+        }
+    }
+
+    /// Whether the last heartbeat had no response.
+    pub(super) const fn is_away(&self) -> bool {
+        self.is_away
     }
 
     /// What is had of each limit without asking.
@@ -315,7 +323,6 @@ impl Shares {
 
 /// In the order of [`LimitKind`].
 const KINDS: [LimitKind; LimitKind::COUNT] = [
-    LimitKind::Calls,
     LimitKind::PerSecond,
     LimitKind::InFlight,
     LimitKind::Reserve,

@@ -1,4 +1,4 @@
-//! Shares of a quota.
+//! An instance's own quota, and what it says and hears of the fleet's.
 
 use std::num::NonZeroU32;
 
@@ -10,7 +10,7 @@ fn limiter(calls_per_minute: u32) -> EndpointLimiter {
     let config = bursar_config::Config::parse(yaml, std::path::Path::new("")).unwrap();
     let series = Metrics::new(&config).unwrap().tokens.endpoint("acme");
     let calls = NonZeroU32::new(calls_per_minute).unwrap();
-    EndpointLimiter::new(&"acme".into(), calls, series)
+    EndpointLimiter::new(&"acme".into(), calls, series, None)
 }
 
 /// Calls that can be made at that instant.
@@ -19,67 +19,110 @@ fn calls(limiter: &EndpointLimiter, now: Instant) -> usize {
     made.count()
 }
 
+/// What the store is asked, and how many calls it is told of.
+fn request(limiter: &EndpointLimiter, now: Instant) -> (CallRequest, u32) {
+    limiter.state().request(Priority::Request, now)
+}
+
 #[test]
 fn a_share_makes_its_part_of_the_calls_and_a_smaller_one_than_a_call_takes_longer() {
     let start = Instant::now();
     let after = |seconds| start + Duration::from_secs(seconds);
     let limiter = limiter(60);
-    limiter.divide(Share::one_of(5), start);
+    limiter.divide(Share::one_of(5), true, start);
     assert_eq!(calls(&limiter, start), 3);
     let minute: usize = (1..60).map(|second| calls(&limiter, after(second))).sum();
     assert!((8..=9).contains(&minute), "{minute}");
-    limiter.divide(Share::one_of(1000), after(3600));
+    limiter.divide(Share::one_of(1000), true, after(3600));
     assert_eq!(calls(&limiter, after(3600)), 1);
     assert_eq!(calls(&limiter, after(3600 + 990)), 0);
     assert_eq!(calls(&limiter, after(3600 + 1001)), 1);
 }
 
 #[test]
-fn calls_that_were_made_count_as_so_many_under_any_share() {
-    let start = Instant::now();
-    let limiter = limiter(60);
-    limiter.divide(Share::FIRST, start);
-    assert_eq!(calls(&limiter, start), 1);
-    limiter.divide(Share::WHOLE, start);
-    assert_eq!(calls(&limiter, start), 14);
-    for _ in 0..3 {
-        limiter.divide(Share::one_of(20), start);
-        assert_eq!(calls(&limiter, start), 0);
-        limiter.divide(Share::WHOLE, start);
-        assert_eq!(calls(&limiter, start), 0);
-    }
-    assert_eq!(calls(&limiter, start + Duration::from_secs(60)), 15);
-}
-
-#[test]
-fn calls_of_the_minute_before_count_and_older_ones_no_more_whatever_the_share_was_meanwhile() {
+fn an_instance_goes_on_alone_where_all_were_and_tells_of_what_it_did() {
     let start = Instant::now();
     let after = |seconds| start + Duration::from_secs(seconds);
-    for (idle, made) in [(10, 0), (59, 0), (60, 3)] {
-        let limiter = limiter(60);
-        assert_eq!(calls(&limiter, start), 15);
-        limiter.divide(Share::one_of(1000), start);
-        limiter.divide(Share::one_of(5), after(idle));
-        assert_eq!(calls(&limiter, after(idle)), made, "{idle}");
-    }
-    // An instance that may not make one in a minute does not get one for each change.
     let limiter = limiter(60);
-    limiter.divide(Share::one_of(1000), start);
-    assert_eq!(calls(&limiter, start), 1);
-    limiter.divide(Share::one_of(1001), after(600));
-    assert_eq!(calls(&limiter, after(600)), 0);
+    limiter.divide(Share::one_of(5), false, start);
+    let (asked, told) = request(&limiter, start);
+    let quota = Quota::of(NonZeroU32::new(60).unwrap(), Share::WHOLE);
+    let most = quota.tolerances[2];
+    assert_eq!((asked.interval, asked.most), (quota.interval, most));
+    assert_eq!(
+        (asked.ahead, asked.unreported, told),
+        (Duration::ZERO, Duration::ZERO, 0)
+    );
+    assert!(asked.tolerance < most);
+    // All have used up what there is; a fifth of what comes is this one's.
+    let reply = |is_taken, ahead| CallReply {
+        is_taken,
+        wait: Duration::from_secs(1),
+        ahead,
+    };
+    let full = most + quota.interval;
+    assert!(
+        limiter
+            .hear(reply(true, full), 0, Priority::Request, start)
+            .is_ok()
+    );
+    assert_eq!(
+        request(&limiter, after(10)).0.ahead,
+        full - Duration::from_secs(10)
+    );
+    let alone: usize = (0..60).map(|second| calls(&limiter, after(second))).sum();
+    assert!((8..=9).contains(&alone), "{alone}");
+    // Those that are not long past are told of, once.
+    let (asked, told) = request(&limiter, after(60));
+    let count = asked.unreported.div_duration_f64(quota.interval);
+    assert_eq!((asked.ahead, told as usize), (Duration::ZERO, alone));
+    assert!((1.0..=3.0).contains(&count), "{count}");
+    let waits = limiter.hear(reply(false, full), told, Priority::Request, after(60));
+    let Err(Wait::Quota(until)) = waits else {
+        panic!("it was let through");
+    };
+    let waits = until.duration_since(after(61));
+    assert!(waits <= MIN_ASKING, "{waits:?}");
+    assert_eq!(request(&limiter, after(60)).0.unreported, Duration::ZERO);
+    let wait = limiter.wait(after(60));
+    assert_eq!(wait, (Failure::QuotaExhausted, full - quota.tolerances[1]));
 }
 
 #[test]
-fn calls_that_wait_are_asked_for_and_so_are_those_that_were_made() {
-    let limiter = limiter(120);
-    let over = Duration::from_secs(1);
-    assert_eq!(calls(&limiter, Instant::now()), 30);
-    let demand = || (limiter.demand(over) * 120.0).round();
-    assert!((demand() - 1800.0).abs() < 0.1);
-    assert!(demand().abs() < 0.1);
-    let waiting = Waiting::new(&limiter);
-    assert!((demand() - 60.0).abs() < 0.1);
-    drop(waiting);
-    assert!(demand().abs() < 0.1);
+fn a_call_that_was_taken_and_not_made_is_the_next_ones_for_a_second() {
+    let start = Instant::now();
+    let limiter = limiter(4);
+    for (later, is_there) in [(0, true), (900, true), (1000, false)] {
+        let at = start + Duration::from_secs(60 * later);
+        limiter
+            .state()
+            .pace
+            .change(Duration::from_secs(15), Duration::ZERO, at);
+        let taken = limiter.try_take(Priority::Request, at).ok().unwrap();
+        let permit = CallPermit {
+            limiter: &limiter,
+            _place: None,
+            taken,
+            is_after_outage: false,
+            began: at,
+        };
+        permit.give_back();
+        let next = limiter.try_take(Priority::Request, at + Duration::from_millis(later));
+        assert_eq!(next.is_ok(), is_there, "{later}");
+        assert!(limiter.try_take(Priority::Request, at).is_err());
+    }
+}
+
+#[test]
+fn calls_that_were_made_count_under_a_greater_share_and_another_quota() {
+    let start = Instant::now();
+    let limiter = limiter(60);
+    limiter.divide(Share::one_of(5), true, start);
+    assert_eq!(calls(&limiter, start), 3);
+    limiter.divide(Share::WHOLE, true, start);
+    assert_eq!(calls(&limiter, start), 12);
+    limiter.divide(Share::one_of(5), true, start);
+    assert_eq!(calls(&limiter, start), 0);
+    limiter.change_quota(NonZeroU32::new(30).unwrap());
+    assert_eq!(calls(&limiter, Instant::now()), 0);
 }

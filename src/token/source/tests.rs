@@ -191,7 +191,12 @@ fn rigs_of(
     });
     let secret = Arc::<SecretInUse>::default();
     let series = Metrics::new(&config).unwrap().tokens.endpoint("acme");
-    let limiter = EndpointLimiter::new(&provider.name, provider.token.calls_per_minute, series);
+    let limiter = EndpointLimiter::new(
+        &provider.name,
+        provider.token.calls_per_minute,
+        series,
+        None,
+    );
     let limiter = Arc::new(limiter);
     let histogram = || Histogram::with_opts(HistogramOpts::new("h", "h")).unwrap();
     let key = TokenKey::new(provider, 0, &provider.scope_sets[0]);

@@ -434,3 +434,62 @@ async fn token_calls_of_all_instances_together_are_no_more_than_one_may_make() {
     // 46 in a minute beside what is left of the bursts; on their own they would be four times as many.
     assert!((3..=14).contains(&calls), "{calls} calls in 8 s");
 }
+
+/// Scopes that each instance has a token of its own for, asked for by one request each.
+const SCOPES: usize = 180;
+
+/// Asks at an instance for the tokens of these scopes until they are there.
+fn ask(program: &Program, scopes: std::ops::Range<usize>) -> JoinSet<()> {
+    let mut asking = JoinSet::new();
+    for scope in scopes {
+        let address = program.listen;
+        asking.spawn(async move {
+            let mut caller = Caller::connect(address).await;
+            while caller.send("GET", &format!("/{scope}"), "").await.status != 200 {
+                sleep(Duration::from_millis(100)).await;
+            }
+        });
+    }
+    asking
+}
+
+#[tokio::test]
+async fn wherever_tokens_are_asked_for_the_fleet_makes_as_many_calls_as_one_instance_would() {
+    let Some(rig) = Rig::start().await else {
+        return;
+    };
+    let routes = (0..SCOPES).map(|at| format!("{{path: /{at}, scopes: ['{at}']}}"));
+    let routes = routes.collect::<Vec<_>>().join(", ");
+    let lines = format!("token.calls_per_minute: 240\ntoken.timeout: 1s\nroutes: [{routes}]");
+    let acme = acme(&rig.api.url(), &rig.idp.url(), &lines);
+    let yaml = format!(
+        "fleet: {{url: '{}', keys: [{KEY}]}}\n{acme}",
+        rig.store.url()
+    );
+    let mut programs = Vec::new();
+    for _ in 0..3 {
+        programs.push(Program::start(&yaml, "info,bursar::access=off").await);
+    }
+    for program in &programs {
+        knows(program, 3).await;
+    }
+    let begun = Instant::now();
+    let before = rig.idp.calls();
+    // More than one may make at once; then others, at another one; then the rest, at all of them: who has the lease of a
+    // token waits for longer than that lasts.
+    let mut asking = vec![ask(&programs[0], 0..50)];
+    sleep(Duration::from_secs(1)).await;
+    asking.push(ask(&programs[1], 50..100));
+    sleep(Duration::from_secs(1)).await;
+    asking.extend(programs.iter().map(|program| ask(program, 100..SCOPES)));
+    sleep(Duration::from_secs(6)).await;
+    let calls = f64::from(u32::try_from(rig.idp.calls() - before).unwrap());
+    // Of 240 a quarter may come at once, of which requests leave 20 to what is more urgent, and 181 at an even pace.
+    let paced = begun.elapsed().as_secs_f64() * 181.0 / 60.0;
+    let one = 40.0 + paced;
+    let range = 0.8 * one..=one + 2.0;
+    assert!(
+        range.contains(&calls),
+        "{calls} calls, one would make {one}"
+    );
+}

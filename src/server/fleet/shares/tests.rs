@@ -162,7 +162,7 @@ impl Rig {
 fn an_instance_has_what_it_is_given_and_half_of_the_reserve_where_that_is_less() {
     let mut rig = Rig::new();
     assert_eq!(rig.divided(0, CALLER.0), 0, "before it knows anything");
-    assert_eq!(rig.divided(0, LimitKind::Calls), 62);
+    assert_eq!(rig.shares.of_calls(), Share::FIRST);
     assert_eq!(rig.tell(0, 0.0), [told(1000, 0, 1000), None]);
     assert_eq!(rig.hear(0, 5, &[part(200, 4000)]), 100);
     assert_eq!(rig.tell(500, 0.4)[1], told(400, 0, 400));
@@ -241,8 +241,9 @@ fn what_was_heard_last_holds_while_nothing_is_heard() {
     let _told = rig.tell(60_000, 1.0);
     rig.shares.unheard();
     assert_eq!(rig.divided(60_000, CALLER.0), 300);
-    // Token calls are every instance's own meanwhile.
-    assert_eq!(rig.divided(60_000, LimitKind::Calls), 250);
+    // Of token calls all have the same meanwhile.
+    assert!(rig.shares.is_away());
+    assert_eq!(rig.shares.of_calls(), Share::one_of(4));
 }
 
 #[test]
