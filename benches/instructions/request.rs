@@ -76,47 +76,136 @@ fn read_message(stream: &mut TcpStream) -> Option<()> {
     }
 }
 
+/// What is sent, and how Bursar is set up for it.
+struct Scenario {
+    method: &'static str,
+    path: &'static str,
+    /// Bytes.
+    body: usize,
+    /// Its name and password, as in `Proxy-Authorization: Basic`.
+    credentials: &'static str,
+    /// As in `callers`.
+    password: &'static str,
+    /// Further routes, before those that are asked for.
+    routes: String,
+    /// Further keys of the file.
+    keys: String,
+}
+
+fn a_get() -> Scenario {
+    Scenario {
+        method: "GET",
+        path: "/v1/payments/42?expand=all",
+        body: 0,
+        credentials: "Yzpw",
+        password: "p",
+        routes: String::new(),
+        keys: String::new(),
+    }
+}
+
+fn a_post() -> Scenario {
+    Scenario {
+        method: "POST",
+        path: "/v1/payments",
+        body: 1000,
+        ..a_get()
+    }
+}
+
 pub(crate) fn get() -> usize {
-    get_with("")
+    a_get().run()
 }
 
 /// With spans, but not of these requests.
 pub(crate) fn get_unsampled() -> usize {
-    get_with("traces: {endpoint: \"http://127.0.0.1:9\", ratio: 0.000001}\n")
+    let keys = "traces: {endpoint: \"http://127.0.0.1:9\", ratio: 0.000001}\n";
+    a_get().with(keys).run()
 }
 
 /// In a fleet. Its store is not there, which is all the same to a request.
 pub(crate) fn get_in_fleet() -> usize {
-    get_with(
-        "fleet: {url: 'redis://127.0.0.1:9', keys: [MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=]}\n",
-    )
+    let keys = "fleet: {url: 'redis://127.0.0.1:9', keys: [MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=]}\n";
+    a_get().with(keys).run()
 }
 
-fn get_with(top: &str) -> usize {
-    through_bursar("GET", "/v1/payments/42?expand=all", "", 0, top)
+/// By a caller whose password is a hash.
+pub(crate) fn get_hashed() -> usize {
+    Scenario {
+        credentials: "YzpwNHNzOncwcmQ=",
+        password: "'$argon2id$v=19$m=64,t=1,p=1$c29tZSBzYWx0IDEyMzQ1Ng$GGf0dqYV+OgO/c3CKWH7z/h6l1+sBs6rf82iDRK2m/c'",
+        ..a_get()
+    }
+    .run()
+}
+
+/// With twenty more routes.
+pub(crate) fn get_routed() -> usize {
+    let route =
+        |at| format!("      - {{methods: [GET], path: \"/v{at}/*/refunds\", scopes: [refunds]}}\n");
+    Scenario {
+        routes: (0..20).map(route).collect(),
+        ..a_get()
+    }
+    .run()
 }
 
 pub(crate) fn post() -> usize {
-    let fields = "Content-Type: application/json\r\nContent-Length: 1000\r\n";
-    through_bursar("POST", "/v1/payments", fields, 1000, "")
+    a_post().run()
 }
 
-fn through_bursar(method: &str, path: &str, fields: &str, body: usize, top: &str) -> usize {
-    let mut request = format!(
-        "{method} http://api.acme.test{path} HTTP/1.1\r\nHost: api.acme.test\r\nUser-Agent: side-by-side/1.0\r\n\
-         Accept: application/json\r\nAccept-Encoding: gzip\r\nProxy-Authorization: Basic Yzpw\r\n{fields}\r\n"
-    )
-    .into_bytes();
-    request.resize(request.len() + body, b'0');
-    let (provider, endpoint) = (serve(&"x".repeat(512)), token_endpoint());
-    let text = format!(
-        "{top}listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\ncallers: {{c: {{password: p, allow: [acme]}}}}\n\
-         providers:\n  acme:\n    hosts: [api.acme.test]\n    upstream: http://{provider}\n    client_id: i\n    client_secret: s\n    \
-         token: {{url: \"http://{endpoint}/t\", scopes: [payments]}}\n    \
-         routes:\n      - {{methods: [GET], path: \"/v1/payments/*\", scopes: [payments]}}\n      \
-         - {{methods: [POST], path: /v1/payments, scopes: [payments]}}\n"
-    );
-    let config = Config::parse(&text, Path::new("")).expect("the configuration is right");
+/// A payment that is written down, as far as the request's own thread does it.
+pub(crate) fn post_with_journal() -> usize {
+    let directory = tempfile::tempdir().expect("there is room");
+    let journal = directory.path().display();
+    a_post()
+        .with(&format!("journal: {{path: '{journal}', sync: false}}\n"))
+        .run()
+}
+
+impl Scenario {
+    fn with(self, keys: &str) -> Self {
+        Self {
+            keys: keys.to_owned(),
+            ..self
+        }
+    }
+
+    fn run(self) -> usize {
+        let Self {
+            method,
+            path,
+            body,
+            credentials,
+            password,
+            routes,
+            keys,
+        } = self;
+        let fields = match body {
+            0 => String::new(),
+            _ => format!("Content-Type: application/json\r\nContent-Length: {body}\r\n"),
+        };
+        let mut request = format!(
+            "{method} http://api.acme.test{path} HTTP/1.1\r\nHost: api.acme.test\r\nUser-Agent: side-by-side/1.0\r\n\
+             Accept: application/json\r\nAccept-Encoding: gzip\r\nProxy-Authorization: Basic {credentials}\r\n{fields}\r\n"
+        )
+        .into_bytes();
+        request.resize(request.len() + body, b'0');
+        let (provider, endpoint) = (serve(&"x".repeat(512)), token_endpoint());
+        let text = format!(
+            "{keys}listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\ncallers: {{c: {{password: {password}, allow: [acme]}}}}\n\
+             providers:\n  acme:\n    hosts: [api.acme.test]\n    upstream: http://{provider}\n    client_id: i\n    client_secret: s\n    \
+             token: {{url: \"http://{endpoint}/t\", scopes: [payments]}}\n    \
+             routes:\n{routes}      - {{methods: [GET], path: \"/v1/payments/*\", scopes: [payments]}}\n      \
+             - {{methods: [POST], path: /v1/payments, scopes: [payments]}}\n"
+        );
+        count(request, &text)
+    }
+}
+
+/// Sends the request, again and again.
+fn count(request: Vec<u8>, text: &str) -> usize {
+    let config = Config::parse(text, Path::new("")).expect("the configuration is right");
     let runtime = runtime();
     let address = start(config, &runtime);
     let (warm, is_warm) = oneshot::channel();
