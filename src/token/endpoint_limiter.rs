@@ -36,12 +36,16 @@ const MAX_FAILURES: u32 = 5;
 
 /// A call that was taken out of the quota and not made is there for the next one, but for no longer than this: it would be
 /// one too many in a later minute.
-const UNUSED: Duration = Duration::from_secs(1);
+const UNUSED_FOR: Duration = Duration::from_secs(1);
 
 /// Instances that wait for the fleet's quota do not ask the store all at once, but within this time for each of them.
 const ASKING: Duration = Duration::from_millis(1);
 /// The same where there are few.
 const MIN_ASKING: Duration = Duration::from_millis(20);
+
+/// No burst is further ahead of the even pace than this, however many calls a minute has: a quarter of them at once, and
+/// the rest evenly.
+const LONGEST_BURST: Duration = Duration::from_secs(20);
 
 /// Start-up calls under way at once; more wait for their turn. At the pace of start-up a slow endpoint would
 /// have a thousand of them.
@@ -154,6 +158,14 @@ pub struct EndpointSnapshot {
     pub exhausted: u64,
 }
 
+/// A question to the fleet's store.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    asked: Instant,
+    /// Of how many calls it was told that were made without it.
+    told: u32,
+}
+
 /// Why a call has to wait, and until when.
 enum Wait {
     Breaker(Open),
@@ -175,6 +187,13 @@ impl Quota {
             tolerances: [tolerance(2 * part), tolerance(part), tolerance(0)],
             interval,
         }
+    }
+
+    /// How far ahead of the even pace the calls of a fleet can be, whose instances may have different quotas while they
+    /// are reloaded.
+    fn longest(&self) -> Duration {
+        let most = self.tolerances[Priority::Recovery as usize];
+        (most + self.interval).max(LONGEST_BURST)
     }
 }
 
@@ -321,10 +340,14 @@ impl EndpointLimiter {
         if let Some(taken) = self.try_unused(priority, Instant::now())? {
             return Ok(taken);
         }
-        let (request, unreported) = self.state().request(priority, Instant::now());
+        let asked = Instant::now();
+        let (request, told) = self.state().request(priority, asked);
         match fleet.take_call(&self.provider, request).await {
-            Ok(reply) => self.hear(reply, unreported, priority, Instant::now()),
-            Err(_) => self.try_take(priority, Instant::now()),
+            Ok(reply) => self.hear(reply, Asked { asked, told }, priority, Instant::now()),
+            Err(error) => {
+                tracing::debug!(provider = %self.provider, %error, "a token call is not taken out of the fleet's quota, but out of this instance's share");
+                self.try_take(priority, Instant::now())
+            }
         }
     }
 
@@ -350,21 +373,22 @@ impl EndpointLimiter {
             return Err(Wait::Breaker(open));
         }
         let mut state = self.state();
-        let unused = state.unused.take().filter(|at| now < *at + UNUSED);
+        let unused = state.unused.take().filter(|at| now < *at + UNUSED_FOR);
         let taken = unused.map(|at| self.enter_breaker(&mut state, priority, at));
         taken.transpose()
     }
 
-    /// The reply of the fleet's store, which was told of so many calls.
+    /// The reply of the fleet's store.
     fn hear(
         &self,
         reply: CallReply,
-        told: u32,
+        question: Asked,
         priority: Priority,
         now: Instant,
     ) -> Result<Taken<'_>, Wait> {
         let mut state = self.state();
-        state.heard(reply.ahead, told, now);
+        let longest = state.quota.longest();
+        state.heard(reply.ahead.min(longest), question, now);
         if reply.is_taken {
             return self.enter_breaker(&mut state, priority, now);
         }
@@ -372,7 +396,7 @@ impl EndpointLimiter {
             .div_f64(state.share.fraction().max(0.001))
             .max(MIN_ASKING);
         Err(Wait::Quota(
-            now + reply.wait + asking.mul_f64(fastrand::f64()),
+            now + reply.wait.min(longest) + asking.mul_f64(fastrand::f64()),
         ))
     }
 
@@ -460,7 +484,7 @@ impl LimiterState {
         let request = CallRequest {
             interval: self.quota.interval,
             tolerance: self.quota.tolerances[priority as usize],
-            most: self.quota.tolerances[Priority::Recovery as usize],
+            longest: self.quota.longest(),
             ahead: self.common.ahead(now),
             unreported: self
                 .quota
@@ -471,9 +495,12 @@ impl LimiterState {
     }
 
     /// All instances are so far ahead of the even pace. Each goes on from there on its own where the store is lost.
-    fn heard(&mut self, ahead: Duration, told: u32, now: Instant) {
+    fn heard(&mut self, ahead: Duration, Asked { asked, told }: Asked, now: Instant) {
         self.common.is_away = false;
-        self.common.due = Some(now + ahead);
+        // The store counts from when it hears of it. Whoever told it more the next time would delay all calls by the time
+        // that each question takes.
+        let trips = now.saturating_duration_since(asked);
+        self.common.due = Some(asked + ahead.saturating_sub(trips));
         self.common.unreported = self.common.unreported.saturating_sub(told);
         self.pace.change(self.own.interval, ahead, now);
     }

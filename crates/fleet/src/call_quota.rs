@@ -20,8 +20,8 @@ pub struct CallRequest {
     pub interval: Duration,
     /// How far ahead of it this call may be.
     pub tolerance: Duration,
-    /// How far ahead the most urgent one may be.
-    pub most: Duration,
+    /// How far ahead the calls of all instances can be.
+    pub longest: Duration,
     /// How far ahead the calls are, as far as is known here.
     pub ahead: Duration,
     /// How far ahead calls are that were made without the store.
@@ -53,7 +53,7 @@ impl Fleet {
         let times = [
             request.interval,
             request.tolerance,
-            request.most,
+            request.longest,
             request.ahead,
             request.unreported,
         ];
@@ -88,7 +88,7 @@ mod tests {
     const REQUEST: CallRequest = CallRequest {
         interval: Duration::from_micros(1_276_596),
         tolerance: Duration::from_micros(17_872_344),
-        most: Duration::from_micros(17_872_344),
+        longest: Duration::from_secs(20),
         ahead: Duration::ZERO,
         unreported: Duration::ZERO,
     };
@@ -187,11 +187,12 @@ mod tests {
         let seldom = CallRequest {
             interval: Duration::from_secs(60),
             tolerance: Duration::ZERO,
-            most: Duration::ZERO,
+            longest: Duration::from_secs(60),
             ..REQUEST
         };
         assert!(take(&one, seldom).await.is_taken);
-        assert_eq!(take(&other, REQUEST).await.wait, REQUEST.interval);
+        let wait = take(&other, REQUEST).await.wait;
+        assert_eq!(wait, REQUEST.longest - REQUEST.tolerance);
         assert_eq!(taken(&one, seldom).await, 0);
         store.flush().await;
         assert_eq!(taken(&other, REQUEST).await, 15);

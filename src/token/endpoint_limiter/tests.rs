@@ -48,7 +48,10 @@ fn an_instance_goes_on_alone_where_all_were_and_tells_of_what_it_did() {
     let (asked, told) = request(&limiter, start);
     let quota = Quota::of(NonZeroU32::new(60).unwrap(), Share::WHOLE);
     let most = quota.tolerances[2];
-    assert_eq!((asked.interval, asked.most), (quota.interval, most));
+    assert_eq!(
+        (asked.interval, asked.longest),
+        (quota.interval, Duration::from_secs(20))
+    );
     assert_eq!(
         (asked.ahead, asked.unreported, told),
         (Duration::ZERO, Duration::ZERO, 0)
@@ -63,7 +66,15 @@ fn an_instance_goes_on_alone_where_all_were_and_tells_of_what_it_did() {
     let full = most + quota.interval;
     assert!(
         limiter
-            .hear(reply(true, full), 0, Priority::Request, start)
+            .hear(
+                reply(true, full),
+                Asked {
+                    asked: start,
+                    told: 0
+                },
+                Priority::Request,
+                start
+            )
             .is_ok()
     );
     assert_eq!(
@@ -77,7 +88,9 @@ fn an_instance_goes_on_alone_where_all_were_and_tells_of_what_it_did() {
     let count = asked.unreported.div_duration_f64(quota.interval);
     assert_eq!((asked.ahead, told as usize), (Duration::ZERO, alone));
     assert!((1.0..=3.0).contains(&count), "{count}");
-    let waits = limiter.hear(reply(false, full), told, Priority::Request, after(60));
+    let asked = after(60);
+    let question = Asked { asked, told };
+    let waits = limiter.hear(reply(false, full), question, Priority::Request, asked);
     let Err(Wait::Quota(until)) = waits else {
         panic!("it was let through");
     };
@@ -86,6 +99,50 @@ fn an_instance_goes_on_alone_where_all_were_and_tells_of_what_it_did() {
     assert_eq!(request(&limiter, after(60)).0.unreported, Duration::ZERO);
     let wait = limiter.wait(after(60));
     assert_eq!(wait, (Failure::QuotaExhausted, full - quota.tolerances[1]));
+}
+
+#[test]
+fn what_a_slow_store_is_told_never_delays_the_next_call() {
+    const TRIP: Duration = Duration::from_millis(500);
+    let start = Instant::now();
+    let limiter = limiter(60);
+    let mut due = start;
+    for second in 0..60 {
+        let asked = start + Duration::from_secs(second);
+        let (request, told) = request(&limiter, asked);
+        let runs = asked + TRIP;
+        assert!(runs + request.ahead <= due.max(runs), "{second}");
+        due = due.max(runs) + request.interval;
+        let reply = CallReply {
+            is_taken: true,
+            wait: Duration::ZERO,
+            ahead: due - runs,
+        };
+        let question = Asked { asked, told };
+        let heard = limiter.hear(reply, question, Priority::Request, runs + TRIP);
+        assert!(heard.is_ok());
+    }
+}
+
+#[test]
+fn a_store_that_says_nonsense_delays_no_call_for_longer_than_a_quota_can() {
+    let start = Instant::now();
+    let limiter = limiter(60);
+    let reply = CallReply {
+        is_taken: false,
+        wait: Duration::from_secs(1 << 40),
+        ahead: Duration::from_secs(1 << 40),
+    };
+    let question = Asked {
+        asked: start,
+        told: 0,
+    };
+    let Err(Wait::Quota(until)) = limiter.hear(reply, question, Priority::Request, start) else {
+        panic!("it was let through");
+    };
+    assert!(until <= start + Duration::from_secs(20) + MIN_ASKING);
+    let (_, wait) = limiter.wait(start);
+    assert!(wait <= Duration::from_secs(20), "{wait:?}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 -- In its own key, because what members have is taken away when all are silent, and calls that were made still count then.
 -- Instants are microseconds of this server's clock.
 local key = KEYS[1] .. ':calls'
-local interval, tolerance, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local interval, tolerance, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local ahead, unreported = tonumber(ARGV[4]), tonumber(ARGV[5])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -15,14 +15,14 @@ if kind ~= 'hash' and kind ~= 'none' then redis.call('DEL', key) end
 -- A provider has a name under each of the fleet's keys. What this server has forgotten, the instance may know.
 local names = {unpack(ARGV, 6)}
 local stored, due = redis.call('HMGET', key, unpack(names)), now + ahead
--- No quota makes anybody wait for so long: this clock was put back.
+-- Further ahead than this no quota can be: this clock was put back, and what was counted by it before is forgotten.
 local believed = now + 120000000
 for _, text in ipairs(stored) do
   local known = tonumber(text or '') or 0
   if known > due and known <= believed then due = known end
 end
--- Where calls seem to be further ahead than any can be, another instance may make fewer.
-due = math.min(due + unreported, now + most + interval)
+-- Where calls seem to be further ahead than they can be, another instance may make fewer.
+due = math.min(due + unreported, now + longest)
 local wait = math.max(due - now - tolerance, 0)
 if wait == 0 then due = due + interval end
 local is_changed = false
