@@ -260,7 +260,7 @@ impl Fleet {
         self.0.store.is_replicated(&self.key(name)).await
     }
 
-    /// Whether that may be asked, where it is.
+    /// Whether the user may ask how many replicas have a write under a name (`WAIT`), where that is asked.
     pub(crate) async fn may_wait(&self, name: &str) -> Result<(), StoreError> {
         self.0.store.may_wait(&self.key(name)).await
     }

@@ -306,7 +306,8 @@ impl Fleet {
         self.change(&listed.name, &value, SILENCE).await
     }
 
-    /// Says that what the store may have lost is settled, where it has not lost more since that epoch was read.
+    /// Says that what the store may have lost is settled, where its epoch is still that one. What came to it in the same
+    /// epoch since that was read is settled with the rest: read it right before.
     ///
     /// # Errors
     /// Where the store gives no response that can be used.

@@ -77,15 +77,17 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     status: Arc<Status>,
     servers: Servers,
-    /// Whether another server may take its place.
-    fails_over: bool,
     events: Arc<Queue>,
     _task: Task,
 }
 
 /// Where scripts are run.
 enum Servers {
-    One(Current),
+    One {
+        current: Current,
+        /// Whether another server may take its place.
+        fails_over: bool,
+    },
     Cluster(Arc<Cluster>),
 }
 
@@ -115,10 +117,14 @@ impl Store {
             commands: settings.commands.clone(),
             silence: SILENCE,
         };
-        let keep_one = |finder, dialer| {
-            let current = link::none_yet();
+        let keep_one = |finder: Finder, dialer| {
+            let (current, fails_over) = (link::none_yet(), finder.fails_over());
             let task = Task::spawn(keep(dialer, finder, current.clone(), status.clone()));
-            (Servers::One(current), task)
+            let server = Servers::One {
+                current,
+                fails_over,
+            };
+            (server, task)
         };
         let (servers, task) = match &settings.address {
             StoreAddress::Single(url) => {
@@ -140,7 +146,6 @@ impl Store {
         let inner = Inner {
             status,
             servers,
-            fails_over: !matches!(settings.address, StoreAddress::Single(_)),
             events: events.clone(),
             _task: task,
         };
@@ -158,7 +163,7 @@ impl Store {
         args: &[Arg<'_>],
     ) -> Result<Value, StoreError> {
         let current = match &self.0.servers {
-            Servers::One(current) => current.borrow().clone(),
+            Servers::One { current, .. } => current.borrow().clone(),
             Servers::Cluster(cluster) => return cluster.run(script, keys, args).await,
         };
         let connection = current.map_err(|_why| StoreError::unsent(Kind::Down))?;
@@ -169,8 +174,10 @@ impl Store {
     /// place.
     pub async fn is_replicated(&self, key: &str) -> bool {
         match &self.0.servers {
-            Servers::One(_) if !self.0.fails_over => true,
-            Servers::One(current) => {
+            Servers::One {
+                fails_over: false, ..
+            } => true,
+            Servers::One { current, .. } => {
                 let current = current.borrow().clone();
                 match current {
                     Ok(connection) => connection.is_replicated().await,
@@ -181,14 +188,16 @@ impl Store {
         }
     }
 
-    /// Whether that may be asked, where it is.
+    /// Whether the user may ask how many replicas have a write of a key (`WAIT`), where that is asked.
     ///
     /// # Errors
     /// Where it may not, or there is no connection.
     pub async fn may_wait(&self, key: &str) -> Result<(), StoreError> {
         match &self.0.servers {
-            Servers::One(_) if !self.0.fails_over => Ok(()),
-            Servers::One(current) => {
+            Servers::One {
+                fails_over: false, ..
+            } => Ok(()),
+            Servers::One { current, .. } => {
                 let current = current.borrow().clone();
                 current?.may_wait().await
             }

@@ -172,7 +172,7 @@ impl Cluster {
         }
     }
 
-    /// Whether the node that serves a key may be asked that.
+    /// Whether the user may ask the node that serves a key how many replicas have a write (`WAIT`).
     pub(super) async fn may_wait(&self, key: &str) -> Result<(), StoreError> {
         let node = self.node_of(Some(slot_of(key.as_bytes())))?;
         node.connection()?.may_wait().await

@@ -179,7 +179,7 @@ impl Connection {
         matches!(self.ask(&command).await, Ok(Value::Int(replicas)) if replicas > 0)
     }
 
-    /// Whether the user may have that said.
+    /// Whether the user may ask how many replicas have a write (`WAIT`).
     pub(super) async fn may_wait(&self) -> Result<(), StoreError> {
         // As many replicas are there at once.
         self.ask(redis::cmd("WAIT").arg(0).arg(0)).await.map(drop)

@@ -19,7 +19,7 @@ use super::connection::{Connection, Login};
 use super::dial::{Dial, Place};
 use super::error::{Kind, StoreError};
 
-/// Once one has responded, the others have as long to do so, too.
+/// While a server is looked for: once one has responded, the others have as long to do so, too.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// A response may be late: so often in a row most Sentinels have to say nothing before that is told.
@@ -71,8 +71,7 @@ impl Sentinels {
         loop {
             // Instances do not all ask at the same time.
             sleep(self.recheck.mul_f64(0.8 + 0.4 * fastrand::f64())).await;
-            let votes = self.votes(0).await.unwrap_or_default();
-            match majority(votes, self.sentinels.len(), current) {
+            match self.majority(current).await {
                 Majority::NamesAnother => return,
                 Majority::Confirms => {
                     unconfirmed = 0;
@@ -88,16 +87,37 @@ impl Sentinels {
         }
     }
 
-    /// What those say that respond in time.
-    async fn votes(&self, attempt: usize) -> Result<Vec<Place>, StoreError> {
+    /// Asks all of them at once. Each has timeouts of its own.
+    fn ask_all(&self, attempt: usize) -> JoinSet<Result<Place, StoreError>> {
         let mut asked = JoinSet::new();
         for sentinel in &self.sentinels {
             let (sentinel, master) = (sentinel.clone(), self.master.clone());
             asked.spawn(async move { sentinel.ask(&master, attempt).await });
         }
+        asked
+    }
+
+    /// What most say of a server that is connected. Nobody is in a hurry: all that respond are heard, however far away they
+    /// are, until most of them agree.
+    async fn majority(&self, current: &Place) -> Majority {
+        let mut asked = self.ask_all(0);
+        let mut votes = Vec::new();
+        while let Some(next) = asked.join_next().await {
+            let Ok(Ok(place)) = next else { continue };
+            votes.push(place);
+            match majority(votes.clone(), self.sentinels.len(), current) {
+                Majority::None => {}
+                agreed => return agreed,
+            }
+        }
+        Majority::None
+    }
+
+    /// What those say that respond in time.
+    async fn votes(&self, attempt: usize) -> Result<Vec<Place>, StoreError> {
+        let mut asked = self.ask_all(attempt);
         let mut votes = Vec::new();
         let mut failure = StoreError::unsent(Kind::NoMaster);
-        // Each has timeouts of its own.
         let mut end = None;
         loop {
             let next = match end {

@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::io::{
     AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufStream,
 };
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
 use super::super::link::Task;
@@ -15,6 +17,8 @@ use super::super::link::Task;
 /// What comes back for a command.
 pub(super) enum Response {
     Bytes(Vec<u8>),
+    /// As from far away.
+    Late(Vec<u8>, Duration),
     Silence,
     /// The connection ends.
     Close,
@@ -83,6 +87,11 @@ async fn serve(
         }
         match respond(&command) {
             Response::Bytes(bytes) => {
+                stream.write_all(&bytes).await?;
+                stream.flush().await?;
+            }
+            Response::Late(bytes, by) => {
+                sleep(by).await;
                 stream.write_all(&bytes).await?;
                 stream.flush().await?;
             }

@@ -138,6 +138,38 @@ fn names(command: &[String], primary: SocketAddr) -> Response {
     Response::Bytes(format!("*2\r\n{}", parts.concat()).into_bytes())
 }
 
+fn asked_often(sentinels: &[Scripted]) -> Sentinels {
+    let sentinel = |sentinel: &Scripted| {
+        Arc::new(Sentinel {
+            place: place_of(&at(sentinel.address)),
+            login: Login::default(),
+            tls: None,
+        })
+    };
+    Sentinels {
+        sentinels: sentinels.iter().map(sentinel).collect(),
+        master: MASTER.into(),
+        recheck: Duration::from_millis(20),
+    }
+}
+
+#[tokio::test]
+async fn a_primary_is_left_however_late_most_sentinels_say_so() {
+    let [before, after] = [1, 2].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    let mut sentinels = Vec::new();
+    for own in 0..3 {
+        let respond = move |command: &[String]| match names(command, after) {
+            _ if own == 0 => names(command, before),
+            Response::Bytes(bytes) => Response::Late(bytes, Duration::from_secs(1)),
+            response => response,
+        };
+        sentinels.push(Scripted::start(None, respond).await);
+    }
+    let asked = asked_often(&sentinels);
+    let told = |is_confirmed: bool| assert!(is_confirmed, "they responded");
+    bursar_testkit::soon(asked.replaced(&place_of(&at(before)), told)).await;
+}
+
 #[tokio::test]
 async fn a_primary_that_most_sentinels_have_replaced_is_left() {
     const ALONE: usize = 9;
@@ -160,20 +192,7 @@ async fn a_primary_that_most_sentinels_have_replaced_is_left() {
         };
         sentinels.push(Scripted::start(None, respond).await);
     }
-    let asked = Sentinels {
-        sentinels: sentinels
-            .iter()
-            .map(|sentinel| {
-                Arc::new(Sentinel {
-                    place: place_of(&at(sentinel.address)),
-                    login: Login::default(),
-                    tls: None,
-                })
-            })
-            .collect(),
-        master: MASTER.into(),
-        recheck: Duration::from_millis(20),
-    };
+    let asked = asked_often(&sentinels);
     let place = place_of(&places[0]);
     let is_confirmed = AtomicBool::new(false);
     let told = |confirmed| is_confirmed.store(confirmed, Ordering::Relaxed);
