@@ -123,7 +123,7 @@ impl Refusals {
 
     /// Another instance's token follows that generation: it is no better for the routes that are left alone now, and
     /// where it was obtained because of a 401 there too, they are left alone for as long again. That holds where they were
-    /// left alone until now as well: their time is over at all instances at once, and one of them has just tried.
+    /// left alone until lately as well: their time is over at all instances at once, and one of them has tried since.
     pub(super) fn succeed(&self, before: u64, next: &CachedToken, now: Instant) {
         if !self.any() {
             return;
@@ -133,7 +133,7 @@ impl Refusals {
             .iter_mut()
             .filter_map(|refusal| refusal.quarantine.as_mut());
         for known in quarantines.filter(|known| known.generation == before) {
-            if next.after_unauthorized {
+            if next.after_unauthorized && now < known.until + QUARANTINE {
                 known.until = now + QUARANTINE;
             }
             if now < known.until {
@@ -287,5 +287,38 @@ impl Refusal {
     fn newest(&self) -> Option<u64> {
         self.untried
             .max(self.quarantine.map(|known| known.generation))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::access_token::Lifespan;
+    use bursar_base::secret::Secret;
+
+    #[test]
+    fn another_instances_token_begins_a_quarantine_anew_unless_it_ended_long_ago() {
+        let route: Arc<str> = "payouts".into();
+        let refused = |sent| Unauthorized {
+            sent,
+            route: route.clone(),
+            is_replayed: true,
+        };
+        let begun = Instant::now();
+        for (after, is_anew) in [(0, true), (10, true), (19, true), (21, false), (600, false)] {
+            let refusals = Refusals::default();
+            refusals.quarantine(&refused(1), 1, begun);
+            let now = begun + Duration::from_secs(after);
+            let span = Lifespan {
+                issued: now,
+                lifetime: Duration::from_secs(300),
+                margin: Duration::ZERO,
+                reserve: Duration::ZERO,
+            };
+            let mut next = CachedToken::new(&Secret::new("t".into()), 2, span).unwrap();
+            next.after_unauthorized = true;
+            refusals.succeed(1, &next, now);
+            assert_eq!(refusals.declines(&refused(2), now), is_anew, "{after} s");
+        }
     }
 }

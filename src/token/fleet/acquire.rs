@@ -5,7 +5,7 @@
 //! [`SLACK`]; each further call in a flight asks for it anew.
 
 use std::future::Future;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::flights::{Flight, Flights};
 use super::key::{FleetKey, Obtained};
-use super::outage::{Action, Asker, Current, Outage, RECONNECT};
+use super::outage::{Action, Asker, Current, NoUse, Outage, RECONNECT};
 use super::wire;
 use crate::token::acquire::{Acquire, Acquired, Acquiring, NotAcquired, Wanted};
 use crate::token::backoff;
@@ -62,8 +62,7 @@ enum Step {
 /// One acquisition.
 struct Acquisition {
     wanted: Wanted,
-    /// Since when the store is of no use to it, although it is connected.
-    no_use_since: OnceLock<Instant>,
+    no_use: NoUse,
     /// Whoever tells the others what came of it holds it until that is done.
     flight: Arc<Flight>,
 }
@@ -81,7 +80,7 @@ impl Acquire for FleetAcquire {
             let flight = Arc::new(flight);
             let acquisition = Acquisition {
                 wanted,
-                no_use_since: OnceLock::new(),
+                no_use: NoUse::default(),
                 flight,
             };
             self.key.fleet.first_connection(FIRST_CONNECTION).await;
@@ -126,7 +125,11 @@ impl FleetAcquire {
                 wants_refresh_token: self.key.dialect().refresh != Refresh::None,
                 is_awaited: *priority.borrow() != Priority::Startup,
             };
-            match self.key.fleet.ask(self.key.entry(), question).await {
+            let answer = self.key.fleet.ask(self.key.entry(), question).await;
+            if !matches!(answer, Ok(Answer::Nothing(_)) | Err(_)) {
+                acquisition.no_use.is_over();
+            }
+            match answer {
                 Ok(Answer::Value(found)) => {
                     let number = found.number;
                     if let Some(token) = self.take_over(wanted, found) {
@@ -375,12 +378,12 @@ impl FleetAcquire {
     }
 
     /// The outage of the store as this flight sees it: a store that is there, and of no use, is away since it was asked in
-    /// vain for the first time.
+    /// vain for the first time in a row.
     fn outage(&self, acquisition: &Acquisition) -> Outage {
         let (state, wanted) = (self.key.fleet.state(), &acquisition.wanted);
         let since = match state.down {
             Some(_) => state.since,
-            None => *acquisition.no_use_since.get_or_init(Instant::now),
+            None => acquisition.no_use.since(Instant::now()),
         };
         let (known, fingerprint) = (self.key.known(), wanted.fingerprint());
         let now = Instant::now();

@@ -4,7 +4,10 @@
 //! Nobody knows in an outage whether others still reach the store and ask under its lease. So whoever asks without it
 //! does that as late and as seldom as its requests allow.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// A lost connection is tried again after a second at most: so long somebody without a token that can be used waits for
 /// that.
@@ -28,6 +31,23 @@ pub(super) struct Outage {
     pub(super) current: Current,
     /// How long ago it was issued.
     pub(super) age: Duration,
+}
+
+/// Since when the store is of no use to one flight without a break, although it is connected.
+#[derive(Debug, Default)]
+pub(super) struct NoUse(Mutex<Option<Instant>>);
+
+impl NoUse {
+    /// It is of no use now.
+    pub(super) fn since(&self, now: Instant) -> Instant {
+        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *since.get_or_insert(now)
+    }
+
+    /// It was of use: what it said of leases holds from now on.
+    pub(super) fn is_over(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 /// Who asked for the current token.
@@ -86,6 +106,17 @@ impl Outage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_that_was_of_use_in_between_is_away_for_no_longer_than_since_then() {
+        let no_use = NoUse::default();
+        let begun = Instant::now();
+        let later = begun + RECONNECT;
+        assert_eq!(no_use.since(begun), begun);
+        assert_eq!(no_use.since(later), begun);
+        no_use.is_over();
+        assert_eq!(no_use.since(later), later);
+    }
 
     #[test]
     fn who_asked_last_goes_on_alone_when_nobody_can_have_a_lease_any_more_or_there_is_no_token() {
