@@ -15,7 +15,7 @@ use bursar_base::secret::Secret;
 use bursar_config::Config;
 use bursar_fleet::store::{Event, Events};
 use bursar_fleet::{
-    Answer, Failed, Fleet, Publication, Question, RefreshValue, TokenEntry, TokenValue,
+    Answer, CallRequest, Failed, Fleet, Publication, Question, RefreshValue, TokenEntry, TokenValue,
 };
 use bursar_telemetry::metrics::Metrics;
 use bursar_testkit::store::{Server, Store};
@@ -66,6 +66,13 @@ async fn main() {
     .await;
     measure(
         &store,
+        "renewal: its call out of the quota",
+        keys,
+        each(&fleet, keys, Step::TakeCall),
+    )
+    .await;
+    measure(
+        &store,
         "another instance looks",
         keys,
         each(&other, keys, Step::Look),
@@ -87,6 +94,7 @@ async fn main() {
 #[derive(Clone, Copy)]
 enum Step {
     Renew,
+    TakeCall,
     Look,
     GiveBack,
 }
@@ -125,6 +133,9 @@ async fn each(fleet: &Fleet, keys: u64, step: Step) {
 }
 
 async fn one(fleet: &Fleet, key: u64, step: Step) {
+    if matches!(step, Step::TakeCall) {
+        return take_call(fleet).await;
+    }
     let canonical = format!("provider account-{key} secret");
     let entry = TokenEntry {
         canonical: canonical.as_bytes(),
@@ -169,6 +180,20 @@ async fn one(fleet: &Fleet, key: u64, step: Step) {
     };
     let published = fleet.publish(entry, publication).await;
     drop(published.expect("the store answers"));
+}
+
+/// Out of a quota that is never used up.
+async fn take_call(fleet: &Fleet) {
+    let (interval, tolerance) = (Duration::from_micros(1), Duration::from_secs(15));
+    let request = CallRequest {
+        interval,
+        tolerance,
+        longest: tolerance + interval,
+        ahead: Duration::ZERO,
+        unreported: Duration::ZERO,
+    };
+    let reply = fleet.take_call("acme", request).await;
+    assert!(reply.expect("the store answers").is_taken);
 }
 
 async fn measure(store: &Store, what: &str, scripts: u64, work: impl Future<Output = ()>) {

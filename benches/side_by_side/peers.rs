@@ -38,22 +38,12 @@ impl Peer {
         let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
         let (program, args) = match self {
             Self::Bursar => {
-                let mut config = file("bursar.yaml", setup.bursar())?;
+                let config = file("bursar.yaml", setup.bursar())?;
                 if let Some(journal) = &setup.journal {
                     drop(fs::remove_dir_all(journal));
                 }
                 if setup.intercept {
-                    let dir = setup.dir.join("intercept");
-                    drop(fs::remove_dir_all(&dir));
-                    fs::create_dir_all(&dir)?;
-                    let made = Command::new(&setup.bursar)
-                        .args(["ca", "new", "--config", &config, "--dir"])
-                        .arg(&dir)
-                        .output()?;
-                    anyhow::ensure!(made.status.success(), "bursar ca new: {made:?}");
-                    let with = setup.bursar()
-                        + "intercept: {ca: {certificate: intercept/ca.pem, key: intercept/ca.key}}\n";
-                    config = file("bursar.yaml", with)?;
+                    file("bursar.yaml", with_authority(setup, &config)?)?;
                 }
                 let program = setup.bursar.display().to_string();
                 (program, words(&["run", "--config", &config]))
@@ -101,4 +91,18 @@ impl Peer {
             .join(format!("{}.log", self.name().replace(' ', "-")));
         process::start(&setup.cores.0, &program, &args, &log)
     }
+}
+
+/// Bursar's configuration with interception, for which an authority is made by the one without.
+fn with_authority(setup: &Setup, config: &str) -> anyhow::Result<String> {
+    let dir = setup.dir.join("intercept");
+    drop(fs::remove_dir_all(&dir));
+    fs::create_dir_all(&dir)?;
+    let made = Command::new(&setup.bursar)
+        .args(["ca", "new", "--config", config, "--dir"])
+        .arg(&dir)
+        .output()?;
+    anyhow::ensure!(made.status.success(), "bursar ca new: {made:?}");
+    let intercept = "intercept: {ca: {certificate: intercept/ca.pem, key: intercept/ca.key}}\n";
+    Ok(setup.bursar() + intercept)
 }
