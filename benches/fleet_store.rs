@@ -6,6 +6,8 @@
 #![expect(clippy::print_stdout, reason = "a benchmark talks to a person")]
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -48,12 +50,13 @@ async fn main() {
         "| | seconds | scripts in a second | CPU µs of the store per script | bytes in | bytes out |"
     );
     println!("|---|---|---|---|---|---|");
+    let published: Vec<Arc<AtomicU64>> = (0..keys).map(|_| Arc::default()).collect();
     let empty = number(&store, "memory", "used_memory").await;
     measure(
         &store,
         "first token: lease and publication",
         2 * keys,
-        each(&fleet, keys, Step::Renew),
+        each(&fleet, &published, Step::Renew),
     )
     .await;
     let full = number(&store, "memory", "used_memory").await;
@@ -61,28 +64,28 @@ async fn main() {
         &store,
         "renewal: lease and publication",
         2 * keys,
-        each(&fleet, keys, Step::Renew),
+        each(&fleet, &published, Step::Renew),
     )
     .await;
     measure(
         &store,
         "renewal: its call out of the quota",
         keys,
-        each(&fleet, keys, Step::TakeCall),
+        each(&fleet, &published, Step::TakeCall),
     )
     .await;
     measure(
         &store,
         "another instance looks",
         keys,
-        each(&other, keys, Step::Look),
+        each(&other, &published, Step::Look),
     )
     .await;
     measure(
         &store,
         "a lease that is given back",
         2 * keys,
-        each(&other, keys, Step::GiveBack),
+        each(&other, &published, Step::GiveBack),
     )
     .await;
     println!(
@@ -120,19 +123,20 @@ providers:
 }
 
 /// Does it for every key, so many at once.
-async fn each(fleet: &Fleet, keys: u64, step: Step) {
+async fn each(fleet: &Fleet, published: &[Arc<AtomicU64>], step: Step) {
     let mut under_way = JoinSet::new();
-    for key in 0..keys {
+    for (key, last) in published.iter().enumerate() {
         if under_way.len() >= AT_ONCE {
             under_way.join_next().await;
         }
-        let fleet = fleet.clone();
-        under_way.spawn(async move { one(&fleet, key, step).await });
+        let (fleet, last) = (fleet.clone(), last.clone());
+        under_way.spawn(async move { one(&fleet, key, &last, step).await });
     }
     under_way.join_all().await;
 }
 
-async fn one(fleet: &Fleet, key: u64, step: Step) {
+/// `last` is the number of the key's last token.
+async fn one(fleet: &Fleet, key: usize, last: &AtomicU64, step: Step) {
     if matches!(step, Step::TakeCall) {
         return take_call(fleet).await;
     }
@@ -142,13 +146,12 @@ async fn one(fleet: &Fleet, key: u64, step: Step) {
         context: "production",
         proof: b"none",
     };
-    // What is there already, by its number: each key has two at most.
-    let known = [1, 2, 3];
+    // A lease is given to those who know what is there.
+    let known = [last.load(Ordering::Relaxed)];
     let question = Question {
-        known: if matches!(step, Step::Look) {
-            &[]
-        } else {
-            &known
+        known: match step {
+            Step::Look => &[],
+            _ => &known,
         },
         highest: 0,
         lease: (!matches!(step, Step::Look)).then_some(Duration::from_secs(12)),
@@ -180,6 +183,7 @@ async fn one(fleet: &Fleet, key: u64, step: Step) {
     };
     let published = fleet.publish(entry, publication).await;
     drop(published.expect("the store answers"));
+    last.store(lease.number, Ordering::Relaxed);
 }
 
 /// Out of a quota that is never used up.
