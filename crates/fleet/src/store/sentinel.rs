@@ -79,7 +79,7 @@ impl Sentinels {
                 }
                 Majority::None => {
                     unconfirmed += 1;
-                    if unconfirmed == UNCONFIRMED {
+                    if unconfirmed >= UNCONFIRMED {
                         confirmed(false);
                     }
                 }

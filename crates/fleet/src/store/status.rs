@@ -67,10 +67,62 @@ pub(super) struct Status {
     state: Mutex<StoreState>,
     up: IntGauge,
     events: Arc<Queue>,
-    /// A line a minute for each cause.
-    lines: LogThrottles<Option<Kind>>,
+    log: StatusLog,
     /// The same for each node of a cluster.
     nodes: LogThrottles<(Place, Kind)>,
+}
+
+/// What the log was told last, so that it is told when that is so no more. A cause is told once a minute; one that was
+/// kept back is told at a later attempt, if it is still so.
+#[derive(Debug)]
+struct StatusLog {
+    told: Mutex<Told>,
+    lines: LogThrottles<Kind>,
+}
+
+#[derive(Debug)]
+struct Told {
+    why: Option<Kind>,
+    command: Option<Box<str>>,
+    is_unconfirmed: bool,
+}
+
+impl Default for StatusLog {
+    fn default() -> Self {
+        Self {
+            told: Mutex::new(Told {
+                why: Some(Kind::Starting),
+                command: None,
+                is_unconfirmed: false,
+            }),
+            lines: LogThrottles::default(),
+        }
+    }
+}
+
+impl StatusLog {
+    /// Whether the log has to be told that the store cannot be used, and why, or that it can.
+    fn is_due(&self, why: Option<Kind>, command: Option<&str>, now: Instant) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = (told.why, told.command.as_deref()) != (why, command);
+        let is_due = is_news && why.is_none_or(|why| self.lines.is_due(why, now));
+        if is_due {
+            told.why = why;
+            told.command = command.map(Into::into);
+        }
+        is_due
+    }
+
+    /// The same of what most Sentinels say.
+    fn is_due_of_sentinels(&self, is_confirmed: bool, now: Instant) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = told.is_unconfirmed == is_confirmed
+            && (is_confirmed || self.lines.is_due(Kind::Unconfirmed, now));
+        if is_due {
+            told.is_unconfirmed = !is_confirmed;
+        }
+        is_due
+    }
 }
 
 impl Status {
@@ -88,7 +140,7 @@ impl Status {
             }),
             up,
             events,
-            lines: LogThrottles::default(),
+            log: StatusLog::default(),
             nodes: LogThrottles::default(),
         }
     }
@@ -99,10 +151,14 @@ impl Status {
 
     /// It can be used.
     pub(super) fn now_up(&self) {
-        let before = self.set(None, None, None);
+        self.set(None, None, None);
         self.up.set(1);
         self.events.add(Event::Up);
-        if before.is_some() && self.lines.is_due(None, Instant::now()) {
+        self.log_up();
+    }
+
+    fn log_up(&self) {
+        if self.log.is_due(None, None, Instant::now()) {
             tracing::info!(store = %self.address(), "the fleet's store can be used");
         }
     }
@@ -116,7 +172,7 @@ impl Status {
         if before.is_none() {
             self.events.add(Event::Down);
         }
-        if before != Some(kind) && self.lines.is_due(Some(kind), Instant::now()) {
+        if self.log.is_due(Some(kind), error.command(), Instant::now()) {
             tracing::warn!(
                 store = %self.address(),
                 why = kind.as_str(),
@@ -129,17 +185,21 @@ impl Status {
 
     /// It is connected, and most Sentinels say that it is the primary, or do not.
     pub(super) fn confirmed(&self, is_confirmed: bool) {
-        let before = std::mem::replace(&mut self.lock().is_unconfirmed, !is_confirmed);
-        let kind = Kind::Unconfirmed;
-        if is_confirmed || before || !self.lines.is_due(Some(kind), Instant::now()) {
+        self.lock().is_unconfirmed = !is_confirmed;
+        if !self.log.is_due_of_sentinels(is_confirmed, Instant::now()) {
             return;
         }
-        tracing::warn!(
-            store = %self.address(),
-            why = kind.as_str(),
-            "the fleet's store is used, but {}: other instances may use another one",
-            kind.describe(),
-        );
+        let kind = Kind::Unconfirmed;
+        if is_confirmed {
+            tracing::info!(store = %self.address(), "most Sentinels say again that the fleet's store is the primary");
+        } else {
+            tracing::warn!(
+                store = %self.address(),
+                why = kind.as_str(),
+                "the fleet's store is used, but {}: other instances may use another one",
+                kind.describe(),
+            );
+        }
     }
 
     /// It is connected, and this came of trying all that instances need there.
@@ -147,26 +207,26 @@ impl Status {
         let refusal = outcome.err().filter(|error| error.kind().is_refusal());
         let kind = refusal.map(StoreError::kind);
         let command = refusal.and_then(StoreError::command);
-        let before = self.state();
-        let is_news = (before.refuses, before.command.as_deref()) != (kind, command);
-        if !is_news || (kind.is_none() && outcome.is_err()) {
+        if kind.is_none() && outcome.is_err() {
             return;
         }
-        self.set(None, kind, command);
-        self.up.set(kind.is_none().into());
-        let is_due = self.lines.is_due(kind, Instant::now());
-        match refusal {
-            Some(error) if is_due => tracing::warn!(
+        let before = self.state();
+        if (before.refuses, before.command.as_deref()) != (kind, command) {
+            self.set(None, kind, command);
+            self.up.set(kind.is_none().into());
+        }
+        let Some(error) = refusal else {
+            self.log_up();
+            return;
+        };
+        if self.log.is_due(kind, command, Instant::now()) {
+            tracing::warn!(
                 store = %self.address(),
                 why = error.kind().as_str(),
                 source = source_of(error),
                 "the fleet's store refuses what instances have to do there: {}",
                 error.kind().describe(),
-            ),
-            None if is_due => {
-                tracing::info!(store = %self.address(), "the fleet's store can be used");
-            }
-            Some(_) | None => {}
+            );
         }
     }
 
@@ -225,4 +285,46 @@ impl Status {
 
 fn source_of(error: &StoreError) -> Option<String> {
     std::error::Error::source(error).map(ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_is_what_is_so_within_a_minute_and_none_is_told_twice() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let log = StatusLog::default();
+        let [refused, silent] = [Kind::WritesRefused, Kind::TimedOut].map(Some);
+        for (why, seconds, is_due) in [
+            (None, 0, true),
+            (None, 100, false),
+            (refused, 101, true),
+            (refused, 102, false),
+            (None, 103, true),
+            // Again, and for longer.
+            (refused, 104, false),
+            (silent, 105, true),
+            (refused, 150, false),
+            (refused, 162, true),
+            (None, 163, true),
+            // It came and went meanwhile.
+            (refused, 164, false),
+            (None, 165, false),
+        ] {
+            assert_eq!(log.is_due(why, None, after(seconds)), is_due, "{seconds}");
+        }
+        for (is_confirmed, seconds, is_due) in [
+            (true, 0, false),
+            (false, 1, true),
+            (false, 2, false),
+            (true, 3, true),
+            (false, 4, false),
+            (false, 62, true),
+        ] {
+            let told = log.is_due_of_sentinels(is_confirmed, after(seconds));
+            assert_eq!(told, is_due, "{seconds}");
+        }
+    }
 }
