@@ -31,6 +31,26 @@ impl<'store> Rows<'store> {
         }
     }
 
+    /// Writes a transition. False where there is no room for a new row. Where that would only say that a request is
+    /// settled, nothing is lost without it.
+    pub(super) fn put(
+        &mut self,
+        id: i64,
+        intent: &Intent,
+        transition: &Transition,
+        is_new: bool,
+        has_room: bool,
+    ) -> Result<bool, rusqlite::Error> {
+        if !is_new && self.update(id, intent, transition)? {
+            return Ok(true);
+        }
+        if !has_room {
+            return Ok(!transition.phase.is_in_doubt());
+        }
+        self.insert(id, intent, transition)?;
+        Ok(true)
+    }
+
     /// Writes a request's first row.
     pub(super) fn insert(
         &mut self,
@@ -60,7 +80,7 @@ impl<'store> Rows<'store> {
     }
 
     /// Writes a later phase; false where there is no row.
-    pub(super) fn update(
+    fn update(
         &mut self,
         id: i64,
         intent: &Intent,

@@ -20,7 +20,6 @@ use super::message_queue::MessageReceiver;
 use super::mirror_state::MirrorState;
 use super::request_state::Transition;
 use super::reserve::Room;
-use super::rows::Rows;
 use super::store::{Store, Unresolved};
 use super::waiter::{Told, Waiter};
 use super::watch::{RECOVER_AFTER, Watch};
@@ -333,7 +332,7 @@ impl Writer {
         let mut left = Kept::new();
         let most = self.at_once(MAX_KEPT);
         for (index, (id, (intent, transition))) in self.kept.iter().enumerate() {
-            if index >= most || !put(&mut rows, *id, intent, transition, false, has_room)? {
+            if index >= most || !rows.put(*id, intent, transition, false, has_room)? {
                 left.insert(*id, (intent.clone(), *transition));
             }
         }
@@ -347,14 +346,7 @@ impl Writer {
         let mut refused = HashSet::new();
         for (id, InBatch { last, is_new }) in requests {
             if let Some(write) = batch.get(last)
-                && !put(
-                    &mut rows,
-                    id,
-                    &write.intent,
-                    &write.transition,
-                    is_new,
-                    has_room,
-                )?
+                && !rows.put(id, &write.intent, &write.transition, is_new, has_room)?
             {
                 refused.insert(id);
             }
@@ -480,24 +472,4 @@ impl Writer {
         };
         tracing::error!(%error, processes, "journal: cannot be written");
     }
-}
-
-/// Writes a transition. False where there is no room for a new row. Where that would only say that a request is settled,
-/// nothing is lost without it.
-fn put(
-    rows: &mut Rows<'_>,
-    id: i64,
-    intent: &Intent,
-    transition: &Transition,
-    is_new: bool,
-    has_room: bool,
-) -> Result<bool, rusqlite::Error> {
-    if !is_new && rows.update(id, intent, transition)? {
-        return Ok(true);
-    }
-    if !has_room {
-        return Ok(!transition.phase.is_in_doubt());
-    }
-    rows.insert(id, intent, transition)?;
-    Ok(true)
 }
