@@ -156,9 +156,8 @@ mod tests {
         let Some(server) = Server::redis().await else {
             return;
         };
-        let store = server.launch();
-        let store = store.line("rename-command HKEYS \"\"");
-        let store = store.start().await;
+        let launch = server.launch().line("rename-command HKEYS \"\"");
+        let store = launch.start().await;
         let (fleet, mut events) = join(&store, KEY, Description::default()).await;
         let unknown = Refused {
             command: "HKEYS".to_owned(),
