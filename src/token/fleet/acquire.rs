@@ -93,6 +93,10 @@ impl Acquire for FleetAcquire {
                     self.key.give_up_lease().await;
                     return Err(Failure::LeaseLost.into());
                 }
+                // The store may have lost it since.
+                if let Some(token) = self.key.pushed(&wanted) {
+                    return Ok(token);
+                }
                 match self.step(&acquisition, &mut passed_over, priority).await {
                     Step::Done(result) => return result,
                     Step::Again => waits += 1,

@@ -99,6 +99,17 @@ impl FleetKey {
         is_better.then_some(token)
     }
 
+    /// The token that was pushed, where it is of use to who wanted one before that.
+    pub(super) fn pushed(&self, wanted: &Wanted) -> Option<Acquired> {
+        let current = self.state.token.load();
+        let current = current
+            .as_ref()
+            .filter(|current| wanted.fingerprint() != Some(current.fingerprint))?;
+        let token = acquired(value_of(current, None)?, current.issued)?;
+        let is_better = wanted.is_met_by(&token, self.dialect(), Instant::now());
+        is_better.then_some(token)
+    }
+
     /// What the fleet is told of the secret that a token was obtained with: nothing, where it names the token.
     pub(super) fn secret(&self, name: SecretName) -> Option<String> {
         let secret = self.key.account().secret(name)?;
@@ -250,19 +261,11 @@ pub(super) struct Obtained {
 impl Obtained {
     /// The token that there is, for a store that has none.
     fn again(current: &CachedToken, refresh: Option<RefreshToken>) -> Option<Self> {
-        let lifetime = current.ends.saturating_duration_since(current.issued);
+        let value = value_of(current, refresh)?;
         Some(Self {
-            value: TokenValue {
-                access_token: current.text()?,
-                lifetime: Some(lifetime),
-                scope: None,
-                after_unauthorized: current.after_unauthorized,
-                refresh_token: refresh.map(|token| token.for_fleet(current.issued)),
-                // Not known any more.
-                secret: None,
-            },
+            lifetime: value.lifetime?,
+            value,
             issued: current.issued,
-            lifetime,
         })
     }
 
@@ -292,6 +295,19 @@ impl Obtained {
             lifetime: lifetime.unwrap_or(dialect.default_lifetime),
         })
     }
+}
+
+/// A token that there is, as the fleet shares it. None: it is no text.
+fn value_of(current: &CachedToken, refresh: Option<RefreshToken>) -> Option<TokenValue> {
+    Some(TokenValue {
+        access_token: current.text()?,
+        lifetime: Some(current.ends.saturating_duration_since(current.issued)),
+        scope: None,
+        after_unauthorized: current.after_unauthorized,
+        refresh_token: refresh.map(|token| token.for_fleet(current.issued)),
+        // Not known any more.
+        secret: None,
+    })
 }
 
 /// What the fleet shares, as if the endpoint had just said it. None: it holds what no token holds.

@@ -269,6 +269,37 @@ async fn who_waits_for_another_instances_token_is_told_that_and_not_that_the_end
 }
 
 #[tokio::test]
+async fn who_waits_for_another_instances_token_has_it_once_it_is_told_even_if_the_store_has_lost_it()
+ {
+    let Some(store) = Server::redis().await else {
+        return;
+    };
+    let latch = bursar_testkit::Latch::closed();
+    let rig = Rig {
+        store: store.start().await,
+        idp: Idp::held(&latch).await,
+    };
+    let one = rig.member_with("b", SIDE_BY_SIDE).await;
+    let mut other = rig.member_with("b", SIDE_BY_SIDE).await;
+    let asking = [&one, &other].map(|member| Arc::clone(member.tokens.source(0, 0, 0)));
+    let [asking, waiting] = asking.map(|source| async move { source.obtain().await.map(drop) });
+    let asking = tokio::spawn(asking);
+    rig.idp.reached_by(1).await;
+    let waiting = tokio::spawn(waiting);
+    let source = other.tokens.source(0, 0, 0);
+    assert!(becomes_true(PATIENCE, async || source.calls.is_leased_by_another()).await);
+    latch.open();
+    asking.await.unwrap().unwrap();
+    one.has_published().await;
+    let mut operator = rig.store.connect_as_operator().await;
+    operator.call(&["FLUSHALL"]).await;
+    other.hears_a_token().await;
+    waiting.await.unwrap().unwrap();
+    assert!(other.shared.flights.are_none());
+    assert_eq!(rig.idp.calls(), 1);
+}
+
+#[tokio::test]
 async fn who_obtained_the_last_token_waits_for_a_store_that_was_lost_just_now_before_going_on_alone()
  {
     let Some(mut rig) = Rig::start(None).await else {
