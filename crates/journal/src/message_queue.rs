@@ -3,7 +3,8 @@
 //!
 //! Waking a thread costs as much as writing a row. So it is woken once for all that comes while it is at work, and not at
 //! all for what nobody waits for: that is taken with what comes next, or when the thread looks by itself. Where it is to
-//! be woken, the tasks that are ready to run come first, since they may have something for it, too.
+//! be woken, the tasks that are ready to run come first, since they may have something for it, too; and so do those that
+//! wait for what it did last ([`Gathering`]), since a transaction costs much more than a row of it.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -37,10 +38,14 @@ pub(super) enum Urgency {
     Soon,
 }
 
+/// For how long what is urgent waits at most for those who may have more.
+const LONGEST_GATHERING: Duration = Duration::from_millis(2);
+
 struct Shared<T> {
     queue: Mutex<Messages<T>>,
     woken: Condvar,
     most: usize,
+    longest_gathering: Duration,
 }
 
 struct Messages<T> {
@@ -49,22 +54,33 @@ struct Messages<T> {
     is_urgent: bool,
     /// Whether the receiver has to be woken.
     is_asleep: bool,
+    /// How many hold up what is urgent.
+    gathering: usize,
     has_sender: bool,
     has_receiver: bool,
 }
 
 /// A queue for so many messages.
 pub(super) fn message_queue<T>(most: usize) -> (MessageSender<T>, MessageReceiver<T>) {
+    message_queue_with(most, LONGEST_GATHERING)
+}
+
+fn message_queue_with<T>(
+    most: usize,
+    longest_gathering: Duration,
+) -> (MessageSender<T>, MessageReceiver<T>) {
     let shared = Arc::new(Shared {
         queue: Mutex::new(Messages {
             waiting: VecDeque::new(),
             is_urgent: false,
             is_asleep: false,
+            gathering: 0,
             has_sender: true,
             has_receiver: true,
         }),
         woken: Condvar::new(),
         most,
+        longest_gathering,
     });
     (MessageSender(shared.clone()), MessageReceiver(shared))
 }
@@ -100,12 +116,26 @@ impl<T> MessageReceiver<T> {
         queue.is_asleep = true;
         let is_idle = |queue: &mut Messages<T>| !queue.is_urgent && queue.has_sender;
         let waited = self.0.woken.wait_timeout_while(queue, timeout, is_idle);
+        let (queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let gathers = |queue: &mut Messages<T>| queue.gathering > 0 && queue.has_sender;
+        let waited = self
+            .0
+            .woken
+            .wait_timeout_while(queue, self.0.longest_gathering, gathers);
         let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
         queue.is_asleep = false;
         let count = queue.waiting.len().min(most);
         taken.extend(queue.waiting.drain(..count));
         queue.is_urgent = !queue.waiting.is_empty();
         !queue.has_sender && queue.waiting.is_empty()
+    }
+}
+
+impl<T> MessageReceiver<T> {
+    /// What is urgent waits until this is dropped, for [`LONGEST_GATHERING`] at most.
+    pub(super) fn gather(&self) -> Gathering<T> {
+        self.0.lock().gathering += 1;
+        Gathering(self.0.clone())
     }
 }
 
@@ -123,6 +153,21 @@ struct Wake<T>(Arc<Shared<T>>);
 impl<T> Drop for Wake<T> {
     fn drop(&mut self) {
         self.0.woken.notify_one();
+    }
+}
+
+/// Held by those who were told what became of their messages, until they had their turn: they may have more.
+pub(super) struct Gathering<T>(Arc<Shared<T>>);
+
+impl<T> Drop for Gathering<T> {
+    fn drop(&mut self) {
+        let mut queue = self.0.lock();
+        queue.gathering -= 1;
+        let is_last = queue.gathering == 0 && queue.is_urgent;
+        drop(queue);
+        if is_last {
+            self.0.woken.notify_one();
+        }
     }
 }
 
@@ -212,6 +257,25 @@ mod tests {
         assert!(sender.0.lock().is_asleep);
         sender.send(3, Urgency::Now).unwrap();
         assert_eq!(waiting.join().unwrap(), (vec![2, 3], false));
+    }
+
+    #[test]
+    fn what_is_urgent_waits_for_those_who_may_have_more_and_not_for_ever() {
+        let (sender, receiver) = message_queue_with(8, LONG);
+        let gathering = receiver.gather();
+        sender.send(1, Urgency::Now).unwrap();
+        let waiting = thread::spawn(move || take(&receiver, 8, LONG));
+        while !sender.0.lock().is_asleep && !waiting.is_finished() {
+            thread::yield_now();
+        }
+        sender.send(2, Urgency::Soon).unwrap();
+        drop(gathering);
+        assert_eq!(waiting.join().unwrap(), (vec![1, 2], false));
+
+        let (sender, receiver) = message_queue(8);
+        let _for_ever = receiver.gather();
+        sender.send(1, Urgency::Now).unwrap();
+        assert_eq!(take(&receiver, 8, LONG), (vec![1], false));
     }
 
     #[test]

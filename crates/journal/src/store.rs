@@ -9,8 +9,11 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, ffi, params};
 use rustix::fs::fdatasync;
 
@@ -42,6 +45,8 @@ pub(super) struct Store {
     directory: PathBuf,
     /// SQLite's log, once it was synchronised.
     log: Option<File>,
+    /// Pages that came to it since somebody asked.
+    logged: Arc<AtomicU64>,
     /// Whether that has failed: what comes after a part that is lost is lost with it.
     is_log_doubtful: bool,
     limit_pages: i64,
@@ -87,6 +92,7 @@ impl Store {
             database,
             directory: settings.path.clone(),
             log: None,
+            logged: Arc::default(),
             is_log_doubtful: false,
             limit_pages,
             affordable_pages: limit_pages,
@@ -94,6 +100,7 @@ impl Store {
             locks: vec![lock],
         };
         store.prepare()?;
+        store.count_logged()?;
         let running = open(RUNNING)?;
         take(&running, &settings.path)?;
         store.locks.push(running);
@@ -118,6 +125,7 @@ impl Store {
             database: Connection::open_with_flags(&file, flags)?,
             directory: directory.to_owned(),
             log: None,
+            logged: Arc::default(),
             is_log_doubtful: false,
             limit_pages: i64::MAX,
             affordable_pages: i64::MAX,
@@ -166,6 +174,24 @@ impl Store {
         Ok(())
     }
 
+    /// SQLite tells after each commit how many pages the log has.
+    fn count_logged(&mut self) -> Result<(), rusqlite::Error> {
+        let (logged, mut before) = (self.logged.clone(), 0);
+        self.database.wal_hook(Some(move |_: &mut Wal, pages| {
+            let pages = u64::try_from(pages).unwrap_or(0);
+            // It has begun anew where it has fewer.
+            let more = pages.checked_sub(before).unwrap_or(pages);
+            before = pages;
+            logged.fetch_add(more, Ordering::Relaxed);
+            Ok(())
+        }))
+    }
+
+    /// How many pages came to the log since this was called.
+    pub(super) fn newly_logged(&self) -> u64 {
+        self.logged.swap(0, Ordering::Relaxed)
+    }
+
     fn format(&self) -> Result<i64, rusqlite::Error> {
         self.database
             .pragma_query_value(None, "user_version", |row| row.get(0))
@@ -202,6 +228,13 @@ impl Store {
         let synchronised = self.synchronise_log();
         self.is_log_doubtful = synchronised.is_err();
         synchronised.map_err(|error| not_synchronised(&error))
+    }
+
+    /// From now on its log is something that cannot be synchronised.
+    #[cfg(test)]
+    pub(super) fn break_log(&mut self) {
+        let (pipe, _) = io::pipe().unwrap();
+        self.log = Some(File::from(std::os::fd::OwnedFd::from(pipe)));
     }
 
     fn synchronise_log(&mut self) -> io::Result<()> {

@@ -19,13 +19,13 @@ use bursar_base::decision::Decision;
 use bursar_config::{Config, OnFailure};
 use bursar_telemetry::metrics::Metrics;
 
-fn series() -> JournalSeries {
+pub(super) fn series() -> JournalSeries {
     let text = "providers: {a: {hosts: [a.test], client_id: a, client_secret: b, token: {url: https://b.test/}}}";
     let config = Config::parse(text, Path::new("")).unwrap();
     Metrics::new(&config).unwrap().journal
 }
 
-fn settings(path: PathBuf) -> config::Journal {
+pub(super) fn settings(path: PathBuf) -> config::Journal {
     config::Journal {
         path,
         sync: false,
@@ -35,7 +35,7 @@ fn settings(path: PathBuf) -> config::Journal {
     }
 }
 
-fn intent(id: &str) -> Intent {
+pub(super) fn intent(id: &str) -> Intent {
     let name = |name: &str| -> Arc<str> { name.into() };
     Intent {
         time: clock::wall(),
@@ -525,6 +525,34 @@ async fn settle(journal: &Journal, count: usize) -> usize {
         }
     }
     written
+}
+
+#[test]
+fn the_pages_that_came_to_its_log_are_known_and_those_of_others_too() {
+    const PAGE_IN_LOG: u64 = 24 + files::PAGE_BYTES as u64;
+    const HEADER: u64 = 32;
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&settings(directory.path().to_owned())).unwrap();
+    let commit = |store: &Store, id| {
+        store.begin().unwrap();
+        let (mut rows, settled) = (store.rows(), transition(Phase::Answered));
+        rows.put(id, &intent("r"), &settled, true, true).unwrap();
+        drop(rows);
+        store.commit().unwrap();
+    };
+    commit(&store, 1);
+    let of_first = store.newly_logged();
+    assert_eq!(store.newly_logged(), 0);
+    let before = log_length(directory.path());
+    commit(&Store::read(directory.path()).unwrap(), 2);
+    commit(&store, 3);
+    let grown = log_length(directory.path()) - before;
+    assert_eq!(store.newly_logged(), grown / PAGE_IN_LOG);
+    assert!(of_first > 0 && before > HEADER);
+    // It begins anew.
+    assert!(store.checkpoint().unwrap());
+    commit(&store, 4);
+    assert!((1..=of_first).contains(&store.newly_logged()));
 }
 
 #[tokio::test]

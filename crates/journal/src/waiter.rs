@@ -5,6 +5,11 @@
 
 use tokio::runtime::{Handle, Id};
 use tokio::sync::oneshot;
+use tokio::task::yield_now;
+
+/// So many turns those have who were told: a request that goes to a provider nearby, and its answer, need several. Where
+/// nothing else is to be done that takes microseconds.
+const ROUNDS: usize = 8;
 
 /// A request that waits for a write.
 #[derive(Debug)]
@@ -38,12 +43,12 @@ impl Waiter {
 
 impl Told {
     /// Will be told of it.
-    pub(super) fn add(&mut self, waiter: Waiter, is_written: bool) {
-        self.0.push((waiter, is_written));
+    pub(super) fn add(&mut self, waiter: Option<Waiter>, is_written: bool) {
+        self.0.extend(waiter.map(|waiter| (waiter, is_written)));
     }
 
-    /// Tells all of them.
-    pub(super) fn tell(self) {
+    /// Tells all of them. What each runtime is given is dropped when they had their turns there.
+    pub(super) fn tell<T: Send + 'static>(self, turn: impl Fn() -> T) {
         let mut rest = self.0;
         while let Some((first, _)) = rest.first() {
             let id = first.runtime();
@@ -58,7 +63,16 @@ impl Told {
                 }
             };
             match runtime {
-                Some(runtime) => drop(runtime.spawn(async move { tell() })),
+                Some(runtime) => {
+                    let turn = turn();
+                    runtime.spawn(async move {
+                        tell();
+                        for _ in 0..ROUNDS {
+                            yield_now().await;
+                        }
+                        drop(turn);
+                    });
+                }
                 None => tell(),
             }
         }

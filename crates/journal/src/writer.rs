@@ -86,7 +86,7 @@ struct InBatch {
 pub(super) struct Writer {
     store: Store,
     watch: Watch,
-    /// Pages that came to the log, about.
+    /// Pages that came to the log since it was last written to the database.
     logged_pages: u64,
     /// The same since it was looked at.
     unseen_pages: u64,
@@ -152,10 +152,10 @@ impl Writer {
             let is_time = ended || self.ticked.elapsed() >= TICK;
             while !batch.is_empty() {
                 let rest = batch.split_off(self.at_once(batch.len()).min(batch.len()));
-                self.write(std::mem::replace(&mut batch, rest));
+                self.write(std::mem::replace(&mut batch, rest), messages);
             }
             if is_time {
-                self.write_kept();
+                self.write_kept(messages);
             }
             for question in questions {
                 self.answer(question);
@@ -170,24 +170,36 @@ impl Writer {
     }
 
     /// Writes what was kept, as much of it as can be written.
-    fn write_kept(&mut self) {
+    fn write_kept(&mut self, messages: &MessageReceiver<Message>) {
         let mut before = usize::MAX;
         while !self.kept.is_empty() && self.kept.len() < before {
             before = self.kept.len();
-            self.write(Vec::new());
+            self.write(Vec::new(), messages);
         }
     }
 
-    fn write(&mut self, batch: Vec<Write>) {
-        let durable = self.sync && batch.iter().any(|write| write.durable);
+    fn write(&mut self, mut batch: Vec<Write>, messages: &MessageReceiver<Message>) {
         let pages = PAGES_OF_STEP * (batch.len() as u64 + 1);
-        self.logged_pages += pages;
-        self.unseen_pages += pages;
-        let transacted = self
+        let written = self
             .make_room(pages)
-            .and_then(|has_room| self.transact(&batch, durable, has_room));
+            .and_then(|has_room| self.transact(&batch, has_room))
+            .and_then(|(refused, left)| {
+                let is_durable = |write: &Write| self.sync && write.durable;
+                let durable = batch.iter().any(is_durable);
+                // The disk is nothing to them.
+                let mut told = Told::default();
+                for write in batch.iter_mut().filter(|write| !is_durable(write)) {
+                    let is_written = !refused.contains(&write.id);
+                    told.add(write.waiter.take(), is_written);
+                }
+                told.tell(|| messages.gather());
+                if durable {
+                    self.synchronise()?;
+                }
+                Ok((refused, left))
+            });
         let mut told = Told::default();
-        match transacted {
+        match written {
             Ok((refused, left)) => {
                 if std::mem::take(&mut self.is_failing) {
                     tracing::info!("journal: written again");
@@ -206,7 +218,7 @@ impl Writer {
                 }
             }
         }
-        told.tell();
+        told.tell(|| messages.gather());
         // Nobody waits any more.
         if self.logged_pages >= self.watch.checkpoint_pages() && !self.is_failing {
             self.check_point();
@@ -249,9 +261,7 @@ impl Writer {
                 self.kept.insert(write.id, (write.intent, write.transition));
             }
         }
-        if let Some(waiter) = write.waiter {
-            told.add(waiter, is_written);
-        }
+        told.add(write.waiter, is_written);
     }
 
     /// Whether there is room for new requests. Settled ones are forgotten where that is needed, some at a time: on a full
@@ -298,10 +308,7 @@ impl Writer {
     fn forget(&mut self, before: Option<SystemTime>) -> Result<usize, rusqlite::Error> {
         self.store.begin()?;
         let forgotten = self.store.forget(before, self.at_once(FORGOTTEN_AT_ONCE))?;
-        self.store.commit()?;
-        if forgotten > 0 {
-            self.logged_pages += PAGES_OF_STEP + forgotten as u64;
-        }
+        self.commit()?;
         if self.logged_pages >= self.watch.checkpoint_pages() {
             self.check_point();
         }
@@ -324,7 +331,6 @@ impl Writer {
     fn transact(
         &mut self,
         batch: &[Write],
-        durable: bool,
         has_room: bool,
     ) -> Result<(HashSet<i64>, Kept), rusqlite::Error> {
         self.store.begin()?;
@@ -352,17 +358,23 @@ impl Writer {
             }
         }
         drop(rows);
-        self.commit(durable)?;
+        self.commit()?;
         Ok((refused, left))
     }
 
-    /// Ends a transaction, so that it survives the loss of power where it is `durable`.
-    fn commit(&mut self, durable: bool) -> Result<(), rusqlite::Error> {
+    /// Ends a transaction.
+    fn commit(&mut self) -> Result<(), rusqlite::Error> {
         self.store.commit()?;
-        if durable {
-            self.store.synchronise()?;
-            self.series.syncs.inc();
-        }
+        let pages = self.store.newly_logged();
+        self.logged_pages += pages;
+        self.unseen_pages += pages;
+        Ok(())
+    }
+
+    /// Lets what was committed survive the loss of power, too.
+    fn synchronise(&mut self) -> Result<(), rusqlite::Error> {
+        self.store.synchronise()?;
+        self.series.syncs.inc();
         Ok(())
     }
 
@@ -392,7 +404,10 @@ impl Writer {
     ) -> Option<T> {
         let result = self.store.begin().and_then(|()| {
             let value = act(&self.store)?;
-            self.commit(durable)?;
+            self.commit()?;
+            if durable {
+                self.synchronise()?;
+            }
             Ok(value)
         });
         if result.is_err() {
@@ -471,5 +486,48 @@ impl Writer {
             _ => None,
         };
         tracing::error!(%error, processes, "journal: cannot be written");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message_queue::message_queue;
+    use crate::request_state::Phase;
+    use crate::tests::{intent, series, settings};
+
+    #[test]
+    fn who_does_not_wait_for_the_disk_is_told_whatever_becomes_of_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = config::Journal {
+            sync: true,
+            ..settings(directory.path().to_owned())
+        };
+        let mut store = Store::open(&settings).unwrap();
+        store.break_log();
+        let mut writer = Writer::new(store, &settings, series()).unwrap();
+        let write = |id, phase: Phase, durable| {
+            let (waiter, written) = Waiter::new();
+            let write = Write {
+                id,
+                intent: Arc::new(intent("r")),
+                transition: Transition {
+                    phase,
+                    hash: None,
+                    is_open: phase.is_in_doubt(),
+                },
+                is_first: true,
+                durable,
+                room: None,
+                waiter: Some(waiter),
+            };
+            (write, written)
+        };
+        let (sending, mut is_sent) = write(1, Phase::HeadSent, true);
+        let (answered, mut is_answered) = write(2, Phase::Answered, false);
+        let (_sender, messages) = message_queue(1);
+        writer.write(vec![sending, answered], &messages);
+        assert_eq!(is_answered.try_recv(), Ok(true));
+        assert_eq!(is_sent.try_recv(), Ok(false));
     }
 }
