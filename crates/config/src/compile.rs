@@ -135,8 +135,8 @@ fn refuse_what_is_missing(file: &file::Proxy, listen: SocketAddr, problems: &mut
     if file.callers.is_none() && !listen.ip().is_loopback() {
         problems.add("callers", "is missing; without it `listen` must be a loopback address, because whoever reaches the listener can spend the merchant's money");
     }
-    if file.providers.is_empty() && !problems.has_below("providers") {
-        problems.add("providers", "is missing or empty; name at least one");
+    if file.providers.is_empty() {
+        problems.add_missing("providers", "is missing or empty; name at least one");
     }
 }
 

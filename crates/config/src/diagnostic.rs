@@ -98,6 +98,13 @@ impl Diagnostics {
         }
     }
 
+    /// Reports that nothing is there, unless what is there was reported.
+    pub(super) fn add_missing(&mut self, path: &str, message: &str) {
+        if !self.has_below(path) {
+            self.add(path, message);
+        }
+    }
+
     /// Reports a problem where the line is already known, and repeats the value where it is no secret.
     pub(super) fn add_given(&mut self, path: &str, line: Option<usize>, mut message: String) {
         if let Some(given) = self.values.get(path)

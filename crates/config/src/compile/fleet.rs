@@ -102,7 +102,7 @@ fn keys(keys: Option<Vec<Hidden>>, problems: &mut Diagnostics) -> Option<Vec<Fle
     const KEY: &str = "fleet.keys";
     let keys = keys.unwrap_or_default();
     if keys.is_empty() {
-        problems.add(
+        problems.add_missing(
             KEY,
             "is missing or empty; name at least one key of 32 bytes in base64, which `openssl rand -base64 32` makes",
         );
@@ -238,7 +238,7 @@ fn urls(
     problems: &mut Diagnostics,
 ) -> Option<Vec<StoreUrl>> {
     if texts.is_empty() {
-        problems.add(key, "is missing or empty; name at least one server");
+        problems.add_missing(key, "is missing or empty; name at least one server");
         return None;
     }
     if texts.len() > MAX_URLS {

@@ -282,6 +282,8 @@ fn a_key_is_32_bytes_in_either_alphabet_with_or_without_padding() {
     ] {
         assert_problem(&with(keys), expected);
     }
+    let problems = Config::parse(&with("'${file:/nowhere/key}'"), Path::new("")).unwrap_err();
+    assert_eq!(problems.len(), 1, "{problems:#?}");
     let many: Vec<String> = (0..9)
         .map(|at| KEY.replacen('M', "NOPQRSTUV".get(at..=at).unwrap(), 1))
         .collect();
