@@ -231,6 +231,11 @@ impl Finder {
         matches!(self, Self::Sentinels(_))
     }
 
+    /// That server, where the store's address does not name it.
+    fn shown(&self, place: &Place) -> Option<Arc<str>> {
+        self.fails_over().then(|| place.to_string().into())
+    }
+
     /// Before each attempt.
     async fn find(&self, attempt: usize) -> Result<Place, StoreError> {
         match self {
@@ -262,7 +267,8 @@ async fn keep(dialer: Dialer, finder: Finder, current: Current, status: Arc<Stat
             Ok((place, connection)) => {
                 up_since = Some(Instant::now());
                 current.send_modify(|current| *current = Ok(connection.clone()));
-                status.now_up();
+                let server = finder.shown(&place);
+                status.now_up(server.as_ref());
                 let attempt = || try_all(&dialer, &connection, finder.fails_over());
                 let error = tokio::select! {
                     error = dialer.watch(&connection) => error,
@@ -270,7 +276,10 @@ async fn keep(dialer: Dialer, finder: Finder, current: Current, status: Arc<Stat
                     never = status.follow(attempt) => match never {},
                 };
                 connection.close(error.kind());
-                error
+                match &server {
+                    Some(server) => error.at(server),
+                    None => error,
+                }
             }
             Err(error) => error,
         };
@@ -331,7 +340,11 @@ async fn connect(
     attempt: usize,
 ) -> Result<(Place, Arc<Connection>), StoreError> {
     let place = finder.find(attempt).await?;
-    let connection = dialer.connect(&place, attempt).await?;
+    let connection = dialer.connect(&place, attempt).await;
+    let connection = connection.map_err(|error| match finder.shown(&place) {
+        Some(server) => error.at(&server),
+        None => error,
+    })?;
     Ok((place, Arc::new(connection)))
 }
 

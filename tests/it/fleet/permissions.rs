@@ -8,8 +8,10 @@ use std::time::Duration;
 use super::instances::{Callers, Fleet, KEY, Kind, Provider, assert_all_fine};
 use crate::support::store::cluster::Cluster;
 use crate::support::store::resp::Value;
+use crate::support::store::sentinel::{MASTER, Watched};
 use crate::support::store::{Launch, Server, Store};
 use crate::support::tls::Authority;
+use crate::support::{PATIENCE, becomes_true};
 
 const LIFETIME: Duration = Duration::from_secs(4);
 
@@ -146,6 +148,39 @@ async fn a_wrong_password_is_an_outage_that_the_log_names_and_ends_when_it_is_ri
     // Tried seldom, because somebody has to do something first.
     fleet.agree_within(Duration::from_secs(20)).await;
     assert_all_fine(&callers.stop().await);
+}
+
+#[tokio::test]
+async fn with_sentinels_the_log_names_the_server_that_is_connected_or_that_refuses_the_password() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let watched = Watched::start(&server, 1, |launch| launch.password("right")).await;
+    let url = watched.urls().remove(0);
+    let provider = Provider::start(LIFETIME).await;
+    let file = |password: &str| {
+        let sentinel = format!("urls: ['{url}'], master: {MASTER}, password: {password}");
+        provider.yaml(&format!("sentinel: {{{sentinel}}}, keys: ['{KEY}']"), "")
+    };
+    let logs = async |password: &str, words: [&str; 2]| {
+        let fleet = Fleet::start(&[file(password)]).await;
+        let is_logged = || {
+            let log = fleet.programs[0].logged();
+            let mut lines = log.lines();
+            lines.any(|line| words.iter().all(|word| line.contains(word)))
+        };
+        let is_logged = becomes_true(PATIENCE, async || is_logged()).await;
+        assert!(is_logged, "{words:?}: {}", fleet.programs[0].logged());
+    };
+    let primary = format!(r#""server":"{}""#, watched.servers[0].address);
+    logs("right", ["can be used", &primary]).await;
+    logs("wrong", ["wrong_password", &primary]).await;
+    let sentinel = watched.sentinels[0].address;
+    let mut operator = watched.sentinels[0].connect().await;
+    let command = ["ACL", "SETUSER", "default", "resetpass", ">another"];
+    operator.call(&command).await;
+    let sentinel = format!(r#""server":"Sentinel {sentinel}""#);
+    logs("right", ["wrong_password", &sentinel]).await;
 }
 
 #[tokio::test]

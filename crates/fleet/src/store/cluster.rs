@@ -404,7 +404,7 @@ impl Subscriber {
             let error = match self.begin(turn, backoff.attempt()).await {
                 Ok((place, connection)) => {
                     up_since = Some(Instant::now());
-                    self.status.now_up();
+                    self.status.now_up(None);
                     let error = self.follow(&place, &connection).await;
                     connection.close(error.kind());
                     error
@@ -500,7 +500,7 @@ impl Subscriber {
                 () = self.cluster.changes.happened.notified() => {
                     let before = std::mem::replace(&mut connected, connects());
                     if connected != before {
-                        self.status.now_up();
+                        self.status.now_up(None);
                     }
                     next = next.min(Instant::now() + RELOAD_SOON);
                 }

@@ -78,6 +78,8 @@ pub struct StoreError {
     is_unsent: bool,
     #[source]
     source: Option<Arc<Cause>>,
+    /// Where one of several servers is at fault: which.
+    server: Option<Arc<str>>,
 }
 
 /// What is known of it besides.
@@ -273,6 +275,7 @@ impl StoreError {
             kind,
             is_unsent: true,
             source: None,
+            server: None,
         }
     }
 
@@ -287,12 +290,24 @@ impl StoreError {
             kind,
             is_unsent: false,
             source: None,
+            server: None,
         }
     }
 
     pub(super) fn because(mut self, cause: impl Into<Cause>) -> Self {
         self.source = Some(Arc::new(cause.into()));
         self
+    }
+
+    /// That server's fault, unless another one's is known already.
+    pub(super) fn at(mut self, server: &Arc<str>) -> Self {
+        self.server.get_or_insert_with(|| server.clone());
+        self
+    }
+
+    /// Whose fault it is, where that may be one of several servers.
+    pub(super) fn server(&self) -> Option<&str> {
+        self.server.as_deref()
     }
 
     /// The same of another kind.
@@ -352,6 +367,7 @@ impl StoreError {
         let is_denied_before = is_denied && !detail.contains("script");
         Self {
             kind,
+            server: None,
             is_unsent: kind.is_said_before() || is_denied_before,
             source: Some(Arc::new(Cause::Server {
                 code: word(code).unwrap_or("an error").into(),

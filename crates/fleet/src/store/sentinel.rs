@@ -143,6 +143,15 @@ impl Sentinels {
 
 impl Sentinel {
     async fn ask(&self, master: &str, attempt: usize) -> Result<Place, StoreError> {
+        let mut command = redis::cmd("SENTINEL");
+        command.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
+        let asked = self.send(&command, attempt).await;
+        let response =
+            asked.map_err(|error| error.at(&format!("Sentinel {}", self.place).into()))?;
+        read(response).ok_or(StoreError::unsent(Kind::NoMaster))
+    }
+
+    async fn send(&self, command: &redis::Cmd, attempt: usize) -> Result<Value, StoreError> {
         let dial = Dial {
             place: &self.place,
             tls: self.tls.as_ref(),
@@ -150,9 +159,7 @@ impl Sentinel {
             attempt,
         };
         let connection = Connection::open(dial, &self.login, None).await?;
-        let mut command = redis::cmd("SENTINEL");
-        command.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
-        read(connection.ask(&command).await?).ok_or(StoreError::unsent(Kind::NoMaster))
+        connection.ask(command).await
     }
 }
 

@@ -35,6 +35,8 @@ pub struct StoreState {
     pub failed_attempt: Option<Instant>,
     /// Where it is, without users and passwords.
     pub address: Arc<str>,
+    /// The server that is connected, where that may be one of several.
+    pub server: Option<Arc<str>>,
 }
 
 impl StoreState {
@@ -137,6 +139,7 @@ impl Status {
                 command: None,
                 failed_attempt: None,
                 address,
+                server: None,
             }),
             up,
             events,
@@ -150,8 +153,9 @@ impl Status {
     }
 
     /// It can be used.
-    pub(super) fn now_up(&self) {
+    pub(super) fn now_up(&self, server: Option<&Arc<str>>) {
         self.set(None, None, None);
+        self.lock().server = server.cloned();
         self.up.set(1);
         self.events.add(Event::Up);
         self.log_up();
@@ -159,7 +163,8 @@ impl Status {
 
     fn log_up(&self) {
         if self.log.is_due(None, None, Instant::now()) {
-            tracing::info!(store = %self.address(), "the fleet's store can be used");
+            let state = self.state();
+            tracing::info!(store = %state.address, server = state.server.as_deref(), "the fleet's store can be used");
         }
     }
 
@@ -167,7 +172,11 @@ impl Status {
     pub(super) fn now_down(&self, error: &StoreError, begun: Instant) {
         let kind = error.kind();
         let before = self.set(Some(kind), None, error.command());
-        self.lock().failed_attempt = Some(begun);
+        {
+            let mut state = self.lock();
+            state.failed_attempt = Some(begun);
+            state.server = None;
+        }
         self.up.set(0);
         if before.is_none() {
             self.events.add(Event::Down);
@@ -175,6 +184,7 @@ impl Status {
         if self.log.is_due(Some(kind), error.command(), Instant::now()) {
             tracing::warn!(
                 store = %self.address(),
+                server = error.server(),
                 why = kind.as_str(),
                 source = source_of(error),
                 "the fleet's store cannot be used: {}",
@@ -191,10 +201,13 @@ impl Status {
         }
         let kind = Kind::Unconfirmed;
         if is_confirmed {
-            tracing::info!(store = %self.address(), "most Sentinels say again that the fleet's store is the primary");
+            let state = self.state();
+            tracing::info!(store = %state.address, server = state.server.as_deref(), "most Sentinels say again that the fleet's store is the primary");
         } else {
+            let state = self.state();
             tracing::warn!(
-                store = %self.address(),
+                store = %state.address,
+                server = state.server.as_deref(),
                 why = kind.as_str(),
                 "the fleet's store is used, but {}: other instances may use another one",
                 kind.describe(),
@@ -221,7 +234,8 @@ impl Status {
         };
         if self.log.is_due(kind, command, Instant::now()) {
             tracing::warn!(
-                store = %self.address(),
+                store = %before.address,
+                server = before.server.as_deref(),
                 why = error.kind().as_str(),
                 source = source_of(error),
                 "the fleet's store refuses what instances have to do there: {}",
