@@ -160,6 +160,11 @@ impl CachedToken {
         })
     }
 
+    /// For how long it can be used, counted from when it was issued.
+    pub(super) fn lifetime(&self) -> Duration {
+        self.ends.saturating_duration_since(self.issued)
+    }
+
     /// Whether both are the same token, byte for byte.
     pub(super) fn is_same_as(&self, other: &Self) -> bool {
         self.authorization == other.authorization

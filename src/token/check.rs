@@ -23,7 +23,7 @@ impl Source {
         let token = self.publish(&mut self.policy(), &acquired, &RenewalReason::Request)?;
         let what = match acquired.origin {
             Origin::Endpoint(_) => {
-                let lifetime = token.ends.duration_since(token.issued);
+                let lifetime = token.lifetime();
                 format!("a token for {} s", lifetime.as_secs())
             }
             Origin::Fleet { .. } => {

@@ -76,7 +76,7 @@ impl Source {
             generation: token.generation,
             fingerprint: token.fingerprint,
             age: now.saturating_duration_since(token.issued),
-            lifetime: token.ends.duration_since(token.issued),
+            lifetime: token.lifetime(),
             is_valid: token.freshness(now) != Freshness::Expired,
             missing_scopes: token.missing_scopes.clone(),
         });

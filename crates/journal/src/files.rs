@@ -18,6 +18,8 @@ pub(super) const PAGE_BYTES: usize = 4096;
 const LOCKS: std::ops::RangeInclusive<u64> = 120..=127;
 /// How long the log usually gets.
 pub(super) const USUAL_LOG: u64 = 4 << 20;
+/// From then on it is long: it is written back when it has its usual length, at the end of a transaction.
+pub(super) const LONG_LOG: u64 = USUAL_LOG + USUAL_LOG / 4;
 /// How many times the size of the database the log may reach while readers keep it from being restarted.
 const LOG_TO_DATABASE: u64 = 4;
 /// And so long at least.
@@ -100,7 +102,7 @@ impl Files {
         match log {
             _ if log >= most - most / RESERVE_SHARE => Length::Full,
             _ if log >= most / WARN_SHARE => Length::Warn,
-            _ if log > USUAL_LOG + USUAL_LOG / 4 => Length::Long,
+            _ if log > LONG_LOG => Length::Long,
             _ => Length::Usual,
         }
     }

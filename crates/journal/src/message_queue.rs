@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 /// Where messages are handed in. The receiver is told when it is dropped.
 pub(super) struct MessageSender<T>(Arc<Shared<T>>);
@@ -38,7 +39,9 @@ pub(super) enum Urgency {
     Soon,
 }
 
-/// For how long what is urgent waits at most for those who may have more.
+/// For how long what is urgent waits for those who may have more: this many times as long as the receiver was at work.
+const GATHERING_TO_WORK: u32 = 4;
+/// And no longer than this.
 const LONGEST_GATHERING: Duration = Duration::from_millis(2);
 
 struct Shared<T> {
@@ -54,8 +57,13 @@ struct Messages<T> {
     is_urgent: bool,
     /// Whether the receiver has to be woken.
     is_asleep: bool,
-    /// How many hold up what is urgent.
+    /// How many may have more for the next batch.
     gathering: usize,
+    /// Whether the receiver waits for them.
+    is_gathering: bool,
+    /// How many batches were taken, the last of them then.
+    batches: u64,
+    taken: Instant,
     has_sender: bool,
     has_receiver: bool,
 }
@@ -75,6 +83,9 @@ fn message_queue_with<T>(
             is_urgent: false,
             is_asleep: false,
             gathering: 0,
+            is_gathering: false,
+            batches: 0,
+            taken: Instant::now(),
             has_sender: true,
             has_receiver: true,
         }),
@@ -113,29 +124,33 @@ impl<T> MessageReceiver<T> {
     /// no more, and never will be.
     pub(super) fn receive(&self, taken: &mut Vec<T>, most: usize, timeout: Duration) -> bool {
         let mut queue = self.0.lock();
+        let work = queue.taken.elapsed();
         queue.is_asleep = true;
         let is_idle = |queue: &mut Messages<T>| !queue.is_urgent && queue.has_sender;
         let waited = self.0.woken.wait_timeout_while(queue, timeout, is_idle);
-        let (queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        let gathers = |queue: &mut Messages<T>| queue.gathering > 0 && queue.has_sender;
-        let waited = self
-            .0
-            .woken
-            .wait_timeout_while(queue, self.0.longest_gathering, gathers);
         let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
         queue.is_asleep = false;
+        if queue.is_urgent && queue.gathering > 0 {
+            queue = self.0.gather(queue, most, work);
+        }
         let count = queue.waiting.len().min(most);
         taken.extend(queue.waiting.drain(..count));
         queue.is_urgent = !queue.waiting.is_empty();
+        // Who is late comes with the next one.
+        queue.gathering = 0;
+        queue.batches += 1;
+        queue.taken = Instant::now();
         !queue.has_sender && queue.waiting.is_empty()
     }
-}
 
-impl<T> MessageReceiver<T> {
-    /// What is urgent waits until this is dropped, for [`LONGEST_GATHERING`] at most.
-    pub(super) fn gather(&self) -> Gathering<T> {
-        self.0.lock().gathering += 1;
-        Gathering(self.0.clone())
+    /// Somebody may have more for the next batch, until this is dropped.
+    pub(super) fn gathering(&self) -> Gathering<T> {
+        let mut queue = self.0.lock();
+        queue.gathering += 1;
+        Gathering {
+            shared: self.0.clone(),
+            batch: queue.batches,
+        }
     }
 }
 
@@ -156,17 +171,24 @@ impl<T> Drop for Wake<T> {
     }
 }
 
-/// Held by those who were told what became of their messages, until they had their turn: they may have more.
-pub(super) struct Gathering<T>(Arc<Shared<T>>);
+/// Held by those who were told what became of their messages, until they had their turns.
+pub(super) struct Gathering<T> {
+    shared: Arc<Shared<T>>,
+    /// The last that was taken before.
+    batch: u64,
+}
 
 impl<T> Drop for Gathering<T> {
     fn drop(&mut self) {
-        let mut queue = self.0.lock();
+        let mut queue = self.shared.lock();
+        if queue.batches != self.batch {
+            return;
+        }
         queue.gathering -= 1;
-        let is_last = queue.gathering == 0 && queue.is_urgent;
+        let is_last = queue.gathering == 0 && queue.is_gathering;
         drop(queue);
         if is_last {
-            self.0.woken.notify_one();
+            self.shared.woken.notify_one();
         }
     }
 }
@@ -175,6 +197,24 @@ impl<T> Shared<T> {
     /// A panic while it was locked left whole messages.
     fn lock(&self) -> MutexGuard<'_, Messages<T>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for those who may have more, for a while that depends on how long the receiver was at work.
+    fn gather<'a>(
+        &self,
+        mut queue: MutexGuard<'a, Messages<T>>,
+        most: usize,
+        work: Duration,
+    ) -> MutexGuard<'a, Messages<T>> {
+        let longest = (work * GATHERING_TO_WORK).min(self.longest_gathering);
+        queue.is_gathering = true;
+        let is_incomplete = |queue: &mut Messages<T>| {
+            queue.gathering > 0 && queue.has_sender && queue.waiting.len() < most
+        };
+        let waited = self.woken.wait_timeout_while(queue, longest, is_incomplete);
+        let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        queue.is_gathering = false;
+        queue
     }
 
     /// After the lock is free, so that who is woken does not wait for it.
@@ -260,20 +300,38 @@ mod tests {
     }
 
     #[test]
-    fn what_is_urgent_waits_for_those_who_may_have_more_and_not_for_ever() {
+    fn what_is_urgent_waits_for_those_who_may_have_more() {
         let (sender, receiver) = message_queue_with(8, LONG);
-        let gathering = receiver.gather();
+        // The receiver was long at work.
+        sender.0.lock().taken = Instant::now() - LONG;
+        let late = receiver.gathering();
         sender.send(1, Urgency::Now).unwrap();
-        let waiting = thread::spawn(move || take(&receiver, 8, LONG));
-        while !sender.0.lock().is_asleep && !waiting.is_finished() {
+        let waiting = thread::spawn(move || (take(&receiver, 8, LONG), receiver));
+        while !sender.0.lock().is_gathering && !waiting.is_finished() {
             thread::yield_now();
         }
         sender.send(2, Urgency::Soon).unwrap();
-        drop(gathering);
-        assert_eq!(waiting.join().unwrap(), (vec![1, 2], false));
+        drop(late);
+        let (taken, receiver) = waiting.join().unwrap();
+        assert_eq!(taken, (vec![1, 2], false));
 
+        // Not for what there is no room for.
+        let _late = receiver.gathering();
+        for message in 3..6 {
+            sender.send(message, Urgency::Now).unwrap();
+        }
+        sender.0.lock().taken = Instant::now() - LONG;
+        assert_eq!(take(&receiver, 2, LONG), (vec![3, 4], false));
+        // Nor for those who were late for the batch before.
+        sender.0.lock().taken = Instant::now() - LONG;
+        assert_eq!(take(&receiver, 2, LONG), (vec![5], false));
+    }
+
+    #[test]
+    fn who_never_has_more_is_not_waited_for_for_long() {
         let (sender, receiver) = message_queue(8);
-        let _for_ever = receiver.gather();
+        sender.0.lock().taken = Instant::now() - LONG;
+        let _late = receiver.gathering();
         sender.send(1, Urgency::Now).unwrap();
         assert_eq!(take(&receiver, 8, LONG), (vec![1], false));
     }

@@ -104,7 +104,9 @@ impl Reserve {
         if left > 0 {
             self.reserve_log();
         }
-        let is_ahead = self.pages == 0 || self.pages >= content.saturating_add(log).min(limit);
+        // By what the log usually gets, and one transaction.
+        let is_ahead =
+            self.pages == 0 || self.pages >= content.saturating_add(log + log / 4).min(limit);
         let affordable = match (left, room.may_grow) {
             (0, false) => content,
             // What is in the log must still fit.

@@ -19,7 +19,7 @@ use rustix::fs::fdatasync;
 
 use super::decisions::{self, KeptDecision};
 use super::error::Error;
-use super::files::{FILE, PAGE_BYTES, USUAL_LOG};
+use super::files::{FILE, LONG_LOG, PAGE_BYTES};
 use super::intent::{InDoubt, Resolution};
 use super::mirror_state::{self, MirrorState};
 use super::request_state::Phase;
@@ -147,8 +147,8 @@ impl Store {
         let database = &self.database;
         database.busy_timeout(PATIENCE)?;
         database.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")?;
-        // The log is cut back to this after it was longer.
-        database.pragma_update(None, "journal_size_limit", USUAL_LOG.cast_signed())?;
+        // The log is cut back to this after it was longer than it usually gets.
+        database.pragma_update(None, "journal_size_limit", LONG_LOG.cast_signed())?;
         // The writer does it when nobody waits for it.
         database.pragma_update(None, "wal_autocheckpoint", 0)?;
         // No other file is needed while it runs, wherever there is room for one.
@@ -174,12 +174,13 @@ impl Store {
         Ok(())
     }
 
-    /// SQLite tells after each commit how many pages the log has.
+    /// SQLite tells after each commit how many pages the log has, until somebody sets `wal_autocheckpoint`.
     fn count_logged(&mut self) -> Result<(), rusqlite::Error> {
         let (logged, mut before) = (self.logged.clone(), 0);
         self.database.wal_hook(Some(move |_: &mut Wal, pages| {
             let pages = u64::try_from(pages).unwrap_or(0);
-            // It has begun anew where it has fewer.
+            // It has begun anew where it has fewer. Where it has not, although it has, fewer are counted than came: no more
+            // than it had, which is less than one transaction then.
             let more = pages.checked_sub(before).unwrap_or(pages);
             before = pages;
             logged.fetch_add(more, Ordering::Relaxed);

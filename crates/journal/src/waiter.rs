@@ -7,8 +7,8 @@ use tokio::runtime::{Handle, Id};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 
-/// So many turns those have who were told: a request that goes to a provider nearby, and its answer, need several. Where
-/// nothing else is to be done that takes microseconds.
+/// Those who were told get so many turns: a request that goes to a provider nearby needs several until its answer is handed
+/// in. Where nothing else is to be done they take microseconds.
 const ROUNDS: usize = 8;
 
 /// A request that waits for a write.
@@ -47,8 +47,8 @@ impl Told {
         self.0.extend(waiter.map(|waiter| (waiter, is_written)));
     }
 
-    /// Tells all of them. What each runtime is given is dropped when they had their turns there.
-    pub(super) fn tell<T: Send + 'static>(self, turn: impl Fn() -> T) {
+    /// Tells all of them. Each runtime holds what `hold` gives until they had their turns there.
+    pub(super) fn tell<T: Send + 'static>(self, hold: impl Fn() -> T) {
         let mut rest = self.0;
         while let Some((first, _)) = rest.first() {
             let id = first.runtime();
@@ -64,13 +64,13 @@ impl Told {
             };
             match runtime {
                 Some(runtime) => {
-                    let turn = turn();
+                    let held = hold();
                     runtime.spawn(async move {
                         tell();
                         for _ in 0..ROUNDS {
                             yield_now().await;
                         }
-                        drop(turn);
+                        drop(held);
                     });
                 }
                 None => tell(),

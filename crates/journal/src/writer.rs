@@ -2,7 +2,8 @@
 //!
 //! The thread is the only writer apart from `bursar outcomes resolve`. A transaction that fails leaves
 //! nothing behind: first rows are given up, and whoever waits for them is told; later phases are kept here and
-//! written with the next one, so that a disk that was full for a while leaves no answered request in doubt.
+//! written with the next one, so that a disk that was full for a while leaves no answered request in doubt. One that is
+//! committed and cannot be synchronised is in the file, and has failed for those who wait for the disk.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -178,47 +179,27 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, mut batch: Vec<Write>, messages: &MessageReceiver<Message>) {
+    fn write(&mut self, batch: Vec<Write>, messages: &MessageReceiver<Message>) {
         let pages = PAGES_OF_STEP * (batch.len() as u64 + 1);
-        let written = self
+        let transacted = self
             .make_room(pages)
-            .and_then(|has_room| self.transact(&batch, has_room))
-            .and_then(|(refused, left)| {
-                let is_durable = |write: &Write| self.sync && write.durable;
-                let durable = batch.iter().any(is_durable);
-                // The disk is nothing to them.
-                let mut told = Told::default();
-                for write in batch.iter_mut().filter(|write| !is_durable(write)) {
-                    let is_written = !refused.contains(&write.id);
-                    told.add(write.waiter.take(), is_written);
-                }
-                told.tell(|| messages.gather());
-                if durable {
-                    self.synchronise()?;
-                }
-                Ok((refused, left))
-            });
-        let mut told = Told::default();
-        match written {
+            .and_then(|has_room| self.transact(&batch, has_room));
+        match transacted {
             Ok((refused, left)) => {
-                if std::mem::take(&mut self.is_failing) {
-                    tracing::info!("journal: written again");
-                }
                 self.kept = left;
-                for write in batch {
-                    let is_written = !refused.contains(&write.id);
-                    self.conclude(write, is_written, &mut told);
-                }
+                self.committed(batch, &refused, messages);
             }
             Err(error) => {
                 self.store.roll_back();
                 self.complain(&error);
+                let mut told = Told::default();
                 for write in batch {
-                    self.conclude(write, false, &mut told);
+                    let waiter = self.keep(write, false);
+                    self.count(waiter, false, &mut told);
                 }
+                told.tell(|| messages.gathering());
             }
         }
-        told.tell(|| messages.gather());
         // Nobody waits any more.
         if self.logged_pages >= self.watch.checkpoint_pages() && !self.is_failing {
             self.check_point();
@@ -227,6 +208,44 @@ impl Writer {
             self.unseen_pages = 0;
             self.watch.log();
         }
+    }
+
+    /// The transitions of a transaction are in the file, but for those of the requests that found no room. Who waits for the
+    /// disk, too, is told after the others.
+    fn committed(
+        &mut self,
+        batch: Vec<Write>,
+        refused: &HashSet<i64>,
+        messages: &MessageReceiver<Message>,
+    ) {
+        let (mut told, mut durable) = (Told::default(), Vec::new());
+        for write in batch {
+            let is_written = !refused.contains(&write.id);
+            let waits_for_disk = self.sync && write.durable && is_written;
+            let waiter = self.keep(write, is_written);
+            match waits_for_disk {
+                true => durable.push(waiter),
+                false => self.count(waiter, is_written, &mut told),
+            }
+        }
+        told.tell(|| messages.gathering());
+        let synchronised = match durable.is_empty() {
+            true => Ok(()),
+            false => self.synchronise(),
+        };
+        match &synchronised {
+            Ok(()) => {
+                if std::mem::take(&mut self.is_failing) {
+                    tracing::info!("journal: written again");
+                }
+            }
+            Err(error) => self.complain(error),
+        }
+        let mut told = Told::default();
+        for waiter in durable {
+            self.count(waiter, synchronised.is_ok(), &mut told);
+        }
+        told.tell(|| messages.gathering());
     }
 
     /// Moves what is in the log to the database.
@@ -248,20 +267,25 @@ impl Writer {
         }
     }
 
-    /// Keeps a later phase that was not written. Who waits will be told.
-    fn conclude(&mut self, write: Write, is_written: bool, told: &mut Told) {
+    /// Keeps a phase that is not in the file. Returns who waits.
+    fn keep(&mut self, write: Write, is_written: bool) -> Option<Waiter> {
         drop(write.room);
         if is_written {
-            self.series.written.inc();
             self.kept.remove(&write.id);
-        } else {
-            self.series.failed.inc();
+        } else if self.kept.len() < MAX_KEPT || self.kept.contains_key(&write.id) {
             // The transition after a refusal says that nothing was sent, and takes the place of this one.
-            if self.kept.len() < MAX_KEPT || self.kept.contains_key(&write.id) {
-                self.kept.insert(write.id, (write.intent, write.transition));
-            }
+            self.kept.insert(write.id, (write.intent, write.transition));
         }
-        told.add(write.waiter, is_written);
+        write.waiter
+    }
+
+    /// Counts a write, as who waits for it will be told.
+    fn count(&self, waiter: Option<Waiter>, is_written: bool, told: &mut Told) {
+        match is_written {
+            true => self.series.written.inc(),
+            false => self.series.failed.inc(),
+        }
+        told.add(waiter, is_written);
     }
 
     /// Whether there is room for new requests. Settled ones are forgotten where that is needed, some at a time: on a full
@@ -529,5 +553,10 @@ mod tests {
         writer.write(vec![sending, answered], &messages);
         assert_eq!(is_answered.try_recv(), Ok(true));
         assert_eq!(is_sent.try_recv(), Ok(false));
+        assert_eq!(
+            (writer.series.written.get(), writer.series.failed.get()),
+            (1, 1)
+        );
+        assert!(writer.kept.is_empty() && writer.is_failing);
     }
 }

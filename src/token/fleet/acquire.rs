@@ -94,7 +94,7 @@ impl Acquire for FleetAcquire {
                     return Err(Failure::LeaseLost.into());
                 }
                 // The store may have lost it since.
-                if let Some(token) = self.key.pushed(&wanted) {
+                if let Some(token) = self.key.adopted_meanwhile(&wanted) {
                     return Ok(token);
                 }
                 match self.step(&acquisition, &mut passed_over, priority).await {

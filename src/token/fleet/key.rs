@@ -99,12 +99,12 @@ impl FleetKey {
         is_better.then_some(token)
     }
 
-    /// The token that was pushed, where it is of use to who wanted one before that.
-    pub(super) fn pushed(&self, wanted: &Wanted) -> Option<Acquired> {
+    /// The token that was adopted since a flight began, where it is what that wants.
+    pub(super) fn adopted_meanwhile(&self, wanted: &Wanted) -> Option<Acquired> {
         let current = self.state.token.load();
-        let current = current
-            .as_ref()
-            .filter(|current| wanted.fingerprint() != Some(current.fingerprint))?;
+        let is_another =
+            |current: &&Arc<CachedToken>| wanted.fingerprint() != Some(current.fingerprint);
+        let current = current.as_ref().filter(is_another)?;
         let token = acquired(value_of(current, None)?, current.issued)?;
         let is_better = wanted.is_met_by(&token, self.dialect(), Instant::now());
         is_better.then_some(token)
@@ -261,11 +261,10 @@ pub(super) struct Obtained {
 impl Obtained {
     /// The token that there is, for a store that has none.
     fn again(current: &CachedToken, refresh: Option<RefreshToken>) -> Option<Self> {
-        let value = value_of(current, refresh)?;
         Some(Self {
-            lifetime: value.lifetime?,
-            value,
+            value: value_of(current, refresh)?,
             issued: current.issued,
+            lifetime: current.lifetime(),
         })
     }
 
@@ -301,7 +300,7 @@ impl Obtained {
 fn value_of(current: &CachedToken, refresh: Option<RefreshToken>) -> Option<TokenValue> {
     Some(TokenValue {
         access_token: current.text()?,
-        lifetime: Some(current.ends.saturating_duration_since(current.issued)),
+        lifetime: Some(current.lifetime()),
         scope: None,
         after_unauthorized: current.after_unauthorized,
         refresh_token: refresh.map(|token| token.for_fleet(current.issued)),
