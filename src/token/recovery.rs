@@ -21,9 +21,9 @@ impl Source {
         let deadline = Instant::now() + self.dialect().wait;
         loop {
             let reason = RenewalReason::Unauthorized(unauthorized.clone());
-            let result = match self.join(reason, links.as_deref_mut()) {
-                Joined::Newer(token) => Ok(token),
-                Joined::Flight(flight) => wait_for(flight, deadline).await,
+            let (result, replaces) = match self.join(reason, links.as_deref_mut()) {
+                Joined::Newer(token) => (Ok(token), unauthorized.sent),
+                Joined::Flight(flight, replaces) => (wait_for(flight, deadline).await, replaces),
                 Joined::RenewedTooOften => return Recovery::RenewedTooOften,
                 // The old token at its very end. The next one is a second away, as in `obtain`.
                 Joined::BackingOff(Failure::AlreadyExpired, until) if until < deadline => {
@@ -33,6 +33,12 @@ impl Source {
                 Joined::BackingOff(..) => return Recovery::Unavailable,
             };
             return match result {
+                // The flight wanted another one than that before, and took the one that was refused since.
+                Ok(token)
+                    if token.generation == unauthorized.sent && replaces < token.generation =>
+                {
+                    continue;
+                }
                 Ok(token) if token.generation == unauthorized.sent => {
                     // The flight learnt it for the route that it was for.
                     if !self.state.refusals.is_quarantined(

@@ -41,6 +41,8 @@ pub(super) struct UnderWay {
     pub(super) priority: watch::Sender<Priority>,
     /// None: nobody is sampled.
     pub(super) trace: Option<Arc<FlightTrace>>,
+    /// The generation that another one is wanted for; 0 for none.
+    pub(super) replaces: u64,
 }
 
 /// What is known about the flights of a token key.
@@ -104,7 +106,8 @@ impl RenewalReason {
 
 /// What came of asking for a flight.
 pub(super) enum Joined {
-    Flight(Joiner<FlightResult>),
+    /// What the flight brings, and the generation that it wants another one for.
+    Flight(Joiner<FlightResult>, u64),
     BackingOff(Failure, Instant),
     /// The cache is newer than the 401.
     Newer(Arc<CachedToken>),
@@ -163,7 +166,7 @@ impl RenewalPolicy {
                 return Decision::Join(Joined::BackingOff(Failure::CircuitOpen, until));
             }
             raise(&under_way.priority, reason.priority());
-            return Decision::Join(Joined::Flight(joiner));
+            return Decision::Join(Joined::Flight(joiner, under_way.replaces));
         }
         if let Some((failure, until)) = self.backing_off
             && let until = until.of(reason.is_awaited())

@@ -199,7 +199,7 @@ impl Source {
             }
             match self.join(RenewalReason::Request, links.as_deref_mut()) {
                 Joined::Newer(_) | Joined::RenewedTooOften => {}
-                Joined::Flight(flight) => match wait_for(flight, deadline).await {
+                Joined::Flight(flight, _) => match wait_for(flight, deadline).await {
                     Ok(token) if token.freshness(Instant::now()) != Freshness::Expired => {
                         return Ok(token.access_token());
                     }
@@ -385,9 +385,11 @@ impl Source {
                 let (raise, priority) = watch::channel(priority);
                 let trace = self.tracer.as_ref().map(|_| Arc::<FlightTrace>::default());
                 self.calls.begin_flight(trace.clone());
+                let replaces = current.as_ref().map_or(0, |token| token.generation);
                 let (leader, joiner) = policy.flight.lead(UnderWay {
                     priority: raise,
                     trace: trace.clone(),
+                    replaces,
                 });
                 // Decided for this token: the flight may begin when another one has been adopted already.
                 let is_unauthorized = matches!(reason, RenewalReason::Unauthorized(_));
@@ -404,10 +406,10 @@ impl Source {
                     trace,
                 };
                 tokio::spawn(self.clone().run_flight(flight));
-                Joined::Flight(joiner)
+                Joined::Flight(joiner, replaces)
             }
         };
-        if let (Joined::Flight(_), Some(links)) = (&joined, links) {
+        if let (Joined::Flight(..), Some(links)) = (&joined, links) {
             policy.link(links);
         }
         joined

@@ -146,7 +146,7 @@ async fn an_acquisition_replaces_the_token_that_it_was_decided_for_whatever_is_a
         route: "route".into(),
         is_replayed: true,
     });
-    let Joined::Flight(flight) = source.join(refused, None) else {
+    let Joined::Flight(flight, _) = source.join(refused, None) else {
         panic!("no flight");
     };
     // Nothing has run in between.
@@ -155,6 +155,26 @@ async fn an_acquisition_replaces_the_token_that_it_was_decided_for_whatever_is_a
     assert!(wait_for(flight, deadline).await.is_ok());
     let first = Fingerprint::of("first");
     assert_eq!(*replaced.lock().unwrap(), [None, Some(first)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_401_on_a_token_that_the_flight_under_way_takes_itself_is_followed_by_another_flight() {
+    let rig = rig("wait: 5s", in_turn([Said::Panics]));
+    let mut source = (rig.make)(0, Arc::default());
+    source.acquirer = Box::new(Scripted {
+        script: vec![Ok("first"), Ok("second"), Ok("third")],
+        priorities: Arc::default(),
+        replaced: Arc::default(),
+        origin: OF_FLEET,
+    });
+    let source = source.start();
+    source.obtain().await.unwrap();
+    let (of_first, of_second) = tokio::join!(source.recover(1), async {
+        pass(0.5).await;
+        assert!(source.adopt(&acquired("second", Instant::now(), OF_FLEET)));
+        source.recover(2).await
+    });
+    assert_eq!([word(&of_first), word(&of_second)], ["second", "third"]);
 }
 
 #[tokio::test(start_paused = true)]
