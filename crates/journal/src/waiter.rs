@@ -47,7 +47,8 @@ impl Told {
         self.0.extend(waiter.map(|waiter| (waiter, is_written)));
     }
 
-    /// Tells all of them. Each runtime holds what `hold` gives until they had their turns there.
+    /// Tells all of them. Each runtime with several holds what `hold` gives until they had their turns there; one alone has
+    /// nobody to share the next transaction with.
     pub(super) fn tell<T: Send + 'static>(self, hold: impl Fn() -> T) {
         let mut rest = self.0;
         while let Some((first, _)) = rest.first() {
@@ -57,12 +58,14 @@ impl Told {
                 .into_iter()
                 .partition::<Vec<_>, _>(|(waiter, _)| waiter.runtime() == id);
             rest = others;
+            let is_alone = here.len() == 1;
             let tell = move || {
                 for (waiter, is_written) in here {
                     waiter.tell(is_written);
                 }
             };
             match runtime {
+                Some(runtime) if is_alone => drop(runtime.spawn(async move { tell() })),
                 Some(runtime) => {
                     let held = hold();
                     runtime.spawn(async move {
