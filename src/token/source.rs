@@ -520,7 +520,10 @@ impl Source {
         }
         match reason {
             RenewalReason::Unauthorized(unauthorized) if outcome == FetchOutcome::Unchanged => {
-                self.quarantine(unauthorized, token.generation);
+                // Else it was adopted meanwhile, and nobody has refused it.
+                if token.generation == unauthorized.sent {
+                    self.quarantine(unauthorized, token.generation);
+                }
             }
             RenewalReason::Unauthorized(unauthorized) => {
                 token.after_unauthorized = true;

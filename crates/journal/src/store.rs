@@ -238,6 +238,11 @@ impl Store {
         self.log = Some(File::from(std::os::fd::OwnedFd::from(pipe)));
     }
 
+    /// Whether it could not be synchronised the last time.
+    pub(super) fn is_log_doubtful(&self) -> bool {
+        self.is_log_doubtful
+    }
+
     fn synchronise_log(&mut self) -> io::Result<()> {
         let log = match self.log.take() {
             Some(log) => log,

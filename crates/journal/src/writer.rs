@@ -234,6 +234,8 @@ impl Writer {
             false => self.synchronise(),
         };
         match &synchronised {
+            // It has failed those who waited for the disk, and nobody does now.
+            Ok(()) if self.store.is_log_doubtful() => {}
             Ok(()) => {
                 if std::mem::take(&mut self.is_failing) {
                     tracing::info!("journal: written again");
@@ -558,5 +560,8 @@ mod tests {
             (1, 1)
         );
         assert!(writer.kept.is_empty() && writer.is_failing);
+        let (answered, _) = write(3, Phase::Answered, false);
+        writer.write(vec![answered], &messages);
+        assert!(writer.is_failing, "the disk is no better");
     }
 }

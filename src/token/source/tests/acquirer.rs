@@ -178,6 +178,19 @@ async fn a_401_on_a_token_that_the_flight_under_way_takes_itself_is_followed_by_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_that_the_endpoint_gives_as_well_as_another_instance_is_no_sign_that_none_helps() {
+    let (source, _) = source([Ok("first"), Ok("second"), Ok("third")]);
+    source.obtain().await.unwrap();
+    let (of_first, ()) = tokio::join!(source.recover(1), async {
+        pass(0.5).await;
+        assert!(source.adopt(&acquired("second", Instant::now(), OF_FLEET)));
+    });
+    assert_eq!(word(&of_first), "second");
+    // The first that is refused of that token.
+    assert_eq!(word(&source.recover(2).await), "third");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_401_that_another_instances_token_ends_is_neither_contention_nor_a_renewal() {
     let rig = rig("wait: 5s", in_turn([Said::Panics]));
     let mut source = (rig.make)(0, Arc::default());
