@@ -39,7 +39,7 @@ impl Shown {
         Self {
             instance,
             started: clock::wall(),
-            last_hour: LastHour::default(),
+            last_hour: LastHour::since(clock::wall()),
             journal,
             tls,
         }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::exchange::Live;
 use bursar_base::clock;
@@ -16,7 +16,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const MINUTES: usize = 60;
 
 /// What the counters were at the end of each of the last minutes. Written by one task, read by the admin port.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct LastHour(Mutex<VecDeque<Sample>>);
 
 #[derive(Debug, Clone, Copy)]
@@ -34,9 +34,15 @@ pub(super) struct Minute {
 }
 
 impl LastHour {
+    /// Nothing was counted before that.
+    pub(super) fn since(at: SystemTime) -> Self {
+        let totals = Totals::default();
+        Self(Mutex::new(VecDeque::from([Sample { at, totals }])))
+    }
+
     /// Looks at the counters until it is dropped.
     pub(super) async fn follow(&self, live: &Live) {
-        let mut ticks = interval(MINUTE);
+        let mut ticks = interval_at(Instant::now() + MINUTE, MINUTE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             ticks.tick().await;
@@ -84,10 +90,13 @@ mod tests {
 
     #[test]
     fn an_hour_is_sixty_minutes_and_the_one_that_is_under_way() {
-        let hour = LastHour::default();
-        assert_eq!(hour.minutes(totals(7)), []);
         let at = |minute: u32| SystemTime::UNIX_EPOCH + minute * MINUTE;
-        for minute in 0..100 {
+        let hour = LastHour::since(at(0));
+        let [first] = *hour.minutes(totals(7)) else {
+            panic!("not one minute");
+        };
+        assert_eq!((first.at, first.counts), (at(0), totals(7)));
+        for minute in 1..100 {
             hour.add(at(minute), totals(u64::from(minute) * 10));
         }
         let minutes = hour.minutes(totals(994));
