@@ -121,12 +121,13 @@ const tests = {
     assert.equal(freeze.reason, "Störung <b>#17</b>");
     assert.ok(freeze.until);
     const section = page.locator("#providers");
+    await section.getByText("by ann at the admin page").waitFor();
     assert.match(await section.innerText(), /Frozen[\s\S]*by ann at the admin page: Störung <b>#17<\/b>/);
     assert.equal(await page.locator("#providers b").count(), 0);
     assert.equal(await page.locator("noscript code:visible").count(), 0);
 
     // By keyboard alone: the button has the focus, and the token is still in memory.
-    assert.equal(await page.evaluate(() => document.activeElement.textContent), `Thaw ${provider}`);
+    await page.waitForFunction(name => document.activeElement.textContent === name, `Thaw ${provider}`);
     await page.keyboard.press("Enter");
     await page.keyboard.press("Tab");
     await page.keyboard.type(provider);
