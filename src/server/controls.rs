@@ -36,10 +36,11 @@ pub(super) struct Shown {
 impl Shown {
     /// Of a process that starts now.
     pub(super) fn new(instance: String, journal: Option<PathBuf>, tls: Option<Arc<Tls>>) -> Self {
+        let started = clock::wall();
         Self {
             instance,
-            started: clock::wall(),
-            last_hour: LastHour::since(clock::wall()),
+            started,
+            last_hour: LastHour::since(started),
             journal,
             tls,
         }

@@ -33,13 +33,11 @@ impl Source {
                 Joined::BackingOff(..) => return Recovery::Unavailable,
             };
             return match result {
-                // The flight wanted another one than that before, and took the one that was refused since.
-                Ok(token)
-                    if token.generation == unauthorized.sent && replaces < token.generation =>
-                {
-                    continue;
-                }
                 Ok(token) if token.generation == unauthorized.sent => {
+                    // The flight wanted another one than that before, and took the one that was refused since.
+                    if replaces < unauthorized.sent {
+                        continue;
+                    }
                     // The flight learnt it for the route that it was for.
                     if !self.state.refusals.is_quarantined(
                         unauthorized.sent,

@@ -276,10 +276,7 @@ async fn keep(dialer: Dialer, finder: Finder, current: Current, status: Arc<Stat
                     never = status.follow(attempt) => match never {},
                 };
                 connection.close(error.kind());
-                match &server {
-                    Some(server) => error.at(server),
-                    None => error,
-                }
+                error.at(server)
             }
             Err(error) => error,
         };
@@ -341,10 +338,7 @@ async fn connect(
 ) -> Result<(Place, Arc<Connection>), StoreError> {
     let place = finder.find(attempt).await?;
     let connection = dialer.connect(&place, attempt).await;
-    let connection = connection.map_err(|error| match finder.shown(&place) {
-        Some(server) => error.at(&server),
-        None => error,
-    })?;
+    let connection = connection.map_err(|error| error.at(finder.shown(&place)))?;
     Ok((place, Arc::new(connection)))
 }
 

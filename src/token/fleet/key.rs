@@ -102,9 +102,7 @@ impl FleetKey {
     /// The token that was adopted since a flight began, where it is what that wants.
     pub(super) fn adopted_meanwhile(&self, wanted: &Wanted) -> Option<Acquired> {
         let current = self.state.token.load();
-        let is_another =
-            |current: &&Arc<CachedToken>| wanted.fingerprint() != Some(current.fingerprint);
-        let current = current.as_ref().filter(is_another)?;
+        let current = current.as_ref()?;
         let token = acquired(value_of(current, None)?, current.issued)?;
         let is_better = wanted.is_met_by(&token, self.dialect(), Instant::now());
         is_better.then_some(token)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bursar_testkit::idp::{Idp, TokenCall, reply, token};
 use bursar_testkit::store::{Server, Store};
-use bursar_testkit::{becomes_true, soon};
+use bursar_testkit::{Latch, becomes_true, soon};
 use bytes::Bytes;
 use serde_json::json;
 
@@ -35,6 +35,14 @@ struct Member {
 }
 
 impl Rig {
+    /// An endpoint that answers once the latch is open. None: there is no store here.
+    async fn held(latch: &Latch) -> Option<Self> {
+        Some(Self {
+            store: Server::redis().await?.start().await,
+            idp: Idp::held(latch).await,
+        })
+    }
+
     /// An endpoint that refuses the client with any secret but `right` and `next`. None: there is no store here.
     async fn choosy() -> Option<Self> {
         let store = Server::redis().await?.start().await;
@@ -249,13 +257,9 @@ async fn a_token_says_to_those_who_can_open_it_which_secret_it_was_obtained_with
 
 #[tokio::test]
 async fn who_waits_for_another_instances_token_is_told_that_and_not_that_the_endpoint_is_slow() {
-    let Some(store) = Server::redis().await else {
+    let latch = Latch::closed();
+    let Some(rig) = Rig::held(&latch).await else {
         return;
-    };
-    let latch = bursar_testkit::Latch::closed();
-    let rig = Rig {
-        store: store.start().await,
-        idp: Idp::held(&latch).await,
     };
     let one = rig.member_with("b", "client_auth: body").await;
     let other = rig.member_with("b", "client_auth: body, wait: 500ms").await;
@@ -271,13 +275,9 @@ async fn who_waits_for_another_instances_token_is_told_that_and_not_that_the_end
 #[tokio::test]
 async fn who_waits_for_another_instances_token_has_it_once_it_is_told_even_if_the_store_has_lost_it()
  {
-    let Some(store) = Server::redis().await else {
+    let latch = Latch::closed();
+    let Some(rig) = Rig::held(&latch).await else {
         return;
-    };
-    let latch = bursar_testkit::Latch::closed();
-    let rig = Rig {
-        store: store.start().await,
-        idp: Idp::held(&latch).await,
     };
     let one = rig.member_with("b", SIDE_BY_SIDE).await;
     let mut other = rig.member_with("b", SIDE_BY_SIDE).await;

@@ -299,9 +299,9 @@ impl StoreError {
         self
     }
 
-    /// That server's fault, unless another one's is known already.
-    pub(super) fn at(mut self, server: &Arc<str>) -> Self {
-        self.server.get_or_insert_with(|| server.clone());
+    /// That server's fault, where it may be one of several, and unless another one's is known already.
+    pub(super) fn at(mut self, server: Option<Arc<str>>) -> Self {
+        self.server = self.server.or(server);
         self
     }
 

@@ -147,7 +147,7 @@ impl Sentinel {
         command.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
         let asked = self.send(&command, attempt).await;
         let response =
-            asked.map_err(|error| error.at(&format!("Sentinel {}", self.place).into()))?;
+            asked.map_err(|error| error.at(Some(format!("Sentinel {}", self.place).into())))?;
         read(response).ok_or(StoreError::unsent(Kind::NoMaster))
     }
 

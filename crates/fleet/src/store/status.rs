@@ -172,11 +172,7 @@ impl Status {
     pub(super) fn now_down(&self, error: &StoreError, begun: Instant) {
         let kind = error.kind();
         let before = self.set(Some(kind), None, error.command());
-        {
-            let mut state = self.lock();
-            state.failed_attempt = Some(begun);
-            state.server = None;
-        }
+        self.lock().failed_attempt = Some(begun);
         self.up.set(0);
         if before.is_none() {
             self.events.add(Event::Down);
@@ -199,12 +195,10 @@ impl Status {
         if !self.log.is_due_of_sentinels(is_confirmed, Instant::now()) {
             return;
         }
-        let kind = Kind::Unconfirmed;
+        let (kind, state) = (Kind::Unconfirmed, self.state());
         if is_confirmed {
-            let state = self.state();
             tracing::info!(store = %state.address, server = state.server.as_deref(), "most Sentinels say again that the fleet's store is the primary");
         } else {
-            let state = self.state();
             tracing::warn!(
                 store = %state.address,
                 server = state.server.as_deref(),
@@ -285,6 +279,7 @@ impl Status {
         let before = std::mem::replace(&mut state.down, down);
         state.refuses = refuses;
         state.command = command.map(Into::into);
+        state.server = state.server.take().filter(|_| down.is_none());
         if before.is_none() != down.is_none() {
             state.since = Instant::now();
             state.is_unconfirmed = false;
