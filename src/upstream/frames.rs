@@ -126,6 +126,10 @@ impl<S: Write + Unpin> Write for Frames<S> {
         if self.is_broken() {
             return Poll::Ready(Ok(bytes.len()));
         }
+        if self.outgoing.holds(&[IoSlice::new(bytes)]) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         let sent = WrittenFrames::sent(&written, bytes.len());
         self.outgoing.wrote(bytes.get(..sent).unwrap_or_default());
@@ -140,6 +144,10 @@ impl<S: Write + Unpin> Write for Frames<S> {
         let all = slices.iter().map(|slice| slice.len()).sum();
         if self.is_broken() {
             return Poll::Ready(Ok(all));
+        }
+        if self.outgoing.holds(slices) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
         }
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         let mut left = WrittenFrames::sent(&written, all);

@@ -480,6 +480,46 @@ async fn what_is_written_is_counted_wherever_it_is_cut() {
     }
 }
 
+#[test]
+fn a_head_whose_body_is_still_to_come_waits_one_turn_and_no_other_does() {
+    let (mut frames, streams) = frames(&[], usize::MAX);
+    let mut before = StreamPermit::of(&streams, Need::default());
+    before.sending();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut write = |bytes: &[u8], body: &[u8]| {
+        let slices = [IoSlice::new(bytes), IoSlice::new(body)];
+        let written = Pin::new(&mut frames).poll_write_vectored(&mut context, &slices);
+        written.map(Result::unwrap)
+    };
+    let without_body = frame(HEADERS, END_HEADERS | END_STREAM, 1, b"head");
+    let mut bytes = vec![0; PREFACE_BYTES];
+    bytes.extend(&without_body);
+    assert_eq!(write(&bytes, b""), Poll::Ready(bytes.len()));
+    assert!(!before.is_unsent());
+    before.sending();
+    let mut bytes = without_body;
+    bytes.extend(frame(HEADERS, END_HEADERS, 3, b"head"));
+    assert_eq!(write(&bytes, b""), Poll::Pending);
+    assert!(before.is_unsent());
+    // There was none to hand over yet.
+    assert_eq!(write(&bytes, b""), Poll::Ready(bytes.len()));
+    assert!(!before.is_unsent());
+    // There was one.
+    assert_eq!(write(&bytes, b""), Poll::Pending);
+    let mut data = frame(DATA, END_STREAM, 3, &[0; 1000]);
+    let body = data.split_off(HEAD_BYTES);
+    bytes.extend(data);
+    assert_eq!(write(&bytes, &body), Poll::Ready(bytes.len() + body.len()));
+    let next = frame(HEADERS, END_HEADERS, 5, b"head");
+    assert_eq!(write(&next, b""), Poll::Pending);
+    assert_eq!(write(&next, b""), Poll::Ready(next.len()));
+    // In the middle of a frame nothing looks like a head.
+    let long = frame(DATA, 0, 3, &frame(HEADERS, END_HEADERS, 5, b""));
+    let (one, two) = long.split_at(HEAD_BYTES);
+    assert_eq!(write(one, b""), Poll::Ready(one.len()));
+    assert_eq!(write(two, b""), Poll::Ready(two.len()));
+}
+
 proptest! {
     #[test]
     fn nothing_panics_and_no_byte_is_waited_for_in_vain(

@@ -1,10 +1,10 @@
 //! Written frames of an HTTP/2 connection, counted as they go out.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::task::Poll;
 
-use super::head::{DATA, FrameHead, HEAD_BYTES, HEADERS, RST_STREAM, known_more};
+use super::head::{DATA, END_STREAM, FrameHead, HEAD_BYTES, HEADERS, RST_STREAM, known_more};
 use crate::upstream::streams::Streams;
 
 /// `PRI * HTTP/2.0` and so on, before the first frame.
@@ -22,6 +22,8 @@ pub(super) struct WrittenFrames {
     known: usize,
     /// Streams that Bursar has ended early.
     pub(super) reset: Vec<u32>,
+    /// Whether a head was held back, and goes with the next write.
+    is_held: bool,
 }
 
 impl WrittenFrames {
@@ -32,7 +34,31 @@ impl WrittenFrames {
             head: [0; HEAD_BYTES],
             known: 0,
             reset: Vec::new(),
+            is_held: false,
         }
+    }
+
+    /// Whether a write ends with the head of a request whose body is still to come, and was not held back for it yet. h2
+    /// hands a body over once its head is on its way, which is one turn later: together they are one write.
+    pub(super) fn holds(&mut self, slices: &[IoSlice<'_>]) -> bool {
+        let mut filled = slices.iter().filter(|slice| !slice.is_empty());
+        // A body of some length stands in a slice of its own, behind its frame's head.
+        let only = filled.next().filter(|_| filled.next().is_none());
+        self.is_held = !self.is_held && only.is_some_and(|bytes| self.ends_with_head(bytes));
+        self.is_held
+    }
+
+    fn ends_with_head(&self, mut bytes: &[u8]) -> bool {
+        if self.passing > 0 || self.known > 0 {
+            return false;
+        }
+        while let Some(head) = FrameHead::parse(bytes) {
+            bytes = bytes.get(HEAD_BYTES + head.length..).unwrap_or_default();
+            if bytes.is_empty() {
+                return head.kind == HEADERS && head.flags & END_STREAM == 0;
+            }
+        }
+        false
     }
 
     /// A write of these bytes came to that: how many of them the server may have. One that failed may have sent all
