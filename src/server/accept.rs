@@ -45,8 +45,8 @@ use bursar_tls::server::{self, Tls};
 use serve::{ConnectionContext, ConnectionResult, linger, serve_http1, serve_http2};
 use tls_failure::probable_cause;
 
-/// The part of all connections that one address may have while no caller is known on them: eight addresses have to
-/// work together to take them all.
+/// The part of all connections that one address may have while no caller is known on them, once half of all are taken.
+/// Before, nobody is short of any: all callers of a balancer, whose address they have, may come back at once.
 const UNKNOWN_SHARE: usize = 8;
 /// The number it may always have: a small `limits.connections` is not shared out further.
 const MIN_UNKNOWN: usize = 64;
@@ -89,7 +89,7 @@ pub async fn accept(
     let accepting = Accepting {
         permits: Arc::new(Semaphore::new(connections)),
         unknown: Arc::default(),
-        share: (connections / UNKNOWN_SHARE).max(MIN_UNKNOWN),
+        connections,
         turned_away: Arc::new(Semaphore::new(turned_away)),
         throttles: LogThrottles::default(),
         tls,
@@ -115,10 +115,10 @@ struct Accepting {
     workers: Workers,
     tasks: TaskTracker,
     permits: Arc<Semaphore>,
+    /// How many permits there are.
+    connections: usize,
     /// Connections that no caller is known on.
     unknown: Arc<Unknown>,
-    /// How many of those one address may have where the configuration does not say.
-    share: usize,
     turned_away: Arc<Semaphore>,
     /// From where connections were refused, and by which limit.
     throttles: LogThrottles<(IpAddr, &'static str)>,
@@ -166,11 +166,22 @@ impl Accepting {
         let most = match unknown_connections {
             UnknownConnections::Any => return Ok((permit, None)),
             UnknownConnections::AtMost(most) => most,
-            UnknownConnections::Share => self.share,
+            UnknownConnections::Share => self.share(),
         };
         let place = self.unknown.enter(address, most);
         let place = place.ok_or(Limit::UnknownConnections)?;
         Ok((permit, Some(place)))
+    }
+
+    /// How many connections without a known caller one address may have where the configuration does not say.
+    fn share(&self) -> usize {
+        let half = self.connections / 2;
+        let share = if self.permits.available_permits() >= half {
+            half
+        } else {
+            self.connections / UNKNOWN_SHARE
+        };
+        share.max(MIN_UNKNOWN)
     }
 
     /// Has a connection served, or turned away because of that limit.

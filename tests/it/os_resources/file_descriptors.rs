@@ -197,6 +197,25 @@ async fn one_address_has_a_share_of_the_connections_until_its_caller_is_known() 
 }
 
 #[tokio::test]
+async fn one_address_has_all_connections_that_it_wants_until_half_of_all_are_open() {
+    let (api, idp) = servers().await;
+    let yaml = acme(&api.url(), &idp.url(), "");
+    let proxy = Proxy::start(&format!("limits: {{connections: 200}}\n{CALLERS}{yaml}")).await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(connect_from("127.0.0.1", proxy.listen).await);
+    }
+    // More than an eighth, and more than the 64 that it always has: the first came before all of them.
+    let mut one_more = connect_from("127.0.0.1", proxy.listen).await;
+    assert_eq!(one_more.read_message().await.status(), 503);
+    for caller in &mut silent {
+        assert_eq!(caller.ask(GET).await.status(), 401);
+    }
+    let mut elsewhere = connect_from("127.0.0.2", proxy.listen).await;
+    assert_eq!(elsewhere.ask(authorized()).await.status(), 200);
+}
+
+#[tokio::test]
 async fn without_callers_everybody_is_one_and_waits_for_nobody() {
     let (api, idp) = servers().await;
     let yaml = acme(&api.url(), &idp.url(), "");

@@ -19,7 +19,8 @@ pub(crate) struct Limits {
     pub(crate) connections: Option<Count>,
     /// Connections from one address (IPv6: a /64) on which no request was verified yet. As many again may
     /// wait for their password to be hashed. The next one is refused as above. Without this: an eighth of
-    /// `connections`, 64 at least; without `callers` any number.
+    /// `connections`, 64 at least, and any number while less than half of `connections` are open; without `callers`
+    /// always any number.
     #[cfg_attr(test, schemars(extend("examples" = [4096])))]
     pub(crate) unknown_connections: Option<Count>,
     /// Requests at once whose response has not begun. The next one is answered 503 `overloaded`.
