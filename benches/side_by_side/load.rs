@@ -18,10 +18,19 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use crate::certificates;
+use crate::upstream::TOOK;
 use crate::wire::Wire;
 
 /// So many callers of a crowd connect at once.
 const CONNECTING: usize = 64;
+
+/// Of a day's mixture: how many providers there are, which part of the requests is payments, how long a provider takes,
+/// and how often it revokes its tokens.
+pub(crate) const PROVIDERS: usize = 4;
+const PAYMENTS: f64 = 0.1;
+const SHORTEST_MS: f64 = 5.0;
+const LONGEST_MS: f64 = 2000.0;
+const REVOCATIONS: Duration = Duration::from_secs(30);
 
 /// What is to be done.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,6 +61,8 @@ pub(crate) enum Kind {
     Idle,
     /// One request of each caller, and the token is revoked meanwhile.
     Storm,
+    /// A day's mixture: reads and payments, to several providers, that take a while; tokens are revoked now and then.
+    Day,
     /// None: what the proxy does by itself.
     Watch,
     /// So many requests, however long they take.
@@ -166,7 +177,7 @@ impl Callers {
     /// Seconds between `begin` and the end.
     async fn work(self: Rc<Self>) -> io::Result<f64> {
         match self.job.kind {
-            Kind::Steady | Kind::Fresh => self.steadily().await,
+            Kind::Steady | Kind::Fresh | Kind::Day => self.steadily().await,
             Kind::Count(count) => {
                 let mut wire = self.connect().await?;
                 self.exchange(&mut wire).await?;
@@ -214,6 +225,9 @@ impl Callers {
             let callers = self.clone();
             tokio::task::spawn_local(callers.go_on(wire));
         }
+        if self.job.kind == Kind::Day {
+            tokio::task::spawn_local(revoke_now_and_then(self.job.control));
+        }
         tokio::time::sleep(Duration::from_secs_f64(self.job.warm)).await;
         let since = self.begin();
         tokio::time::sleep(Duration::from_secs_f64(self.job.seconds)).await;
@@ -223,14 +237,15 @@ impl Callers {
 
     async fn go_on(self: Rc<Self>, mut wire: Connection) {
         while !self.stop.get() {
-            let is_fresh = self.job.kind == Kind::Fresh;
-            let done = if is_fresh {
-                self.fresh().await
-            } else {
-                self.exchange(&mut wire).await
+            let done = match self.job.kind {
+                Kind::Fresh => self.fresh().await,
+                Kind::Day => self.errand(&mut wire).await,
+                _ => self.exchange(&mut wire).await,
             };
-            if done.is_err() && !self.stop.get() {
-                self.failures.set(self.failures.get() + 1);
+            if let Err(error) = done
+                && !self.stop.get()
+            {
+                self.failed(&error.to_string());
                 if let Ok(again) = self.connect().await {
                     wire = again;
                 }
@@ -331,11 +346,60 @@ impl Callers {
         let head = wire.head().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
         wire.skip(head.length()?).await?;
         if !head.is_ok() {
-            self.failures.set(self.failures.get() + 1);
+            self.failed(&String::from_utf8_lossy(head.first_line()));
         } else if self.measuring.get() && !self.stop.get() {
             self.took.borrow_mut().push(microseconds(since));
         }
         Ok(())
+    }
+
+    /// One request of a day's mixture. What is noted is how much longer it took than it was at the provider.
+    async fn errand(&self, wire: &mut Connection) -> io::Result<()> {
+        let number = self.next.get();
+        self.next.set(number + 1);
+        // As many between 5 and 50 ms as between 200 ms and 2 s.
+        let wait = SHORTEST_MS * (LONGEST_MS / SHORTEST_MS).powf(fastrand::f64());
+        let provider = fastrand::usize(..PROVIDERS);
+        let is_payment = fastrand::f64() < PAYMENTS;
+        let (method, path, length) = if is_payment {
+            ("POST", "/v1/payments", 1000)
+        } else {
+            ("GET", "/v1/payments/42", 0)
+        };
+        let fields = if is_payment {
+            "Content-Type: application/json\r\nContent-Length: 1000\r\n"
+        } else {
+            ""
+        };
+        let mut request = format!(
+            "{method} {path}?wait={wait:.0}&number={number} HTTP/1.1\r\nHost: h{provider}.bench.test\r\nUser-Agent: side-by-side/1.0\r\n\
+             Accept: application/json\r\nProxy-Authorization: Basic Yzpw\r\n{fields}\r\n"
+        )
+        .into_bytes();
+        request.resize(request.len() + length, b'0');
+        let since = Instant::now();
+        wire.send(&request).await?;
+        let head = wire.head().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let took = microseconds(since);
+        wire.skip(head.length()?).await?;
+        let there = head.field(TOOK).and_then(|took| took.parse().ok());
+        match there {
+            Some(there) if head.is_ok() => {
+                if self.measuring.get() && !self.stop.get() {
+                    self.took.borrow_mut().push(took.saturating_sub(there));
+                }
+            }
+            _ => self.failed(&String::from_utf8_lossy(head.first_line())),
+        }
+        Ok(())
+    }
+
+    /// The first few are told.
+    fn failed(&self, why: &str) {
+        let before = self.failures.replace(self.failures.get() + 1);
+        if before < 5 {
+            eprintln!("failed: {why}");
+        }
     }
 
     fn outcome(&self, seconds: f64) -> Outcome {
@@ -362,6 +426,14 @@ impl Callers {
             token_calls: None,
             token_calls_at_once: None,
         }
+    }
+}
+
+/// All tokens at once, so that about one request in a hundred meets a 401.
+async fn revoke_now_and_then(control: SocketAddr) -> io::Result<()> {
+    loop {
+        tokio::time::sleep(REVOCATIONS).await;
+        ask(control, "POST /revoke HTTP/1.1\r\n\r\n").await?;
     }
 }
 

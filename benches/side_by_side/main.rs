@@ -4,6 +4,7 @@
 //! What is told of a proxy is the system's own account of its process.
 
 #![expect(
+    clippy::print_stderr,
     clippy::print_stdout,
     clippy::cast_precision_loss,
     reason = "a benchmark talks to a person"
@@ -54,7 +55,7 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Which work, separated by commas; all without it
+    /// Which work, separated by commas; all but `day` without it
     #[arg(long, value_delimiter = ',')]
     work: Vec<Work>,
     /// Which proxies, separated by commas; all without it
@@ -101,7 +102,8 @@ fn run(options: &Options) -> anyhow::Result<()> {
     certificates::write(&dir)?;
     let all = |chosen: &[Work]| {
         if chosen.is_empty() {
-            Work::value_variants().to_vec()
+            let short = Work::value_variants().iter().filter(|work| !work.is_long());
+            short.copied().collect()
         } else {
             chosen.to_vec()
         }

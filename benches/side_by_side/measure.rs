@@ -16,6 +16,8 @@ use crate::setup::Setup;
 use crate::work::Work;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Of the configuration, in a day's mixture.
+const RELOADS: Duration = Duration::from_secs(60);
 
 /// The figures of one run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -66,7 +68,10 @@ pub(crate) fn measure(
     let line = callers.line()?;
     anyhow::ensure!(line.trim() == "begin", "not a beginning: {line}");
     let (cpu, core, memory) = (proxy.cpu(), process::busy(first), proxy.memory());
-    let line = callers.line()?;
+    let line = match (work, peer) {
+        (Work::Day, Peer::Bursar) => reloading(&proxy, &setup, || callers.line())?,
+        _ => callers.line()?,
+    };
     let (cpu_after, core_after, memory_after) = (proxy.cpu(), process::busy(first), proxy.memory());
     let outcome: Outcome = serde_json::from_str(&line)?;
     drop(callers);
@@ -75,7 +80,6 @@ pub(crate) fn measure(
         |after: Duration, before: Duration| after.saturating_sub(before).as_secs_f64() * 1e6;
     let user = microseconds(cpu_after.user, cpu.user);
     let system = microseconds(cpu_after.system, cpu.system);
-    let bytes = |kibibytes: u64| kibibytes as f64 * 1024.0;
     #[expect(clippy::cast_precision_loss, reason = "they are not that many")]
     let requests = match job.kind {
         Kind::Storm => job.callers as f64,
@@ -91,9 +95,9 @@ pub(crate) fn measure(
         p50_us: outcome.p50_us,
         p99_us: outcome.p99_us,
         p999_us: outcome.p999_us,
-        resident: bytes(memory_after.now),
-        resident_peak: bytes(memory_after.peak),
-        grown: bytes(memory_after.now) - bytes(memory.now),
+        resident: resident(memory_after.now),
+        resident_peak: resident(memory_after.peak),
+        grown: resident(memory_after.now) - resident(memory.now),
         requests,
         failures: outcome.failures as f64,
         seconds: outcome.seconds,
@@ -106,6 +110,36 @@ pub(crate) fn measure(
             elsewhere
         },
     })
+}
+
+/// Has Bursar reload a file that has changed, every minute until that is done.
+fn reloading<T: Send>(
+    proxy: &Running,
+    setup: &Setup,
+    until: impl FnOnce() -> anyhow::Result<T> + Send,
+) -> anyhow::Result<T> {
+    std::thread::scope(|scope| {
+        let done = scope.spawn(until);
+        let (mut since, mut count) = (Instant::now(), 0);
+        while !done.is_finished() {
+            std::thread::sleep(Duration::from_millis(100));
+            if since.elapsed() >= RELOADS {
+                (since, count) = (Instant::now(), count + 1);
+                let changed = format!("{}replay_memory: {}MiB\n", setup.bursar(), 256 + count % 2);
+                std::fs::write(setup.dir.join("bursar.yaml"), changed)?;
+                proxy.signal("HUP");
+                println!(
+                    "reload {count}: {:.1} MB",
+                    resident(proxy.memory().now) / 1e6
+                );
+            }
+        }
+        done.join().expect("waiting for a line does not panic")
+    })
+}
+
+fn resident(kibibytes: u64) -> f64 {
+    kibibytes as f64 * 1024.0
 }
 
 fn set_up(
@@ -122,6 +156,7 @@ fn set_up(
         token: free()?,
         cores,
         spread: work.spread(),
+        providers: work.providers(),
         hurried: work.spread().is_some() && work != Work::Start,
         intercept: work.is_tunnel(),
         journal: work.is_journaled().then(|| dir.join("journal")),
@@ -132,10 +167,10 @@ fn set_up(
 
 fn provider(work: Work, setup: &Setup, cores: &str) -> anyhow::Result<Running> {
     // Renewed several times in a run, except where there are too many.
-    let lifetime = if work.spread().is_some() || work == Work::Storm {
-        "3600"
-    } else {
-        "5"
+    let lifetime = match work {
+        Work::Storm | Work::Day => "3600",
+        _ if work.spread().is_some() => "3600",
+        _ => "5",
     };
     let mut args = [
         "upstream",
@@ -179,9 +214,10 @@ fn listening(setup: &Setup) -> anyhow::Result<f64> {
 /// Waits until a request gets through.
 fn ready(proxy: &mut Running, setup: &Setup) -> anyhow::Result<()> {
     let since = Instant::now();
-    let (host, account) = match setup.spread {
-        None => ("api.bench.test", ""),
-        Some(_) => ("h0.bench.test", "Bursar-Account: a0\r\n"),
+    let (host, account) = match (setup.spread, setup.providers) {
+        (None, None) => ("api.bench.test", ""),
+        (None, Some(_)) => ("h0.bench.test", ""),
+        (Some(_), _) => ("h0.bench.test", "Bursar-Account: a0\r\n"),
     };
     let request = format!(
         "GET /v1/payments/1 HTTP/1.1\r\nHost: {host}\r\nProxy-Authorization: Basic Yzpw\r\n{account}\r\n"

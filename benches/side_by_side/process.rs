@@ -60,6 +60,17 @@ impl Running {
         sum
     }
 
+    pub(crate) fn signal(&self, name: &str) {
+        // The shell's own, because an image that only compiles has no program of that name.
+        let kill = [
+            "-c",
+            "kill -s \"$1\" \"$0\"",
+            &self.0.id().to_string(),
+            name,
+        ];
+        drop(Command::new("sh").args(kill).status());
+    }
+
     pub(crate) fn has_ended(&mut self) -> bool {
         !matches!(self.0.try_wait(), Ok(None))
     }
@@ -68,9 +79,7 @@ impl Running {
     /// profile of what it did.
     pub(crate) fn end(&mut self) -> bool {
         if !self.has_ended() {
-            // The shell's own, because an image that only compiles has no program of that name.
-            let kill = ["-c", "kill \"$0\"", &self.0.id().to_string()];
-            drop(Command::new("sh").args(kill).status());
+            self.signal("TERM");
         }
         let since = Instant::now();
         while !self.has_ended() && since.elapsed() < PATIENCE {

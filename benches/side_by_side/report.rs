@@ -199,6 +199,7 @@ fn told(work: Work) -> &'static str {
             "ms until it listens, token calls a second, most of them at once (each takes 200 ms), and memory"
         }
         Work::Storm => "until all were answered, token calls, failures",
+        Work::Day => "added latency at p50, p99 and p99.9, growth of memory, failures",
         Work::TunnelNew => "CPU each, and connections a second",
         Work::TwoCores | Work::Payment => "CPU µs, and requests a second",
         Work::Accounts1 | Work::Accounts100 | Work::Accounts10000 => "CPU µs (user), and memory",
@@ -235,6 +236,14 @@ fn headline(work: Work, run: &Figures) -> String {
             "{:.0} ms, {:.0}, {:.0}",
             run.seconds * 1e3,
             run.token_calls,
+            run.failures
+        ),
+        Work::Day => format!(
+            "{:.1} ms, {:.1}, {:.1}, {:+.1} MB, {:.0}",
+            run.p50_us / 1e3,
+            run.p99_us / 1e3,
+            run.p999_us / 1e3,
+            run.grown / 1e6,
             run.failures
         ),
         Work::TunnelNew | Work::TwoCores | Work::Payment => {

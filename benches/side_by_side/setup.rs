@@ -14,6 +14,8 @@ pub(crate) struct Setup {
     pub(crate) cores: (String, usize),
     /// Hosts and accounts; none: one host.
     pub(crate) spread: Option<usize>,
+    /// Hosts, each of a provider of its own, every other one over HTTP/2; none: one provider.
+    pub(crate) providers: Option<usize>,
     /// Token calls are not held back, so that all accounts have one before anything is measured.
     pub(crate) hurried: bool,
     pub(crate) intercept: bool,
@@ -63,14 +65,28 @@ impl Setup {
         let journal = self.journal.as_ref().map_or_else(String::new, |path| {
             format!("journal: {{path: {}}}\n", path.display())
         });
+        let provider = |name: &str, hosts: &str, http: &str| {
+            format!(
+                "  {name}:\n    hosts: [{hosts}]\n    {accounts}\n    upstream: https://{api}\n    tls: {{ca: ca.pem}}\n{http}    \
+                 token: {{url: \"http://{token}/token\", scopes: [payments]{pace}}}\n    \
+                 routes:\n      - {{methods: [GET], path: \"/v1/payments/*\", scopes: [payments]}}\n      \
+                 - {{methods: [POST], path: /v1/payments, scopes: [payments]}}\n      \
+                 - {{methods: [POST], path: \"/v1/payments/*/refunds\", scopes: [refunds]}}\n"
+            )
+        };
+        let (names, providers) = match self.providers {
+            None => ("bench".to_owned(), provider("bench", &hosts, "")),
+            Some(count) => {
+                let names: Vec<String> = (0..count).map(|at| format!("bench{at}")).collect();
+                let each = names.iter().enumerate().map(|(at, name)| {
+                    let http = ["    http: \"1.1\"\n", ""][at % 2];
+                    provider(name, &format!("h{at}.bench.test"), http)
+                });
+                (names.join(", "), each.collect())
+            }
+        };
         format!(
-            "listen: {listen}\nadmin: {admin}\n{journal}\
-             callers: {{c: {{password: p, allow: [bench]}}}}\n\
-             providers:\n  bench:\n    hosts: [{hosts}]\n    {accounts}\n    upstream: https://{api}\n    tls: {{ca: ca.pem}}\n    \
-             token: {{url: \"http://{token}/token\", scopes: [payments]{pace}}}\n    \
-             routes:\n      - {{methods: [GET], path: \"/v1/payments/*\", scopes: [payments]}}\n      \
-             - {{methods: [POST], path: /v1/payments, scopes: [payments]}}\n      \
-             - {{methods: [POST], path: \"/v1/payments/*/refunds\", scopes: [refunds]}}\n"
+            "listen: {listen}\nadmin: {admin}\n{journal}callers: {{c: {{password: p, allow: [{names}]}}}}\nproviders:\n{providers}"
         )
     }
 

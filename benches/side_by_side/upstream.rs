@@ -2,7 +2,8 @@
 //!
 //! One thread. TLS 1.3 and one cipher, so that every proxy speaks the same.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -63,6 +65,8 @@ struct Tokens {
     valid_from: Cell<u64>,
     lifetime_seconds: u64,
     delay: Duration,
+    /// How long requests of a day's mixture that were refused had taken here, by their numbers.
+    refused: RefCell<HashMap<u64, Duration>>,
 }
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
@@ -73,6 +77,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         valid_from: Cell::new(0),
         lifetime_seconds: options.lifetime_seconds,
         delay: Duration::from_millis(options.delay_milliseconds),
+        refused: RefCell::default(),
     });
     let tls = acceptor(&options)?;
     let api = TcpListener::bind(options.api).await?;
@@ -115,11 +120,11 @@ fn acceptor(options: &Options) -> anyhow::Result<TlsAcceptor> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-async fn serve_api(stream: TcpStream, tls: &TlsAcceptor, tokens: &Tokens) -> io::Result<()> {
+async fn serve_api(stream: TcpStream, tls: &TlsAcceptor, tokens: &Rc<Tokens>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let stream = tls.accept(stream).await?;
     if stream.get_ref().1.alpn_protocol() == Some(HTTP2) {
-        return serve_http2(stream).await;
+        return serve_http2(stream, tokens).await;
     }
     let mut wire = Wire::new(stream);
     let ordinary = answer("200 OK", &"x".repeat(512));
@@ -138,10 +143,22 @@ async fn serve_api(stream: TcpStream, tls: &TlsAcceptor, tokens: &Tokens) -> io:
             wire.send_zeros(length).await?;
         } else if path.starts_with("/storm") {
             tokio::time::sleep(HOLD).await;
-            let number = token.trim_start_matches("token-").parse::<u64>();
-            let is_valid = number.is_ok_and(|number| number >= tokens.valid_from.get());
-            wire.send(if is_valid { &ordinary } else { &unauthorized })
-                .await?;
+            wire.send(if tokens.takes(token) {
+                &ordinary
+            } else {
+                &unauthorized
+            })
+            .await?;
+        } else if let Some(errand) = Errand::parse(path) {
+            let answer = match tokens.run(errand, token).await {
+                Some(took) => {
+                    let field = format!("{TOOK}: {}\r\nCache-Control", took.as_micros());
+                    let ordinary = std::str::from_utf8(&ordinary).map_err(io::Error::other)?;
+                    ordinary.replace("Cache-Control", &field).into_bytes()
+                }
+                None => unauthorized.clone(),
+            };
+            wire.send(&answer).await?;
         } else {
             wire.send(&ordinary).await?;
         }
@@ -150,17 +167,27 @@ async fn serve_api(stream: TcpStream, tls: &TlsAcceptor, tokens: &Tokens) -> io:
 }
 
 /// The usual answer, to whom has a token.
-async fn serve_http2(stream: TlsStream<TcpStream>) -> io::Result<()> {
+async fn serve_http2(stream: TlsStream<TcpStream>, tokens: &Rc<Tokens>) -> io::Result<()> {
     let body = Bytes::from("x".repeat(512));
+    let tokens = tokens.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let body = body.clone();
+        let (body, tokens) = (body.clone(), tokens.clone());
         async move {
-            let has_token = request.headers().contains_key(AUTHORIZATION);
-            let mut body_sent = request.into_body();
+            let (head, mut body_sent) = request.into_parts();
             while let Some(Ok(_)) = body_sent.frame().await {}
-            let status = if has_token { 200 } else { 401 };
+            let token = head.headers.get(AUTHORIZATION);
+            let token = token.and_then(|field| field.to_str().ok()?.strip_prefix("Bearer "));
+            let target = head.uri.path_and_query();
+            let errand = target.and_then(|target| Errand::parse(target.as_str()));
+            let took = match (token, errand) {
+                (None, _) => None,
+                (Some(_), None) => Some(Duration::ZERO),
+                (Some(token), Some(errand)) => tokens.run(errand, token).await,
+            };
+            let status = if took.is_some() { 200 } else { 401 };
             Response::builder()
                 .status(status)
+                .header(TOOK, took.unwrap_or_default().as_micros().to_string())
                 .header("server", "provider")
                 .header("content-type", "application/json")
                 .header("x-request-id", "0123456789abcdef")
@@ -170,6 +197,50 @@ async fn serve_http2(stream: TlsStream<TcpStream>) -> io::Result<()> {
     });
     let connection = http2::Builder::new(Local).serve_connection(TokioIo::new(stream), service);
     connection.await.map_err(io::Error::other)
+}
+
+/// Microseconds that a request of a day's mixture spent here, those of its first attempt included.
+pub(crate) const TOOK: &str = "x-took";
+
+/// What a request of a day's mixture asks for: `?wait=MILLISECONDS&number=N`.
+#[derive(Clone, Copy, Debug)]
+struct Errand {
+    wait: Duration,
+    number: u64,
+}
+
+impl Errand {
+    fn parse(path: &str) -> Option<Self> {
+        let (_, query) = path.split_once("?wait=")?;
+        let (wait, number) = query.split_once("&number=")?;
+        Some(Self {
+            wait: Duration::from_millis(wait.parse().ok()?),
+            number: number.parse().ok()?,
+        })
+    }
+}
+
+impl Tokens {
+    /// Whether a token was not revoked; a proxy whose token is fixed has none that could be.
+    fn takes(&self, token: &str) -> bool {
+        let number = token.trim_start_matches("token-").parse::<u64>();
+        number.map_or(token.starts_with("fixed"), |number| {
+            number >= self.valid_from.get()
+        })
+    }
+
+    /// Lets a request wait, and says how long it was here; None: its token is not valid any more.
+    async fn run(&self, errand: Errand, token: &str) -> Option<Duration> {
+        let since = Instant::now();
+        tokio::time::sleep(errand.wait).await;
+        let before = self.refused.borrow_mut().remove(&errand.number);
+        let took = since.elapsed() + before.unwrap_or_default();
+        if self.takes(token) {
+            return Some(took);
+        }
+        self.refused.borrow_mut().insert(errand.number, took);
+        None
+    }
 }
 
 /// Where the tasks of a connection run.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::load::{Job, Kind};
+use crate::load::{Job, Kind, PROVIDERS};
 use crate::peers::Peer;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -30,6 +30,7 @@ pub(crate) enum Work {
     GetHttp2,
     #[value(name = "post1k-http2")]
     Post1kHttp2,
+    Day,
 }
 
 /// Callers that wait while others connect, in `Idle`. Bursar gives them less than half of the files that may be open, which
@@ -60,6 +61,7 @@ impl Work {
             Self::PaymentOne => "POST 1 kB with a journal, 1 caller",
             Self::GetHttp2 => "GET, provider over HTTP/2, 64 callers",
             Self::Post1kHttp2 => "POST 1 kB, provider over HTTP/2, 64 callers",
+            Self::Day => "a day's mixture, 1,000 callers",
         }
     }
 
@@ -70,6 +72,16 @@ impl Work {
             Self::Accounts10000 | Self::Start => Some(10_000),
             _ => None,
         }
+    }
+
+    /// Whether it is only done where it is asked for, because it takes long.
+    pub(crate) fn is_long(self) -> bool {
+        self == Self::Day
+    }
+
+    /// How many hosts it asks where each is a provider of its own.
+    pub(crate) fn providers(self) -> Option<usize> {
+        (self == Self::Day).then_some(PROVIDERS)
     }
 
     /// Whether the picture shows it.
@@ -83,12 +95,12 @@ impl Work {
 
     /// Whether what moves money is written down.
     pub(crate) fn is_journaled(self) -> bool {
-        matches!(self, Self::Payment | Self::PaymentOne)
+        matches!(self, Self::Payment | Self::PaymentOne | Self::Day)
     }
 
     /// Whether the provider speaks HTTP/2.
     pub(crate) fn is_http2(self) -> bool {
-        matches!(self, Self::GetHttp2 | Self::Post1kHttp2)
+        matches!(self, Self::GetHttp2 | Self::Post1kHttp2 | Self::Day)
     }
 
     /// Why a peer cannot do it.
@@ -117,6 +129,7 @@ impl Work {
             Self::Idle => Kind::Idle,
             Self::Storm => Kind::Storm,
             Self::Start => Kind::Watch,
+            Self::Day => Kind::Day,
             Self::TunnelNew => Kind::Fresh,
             Self::Down | Self::Up => Kind::Count(5),
             _ => Kind::Steady,
@@ -124,7 +137,7 @@ impl Work {
         let callers = match self {
             Self::One | Self::Down | Self::Up | Self::PostOne | Self::PaymentOne => 1,
             Self::Idle => CROWD,
-            Self::Storm => 1000,
+            Self::Storm | Self::Day => 1000,
             Self::TunnelNew => 16,
             _ => 64,
         };
@@ -142,7 +155,8 @@ impl Work {
             proxy,
             kind,
             callers,
-            warm: 1.0,
+            // Until every connection is there that the mixture needs.
+            warm: if self == Self::Day { 30.0 } else { 1.0 },
             seconds,
             path,
             body,
