@@ -1,5 +1,6 @@
 //! One measurement: a provider, a proxy and callers, each on the core that it is given.
 
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub(crate) struct Figures {
     pub(crate) listening_ms: f64,
     /// How much of the proxy's core somebody else used, of 1.
     pub(crate) disturbed: f64,
+    /// How often the disk was waited for: of payments, so that it can be told how many share one `fdatasync`.
+    pub(crate) syncs_per_second: f64,
 }
 
 pub(crate) fn measure(
@@ -67,6 +70,11 @@ pub(crate) fn measure(
     let mut callers = Talker::start(&others, &this, &words)?;
     let line = callers.line()?;
     anyhow::ensure!(line.trim() == "begin", "not a beginning: {line}");
+    let syncs = || match (work, peer) {
+        (Work::Payment | Work::PaymentOne, Peer::Bursar) => syncs(&setup),
+        _ => Ok(0.0),
+    };
+    let syncs_before = syncs()?;
     let (cpu, core, memory) = (proxy.cpu(), process::busy(first), proxy.memory());
     let line = match (work, peer) {
         (Work::Day, Peer::Bursar) => reloading(&proxy, &setup, || callers.line())?,
@@ -74,6 +82,7 @@ pub(crate) fn measure(
     };
     let (cpu_after, core_after, memory_after) = (proxy.cpu(), process::busy(first), proxy.memory());
     let outcome: Outcome = serde_json::from_str(&line)?;
+    let syncs_per_second = (syncs()? - syncs_before) / outcome.seconds;
     drop(callers);
     anyhow::ensure!(proxy.end(), "it does not end when it is asked to");
     let microseconds =
@@ -109,7 +118,19 @@ pub(crate) fn measure(
         } else {
             elsewhere
         },
+        syncs_per_second,
     })
+}
+
+/// What the journal's metric says so far.
+fn syncs(setup: &Setup) -> anyhow::Result<f64> {
+    let mut stream = TcpStream::connect(setup.admin)?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    let mut lines = text.lines();
+    let count = lines.find_map(|line| line.strip_prefix("bursar_journal_syncs_total "));
+    Ok(count.context("no such metric")?.parse()?)
 }
 
 /// Has Bursar reload a file that has changed, every minute until that is done.

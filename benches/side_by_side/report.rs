@@ -79,6 +79,7 @@ fn median(runs: &[Figures]) -> Figures {
         token_calls_at_once: of(&|run| run.token_calls_at_once),
         listening_ms: of(&|run| run.listening_ms),
         disturbed: of(&|run| run.disturbed),
+        syncs_per_second: of(&|run| run.syncs_per_second),
     }
 }
 
@@ -201,7 +202,8 @@ fn told(work: Work) -> &'static str {
         Work::Storm => "until all were answered, token calls, failures",
         Work::Day => "added latency at p50, p99 and p99.9, growth of memory, failures",
         Work::TunnelNew => "CPU each, and connections a second",
-        Work::TwoCores | Work::Payment => "CPU µs, and requests a second",
+        Work::TwoCores => "CPU µs, and requests a second",
+        Work::Payment => "CPU µs, requests a second, and waits for the disk",
         Work::Accounts1 | Work::Accounts100 | Work::Accounts10000 => "CPU µs (user), and memory",
         Work::Get
         | Work::Post1k
@@ -246,7 +248,11 @@ fn headline(work: Work, run: &Figures) -> String {
             run.grown / 1e6,
             run.failures
         ),
-        Work::TunnelNew | Work::TwoCores | Work::Payment => {
+        Work::Payment => format!(
+            "{cpu:.1}, {:.0}, {:.0}",
+            run.per_second, run.syncs_per_second
+        ),
+        Work::TunnelNew | Work::TwoCores => {
             format!("{cpu:.1}, {:.0}", run.per_second)
         }
         Work::Accounts1 | Work::Accounts100 | Work::Accounts10000 => {
