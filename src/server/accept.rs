@@ -46,7 +46,8 @@ use serve::{ConnectionContext, ConnectionResult, linger, serve_http1, serve_http
 use tls_failure::probable_cause;
 
 /// The part of all connections that one address may have while no caller is known on them, once half of all are taken.
-/// Before, nobody is short of any: all callers of a balancer, whose address they have, may come back at once.
+/// Before, nobody is short of any: callers behind a balancer, whose address they have, may all come back at once. Five
+/// addresses have to work together to take all connections.
 const UNKNOWN_SHARE: usize = 8;
 /// The number it may always have: a small `limits.connections` is not shared out further.
 const MIN_UNKNOWN: usize = 64;

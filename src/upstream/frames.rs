@@ -6,7 +6,7 @@
 //! - The fields of responses are checked one by one ([`BlockReader`](super::fields::BlockReader)), and go on in blocks
 //!   that h2 takes.
 //! - After a write has failed, what the server sent before is still read: it may say which requests it has not
-//!   processed. What would be written then goes nowhere.
+//!   processed. What would be written then goes nowhere, nor does what still waits when the server has closed.
 //!
 //! At most one block and what one read brought is kept. Whatever is no HTTP/2 goes on as it is: h2 refuses it.
 
@@ -101,7 +101,11 @@ impl<S: Read + Unpin> Read for Frames<S> {
         while !incoming.give(&mut buffer)? {
             let mut read = ReadBuf::new(&mut incoming.read);
             match Pin::new(&mut *stream).poll_read(context, read.unfilled()) {
-                Poll::Ready(done) => done?,
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => {
+                    *broken = Some(error.kind());
+                    return Poll::Ready(Err(error));
+                }
                 // What had come before is read, and nothing can come after it.
                 Poll::Pending => {
                     let error = broken.map(|kind| Err(kind.into()));
@@ -109,8 +113,12 @@ impl<S: Read + Unpin> Read for Frames<S> {
                 }
             }
             incoming.rest = 0..read.filled().len();
-            if incoming.rest.is_empty() && !incoming.cut_at_end() {
-                return Poll::Ready(Ok(()));
+            if incoming.rest.is_empty() {
+                // A head that waits to be written belongs to a request that is told that it was not sent.
+                *broken = Some(io::ErrorKind::NotConnected);
+                if !incoming.cut_at_end() {
+                    return Poll::Ready(Ok(()));
+                }
             }
         }
         Poll::Ready(Ok(()))

@@ -16,8 +16,9 @@ use bursar_http::hpack::{self, Decoder};
 struct Server {
     pieces: VecDeque<Vec<u8>>,
     takes: usize,
-    /// Whether it closes the connection after the last piece.
+    /// Whether it closes the connection after the last piece, or reading fails.
     closes: bool,
+    fails: bool,
 }
 
 impl Read for Server {
@@ -27,9 +28,10 @@ impl Read for Server {
         mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let Some(mut piece) = self.pieces.pop_front() else {
-            return match self.closes {
-                true => Poll::Ready(Ok(())),
-                false => Poll::Pending,
+            return match (self.closes, self.fails) {
+                (true, _) => Poll::Ready(Ok(())),
+                (false, true) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+                (false, false) => Poll::Pending,
             };
         };
         let rest = piece.split_off(piece.len().min(buffer.remaining()));
@@ -90,7 +92,7 @@ fn frames(pieces: &[Vec<u8>], takes: usize) -> (Frames<Server>, Arc<Streams>) {
     let server = Server {
         pieces: pieces.iter().cloned().collect(),
         takes,
-        closes: false,
+        ..Server::default()
     };
     let dropped = DroppedFields::unregistered().unwrap();
     (Frames::new(server, &streams, dropped), streams)
@@ -518,6 +520,31 @@ fn a_head_whose_body_is_still_to_come_waits_one_turn_and_no_other_does() {
     let (one, two) = long.split_at(HEAD_BYTES);
     assert_eq!(write(one, b""), Poll::Ready(one.len()));
     assert_eq!(write(two, b""), Poll::Ready(two.len()));
+}
+
+#[tokio::test]
+async fn a_head_that_waits_when_the_server_closes_or_fails_is_never_written() {
+    for fails in [false, true] {
+        let (mut frames, streams) = frames(&[], usize::MAX);
+        frames.stream.closes = !fails;
+        frames.stream.fails = fails;
+        let mut bytes = vec![0; PREFACE_BYTES];
+        bytes.extend(frame(SETTINGS, 0, 0, &[0; 6]));
+        let written = poll_fn(|context| Pin::new(&mut frames).poll_write(context, &bytes));
+        assert_eq!(written.await.unwrap(), bytes.len());
+        let mut request = StreamPermit::of(&streams, Need::default());
+        request.sending();
+        let head = frame(HEADERS, END_HEADERS, 1, b"head");
+        let mut context = Context::from_waker(Waker::noop());
+        let waits = Pin::new(&mut frames).poll_write(&mut context, &head);
+        assert!(waits.is_pending());
+        assert_eq!(read(&mut frames, 100).is_err(), fails);
+        let taken = frames.stream.takes;
+        let written = poll_fn(|context| Pin::new(&mut frames).poll_write(context, &head));
+        assert_eq!(written.await.unwrap(), head.len());
+        assert_eq!(frames.stream.takes, taken);
+        assert!(request.is_unsent());
+    }
 }
 
 proptest! {
