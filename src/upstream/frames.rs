@@ -1,7 +1,7 @@
 //! Frame observer of an HTTP/2 connection: what its frames say that hyper does not tell, read along on their way in, and
 //! counted on their way out.
 //!
-//! - GOAWAY, settings and windows are told to the pool at once ([`Streams`]).
+//! - GOAWAY, settings, windows, and that the server does not read are told to the pool at once ([`Streams`]).
 //! - A response that is cut off is told to hyper as that, whatever the error code: it takes NO_ERROR for the end.
 //! - The fields of responses are checked one by one ([`BlockReader`](super::fields::BlockReader)), and go on in blocks
 //!   that h2 takes.
@@ -62,6 +62,13 @@ impl<S> Frames<S> {
             self.broken = Some(io::ErrorKind::NotConnected);
         }
         self.broken.is_some()
+    }
+
+    /// Until all that was written has gone, which a flush says.
+    fn block_if_pending<T>(&self, written: &Poll<T>) {
+        if written.is_pending() {
+            self.incoming.streams.block(true);
+        }
     }
 
     /// What became of a write. One that failed is taken for done from then on.
@@ -139,6 +146,7 @@ impl<S: Write + Unpin> Write for Frames<S> {
             return Poll::Pending;
         }
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.block_if_pending(&written);
         let sent = WrittenFrames::sent(&written, bytes.len());
         self.outgoing.wrote(bytes.get(..sent).unwrap_or_default());
         self.wrote(context, written, bytes.len())
@@ -158,6 +166,7 @@ impl<S: Write + Unpin> Write for Frames<S> {
             return Poll::Pending;
         }
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.block_if_pending(&written);
         let mut left = WrittenFrames::sent(&written, all);
         for slice in slices {
             let sent = slice.get(..left.min(slice.len())).unwrap_or_default();
@@ -176,6 +185,7 @@ impl<S: Write + Unpin> Write for Frames<S> {
             return Poll::Ready(Ok(()));
         }
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        self.incoming.streams.block(flushed.is_pending());
         self.wrote(context, flushed, ())
     }
 

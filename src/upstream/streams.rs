@@ -30,6 +30,8 @@ pub(super) struct Streams {
     is_leaving: AtomicBool,
     /// Whether nothing may be written any more.
     is_abandoned: AtomicBool,
+    /// Whether what was written waits for the server to read.
+    is_blocked: AtomicBool,
     /// Heads of requests of which something was written.
     heads: AtomicU64,
     /// Bytes of bodies that the server takes on this connection.
@@ -81,6 +83,7 @@ impl Streams {
             has_settings: AtomicBool::new(false),
             is_leaving: AtomicBool::new(false),
             is_abandoned: AtomicBool::new(false),
+            is_blocked: AtomicBool::new(false),
             heads: AtomicU64::new(0),
             window: AtomicI64::new(FIRST_WINDOW),
             uploads: AtomicU64::new(0),
@@ -124,6 +127,11 @@ impl Streams {
         self.has_settings.store(true, Ordering::Relaxed);
     }
 
+    /// Whether what was written waits for the server to read: a request would wait behind it.
+    pub(super) fn block(&self, is_blocked: bool) {
+        self.is_blocked.store(is_blocked, Ordering::Relaxed);
+    }
+
     pub(super) fn head_written(&self) {
         self.heads.fetch_add(1, Ordering::Relaxed);
     }
@@ -137,6 +145,7 @@ impl Streams {
         self.open.load(Ordering::Relaxed) < self.limit.load(Ordering::Relaxed)
             && !(need.is_alone && self.payments.load(Ordering::Relaxed) > 0)
             && (self.has_settings() || !need.needs_settings)
+            && !self.is_blocked.load(Ordering::Relaxed)
             && self.takes(need.upload)
     }
 
@@ -287,6 +296,16 @@ mod tests {
         assert!(StreamPermit::on(&streams, Need::default()).is_none());
         drop(paying);
         assert!(StreamPermit::on(&streams, payment).is_some());
+    }
+
+    #[test]
+    fn a_connection_takes_no_request_while_its_server_does_not_read() {
+        let streams = Streams::new();
+        streams.limit(None);
+        streams.block(true);
+        assert!(StreamPermit::on(&streams, Need::default()).is_none());
+        streams.block(false);
+        assert!(StreamPermit::on(&streams, Need::default()).is_some());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Nobody waits for a window that others have used up.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt as _;
@@ -7,7 +9,9 @@ use http_body_util::BodyExt as _;
 use super::{Rig, proxy, text};
 use crate::support::caller::{Caller, read};
 use crate::support::eventually;
-use crate::support::frames::{DATA, END_HEADERS, HEADERS, OK, frame};
+use crate::support::frames::{
+    DATA, END_HEADERS, END_STREAM, HEADERS, OK, SETTINGS, WINDOW_UPDATE, frame,
+};
 use crate::support::idp::Idp;
 use crate::support::raw::Raw;
 use crate::support::tls::{Authority, ClientCertificate};
@@ -89,6 +93,40 @@ async fn an_upload_that_a_provider_does_not_read_holds_up_no_other_to_it() {
     }
     assert!(!stuck.is_finished() && !unknown.is_finished());
     drop(sender);
+}
+
+#[tokio::test]
+async fn a_connection_that_its_provider_does_not_read_gets_no_further_request() {
+    let rig = Rig::start("http: \"2\"", |number, mut frames| async move {
+        // There is room for everything.
+        let most = 0x7fff_ffff_u32;
+        let window = [&[0, 4], &most.to_be_bytes()[..]].concat();
+        frames.write(frame(SETTINGS, 0, 0, &window)).await;
+        let more = (most - 65_535).to_be_bytes();
+        frames.write(frame(WINDOW_UPDATE, 0, 0, &more)).await;
+        while let Some(seen) = frames.next().await {
+            if number == 0 && seen.kind == DATA {
+                return std::future::pending().await;
+            }
+            if seen.kind == HEADERS && seen.flags & END_STREAM != 0 {
+                frames.answer(seen.stream).await;
+            }
+        }
+    })
+    .await;
+    let mut caller = Caller::connect_http2(rig.proxy.listen).await;
+    assert_eq!(caller.send("GET", "/x", "").await.status, 200);
+    let request = Request::post("http://api.test/large").body(full(vec![b'x'; LARGE]));
+    let stuck = caller.begin_later(request.unwrap()).await;
+    let mut is_answered = false;
+    // What is sent before the connection is full waits there; the last one comes later.
+    for _ in 0..5 {
+        let reply = caller.send("GET", "/x", "");
+        is_answered = tokio::time::timeout(Duration::from_secs(1), reply)
+            .await
+            .is_ok();
+    }
+    assert!(is_answered && !stuck.is_finished());
 }
 
 #[tokio::test]
