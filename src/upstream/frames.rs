@@ -36,6 +36,8 @@ pub(super) struct Frames<S> {
     outgoing: WrittenFrames,
     /// Why nothing can be written any more.
     broken: Option<io::ErrorKind>,
+    /// Whether the server has closed its side.
+    has_ended: bool,
 }
 
 impl<S> Frames<S> {
@@ -45,6 +47,7 @@ impl<S> Frames<S> {
             incoming: ReadFrames::new(streams, dropped),
             outgoing: WrittenFrames::new(streams),
             broken: None,
+            has_ended: false,
         }
     }
 
@@ -56,19 +59,13 @@ impl<S> Frames<S> {
         receiver
     }
 
-    /// Whether nothing more is written.
+    /// Whether nothing more is written. A head that waits when the server closes belongs to a request that is told that it
+    /// was not sent.
     fn is_broken(&mut self) -> bool {
         if self.broken.is_none() && self.incoming.streams.is_abandoned() {
             self.broken = Some(io::ErrorKind::NotConnected);
         }
-        self.broken.is_some()
-    }
-
-    /// Until all that was written has gone, which a flush says.
-    fn block_if_pending<T>(&self, written: &Poll<T>) {
-        if written.is_pending() {
-            self.incoming.streams.block(true);
-        }
+        self.broken.is_some() || self.has_ended
     }
 
     /// What became of a write. One that failed is taken for done from then on.
@@ -103,16 +100,13 @@ impl<S: Read + Unpin> Read for Frames<S> {
             stream,
             incoming,
             broken,
+            has_ended,
             ..
         } = &mut *self;
         while !incoming.give(&mut buffer)? {
             let mut read = ReadBuf::new(&mut incoming.read);
             match Pin::new(&mut *stream).poll_read(context, read.unfilled()) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => {
-                    *broken = Some(error.kind());
-                    return Poll::Ready(Err(error));
-                }
+                Poll::Ready(done) => done?,
                 // What had come before is read, and nothing can come after it.
                 Poll::Pending => {
                     let error = broken.map(|kind| Err(kind.into()));
@@ -121,8 +115,7 @@ impl<S: Read + Unpin> Read for Frames<S> {
             }
             incoming.rest = 0..read.filled().len();
             if incoming.rest.is_empty() {
-                // A head that waits to be written belongs to a request that is told that it was not sent.
-                *broken = Some(io::ErrorKind::NotConnected);
+                *has_ended = true;
                 if !incoming.cut_at_end() {
                     return Poll::Ready(Ok(()));
                 }
@@ -134,22 +127,11 @@ impl<S: Read + Unpin> Read for Frames<S> {
 
 impl<S: Write + Unpin> Write for Frames<S> {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.is_broken() {
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        if self.outgoing.holds(&[IoSlice::new(bytes)]) {
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.block_if_pending(&written);
-        let sent = WrittenFrames::sent(&written, bytes.len());
-        self.outgoing.wrote(bytes.get(..sent).unwrap_or_default());
-        self.wrote(context, written, bytes.len())
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -161,12 +143,15 @@ impl<S: Write + Unpin> Write for Frames<S> {
         if self.is_broken() {
             return Poll::Ready(Ok(all));
         }
-        if self.outgoing.holds(slices) {
+        if self.outgoing.hold_back(slices) {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.block_if_pending(&written);
+        if written.is_pending() {
+            // Until a flush says that all of it has gone.
+            self.incoming.streams.block(true);
+        }
         let mut left = WrittenFrames::sent(&written, all);
         for slice in slices {
             let sent = slice.get(..left.min(slice.len())).unwrap_or_default();

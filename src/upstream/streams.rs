@@ -4,8 +4,11 @@
 //! A worker's pool reads and reserves under its lock; the connection's driver, on the same worker, writes what the
 //! server says. A request gives back its part when it is over. Each number stands for itself, so nothing orders them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::peer::Peer;
 
@@ -16,6 +19,9 @@ pub(super) const MAX_STREAMS: u16 = 100;
 const FIRST_WINDOW: i64 = 65_535;
 /// So much must be left where a body is larger than any window.
 const LEAST_WINDOW: i64 = 16 * 1024;
+
+/// How long the server may not read before further requests go elsewhere. A network that is busy is shorter.
+const STUCK_AFTER: Duration = Duration::from_millis(200);
 
 /// An HTTP/2 connection, as the pool sees it.
 #[derive(Debug)]
@@ -30,8 +36,9 @@ pub(super) struct Streams {
     is_leaving: AtomicBool,
     /// Whether nothing may be written any more.
     is_abandoned: AtomicBool,
-    /// Whether what was written waits for the server to read.
+    /// Whether what was written waits for the server to read, and since when it does.
     is_blocked: AtomicBool,
+    blocked_since: Mutex<Option<Instant>>,
     /// Heads of requests of which something was written.
     heads: AtomicU64,
     /// Bytes of bodies that the server takes on this connection.
@@ -84,6 +91,7 @@ impl Streams {
             is_leaving: AtomicBool::new(false),
             is_abandoned: AtomicBool::new(false),
             is_blocked: AtomicBool::new(false),
+            blocked_since: Mutex::default(),
             heads: AtomicU64::new(0),
             window: AtomicI64::new(FIRST_WINDOW),
             uploads: AtomicU64::new(0),
@@ -127,9 +135,26 @@ impl Streams {
         self.has_settings.store(true, Ordering::Relaxed);
     }
 
-    /// Whether what was written waits for the server to read: a request would wait behind it.
+    /// What was written waits for the server to read from now on, or does not any more.
     pub(super) fn block(&self, is_blocked: bool) {
-        self.is_blocked.store(is_blocked, Ordering::Relaxed);
+        if is_blocked != self.is_blocked.load(Ordering::Relaxed) {
+            *self.blocked_since() = is_blocked.then(Instant::now);
+            self.is_blocked.store(is_blocked, Ordering::Relaxed);
+        }
+    }
+
+    /// A request would wait behind what was written. A server that reads is not waited for as long as that.
+    fn is_stuck(&self) -> bool {
+        self.is_blocked.load(Ordering::Relaxed)
+            && self
+                .blocked_since()
+                .is_some_and(|since| since.elapsed() >= STUCK_AFTER)
+    }
+
+    fn blocked_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.blocked_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn head_written(&self) {
@@ -145,7 +170,7 @@ impl Streams {
         self.open.load(Ordering::Relaxed) < self.limit.load(Ordering::Relaxed)
             && !(need.is_alone && self.payments.load(Ordering::Relaxed) > 0)
             && (self.has_settings() || !need.needs_settings)
-            && !self.is_blocked.load(Ordering::Relaxed)
+            && !self.is_stuck()
             && self.takes(need.upload)
     }
 
@@ -298,11 +323,16 @@ mod tests {
         assert!(StreamPermit::on(&streams, payment).is_some());
     }
 
-    #[test]
-    fn a_connection_takes_no_request_while_its_server_does_not_read() {
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_takes_no_request_while_its_server_does_not_read_for_long() {
         let streams = Streams::new();
         streams.limit(None);
         streams.block(true);
+        assert!(StreamPermit::on(&streams, Need::default()).is_some());
+        tokio::time::advance(STUCK_AFTER / 2).await;
+        // Since the first of them.
+        streams.block(true);
+        tokio::time::advance(STUCK_AFTER / 2).await;
         assert!(StreamPermit::on(&streams, Need::default()).is_none());
         streams.block(false);
         assert!(StreamPermit::on(&streams, Need::default()).is_some());

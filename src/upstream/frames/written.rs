@@ -22,7 +22,7 @@ pub(super) struct WrittenFrames {
     known: usize,
     /// Streams that Bursar has ended early.
     pub(super) reset: Vec<u32>,
-    /// Whether a head was held back, and goes with the next write.
+    /// Whether the last write was held back: the next one is not.
     is_held: bool,
 }
 
@@ -38,9 +38,9 @@ impl WrittenFrames {
         }
     }
 
-    /// Whether a write ends with the head of a request whose body is still to come, and was not held back for it yet. h2
-    /// hands a body over once its head is on its way, which is one turn later: together they are one write.
-    pub(super) fn holds(&mut self, slices: &[IoSlice<'_>]) -> bool {
+    /// Whether a write is to wait for one turn, because it ends with the head of a request whose body is still to come, and
+    /// the turn before was not waited for. h2 hands a body over one turn after its head: together they are one write.
+    pub(super) fn hold_back(&mut self, slices: &[IoSlice<'_>]) -> bool {
         let mut filled = slices.iter().filter(|slice| !slice.is_empty());
         // A body of some length stands in a slice of its own, behind its frame's head.
         let only = filled.next().filter(|_| filled.next().is_none());
