@@ -46,8 +46,7 @@ use serve::{ConnectionContext, ConnectionResult, linger, serve_http1, serve_http
 use tls_failure::probable_cause;
 
 /// The part of all connections that one address may have while no caller is known on them, once half of all are taken.
-/// Before, nobody is short of any: callers behind a balancer, whose address they have, may all come back at once. Five
-/// addresses have to work together to take all connections.
+/// Before, nobody is short of any: callers behind a balancer, whose address they have, may all come back at once.
 const UNKNOWN_SHARE: usize = 8;
 /// The number it may always have: a small `limits.connections` is not shared out further.
 const MIN_UNKNOWN: usize = 64;
@@ -164,25 +163,23 @@ impl Accepting {
             unknown_connections,
             ..
         } = *self.live.current().limits();
-        let most = match unknown_connections {
+        let (most, verifying) = match unknown_connections {
             UnknownConnections::Any => return Ok((permit, None)),
-            UnknownConnections::AtMost(most) => most,
+            UnknownConnections::AtMost(most) => (most, most),
             UnknownConnections::Share => self.share(),
         };
-        let place = self.unknown.enter(address, most);
+        let place = self.unknown.enter(address, most, verifying);
         let place = place.ok_or(Limit::UnknownConnections)?;
         Ok((permit, Some(place)))
     }
 
-    /// How many connections without a known caller one address may have where the configuration does not say.
-    fn share(&self) -> usize {
+    /// How many connections without a known caller one address may have now where the configuration does not say, and how
+    /// many more while their callers are verified.
+    fn share(&self) -> (usize, usize) {
+        let share = (self.connections / UNKNOWN_SHARE).max(MIN_UNKNOWN);
         let half = self.connections / 2;
-        let share = if self.permits.available_permits() >= half {
-            half
-        } else {
-            self.connections / UNKNOWN_SHARE
-        };
-        share.max(MIN_UNKNOWN)
+        let is_quiet = self.permits.available_permits() >= half;
+        (if is_quiet { half.max(share) } else { share }, share)
     }
 
     /// Has a connection served, or turned away because of that limit.

@@ -396,7 +396,7 @@ mod hashed {
         let rig = rig();
         let unknown = Arc::<Unknown>::default();
         let mut peer = peer("192.0.2.1");
-        let enter = || unknown.enter(IpAddr::from([192, 0, 2, 1]), 1);
+        let enter = || unknown.enter(IpAddr::from([192, 0, 2, 1]), 1, 1);
         peer.place = enter().map(Arc::new);
         assert!(enter().is_none());
         for (password, is_right) in [("wrong", false), ("p4ss:w0rd", true)] {

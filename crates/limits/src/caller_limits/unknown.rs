@@ -34,7 +34,7 @@ struct Counts {
 pub struct Place {
     all: Arc<Unknown>,
     network: IpAddr,
-    most: usize,
+    max_verifying: usize,
     /// Written under the lock. Requests of one HTTP/2 connection may end it at the same time; one of them takes the
     /// lock.
     state: AtomicU8,
@@ -45,9 +45,15 @@ pub struct Place {
 pub struct Verifying<'p>(&'p Place);
 
 impl Unknown {
-    /// Counts a connection. None: the address is at its limit.
+    /// Counts a connection. None: the address has as many as `most`. Of those that count, as many as `verifying` may be let
+    /// off while what their callers sent is hashed.
     #[must_use]
-    pub fn enter(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<Place> {
+    pub fn enter(
+        self: &Arc<Self>,
+        address: IpAddr,
+        most: usize,
+        verifying: usize,
+    ) -> Option<Place> {
         let network = network(address);
         let mut all = self.counts();
         let counts = all.entry(network).or_default();
@@ -58,7 +64,7 @@ impl Unknown {
         Some(Place {
             all: self.clone(),
             network,
-            most,
+            max_verifying: verifying,
             state: AtomicU8::new(UNKNOWN),
         })
     }
@@ -102,7 +108,7 @@ impl Place {
             return false;
         };
         let from = self.state.load(Ordering::Relaxed);
-        if !may_come_from(from) || (to == VERIFYING && counts.verifying >= self.most) {
+        if !may_come_from(from) || (to == VERIFYING && counts.verifying >= self.max_verifying) {
             return false;
         }
         self.state.store(to, Ordering::Relaxed);
@@ -142,7 +148,7 @@ mod tests {
     #[test]
     fn a_connection_counts_until_its_caller_is_known_or_it_ends() {
         let unknown = Arc::<Unknown>::default();
-        let enter = |address| unknown.enter(at(address), 2);
+        let enter = |address| unknown.enter(at(address), 2, 2);
         let first = enter("192.0.2.1").unwrap();
         let second = enter("192.0.2.1").unwrap();
         assert!(enter("192.0.2.1").is_none());
@@ -159,7 +165,7 @@ mod tests {
     fn a_connection_does_not_count_while_its_caller_is_verified_and_all_are_twice_the_limit_at_most()
      {
         let unknown = Arc::<Unknown>::default();
-        let enter = || unknown.enter(at("192.0.2.1"), 2);
+        let enter = || unknown.enter(at("192.0.2.1"), 2, 2);
         let [first, second] = [enter().unwrap(), enter().unwrap()];
         let waiting = [first.verifying().unwrap(), second.verifying().unwrap()];
         // Only once for each, however many of its requests are verified.
@@ -177,9 +183,20 @@ mod tests {
     }
 
     #[test]
+    fn of_an_address_that_may_have_many_no_more_are_let_off_than_may_be() {
+        let unknown = Arc::<Unknown>::default();
+        let enter = |most| unknown.enter(at("192.0.2.1"), most, 1);
+        let [first, second, _third] = [3; 3].map(|most| enter(most).unwrap());
+        let _waiting = first.verifying().unwrap();
+        assert!(second.verifying().is_none());
+        // It has as many as it may have of fewer.
+        assert!(enter(2).is_none());
+    }
+
+    #[test]
     fn a_caller_that_is_known_while_another_of_its_requests_is_verified_does_not_count_again() {
         let unknown = Arc::<Unknown>::default();
-        let place = unknown.enter(at("192.0.2.1"), 1).unwrap();
+        let place = unknown.enter(at("192.0.2.1"), 1, 1).unwrap();
         let waiting = place.verifying();
         place.leave();
         drop(waiting);
@@ -190,7 +207,7 @@ mod tests {
     #[test]
     fn of_ipv6_a_whole_network_is_one_address_and_an_ipv4_address_in_it_is_itself() {
         let unknown = Arc::<Unknown>::default();
-        let enter = |address| unknown.enter(at(address), 1);
+        let enter = |address| unknown.enter(at(address), 1, 1);
         let _first = enter("2001:db8::1").unwrap();
         assert!(enter("2001:db8::ffff:0:0:1").is_none());
         let _other = enter("2001:db8:0:1::1").unwrap();
