@@ -42,7 +42,7 @@ pub(crate) struct Figures {
     pub(crate) listening_ms: f64,
     /// How much of the proxy's core somebody else used, of 1.
     pub(crate) disturbed: f64,
-    /// How often the disk was waited for: of payments, so that it can be told how many share one `fdatasync`.
+    /// How often the disk was waited for, in the works of payments alone: how many share one `fdatasync` follows from it.
     pub(crate) syncs_per_second: f64,
 }
 

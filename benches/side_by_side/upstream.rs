@@ -185,9 +185,11 @@ async fn serve_http2(stream: TlsStream<TcpStream>, tokens: &Rc<Tokens>) -> io::R
                 (Some(token), Some(errand)) => tokens.run(errand, token).await,
             };
             let status = if took.is_some() { 200 } else { 401 };
-            Response::builder()
-                .status(status)
-                .header(TOOK, took.unwrap_or_default().as_micros().to_string())
+            let mut response = Response::builder().status(status);
+            if let (Some(_), Some(took)) = (errand, took) {
+                response = response.header(TOOK, took.as_micros().to_string());
+            }
+            response
                 .header("server", "provider")
                 .header("content-type", "application/json")
                 .header("x-request-id", "0123456789abcdef")

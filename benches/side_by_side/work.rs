@@ -111,7 +111,9 @@ impl Work {
             (Self::Start, Peer::Envoy) => Some("it knows one account"),
             (Self::Storm | Self::Start, _) => Some("its token is fixed"),
             (Self::TunnelNew | Self::TunnelGet, _) => Some("no interception"),
-            (Self::Payment | Self::PaymentOne, _) => Some("no journal"),
+            // That the floor writes nothing down shows what the rest takes.
+            (Self::Day, Peer::Hyper) => None,
+            (Self::Payment | Self::PaymentOne | Self::Day, _) => Some("no journal"),
             (Self::GetHttp2 | Self::Post1kHttp2, _) => Some("not set up for it"),
             (_, Peer::Hyper) if self.spread().is_some() => Some("one token"),
             _ => None,

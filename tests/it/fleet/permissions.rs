@@ -32,7 +32,7 @@ async fn works(fleet: &str) -> (Provider, Fleet) {
     fleet.agree_soon().await;
     let before = provider.calls();
     tokio::time::sleep(2 * LIFETIME).await;
-    // Between two renewals: a token that is given just then would end with the one before, and a request is sent twice at most.
+    // Between two renewals: it would take a token that is given just then, too, and a request is sent twice at most.
     let renewed = provider.calls();
     assert!(becomes_true(PATIENCE, async || provider.calls() > renewed).await);
     fleet.agree_soon().await;
