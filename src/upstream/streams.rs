@@ -4,9 +4,8 @@
 //! A worker's pool reads and reserves under its lock; the connection's driver, on the same worker, writes what the
 //! server says. A request gives back its part when it is over. Each number stands for itself, so nothing orders them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -19,9 +18,9 @@ pub(super) const MAX_STREAMS: u16 = 100;
 const FIRST_WINDOW: i64 = 65_535;
 /// So much must be left where a body is larger than any window.
 const LEAST_WINDOW: i64 = 16 * 1024;
-
-/// How long the server may not read before further requests go elsewhere. A network that is busy is shorter.
-const STUCK_AFTER: Duration = Duration::from_millis(200);
+/// How long the server may not read before further requests go elsewhere, in milliseconds. A network that is busy is shorter.
+const STUCK_AFTER_MS: u64 = 200;
+const NOT_BLOCKED: u64 = u64::MAX;
 
 /// An HTTP/2 connection, as the pool sees it.
 #[derive(Debug)]
@@ -36,9 +35,10 @@ pub(super) struct Streams {
     is_leaving: AtomicBool,
     /// Whether nothing may be written any more.
     is_abandoned: AtomicBool,
-    /// Whether what was written waits for the server to read, and since when it does.
-    is_blocked: AtomicBool,
-    blocked_since: Mutex<Option<Instant>>,
+    begun: Instant,
+    /// Since when what was written waits for the server to read, in milliseconds from `begun`; [`NOT_BLOCKED`] where it does
+    /// not.
+    blocked_since: AtomicU64,
     /// Heads of requests of which something was written.
     heads: AtomicU64,
     /// Bytes of bodies that the server takes on this connection.
@@ -90,8 +90,8 @@ impl Streams {
             has_settings: AtomicBool::new(false),
             is_leaving: AtomicBool::new(false),
             is_abandoned: AtomicBool::new(false),
-            is_blocked: AtomicBool::new(false),
-            blocked_since: Mutex::default(),
+            begun: Instant::now(),
+            blocked_since: AtomicU64::new(NOT_BLOCKED),
             heads: AtomicU64::new(0),
             window: AtomicI64::new(FIRST_WINDOW),
             uploads: AtomicU64::new(0),
@@ -137,24 +137,22 @@ impl Streams {
 
     /// What was written waits for the server to read from now on, or does not any more.
     pub(super) fn block(&self, is_blocked: bool) {
-        if is_blocked != self.is_blocked.load(Ordering::Relaxed) {
-            *self.blocked_since() = is_blocked.then(Instant::now);
-            self.is_blocked.store(is_blocked, Ordering::Relaxed);
+        let was_blocked = self.blocked_since.load(Ordering::Relaxed) != NOT_BLOCKED;
+        if is_blocked != was_blocked {
+            let since = if is_blocked { self.age() } else { NOT_BLOCKED };
+            self.blocked_since.store(since, Ordering::Relaxed);
         }
     }
 
-    /// A request would wait behind what was written. A server that reads is not waited for as long as that.
+    /// Whether a request would wait behind what was written, for longer than a server that reads needs.
     fn is_stuck(&self) -> bool {
-        self.is_blocked.load(Ordering::Relaxed)
-            && self
-                .blocked_since()
-                .is_some_and(|since| since.elapsed() >= STUCK_AFTER)
+        let since = self.blocked_since.load(Ordering::Relaxed);
+        since != NOT_BLOCKED && self.age().saturating_sub(since) >= STUCK_AFTER_MS
     }
 
-    fn blocked_since(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.blocked_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// In milliseconds.
+    fn age(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(NOT_BLOCKED - 1)
     }
 
     pub(super) fn head_written(&self) {
@@ -327,12 +325,13 @@ mod tests {
     async fn a_connection_takes_no_request_while_its_server_does_not_read_for_long() {
         let streams = Streams::new();
         streams.limit(None);
+        let half = std::time::Duration::from_millis(STUCK_AFTER_MS / 2);
         streams.block(true);
         assert!(StreamPermit::on(&streams, Need::default()).is_some());
-        tokio::time::advance(STUCK_AFTER / 2).await;
+        tokio::time::advance(half).await;
         // Since the first of them.
         streams.block(true);
-        tokio::time::advance(STUCK_AFTER / 2).await;
+        tokio::time::advance(half).await;
         assert!(StreamPermit::on(&streams, Need::default()).is_none());
         streams.block(false);
         assert!(StreamPermit::on(&streams, Need::default()).is_some());

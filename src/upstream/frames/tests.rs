@@ -91,7 +91,7 @@ fn frames(pieces: &[Vec<u8>], takes: usize) -> (Frames<Server>, Arc<Streams>) {
     let server = Server {
         pieces: pieces.iter().cloned().collect(),
         takes,
-        ..Server::default()
+        closes: false,
     };
     let dropped = DroppedFields::unregistered().unwrap();
     (Frames::new(server, &streams, dropped), streams)

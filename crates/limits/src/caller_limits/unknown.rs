@@ -2,8 +2,8 @@
 //!
 //! One lock is taken for each connection when it comes, when its caller is known or it ends, and where a password is
 //! hashed; other requests read a flag. While what its caller sent is hashed, a connection does not count, or real
-//! callers would be turned away who come all at once from the address of a load balancer. As many as may count are let
-//! off like that: whoever guesses has twice the limit and no more.
+//! callers would be turned away who come all at once from the address of a load balancer. Only so many are let off like
+//! that, or whoever guesses had any number.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -21,7 +21,7 @@ const KNOWN: u8 = 2;
 #[derive(Debug, Default)]
 pub struct Unknown(Mutex<HashMap<IpAddr, Counts>>);
 
-/// Those of one address: at most the limit of each when they come, and twice the limit together.
+/// Those of one address: each of the two has a limit of its own.
 #[derive(Debug, Default)]
 struct Counts {
     unknown: usize,
@@ -45,8 +45,8 @@ pub struct Place {
 pub struct Verifying<'p>(&'p Place);
 
 impl Unknown {
-    /// Counts a connection. None: the address has as many as `most`. Of those that count, as many as `verifying` may be let
-    /// off while what their callers sent is hashed.
+    /// Counts a connection. None: the address has as many as `most`. Beside them, as many as `verifying` may be let off
+    /// while what their callers sent is hashed.
     #[must_use]
     pub fn enter(
         self: &Arc<Self>,
@@ -86,8 +86,8 @@ impl Counts {
 }
 
 impl Place {
-    /// It does not count while what its caller sent is hashed. None: as many as may count are being verified already,
-    /// or this one is, or its caller is known.
+    /// It does not count while what its caller sent is hashed. None: as many as may be are being verified already, or
+    /// this one is, or its caller is known.
     #[must_use]
     pub fn verifying(&self) -> Option<Verifying<'_>> {
         let is_changed = self.change(VERIFYING, |state| state == UNKNOWN);
