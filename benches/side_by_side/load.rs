@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::certificates;
 use crate::upstream::TOOK;
-use crate::wire::Wire;
+use crate::wire::{Head, Wire};
 
 /// So many callers of a crowd connect at once.
 const CONNECTING: usize = 64;
@@ -31,6 +31,9 @@ const PAYMENTS: f64 = 0.1;
 const SHORTEST_MS: f64 = 5.0;
 const LONGEST_MS: f64 = 2000.0;
 const REVOCATIONS: Duration = Duration::from_secs(30);
+
+/// Who asks, with its password.
+const CALLER: &str = "Proxy-Authorization: Basic Yzpw\r\n";
 
 /// What is to be done.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -136,26 +139,11 @@ pub(crate) async fn run(job: Job) -> anyhow::Result<()> {
 /// The bytes of each request. Hosts come in an order that is nobody's own, the same each time: what they
 /// need lies anywhere in a proxy's memory, as it does where real callers ask.
 fn requests(job: &Job) -> Vec<Vec<u8>> {
+    // Nobody inside a tunnel says a second time who it is.
+    let caller = if job.tunnel.is_some() { "" } else { CALLER };
     let request = |host: &str, account: &str| {
-        let (method, length) = match job.body {
-            None => ("GET", String::new()),
-            Some(length) => (
-                "POST",
-                format!("Content-Type: application/json\r\nContent-Length: {length}\r\n"),
-            ),
-        };
-        // Nobody inside a tunnel says a second time who it is.
-        let caller = if job.tunnel.is_some() {
-            ""
-        } else {
-            "Proxy-Authorization: Basic Yzpw\r\n"
-        };
-        format!(
-            "{method} {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: side-by-side/1.0\r\nAccept: application/json\r\n\
-             Accept-Encoding: gzip\r\n{caller}{account}{length}\r\n",
-            job.path
-        )
-        .into_bytes()
+        let fields = format!("{caller}{account}");
+        request_head(&job.path, host, &fields, job.body)
     };
     match job.spread {
         None => vec![request("api.bench.test", "")],
@@ -171,6 +159,22 @@ fn requests(job: &Job) -> Vec<Vec<u8>> {
             each.collect()
         }
     }
+}
+
+/// A GET, or a POST with a body of that length behind it.
+fn request_head(target: &str, host: &str, fields: &str, body: Option<usize>) -> Vec<u8> {
+    let (method, length) = match body {
+        None => ("GET", String::new()),
+        Some(length) => (
+            "POST",
+            format!("Content-Type: application/json\r\nContent-Length: {length}\r\n"),
+        ),
+    };
+    format!(
+        "{method} {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: side-by-side/1.0\r\nAccept: application/json\r\n\
+         Accept-Encoding: gzip\r\n{fields}{length}\r\n"
+    )
+    .into_bytes()
 }
 
 impl Callers {
@@ -239,7 +243,7 @@ impl Callers {
         while !self.stop.get() {
             let done = match self.job.kind {
                 Kind::Fresh => self.fresh().await,
-                Kind::Day => self.errand(&mut wire).await,
+                Kind::Day => self.exchange_of_a_day(&mut wire).await,
                 _ => self.exchange(&mut wire).await,
             };
             if let Err(error) = done
@@ -345,53 +349,43 @@ impl Callers {
         }
         let head = wire.head().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
         wire.skip(head.length()?).await?;
-        if !head.is_ok() {
-            self.failed(&String::from_utf8_lossy(head.first_line()));
-        } else if self.measuring.get() && !self.stop.get() {
-            self.took.borrow_mut().push(microseconds(since));
-        }
+        self.note(&head, microseconds(since));
         Ok(())
     }
 
     /// One request of a day's mixture. What is noted is how much longer it took than it was at the provider.
-    async fn errand(&self, wire: &mut Connection) -> io::Result<()> {
+    async fn exchange_of_a_day(&self, wire: &mut Connection) -> io::Result<()> {
         let number = self.next.get();
         self.next.set(number + 1);
         // As many between 5 and 50 ms as between 200 ms and 2 s.
         let wait = SHORTEST_MS * (LONGEST_MS / SHORTEST_MS).powf(fastrand::f64());
         let provider = fastrand::usize(..PROVIDERS);
-        let is_payment = fastrand::f64() < PAYMENTS;
-        let (method, path, length) = if is_payment {
-            ("POST", "/v1/payments", 1000)
+        let (path, body) = if fastrand::f64() < PAYMENTS {
+            ("/v1/payments", Some(1000))
         } else {
-            ("GET", "/v1/payments/42", 0)
+            ("/v1/payments/42", None)
         };
-        let fields = if is_payment {
-            "Content-Type: application/json\r\nContent-Length: 1000\r\n"
-        } else {
-            ""
-        };
-        let mut request = format!(
-            "{method} {path}?wait={wait:.0}&number={number} HTTP/1.1\r\nHost: h{provider}.bench.test\r\nUser-Agent: side-by-side/1.0\r\n\
-             Accept: application/json\r\nProxy-Authorization: Basic Yzpw\r\n{fields}\r\n"
-        )
-        .into_bytes();
-        request.resize(request.len() + length, b'0');
+        let target = format!("{path}?wait={wait:.0}&number={number}");
+        let host = format!("h{provider}.bench.test");
+        let mut request = request_head(&target, &host, CALLER, body);
+        request.resize(request.len() + body.unwrap_or(0), b'0');
         let since = Instant::now();
         wire.send(&request).await?;
         let head = wire.head().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
         let took = microseconds(since);
         wire.skip(head.length()?).await?;
         let there = head.field(TOOK).and_then(|took| took.parse().ok());
-        match there {
-            Some(there) if head.is_ok() => {
-                if self.measuring.get() && !self.stop.get() {
-                    self.took.borrow_mut().push(took.saturating_sub(there));
-                }
-            }
-            _ => self.failed(&String::from_utf8_lossy(head.first_line())),
-        }
+        self.note(&head, took.saturating_sub(there.unwrap_or(0)));
         Ok(())
+    }
+
+    /// A response that took so many microseconds.
+    fn note(&self, head: &Head, took: u32) {
+        if !head.is_ok() {
+            self.failed(&String::from_utf8_lossy(head.first_line()));
+        } else if self.measuring.get() && !self.stop.get() {
+            self.took.borrow_mut().push(took);
+        }
     }
 
     /// The first few are told.

@@ -1,20 +1,20 @@
 //! One measurement: a provider, a proxy and callers, each on the core that it is given.
 
-use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bursar_testkit::metrics::Scrape;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::Options;
 use crate::load::{Kind, Outcome};
 use crate::peers::Peer;
 use crate::process::{self, Running, Talker, two_cores};
 use crate::setup::Setup;
 use crate::work::Work;
+use crate::{Options, single};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Of the configuration, in a day's mixture.
@@ -71,10 +71,13 @@ pub(crate) fn measure(
     let line = callers.line()?;
     anyhow::ensure!(line.trim() == "begin", "not a beginning: {line}");
     let syncs = || match (work, peer) {
-        (Work::Payment | Work::PaymentOne, Peer::Bursar) => syncs(&setup),
-        _ => Ok(0.0),
+        (Work::Payment | Work::PaymentOne, Peer::Bursar) => {
+            let scrape = single().block_on(Scrape::of(setup.admin));
+            scrape.value("bursar_journal_syncs_total", &[])
+        }
+        _ => 0.0,
     };
-    let syncs_before = syncs()?;
+    let syncs_before = syncs();
     let (cpu, core, memory) = (proxy.cpu(), process::busy(first), proxy.memory());
     let line = match (work, peer) {
         (Work::Day, Peer::Bursar) => reloading(&proxy, &setup, || callers.line())?,
@@ -82,7 +85,7 @@ pub(crate) fn measure(
     };
     let (cpu_after, core_after, memory_after) = (proxy.cpu(), process::busy(first), proxy.memory());
     let outcome: Outcome = serde_json::from_str(&line)?;
-    let syncs_per_second = (syncs()? - syncs_before) / outcome.seconds;
+    let syncs_per_second = (syncs() - syncs_before) / outcome.seconds;
     drop(callers);
     anyhow::ensure!(proxy.end(), "it does not end when it is asked to");
     let microseconds =
@@ -120,17 +123,6 @@ pub(crate) fn measure(
         },
         syncs_per_second,
     })
-}
-
-/// What the journal's metric says so far.
-fn syncs(setup: &Setup) -> anyhow::Result<f64> {
-    let mut stream = TcpStream::connect(setup.admin)?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    let mut lines = text.lines();
-    let count = lines.find_map(|line| line.strip_prefix("bursar_journal_syncs_total "));
-    Ok(count.context("no such metric")?.parse()?)
 }
 
 /// Has Bursar reload a file that has changed, every minute until that is done.
@@ -188,10 +180,10 @@ fn set_up(
 
 fn provider(work: Work, setup: &Setup, cores: &str) -> anyhow::Result<Running> {
     // Renewed several times in a run, except where there are too many.
-    let lifetime = match work {
-        Work::Storm | Work::Day => "3600",
-        _ if work.spread().is_some() => "3600",
-        _ => "5",
+    let lifetime = if work.spread().is_some() || matches!(work, Work::Storm | Work::Day) {
+        "3600"
+    } else {
+        "5"
     };
     let mut args = [
         "upstream",

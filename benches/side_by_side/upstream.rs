@@ -149,8 +149,8 @@ async fn serve_api(stream: TcpStream, tls: &TlsAcceptor, tokens: &Rc<Tokens>) ->
                 &unauthorized
             })
             .await?;
-        } else if let Some(errand) = Errand::parse(path) {
-            let answer = match tokens.run(errand, token).await {
+        } else if let Some(day_request) = DayRequest::parse(path) {
+            let answer = match tokens.hold(day_request, token).await {
                 Some(took) => {
                     let field = format!("{TOOK}: {}\r\nCache-Control", took.as_micros());
                     let ordinary = std::str::from_utf8(&ordinary).map_err(io::Error::other)?;
@@ -178,15 +178,15 @@ async fn serve_http2(stream: TlsStream<TcpStream>, tokens: &Rc<Tokens>) -> io::R
             let token = head.headers.get(AUTHORIZATION);
             let token = token.and_then(|field| field.to_str().ok()?.strip_prefix("Bearer "));
             let target = head.uri.path_and_query();
-            let errand = target.and_then(|target| Errand::parse(target.as_str()));
-            let took = match (token, errand) {
+            let day_request = target.and_then(|target| DayRequest::parse(target.as_str()));
+            let took = match (token, day_request) {
                 (None, _) => None,
                 (Some(_), None) => Some(Duration::ZERO),
-                (Some(token), Some(errand)) => tokens.run(errand, token).await,
+                (Some(token), Some(day_request)) => tokens.hold(day_request, token).await,
             };
             let status = if took.is_some() { 200 } else { 401 };
             let mut response = Response::builder().status(status);
-            if let (Some(_), Some(took)) = (errand, took) {
+            if let (Some(_), Some(took)) = (day_request, took) {
                 response = response.header(TOOK, took.as_micros().to_string());
             }
             response
@@ -206,12 +206,12 @@ pub(crate) const TOOK: &str = "x-took";
 
 /// What a request of a day's mixture asks for: `?wait=MILLISECONDS&number=N`.
 #[derive(Clone, Copy, Debug)]
-struct Errand {
+struct DayRequest {
     wait: Duration,
     number: u64,
 }
 
-impl Errand {
+impl DayRequest {
     fn parse(path: &str) -> Option<Self> {
         let (_, query) = path.split_once("?wait=")?;
         let (wait, number) = query.split_once("&number=")?;
@@ -232,15 +232,15 @@ impl Tokens {
     }
 
     /// Lets a request wait, and says how long it was here; None: its token is not valid any more.
-    async fn run(&self, errand: Errand, token: &str) -> Option<Duration> {
+    async fn hold(&self, day_request: DayRequest, token: &str) -> Option<Duration> {
         let since = Instant::now();
-        tokio::time::sleep(errand.wait).await;
-        let before = self.refused.borrow_mut().remove(&errand.number);
+        tokio::time::sleep(day_request.wait).await;
+        let before = self.refused.borrow_mut().remove(&day_request.number);
         let took = since.elapsed() + before.unwrap_or_default();
         if self.takes(token) {
             return Some(took);
         }
-        self.refused.borrow_mut().insert(errand.number, took);
+        self.refused.borrow_mut().insert(day_request.number, took);
         None
     }
 }
