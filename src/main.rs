@@ -72,7 +72,7 @@ enum Command {
     /// Have a running Bursar refuse requests that move money to a provider
     #[command(after_help = after_help::FREEZE)]
     Freeze(control::Freeze),
-    /// Let them pass again
+    /// Have a running Bursar let requests that move money to a provider pass again
     #[command(after_help = after_help::THAW)]
     Thaw(control::Thaw),
     /// Have a running Bursar read its configuration again, and say what came of it

@@ -8,11 +8,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::acquire::{Acquire, Acquired, Acquiring, NotAcquired, Origin, Wanted};
+use super::call_lease::{CallLease, NoLease};
 use super::call_log::CallLog;
 use super::client_auth::{ClientSecret, Credential};
 use super::endpoint_limiter::{EndpointLimiter, Priority};
 use super::failure::Failure;
-use super::gate::{Gate, OpenGate};
 use super::refresh_token::{RefreshToken, RefreshTokenSlot};
 use super::request::{Grant, Transport, request_token};
 use super::secret_in_use::SecretInUse;
@@ -38,18 +38,18 @@ impl Acquire for Grants {
         _wanted: Wanted,
         priority: &'a mut watch::Receiver<Priority>,
     ) -> Acquiring<'a> {
-        Box::pin(self.acquire_through(priority, &OpenGate))
+        Box::pin(self.acquire_through(priority, &NoLease))
     }
 }
 
 impl Grants {
-    /// Asks the endpoint, where the gate lets each call through.
+    /// Asks the endpoint, each time only with the lease held.
     pub(super) async fn acquire_through(
         &self,
         priority: &mut watch::Receiver<Priority>,
-        gate: &dyn Gate,
+        lease: &dyn CallLease,
     ) -> Result<Acquired, NotAcquired> {
-        self.try_grants(priority, gate).await.map_err(|failure| {
+        self.try_grants(priority, lease).await.map_err(|failure| {
             let open_until = self.limiter.open_until(Instant::now());
             NotAcquired {
                 failure,
@@ -62,11 +62,11 @@ impl Grants {
     async fn try_grants(
         &self,
         priority: &mut watch::Receiver<Priority>,
-        gate: &dyn Gate,
+        lease: &dyn CallLease,
     ) -> Result<Acquired, Failure> {
         if let Some(token) = self.refresh_token.take(Instant::now()) {
             let grant = Grant::RefreshToken(&token.text);
-            match self.call(priority, gate, grant).await {
+            match self.call(priority, lease, grant).await {
                 Ok(mut acquired) => {
                     self.keep_refresh_token(&mut acquired, Some(token));
                     return Ok(acquired);
@@ -97,7 +97,7 @@ impl Grants {
         let grant = Grant::ClientCredentials {
             scopes: &self.key.scopes,
         };
-        let mut acquired = self.call(priority, gate, grant).await?;
+        let mut acquired = self.call(priority, lease, grant).await?;
         let unsent = self.refresh_token.take(Instant::now());
         self.keep_refresh_token(&mut acquired, unsent);
         Ok(acquired)
@@ -108,20 +108,20 @@ impl Grants {
     async fn call(
         &self,
         priority: &mut watch::Receiver<Priority>,
-        gate: &dyn Gate,
+        lease: &dyn CallLease,
         grant: Grant<'_>,
     ) -> Result<Acquired, Failure> {
         let account = self.key.account();
         let name = self.secret.name();
         let first = account.secret(name).unwrap_or(&account.client_secret);
-        let refused = match self.call_with(first, priority, gate, grant).await {
+        let refused = match self.call_with(first, priority, lease, grant).await {
             Err(failure) if self.is_secret_refused(failure, grant) => failure,
             outcome => return outcome,
         };
         let Some(second) = account.secret(name.other()) else {
             return Err(refused);
         };
-        let outcome = self.call_with(second, priority, gate, grant).await;
+        let outcome = self.call_with(second, priority, lease, grant).await;
         let is_known = match &outcome {
             Ok(_) => true,
             Err(failure @ Failure::Rejected(..)) => !failure.is_about_secret(),
@@ -148,7 +148,7 @@ impl Grants {
         &self,
         secret: &Secret,
         priority: &mut watch::Receiver<Priority>,
-        gate: &dyn Gate,
+        lease: &dyn CallLease,
         grant: Grant<'_>,
     ) -> Result<Acquired, Failure> {
         let label = match grant {
@@ -158,7 +158,7 @@ impl Grants {
         self.calls.set_waiting(true);
         let permit = self.limiter.acquire(priority).await;
         self.calls.set_waiting(false);
-        if let Err(failure) = gate.pass().await {
+        if let Err(failure) = lease.hold().await {
             permit.give_back();
             return Err(failure);
         }

@@ -15,7 +15,7 @@ use crate::known_keys::UnknownKey;
 use crate::node::{NOT_SCALAR, Node, TakenFor, Value};
 use bursar_base::spelling::nearest;
 
-/// Beyond that many problems the rest is not looked for.
+/// Beyond that many problems the rest is not looked for, which is said.
 const MAX_PROBLEMS: usize = 100;
 
 /// The name by which a type says that its value is a secret, which no message repeats.
@@ -45,6 +45,11 @@ pub(crate) fn read<'de, T: Deserialize<'de>>(
         }
         node?.wrong.set(true);
     }
+    problems.add_at(
+        String::new(),
+        None,
+        format!("has {MAX_PROBLEMS} problems or more; mend these, and check again for the rest"),
+    );
     None
 }
 

@@ -17,9 +17,9 @@ use super::outage::{Action, Asker, Current, NoUse, Outage, RECONNECT};
 use super::wire;
 use crate::token::acquire::{Acquire, Acquired, Acquiring, NotAcquired, Wanted};
 use crate::token::backoff;
+use crate::token::call_lease::{CallLease, Holding, NoLease};
 use crate::token::endpoint_limiter::Priority;
 use crate::token::failure::Failure;
-use crate::token::gate::{Gate, OpenGate, Passing};
 use crate::token::grants::Grants;
 use crate::token::refresh_token::RefreshToken;
 use bursar_config::{OnOutage, Refresh};
@@ -205,19 +205,19 @@ impl FleetAcquire {
         };
         let refresh = refresh.or_else(|| known.take_unshared());
         self.grants.refresh_token.put(refresh);
-        let gate = LeaseGate {
+        let lease = FleetLease {
             key: &self.key,
             flights: &self.flights,
             lease_time: self.lease_time(),
             passed_over,
-            state: Mutex::new(GateState {
+            state: Mutex::new(FleetLeaseState {
                 lease,
                 calls: 0,
                 is_lost: false,
             }),
         };
-        let result = self.grants.acquire_through(priority, &gate).await;
-        let state = gate.state.into_inner();
+        let result = self.grants.acquire_through(priority, &lease).await;
+        let state = lease.state.into_inner();
         let left = self.grants.refresh_token.take(Instant::now());
         let none = match result {
             Ok(token) => {
@@ -362,7 +362,7 @@ impl FleetAcquire {
             }
         }
         self.grants.refresh_token.put(known.take_unshared());
-        let result = self.grants.acquire_through(priority, &OpenGate).await;
+        let result = self.grants.acquire_through(priority, &NoLease).await;
         let left = self.grants.refresh_token.take(Instant::now());
         match &result {
             Ok(token) => {
@@ -410,22 +410,22 @@ impl FleetAcquire {
 }
 
 /// Lets a call through while the lease lasts for it, or is had again.
-struct LeaseGate<'a> {
+struct FleetLease<'a> {
     key: &'a FleetKey,
     flights: &'a Flights,
     lease_time: Duration,
     passed_over: &'a [u64],
-    state: Mutex<GateState>,
+    state: Mutex<FleetLeaseState>,
 }
 
-struct GateState {
+struct FleetLeaseState {
     lease: Lease,
     calls: u32,
     is_lost: bool,
 }
 
-impl Gate for LeaseGate<'_> {
-    fn pass(&self) -> Passing<'_> {
+impl CallLease for FleetLease<'_> {
+    fn hold(&self) -> Holding<'_> {
         Box::pin(async move {
             let mut state = self.state.lock().await;
             let now = Instant::now();
@@ -452,7 +452,7 @@ impl Gate for LeaseGate<'_> {
     }
 }
 
-impl LeaseGate<'_> {
+impl FleetLease<'_> {
     async fn ask_again(&self, highest: u64) -> Result<Answer, Error> {
         let question = Question {
             lease: Some(self.lease_time),

@@ -271,6 +271,15 @@ fn a_key_under_another_name_is_not_missing_too() {
 }
 
 #[test]
+fn whoever_makes_very_many_mistakes_is_told_that_not_all_are_listed() {
+    let wrong: String = (0..150).map(|at| format!("wrong_{at}: 1\n")).collect();
+    let found = problems(&wrong);
+    assert_eq!(found.len(), 101, "{found:#?}");
+    let last = found.last().unwrap();
+    assert!(last.starts_with("has 100 problems or more"), "{last}");
+}
+
+#[test]
 fn a_value_that_came_from_elsewhere_is_not_repeated() {
     let text = format!("drain_timeout: ${{CARGO_PKG_NAME}}\nlisten: ${{CARGO_PKG_NAME}}\n{ACME}");
     for problem in problems(&text) {
