@@ -105,16 +105,16 @@ pub struct RelayBody<B, C: RelayContext> {
 #[derive(Debug, thiserror::Error)]
 pub enum CutOff {
     /// The provider's connection broke.
-    #[error("the provider's answer broke off")]
+    #[error("the provider's response broke off")]
     Broken(#[source] Box<dyn Error + Send + Sync>),
     /// The provider's stream was ended before the length that it had named.
-    #[error("the provider's answer is too short")]
+    #[error("the provider's response is too short")]
     Short,
     /// The provider sent no byte for too long.
-    #[error("the provider's answer stalled")]
+    #[error("the provider's response stalled")]
     Stalled,
     /// The caller took no byte for too long.
-    #[error("the caller does not read the answer")]
+    #[error("the caller does not read the response")]
     Untaken,
 }
 

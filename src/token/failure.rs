@@ -250,17 +250,17 @@ impl fmt::Display for Failure {
             ),
             Self::Broken => formatter.write_str("the token endpoint broke the connection"),
             Self::NoCloseNotify => formatter.write_str(
-                "the token endpoint's answer is cut off: the connection ended without TLS close_notify",
+                "the token endpoint's response is cut off: the connection ended without TLS close_notify",
             ),
             Self::Malformed(Detail::Code(code)) => write!(
                 formatter,
-                "the token endpoint's answer is no token: it reports the error {} with a success status",
+                "the token endpoint's response is no token: it reports the error {} with a success status",
                 code.as_str()
             ),
             Self::Malformed(detail) => {
                 write!(
                     formatter,
-                    "the token endpoint's answer is no token: {detail}"
+                    "the token endpoint's response is no token: {detail}"
                 )
             }
             Self::AlreadyExpired => {

@@ -29,7 +29,7 @@ impl Handle {
         self.state.read(now, &self.source)
     }
 
-    /// The provider's answer to a request with generation `sent` is not a 401.
+    /// The provider's response to a request with generation `sent` is not a 401.
     pub fn record_status(&self, sent: u64, route: &Arc<str>, status: StatusCode) {
         if self.state.refusals.any() || status == StatusCode::FORBIDDEN {
             self.note(sent, route, status);

@@ -210,11 +210,11 @@ impl DialPolicy {
         self.egress.0.servers.cause(&self.provider, host)
     }
 
-    /// Tells the log that a connection to a host ended without TLS close_notify, before an answer was complete; of one
+    /// Tells the log that a connection to a host ended without TLS close_notify, before a response was complete; of one
     /// provider's once a minute.
     pub(crate) fn complain_of_end(&self, host: &str) {
         if self.is_due("", Told::CutOff) {
-            tracing::warn!(provider = %self.provider, host, "an answer was cut off: the connection ended without TLS close_notify");
+            tracing::warn!(provider = %self.provider, host, "a response was cut off: the connection ended without TLS close_notify");
         }
     }
 

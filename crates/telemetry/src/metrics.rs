@@ -125,7 +125,7 @@ pub struct ProviderSeries {
     pub provider: Arc<Provider>,
     /// Its requests, by caller.
     pub by_caller: ByCaller,
-    /// From the request head to the answer's last byte.
+    /// From the request head to the response's last byte.
     pub duration: Histogram,
     /// Requests being served.
     pub in_flight: IntGauge,
@@ -331,7 +331,7 @@ impl Metrics {
         self.upstream_breaker_open.with_label_values(&[provider])
     }
 
-    /// Fields of a provider's answers that do not go on.
+    /// Fields of a provider's responses that do not go on.
     #[must_use]
     pub fn dropped_fields(&self, provider: &str) -> Arc<DroppedFields> {
         self.dropped.of(provider)
@@ -380,7 +380,7 @@ impl Requests {
             duration: histogram(
                 registry,
                 "bursar_request_duration_seconds",
-                "From the request's head to the answer's last byte.",
+                "From the request's head to the response's last byte.",
                 &REQUEST_SECONDS,
                 &["provider"],
             )?,

@@ -251,7 +251,7 @@ pub(super) fn failed(error: &SendError) -> Description {
             502,
             Reason::UpstreamProtocol,
             "http_protocol_error",
-            "the connection to the provider broke, or its answer was no HTTP; the request may have been processed",
+            "the connection to the provider broke, or its response was no HTTP; the request may have been processed",
         )),
         SendError::NoCloseNotify => maybe(describe(
             502,

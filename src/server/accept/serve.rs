@@ -36,7 +36,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// An upload may be that far ahead of the provider.
 const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 /// How long, and for how many bytes, a closed connection is read from, so that the caller gets to read
-/// the answer before its unread bytes make the kernel reset the connection.
+/// the response before its unread bytes make the kernel reset the connection.
 const LINGER: Duration = Duration::from_secs(2);
 const MAX_LINGER_BYTES: usize = 1 << 20;
 /// Header fields that hyper takes without being told, and faster.
@@ -113,7 +113,7 @@ pub(super) async fn serve_http1<S: Transport>(
     let Err(error) = ended else {
         let opened = opened.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(opened) = opened {
-            // What the caller sent without waiting for the answer is in the tunnel already.
+            // What the caller sent without waiting for the response is in the tunnel already.
             stream.put_back(parts.read_buf);
             return Ok(Some((opened, stream)));
         }
@@ -134,7 +134,7 @@ async fn fail<S: Transport>(
     live: &Live,
 ) -> io::Result<()> {
     if is_cut_off(error) || stopped == Some(Limit::WriteTimeout) {
-        // Without a length, the end of the connection would look like the end of the answer. And who does not
+        // Without a length, the end of the connection would look like the end of the response. And who does not
         // read is not waited for again.
         stream.reset_on_close();
         return Ok(());
@@ -171,7 +171,7 @@ fn http1(limits: &ProxyLimits) -> http1::Builder {
     builder
 }
 
-/// Whether the provider's answer ended before its end.
+/// Whether the provider's response ended before its end.
 fn is_cut_off(error: &hyper::Error) -> bool {
     std::error::Error::source(error).is_some_and(|source| source.is::<CutOff>())
 }

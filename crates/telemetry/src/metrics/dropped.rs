@@ -13,7 +13,7 @@ use bursar_base::log_throttle::LogThrottle;
 /// Of a field's name, in a line.
 const MAX_NAME_BYTES: usize = 64;
 
-/// Where in an answer a field stands.
+/// Where in a response a field stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Section {
     /// In the head of an interim answer (1xx).
@@ -43,7 +43,7 @@ impl Dropped {
     pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let total = Opts::new(
             "bursar_upstream_fields_dropped_total",
-            "Fields of providers' answers that break HTTP's grammar and do not go on.",
+            "Fields of providers' responses that break HTTP's grammar and do not go on.",
         );
         Ok(Self {
             total: registered(registry, IntCounterVec::new(total, &["provider"])?)?,
@@ -94,7 +94,7 @@ impl DroppedFields {
                 number,
                 field = readable(name),
                 fields,
-                "a field of an answer was dropped, because it breaks HTTP's grammar"
+                "a field of a response was dropped, because it breaks HTTP's grammar"
             );
         }
     }

@@ -68,7 +68,7 @@ labels! {
         UpstreamUnavailable = "upstream_unavailable",
         /// TLS to the provider failed.
         UpstreamTls = "upstream_tls",
-        /// The provider's answer was reset, cut off or garbled.
+        /// The provider's response was reset, cut off or garbled.
         UpstreamProtocol = "upstream_protocol",
         /// The token endpoint refuses the account.
         CredentialsRejected = "credentials_rejected",
