@@ -30,6 +30,10 @@ struct Latest {
     exchange: Option<Exchange>,
     /// Whether that is of the call that is under way.
     has_begun: bool,
+    /// Whether that takes too long.
+    is_given_up: bool,
+    /// Why the call before it had no connection, while it has none itself.
+    still: Option<Cause>,
     /// What keeps the calls of the flight that is under way. None: nobody is sampled.
     flight: Option<Arc<FlightTrace>>,
 }
@@ -41,8 +45,6 @@ pub struct Exchange {
     pub url: Box<str>,
     /// The server, and the address that was tried.
     pub peer: Arc<Peer>,
-    /// Whether there is no connection yet.
-    pub(super) is_connecting: bool,
     /// Why there was no connection.
     pub cause: Option<Cause>,
     /// The same in words.
@@ -71,7 +73,6 @@ impl Exchange {
         Self {
             url: format!("{scheme}://{host}{port}{}", url.path()).into(),
             peer: Peer::new(&server_name(url), None),
-            is_connecting: true,
             cause: None,
             error: None,
             response: None,
@@ -137,8 +138,10 @@ impl CallLog {
     /// A call begins.
     pub(super) fn begin(&self, url: &Uri) {
         let mut latest = self.latest.lock();
-        latest.exchange = Some(Exchange::begin(url));
+        let before = latest.exchange.replace(Exchange::begin(url));
+        latest.still = before.and_then(|before| before.cause);
         latest.has_begun = true;
+        latest.is_given_up = false;
     }
 
     /// The call that began then is over; None: it brought a token.
@@ -166,8 +169,8 @@ impl CallLog {
     pub(super) fn connected(&self, peer: &Arc<Peer>) {
         self.note(|exchange| {
             exchange.peer = peer.clone();
-            exchange.is_connecting = false;
         });
+        self.latest.lock().still = None;
     }
 
     /// It has none, or none that was of use.
@@ -175,7 +178,6 @@ impl CallLog {
         self.note(|exchange| {
             exchange.peer = peer.clone();
             exchange.error = Some(error.into());
-            exchange.is_connecting = false;
             exchange.cause = Some(cause);
         });
     }
@@ -206,11 +208,24 @@ impl CallLog {
         self.latest.lock().exchange.clone()
     }
 
-    /// Whether a call has no connection yet.
-    pub(super) fn is_connecting(&self) -> bool {
+    /// The call that is under way takes too long, and ends without a response.
+    pub(super) fn give_up(&self) {
+        self.latest.lock().is_given_up = true;
+    }
+
+    /// Whether the call that is under way ends for the time that it took.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.latest.lock().is_given_up
+    }
+
+    /// Why the last call had no connection, if it had none. Of one that is still connecting nobody knows, so there the
+    /// one before it counts.
+    pub(super) fn cause(&self) -> Option<Cause> {
         let latest = self.latest.lock();
         let exchange = latest.exchange.as_ref();
-        exchange.is_some_and(|exchange| exchange.is_connecting)
+        exchange
+            .and_then(|exchange| exchange.cause)
+            .or(latest.still)
     }
 
     /// A call with that grant ended so.

@@ -131,6 +131,7 @@ impl Failure {
     pub fn outcome(self) -> FetchOutcome {
         match self {
             Self::Rejected(..) => FetchOutcome::Rejected,
+            failure if failure.is_about_grant() => FetchOutcome::Rejected,
             Self::RateLimited(_) | Self::LimitedOrRefused(_) => FetchOutcome::RateLimited,
             Self::Malformed(_) | Self::AlreadyExpired => FetchOutcome::Malformed,
             Self::RetryLater(..)
@@ -154,6 +155,11 @@ impl Failure {
         matches!(self, Self::Rejected(detail, _) if !detail.is_one_of(&[
             "invalid_scope", "invalid_grant", "invalid_request", "unsupported_grant_type",
         ]))
+    }
+
+    /// Whether the endpoint refuses the grant: the refresh token, or the client's credentials where nothing else is offered.
+    pub(super) fn is_about_grant(self) -> bool {
+        matches!(self, Self::Rejected(detail, _) | Self::ErrorStatus(400, detail) if detail.is("invalid_grant"))
     }
 
     /// Whether the endpoint says of the client, and of nothing else, that it is refused.

@@ -124,7 +124,9 @@ impl Grants {
         let outcome = self.call_with(second, priority, lease, grant).await;
         let is_known = match &outcome {
             Ok(_) => true,
-            Err(failure @ Failure::Rejected(..)) => !failure.is_about_secret(),
+            Err(failure @ Failure::Rejected(..)) => {
+                !failure.is_about_secret() && !self.is_secret_refused(*failure, grant)
+            }
             Err(_) => false,
         };
         if is_known && self.secret.remember(name.other()) {
@@ -137,7 +139,9 @@ impl Grants {
     /// client.
     fn is_secret_refused(&self, failure: Failure, grant: Grant<'_>) -> bool {
         match grant {
-            Grant::ClientCredentials { .. } => failure.is_about_secret(),
+            Grant::ClientCredentials { .. } => {
+                failure.is_about_secret() || failure.is_about_grant()
+            }
             Grant::RefreshToken(_) => {
                 self.dialect().refresh == Refresh::Grant && failure.is_about_client()
             }
@@ -169,16 +173,16 @@ impl Grants {
         };
         let dialect = self.dialect();
         let credential = Credential::of_secret(client, dialect.client_auth);
-        let responding = request_token(&*self.transport, dialect, credential, grant, &self.calls);
-        let result = match grant {
-            Grant::ClientCredentials { .. } => tokio::select! {
-                biased;
-                result = responding => result,
-                () = permit.overdue(priority) => Err(Failure::TimedOut),
-            },
-            // The token may be used up by a call that is abandoned.
-            Grant::RefreshToken(_) => responding.await,
+        let overdue = async {
+            match grant {
+                Grant::ClientCredentials { .. } => permit.overdue(priority).await,
+                // The token may be used up by a call that is abandoned.
+                Grant::RefreshToken(_) => std::future::pending().await,
+            }
         };
+        let transport = &*self.transport;
+        let calls = &self.calls;
+        let result = request_token(transport, dialect, credential, grant, calls, overdue).await;
         self.durations[label as usize].observe(issued.elapsed().as_secs_f64());
         permit.record(result.as_ref().err().copied());
         self.calls

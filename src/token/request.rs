@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE as BASE64_URL};
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, LOCATION,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, HOST, LOCATION,
     RETRY_AFTER, USER_AGENT,
 };
 use http::uri::Scheme;
@@ -26,7 +26,7 @@ use super::client_auth::{Credential, NoHeaderValue, Unencoded, form_encode};
 use super::failure::{Detail, Failure};
 use super::response::coding::MAX_BYTES;
 use super::response::{self, Body, RawResponse, TokenResponse};
-use crate::upstream::connect::{self, Connector, lacks_close_notify};
+use crate::upstream::connect::{self, Connector, Steps, lacks_close_notify};
 use bursar_base::clock;
 use bursar_base::secret::Secret;
 use bursar_config::{Encoding, Origin, Refresh, TokenDialect};
@@ -57,24 +57,33 @@ pub(super) trait Transport: Send + Sync + 'static {
     ) -> Pin<Box<dyn Future<Output = Result<RawResponse, Failure>> + Send + 'a>>;
 }
 
-/// Asks for a token once.
+/// Asks for a token once, and gives it up after `token.timeout`, or when `overdue` ends.
 pub(super) async fn request_token(
     transport: &dyn Transport,
     dialect: &TokenDialect,
     credential: Credential<'_>,
     grant: Grant<'_>,
     calls: &CallLog,
+    overdue: impl Future<Output = ()>,
 ) -> Result<TokenResponse, Failure> {
     let request = build(dialect, credential, grant).map_err(|NoHeaderValue| {
         Failure::Rejected(Detail::Is("the credentials fit no header"), None)
     })?;
-    let calling = tokio::time::timeout(dialect.timeout, transport.call(request, calls));
-    let called = calling
-        .await
-        .unwrap_or_else(|_elapsed| match calls.is_connecting() {
-            true => Err(Failure::NoConnection(Cause::TimedOut)),
-            false => Err(Failure::TimedOut),
-        });
+    let mut calling = transport.call(request, calls);
+    let in_time = tokio::time::timeout(dialect.timeout, calling.as_mut());
+    let called = tokio::select! {
+        biased;
+        called = in_time => called.ok(),
+        () = overdue => None,
+    };
+    let called = called.unwrap_or_else(|| {
+        calls.give_up();
+        drop(calling);
+        // Where there was no connection yet, that is known now.
+        Err(calls
+            .cause()
+            .map_or(Failure::TimedOut, Failure::NoConnection))
+    });
     let is_secret = |text: &str| repeats_secret(text, dialect, credential, grant);
     calls.leave_out(is_secret);
     let raw = called?;
@@ -221,18 +230,21 @@ impl HttpTransport {
     ) -> Result<RawResponse, Failure> {
         let url = request.uri().clone();
         calls.begin(&url);
-        let connected = self
-            .connector
-            .connect(url.clone())
-            .await
-            .map_err(|failed| {
-                let connect::Failed { error, peer } = &*failed;
-                calls.not_connected(peer, error.cause(), error.details());
-                match error {
-                    connect::Error::NotAllowed(rule) => Failure::NotAllowed(*rule),
-                    error => Failure::NoConnection(error.cause()),
-                }
-            })?;
+        let mut connecting = Connecting {
+            connector: &self.connector,
+            url: &url,
+            steps: Arc::default(),
+            calls,
+            has_ended: false,
+        };
+        let connected = connecting.connected().await.map_err(|failed| {
+            let connect::Failed { error, peer } = &*failed;
+            calls.not_connected(peer, error.cause(), error.details());
+            match error {
+                connect::Error::NotAllowed(rule) => Failure::NotAllowed(*rule),
+                error => Failure::NoConnection(error.cause()),
+            }
+        })?;
         let peer = connected.peer.clone();
         calls.connected(&peer);
         let unsent = |cause, error: &dyn std::error::Error| {
@@ -273,6 +285,35 @@ impl HttpTransport {
     }
 }
 
+/// Connects for a call, which may be given up for its time before connecting has an end of its own. Then that is told as
+/// it is told of a connection that timed out by itself.
+struct Connecting<'a> {
+    connector: &'a Connector,
+    url: &'a Uri,
+    steps: Arc<Steps>,
+    calls: &'a CallLog,
+    has_ended: bool,
+}
+
+impl Connecting<'_> {
+    async fn connected(&mut self) -> Result<connect::Connected, Box<connect::Failed>> {
+        let connecting = self.connector.connect_by(self.url, &self.steps);
+        let connected = connecting.await;
+        self.has_ended = true;
+        connected
+    }
+}
+
+impl Drop for Connecting<'_> {
+    fn drop(&mut self) {
+        if !self.has_ended && self.calls.is_given_up() {
+            let connect::Failed { error, peer } = &*self.connector.timed_out(self.url, &self.steps);
+            self.calls
+                .not_connected(peer, error.cause(), error.details());
+        }
+    }
+}
+
 /// What can be shown of a response's head. It may hold anything, so only what has the form of a media type, or of a
 /// host, is.
 fn shown<B>(response: &http::Response<B>) -> ResponseHead {
@@ -308,8 +349,11 @@ fn origin_form(url: &Uri) -> Uri {
 }
 
 /// The longest wait that the fields ask for (RFC 9110 section 10.2.3): seconds, of which some send fractions or a
-/// list, or a date.
+/// list, or a date. A date is by the server's clock, which `Date` tells, and not by the one here.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let date = headers.get(DATE).and_then(|date| date.to_str().ok());
+    let date = date.and_then(|date| httpdate::parse_http_date(date.trim()).ok());
+    let now = date.unwrap_or_else(clock::wall);
     let fields = headers.get_all(RETRY_AFTER).iter();
     let texts = fields.filter_map(|field| {
         field
@@ -318,7 +362,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
             .map(|text| text.trim().trim_matches('"'))
     });
     let read = |text: &str| match httpdate::parse_http_date(text) {
-        Ok(date) => Some(date.duration_since(clock::wall()).unwrap_or_default()),
+        Ok(until) => Some(until.duration_since(now).unwrap_or_default()),
         Err(_no_date) => text
             .split(',')
             .filter_map(|part| seconds(part.trim()))
@@ -386,6 +430,20 @@ mod tests {
         let soon = httpdate::fmt_http_date(clock::wall() + Duration::from_secs(90));
         let wait = of(&[&soon]).unwrap().as_secs();
         assert!((80..=90).contains(&wait), "{wait}");
+    }
+
+    #[test]
+    fn a_date_to_retry_after_is_by_the_clock_of_the_server() {
+        let of = |date: &'static str| {
+            let mut headers = HeaderMap::new();
+            let until = HeaderValue::from_static("Sun, 29 Nov 2026 12:02:00 GMT");
+            headers.insert(RETRY_AFTER, until);
+            headers.insert(DATE, HeaderValue::from_static(date));
+            retry_after(&headers)
+        };
+        let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
+        assert_eq!(of("Sun, 29 Nov 2026 12:00:00 GMT"), minutes(2));
+        assert_eq!(of("Sun, 29 Nov 2026 12:03:00 GMT"), minutes(0));
     }
 
     #[test]

@@ -127,6 +127,7 @@ pub(super) fn read(
         },
         _ if detail.is_one_of(&ACCOUNT_REFUSALS) => Failure::Rejected(detail, asked),
         403 if is_refusal => Failure::Rejected(detail, asked),
+        400..=499 if is_refusal && asked.is_some() => Failure::Rejected(detail, asked),
         _ if let Some(failure) = asked_to_wait(raw) => failure,
         401 | 403 => Failure::Rejected(detail, asked),
         _ if status.is_success() => Failure::Malformed(
@@ -242,7 +243,11 @@ fn token(object: &Map<String, Value>) -> Result<TokenResponse, Failure> {
         Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
         _ => None,
     };
-    let access_token = text("access_token").ok_or(NO_TOKEN)?;
+    // Blanks around it are no part of it (RFC 6750 section 2.1), nor would they arrive.
+    let access_token = text("access_token").map(|token| token.trim_matches([' ', '\t']).to_owned());
+    let access_token = access_token
+        .filter(|token| !token.is_empty())
+        .ok_or(NO_TOKEN)?;
     // One with a character that was lost on the way would be another one.
     let is_intact = |text: &String| !text.contains(char::REPLACEMENT_CHARACTER);
     if HeaderValue::from_str(&access_token).is_err() || !is_intact(&access_token) {
@@ -255,20 +260,33 @@ fn token(object: &Map<String, Value>) -> Result<TokenResponse, Failure> {
         lifetime: expires_in(object.get("expires_in")),
         refresh_token: text("refresh_token").filter(is_intact).map(Secret::new),
         refresh_lifetime: expires_in(object.get("refresh_expires_in")),
-        scope: text("scope"),
+        scope: object.get("scope").and_then(scope),
     })
+}
+
+/// Space-joined, as RFC 6749 section 3.3 has it; some send an array.
+fn scope(value: &Value) -> Option<String> {
+    let scopes = match value {
+        Value::String(scopes) => scopes.clone(),
+        Value::Array(scopes) => {
+            let scopes: Option<Vec<&str>> = scopes.iter().map(Value::as_str).collect();
+            scopes?.join(" ")
+        }
+        _ => return None,
+    };
+    Some(scopes).filter(|scopes| !scopes.is_empty())
 }
 
 /// The error that a response names, if it names one. What might be a secret is only known to be there.
 fn error(object: &Map<String, Value>, is_secret: impl Fn(&str) -> bool) -> Option<Detail> {
-    let code = match object.get("error")? {
-        Value::String(code) if code.is_empty() => return None,
-        Value::String(code) => Some(code.as_str()),
-        Value::Object(error) => error.get("code").and_then(Value::as_str),
-        _ => return None,
+    let code = match object.get("error") {
+        Some(Value::String(code)) if code.is_empty() => return None,
+        Some(Value::String(code)) => Some(code.as_str()),
+        Some(Value::Object(error)) => error.get("code").and_then(Value::as_str),
+        None => return elsewhere(object),
+        Some(_) => return None,
     };
-    let mut names = REFUSALS.into_iter().chain(SERVER_ERRORS).chain(LIMITS);
-    let known = names.find(|known| code.is_some_and(|code| known.eq_ignore_ascii_case(code)));
+    let known = code.and_then(known_error);
     let unknown = Detail::Is("an unknown error code");
     let Some(code) = code else {
         return Some(unknown);
@@ -286,6 +304,22 @@ fn error(object: &Map<String, Value>, is_secret: impl Fn(&str) -> bool) -> Optio
     };
     let shown = ErrorCode::new(known.unwrap_or(code)).filter(|_| !is_hidden());
     Some(shown.map_or(unknown, Detail::Code))
+}
+
+/// The error of a response that has no `error`, under the names that others give it. They may mean anything else, so that
+/// only what is known is taken for one.
+fn elsewhere(object: &Map<String, Value>) -> Option<Detail> {
+    let mut codes = ["errorCode", "error_code", "code"]
+        .into_iter()
+        .filter_map(|name| object.get(name)?.as_str());
+    let known = codes.find_map(known_error)?;
+    ErrorCode::new(known).map(Detail::Code)
+}
+
+/// An error that means something here, in any letter case.
+fn known_error(code: &str) -> Option<&'static str> {
+    let mut names = REFUSALS.into_iter().chain(SERVER_ERRORS).chain(LIMITS);
+    names.find(|known| known.eq_ignore_ascii_case(code))
 }
 
 /// Whether a text and a secret have some part in common. A short secret is in too much to say anything, unless it

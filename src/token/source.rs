@@ -313,6 +313,11 @@ impl Source {
         if failure == Failure::TimedOut && self.calls.is_leased_by_another() {
             return self.missing_without_call(Failure::LeaseLost, Duration::ZERO);
         }
+        let failure = match self.calls.cause() {
+            // The call that was waited for has no more come to a connection than the one before it.
+            Some(cause) if failure == Failure::TimedOut => Failure::NoConnection(cause),
+            _ => failure,
+        };
         let until = self
             .policy()
             .backing_off

@@ -31,8 +31,7 @@ use tower_service::Service;
 
 use self::error::BoxError;
 pub use self::error::{Error, Failed, details};
-pub use self::steps::Step;
-use self::steps::Steps;
+pub use self::steps::{Step, Steps};
 use super::egress::{Denied, DialPolicy, Egress};
 use super::late_refusal::{self, Watch};
 use super::peer::Peer;
@@ -199,19 +198,37 @@ impl Connector {
     /// # Errors
     /// Where no address is allowed, or a parent proxy, TCP or TLS fails.
     pub async fn connect(&self, url: Uri) -> Result<Connected, Box<Failed>> {
-        let steps = Arc::<Steps>::default();
-        let host = server_name(&url);
-        let opened = tokio::time::timeout(self.limit, self.open(&url, &host, &steps)).await;
-        opened
-            .unwrap_or_else(|_elapsed| Err(Error::TimedOut(steps.step())))
-            .map_err(|error| {
-                if !error.lacks_descriptors() {
-                    self.policy.set_health(&host, Some(error.cause()));
-                }
-                self.policy.failed(&host, error.cause(), || error.details());
-                let peer = Peer::new(&host, steps.address());
-                Box::new(Failed { error, peer })
-            })
+        self.connect_by(&url, &Arc::default()).await
+    }
+
+    /// The same; `steps` say how far it has come.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn connect_by(
+        &self,
+        url: &Uri,
+        steps: &Arc<Steps>,
+    ) -> Result<Connected, Box<Failed>> {
+        let host = server_name(url);
+        match tokio::time::timeout(self.limit, self.open(url, &host, steps)).await {
+            Ok(opened) => opened.map_err(|error| self.failed(&host, steps, error)),
+            Err(_elapsed) => Err(self.timed_out(url, steps)),
+        }
+    }
+
+    /// Counts and tells that connecting took too long, and was given up at that step.
+    pub fn timed_out(&self, url: &Uri, steps: &Steps) -> Box<Failed> {
+        self.failed(&server_name(url), steps, Error::TimedOut(steps.step()))
+    }
+
+    fn failed(&self, host: &str, steps: &Steps, error: Error) -> Box<Failed> {
+        if !error.lacks_descriptors() {
+            self.policy.set_health(host, Some(error.cause()));
+        }
+        self.policy.failed(host, error.cause(), || error.details());
+        let peer = Peer::new(host, steps.address());
+        Box::new(Failed { error, peer })
     }
 
     /// A connection that was there is of no use after all: that is counted, and told to the log.

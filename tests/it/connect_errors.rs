@@ -236,9 +236,15 @@ async fn silence_in_a_handshake_is_a_time_out() {
         std::future::pending::<()>().await;
         drop(stream);
     });
-    let lines = format!("{CA}\ntimeouts: {{connect: 200ms}}");
-    let told = told(directory.path(), &silent.await, &lines, "").await;
-    assert_told(&told, "timed_out", "upstream_timeout");
+    let silent = silent.await;
+    // Whichever time is over first, that of connecting or that of the token call.
+    for times in [
+        "timeouts: {connect: 200ms}",
+        "timeouts: {connect: 1s}\ntoken.timeout: 200ms",
+    ] {
+        let told = told(directory.path(), &silent, &format!("{CA}\n{times}"), "").await;
+        assert_told(&told, "timed_out", "upstream_timeout");
+    }
 }
 
 #[tokio::test]

@@ -99,7 +99,7 @@ fn every_providers_reply_is_understood() {
             ExpiresIn::Unstated,
         ),
         (
-            r#"{"access_token":"odd","scope":["a"],"token_type":7,"refresh_token":{},"error":null,"expires_in":true}"#,
+            r#"{"access_token":" odd\t","scope":["a"],"token_type":7,"refresh_token":{},"error":null,"expires_in":true}"#,
             "odd",
             ExpiresIn::Unstated,
             None,
@@ -173,6 +173,7 @@ fn a_success_status_without_a_token_is_a_failure_that_says_what_came_instead() {
         ),
         (b"{}", "it has no access_token"),
         (br#"{"access_token":""}"#, "it has no access_token"),
+        (br#"{"access_token":" \t "}"#, "it has no access_token"),
         (br#"{"access_token":["t"]}"#, "it has no access_token"),
         (b"Service temporarily unavailable", "the body is plain text"),
         (b"expires_in=3600&scope=a", "the body is plain text"),
@@ -225,6 +226,13 @@ fn an_account_is_refused_by_code_or_by_any_object_at_401_or_403_or_by_any_401() 
             code("unauthorized_client"),
         ),
         (200, r#"{"error":"invalid_scope"}"#, code("invalid_scope")),
+        (
+            400,
+            r#"{"errorCode":"invalid_client","errorSummary":"x"}"#,
+            code("invalid_client"),
+        ),
+        (400, r#"{"code":"INVALID_CLIENT"}"#, code("invalid_client")),
+        (401, r#"{"code":"E0000004"}"#, no_code),
         (403, r#"{"message":"Invalid credentials"}"#, no_code),
         (
             403,
@@ -465,7 +473,7 @@ fn a_refusal_stays_one_where_a_wait_is_asked_for() {
             assert_eq!(asking(status, &body), expected, "{status}");
         }
     }
-    for status in [401, 403] {
+    for status in [400, 401, 403] {
         for name in ["invalid_grant", "invalid_request", "access_denied"] {
             let body = json!({ "error": name }).to_string();
             let expected = Failure::Rejected(code(name), asked);
@@ -534,6 +542,8 @@ fn scopes_that_were_not_granted_are_named() {
     ] {
         assert_eq!(missing(granted, asked), expected, "{granted} {asked}");
     }
+    let array = at(200, r#"{"access_token":"t","scope":["a","b"]}"#).unwrap();
+    assert_eq!(array.missing_scopes("a c"), "c");
     // Where it says nothing of them they are those that were asked for (RFC 6749 section 5.1).
     let silent = at(200, "{\"data\": {\"access_token\": \"t\"}}").unwrap();
     assert_eq!(silent.missing_scopes("a"), "");

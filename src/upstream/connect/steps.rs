@@ -33,7 +33,7 @@ impl Step {
 
 /// How far connecting has come.
 #[derive(Debug, Default)]
-pub(super) struct Steps {
+pub struct Steps {
     step: AtomicU8,
     /// The one that is tried; of several nobody knows which one an error is of.
     only: OnceLock<SocketAddr>,

@@ -113,6 +113,18 @@ async fn the_other_secret_is_not_taken_for_the_right_one_where_nothing_is_said_a
     assert_eq!(rig.source.secret_in_use(), SecretName::Next);
 }
 
+/// Where nothing else is offered, the grant is the client's credentials.
+#[tokio::test(start_paused = true)]
+async fn the_other_secret_is_tried_where_the_grant_is_refused_that_is_the_secret_itself() {
+    for status in [400, 401] {
+        let script = [refuses(status, "invalid_grant"), lives(300)];
+        let rig = rigs_of(1, TWO, "", in_turn(script)).pop().unwrap();
+        drop(rig.obtain().await);
+        assert_eq!(rig.secrets(), ["old", "new"], "{status}");
+        assert_eq!(rig.source.secret_in_use(), SecretName::Next, "{status}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_refresh_token_is_offered_again_only_where_the_client_was_refused() {
     let refused_by = |refusal: Said| {
