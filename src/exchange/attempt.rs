@@ -165,7 +165,7 @@ impl<'a, C: Client, S: TokenSource> Attempt<'a, C, S> {
         mut access_token: AccessToken,
         upload: RequestBody,
     ) -> (Result<Received<C>, Refusal>, Replay) {
-        self.record.set_replayed();
+        self.record.begin_replay();
         let replayed = self.send(&mut access_token, Instant::now(), upload).await;
         self.stop_buffering();
         let Ok(Received { response, .. }) = &replayed else {

@@ -25,6 +25,8 @@ pub(super) struct AttemptRecord {
     token: Option<(u64, Fingerprint)>,
     /// The server of the latest attempt, or of the latest connection that could not be had.
     peer: Option<Arc<Peer>>,
+    /// Whether what is sent now, or next, is the second sending.
+    is_replay: bool,
     is_replayed: bool,
     token_wait: Duration,
     upstream: Duration,
@@ -54,11 +56,13 @@ impl AttemptRecord {
     /// The provider may see the request from now on.
     pub(super) fn set_sent(&mut self) {
         self.outcome = Some(PaymentOutcome::InDoubt);
+        self.is_replayed = self.is_replay;
     }
 
     /// The provider certainly did not process it.
     pub(super) fn set_unsent(&mut self) {
         self.outcome = None;
+        self.is_replayed = false;
     }
 
     /// The provider's whole response came, or it did not act.
@@ -72,9 +76,9 @@ impl AttemptRecord {
         self.outcome.unwrap_or(PaymentOutcome::NotSent)
     }
 
-    /// The request is sent a second time.
-    pub(super) fn set_replayed(&mut self) {
-        self.is_replayed = true;
+    /// The request is to be sent a second time.
+    pub(super) fn begin_replay(&mut self) {
+        self.is_replay = true;
     }
 
     /// The request is sampled, or not.

@@ -476,6 +476,15 @@ async fn a_replay_that_fails_is_the_callers_failure_and_absorbs_the_401() {
     assert!(matches!(came.status, Err(Refusal::Send(SendError::Broken))));
     assert_eq!(came.counted, ["absorbed", "failed"]);
     assert_eq!(came.story.count("answered"), 0);
+    assert!(came.record.is_replayed());
+    // What was never sent a second time was not replayed.
+    let unsent = (0..=MAX_UNSENT).map(|_| Comes::Fails(SendError::Unsent));
+    let came = Case::of([Comes::Response(401)].into_iter().chain(unsent))
+        .run()
+        .await;
+    assert!(matches!(came.status, Err(Refusal::Send(SendError::Unsent))));
+    assert_eq!(came.counted, ["absorbed", "failed"]);
+    assert!(!came.record.is_replayed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -325,7 +325,7 @@ labels! {
         Ok = "ok",
         /// It was answered 401 again.
         UnauthorizedAgain = "unauthorized_again",
-        /// It broke off.
+        /// It broke off, or could not be sent.
         Failed = "failed",
         /// More of the body was read than was kept.
         BodyTooLarge = "body_too_large",
