@@ -83,6 +83,7 @@ impl Drop for Log {
 /// While the filter stays, it costs what one that cannot change costs: what it says of a place in the code is kept there.
 fn subscribe(lines: Lines, format: Format) -> LogFilter {
     let text = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    let (text, wrong) = filter::sorted_out(&text);
     let filter = filter::parse(&text);
     let usual = filter::parse(&text);
     let subscriber = tracing_subscriber::fmt()
@@ -113,6 +114,13 @@ fn subscribe(lines: Lines, format: Format) -> LogFilter {
     };
     // Somebody else's subscriber stays; only a test has one.
     drop(started);
+    if !wrong.is_empty() {
+        tracing::warn!(
+            ignored = wrong,
+            "`RUST_LOG` has parts that are ignored: {}",
+            Invalid
+        );
+    }
     LogFilter::new(&usual, put)
 }
 

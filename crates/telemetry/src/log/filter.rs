@@ -70,6 +70,15 @@ pub(super) fn parse(text: &str) -> EnvFilter {
         .parse_lossy(text)
 }
 
+/// The parts of a text that are filters, and those that are not.
+pub(super) fn sorted_out(text: &str) -> (String, String) {
+    let parts = text.split(',').map(str::trim);
+    let (right, wrong): (Vec<&str>, Vec<&str>) = parts
+        .filter(|part| !part.is_empty())
+        .partition(|part| is_directive(part));
+    (right.join(","), wrong.join(","))
+}
+
 /// A word alone would be taken for a target, even one that is a level but for a letter.
 fn is_directive(part: &str) -> bool {
     let is_level = |text: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(text));
@@ -126,6 +135,19 @@ mod tests {
             let now = filter.with(given).unwrap();
             assert_eq!(sorted(&now), expected, "{usual} {given}");
             assert_eq!(parse(&now).to_string(), now);
+        }
+    }
+
+    #[test]
+    fn what_is_a_filter_is_told_from_what_is_none() {
+        for (text, right, wrong) in [
+            ("", "", ""),
+            ("debgu", "", "debgu"),
+            ("bursar=nope", "", "bursar=nope"),
+            (" info ,h2=DEBUG,,x", "info,h2=DEBUG", "x"),
+        ] {
+            let expected = (right.to_owned(), wrong.to_owned());
+            assert_eq!(sorted_out(text), expected, "{text}");
         }
     }
 
