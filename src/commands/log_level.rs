@@ -7,6 +7,8 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::remote::{self, Error, Reply};
+use bursar::server::log_level::TIMES;
+use bursar_telemetry::log::checked_filter;
 
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -14,15 +16,24 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Levels on top of what is usual, such as debug or bursar::token=debug,h2=info; without it, say what is logged
+    #[arg(value_parser = checked_filter)]
     filter: Option<String>,
     /// For how long, 1s to 24h
-    #[arg(long = "for", value_name = "DURATION", requires = "filter", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", requires = "filter", value_parser = filter_time)]
     time: Option<Duration>,
     /// Put back what is usual, before the time is over
     #[arg(long, conflicts_with = "filter")]
     restore: bool,
     #[command(flatten)]
     remote: remote::Options,
+}
+
+fn filter_time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let is_allowed = TIMES.contains(&time);
+    is_allowed
+        .then_some(time)
+        .ok_or_else(|| "it has to be from 1s to 24h".to_owned())
 }
 
 #[derive(Debug, Deserialize)]

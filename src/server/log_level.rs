@@ -12,7 +12,7 @@ use bursar_base::clock;
 use bursar_telemetry::log::{Invalid, LogFilter};
 
 /// How long a filter may hold, at least and at most.
-pub(super) const TIMES: std::ops::RangeInclusive<Duration> =
+pub const TIMES: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
 /// Where nobody says how long.
 pub(super) const USUAL_TIME: Duration = Duration::from_secs(15 * 60);

@@ -12,6 +12,7 @@ use crate::support::balancer::Place;
 use crate::support::idp::Idp;
 use crate::support::program::{Said, run_in};
 use crate::support::proxy::Program;
+use crate::support::raw::Raw;
 use crate::support::upstream::{Body, Upstream, answer};
 use crate::support::{acme, eventually, free_port};
 
@@ -330,17 +331,25 @@ async fn the_log_has_another_filter_for_a_time_and_then_its_usual_one() {
     let usual = "The log's filter is info, as usual.\n";
     assert_eq!(run(&[]).await.out, usual);
     for (arguments, code, text) in [
-        (&["debgu"][..], 1, "answered 400: `filter` is none"),
-        (
-            &["debug", "--for", "25h"],
-            1,
-            "answered 400: `for` is a duration",
-        ),
+        (&["debgu"][..], 2, "a filter is a level"),
+        (&["debug", "--for", "25h"], 2, "it has to be from 1s to 24h"),
         (&["--for", "1m"], 2, "required"),
         (&["debug", "--restore"], 2, "cannot be used"),
     ] {
         failed(&run(arguments).await, code, text);
         assert_eq!(run(&[]).await.out, usual);
+    }
+    // Whoever asks otherwise is told, too.
+    for (query, text) in [
+        ("filter=debgu", "`filter` is none"),
+        ("filter=debug&for=25h", "`for` is a duration"),
+    ] {
+        let request = format!(
+            "POST /log-level?{query} HTTP/1.1\r\nHost: {admin}\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 0\r\n\r\n"
+        );
+        let refused = Raw::connect(program.admin).await.ask(request).await;
+        assert_eq!(refused.status(), 400, "{query}");
+        assert!(refused.text().contains(text), "{query}: {}", refused.text());
     }
     // For long, then for short: the time of the one that is replaced ends nothing.
     assert!(

@@ -14,7 +14,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::access_log::{AccessLog, Format};
 use crate::line_writer::{Lines, MAX_LINE_BYTES, Writing, cut_line};
 use bursar_base::terminal::{plain, plain_json};
-pub use filter::{Invalid, LogFilter};
+pub use filter::{Invalid, LogFilter, checked as checked_filter};
 use shorten::shorten;
 
 /// Of a time stamp, and the space behind it.

@@ -49,11 +49,7 @@ impl LogFilter {
     /// # Errors
     /// Where that is none.
     pub fn with(&self, given: &str) -> Result<String, Invalid> {
-        let parts: Vec<&str> = given.split(',').map(str::trim).collect();
-        if given.len() > MAX_BYTES || !parts.iter().all(|part| is_directive(part)) {
-            return Err(Invalid);
-        }
-        let all = format!("{},{}", self.0.usual, parts.join(","));
+        let all = format!("{},{}", self.0.usual, checked(given)?);
         Ok(parse(&all).to_string())
     }
 
@@ -61,6 +57,18 @@ impl LogFilter {
     pub fn put(&self, filter: &str) {
         (self.0.put)(parse(filter));
     }
+}
+
+/// That filter, without spaces.
+///
+/// # Errors
+/// Where it is none.
+pub fn checked(given: &str) -> Result<String, Invalid> {
+    let parts: Vec<&str> = given.split(',').map(str::trim).collect();
+    if given.len() > MAX_BYTES || !parts.iter().all(|part| is_directive(part)) {
+        return Err(Invalid);
+    }
+    Ok(parts.join(","))
 }
 
 /// The later one of two for the same target counts.
