@@ -384,6 +384,9 @@ impl<'e> Exchange<'e> {
         let client = self.upstream(&destination);
         let via = &process_state.via;
         let cleaned = outgoing::prepare_fields(head, &destination, &authorizer, via);
+        if body.is_end_stream() {
+            outgoing::say_that_there_is_no_body(head);
+        }
         let outgoing = OutgoingRequest::new(head);
         let keeping = ReplayLimits {
             buffer: provider.replay_buffer,
@@ -496,8 +499,8 @@ impl Proxy {
                 }
             };
             headers::set_request_id(response.headers_mut(), request_id);
-            if is_last && !is_http2 {
-                closing::announce(&mut response);
+            if is_last && !is_http2 || closing::ends_the_body(head.version, &response) {
+                closing::announce(head.version, &mut response);
             }
             Ok(response)
         }

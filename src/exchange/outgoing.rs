@@ -1,8 +1,9 @@
 //! The request as it goes on to the provider: its fields without what was for Bursar, and, beside Bursar's token, with
 //! which merchant is meant.
 
+use http::header::CONTENT_LENGTH;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
 use super::authorize::Authorizer;
 use crate::exchange::route::Destination;
@@ -30,6 +31,16 @@ pub(super) fn prepare_fields(
         name_merchant(headers, merchant, destination.merchant);
     }
     cleaned
+}
+
+/// Over HTTP/2 the end of a request's stream says that it has no body; over HTTP/1.1 servers want that said where the method
+/// is for one, and answer 411 otherwise (RFC 9110 section 8.6).
+pub(super) fn say_that_there_is_no_body(head: &mut Parts) {
+    let is_for_a_body = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
+    if head.version == Version::HTTP_2 && is_for_a_body {
+        let length = head.headers.entry(CONTENT_LENGTH);
+        length.or_insert(HeaderValue::from_static("0"));
+    }
 }
 
 /// Tells the provider which merchant is meant, where the operation wants to know.

@@ -66,6 +66,42 @@ async fn every_form_of_a_target_ends_in_the_same_request_even_on_one_connection(
 }
 
 #[tokio::test]
+async fn what_old_programs_do_not_encode_in_a_target_is_encoded() {
+    let rig = RawRig::answering(OK).await;
+    let mut caller = rig.caller().await;
+    for target in [
+        "/<a>?f={\"s\":\"<1>\"}",
+        "http://api.test/<a>?f={\"s\":\"<1>\"}",
+    ] {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: api.test\r\nX-Like: \"<a>\"\r\n\r\n");
+        assert_eq!(caller.ask(request).await.status(), 200, "{target}");
+    }
+    let seen = String::from_utf8(rig.api.captured().concat()).unwrap();
+    let line = "GET /%3Ca%3E?f={%22s%22:%22%3C1%3E%22} HTTP/1.1\r\n";
+    assert_eq!(seen.matches(line).count(), 2, "{seen}");
+    assert_eq!(seen.matches("x-like: \"<a>\"\r\n").count(), 2, "{seen}");
+}
+
+#[tokio::test]
+async fn a_payment_without_a_body_says_so_to_a_server_of_http_1() {
+    let rig = RawRig::answering(OK).await;
+    for (method, length) in [
+        ("POST", true),
+        ("PUT", true),
+        ("PATCH", true),
+        ("DELETE", false),
+    ] {
+        let mut caller = Caller::connect_http2(rig.proxy.listen).await;
+        assert_eq!(caller.send(method, "/capture", "").await.status, 200);
+        let seen = rig.api.captured().pop().unwrap();
+        let seen = String::from_utf8(seen).unwrap();
+        assert!(seen.contains(&format!("{method} /capture")), "{seen}");
+        let last = seen.rsplit(method).next().unwrap();
+        assert_eq!(last.contains("\r\ncontent-length: 0\r\n"), length, "{seen}");
+    }
+}
+
+#[tokio::test]
 async fn pipelined_requests_are_answered_in_their_order() {
     let rig =
         Rig::start(|request| async move { answer(200, request.uri().path().to_owned()) }).await;
@@ -312,6 +348,7 @@ async fn http_1_0_callers_get_an_answer_that_ends_with_the_connection() {
         "GET http://api.test/x HTTP/1.0\r\n\r\n",
         "GET http://api.test/x HTTP/1.0\r\nHost: other.test\r\n\r\n",
         "GET /x HTTP/1.0\r\nHost: api.test\r\n\r\n",
+        "GET /x HTTP/1.0\r\nHost: api.test\r\nConnection: keep-alive\r\n\r\n",
     ] {
         let mut caller = rig.caller().await;
         caller.write(request).await;
@@ -319,6 +356,8 @@ async fn http_1_0_callers_get_an_answer_that_ends_with_the_connection() {
         let (head, body) = reply.split_once("\r\n\r\n").unwrap();
         assert!(!head.to_lowercase().contains("transfer-encoding"), "{head}");
         assert_eq!(body, "abcde", "{request}");
+        // Whoever asked to keep it open is not told that it is.
+        assert!(!head.contains("keep-alive"), "{head}");
     }
     let seen = String::from_utf8(rig.api.captured().concat()).unwrap();
     assert!(seen.contains("via: 1.0 bursar"), "{seen}");

@@ -4,6 +4,7 @@
 mod peer;
 mod read_timer;
 mod state;
+mod target_encoding;
 mod traffic;
 mod transport;
 
@@ -128,6 +129,25 @@ impl<S: Transport> CallerStream<S> {
         }
     }
 
+    /// Where a request's start line came, has hyper read one that it takes.
+    fn encode_target(&mut self, buffer: &mut ReadBuf<'_>, before: usize) {
+        let Some(begun) = self.framing.as_ref().and_then(Framing::start_line) else {
+            return;
+        };
+        let bytes = buffer.filled().get(before..).unwrap_or_default();
+        let Some(mut encoded) = target_encoding::encoded(bytes, begun) else {
+            return;
+        };
+        buffer.set_filled(before);
+        let now = encoded.split_to(encoded.len().min(buffer.remaining()));
+        buffer.put_slice(&now);
+        // What is longer now is read next. It comes before what was to be read again anyway.
+        self.sniffed = match self.sniffed.is_empty() {
+            true => encoded,
+            false => [&*encoded, &*self.sniffed].concat().into(),
+        };
+    }
+
     /// Waits for a connection that rests to be of interest again: bytes have come, or its end, or a limit is reached.
     /// What it is, the next read tells.
     pub fn poll_rested(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -182,6 +202,7 @@ impl<S: Transport> AsyncRead for CallerStream<S> {
         };
         self.wake();
         read?;
+        self.encode_target(buffer, before);
         let Self { framing, side, .. } = &mut *self;
         let Some(framing) = framing else {
             return Poll::Ready(Ok(()));

@@ -40,6 +40,17 @@ pub enum Awaits {
     Nothing,
 }
 
+/// How far a request's start line has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StartLine {
+    /// Whether none of it has come.
+    pub is_new: bool,
+    /// Whether its target has begun.
+    pub in_target: bool,
+    /// Whether a query has begun in it.
+    pub has_query: bool,
+}
+
 /// How far a connection's bytes were read.
 #[derive(Debug)]
 pub struct Framing {
@@ -179,6 +190,18 @@ impl Framing {
             State::Length(_) | State::Chunked(_) => Awaits::Body,
             State::Over | State::Broken => Awaits::Nothing,
         }
+    }
+
+    /// How far a start line has come. None: what comes next is something else.
+    #[must_use]
+    pub fn start_line(&self) -> Option<StartLine> {
+        let RequestHead { line, facts } = &self.head;
+        let is_one = self.state == State::Head && !facts.has_start;
+        is_one.then_some(StartLine {
+            is_new: matches!(line.first(), b"" | b"\r"),
+            in_target: facts.in_target,
+            has_query: facts.has_query,
+        })
     }
 
     /// Whether what comes next is a request's first byte, and nothing at all has come since the last one's end
