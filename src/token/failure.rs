@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bursar_base::address::Rule;
+use bursar_http::response::ResponseError;
 use bursar_telemetry::metrics::{Cause, FetchOutcome};
 
 /// Why there is no token.
@@ -56,6 +57,8 @@ pub enum Detail {
     Coding(ErrorCode),
     /// What these words say.
     Is(&'static str),
+    /// No response of HTTP, or none that says where it ends.
+    Unframed(ResponseError),
 }
 
 /// The name of an error, as a response gave it: one word of letters, digits, `_`, `-` and `.`.
@@ -121,6 +124,7 @@ impl fmt::Display for Detail {
                 code.as_str()
             ),
             Self::Is(what) => formatter.write_str(what),
+            Self::Unframed(error) => error.fmt(formatter),
         }
     }
 }

@@ -32,7 +32,7 @@ use bursar_base::secret::Secret;
 use bursar_config::{Encoding, Origin, Refresh, TokenDialect};
 use bursar_http::one_shot::OneShot;
 use bursar_http::read_body::{ReadError, read_limited};
-use bursar_http::response::{Outstanding, Reader};
+use bursar_http::response::{Outstanding, Reader, ResponseError};
 use bursar_telemetry::metrics::Cause;
 use bursar_telemetry::metrics::DroppedFields;
 
@@ -264,7 +264,9 @@ impl HttpTransport {
         let mut response = responding.map_err(|error| match lacks_close_notify(&error) {
             _ if peer.is_refused() => unsent(Cause::TlsClientCertificate, &error),
             true => Failure::NoCloseNotify,
-            false => Failure::Broken,
+            false => ResponseError::behind(&error).map_or(Failure::Broken, |error| {
+                Failure::Malformed(Detail::Unframed(error))
+            }),
         })?;
         outstanding.complete(&mut response);
         calls.responded(shown(&response));

@@ -14,6 +14,8 @@ use super::error::BoxError;
 const MAX_HEAD: usize = 8 * 1024;
 /// And so is one with more fields.
 const MAX_FIELDS: usize = 100;
+/// More responses that are not the final one are not read.
+const MAX_INTERIM: usize = 8;
 
 /// Why there is no tunnel.
 #[derive(Debug, thiserror::Error)]
@@ -51,11 +53,22 @@ pub(super) async fn connect(
     }
     request.extend_from_slice(b"\r\n");
     stream.write_all(&request).await?;
-    match read_status(&mut stream).await? {
+    match read_final_status(&mut stream).await? {
         200..=299 => Ok(stream),
         407 => Err(Error::Unauthenticated),
         status => Err(Error::Refused(status)),
     }
+}
+
+/// Reads past responses that are not the final one (RFC 9110 section 15.2).
+async fn read_final_status(stream: &mut TcpStream) -> Result<u16, Error> {
+    for _ in 0..MAX_INTERIM {
+        match read_status(stream).await? {
+            100 | 102..=199 => {}
+            status => return Ok(status),
+        }
+    }
+    Err(Error::TooLong)
 }
 
 /// Reads the head of the response and nothing after it.
@@ -121,6 +134,7 @@ mod tests {
         for (response, rest) in [
             ("HTTP/1.1 200 Connection established\r\n\r\n", ""),
             ("HTTP/1.1 200 OK\r\nVia: a\r\n\r\nSSH-2.0", "SSH-2.0"),
+            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\nx", "x"),
             (&long, "SSH-2.0"),
         ] {
             assert_eq!(answered(response).await.unwrap(), rest, "{response}");
@@ -133,7 +147,15 @@ mod tests {
         for (response, words) in [
             ("HTTP/1.1 403 No\r\n\r\n<p>secret</p>", "it answered 403"),
             ("HTTP/1.1 503\r\n\r\n", "it answered 503"),
-            ("HTTP/1.1 100 Continue\r\n\r\n", "it answered 100"),
+            ("HTTP/1.1 101 No\r\n\r\n", "it answered 101"),
+            (
+                "HTTP/1.1 100 Continue\r\n\r\n",
+                "it closed the connection without a response",
+            ),
+            (
+                &"HTTP/1.1 102 Wait\r\n\r\n".repeat(MAX_INTERIM + 1),
+                "the head of its response is longer than 8192 bytes",
+            ),
             (
                 "HTTP/1.1 407 Who?\r\n\r\n",
                 "it answered 407: user name and password in `egress.proxy` are missing or wrong",

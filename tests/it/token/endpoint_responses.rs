@@ -5,6 +5,7 @@ use std::io::Write as _;
 use super::secrets::knows_only;
 use super::*;
 use crate::support::idp::reply;
+use crate::support::raw::RawUpstream;
 
 /// An endpoint that always gives this answer.
 async fn saying(status: u16, fields: &[(&'static str, &str)], body: impl Into<Bytes>) -> Idp {
@@ -80,6 +81,23 @@ async fn what_an_answer_is_instead_of_a_token_is_in_status() {
             error.contains(named) && !error.contains("s3cret"),
             "{error}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_does_not_say_where_it_ends_is_in_status_as_what_it_is() {
+    let ends_twice = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok";
+    for (bytes, named) in [
+        (&b"SSH-2.0-x\r\n\r\n"[..], "the response has no status line"),
+        (ends_twice, "Content-Length is not one number"),
+    ] {
+        let (api, endpoint) = (api().await, RawUpstream::answering(bytes).await);
+        let acme = acme(&api.url(), &endpoint.url(), "token.wait: 300ms");
+        let proxy = Proxy::start(&acme).await;
+        assert_eq!(send(&proxy, "GET", "http://api.test/a").await.status, 503);
+        let said = last_error(&proxy).await;
+        assert!(said.contains(named), "{said}");
+        assert_eq!(outcomes(&proxy).await[0].0, "malformed", "{named}");
     }
 }
 

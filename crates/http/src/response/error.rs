@@ -1,5 +1,8 @@
 //! Response error: why it is not clear what a response is, or where it ends.
 
+use std::error::Error;
+use std::io;
+
 /// A head, or the trailers of a response, are no larger than that.
 pub const MAX_SECTION_BYTES: usize = 256 * 1024;
 
@@ -27,4 +30,17 @@ pub enum ResponseError {
     /// It has more than [`MAX_SECTION_BYTES`].
     #[error("the response's head is too large")]
     TooLarge,
+}
+
+impl ResponseError {
+    /// What a connection broke for, where it is that.
+    #[must_use]
+    pub fn behind(error: &(dyn Error + 'static)) -> Option<Self> {
+        let mut chain = std::iter::successors(Some(error), |error| (*error).source());
+        // What an error of I/O is made of is not its source.
+        chain.find_map(|error| {
+            let error = error.downcast_ref::<io::Error>()?.get_ref()?;
+            error.downcast_ref().copied()
+        })
+    }
 }
