@@ -20,6 +20,7 @@ mod send_error;
 mod server_health;
 mod server_stream;
 mod streams;
+mod upload;
 
 use std::error::Error;
 use std::future::poll_fn;
@@ -49,6 +50,7 @@ use send_error::chain;
 pub use server_health::{ServerHealth, server_name};
 pub use server_stream::ServerStream;
 pub use streams::Need;
+pub use upload::UploadBody;
 
 /// How often a request goes to another connection because it was certainly not processed on the last one.
 pub const MAX_UNSENT: usize = 4;

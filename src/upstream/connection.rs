@@ -17,6 +17,7 @@ use super::lifetime::ConnectionLifetime;
 use super::peer::Peer;
 use super::send_error::{SendError, chain, classify, is_disconnected};
 use super::streams::StreamPermit;
+use super::upload::UploadBody;
 use bursar_config::Origin;
 use bursar_http::deadline_timer::DeadlineTimer;
 use bursar_http::headers::KeepAlive;
@@ -53,12 +54,12 @@ pub struct Connection<B> {
 }
 
 /// What hyper says of a request.
-pub type Sent<B> = Result<Response<Incoming>, TrySendError<Request<B>>>;
+pub type Sent<B> = Result<Response<Incoming>, TrySendError<Request<UploadBody<B>>>>;
 
 /// An HTTP/1.1 connection: what requests are handed to, and what is known of their responses.
 #[derive(Debug)]
 pub(super) struct Http1<B> {
-    pub(super) requests: http1::SendRequest<B>,
+    pub(super) requests: http1::SendRequest<UploadBody<B>>,
     /// Told of each request before it is sent, and asked for the fields of its response.
     pub(super) outstanding: Arc<Outstanding>,
     pub(super) term: Box<ConnectionLifetime>,
@@ -69,7 +70,7 @@ pub(super) struct Http1<B> {
 pub(super) enum Sender<B> {
     Http1(Http1<B>),
     /// The permit is held until the response is over.
-    Http2(http2::SendRequest<B>, StreamPermit),
+    Http2(http2::SendRequest<UploadBody<B>>, StreamPermit),
 }
 
 impl PoolKey {
@@ -132,7 +133,10 @@ impl<B: RequestBody> Connection<B> {
 
     /// Hands a request over at once, so that nothing that waits for the response holds room for it; see
     /// [`Upstream::response`](super::Upstream::response).
-    pub fn send(&mut self, request: Request<B>) -> impl Future<Output = Sent<B>> + use<B> {
+    pub fn send(
+        &mut self,
+        mut request: Request<UploadBody<B>>,
+    ) -> impl Future<Output = Sent<B>> + use<B> {
         match &mut self.sender {
             Sender::Http1(sender) => {
                 sender.outstanding.begin(request.method());
@@ -141,6 +145,7 @@ impl<B: RequestBody> Connection<B> {
             // Several times the other's size.
             Sender::Http2(sender, permit) => {
                 permit.sending();
+                permit.upload(request.body_mut().watch());
                 Either::Right(Box::pin(sender.try_send_request(request)))
             }
         }
@@ -172,7 +177,7 @@ impl<B: RequestBody> Sender<B> {
     }
 
     #[cold]
-    fn send_error(&self, mut error: TrySendError<Request<B>>) -> SendError {
+    fn send_error(&self, mut error: TrySendError<Request<UploadBody<B>>>) -> SendError {
         if error.take_message().is_some() {
             return SendError::Unsent;
         }

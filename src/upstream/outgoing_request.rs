@@ -4,6 +4,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 
 use super::connection::{Connection, RequestBody};
+use super::upload::UploadBody;
 use bursar_http::headers;
 
 /// A request as it goes to the provider, apart from its body.
@@ -78,7 +79,7 @@ impl OutgoingRequest {
         connection: &Connection<B>,
         authorization: Option<HeaderValue>,
         body: B,
-    ) -> Request<B> {
+    ) -> Request<UploadBody<B>> {
         let origin = connection.origin();
         let mut headers = self.headers;
         if let Some(authorization) = authorization {
@@ -105,7 +106,7 @@ impl OutgoingRequest {
             }
             self.target.into()
         };
-        let mut request = Request::new(body);
+        let mut request = Request::new(UploadBody::new(body));
         *request.method_mut() = self.method;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;

@@ -25,6 +25,7 @@ use super::lifetime::{ConnectionLifetime, LifetimeLimits};
 use super::peer::Peer;
 use super::send_error::chain;
 use super::streams::{MAX_STREAMS, Need, StreamPermit, Streams};
+use super::upload::UploadBody;
 use bursar_config::{Origin, Timeouts};
 use bursar_http::deadline_timer::DeadlineTimer;
 use bursar_http::response::{Outstanding, Reader};
@@ -85,7 +86,7 @@ struct IdleHttp1<B> {
 /// An HTTP/2 connection.
 #[derive(Debug)]
 struct Http2Connection<B> {
-    sender: http2::SendRequest<B>,
+    sender: http2::SendRequest<UploadBody<B>>,
     streams: Arc<Streams>,
     used: Instant,
     /// When it is too old for another request.
@@ -258,7 +259,7 @@ impl<B: RequestBody> Pool<B> {
     fn share(
         self: &Arc<Self>,
         key: &Arc<PoolKey>,
-        sender: &http2::SendRequest<B>,
+        sender: &http2::SendRequest<UploadBody<B>>,
         streams: Arc<Streams>,
     ) {
         let now = Instant::now();

@@ -6,10 +6,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::task::Context;
 
+use atomic_waker::AtomicWaker;
 use tokio::time::Instant;
 
 use super::peer::Peer;
+use super::upload::UnderWay;
 
 /// Requests on one connection, however many the server would take: their windows together are the connection's, so
 /// that no answer waits because nobody reads another.
@@ -46,6 +49,10 @@ pub(super) struct Streams {
     /// Bytes of the bodies of open requests.
     uploads: AtomicU64,
     payments: AtomicUsize,
+    /// Whether a body is held of a request that is over.
+    has_left_upload: AtomicBool,
+    /// Wakes whoever reads from the server, to close the connection.
+    waker: AtomicWaker,
 }
 
 /// What a request asks of a connection.
@@ -69,6 +76,8 @@ pub(super) struct StreamPermit {
     need: Need,
     /// What was written when it was sent.
     heads: u64,
+    /// None: it has no body, or was not sent yet.
+    upload: Option<UnderWay>,
 }
 
 impl Streams {
@@ -96,6 +105,8 @@ impl Streams {
             window: AtomicI64::new(FIRST_WINDOW),
             uploads: AtomicU64::new(0),
             payments: AtomicUsize::new(0),
+            has_left_upload: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
         })
     }
 
@@ -112,9 +123,21 @@ impl Streams {
         self.is_leaving.store(true, Ordering::Relaxed);
     }
 
-    /// Whether nothing may be written any more.
+    /// Whether nothing may be written any more, and the connection is to be closed.
     pub(super) fn is_abandoned(&self) -> bool {
         self.is_abandoned.load(Ordering::Relaxed)
+    }
+
+    /// The same for whoever waits for the server, who is woken when that changes.
+    pub(super) fn is_abandoned_meanwhile(&self, context: &Context<'_>) -> bool {
+        self.waker.register(context.waker());
+        self.is_abandoned()
+    }
+
+    fn abandon(&self) {
+        self.leave();
+        self.is_abandoned.store(true, Ordering::Relaxed);
+        self.waker.wake();
     }
 
     /// Whether the server's settings have come.
@@ -208,6 +231,7 @@ impl StreamPermit {
             streams: streams.clone(),
             need: Need { upload, ..need },
             heads: 0,
+            upload: None,
         }
     }
 
@@ -221,14 +245,18 @@ impl StreamPermit {
         self.heads = self.streams.heads.load(Ordering::Relaxed);
     }
 
+    /// That is its body.
+    pub(super) fn upload(&mut self, upload: Option<UnderWay>) {
+        self.upload = upload;
+    }
+
     /// Whether its request was not sent and never will be: its head still waits for the server to let it go, and the
     /// connection, which carries no other request, is given up.
     pub(super) fn abandon(&self) -> bool {
         let is_alone = self.streams.open.load(Ordering::Relaxed) == 1;
         let is_abandoned = is_alone && self.is_unsent();
         if is_abandoned {
-            self.streams.leave();
-            self.streams.is_abandoned.store(true, Ordering::Relaxed);
+            self.streams.abandon();
         }
         is_abandoned
     }
@@ -242,7 +270,14 @@ impl StreamPermit {
 impl Drop for StreamPermit {
     fn drop(&mut self) {
         let Self { streams, need, .. } = self;
-        streams.open.fetch_sub(1, Ordering::Relaxed);
+        if self.upload.as_ref().is_some_and(UnderWay::is_held) {
+            streams.leave();
+            streams.has_left_upload.store(true, Ordering::Relaxed);
+        }
+        let was_open = streams.open.fetch_sub(1, Ordering::Relaxed);
+        if was_open == 1 && streams.has_left_upload.load(Ordering::Relaxed) {
+            streams.abandon();
+        }
         streams.uploads.fetch_sub(need.upload, Ordering::Relaxed);
         streams
             .payments
@@ -253,6 +288,7 @@ impl Drop for StreamPermit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::upload::UploadBody;
 
     const fn upload(upload: u64) -> Need {
         Need {
@@ -275,6 +311,26 @@ mod tests {
         assert!(!first.abandon());
         first.sending();
         assert!(first.abandon() && streams.is_abandoned() && streams.is_leaving());
+    }
+
+    #[test]
+    fn a_connection_with_a_body_that_is_held_after_its_request_is_closed_with_its_last_request() {
+        let streams = Streams::new();
+        streams.limit(None);
+        let mut body = UploadBody::new("x".to_owned());
+        let mut first = StreamPermit::on(&streams, upload(1)).unwrap();
+        first.upload(body.watch());
+        drop(body);
+        drop(first);
+        assert!(!streams.is_leaving() && !streams.is_abandoned());
+        let mut body = UploadBody::new("x".to_owned());
+        let mut second = StreamPermit::on(&streams, upload(1)).unwrap();
+        second.upload(body.watch());
+        let third = StreamPermit::on(&streams, upload(0)).unwrap();
+        drop(second);
+        assert!(streams.is_leaving() && !streams.is_abandoned());
+        drop(third);
+        assert!(streams.is_abandoned());
     }
 
     #[test]

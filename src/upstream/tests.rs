@@ -92,7 +92,9 @@ impl Rig {
         };
         let body = ReplayBody::new(body, TrailerRules::default(), limits).unwrap();
         let request = Request::post("/").header("transfer-encoding", "chunked");
-        let request = request.body(body.begin_sending().unwrap()).unwrap();
+        let request = request
+            .body(UploadBody::new(body.begin_sending().unwrap()))
+            .unwrap();
         let started = Instant::now();
         let sending = pin!(connection.send(request));
         let rig = Self {

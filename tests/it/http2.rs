@@ -1,6 +1,7 @@
 //! HTTP/2 towards providers: what they have not processed is sent again, a window is nobody's alone, and which HTTP is
 //! spoken at all.
 
+mod early_response;
 mod fields;
 mod flow_control;
 mod settings;

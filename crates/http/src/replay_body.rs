@@ -55,8 +55,9 @@ pub struct Sending<B> {
 
 #[derive(Debug)]
 struct State<B> {
-    /// The caller's stream. Not polled again once it has ended or broken off: what it would say then is undefined.
-    source: B,
+    /// The caller's stream. Not polled again once it has ended or broken off: what it would say then is undefined. None:
+    /// the rest of it is not wanted.
+    source: Option<B>,
     trailer_rules: TrailerRules,
     /// How many sendings were begun or abandoned: the number of the latest.
     sendings: usize,
@@ -126,7 +127,7 @@ impl<B: Body> ReplayBody<B> {
             return None;
         }
         Some(Self(Arc::new(Mutex::new(State {
-            source,
+            source: Some(source),
             trailer_rules,
             sendings: 0,
             buffer: ReplayBuffer::new(limits),
@@ -180,13 +181,17 @@ impl<B> ReplayBody<B> {
         state.resume();
     }
 
-    /// The rest is not wanted any more: whoever is sending it ends with an error.
+    /// The rest is not wanted any more: whoever is sending it ends with an error, and the caller's stream is let go of, even
+    /// where whoever sends does not look here again.
     pub fn abandon(&self) {
         let mut state = lock(&self.0);
         state.buffer.release();
         // No sending has that number.
         state.sendings += 1;
+        let source = state.source.take();
         state.resume();
+        drop(state);
+        drop(source);
     }
 
     /// How far it has come.
@@ -253,7 +258,11 @@ where
 {
     /// The caller's next frame, buffered on its way.
     fn poll_source(&mut self, context: &mut Context<'_>) -> PolledFrame {
-        let polled = Pin::new(&mut self.source).poll_frame(context);
+        let Some(source) = &mut self.source else {
+            return Poll::Ready(Some(Err(RequestBodyError::Superseded)));
+        };
+        let polled = Pin::new(&mut *source).poll_frame(context);
+        let is_over = source.is_end_stream();
         let Poll::Ready(frame) = polled else {
             // Since the first of several polls that found nothing: the others come for other reasons.
             if !matches!(self.progress, Progress::AwaitingCaller(_)) {
@@ -289,7 +298,7 @@ where
             }
         };
         // Known at once where it can be: who sends by a known length does not ask for the end behind the last byte.
-        if self.source.is_end_stream() || frame.is_trailers() {
+        if is_over || frame.is_trailers() {
             self.progress = Progress::Ended(now);
         }
         Poll::Ready(Some(Ok(frame)))
@@ -348,7 +357,8 @@ where
     }
 
     fn size_hint(&self) -> SizeHint {
-        let rest = lock(&self.state).source.size_hint();
+        let rest = lock(&self.state).source.as_ref().map(Body::size_hint);
+        let rest = rest.unwrap_or_default();
         let mut hint = SizeHint::new();
         if let Some(upper) = rest.upper() {
             hint.set_upper(upper + self.repeat_bytes);

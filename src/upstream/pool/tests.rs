@@ -235,7 +235,7 @@ impl Rig {
         };
         let before: Vec<usize> = self.requests();
         let request = Request::get("/").header("host", "x");
-        let response = connection.send(request.body(Body::default()).unwrap());
+        let response = connection.send(request.body(UploadBody::new(Body::default())).unwrap());
         let response = tokio::spawn(response);
         settle().await;
         let served = self
@@ -493,7 +493,7 @@ async fn requests_share_an_http2_connection_up_to_what_its_server_takes() {
 #[tokio::test(start_paused = true)]
 async fn a_place_is_held_until_its_response_is_let_go_of() {
     let (rig, mut connection) = Http2::start(1, Need::default()).await;
-    let request = Request::get("http://one.test/").body(Body::default());
+    let request = Request::get("http://one.test/").body(UploadBody::new(Body::default()));
     let sent = tokio::spawn(connection.send(request.unwrap()));
     settle().await;
     assert!(rig.take().is_none());
@@ -511,7 +511,7 @@ async fn a_place_is_held_until_its_response_is_let_go_of() {
 #[tokio::test(start_paused = true)]
 async fn after_goaway_a_connection_is_not_handed_out_and_ends_with_its_last_request() {
     let (rig, mut connection) = Http2::start(3, Need::default()).await;
-    let request = Request::get("http://one.test/").body(Body::default());
+    let request = Request::get("http://one.test/").body(UploadBody::new(Body::default()));
     let sent = tokio::spawn(connection.send(request.unwrap()));
     settle().await;
     rig.tell.try_send(false).unwrap();

@@ -1,0 +1,114 @@
+//! A response that is over before its request's body was sent: nobody waits for the rest.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::{Rig, text};
+use crate::support::eventually;
+use crate::support::frames::{
+    DATA, END_HEADERS, END_STREAM, Frames, HEADERS, OK, WINDOW_UPDATE, field, frame,
+};
+use crate::support::raw::Raw;
+
+/// More than the window of a stream, and than what sockets and buffers take beside it.
+const LARGE: usize = 10 << 20;
+/// More than the window of a stream.
+const BEGINNING: usize = 100_000;
+
+/// Responds to every head, takes none of the bodies, and counts the connections that end.
+async fn respond_early(mut frames: Frames, ends: u8, ended: Arc<AtomicUsize>) {
+    while let Some(seen) = frames.next().await {
+        if seen.kind == HEADERS {
+            let length: &[u8] = if ends == 0 { b"9" } else { b"5" };
+            let head = [OK, &field(b"content-length", length)].concat();
+            let mut bytes = frame(HEADERS, END_HEADERS, seen.stream, &head);
+            bytes.extend(frame(DATA, ends, seen.stream, b"early"));
+            frames.write(bytes).await;
+        }
+    }
+    ended.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A proxy in front of that.
+async fn early(keys: &str, ends: u8) -> (Rig, Arc<AtomicUsize>) {
+    let ended: Arc<AtomicUsize> = Arc::default();
+    let seen = ended.clone();
+    let serve = move |_, frames| respond_early(frames, ends, seen.clone());
+    (Rig::start(keys, serve).await, ended)
+}
+
+/// Waits until the one connection to the provider has ended, with whatever of the body was to come on it.
+async fn one_ends(ended: &AtomicUsize) {
+    eventually(|| async { ended.load(Ordering::Relaxed) == 1 }).await;
+}
+
+/// Begins a request with a large body.
+async fn upload(caller: &mut Raw) {
+    let head = format!(
+        "POST http://api.test/x HTTP/1.1\r\nHost: api.test\r\nContent-Length: {LARGE}\r\n\r\n"
+    );
+    caller.write(head).await;
+    assert!(caller.write_until_blocked(BEGINNING).await >= BEGINNING);
+}
+
+#[tokio::test]
+async fn an_upload_ends_with_a_response_that_came_before_it_was_taken() {
+    let (rig, ended) = early("", END_STREAM).await;
+    let mut caller = Raw::connect(rig.proxy.listen).await;
+    upload(&mut caller).await;
+    let reply = caller.read_message().await;
+    assert_eq!((reply.status(), reply.text()), (200, "early"));
+    assert_eq!(reply.field("connection"), Some("close"));
+    // What the caller still sends is read for a while, so that this is an end and no reset.
+    assert_eq!(caller.read_to_end().await.unwrap(), b"");
+    one_ends(&ended).await;
+    rig.ends_with(1, 0).await;
+    let line = &rig.proxy.access_lines(1).await[0];
+    assert_eq!((text(&line["reason"]), &line["status"]), ("", &200.into()));
+}
+
+#[tokio::test]
+async fn an_upload_that_is_not_taken_ends_when_its_response_stalls() {
+    let (rig, ended) = early("timeouts: {idle: 1s}", 0).await;
+    let mut caller = Raw::connect(rig.proxy.listen).await;
+    upload(&mut caller).await;
+    assert!(
+        caller.try_read_message().await.is_err(),
+        "it looks complete"
+    );
+    one_ends(&ended).await;
+    let line = &rig.proxy.access_lines(1).await[0];
+    assert_eq!(text(&line["reason"]), "upstream_timeout");
+}
+
+#[tokio::test]
+async fn a_response_that_has_only_begun_ends_no_upload() {
+    let rig = Rig::start("", |_, mut frames| async move {
+        let mut taken = 0;
+        while let Some(seen) = frames.next().await {
+            if seen.kind == HEADERS {
+                let head = frame(HEADERS, END_HEADERS, seen.stream, OK);
+                frames.write(head).await;
+            }
+            taken += if seen.kind == DATA {
+                seen.payload.len()
+            } else {
+                0
+            };
+            if seen.flags & END_STREAM != 0 {
+                let body = taken.to_string();
+                let body = frame(DATA, END_STREAM, seen.stream, body.as_bytes());
+                frames.write(body).await;
+            } else if !seen.payload.is_empty() && seen.kind == DATA {
+                let more = u32::try_from(seen.payload.len()).unwrap().to_be_bytes();
+                let mut windows = frame(WINDOW_UPDATE, 0, 0, &more);
+                windows.extend(frame(WINDOW_UPDATE, 0, seen.stream, &more));
+                frames.write(windows).await;
+            }
+        }
+    })
+    .await;
+    let reply = rig.send("POST", "/x", vec![b'x'; LARGE]).await;
+    assert_eq!(reply.text(), LARGE.to_string());
+    rig.ends_with(1, 0).await;
+}
