@@ -50,6 +50,7 @@ use bursar_config::Origin;
 use bursar_http::connection::ConnectionState;
 use bursar_http::framing;
 use bursar_http::headers::{self, ControlFields};
+use bursar_http::lingering_body::LingeringBody;
 use bursar_http::read_body::trigger_continue;
 use bursar_http::replay_body::{ReplayBody, ReplayLimits};
 use bursar_http::target::{self, Form, Target};
@@ -107,7 +108,7 @@ enum Routed<'e> {
 
 impl<'e> Exchange<'e> {
     /// The whole story.
-    async fn run(&mut self, head: &mut Parts, mut body: Incoming) -> Result<Outcome, Refusal> {
+    async fn run(&mut self, head: &mut Parts, mut body: LingeringBody) -> Result<Outcome, Refusal> {
         let mut framed = self.next_in_framing(head);
         if is_held_back(head, &body) && !trigger_continue(&mut body).await {
             framed = Err(framing::FramingError::OutOfStep);
@@ -319,7 +320,7 @@ impl<'e> Exchange<'e> {
         passthrough: &Passthrough,
         origin: Origin,
         head: &mut Parts,
-        body: Incoming,
+        body: LingeringBody,
     ) -> Result<ProviderResponse, Refusal> {
         let message = passthrough.prepare(head, body);
         let record = &mut self.request.record;
@@ -377,7 +378,7 @@ impl<'e> Exchange<'e> {
         destination: Destination<'s>,
         authorizer: Authorizer<'s>,
         head: &mut Parts,
-        body: Incoming,
+        body: LingeringBody,
     ) -> Attempt<'s> {
         let process_state = &self.proxy.process_state;
         let (provider, payment) = (destination.provider, destination.payment);
@@ -423,7 +424,7 @@ impl<'e> Exchange<'e> {
 }
 
 /// Whether a caller over HTTP/1.1 holds its body back until it is asked for it.
-fn is_held_back(head: &Parts, body: &Incoming) -> bool {
+fn is_held_back(head: &Parts, body: &LingeringBody) -> bool {
     !body.is_end_stream() && headers::needs_continue(head)
 }
 
@@ -467,7 +468,9 @@ impl Proxy {
                 connection,
                 request: &mut active,
             };
-            let outcome = exchange.run(&mut head, body).await;
+            let outcome = exchange
+                .run(&mut head, LingeringBody::new(body, is_http2))
+                .await;
             let request_id = active.record.id_field();
             let is_draining = self.admin_control.is_draining();
             let is_last = closing::is_last(outcome.as_ref().err(), &active.record, is_draining);

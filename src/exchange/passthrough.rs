@@ -20,6 +20,7 @@ use crate::upstream::egress::Egress;
 use crate::upstream::{ConnectError, Need, OutgoingRequest, Peer, SendError};
 use bursar_config::{self as config, Config, Host, Origin, Timeouts};
 use bursar_http::headers::{self, Via};
+use bursar_http::lingering_body::LingeringBody;
 use bursar_http::replay_body::{BodyTooLarge, ReplayBody, ReplayLimits, ReplayMemory};
 use bursar_http::target::{Form, Target};
 use bursar_telemetry::metrics::{Cause, Counted, Metrics, NO_PROVIDER};
@@ -159,7 +160,7 @@ impl Passthrough {
     }
 
     /// A request in clear as it goes on.
-    pub fn prepare(&self, head: &mut Parts, body: Incoming) -> Message {
+    pub fn prepare(&self, head: &mut Parts, body: LingeringBody) -> Message {
         let cleaned = headers::clean_foreign_request(&mut head.headers);
         self.via.append(&mut head.headers, head.version);
         let keeping = ReplayLimits {

@@ -248,6 +248,10 @@ where
         if self.withheld.is_some() {
             return self.poll_withheld(context);
         }
+        if self.is_released {
+            // Its connection may be closed by now, which would look like an end before the end.
+            return Poll::Ready(None);
+        }
         let Poll::Ready(frame) = Pin::new(&mut self.source).poll_frame(context) else {
             ready!(self.poll_stalled(context));
             self.context

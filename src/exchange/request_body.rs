@@ -5,13 +5,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
+use bursar_http::lingering_body::LingeringBody;
 use bursar_http::replay_body::{BodyTooLarge, ReplayBody, RequestBodyError, Sending};
 use bursar_journal::{self as journal, BodyObserver, Hash, HashingBody};
 
 /// A caller's body, which can be sent again.
-pub type CallerBody = ReplayBody<Incoming>;
+pub type CallerBody = ReplayBody<LingeringBody>;
 
 /// The servers that such bodies are sent to.
 pub type Upstream = crate::upstream::Upstream<RequestBody>;
@@ -25,9 +25,9 @@ pub enum RequestBody {
     /// There is none.
     Empty,
     /// Nobody has to know of its end.
-    Plain(Box<Sending<Incoming>>),
+    Plain(Box<Sending<LingeringBody>>),
     /// The journal has to know of its end before it goes.
-    Hashing(Box<HashingBody<Box<Sending<Incoming>>>>),
+    Hashing(Box<HashingBody<Box<Sending<LingeringBody>>>>),
 }
 
 impl RequestBody {

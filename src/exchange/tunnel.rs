@@ -1,7 +1,6 @@
 //! Opening of tunnels: where a `CONNECT` leads, if anywhere. What comes through it is checked when it comes.
 
 use http_body::Body as _;
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::active_request::ActiveRequest;
@@ -10,6 +9,7 @@ use super::proxy::Proxy;
 use super::respond::Refusal;
 use super::tunnel_target::{self, TunnelTarget};
 use bursar_http::connection::TunnelContext;
+use bursar_http::lingering_body::LingeringBody;
 use bursar_http::target::{self, Target};
 use bursar_telemetry::metrics::{Limit, RefusalDetail};
 
@@ -27,7 +27,7 @@ pub(super) async fn open(
     proxy: &Proxy,
     request: &mut ActiveRequest,
     target: &Target<'_>,
-    body: &Incoming,
+    body: &LingeringBody,
     caller: &Principal<'_>,
 ) -> Result<TunnelTarget, Refusal> {
     if !body.is_end_stream() {

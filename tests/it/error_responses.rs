@@ -1,7 +1,10 @@
 //! What Bursar answers itself: every reason that can be provoked, in the form that a caller can rely on.
 
+use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::channel::Sender;
 use serde_json::json;
 
 use crate::support::caller::{Caller, basic};
@@ -9,8 +12,8 @@ use crate::support::idp::Idp;
 use crate::support::proxy::Proxy;
 use crate::support::raw::{Message, Raw, RawUpstream};
 use crate::support::tls::{Authority, ClientCertificate};
-use crate::support::upstream::{Upstream, answer};
-use crate::support::{Rig, acme, soon};
+use crate::support::upstream::{Upstream, answer, stream};
+use crate::support::{PATIENCE, Rig, acme, becomes_true, soon};
 
 /// Status, reason and error type of `Proxy-Status`.
 type Expected = (u16, &'static str, &'static str);
@@ -363,6 +366,38 @@ async fn an_upload_that_is_refused_still_reads_the_answer() {
             .await;
         assert_eq!((reply.status(), reply.field("connection")), (403, None));
     }
+}
+
+/// A request over HTTP/2 that is refused before its body comes.
+async fn refused_upload(caller: &mut Caller) -> Sender<Bytes, io::Error> {
+    let (sender, body) = stream();
+    let request = http::Request::post("http://other.test/x").body(body);
+    let reply = caller.request(request.unwrap()).await;
+    assert_eq!(reply.problem()["reason"], "destination_not_allowed");
+    sender
+}
+
+#[tokio::test]
+async fn an_http_2_upload_that_is_refused_is_read_on_for_a_while() {
+    let rig = Rig::start(|_| async { answer(200, "") }).await;
+    let mut caller = Caller::connect_http2(rig.proxy.listen).await;
+    let piece = Bytes::from(vec![b'x'; 100_000]);
+    let mut sender = refused_upload(&mut caller).await;
+    for _ in 0..9 {
+        soon(sender.send_data(piece.clone())).await.unwrap();
+    }
+    drop(sender);
+    let mut endless = refused_upload(&mut caller).await;
+    let mut sent = 0;
+    while soon(endless.send_data(piece.clone())).await.is_ok() {
+        sent += piece.len();
+    }
+    // What is under way is no part of it.
+    assert!((1 << 20..3 << 20).contains(&sent), "{sent}");
+    let mut slow = refused_upload(&mut caller).await;
+    let is_reset = async || slow.send_data(Bytes::from_static(b"x")).await.is_err();
+    assert!(becomes_true(PATIENCE, is_reset).await);
+    assert_eq!(caller.send("GET", "/x", "").await.status, 200);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ pub mod detect;
 pub mod framing;
 pub mod headers;
 pub mod hpack;
+pub mod lingering_body;
 pub mod numbers;
 pub mod one_shot;
 pub mod read_body;

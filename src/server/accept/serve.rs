@@ -26,6 +26,7 @@ use bursar_config::ProxyLimits;
 use bursar_http::connection::{
     CallerStream, ConnectionState, Payments, Peer, ReadTimeouts, Transport, TunnelContext,
 };
+use bursar_http::lingering_body::{LINGER, MAX_LINGER_BYTES};
 use bursar_telemetry::metrics::{Limit, Metrics, Reason};
 
 /// HTTP/2 requests of a connection that its caller has reset before anybody looked at them (CVE-2023-44487).
@@ -35,10 +36,6 @@ const PING_INTERVAL: Duration = Duration::from_secs(60);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// An upload may be that far ahead of the provider.
 const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
-/// How long, and for how many bytes, a closed connection is read from, so that the caller gets to read
-/// the response before its unread bytes make the kernel reset the connection.
-const LINGER: Duration = Duration::from_secs(2);
-const MAX_LINGER_BYTES: usize = 1 << 20;
 /// Header fields that hyper takes without being told, and faster.
 const HYPER_HEADERS: usize = 100;
 
@@ -287,7 +284,8 @@ fn is_worn_out(error: &hyper::Error) -> bool {
     })
 }
 
-/// Ends Bursar's side, unless that is done, and reads what the caller still sends, for a while.
+/// Ends Bursar's side, unless that is done, and reads what the caller still sends, for a while, so that it gets to read
+/// the response before its unread bytes make the kernel reset the connection.
 pub(super) async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let drained = async {
         let _ = stream.shutdown().await;

@@ -3,12 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
+use http::Request;
+
 use super::{Rig, text};
-use crate::support::eventually;
+use crate::support::caller::Caller;
 use crate::support::frames::{
     DATA, END_HEADERS, END_STREAM, Frames, HEADERS, OK, WINDOW_UPDATE, field, frame,
 };
 use crate::support::raw::Raw;
+use crate::support::upstream::stream;
+use crate::support::{eventually, soon};
 
 /// More than the window of a stream, and than what sockets and buffers take beside it.
 const LARGE: usize = 10 << 20;
@@ -79,6 +84,22 @@ async fn an_upload_that_is_not_taken_ends_when_its_response_stalls() {
     one_ends(&ended).await;
     let line = &rig.proxy.access_lines(1).await[0];
     assert_eq!(text(&line["reason"]), "upstream_timeout");
+}
+
+#[tokio::test]
+async fn an_upload_over_http_2_is_read_on_for_a_while_after_its_response() {
+    let (rig, ended) = early("", END_STREAM).await;
+    let mut caller = Caller::connect_http2(rig.proxy.listen).await;
+    let (mut sender, body) = stream();
+    let request = Request::post("http://api.test/x").body(body);
+    let reply = caller.request(request.unwrap()).await;
+    assert_eq!(reply.text(), "early");
+    one_ends(&ended).await;
+    let piece = Bytes::from(vec![b'x'; BEGINNING]);
+    for _ in 0..9 {
+        soon(sender.send_data(piece.clone())).await.unwrap();
+    }
+    rig.ends_with(1, 0).await;
 }
 
 #[tokio::test]
