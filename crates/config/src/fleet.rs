@@ -6,12 +6,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::RootCertStore;
 use zeroize::Zeroizing;
 
 use crate::file::OnOutage;
 use bursar_base::address::{Spelling, undotted};
 use bursar_base::secret::Secret;
+use bursar_tls::roots::Roots;
 
 /// A fleet, and the store by which its instances find each other.
 #[derive(Debug, Clone)]
@@ -74,7 +74,7 @@ pub struct StoreUrl {
 #[derive(Debug, Clone)]
 pub struct StoreTls {
     /// The authorities that are trusted.
-    pub roots: Arc<RootCertStore>,
+    pub roots: Roots,
     /// The same as PEM, where they are not the system's.
     pub ca: Option<Arc<[u8]>>,
 }

@@ -393,7 +393,7 @@ fn shown(address: &StoreAddress) -> String {
 }
 
 fn client_config(tls: &StoreTls) -> Result<Arc<ClientConfig>, bursar_tls::client::Error> {
-    let made = bursar_tls::client::configure(tls.roots.clone(), None)?;
+    let made = bursar_tls::client::configure(&tls.roots, None)?;
     let mut config = (*made.http1).clone();
     // Nobody speaks HTTP here.
     config.alpn_protocols.clear();

@@ -1,6 +1,7 @@
 //! Client configurations of rustls from PEM: whom Bursar trusts, and who it is to servers.
 //!
-//! Certificates are always verified; there is no switch to turn that off.
+//! Certificates are always verified; there is no switch to turn that off. What rustls calls dangerous is a verifier that is not
+//! its own: [`Verifier`] asks rustls's.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 
+use crate::roots::{Roots, Verifier};
 use crate::unsupported::{self, Unsupported};
 use bursar_base::regular_file;
 
@@ -70,6 +72,11 @@ pub enum Error {
     /// Certificate and key do not belong together, or are of a kind that rustls does not take.
     #[error("cannot be used: {0}")]
     Rustls(#[from] rustls::Error),
+    /// Whoever it has vouches for nobody else.
+    #[error(
+        "holds no certificate of an authority (CA:TRUE, and for signing certificates where it says what it is for)"
+    )]
+    NoAuthority,
     /// Neither the distribution's bundle nor `SSL_CERT_FILE` has any.
     #[error("no system roots found; install ca-certificates, set SSL_CERT_FILE, or set tls.ca")]
     NoSystemRoots,
@@ -79,20 +86,20 @@ pub enum Error {
 ///
 /// # Errors
 /// Where there are none.
-pub fn system_roots() -> Result<Arc<RootCertStore>, Error> {
+pub fn system_roots() -> Result<Roots, Error> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
         return Err(Error::NoSystemRoots);
     }
-    Ok(Arc::new(roots))
+    Ok(roots.into())
 }
 
 /// Who is trusted.
 #[derive(Debug)]
 pub struct Trusted {
     /// For verifying.
-    pub roots: Arc<RootCertStore>,
+    pub roots: Roots,
     /// What stands in the file.
     pub certificates: Vec<CertificateDer<'static>>,
     /// How many of them can vouch for nobody, and why the first cannot.
@@ -112,18 +119,26 @@ pub fn roots_from(path: &Path) -> Result<Trusted, Error> {
 /// # Errors
 /// Where it holds none that can be worked with.
 pub fn roots_of(pem: &[u8]) -> Result<Trusted, Error> {
-    let mut roots = RootCertStore::empty();
+    let mut authorities = RootCertStore::empty();
     let certificates = certificates_of(pem)?;
-    let mut unsupported = Vec::new();
+    let (mut own, mut unsupported) = (Vec::new(), Vec::new());
     for certificate in &certificates {
-        roots.add(certificate.clone())?;
+        if unsupported::may_sign(certificate) {
+            authorities.add(certificate.clone())?;
+        } else {
+            RootCertStore::empty().add(certificate.clone())?;
+            own.push(certificate.clone());
+        }
         unsupported.extend(unsupported::check_key(certificate).err());
     }
     let first = unsupported.first().copied();
     match first {
         Some(first) if unsupported.len() == certificates.len() => Err(Error::Unsupported(first)),
         _ => Ok(Trusted {
-            roots: Arc::new(roots),
+            roots: Roots {
+                authorities: Arc::new(authorities),
+                own,
+            },
             certificates,
             unsupported: first.map(|first| (unsupported.len(), first)),
         }),
@@ -178,17 +193,15 @@ pub fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
 ///
 /// # Errors
 /// Where the identity's key and certificate do not belong together.
-pub fn configure(
-    roots: Arc<RootCertStore>,
-    identity: Option<Identity>,
-) -> Result<ClientTls, Error> {
-    let digest = digest(&roots, identity.as_ref());
+pub fn configure(roots: &Roots, identity: Option<Identity>) -> Result<ClientTls, Error> {
+    let digest = digest(roots, identity.as_ref());
     let own = identity.as_ref().and_then(|(chain, _)| chain.first());
     let expiry = own.and_then(expiry);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots);
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Verifier::new(roots, provider)?));
     let mut api = match identity {
         Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
         None => builder.with_no_client_auth(),
@@ -297,17 +310,20 @@ pub fn expiry(certificate: &CertificateDer<'_>) -> Option<i64> {
     validity(certificate).map(|validity| validity.end)
 }
 
-fn digest(roots: &RootCertStore, identity: Option<&Identity>) -> [u8; 32] {
+fn digest(roots: &Roots, identity: Option<&Identity>) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     let mut add = |part: &[u8]| {
         context.update(&part.len().to_le_bytes());
         context.update(part);
     };
-    for root in &roots.roots {
+    for root in &roots.authorities.roots {
         add(&root.subject);
         add(&root.subject_public_key_info);
         add(root.name_constraints.as_deref().unwrap_or_default());
     }
+    // What is trusted as it is, is told from authorities, and those from a chain.
+    add(&[]);
+    roots.own.iter().for_each(|own| add(own));
     if let Some((chain, key)) = identity {
         // Roots and chain are told apart.
         add(&[]);

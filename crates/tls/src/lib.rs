@@ -2,5 +2,6 @@
 
 pub mod authority;
 pub mod client;
+pub mod roots;
 pub mod server;
 pub mod unsupported;

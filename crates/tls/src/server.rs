@@ -113,7 +113,12 @@ fn read(files: &Files) -> Result<Current, Error> {
         None => builder.with_no_client_auth(),
         Some(client_ca) => {
             let trusted = client::roots_from(client_ca).map_err(of("client_ca"))?;
-            let verifier = WebPkiClientVerifier::builder_with_provider(trusted.roots, provider)
+            // A caller's own certificate would vouch for other callers.
+            let authorities = trusted.roots.authorities;
+            if authorities.is_empty() {
+                return Err(of("client_ca")(client::Error::NoAuthority));
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(authorities, provider)
                 .allow_unauthenticated()
                 .build();
             let verifier =

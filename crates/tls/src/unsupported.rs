@@ -110,6 +110,18 @@ pub fn is_authority(certificate: &CertificateDer<'_>) -> bool {
     parsed(certificate).is_some_and(|parsed| parsed.is_ca())
 }
 
+/// Whether it may vouch for others (RFC 5280 sections 4.2.1.3 and 4.2.1.9). Version 1 has nothing that says so, and
+/// there are roots of it.
+#[must_use]
+pub fn may_sign(certificate: &CertificateDer<'_>) -> bool {
+    parsed(certificate).is_none_or(|parsed| {
+        let usage = parsed.key_usage();
+        let is_for_it =
+            usage.is_ok_and(|usage| usage.is_none_or(|usage| usage.value.key_cert_sign()));
+        parsed.version() == X509Version::V1 || parsed.is_ca() && is_for_it
+    })
+}
+
 /// Whether it names nobody where names are looked for. One in the common name is looked at by few.
 #[must_use]
 pub fn is_nameless(certificate: &CertificateDer<'_>) -> bool {

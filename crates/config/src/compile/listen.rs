@@ -34,6 +34,14 @@ pub(super) fn compile(
         && let Ok(trusted) = client::roots_from(client_ca)
     {
         warn_of_trusted(&trusted, "tls.client_ca", problems);
+        let own = trusted.roots.own.len();
+        if own > 0 {
+            let all = trusted.certificates.len();
+            let message = format!(
+                "{own} of its {all} certificates are not for an authority (CA:TRUE), and vouch for no caller; leave them out"
+            );
+            problems.warn("tls.client_ca", message);
+        }
     }
     Some(loaded)
 }

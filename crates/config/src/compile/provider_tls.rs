@@ -1,9 +1,7 @@
 //! From `tls` of a provider to [`ClientTls`].
 
 use std::path::Path;
-use std::sync::Arc;
 
-use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 
 use super::validity;
@@ -12,13 +10,14 @@ use crate::file;
 use crate::node::join;
 use bursar_base::address::bare;
 use bursar_tls::client::{self, ClientTls, Trusted};
+use bursar_tls::roots::Roots;
 use bursar_tls::unsupported;
 
 /// What compiling one provider needs of the others.
 pub(super) struct Shared<'a> {
     pub(super) directory: &'a Path,
     /// Loaded once, and only if some provider wants them.
-    pub(super) system: Option<(Arc<RootCertStore>, ClientTls)>,
+    pub(super) system: Option<(Roots, ClientTls)>,
 }
 
 /// TLS, and what a file of the operator's says of whom it trusts.
@@ -60,7 +59,7 @@ pub(super) fn compile(
                 let roots = client::system_roots()
                     .map_err(|error| problems.add(&at("tls.ca"), error))
                     .ok()?;
-                let tls = client::configure(roots.clone(), None)
+                let tls = client::configure(&roots, None)
                     .map_err(|error| problems.add(&at("tls"), error))
                     .ok()?;
                 shared.system.insert((roots, tls)).0.clone()
@@ -78,7 +77,7 @@ pub(super) fn compile(
         }
         _ => None,
     };
-    let tls = client::configure(roots, identity)
+    let tls = client::configure(&roots, identity)
         .map_err(|error| problems.add(&at("tls"), error))
         .ok()?;
     Some(ProviderTls { tls, trusted })

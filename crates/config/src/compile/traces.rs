@@ -99,7 +99,7 @@ fn tls(shared: &Shared<'_>, problems: &mut Diagnostics) -> Option<Arc<ClientConf
     let configured = match &shared.system {
         Some((_, tls)) => Ok(tls.http1.clone()),
         None => client::system_roots()
-            .and_then(|roots| client::configure(roots, None))
+            .and_then(|roots| client::configure(&roots, None))
             .map(|tls| tls.http1),
     };
     configured

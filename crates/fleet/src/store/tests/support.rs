@@ -60,7 +60,7 @@ pub(super) fn trusting(mut settings: Settings, ca: &std::path::Path) -> Settings
         .add(CertificateDer::from_pem_file(ca).unwrap())
         .unwrap();
     settings.tls = Some(StoreTls {
-        roots: Arc::new(roots),
+        roots: roots.into(),
         ca: None,
     });
     let with_tls = |urls: &mut [StoreUrl]| urls.iter_mut().for_each(|url| url.tls = true);
