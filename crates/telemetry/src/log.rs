@@ -115,7 +115,8 @@ fn subscribe(lines: Lines, format: Format) -> LogFilter {
     // Somebody else's subscriber stays; only a test has one.
     drop(started);
     if !wrong.is_empty() {
-        tracing::warn!(
+        // As what silences least would have it.
+        tracing::error!(
             ignored = wrong,
             "`RUST_LOG` has parts that are ignored: {}",
             Invalid

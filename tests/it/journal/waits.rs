@@ -5,6 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use serde_json::json;
 
 use super::with_journal;
 use crate::support::caller::Caller;
@@ -72,6 +73,34 @@ async fn no_payment_goes_before_its_row_is_written() {
         assert_eq!(payments(), before + usize::from(status == 200), "{status}");
         assert!([200, 503].contains(&status), "{status}");
     }
+}
+
+#[tokio::test]
+async fn a_payment_that_waits_for_its_row_is_not_sent_after_a_freeze() {
+    let api = Upstream::start(|_| async { answer(200, "paid") }).await;
+    let (idp, directory) = (Idp::counting().await, tempfile::tempdir().unwrap());
+    let acme = acme(&api.url(), &idp.url(), "");
+    let yaml = with_journal(&acme, directory.path());
+    let proxy = Proxy::start(&format!("admin_token: 0123456789-admin-token\n{yaml}")).await;
+    let lock = Lock::of(directory.path());
+    let mut caller = Caller::connect(proxy.listen).await;
+    let paying = tokio::spawn(async move { caller.send("POST", "/pay", "x").await });
+    others_go_on(&proxy).await;
+    let admin = proxy.admin;
+    let freezing = tokio::spawn(async move {
+        let freeze = format!(
+            "POST /freeze/acme HTTP/1.1\r\nHost: {admin}\r\nAuthorization: Bearer 0123456789-admin-token\r\nContent-Length: 0\r\n\r\n"
+        );
+        Raw::connect(admin).await.ask(freeze).await.status()
+    });
+    eventually(|| async { proxy.json("/status").await.1["frozen"] == json!(["acme"]) }).await;
+    lock.release();
+    assert_eq!(paying.await.unwrap().problem()["request_sent"], "no");
+    assert!(api.seen().iter().all(|seen| seen.target != "/pay"));
+    assert_eq!(freezing.await.unwrap(), 200);
+    proxy
+        .metric_becomes("bursar_journal_unresolved", &[], 0.0)
+        .await;
 }
 
 #[tokio::test]
