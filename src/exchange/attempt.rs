@@ -250,11 +250,6 @@ impl<'a, C: Client, S: TokenSource> Attempt<'a, C, S> {
             if self.entry.is_some() {
                 digest = Box::pin(self.write_down(access_token, &mut upload)).await?;
                 now = Instant::now();
-                // The same while it waited for the disk.
-                if let Some(refusal) = self.payments.and_then(not_passing) {
-                    self.note_unsent().await;
-                    return Err(refusal);
-                }
             }
             self.record.set_token(access_token);
             let message = self.message(access_token, digest.as_ref(), upload)?;
@@ -347,6 +342,11 @@ impl<'a, C: Client, S: TokenSource> Attempt<'a, C, S> {
         }
         for _ in 0..=MAX_UNSENT {
             entry.sending(digest).await.map_err(Refusal::Journal)?;
+            // The disk may have been waited for.
+            if let Some(refusal) = self.payments.and_then(not_passing) {
+                self.note_unsent().await;
+                return Err(refusal);
+            }
             if !access_token.is_expired(Instant::now()) {
                 return Ok(digest);
             }

@@ -145,7 +145,7 @@ impl<B: RequestBody> Connection<B> {
             // Several times the other's size.
             Sender::Http2(sender, permit) => {
                 permit.sending();
-                permit.upload(request.body_mut().watch());
+                permit.set_body(request.body_mut().watch());
                 Either::Right(Box::pin(sender.try_send_request(request)))
             }
         }
@@ -161,14 +161,15 @@ impl<B: RequestBody> Sender<B> {
     /// What became of a request. A response is put into a box at once, because it is moved often on its way.
     #[inline]
     pub(super) fn classify_outcome(
-        &self,
+        &mut self,
         sent: Sent<B>,
     ) -> Result<Box<Response<Incoming>>, SendError> {
         match sent {
             Ok(response) => {
                 let mut response = Box::new(response);
-                if let Self::Http1(sender) = self {
-                    sender.outstanding.complete(&mut response);
+                match self {
+                    Self::Http1(sender) => sender.outstanding.complete(&mut response),
+                    Self::Http2(_, permit) => permit.responded(),
                 }
                 Ok(response)
             }

@@ -109,7 +109,7 @@ impl<S: Read + Unpin> Read for Frames<S> {
                 Poll::Ready(done) => done?,
                 // What had come before is read, and nothing can come after it.
                 Poll::Pending => {
-                    if incoming.streams.is_abandoned_meanwhile(context) {
+                    if incoming.streams.poll_abandoned(context) {
                         *broken = Some(io::ErrorKind::NotConnected);
                     }
                     let error = broken.map(|kind| Err(kind.into()));

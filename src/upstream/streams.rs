@@ -12,7 +12,7 @@ use atomic_waker::AtomicWaker;
 use tokio::time::Instant;
 
 use super::peer::Peer;
-use super::upload::UnderWay;
+use super::upload::Hold;
 
 /// Requests on one connection, however many the server would take: their windows together are the connection's, so
 /// that no answer waits because nobody reads another.
@@ -49,8 +49,8 @@ pub(super) struct Streams {
     /// Bytes of the bodies of open requests.
     uploads: AtomicU64,
     payments: AtomicUsize,
-    /// Whether a body is held of a request that is over.
-    has_left_upload: AtomicBool,
+    /// Whether a body is stuck whose request is over.
+    has_stuck_body: AtomicBool,
     /// Wakes whoever reads from the server, to close the connection.
     waker: AtomicWaker,
 }
@@ -77,7 +77,8 @@ pub(super) struct StreamPermit {
     /// What was written when it was sent.
     heads: u64,
     /// None: it has no body, or was not sent yet.
-    upload: Option<UnderWay>,
+    body: Option<Hold>,
+    has_responded: bool,
 }
 
 impl Streams {
@@ -105,7 +106,7 @@ impl Streams {
             window: AtomicI64::new(FIRST_WINDOW),
             uploads: AtomicU64::new(0),
             payments: AtomicUsize::new(0),
-            has_left_upload: AtomicBool::new(false),
+            has_stuck_body: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         })
     }
@@ -128,8 +129,8 @@ impl Streams {
         self.is_abandoned.load(Ordering::Relaxed)
     }
 
-    /// The same for whoever waits for the server, who is woken when that changes.
-    pub(super) fn is_abandoned_meanwhile(&self, context: &Context<'_>) -> bool {
+    /// The same; whoever asks is woken when it changes.
+    pub(super) fn poll_abandoned(&self, context: &Context<'_>) -> bool {
         self.waker.register(context.waker());
         self.is_abandoned()
     }
@@ -231,7 +232,8 @@ impl StreamPermit {
             streams: streams.clone(),
             need: Need { upload, ..need },
             heads: 0,
-            upload: None,
+            body: None,
+            has_responded: false,
         }
     }
 
@@ -246,8 +248,13 @@ impl StreamPermit {
     }
 
     /// That is its body.
-    pub(super) fn upload(&mut self, upload: Option<UnderWay>) {
-        self.upload = upload;
+    pub(super) fn set_body(&mut self, body: Option<Hold>) {
+        self.body = body;
+    }
+
+    /// The head of its response has come.
+    pub(super) fn responded(&mut self) {
+        self.has_responded = true;
     }
 
     /// Whether its request was not sent and never will be: its head still waits for the server to let it go, and the
@@ -270,12 +277,12 @@ impl StreamPermit {
 impl Drop for StreamPermit {
     fn drop(&mut self) {
         let Self { streams, need, .. } = self;
-        if self.upload.as_ref().is_some_and(UnderWay::is_held) {
+        if self.has_responded && self.body.as_ref().is_some_and(Hold::is_stuck) {
             streams.leave();
-            streams.has_left_upload.store(true, Ordering::Relaxed);
+            streams.has_stuck_body.store(true, Ordering::Relaxed);
         }
         let was_open = streams.open.fetch_sub(1, Ordering::Relaxed);
-        if was_open == 1 && streams.has_left_upload.load(Ordering::Relaxed) {
+        if was_open == 1 && streams.has_stuck_body.load(Ordering::Relaxed) {
             streams.abandon();
         }
         streams.uploads.fetch_sub(need.upload, Ordering::Relaxed);
@@ -314,18 +321,24 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_with_a_body_that_is_held_after_its_request_is_closed_with_its_last_request() {
+    fn a_connection_with_a_body_that_is_stuck_after_its_response_is_closed_with_its_last_request() {
         let streams = Streams::new();
         streams.limit(None);
         let mut body = UploadBody::new("x".to_owned());
         let mut first = StreamPermit::on(&streams, upload(1)).unwrap();
-        first.upload(body.watch());
+        first.set_body(body.watch());
+        first.responded();
         drop(body);
         drop(first);
-        assert!(!streams.is_leaving() && !streams.is_abandoned());
+        // Without a response hyper ends what sends the body.
         let mut body = UploadBody::new("x".to_owned());
+        let mut unanswered = StreamPermit::on(&streams, upload(1)).unwrap();
+        unanswered.set_body(body.watch());
+        drop(unanswered);
+        assert!(!streams.is_leaving() && !streams.is_abandoned());
         let mut second = StreamPermit::on(&streams, upload(1)).unwrap();
-        second.upload(body.watch());
+        second.set_body(body.watch());
+        second.responded();
         let third = StreamPermit::on(&streams, upload(0)).unwrap();
         drop(second);
         assert!(streams.is_leaving() && !streams.is_abandoned());

@@ -1,11 +1,13 @@
-//! Upload of a request over HTTP/2: its body, and whether hyper still holds it.
+//! Upload of a request over HTTP/2: its body, and whether it is stuck.
 //!
-//! hyper lets go of a body when it has sent it, or when the server resets the stream. The task that sends it does not look at
-//! it while it waits for a window, and nothing else ends that task: a server that has responded and reads no more
-//! would keep it, and the stream, for ever. So whoever is done with a request looks whether its body is still held; the
-//! connection then takes no further request, and is closed when its last one is over, as one of HTTP/1.1 is.
+//! hyper lets go of a body when it has sent it, when the server resets the stream, when the body ends with an error, or when
+//! the request is given up before a head has come. The task that sends it does not look at it while it waits for a window,
+//! and nothing else ends that task: a server that has responded and reads no more would keep it, and the stream, for
+//! ever. So whoever is done with a request that was responded to looks whether its body is stuck; the connection then takes
+//! no further request, and is closed when its last one is over, as one of HTTP/1.1 is.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
@@ -15,32 +17,38 @@ use http_body::{Body, Frame, SizeHint};
 #[derive(Debug)]
 pub struct UploadBody<B> {
     body: B,
-    /// Dropped with it.
-    held: Option<Arc<()>>,
+    /// Whether the server has yet to take what was read last. Dropped with the body.
+    waits_for_server: Option<Arc<AtomicBool>>,
 }
 
-/// Whether a body is still held.
+/// Whether hyper holds a body.
 #[derive(Debug)]
-pub(super) struct UnderWay(Weak<()>);
+pub(super) struct Hold(Weak<AtomicBool>);
 
-impl UnderWay {
-    pub(super) fn is_held(&self) -> bool {
-        self.0.strong_count() > 0
+impl Hold {
+    /// Whether it does, and looks at it only when the server takes more.
+    pub(super) fn is_stuck(&self) -> bool {
+        let held = self.0.upgrade();
+        held.is_some_and(|waits_for_server| waits_for_server.load(Ordering::Relaxed))
     }
 }
 
 impl<B: Body> UploadBody<B> {
     pub(super) fn new(body: B) -> Self {
-        Self { body, held: None }
+        Self {
+            body,
+            waits_for_server: None,
+        }
     }
 
-    /// Has it known whether it is held. None: there is no body.
-    pub(super) fn watch(&mut self) -> Option<UnderWay> {
+    /// Has it known whether it is stuck. None: there is no body.
+    pub(super) fn watch(&mut self) -> Option<Hold> {
         if self.body.is_end_stream() {
             return None;
         }
-        let held = self.held.insert(Arc::default());
-        Some(UnderWay(Arc::downgrade(held)))
+        // Before hyper looks at it for the first time it waits for a window, too.
+        let waits = self.waits_for_server.insert(Arc::new(true.into()));
+        Some(Hold(Arc::downgrade(waits)))
     }
 }
 
@@ -52,7 +60,11 @@ impl<B: Body + Unpin> Body for UploadBody<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if let Some(waits_for_server) = &self.waits_for_server {
+            waits_for_server.store(frame.is_ready(), Ordering::Relaxed);
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
