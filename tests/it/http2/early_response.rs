@@ -13,17 +13,52 @@ use crate::support::frames::{
 };
 use crate::support::raw::Raw;
 use crate::support::upstream::stream;
-use crate::support::{eventually, soon};
+use crate::support::{Latch, eventually, soon};
 
 /// More than the window of a stream, and than what sockets and buffers take beside it.
 const LARGE: usize = 10 << 20;
-/// More than the window of a stream.
+/// The window of a stream, which the provider never widens.
+const WINDOW: usize = 65_535;
+/// More than that.
 const BEGINNING: usize = 100_000;
 
-/// Responds to every head, takes none of the bodies, and counts the connections that end.
-async fn respond_early(mut frames: Frames, ends: u8, ended: Arc<AtomicUsize>) {
+/// A provider that responds once so many bytes of a body have come and the latch is open, and takes no more of it.
+struct Early {
+    rig: Rig,
+    latch: Latch,
+    /// How many of its connections have ended.
+    ended: Arc<AtomicUsize>,
+}
+
+impl Early {
+    async fn start(keys: &str, after: usize, ends: u8) -> Self {
+        let (latch, ended) = (Latch::closed(), Arc::<AtomicUsize>::default());
+        let (open, count) = (latch.clone(), ended.clone());
+        let serve = move |_, frames| respond(frames, after, ends, open.clone(), count.clone());
+        let rig = Rig::start(keys, serve).await;
+        Self { rig, latch, ended }
+    }
+
+    /// Waits until the one connection has ended, with whatever of the body was to come on it.
+    async fn connection_ends(&self) {
+        eventually(|| async { self.ended.load(Ordering::Relaxed) == 1 }).await;
+    }
+}
+
+async fn respond(
+    mut frames: Frames,
+    after: usize,
+    ends: u8,
+    latch: Latch,
+    ended: Arc<AtomicUsize>,
+) {
+    let mut came = 0;
     while let Some(seen) = frames.next().await {
-        if seen.kind == HEADERS {
+        if seen.kind == DATA {
+            came += seen.payload.len();
+        }
+        if seen.kind == DATA && came == after || seen.kind == HEADERS && after == 0 {
+            latch.wait().await;
             let length: &[u8] = if ends == 0 { b"9" } else { b"5" };
             let head = [OK, &field(b"content-length", length)].concat();
             let mut bytes = frame(HEADERS, END_HEADERS, seen.stream, &head);
@@ -34,62 +69,54 @@ async fn respond_early(mut frames: Frames, ends: u8, ended: Arc<AtomicUsize>) {
     ended.fetch_add(1, Ordering::Relaxed);
 }
 
-/// A proxy in front of that.
-async fn early(keys: &str, ends: u8) -> (Rig, Arc<AtomicUsize>) {
-    let ended: Arc<AtomicUsize> = Arc::default();
-    let seen = ended.clone();
-    let serve = move |_, frames| respond_early(frames, ends, seen.clone());
-    (Rig::start(keys, serve).await, ended)
-}
-
-/// Waits until the one connection to the provider has ended, with whatever of the body was to come on it.
-async fn one_ends(ended: &AtomicUsize) {
-    eventually(|| async { ended.load(Ordering::Relaxed) == 1 }).await;
-}
-
 /// Begins a request with a large body.
 async fn upload(caller: &mut Raw) {
     let head = format!(
         "POST http://api.test/x HTTP/1.1\r\nHost: api.test\r\nContent-Length: {LARGE}\r\n\r\n"
     );
     caller.write(head).await;
-    assert!(caller.write_until_blocked(BEGINNING).await >= BEGINNING);
+    // Until no buffer on the way takes more, so that the body waits for the provider.
+    let written = caller.write_until_blocked(LARGE).await;
+    assert!((BEGINNING..LARGE).contains(&written), "{written}");
 }
 
 #[tokio::test]
 async fn an_upload_ends_with_a_response_that_came_before_it_was_taken() {
-    let (rig, ended) = early("", END_STREAM).await;
-    let mut caller = Raw::connect(rig.proxy.listen).await;
+    let early = Early::start("", WINDOW, END_STREAM).await;
+    let mut caller = Raw::connect(early.rig.proxy.listen).await;
     upload(&mut caller).await;
+    early.latch.open();
     let reply = caller.read_message().await;
     assert_eq!((reply.status(), reply.text()), (200, "early"));
     assert_eq!(reply.field("connection"), Some("close"));
     // What the caller still sends is read for a while, so that this is an end and no reset.
     assert_eq!(caller.read_to_end().await.unwrap(), b"");
-    one_ends(&ended).await;
-    rig.ends_with(1, 0).await;
-    let line = &rig.proxy.access_lines(1).await[0];
+    early.connection_ends().await;
+    early.rig.ends_with(1, 0).await;
+    let line = &early.rig.proxy.access_lines(1).await[0];
     assert_eq!((text(&line["reason"]), &line["status"]), ("", &200.into()));
 }
 
 #[tokio::test]
 async fn an_upload_that_is_not_taken_ends_when_its_response_stalls() {
-    let (rig, ended) = early("timeouts: {idle: 1s}", 0).await;
-    let mut caller = Raw::connect(rig.proxy.listen).await;
+    let early = Early::start("timeouts: {idle: 1s}", WINDOW, 0).await;
+    let mut caller = Raw::connect(early.rig.proxy.listen).await;
     upload(&mut caller).await;
+    early.latch.open();
     assert!(
         caller.try_read_message().await.is_err(),
         "it looks complete"
     );
-    one_ends(&ended).await;
-    let line = &rig.proxy.access_lines(1).await[0];
+    early.connection_ends().await;
+    let line = &early.rig.proxy.access_lines(1).await[0];
     assert_eq!(text(&line["reason"]), "upstream_timeout");
 }
 
 #[tokio::test]
 async fn an_upload_over_http_2_is_read_on_for_a_while_after_its_response() {
-    let (rig, ended) = early("", END_STREAM).await;
-    let mut caller = Caller::connect_http2(rig.proxy.listen).await;
+    let early = Early::start("", 0, END_STREAM).await;
+    early.latch.open();
+    let mut caller = Caller::connect_http2(early.rig.proxy.listen).await;
     let (mut sender, body) = stream();
     let request = Request::post("http://api.test/x").body(body);
     let reply = caller.request(request.unwrap()).await;
@@ -98,9 +125,9 @@ async fn an_upload_over_http_2_is_read_on_for_a_while_after_its_response() {
     for _ in 0..9 {
         soon(sender.send_data(piece.clone())).await.unwrap();
     }
-    rig.ends_with(1, 0).await;
+    early.rig.ends_with(1, 0).await;
     // Nothing of it waited for the server, so that only its stream was reset.
-    assert_eq!(ended.load(Ordering::Relaxed), 0);
+    assert_eq!(early.ended.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test]
