@@ -32,8 +32,8 @@ struct Latest {
     has_begun: bool,
     /// Whether that takes too long.
     is_given_up: bool,
-    /// Why the call before it had no connection, while it has none itself.
-    still: Option<Cause>,
+    /// Why the call before it had no connection to the same server, while it has none itself.
+    earlier_cause: Option<Cause>,
     /// What keeps the calls of the flight that is under way. None: nobody is sampled.
     flight: Option<Arc<FlightTrace>>,
 }
@@ -138,8 +138,11 @@ impl CallLog {
     /// A call begins.
     pub(super) fn begin(&self, url: &Uri) {
         let mut latest = self.latest.lock();
-        let before = latest.exchange.replace(Exchange::begin(url));
-        latest.still = before.and_then(|before| before.cause);
+        let exchange = Exchange::begin(url);
+        let before = latest.exchange.take();
+        let before = before.filter(|before| before.peer.host == exchange.peer.host);
+        latest.earlier_cause = before.and_then(|before| before.cause);
+        latest.exchange = Some(exchange);
         latest.has_begun = true;
         latest.is_given_up = false;
     }
@@ -170,7 +173,7 @@ impl CallLog {
         self.note(|exchange| {
             exchange.peer = peer.clone();
         });
-        self.latest.lock().still = None;
+        self.latest.lock().earlier_cause = None;
     }
 
     /// It has none, or none that was of use.
@@ -218,14 +221,18 @@ impl CallLog {
         self.latest.lock().is_given_up
     }
 
-    /// Why the last call had no connection, if it had none. Of one that is still connecting nobody knows, so there the
-    /// one before it counts.
+    /// Why the call that is under way has no connection, if it has none.
     pub(super) fn cause(&self) -> Option<Cause> {
         let latest = self.latest.lock();
-        let exchange = latest.exchange.as_ref();
-        exchange
-            .and_then(|exchange| exchange.cause)
-            .or(latest.still)
+        let exchange = latest.exchange.as_ref().filter(|_| latest.has_begun);
+        exchange.and_then(|exchange| exchange.cause)
+    }
+
+    /// The same; while it is still connecting, what kept the one before it from that counts.
+    pub(super) fn likely_cause(&self) -> Option<Cause> {
+        let latest = self.latest.lock();
+        let exchange = latest.exchange.as_ref().filter(|_| latest.has_begun)?;
+        exchange.cause.or(latest.earlier_cause)
     }
 
     /// A call with that grant ended so.

@@ -313,7 +313,7 @@ impl Source {
         if failure == Failure::TimedOut && self.calls.is_leased_by_another() {
             return self.missing_without_call(Failure::LeaseLost, Duration::ZERO);
         }
-        let failure = match self.calls.cause() {
+        let failure = match self.calls.likely_cause() {
             // The call that was waited for has no more come to a connection than the one before it.
             Some(cause) if failure == Failure::TimedOut => Failure::NoConnection(cause),
             _ => failure,

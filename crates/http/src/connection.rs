@@ -63,7 +63,10 @@ impl<S: Transport> CallerStream<S> {
 
     /// Makes bytes that were read be read again.
     pub fn put_back(&mut self, bytes: Bytes) {
-        self.sniffed = bytes;
+        self.sniffed = match self.sniffed.is_empty() {
+            true => bytes,
+            false => [&*bytes, &*self.sniffed].concat().into(),
+        };
     }
 
     /// Whether what is read from now on is HTTP/1, from the first byte of a request on.

@@ -68,7 +68,7 @@ async fn read_final_status(stream: &mut TcpStream) -> Result<u16, Error> {
             status => return Ok(status),
         }
     }
-    Err(Error::TooLong)
+    Err(Error::Malformed)
 }
 
 /// Reads the head of the response and nothing after it.
@@ -154,7 +154,7 @@ mod tests {
             ),
             (
                 &"HTTP/1.1 102 Wait\r\n\r\n".repeat(MAX_INTERIM + 1),
-                "the head of its response is longer than 8192 bytes",
+                "what it answered is no HTTP/1.1",
             ),
             (
                 "HTTP/1.1 407 Who?\r\n\r\n",
