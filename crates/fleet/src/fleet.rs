@@ -41,6 +41,8 @@ struct Inner {
     config: FleetConfig,
     series: FleetSeries,
     clock: StoreClock,
+    /// How often the keys may have become others.
+    key_changes: AtomicU64,
     /// The version of the decisions that were read last; 0 where the store has others since.
     freezes_version: AtomicU64,
     freeze_signal: Signal,
@@ -105,6 +107,7 @@ impl Fleet {
                 began: Instant::now(),
                 ahead: AtomicI64::new(0),
             },
+            key_changes: AtomicU64::new(0),
             freezes_version: AtomicU64::new(0),
             freeze_signal: Signal::default(),
             journal_signal: Signal::default(),
@@ -113,9 +116,18 @@ impl Fleet {
         Ok((Self(Arc::new(inner)), events))
     }
 
-    /// Another configuration is in force; only its keys may be others.
+    /// Another configuration is in force; only its keys may be others. What operators have decided is written under the
+    /// first of them at once, before instances start that have no other.
     pub fn change_keys(&self, config: &FleetConfig) {
         self.0.keys.store(Arc::new(keys(config)));
+        self.0.key_changes.fetch_add(1, Ordering::Relaxed);
+        self.0.freeze_signal.send();
+    }
+
+    /// How often the keys may have become others.
+    #[must_use]
+    pub fn key_changes(&self) -> u64 {
+        self.0.key_changes.load(Ordering::Relaxed)
     }
 
     /// The fleet's keys.

@@ -24,7 +24,7 @@ const HURRIED_EVERY: Duration = Duration::from_secs(1);
 const AFTER_REFUSAL: Duration = Duration::from_millis(100);
 /// With more members the store has enough to do, and heartbeats are not hurried.
 const MAX_HURRIED: u64 = 100;
-/// What this instance says of itself is written anew after as many heartbeats: the fleet's keys may be others.
+/// What this instance says of itself is written anew after as many heartbeats, beside those after a change of keys.
 const DESCRIBED_EVERY: u32 = 60;
 
 /// Instances of another fleet are told of after so long: what the store has lost is written again by then.
@@ -64,6 +64,8 @@ pub(super) struct Heartbeat {
     strangers_told: LogThrottle,
     /// Heartbeats until this instance describes itself again.
     undescribed: u32,
+    /// How often its keys had become others when it did so last.
+    described_with: u64,
 }
 
 impl Heartbeat {
@@ -81,6 +83,7 @@ impl Heartbeat {
             strange_since: None,
             strangers_told: LogThrottle::default(),
             undescribed: 0,
+            described_with: 0,
         }
     }
 
@@ -135,12 +138,16 @@ impl Heartbeat {
         self.look();
         let members = self.shares.members();
         let demands = self.shares.demands(Instant::now());
+        let key_changes = self.fleet.key_changes();
         let beat = Beat {
             members,
-            describes: self.undescribed == 0,
+            describes: self.undescribed == 0 || self.described_with != key_changes,
             demands: &demands,
         };
         let heard = self.fleet.beat(beat).await;
+        if heard.as_ref().is_ok_and(|heard| heard.is_described) {
+            self.described_with = key_changes;
+        }
         match &heard {
             Ok(heard) => self.hear(heard),
             Err(_) => self.miss(),

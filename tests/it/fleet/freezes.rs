@@ -51,11 +51,15 @@ impl Rig {
 
     /// One with that journal.
     async fn instance_in(&self, journal: &str, fleet: &str) -> Program {
-        let acme = acme(&self.api.url(), &self.idp.url(), "");
-        let yaml = format!(
-            "admin_token: {TOKEN}\njournal: {{path: {journal}}}\nfleet: {{{fleet}, keys: [{KEY}]}}\n{acme}"
-        );
+        let yaml = self.yaml(journal, fleet, KEY);
         Program::start(&yaml, "info,bursar::access=off").await
+    }
+
+    fn yaml(&self, journal: &str, fleet: &str, keys: &str) -> String {
+        let acme = acme(&self.api.url(), &self.idp.url(), "");
+        format!(
+            "admin_token: {TOKEN}\njournal: {{path: {journal}}}\nfleet: {{{fleet}, keys: [{keys}]}}\n{acme}"
+        )
     }
 
     async fn instances(&self, count: usize, fleet: &str) -> Vec<Program> {
