@@ -68,5 +68,7 @@ pub(super) async fn open(
     request.record.attempts.add_upstream(since.elapsed());
     let (stream, peer, permit) = connected?;
     request.record.attempts.set_peer(Some(&peer));
+    // A tunnel is one of its caller's connections, and may rest for long.
+    request.release_permit();
     Ok(TunnelTarget::Away(Box::new(stream), permit))
 }

@@ -291,7 +291,7 @@ async fn passing(ports: &[u16]) -> (Proxy, Upstream, Idp) {
     );
     let yaml = acme(&api.url(), &idp.url(), "");
     let proxy = Proxy::start(&format!(
-        "callers: {{shop: {{password: p, allow: [acme]}}, other: {{password: o, allow: [acme]}}}}
+        "callers: {{shop: {{password: p, limits: {{in_flight: 1}}, allow: [acme]}}, other: {{password: o, allow: [acme]}}}}
 passthrough:
   - {{host: localhost, ports: {ports:?}, callers: [shop]}}
   - {{host: '*.invalid'}}
@@ -320,11 +320,15 @@ async fn a_passthrough_tunnel_is_opaque_and_its_bytes_are_counted() {
     let mut caller = tunnel(&proxy, &connect).await;
     caller.write(b"\x00ping").await;
     assert_eq!(caller.read_exact(5).await, b"pong\x00");
+    // An open tunnel is no request of its caller.
+    let get = format!("GET /x HTTP/1.1\r\nHost: api.test\r\nAuthorization: {password}\r\n\r\n");
+    let reply = Raw::connect(proxy.listen).await.ask(get).await;
+    assert_eq!(reply.status(), 200);
     caller.write("!").await;
     caller.finish().await;
     assert_eq!(caller.read_to_end().await.unwrap(), b"more");
-    let lines = proxy.access_lines(1).await;
-    let line = &lines[0];
+    let lines = proxy.access_lines(2).await;
+    let line = &lines[1];
     let path = format!("LOCALHOST:{port}");
     for (field, value) in [
         ("caller", json!("shop")),
