@@ -15,7 +15,8 @@ mod merge;
 mod states;
 mod wish;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -48,6 +49,8 @@ const BELIEVE_EVERY: Duration = Duration::from_millis(500);
 const COMMAND_LIMIT: Duration = Duration::from_secs(3);
 /// How long whoever follows the store waits for it.
 const READ_LIMIT: Duration = Duration::from_secs(3);
+/// What the journal could not take is handed to it again so soon.
+const KEEP_AGAIN: Duration = Duration::from_secs(1);
 /// What could not be read is read again so soon.
 const READ_AGAIN: Duration = Duration::from_millis(800);
 /// Whoever is told of nothing, neither by a message nor by a heartbeat, looks all the same.
@@ -63,6 +66,8 @@ pub(super) struct Freezes {
     fleet: Option<Fleet>,
     /// Held by whoever changes a decision: what is written last is what was decided last.
     deciding: tokio::sync::Mutex<()>,
+    /// Providers whose decision the journal has yet to take.
+    unkept: Mutex<BTreeSet<Arc<str>>>,
     /// Until then payments may wait for what the fleet has frozen.
     known_by: Instant,
 }
@@ -96,6 +101,7 @@ impl Freezes {
             journal,
             fleet,
             deciding: tokio::sync::Mutex::default(),
+            unkept: Mutex::default(),
             known_by: Instant::now() + START_LIMIT,
         }
     }
@@ -256,7 +262,33 @@ impl Freezes {
 
     /// Ends what ends by itself and follows the store, for as long as the task lives.
     pub(super) async fn follow(&self) {
-        tokio::join!(self.end_in_time(), self.follow_store());
+        tokio::join!(self.end_in_time(), self.keep_later(), self.follow_store());
+    }
+
+    /// Has the journal take what it could not take before.
+    async fn keep_later(&self) {
+        loop {
+            sleep(KEEP_AGAIN).await;
+            let unkept = self.unkept().clone();
+            for provider in unkept {
+                let held = self.states.held(&provider);
+                if held.is_some_and(|held| held.has_ended) {
+                    self.keep_end(&provider).await;
+                    continue;
+                }
+                let _deciding = self.deciding.lock().await;
+                if let Some(held) = self.states.held(&provider)
+                    && self.keep(&provider, &held).await.is_ok()
+                {
+                    tracing::info!(%provider, "the journal has what was decided on requests that move money");
+                }
+            }
+        }
+    }
+
+    /// A panic elsewhere leaves nothing half-done here.
+    fn unkept(&self) -> MutexGuard<'_, BTreeSet<Arc<str>>> {
+        self.unkept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn end_in_time(&self) {
@@ -532,7 +564,12 @@ impl Freezes {
             number: held.number,
             after: held.after,
         };
-        journal.decide(kept).await
+        let kept = journal.decide(kept).await;
+        match kept {
+            Ok(()) => self.unkept().remove(provider),
+            Err(journal::Unavailable) => self.unkept().insert(provider.clone()),
+        };
+        kept
     }
 }
 

@@ -471,3 +471,41 @@ async fn a_reload_goes_on_with_the_same_journal() {
     let failed = scrape.value("bursar_journal_writes_total", &[("result", "failed")]);
     assert_eq!(failed, 0.0);
 }
+
+#[tokio::test]
+async fn while_its_files_are_elsewhere_no_payment_is_sent_and_then_as_before() {
+    let api = Upstream::start(|_| async { answer(200, "paid") }).await;
+    let (idp, directory) = (Idp::counting().await, tempfile::tempdir().unwrap());
+    let (journal, elsewhere) = (
+        directory.path().join("journal"),
+        directory.path().join("old"),
+    );
+    let yaml = with_journal(&acme(&api.url(), &idp.url(), ""), &journal);
+    let proxy = Proxy::start(&yaml).await;
+    let pay = async || {
+        let mut caller = Caller::connect(proxy.listen).await;
+        let reply = caller.send("POST", "/pay", "x").await;
+        match reply.status.as_u16() {
+            200 => Value::Null,
+            _ => reply.problem()["reason"].clone(),
+        }
+    };
+    assert_eq!(pay().await, Value::Null);
+    let log = "journal.sqlite-wal";
+    let database = "journal.sqlite";
+    for moved in [None, Some(database), Some(log)] {
+        let (from, to) = match moved {
+            None => (journal.clone(), elsewhere.clone()),
+            Some(file) => (journal.join(file), elsewhere.join(file)),
+        };
+        std::fs::rename(&from, &to).unwrap();
+        eventually(|| async { pay().await == "journal_unavailable" }).await;
+        let sent = api.count();
+        assert_eq!(pay().await, "journal_unavailable");
+        assert_eq!(api.count(), sent);
+        std::fs::rename(&to, &from).unwrap();
+        eventually(|| async { pay().await.is_null() }).await;
+        std::fs::create_dir_all(&elsewhere).unwrap();
+    }
+    assert!(outcomes(&journal).await.is_empty());
+}

@@ -40,6 +40,13 @@ pub(super) struct Files {
     max_database: u64,
 }
 
+/// Which files of the system the database and its log are; None: there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Opened {
+    database: Option<(u64, u64)>,
+    log: Option<(u64, u64)>,
+}
+
 /// How near the log is to where it must end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Length {
@@ -62,6 +69,26 @@ impl Files {
             index: beside("-shm"),
             max_database: max_size as u64,
         }
+    }
+
+    /// Which they are now.
+    pub(super) fn opened(&self) -> Opened {
+        let of = |path| {
+            fs::metadata(path)
+                .ok()
+                .map(|found| (found.dev(), found.ino()))
+        };
+        Opened {
+            database: of(&self.database),
+            log: of(&self.log),
+        }
+    }
+
+    /// Whether they are no longer the ones that were opened. A log that came later is one of those.
+    pub(super) fn are_others_than(&self, opened: &mut Opened) -> bool {
+        let now = self.opened();
+        opened.log = opened.log.or(now.log);
+        now != *opened
     }
 
     /// Bytes of all of them.

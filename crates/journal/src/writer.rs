@@ -9,13 +9,13 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::decisions::KeptDecision;
 use super::error::Error;
-use super::files::{Files, Length};
+use super::files::{Files, Length, Opened};
 use super::intent::Intent;
 use super::message_queue::MessageReceiver;
 use super::mirror_state::MirrorState;
@@ -101,6 +101,10 @@ pub(super) struct Writer {
     /// The latest transition of each request whose write failed, by number.
     kept: Kept,
     is_failing: bool,
+    /// Which files are written.
+    opened: Opened,
+    /// Whether they are no longer where they are looked for after a restart.
+    are_moved: bool,
     ticked: Instant,
     /// Nothing was left to be forgotten at the last tick, and there was no room.
     is_full: bool,
@@ -129,6 +133,8 @@ impl Writer {
             series,
             kept: Kept::new(),
             is_failing: false,
+            opened: Files::new(&settings.path, settings.max_size).opened(),
+            are_moved: false,
             ticked: Instant::now(),
             is_full: false,
             in_doubt: BTreeSet::new(),
@@ -182,7 +188,8 @@ impl Writer {
     fn write(&mut self, batch: Vec<Write>, messages: &MessageReceiver<Message>) {
         let pages = PAGES_OF_STEP * (batch.len() as u64 + 1);
         let transacted = self
-            .make_room(pages)
+            .in_place()
+            .and_then(|()| self.make_room(pages))
             .and_then(|has_room| self.transact(&batch, has_room));
         match transacted {
             Ok((refused, left)) => {
@@ -428,7 +435,8 @@ impl Writer {
         durable: bool,
         act: impl FnOnce(&Store) -> Result<T, rusqlite::Error>,
     ) -> Option<T> {
-        let result = self.store.begin().and_then(|()| {
+        let begun = self.in_place().and_then(|()| self.store.begin());
+        let result = begun.and_then(|()| {
             let value = act(&self.store)?;
             self.commit()?;
             if durable {
@@ -444,8 +452,19 @@ impl Writer {
             .ok()
     }
 
+    /// What is written where nobody looks for it is not written down.
+    fn in_place(&self) -> Result<(), rusqlite::Error> {
+        if !self.are_moved {
+            return Ok(());
+        }
+        let code = ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED);
+        let what = "its files were moved, deleted or replaced; put them back, or restart Bursar";
+        Err(rusqlite::Error::SqliteFailure(code, Some(what.to_owned())))
+    }
+
     fn tick(&mut self) {
         self.ticked = Instant::now();
+        self.are_moved = self.watch.files.are_others_than(&mut self.opened);
         self.is_full = false;
         let is_stuck = self.is_failing && self.failed.elapsed() >= RECOVER_AFTER;
         if is_stuck {

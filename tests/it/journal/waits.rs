@@ -1,6 +1,7 @@
 //! What waits for the journal: a payment's head and the end of its body, and the end of its answer. While nothing can
 //! be written they stand still, and whatever moves no money goes on.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use super::with_journal;
 use crate::support::caller::Caller;
 use crate::support::idp::Idp;
 use crate::support::proxy::Proxy;
-use crate::support::raw::{Raw, RawUpstream};
+use crate::support::raw::{Message, Raw, RawUpstream};
 use crate::support::upstream::{Upstream, answer, full};
 use crate::support::{Latch, Rig, acme, eventually};
 
@@ -31,6 +32,15 @@ impl Lock {
     fn release(self) {
         self.0.execute_batch("ROLLBACK").unwrap();
     }
+}
+
+const TOKEN: &str = "0123456789-admin-token";
+
+async fn freeze(admin: SocketAddr) -> Message {
+    let request = format!(
+        "POST /freeze/acme HTTP/1.1\r\nHost: {admin}\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 0\r\n\r\n"
+    );
+    Raw::connect(admin).await.ask(request).await
 }
 
 async fn others_go_on(proxy: &Proxy) {
@@ -81,26 +91,38 @@ async fn a_payment_that_waits_for_its_row_is_not_sent_after_a_freeze() {
     let (idp, directory) = (Idp::counting().await, tempfile::tempdir().unwrap());
     let acme = acme(&api.url(), &idp.url(), "");
     let yaml = with_journal(&acme, directory.path());
-    let proxy = Proxy::start(&format!("admin_token: 0123456789-admin-token\n{yaml}")).await;
+    let proxy = Proxy::start(&format!("admin_token: {TOKEN}\n{yaml}")).await;
     let lock = Lock::of(directory.path());
     let mut caller = Caller::connect(proxy.listen).await;
     let paying = tokio::spawn(async move { caller.send("POST", "/pay", "x").await });
     others_go_on(&proxy).await;
     let admin = proxy.admin;
-    let freezing = tokio::spawn(async move {
-        let freeze = format!(
-            "POST /freeze/acme HTTP/1.1\r\nHost: {admin}\r\nAuthorization: Bearer 0123456789-admin-token\r\nContent-Length: 0\r\n\r\n"
-        );
-        Raw::connect(admin).await.ask(freeze).await.status()
-    });
+    let freezing = tokio::spawn(freeze(admin));
     eventually(|| async { proxy.json("/status").await.1["frozen"] == json!(["acme"]) }).await;
     lock.release();
     assert_eq!(paying.await.unwrap().problem()["request_sent"], "no");
     assert!(api.seen().iter().all(|seen| seen.target != "/pay"));
-    assert_eq!(freezing.await.unwrap(), 200);
+    assert_eq!(freezing.await.unwrap().status(), 200);
     proxy
         .metric_becomes("bursar_journal_unresolved", &[], 0.0)
         .await;
+}
+
+#[tokio::test]
+async fn a_freeze_that_the_journal_could_not_take_is_in_it_as_soon_as_that_can_be() {
+    let api = Upstream::start(|_| async { answer(200, "paid") }).await;
+    let (idp, directory) = (Idp::counting().await, tempfile::tempdir().unwrap());
+    let yaml = with_journal(&acme(&api.url(), &idp.url(), ""), directory.path());
+    let proxy = Proxy::start(&format!("admin_token: {TOKEN}\n{yaml}")).await;
+    let lock = Lock::of(directory.path());
+    assert_eq!(freeze(proxy.admin).await.status(), 503);
+    lock.release();
+    let reader = rusqlite::Connection::open(directory.path().join("journal.sqlite")).unwrap();
+    let count = || {
+        let sql = "SELECT count(*) FROM decisions WHERE is_frozen = 1";
+        reader.query_row(sql, [], |row| row.get::<_, u32>(0))
+    };
+    eventually(|| async { count() == Ok(1) }).await;
 }
 
 #[tokio::test]
