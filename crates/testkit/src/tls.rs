@@ -58,6 +58,13 @@ impl Authority {
         Self::of(parameters)
     }
 
+    /// One that ends after so long.
+    pub fn ending(lifetime: Duration) -> Self {
+        let mut parameters = CertificateParams::default();
+        parameters.not_after = time::OffsetDateTime::now_utc() + lifetime;
+        Self::of(parameters)
+    }
+
     fn of(mut parameters: CertificateParams) -> Self {
         parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

@@ -31,6 +31,7 @@ use x509_parser::certificate::X509Certificate;
 use self::constraints::NOBODY;
 pub use self::constraints::Wide;
 use crate::client;
+use crate::unsupported;
 use bursar_base::clock;
 use bursar_base::log_throttle::LogThrottles;
 use bursar_base::regular_file;
@@ -92,6 +93,11 @@ pub enum Error {
     /// Its time is over.
     #[error("has expired; make a new one with `bursar ca new`")]
     Expired,
+    /// Clients would refuse what it signs, for what it says that it is for.
+    #[error(
+        "may not sign certificates of servers (keyUsage, extendedKeyUsage); make a new one with `bursar ca new`"
+    )]
+    OtherUse,
     /// Clients would refuse what it signs.
     #[error("may not sign for the provider host {0}; make a new one with `bursar ca new`")]
     MayNotSign(Box<str>),
@@ -107,6 +113,12 @@ pub enum File {
     Certificate,
     /// Its key.
     Key,
+}
+
+/// An authority that says for what it is, has to say that of servers, too (RFC 5280 section 4.2.1.12, as clients read it).
+fn is_for_servers(certificate: &X509Certificate<'_>) -> bool {
+    let usage = certificate.extended_key_usage();
+    usage.is_ok_and(|usage| usage.is_none_or(|usage| usage.value.server_auth || usage.value.any))
 }
 
 impl Authority {
@@ -141,6 +153,9 @@ impl Authority {
         let parsed = parse(own)?;
         if !parsed.is_ca() {
             return Err(Error::NoAuthority);
+        }
+        if !unsupported::may_sign(own) || !is_for_servers(&parsed) {
+            return Err(Error::OtherUse);
         }
         if parsed.public_key().raw != key.subject_public_key_info() {
             return Err(Error::Mismatch);
@@ -493,5 +508,30 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &authority.server("API.test").unwrap()));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(!Arc::ptr_eq(&first, &authority.server("api.test").unwrap()));
+    }
+
+    #[test]
+    fn an_authority_that_says_that_it_is_for_something_else_is_refused() {
+        use ExtendedKeyUsagePurpose::{Any, ClientAuth, ServerAuth};
+        use KeyUsagePurpose::{DigitalSignature, KeyCertSign};
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        for (usages, further, is_fit) in [
+            (vec![], vec![], true),
+            (vec![KeyCertSign], vec![ServerAuth, ClientAuth], true),
+            (vec![KeyCertSign], vec![Any], true),
+            (vec![DigitalSignature], vec![], false),
+            (vec![KeyCertSign], vec![ClientAuth], false),
+        ] {
+            let mut parameters = CertificateParams::default();
+            parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+            parameters.key_usages = usages;
+            parameters.extended_key_usages = further;
+            let key = KeyPair::generate().unwrap();
+            let own = parameters.self_signed(&key).unwrap();
+            std::fs::write(&path, own.pem()).unwrap();
+            let read = Authority::read(&path, key);
+            assert_eq!(!matches!(read, Err(Error::OtherUse)), is_fit);
+        }
     }
 }

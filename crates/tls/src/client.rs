@@ -63,6 +63,11 @@ pub enum Error {
     /// It holds broken PEM.
     #[error("cannot be read as PEM: {0}")]
     Pem(#[from] rustls::pki_types::pem::Error),
+    /// Nobody gives the password.
+    #[error(
+        "is encrypted; write it without a password (`openssl pkey -in KEY -out NEW`), readable by Bursar alone"
+    )]
+    Encrypted,
     /// The file is fine but holds nothing of use.
     #[error("holds no certificate")]
     NoCertificate,
@@ -186,7 +191,14 @@ fn certificates_of(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
 /// # Errors
 /// Where it cannot be read, or holds none.
 pub fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
-    Ok(PrivateKeyDer::from_pem_slice(&pem(path)?)?)
+    let pem = pem(path)?;
+    let read = PrivateKeyDer::from_pem_slice(&pem);
+    // PKCS #8 and the form before it (RFC 1421 section 4.6.1.1) say so in clear.
+    let says = |text: &[u8]| memchr::memmem::find(&pem, text).is_some();
+    if read.is_err() && (says(b"BEGIN ENCRYPTED PRIVATE KEY") || says(b"Proc-Type: 4,ENCRYPTED")) {
+        return Err(Error::Encrypted);
+    }
+    Ok(read?)
 }
 
 /// The configurations that trust `roots` and present `identity`.
@@ -337,4 +349,23 @@ fn digest(roots: &Roots, identity: Option<&Identity>) -> [u8; 32] {
         .zip(found.as_ref())
         .for_each(|(to, from)| *to = *from);
     digest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_encrypted_key_is_told_as_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key.pem");
+        for text in [
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIFHzBJ\n-----END ENCRYPTED PRIVATE KEY-----\n",
+            "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,7C\n\nAAAA\n-----END EC PRIVATE KEY-----\n",
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = key(&path).unwrap_err();
+            assert!(error.to_string().starts_with("is encrypted"), "{error}");
+        }
+    }
 }

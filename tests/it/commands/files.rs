@@ -130,12 +130,14 @@ async fn certificates_that_have_ended_or_soon_will_are_warnings_at_their_keys() 
         std::fs::set_permissions(file, closed).unwrap();
     };
     sign("ended", Duration::ZERO);
-    sign("soon", Duration::from_secs(3 * 24 * 60 * 60));
+    let days = Duration::from_secs(3 * 24 * 60 * 60);
+    sign("soon", days);
+    Authority::ending(days).write(&directory.path().join("ca.pem"));
     let tls = "tls: {ca: ended.pem, certificate: soon.pem, key: soon.key}";
     let text = acme("https://api.test", "https://api.test/t", tls);
     write(
         directory.path(),
-        &format!("tls: {{certificate: ended.pem, key: ended.key, client_ca: soon.pem}}\n{text}"),
+        &format!("tls: {{certificate: ended.pem, key: ended.key, client_ca: ca.pem}}\n{text}"),
     );
     let (status, report) = checked(directory.path(), &[]).await;
     assert_eq!(
