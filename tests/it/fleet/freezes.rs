@@ -12,6 +12,7 @@ use bursar_telemetry::metrics::FleetSeries;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use super::instances::OTHER_KEY;
 use crate::support::acme;
 use crate::support::becomes_true;
 use crate::support::caller::{Caller, Reply};
@@ -577,6 +578,30 @@ async fn a_new_instance_waits_for_those_who_know_what_an_older_copy_of_the_store
     let then = refusals(&new, Duration::from_secs(3)).await;
     let passed = first.iter().chain(&then).filter(|said| said.is_empty());
     assert_eq!(passed.count(), 0, "{}", new.logged());
+}
+
+#[tokio::test]
+async fn what_is_frozen_is_so_at_an_instance_that_starts_with_the_new_key_alone() {
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let (store, rig) = (server.start().await, Rig::start().await);
+    let old = rig.instance_at(&at(&store)).await;
+    is_open(&old).await;
+    decide(&old, &["freeze", "acme"]).await;
+    for keys in [
+        &*format!("{KEY}, {OTHER_KEY}"),
+        &*format!("{OTHER_KEY}, {KEY}"),
+        OTHER_KEY,
+    ] {
+        old.rewrite(&rig.yaml("journal", &at(&store), keys));
+        old.reload().await;
+    }
+    let yaml = rig.yaml("journal", &at(&store), OTHER_KEY);
+    let new = Program::start(&yaml, "info,bursar::access=off").await;
+    for refusal in refusals(&new, 3 * A_SECOND).await {
+        assert_eq!(refusal, "frozen");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
