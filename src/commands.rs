@@ -5,6 +5,7 @@ pub(crate) mod ca;
 pub(crate) mod check;
 pub(crate) mod config_file;
 pub(crate) mod control;
+mod duration;
 pub(crate) mod generated;
 pub(crate) mod init;
 pub(crate) mod live_check;

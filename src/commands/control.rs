@@ -6,6 +6,7 @@ use clap::Args;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
+use super::duration;
 use super::operator;
 use super::remote::{self, Error, Remote};
 use bursar_base::decision::{FREEZE_TIMES, Text};
@@ -28,11 +29,7 @@ pub(crate) struct Freeze {
 }
 
 fn freeze_time(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    match FREEZE_TIMES.contains(&time) {
-        true => Ok(time),
-        false => Err("it has to be from 1s to 365d".to_owned()),
-    }
+    duration::within(text, &FREEZE_TIMES, "from 1s to 365d")
 }
 
 /// Arguments of `bursar thaw`.

@@ -6,6 +6,7 @@ use clap::Args;
 use http::StatusCode;
 use serde::Deserialize;
 
+use super::duration;
 use super::remote::{self, Error, Reply};
 use bursar::server::log_level::TIMES;
 use bursar_telemetry::log::checked_filter;
@@ -29,11 +30,7 @@ pub(crate) struct Options {
 }
 
 fn filter_time(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    let is_allowed = TIMES.contains(&time);
-    is_allowed
-        .then_some(time)
-        .ok_or_else(|| "it has to be from 1s to 24h".to_owned())
+    duration::within(text, &TIMES, "from 1s to 24h")
 }
 
 #[derive(Debug, Deserialize)]

@@ -61,7 +61,7 @@ impl<S: Transport> CallerStream<S> {
         })
     }
 
-    /// Makes bytes that were read be read again.
+    /// Makes bytes that were read be read again, before what is to be read again already.
     pub fn put_back(&mut self, bytes: Bytes) {
         self.sniffed = match self.sniffed.is_empty() {
             true => bytes,
@@ -144,11 +144,8 @@ impl<S: Transport> CallerStream<S> {
         buffer.set_filled(before);
         let now = encoded.split_to(encoded.len().min(buffer.remaining()));
         buffer.put_slice(&now);
-        // What is longer now is read next. It comes before what was to be read again anyway.
-        self.sniffed = match self.sniffed.is_empty() {
-            true => encoded,
-            false => [&*encoded, &*self.sniffed].concat().into(),
-        };
+        // What is longer now is read next.
+        self.put_back(encoded);
     }
 
     /// Waits for a connection that rests to be of interest again: bytes have come, or its end, or a limit is reached.

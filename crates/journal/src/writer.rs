@@ -118,12 +118,11 @@ impl Writer {
         settings: &config::Journal,
         series: JournalSeries,
     ) -> Result<Self, Error> {
+        let files = Files::new(&settings.path, settings.max_size);
         let mut writer = Self {
             store,
-            watch: Watch::new(
-                Files::new(&settings.path, settings.max_size),
-                series.clone(),
-            ),
+            opened: files.opened(),
+            watch: Watch::new(files, series.clone()),
             logged_pages: 0,
             unseen_pages: 0,
             free_pages: 0,
@@ -133,7 +132,6 @@ impl Writer {
             series,
             kept: Kept::new(),
             is_failing: false,
-            opened: Files::new(&settings.path, settings.max_size).opened(),
             are_moved: false,
             ticked: Instant::now(),
             is_full: false,

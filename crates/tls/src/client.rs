@@ -213,7 +213,7 @@ pub fn configure(roots: &Roots, identity: Option<Identity>) -> Result<ClientTls,
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Verifier::new(roots, provider)?));
+        .with_custom_certificate_verifier(Arc::new(Verifier::new(roots, &provider)?));
     let mut api = match identity {
         Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
         None => builder.with_no_client_auth(),

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
@@ -35,13 +37,13 @@ pub(crate) struct Verifier {
     /// None: there are none.
     authorities: Option<Arc<WebPkiServerVerifier>>,
     own: Vec<(CertificateDer<'static>, Arc<WebPkiServerVerifier>)>,
-    provider: Arc<CryptoProvider>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Verifier {
     /// # Errors
     /// Where a certificate cannot be read.
-    pub(crate) fn new(roots: &Roots, provider: Arc<CryptoProvider>) -> Result<Self, Error> {
+    pub(crate) fn new(roots: &Roots, provider: &Arc<CryptoProvider>) -> Result<Self, Error> {
         let verifier = |roots: Arc<RootCertStore>| {
             let builder = WebPkiServerVerifier::builder_with_provider(roots, provider.clone());
             let built = builder.build();
@@ -57,7 +59,7 @@ impl Verifier {
         Ok(Self {
             authorities,
             own: own.collect::<Result<_, Error>>()?,
-            provider,
+            algorithms: provider.signature_verification_algorithms,
         })
     }
 }
@@ -85,8 +87,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -95,14 +96,11 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
@@ -134,7 +132,7 @@ mod tests {
 
     fn takes(roots: &Roots, certificate: &CertificateDer<'_>, name: &str) -> bool {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = Verifier::new(roots, provider).unwrap();
+        let verifier = Verifier::new(roots, &provider).unwrap();
         let name = ServerName::try_from(name).unwrap();
         let verified = verifier.verify_server_cert(certificate, &[], &name, &[], UnixTime::now());
         verified.is_ok()
