@@ -50,7 +50,7 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(3);
 /// How long whoever follows the store waits for it.
 const READ_LIMIT: Duration = Duration::from_secs(3);
 /// What the journal could not take is handed to it again so soon.
-const KEEP_AGAIN: Duration = Duration::from_secs(1);
+const KEEP_AGAIN: Duration = Duration::from_secs(3);
 /// What could not be read is read again so soon.
 const READ_AGAIN: Duration = Duration::from_millis(800);
 /// Whoever is told of nothing, neither by a message nor by a heartbeat, looks all the same.
@@ -267,9 +267,14 @@ impl Freezes {
 
     /// Has the journal take what it could not take before.
     async fn keep_later(&self) {
+        let Some(journal) = &self.journal else { return };
         loop {
             sleep(KEEP_AGAIN).await;
             let unkept = self.unkept().clone();
+            // Reading takes the lock that writing takes: who decides meanwhile does not wait for a journal that is still stuck.
+            if unkept.is_empty() || journal.decisions().await.is_err() {
+                continue;
+            }
             for provider in unkept {
                 let held = self.states.held(&provider);
                 if held.is_some_and(|held| held.has_ended) {
