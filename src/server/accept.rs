@@ -41,7 +41,7 @@ use bursar_http::detect::{self, Spoken};
 use bursar_http::tunnel::{self, QuickAck};
 use bursar_limits::caller_limits::{Place, Unknown};
 use bursar_telemetry::metrics::{Counted, Limit, Reason, RefusalDetail};
-use bursar_tls::server::{self, Tls};
+use bursar_tls::server::Tls;
 use serve::{ConnectionContext, ConnectionResult, linger, serve_http1, serve_http2};
 use tls_failure::probable_cause;
 
@@ -184,7 +184,6 @@ impl Accepting {
 
     /// Has a connection served, or turned away because of that limit.
     fn take(&self, stream: net::TcpStream, address: SocketAddr) -> Option<Limit> {
-        let tls = self.tls.as_ref().map(|tls| tls.current());
         let admitted = self.admit(&stream, address.ip());
         let refused = admitted.as_ref().err().copied();
         if let Ok((permit, place)) = admitted
@@ -203,7 +202,7 @@ impl Accepting {
                 _permit: permit,
                 _worker: worker.permit,
             };
-            let serving = connection(stream, tls, context, self.tasks.clone(), held);
+            let serving = connection(stream, self.tls.clone(), context, self.tasks.clone(), held);
             self.tasks.spawn_on(serving, worker.runtime);
             return None;
         }
@@ -217,7 +216,7 @@ impl Accepting {
         proxy.metrics().limits.reached(limit);
         proxy.metrics().requests.refused(Reason::Overloaded);
         // In clear nobody who speaks TLS would understand it.
-        if tls.is_none()
+        if self.tls.is_none()
             && let Ok(permit) = self.turned_away.clone().try_acquire_owned()
         {
             self.tasks.spawn(turn_away(stream, id, permit));
@@ -270,7 +269,7 @@ struct ConnectionPermits {
 
 async fn connection(
     stream: net::TcpStream,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Arc<Tls>>,
     mut context: ConnectionContext,
     tasks: TaskTracker,
     held: ConnectionPermits,
@@ -304,19 +303,18 @@ async fn connection(
 /// Speaks TLS with a caller, and learns who it is from its certificate, if it shows one.
 async fn accept_tls(
     stream: Socket,
-    tls: Arc<ServerConfig>,
+    tls: Arc<Tls>,
     context: &mut ConnectionContext,
 ) -> io::Result<Box<dyn Transport>> {
+    let current = tls.current();
     let stream = tokio::select! {
-        stream = shake_hands(tls, stream) => stream?,
+        stream = shake_hands(current.config.clone(), stream) => stream?,
         () = until_left(&mut context.phase) => {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
     };
     let certificates = stream.get_ref().1.peer_certificates();
-    if let Some(certificate) = certificates.and_then(<[_]>::first) {
-        context.peer.shown = server::shown(certificate)?;
-    }
+    context.peer.shown = current.shown(certificates, &tls)?;
     context.peer.is_tls = true;
     Ok(Box::new(stream))
 }

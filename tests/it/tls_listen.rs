@@ -209,6 +209,49 @@ async fn a_connection_that_outlives_its_callers_certificate_is_nobodys() {
 }
 
 #[tokio::test]
+async fn whom_no_authority_of_a_reload_vouches_for_is_nobody_on_open_connections_and_in_tunnels() {
+    let callers = "callers: {shop: {certificate: 'spiffe://corp/shop', allow: [acme]}}\n";
+    let rig = Rig::start(callers).await;
+    let directory = rig.directory.path();
+    let names = ["spiffe://corp/shop"];
+    write(&rig.authority, directory, "shop", &names, "");
+    let other = Authority::new();
+    write(&other, directory, "new", &names, "");
+    let mut outer = Caller::over_http2(rig.connect(&["h2"], Some("shop")).await.unwrap()).await;
+    let tunnel = outer.tunnel("api.test:80").await.unwrap();
+    let inside = Caller::over(hyper_util::rt::TokioIo::new(tunnel)).await;
+    let open = Caller::over(rig.connect(&[], Some("shop")).await.unwrap()).await;
+    let mut callers = [open, outer, inside];
+    // Over HTTP/2 a request does not name Bursar as its proxy.
+    const KNOWN: [u16; 3] = [200; 3];
+    const UNKNOWN: [u16; 3] = [407, 401, 407];
+    let expect = async |callers: &mut [Caller; 3], statuses| {
+        for (caller, status) in callers.iter_mut().zip(statuses) {
+            assert_eq!(caller.send("GET", "/x", "").await.status, status);
+        }
+    };
+    expect(&mut callers, KNOWN).await;
+    // Both are trusted, then the new one alone, then both again.
+    let own = std::fs::read_to_string(directory.join("ca.pem")).unwrap();
+    other.write(&directory.join("other.pem"));
+    let other = std::fs::read_to_string(directory.join("other.pem")).unwrap();
+    let both = format!("{own}{other}");
+    for (reloads, (authorities, statuses)) in [(&both, KNOWN), (&other, UNKNOWN), (&both, KNOWN)]
+        .into_iter()
+        .enumerate()
+    {
+        std::fs::write(directory.join("ca.pem"), authorities).unwrap();
+        let reloads = f64::from(u8::try_from(reloads).unwrap() + 1);
+        let accepted = [("outcome", "ok")];
+        let counter = "bursar_config_reloads_total";
+        rig.proxy.metric_becomes(counter, &accepted, reloads).await;
+        expect(&mut callers, statuses).await;
+    }
+    let mut new = Caller::over(rig.connect(&[], Some("new")).await.unwrap()).await;
+    assert_eq!(new.send("GET", "/x", "").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_certificate_that_changes_is_taken_up_and_a_broken_one_is_not() {
     let rig = Rig::start("").await;
     let first = rig.certificate().await;

@@ -145,7 +145,7 @@ fn all_evidence_that_a_caller_needs_must_hold() {
         let peer = Peer {
             shown: CertificateNames {
                 names: names.split_whitespace().map(Into::into).collect(),
-                until: None,
+                ..CertificateNames::default()
             },
             ..peer(address)
         };
