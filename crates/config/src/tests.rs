@@ -213,6 +213,7 @@ fn bad_values_say_what_to_write_instead() {
         ),
         ("    hosts: [\"x:99999\"]\n", "is not a host"),
         ("    upstream: https://x/y\n", "scheme, host and port only"),
+        ("    upstream: https://x/#y\n", "must not hold a fragment"),
         (
             "    upstream: http://10.0.0.1\n",
             "must begin with `https://`",

@@ -234,6 +234,10 @@ fn url(text: &str, path: &str, problems: &mut Diagnostics) -> Option<(Uri, Origi
     if authority.as_str().contains('@') {
         problems.add(path, "must not hold a user name or password");
     }
+    // RFC 6749 section 3.2; the parser leaves it out in silence.
+    if text.contains('#') {
+        problems.add(path, "must not hold a fragment (`#`), which is never sent");
+    }
     let host = authority.host();
     if host.ends_with("..") {
         problems.add(path, "has a host with two dots at its end");
