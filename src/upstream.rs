@@ -13,6 +13,7 @@ mod fields;
 mod frames;
 mod late_refusal;
 mod lifetime;
+mod lookups;
 mod outgoing_request;
 mod peer;
 mod pool;
@@ -54,6 +55,9 @@ pub use upload::UploadBody;
 
 /// How often a request goes to another connection because it was certainly not processed on the last one.
 pub const MAX_UNSENT: usize = 4;
+
+/// How often is looked whether a half-open breaker's one request waits for its caller.
+const HALF_OPEN_LOOK: Duration = Duration::from_secs(1);
 
 /// One provider's servers, and one worker's connections to them.
 #[derive(Debug)]
@@ -192,7 +196,16 @@ impl<B: RequestBody> Upstream<B> {
                 true => &self.http1_connector,
                 false => &self.connector,
             };
-            let (connected, counted) = self.dial(connector, origin).await?;
+            let dialing = self.dial(connector, origin);
+            let dialed = match last {
+                // It has that limit itself, and can say what took so long.
+                None => dialing.await,
+                Some(_) => match tokio::time::timeout_at(end, dialing).await {
+                    Ok(dialed) => dialed,
+                    Err(_elapsed) => break,
+                },
+            };
+            let (connected, counted) = dialed?;
             let is_http2 = self.is_http2(connector, &connected)?;
             let peer = connected.peer.clone();
             let open = Open {
@@ -315,8 +328,9 @@ impl<B: RequestBody> Upstream<B> {
         body: Option<&ReplayBody<S>>,
         started: Instant,
     ) -> Result<Box<Response<Incoming>>, SendError> {
-        let permit = connection.permit.take();
-        let mut response = self.wait_for_head(connection, sending, body, started).await;
+        let mut permit = connection.permit.take();
+        let waiting = self.wait_for_head(connection, sending, body, started, &mut permit);
+        let mut response = waiting.await;
         if matches!(response, Err(SendError::TimedOut)) && connection.abandon() {
             response = Err(SendError::TimedOutUnsent);
         }
@@ -358,10 +372,14 @@ impl<B: RequestBody> Upstream<B> {
         mut sending: Pin<&mut impl Future<Output = Sent<B>>>,
         body: Option<&ReplayBody<S>>,
         started: Instant,
+        permit: &mut Option<Permit>,
     ) -> Result<Box<Response<Incoming>>, SendError> {
         // What is waited for changes while nobody looks, so no look is further away than either limit:
         // whichever limit begins after a look cannot be over before the next.
-        let shorter = self.timeouts.head.min(self.timeouts.idle);
+        let mut shorter = self.timeouts.head.min(self.timeouts.idle);
+        if permit.as_ref().is_some_and(Permit::is_half_open) {
+            shorter = shorter.min(HALF_OPEN_LOOK);
+        }
         let Connection { sender, timer, .. } = connection;
         let mut stalled = timer.by(started + shorter);
         loop {
@@ -378,6 +396,10 @@ impl<B: RequestBody> Upstream<B> {
                 });
             }
             let now = Instant::now();
+            if let Some(Progress::AwaitingCaller(_)) = body.map(ReplayBody::progress) {
+                // A slow caller says nothing about the provider, and everybody else would wait for it.
+                permit.take_if(|permit| permit.is_half_open());
+            }
             let again = self.look_again(body, started);
             if again > now {
                 stalled.as_mut().reset(again.min(now + shorter));

@@ -282,10 +282,13 @@ impl Freezes {
                     continue;
                 }
                 let _deciding = self.deciding.lock().await;
-                if let Some(held) = self.states.held(&provider)
-                    && self.keep(&provider, &held).await.is_ok()
-                {
-                    tracing::info!(%provider, "the journal has what was decided on requests that move money");
+                match self.states.held(&provider) {
+                    None => _ = self.unkept().remove(&provider),
+                    Some(held) => {
+                        if self.keep(&provider, &held).await.is_ok() {
+                            tracing::info!(%provider, "the journal has what was decided on requests that move money");
+                        }
+                    }
                 }
             }
         }
@@ -569,12 +572,11 @@ impl Freezes {
             number: held.number,
             after: held.after,
         };
-        let kept = journal.decide(kept).await;
-        match kept {
-            Ok(()) => self.unkept().remove(provider),
-            Err(journal::Unavailable) => self.unkept().insert(provider.clone()),
-        };
-        kept
+        // Whoever waits for this may give up first.
+        self.unkept().insert(provider.clone());
+        journal.decide(kept).await?;
+        self.unkept().remove(provider);
+        Ok(())
     }
 }
 

@@ -7,12 +7,13 @@
 //! The one lock is for the pace of log lines; it is held for a look at a small map, and only after a failure.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::Uri;
 use tokio::time::Instant;
 
+use super::lookups::Lookups;
 use super::server_health::{ServerHealth, Servers};
 use bursar_base::address::{Rule, Spelling, bare, rules, undotted};
 use bursar_base::log_throttle::{Due, GroupedLogThrottles};
@@ -54,6 +55,7 @@ pub struct DialPolicy {
     /// Hosts that the operator wrote down: a literal loopback address or `localhost` among them stays
     /// allowed.
     written: Arc<[Box<str>]>,
+    lookups: Arc<Lookups>,
 }
 
 /// Why no connection goes there.
@@ -143,6 +145,7 @@ impl Egress {
             provider: provider.clone(),
             is_providers: false,
             written: hosts.map(|host| bare(undotted(host)).into()).collect(),
+            lookups: Arc::default(),
         }
     }
 
@@ -309,11 +312,7 @@ impl DialPolicy {
 
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
         let found: Vec<IpAddr> = match &self.config().names {
-            // The port is only there because the function wants one.
-            Names::System => tokio::net::lookup_host((host, 0))
-                .await?
-                .map(|address: SocketAddr| address.ip())
-                .collect(),
+            Names::System => self.lookups.addresses(host).await?,
             Names::Fixed(table) => table.get(host).cloned().unwrap_or_default(),
             Names::Changing(table) => table.load().get(host).cloned().unwrap_or_default(),
         };

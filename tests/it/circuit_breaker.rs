@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::support::caller::{Caller, Reply};
 use crate::support::idp::Idp;
 use crate::support::proxy::Proxy;
+use crate::support::raw::Raw;
 use crate::support::upstream::{Upstream, answer};
 use crate::support::{Rig, acme, eventually};
 
@@ -118,4 +119,30 @@ async fn who_comes_back_when_told_to_does_not_come_too_soon() {
     let seconds: u64 = reply.all("retry-after")[0].parse().unwrap();
     assert!(begun.elapsed() + Duration::from_secs(seconds) >= Duration::from_secs(30));
     assert!(seconds <= 30);
+}
+
+#[tokio::test]
+async fn a_caller_that_sends_slowly_is_not_waited_for_to_know_that_the_provider_is_back() {
+    let (socket, url) = nobody();
+    let idp = Idp::counting().await;
+    let lines = "breaker: {failures: 1, pause: 200ms}\ntimeouts: {idle: 1h}";
+    let proxy = Proxy::start(&acme(&url, &idp.url(), lines)).await;
+    eventually(|| async { get(&proxy).await.status == 503 }).await;
+    let _api = Upstream::at(socket.listen(64).unwrap(), |_| async { answer(200, "") });
+    let mut slow = Vec::new();
+    loop {
+        let mut caller = Raw::connect(proxy.listen).await;
+        let head =
+            "PUT http://api.test/a HTTP/1.1\r\nHost: api.test\r\nContent-Length: 9\r\n\r\n12";
+        caller.write(head).await;
+        slow.push(caller);
+        let connections = [("side", "upstream")];
+        if proxy.metric("bursar_connections", &connections).await == 1.0 {
+            break;
+        }
+        assert!(slow.len() < 1000);
+    }
+    assert_eq!(get(&proxy).await.status, 503);
+    eventually(|| async { get(&proxy).await.status == 200 }).await;
+    assert_eq!(proxy.metric(OPEN, &ACME).await, 0.0);
 }

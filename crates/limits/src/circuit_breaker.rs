@@ -175,6 +175,12 @@ impl CircuitBreaker {
 }
 
 impl<B: Borrow<CircuitBreaker>> Permit<B> {
+    /// Whether nothing else may be tried until it is settled or dropped.
+    #[must_use]
+    pub fn is_half_open(&self) -> bool {
+        self.is_half_open
+    }
+
     /// It works; whether that closes an open breaker.
     pub fn succeeded(mut self) -> bool {
         self.settle(Breaker::succeeded)
