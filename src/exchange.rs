@@ -29,6 +29,7 @@ mod tunnel;
 pub mod tunnel_target;
 pub mod unknown_host;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -468,9 +469,13 @@ impl Proxy {
                 connection,
                 request: &mut active,
             };
-            let outcome = exchange
-                .run(&mut head, LingeringBody::new(body, is_http2))
-                .await;
+            let body = LingeringBody::new(body, is_http2);
+            let outcome = {
+                let running = pin!(exchange.run(&mut head, body));
+                connection.unless_cut_off(running, is_http2).await
+            };
+            let cut_off = |()| Refusal::CutOff(active.record.attempts.outcome());
+            let outcome = outcome.ok_or(()).map_err(cut_off).flatten();
             let request_id = active.record.id_field();
             let is_draining = self.admin_control.is_draining();
             let is_last = closing::is_last(outcome.as_ref().err(), &active.record, is_draining);

@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::exchange::{DrainTimes, Live, Process, Proxy};
@@ -34,7 +35,7 @@ use bursar_telemetry::log::LogFilter;
 use bursar_telemetry::metrics::Metrics;
 use controls::{Controls, Shown};
 use drain_log::DrainLog;
-use drain_phase::DrainPhase;
+use drain_phase::{DrainPhase, LAST_RESPONSES};
 use fleet::{Member, Mirror, Mirrored};
 use log_level::LogLevel;
 use reload::{Origin, Reloader, Source, Unchangeable};
@@ -195,8 +196,9 @@ impl Server {
 
     /// Serves until `shutdown`, then drains: `Connection: close` and `/readyz` 503 at once, new
     /// connections for `drain_delay`, requests in flight for `drain_timeout`: those that move money for all
-    /// of it.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+    /// of it. What is under way then, or when it is to end `at_once`, is cut off: it gets a response that says what
+    /// became of it.
+    pub async fn run(self, shutdown: impl Future<Output = ()>, at_once: impl Future<Output = ()>) {
         let _ending = Ending(self.live.clone());
         let tls = self.fixed.tls().cloned();
         let (phase, phases) = watch::channel(DrainPhase::Serving);
@@ -237,27 +239,22 @@ impl Server {
         shutdown.await;
         drop(reloading);
         let proxy = self.live.current();
-        let DrainTimes { delay, timeout } = proxy.drain_times();
         let log = DrainLog::begin(&proxy, &connections);
         proxy.admin_control.drain();
         phase.send_replace(DrainPhase::Delay);
-        tokio::time::sleep(delay).await;
-        proxy.admin_control.close();
-        phase.send_replace(DrainPhase::Closing);
-        // It takes what waits already, and the listener ends with it.
-        let _ = accepting.await;
-        connections.close();
-        let others = timeout.mul_f64(SHARE_OF_OTHERS);
-        let mut is_over = log.wait(others).await;
+        let is_over = tokio::select! {
+            is_over = drain(&proxy, &phase, accepting, &connections, &log) => is_over,
+            () = at_once => false,
+        };
+        let cut_off = if is_over { 0 } else { connections.len() };
         if !is_over {
-            log.warn("three quarters of drain_timeout are over; what moves no money is cut off");
-            phase.send_replace(DrainPhase::CutOff);
-            is_over = log.wait(timeout.saturating_sub(others)).await;
+            log.warn("drain_timeout is over, or a second signal came; the rest is cut off");
+            proxy.admin_control.close();
+            connections.close();
+            phase.send_replace(DrainPhase::CutOffAll);
+            log.wait(LAST_RESPONSES).await;
         }
-        if !is_over {
-            log.warn("drain_timeout is over; the rest is cut off");
-        }
-        log.end();
+        log.end(cut_off);
         write_the_last(self.mirror, self.fleet.as_ref()).await;
         drop((following, sampling));
         if let Some(beating) = beating {
@@ -266,6 +263,30 @@ impl Server {
         proxy.end_traces().await;
         admin.abort();
     }
+}
+
+/// Waits as long as it may for what is under way; whether that is over.
+async fn drain(
+    proxy: &Proxy,
+    phase: &watch::Sender<DrainPhase>,
+    accepting: JoinHandle<()>,
+    connections: &TaskTracker,
+    log: &DrainLog<'_>,
+) -> bool {
+    let DrainTimes { delay, timeout } = proxy.drain_times();
+    tokio::time::sleep(delay).await;
+    proxy.admin_control.close();
+    phase.send_replace(DrainPhase::Closing);
+    // It takes what waits already, and the listener ends with it.
+    let _ = accepting.await;
+    connections.close();
+    let others = timeout.mul_f64(SHARE_OF_OTHERS);
+    if log.wait(others).await {
+        return true;
+    }
+    log.warn("three quarters of drain_timeout are over; what moves no money is cut off");
+    phase.send_replace(DrainPhase::CutOff);
+    log.wait(timeout.saturating_sub(others)).await
 }
 
 /// The fleet's store gets what is in doubt here, and tokens that are about to come.

@@ -247,7 +247,8 @@ fn start(config: Config, serving: &Runtime) -> SocketAddr {
             let server = server.expect("loopback ports are free");
             let listen = server.listen_address().expect("it has an address");
             bound.send(listen).expect("it is waited for");
-            server.run(std::future::pending()).await;
+            let never = std::future::pending;
+            server.run(never(), never()).await;
         });
     });
     address.recv().expect("it starts")

@@ -2,12 +2,16 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use bursar::server::Server;
+
+/// How long the end takes at most once a second signal has come.
+const ENDING: Duration = Duration::from_secs(2);
 
 /// SIGHUP, which would end the process. Taken first of all: one that comes while the configuration is read has it read
 /// again, and a signal that ends the process may still do so by itself.
@@ -51,20 +55,24 @@ impl Signals {
         }
     }
 
-    /// The first signal drains, a second one ends it.
+    /// The first signal drains, a second one ends it as soon as what is under way has been told so.
     pub(crate) async fn until_drained(mut self, server: Server) -> anyhow::Result<ExitCode> {
         let (drain, draining) = tokio::sync::oneshot::channel::<()>();
-        let mut drained = std::pin::pin!(server.run(async {
-            // Whether it is sent or dropped: it is time.
-            drop(draining.await);
-        }));
+        let (end, ending) = tokio::sync::oneshot::channel::<()>();
+        // Whether it is sent or dropped: it is time.
+        let until = async |told: tokio::sync::oneshot::Receiver<()>| drop(told.await);
+        let mut drained = std::pin::pin!(server.run(until(draining), until(ending)));
         tokio::select! {
             () = &mut drained => return Ok(ExitCode::SUCCESS),
             () = self.next() => drop(drain),
         }
         tokio::select! {
-            () = drained => Ok(ExitCode::SUCCESS),
-            () = self.next() => anyhow::bail!("ended by a second signal; requests in flight were cut off"),
+            () = &mut drained => Ok(ExitCode::SUCCESS),
+            () = self.next() => {
+                drop(end);
+                drop(tokio::time::timeout(ENDING, drained).await);
+                anyhow::bail!("ended by a second signal; requests in flight were cut off")
+            }
         }
     }
 }

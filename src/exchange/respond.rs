@@ -29,7 +29,7 @@ use bursar_base::clock;
 use bursar_http::headers::PSEUDONYM;
 use bursar_http::target::{self, Form};
 use bursar_journal as journal;
-use bursar_telemetry::metrics::{Cause, Limit, Reason, RefusalDetail};
+use bursar_telemetry::metrics::{Cause, Limit, PaymentOutcome, Reason, RefusalDetail};
 use description::{
     Description, RequestSent, SOON, describe, failed, no_connection, no_tunnel, soon, token,
 };
@@ -132,6 +132,7 @@ impl Refusal {
                 Reason::Draining,
                 "Bursar is about to end and begins no request that moves money; nothing was sent, so send it again on a new connection",
             ),
+            Self::CutOff(outcome) => cut_off(*outcome),
             Self::Journal(journal::Unavailable) => unwritten(),
             Self::Frozen => frozen(),
             Self::FreezesUnknown => soon(
@@ -198,6 +199,7 @@ impl Refusal {
             | Self::Overloaded
             | Self::Journal(_)
             | Self::Draining
+            | Self::CutOff(_)
             | Self::Frozen
             | Self::FreezesUnknown => None,
         };
@@ -270,6 +272,25 @@ fn not_a_method(detail: RefusalDetail) -> Description {
         false => "TRACE is never forwarded, because its response would repeat the token",
     };
     describe(405, Reason::MethodNotAllowed, "http_request_error", detail)
+}
+
+/// Without `Retry-After` where that would have a payment made twice.
+fn cut_off(outcome: PaymentOutcome) -> Description {
+    match outcome {
+        PaymentOutcome::InDoubt => Description {
+            sent: RequestSent::Maybe,
+            ..describe(
+                503,
+                Reason::Draining,
+                "connection_terminated",
+                "Bursar ends, and could not wait any longer for the provider to respond (`drain_timeout`); the request may have been processed",
+            )
+        },
+        PaymentOutcome::NotSent | PaymentOutcome::Answered => soon(
+            Reason::Draining,
+            "Bursar ends, and could not wait any longer (`drain_timeout`); the provider has processed nothing, so send it again on a new connection",
+        ),
+    }
 }
 
 fn unwritten() -> Description {

@@ -63,11 +63,11 @@ impl<'a> DrainLog<'a> {
         );
     }
 
-    /// Says how it ended.
-    pub(super) fn end(&self) {
+    /// Says how it ended, after that many connections were cut off.
+    pub(super) fn end(&self, cut_off: usize) {
         tracing::info!(
             after_ms = milliseconds(self.began.elapsed()),
-            connections_cut_off = self.connections.len(),
+            connections_cut_off = cut_off,
             "drained"
         );
     }

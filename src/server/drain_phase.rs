@@ -13,6 +13,8 @@ use bursar_http::connection::ConnectionState;
 /// How long a connection may be of no use once the phase is [`DrainPhase::Closing`]: before its first request, with
 /// half a request's head, without an answer to a ping.
 const LEAVING_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the responses take at most that requests get which are cut off.
+pub(super) const LAST_RESPONSES: Duration = Duration::from_secs(1);
 /// How often a connection is looked at that is kept for its requests that move money.
 const LOOK_AT_PAYMENTS: Duration = Duration::from_millis(50);
 
@@ -27,6 +29,8 @@ pub enum DrainPhase {
     Closing,
     /// Connections that carry no request that moves money are cut off.
     CutOff,
+    /// All are.
+    CutOffAll,
 }
 
 /// Waits for the phase to be [`DrainPhase::Closing`]. A connection polls it with all else that it waits for, so it looks
@@ -52,9 +56,9 @@ pub(super) async fn until_closing(phase: &mut watch::Receiver<DrainPhase>) {
     .await;
 }
 
-/// Waits for the phase to be [`DrainPhase::CutOff`].
+/// Waits for the phase to be [`DrainPhase::CutOff`] at least.
 pub(super) async fn until_cut_off(phase: &mut watch::Receiver<DrainPhase>) {
-    let _ = phase.wait_for(|phase| *phase == DrainPhase::CutOff).await;
+    let _ = phase.wait_for(|phase| *phase >= DrainPhase::CutOff).await;
 }
 
 /// Waits for [`DrainPhase::Closing`], and as long as a connection may be of no use then.
@@ -64,16 +68,18 @@ pub(super) async fn until_left(phase: &mut watch::Receiver<DrainPhase>) {
 }
 
 /// Waits until a connection is of no use any more: nothing goes on there once the phase is
-/// [`DrainPhase::Closing`], or nothing that moves money once it is [`DrainPhase::CutOff`].
+/// [`DrainPhase::Closing`], or nothing that moves money once it is [`DrainPhase::CutOff`], or whatever goes on there. A
+/// request that is cut off without a response has had the time to get one from Bursar.
 pub(super) async fn until_useless(mut phase: watch::Receiver<DrainPhase>, side: &ConnectionState) {
     until_closing(&mut phase).await;
     tokio::select! {
         () = side.quiet_for(LEAVING_TIMEOUT) => {}
         () = until_cut_off(&mut phase) => {
-            while side.traffic.moves_money() {
+            while side.traffic.moves_money() && *phase.borrow() < DrainPhase::CutOffAll {
                 tokio::time::sleep(LOOK_AT_PAYMENTS).await;
             }
             side.cut_off();
+            tokio::time::sleep(LAST_RESPONSES).await;
         }
     }
 }

@@ -92,6 +92,7 @@ async fn a_second_signal_ends_it() {
     let (code, log) = program.ended().await;
     assert_eq!(code, Some(1), "{log}");
     assert!(log.contains("second signal"), "{log}");
+    assert_eq!(caller.read_message().await.status(), 503);
     caller.closed().await;
     latch.open();
 }
@@ -125,7 +126,13 @@ async fn drain_timeout_cuts_off_what_is_left() {
         line("\"message\":\"drained\"").contains("\"connections_cut_off\":1"),
         "{log}"
     );
-    assert!(caller.try_read_head().await.is_err());
+    let response = caller.read_message().await;
+    let problem: Value = serde_json::from_str(response.text()).unwrap();
+    assert_eq!(response.status(), 503);
+    assert_eq!(problem["reason"], "draining");
+    assert_eq!(problem["request_sent"], "maybe");
+    assert_eq!(response.field("retry-after"), None);
+    caller.closed().await;
     latch.open();
 }
 
@@ -193,22 +200,43 @@ async fn the_last_share_of_drain_timeout_is_for_what_moves_money() {
         Caller::connect_http2(proxy.listen).await,
     );
     reading.write(GET.replace("/x", "/held")).await;
-    let get = http::Request::get("http://api.test/held");
-    let get = get.body(crate::support::upstream::full("")).unwrap();
-    let reading2 = tokio::spawn(async move { reading2.begin(get).await.is_err() });
+    let reading2 = tokio::spawn(async move { reading2.send("GET", "/held", "").await });
     let paying = [
         held(Caller::connect(proxy.listen).await),
         held(Caller::connect_http2(proxy.listen).await),
     ];
     latch.reached_by(4).await;
     proxy.shut_down();
+    assert_eq!(reading.read_message().await.status(), 503);
     reading.closed().await;
-    assert!(reading2.await.unwrap());
+    let cut_off = reading2.await.unwrap();
+    assert_eq!(
+        (cut_off.status.as_u16(), &cut_off.problem()["reason"]),
+        (503, &"draining".into())
+    );
     latch.open();
     for paid in paying {
         assert_eq!(paid.await.unwrap().text(), "done");
     }
     soon(proxy.drained()).await;
+}
+
+#[tokio::test]
+async fn a_payment_over_http2_that_is_cut_off_has_a_response_that_says_so() {
+    let latch = Latch::closed();
+    let (api, idp) = (Upstream::held("done", &latch).await, Idp::counting().await);
+    let yaml = format!("drain_timeout: 200ms\n{}", acme(&api.url(), &idp.url(), ""));
+    let mut proxy = Proxy::start(&yaml).await;
+    let paying = held(Caller::connect_http2(proxy.listen).await);
+    latch.reached_by(1).await;
+    proxy.shut_down();
+    let problem = paying.await.unwrap().problem();
+    assert_eq!(
+        (&problem["reason"], &problem["request_sent"]),
+        (&"draining".into(), &"maybe".into())
+    );
+    soon(proxy.drained()).await;
+    latch.open();
 }
 
 #[tokio::test]

@@ -57,7 +57,7 @@ pub fn advice(reason: Reason) -> &'static str {
             "free its disk, resolve what `bursar outcomes` lists, or end the process that reads it for long; the log says which it is"
         }
         Reason::Draining => {
-            "send it again on a new connection; this Bursar begins nothing more that moves money. With `detail` `drain_timeout`, in the log alone: look before you send it again"
+            "send it again on a new connection; this Bursar begins nothing more that moves money. With `request_sent` `maybe` it was under way when `drain_timeout` was over: look before you send it again"
         }
         Reason::Frozen => "ask the operators, who have stopped payments to this provider",
         Reason::UpstreamTimeout => {

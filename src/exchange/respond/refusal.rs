@@ -15,7 +15,7 @@ use bursar_http::framing;
 use bursar_http::target::{self, Form};
 use bursar_journal as journal;
 use bursar_limits::caller_limits::TooMany;
-use bursar_telemetry::metrics::{Cause, Limit};
+use bursar_telemetry::metrics::{Cause, Limit, PaymentOutcome};
 
 /// Why Bursar itself responds.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +65,9 @@ pub enum Refusal {
     /// It moves money, and Bursar is about to end.
     #[error("Bursar is about to end")]
     Draining,
+    /// It was under way for too long when Bursar ended; what became of it at the provider.
+    #[error("the request was cut off")]
+    CutOff(PaymentOutcome),
     /// It moves money, and an operator has frozen the provider.
     #[error("the provider is frozen")]
     Frozen,
@@ -115,6 +118,7 @@ impl Refusal {
             | Self::Overloaded
             | Self::Journal(_)
             | Self::Draining
+            | Self::CutOff(_)
             | Self::Frozen
             | Self::FreezesUnknown => None,
         }

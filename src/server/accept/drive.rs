@@ -69,7 +69,17 @@ where
                 if is_closing {
                     let over =
                         over.get_or_insert_with(|| Box::pin(until_useless(phases.clone(), side)));
-                    return over.as_mut().poll(context).map(|()| Step::CutOff);
+                    let was_cut_off = side.is_cut_off();
+                    if over.as_mut().poll(context).is_ready() {
+                        return Poll::Ready(Step::CutOff);
+                    }
+                    // A request that waits for its provider gets a response now.
+                    if !was_cut_off
+                        && side.is_cut_off()
+                        && let Poll::Ready(ended) = Pin::new(&mut connection).poll(context)
+                    {
+                        return Poll::Ready(Step::Ended(ended));
+                    }
                 }
                 if side.rests() {
                     return Poll::Ready(Step::Rest);

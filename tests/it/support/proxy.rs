@@ -102,9 +102,8 @@ impl Proxy {
             None => server,
         };
         let (shutdown, stopping) = oneshot::channel();
-        let running = tokio::spawn(server.run(async {
-            drop(stopping.await);
-        }));
+        let stopping = async { drop(stopping.await) };
+        let running = tokio::spawn(server.run(stopping, std::future::pending()));
         Self {
             listen,
             admin,

@@ -1,8 +1,13 @@
 //! State of a caller's connection: what its requests tell it, and what it tells them.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
+
+use tokio::sync::Notify;
 
 use super::peer::{Peer, TunnelContext};
 use super::read_timer::ReadTimeouts;
@@ -38,6 +43,8 @@ pub struct ConnectionState {
     ended: AtomicU8,
     /// Whether Bursar ends it although something is under way.
     cut_off: AtomicBool,
+    /// Wakes requests over HTTP/2, which are tasks of their own, when that is so.
+    cutting_off: Notify,
     /// Requests that are not over.
     busy: AtomicUsize,
     /// The callers for whom the connection counts.
@@ -87,6 +94,7 @@ impl ConnectionState {
             read_timeouts,
             ended: AtomicU8::new(u8::MAX),
             cut_off: AtomicBool::new(false),
+            cutting_off: Notify::new(),
             busy: AtomicUsize::new(0),
             joined: Mutex::default(),
         })
@@ -159,9 +167,40 @@ impl ConnectionState {
         Limit::ALL.get(place).copied()
     }
 
-    /// Bursar is about to end the connection, whatever is under way.
+    /// Bursar is about to end the connection, whatever is under way. Whoever drives it has to poll it once more.
     pub fn cut_off(&self) {
         self.cut_off.store(true, Ordering::Relaxed);
+        self.cutting_off.notify_waiters();
+    }
+
+    /// What comes of a request on it. None: it is cut off before.
+    pub async fn unless_cut_off<F: Future>(
+        &self,
+        mut request: Pin<&mut F>,
+        is_http2: bool,
+    ) -> Option<F::Output> {
+        let mut cut_off = is_http2.then(|| Box::pin(self.until_cut_off()));
+        poll_fn(|context| {
+            if let Poll::Ready(output) = request.as_mut().poll(context) {
+                return Poll::Ready(Some(output));
+            }
+            let is_cut_off = match &mut cut_off {
+                Some(cut_off) => cut_off.as_mut().poll(context).is_ready(),
+                None => self.is_cut_off(),
+            };
+            match is_cut_off {
+                true => Poll::Ready(None),
+                false => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    async fn until_cut_off(&self) {
+        let notified = self.cutting_off.notified();
+        if !self.is_cut_off() {
+            notified.await;
+        }
     }
 
     /// Whether it does.
