@@ -249,10 +249,9 @@ impl Reloader {
     /// Puts a configuration in force.
     async fn put_in_force(&self, config: Config) -> Result<Config, Stuck> {
         let old = self.live.current();
-        let made = blocking(&self.permits, READING, move || {
-            (old.succeeded_by(&config), config)
-        });
-        let (proxy, config) = made.await?;
+        // It reads no file, so that nothing hangs; given up, it would go on, and what it has changed could not be undone.
+        let made = tokio::task::spawn_blocking(move || (old.succeeded_by(&config), config));
+        let (proxy, config) = made.await.map_err(|_panic| Stuck::Failed)?;
         for warning in &config.warnings {
             tracing::warn!(%warning, "configuration");
         }

@@ -277,20 +277,32 @@ impl EndpointLimiter {
     pub(super) async fn acquire(&self, priority: &mut watch::Receiver<Priority>) -> CallPermit<'_> {
         loop {
             let now = *priority.borrow_and_update();
-            tokio::select! {
-                biased;
-                permit = self.wait_for_turn(now) => return permit,
-                Ok(()) = priority.changed() => {}
+            if let Some(permit) = self.wait_for_turn(now, priority).await {
+                return permit;
             }
         }
     }
 
-    async fn wait_for_turn(&self, priority: Priority) -> CallPermit<'_> {
-        let _turn = self.queues[priority as usize].lock().await;
-        let place = match priority {
-            // Never closed.
-            Priority::Startup => self.startup.acquire().await.ok(),
-            Priority::Request | Priority::Recovery => None,
+    /// Waits with that priority. None: it has become more urgent. A call that is being taken out of the fleet's quota is not
+    /// given up for that: it would be lost to everybody.
+    async fn wait_for_turn(
+        &self,
+        priority: Priority,
+        changing: &mut watch::Receiver<Priority>,
+    ) -> Option<CallPermit<'_>> {
+        let queued = async {
+            let turn = self.queues[priority as usize].lock().await;
+            let place = match priority {
+                // Never closed.
+                Priority::Startup => self.startup.acquire().await.ok(),
+                Priority::Request | Priority::Recovery => None,
+            };
+            (turn, place)
+        };
+        let (_turn, place) = tokio::select! {
+            biased;
+            queued = queued => queued,
+            Ok(()) = changing.changed() => return None,
         };
         let mut quota_changed = self.quota_changed.subscribe();
         let mut breaker_changed = self.breaker.subscribe();
@@ -300,13 +312,13 @@ impl EndpointLimiter {
             breaker_changed.mark_unchanged();
             let until = match self.take(priority).await {
                 Ok(taken) => {
-                    return CallPermit {
+                    return Some(CallPermit {
                         limiter: self,
                         _place: place,
                         taken,
                         is_after_outage: self.breaker.is_failing(),
                         began: Instant::now(),
-                    };
+                    });
                 }
                 Err(Wait::Breaker(open)) => open.until.map(|until| until.of(priority.is_awaited())),
                 Err(Wait::Quota(until)) => {
@@ -325,6 +337,7 @@ impl EndpointLimiter {
             };
             tokio::select! {
                 () = elapsed => {}
+                Ok(()) = changing.changed() => return None,
                 // The senders are this limiter's own.
                 _ = quota_changed.changed() => {}
                 _ = breaker_changed.changed() => {}

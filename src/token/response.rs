@@ -7,6 +7,7 @@ pub(super) mod coding;
 mod json;
 mod object;
 
+use std::fmt;
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
@@ -36,7 +37,6 @@ pub struct RawResponse {
 }
 
 /// A response's body.
-#[derive(Debug)]
 pub enum Body {
     /// All of it.
     Whole(bytes::Bytes),
@@ -47,6 +47,17 @@ pub enum Body {
         /// Because TLS ended without close_notify.
         lacks_close_notify: bool,
     },
+}
+
+/// Without what may hold a token.
+impl fmt::Debug for Body {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Whole(_) => "Whole",
+            Self::TooLarge => "TooLarge",
+            Self::CutOff { .. } => "CutOff",
+        })
+    }
 }
 
 /// A token, as the endpoint described it.

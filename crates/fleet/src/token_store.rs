@@ -18,6 +18,9 @@ use crate::token_value::TokenValue;
 use crate::value_number;
 use bursar_telemetry::metrics::{LeaseResult, Lookup};
 
+/// No refusal is believed for longer; as in `ask.lua`.
+const LONGEST_REFUSAL: Duration = Duration::from_secs(15 * 60);
+
 /// A token key, as the fleet knows it.
 #[derive(Clone, Copy)]
 pub struct TokenEntry<'a> {
@@ -315,7 +318,9 @@ impl Fleet {
                 number: reply.number()?,
             }),
             "failed" => {
-                let (awaited, background) = (reply.duration()?, reply.duration()?);
+                // Either may be another clock's.
+                let mut pause = || Ok(reply.duration()?.min(LONGEST_REFUSAL));
+                let (awaited, background) = (pause()?, pause()?);
                 let sealed = reply.bytes()?;
                 let opened = self.keys().open(entry.binding(name, UNNUMBERED), &sealed);
                 Answer::Failed {

@@ -206,6 +206,24 @@ async fn a_failure_holds_for_all_that_prove_themselves_alike_and_for_as_long_as_
 }
 
 #[tokio::test]
+async fn no_pause_that_the_store_tells_is_longer_than_any_refusal() {
+    let Some((_store, [one, two], _events)) = fleet_of().await else {
+        return;
+    };
+    win(&one, &[]).await;
+    let failed = Failed {
+        failure: b"refused",
+        awaited: Duration::from_secs(5),
+        background: Duration::from_secs(3000 * 365 * 86400),
+    };
+    one.report_failure(ENTRY, failed).await.unwrap();
+    match two.ask(ENTRY, wanting(&[])).await.unwrap() {
+        Answer::Failed { background, .. } => assert_eq!(background, LONGEST_REFUSAL),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
 async fn what_somebody_else_left_in_an_entry_is_passed_over_and_replaced() {
     let Some((store, [fleet], _events)) = fleet_of().await else {
         return;
