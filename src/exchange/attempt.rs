@@ -28,7 +28,7 @@ use bursar_base::json_pointer::Field;
 use bursar_config::ReplayRule;
 use bursar_http::replay_body::BodyTooLarge;
 use bursar_http::target;
-use bursar_journal::{self as journal, Entry, Hash, Unavailable};
+use bursar_journal::{self as journal, Entry, Unavailable};
 use bursar_telemetry::metrics::{Cause, ProviderSeries, RefusalDetail, Replay, Unauthorized};
 use bursar_traces::Failed;
 use client::{Client, Message};
@@ -246,13 +246,12 @@ impl<'a, C: Client, S: TokenSource> Attempt<'a, C, S> {
             if let Some(refusal) = self.payments.and_then(not_passing) {
                 return Err(refusal);
             }
-            let mut digest = None;
             if self.entry.is_some() {
-                digest = Box::pin(self.write_down(access_token, &mut upload)).await?;
+                Box::pin(self.write_down(access_token, &mut upload)).await?;
                 now = Instant::now();
             }
             self.record.set_token(access_token);
-            let message = self.message(access_token, digest.as_ref(), upload)?;
+            let message = self.message(access_token, upload)?;
             self.record.set_sent();
             let (began, body) = (now, self.body.as_ref());
             let response = {
@@ -291,7 +290,6 @@ impl<'a, C: Client, S: TokenSource> Attempt<'a, C, S> {
     fn message(
         &mut self,
         access_token: &AccessToken,
-        digest: Option<&Hash>,
         upload: RequestBody,
     ) -> Result<Message, Refusal> {
         let outgoing = match self.outgoing.take() {
@@ -301,13 +299,9 @@ impl<'a, C: Client, S: TokenSource> Attempt<'a, C, S> {
                 saved.ok_or(Refusal::Send(SendError::Unsent))?
             }
         };
-        let (method, target) = (&outgoing.method, &outgoing.target);
-        let authorization = self
-            .authorizer
-            .authorization(access_token, method, target, digest);
         Ok(Message {
             outgoing,
-            authorization,
+            authorization: access_token.authorization.clone(),
             upload,
         })
     }
@@ -324,15 +318,15 @@ impl<'a, C: Client, S: TokenSource> Attempt<'a, C, S> {
         }
     }
 
-    /// Writes down that the request is about to go, and returns its body's digest where that is known. Nothing is
-    /// waited for after the last write, so that what was not sent is not in doubt.
+    /// Writes down that the request is about to go. Nothing is waited for after the last write, so that what was not
+    /// sent is not in doubt.
     async fn write_down(
         &mut self,
         access_token: &mut AccessToken,
         upload: &mut RequestBody,
-    ) -> Result<Option<Hash>, Refusal> {
+    ) -> Result<(), Refusal> {
         let Some(entry) = self.entry else {
-            return Ok(None);
+            return Ok(());
         };
         let digest = upload.hash(entry.body_observer(self.key_field)).await;
         if upload.is_broken() {
@@ -348,7 +342,7 @@ impl<'a, C: Client, S: TokenSource> Attempt<'a, C, S> {
                 return Err(refusal);
             }
             if !access_token.is_expired(Instant::now()) {
-                return Ok(digest);
+                return Ok(());
             }
             // That took longer than the token had left.
             self.note_unsent().await;

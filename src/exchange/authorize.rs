@@ -1,12 +1,8 @@
 //! Authorization of attempts: Bursar's token, or the caller's own where the route takes it.
-//!
-//! Each attempt asks for its `Authorization` with what it is about to send. A bearer token is the same for all of them;
-//! an authorization that is bound to a request is made here as well, when there is one.
 
 use std::sync::Arc;
 
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
 use crate::exchange::respond::{CallerToken, Refusal};
@@ -15,7 +11,6 @@ use crate::token::{AccessToken, Handle, Missing, Recovery, Tokens};
 use bursar_base::secret::Fingerprint;
 use bursar_config::Authorization;
 use bursar_http::headers::{self, OwnToken, Unusable};
-use bursar_journal::Hash;
 use bursar_traces::Links;
 
 /// Where the tokens of one route and account come from.
@@ -26,16 +21,6 @@ pub(super) trait TokenSource {
     /// The token, once there is one. The flights that are waited for are added to the links, where the request is
     /// sampled.
     async fn obtain(&self, links: Option<&mut Links>) -> Result<AccessToken, Missing>;
-
-    /// The `Authorization` of an attempt with that method, target and body. The digest is there where the journal has
-    /// had the body gathered before it goes; none is made for this.
-    fn authorization(
-        &self,
-        access_token: &AccessToken,
-        method: &Method,
-        target: &PathAndQuery,
-        body: Option<&Hash>,
-    ) -> HeaderValue;
 
     /// The provider's response to a request with generation `sent` is not a 401.
     fn record_status(&self, sent: u64, route: &Arc<str>, status: StatusCode);
@@ -92,24 +77,10 @@ impl<'a> Authorizer<'a> {
     }
 }
 
-impl<S: TokenSource> Authorizer<'_, S> {
+impl<S> Authorizer<'_, S> {
     /// Whether the provider gets Bursar's own authorization, not the caller's.
     pub(super) fn is_bursars(&self) -> bool {
         matches!(self, Self::Bursar(_))
-    }
-
-    /// The `Authorization` of an attempt; see [`TokenSource::authorization`].
-    pub(super) fn authorization(
-        &self,
-        access_token: &AccessToken,
-        method: &Method,
-        target: &PathAndQuery,
-        body: Option<&Hash>,
-    ) -> HeaderValue {
-        match self {
-            Self::Bursar(source) => source.authorization(access_token, method, target, body),
-            Self::Caller(_) => access_token.authorization.clone(),
-        }
     }
 }
 
@@ -120,17 +91,6 @@ impl TokenSource for Handle {
 
     async fn obtain(&self, links: Option<&mut Links>) -> Result<AccessToken, Missing> {
         self.obtain_linked(links).await
-    }
-
-    /// A bearer token is bound to nothing.
-    fn authorization(
-        &self,
-        access_token: &AccessToken,
-        _method: &Method,
-        _target: &PathAndQuery,
-        _body: Option<&Hash>,
-    ) -> HeaderValue {
-        access_token.authorization.clone()
     }
 
     fn record_status(&self, sent: u64, route: &Arc<str>, status: StatusCode) {

@@ -8,7 +8,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use http::header::WWW_AUTHENTICATE;
-use http::uri::PathAndQuery;
 use http_body_util::Empty;
 
 use super::*;
@@ -114,8 +113,8 @@ impl Client for Servers<'_> {
         } = message;
         let field = &outgoing.headers["x-request"];
         assert_eq!(
-            (outgoing.target.path(), field.as_bytes()),
-            ("/x", &b"1"[..])
+            (&outgoing.method, outgoing.target.path(), field.as_bytes()),
+            (&Method::POST, "/x", &b"1"[..])
         );
         let authorization = authorization.to_str().unwrap();
         self.story.tell(format!("send {authorization}"));
@@ -185,18 +184,6 @@ impl TokenSource for Tokens<'_> {
         }
         self.generation.set(Some(9));
         Ok(self.next())
-    }
-
-    fn authorization(
-        &self,
-        access_token: &AccessToken,
-        method: &Method,
-        target: &PathAndQuery,
-        body: Option<&Hash>,
-    ) -> HeaderValue {
-        assert!(body.is_none());
-        self.story.tell(format!("authorize {method} {target}"));
-        access_token.authorization.clone()
     }
 
     fn record_status(&self, sent: u64, route: &Arc<str>, status: StatusCode) {
@@ -371,7 +358,6 @@ async fn a_response_goes_to_the_caller_and_its_source_hears_of_it() {
         let came = Case::of([Comes::Response(status)]).run().await;
         let expected = [
             "connection",
-            "authorize POST /x",
             "send Bearer 1",
             &format!("answered 1 default {status}"),
         ];
@@ -389,11 +375,9 @@ async fn a_401_renews_and_replays_with_the_token_that_came() {
     let came = came.run().await;
     let expected = [
         "connection",
-        "authorize POST /x",
         "send Bearer 1",
         "recover 1 default",
         "connection",
-        "authorize POST /x",
         "send Bearer 2",
         "answered 2 default 201",
     ];
@@ -497,7 +481,7 @@ async fn what_was_certainly_not_processed_is_sent_again_and_only_so_often() {
     let expected = (2, MAX_UNSENT - 1);
     let connections = (came.story.count("connection"), came.story.count("new"));
     assert_eq!(connections, expected);
-    assert_eq!(came.story.count("authorize"), MAX_UNSENT + 1);
+    assert_eq!(came.story.count("send"), MAX_UNSENT + 1);
     assert!(came.counted.is_empty() && !came.record.is_replayed());
     let came = Case::of(unsent(MAX_UNSENT + 1)).run().await;
     assert!(matches!(came.status, Err(Refusal::Send(SendError::Unsent))));
@@ -569,7 +553,6 @@ async fn a_token_that_ends_while_a_connection_is_made_is_replaced_before_it_is_s
     let expected = [
         "connection",
         "obtain",
-        "authorize POST /x",
         "send Bearer 10",
         "answered 10 default 200",
     ];
