@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bursar::token::{Handle, Tokens};
+use bursar::token::{Handle, Supply as _, Tokens};
 use bursar::upstream::egress::Egress;
 use bursar_config::Config;
 use bursar_telemetry::metrics::Metrics;
@@ -53,14 +53,14 @@ async fn main() {
     let tokens = Tokens::start(&config, &metrics, &egress, None, None);
     let source = tokens.source(0, 0, 0).clone();
     let first = source
-        .obtain()
+        .obtain(None)
         .await
         .expect("the endpoint hands out tokens");
     // A token that nobody takes is left to expire, and some rows take none.
     let taken = source.clone();
     tokio::spawn(async move {
         loop {
-            drop(taken.obtain().await);
+            drop(taken.obtain(None).await);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
@@ -71,7 +71,7 @@ async fn main() {
     tokio::task::spawn_blocking(move || rows(&source, &first.authorization))
         .await
         .expect("readers do not panic");
-    let now = tokens.source(0, 0, 0).obtain().await;
+    let now = tokens.source(0, 0, 0).obtain(None).await;
     let now = now.expect("there is a token");
     println!("{} swaps", now.generation - first.generation);
 }

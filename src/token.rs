@@ -1,7 +1,7 @@
 //! Tokens of all accounts: the sources, by provider and scopes, and what keeps their tokens fresh.
 //!
-//! A request reads its source ([`Source::read`]), waits for a flight where there is no token
-//! ([`Source::obtain`]) and asks what a 401 means ([`Handle::recover`]). The rest happens behind its back:
+//! A request reads its source ([`Supply::read`]), waits for a flight where there is no token
+//! ([`Supply::obtain`]) and asks what a 401 means ([`Supply::recover`]). The rest happens behind its back:
 //! renewal ahead of expiry ([`scheduler`]), whether a flight may start ([`renewal_policy`]), where its token comes from
 //! ([`acquire`], [`grants`]), the providers' dialects ([`request`], [`client_auth`], [`response`]), pauses after failures
 //! ([`backoff`]), and what all calls to one endpoint share ([`endpoint_limiter`]).
@@ -22,7 +22,6 @@ mod handle;
 mod known_entry;
 mod metrics;
 mod next_token;
-mod recovery;
 mod refresh_token;
 mod refusals;
 mod renewal_policy;
@@ -45,7 +44,7 @@ pub use call_log::{Exchange, ResponseHead};
 pub use endpoint_limiter::EndpointSnapshot;
 pub use failure::{Detail, ErrorCode, Failure};
 pub use fleet::FleetTokens;
-pub use handle::Handle;
+pub use handle::{Handle, Supply};
 pub use refusals::RefusedRoute;
 pub use response::{Body, RawResponse};
 pub use snapshot::{Snapshot, TokenSnapshot};

@@ -5,7 +5,7 @@ use std::path::Path as File;
 
 use bursar::exchange::caller::Callers;
 use bursar::exchange::route::{RouteQuery, Routes};
-use bursar::token::{Handle, Tokens};
+use bursar::token::{Handle, Supply as _, Tokens};
 use bursar::upstream::egress::Egress;
 use bursar_base::path::Path;
 use bursar_config::Config;
@@ -72,7 +72,7 @@ fn source() -> (tokio::runtime::Runtime, Handle) {
             .source(0, 0, 0)
             .clone();
         source
-            .obtain()
+            .obtain(None)
             .await
             .expect("the endpoint hands out tokens");
         source

@@ -3,7 +3,7 @@
 //!
 //! It knows nothing of callers and routes: an [`Attempt`] is what the stages before found out. It decides when
 //! the same request may go out again, and nothing else does. Connections and tokens are behind [`Client`] and
-//! [`TokenSource`], so that its decisions are tested without either.
+//! [`Supply`], so that its decisions are tested without either.
 
 mod client;
 
@@ -16,13 +16,13 @@ use http_body::Body as _;
 use tokio::time::Instant;
 
 use super::attempt_record::AttemptRecord;
-use super::authorize::{Authorizer, TokenSource};
+use super::authorize::Authorizer;
 use super::freezes::{PaymentFlag, not_passing};
 use crate::exchange::replay::{ReplayDecision, decide};
 use crate::exchange::request_body::{CallerBody, RequestBody, Upstream};
 use crate::exchange::respond::Refusal;
 use crate::exchange::route::{Destination, Payment};
-use crate::token::{AccessToken, Handle, Recovery};
+use crate::token::{AccessToken, Handle, Recovery, Supply};
 use crate::upstream::{MAX_UNSENT, Need, OutgoingRequest, SavedRequest, SendError};
 use bursar_base::json_pointer::Field;
 use bursar_config::ReplayRule;
@@ -64,7 +64,7 @@ pub(super) struct Received<C: Client = Upstream> {
     pub(super) connection: C::Connection,
 }
 
-impl<'a, C: Client, S: TokenSource> Attempt<'a, C, S> {
+impl<'a, C: Client, S: Supply> Attempt<'a, C, S> {
     /// Sends the request, and after a 401 renews once and replays.
     pub(super) async fn send_with_replay(&mut self) -> Result<Received<C>, Refusal> {
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! Handle of a source, for requests: it has the source's token beside it.
+//! Handle of a source, for requests: what they ask of it, and the source's token beside it.
 //!
 //! With ten thousand accounts everything of an account is out of the processor's cache when a request comes for
 //! it: who finds a fresh token here does not look at the source.
@@ -10,10 +10,50 @@ use std::sync::Arc;
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::access_token::{AccessToken, Recovery};
+use super::access_token::{AccessToken, CachedToken, Freshness, Missing, Recovery};
+use super::failure::Failure;
 use super::refusals::Unauthorized;
-use super::source::{KeyState, Source};
+use super::renewal_policy::{Joined, RenewalReason};
+use super::source::{KeyState, Source, wait_for};
 use bursar_traces::Links;
+
+/// Where a request has its tokens from: those of one route and account.
+pub trait Supply {
+    /// The valid token, if there is one: without a lock, without an allocation, without waiting.
+    fn read(&self, now: Instant) -> Option<AccessToken>;
+
+    /// The valid token; where there is none, what the flight brings within `token.wait`. The flights that are waited
+    /// for are added to the links, where the request is sampled.
+    ///
+    /// # Errors
+    /// Where the flight fails, none may start for now, or the wait is over.
+    fn obtain(
+        &self,
+        links: Option<&mut Links>,
+    ) -> impl Future<Output = Result<AccessToken, Missing>>;
+
+    /// The provider's response to a request with generation `sent` is not a 401.
+    fn record_status(&self, sent: u64, route: &Arc<str>, status: StatusCode);
+
+    /// What to do about a 401 that a request with generation `sent` was answered with: a renewal, or the knowledge that
+    /// another token would not help. Links as in [`Self::obtain`].
+    fn recover(
+        &self,
+        sent: u64,
+        route: &Arc<str>,
+        links: Option<&mut Links>,
+    ) -> impl Future<Output = Recovery>;
+
+    /// Renews because of a 401 without anybody waiting: the request cannot be replayed.
+    fn renew(&self, sent: u64, route: &Arc<str>);
+
+    /// A replay with that generation was answered 401 again. Where the generation was obtained because of a 401,
+    /// another one would be no better for the route.
+    fn replay_refused(&self, generation: u64, route: &Arc<str>);
+
+    /// The provider says that a token lacks a scope for the route.
+    fn insufficient(&self, route: &Arc<str>);
+}
 
 /// A source, and its token.
 #[derive(Clone)]
@@ -23,19 +63,6 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// As [`Source::read`].
-    #[must_use]
-    pub fn read(&self, now: Instant) -> Option<AccessToken> {
-        self.state.read(now, &self.source)
-    }
-
-    /// The provider's response to a request with generation `sent` is not a 401.
-    pub fn record_status(&self, sent: u64, route: &Arc<str>, status: StatusCode) {
-        if self.state.refusals.any() || status == StatusCode::FORBIDDEN {
-            self.note(sent, route, status);
-        }
-    }
-
     #[cold]
     fn note(&self, sent: u64, route: &Arc<str>, status: StatusCode) {
         match status.as_u16() {
@@ -53,33 +80,134 @@ impl Handle {
             is_replayed,
         }
     }
+}
 
-    /// What to do about a 401 that a request with generation `sent` was answered with.
-    /// The flights that are waited for are added to the links.
-    pub async fn recover(
+impl Supply for Handle {
+    /// The source is only looked at where it has to renew.
+    fn read(&self, now: Instant) -> Option<AccessToken> {
+        let token = self.state.token.load();
+        let token = token.as_ref()?;
+        match token.freshness(now) {
+            Freshness::Fresh => Some(token.access_token()),
+            Freshness::Stale => {
+                // Taken first: the renewal loop looks at whether it is used.
+                let access_token = token.access_token();
+                if token.ask_for_renewal() {
+                    self.source.schedule_renewal(now);
+                }
+                Some(access_token)
+            }
+            Freshness::Expired => None,
+        }
+    }
+
+    async fn obtain(&self, mut links: Option<&mut Links>) -> Result<AccessToken, Missing> {
+        let source = &self.source;
+        let deadline = Instant::now() + source.dialect().wait;
+        loop {
+            let now = Instant::now();
+            if let Some(access_token) = self.read(now) {
+                return Ok(access_token);
+            }
+            if now >= deadline {
+                return Err(source.missing(Failure::TimedOut, now));
+            }
+            match source.join(RenewalReason::Request, links.as_deref_mut()) {
+                Joined::Newer(_) | Joined::RenewedTooOften => {}
+                Joined::Flight(flight, _) => match wait_for(flight, deadline).await {
+                    Ok(token) if token.freshness(Instant::now()) != Freshness::Expired => {
+                        return Ok(token.access_token());
+                    }
+                    Ok(_) | Err(Failure::AlreadyExpired) => {}
+                    Err(failure) => {
+                        let now = Instant::now();
+                        // This process was held up, perhaps, and a token came all the same.
+                        return self.read(now).ok_or_else(|| source.missing(failure, now));
+                    }
+                },
+                // Shorter than the request may wait: what the next flight brings is the answer to it.
+                Joined::BackingOff(failure, until)
+                    if failure.is_transient() && until < deadline =>
+                {
+                    tokio::time::sleep_until(until).await;
+                }
+                Joined::BackingOff(failure, until) => {
+                    let retry_after = until.saturating_duration_since(now);
+                    return Err(source.missing_without_call(failure, retry_after));
+                }
+            }
+        }
+    }
+
+    fn record_status(&self, sent: u64, route: &Arc<str>, status: StatusCode) {
+        if self.state.refusals.any() || status == StatusCode::FORBIDDEN {
+            self.note(sent, route, status);
+        }
+    }
+
+    async fn recover(
         &self,
         sent: u64,
         route: &Arc<str>,
-        links: Option<&mut Links>,
+        mut links: Option<&mut Links>,
     ) -> Recovery {
         let unauthorized = Self::unauthorized(sent, route, true);
-        self.source.recover_linked(unauthorized, links).await
+        let deadline = Instant::now() + self.source.dialect().wait;
+        loop {
+            let reason = RenewalReason::Unauthorized(unauthorized.clone());
+            let (result, replaces) = match self.source.join(reason, links.as_deref_mut()) {
+                Joined::Newer(token) => (Ok(token), sent),
+                Joined::Flight(flight, replaces) => (wait_for(flight, deadline).await, replaces),
+                Joined::RenewedTooOften => return Recovery::RenewedTooOften,
+                // The old token at its very end. The next one is a second away, as in `obtain`.
+                Joined::BackingOff(Failure::AlreadyExpired, until) if until < deadline => {
+                    tokio::time::sleep_until(until).await;
+                    continue;
+                }
+                Joined::BackingOff(..) => return Recovery::Unavailable,
+            };
+            return match result {
+                Ok(token) if token.generation == sent => {
+                    // The flight wanted another one than that before, and took the one that was refused since.
+                    if replaces < sent {
+                        continue;
+                    }
+                    // The flight learnt it for the route that it was for.
+                    let refusals = &self.state.refusals;
+                    if !refusals.is_quarantined(sent, Some(route), Instant::now()) {
+                        self.source.quarantine(&unauthorized, sent);
+                    }
+                    Recovery::Unchanged
+                }
+                Ok(token) if token.freshness(Instant::now()) != Freshness::Expired => {
+                    Recovery::Replay(token.access_token())
+                }
+                Err(Failure::AlreadyExpired) => continue,
+                Ok(_) | Err(_) => Recovery::Unavailable,
+            };
+        }
     }
 
-    /// Renews because of a 401 without anybody waiting: the request cannot be replayed.
-    pub fn renew(&self, sent: u64, route: &Arc<str>) {
-        self.source
-            .renew_after(Self::unauthorized(sent, route, false));
+    fn renew(&self, sent: u64, route: &Arc<str>) {
+        let unauthorized = Self::unauthorized(sent, route, false);
+        // Whatever comes of it is for the next request.
+        drop(
+            self.source
+                .join(RenewalReason::Unauthorized(unauthorized), None),
+        );
     }
 
-    /// A replay with that generation was answered 401 again.
-    pub fn replay_refused(&self, generation: u64, route: &Arc<str>) {
-        self.source
-            .replay_was_refused(&Self::unauthorized(generation, route, true));
+    fn replay_refused(&self, generation: u64, route: &Arc<str>) {
+        let current = self.state.token.load();
+        let is_recovered =
+            |token: &Arc<CachedToken>| token.generation == generation && token.after_unauthorized;
+        if current.as_ref().is_some_and(is_recovered) {
+            let unauthorized = Self::unauthorized(generation, route, true);
+            self.source.quarantine(&unauthorized, generation);
+        }
     }
 
-    /// The provider says that a token lacks a scope for the route.
-    pub fn insufficient(&self, route: &Arc<str>) {
+    fn insufficient(&self, route: &Arc<str>) {
         self.state.refusals.insufficient(route);
     }
 }

@@ -16,7 +16,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::access_token::{AccessToken, CachedToken, Freshness, Missing};
+use super::access_token::{CachedToken, Freshness, Missing};
 use super::acquire::{Acquire, Acquired, NotAcquired, Origin, Wanted};
 use super::call_log::{CallLog, LatestCall};
 use super::endpoint_limiter::{EndpointLimiter, Priority};
@@ -84,24 +84,6 @@ impl KeyState {
     pub(super) fn renewer(&self) -> MutexGuard<'_, Weak<Source>> {
         self.renewer.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// See [`Source::read`]; the source is only looked at where it has to renew.
-    pub(super) fn read(&self, now: Instant, source: &Source) -> Option<AccessToken> {
-        let token = self.token.load();
-        let token = token.as_ref()?;
-        match token.freshness(now) {
-            Freshness::Fresh => Some(token.access_token()),
-            Freshness::Stale => {
-                // Taken first: the renewal loop looks at whether it is used.
-                let access_token = token.access_token();
-                if token.ask_for_renewal() {
-                    source.schedule_renewal(now);
-                }
-                Some(access_token)
-            }
-            Freshness::Expired => None,
-        }
-    }
 }
 
 /// A flight that is about to begin.
@@ -157,71 +139,13 @@ impl Source {
         std::ptr::eq(self.state.renewer().as_ptr(), self)
     }
 
-    /// Whether there is a valid token: what [`Self::read`] costs before it takes anything, for the benchmark.
+    /// Whether there is a valid token: what reading it costs before it is taken, for the benchmark.
     #[doc(hidden)]
     #[must_use]
     pub fn is_valid(&self, now: Instant) -> bool {
         let token = self.state.token.load();
         let token = token.as_ref();
         token.is_some_and(|token| token.freshness(now) != Freshness::Expired)
-    }
-
-    /// The valid token, if there is one: without a lock, without an allocation, without waiting.
-    #[must_use]
-    pub fn read(&self, now: Instant) -> Option<AccessToken> {
-        self.state.read(now, self)
-    }
-
-    /// The valid token; where there is none, what the flight brings within `token.wait`.
-    ///
-    /// # Errors
-    /// Where the flight fails, none may start for now, or the wait is over.
-    pub async fn obtain(self: &Arc<Self>) -> Result<AccessToken, Missing> {
-        self.obtain_linked(None).await
-    }
-
-    /// The same. The flights that are waited for are added to the links.
-    ///
-    /// # Errors
-    /// As above.
-    pub async fn obtain_linked(
-        self: &Arc<Self>,
-        mut links: Option<&mut Links>,
-    ) -> Result<AccessToken, Missing> {
-        let deadline = Instant::now() + self.dialect().wait;
-        loop {
-            let now = Instant::now();
-            if let Some(access_token) = self.read(now) {
-                return Ok(access_token);
-            }
-            if now >= deadline {
-                return Err(self.missing(Failure::TimedOut, now));
-            }
-            match self.join(RenewalReason::Request, links.as_deref_mut()) {
-                Joined::Newer(_) | Joined::RenewedTooOften => {}
-                Joined::Flight(flight, _) => match wait_for(flight, deadline).await {
-                    Ok(token) if token.freshness(Instant::now()) != Freshness::Expired => {
-                        return Ok(token.access_token());
-                    }
-                    Ok(_) | Err(Failure::AlreadyExpired) => {}
-                    Err(failure) => {
-                        let now = Instant::now();
-                        // This process was held up, perhaps, and a token came all the same.
-                        return self.read(now).ok_or_else(|| self.missing(failure, now));
-                    }
-                },
-                // Shorter than the request may wait: what the next flight brings is the answer to it.
-                Joined::BackingOff(failure, until)
-                    if failure.is_transient() && until < deadline =>
-                {
-                    tokio::time::sleep_until(until).await;
-                }
-                Joined::BackingOff(failure, until) => {
-                    let retry_after = until.saturating_duration_since(now);
-                    return Err(self.missing_without_call(failure, retry_after));
-                }
-            }
-        }
     }
 
     /// A generation that was obtained because of a 401 was refused on the same route.
@@ -304,7 +228,7 @@ impl Source {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn missing(&self, failure: Failure, now: Instant) -> Missing {
+    pub(super) fn missing(&self, failure: Failure, now: Instant) -> Missing {
         if failure == Failure::TimedOut && self.calls.is_waiting() {
             // The endpoint was not asked at all.
             let (failure, retry_after) = self.limiter.wait(now);
@@ -331,7 +255,7 @@ impl Source {
     }
 
     /// The same where no call was made for it.
-    fn missing_without_call(&self, failure: Failure, retry_after: Duration) -> Missing {
+    pub(super) fn missing_without_call(&self, failure: Failure, retry_after: Duration) -> Missing {
         // Where calls are held, the reason is the endpoint's.
         let of_endpoint = || match failure {
             Failure::CircuitOpen => self.limiter.cause(),
@@ -573,7 +497,7 @@ impl Source {
         }
     }
 
-    fn schedule_renewal(&self, at: Instant) {
+    pub(super) fn schedule_renewal(&self, at: Instant) {
         let source = self.state.renewer().clone();
         let Some(renewer) = source.upgrade() else {
             return;

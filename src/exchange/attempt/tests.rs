@@ -141,7 +141,7 @@ impl Client for Servers<'_> {
 
 struct Tokens<'a> {
     story: &'a Story,
-    /// The generation that is there. None: it takes [`TokenSource::obtain`].
+    /// The generation that is there. None: it takes [`Supply::obtain`].
     generation: Cell<Option<u64>>,
     /// What a 401 comes to; None: the next generation.
     recovers: RefCell<Option<Recovery>>,
@@ -165,7 +165,7 @@ impl Tokens<'_> {
     }
 }
 
-impl TokenSource for Tokens<'_> {
+impl Supply for Tokens<'_> {
     fn read(&self, _now: Instant) -> Option<AccessToken> {
         // A year later there is none.
         self.generation.take().map(token)

@@ -10,9 +10,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::*;
-use crate::token::Tokens;
-use crate::token::access_token::Recovery;
-use crate::token::refusals::Unauthorized;
+use crate::token::{Recovery, Supply as _, Tokens};
 use crate::upstream::egress::Egress;
 use bursar_config::Config;
 use bursar_fleet::Description;
@@ -125,7 +123,7 @@ impl Rig {
 impl Member {
     /// A token, as a request obtains one.
     async fn obtain(&self) -> bool {
-        self.tokens.source(0, 0, 0).obtain().await.is_ok()
+        self.tokens.source(0, 0, 0).obtain(None).await.is_ok()
     }
 
     /// Whether there is no token that can be used.
@@ -142,12 +140,8 @@ impl Member {
     /// What comes of a 401 on the token that there is.
     async fn recover(&self) -> Recovery {
         let source = self.tokens.source(0, 0, 0);
-        let unauthorized = Unauthorized {
-            sent: source.read(Instant::now()).unwrap().generation,
-            route: "route".into(),
-            is_replayed: true,
-        };
-        source.recover_linked(unauthorized, None).await
+        let sent = source.read(Instant::now()).unwrap().generation;
+        source.recover(sent, &"route".into(), None).await
     }
 
     /// Waits until what was obtained is published.
@@ -263,10 +257,10 @@ async fn who_waits_for_another_instances_token_is_told_that_and_not_that_the_end
     };
     let one = rig.member_with("b", "client_auth: body").await;
     let other = rig.member_with("b", "client_auth: body, wait: 500ms").await;
-    let asking = Arc::clone(one.tokens.source(0, 0, 0));
-    let asking = tokio::spawn(async move { asking.obtain().await.is_ok() });
+    let asking = one.tokens.source(0, 0, 0).clone();
+    let asking = tokio::spawn(async move { asking.obtain(None).await.is_ok() });
     rig.idp.reached_by(1).await;
-    let missing = other.tokens.source(0, 0, 0).obtain().await.unwrap_err();
+    let missing = other.tokens.source(0, 0, 0).obtain(None).await.unwrap_err();
     assert_eq!(missing.failure, crate::token::Failure::LeaseLost);
     latch.open();
     assert!(asking.await.unwrap());
@@ -281,8 +275,8 @@ async fn who_waits_for_another_instances_token_has_it_once_it_is_told_even_if_th
     };
     let one = rig.member_with("b", SIDE_BY_SIDE).await;
     let mut other = rig.member_with("b", SIDE_BY_SIDE).await;
-    let asking = [&one, &other].map(|member| Arc::clone(member.tokens.source(0, 0, 0)));
-    let [asking, waiting] = asking.map(|source| async move { source.obtain().await.map(drop) });
+    let asking = [&one, &other].map(|member| member.tokens.source(0, 0, 0).clone());
+    let [asking, waiting] = asking.map(|source| async move { source.obtain(None).await.map(drop) });
     let asking = tokio::spawn(asking);
     rig.idp.reached_by(1).await;
     let waiting = tokio::spawn(waiting);
@@ -393,10 +387,10 @@ async fn a_flight_that_has_waited_for_others_asks_the_endpoint_all_the_same_when
     operator
         .call(&["HSET", &entry, "h", "another", "l", &ends])
         .await;
-    let source = Arc::clone(member.tokens.source(0, 0, 0));
+    let source = member.tokens.source(0, 0, 0).clone();
     let obtaining = tokio::spawn({
         let source = source.clone();
-        async move { source.obtain().await.map(drop) }
+        async move { source.obtain(None).await.map(drop) }
     });
     for _ in 0..LEASES {
         assert!(becomes_true(PATIENCE, async || source.calls.is_leased_by_another()).await);

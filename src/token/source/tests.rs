@@ -24,10 +24,11 @@ use http_body_util::{BodyExt as _, Full};
 use prometheus::{Histogram, HistogramOpts};
 use serde_json::{Value, json};
 
-use super::super::access_token::Recovery;
+use super::super::access_token::{AccessToken, Recovery};
 use super::super::acquire::Acquiring;
 use super::super::failure::{Detail, ErrorCode};
 use super::super::grants::Grants;
+use super::super::handle::{Handle, Supply as _};
 use super::super::request::Transport;
 use super::super::response::{Body, RawResponse};
 use super::super::scheduler::run_schedule;
@@ -315,31 +316,32 @@ fn rejected(code: &str) -> Failure {
 
 /// For requests of one route.
 impl Source {
-    fn unauthorized(sent: u64) -> Unauthorized {
-        Unauthorized {
-            sent,
-            route: "default".into(),
-            is_replayed: true,
-        }
+    fn handle(self: &Arc<Self>) -> Handle {
+        self.clone().into()
     }
 
-    async fn recover_from(self: &Arc<Self>, unauthorized: Unauthorized) -> Recovery {
-        self.recover_linked(unauthorized, None).await
+    fn read(self: &Arc<Self>, now: Instant) -> Option<AccessToken> {
+        self.handle().read(now)
+    }
+
+    async fn obtain(self: &Arc<Self>) -> Result<AccessToken, Missing> {
+        self.handle().obtain(None).await
+    }
+
+    async fn recover_on(self: &Arc<Self>, route: &str, sent: u64) -> Recovery {
+        self.handle().recover(sent, &route.into(), None).await
     }
 
     async fn recover(self: &Arc<Self>, sent: u64) -> Recovery {
-        self.recover_from(Self::unauthorized(sent)).await
+        self.recover_on("default", sent).await
     }
 
     fn renew(self: &Arc<Self>, sent: u64) {
-        self.renew_after(Unauthorized {
-            is_replayed: false,
-            ..Self::unauthorized(sent)
-        });
+        self.handle().renew(sent, &"default".into());
     }
 
-    fn replay_refused(&self, generation: u64) {
-        self.replay_was_refused(&Self::unauthorized(generation));
+    fn replay_refused(self: &Arc<Self>, generation: u64) {
+        self.handle().replay_refused(generation, &"default".into());
     }
 }
 

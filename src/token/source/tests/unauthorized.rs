@@ -192,20 +192,13 @@ async fn neither_old_tokens_nor_missing_scopes_are_taken_for_that() {
 }
 
 /// A 401 on a route; what its replay is answered is up to the test.
-fn on(route: &str, sent: u64) -> Unauthorized {
-    Unauthorized {
-        sent,
-        route: route.into(),
-        is_replayed: true,
-    }
-}
-
 /// The provider refuses a route whatever the token.
 async fn refuse(rig: &Rig, route: &str) -> String {
     let sent = rig.source.obtain().await.unwrap().generation;
-    let recovery = rig.source.recover_from(on(route, sent)).await;
+    let recovery = rig.source.recover_on(route, sent).await;
     if let Recovery::Replay(token) = &recovery {
-        rig.source.replay_was_refused(&on(route, token.generation));
+        let handle = rig.source.handle();
+        handle.replay_refused(token.generation, &route.into());
     }
     word(&recovery)
 }
@@ -255,7 +248,7 @@ async fn a_refused_route_does_not_keep_another_routes_401_from_renewing() {
     assert_eq!(refuse(&rig, "a").await, "too young");
     // A second later the token is revoked for real, and the other route finds out.
     pass(1.0).await;
-    assert_eq!(word(&rig.source.recover_from(on("b", 2)).await), "t3");
+    assert_eq!(word(&rig.source.recover_on("b", 2).await), "t3");
     // The first 401 on the new generation renews, once.
     assert_eq!(refuse(&rig, "a").await, "t4");
     assert_eq!(refuse(&rig, "a").await, "too young");
@@ -276,7 +269,7 @@ async fn several_refused_routes_cost_one_renewal_each_and_then_one_in_ten_second
     assert_eq!(contention(&rig), (false, 0));
     // So a revocation is mended at once.
     let sent = rig.source.obtain().await.unwrap().generation;
-    assert_eq!(word(&rig.source.recover_from(on("d", sent)).await), "t10");
+    assert_eq!(word(&rig.source.recover_on("d", sent).await), "t10");
 }
 
 #[tokio::test(start_paused = true)]
@@ -288,7 +281,7 @@ async fn many_routes_that_are_refused_leave_renewals_for_tokens_that_are_revoked
     assert_eq!(rig.count(), 9);
     pass(10.0).await;
     let sent = rig.source.obtain().await.unwrap().generation;
-    assert_eq!(word(&rig.source.recover_from(on("b", sent)).await), "t10");
+    assert_eq!(word(&rig.source.recover_on("b", sent).await), "t10");
     // And what is remembered of them has an end.
     assert!(rig.source.snapshot(Instant::now()).refused_routes.len() <= 64);
 }
