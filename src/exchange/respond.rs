@@ -176,33 +176,9 @@ impl Refusal {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
-        match self {
-            Self::Caller(caller::Error::Unauthenticated, Form::Origin) => {
-                headers.insert(WWW_AUTHENTICATE, BASIC)
-            }
-            Self::Caller(caller::Error::Unauthenticated, Form::Absolute | Form::Authority) => {
-                headers.insert(PROXY_AUTHENTICATE, BASIC)
-            }
-            Self::Target(target::Error::Method(_)) => headers.insert(ALLOW, METHODS),
-            Self::Framing(_)
-            | Self::Target(target::Error::Malformed(..))
-            | Self::Loop
-            | Self::Caller(caller::Error::Busy, _)
-            | Self::CallerLimit(_)
-            | Self::Tunnel(_)
-            | Self::Route(..)
-            | Self::CallerToken(_)
-            | Self::Token(_)
-            | Self::Connect(_)
-            | Self::Send(_)
-            | Self::Limit(_)
-            | Self::Overloaded
-            | Self::Journal(_)
-            | Self::Draining
-            | Self::CutOff(_)
-            | Self::Frozen
-            | Self::FreezesUnknown => None,
-        };
+        if let Some((name, value)) = described.field.clone() {
+            headers.insert(name, value);
+        }
         Refused {
             response,
             reason: described.reason,
@@ -271,7 +247,10 @@ fn not_a_method(detail: RefusalDetail) -> Description {
         true => "CONNECT is written in capitals and takes host:port only",
         false => "TRACE is never forwarded, because its response would repeat the token",
     };
-    describe(405, Reason::MethodNotAllowed, "http_request_error", detail)
+    Description {
+        field: Some((ALLOW, METHODS)),
+        ..describe(405, Reason::MethodNotAllowed, "http_request_error", detail)
+    }
 }
 
 /// Without `Retry-After` where that would have a payment made twice.
@@ -319,19 +298,22 @@ fn frozen() -> Description {
 }
 
 fn unauthenticated(form: Form) -> Description {
-    let (status, detail) = match form {
+    let (status, challenge, detail) = match form {
         Form::Absolute | Form::Authority => (
             407,
+            PROXY_AUTHENTICATE,
             "caller name and password are missing or wrong; put them into the proxy's URL: http://NAME:PASSWORD@HOST:PORT",
         ),
         Form::Origin => (
             401,
+            WWW_AUTHENTICATE,
             "caller name and password are missing or wrong; send them as Proxy-Authorization or Authorization: Basic",
         ),
     };
     let reason = Reason::CallerUnauthenticated;
     Description {
         brief: Some("put NAME:PASSWORD@ into the proxy's URL"),
+        field: Some((challenge, BASIC)),
         ..describe(status, reason, "http_request_denied", detail)
     }
 }

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
 use crate::exchange::tunnel_target;
@@ -35,6 +35,8 @@ pub(super) struct Description {
     pub(super) brief: Option<&'static str>,
     pub(super) sent: RequestSent,
     pub(super) retry_after: Option<Duration>,
+    /// The field that RFC 9110 demands with 401, 405 and 407: a challenge, or the methods that there are.
+    pub(super) field: Option<(HeaderName, HeaderValue)>,
 }
 
 /// A refusal that is over in a moment.
@@ -59,6 +61,7 @@ pub(super) fn describe(
         brief: None,
         sent: RequestSent::No,
         retry_after: None,
+        field: None,
     }
 }
 
