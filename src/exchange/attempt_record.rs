@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::Scheme;
 use http::{StatusCode, Version};
 use tokio::time::Instant;
 
@@ -199,11 +200,9 @@ fn end_sending(
 
 /// As spans name it.
 fn server(origin: &Origin) -> Server {
-    let is_tls = origin.scheme != http::uri::Scheme::HTTP;
-    let own_port = if is_tls { 443 } else { 80 };
     Server {
         host: bare(origin.authority.host()).to_owned(),
-        port: origin.authority.port_u16().unwrap_or(own_port),
-        is_tls,
+        port: origin.port(),
+        is_tls: origin.scheme != Scheme::HTTP,
     }
 }

@@ -136,11 +136,7 @@ impl Routes {
             token_hosts: Hosts::default(),
         };
         for provider in &config.providers {
-            let urls = [
-                Some(&provider.token.url),
-                provider.token.refresh_url.as_ref(),
-            ];
-            for host in urls.into_iter().flatten().filter_map(http::Uri::host) {
+            for host in provider.token.urls().filter_map(http::Uri::host) {
                 let host = bare(undotted(host)).to_ascii_lowercase().into();
                 routes
                     .token_hosts

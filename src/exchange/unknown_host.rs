@@ -176,11 +176,7 @@ fn of_environment(provider: &Provider) -> String {
 }
 
 fn is_token_host(provider: &Provider, host: &str) -> bool {
-    let urls = [
-        Some(&provider.token.url),
-        provider.token.refresh_url.as_ref(),
-    ];
-    let mut hosts = urls.into_iter().flatten().filter_map(http::Uri::host);
+    let mut hosts = provider.token.urls().filter_map(http::Uri::host);
     hosts.any(|own| undotted(own).eq_ignore_ascii_case(host))
 }
 

@@ -16,7 +16,6 @@ use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, HOST, LOCATION,
     RETRY_AFTER, USER_AGENT,
 };
-use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
@@ -29,7 +28,7 @@ use super::response::{self, Body, RawResponse, TokenResponse};
 use crate::upstream::connect::{self, Connector, Steps, lacks_close_notify};
 use bursar_base::clock;
 use bursar_base::secret::Secret;
-use bursar_config::{Encoding, Origin, Refresh, TokenDialect};
+use bursar_config::{Encoding, Origin, Refresh, TokenDialect, port_of};
 use bursar_http::one_shot::OneShot;
 use bursar_http::read_body::{ReadError, read_limited};
 use bursar_http::response::{Outstanding, Reader, ResponseError};
@@ -179,9 +178,7 @@ fn encode(
 /// `Host`: without a dot at the end of the name, and without the scheme's own port.
 fn host(url: &Uri) -> Option<HeaderValue> {
     let scheme = url.scheme()?.clone();
-    let own_port = if scheme == Scheme::HTTP { 80 } else { 443 };
-    let port = url.port_u16().unwrap_or(own_port);
-    let origin = Origin::new(scheme, url.host()?, port).ok()?;
+    let origin = Origin::new(scheme, url.host()?, port_of(url)).ok()?;
     HeaderValue::from_str(origin.authority.as_str()).ok()
 }
 

@@ -41,7 +41,7 @@ pub use super::server_stream::{Stream, Tcp};
 use bursar_base::address::{Rule, Spelling, bare, undotted};
 use bursar_base::process::{self, Purpose};
 use bursar_base::socket::Socket;
-use bursar_config::{Http, ParentProxy, Provider};
+use bursar_config::{Http, ParentProxy, Provider, port_of};
 use bursar_telemetry::metrics::Cause;
 use bursar_tls::client::{self, Asked, Noticed};
 
@@ -334,12 +334,7 @@ impl Connector {
 
     async fn reach_with_any(&self, url: &Uri, steps: &Arc<Steps>) -> Result<Tcp, Error> {
         let host = undotted(url.host().unwrap_or_default());
-        let own_port = if url.scheme() == Some(&Scheme::HTTP) {
-            80
-        } else {
-            443
-        };
-        let port = url.port_u16().unwrap_or(own_port);
+        let port = port_of(url);
         if let Some(parent) = &self.parent
             && !self.policy.bypasses_parent(host, port)
         {

@@ -125,11 +125,7 @@ impl Egress {
     /// For a provider's token endpoint.
     #[must_use]
     pub fn token(&self, provider: &config::Provider) -> DialPolicy {
-        let urls = [
-            Some(&provider.token.url),
-            provider.token.refresh_url.as_ref(),
-        ];
-        let hosts = urls.into_iter().flatten().filter_map(Uri::host);
+        let hosts = provider.token.urls().filter_map(Uri::host);
         self.dial_policy(&provider.name, hosts).of_provider()
     }
 

@@ -8,11 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use http::Uri;
-use http::uri::Scheme;
 
 use bursar_base::address::undotted;
 use bursar_base::clock;
-use bursar_config::Provider;
+use bursar_config::{Provider, port_of};
 use bursar_telemetry::metrics::{Cause, UpstreamSeries};
 
 /// Servers that are known at a time. Below a wildcard there is no end of them; then the one that was connected to the
@@ -22,12 +21,8 @@ const MAX_SERVERS: usize = 1024;
 /// A server, as log, metrics and `/status` name it: its host with its port.
 #[must_use]
 pub fn server_name(url: &Uri) -> Box<str> {
-    let own_port = match url.scheme() == Some(&Scheme::HTTP) {
-        true => 80,
-        false => 443,
-    };
     let host = undotted(url.host().unwrap_or_default()).to_ascii_lowercase();
-    format!("{host}:{}", url.port_u16().unwrap_or(own_port)).into()
+    format!("{host}:{}", port_of(url)).into()
 }
 
 /// How the last connection to a server went.
@@ -159,12 +154,8 @@ impl Known {
 
 /// Whether a server, which is named with its port, is one that a provider's requests or token calls go to.
 fn is_server_of(provider: &Provider, server: &str) -> bool {
-    let tokens = [
-        Some(&provider.token.url),
-        provider.token.refresh_url.as_ref(),
-    ];
     let upstream = provider.upstream.as_ref().and_then(|origin| origin.url());
-    let mut urls = tokens.into_iter().flatten().chain(&upstream);
+    let mut urls = provider.token.urls().chain(&upstream);
     if urls.any(|url| *server_name(url) == *server) {
         return true;
     }

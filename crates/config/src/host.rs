@@ -4,6 +4,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use http::Uri;
+use http::uri::Scheme;
 
 use bursar_base::address::bare;
 
@@ -24,11 +25,25 @@ pub struct Host {
 #[derive(Debug, Clone, Eq)]
 pub struct Origin {
     /// `https`, or `http` to loopback.
-    pub scheme: http::uri::Scheme,
+    pub scheme: Scheme,
     /// Host, and the port where it is not the scheme's own: what `Host` says upstream.
     pub authority: http::uri::Authority,
     /// Whether its name is resolved as it is, without search domains.
     pub is_complete: bool,
+}
+
+/// The port of a URL that names none, by its scheme.
+pub(crate) fn default_port(scheme: Option<&Scheme>) -> u16 {
+    match scheme == Some(&Scheme::HTTP) {
+        true => 80,
+        false => 443,
+    }
+}
+
+/// The port that a URL leads to.
+#[must_use]
+pub fn port_of(url: &Uri) -> u16 {
+    url.port_u16().unwrap_or_else(|| default_port(url.scheme()))
 }
 
 /// The names and addresses of hosts, each once; for a wildcard what it is below.
@@ -95,21 +110,19 @@ impl Hash for Origin {
 }
 
 impl Origin {
+    /// Its port, named or not.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        let named = self.authority.port_u16();
+        named.unwrap_or_else(|| default_port(Some(&self.scheme)))
+    }
+
     /// Makes an origin; the scheme's own port is left out of the authority, an IPv6 address gets its brackets where
     /// it has none, and a dot at the end of a name is for resolving alone.
     ///
     /// # Errors
     /// Where the host is none.
-    pub fn new(
-        scheme: http::uri::Scheme,
-        host: &str,
-        port: u16,
-    ) -> Result<Self, http::uri::InvalidUri> {
-        let own = if scheme == http::uri::Scheme::HTTP {
-            80
-        } else {
-            443
-        };
+    pub fn new(scheme: Scheme, host: &str, port: u16) -> Result<Self, http::uri::InvalidUri> {
         let mut host = host.to_ascii_lowercase();
         let is_complete = host.ends_with('.');
         if is_complete {
@@ -118,7 +131,7 @@ impl Origin {
         if host.contains(':') && !host.starts_with('[') {
             host = format!("[{host}]");
         }
-        let authority = if port == own {
+        let authority = if port == default_port(Some(&scheme)) {
             host.parse()?
         } else {
             format!("{host}:{port}").parse()?

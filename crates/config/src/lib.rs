@@ -49,7 +49,7 @@ pub use file::{
 };
 pub use files::{Files, Stamps};
 pub use fleet::{FleetConfig, FleetKey, Sentinel, StoreAddress, StoreTls, StoreUrl};
-pub use host::{Host, Origin};
+pub use host::{Host, Origin, port_of};
 pub use journal::Journal;
 pub use known_host::KnownHost;
 pub use limits::{Limits, ProxyLimits, UnknownConnections};

@@ -125,6 +125,11 @@ pub struct Timeouts {
 }
 
 impl TokenDialect {
+    /// Those of its token endpoint: with [`Refresh::Endpoint`] there are two.
+    pub fn urls(&self) -> impl Iterator<Item = &Uri> {
+        std::iter::once(&self.url).chain(&self.refresh_url)
+    }
+
     /// Whether both ask the same endpoint in the same way, whatever follows from the answer.
     #[must_use]
     pub fn asks_like(&self, other: &Self) -> bool {

@@ -73,10 +73,6 @@ fn refuse_providers(
     problems: &mut Diagnostics,
 ) {
     for provider in providers {
-        let urls = [
-            Some(&provider.token.url),
-            provider.token.refresh_url.as_ref(),
-        ];
         let is_it = |name: &str| host.matches(&undotted(name).to_ascii_lowercase());
         let upstream = provider
             .upstream
@@ -90,12 +86,7 @@ fn refuse_providers(
                     provider.name
                 ),
             );
-        } else if urls
-            .into_iter()
-            .flatten()
-            .filter_map(http::Uri::host)
-            .any(is_it)
-        {
+        } else if provider.token.urls().filter_map(http::Uri::host).any(is_it) {
             problems.add(
                 path,
                 format_args!(

@@ -382,8 +382,7 @@ impl ProviderFile {
         // The preset's own are the provider's, too, whatever the file says.
         let known = known.into_iter().flatten().flatten();
         let known: Vec<Uri> = known.filter_map(|url| url.parse().ok()).collect();
-        let own = [Some(&token.url), token.refresh_url.as_ref()];
-        for url in own.into_iter().flatten().chain(&known) {
+        for url in token.urls().chain(&known) {
             let path = RequestPath::new(url.path())
                 .normalised()
                 .to_ascii_lowercase();

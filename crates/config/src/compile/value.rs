@@ -9,7 +9,7 @@ use http::{Method, Uri};
 
 use crate::diagnostic::Diagnostics;
 use crate::file::Time;
-use crate::host::{Host, Origin};
+use crate::host::{Host, Origin, default_port};
 use bursar_base::address::{Spelling, undotted};
 use bursar_base::path::Pattern;
 
@@ -255,9 +255,8 @@ fn url(text: &str, path: &str, problems: &mut Diagnostics) -> Option<(Uri, Origi
         problems.add(path, "must begin with `https://`; plain `http://` is for loopback addresses and `localhost` only, because tokens and secrets would cross the network in clear");
         return None;
     }
-    let own = if scheme == Scheme::HTTP { 80 } else { 443 };
     let port = match port(&authority) {
-        Ok(None) => own,
+        Ok(None) => default_port(Some(&scheme)),
         Ok(Some(port)) if port > 0 => port,
         Ok(Some(_)) | Err(InvalidPort) => {
             problems.add(path, "has an invalid port");
