@@ -39,7 +39,7 @@ use bursar_config::{Http, Origin, Provider, Timeouts};
 use bursar_http::replay_body::{Progress, ReplayBody};
 use bursar_telemetry::metrics::{Cause, Connections, Counted, Metrics, NO_PROVIDER};
 use circuit_breaker::{Permit, ProviderBreaker};
-use connect::{Connected, Connector, Stream};
+use connect::{Connected, Connector, Stream, details};
 pub use connect_error::ConnectError;
 pub use connection::{Connection, RequestBody, Sent};
 use egress::Egress;
@@ -47,7 +47,6 @@ pub use outgoing_request::{OutgoingRequest, SavedRequest};
 pub use peer::Peer;
 use pool::{Open, Pool};
 pub use send_error::SendError;
-use send_error::chain;
 pub use server_health::{ServerHealth, server_name};
 pub use server_stream::ServerStream;
 pub use streams::Need;
@@ -236,12 +235,12 @@ impl<B: RequestBody> Upstream<B> {
             if peer.is_refused() {
                 return Err(ConnectError::of(Cause::TlsClientCertificate, &peer));
             }
-            tracing::debug!(host = &*peer.host, error = %chain(&error), "upstream handshake failed");
+            tracing::debug!(host = &*peer.host, error = %details(&error), "upstream handshake failed");
             last = Some((error, peer));
         }
         let (source, peer) = last.ok_or(Cause::Unreachable)?;
         self.connector
-            .complain(&peer, Cause::Reset, || chain(&source));
+            .complain(&peer, Cause::Reset, || details(&source));
         Err(ConnectError::Closed {
             source: source.into(),
             peer,

@@ -13,9 +13,10 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use tokio_util::either::Either;
 
 use super::circuit_breaker::Permit;
+use super::connect::details;
 use super::lifetime::ConnectionLifetime;
 use super::peer::Peer;
-use super::send_error::{SendError, chain, classify, is_disconnected};
+use super::send_error::{SendError, classify, is_disconnected};
 use super::streams::StreamPermit;
 use super::upload::UploadBody;
 use bursar_config::Origin;
@@ -183,7 +184,7 @@ impl<B: RequestBody> Sender<B> {
             return SendError::Unsent;
         }
         let error = error.error();
-        tracing::debug!(error = %chain(error), "request failed");
+        tracing::debug!(error = %details(error), "request failed");
         let is_unsent = matches!(self, Self::Http2(_, permit) if permit.is_unsent());
         match classify(error) {
             SendError::Broken | SendError::NoCloseNotify if is_unsent && is_disconnected(error) => {

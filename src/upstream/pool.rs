@@ -18,12 +18,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::connect::details;
 use super::connection::{Connection, Http1, PoolKey, RequestBody, Sender};
 use super::fields::MAX_LIST_BYTES;
 use super::frames::Frames;
 use super::lifetime::{ConnectionLifetime, LifetimeLimits};
 use super::peer::Peer;
-use super::send_error::chain;
 use super::streams::{MAX_STREAMS, Need, StreamPermit, Streams};
 use super::upload::UploadBody;
 use bursar_config::{Origin, Timeouts};
@@ -332,7 +332,7 @@ where
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             // The request that it happened to is told as well; an idle connection has nobody else.
-            tracing::debug!(error = %chain(&error), "upstream connection ended");
+            tracing::debug!(error = %details(&error), "upstream connection ended");
         }
         drop(open);
     });

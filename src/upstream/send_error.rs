@@ -83,14 +83,3 @@ pub(super) fn is_disconnected(error: &hyper::Error) -> bool {
     }
     error.is_canceled() || error.is_closed()
 }
-
-/// An error and what is behind it, for the log. Connection errors hold addresses and names, no secrets.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
-}
