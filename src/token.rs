@@ -40,7 +40,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 pub use access_token::{AccessToken, Missing, Recovery};
-pub use call_log::{Exchange, ResponseHead};
+pub use call_log::{LastCall, ResponseHead};
 pub use endpoint_limiter::EndpointSnapshot;
 pub use failure::{Detail, ErrorCode, Failure};
 pub use fleet::FleetTokens;

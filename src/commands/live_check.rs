@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use bursar::token::{Exchange, Failure, Source, Tokens};
+use bursar::token::{Failure, LastCall, Source, Tokens};
 use bursar::upstream::connect::{self, Connected, Connector};
 use bursar::upstream::egress::Egress;
 use bursar_config::{Config, Host, Http, Origin, Provider};
@@ -119,9 +119,9 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<Vec<Tried>> {
 }
 
 fn of_account(source: &Source, obtained: Result<String, Failure>) -> Tried {
-    let exchange = source.last_exchange();
-    let call = match (&exchange, &obtained) {
-        (Some(exchange), _) => format!("; {}", shown(exchange)),
+    let last = source.last_call();
+    let call = match (&last, &obtained) {
+        (Some(last), _) => format!("; {}", shown(last)),
         (None, Err(Failure::Rejected(..) | Failure::RateLimited(_) | Failure::ErrorStatus(..))) => {
             "; another instance of the fleet was told so a moment ago, and nothing was sent"
                 .to_owned()
@@ -130,15 +130,10 @@ fn of_account(source: &Source, obtained: Result<String, Failure>) -> Tried {
     };
     let is_well = obtained.is_ok();
     let said = obtained.unwrap_or_else(|failure| failure.to_string());
-    of_call(source, Some(is_well), said + &call, exchange)
+    of_call(source, Some(is_well), said + &call, last)
 }
 
-fn of_call(
-    source: &Source,
-    ok: Option<bool>,
-    message: String,
-    exchange: Option<Exchange>,
-) -> Tried {
+fn of_call(source: &Source, ok: Option<bool>, message: String, last: Option<LastCall>) -> Tried {
     let key = &source.key;
     let (provider, account) = (&key.provider.name, &key.account().name);
     let scopes = match &*key.scopes {
@@ -146,19 +141,17 @@ fn of_call(
         scopes => format!(" [{scopes}]"),
     };
     let failed = failed_unless(ok != Some(false));
-    let exchange = exchange.as_ref();
-    let head = exchange.and_then(|exchange| exchange.response.as_ref());
+    let last = last.as_ref();
+    let head = last.and_then(|last| last.response.as_ref());
     Tried {
         line: format!("  {provider} {account}{scopes}: {failed}{message}\n"),
         provider: Some(provider.to_string()),
         account: Some(account.to_string()),
         scopes: Some(key.scopes.to_string()),
-        url: exchange.map(|exchange| exchange.url.to_string()),
+        url: last.map(|last| last.url.to_string()),
         ok,
         message,
-        cause: exchange
-            .and_then(|exchange| exchange.cause)
-            .map(Cause::as_str),
+        cause: last.and_then(|last| last.cause).map(Cause::as_str),
         status: head.map(|head| head.status.as_u16()),
         content_type: head.and_then(|head| head.media_type.clone()),
         redirect_host: head.and_then(|head| head.redirect_host.clone()),
@@ -181,10 +174,10 @@ fn failed_unless(is_well: bool) -> &'static str {
 }
 
 /// A token call: its URL, and the cause why there was no connection, or what the response said beside its body.
-fn shown(exchange: &Exchange) -> String {
-    let said = match (&exchange.cause, &exchange.response) {
+fn shown(last: &LastCall) -> String {
+    let said = match (&last.cause, &last.response) {
         (Some(cause), _) => {
-            let error = exchange.error.as_deref().unwrap_or_default();
+            let error = last.error.as_deref().unwrap_or_default();
             failed(*cause, error)
         }
         (None, Some(response)) => {
@@ -202,7 +195,7 @@ fn shown(exchange: &Exchange) -> String {
         }
         (None, None) => "no response".to_owned(),
     };
-    format!("{}: {said}", exchange.url)
+    format!("{}: {said}", last.url)
 }
 
 /// Whether that status says that what was asked for is elsewhere (RFC 9110 section 15.4).

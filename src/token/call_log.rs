@@ -27,7 +27,7 @@ struct Latest {
     is_waiting: bool,
     is_leased_by_another: bool,
     ended: Option<(&'static str, SystemTime)>,
-    exchange: Option<Exchange>,
+    call: Option<LastCall>,
     /// Whether that is of the call that is under way.
     has_begun: bool,
     /// Whether that takes too long.
@@ -40,7 +40,7 @@ struct Latest {
 
 /// The last token call, as far as it has come: everything that can be shown of it, which is no secret.
 #[derive(Debug, Clone)]
-pub struct Exchange {
+pub struct LastCall {
     /// Without its query.
     pub url: Box<str>,
     /// The server, and the address that was tried.
@@ -64,7 +64,7 @@ pub struct ResponseHead {
     pub redirect_host: Option<Box<str>>,
 }
 
-impl Exchange {
+impl LastCall {
     fn begin(url: &Uri) -> Self {
         let scheme = url.scheme_str().unwrap_or_default();
         let host = url.host().unwrap_or_default();
@@ -138,11 +138,11 @@ impl CallLog {
     /// A call begins.
     pub(super) fn begin(&self, url: &Uri) {
         let mut latest = self.latest.lock();
-        let exchange = Exchange::begin(url);
-        let before = latest.exchange.take();
-        let before = before.filter(|before| before.peer.host == exchange.peer.host);
+        let call = LastCall::begin(url);
+        let before = latest.call.take();
+        let before = before.filter(|before| before.peer.host == call.peer.host);
         latest.earlier_cause = before.and_then(|before| before.cause);
-        latest.exchange = Some(exchange);
+        latest.call = Some(call);
         latest.has_begun = true;
         latest.is_given_up = false;
     }
@@ -151,64 +151,63 @@ impl CallLog {
     pub(super) fn trace(&self, grant: GrantLabel, began: Instant, failure: Option<Failure>) {
         let mut latest = self.latest.lock();
         let has_begun = std::mem::take(&mut latest.has_begun);
-        let (Some(flight), Some(exchange), true) = (&latest.flight, &latest.exchange, has_begun)
-        else {
+        let (Some(flight), Some(call), true) = (&latest.flight, &latest.call, has_begun) else {
             return;
         };
         flight.add(TokenCall {
             began,
             took: began.elapsed(),
             grant: grant.as_str(),
-            server: exchange.peer.host.clone(),
-            is_tls: exchange.url.starts_with("https:"),
-            peer: exchange.peer.address,
-            status: exchange.response.as_ref().map(|head| head.status.as_u16()),
-            cause: exchange.cause.map(Cause::as_str),
+            server: call.peer.host.clone(),
+            is_tls: call.url.starts_with("https:"),
+            peer: call.peer.address,
+            status: call.response.as_ref().map(|head| head.status.as_u16()),
+            cause: call.cause.map(Cause::as_str),
             error: failure.map(|failure| failure.outcome().as_str()),
         });
     }
 
     /// Its connection is there.
     pub(super) fn connected(&self, peer: &Arc<Peer>) {
-        self.note(|exchange| {
-            exchange.peer = peer.clone();
+        self.note(|call| {
+            call.peer = peer.clone();
         });
         self.latest.lock().earlier_cause = None;
     }
 
     /// It has none, or none that was of use.
     pub(super) fn not_connected(&self, peer: &Arc<Peer>, cause: Cause, error: String) {
-        self.note(|exchange| {
-            exchange.peer = peer.clone();
-            exchange.error = Some(error.into());
-            exchange.cause = Some(cause);
+        self.note(|call| {
+            call.peer = peer.clone();
+            call.error = Some(error.into());
+            call.cause = Some(cause);
         });
     }
 
     /// Its response begins.
     pub(super) fn responded(&self, head: ResponseHead) {
-        self.note(|exchange| exchange.response = Some(head));
+        self.note(|call| call.response = Some(head));
     }
 
     /// Leaves out of the response's head what is a secret.
     pub(super) fn leave_out(&self, is_secret: impl Fn(&str) -> bool) {
-        self.note(|exchange| {
-            if let Some(head) = &mut exchange.response {
+        self.note(|call| {
+            if let Some(head) = &mut call.response {
                 head.media_type.take_if(|text| is_secret(text));
                 head.redirect_host.take_if(|text| is_secret(text));
             }
         });
     }
 
-    fn note(&self, change: impl FnOnce(&mut Exchange)) {
-        if let Some(exchange) = &mut self.latest.lock().exchange {
-            change(exchange);
+    fn note(&self, change: impl FnOnce(&mut LastCall)) {
+        if let Some(call) = &mut self.latest.lock().call {
+            change(call);
         }
     }
 
     /// The last call; None: there was none.
-    pub(super) fn exchange(&self) -> Option<Exchange> {
-        self.latest.lock().exchange.clone()
+    pub(super) fn last_call(&self) -> Option<LastCall> {
+        self.latest.lock().call.clone()
     }
 
     /// The call that is under way takes too long, and ends without a response.
@@ -224,15 +223,15 @@ impl CallLog {
     /// Why the call that is under way has no connection, if it has none.
     pub(super) fn cause(&self) -> Option<Cause> {
         let latest = self.latest.lock();
-        let exchange = latest.exchange.as_ref().filter(|_| latest.has_begun);
-        exchange.and_then(|exchange| exchange.cause)
+        let call = latest.call.as_ref().filter(|_| latest.has_begun);
+        call.and_then(|call| call.cause)
     }
 
     /// The same; while it is still connecting, what kept the one before it from that counts.
     pub(super) fn likely_cause(&self) -> Option<Cause> {
         let latest = self.latest.lock();
-        let exchange = latest.exchange.as_ref().filter(|_| latest.has_begun)?;
-        exchange.cause.or(latest.earlier_cause)
+        let call = latest.call.as_ref().filter(|_| latest.has_begun)?;
+        call.cause.or(latest.earlier_cause)
     }
 
     /// A call with that grant ended so.

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::access_token::Freshness;
-use super::call_log::Exchange;
+use super::call_log::LastCall;
 use super::refusals::RefusedRoute;
 use super::source::Source;
 use bursar_base::secret::Fingerprint;
@@ -65,8 +65,8 @@ impl TokenSnapshot {
 impl Source {
     /// The last token call, as far as it has come.
     #[must_use]
-    pub fn last_exchange(&self) -> Option<Exchange> {
-        self.calls.exchange()
+    pub fn last_call(&self) -> Option<LastCall> {
+        self.calls.last_call()
     }
 
     /// What there is to show.

@@ -2,9 +2,10 @@
 //!
 //! Readers take the token from an arc-swap: no lock, no allocation, and they set at most a flag. All else is behind
 //! `policy`, a mutex that is never held across an await: the single flight that may be under way, when the next one
-//! may start, and what 401s have told ([`super::renewal_policy`] decides it). Only the flight publishes a token, and
-//! there is one at a time, because whoever starts one finds none and leaves it there under the same lock; it ends
-//! under that lock, too, when its token is published. What a flight asks for a token is an [`Acquire`].
+//! may start, and what 401s have told ([`super::renewal_policy`] decides it). There is one flight at a time,
+//! because whoever starts one finds none and leaves it there under the same lock; it ends under that lock, too, when its
+//! token is published. A token that another instance of the fleet obtained is adopted under that lock, flight or not.
+//! What a flight asks for a token is an [`Acquire`], and what requests ask is [`Supply`](super::Supply).
 //!
 //! A reload makes a new source for a token key that stays, and both have one [`KeyState`]: token, policy and so the
 //! flight. Which of them looks after the renewal is in there too; for a key that is gone, none does.
@@ -271,7 +272,7 @@ impl Source {
 
     /// That of the last call.
     fn token_server(&self) -> Arc<Peer> {
-        let last = self.calls.exchange().map(|exchange| exchange.peer);
+        let last = self.calls.last_call().map(|call| call.peer);
         last.unwrap_or_else(|| Peer::new(&server_name(&self.dialect().url), None))
     }
 
