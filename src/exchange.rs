@@ -420,6 +420,7 @@ impl<'e> Exchange<'e> {
             body,
             entry,
             record,
+            caller: self.connection,
         }
     }
 }
@@ -474,6 +475,7 @@ impl Proxy {
                 let running = pin!(exchange.run(&mut head, body));
                 connection.unless_cut_off(running, is_http2).await
             };
+            connection.set_waits(false);
             let cut_off = |()| Refusal::CutOff(active.record.attempts.outcome());
             let outcome = outcome.ok_or(()).map_err(cut_off).flatten();
             let request_id = active.record.id_field();

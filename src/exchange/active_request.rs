@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
@@ -47,6 +48,8 @@ pub struct ActiveRequest {
     connection: Arc<ConnectionState>,
     /// Whether its connection counts it among those that move money.
     moves_money: bool,
+    /// Whether the provider's response was let go of before its end.
+    is_unfinished: bool,
     /// None: its caller has no limits.
     permit: Option<RequestPermit>,
     /// None: it moves no money, or there is no journal.
@@ -67,6 +70,7 @@ impl ActiveRequest {
             telemetry: telemetry.clone(),
             connection: connection.clone(),
             moves_money: false,
+            is_unfinished: false,
             permit: None,
             entry: None,
         }
@@ -104,6 +108,11 @@ impl ActiveRequest {
         }
     }
 
+    /// The provider's response is over before its end came.
+    pub(super) fn set_unfinished(&mut self) {
+        self.is_unfinished = true;
+    }
+
     /// From now on the journal knows of the request; `key` is what the provider knows it again by.
     pub fn write_to(&mut self, journal: &Journal, key: Option<&HeaderValue>) {
         let intent = self.record.intent(key, &self.telemetry.secret_below);
@@ -138,8 +147,13 @@ impl ActiveRequest {
 
     /// Bursar itself responds with that, and the request is over for it: whether and when the caller reads the response
     /// changes nothing, and must not keep the request's body in memory.
-    pub(super) fn respond(mut self: Box<Self>, response: Response<Bytes>) -> Response<Bytes> {
+    pub(super) fn respond(mut self: Box<Self>, mut response: Response<Bytes>) -> Response<Bytes> {
         self.record.set_own_status(response.status());
+        if self.record.is_head() {
+            // hyper leaves the body out over HTTP/1 alone (RFC 9110 section 9.3.2).
+            let length = std::mem::take(response.body_mut()).len();
+            response.headers_mut().insert(CONTENT_LENGTH, length.into());
+        }
         self.record.add_sent(response.body().len());
         response
     }
@@ -188,12 +202,16 @@ impl ActiveRequest {
         if self.record.status().is_some() && self.record.reason().is_none() && is_stuck() {
             self.fail(Reason::RequestTimeout, Some(RefusalDetail::WriteTimeout));
         }
-        if self.record.status().is_none() {
+        let is_unanswered = self.record.status().is_none();
+        if is_unanswered || self.is_unfinished && self.record.reason().is_none() {
             if self.connection.is_cut_off() || self.telemetry.ending.load(Ordering::Relaxed) {
                 self.fail(Reason::Draining, Some(RefusalDetail::DrainTimeout));
-                self.record.set_own_status(StatusCode::SERVICE_UNAVAILABLE);
+                if is_unanswered {
+                    self.record.set_own_status(StatusCode::SERVICE_UNAVAILABLE);
+                }
             } else {
-                self.fail(Reason::CallerLeft, None);
+                let detail = (!is_unanswered).then_some(RefusalDetail::ResponseUnread);
+                self.fail(Reason::CallerLeft, detail);
             }
         }
         self.record.count_payment();

@@ -26,6 +26,7 @@ use crate::token::{AccessToken, Handle, Recovery, Supply};
 use crate::upstream::{MAX_UNSENT, Need, OutgoingRequest, SavedRequest, SendError};
 use bursar_base::json_pointer::Field;
 use bursar_config::ReplayRule;
+use bursar_http::connection::ConnectionState;
 use bursar_http::replay_body::BodyTooLarge;
 use bursar_http::target;
 use bursar_journal::{self as journal, Entry, Unavailable};
@@ -53,6 +54,8 @@ pub(super) struct Attempt<'a, C = Upstream, S = Handle> {
     /// None: it is not written down.
     pub(super) entry: Option<&'a Entry>,
     pub(super) record: &'a mut AttemptRecord,
+    /// What the request came on.
+    pub(super) caller: &'a ConnectionState,
 }
 
 /// A key is looked for in bodies up to this size.
@@ -140,6 +143,7 @@ impl<'a, C: Client, S: Supply> Attempt<'a, C, S> {
             source.renew(sent, self.route());
             return Err(Replay::BodyTooLarge);
         }
+        self.caller.set_waits(true);
         let since = Instant::now();
         let links = self.record.begin_token_wait(since);
         let route = &self.destination.route;
@@ -220,6 +224,7 @@ impl<'a, C: Client, S: Supply> Attempt<'a, C, S> {
             is_new: false,
         };
         loop {
+            self.caller.set_waits(true);
             let since = now;
             let origin = &self.destination.origin;
             self.record.begin_sending(since, origin);
@@ -242,14 +247,12 @@ impl<'a, C: Client, S: Supply> Attempt<'a, C, S> {
                 // Connecting took longer than the token had left.
                 (*access_token, now) = self.access_token().await?;
             }
-            // Whether an operator has stopped payments while this one waited.
-            if let Some(refusal) = self.payments.and_then(not_passing) {
-                return Err(refusal);
-            }
+            self.may_go_on()?;
             if self.entry.is_some() {
                 Box::pin(self.write_down(access_token, &mut upload)).await?;
                 now = Instant::now();
             }
+            self.caller.set_waits(false);
             self.record.set_token(access_token);
             let message = self.message(access_token, upload)?;
             self.record.set_sent();
@@ -337,7 +340,7 @@ impl<'a, C: Client, S: Supply> Attempt<'a, C, S> {
         for _ in 0..=MAX_UNSENT {
             entry.sending(digest).await.map_err(Refusal::Journal)?;
             // The disk may have been waited for.
-            if let Some(refusal) = self.payments.and_then(not_passing) {
+            if let Err(refusal) = self.may_go_on() {
                 self.note_unsent().await;
                 return Err(refusal);
             }
@@ -349,6 +352,14 @@ impl<'a, C: Client, S: Supply> Attempt<'a, C, S> {
             (*access_token, _) = self.access_token().await?;
         }
         Err(Refusal::Journal(Unavailable))
+    }
+
+    /// Whether the caller is still there and no operator has stopped payments while this one waited.
+    fn may_go_on(&self) -> Result<(), Refusal> {
+        if self.caller.has_caller_left() {
+            return Err(Refusal::CallerLeft);
+        }
+        self.payments.and_then(not_passing).map_or(Ok(()), Err)
     }
 
     /// The token, and when it was there.
@@ -373,6 +384,7 @@ impl<'a, C: Client, S: Supply> Attempt<'a, C, S> {
         source: &S,
         since: Instant,
     ) -> Result<(AccessToken, Instant), Refusal> {
+        self.caller.set_waits(true);
         let links = self.record.begin_token_wait(since);
         let access_token = Box::pin(source.obtain(links)).await;
         let failed = access_token.as_ref().err().map(|missing| Failed {

@@ -77,6 +77,14 @@ pub struct Relayed {
     connection: Option<(Connection, Arc<Upstream>)>,
 }
 
+impl Drop for Relayed {
+    fn drop(&mut self) {
+        if self.connection.is_some() {
+            self.request.set_unfinished();
+        }
+    }
+}
+
 impl RelayContext for Relayed {
     type Commit = Commit;
 

@@ -310,6 +310,11 @@ impl Record {
         self.set_status(status);
     }
 
+    /// Whether a response to it has no body.
+    pub(super) fn is_head(&self) -> bool {
+        self.method == Method::HEAD
+    }
+
     /// Whether the response is another one than Bursar's own.
     pub(super) fn is_relayed(&self) -> bool {
         self.status.is_some() && !self.is_own

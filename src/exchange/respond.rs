@@ -133,6 +133,12 @@ impl Refusal {
                 "Bursar is about to end and begins no request that moves money; nothing was sent, so send it again on a new connection",
             ),
             Self::CutOff(outcome) => cut_off(*outcome),
+            Self::CallerLeft => describe(
+                499,
+                Reason::CallerLeft,
+                "connection_terminated",
+                "the caller closed its connection before the request was sent to the provider; nothing was sent",
+            ),
             Self::Journal(journal::Unavailable) => unwritten(),
             Self::Frozen => frozen(),
             Self::FreezesUnknown => soon(

@@ -14,7 +14,7 @@
 //! - TLS and client certificates on the listener: [`tls_listen`]
 //!
 //! Callers and limits
-//! - authentication, accounts, rate limits: [`callers`]; the caller's own token: [`caller_token`]
+//! - authentication, accounts, rate limits: [`callers`]; the caller's own token: [`caller_token`]; [`callers_leaving`]
 //! - connections, sizes, time limits: [`limits`]; file descriptors, files, memory, the log: [`os_resources`]
 //! - connections between requests: [`idle_connections`], [`delayed_ack`]
 //!
@@ -56,6 +56,7 @@ mod attempts;
 mod book;
 mod caller_token;
 mod callers;
+mod callers_leaving;
 mod chunked_bodies;
 mod circuit_breaker;
 mod client_certificate;

@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -33,6 +34,10 @@ use bursar_telemetry::metrics::Limit;
 /// are left over for a tunnel.
 const FIRST_BYTES: usize = 2048;
 
+/// A caller that closes its sending side that soon behind its request wants the response all the same, as RFC 9112 section
+/// 9.6 has it; one that does so later has given up, mostly because of a time limit of its own.
+const HALF_CLOSE_TIME: Duration = Duration::from_millis(500);
+
 /// A caller's connection.
 #[derive(Debug)]
 pub struct CallerStream<S> {
@@ -46,6 +51,10 @@ pub struct CallerStream<S> {
     stalled: Option<Pin<Box<Sleep>>>,
     /// For a head.
     waiting: ReadTimer,
+    /// Set while a request waits: when its caller was seen last.
+    seen: Option<Instant>,
+    /// Whether the caller has closed its sending side alone.
+    is_half_closed: bool,
 }
 
 impl<S: Transport> CallerStream<S> {
@@ -58,6 +67,8 @@ impl<S: Transport> CallerStream<S> {
             framing: None,
             stalled: None,
             waiting: ReadTimer::default(),
+            seen: None,
+            is_half_closed: false,
         })
     }
 
@@ -160,6 +171,42 @@ impl<S: Transport> CallerStream<S> {
         Poll::Ready(())
     }
 
+    /// While a request waits that its provider has not seen, finds out whether its caller leaves. What is read is read
+    /// again.
+    fn look_for_end(&mut self, context: &mut Context<'_>) {
+        let is_over = self.is_half_closed || self.side.has_caller_left();
+        if !self.side.waits() || is_over || self.framing.is_none() {
+            self.seen = None;
+            return;
+        }
+        let seen = *self.seen.get_or_insert_with(Instant::now);
+        // What comes first is for hyper to read.
+        if !self.sniffed.is_empty() {
+            return;
+        }
+        let mut first = [MaybeUninit::uninit(); FIRST_BYTES];
+        let mut buffer = ReadBuf::uninit(&mut first);
+        let read = self.poll_bytes(context, &mut buffer);
+        if read.is_ready() {
+            // Whoever waits for it has not seen it.
+            context.waker().wake_by_ref();
+        }
+        match read {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                self.is_half_closed = seen.elapsed() < HALF_CLOSE_TIME;
+                if !self.is_half_closed {
+                    self.side.leave();
+                }
+            }
+            Poll::Ready(Ok(())) => {
+                self.seen = None;
+                self.put_back(Bytes::copy_from_slice(buffer.filled()));
+            }
+            Poll::Ready(Err(_)) => self.side.leave(),
+        }
+    }
+
     /// It rests no longer.
     pub fn wake(&mut self) {
         if self.waiting.end() {
@@ -252,6 +299,9 @@ impl<S: Transport> AsyncWrite for CallerStream<S> {
         // hyper flushes the stream once it has no byte left to write, and nothing has come since it began to wait.
         if self.waiting.may_rest() && flushed.is_ready() {
             self.side.rests.store(true, Ordering::Relaxed);
+        }
+        if flushed.is_ready() {
+            self.look_for_end(context);
         }
         self.watch(context, flushed)
     }

@@ -18,6 +18,7 @@ use crate::upstream::{ConnectError, Peer};
 use bursar_base::path::Path;
 use bursar_base::secret::Fingerprint;
 use bursar_config::{Config, Origin};
+use bursar_http::connection::{self, ConnectionState, ReadTimeouts};
 use bursar_http::target::{Form, Target};
 use bursar_telemetry::metrics::Metrics;
 use bursar_traces::Links;
@@ -300,6 +301,7 @@ impl Case {
             recovers: RefCell::new(self.recovers),
             fails: self.token_fails,
         };
+        let caller = caller();
         let answered = Attempt {
             client: &servers,
             series: &metrics.provider(&config.providers[0]),
@@ -316,6 +318,7 @@ impl Case {
             key_field: None,
             entry: None,
             record: &mut record,
+            caller: &caller,
         }
         .send_with_replay()
         .await;
@@ -327,6 +330,16 @@ impl Case {
             counted: counted(&metrics),
         }
     }
+}
+
+/// A connection whose caller stays.
+fn caller() -> Arc<ConnectionState> {
+    let limits = ReadTimeouts {
+        idle: Duration::MAX,
+        head: Duration::MAX,
+    };
+    let peer = connection::Peer::at([127, 0, 0, 1].into());
+    ConnectionState::new(None, peer, 0, limits, &Arc::default())
 }
 
 /// The labels of 401s and replays that were counted, each as often.

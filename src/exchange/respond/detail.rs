@@ -35,6 +35,7 @@ pub(super) fn of(refusal: &Refusal) -> Option<Detail> {
         | Refusal::Loop
         | Refusal::Journal(_)
         | Refusal::Draining
+        | Refusal::CallerLeft
         | Refusal::Frozen => return None,
     })
 }

@@ -65,6 +65,9 @@ pub enum Refusal {
     /// It moves money, and Bursar is about to end.
     #[error("Bursar is about to end")]
     Draining,
+    /// Its caller left before it was sent.
+    #[error("the caller has left")]
+    CallerLeft,
     /// It was under way for too long when Bursar ended; what became of it at the provider.
     #[error("the request was cut off")]
     CutOff(PaymentOutcome),
@@ -119,6 +122,7 @@ impl Refusal {
             | Self::Journal(_)
             | Self::Draining
             | Self::CutOff(_)
+            | Self::CallerLeft
             | Self::Frozen
             | Self::FreezesUnknown => None,
         }

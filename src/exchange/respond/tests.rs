@@ -42,7 +42,7 @@ and that of `destination_not_allowed` [what was probably meant](../when-somethin
 
 /// Meanings that are told by others than [`detail::of`].
 const ELSEWHERE: [(Reason, RefusalDetail); 16] = [
-    (Reason::Draining, RefusalDetail::DrainTimeout),
+    (Reason::CallerLeft, RefusalDetail::ResponseUnread),
     (Reason::BadRequest, RefusalDetail::NoHttpInTunnel),
     (
         Reason::CallerUnauthenticated,
@@ -230,15 +230,24 @@ fn described() -> BTreeMap<&'static str, Responses> {
         let responses = described.entry(reason.as_str()).or_default();
         responses.details.push((Some(detail), String::new()));
     }
+    // Hardly anybody reads it, and without a response it may have been sent.
     let left = described.entry(Reason::CallerLeft.as_str()).or_default();
-    left.statuses.insert("499".to_owned());
-    left.sent.insert("–".to_owned());
+    left.sent = ["–".to_owned()].into();
     described
 }
 
 const EXCEEDED: rate_limiter::Exceeded = rate_limiter::Exceeded {
     retry_after: Duration::ZERO,
 };
+
+/// Of requests that ended before their time.
+fn ended() -> [Refusal; 3] {
+    [
+        Refusal::CutOff(PaymentOutcome::InDoubt),
+        Refusal::CutOff(PaymentOutcome::NotSent),
+        Refusal::CallerLeft,
+    ]
+}
 
 fn refusals() -> Vec<Refusal> {
     let mut refusals = vec![
@@ -255,7 +264,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Frozen,
         Refusal::FreezesUnknown,
     ];
-    refusals.extend(malformed());
+    refusals.extend(malformed().chain(ended()));
     refusals.extend(framing::FramingError::ALL.map(Refusal::Framing));
     for form in [Form::Absolute, Form::Origin] {
         refusals.push(Refusal::Caller(caller::Error::Unauthenticated, form));

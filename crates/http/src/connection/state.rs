@@ -43,6 +43,10 @@ pub struct ConnectionState {
     ended: AtomicU8,
     /// Whether Bursar ends it although something is under way.
     cut_off: AtomicBool,
+    /// Whether a request waits that its provider has not seen.
+    waits: AtomicBool,
+    /// Whether the caller has left while one did.
+    left: AtomicBool,
     /// Wakes requests over HTTP/2, which are tasks of their own, when that is so.
     cutting_off: Notify,
     /// Requests that are not over.
@@ -94,6 +98,8 @@ impl ConnectionState {
             read_timeouts,
             ended: AtomicU8::new(u8::MAX),
             cut_off: AtomicBool::new(false),
+            waits: AtomicBool::new(false),
+            left: AtomicBool::new(false),
             cutting_off: Notify::new(),
             busy: AtomicUsize::new(0),
             joined: Mutex::default(),
@@ -165,6 +171,26 @@ impl ConnectionState {
     pub fn ended_with(&self) -> Option<Limit> {
         let place = usize::from(self.ended.load(Ordering::Relaxed));
         Limit::ALL.get(place).copied()
+    }
+
+    /// Whether a request waits, for a token or a connection perhaps, that its provider has not seen. Meanwhile it is looked
+    /// for whether the caller leaves, where the connection is HTTP/1; a request over HTTP/2 is reset.
+    pub fn set_waits(&self, waits: bool) {
+        self.waits.store(waits, Ordering::Relaxed);
+    }
+
+    pub(super) fn waits(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn leave(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the caller has left while a request waited, and has not just closed its sending side behind it.
+    #[must_use]
+    pub fn has_caller_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
     }
 
     /// Bursar is about to end the connection, whatever is under way. Whoever drives it has to poll it once more.

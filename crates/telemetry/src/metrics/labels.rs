@@ -182,6 +182,8 @@ labels! {
         BodyTimeout = "body_timeout",
         /// The caller did not read the response.
         WriteTimeout = "write_timeout",
+        /// The caller left before it had the whole response.
+        ResponseUnread = "response_unread",
         /// The request is for another host than its tunnel.
         OtherHost = "other_host",
         /// The server name of its TLS is another one than its tunnel's.
