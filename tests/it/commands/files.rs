@@ -332,7 +332,7 @@ async fn the_version_names_a_commit_of_this_repository() {
 
 #[tokio::test]
 async fn the_configuration_beside_the_compose_file_is_good() {
-    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/compose");
+    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/compose/bursar");
     let environment = [
         ("BURSAR_ADMIN_TOKEN", "0123456789-admin-token"),
         ("PAYU_CLIENT_ID", "a-client-of-a-test"),
