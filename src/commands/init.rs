@@ -128,6 +128,7 @@ impl Options {
 
 listen: 127.0.0.1:3128        # what HTTP_PROXY names; beyond loopback, `callers` are needed
 admin: 127.0.0.1:9128         # /metrics /healthz /readyz /status
+drain_timeout: 70s            # how long requests may still take when it ends: more than `timeouts.head`, which is 60s
 # admin_token: ${{BURSAR_ADMIN_TOKEN}}      # for changes while it runs, such as `bursar freeze`
 
 # Who may send requests, and to whom.
