@@ -410,6 +410,14 @@ fn an_installation_says_which_secrets_stand_in_the_config_map() {
         "config.callers.a.passwords={x,$2b$05$hash}",
         "config.callers.b.password=${file:/run/secrets/callers/b}",
         "config.admin_token=$argon2id$v=19$hash",
+        "config.egress.proxy.api=http://user:abc@proxy.example:3128",
+        "config.egress.proxy.token=http://user:${PROXY_PASSWORD}@proxy.example:3128",
+        "config.traces.endpoint=http://collector:4318",
+        "fleet.enabled=true",
+        "fleet.sentinel.urls[0]=rediss://a:${file:/run/secrets/fleet/password}@store",
+        "fleet.sentinel.urls[1]=rediss://:abc@store:5000",
+        "fleet.sentinel.master=mymaster",
+        "fleet.sentinel.password=abc",
     ] {
         helm.args(["--set", value]);
     }
@@ -418,13 +426,16 @@ fn an_installation_says_which_secrets_stand_in_the_config_map() {
     let named = notes
         .lines()
         .map(str::trim)
-        .filter(|line| line.starts_with("config."));
+        .filter(|line| line.starts_with("config.") || line.starts_with("fleet."));
     let named: Vec<&str> = named.collect();
     assert_eq!(
         named,
         [
             "config.callers.a.passwords",
-            "config.providers.payu.client_secret"
+            "config.egress.proxy.api",
+            "config.providers.payu.client_secret",
+            "fleet.sentinel.password",
+            "fleet.sentinel.urls[1]"
         ]
     );
 }

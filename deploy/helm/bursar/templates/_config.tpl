@@ -110,7 +110,8 @@ be a store's, and Redis' own is. */}}
 {{- end -}}
 {{- end -}}
 
-{{/* Secrets that stand in `config` itself, by their paths: (dict "value" … "path" "config"). */}}
+{{/* Secrets that stand in the values themselves, passwords in URLs among them, by their paths: (dict "value" … "path" "config").
+What `${…}` names is none. */}}
 {{- define "bursar.inClear" -}}
 {{- $path := .path -}}
 {{- if kindIs "map" .value -}}
@@ -125,6 +126,14 @@ be a store's, and Redis' own is. */}}
 {{- else -}}
 {{- include "bursar.inClear" (dict "value" $value "path" $here) -}}
 {{- end -}}
+{{- end -}}
+{{- else if kindIs "slice" .value -}}
+{{- range $at, $value := .value -}}
+{{- include "bursar.inClear" (dict "value" $value "path" (printf "%s[%d]" $path $at)) -}}
+{{- end -}}
+{{- else if kindIs "string" .value -}}
+{{- if regexMatch "://[^/?#]*:[^/?#@]+@" (regexReplaceAll "[$][{][^}]*[}]" .value "") }}
+{{ $path }}
 {{- end -}}
 {{- end -}}
 {{- end -}}
