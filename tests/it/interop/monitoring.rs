@@ -110,6 +110,7 @@ impl Busy {
                     }
                     "/denied" => answer(401, ""),
                     "/lost" => std::future::pending().await,
+                    "/broken" => answer(503, ""),
                     _ => answer(200, "fine"),
                 }
             }
@@ -178,6 +179,7 @@ async fn keep_busy(listen: SocketAddr) {
             ("GET http://api.test/flaky", &shop),
             ("GET http://api.test/denied", &shop),
             ("POST http://api.test/lost", &shop),
+            ("GET http://api.test/broken", &shop),
             ("GET http://brief.test/", &shop),
             ("GET http://gone.test/", &shop),
             ("POST http://gone.test/", &shop),
