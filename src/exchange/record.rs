@@ -375,9 +375,9 @@ impl Record {
             reason,
             detail: self.detail,
             cause: self.cause,
+            client,
             request: Some(RefusedRequest {
                 id: self.id,
-                client,
                 caller: self.caller.clone(),
                 claimed_caller: self.claimed_caller.clone(),
                 provider,

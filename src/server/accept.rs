@@ -32,7 +32,7 @@ use crate::exchange::{ActiveRequest, Live};
 use crate::server::drain_phase::{DrainPhase, until_closing, until_cut_off, until_left};
 use crate::server::worker::{WorkerPermit, Workers};
 use bursar_base::address::undotted;
-use bursar_base::log_throttle::{LogThrottle, LogThrottles};
+use bursar_base::log_throttle::LogThrottle;
 use bursar_base::process::{self, Budget, Purpose};
 use bursar_base::socket::Socket;
 use bursar_config::{ProxyLimits, UnknownConnections};
@@ -42,7 +42,9 @@ use bursar_http::tunnel::{self, QuickAck};
 use bursar_limits::caller_limits::{Place, Unknown};
 use bursar_telemetry::metrics::{Counted, Limit, Reason, RefusalDetail};
 use bursar_tls::server::Tls;
-use serve::{ConnectionContext, ConnectionResult, linger, serve_http1, serve_http2};
+use serve::{
+    ConnectionContext, ConnectionResult, RefusalThrottles, linger, serve_http1, serve_http2,
+};
 use tls_failure::probable_cause;
 
 /// The part of all connections that one address may have while no caller is known on them, once half of all are taken.
@@ -91,7 +93,7 @@ pub async fn accept(
         unknown: Arc::default(),
         connections,
         turned_away: Arc::new(Semaphore::new(turned_away)),
-        throttles: LogThrottles::default(),
+        throttles: Arc::default(),
         tls,
         live,
         phase: phase.clone(),
@@ -120,8 +122,7 @@ struct Accepting {
     /// Connections that no caller is known on.
     unknown: Arc<Unknown>,
     turned_away: Arc<Semaphore>,
-    /// From where connections were refused, and by which limit.
-    throttles: LogThrottles<(IpAddr, &'static str)>,
+    throttles: RefusalThrottles,
 }
 
 impl Accepting {
@@ -197,6 +198,7 @@ impl Accepting {
                 peer,
                 worker: worker.number,
                 payments: Arc::default(),
+                throttles: self.throttles.clone(),
             };
             let held = ConnectionPermits {
                 _permit: permit,
@@ -214,7 +216,10 @@ impl Accepting {
             tracing::warn!(client = %address.ip(), limit = limit.as_str(), request_id = id, "a connection is refused, because there are too many; see `limits`");
         }
         proxy.metrics().limits.reached(limit);
-        proxy.metrics().requests.refused(Reason::Overloaded);
+        proxy
+            .metrics()
+            .requests
+            .refused(Reason::Overloaded, address.ip());
         // In clear nobody who speaks TLS would understand it.
         if self.tls.is_none()
             && let Ok(permit) = self.turned_away.clone().try_acquire_owned()

@@ -193,6 +193,12 @@ async fn what_the_parser_refuses_is_counted_and_closed() {
             .await;
     }
     assert_eq!(rig.api.count(), 0);
+    let (_, status) = rig.proxy.json("/status").await;
+    let told = status["recent_refusals"].as_array().unwrap();
+    assert!(
+        told.iter().all(|one| one["client"] == "127.0.0.1"),
+        "{told:?}"
+    );
 }
 
 #[tokio::test]

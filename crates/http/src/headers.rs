@@ -56,12 +56,27 @@ fn is_posing(name: &str) -> bool {
 fn is_trace(name: &str) -> bool {
     match name.as_bytes().first() {
         Some(b'x') => {
-            name.starts_with("x-b3-") || matches!(name, "x-cloud-trace-context" | "x-amzn-trace-id")
+            name.starts_with("x-b3-")
+                || name.starts_with("x-datadog-")
+                || matches!(
+                    name,
+                    "x-cloud-trace-context" | "x-amzn-trace-id" | "x-ot-span-context"
+                )
         }
         Some(b't') => matches!(name, "traceparent" | "tracestate"),
         Some(b'b') => matches!(name, "baggage" | "b3"),
         Some(b'u') => name == "uber-trace-id" || name.starts_with("uberctx-"),
-        _ => false,
+        Some(b'o') => name.starts_with("ot-baggage-") || name.starts_with("ot-tracer-"),
+        // What `baggage` was called before, and those of agents.
+        Some(_) => matches!(
+            name,
+            "correlation-context"
+                | "sentry-trace"
+                | "newrelic"
+                | "elastic-apm-traceparent"
+                | "grpc-trace-bin"
+        ),
+        None => false,
     }
 }
 
@@ -300,9 +315,9 @@ fn is_unwanted(name: &str, is_other: impl Fn(&str) -> bool) -> bool {
 }
 
 /// How the names begin that are ever taken out, in whatever spelling.
-const BEGINNINGS: [&[u8; 2]; 14] = [
-    b"au", b"b3", b"ba", b"bu", b"co", b"ex", b"ke", b"pr", b"te", b"tr", b"ub", b"up", b"x-",
-    b"x_",
+const BEGINNINGS: [&[u8; 2]; 19] = [
+    b"au", b"b3", b"ba", b"bu", b"co", b"el", b"ex", b"gr", b"ke", b"ne", b"ot", b"pr", b"se",
+    b"te", b"tr", b"ub", b"up", b"x-", b"x_",
 ];
 /// By the first byte, a bit for each second one, of which the lowest five bits count.
 const SECOND: [u32; 256] = {

@@ -18,6 +18,7 @@ mod token_times;
 mod totals;
 mod upstream;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use prometheus::core::Collector;
@@ -405,13 +406,14 @@ impl Requests {
     }
 
     /// Counts a response of Bursar's own to a request of which nobody knows whose and for whom it was.
-    pub fn refused(&self, reason: Reason) {
+    pub fn refused(&self, reason: Reason, client: IpAddr) {
         self.by_provider.none.refused(ANONYMOUS, reason);
         self.recent_refusals.add(RecentRefusal {
             at: clock::wall(),
             reason,
             detail: None,
             cause: None,
+            client,
             request: None,
         });
     }

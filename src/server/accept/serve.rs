@@ -2,7 +2,9 @@
 //!
 //! It knows streams and the phases of the end, not where connections come from or who is inside of them.
 
+use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,6 +17,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::drive::drive;
 use crate::exchange::Http1Required;
@@ -22,12 +25,13 @@ use crate::exchange::Live;
 use crate::exchange::Opened;
 use crate::exchange::relay::CutOff;
 use crate::server::drain_phase::{DrainPhase, until_useless};
+use bursar_base::log_throttle::LogThrottles;
 use bursar_config::ProxyLimits;
 use bursar_http::connection::{
     CallerStream, ConnectionState, Payments, Peer, ReadTimeouts, Transport, TunnelContext,
 };
 use bursar_http::lingering_body::{LINGER, MAX_LINGER_BYTES};
-use bursar_telemetry::metrics::{Limit, Metrics, Reason};
+use bursar_telemetry::metrics::{Limit, Reason};
 
 /// HTTP/2 requests of a connection that its caller has reset before anybody looked at them (CVE-2023-44487).
 const MAX_RESETS: usize = 20;
@@ -39,6 +43,10 @@ const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 /// Header fields that hyper takes without being told, and faster.
 const HYPER_HEADERS: usize = 100;
 
+/// What the log was told lately of connections that were refused, or on which no request could be read: from where, and
+/// why.
+pub(super) type RefusalThrottles = Arc<LogThrottles<(IpAddr, &'static str)>>;
+
 /// What every connection is served with.
 #[derive(Clone)]
 pub(super) struct ConnectionContext {
@@ -48,6 +56,7 @@ pub(super) struct ConnectionContext {
     /// By number.
     pub(super) worker: usize,
     pub(super) payments: Arc<Payments>,
+    pub(super) throttles: RefusalThrottles,
 }
 
 impl ConnectionContext {
@@ -64,6 +73,20 @@ impl ConnectionContext {
     pub(super) fn side(&self, inside: Option<TunnelContext>) -> Arc<ConnectionState> {
         let (peer, timeouts) = (self.peer.clone(), self.read_timeouts());
         ConnectionState::new(inside, peer, self.worker, timeouts, &self.payments)
+    }
+
+    /// Counts a request that hyper did not even hand over, and tells the log of one such a minute and address: it has no
+    /// line of its own.
+    fn unreadable(&self, reason: Reason, why: &dyn fmt::Display) {
+        let client = self.peer.address;
+        let proxy = self.live.current();
+        proxy.metrics().requests.refused(reason, client);
+        if self
+            .throttles
+            .is_due((client, reason.as_str()), Instant::now())
+        {
+            tracing::warn!(%client, reason = reason.as_str(), "a request cannot be read: {why}");
+        }
     }
 
     pub(super) fn reached(&self, limit: Limit) {
@@ -119,7 +142,7 @@ pub(super) async fn serve_http1<S: Transport>(
         }
         return Ok(None);
     };
-    Box::pin(fail(&error, stopped, stream, live)).await?;
+    Box::pin(fail(&error, stopped, stream, context)).await?;
     Err(error.into())
 }
 
@@ -128,7 +151,7 @@ async fn fail<S: Transport>(
     error: &hyper::Error,
     stopped: Option<Limit>,
     mut stream: Box<CallerStream<S>>,
-    live: &Live,
+    context: &ConnectionContext,
 ) -> io::Result<()> {
     if is_cut_off(error) || stopped == Some(Limit::WriteTimeout) {
         // Without a length, the end of the connection would look like the end of the response. And who does not
@@ -136,10 +159,12 @@ async fn fail<S: Transport>(
         stream.reset_on_close();
         return Ok(());
     }
-    count_refusal(live.current().metrics(), error);
+    count_refusal(context, error);
     if stopped == Some(Limit::HeadTimeout) {
-        let proxy = live.current();
-        proxy.metrics().requests.refused(Reason::RequestTimeout);
+        context.unreadable(
+            Reason::RequestTimeout,
+            &"its head did not come within limits.head_timeout",
+        );
         let response =
             b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
         stream.write_all(response).await?;
@@ -174,7 +199,7 @@ fn is_cut_off(error: &hyper::Error) -> bool {
 }
 
 /// Counts a request that hyper did not even hand over.
-fn count_refusal(metrics: &Metrics, error: &hyper::Error) {
+fn count_refusal(context: &ConnectionContext, error: &hyper::Error) {
     if !error.is_parse() {
         return;
     }
@@ -186,9 +211,9 @@ fn count_refusal(metrics: &Metrics, error: &hyper::Error) {
     } else {
         (Reason::BadRequest, None)
     };
-    metrics.requests.refused(reason);
+    context.unreadable(reason, error);
     if let Some(limit) = limit {
-        metrics.limits.reached(limit);
+        context.reached(limit);
     }
 }
 

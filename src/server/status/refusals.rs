@@ -35,11 +35,13 @@ impl Refusal {
             reason,
             detail,
             cause,
+            client,
             request,
         } = refusal;
         let known = Self {
             at: date(at),
             cause: cause.map(Cause::as_str),
+            client: Some(client.to_canonical().to_string()),
             detail: detail.map(RefusalDetail::as_str),
             meaning: detail
                 .map_or(reason.meaning(), RefusalDetail::meaning)
@@ -55,7 +57,6 @@ impl Refusal {
         Self {
             caller: text(request.caller),
             claimed_caller: text(request.claimed_caller),
-            client: Some(request.client.to_string()),
             host: request.host.map(Into::into),
             provider: text(request.provider),
             request_id: Some(format!("{:032x}", request.id)),

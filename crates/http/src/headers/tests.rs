@@ -216,7 +216,7 @@ fn an_account_that_is_not_named_once_and_legibly_is_no_account() {
 }
 
 /// All that is ever taken out, as it is spelt usually.
-const UNWANTED: [&str; 29] = [
+const UNWANTED: [&str; 38] = [
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -246,6 +246,15 @@ const UNWANTED: [&str; 29] = [
     "x-cloud-trace-context",
     "x-amzn-trace-id",
     "x-b3-sampled",
+    "x-datadog-trace-id",
+    "x-ot-span-context",
+    "ot-tracer-traceid",
+    "ot-baggage-user",
+    "correlation-context",
+    "sentry-trace",
+    "newrelic",
+    "elastic-apm-traceparent",
+    "grpc-trace-bin",
 ];
 
 #[test]

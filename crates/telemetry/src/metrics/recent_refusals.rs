@@ -25,6 +25,8 @@ pub struct RecentRefusal {
     pub detail: Option<RefusalDetail>,
     /// Why there was no connection.
     pub cause: Option<Cause>,
+    /// Where it came from.
+    pub client: IpAddr,
     /// The request. None: it was no whole one.
     pub request: Option<RefusedRequest>,
 }
@@ -34,8 +36,6 @@ pub struct RecentRefusal {
 pub struct RefusedRequest {
     /// Its id in the access log.
     pub id: u128,
-    /// Where it came from.
-    pub client: IpAddr,
     /// Who sent it. None: nobody known.
     pub caller: Option<Arc<str>>,
     /// Whose name it gave without proving it. None: nobody's.
@@ -103,9 +103,9 @@ mod tests {
                 reason: Reason::Frozen,
                 detail: None,
                 cause: None,
+                client: IpAddr::from([127, 0, 0, 1]),
                 request: Some(RefusedRequest {
                     id,
-                    client: IpAddr::from([127, 0, 0, 1]),
                     caller: None,
                     claimed_caller: None,
                     provider,
