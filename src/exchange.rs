@@ -29,9 +29,11 @@ mod tunnel;
 pub mod tunnel_target;
 pub mod unknown_host;
 
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -55,7 +57,7 @@ use bursar_http::lingering_body::LingeringBody;
 use bursar_http::read_body::trigger_continue;
 use bursar_http::replay_body::{ReplayBody, ReplayLimits};
 use bursar_http::target::{self, Form, Target};
-use bursar_telemetry::metrics::{Limit, RefusalDetail};
+use bursar_telemetry::metrics::{Limit, PaymentOutcome, RefusalDetail};
 use caller::Principal;
 pub use freezes::{Decided, Frozen, Reach, Wish};
 pub use live::Live;
@@ -108,6 +110,30 @@ enum Routed<'e> {
 }
 
 impl<'e> Exchange<'e> {
+    /// The whole story, unless the connection is cut off before its end.
+    async fn run_unless_cut_off(
+        &mut self,
+        head: &mut Parts,
+        body: LingeringBody,
+    ) -> Result<Outcome, Refusal> {
+        let connection = self.connection;
+        let mut cut_off = connection.cut_off_watch(head.version == Version::HTTP_2);
+        let mut outcome = {
+            let mut running = pin!(self.run(head, body));
+            poll_fn(|context| match running.as_mut().poll(context) {
+                Poll::Pending if cut_off.poll(context) => {
+                    Poll::Ready(Err(Refusal::CutOff(PaymentOutcome::NotSent)))
+                }
+                polled => polled,
+            })
+            .await
+        };
+        if let Err(Refusal::CutOff(outcome)) = &mut outcome {
+            *outcome = self.request.record.attempts.outcome();
+        }
+        outcome
+    }
+
     /// The whole story.
     async fn run(&mut self, head: &mut Parts, mut body: LingeringBody) -> Result<Outcome, Refusal> {
         let mut framed = self.next_in_framing(head);
@@ -471,13 +497,8 @@ impl Proxy {
                 request: &mut active,
             };
             let body = LingeringBody::new(body, is_http2);
-            let outcome = {
-                let running = pin!(exchange.run(&mut head, body));
-                connection.unless_cut_off(running, is_http2).await
-            };
+            let outcome = exchange.run_unless_cut_off(&mut head, body).await;
             connection.set_waits(false);
-            let cut_off = |()| Refusal::CutOff(active.record.attempts.outcome());
-            let outcome = outcome.ok_or(()).map_err(cut_off).flatten();
             let request_id = active.record.id_field();
             let is_draining = self.admin_control.is_draining();
             let is_last = closing::is_last(outcome.as_ref().err(), &active.record, is_draining);

@@ -23,7 +23,7 @@ use tokio::time::{Instant, Sleep};
 pub use peer::{Peer, TunnelContext};
 pub use read_timer::ReadTimeouts;
 use read_timer::ReadTimer;
-pub use state::ConnectionState;
+pub use state::{ConnectionState, CutOffWatch};
 pub use traffic::{Payments, Traffic};
 pub use transport::Transport;
 

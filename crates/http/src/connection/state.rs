@@ -1,10 +1,10 @@
 //! State of a caller's connection: what its requests tell it, and what it tells them.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::task::Context;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -53,6 +53,23 @@ pub struct ConnectionState {
     busy: AtomicUsize,
     /// The callers for whom the connection counts.
     joined: Mutex<Vec<ConnectionPermit>>,
+}
+
+/// Whether a connection is cut off while a request on it is under way.
+pub struct CutOffWatch<'a> {
+    side: &'a ConnectionState,
+    /// None: the request is polled with its connection, and so again when that is cut off.
+    until: Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>,
+}
+
+impl CutOffWatch<'_> {
+    /// Whether it is now; else the task is woken when it is.
+    pub fn poll(&mut self, context: &mut Context<'_>) -> bool {
+        match &mut self.until {
+            None => self.side.is_cut_off(),
+            Some(until) => until.as_mut().poll(context).is_ready(),
+        }
+    }
 }
 
 /// What [`Framing`] has seen of an HTTP/1 connection. The stream writes it and requests read it, in the
@@ -199,27 +216,14 @@ impl ConnectionState {
         self.cutting_off.notify_waiters();
     }
 
-    /// What comes of a request on it. None: it is cut off before.
-    pub async fn unless_cut_off<F: Future>(
-        &self,
-        mut request: Pin<&mut F>,
-        is_http2: bool,
-    ) -> Option<F::Output> {
-        let mut cut_off = is_http2.then(|| Box::pin(self.until_cut_off()));
-        poll_fn(|context| {
-            if let Poll::Ready(output) = request.as_mut().poll(context) {
-                return Poll::Ready(Some(output));
-            }
-            let is_cut_off = match &mut cut_off {
-                Some(cut_off) => cut_off.as_mut().poll(context).is_ready(),
-                None => self.is_cut_off(),
-            };
-            match is_cut_off {
-                true => Poll::Ready(None),
-                false => Poll::Pending,
-            }
-        })
-        .await
+    /// For a request on it, over HTTP/2 or HTTP/1.
+    #[must_use]
+    pub fn cut_off_watch(&self, is_http2: bool) -> CutOffWatch<'_> {
+        let until: Option<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = match is_http2 {
+            true => Some(Box::pin(self.until_cut_off())),
+            false => None,
+        };
+        CutOffWatch { side: self, until }
     }
 
     async fn until_cut_off(&self) {
