@@ -21,7 +21,7 @@ use commands::config_file::ConfigFile;
 use commands::output::{WRONG, print, print_as_it_is, report, say};
 #[cfg(feature = "sandbox")]
 use commands::sandbox;
-use commands::signals::{Hangup, Signals};
+use commands::signals::{Harmless, Signals};
 use commands::start_error::{report_end, report_start};
 use commands::{after_help, ca, check, control, generated, init, log_level, outcomes, remote};
 
@@ -122,7 +122,7 @@ fn run(
 ) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(file) => {
-            let hangup = Hangup::taken(runtime).context("cannot take signals")?;
+            let harmless = Harmless::taken(runtime).context("cannot take signals")?;
             let path = file.path();
             let log = log.insert(Log::start());
             let config = match Config::load(&path) {
@@ -136,7 +136,7 @@ fn run(
             for warning in &config.warnings {
                 tracing::warn!(%warning, "configuration");
             }
-            serve(runtime, hangup, async |signals, workers| {
+            serve(runtime, harmless, async |signals, workers| {
                 let server = Server::bind(&config, access, workers).await?;
                 server.announce(&config)?;
                 let asked = signals.hung_up.clone();
@@ -183,12 +183,13 @@ fn run(
 /// Connections are for one worker on each core, all else for the runtime.
 fn serve(
     runtime: &Runtime,
-    hangup: Hangup,
+    harmless: Harmless,
     server: impl AsyncFnOnce(Signals, Workers) -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = Threads::start(cores).context("cannot start a thread for each core")?;
-    let result = runtime.block_on(async { server(Signals::new(hangup)?, threads.workers()).await });
+    let result =
+        runtime.block_on(async { server(Signals::new(harmless)?, threads.workers()).await });
     threads.end(GRACE);
     result
 }
@@ -199,8 +200,8 @@ fn try_it(
     options: &sandbox::Options,
     access: AccessLog,
 ) -> anyhow::Result<ExitCode> {
-    let hangup = Hangup::taken(runtime).context("cannot take signals")?;
-    serve(runtime, hangup, async |signals, workers| {
+    let harmless = Harmless::taken(runtime).context("cannot take signals")?;
+    serve(runtime, harmless, async |signals, workers| {
         let sandbox = sandbox::start(options, access, workers).await?;
         print(&sandbox.welcome()?, ExitCode::SUCCESS)?;
         signals.until_drained(sandbox.server).await

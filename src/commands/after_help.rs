@@ -43,7 +43,9 @@ pub(crate) const RUN: &str = concat!(
 
 Signals:
   SIGTERM, SIGINT     Drain, and end; the second one ends it at once
+  SIGQUIT             The same
   SIGHUP              Read the configuration again
+  SIGUSR1, SIGUSR2    Nothing; the log says that they came
 ",
     reads_file!(),
     "

@@ -1,11 +1,12 @@
-//! Signals to the process: SIGTERM and SIGINT drain, a second one ends it, SIGHUP has the configuration read again.
+//! Signals to the process: SIGTERM, SIGINT and SIGQUIT drain, a second one ends it, SIGHUP has the configuration read again,
+//! and SIGUSR1 and SIGUSR2 do nothing.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
 use bursar::server::Server;
@@ -13,44 +14,63 @@ use bursar::server::Server;
 /// How long the end takes at most once a second signal has come.
 const ENDING: Duration = Duration::from_secs(2);
 
-/// SIGHUP, which would end the process. Taken first of all: one that comes while the configuration is read has it read
-/// again, and a signal that ends the process may still do so by itself.
-pub(crate) struct Hangup(tokio::signal::unix::Signal);
+/// Signals that would end the process, though none of them asks for that. Taken first of all: SIGHUP while the
+/// configuration is read has it read again, and a signal that ends the process may still do so by itself.
+pub(crate) struct Harmless {
+    hangup: Signal,
+    /// Elsewhere they have a log opened again, or the program replaced: whoever sends them by habit expects no end.
+    user: [Signal; 2],
+}
 
 /// The process's signals; taken before anything is bound, so that none is missed.
 pub(crate) struct Signals {
-    hangup: Hangup,
-    /// Told when it came.
+    harmless: Harmless,
+    /// Told when SIGHUP came.
     pub(crate) hung_up: Arc<Notify>,
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
 }
 
-impl Hangup {
+impl Harmless {
     /// Within that runtime.
     pub(crate) fn taken(runtime: &Runtime) -> anyhow::Result<Self> {
         let _within = runtime.enter();
-        Ok(Self(signal(SignalKind::hangup())?))
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            user: [
+                signal(SignalKind::user_defined1())?,
+                signal(SignalKind::user_defined2())?,
+            ],
+        })
     }
 }
 
 impl Signals {
-    pub(crate) fn new(hangup: Hangup) -> anyhow::Result<Self> {
+    pub(crate) fn new(harmless: Harmless) -> anyhow::Result<Self> {
         Ok(Self {
-            hangup,
+            harmless,
             hung_up: Arc::default(),
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
         })
     }
 
     async fn next(&mut self) {
+        let Harmless {
+            hangup,
+            user: [user1, user2],
+        } = &mut self.harmless;
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
+                _ = self.quit.recv() => return,
                 // Whoever has no configuration to read again need not hear of it.
-                _ = self.hangup.0.recv() => self.hung_up.notify_one(),
+                _ = hangup.recv() => self.hung_up.notify_one(),
+                _ = user1.recv() => log_ignored("SIGUSR1"),
+                _ = user2.recv() => log_ignored("SIGUSR2"),
             }
         }
     }
@@ -75,4 +95,11 @@ impl Signals {
             }
         }
     }
+}
+
+fn log_ignored(signal: &str) {
+    tracing::info!(
+        signal,
+        "this signal is ignored: there is no log file to open again, because the log goes to standard error"
+    );
 }

@@ -35,7 +35,7 @@ fn held(mut caller: Caller) -> tokio::task::JoinHandle<Reply> {
 #[tokio::test]
 async fn a_signal_drains_and_the_exit_status_is_0() {
     let idp = Idp::counting().await;
-    for signal in ["TERM", "INT"] {
+    for signal in ["TERM", "INT", "QUIT"] {
         let latch = Latch::closed();
         let api = Upstream::held("done", &latch).await;
         let yaml = format!("drain_delay: 2s\n{}", acme(&api.url(), &idp.url(), ""));
@@ -74,6 +74,33 @@ async fn a_signal_drains_and_the_exit_status_is_0() {
         assert_eq!(code, Some(0), "{log}");
         assert_eq!(log.matches("bursar::access").count(), 5, "{log}");
     }
+}
+
+#[tokio::test]
+async fn signals_that_have_a_log_opened_again_elsewhere_end_nothing_before_and_during_a_drain() {
+    let (latch, idp) = (Latch::closed(), Idp::counting().await);
+    let api = Upstream::held("done", &latch).await;
+    let program = Program::start(&acme(&api.url(), &idp.url(), ""), "info").await;
+    let ignored = |signal: &str, times: usize| {
+        let of = format!("\"signal\":\"SIG{signal}\"");
+        program.logged().matches(&of).count() == times
+    };
+    let caller = held(Caller::connect(program.listen).await);
+    latch.reached_by(1).await;
+    for times in [1, 2] {
+        for signal in ["USR1", "USR2"] {
+            program.signal(signal).await;
+            eventually(|| async { ignored(signal, times) }).await;
+        }
+        if times == 1 {
+            program.signal("TERM").await;
+            eventually(|| is_draining(program.admin)).await;
+        }
+    }
+    latch.open();
+    assert_eq!(caller.await.unwrap().text(), "done");
+    let (code, log) = program.ended().await;
+    assert_eq!(code, Some(0), "{log}");
 }
 
 #[tokio::test]
