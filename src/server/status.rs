@@ -82,6 +82,8 @@ pub(in crate::server) struct Status {
     pub(in crate::server) held_providers: Vec<String>,
     /// Its host and the port where callers connect, as a fleet names it.
     pub(in crate::server) instance: String,
+    /// Whether it cannot be written.
+    pub(in crate::server) journal_is_failing: bool,
     /// Minute by minute, the oldest first; the last one is under way.
     pub(in crate::server) last_hour: Vec<Minute>,
     pub(in crate::server) last_reload: Option<LastReload>,
@@ -131,6 +133,7 @@ impl Status {
             frozen: proxy.admin_control.frozen().map(Into::into).collect(),
             held_providers: proxy.held_providers().map(ToString::to_string).collect(),
             instance: shown.instance.clone(),
+            journal_is_failing: metrics.journal.is_failing(),
             last_hour: last_hour.iter().map(Minute::of).collect(),
             last_reload: last_reload.map(|reloaded| LastReload::of(&reloaded)),
             payments_in_doubt: shown.journal.as_deref().map(PaymentsInDoubt::of),

@@ -1,5 +1,7 @@
 //! `GET /` on the admin port: what stands there, what a browser may do with it, and that nothing in it is markup of others.
 
+use std::net::SocketAddr;
+
 use crate::support::caller::Caller;
 use crate::support::idp::Idp;
 use crate::support::metrics::admin;
@@ -144,6 +146,58 @@ async fn without_an_admin_token_the_page_offers_no_change_and_a_provider_in_trou
     assert!(section.contains("has no <code>admin_token</code>"));
     assert!(!html.contains("<button type=\"button\" hidden"));
     assert!(html.contains("bursar outcomes resolve "));
+}
+
+/// Waits until the page begins with that.
+async fn says(admin_port: SocketAddr, sentence: &str) {
+    eventually(|| async {
+        let page = admin(admin_port, "/").await;
+        page.text().contains(sentence)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_page_says_first_that_no_connection_can_be_made_to_an_api() {
+    let idp = Idp::counting().await;
+    let proxy = Proxy::start(&acme("http://127.0.0.1:1", &idp.url(), "")).await;
+    let mut caller = Caller::connect(proxy.listen).await;
+    assert_eq!(caller.send("GET", "/x", "").await.status, 502);
+    let sentence = "Bursar is at work, but no connection can be made to 127.0.0.1:1 of acme.";
+    says(proxy.admin, sentence).await;
+}
+
+#[tokio::test]
+async fn the_page_says_first_that_the_journal_cannot_be_written_until_it_can() {
+    let api = Upstream::start(|_| async { answer(200, "fine") }).await;
+    let (idp, directory) = (Idp::counting().await, tempfile::tempdir().unwrap());
+    let acme = acme(&api.url(), &idp.url(), "");
+    let journal = directory.path().join("journal");
+    let yaml = format!("journal: {{path: {}}}\n{acme}", journal.display());
+    let proxy = Proxy::start(&yaml).await;
+    let elsewhere = directory.path().join("elsewhere");
+    std::fs::rename(&journal, &elsewhere).unwrap();
+    says(
+        proxy.admin,
+        "but its journal can be neither written nor read",
+    )
+    .await;
+    let mut caller = Caller::connect(proxy.listen).await;
+    assert_eq!(caller.send("POST", "/pay", "x").await.status, 503);
+    std::fs::rename(&elsewhere, &journal).unwrap();
+    says(proxy.admin, "Bursar is at work, and nothing needs you").await;
+}
+
+#[tokio::test]
+async fn without_a_journal_the_page_says_first_what_ended_in_doubt_within_the_last_hour() {
+    let (api, idp) = (RawUpstream::resetting().await, Idp::counting().await);
+    let proxy = Proxy::start(&acme(&api.url(), &idp.url(), "")).await;
+    for _ in 0..2 {
+        let mut caller = Caller::connect(proxy.listen).await;
+        assert_eq!(caller.send("POST", "/pay", "x").await.status, 502);
+    }
+    let sentence = "Bursar is at work, but 2 payments have ended in doubt within the last hour.";
+    says(proxy.admin, sentence).await;
 }
 
 #[tokio::test]

@@ -108,6 +108,10 @@ pub(super) struct Writer {
     ticked: Instant,
     /// Nothing was left to be forgotten at the last tick, and there was no room.
     is_full: bool,
+    /// The last new requests found no room, and there is none yet.
+    has_refused: bool,
+    /// At the last tick there was an error.
+    has_looked_in_vain: bool,
     /// The providers that are shown with requests in doubt.
     in_doubt: BTreeSet<String>,
 }
@@ -135,6 +139,8 @@ impl Writer {
             are_moved: false,
             ticked: Instant::now(),
             is_full: false,
+            has_refused: false,
+            has_looked_in_vain: false,
             in_doubt: BTreeSet::new(),
         };
         writer.look()?;
@@ -168,6 +174,7 @@ impl Writer {
             if is_time {
                 self.tick();
             }
+            self.series.show_failing(self.is_of_no_use());
             if ended {
                 return;
             }
@@ -223,6 +230,9 @@ impl Writer {
         refused: &HashSet<i64>,
         messages: &MessageReceiver<Message>,
     ) {
+        if !batch.is_empty() {
+            self.has_refused = !refused.is_empty();
+        }
         let (mut told, mut durable) = (Told::default(), Vec::new());
         for write in batch {
             let is_written = !refused.contains(&write.id);
@@ -472,10 +482,20 @@ impl Writer {
             self.check_point();
         }
         self.watch.log();
-        if let Err(error) = self.look() {
+        let looked = self.look();
+        self.has_looked_in_vain = looked.is_err();
+        if let Err(error) = looked {
             self.store.roll_back();
             self.complain(&error);
         }
+    }
+
+    /// Whether a request that moves money would not be written now. A failure with nothing left to be written is over when
+    /// another look succeeds.
+    fn is_of_no_use(&self) -> bool {
+        let lasts =
+            || !self.kept.is_empty() || self.store.is_log_doubtful() || self.has_looked_in_vain;
+        self.are_moved || self.has_refused || (self.is_failing && lasts())
     }
 
     /// Renews the gauges and forgets what is old.
@@ -487,6 +507,9 @@ impl Writer {
         let before = clock::wall().checked_sub(self.keep);
         if let Some(before) = before.filter(|_| !is_log_full) {
             self.forget(Some(before))?;
+        }
+        if self.has_refused {
+            self.has_refused = is_log_full || !self.has_room()?;
         }
         self.show_unresolved(self.store.unresolved()?);
         Ok(())

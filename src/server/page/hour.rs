@@ -17,11 +17,20 @@ const SERIES: [Series; 4] = [
     ("Payments in doubt", |minute| minute.payments_in_doubt),
 ];
 
+/// The payments in doubt of the last hour.
+pub(super) fn in_doubt(status: &Status) -> u64 {
+    let minutes = last_hour(status).iter();
+    minutes.map(|minute| minute.payments_in_doubt).sum()
+}
+
+fn last_hour(status: &Status) -> &[Minute] {
+    let from = status.last_hour.len().saturating_sub(MINUTES);
+    status.last_hour.get(from..).unwrap_or_default()
+}
+
 pub(super) fn section(status: &Status, now: Now, html: &mut Html) {
     html.markup("<section id=\"hour\" aria-labelledby=\"hour-h\"><h2 id=\"hour-h\">The last hour</h2><div class=\"tiles\">");
-    let minutes = &status.last_hour;
-    let from = minutes.len().saturating_sub(MINUTES);
-    let minutes = minutes.get(from..).unwrap_or_default();
+    let minutes = last_hour(status);
     for (name, value) in SERIES {
         figure(name, value, minutes, html);
     }

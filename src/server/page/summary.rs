@@ -1,5 +1,6 @@
 //! Summary of the state in one sentence, with the level of the worst that it names.
 
+use super::hour;
 use super::html::counted;
 use super::level::Level;
 use super::time::Now;
@@ -53,21 +54,30 @@ impl Summary {
 }
 
 fn issues(status: &Status, readiness: &Readiness, now: Now) -> Vec<(Level, String)> {
-    let mut issues = Vec::new();
+    let mut issues = payment_issues(status);
     let mut add = |level, text| issues.push((level, text));
-    if let Some(payments) = &status.payments_in_doubt {
-        match payments.count {
-            None => add(Level::Trouble, "its journal cannot be read".to_owned()),
-            Some(0) => {}
-            Some(count) => add(
-                Level::Trouble,
-                counted(count, "payment is in doubt", "payments are in doubt"),
-            ),
-        }
-    }
     let unwell = readiness.providers.iter().filter(|(_, one)| !one.healthy);
     if let Some(text) = named(unwell.map(|(name, _)| &**name), "in trouble") {
         add(Level::Trouble, text);
+    }
+    // A provider that is in trouble is named, whatever it has to do with.
+    let is_in_trouble =
+        |name: &str| (readiness.providers.get(name)).is_some_and(|one| !one.healthy);
+    let servers = status.upstreams.iter().filter(|one| !one.healthy);
+    let servers: Vec<_> = servers
+        .filter(|one| !is_in_trouble(&one.provider))
+        .collect();
+    match &servers[..] {
+        [] => {}
+        [one] => {
+            let (host, provider) = (&one.host, &one.provider);
+            let text = format!("no connection can be made to {host} of {provider}");
+            add(Level::Trouble, text);
+        }
+        many => {
+            let text = format!("no connection can be made to {} servers", many.len());
+            add(Level::Trouble, text);
+        }
     }
     if let Some(text) = named(status.frozen.iter().map(String::as_str), "frozen") {
         add(Level::Attention, text);
@@ -94,6 +104,46 @@ fn issues(status: &Status, readiness: &Readiness, now: Now) -> Vec<(Level, Strin
         let text = "the changed configuration is rejected, so the old one is in force";
         add(Level::Attention, text.to_owned());
     }
+    issues.extend(certificate_issues(status, now));
+    issues
+}
+
+/// What is in doubt, and whether that can be known.
+fn payment_issues(status: &Status) -> Vec<(Level, String)> {
+    let mut texts = Vec::new();
+    let in_doubt = status.payments_in_doubt.as_ref();
+    let is_unreadable = in_doubt.is_some_and(|payments| payments.count.is_none());
+    match (status.journal_is_failing, is_unreadable) {
+        (false, false) => {}
+        (true, false) => texts.push("its journal cannot be written".to_owned()),
+        (false, true) => texts.push("its journal cannot be read".to_owned()),
+        (true, true) => texts.push("its journal can be neither written nor read".to_owned()),
+    }
+    match in_doubt {
+        Some(payments) => match payments.count {
+            None | Some(0) => {}
+            Some(count) => texts.push(counted(
+                count,
+                "payment is in doubt",
+                "payments are in doubt",
+            )),
+        },
+        // Without a journal only the last hour is known.
+        None => match hour::in_doubt(status) {
+            0 => {}
+            count => texts.push(counted(
+                count,
+                "payment has ended in doubt within the last hour",
+                "payments have ended in doubt within the last hour",
+            )),
+        },
+    }
+    let issues = texts.into_iter().map(|text| (Level::Trouble, text));
+    issues.collect()
+}
+
+fn certificate_issues(status: &Status, now: Now) -> Vec<(Level, String)> {
+    let mut issues = Vec::new();
     let of = |level: Level| {
         let all = status.certificates.iter();
         all.filter(|one| certificate_level(one, now) == level)
@@ -101,18 +151,18 @@ fn issues(status: &Status, readiness: &Readiness, now: Now) -> Vec<(Level, Strin
     };
     match of(Level::Trouble) {
         0 => {}
-        1 => add(Level::Trouble, "a certificate has ended".to_owned()),
+        1 => issues.push((Level::Trouble, "a certificate has ended".to_owned())),
         count => {
             let certificates = counted(count, "certificate", "certificates");
-            add(Level::Trouble, format!("{certificates} have ended"));
+            issues.push((Level::Trouble, format!("{certificates} have ended")));
         }
     }
     match of(Level::Attention) {
         0 => {}
-        1 => add(Level::Attention, "a certificate ends soon".to_owned()),
+        1 => issues.push((Level::Attention, "a certificate ends soon".to_owned())),
         count => {
             let certificates = counted(count, "certificate", "certificates");
-            add(Level::Attention, format!("{certificates} end soon"));
+            issues.push((Level::Attention, format!("{certificates} end soon")));
         }
     }
     issues

@@ -74,6 +74,7 @@ fn keys_are_shown_in_the_order_of_the_alphabet() {
         frozen: vec!["acme".into()],
         held_providers: Vec::new(),
         instance: "bursar-0:3128".to_owned(),
+        journal_is_failing: false,
         last_hour: vec![Minute::example()],
         last_reload: Some(LastReload {
             at: String::new(),

@@ -1,5 +1,7 @@
 //! Metrics of the journal.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
@@ -23,6 +25,8 @@ pub struct JournalSeries {
     pub max_bytes: IntGauge,
     /// What is left of their disk.
     pub disk_free: IntGauge,
+    /// For the admin port alone: a metric has the writes that failed.
+    is_failing: Arc<AtomicBool>,
 }
 
 impl JournalSeries {
@@ -64,12 +68,24 @@ impl JournalSeries {
                 "bursar_journal_disk_free_bytes",
                 "What is left of the disk that the journal is on.",
             )?,
+            is_failing: Arc::default(),
         })
     }
 
     /// Makes a provider's series known while nothing is in doubt there.
     pub(super) fn declare(&self, provider: &str) {
         self.unresolved.with_label_values(&[provider]);
+    }
+
+    /// Whether it cannot be written as it is now. One thread says so, the admin port reads.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
+    }
+
+    /// Shows that.
+    pub fn show_failing(&self, is_failing: bool) {
+        self.is_failing.store(is_failing, Ordering::Relaxed);
     }
 
     /// So many requests of a provider are in doubt, apart from those under way; the oldest came then.
