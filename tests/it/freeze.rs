@@ -221,6 +221,27 @@ async fn the_admin_port_changes_nothing_without_the_token() {
 }
 
 #[tokio::test]
+async fn what_is_asked_for_in_a_query_is_refused_and_not_dropped() {
+    let api = Upstream::start(|_| async { answer(200, "fine") }).await;
+    let idp = Idp::counting().await;
+    let acme = acme(&api.url(), &idp.url(), "");
+    let program = Program::start(&format!("admin_token: {TOKEN}\n{acme}"), "info").await;
+    for path in [
+        "/freeze/acme?for=30m&reason=x",
+        "/freeze/acme?x",
+        "/thaw/acme?reason=x",
+        "/reload?x=1",
+        "/log-level/restore?for=1m",
+    ] {
+        let refused = post(&program, path, "").await;
+        assert_eq!(refused.status, 400, "{path}");
+        assert!(refused.text().starts_with("there is no query here"));
+    }
+    assert_eq!(program.json("/status").await["frozen"], json!([]));
+    assert_eq!(post(&program, "/freeze/acme?", "").await.status, 200);
+}
+
+#[tokio::test]
 async fn who_froze_a_provider_and_why_is_told_and_outlasts_a_restart_and_nothing_of_it_steers_a_terminal()
  {
     let api = Upstream::start(|_| async { answer(200, "fine") }).await;

@@ -85,6 +85,11 @@ pub(super) async fn respond(
         return visitor.refuse_token(proxy);
     }
     visitor.connection.trust();
+    let query = head.uri.query().unwrap_or_default();
+    if !query.is_empty() && !matches!(change, Change::LogLevel(_)) {
+        let said = "there is no query here; `by`, `reason` and `for` of a freeze are in its body\n";
+        return text(StatusCode::BAD_REQUEST, said);
+    }
     match change {
         Change::Freeze(provider, is_frozen) => {
             let read = tokio::time::timeout(BODY_TIMEOUT, read_limited(body, MAX_BODY_BYTES)).await;
