@@ -69,7 +69,7 @@ pub(crate) const FREEZE: &str = concat!(
     "Exit status:
   0                   It is frozen, or was before
   1                   On this instance only, because the fleet's store cannot be used; or nobody answers, or refuses
-  2                   There is no token or no such provider, or the command line is wrong
+  2                   There is no token or no such provider, the file does not say where to ask, or the command line is wrong
 ",
     asks!(),
 );
@@ -78,7 +78,7 @@ pub(crate) const THAW: &str = concat!(
     "Exit status:
   0                   It is thawed, or was not frozen
   1                   The configuration freezes it; or on this instance only, because the fleet's store cannot be used; or nobody answers, or refuses
-  2                   There is no token or no such provider, or the command line is wrong
+  2                   There is no token or no such provider, the file does not say where to ask, or the command line is wrong
 ",
     asks!(),
 );
@@ -87,7 +87,7 @@ pub(crate) const RELOAD: &str = concat!(
     "Exit status:
   0                   The configuration is in force
   1                   It is rejected, and the old one stays in force; or nobody answers, or refuses
-  2                   There is no token, or the command line is wrong
+  2                   There is no token, the file does not say where to ask, or the command line is wrong
 ",
     asks!(),
 );
@@ -96,7 +96,7 @@ pub(crate) const LOG_LEVEL: &str = concat!(
     "Exit status:
   0                   Done
   1                   Nobody answers, or refuses
-  2                   There is no token, or the command line is wrong
+  2                   There is no token, the file does not say where to ask, or the command line is wrong
 ",
     asks!(),
 );

@@ -1,6 +1,7 @@
 //! The option that names the configuration file, for all commands alike.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -18,15 +19,23 @@ pub(crate) struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// An empty variable is none.
     pub(crate) fn path(&self) -> PathBuf {
-        let named = self.config.clone();
+        self.named().unwrap_or_else(|| PathBuf::from(DEFAULT))
+    }
+
+    /// Whether somebody says which file is meant, or there is one.
+    pub(crate) fn is_meant(&self) -> bool {
+        let found = Path::new(DEFAULT).symlink_metadata();
+        let is_missing = found.is_err_and(|error| error.kind() == ErrorKind::NotFound);
+        self.named().is_some() || !is_missing
+    }
+
+    /// An empty variable is none.
+    fn named(&self) -> Option<PathBuf> {
         let variable = || {
             let path = std::env::var_os(VARIABLE)?;
             (!path.is_empty()).then(|| path.into())
         };
-        named
-            .or_else(variable)
-            .unwrap_or_else(|| PathBuf::from(DEFAULT))
+        self.config.clone().or_else(variable)
     }
 }

@@ -59,6 +59,8 @@ pub(crate) struct Remote {
     address: Address,
     /// Why that is the default, where the file does not tell.
     unknown: Option<String>,
+    /// Whether that is so of a file that somebody means: then another Bursar may be at the default.
+    is_another_meant: bool,
     token: Token,
 }
 
@@ -128,6 +130,11 @@ pub(crate) enum Error {
         "{TOKEN_VARIABLE} is no `admin_token`: it has white space, a control or something that is not ASCII"
     )]
     BadToken,
+    /// Another Bursar than the one that is meant could be changed.
+    #[error(
+        "it is not known which Bursar is meant, so nothing was changed: --admin says where it is. {0}"
+    )]
+    UnknownAdmin(String),
     /// There is no such provider.
     #[error("{0}")]
     NoProvider(String),
@@ -141,7 +148,11 @@ impl Error {
     pub(crate) fn is_usage(&self) -> bool {
         matches!(
             self,
-            Self::NoToken(_) | Self::BadToken | Self::NoProvider(_) | Self::Unfit(..)
+            Self::NoToken(_)
+                | Self::BadToken
+                | Self::UnknownAdmin(_)
+                | Self::NoProvider(_)
+                | Self::Unfit(..)
         )
     }
 }
@@ -173,6 +184,7 @@ impl Options {
         };
         Remote {
             address,
+            is_another_meant: unknown.is_some() && self.file.is_meant(),
             unknown,
             token,
         }
@@ -203,7 +215,8 @@ impl Remote {
     /// Asks for a change.
     ///
     /// # Errors
-    /// Where there is no token or it is refused, or nobody answers as Bursar does in time.
+    /// Where there is no token or it is refused, it is not known which Bursar is meant, or nobody answers as Bursar does in
+    /// time.
     pub(crate) async fn post(&self, path: &str, limit: Duration) -> Result<Reply, Error> {
         self.post_body(path, Bytes::new(), limit).await
     }
@@ -218,6 +231,9 @@ impl Remote {
         body: Bytes,
         limit: Duration,
     ) -> Result<Reply, Error> {
+        if let Some(why) = self.unknown.as_ref().filter(|_| self.is_another_meant) {
+            return Err(Error::UnknownAdmin(why.clone()));
+        }
         let (token, from, hint) = match &self.token {
             Token::Variable(token) => (token, TOKEN_VARIABLE.to_owned(), ""),
             Token::File(token, path) => (

@@ -185,6 +185,40 @@ async fn a_command_that_cannot_be_carried_out_says_why() {
 }
 
 #[tokio::test]
+async fn where_a_file_does_not_say_which_bursar_is_meant_none_is_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let token = [("BURSAR_ADMIN_TOKEN", TOKEN)];
+    let changes: [&[&str]; 5] = [
+        &["freeze", "acme"],
+        &["thaw", "acme"],
+        &["reload"],
+        &["log-level", "debug"],
+        &["log-level", "--restore"],
+    ];
+    for yaml in [
+        "admin: ${BURSAR_TEST_UNSET}\n",
+        "admin: 127.0.0.1:1\nadmin: 127.0.0.1:2\n",
+        "",
+    ] {
+        write(directory.path(), yaml);
+        for change in changes {
+            let said = run_in(directory.path(), change, &token).await;
+            failed(&said, 2, "--admin says where it is. proxy.yaml: ");
+        }
+    }
+    let missing = ["freeze", "acme", "--config", "missing.yaml"];
+    let said = run_in(directory.path(), &missing, &token).await;
+    failed(&said, 2, "--admin says where it is. missing.yaml: ");
+    // Whatever is asked for is asked for there.
+    let admin = ["--admin", "127.0.0.1:1"];
+    for arguments in [&["health"][..], &["log-level"], &["freeze", "acme"]] {
+        let arguments = [arguments, &admin].concat();
+        let said = run_in(directory.path(), &arguments, &token).await;
+        failed(&said, 1, "127.0.0.1:1: ");
+    }
+}
+
+#[tokio::test]
 async fn another_program_at_the_admin_port_is_told_apart_and_gets_no_token() {
     let directory = tempfile::tempdir().unwrap();
     let page = |kind: &'static str, body: &'static str| -> Response<Body> {
