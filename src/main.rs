@@ -18,7 +18,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
 use commands::config_file::ConfigFile;
-use commands::output::{WRONG, print, print_as_it_is, report, say};
+use commands::output::{WRONG, print, print_as_it_is, print_change, report, say};
 #[cfg(feature = "sandbox")]
 use commands::sandbox;
 use commands::signals::{Harmless, Signals};
@@ -164,7 +164,7 @@ fn run(
         Command::Ca(ca::Command::New(ca::New { file, dir })) => {
             let path = file.path();
             match Config::load_without_authority(&path) {
-                Ok(config) => print(&ca::new(&config, &dir)?, ExitCode::SUCCESS),
+                Ok(config) => Ok(print_change(&ca::new(&config, &dir)?, ExitCode::SUCCESS)),
                 Err(problems) => Ok(report(&path, &problems)),
             }
         }
@@ -175,7 +175,10 @@ fn run(
         }
         Command::Freeze(freeze) => frozen(runtime.block_on(freeze.run())),
         Command::Reload(options) => reloaded(runtime.block_on(control::reload(&options.remote()))),
-        Command::LogLevel(options) => told(runtime.block_on(options.run())),
+        Command::LogLevel(options) => match runtime.block_on(options.run()) {
+            Ok(text) if options.is_change() => Ok(print_change(&text, ExitCode::SUCCESS)),
+            result => told(result),
+        },
         Command::Thaw(thaw) => frozen(runtime.block_on(thaw.run())),
     }
 }
@@ -220,7 +223,7 @@ fn reloaded(said: Result<control::ReloadSaid, remote::Error>) -> anyhow::Result<
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     };
-    print(&said.text, code)
+    Ok(print_change(&said.text, code))
 }
 
 /// A freeze or a thaw that holds on one instance of a fleet only is done, and still a failure; so is a thaw of what the
@@ -234,7 +237,7 @@ fn frozen(said: Result<control::FreezeSaid, remote::Error>) -> anyhow::Result<Ex
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     };
-    print(&said.text, code)
+    Ok(print_change(&said.text, code))
 }
 
 /// What came of a command to a running Bursar.

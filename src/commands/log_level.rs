@@ -62,6 +62,11 @@ impl Options {
         })
     }
 
+    /// Whether it asks for a change.
+    pub(crate) const fn is_change(&self) -> bool {
+        self.filter.is_some() || self.restore
+    }
+
     fn query(&self, filter: &str) -> String {
         let path = "/log-level?";
         let mut query = form_urlencoded::Serializer::for_suffix(path.to_owned(), path.len());

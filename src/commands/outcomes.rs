@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 
 use super::after_help;
 use super::config_file::ConfigFile;
-use super::output::{WRONG, print, report, say};
+use super::output::{WRONG, print, print_change, report, say};
 use bursar_base::terminal::plain_json;
 use bursar_config::{Config, FleetConfig};
 use bursar_journal::{self as journal, InDoubt};
@@ -114,7 +114,7 @@ impl Options {
 }
 
 fn resolved(result: Result<String, Error>) -> anyhow::Result<ExitCode> {
-    print(&result?, ExitCode::SUCCESS)
+    Ok(print_change(&result?, ExitCode::SUCCESS))
 }
 
 async fn run_in_fleet(options: &Options, config: &FleetConfig) -> anyhow::Result<ExitCode> {

@@ -27,6 +27,16 @@ pub(crate) fn print(text: &str, code: ExitCode) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
+/// What became of a change, which was made whether or not that can be told: where standard output cannot be written, it
+/// goes to standard error, and the exit status is the change's.
+pub(crate) fn print_change(text: &str, code: ExitCode) -> ExitCode {
+    if let Err(error) = print(text, code) {
+        say(&format!("bursar: {error:#}, which would have had:"));
+        text.lines().for_each(say);
+    }
+    code
+}
+
 /// What a program reads on standard output, byte by byte.
 pub(crate) fn print_as_it_is(bytes: &[u8]) -> anyhow::Result<ExitCode> {
     io::stdout()

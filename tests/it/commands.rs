@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::balancer::Place;
 use crate::support::idp::Idp;
-use crate::support::program::{Said, run_in};
+use crate::support::program::{Said, run_by, run_in};
 use crate::support::proxy::Program;
 use crate::support::raw::Raw;
 use crate::support::upstream::{Body, Upstream, answer};
@@ -216,6 +216,47 @@ async fn where_a_file_does_not_say_which_bursar_is_meant_none_is_changed() {
         let said = run_in(directory.path(), &arguments, &token).await;
         failed(&said, 1, "127.0.0.1:1: ");
     }
+}
+
+#[tokio::test]
+async fn a_change_that_cannot_be_told_on_standard_output_is_told_on_standard_error_and_done() {
+    let (program, directory) = bursar().await;
+    let (admin, token) = (program.admin.to_string(), [("BURSAR_ADMIN_TOKEN", TOKEN)]);
+    let at = |arguments: &[&'static str]| {
+        let admin = ["--admin", &admin].map(str::to_owned).into_iter();
+        let arguments = arguments.iter().map(ToString::to_string);
+        arguments.chain(admin).collect::<Vec<String>>()
+    };
+    for (arguments, text) in [
+        (&["freeze", "acme"][..], "acme is frozen"),
+        (&["thaw", "acme"], "acme is thawed"),
+        (&["log-level", "debug"], "The log's filter is "),
+        (&["log-level", "--restore"], "The log's filter is "),
+        (&["reload"], "The configuration is in force"),
+    ] {
+        let arguments = at(arguments);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let said = run_by(
+            "exec \"$@\" > /dev/full",
+            directory.path(),
+            &arguments,
+            &token,
+        )
+        .await;
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert!(said.error.contains("cannot write to standard output"));
+        assert!(said.error.contains(text), "{said:?}");
+    }
+    let arguments = at(&["log-level"]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let said = run_by(
+        "exec \"$@\" > /dev/full",
+        directory.path(),
+        &arguments,
+        &token,
+    )
+    .await;
+    failed(&said, 1, "cannot write to standard output");
 }
 
 #[tokio::test]
