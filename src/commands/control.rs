@@ -217,8 +217,8 @@ impl Freeze {
     /// # Errors
     /// Where that was not done.
     pub(crate) async fn run(&self) -> Result<FreezeSaid, Error> {
-        let time = self.time.map(humantime::format_duration);
-        let time = time.map(|time| time.to_string());
+        // Without months, of which Bursar knows none.
+        let time = self.time.map(|time| format!("{}ms", time.as_millis()));
         self.decision.send("freeze", time).await
     }
 }

@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use bursar_base::duration;
+
 /// A duration in that range, which `shown` names.
 ///
 /// # Errors
@@ -12,7 +14,7 @@ pub(super) fn within(
     range: &RangeInclusive<Duration>,
     shown: &str,
 ) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let time = duration::parse(text).map_err(|error| error.to_string())?;
     match range.contains(&time) {
         true => Ok(time),
         false => Err(format!("it has to be {shown}")),

@@ -21,6 +21,7 @@ use super::ca;
 use super::output::shell_quoted;
 use bursar::server::Server;
 use bursar::server::worker::Workers;
+use bursar_base::duration;
 use bursar_config::{Config, Diagnostic};
 use bursar_telemetry::access_log::AccessLog;
 
@@ -56,7 +57,7 @@ pub(crate) struct Options {
 
 /// `expires_in` is whole seconds.
 fn token_lifetime(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let time = duration::parse(text).map_err(|error| error.to_string())?;
     match time.as_secs() {
         0 => Err("a token lives for 1s at least".to_owned()),
         _ => Ok(time),

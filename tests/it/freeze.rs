@@ -535,7 +535,7 @@ async fn a_freeze_that_takes_the_place_of_another_says_what_that_was_and_who_ask
 #[tokio::test]
 async fn a_time_that_no_freeze_can_take_is_wrong_on_the_command_line() {
     let directory = tempfile::tempdir().unwrap();
-    for time in ["0s", "100ms", "366d", "1y", "90x"] {
+    for time in ["0s", "100ms", "366d", "1y", "1M", "90x"] {
         let arguments = ["freeze", "acme", "--for", time];
         let said = run_in(directory.path(), &arguments, &[]).await;
         assert_eq!(said.code, Some(2), "{time}: {said:?}");

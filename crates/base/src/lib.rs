@@ -4,6 +4,7 @@ pub mod address;
 pub mod clock;
 pub mod decision;
 pub mod disk;
+pub mod duration;
 pub mod json_pointer;
 pub mod log_throttle;
 pub mod password;

@@ -20,6 +20,7 @@ use crate::server::controls::Controls;
 use crate::server::reload::{NoOutcome, Reloads};
 use crate::server::status::{Frozen, ReloadOutcome};
 use bursar_base::decision::{FREEZE_TIMES, Text};
+use bursar_base::duration;
 use bursar_http::headers::only;
 use bursar_http::read_body::read_limited;
 use bursar_journal as journal;
@@ -133,7 +134,7 @@ fn wish(is_frozen: bool, body: &[u8], address: IpAddr) -> Result<Wish, String> {
         let text = text.map_err(|unfit| format!("`{name}` is {unfit}\n"));
         text.map(Option::flatten)
     };
-    let time = match said.r#for.as_deref().map(humantime::parse_duration) {
+    let time = match said.r#for.as_deref().map(duration::parse) {
         None => None,
         Some(_) if !is_frozen => return Err("a thaw has no `for`\n".to_owned()),
         Some(Ok(time)) if FREEZE_TIMES.contains(&time) => Some(time),

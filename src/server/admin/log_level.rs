@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::response::{TEXT, json, text, with_type};
 use crate::server::log_level::{LogLevel, TIMES, USUAL_TIME};
+use bursar_base::duration;
 
 /// A level and its time, as they are shown.
 #[derive(Debug, Serialize)]
@@ -44,7 +45,7 @@ pub(super) fn put(level: Option<&LogLevel>, query: &str) -> Response<Full<Bytes>
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match &*name {
             "filter" => filter = Some(value),
-            "for" => match humantime::parse_duration(&value) {
+            "for" => match duration::parse(&value) {
                 Ok(wanted) if TIMES.contains(&wanted) => time = wanted,
                 _ => return refuse("`for` is a duration from 1s to 24h"),
             },

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
 use crate::typed::SECRET;
+use bursar_base::duration;
 use bursar_base::secret::Secret;
 
 /// The most that a limit may be; more is no limit.
@@ -39,6 +40,13 @@ pub(crate) struct Address<const PORT: u16>(pub(crate) SocketAddr);
 #[derive(Debug, Clone)]
 pub(crate) struct Hidden(pub(crate) Secret);
 
+/// Why a text is not what was expected.
+enum Unfit {
+    Because(String),
+    /// It is something else.
+    Other,
+}
+
 /// Reads a value from a string with `read`; the message says what was expected, never what was found.
 struct FromText<T, F> {
     expected: &'static str,
@@ -59,7 +67,7 @@ impl<T, F> FromText<T, F> {
     }
 }
 
-impl<T, F: Fn(&str) -> Option<T>> Visitor<'_> for FromText<T, F> {
+impl<T, F: Fn(&str) -> Result<T, Unfit>> Visitor<'_> for FromText<T, F> {
     type Value = T;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -67,12 +75,13 @@ impl<T, F: Fn(&str) -> Option<T>> Visitor<'_> for FromText<T, F> {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-        (self.read)(text).ok_or_else(|| {
+        (self.read)(text).map_err(|unfit| {
             // A number that comes from a variable is text.
             let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            match self.units.is_some() && is_number {
-                true => self.refuse_number(&text),
-                false => E::custom(format_args!("is not {}", self.expected)),
+            match unfit {
+                Unfit::Because(why) => E::custom(why),
+                Unfit::Other if self.units.is_some() && is_number => self.refuse_number(&text),
+                Unfit::Other => E::custom(format_args!("is not {}", self.expected)),
             }
         })
     }
@@ -90,7 +99,7 @@ fn from_text<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     expected: &'static str,
     units: Option<[&'static str; 3]>,
-    read: impl Fn(&str) -> Option<T>,
+    read: impl Fn(&str) -> Result<T, Unfit>,
 ) -> Result<T, D::Error> {
     deserializer.deserialize_str(FromText {
         expected,
@@ -104,7 +113,11 @@ impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expected = "a duration such as 250ms, 60s or 5m";
         from_text(deserializer, expected, Some(["s", "ms", "m"]), |text| {
-            humantime::parse_duration(text).ok().map(Self)
+            let time = duration::parse(text).map_err(|error| match error {
+                duration::Error::Calendar => Unfit::Because(error.to_string()),
+                duration::Error::Form(_) => Unfit::Other,
+            });
+            time.map(Self)
         })
     }
 }
@@ -113,8 +126,9 @@ impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expected = "a size such as 64KiB or 1MiB";
         from_text(deserializer, expected, Some(["B", "KiB", "MiB"]), |text| {
-            let size: bytesize::ByteSize = text.parse().ok()?;
-            usize::try_from(size.as_u64()).ok().map(Self)
+            let size: bytesize::ByteSize = text.parse().map_err(|_other| Unfit::Other)?;
+            let size = usize::try_from(size.as_u64()).map_err(|_large| Unfit::Other)?;
+            Ok(Self(size))
         })
     }
 }
@@ -258,7 +272,7 @@ impl<'de> Deserialize<'de> for Hidden {
                 deserializer: D,
             ) -> Result<Hidden, D::Error> {
                 from_text(deserializer, "text", None, |text| {
-                    Some(Hidden(Secret::new(text.to_owned())))
+                    Ok(Hidden(Secret::new(text.to_owned())))
                 })
             }
         }

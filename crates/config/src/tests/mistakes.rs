@@ -88,6 +88,10 @@ const MISTAKES: &[(&str, &str)] = &[
         "drain_timeout: is not a duration such as 250ms, 60s or 5m (given: \"30x\")",
     ),
     (
+        "drain_timeout: 1M",
+        "drain_timeout: has months or years (`M`, `y`), which are no units here; write 1m for a minute, or 30d",
+    ),
+    (
         "replay_memory: 1024",
         "replay_memory: has no unit; write 1024B, 1024KiB or 1024MiB",
     ),
