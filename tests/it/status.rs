@@ -81,6 +81,20 @@ async fn the_last_refusals_are_told_with_what_to_do_and_without_what_might_be_se
 }
 
 #[tokio::test]
+async fn of_a_host_that_is_none_the_query_is_neither_logged_nor_shown() {
+    let (api, idp) = (RawUpstream::resetting().await, Idp::counting().await);
+    let program = Program::start(&acme(&api.url(), &idp.url(), ""), "debug").await;
+    let request = "GET /x HTTP/1.1\r\nHost: api.test?card=4111111111111111\r\n\r\n";
+    let reply = Raw::connect(program.listen).await.ask(request).await;
+    assert_eq!(reply.status(), 400);
+    eventually(|| async { program.logged().contains("\"host\":\"api.test\"") }).await;
+    let shown = status(&program).await;
+    assert_eq!(shown["recent_refusals"][0]["host"], "api.test");
+    assert!(!shown.to_string().contains("4111"), "{shown}");
+    assert!(!program.logged().contains("4111"), "{}", program.logged());
+}
+
+#[tokio::test]
 async fn a_name_that_came_with_a_wrong_password_is_no_caller_but_one_that_is_claimed() {
     let api = Upstream::start(|_| async { answer(200, "fine") }).await;
     let idp = Idp::counting().await;

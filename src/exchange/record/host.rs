@@ -35,7 +35,7 @@ impl Host {
         }
     }
 
-    /// Without port and brackets. What stands before an `@` might be a secret.
+    /// Without port and brackets. What stands before an `@` might be a secret, and so might a path or a query.
     pub(super) fn name(&self) -> Cow<'_, str> {
         let written = match self {
             Self::Authority(authority) => authority.as_str().into(),
@@ -48,7 +48,15 @@ impl Host {
     }
 }
 
-fn host_in(authority: &str) -> &str {
+fn host_in(written: &str) -> &str {
+    let end = written.find(['/', '?', '#', '\\']);
+    let (authority, rest) = written
+        .split_at_checked(end.unwrap_or(written.len()))
+        .unwrap_or_default();
+    // It may be in a password or in a query, and then either side of that may be secret.
+    if rest.contains('@') {
+        return "";
+    }
     let host = authority.rsplit('@').next().unwrap_or_default();
     let (host, end) = match host.strip_prefix('[') {
         Some(address) => (address, ']'),
@@ -70,6 +78,13 @@ mod tests {
             ("a@b@api.test", "api.test"),
             ("[::1]:443", "::1"),
             ("[::1", "::1"),
+            ("api.test?card=4111111111111111", "api.test"),
+            ("api.test:443/4111111111111111", "api.test"),
+            ("user:pass@api.test#4111111111111111", "api.test"),
+            ("[::1]?card=4111111111111111", "::1"),
+            ("?card=4111111111111111", ""),
+            ("api.test?mail=ann@home.test", ""),
+            ("user:pa/ss@api.test", ""),
             ("", ""),
         ] {
             let field = HeaderValue::from_str(written).unwrap();
