@@ -38,7 +38,11 @@ pub(crate) fn parse(text: &str, problems: &mut Diagnostics) -> Option<Node> {
     let raw: Raw = match serde_yaml::from_str(text) {
         Ok(raw) => raw,
         Err(error) => {
-            let line = error.location().map(|at| at.line());
+            let line = match syntax::names_control(&error.to_string()) {
+                // The parser says line 1 of every one.
+                true => text.lines().position(syntax::has_control).map(|at| at + 1),
+                false => error.location().map(|at| at.line()),
+            };
             let at = line.and_then(|line| text.lines().nth(line.saturating_sub(1)));
             let message = syntax::describe(&error.to_string(), at.unwrap_or_default());
             problems.add_at(String::new(), line, message);

@@ -76,6 +76,14 @@ const MISTAKES: &[(&str, &str)] = &[
         "line 2: is not valid YAML: the line is indented with a tab; use spaces",
     ),
     (
+        "admin: 127.0.0.1:9128\nproviders:\n  acme:\n    client_id: a\u{7}b",
+        "line 4: is not valid YAML: the line has a control character; remove it",
+    ),
+    (
+        "admin: 127.0.0.1:9128\r\n# \u{80}",
+        "line 2: is not valid YAML: the line has a control character; remove it",
+    ),
+    (
         "drain_timeout: 30",
         "line 1: drain_timeout: has no unit; write 30s, 30ms or 30m",
     ),

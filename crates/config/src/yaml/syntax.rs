@@ -13,6 +13,16 @@ pub(super) fn is_conflict(line: &str) -> bool {
     line.starts_with("<<<<<<< ")
 }
 
+/// Whether it is a control character that is wrong.
+pub(super) fn names_control(message: &str) -> bool {
+    message.contains("control characters are not allowed")
+}
+
+/// Whether a line has one that YAML does not allow.
+pub(super) fn has_control(line: &str) -> bool {
+    line.contains(|char: char| char.is_control() && !matches!(char, '\t' | '\r' | '\u{85}'))
+}
+
 /// What is wrong with a text that is no YAML.
 pub(super) fn describe(message: &str, line: &str) -> String {
     match advice(message, line) {
@@ -31,6 +41,7 @@ fn advice(message: &str, line: &str) -> Option<&'static str> {
     let indentation = line.len() - line.trim_start().len();
     let is_indented_by_tab = line.get(..indentation)?.contains('\t');
     Some(match () {
+        () if names_control(message) => "the line has a control character; remove it",
         () if is_indented_by_tab => "the line is indented with a tab; use spaces",
         () if line.contains("{{") => {
             "`{{` begins a template that nothing has filled in, or text that needs quotes"
