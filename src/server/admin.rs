@@ -7,6 +7,7 @@ mod boundary;
 mod change;
 mod connections;
 mod log_level;
+mod paths;
 mod refusals;
 mod rendering;
 mod response;
@@ -213,10 +214,7 @@ fn show(proxy: &Proxy, path: &str) -> Response<Full<Bytes>> {
             ),
             None => text(StatusCode::NOT_FOUND, "there is no `intercept`\n"),
         },
-        _ => text(
-            StatusCode::NOT_FOUND,
-            "there are /, /metrics, /healthz, /readyz, /status, /log-level and /ca.pem\n",
-        ),
+        _ => paths::refuse(path),
     }
 }
 

@@ -42,6 +42,39 @@ async fn the_admin_port_is_for_reading_only() {
 }
 
 #[tokio::test]
+async fn a_method_that_a_path_does_not_take_is_told_which_it_takes() {
+    let rig = Rig::start(|_| async { answer(200, "") }).await;
+    let ask = async |method: &str, path: &str| {
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+        let mut raw = Raw::connect(rig.proxy.admin).await;
+        raw.ask(request).await
+    };
+    for (method, path, allowed) in [
+        ("GET", "/freeze/acme", "POST"),
+        ("PUT", "/freeze/acme", "POST"),
+        ("GET", "/thaw/acme", "POST"),
+        ("GET", "/reload", "POST"),
+        ("PUT", "/log-level", "GET, HEAD, POST"),
+        ("DELETE", "/log-level/restore", "POST"),
+        ("POST", "/status", "GET, HEAD"),
+        ("OPTIONS", "/", "GET, HEAD"),
+    ] {
+        let reply = ask(method, path).await;
+        assert_eq!(
+            (reply.status(), reply.field("allow")),
+            (405, Some(allowed)),
+            "{method} {path}"
+        );
+    }
+    for method in ["GET", "POST", "PUT"] {
+        let reply = ask(method, "/nope").await;
+        assert_eq!((reply.status(), reply.field("allow")), (404, None));
+        assert!(reply.text().contains("/freeze/PROVIDER"), "{method}");
+    }
+}
+
+#[tokio::test]
 async fn ready_is_whoever_has_had_one_token() {
     let latch = Latch::closed();
     let held = latch.clone();

@@ -193,7 +193,8 @@ async fn the_admin_port_changes_nothing_without_the_token() {
         ("POST", "/freeze/", &right, 404),
         ("POST", "/status", &right, 405),
         ("PUT", "/freeze/acme", &right, 405),
-        ("GET", "/freeze/acme", &right, 404),
+        ("GET", "/freeze/acme", &right, 405),
+        ("POST", "/nope", &right, 404),
     ] {
         let reply = change(&program, method, path, authorization).await;
         assert_eq!(reply.status, status, "{method} {path} {authorization}");
@@ -214,10 +215,7 @@ async fn the_admin_port_changes_nothing_without_the_token() {
     );
     let without = Program::start(&acme, "info").await;
     let reply = change(&without, "POST", "/freeze/acme", &right).await;
-    assert_eq!(
-        (reply.status.as_u16(), reply.all("allow")),
-        (405, vec!["GET, HEAD"])
-    );
+    assert_eq!((reply.status.as_u16(), reply.all("allow")), (405, vec![""]));
 }
 
 #[tokio::test]

@@ -4,15 +4,16 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, AUTHORIZATION};
+use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use serde::Deserialize;
 
 use super::boundary::is_of_this_origin;
 use super::log_level;
+use super::paths;
 use super::refusals::Visitor;
 use super::response::{TEXT, json, text, with_type};
 use crate::exchange::{AdminControl, Proxy, Wish};
@@ -71,12 +72,11 @@ pub(super) async fn respond(
         return visitor.refuse_origin(proxy);
     }
     let Some(change) = Change::of(&head) else {
-        return not_allowed(
-            "only POST /freeze/PROVIDER, /thaw/PROVIDER, /reload, /log-level and /log-level/restore change anything\n",
-        );
+        return paths::refuse(head.uri.path());
     };
     if !proxy.admin_control.has_admin_token() {
-        return not_allowed("nothing can be changed here, because there is no `admin_token`\n");
+        let said = "nothing can be changed here, because there is no `admin_token`\n";
+        return paths::refuse_change(head.uri.path(), said);
     }
     if let Err(refused) = visitor.await_turn(proxy).await {
         return refused;
@@ -211,11 +211,4 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let token = rest.trim_ascii_start();
     let is_bearer = scheme.eq_ignore_ascii_case(b"bearer") && token.len() < rest.len();
     is_bearer.then_some(token)
-}
-
-fn not_allowed(said: &'static str) -> Response<Full<Bytes>> {
-    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, said);
-    let methods = HeaderValue::from_static("GET, HEAD");
-    response.headers_mut().insert(ALLOW, methods);
-    response
 }
