@@ -27,7 +27,7 @@ pub(crate) enum Command {
 pub(crate) struct New {
     #[command(flatten)]
     pub(crate) file: ConfigFile,
-    /// Where ca.pem and ca.key are written; existing files are never overwritten
+    /// Where ca.pem and ca.key are written; it is made where it is missing, and no file is overwritten
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: PathBuf,
 }
@@ -43,6 +43,8 @@ pub(crate) fn new(config: &Config, directory: &Path) -> anyhow::Result<String> {
     if certificate_file.exists() {
         anyhow::bail!("{} is there already", certificate_file.display());
     }
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
     write(&key_file, key.expose(), 0o600)?;
     if let Err(error) = write(&certificate_file, &certificate, 0o644) {
         // A key alone would be in the way of the next attempt, and vouches for nobody.

@@ -85,6 +85,7 @@ async fn whatever_is_asked_by_a_name_that_is_not_listed_is_misdirected_and_nothi
         let reply = ask(at, "GET /status", &format!("Host: {host}\r\n")).await;
         assert_eq!(reply.status(), 200, "{host}");
         assert_eq!(reply.field("x-content-type-options"), Some("nosniff"));
+        assert_eq!(reply.field("cache-control"), Some("no-store"));
         assert_eq!(
             reply.field("cross-origin-resource-policy"),
             Some("same-origin")

@@ -260,6 +260,31 @@ async fn a_change_that_cannot_be_told_on_standard_output_is_told_on_standard_err
 }
 
 #[tokio::test]
+async fn a_rust_log_that_is_no_text_is_told_of_as_one_that_is_no_filter() {
+    let directory = tempfile::tempdir().unwrap();
+    let command = r#"RUST_LOG=$(printf 'info,\377=debug') exec "$@""#;
+    let said = run_by(command, directory.path(), &["run"], &[]).await;
+    let told = "`RUST_LOG` has parts that are ignored";
+    failed(&said, 2, told);
+    failed(&said, 2, "\"ignored\":\"\u{fffd}=debug\"");
+}
+
+#[tokio::test]
+async fn the_directory_of_a_new_authority_is_made() {
+    let directory = tempfile::tempdir().unwrap();
+    write(
+        directory.path(),
+        &acme("http://127.0.0.1:1", "http://127.0.0.1:1", ""),
+    );
+    let arguments = ["ca", "new", "--dir", "new/and/new"];
+    let said = run_in(directory.path(), &arguments, &[]).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    for file in ["ca.pem", "ca.key"] {
+        assert!(directory.path().join("new/and/new").join(file).exists());
+    }
+}
+
+#[tokio::test]
 async fn another_program_at_the_admin_port_is_told_apart_and_gets_no_token() {
     let directory = tempfile::tempdir().unwrap();
     let page = |kind: &'static str, body: &'static str| -> Response<Body> {

@@ -82,8 +82,9 @@ impl Drop for Log {
 
 /// While the filter stays, it costs what one that cannot change costs: what it says of a place in the code is kept there.
 fn subscribe(lines: Lines, format: Format) -> LogFilter {
-    let text = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
-    let (text, wrong) = filter::sorted_out(&text);
+    // What is no text is none of a filter either, and is told as such.
+    let text = std::env::var_os(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    let (text, wrong) = filter::sorted_out(&text.to_string_lossy());
     let filter = filter::parse(&text);
     let usual = filter::parse(&text);
     let subscriber = tracing_subscriber::fmt()

@@ -24,22 +24,22 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Full<
     with_type(status, "application/json", text.into())
 }
 
-/// The page, which no other one may frame, and which nobody keeps.
+/// The page, which no other one may frame.
 pub(super) fn page(html: String, policy: HeaderValue) -> Response<Full<Bytes>> {
     let mut response = with_type(StatusCode::OK, "text/html; charset=utf-8", html.into());
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, policy);
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
 }
 
-/// Keeps a response out of pages of other origins, and from being taken for something else.
+/// Keeps a response out of pages of other origins and out of caches, and from being taken for something else.
 pub(super) fn protect(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
     let headers = response.headers_mut();
     let nosniff = HeaderValue::from_static("nosniff");
     headers.insert(X_CONTENT_TYPE_OPTIONS, nosniff);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
     response
 }
