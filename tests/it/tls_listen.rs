@@ -13,7 +13,8 @@ use tokio_rustls::client::TlsStream;
 
 use crate::support::caller::Caller;
 use crate::support::idp::Idp;
-use crate::support::proxy::Proxy;
+use crate::support::metrics::Scrape;
+use crate::support::proxy::{Program, Proxy};
 use crate::support::raw::Raw;
 use crate::support::tls::{Authority, client};
 use crate::support::upstream::{Upstream, answer};
@@ -265,6 +266,40 @@ async fn a_certificate_that_changes_is_taken_up_and_a_broken_one_is_not() {
     }
     let next = CertificateDer::from_pem_file(directory.join("server.pem")).unwrap();
     eventually(|| async { rig.certificate().await == next }).await;
+}
+
+#[tokio::test]
+async fn until_when_bursars_own_certificates_are_valid_is_a_metric_that_follows_reloads() {
+    let idp = Idp::counting().await;
+    let (directory, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let path = directory.path().to_owned();
+    authority.write(&path.join("ca.pem"));
+    let write_for = |name: &str, days: u64| {
+        let lifetime = Duration::from_secs(days * 24 * 60 * 60);
+        let (certificate, key) = authority.sign_for(lifetime, &["127.0.0.1"]);
+        std::fs::write(path.join(format!("{name}.pem")), certificate).unwrap();
+        std::fs::write(path.join(format!("{name}.key")), key).unwrap();
+    };
+    let days = async |program: &Program, kind: &str, provider: &str| {
+        let now = bursar_base::clock::wall();
+        let now = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+        let scrape = Scrape::of(program.admin).await;
+        let labels = [("kind", kind), ("provider", provider)];
+        let expiry = scrape.get("bursar_certificate_expiry_timestamp_seconds", &labels)?;
+        Some(((expiry - now.as_secs_f64()) / 86_400.0).round())
+    };
+    write_for("server", 100);
+    write_for("client", 50);
+    let client = "tls: {certificate: client.pem, key: client.key}";
+    let acme = |lines| format!("{TLS}{}", acme("https://127.0.0.1:1", &idp.url(), lines));
+    let program = Program::start_in(directory, &acme(client), "info").await;
+    assert_eq!(days(&program, "listen", "none").await, Some(100.0));
+    assert_eq!(days(&program, "client", "acme").await, Some(50.0));
+    write_for("server", 200);
+    eventually(|| async { days(&program, "listen", "none").await == Some(200.0) }).await;
+    program.rewrite(&acme(""));
+    eventually(|| async { days(&program, "client", "acme").await.is_none() }).await;
+    assert_eq!(days(&program, "listen", "none").await, Some(200.0));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod by_caller;
+mod certificates;
 mod configuration;
 mod dropped;
 mod fleet;
@@ -30,6 +31,7 @@ use prometheus::{
 
 pub use by_caller::ByCaller;
 use by_caller::ByProvider;
+use certificates::CertificateSeries;
 use configuration::ConfigurationSeries;
 use dropped::Dropped;
 pub use dropped::{DroppedFields, Section};
@@ -109,6 +111,7 @@ pub struct Metrics {
     dropped: Dropped,
     /// Registered while there is an authority.
     authority_expiry: IntGauge,
+    certificates: CertificateSeries,
     /// The journal.
     pub journal: JournalSeries,
     /// The fleet, where there is one.
@@ -214,6 +217,7 @@ impl Metrics {
             frozen,
             dropped: Dropped::new(&registry)?,
             authority_expiry,
+            certificates: CertificateSeries::new(&registry)?,
             journal: JournalSeries::new(&registry)?,
             fleet: match config.fleet {
                 Some(_) => Some(FleetSeries::new(&registry)?),
@@ -245,6 +249,7 @@ impl Metrics {
                 .registry
                 .unregister(Box::new(self.authority_expiry.clone())),
         });
+        self.certificates.show(config);
         self.configuration.show(config.hash);
         let none = &self.requests.by_provider.none;
         none.declare_refusals(ANONYMOUS);

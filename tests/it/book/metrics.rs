@@ -34,7 +34,11 @@ start, at 0. Those of a caller or provider that a reload removes stay until Burs
 ";
 
 /// What a metric's own help leaves out.
-const NOTES: [(&str, &str); 14] = [
+const NOTES: [(&str, &str); 15] = [
+    (
+        "bursar_certificate_expiry_timestamp_seconds",
+        "`kind` is `listen` (of `tls`; the provider is `none`) or `client` (shown to that provider).",
+    ),
     (
         "bursar_config_info",
         "A secret that stands in the file itself is part of the text: whoever sees the metric and knows the rest of the file can try weak ones.",
@@ -91,14 +95,16 @@ const NOTES: [(&str, &str); 14] = [
 ];
 
 /// Labels whose values are the operator's, or a number.
-const OPEN: [&str; 8] = [
-    "account", "caller", "hash", "host", "provider", "scopes", "status", "version",
+const OPEN: [&str; 9] = [
+    "account", "caller", "hash", "host", "kind", "provider", "scopes", "status", "version",
 ];
 
 /// A proxy of whose metrics none is missing.
 async fn with_every_metric(directory: &TempDir) -> (Proxy, Upstream, Idp) {
     let authority = Authority::new();
     authority.write(&directory.path().join("api.pem"));
+    let client = ["client.pem", "client.key"].map(|file| directory.path().join(file));
+    authority.write_client(&client[0], &client[1]);
     let tls = authority.server(&["http/1.1"], ClientCertificate::Ignored);
     let api = Upstream::with_tls(tls, |request| async move {
         if request.method() == "POST" {
@@ -113,7 +119,7 @@ async fn with_every_metric(directory: &TempDir) -> (Proxy, Upstream, Idp) {
         &api.url(),
         &idp.url(),
         &format!(
-            "token.{further}\nnext_client_secret: other\ntls: {{ca: api.pem}}\ntimeouts: {{head: 500ms}}"
+            "token.{further}\nnext_client_secret: other\ntls: {{ca: api.pem, certificate: client.pem, key: client.key}}\ntimeouts: {{head: 500ms}}"
         ),
     );
     let file = directory.path().join("proxy.yaml");
