@@ -5,8 +5,8 @@
 
 use std::fs::{File, FileType, Metadata};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
@@ -57,6 +57,19 @@ pub fn read(path: &Path, most: u64) -> Result<Content, Error> {
 pub fn metadata(path: &Path) -> Result<Metadata, Error> {
     let path = path.to_owned();
     in_time(move || Ok(std::fs::metadata(path)?))
+}
+
+/// Those of the files that were replaced, while a mount goes on showing what was there before. Within 5 s.
+///
+/// # Errors
+/// Where the system does not say in that time.
+pub fn replaced_below_mounts(paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, Error> {
+    // It has no name left where it is; one that a process has open, such as a shell's here-document, has no path either.
+    let is_replaced = |path: &PathBuf| {
+        std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.nlink() == 0)
+            && path.canonicalize().is_ok()
+    };
+    in_time(move || Ok(paths.into_iter().filter(is_replaced).collect()))
 }
 
 /// Reads a file of at most that many bytes, and may wait for ever for its file system.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use ring::digest::{SHA256, digest};
 
-use crate::diagnostic::Diagnostics;
+use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::file;
 use crate::file_permissions;
 use bursar_base::regular_file;
@@ -94,6 +94,23 @@ impl Files {
             .iter()
             .filter(|path| self.0.get(**path) != now.0.get(**path));
         changed.map(|path| path.display().to_string()).collect()
+    }
+
+    /// Those that were replaced where a mount goes on showing what was there before: nothing that is written there is
+    /// seen here.
+    pub(super) fn warn_of_replaced(&self) -> Vec<Diagnostic> {
+        let paths = self.0.keys().cloned().collect();
+        // What hangs is told of elsewhere.
+        let replaced = regular_file::replaced_below_mounts(paths).unwrap_or_default();
+        let warning = |path: PathBuf| Diagnostic {
+            path: String::new(),
+            line: None,
+            message: format!(
+                "{} was replaced, and what is mounted is the old one; mount its directory",
+                path.display()
+            ),
+        };
+        replaced.into_iter().map(warning).collect()
     }
 
     /// Cheaper to compare than contents. Waits for as long as their file systems do, perhaps for ever.

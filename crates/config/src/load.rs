@@ -164,6 +164,11 @@ fn read_noting(path: &Path, files: &mut Files) -> Result<Config, Rejected> {
     let text = text(path, files)?;
     let mut reading = Reading::of(&text, path, files);
     let mut read = reading.compile();
+    // Where a file system hangs, it was waited for, and the reading was rejected.
+    let replaced = match &read {
+        Ok(_) => reading.files.warn_of_replaced(),
+        Err(_) => Vec::new(),
+    };
     let secret = reading.secret.take();
     let warning =
         secret.and_then(|secret| file_permissions::warn_of_open_configuration(path, secret));
@@ -172,6 +177,7 @@ fn read_noting(path: &Path, files: &mut Files) -> Result<Config, Rejected> {
         Err(rejected) => &mut rejected.warnings,
     };
     warnings.extend(warning);
+    warnings.extend(replaced);
     read
 }
 

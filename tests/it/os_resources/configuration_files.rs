@@ -1,12 +1,13 @@
 //! What the configuration is read from: regular files, not too large, and nothing that is waited for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::support::metrics::Scrape;
+use crate::support::program::{Launch, run_in, with_ports};
 use crate::support::proxy::Program;
 use crate::support::{acme, eventually};
 
@@ -152,6 +153,65 @@ fn text_that_would_take_a_parser_long_is_refused_at_once() {
         let (code, said) = check(&file);
         assert_eq!(code, Some(2), "{name}: {said:.300}");
     }
+}
+
+/// A file that is mounted; unmounted at the end.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    /// None where mounting is not permitted; the test is skipped then, unless everything is required.
+    fn file(from: &Path, to: &Path) -> Option<Self> {
+        let mount = Command::new("mount")
+            .arg("--bind")
+            .args([from, to])
+            .output();
+        let is_mounted = mount.is_ok_and(|output| output.status.success());
+        let is_required = std::env::var_os("BURSAR_REQUIRE_PEERS").is_some();
+        assert!(is_mounted || !is_required, "mounting is not permitted");
+        is_mounted.then(|| Self(to.to_owned()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(&self.0).status());
+    }
+}
+
+#[tokio::test]
+async fn a_reload_warns_of_a_mounted_file_that_was_replaced_where_it_came_from() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let token = "0123456789-admin-token";
+    std::fs::write(
+        at("host.yaml"),
+        with_ports(&format!("admin_token: {token}\n{}", yaml())),
+    )
+    .unwrap();
+    std::fs::write(at("mounted.yaml"), "").unwrap();
+    let Some(mounted) = Mounted::file(&at("host.yaml"), &at("mounted.yaml")) else {
+        return;
+    };
+    let program = Launch::default().run(&mounted.0).await;
+    let admin = program.admin.to_string();
+    let reload = ["reload", "--admin", &admin];
+    let environment = [("BURSAR_ADMIN_TOKEN", token)];
+    let reload = async || run_in(directory.path(), &reload, &environment).await;
+    let warning =
+        "mounted.yaml was replaced, and what is mounted is the old one; mount its directory";
+    let said = reload().await;
+    assert!(
+        said.code == Some(0) && !said.error.contains(warning),
+        "{said:?}"
+    );
+    std::fs::write(at("next.yaml"), "").unwrap();
+    std::fs::rename(at("next.yaml"), at("host.yaml")).unwrap();
+    let said = reload().await;
+    assert!(
+        said.code == Some(0) && said.error.contains(warning),
+        "{said:?}"
+    );
+    eventually(|| async { program.logged().contains(warning) }).await;
 }
 
 #[tokio::test]
