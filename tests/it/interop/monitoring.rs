@@ -130,6 +130,8 @@ impl Busy {
         for _ in 0..2 {
             let directory = tempfile::tempdir().unwrap();
             authority.write(&directory.path().join("api.pem"));
+            let client = ["client.pem", "client.key"].map(|file| directory.path().join(file));
+            authority.write_client(&client[0], &client[1]);
             write_intercepting(directory.path(), &["api.test", "brief.test", "gone.test"]);
             programs.push(Program::start_in(directory, &yaml, "info").await);
         }
@@ -149,7 +151,7 @@ fn yaml(store: &Store, api: &Upstream, [idp, brief]: &[Idp; 2]) -> String {
     let acme = acme(
         &api,
         &idp.url(),
-        "tls: {ca: api.pem}\ntimeouts: {head: 300ms}",
+        "tls: {ca: api.pem, certificate: client.pem, key: client.key}\ntimeouts: {head: 300ms}",
     );
     format!(
         "admin_token: an-admin-token-of-32-characters!
