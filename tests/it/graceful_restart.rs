@@ -36,12 +36,16 @@ struct Load {
     unsent: AtomicUsize,
 }
 
-/// Whether the client had the request in hand when GOAWAY came, and so never sent it. Other clients open
+/// Whether the client had the request in hand when GOAWAY came or the connection ended, and so never sent it. Other clients open
 /// another connection without a word (RFC 9113 section 6.8); that it was not sent, the provider shows.
 fn is_unsent(error: &(dyn std::error::Error + 'static)) -> bool {
-    let error = std::iter::successors(Some(error), |error| error.source());
-    let mut errors = error.filter_map(|error| error.downcast_ref::<h2::Error>());
-    errors.any(|error| error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR))
+    let mut errors = std::iter::successors(Some(error), |error| error.source());
+    errors.any(|error| {
+        let is_canceled = error.downcast_ref().is_some_and(hyper::Error::is_canceled);
+        let is_left =
+            |error: &h2::Error| error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+        is_canceled || error.downcast_ref().is_some_and(is_left)
+    })
 }
 
 impl Load {
