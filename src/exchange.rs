@@ -110,30 +110,6 @@ enum Routed<'e> {
 }
 
 impl<'e> Exchange<'e> {
-    /// The whole story, unless the connection is cut off before its end.
-    async fn run_unless_cut_off(
-        &mut self,
-        head: &mut Parts,
-        body: LingeringBody,
-    ) -> Result<Outcome, Refusal> {
-        let connection = self.connection;
-        let mut cut_off = connection.cut_off_watch(head.version == Version::HTTP_2);
-        let mut outcome = {
-            let mut running = pin!(self.run(head, body));
-            poll_fn(|context| match running.as_mut().poll(context) {
-                Poll::Pending if cut_off.poll(context) => {
-                    Poll::Ready(Err(Refusal::CutOff(PaymentOutcome::NotSent)))
-                }
-                polled => polled,
-            })
-            .await
-        };
-        if let Err(Refusal::CutOff(outcome)) = &mut outcome {
-            *outcome = self.request.record.attempts.outcome();
-        }
-        outcome
-    }
-
     /// The whole story.
     async fn run(&mut self, head: &mut Parts, mut body: LingeringBody) -> Result<Outcome, Refusal> {
         let mut framed = self.next_in_framing(head);
@@ -462,6 +438,18 @@ fn is_held_back(head: &Parts, body: &LingeringBody) -> bool {
 pub struct Http1Required;
 
 impl Proxy {
+    /// Over HTTP/2 there is no such response as its caller waits for.
+    #[cold]
+    fn require_http1(&self, mut active: Box<ActiveRequest>, head: &Parts) -> Http1Required {
+        active.connection.count_request();
+        let via = &self.process_state.via;
+        active.record.correlate(&head.headers, via);
+        let detail = RefusalDetail::Http1Required;
+        let malformed = target::Error::Malformed(detail, NO_CONTINUE);
+        active.refuse(Refusal::Target(malformed));
+        Http1Required
+    }
+
     /// Responds to one request, whatever happens; `connection` is what it came on. After a `CONNECT`
     /// that is answered 200 there is a tunnel to be carried, which `open` gets.
     ///
@@ -479,16 +467,7 @@ impl Proxy {
         async move {
             let is_http2 = head.version == Version::HTTP_2;
             if !body.is_end_stream() && headers::needs_http1(&head) {
-                connection.count_request();
-                active
-                    .record
-                    .correlate(&head.headers, &self.process_state.via);
-                let detail = RefusalDetail::Http1Required;
-                active.refuse(Refusal::Target(target::Error::Malformed(
-                    detail,
-                    NO_CONTINUE,
-                )));
-                return Err(Http1Required);
+                return Err(self.require_http1(active, &head));
             }
             let _in_flight = InFlight::enter(&self.process_state.in_flight);
             let mut exchange = Exchange {
@@ -497,8 +476,22 @@ impl Proxy {
                 request: &mut active,
             };
             let body = LingeringBody::new(body, is_http2);
-            let outcome = exchange.run_unless_cut_off(&mut head, body).await;
+            let mut cut_off = connection.cut_off_watch(is_http2);
+            let mut outcome = {
+                let mut running = pin!(exchange.run(&mut head, body));
+                // Here and not in a function, so that what comes of it is not moved once more.
+                poll_fn(|context| match running.as_mut().poll(context) {
+                    Poll::Pending if cut_off.poll(context) => {
+                        Poll::Ready(Err(Refusal::CutOff(PaymentOutcome::NotSent)))
+                    }
+                    polled => polled,
+                })
+                .await
+            };
             connection.set_waits(false);
+            if let Err(Refusal::CutOff(outcome)) = &mut outcome {
+                *outcome = active.record.attempts.outcome();
+            }
             let request_id = active.record.id_field();
             let is_draining = self.admin_control.is_draining();
             let is_last = closing::is_last(outcome.as_ref().err(), &active.record, is_draining);

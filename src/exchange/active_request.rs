@@ -45,7 +45,7 @@ pub struct ActiveRequest {
     /// What is known of it.
     pub record: Record,
     telemetry: Arc<Telemetry>,
-    connection: Arc<ConnectionState>,
+    pub(super) connection: Arc<ConnectionState>,
     /// Whether its connection counts it among those that move money.
     moves_money: bool,
     /// Whether the provider's response was let go of before its end.
