@@ -40,6 +40,8 @@ pub(super) struct CachedToken {
     pub(super) ends: Instant,
     /// Whether it was obtained because a provider answered 401.
     pub(super) after_unauthorized: bool,
+    /// Whether a refresh token brought it, or may have, at another instance.
+    pub(super) may_be_refreshed: bool,
     /// The asked scopes that the response did not grant, space-joined; empty mostly.
     pub(super) missing_scopes: String,
 }
@@ -154,6 +156,7 @@ impl CachedToken {
             // While it is still sent, however short it lives.
             renew_at: (ends - margin).min(span.issued + trusted * 7 / 8),
             after_unauthorized: false,
+            may_be_refreshed: false,
             missing_scopes: String::new(),
             used: AtomicBool::new(false),
             renewal_asked: AtomicBool::new(false),

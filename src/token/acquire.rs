@@ -34,6 +34,8 @@ pub(super) struct Wanted {
     current: Option<Current>,
     /// Whether a provider refused it.
     pub(super) is_refused: bool,
+    /// Whether a refresh token that brings the refused one again is of no use.
+    pub(super) may_drop_refresh_token: bool,
     /// Why none came the last time, and how often in a row.
     pub(super) failed: Option<(Failure, u32)>,
 }
@@ -59,6 +61,7 @@ impl Wanted {
                 ends: token.ends,
             }),
             is_refused,
+            may_drop_refresh_token: is_refused,
             failed: None,
         }
     }
@@ -66,6 +69,11 @@ impl Wanted {
     /// The token that there is.
     pub(super) fn fingerprint(&self) -> Option<Fingerprint> {
         self.current.map(|current| current.fingerprint)
+    }
+
+    /// Whether that is the token that a provider refused, and its refresh token is to be dropped for that.
+    pub(super) fn is_refused_once_more(&self, acquired: &Acquired) -> bool {
+        self.may_drop_refresh_token && self.fingerprint() == Some(acquired.fingerprint())
     }
 
     /// Whether there is a token that has not ended; a provider may refuse it.

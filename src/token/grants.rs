@@ -19,7 +19,7 @@ use super::secret_in_use::SecretInUse;
 use super::token_key::TokenKey;
 use bursar_base::secret::Secret;
 use bursar_config::{Refresh, TokenDialect};
-use bursar_telemetry::metrics::GrantLabel;
+use bursar_telemetry::metrics::{FetchOutcome, GrantLabel};
 
 /// How one token key is asked for.
 pub(super) struct Grants {
@@ -35,10 +35,10 @@ pub(super) struct Grants {
 impl Acquire for Grants {
     fn acquire<'a>(
         &'a self,
-        _wanted: Wanted,
+        wanted: Wanted,
         priority: &'a mut watch::Receiver<Priority>,
     ) -> Acquiring<'a> {
-        Box::pin(self.acquire_through(priority, &NoLease))
+        Box::pin(async move { self.acquire_through(&wanted, priority, &NoLease).await })
     }
 }
 
@@ -46,10 +46,12 @@ impl Grants {
     /// Asks the endpoint, each time only with the lease held.
     pub(super) async fn acquire_through(
         &self,
+        wanted: &Wanted,
         priority: &mut watch::Receiver<Priority>,
         lease: &dyn CallLease,
     ) -> Result<Acquired, NotAcquired> {
-        self.try_grants(priority, lease).await.map_err(|failure| {
+        let acquired = self.try_grants(wanted, priority, lease).await;
+        acquired.map_err(|failure| {
             let open_until = self.limiter.open_until(Instant::now());
             NotAcquired {
                 failure,
@@ -61,12 +63,18 @@ impl Grants {
     /// The refresh token where there is a live one, then client credentials. Each call waits for its turn.
     async fn try_grants(
         &self,
+        wanted: &Wanted,
         priority: &mut watch::Receiver<Priority>,
         lease: &dyn CallLease,
     ) -> Result<Acquired, Failure> {
         if let Some(token) = self.refresh_token.take(Instant::now()) {
             let grant = Grant::RefreshToken(&token.text);
             match self.call(priority, lease, grant).await {
+                // The refused token once more: what this refresh token brings is of no use.
+                Ok(acquired) if wanted.is_refused_once_more(&acquired) => {
+                    let label = GrantLabel::RefreshToken;
+                    self.calls.ended(label, FetchOutcome::Unchanged);
+                }
                 Ok(mut acquired) => {
                     self.keep_refresh_token(&mut acquired, Some(token));
                     return Ok(acquired);
@@ -99,6 +107,7 @@ impl Grants {
         };
         let mut acquired = self.call(priority, lease, grant).await?;
         let unsent = self.refresh_token.take(Instant::now());
+        self.refresh_token.trust();
         self.keep_refresh_token(&mut acquired, unsent);
         Ok(acquired)
     }

@@ -175,7 +175,8 @@ impl Supply for Handle {
                     // The flight learnt it for the route that it was for.
                     let refusals = &self.state.refusals;
                     if !refusals.is_quarantined(sent, Some(route), Instant::now()) {
-                        self.source.quarantine(&unauthorized, sent);
+                        let may_be_refreshed = token.may_be_refreshed;
+                        self.source.renewed_in_vain(&unauthorized, may_be_refreshed);
                     }
                     Recovery::Unchanged
                 }
@@ -201,9 +202,10 @@ impl Supply for Handle {
         let current = self.state.token.load();
         let is_recovered =
             |token: &Arc<CachedToken>| token.generation == generation && token.after_unauthorized;
-        if current.as_ref().is_some_and(is_recovered) {
+        if let Some(token) = current.as_ref().filter(|token| is_recovered(token)) {
             let unauthorized = Self::unauthorized(generation, route, true);
-            self.source.quarantine(&unauthorized, generation);
+            let may_be_refreshed = token.may_be_refreshed;
+            self.source.renewed_in_vain(&unauthorized, may_be_refreshed);
         }
     }
 

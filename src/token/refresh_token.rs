@@ -75,21 +75,40 @@ impl RefreshToken {
 /// it, and puts it back only where it was certainly not used up: sending a used one again makes some servers revoke
 /// everything. So it is gone after a call that never ends.
 #[derive(Default)]
-pub(super) struct RefreshTokenSlot(Mutex<Option<RefreshToken>>);
+pub(super) struct RefreshTokenSlot(Mutex<Slot>);
+
+#[derive(Default)]
+struct Slot {
+    token: Option<RefreshToken>,
+    /// Whether a provider refuses what it brings: it is dropped, and so is one that is still in use.
+    is_distrusted: bool,
+}
 
 impl RefreshTokenSlot {
     /// A panic elsewhere leaves nothing half-done here.
-    fn lock(&self) -> MutexGuard<'_, Option<RefreshToken>> {
+    fn lock(&self) -> MutexGuard<'_, Slot> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The one that may be offered now, if there is one; it is taken to be in use.
     pub(super) fn take(&self, now: Instant) -> Option<RefreshToken> {
-        self.lock().take().filter(|token| token.is_live(now))
+        let mut slot = self.lock();
+        let token = slot.token.take()?;
+        (!slot.is_distrusted && token.is_live(now)).then_some(token)
     }
 
     /// The one to be offered next.
     pub(super) fn put(&self, token: Option<RefreshToken>) {
-        *self.lock() = token;
+        self.lock().token = token;
+    }
+
+    /// None is offered before client credentials have brought a token.
+    pub(super) fn distrust(&self) {
+        self.lock().is_distrusted = true;
+    }
+
+    /// Client credentials have brought a token, and whatever refresh token comes with that is another one.
+    pub(super) fn trust(&self) {
+        self.lock().is_distrusted = false;
     }
 }

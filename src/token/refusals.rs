@@ -5,6 +5,9 @@
 //! the route's name stands for other requests too, which are not refused. Other routes' 401s still renew it, so that
 //! a refused route hides no revocation from them. Nothing is said about another generation.
 //!
+//! Where a refresh token may have brought the generation, that is what is thought to be at fault first: nothing is said of
+//! the route before a token of client credentials was refused there, too.
+//!
 //! The list is behind a mutex, held for a look; requests that are not refused look at `any` alone.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +22,7 @@ use bursar_base::clock;
 /// How long a generation is left alone that was obtained because of a route's 401, and refused there again.
 const QUARANTINE: Duration = Duration::from_secs(10);
 /// How long it is remembered of a route that answers otherwise too, so that its 401s are not accepted for revocations.
+/// And how long no refresh token is dropped for a route that refuses what client credentials bring, too.
 const MEMORY: Duration = Duration::from_secs(5 * 60);
 /// Of one token key; the oldest is forgotten, and costs one renewal more.
 const MAX_ROUTES: usize = 64;
@@ -50,10 +54,23 @@ struct Quarantine {
     until: Instant,
 }
 
+/// What a token tells that was obtained because of a route's 401, and refused there again, or was the old one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum InVain {
+    /// It may be the refresh token's fault: client credentials are to be tried next.
+    RefreshToken,
+    /// The route refuses whatever the token; whether that is news.
+    Route { is_news: bool },
+}
+
 #[derive(Debug)]
 struct Refusal {
     route: Arc<str>,
     quarantine: Option<Quarantine>,
+    /// What was refused here, and may have been a refresh token's fault.
+    refreshed: Option<u64>,
+    /// When a token of client credentials was refused here.
+    client_credentials: Option<Instant>,
     /// What was obtained for a request that was not replayed, until the provider takes it there.
     untried: Option<u64>,
     unauthorized: u64,
@@ -88,13 +105,13 @@ impl Refusals {
     }
 
     /// A generation that was obtained because of the route's 401 was refused there again, or was the old token.
-    /// Whether that is news.
-    pub(super) fn quarantine(
+    pub(super) fn renewed_in_vain(
         &self,
         unauthorized: &Unauthorized,
-        generation: u64,
+        may_be_refreshed: bool,
         now: Instant,
-    ) -> bool {
+    ) -> InVain {
+        let generation = unauthorized.sent;
         let quarantine = Quarantine {
             generation,
             until: now + QUARANTINE,
@@ -113,12 +130,18 @@ impl Refusals {
             }
         }
         let refusal = self.of(&mut list, &unauthorized.route);
+        if !may_be_refreshed {
+            refusal.client_credentials = Some(now);
+        } else if !refusal.refuses_client_credentials(now) {
+            refusal.refreshed = Some(generation);
+            return InVain::RefreshToken;
+        }
         refusal.unauthorized += 1;
         let is_news = refusal.quarantine.is_none();
         if !refusal.quarantines(generation, now) {
             refusal.quarantine = Some(quarantine);
         }
-        is_news
+        InVain::Route { is_news }
     }
 
     /// Another instance's token follows that generation: it is no better for the routes that are left alone now, and
@@ -187,13 +210,27 @@ impl Refusals {
         self.any() && self.list().iter().any(is_of)
     }
 
-    /// Whether it is known that a 401 may be for a missing scope: the token was obtained in vain, or the route
-    /// refused one that was.
+    /// Whether some route refused that generation, and a refresh token may have been at fault.
+    pub(super) fn is_refreshed_in_vain(&self, generation: u64) -> bool {
+        let is_of = |refusal: &Refusal| refusal.refreshed == Some(generation);
+        self.any() && self.list().iter().any(is_of)
+    }
+
+    /// Whether the route refused a token of client credentials lately.
+    pub(super) fn is_refused_to_client_credentials(&self, route: &Arc<str>, now: Instant) -> bool {
+        let is_of =
+            |refusal: &Refusal| refusal.route == *route && refusal.refuses_client_credentials(now);
+        self.any() && self.list().iter().any(is_of)
+    }
+
+    /// Whether it is known that a 401 may be for a missing scope, or for a refresh token: the token was obtained in vain,
+    /// or the route refused one that was.
     pub(super) fn explains(&self, unauthorized: &Unauthorized) -> bool {
         let is_of = |refusal: &Refusal| {
-            refusal.quarantine.is_some_and(|known| {
-                known.generation == unauthorized.sent || refusal.route == unauthorized.route
-            })
+            refusal.refreshed == Some(unauthorized.sent)
+                || refusal.quarantine.is_some_and(|known| {
+                    known.generation == unauthorized.sent || refusal.route == unauthorized.route
+                })
         };
         self.any() && self.list().iter().any(is_of)
     }
@@ -219,9 +256,10 @@ impl Refusals {
                 return true;
             }
             (refusal.unauthorized, refusal.forbidden) = (0, 0);
-            refusal.untried = None;
+            (refusal.untried, refusal.refreshed) = (None, None);
             let quarantine = refusal.quarantine;
             quarantine.is_some_and(|known| now < known.until + MEMORY)
+                || refusal.refuses_client_credentials(now)
         });
         self.any.store(!list.is_empty(), Ordering::Relaxed);
     }
@@ -258,6 +296,8 @@ impl Refusals {
             list.push(Refusal {
                 route: route.clone(),
                 quarantine: None,
+                refreshed: None,
+                client_credentials: None,
                 untried: None,
                 unauthorized: 0,
                 forbidden: 0,
@@ -283,9 +323,16 @@ impl Refusal {
             .is_some_and(|known| known.generation == generation && now < known.until)
     }
 
+    /// Whether the route refused a token of client credentials lately.
+    fn refuses_client_credentials(&self, now: Instant) -> bool {
+        self.client_credentials
+            .is_some_and(|then| now < then + MEMORY)
+    }
+
     /// The newest generation that anything is known about.
     fn newest(&self) -> Option<u64> {
         self.untried
+            .max(self.refreshed)
             .max(self.quarantine.map(|known| known.generation))
     }
 }
@@ -307,7 +354,7 @@ mod tests {
         let begun = Instant::now();
         for (after, is_anew) in [(0, true), (10, true), (19, true), (21, false), (600, false)] {
             let refusals = Refusals::default();
-            refusals.quarantine(&refused(1), 1, begun);
+            refusals.renewed_in_vain(&refused(1), false, begun);
             let now = begun + Duration::from_secs(after);
             let span = Lifespan {
                 issued: now,

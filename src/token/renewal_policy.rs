@@ -13,7 +13,8 @@ use super::acquire::NotAcquired;
 use super::backoff;
 use super::endpoint_limiter::Priority;
 use super::failure::Failure;
-use super::refusals::{Refusals, Unauthorized};
+use super::refresh_token::RefreshTokenSlot;
+use super::refusals::{InVain, Refusals, Unauthorized};
 use bursar_base::clock;
 use bursar_limits::circuit_breaker::Until;
 use bursar_limits::single_flight::{Joiner, SingleFlight};
@@ -128,6 +129,7 @@ pub(super) enum Decision {
 pub(super) struct EndpointState<'a> {
     /// What was learnt about routes.
     pub(super) refusals: &'a Refusals,
+    pub(super) refresh_token: &'a RefreshTokenSlot,
     /// Until when none is made, because the endpoint fails.
     pub(super) open_until: Option<Instant>,
     /// Whether the flight that is under way has not been let through yet.
@@ -151,7 +153,7 @@ impl RenewalPolicy {
         now: Instant,
         endpoint: EndpointState<'_>,
     ) -> Decision {
-        if let Some(joined) = self.without_flight(current, reason, now, endpoint.refusals) {
+        if let Some(joined) = self.without_flight(current, reason, now, endpoint) {
             return Decision::Join(joined);
         }
         if matches!(reason, RenewalReason::Request) {
@@ -178,10 +180,10 @@ impl RenewalPolicy {
             return Decision::Join(Joined::BackingOff(Failure::CircuitOpen, until));
         }
         if let RenewalReason::Unauthorized(unauthorized) = reason {
-            let most = match endpoint
-                .refusals
-                .is_quarantined(unauthorized.sent, None, now)
-            {
+            let refusals = endpoint.refusals;
+            let is_in_vain = refusals.is_quarantined(unauthorized.sent, None, now)
+                || refusals.is_refreshed_in_vain(unauthorized.sent);
+            let most = match is_in_vain {
                 true => MAX_QUARANTINED_RECOVERIES,
                 false => MAX_RECOVERIES,
             };
@@ -190,7 +192,7 @@ impl RenewalPolicy {
             }
             self.recoveries.push(now);
             // Where another token did not help before, the trouble is another one: a missing scope.
-            if !endpoint.refusals.explains(unauthorized) {
+            if !refusals.explains(unauthorized) {
                 self.refused(current.map(AsRef::as_ref), unauthorized.sent, now);
             }
         }
@@ -214,7 +216,7 @@ impl RenewalPolicy {
         current: Option<&Arc<CachedToken>>,
         reason: &RenewalReason,
         now: Instant,
-        refusals: &Refusals,
+        endpoint: EndpointState<'_>,
     ) -> Option<Joined> {
         let RenewalReason::Unauthorized(unauthorized) = reason else {
             // A flight ended between the caller's look at the token and the lock.
@@ -227,13 +229,17 @@ impl RenewalPolicy {
         {
             return Some(Joined::Newer(token.clone()));
         }
+        let refusals = endpoint.refusals;
         if refusals.declines(unauthorized, now) {
             return Some(Joined::RenewedTooOften);
         }
         // Nobody replayed it then, so the next request of the route shows that it was in vain.
         if refusals.is_untried(unauthorized) {
-            refusals.quarantine(unauthorized, unauthorized.sent, now);
-            return Some(Joined::RenewedTooOften);
+            let may_be_refreshed = current.is_some_and(|token| token.may_be_refreshed);
+            match refusals.renewed_in_vain(unauthorized, may_be_refreshed, now) {
+                InVain::RefreshToken => endpoint.refresh_token.distrust(),
+                InVain::Route { .. } => return Some(Joined::RenewedTooOften),
+            }
         }
         self.recoveries
             .retain(|then| now.duration_since(*then) < RECOVERY_WINDOW);

@@ -25,14 +25,14 @@ use super::failure::Failure;
 use super::known_entry::Known;
 use super::next_token::{Cached, Next};
 use super::refresh_token::RefreshTokenSlot;
-use super::refusals::{Refusals, Unauthorized};
+use super::refusals::{InVain, Refusals, Unauthorized};
 use super::renewal_policy::{
     Decision, EndpointState, FlightResult, Joined, RenewalPolicy, RenewalReason, UnderWay,
 };
 use super::secret_in_use::SecretInUse;
 use super::token_key::TokenKey;
 use crate::upstream::{Peer, server_name};
-use bursar_config::{SecretName, TokenDialect};
+use bursar_config::{Refresh, SecretName, TokenDialect};
 use bursar_limits::single_flight::{Joiner, Leader, NoResult};
 use bursar_telemetry::metrics::{Cause, FetchOutcome, GrantLabel};
 use bursar_traces::{FlightEnd, FlightTrace, Links, Tracer};
@@ -149,13 +149,14 @@ impl Source {
         token.is_some_and(|token| token.freshness(now) != Freshness::Expired)
     }
 
-    /// A generation that was obtained because of a 401 was refused on the same route.
-    pub(super) fn quarantine(&self, unauthorized: &Unauthorized, generation: u64) {
-        if self
-            .state
-            .refusals
-            .quarantine(unauthorized, generation, Instant::now())
-        {
+    /// A generation that was obtained because of a 401 was refused on the same route, or was the old token.
+    pub(super) fn renewed_in_vain(&self, unauthorized: &Unauthorized, may_be_refreshed: bool) {
+        let refusals = &self.state.refusals;
+        let what = refusals.renewed_in_vain(unauthorized, may_be_refreshed, Instant::now());
+        if what == InVain::RefreshToken {
+            self.state.refresh_token.distrust();
+        }
+        if what == (InVain::Route { is_news: true }) {
             let why = match self.dialect().single_active {
                 true => {
                     "it may lack a scope, or somebody else's token calls end the tokens of this account"
@@ -300,6 +301,7 @@ impl Source {
         let now = Instant::now();
         let endpoint = EndpointState {
             refusals: &self.state.refusals,
+            refresh_token: &self.state.refresh_token,
             open_until: self.limiter.open_until_for(now, reason.is_awaited()),
             are_waiting: self.calls.is_waiting(),
         };
@@ -328,6 +330,11 @@ impl Source {
                     .backing_off
                     .map(|(failure, _)| (failure, policy.failures));
                 wanted.failed = failed;
+                if let RenewalReason::Unauthorized(unauthorized) = &reason {
+                    let (refusals, route) = (&self.state.refusals, &unauthorized.route);
+                    wanted.may_drop_refresh_token =
+                        !refusals.is_refused_to_client_credentials(route, now);
+                }
                 let flight = Flight {
                     reason,
                     wanted,
@@ -430,6 +437,10 @@ impl Source {
             }
         };
         self.count(acquired.origin, outcome);
+        token.may_be_refreshed = match acquired.origin {
+            Origin::Endpoint(grant) => grant == GrantLabel::RefreshToken,
+            Origin::Fleet { .. } => self.dialect().refresh != Refresh::None,
+        };
         if let Origin::Fleet { after_unauthorized } = acquired.origin {
             if matches!(reason, RenewalReason::Unauthorized(_)) {
                 policy.was_replaced_by_fleet();
@@ -452,7 +463,7 @@ impl Source {
             RenewalReason::Unauthorized(unauthorized) if outcome == FetchOutcome::Unchanged => {
                 // Else it was adopted meanwhile, and nobody has refused it.
                 if token.generation == unauthorized.sent {
-                    self.quarantine(unauthorized, token.generation);
+                    self.renewed_in_vain(unauthorized, token.may_be_refreshed);
                 }
             }
             RenewalReason::Unauthorized(unauthorized) => {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::Rig;
 use crate::support::caller::Caller;
-use crate::support::idp::Idp;
+use crate::support::idp::{Idp, reply};
 use crate::support::proxy::Proxy;
 use crate::support::upstream::{Upstream, answer};
 
@@ -171,6 +171,28 @@ async fn a_route_that_may_not_be_replayed_is_learnt_about_too() {
     // Nothing was sent twice.
     assert_eq!(rig.api.count(), 1 + 5);
     assert_eq!(refused(&rig.proxy).await[0]["route"], "POST /once");
+}
+
+#[tokio::test]
+async fn a_refresh_token_whose_token_is_refused_too_costs_one_401_and_no_word_on_scopes() {
+    let api = Upstream::start(|request| async move {
+        match request.headers()["authorization"].to_str().unwrap() {
+            "Bearer client_credentials-3" => answer(200, ""),
+            _ => answer(401, UNAUTHORIZED),
+        }
+    });
+    let idp = Idp::start(|call| async move {
+        let grant = call.field("grant_type").unwrap();
+        let token = format!("{grant}-{}", call.number);
+        let body = json!({"access_token": token, "expires_in": 3600, "refresh_token": "r"});
+        reply(200, &body)
+    });
+    let rig = Rig::of(api.await, idp.await, "token.refresh: grant").await;
+    for (status, calls) in [(401, 2), (200, 3)] {
+        assert_eq!(rig.get("/x").await.status, status);
+        assert_eq!(rig.idp.calls(), calls);
+        assert!(refused(&rig.proxy).await.is_empty());
+    }
 }
 
 #[tokio::test]

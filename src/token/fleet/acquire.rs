@@ -189,7 +189,7 @@ impl FleetAcquire {
         passed_over: &[u64],
         priority: &mut watch::Receiver<Priority>,
     ) -> Step {
-        let known = self.key.known();
+        let (known, wanted) = (self.key.known(), &acquisition.wanted);
         known.saw(lease.number);
         let _held = self.key.fleet.hold_lease();
         let refresh = match &lease.refresh {
@@ -216,7 +216,7 @@ impl FleetAcquire {
                 is_lost: false,
             }),
         };
-        let result = self.grants.acquire_through(priority, &lease).await;
+        let result = self.grants.acquire_through(wanted, priority, &lease).await;
         let state = lease.state.into_inner();
         let left = self.grants.refresh_token.take(Instant::now());
         let none = match result {
@@ -232,7 +232,7 @@ impl FleetAcquire {
             // Nothing was sent: another instance asks now, or has asked.
             0 if state.is_lost => Step::Again,
             // It was held up for longer than its lease, and goes on to nothing else.
-            _ if state.is_lost => Step::Done(self.look(&acquisition.wanted, passed_over).await),
+            _ if state.is_lost => Step::Done(self.look(wanted, passed_over).await),
             _ => Step::Done(Err(self.give_back(none, acquisition))),
         }
     }
@@ -362,7 +362,10 @@ impl FleetAcquire {
             }
         }
         self.grants.refresh_token.put(known.take_unshared());
-        let result = self.grants.acquire_through(priority, &NoLease).await;
+        let result = self
+            .grants
+            .acquire_through(&acquisition.wanted, priority, &NoLease)
+            .await;
         let left = self.grants.refresh_token.take(Instant::now());
         match &result {
             Ok(token) => {

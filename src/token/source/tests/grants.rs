@@ -172,3 +172,93 @@ async fn a_burst_of_waiters_offers_a_refresh_token_once() {
     assert!(tasks.join_all().await.iter().all(|word| word == "t2"));
     assert_eq!(rig.grants(), [CLIENT, "r1"]);
 }
+
+/// A 401 on a route that refuses whatever it is replayed with.
+async fn refuse(rig: &Rig, route: &str) -> String {
+    let sent = rig.source.obtain().await.unwrap().generation;
+    let recovery = rig.source.recover_on(route, sent).await;
+    if let Recovery::Replay(token) = &recovery {
+        let handle = rig.source.handle();
+        handle.replay_refused(token.generation, &route.into());
+    }
+    word(&recovery)
+}
+
+fn routes_told_of(rig: &Rig) -> usize {
+    rig.source.snapshot(Instant::now()).refused_routes.len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_token_whose_token_is_refused_too_gives_way_to_client_credentials() {
+    let rig = rig("refresh: grant", in_turn([with_refresh()]));
+    assert_eq!(refuse(&rig, "a").await, "t2");
+    // Only one grant was tried: nothing is known of the route yet.
+    assert_eq!(routes_told_of(&rig), 0);
+    // Whoever comes next, on whatever route.
+    let sent = rig.source.obtain().await.unwrap().generation;
+    assert_eq!(word(&rig.source.recover_on("b", sent).await), "t3");
+    assert_eq!(rig.grants(), [CLIENT, "r1", CLIENT]);
+    // The refresh token that came with it is another one.
+    assert_eq!(word(&rig.source.recover_on("b", 3).await), "t4");
+    assert_eq!(rig.grants(), [CLIENT, "r1", CLIENT, "r3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_not_replayed_shows_what_a_refresh_token_is_worth_too() {
+    let rig = rig("refresh: grant", in_turn([with_refresh()]));
+    for sent in 1..4 {
+        rig.obtain().await.unwrap();
+        rig.source.renew(sent);
+        pass(1.0).await;
+    }
+    assert_eq!(rig.grants(), [CLIENT, "r1", CLIENT]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_token_that_brings_the_refused_token_again_is_dropped_in_the_same_flight() {
+    let rig = rig("refresh: grant", |call: &Call| match call.number {
+        1 | 2 => {
+            respond(&json!({ "access_token": "same", "expires_in": 300, "refresh_token": "r{n}" }))
+        }
+        _ => with_refresh(),
+    });
+    assert_eq!(word(&rig.renew().await), "t3");
+    assert_eq!(rig.grants(), [CLIENT, "r1", CLIENT]);
+    assert_eq!(rig.outcome(FetchOutcome::Unchanged), 1);
+    assert_eq!(routes_told_of(&rig), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_that_lacks_a_scope_costs_a_refresh_token_in_five_minutes() {
+    for brought in [with_refresh(), {
+        let body = json!({ "access_token": "same", "expires_in": 3600, "refresh_token": "r{n}" });
+        respond(&body)
+    }] {
+        let rig = rig("refresh: grant", in_turn([brought]));
+        for _ in 0..6000 {
+            refuse(&rig, "a").await;
+            pass(0.1).await;
+        }
+        assert_eq!(routes_told_of(&rig), 1);
+        let grants = rig.grants();
+        let dropped = grants.iter().skip(1).filter(|grant| *grant == CLIENT);
+        assert!(dropped.count() <= 2, "{grants:?}");
+        // One call in ten seconds, and one more where a refresh token is dropped.
+        assert!(grants.len() <= 1 + 60 + 2 + 1, "{}", grants.len());
+        assert_eq!(rig.source.snapshot(Instant::now()).contentions, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_routes_that_lack_a_scope_are_no_contention_where_tokens_are_refreshed() {
+    let rig = rig("refresh: grant", in_turn([with_refresh()]));
+    for _ in 0..60 {
+        for route in ["a", "b", "c"] {
+            refuse(&rig, route).await;
+        }
+        pass(1.0).await;
+    }
+    assert_eq!(routes_told_of(&rig), 3);
+    assert_eq!(rig.source.snapshot(Instant::now()).contentions, 0);
+    assert!(rig.count() <= 1 + 6 + 5, "{:?}", rig.times());
+}
