@@ -15,6 +15,7 @@ use super::endpoint_limiter::{EndpointLimiter, Priority};
 use super::failure::Failure;
 use super::refresh_token::{RefreshToken, RefreshTokenSlot};
 use super::request::{Grant, Transport, request_token};
+use super::response::ExpiresIn;
 use super::secret_in_use::SecretInUse;
 use super::token_key::TokenKey;
 use bursar_base::secret::Secret;
@@ -70,10 +71,9 @@ impl Grants {
         if let Some(token) = self.refresh_token.take(Instant::now()) {
             let grant = Grant::RefreshToken(&token.text);
             match self.call(priority, lease, grant).await {
-                // The refused token once more: what this refresh token brings is of no use.
-                Ok(acquired) if wanted.is_refused_once_more(&acquired) => {
-                    let label = GrantLabel::RefreshToken;
-                    self.calls.ended(label, FetchOutcome::Unchanged);
+                // The refused token once more, or one that has ended: what this refresh token brings is of no use.
+                Ok(acquired) if let Some(outcome) = of_no_use(&acquired, wanted) => {
+                    self.calls.ended(GrantLabel::RefreshToken, outcome);
                 }
                 Ok(mut acquired) => {
                     self.keep_refresh_token(&mut acquired, Some(token));
@@ -218,4 +218,12 @@ impl Grants {
     fn dialect(&self) -> &TokenDialect {
         &self.key.provider.token
     }
+}
+
+/// What a refresh token's call is counted as that brought nothing of use.
+fn of_no_use(acquired: &Acquired, wanted: &Wanted) -> Option<FetchOutcome> {
+    if wanted.is_refused_once_more(acquired) {
+        return Some(FetchOutcome::Unchanged);
+    }
+    (acquired.response.lifetime == ExpiresIn::Already).then(|| Failure::AlreadyExpired.outcome())
 }

@@ -262,3 +262,13 @@ async fn several_routes_that_lack_a_scope_are_no_contention_where_tokens_are_ref
     assert_eq!(rig.source.snapshot(Instant::now()).contentions, 0);
     assert!(rig.count() <= 1 + 6 + 5, "{:?}", rig.times());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_token_that_brings_an_expired_token_is_dropped_in_the_same_flight() {
+    for expires_in in [json!(0), json!(-56), json!("0")] {
+        let body =
+            json!({ "access_token": "t{n}", "expires_in": expires_in, "refresh_token": "r{n}" });
+        let grants = three_flights(respond(&body)).await;
+        assert_eq!(grants, [CLIENT, "r1", CLIENT, CLIENT]);
+    }
+}
