@@ -655,3 +655,4 @@ mod dots;
 mod egress;
 mod fleet;
 mod mistakes;
+mod provider;

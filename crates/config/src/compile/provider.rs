@@ -15,11 +15,12 @@ use crate::account::AccountIndex;
 use crate::defaults;
 use crate::diagnostic::Diagnostics;
 use crate::file::{self, Count, Refresh, Size, Trace};
-use crate::host::{Host, Origin};
+use crate::host::{Host, Origin, port_of};
 use crate::node::join;
 use crate::presets::{Endpoints, Preset, PresetHost, PresetName, PresetRoute};
 use crate::provider::{BreakerLimits, Provider, Timeouts, TokenDialect};
 use crate::route::HostRoutes;
+use bursar_base::address::undotted;
 use bursar_base::path::{Path as RequestPath, Pattern};
 use bursar_base::secret::Secret;
 
@@ -332,19 +333,22 @@ impl ProviderFile {
                 None
             }
         };
-        let preset_url = || {
-            endpoints
-                .and_then(|endpoints| endpoints.refresh_url)
-                .map(str::to_owned)
-        };
-        let refresh_url = file.refresh_url.take().or_else(preset_url);
-        let refresh_url =
-            refresh_url.and_then(|url| endpoint(&url, &self.key("token.refresh_url"), problems));
-        if refresh == Refresh::Endpoint && refresh_url.is_none() {
-            problems.add(
-                &self.key("token.refresh_url"),
-                "is missing; `refresh: endpoint` needs it",
-            );
+        let key = self.key("token.refresh_url");
+        let known = endpoints.and_then(|endpoints| endpoints.refresh_url);
+        // The preset's own is for refresh tokens of the preset's own server.
+        let is_elsewhere = url.as_ref().zip(endpoints).is_some_and(|(url, endpoints)| {
+            let preset = endpoints.token_url.parse::<Uri>();
+            preset.is_ok_and(|preset| !is_of_one_server(url, &preset))
+        });
+        let preset_url = || known.filter(|_| !is_elsewhere).map(str::to_owned);
+        let named = file.refresh_url.take().or_else(preset_url);
+        let is_named = named.is_some();
+        let refresh_url = named.and_then(|url| endpoint(&url, &key, problems));
+        if refresh == Refresh::Endpoint && !is_named {
+            problems.add(&key, match known {
+                Some(_) => "is missing; `token.url` names another server than the preset, whose refresh endpoint must not get this one's refresh tokens; write the URL of its own, or `refresh: none`",
+                None => "is missing; `refresh: endpoint` needs it",
+            });
         }
         (url, refresh_url)
     }
@@ -401,6 +405,12 @@ impl ProviderFile {
         paths.dedup();
         paths.into_iter().map(String::into_boxed_str).collect()
     }
+}
+
+/// Whether both URLs have the same host, in whatever spelling, and the same port.
+fn is_of_one_server(one: &Uri, other: &Uri) -> bool {
+    let host = |url: &Uri| undotted(url.host().unwrap_or_default()).to_ascii_lowercase();
+    host(one) == host(other) && port_of(one) == port_of(other)
 }
 
 /// The servers that are known by name, of the API and for tokens.

@@ -1,0 +1,43 @@
+//! What of a provider's part of the file goes together, and what does not.
+
+use std::path::Path;
+
+use super::{Config, assert_problem};
+
+/// A provider by its preset, with further keys in flow style.
+fn preset(name: &str, keys: &str) -> String {
+    format!(
+        "providers: {{p: {{preset: {name}, environment: sandbox, client_id: 'a', client_secret: 'hR7wq2', {keys}}}}}"
+    )
+}
+
+#[test]
+fn a_presets_refresh_endpoint_gets_no_refresh_token_of_another_server() {
+    let own = "url: 'https://login.inside:8443/api/v1/oauth2/token'";
+    assert_problem(
+        &preset("quidkey", &format!("token: {{{own}}}")),
+        "token.refresh_url: is missing; `token.url` names another server than the preset, whose refresh endpoint must not get this one's refresh tokens; write the URL of its own, or `refresh: none`",
+    );
+    for token in [
+        format!("{own}, refresh_url: 'https://login.inside:8443/refresh'"),
+        format!("{own}, refresh: none"),
+        format!("{own}, refresh: grant"),
+        // The preset's own server, in whatever spelling.
+        "url: 'https://Core-Dev.Quidkey.com.:443/oauth2/token'".to_owned(),
+    ] {
+        let text = preset("quidkey", &format!("token: {{{token}}}"));
+        let config = Config::parse(&text, Path::new("")).unwrap();
+        let urls: Vec<_> = config.providers[0].token.urls().collect();
+        let are_of_one = urls.windows(2).all(|pair| {
+            let host = |at: usize| {
+                pair[at]
+                    .host()
+                    .unwrap()
+                    .trim_end_matches('.')
+                    .to_lowercase()
+            };
+            host(0) == host(1)
+        });
+        assert!(are_of_one, "{token}: {urls:?}");
+    }
+}
