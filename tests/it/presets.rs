@@ -79,7 +79,7 @@ GET  public-api.demo.alternativepayments.io public-api.alternativepayments.io /w
 
 const QUIDKEY: &str = "
 POST  core-dev.quidkey.com core.quidkey.com /api/v1/payment-requests /api/v1/payment-requests:redirect /api/v1/payment-links | | | money | idempotency-key
-PATCH core-tst.quidkey.com core.quidkey.com /api/v1/payment-requests/t7 | | | money | idempotency-key
+PATCH core-tst.quidkey.com core.quidkey.com /api/v1/payment-requests/t7 | | | money |
 GET   core-dev.quidkey.com core.quidkey.com /api/v1/payment-links /api/v1/payment-links/7 | | | |
 POST,PATCH core-dev.quidkey.com core.quidkey.com /api/v1/embedded/payment-requests | | | money |
 POST  core-dev.quidkey.com core.quidkey.com /api/v1/merchants/7/transactions/8/refunds /api/v1/refund-session | | | money |

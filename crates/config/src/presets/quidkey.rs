@@ -43,13 +43,13 @@ pub(super) const PRESET: Preset = Preset {
     ],
 };
 
-/// By which it knows a request again that creates something. Of refunds and of embedded requests nobody says so.
+/// By which it knows a request again that creates something. Of changes, refunds and embedded requests nobody says so.
 const KEY: &str = "idempotency-key";
 
 const ROUTES: &[PresetRoute] = &[
     pays(&["POST"], "/api/v1/payment-requests").keyed(KEY),
     pays(&["POST"], "/api/v1/payment-requests:redirect").keyed(KEY),
-    pays(&["PATCH"], "/api/v1/payment-requests/*").keyed(KEY),
+    pays(&["PATCH"], "/api/v1/payment-requests/*"),
     pays(&["POST"], "/api/v1/payment-links").keyed(KEY),
     // The payment token of a change is in the body.
     pays(&["POST", "PATCH"], "/api/v1/embedded/payment-requests"),

@@ -41,3 +41,18 @@ fn a_presets_refresh_endpoint_gets_no_refresh_token_of_another_server() {
         assert!(are_of_one, "{token}: {urls:?}");
     }
 }
+
+#[test]
+fn a_key_that_no_document_has_is_not_the_presets() {
+    for (path, is_keyed) in [
+        ("{methods: [POST], path: /api/v1/payment-requests", true),
+        (
+            "{methods: [PATCH], path: '/api/v1/payment-requests/*'",
+            false,
+        ),
+    ] {
+        let text = preset("quidkey", &format!("routes: [{path}, replay: if_keyed}}]"));
+        let parsed = Config::parse(&text, Path::new(""));
+        assert_eq!(parsed.is_ok(), is_keyed, "{path}: {parsed:?}");
+    }
+}
