@@ -39,7 +39,10 @@ GET,HEAD uatoneapi.payu.in   oneapi.payu.in  /payment-links /payment-links/I1 /p
 PUT      uatoneapi.payu.in   oneapi.payu.in  /payment-links/I1 | update_payment_links | merchantid 8123456 | money |
 DELETE   uatoneapi.payu.in   oneapi.payu.in  /payment-links/I1 | update_payment_links | merchantid 8123456 | money |
 POST     uatoneapi.payu.in   oneapi.payu.in  /payment-links/I1/share | read_payment_links | merchantid 8123456 | |
-POST     uat-partner.payu.in partner.payu.in /payment-links | create_payment_links | merchantid 8123456 | money |
+POST     uat-partner.payu.in partner.payu.in /payment-links /api/payment-links /api/payment-links/ | create_payment_links | merchantid 8123456 | money |
+GET      test-partner.payu.in partner.payu.in /api/payment-links /api/payment-links/I1 /api/payment-links/I1/txns | read_payment_links | merchantid 8123456 | |
+PUT      uat-partner.payu.in partner.payu.in /api/payment-links/I1 | update_payment_links | merchantid 8123456 | money |
+POST     uat-partner.payu.in partner.payu.in /api/payment-links/I1/share | read_payment_links | merchantid 8123456 | |
 POST     uat-partner.payu.in partner.payu.in /api/v1/otps/send_otp | send_sign_in_otp | | |
 POST     test-partner.payu.in partner.payu.in /api/v1/otps/verify_otp | verify_sign_in_otp | | |
 POST     uat-partner.payu.in partner.payu.in /api/v3/merchants | refer_merchant | | |

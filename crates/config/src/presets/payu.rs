@@ -13,8 +13,8 @@ pub(super) const PRESET: Preset = Preset {
     sandbox: Endpoints {
         hosts: &[
             // First, because a host of the operator's that none of these is has the partner API as it is now.
-            PresetHost::new("uat-partner.payu.in", &[LINKS, PARTNER]),
-            PresetHost::new("test-partner.payu.in", &[LINKS, PARTNER]),
+            PresetHost::new("uat-partner.payu.in", &[LINKS, OLD_LINKS, PARTNER]),
+            PresetHost::new("test-partner.payu.in", &[LINKS, OLD_LINKS, PARTNER]),
             PresetHost::new("uatoneapi.payu.in", &[LINKS, OLD_PARTNER, PAYOUTS]),
             PresetHost::new("uat-onepayuonboarding.payu.in", &[ONBOARDING]).only(ONBOARDING_PATHS),
             PresetHost::new("test-partnerapilayer.payu.in", &[TEST_PARTNER_PAYMENTS])
@@ -28,7 +28,7 @@ pub(super) const PRESET: Preset = Preset {
     },
     production: Endpoints {
         hosts: &[
-            PresetHost::new("partner.payu.in", &[LINKS, PARTNER]),
+            PresetHost::new("partner.payu.in", &[LINKS, OLD_LINKS, PARTNER]),
             PresetHost::new("oneapi.payu.in", &[LINKS, OLD_PARTNER]),
             PresetHost::new("payout.payumoney.com", &[PAYOUTS]).only(&["/payout/**"]),
             PresetHost::new("onboarding.payu.in", &[ONBOARDING]).only(ONBOARDING_PATHS),
@@ -54,36 +54,45 @@ pub(super) const PRESET: Preset = Preset {
 
 const ONBOARDING_PATHS: &[&str] = &["/api/v3/product_accounts/**"];
 
-const LINKS: &[PresetRoute] = &[
-    pays(&["POST"], "/payment-links")
-        .scopes(&["create_payment_links"])
-        .merchant(Payments),
-    other(READ, "/payment-links")
-        .scopes(&["read_payment_links"])
-        .merchant(Payments),
-    other(READ, "/payment-links/*")
-        .scopes(&["read_payment_links"])
-        .merchant(Payments),
-    // Both are in the documentation.
-    other(READ, "/payment-links/*/txns")
-        .scopes(&["read_payment_links"])
-        .merchant(Payments),
-    other(READ, "/payment-links/*/transactions")
-        .scopes(&["read_payment_links"])
-        .merchant(Payments),
-    pays(&["PUT"], "/payment-links/*")
-        .scopes(&["update_payment_links"])
-        .merchant(Payments),
-    // Cancels it.
-    pays(&["DELETE"], "/payment-links/*")
-        .scopes(&["update_payment_links"])
-        .by_choice(Operation::CancelPaymentLink)
-        .merchant(Payments),
-    // Sends the link to the customer once more.
-    other(&["POST"], "/payment-links/*/share")
-        .scopes(&["read_payment_links"])
-        .merchant(Payments),
-];
+/// Payment links, below that path.
+macro_rules! payment_links {
+    ($below:literal) => {
+        &[
+            pays(&["POST"], concat!($below, "/payment-links"))
+                .scopes(&["create_payment_links"])
+                .merchant(Payments),
+            other(READ, concat!($below, "/payment-links"))
+                .scopes(&["read_payment_links"])
+                .merchant(Payments),
+            other(READ, concat!($below, "/payment-links/*"))
+                .scopes(&["read_payment_links"])
+                .merchant(Payments),
+            // Both are in the documentation.
+            other(READ, concat!($below, "/payment-links/*/txns"))
+                .scopes(&["read_payment_links"])
+                .merchant(Payments),
+            other(READ, concat!($below, "/payment-links/*/transactions"))
+                .scopes(&["read_payment_links"])
+                .merchant(Payments),
+            pays(&["PUT"], concat!($below, "/payment-links/*"))
+                .scopes(&["update_payment_links"])
+                .merchant(Payments),
+            // Cancels it.
+            pays(&["DELETE"], concat!($below, "/payment-links/*"))
+                .scopes(&["update_payment_links"])
+                .by_choice(Operation::CancelPaymentLink)
+                .merchant(Payments),
+            // Sends the link to the customer once more.
+            other(&["POST"], concat!($below, "/payment-links/*/share"))
+                .scopes(&["read_payment_links"])
+                .merchant(Payments),
+        ]
+    };
+}
+
+const LINKS: &[PresetRoute] = payment_links!("");
+/// Older pages of the partner API have them here.
+const OLD_LINKS: &[PresetRoute] = payment_links!("/api");
 
 /// A merchant's account, documents and bank details. What the preset does not name here is done with
 /// `refer_merchant`. The user token of a merchant, which `verify_otp` answers with, cannot be obtained without the
