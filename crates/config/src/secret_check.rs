@@ -13,9 +13,9 @@ use bursar_base::secret::Secret;
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// Why a secret cannot work.
+/// Why a secret, or what else a provider gives out, cannot work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-enum Fault {
+pub(crate) enum Fault {
     #[error("begins with a byte-order mark; save its file as UTF-8 without one")]
     ByteOrderMark,
     #[error("holds an invisible character, such as a zero-width space; write it anew")]
@@ -126,7 +126,7 @@ fn fault(text: &str, kind: Kind) -> Option<Fault> {
 }
 
 /// What no secret is, whatever it is for.
-fn fault_of_any(text: &str) -> Option<Fault> {
+pub(crate) fn fault_of_any(text: &str) -> Option<Fault> {
     let is_invisible = |char| matches!(char, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}');
     let fault = match () {
         () if text.starts_with(BYTE_ORDER_MARK) => Fault::ByteOrderMark,

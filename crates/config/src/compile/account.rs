@@ -8,6 +8,7 @@ use crate::account::{Account, DEFAULT_ACCOUNT, Merchant};
 use crate::diagnostic::Diagnostics;
 use crate::file;
 use crate::node::join;
+use crate::secret_check;
 use bursar_base::secret::Secret;
 
 /// The names of a provider's accounts as the file has them, ascending: [`accounts`] keeps that order.
@@ -182,6 +183,20 @@ fn credential(
 }
 
 fn merchant_id(path: &str, id: &str, problems: &mut Diagnostics) -> Option<HeaderValue> {
+    if id.is_empty() {
+        problems.add(path, "is empty");
+        return None;
+    }
+    if let Some(fault) = secret_check::fault_of_any(id) {
+        problems.add(path, fault);
+        return None;
+    }
+    if !id.is_ascii() {
+        problems.warn(
+            path,
+            "holds a character that is not printable ASCII; is it what the provider gave out?",
+        );
+    }
     let value = HeaderValue::from_str(id);
     if value.is_err() {
         problems.add(path, "holds characters that no header may hold");

@@ -11,6 +11,12 @@ fn preset(name: &str, keys: &str) -> String {
     )
 }
 
+/// What is warned of, as text.
+fn warnings(text: &str) -> Vec<String> {
+    let config = Config::parse(text, Path::new("")).unwrap();
+    config.warnings.iter().map(ToString::to_string).collect()
+}
+
 #[test]
 fn a_presets_refresh_endpoint_gets_no_refresh_token_of_another_server() {
     let own = "url: 'https://login.inside:8443/api/v1/oauth2/token'";
@@ -54,5 +60,40 @@ fn a_key_that_no_document_has_is_not_the_presets() {
         let text = preset("quidkey", &format!("routes: [{path}, replay: if_keyed}}]"));
         let parsed = Config::parse(&text, Path::new(""));
         assert_eq!(parsed.is_ok(), is_keyed, "{path}: {parsed:?}");
+    }
+}
+
+#[test]
+fn a_merchants_id_that_cannot_be_one_is_an_error() {
+    for key in ["merchant_id", "payout_merchant_id"] {
+        for (id, expected) in [
+            ("''", "is empty"),
+            ("\"81\\t23\"", "holds a control character"),
+            ("\"81\\x0123\"", "holds a control character"),
+            ("' 8123456'", "begins or ends with white space"),
+            ("\"8123456\\n\"", "ends with a line break"),
+            ("\"\\ufeff8123456\"", "begins with a byte-order mark"),
+            ("\"8123456\\u200b\"", "holds an invisible character"),
+            ("<mid>", "is a placeholder in angle brackets"),
+            ("changeme", "is a placeholder"),
+            (
+                "$PAYU_MERCHANT_ID",
+                "is the name of a variable without braces",
+            ),
+        ] {
+            let text = preset("payu", &format!("{key}: {id}"));
+            assert_problem(&text, &format!("providers.p.{key}: {expected}"));
+        }
+        let told = warnings(&preset("payu", &format!("{key}: '8123456é'")));
+        let [told] = &told[..] else {
+            panic!("{told:?}")
+        };
+        assert!(
+            told.contains(&format!(
+                "providers.p.{key}: holds a character that is not printable ASCII"
+            )),
+            "{told}"
+        );
+        assert!(warnings(&preset("payu", &format!("{key}: '8123456'"))).is_empty());
     }
 }
