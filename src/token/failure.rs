@@ -9,6 +9,9 @@ use bursar_base::address::Rule;
 use bursar_http::response::ResponseError;
 use bursar_telemetry::metrics::{Cause, FetchOutcome};
 
+/// What to do where the endpoint refuses the request itself.
+const REQUEST_ADVICE: &str = ": it refuses the request itself; check token.url, token.encoding, token.client_auth and token.params";
+
 /// Why there is no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
@@ -166,6 +169,12 @@ impl Failure {
         matches!(self, Self::Rejected(detail, _) | Self::ErrorStatus(400, detail) if detail.is("invalid_grant"))
     }
 
+    /// Whether the endpoint refuses the request itself, which is the configuration's fault mostly.
+    #[must_use]
+    pub fn is_about_request(self) -> bool {
+        matches!(self, Self::ErrorStatus(400 | 404 | 405 | 415, _)) && !self.is_about_grant()
+    }
+
     /// Whether the endpoint says of the client, and of nothing else, that it is refused.
     pub(super) fn is_about_client(self) -> bool {
         matches!(self, Self::Rejected(detail, _) if detail.is_one_of(&["invalid_client", "unauthorized_client"]))
@@ -236,7 +245,9 @@ impl fmt::Display for Failure {
                 asked.as_secs_f64().ceil()
             ),
             Self::ErrorStatus(status, detail) => {
-                write!(formatter, "the token endpoint answered {status} ({detail})")
+                let advice = self.is_about_request().then_some(REQUEST_ADVICE);
+                let advice = advice.unwrap_or_default();
+                write!(formatter, "the token endpoint answered {status} ({detail}){advice}")
             }
             Self::ServerError(detail) => {
                 write!(

@@ -135,6 +135,9 @@ pub(super) fn token(missing: &Missing) -> Description {
             "the parent proxy (egress.proxy) does not connect to the provider's token endpoint",
         ),
         Failure::NoConnection(_) => unavailable("the provider's token endpoint cannot be reached"),
+        Failure::ErrorStatus(..) if missing.failure.is_about_request() => unavailable(
+            "the provider's token endpoint refuses the request itself; check token.url, token.encoding, token.client_auth and token.params",
+        ),
         Failure::ErrorStatus(..)
         | Failure::RetryLater(..)
         | Failure::ServerError(_)

@@ -74,6 +74,7 @@ fn no_token(failure: Failure) -> Option<Detail> {
         Failure::NotAllowed(_) => Detail::AddressNotAllowed,
         Failure::NoConnection(Cause::ParentProxy) => Detail::ParentProxy,
         Failure::NoConnection(_) => Detail::NoConnection,
+        Failure::ErrorStatus(..) if failure.is_about_request() => Detail::RequestRefused,
         Failure::ErrorStatus(..) | Failure::RetryLater(..) | Failure::ServerError(_) => {
             Detail::ErrorStatus
         }

@@ -337,7 +337,7 @@ fn malformed() -> impl Iterator<Item = Refusal> {
     malformed.map(|detail| Refusal::Target(target::Error::Malformed(detail, "")))
 }
 
-fn failures() -> [Failure; 14] {
+fn failures() -> [Failure; 15] {
     let words = crate::token::Detail::Is("");
     [
         Failure::Rejected(words, None),
@@ -351,6 +351,7 @@ fn failures() -> [Failure; 14] {
         Failure::NoConnection(Cause::ParentProxy),
         Failure::NoConnection(Cause::Refused),
         Failure::ErrorStatus(500, words),
+        Failure::ErrorStatus(404, words),
         Failure::Broken,
         Failure::NoCloseNotify,
         Failure::Malformed(words),

@@ -178,7 +178,9 @@ async fn an_account_that_is_misconfigured_shows_the_errors_name_and_no_secret() 
         let rig = rig(saying(400, &[], body).await).await;
         assert_unavailable(&rig.get("/a").await);
         let error = last_error(&rig.proxy).await;
-        assert_eq!(error, format!("the token endpoint answered 400 ({name})"));
+        let told =
+            format!("the token endpoint answered 400 ({name}): it refuses the request itself");
+        assert!(error.starts_with(&told), "{error}");
     }
     // An endpoint that repeats what it was sent.
     let idp = Idp::start(|call| async move {
@@ -188,9 +190,11 @@ async fn an_account_that_is_misconfigured_shows_the_errors_name_and_no_secret() 
     let rig = rig(idp.await).await;
     assert_unavailable(&rig.get("/a").await);
     let error = last_error(&rig.proxy).await;
-    assert_eq!(
-        error,
-        "the token endpoint answered 400 (an unknown error code)"
+    let told =
+        "the token endpoint answered 400 (an unknown error code): it refuses the request itself";
+    assert!(
+        error.starts_with(told) && !error.contains(CLIENT_SECRET),
+        "{error}"
     );
 }
 
@@ -214,4 +218,47 @@ async fn a_401_without_json_has_the_other_secret_tried_once() {
     let reply = rig.get("/a").await;
     assert_eq!(reply.problem()["reason"], "credentials_rejected");
     assert_eq!(rig.idp.calls(), 2);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_refuses_the_request_itself_is_told_from_one_that_fails() {
+    for (status, body) in [
+        (400, r#"{"error":"invalid_request"}"#),
+        (400, r#"{"error":"unsupported_grant_type"}"#),
+        (404, "<html>not here"),
+        (405, ""),
+        (415, r#"{"error":"x"}"#),
+    ] {
+        let rig = rig(saying(status, &[], body).await).await;
+        let reply = rig.get("/a").await;
+        assert_unavailable(&reply);
+        assert_eq!(
+            reply.problem()["detail"],
+            "the provider's token endpoint refuses the request itself; check token.url, token.encoding, token.client_auth and token.params",
+            "{status} {body}"
+        );
+        let line = &rig.proxy.access_lines(1).await[0];
+        assert_eq!(line["detail"], "request_refused");
+        let said = last_error(&rig.proxy).await;
+        let expected = format!("the token endpoint answered {status}");
+        assert!(
+            said.contains(&expected) && said.contains("check token.url"),
+            "{said}"
+        );
+    }
+    for (status, body) in [
+        (400, r#"{"error":"server_error"}"#),
+        (400, r#"{"error":"invalid_grant"}"#),
+        (422, "{}"),
+        (500, "{}"),
+    ] {
+        let rig = rig(saying(status, &[], body).await).await;
+        let reply = rig.get("/a").await;
+        assert_unavailable(&reply);
+        let detail = &reply.problem()["detail"];
+        assert_eq!(
+            *detail, "the provider's token endpoint fails",
+            "{status} {body}"
+        );
+    }
 }

@@ -236,6 +236,8 @@ labels! {
         AddressNotAllowed = "address_not_allowed",
         /// It answered with an error.
         ErrorStatus = "error_status",
+        /// It refuses the request itself: 400, 404, 405 or 415, and no word on the account.
+        RequestRefused = "request_refused",
         /// What it answered with is no usable token.
         NoToken = "no_token",
         /// `limits.requests`.

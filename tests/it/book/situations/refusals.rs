@@ -172,6 +172,13 @@ async fn of_tokens() -> Vec<Situation> {
         )
         .await,
         answering("token_error_status", 503, "text/html", html).await,
+        answering(
+            "token_request_refused",
+            400,
+            json,
+            "{\"error\": \"unsupported_grant_type\"}",
+        )
+        .await,
         answering("no_token", 200, "text/html", "<html>Please log in</html>").await,
         Situation::new("rate_limited", limited_yaml).with(limited),
         Situation::new("token_refused", nobody).with(api),
