@@ -1,5 +1,7 @@
 //! Replay decision: what a response means for the token and the request, as a pure table. Only a 401 leads to a replay.
 
+use std::borrow::Cow;
+
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, StatusCode};
 
@@ -20,26 +22,69 @@ pub fn decide(status: StatusCode, headers: &HeaderMap) -> ReplayDecision {
     if status != StatusCode::UNAUTHORIZED {
         return ReplayDecision::Relay;
     }
-    let insufficient = headers.get_all(WWW_AUTHENTICATE).iter().any(|challenge| {
-        challenge.to_str().is_ok_and(|challenge| {
-            let challenge = challenge.to_ascii_lowercase();
-            challenge.contains("bearer") && has_error(&challenge)
-        })
-    });
-    if insufficient {
-        ReplayDecision::InsufficientScope
-    } else {
-        ReplayDecision::Renew
+    let mut challenges = headers.get_all(WWW_AUTHENTICATE).iter();
+    match challenges.any(|field| is_insufficient(field.as_bytes())) {
+        true => ReplayDecision::InsufficientScope,
+        false => ReplayDecision::Renew,
     }
 }
 
-/// Whether `error` is exactly `insufficient_scope`, quoted or not; a description may well mention it.
-fn has_error(challenge: &str) -> bool {
-    challenge.split([',', ' ']).any(|parameter| {
-        parameter.split_once('=').is_some_and(|(name, value)| {
-            name.trim() == "error" && value.trim().trim_matches('"') == "insufficient_scope"
-        })
-    })
+/// Whether some challenge of the field is Bearer's with exactly that `error`, quoted or not; a description may well
+/// mention it.
+fn is_insufficient(mut field: &[u8]) -> bool {
+    let mut scheme: &[u8] = b"";
+    loop {
+        // Some servers leave the commas out between parameters.
+        field = without(field, |byte| matches!(byte, b' ' | b'\t' | b','));
+        if field.is_empty() {
+            return false;
+        }
+        let (name, rest) = split(field, |byte| matches!(byte, b' ' | b'\t' | b',' | b'='));
+        // There may be blanks around it (RFC 9110 section 11.2).
+        let Some(rest) = blank(rest).strip_prefix(b"=") else {
+            (scheme, field) = (name, rest);
+            continue;
+        };
+        let (value, rest) = value(blank(rest));
+        let is_error = name.eq_ignore_ascii_case(b"error");
+        if is_error && scheme.eq_ignore_ascii_case(b"bearer") && *value == *b"insufficient_scope" {
+            return true;
+        }
+        field = rest;
+    }
+}
+
+/// A parameter's value, unquoted, and what follows it.
+fn value(field: &[u8]) -> (Cow<'_, [u8]>, &[u8]) {
+    let Some(quoted) = field.strip_prefix(b"\"") else {
+        let (value, rest) = split(field, |byte| matches!(byte, b' ' | b'\t' | b','));
+        return (value.into(), rest);
+    };
+    let mut value = Vec::new();
+    let mut bytes = quoted.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => break,
+            b'\\' => value.extend(bytes.next()),
+            _ => value.push(*byte),
+        }
+    }
+    (value.into(), bytes.as_slice())
+}
+
+fn blank(field: &[u8]) -> &[u8] {
+    without(field, |byte| matches!(byte, b' ' | b'\t'))
+}
+
+/// What follows the first bytes of that kind.
+fn without(field: &[u8], is_of_kind: impl Fn(u8) -> bool) -> &[u8] {
+    split(field, |byte| !is_of_kind(byte)).1
+}
+
+/// What stands before the first byte of that kind, and what follows.
+fn split(field: &[u8], ends: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
+    let end = field.iter().position(|byte| ends(*byte));
+    field.split_at(end.unwrap_or(field.len()))
 }
 
 #[cfg(test)]
@@ -89,6 +134,56 @@ mod tests {
             }
             let status = StatusCode::from_u16(status).unwrap();
             assert_eq!(decide(status, &headers), expected, "{status} {challenge:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_found_in_every_spelling_of_a_parameter_and_in_no_text() {
+        for (challenge, is_found) in [
+            // Blanks may stand around `=`, and any number of them and of tabs after the scheme.
+            ("Bearer  error=\"insufficient_scope\"", true),
+            ("Bearer\terror=\"insufficient_scope\"", true),
+            ("Bearer error = \"insufficient_scope\"", true),
+            ("Bearer error =\"insufficient_scope\"", true),
+            ("Bearer realm=\"b\" ,  error= insufficient_scope", true),
+            ("Bearer realm=\"a\" error=\"insufficient_scope\"", true),
+            (
+                "Basic realm=\"x\", Bearer ERROR=\"insufficient_scope\"",
+                true,
+            ),
+            (
+                "Negotiate YWJj==, Bearer error=\"insufficient_scope\"",
+                true,
+            ),
+            ("Bearer error=\"insufficient\\_scope\"", true),
+            (
+                "Bearer realm=\"caf\u{e9}\", error=\"insufficient_scope\"",
+                true,
+            ),
+            ("Bearer error=\"insufficient_scope", true),
+            // In a text, or of another scheme, it says nothing.
+            (
+                "Bearer error=\"invalid_token\", error_description=\"or, error=insufficient_scope\"",
+                false,
+            ),
+            (
+                "Bearer error_description=\"say \\\" error=insufficient_scope \\\"\"",
+                false,
+            ),
+            (
+                "Basic realm=\"Bearer\", error=\"insufficient_scope\"",
+                false,
+            ),
+            ("Bearer, Basic error=\"insufficient_scope\"", false),
+            ("Bearer error=", false),
+            ("Bearer error=\"", false),
+            ("=,=\"\\", false),
+        ] {
+            assert_eq!(
+                is_insufficient(challenge.as_bytes()),
+                is_found,
+                "{challenge}"
+            );
         }
     }
 }
