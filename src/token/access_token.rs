@@ -11,6 +11,7 @@ use http::HeaderValue;
 use tokio::time::Instant;
 
 use super::failure::Failure;
+use super::response::Oddities;
 use crate::upstream::Peer;
 use bursar_base::secret::{Fingerprint, Secret};
 use bursar_telemetry::metrics::Cause;
@@ -44,6 +45,7 @@ pub(super) struct CachedToken {
     pub(super) may_be_refreshed: bool,
     /// The asked scopes that the response did not grant, space-joined; empty mostly.
     pub(super) missing_scopes: String,
+    pub(super) oddities: Oddities,
 }
 
 /// What a token is good for at some instant.
@@ -158,6 +160,7 @@ impl CachedToken {
             after_unauthorized: false,
             may_be_refreshed: false,
             missing_scopes: String::new(),
+            oddities: Oddities::default(),
             used: AtomicBool::new(false),
             renewal_asked: AtomicBool::new(false),
         })

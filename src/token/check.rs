@@ -41,8 +41,13 @@ impl Source {
             }
             Some(_) | None => String::new(),
         };
+        let mut odd = String::new();
+        for remark in token.oddities.remarks() {
+            odd.push_str("; ");
+            odd.push_str(remark);
+        }
         Ok(format!(
-            "{what}{with}, fingerprint {}{less}",
+            "{what}{with}, fingerprint {}{less}{odd}",
             token.fingerprint
         ))
     }

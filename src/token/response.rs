@@ -69,6 +69,40 @@ pub(super) struct TokenResponse {
     pub(super) refresh_lifetime: ExpiresIn,
     /// The scopes granted, where the response names them.
     pub(super) scope: Option<String>,
+    pub(super) oddities: Oddities,
+}
+
+/// What is odd about a token that can be used all the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Oddities {
+    /// Its lifetime is stated in no form that is known.
+    is_lifetime_unreadable: bool,
+    /// It began with its scheme.
+    has_scheme: bool,
+    /// It is said to be of another type than Bearer.
+    is_of_another_type: bool,
+}
+
+impl Oddities {
+    /// In words, which have nothing of the response.
+    pub(super) fn remarks(self) -> impl Iterator<Item = &'static str> {
+        [
+            (
+                self.is_lifetime_unreadable,
+                "its expires_in is in no form that is known: token.default_lifetime is taken",
+            ),
+            (
+                self.has_scheme,
+                "its access_token began with `Bearer `, which was left out",
+            ),
+            (
+                self.is_of_another_type,
+                "its token_type is not Bearer, and it is sent as Bearer nevertheless",
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(is_so, remark)| is_so.then_some(remark))
+    }
 }
 
 /// A lifetime, as the endpoint stated it.
@@ -259,6 +293,9 @@ fn token(object: &Map<String, Value>) -> Result<TokenResponse, Failure> {
     let access_token = access_token
         .filter(|token| !token.is_empty())
         .ok_or(NO_TOKEN)?;
+    let unprefixed = without_scheme(&access_token).map(str::to_owned);
+    let has_scheme = unprefixed.is_some();
+    let access_token = unprefixed.unwrap_or(access_token);
     // One with a character that was lost on the way would be another one.
     let is_intact = |text: &String| !text.contains(char::REPLACEMENT_CHARACTER);
     if HeaderValue::from_str(&access_token).is_err() || !is_intact(&access_token) {
@@ -266,13 +303,41 @@ fn token(object: &Map<String, Value>) -> Result<TokenResponse, Failure> {
             "it holds bytes that no header may hold",
         )));
     }
+    if let Some(what) = no_token(&access_token) {
+        return Err(Failure::Malformed(Detail::Is(what)));
+    }
+    let stated = object.get("expires_in");
+    let lifetime = expires_in(stated);
+    let is_bearer = |kind: &String| kind.is_empty() || kind.eq_ignore_ascii_case("bearer");
     Ok(TokenResponse {
         access_token: Secret::new(access_token),
-        lifetime: expires_in(object.get("expires_in")),
+        lifetime,
+        oddities: Oddities {
+            is_lifetime_unreadable: lifetime == ExpiresIn::Unstated
+                && stated.is_some_and(|stated| !stated.is_null()),
+            has_scheme,
+            is_of_another_type: matches!(object.get("token_type"), Some(Value::String(kind)) if !is_bearer(kind)),
+        },
         refresh_token: text("refresh_token").filter(is_intact).map(Secret::new),
         refresh_lifetime: expires_in(object.get("refresh_expires_in")),
         scope: object.get("scope").and_then(scope),
     })
+}
+
+/// A token after its scheme, where some put that before it.
+fn without_scheme(token: &str) -> Option<&str> {
+    let (scheme, token) = token.split_once([' ', '\t'])?;
+    let token = token.trim_start_matches([' ', '\t']);
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
+/// Why a text is no token: RFC 6750 section 2.1 has fewer characters than these, and some servers have all of them.
+fn no_token(token: &str) -> Option<&'static str> {
+    match token {
+        "undefined" | "null" => Some("its access_token is the word `undefined` or `null`"),
+        _ if token.bytes().all(|byte| byte.is_ascii_graphic()) => None,
+        _ => Some("its access_token holds white space or a character that is not printable ASCII"),
+    }
 }
 
 /// Space-joined, as RFC 6749 section 3.3 has it; some send an array.

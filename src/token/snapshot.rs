@@ -50,6 +50,8 @@ pub struct TokenSnapshot {
     pub is_valid: bool,
     /// Asked, but not granted.
     pub missing_scopes: String,
+    /// What is odd about its response.
+    pub remarks: Vec<&'static str>,
 }
 
 impl TokenSnapshot {
@@ -79,6 +81,7 @@ impl Source {
             lifetime: token.lifetime(),
             is_valid: token.freshness(now) != Freshness::Expired,
             missing_scopes: token.missing_scopes.clone(),
+            remarks: token.oddities.remarks().collect(),
         });
         let policy = self.policy();
         let failing = policy

@@ -479,6 +479,13 @@ impl Source {
         if !token.missing_scopes.is_empty() {
             tracing::warn!(provider = %self.key.provider.name, account = %self.key.account().name, scopes = %self.key.scopes, missing = %token.missing_scopes, "the token endpoint granted fewer scopes than were asked for");
         }
+        token.oddities = acquired.response.oddities;
+        let known = current.map(|current| current.oddities);
+        if known.unwrap_or_default() != token.oddities {
+            for remark in token.oddities.remarks() {
+                tracing::warn!(provider = %self.key.provider.name, account = %self.key.account().name, scopes = %self.key.scopes, "the token is used, but {remark}");
+            }
+        }
         let token = Arc::new(token);
         self.state.token.store(Some(token.clone()));
         tracing::debug!(provider = %self.key.provider.name, account = %self.key.account().name, scopes = %self.key.scopes, generation = token.generation, fingerprint = %token.fingerprint, "token obtained");

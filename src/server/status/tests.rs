@@ -51,6 +51,7 @@ fn token() -> Token {
         missing_scopes: None,
         provider: "acme".into(),
         refused_routes: vec![refused],
+        remarks: Vec::new(),
         renewal_is_failing: false,
         scopes: String::new(),
         secret_in_use: "client_secret",

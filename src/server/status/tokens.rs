@@ -38,6 +38,8 @@ pub(in crate::server) struct Token {
     pub(in crate::server) missing_scopes: Option<String>,
     pub(in crate::server) provider: String,
     pub(in crate::server) refused_routes: Vec<Refused>,
+    /// What is odd about the token's response.
+    pub(in crate::server) remarks: Vec<&'static str>,
     /// Whether a token is wanted, and the last attempt to have one has failed.
     pub(in crate::server) renewal_is_failing: bool,
     pub(in crate::server) scopes: String,
@@ -96,6 +98,7 @@ impl Token {
             missing_scopes: missing.filter(|missing| !missing.is_empty()),
             provider: provider.name.to_string(),
             refused_routes: routes.map(|route| Refused::of(provider, route)).collect(),
+            remarks: token.map(|token| token.remarks.clone()).unwrap_or_default(),
             renewal_is_failing: snapshot.is_renewal_failing,
             scopes: source.key.scopes.to_string(),
             secret_in_use: snapshot.secret_in_use.as_str(),

@@ -10,7 +10,7 @@ use crate::token::access_token::{CachedToken, Freshness};
 use crate::token::acquire::{Acquired, Origin, Wanted};
 use crate::token::known_entry::Known;
 use crate::token::refresh_token::RefreshToken;
-use crate::token::response::{ExpiresIn, TokenResponse};
+use crate::token::response::{ExpiresIn, Oddities, TokenResponse};
 use crate::token::source::{KeyState, Source};
 use crate::token::token_key::TokenKey;
 use bursar_base::secret::{Fingerprint, Secret};
@@ -321,6 +321,7 @@ fn acquired(value: TokenValue, issued: Instant) -> Option<Acquired> {
             refresh_token: None,
             refresh_lifetime: ExpiresIn::Unstated,
             scope: value.scope,
+            oddities: Oddities::default(),
         },
         issued,
         origin: Origin::Fleet {

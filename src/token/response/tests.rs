@@ -548,3 +548,45 @@ fn scopes_that_were_not_granted_are_named() {
     let silent = at(200, "{\"data\": {\"access_token\": \"t\"}}").unwrap();
     assert_eq!(silent.missing_scopes("a"), "");
 }
+
+#[test]
+fn a_scheme_before_a_token_is_no_part_of_it() {
+    for (text, token) in [
+        ("Bearer t", "t"),
+        ("bearer  t", "t"),
+        (" BEARER\tt ", "t"),
+        ("Bearert", "Bearert"),
+        ("Bearer", "Bearer"),
+    ] {
+        let body = json!({ "access_token": text }).to_string();
+        assert_eq!(token_in("", body), token, "{text:?}");
+    }
+    // More than a JSON Web Token has.
+    let odd = "a.b-c_d~e+f/g==\"'{}[],;:!@#$%^&*()|\\<>?`";
+    assert_eq!(
+        token_in("", json!({ "access_token": odd }).to_string()),
+        odd
+    );
+}
+
+#[test]
+fn what_no_header_carries_as_it_is_is_no_token() {
+    const WORD: &str = "its access_token is the word `undefined` or `null`";
+    const TEXT: &str =
+        "its access_token holds white space or a character that is not printable ASCII";
+    for (text, what) in [
+        ("undefined", WORD),
+        ("null", WORD),
+        ("Bearer null", WORD),
+        ("Bearer Bearer t", TEXT),
+        ("a b", TEXT),
+        ("a\tb", TEXT),
+        ("a\u{e9}", TEXT),
+        ("a\u{a0}", TEXT),
+        ("a\u{200b}", TEXT),
+        ("\u{feff}a", TEXT),
+    ] {
+        let body = json!({ "access_token": text }).to_string();
+        assert_eq!(instead("", body), what, "{text:?}");
+    }
+}

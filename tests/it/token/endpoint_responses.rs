@@ -2,9 +2,12 @@
 
 use std::io::Write as _;
 
+use serde_json::Value;
+
 use super::secrets::knows_only;
 use super::*;
 use crate::support::idp::reply;
+use crate::support::proxy::Program;
 use crate::support::raw::RawUpstream;
 
 /// An endpoint that always gives this answer.
@@ -218,6 +221,67 @@ async fn a_401_without_json_has_the_other_secret_tried_once() {
     let reply = rig.get("/a").await;
     assert_eq!(reply.problem()["reason"], "credentials_rejected");
     assert_eq!(rig.idp.calls(), 2);
+}
+
+/// What `/status` remarks about the token.
+async fn remarks(proxy: &Proxy) -> Value {
+    let (_, status) = proxy.json("/status").await;
+    status["tokens"][0]["remarks"].clone()
+}
+
+#[tokio::test]
+async fn what_is_odd_about_a_token_that_is_used_is_in_status() {
+    const LIFETIME: &str =
+        "its expires_in is in no form that is known: token.default_lifetime is taken";
+    const SCHEME: &str = "its access_token began with `Bearer `, which was left out";
+    const TYPE: &str = "its token_type is not Bearer, and it is sent as Bearer nevertheless";
+    for (members, expected) in [
+        (r#""expires_in":"3600s""#, json!([LIFETIME])),
+        (r#""expires_in":"2026-12-01T00:00:00Z""#, json!([LIFETIME])),
+        (r#""expires_in":true"#, json!([LIFETIME])),
+        (r#""expires_in":60,"token_type":"mac""#, json!([TYPE])),
+        (
+            r#""token_type":"DPoP","expires_in":"1 h""#,
+            json!([LIFETIME, TYPE]),
+        ),
+        (r#""expires_in":"3600","token_type":"bearer""#, json!([])),
+        (r#""expires_in":null,"token_type":null"#, json!([])),
+        (r#""token_type":"""#, json!([])),
+    ] {
+        let body = format!(r#"{{"access_token":"t",{members}}}"#);
+        let rig = rig(saying(200, &[], body).await).await;
+        assert_eq!(rig.get("/a").await.status, 200, "{members}");
+        assert_eq!(remarks(&rig.proxy).await, expected, "{members}");
+    }
+    let rig = rig(saying(200, &[], r#"{"access_token":"Bearer t"}"#).await).await;
+    assert_eq!(rig.get("/a").await.status, 200);
+    assert_eq!(rig.api.only().all("authorization"), ["Bearer t"]);
+    assert_eq!(remarks(&rig.proxy).await, json!([SCHEME]));
+}
+
+#[tokio::test]
+async fn what_is_odd_about_tokens_is_warned_of_once() {
+    let idp = Idp::start(|call| async move {
+        let token = format!("t{}", call.number);
+        reply(
+            200,
+            &json!({"access_token": token, "expires_in": "3600s", "token_type": "mac"}),
+        )
+    });
+    let api = Upstream::start(|request| async move {
+        let is_new = request.headers()["authorization"] == "Bearer t2";
+        answer(if is_new { 200 } else { 401 }, "")
+    });
+    let (api, idp) = (api.await, idp.await);
+    let program = Program::start(&acme(&api.url(), &idp.url(), ""), "info").await;
+    let request = Request::get("http://api.test/x").body(full("")).unwrap();
+    let reply = Caller::connect(program.listen).await.request(request).await;
+    assert_eq!((reply.status.as_u16(), idp.calls()), (200, 2));
+    let count = |what: &str| program.logged().matches(what).count();
+    eventually(|| async { count("\"message\":\"request\"") == 1 }).await;
+    for what in ["expires_in is in no form", "token_type is not Bearer"] {
+        assert_eq!(count(what), 1, "{}", program.logged());
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Tokens from elsewhere than an endpoint: what a source makes of whatever its acquirer brings.
 
 use super::super::super::refusals::Unauthorized;
-use super::super::super::response::{ExpiresIn, TokenResponse};
+use super::super::super::response::{ExpiresIn, Oddities, TokenResponse};
 use super::*;
 use bursar_base::secret::{Fingerprint, Secret};
 use bursar_limits::circuit_breaker::Until;
@@ -52,6 +52,7 @@ fn acquired(text: &str, issued: Instant, origin: Origin) -> Acquired {
             refresh_token: None,
             refresh_lifetime: ExpiresIn::Unstated,
             scope: None,
+            oddities: Oddities::default(),
         },
         issued,
         origin,
