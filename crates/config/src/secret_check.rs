@@ -58,6 +58,8 @@ enum Doubt {
     Quotes,
     #[error("begins with a name and `=`; is it the value alone?")]
     Assignment,
+    #[error("is a JSON object; is it the value alone?")]
+    Object,
     #[error("begins with `Bearer ` or `Basic `; is it the secret alone?")]
     Scheme,
     #[error("is one character, repeated")]
@@ -329,6 +331,18 @@ const COMMON: [&str; 14] = [
     "test",
 ];
 
+/// What others call a secret before its value, without what joins their words.
+const NAMES: [&str; 8] = [
+    "apikey",
+    "clientid",
+    "clientsecret",
+    "key",
+    "password",
+    "secret",
+    "token",
+    "username",
+];
+
 fn doubt(text: &str, kind: Kind) -> Option<Doubt> {
     let is_quoted = |quote| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
     let name = text
@@ -336,8 +350,13 @@ fn doubt(text: &str, kind: Kind) -> Option<Doubt> {
         .map(|(name, value)| (name, !value.is_empty()));
     let is_assignment = name.is_some_and(|(name, has_value)| {
         let word = |byte: u8| byte.is_ascii_uppercase() || byte == b'_';
-        has_value && name.len() > 3 && name.contains('_') && name.bytes().all(word)
+        let is_variable = name.len() > 3 && name.contains('_') && name.bytes().all(word);
+        let plain = name.replace(['_', '-', ' '], "").to_ascii_lowercase();
+        has_value && (is_variable || NAMES.contains(&&*plain))
     });
+    let is_object = text.ends_with('}')
+        && (text.strip_prefix('{')).is_some_and(|rest| rest.trim_start().starts_with('"'))
+        && text.contains(':');
     let mut chars = text.trim_end_matches('=').chars();
     let first = chars.next();
     let is_repeated = text.len() >= 8 && chars.all(|char| Some(char) == first);
@@ -345,6 +364,7 @@ fn doubt(text: &str, kind: Kind) -> Option<Doubt> {
     let doubt = match () {
         () if is_quoted('"') || is_quoted('\'') => Doubt::Quotes,
         () if is_assignment => Doubt::Assignment,
+        () if is_object => Doubt::Object,
         () if text.starts_with("Bearer ") || text.starts_with("Basic ") => Doubt::Scheme,
         () if kind == Kind::Client && !text.is_ascii() => Doubt::NotAscii,
         () if is_chosen && is_repeated => Doubt::Repeated,

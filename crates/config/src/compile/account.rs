@@ -6,7 +6,7 @@ use http::HeaderValue;
 
 use crate::account::{Account, DEFAULT_ACCOUNT, Merchant};
 use crate::diagnostic::Diagnostics;
-use crate::file;
+use crate::file::{self, ClientAuth};
 use crate::node::join;
 use crate::secret_check;
 use bursar_base::secret::Secret;
@@ -35,11 +35,18 @@ fn has_own(file: &file::Provider) -> bool {
         || file.accounts.is_none()
 }
 
+/// What a provider's preset and `token` say that matters to accounts.
+#[derive(Clone, Copy)]
+pub(super) struct Rules {
+    pub(super) has_merchants: bool,
+    pub(super) client_auth: ClientAuth,
+}
+
 /// Takes the accounts out of a provider's part of the file.
 pub(super) fn accounts(
     file: &mut file::Provider,
     path: &str,
-    has_merchants: bool,
+    rules: Rules,
     problems: &mut Diagnostics,
 ) -> Vec<Account> {
     let has_own = has_own(file);
@@ -86,10 +93,10 @@ pub(super) fn accounts(
         accounts.insert(name, (account, path));
     }
     let compiled = accounts.into_iter().filter_map(|(name, (account, path))| {
-        if !has_merchants {
+        if !rules.has_merchants {
             refuse_merchant_ids(&account, &path, problems);
         }
-        compile(&name, account, &path, problems)
+        compile(&name, account, &path, rules.client_auth, problems)
     });
     let mut compiled: Vec<Account> = compiled.collect();
     bind(&mut compiled);
@@ -131,9 +138,15 @@ fn compile(
     name: &str,
     file: file::Account,
     path: &str,
+    client_auth: ClientAuth,
     problems: &mut Diagnostics,
 ) -> Option<Account> {
-    let client_id = credential(&join(path, "client_id"), file.client_id, problems);
+    let id_path = join(path, "client_id");
+    let client_id = credential(&id_path, file.client_id, problems);
+    let has_colon = |id: &Secret| id.expose().contains(':');
+    if client_auth == ClientAuth::Basic && client_id.as_ref().is_some_and(has_colon) {
+        problems.warn(&id_path, "holds a colon, where a server takes the id to end (RFC 7617 section 2); `client_auth: basic_form` escapes it, for servers that decode it");
+    }
     let client_secret = credential(&join(path, "client_secret"), file.client_secret, problems);
     let next_path = join(path, "next_client_secret");
     let next_client_secret = file

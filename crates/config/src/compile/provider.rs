@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::account::accounts;
+use super::account;
 use super::provider_tls::{self, Shared};
 use super::route;
 use super::value::{
@@ -14,7 +14,7 @@ use super::value::{
 use crate::account::AccountIndex;
 use crate::defaults;
 use crate::diagnostic::Diagnostics;
-use crate::file::{self, Count, Refresh, Size, Trace};
+use crate::file::{self, ClientAuth, Count, Refresh, Size, Trace};
 use crate::host::{Host, Origin, port_of};
 use crate::node::join;
 use crate::presets::{Endpoints, Preset, PresetHost, PresetName, PresetRoute};
@@ -105,8 +105,11 @@ impl ProviderFile {
             routes: route::preset_routes(host.routes(), default_scopes, &chosen, &mut scopes),
         });
         let known = known.collect();
-        let has_merchants = self.preset.is_some_and(|(preset, _)| preset.has_merchants);
-        let accounts = accounts(&mut self.file, &self.path, has_merchants, problems);
+        let rules = account::Rules {
+            has_merchants: self.preset.is_some_and(|(preset, _)| preset.has_merchants),
+            client_auth: self.client_auth(),
+        };
+        let accounts = account::accounts(&mut self.file, &self.path, rules, problems);
         let replay_buffer = self
             .file
             .replay_buffer
@@ -243,8 +246,14 @@ impl ProviderFile {
         }
     }
 
+    fn client_auth(&self) -> ClientAuth {
+        let known = self.preset.map(|(preset, _)| preset.client_auth);
+        self.file.token.client_auth.or(known).unwrap_or_default()
+    }
+
     fn token(&mut self, problems: &mut Diagnostics) -> Option<TokenDialect> {
         let preset = self.preset.map(|(preset, _)| preset);
+        let client_auth = self.client_auth();
         let mut file = std::mem::take(&mut self.file.token);
         let refresh = file
             .refresh
@@ -290,10 +299,7 @@ impl ProviderFile {
                 .encoding
                 .or(preset.map(|preset| preset.encoding))
                 .unwrap_or_default(),
-            client_auth: file
-                .client_auth
-                .or(preset.map(|preset| preset.client_auth))
-                .unwrap_or_default(),
+            client_auth,
             response: response.into(),
             refresh,
             refresh_lifetime,

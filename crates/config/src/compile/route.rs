@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, COOKIE, HOST, PROXY_AUTHORIZATION};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, VIA};
 use http::{HeaderName, Method};
 
 use super::value::{ScopeSets, methods, pattern};
@@ -169,8 +169,10 @@ fn semantics(route: &file::Route, key: &str, problems: &mut Diagnostics) -> Sema
             return None;
         };
         // The journal writes the key down.
-        if [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, HOST].contains(&name) {
+        if [AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, VIA].contains(&name) {
             problems.add(&header_key, "is a header that holds no key of a request");
+        } else if stays_here(name.as_str()) {
+            problems.add(&header_key, "is a header that does not reach the provider");
         }
         Some(name)
     });
@@ -185,6 +187,28 @@ fn semantics(route: &file::Route, key: &str, problems: &mut Diagnostics) -> Sema
         idempotency_header,
         idempotency_field,
     }
+}
+
+/// Whether a request's field is for the next hop or for Bursar, or poses as another request, so that no provider sees it;
+/// with underscores, too, which many gateways take for hyphens.
+fn stays_here(name: &str) -> bool {
+    let name = name.replace('_', "-");
+    let is_listed = [
+        "connection",
+        "expect",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "x-http-method",
+        "x-http-method-override",
+        "x-method-override",
+        "x-original-url",
+        "x-rewrite-url",
+    ]
+    .contains(&&*name);
+    is_listed || name.starts_with("proxy-") || name.starts_with("bursar-")
 }
 
 /// A route is unreachable where one that is looked at before it matches whatever it matches.

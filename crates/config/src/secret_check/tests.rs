@@ -105,6 +105,12 @@ fn what_is_probably_not_meant_is_a_doubt() {
         ("\"s3cret\"", Doubt::Quotes),
         ("'s3cret'", Doubt::Quotes),
         ("CLIENT_SECRET=s3cret", Doubt::Assignment),
+        ("client_secret=s3cret", Doubt::Assignment),
+        ("Client_Id=s3cret", Doubt::Assignment),
+        ("clientSecret=s3cret", Doubt::Assignment),
+        ("secret=s3cret", Doubt::Assignment),
+        (r#"{"client_secret":"s3cret"}"#, Doubt::Object),
+        (r#"{ "a": "s3cret" }"#, Doubt::Object),
         ("Bearer abc", Doubt::Scheme),
         ("aaaaaaaaaaaaaaaa", Doubt::Repeated),
         ("AAAAAAAAAAA=", Doubt::Repeated),
@@ -112,7 +118,9 @@ fn what_is_probably_not_meant_is_a_doubt() {
     ] {
         assert_eq!(doubt(text, Kind::Other), Some(doubted), "{text}");
     }
-    for text in ["\"", "s3cret", "abcdef==", "A=b", "aaaaaaab", "aaaa"] {
+    for text in [
+        "\"", "s3cret", "abcdef==", "A=b", "aaaaaaab", "aaaa", "secret=", "{\"}", "{a}",
+    ] {
         assert_eq!(doubt(text, Kind::Other), None, "{text}");
     }
     // The provider chose it.

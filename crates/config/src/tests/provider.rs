@@ -49,21 +49,6 @@ fn a_presets_refresh_endpoint_gets_no_refresh_token_of_another_server() {
 }
 
 #[test]
-fn a_key_that_no_document_has_is_not_the_presets() {
-    for (path, is_keyed) in [
-        ("{methods: [POST], path: /api/v1/payment-requests", true),
-        (
-            "{methods: [PATCH], path: '/api/v1/payment-requests/*'",
-            false,
-        ),
-    ] {
-        let text = preset("quidkey", &format!("routes: [{path}, replay: if_keyed}}]"));
-        let parsed = Config::parse(&text, Path::new(""));
-        assert_eq!(parsed.is_ok(), is_keyed, "{path}: {parsed:?}");
-    }
-}
-
-#[test]
 fn a_merchants_id_that_cannot_be_one_is_an_error() {
     for key in ["merchant_id", "payout_merchant_id"] {
         for (id, expected) in [
@@ -95,5 +80,84 @@ fn a_merchants_id_that_cannot_be_one_is_an_error() {
             "{told}"
         );
         assert!(warnings(&preset("payu", &format!("{key}: '8123456'"))).is_empty());
+    }
+}
+
+#[test]
+fn a_colon_in_an_id_is_warned_of_where_it_ends_the_id() {
+    let with = |token: &str, accounts: &str| {
+        format!(
+            "providers: {{p: {{hosts: [a.example], {accounts}, token: {{url: 'https://a.example/t', {token}}}}}}}"
+        )
+    };
+    let own = "client_id: 'a:b', client_secret: hR7wq2";
+    let listed = "accounts: {one: {client_id: 'a:b', client_secret: hR7wq2}, two: {client_id: ab, client_secret: hR7wq2}}";
+    for (accounts, key) in [
+        (own, "providers.p.client_id: "),
+        (listed, "providers.p.accounts.one.client_id: "),
+    ] {
+        let told = warnings(&with("client_auth: basic", accounts));
+        let [told] = &told[..] else {
+            panic!("{told:?}")
+        };
+        let expected = "holds a colon, where a server takes the id to end (RFC 7617 section 2)";
+        assert!(told.contains(&format!("{key}{expected}")), "{told}");
+        for token in ["client_auth: basic_form", "client_auth: body"] {
+            assert!(warnings(&with(token, accounts)).is_empty(), "{token}");
+        }
+    }
+}
+
+#[test]
+fn a_header_that_never_reaches_a_provider_holds_no_key() {
+    for name in [
+        "Connection",
+        "Keep-Alive",
+        "TE",
+        "Trailer",
+        "Transfer-Encoding",
+        "Upgrade",
+        "Proxy-Key",
+        "Proxy-Connection",
+        "Expect",
+        "Bursar-Account",
+        "Bursar-Reference",
+        "Bursar-Request-Id",
+        "bursar_reference",
+        "X-HTTP-Method-Override",
+        "X-Original-URL",
+        "X_Original_URL",
+    ] {
+        let keys =
+            format!("token: {{scopes: [a]}}, routes: [{{path: /x, idempotency_header: {name}}}]");
+        assert_problem(
+            &preset("payu", &keys),
+            "routes[0].idempotency_header: is a header that does not reach the provider",
+        );
+    }
+    for name in ["Via", "Content-Length", "Authorization", "Cookie", "Host"] {
+        let keys =
+            format!("token: {{scopes: [a]}}, routes: [{{path: /x, idempotency_header: {name}}}]");
+        assert_problem(
+            &preset("payu", &keys),
+            "routes[0].idempotency_header: is a header that holds no key of a request",
+        );
+    }
+    let keys = "token: {scopes: [a]}, routes: [{path: /x, idempotency_header: X-Request-Id}]";
+    assert!(warnings(&preset("payu", keys)).is_empty());
+}
+
+#[test]
+fn a_key_that_no_document_has_is_not_the_presets() {
+    for (path, is_keyed) in [
+        ("{methods: [POST], path: /api/v1/payment-requests", true),
+        (
+            "{methods: [PATCH], path: '/api/v1/payment-requests/*'",
+            false,
+        ),
+    ] {
+        let text = preset("quidkey", &format!("routes: [{path}, replay: if_keyed}}]"));
+        let parsed = Config::parse(&text, Path::new(""));
+        assert_eq!(parsed.is_ok(), is_keyed, "{path}: {parsed:?}");
     }
 }
