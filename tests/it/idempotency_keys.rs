@@ -42,6 +42,12 @@ fn bodies() -> Vec<(Headers, Body, bool)> {
         ),
         (&[("content-encoding", "identity")], full(KEYED), true),
         (&[JSON, ("x-key", "k-1")], full("{}"), true),
+        // Which of two counts, the provider alone knows.
+        (
+            &[JSON, ("x-key", "k-1"), ("x-key", "k-2")],
+            full("{}"),
+            false,
+        ),
         (&[JSON], full("{}"), false),
         (&[JSON], full(r#"{"payment":{"key":7}}"#), false),
         (&[JSON], full(r#"{"payment":{"key":{"key":"k-1"}}}"#), false),

@@ -45,11 +45,14 @@ impl<'a> Payment<'a> {
         }
     }
 
-    /// The request's key in a header; one without a value is none.
+    /// The request's key in a header; one without a value is none, and neither are two.
     #[must_use]
     pub fn key<'h>(&self, headers: &'h HeaderMap) -> Option<&'h http::HeaderValue> {
-        let key = headers.get(self.idempotency_header?)?;
-        (!key.is_empty()).then_some(key)
+        let mut keys = headers.get_all(self.idempotency_header?).iter();
+        match (keys.next(), keys.next()) {
+            (Some(key), None) if !key.is_empty() => Some(key),
+            _ => None,
+        }
     }
 
     /// Whether a request with such headers, and no key in its body, may be sent again after a 401.
