@@ -57,7 +57,7 @@ use bursar_http::lingering_body::LingeringBody;
 use bursar_http::read_body::trigger_continue;
 use bursar_http::replay_body::{ReplayBody, ReplayLimits};
 use bursar_http::target::{self, Form, Target};
-use bursar_telemetry::metrics::{Limit, PaymentOutcome, RefusalDetail};
+use bursar_telemetry::metrics::{Limit, RefusalDetail};
 use caller::Principal;
 pub use freezes::{Decided, Frozen, Reach, Wish};
 pub use live::Live;
@@ -332,6 +332,7 @@ impl<'e> Exchange<'e> {
         }
         let attempts = &mut record.attempts;
         attempts.begin_sending(Instant::now(), &origin);
+        attempts.set_sent();
         let sent = passthrough.send(&origin, message).await;
         match &sent.response {
             Ok((response, connection)) => {
@@ -482,15 +483,15 @@ impl Proxy {
                 // Here and not in a function, so that what comes of it is not moved once more.
                 poll_fn(|context| match running.as_mut().poll(context) {
                     Poll::Pending if cut_off.poll(context) => {
-                        Poll::Ready(Err(Refusal::CutOff(PaymentOutcome::NotSent)))
+                        Poll::Ready(Err(Refusal::CutOff { was_sent: true }))
                     }
                     polled => polled,
                 })
                 .await
             };
             connection.set_waits(false);
-            if let Err(Refusal::CutOff(outcome)) = &mut outcome {
-                *outcome = active.record.attempts.outcome();
+            if let Err(Refusal::CutOff { was_sent }) = &mut outcome {
+                *was_sent = active.record.attempts.may_be_processed();
             }
             let request_id = active.record.id_field();
             let is_draining = self.admin_control.is_draining();

@@ -252,7 +252,9 @@ impl<'a, C: Client, S: Supply> Attempt<'a, C, S> {
                 Box::pin(self.write_down(access_token, &mut upload)).await?;
                 now = Instant::now();
             }
-            self.caller.set_waits(false);
+            // It may have to wait again before it is replayed, and its caller have left by then.
+            let is_watched = self.payments.is_some() && self.may_be_replayed;
+            self.caller.set_waits(is_watched);
             self.record.set_token(access_token);
             let message = self.message(access_token, upload)?;
             self.record.set_sent();

@@ -33,6 +33,8 @@ pub(super) struct AttemptRecord {
     upstream: Duration,
     /// None: nobody can have seen it.
     outcome: Option<PaymentOutcome>,
+    /// The provider's, to the latest attempt.
+    status: Option<StatusCode>,
     /// None: it is not sampled.
     trace: Option<Box<RequestTrace>>,
 }
@@ -57,6 +59,7 @@ impl AttemptRecord {
     /// The provider may see the request from now on.
     pub(super) fn set_sent(&mut self) {
         self.outcome = Some(PaymentOutcome::InDoubt);
+        self.status = None;
         self.is_replayed = self.is_replay;
     }
 
@@ -75,6 +78,11 @@ impl AttemptRecord {
     #[must_use]
     pub(super) fn outcome(&self) -> PaymentOutcome {
         self.outcome.unwrap_or(PaymentOutcome::NotSent)
+    }
+
+    /// Whether the provider may have acted on it: it has seen it, and has not said 401.
+    pub(super) fn may_be_processed(&self) -> bool {
+        self.outcome.is_some() && self.status != Some(StatusCode::UNAUTHORIZED)
     }
 
     /// The request is to be sent a second time.
@@ -142,6 +150,7 @@ impl AttemptRecord {
         result: Result<(StatusCode, Version), &SendError>,
     ) {
         self.add_upstream(time);
+        self.status = result.as_ref().ok().map(|(status, _)| *status);
         if let Some(trace) = &mut self.trace {
             end_sending(trace, result, self.peer.as_deref());
         }

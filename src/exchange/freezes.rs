@@ -282,6 +282,10 @@ impl Freezes {
                     continue;
                 }
                 let _deciding = self.deciding.lock().await;
+                // Perhaps it was just being written.
+                if !self.unkept().contains(&provider) {
+                    continue;
+                }
                 match self.states.held(&provider) {
                     None => _ = self.unkept().remove(&provider),
                     Some(held) => {

@@ -53,6 +53,7 @@ impl ProviderResponse {
         let idle_timeout = self.upstream.idle_timeout();
         let relayed = Relayed {
             request,
+            is_whole: false,
             connection: Some((self.connection, self.upstream)),
         };
         let is_in_journal = relayed.request.entry().is_some();
@@ -73,13 +74,15 @@ impl ProviderResponse {
 #[derive(Debug)]
 pub struct Relayed {
     request: Box<ActiveRequest>,
+    /// Whether all of it has come, if not the end of its stream.
+    is_whole: bool,
     /// None once it went back to its pool.
     connection: Option<(Connection, Arc<Upstream>)>,
 }
 
 impl Drop for Relayed {
     fn drop(&mut self) {
-        if self.connection.is_some() {
+        if self.connection.is_some() && !self.is_whole {
             self.request.set_unfinished();
         }
     }
@@ -101,6 +104,7 @@ impl RelayContext for Relayed {
     }
 
     fn complete(&mut self) -> Option<Commit> {
+        self.is_whole = true;
         self.request.record.attempts.set_answered();
         self.request.entry().and_then(Entry::answered)
     }

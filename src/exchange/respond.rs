@@ -29,7 +29,7 @@ use bursar_base::clock;
 use bursar_http::headers::PSEUDONYM;
 use bursar_http::target::{self, Form};
 use bursar_journal as journal;
-use bursar_telemetry::metrics::{Cause, Limit, PaymentOutcome, Reason, RefusalDetail};
+use bursar_telemetry::metrics::{Cause, Limit, Reason, RefusalDetail};
 use description::{
     Description, RequestSent, SOON, describe, failed, no_connection, no_tunnel, soon, token,
 };
@@ -132,7 +132,7 @@ impl Refusal {
                 Reason::Draining,
                 "Bursar is about to end and begins no request that moves money; nothing was sent, so send it again on a new connection",
             ),
-            Self::CutOff(outcome) => cut_off(*outcome),
+            Self::CutOff { was_sent } => cut_off(*was_sent),
             Self::CallerLeft => describe(
                 499,
                 Reason::CallerLeft,
@@ -260,9 +260,9 @@ fn not_a_method(detail: RefusalDetail) -> Description {
 }
 
 /// Without `Retry-After` where that would have a payment made twice.
-fn cut_off(outcome: PaymentOutcome) -> Description {
-    match outcome {
-        PaymentOutcome::InDoubt => Description {
+fn cut_off(was_sent: bool) -> Description {
+    match was_sent {
+        true => Description {
             sent: RequestSent::Maybe,
             ..describe(
                 503,
@@ -271,7 +271,7 @@ fn cut_off(outcome: PaymentOutcome) -> Description {
                 "Bursar ends, and could not wait any longer for the provider to respond (`drain_timeout`); the request may have been processed",
             )
         },
-        PaymentOutcome::NotSent | PaymentOutcome::Answered => soon(
+        false => soon(
             Reason::Draining,
             "Bursar ends, and could not wait any longer (`drain_timeout`); the provider has processed nothing, so send it again on a new connection",
         ),

@@ -7,13 +7,18 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
 
 use bursar_limits::single_flight::{Joiner, Leader, SingleFlights};
 
 /// Threads that may look for names at the same time, for the same purpose of one provider.
-const MAX_AT_A_TIME: usize = 16;
+const MAX_AT_A_TIME: usize = 8;
+/// After that time a name is looked for once more: the question or its answer may have been lost, and the system asks
+/// again only after seconds.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Names that may be looked for, with those that wait for such a thread: a wildcard stands for any number.
 const MAX_NAMES: usize = 1024;
 
@@ -22,7 +27,8 @@ type Found = Result<Arc<[IpAddr]>, Arc<io::Error>>;
 /// For one purpose of one provider.
 #[derive(Debug)]
 pub(super) struct Lookups {
-    flights: Mutex<SingleFlights<Box<str>, Found>>,
+    /// With when each began.
+    flights: Mutex<SingleFlights<Box<str>, Found, Instant>>,
     threads: Semaphore,
 }
 
@@ -41,8 +47,18 @@ impl Lookups {
     /// # Errors
     /// What the system says, or that too many names are looked for.
     pub(super) async fn addresses(self: &Arc<Self>, host: &str) -> io::Result<Vec<IpAddr>> {
-        let joiner = self.join_or_lead(host)?;
-        match joiner.wait().await {
+        let first = self.join_or_lead(host)?;
+        let found = match timeout(AGAIN, first.clone().wait()).await {
+            Ok(found) => found,
+            Err(_elapsed) => {
+                let second = self.join_or_lead(host)?;
+                tokio::select! {
+                    found = first.wait() => found,
+                    found = second.wait() => found,
+                }
+            }
+        };
+        match found {
             Ok(Ok(found)) => Ok(found.to_vec()),
             Ok(Err(error)) => Err(again(error)),
             // It had a bug, or the process is ending.
@@ -53,10 +69,14 @@ impl Lookups {
     fn join_or_lead(self: &Arc<Self>, host: &str) -> io::Result<Joiner<Found>> {
         let mut flights = self.flights();
         let host: Box<str> = host.into();
-        if let Some((joiner, ())) = flights.join(&host) {
+        if let Some((joiner, began)) = flights.join(&host)
+            && (began.elapsed() < AGAIN || self.threads.available_permits() == 0)
+        {
             return Ok(joiner);
         }
-        let (leader, joiner) = flights.lead(host.clone(), ()).map_err(io::Error::other)?;
+        let (leader, joiner) = flights
+            .lead(host.clone(), Instant::now())
+            .map_err(io::Error::other)?;
         tokio::spawn(self.clone().look(host, leader));
         Ok(joiner)
     }
@@ -75,7 +95,7 @@ impl Lookups {
     }
 
     /// A panic elsewhere leaves nothing half-done here.
-    fn flights(&self) -> MutexGuard<'_, SingleFlights<Box<str>, Found>> {
+    fn flights(&self) -> MutexGuard<'_, SingleFlights<Box<str>, Found, Instant>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -90,10 +110,6 @@ fn again(error: Arc<io::Error>) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use tokio::time::timeout;
-
     use super::*;
 
     #[tokio::test]

@@ -35,6 +35,9 @@ async fn a_request_whose_caller_leaves_while_it_waits_for_a_token_is_not_sent() 
         let proxy = Proxy::start(&acme(&api.url(), &idp.url(), "")).await;
         let mut caller = Raw::connect(proxy.listen).await;
         caller.write(POST).await;
+        if leaves == Leaves::AtOnce {
+            caller.finish().await;
+        }
         let under_way = [("provider", "acme")];
         proxy
             .metric_becomes("bursar_requests_in_flight", &under_way, 1.0)
@@ -48,7 +51,8 @@ async fn a_request_whose_caller_leaves_while_it_waits_for_a_token_is_not_sent() 
                 caller.reset();
                 None
             }
-            Leaves::AtOnce | Leaves::Later => {
+            Leaves::AtOnce => Some(caller),
+            Leaves::Later => {
                 caller.finish().await;
                 Some(caller)
             }

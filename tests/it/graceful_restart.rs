@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
@@ -33,7 +33,8 @@ struct Load {
     is_over: AtomicBool,
     sent: AtomicUsize,
     numbers: AtomicUsize,
-    unsent: AtomicUsize,
+    /// What was not sent, and why.
+    unsent: Mutex<Vec<String>>,
 }
 
 /// Whether the client had the request in hand when GOAWAY came or the connection ended, and so never sent it. Other clients open
@@ -70,7 +71,8 @@ impl Load {
                 match soon(client.request(request.clone())).await {
                     Ok(reply) => break reply,
                     Err(error) if is_unsent(&error) => {
-                        self.unsent.fetch_add(1, Ordering::SeqCst);
+                        let mut unsent = self.unsent.lock().unwrap();
+                        unsent.push(format!("{number}: {error:?}"));
                     }
                     Err(error) => panic!("{number}: {error:?}"),
                 }
@@ -145,13 +147,13 @@ async fn restart(balancer: SocketAddr, places: [Place; 2]) {
     }
     let sent = load.sent.load(Ordering::SeqCst);
     let twice: Vec<_> = arrived.iter().filter(|(_, count)| **count != 1).collect();
-    assert!(twice.is_empty(), "{twice:?}");
+    let unsent = load.unsent.lock().unwrap();
+    assert!(twice.is_empty(), "{twice:?}, {unsent:?}");
     assert_eq!(arrived.len(), sent);
     // GOAWAY meets each HTTP/2 connection once, and the few requests in hand then.
-    let unsent = load.unsent.load(Ordering::SeqCst);
     assert!(
-        sent > 500 && unsent <= 4 * ROUNDS * CALLERS,
-        "{sent} {unsent}"
+        sent > 500 && unsent.len() <= 4 * ROUNDS * CALLERS,
+        "{sent} {unsent:?}"
     );
 }
 

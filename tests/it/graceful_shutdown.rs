@@ -267,6 +267,32 @@ async fn a_payment_over_http2_that_is_cut_off_has_a_response_that_says_so() {
 }
 
 #[tokio::test]
+async fn a_passed_through_request_that_is_cut_off_may_have_been_sent() {
+    let latch = Latch::closed();
+    let other = Upstream::held("done", &latch).await;
+    let port = other.url().rsplit(':').next().unwrap().to_owned();
+    let (api, idp) = (Upstream::held("", &latch).await, Idp::counting().await);
+    let yaml = format!(
+        "drain_timeout: 200ms\npassthrough: [{{host: localhost, ports: [{port}]}}]\n{}",
+        acme(&api.url(), &idp.url(), "")
+    );
+    let mut proxy = Proxy::start(&yaml).await;
+    let mut caller = Raw::connect(proxy.listen).await;
+    let post = format!(
+        "POST http://localhost:{port}/held HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+    );
+    caller.write(post).await;
+    latch.reached_by(1).await;
+    proxy.shut_down();
+    let response = caller.read_message().await;
+    let problem: Value = serde_json::from_str(response.text()).unwrap();
+    assert_eq!(problem["request_sent"], "maybe");
+    assert_eq!(response.field("retry-after"), None);
+    soon(proxy.drained()).await;
+    latch.open();
+}
+
+#[tokio::test]
 async fn connections_that_are_of_no_use_do_not_hold_up_the_end() {
     let server = RawUpstream::start(|_, mut raw| async move {
         drop(raw.read_to_end().await);

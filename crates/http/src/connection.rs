@@ -51,7 +51,7 @@ pub struct CallerStream<S> {
     stalled: Option<Pin<Box<Sleep>>>,
     /// For a head.
     waiting: ReadTimer,
-    /// Set while a request waits: when its caller was seen last.
+    /// Set while a request waits: when was looked first since its caller's last byte.
     seen: Option<Instant>,
     /// Whether the caller has closed its sending side alone.
     is_half_closed: bool,
@@ -95,9 +95,11 @@ impl<S: Transport> CallerStream<S> {
             let read = Pin::new(&mut self.stream).poll_read(context, buffer);
             if read.is_ready() {
                 self.side.traffic.read();
+                self.seen = None;
             }
             return read;
         }
+        self.seen = None;
         let bytes = self.sniffed.len().min(buffer.remaining());
         let (now, _) = self.sniffed.split_at(bytes);
         buffer.put_slice(now);
@@ -200,7 +202,6 @@ impl<S: Transport> CallerStream<S> {
                 }
             }
             Poll::Ready(Ok(())) => {
-                self.seen = None;
                 self.put_back(Bytes::copy_from_slice(buffer.filled()));
             }
             Poll::Ready(Err(_)) => self.side.leave(),

@@ -28,7 +28,7 @@ pub(super) fn of(refusal: &Refusal) -> Option<Detail> {
         Refusal::Send(error) => failed(error),
         Refusal::Limit(limit) => return limited(*limit),
         Refusal::Overloaded => Detail::ReplayMemory,
-        Refusal::CutOff(_) => Detail::DrainTimeout,
+        Refusal::CutOff { .. } => Detail::DrainTimeout,
         Refusal::FreezesUnknown => Detail::NotKnownYet,
         Refusal::Caller(caller::Error::Unauthenticated, _)
         | Refusal::CallerToken(CallerToken::Missing)

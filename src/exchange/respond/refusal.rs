@@ -15,7 +15,7 @@ use bursar_http::framing;
 use bursar_http::target::{self, Form};
 use bursar_journal as journal;
 use bursar_limits::caller_limits::TooMany;
-use bursar_telemetry::metrics::{Cause, Limit, PaymentOutcome};
+use bursar_telemetry::metrics::{Cause, Limit};
 
 /// Why Bursar itself responds.
 #[derive(Debug, thiserror::Error)]
@@ -68,9 +68,12 @@ pub enum Refusal {
     /// Its caller left before it was sent.
     #[error("the caller has left")]
     CallerLeft,
-    /// It was under way for too long when Bursar ended; what became of it at the provider.
+    /// It was under way for too long when Bursar ended.
     #[error("the request was cut off")]
-    CutOff(PaymentOutcome),
+    CutOff {
+        /// Whether the provider may have acted on it.
+        was_sent: bool,
+    },
     /// It moves money, and an operator has frozen the provider.
     #[error("the provider is frozen")]
     Frozen,
@@ -121,7 +124,7 @@ impl Refusal {
             | Self::Overloaded
             | Self::Journal(_)
             | Self::Draining
-            | Self::CutOff(_)
+            | Self::CutOff { .. }
             | Self::CallerLeft
             | Self::Frozen
             | Self::FreezesUnknown => None,

@@ -243,8 +243,8 @@ const EXCEEDED: rate_limiter::Exceeded = rate_limiter::Exceeded {
 /// Of requests that ended before their time.
 fn ended() -> [Refusal; 3] {
     [
-        Refusal::CutOff(PaymentOutcome::InDoubt),
-        Refusal::CutOff(PaymentOutcome::NotSent),
+        Refusal::CutOff { was_sent: true },
+        Refusal::CutOff { was_sent: false },
         Refusal::CallerLeft,
     ]
 }
