@@ -41,7 +41,7 @@ pub(super) struct CachedToken {
     pub(super) ends: Instant,
     /// Whether it was obtained because a provider answered 401.
     pub(super) after_unauthorized: bool,
-    /// Whether a refresh token brought it, or may have, at another instance.
+    /// Whether a refresh token brought it; of another instance's that is not known, and not thought.
     pub(super) may_be_refreshed: bool,
     /// The asked scopes that the response did not grant, space-joined; empty mostly.
     pub(super) missing_scopes: String,

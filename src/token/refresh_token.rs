@@ -111,4 +111,12 @@ impl RefreshTokenSlot {
     pub(super) fn trust(&self) {
         self.lock().is_distrusted = false;
     }
+
+    /// The same where another instance's token was adopted: one that is distrusted goes now.
+    pub(super) fn trust_next(&self) {
+        let mut slot = self.lock();
+        if std::mem::take(&mut slot.is_distrusted) {
+            slot.token = None;
+        }
+    }
 }

@@ -32,7 +32,7 @@ use super::renewal_policy::{
 use super::secret_in_use::SecretInUse;
 use super::token_key::TokenKey;
 use crate::upstream::{Peer, server_name};
-use bursar_config::{Refresh, SecretName, TokenDialect};
+use bursar_config::{SecretName, TokenDialect};
 use bursar_limits::single_flight::{Joiner, Leader, NoResult};
 use bursar_telemetry::metrics::{Cause, FetchOutcome, GrantLabel};
 use bursar_traces::{FlightEnd, FlightTrace, Links, Tracer};
@@ -439,7 +439,8 @@ impl Source {
         self.count(acquired.origin, outcome);
         token.may_be_refreshed = match acquired.origin {
             Origin::Endpoint(grant) => grant == GrantLabel::RefreshToken,
-            Origin::Fleet { .. } => self.dialect().refresh != Refresh::None,
+            // The fleet does not say. Were it thought to be, each instance would drop a refresh token for the same route.
+            Origin::Fleet { .. } => false,
         };
         if let Origin::Fleet { after_unauthorized } = acquired.origin {
             if matches!(reason, RenewalReason::Unauthorized(_)) {
@@ -450,6 +451,7 @@ impl Source {
                 return Ok(current.clone());
             }
             token.after_unauthorized = after_unauthorized;
+            self.state.refresh_token.trust_next();
             policy.adopted(&token, Instant::now());
             if let Some(current) = &current {
                 let refusals = &self.state.refusals;

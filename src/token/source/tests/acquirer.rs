@@ -1,9 +1,11 @@
 //! Tokens from elsewhere than an endpoint: what a source makes of whatever its acquirer brings.
 
+use super::super::super::refresh_token::RefreshToken;
 use super::super::super::refusals::Unauthorized;
 use super::super::super::response::{ExpiresIn, Oddities, TokenResponse};
 use super::*;
 use bursar_base::secret::{Fingerprint, Secret};
+use bursar_fleet::RefreshValue;
 use bursar_limits::circuit_breaker::Until;
 
 /// From the endpoint.
@@ -253,4 +255,41 @@ async fn failures_before_another_instances_token_do_not_count_after_it() {
     // It has expired.
     pass(301.0).await;
     assert_eq!(source.obtain().await.unwrap_err().retry_after.as_secs(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_that_refuses_another_instances_token_is_left_alone_and_costs_no_refresh_token() {
+    let rig = rig("refresh: grant", in_turn([with_refresh()]));
+    rig.obtain().await.unwrap();
+    let origin = Origin::Fleet {
+        after_unauthorized: true,
+    };
+    assert!(
+        rig.source
+            .adopt(&acquired("shared", Instant::now(), origin))
+    );
+    rig.source.replay_refused(2);
+    assert_eq!(word(&rig.source.recover(2).await), "too young");
+    assert_eq!(word(&rig.source.recover_on("another", 2).await), "t2");
+    assert_eq!(rig.grants(), ["client_credentials", "r1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_refresh_token_that_comes_after_another_instances_token_is_another_one() {
+    let rig = rig("refresh: grant", in_turn([with_refresh()]));
+    assert_eq!(word(&rig.renew().await), "t2");
+    rig.source.replay_refused(2);
+    assert!(
+        rig.source
+            .adopt(&acquired("shared", Instant::now(), OF_FLEET))
+    );
+    let slot = &rig.source.state.refresh_token;
+    assert!(slot.take(Instant::now()).is_none(), "it is distrusted");
+    let shared = RefreshValue {
+        text: Secret::new("shared".to_owned()),
+        lifetime: None,
+    };
+    slot.put(Some(RefreshToken::of_fleet(shared, Instant::now())));
+    assert_eq!(word(&rig.source.recover_on("another", 3).await), "t3");
+    assert_eq!(rig.grants(), ["client_credentials", "r1", "shared"]);
 }
