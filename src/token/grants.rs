@@ -105,7 +105,12 @@ impl Grants {
         let grant = Grant::ClientCredentials {
             scopes: &self.key.scopes,
         };
-        let mut acquired = self.call(priority, lease, grant).await?;
+        let acquired = self.call(priority, lease, grant).await;
+        let brings_none = |acquired: &Acquired| acquired.response.lifetime == ExpiresIn::Already;
+        if acquired.as_ref().map_or(true, brings_none) {
+            self.refresh_token.trust();
+        }
+        let mut acquired = acquired?;
         let unsent = self.refresh_token.take(Instant::now());
         self.refresh_token.trust();
         self.keep_refresh_token(&mut acquired, unsent);

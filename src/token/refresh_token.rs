@@ -80,7 +80,7 @@ pub(super) struct RefreshTokenSlot(Mutex<Slot>);
 #[derive(Default)]
 struct Slot {
     token: Option<RefreshToken>,
-    /// Whether a provider refuses what it brings: it is dropped, and so is one that is still in use.
+    /// Whether a provider refuses what it brings: it is not offered, and neither is one that is still in use.
     is_distrusted: bool,
 }
 
@@ -93,8 +93,10 @@ impl RefreshTokenSlot {
     /// The one that may be offered now, if there is one; it is taken to be in use.
     pub(super) fn take(&self, now: Instant) -> Option<RefreshToken> {
         let mut slot = self.lock();
-        let token = slot.token.take()?;
-        (!slot.is_distrusted && token.is_live(now)).then_some(token)
+        if slot.is_distrusted {
+            return None;
+        }
+        slot.token.take().filter(|token| token.is_live(now))
     }
 
     /// The one to be offered next.
@@ -102,12 +104,13 @@ impl RefreshTokenSlot {
         self.lock().token = token;
     }
 
-    /// None is offered before client credentials have brought a token.
+    /// None is offered before client credentials were tried. It is kept until they have brought a token.
     pub(super) fn distrust(&self) {
         self.lock().is_distrusted = true;
     }
 
-    /// Client credentials have brought a token, and whatever refresh token comes with that is another one.
+    /// Client credentials have brought a token, and whatever refresh token comes with that is another one. Or they have
+    /// brought none, and then the one that there is still serves the routes that take its tokens.
     pub(super) fn trust(&self) {
         self.lock().is_distrusted = false;
     }

@@ -272,3 +272,26 @@ async fn a_refresh_token_that_brings_an_expired_token_is_dropped_in_the_same_fli
         assert_eq!(grants, [CLIENT, "r1", CLIENT, CLIENT]);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_token_that_gave_way_to_client_credentials_is_kept_where_these_bring_nothing() {
+    for said in [
+        Said::Respond(500, "oops".into()),
+        refuses(401, "invalid_client"),
+        Said::Never,
+        lives(0),
+    ] {
+        let rig = rig(
+            "refresh: grant, timeout: 1s, wait: 900ms",
+            move |call: &Call| match call.number {
+                3 => said.clone(),
+                _ => with_refresh(),
+            },
+        );
+        assert_eq!(refuse(&rig, "a").await, "t2");
+        assert_eq!(word(&rig.source.recover_on("a", 2).await), "unavailable");
+        pass(60.0).await;
+        assert_eq!(word(&rig.source.recover_on("b", 2).await), "t4");
+        assert_eq!(rig.grants(), [CLIENT, "r1", CLIENT, "r2"]);
+    }
+}
