@@ -36,6 +36,8 @@ pub struct ServerHealth {
     pub cause: Option<Cause>,
     /// Since when that is so.
     pub since: SystemTime,
+    /// When it was seen last.
+    pub last: SystemTime,
 }
 
 /// What is known of all servers.
@@ -57,8 +59,10 @@ struct Known {
 struct State {
     cause: Option<Cause>,
     since: SystemTime,
-    /// Which connection was the last one to it.
-    last: u64,
+    /// When the last connection was had, or not.
+    last: SystemTime,
+    /// Which connection that was.
+    number: u64,
 }
 
 impl Servers {
@@ -116,6 +120,7 @@ impl Servers {
             host: host.clone(),
             cause: state.cause,
             since: state.since,
+            last: state.last,
         });
         health.collect()
     }
@@ -130,22 +135,27 @@ impl Known {
         cause: Option<Cause>,
     ) -> Option<(Arc<str>, Box<str>)> {
         self.connections += 1;
-        let last = self.connections;
+        let (number, last) = (self.connections, clock::wall());
         let key = (provider.clone(), host.into());
         if let Some(state) = self.servers.get_mut(&key) {
-            state.last = last;
+            (state.last, state.number) = (last, number);
             if state.cause != cause {
                 state.cause = cause;
-                state.since = clock::wall();
+                state.since = last;
             }
             return None;
         }
-        let since = clock::wall();
-        self.servers.insert(key, State { cause, since, last });
+        let state = State {
+            cause,
+            since: last,
+            last,
+            number,
+        };
+        self.servers.insert(key, state);
         if self.servers.len() <= MAX_SERVERS {
             return None;
         }
-        let oldest = self.servers.iter().min_by_key(|(_, state)| state.last);
+        let oldest = self.servers.iter().min_by_key(|(_, state)| state.number);
         let oldest = oldest.map(|(key, _)| key.clone())?;
         self.servers.remove(&oldest);
         Some(oldest)
@@ -170,6 +180,7 @@ fn is_server_of(provider: &Provider, server: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::path::Path;
 
     use super::*;
@@ -208,6 +219,7 @@ mod tests {
     fn since_is_when_the_cause_changed_and_not_when_it_was_seen_again() {
         let servers = servers(&config("hosts: [api.test]"));
         let acme: Arc<str> = "acme".into();
+        let before = Cell::new(SystemTime::UNIX_EPOCH);
         let seen = |cause| {
             servers.connected(&acme, "api.test:443", cause);
             let [server] = &servers.snapshot()[..] else {
@@ -215,6 +227,7 @@ mod tests {
             };
             assert_eq!(server.cause, cause);
             assert_eq!(servers.cause(&acme, "api.test:443"), cause);
+            assert!(server.last > before.replace(server.last));
             server.since
         };
         let first = seen(Some(Cause::Refused));

@@ -1,5 +1,7 @@
 //! The section on providers: how each is, its servers, and freeze and thaw.
 
+use std::time::Duration;
+
 use super::html::{Html, counted};
 use super::level::Level;
 use super::query::{Query, Table};
@@ -10,6 +12,8 @@ use crate::server::status::{Freeze, Health, Readiness, Status, UpstreamServer};
 const ROWS: usize = 100;
 /// Servers that are named for each, those that cannot be reached first.
 const MAX_SERVERS: usize = 4;
+/// A connection that failed longer ago says little of a server: nobody has needed it since.
+const RECENTLY: Duration = Duration::from_secs(5 * 60);
 
 /// Everything that is known of one.
 struct Row<'a> {
@@ -21,14 +25,23 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
-    fn level(&self) -> Level {
+    fn level(&self, now: Now) -> Level {
+        let of_servers = self.servers.iter().map(|server| server_level(server, now));
         if self.is_held || self.health.is_some_and(|health| !health.healthy) {
             Level::Trouble
-        } else if self.freeze.is_some() || self.servers.iter().any(|server| !server.healthy) {
+        } else if self.freeze.is_some() {
             Level::Attention
         } else {
-            Level::Well
+            of_servers.max().unwrap_or(Level::Well)
         }
+    }
+}
+
+/// How bad it is what the last connection to a server says.
+pub(super) fn server_level(server: &UpstreamServer, now: Now) -> Level {
+    match !server.healthy && now.is_within(RECENTLY, &server.last) {
+        true => Level::Attention,
+        false => Level::Well,
     }
 }
 
@@ -54,7 +67,7 @@ pub(super) fn section(
         .iter()
         .map(|name| row(name, status, readiness))
         .collect();
-    rows.sort_by_key(|row| std::cmp::Reverse(row.level()));
+    rows.sort_by_key(|row| std::cmp::Reverse(row.level(now)));
     html.markup("</caption><thead><tr><th scope=\"col\">Provider<th scope=\"col\">State<th scope=\"col\">Change</tr></thead><tbody>");
     let page = query.providers.min(pages);
     for row in rows.iter().skip((page - 1) * ROWS).take(ROWS) {
@@ -90,7 +103,7 @@ fn row<'a>(name: &'a str, status: &'a Status, readiness: &'a Readiness) -> Row<'
 }
 
 fn describe(row: &Row<'_>, now: Now, html: &mut Html) {
-    let level = row.level();
+    let level = row.level(now);
     match (level, row.freeze) {
         (Level::Well, _) => level.state("Well", html),
         (_, None) if row.is_held => level.state("Held back", html),
@@ -119,6 +132,10 @@ fn describe(row: &Row<'_>, now: Now, html: &mut Html) {
         };
         html.markup(", since ")
             .time(&server.since, &now.when(&server.since));
+        if !server.healthy {
+            html.markup(", last tried ")
+                .time(&server.last, &now.when(&server.last));
+        }
         html.markup("</div>");
     }
     let more = row.servers.len().saturating_sub(MAX_SERVERS) as u64;
@@ -187,4 +204,39 @@ fn change(row: &Row<'_>, can_change: bool, html: &mut Html) {
         .markup(" ")
         .text(row.name)
         .markup("</code></noscript>");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_needs_attention_for_five_minutes_after_a_connection_failed() {
+        let now = Now::of("2026-11-29T23:00:00.000Z");
+        let level = |cause: Option<&'static str>, last: &str| {
+            let server = UpstreamServer {
+                cause,
+                healthy: cause.is_none(),
+                host: "api.test:443".to_owned(),
+                provider: "acme".to_owned(),
+                since: "2026-11-29T20:00:00.000Z".to_owned(),
+                last: last.to_owned(),
+            };
+            let row = Row {
+                name: "acme",
+                health: None,
+                freeze: None,
+                is_held: false,
+                servers: vec![&server],
+            };
+            assert_eq!(row.level(now), server_level(&server, now));
+            server_level(&server, now)
+        };
+        let failed = Some("refused");
+        for at in ["2026-11-29T22:55:00.000Z", "2026-11-29T23:00:01.000Z"] {
+            assert_eq!(level(failed, at), Level::Attention, "{at}");
+            assert_eq!(level(None, at), Level::Well, "{at}");
+        }
+        assert_eq!(level(failed, "2026-11-29T22:54:59.000Z"), Level::Well);
+    }
 }

@@ -3,6 +3,7 @@
 use super::hour;
 use super::html::counted;
 use super::level::Level;
+use super::providers::server_level;
 use super::time::Now;
 use crate::server::status::{Certificate, Readiness, Status};
 use std::time::Duration;
@@ -63,20 +64,21 @@ fn issues(status: &Status, readiness: &Readiness, now: Now) -> Vec<(Level, Strin
     // A provider that is in trouble is named, whatever it has to do with.
     let is_in_trouble =
         |name: &str| (readiness.providers.get(name)).is_some_and(|one| !one.healthy);
-    let servers = status.upstreams.iter().filter(|one| !one.healthy);
-    let servers: Vec<_> = servers
-        .filter(|one| !is_in_trouble(&one.provider))
-        .collect();
+    let servers = status.upstreams.iter();
+    let servers = servers.filter(|one| !is_in_trouble(&one.provider));
+    let servers = servers.map(|one| (server_level(one, now), one));
+    let servers: Vec<_> = servers.filter(|(level, _)| *level > Level::Well).collect();
     match &servers[..] {
         [] => {}
-        [one] => {
+        [(level, one)] => {
             let (host, provider) = (&one.host, &one.provider);
             let text = format!("no connection can be made to {host} of {provider}");
-            add(Level::Trouble, text);
+            add(*level, text);
         }
         many => {
             let text = format!("no connection can be made to {} servers", many.len());
-            add(Level::Trouble, text);
+            let worst = many.iter().map(|(level, _)| *level).max();
+            add(worst.unwrap_or(Level::Well), text);
         }
     }
     if let Some(text) = named(status.frozen.iter().map(String::as_str), "frozen") {

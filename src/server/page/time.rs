@@ -26,6 +26,12 @@ impl Now {
         }
     }
 
+    /// Whether that was no longer ago than this.
+    pub(super) fn is_within(self, span: Duration, at: &str) -> bool {
+        // What is ahead of this clock was just now.
+        parse(at).is_some_and(|at| self.0.duration_since(at).unwrap_or_default() <= span)
+    }
+
     /// Until then; None: it is over.
     pub(super) fn left(self, at: &str) -> Option<Duration> {
         parse(at)?.duration_since(self.0).ok()

@@ -22,6 +22,7 @@ fn server() -> ServerHealth {
         host: "api.test:443".into(),
         cause: Some(Cause::Refused),
         since: SystemTime::UNIX_EPOCH,
+        last: SystemTime::UNIX_EPOCH,
     }
 }
 

@@ -14,6 +14,9 @@ pub(in crate::server) struct UpstreamServer {
     pub(in crate::server) host: String,
     pub(in crate::server) provider: String,
     pub(in crate::server) since: String,
+    /// When the last connection was had, or not: for the page alone.
+    #[serde(skip)]
+    pub(in crate::server) last: String,
 }
 
 impl UpstreamServer {
@@ -24,6 +27,7 @@ impl UpstreamServer {
             host: server.host.into(),
             provider: server.provider.to_string(),
             since: date(server.since),
+            last: date(server.last),
         }
     }
 }
