@@ -53,7 +53,9 @@ impl RefreshToken {
         if dialect.refresh == Refresh::None {
             return None;
         }
-        let Some(text) = response.refresh_token.take() else {
+        // One that brings what has ended already would be offered at once, and bring that again.
+        let is_of_use = response.lifetime != ExpiresIn::Already;
+        let Some(text) = response.refresh_token.take().filter(|_| is_of_use) else {
             return old;
         };
         let lifetime = match response.refresh_lifetime {

@@ -295,3 +295,13 @@ async fn a_refresh_token_that_gave_way_to_client_credentials_is_kept_where_these
         assert_eq!(rig.grants(), [CLIENT, "r1", CLIENT, "r2"]);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_has_ended_already_leaves_no_refresh_token() {
+    let body = json!({ "access_token": "t{n}", "expires_in": 0, "refresh_token": "r{n}" });
+    let rig = rig("refresh: grant, wait: 10s", in_turn([respond(&body)]));
+    assert!(rig.obtain().await.is_err());
+    assert!(rig.grants().iter().all(|grant| grant == CLIENT));
+    assert!(rig.count() > 2, "{:?}", rig.times());
+    assert!(rig.gaps().iter().all(|gap| *gap >= 1.0), "{:?}", rig.gaps());
+}
