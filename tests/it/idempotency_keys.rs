@@ -1,9 +1,12 @@
 //! Keys in bodies: by which a request is sent again, and written down, and when a body has none.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bursar_config::Config;
+use bursar_http::headers::clean_request;
 use bytes::Bytes;
-use http::Request;
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use http_body_util::BodyExt as _;
 
 use crate::journal::{outcomes, with_journal};
@@ -232,7 +235,7 @@ fn what_makes_no_sense_about_keys_and_tokens_is_said() {
     ] {
         let keys = format!("routes: [{{{route}}}]");
         let yaml = acme("http://127.0.0.1:1", "http://127.0.0.1:1/t", &keys);
-        let problems = bursar_config::Config::parse(&yaml, std::path::Path::new("")).unwrap_err();
+        let problems = Config::parse(&yaml, Path::new("")).unwrap_err();
         let expected = format!("providers.acme.routes[0].{expected}");
         let found = problems.iter().map(ToString::to_string);
         assert!(
@@ -250,7 +253,7 @@ fn what_makes_no_sense_about_keys_and_tokens_is_said() {
         let yaml = format!(
             "providers: {{p: {{preset: quidkey, environment: sandbox, client_id: a, client_secret: b, routes: [{{{route}, replay: if_keyed}}]}}}}"
         );
-        let parsed = bursar_config::Config::parse(&yaml, std::path::Path::new(""));
+        let parsed = Config::parse(&yaml, Path::new(""));
         assert_eq!(parsed.is_ok(), is_keyed, "{route}: {parsed:?}");
     }
     // The caller's token needs no scopes, not even default ones.
@@ -261,6 +264,81 @@ fn what_makes_no_sense_about_keys_and_tokens_is_said() {
         let yaml = format!(
             "providers: {{p: {{preset: payu, environment: sandbox, client_id: a, client_secret: b, routes: [{{path: /a, {route}}}]}}}}"
         );
-        bursar_config::Config::parse(&yaml, std::path::Path::new("")).unwrap();
+        Config::parse(&yaml, Path::new("")).unwrap();
+    }
+}
+
+/// Names of which some are taken out of requests, and some only begin or end like those.
+const NAMES: [&str; 43] = [
+    "b3",
+    "baggage",
+    "bursar-account",
+    "bursar-idempotency-key",
+    "bursar-reference",
+    "bursar-request-id",
+    "connection",
+    "content-length",
+    "correlation-context",
+    "elastic-apm-traceparent",
+    "expect",
+    "grpc-trace-bin",
+    "idempotency-key",
+    "keep-alive",
+    "newrelic",
+    "newrelic-id",
+    "ot-baggage-key",
+    "ot-tracer-traceid",
+    "proxy-connection",
+    "proxy-key",
+    "sentry-trace",
+    "te",
+    "trace-id",
+    "traceparent",
+    "tracestate",
+    "trailer",
+    "transfer-encoding",
+    "uber-key",
+    "uber-trace-id",
+    "uberctx-key",
+    "upgrade",
+    "upgrade-insecure-requests",
+    "x-amzn-trace-id",
+    "x-b3-traceid",
+    "x-cloud-trace-context",
+    "x-datadog-trace-id",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-url",
+    "x-ot-span-context",
+    "x-request-id",
+    "x-rewrite-url",
+];
+
+#[test]
+fn a_header_that_is_taken_out_of_requests_holds_no_key_and_any_other_may() {
+    let underscores = NAMES.map(|name| name.replace('-', "_"));
+    for name in NAMES
+        .into_iter()
+        .chain(underscores.iter().map(|name| &**name))
+    {
+        for forwards_trace in [false, true] {
+            let trace = if forwards_trace {
+                "trace: forward\n"
+            } else {
+                ""
+            };
+            let keys =
+                format!("{trace}routes: [{{path: /pay, idempotency_header: {name}, scopes: [a]}}]");
+            let yaml = acme("https://api.test", "https://login.test/token", &keys);
+            let is_accepted = Config::parse(&yaml, Path::new("")).is_ok();
+            let mut headers = HeaderMap::new();
+            let header: HeaderName = name.parse().unwrap();
+            headers.insert(&header, HeaderValue::from_static("k-1"));
+            clean_request(&mut headers, forwards_trace);
+            // A length reaches the provider, and is no key.
+            let reaches = headers.contains_key(&header) && name != "content-length";
+            assert_eq!(is_accepted, reaches, "{name}, {forwards_trace}");
+        }
     }
 }

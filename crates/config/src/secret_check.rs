@@ -25,16 +25,16 @@ pub(crate) enum Fault {
     #[error("begins or ends with white space; remove it")]
     WhiteSpace,
     #[error(
-        "holds a control character, such as a line break or a tab; only the secret itself may stand there"
+        "holds a control character, such as a line break or a tab; only the value itself may stand there"
     )]
     Control,
     #[error("is the name of a variable without braces; write ${{NAME}}")]
     Unbraced,
     #[error("is a template that nothing has filled in (`{{{{…}}}}`)")]
     Template,
-    #[error("is a placeholder in angle brackets; put the secret in its place")]
+    #[error("is a placeholder in angle brackets; put the value itself in its place")]
     AngleBrackets,
-    #[error("is a placeholder; put the secret in its place")]
+    #[error("is a placeholder; put the value itself in its place")]
     Placeholder,
     #[error(
         "is a reference that nothing has resolved; write ${{NAME}} or ${{file:PATH}}, or let what starts Bursar resolve it"

@@ -81,6 +81,10 @@ impl ProviderFile {
         self.preset.is_none() && problems.is_reported(&self.key("preset"))
     }
 
+    fn forwards_trace(&self) -> bool {
+        self.file.trace == Some(Trace::Forward)
+    }
+
     pub(super) fn compile(
         mut self,
         index: usize,
@@ -93,10 +97,10 @@ impl ProviderFile {
         let upstream = upstream.and_then(|text| origin(&text, &self.key("upstream"), problems));
         let mut scopes = ScopeSets::new(self.preset.and_then(|(preset, _)| preset.max_scopes));
         let default_scopes = self.default_scopes(&mut scopes, problems);
-        let own_routes = self.file.routes.take().unwrap_or_default();
+        let own = self.file.routes.take().unwrap_or_default();
         let place = (self.key("routes"), default_scopes);
         let known: Vec<_> = hosts.iter().flat_map(RequestHost::routes).collect();
-        let routes = route::routes(own_routes, &place, &mut scopes, problems);
+        let routes = route::routes(own, &place, self.forwards_trace(), &mut scopes, problems);
         route::refuse_unkeyed(&routes, &known, &place.0, problems);
         let routes = routes.into_iter().map(|(_, route)| route).collect();
         let chosen = self.operation_scopes(problems);
@@ -136,7 +140,7 @@ impl ProviderFile {
             routes,
             scope_sets: scopes.sets,
             default_scopes,
-            forwards_trace: self.file.trace == Some(Trace::Forward),
+            forwards_trace: self.forwards_trace(),
             protected: self.protected(&token),
             protected_below: texts(
                 self.preset

@@ -14,10 +14,36 @@ use crate::route::{Authorization, Route, Semantics};
 use bursar_base::json_pointer::Field;
 use bursar_base::path::Pattern;
 
+/// Headers of traces.
+const TRACES: [&str; 13] = [
+    "b3",
+    "baggage",
+    "correlation-context",
+    "elastic-apm-traceparent",
+    "grpc-trace-bin",
+    "newrelic",
+    "sentry-trace",
+    "traceparent",
+    "tracestate",
+    "uber-trace-id",
+    "x-amzn-trace-id",
+    "x-cloud-trace-context",
+    "x-ot-span-context",
+];
+/// Their beginnings.
+const TRACE_BEGINNINGS: [&str; 5] = [
+    "ot-baggage-",
+    "ot-tracer-",
+    "uberctx-",
+    "x-b3-",
+    "x-datadog-",
+];
+
 /// The operator's; `place` is the key path of the list, and the scopes of a route that names none.
 pub(super) fn routes(
     file: Vec<file::Route>,
     place: &(String, Option<usize>),
+    forwards_trace: bool,
     scopes: &mut ScopeSets,
     problems: &mut Diagnostics,
 ) -> Vec<(usize, Route)> {
@@ -25,7 +51,7 @@ pub(super) fn routes(
     let mut routes = Vec::new();
     for (at, route) in file.into_iter().enumerate() {
         let key = format!("{list}[{at}]");
-        let semantics = semantics(&route, &key, problems);
+        let semantics = semantics(&route, &key, forwards_trace, problems);
         let authorization = authorization(&route, &key, *default_scopes, scopes, problems);
         let methods = methods(route.methods, &join(&key, "methods"), problems);
         let path = match route.path {
@@ -161,7 +187,12 @@ pub(super) fn preset_routes(
     routes
 }
 
-fn semantics(route: &file::Route, key: &str, problems: &mut Diagnostics) -> Semantics {
+fn semantics(
+    route: &file::Route,
+    key: &str,
+    forwards_trace: bool,
+    problems: &mut Diagnostics,
+) -> Semantics {
     let header_key = join(key, "idempotency_header");
     let idempotency_header = route.idempotency_header.as_ref().and_then(|name| {
         let Ok(name) = name.parse::<HeaderName>() else {
@@ -173,6 +204,11 @@ fn semantics(route: &file::Route, key: &str, problems: &mut Diagnostics) -> Sema
             problems.add(&header_key, "is a header that holds no key of a request");
         } else if stays_here(name.as_str()) {
             problems.add(&header_key, "is a header that does not reach the provider");
+        } else if !forwards_trace && is_trace(name.as_str()) {
+            problems.add(
+                &header_key,
+                "is a trace header, which reaches the provider only with `trace: forward`",
+            );
         }
         Some(name)
     });
@@ -189,26 +225,40 @@ fn semantics(route: &file::Route, key: &str, problems: &mut Diagnostics) -> Sema
     }
 }
 
-/// Whether a request's field is for the next hop or for Bursar, or poses as another request, so that no provider sees it;
-/// with underscores, too, which many gateways take for hyphens.
+/// Whether a request's field is for the next hop or for Bursar, or poses as another request, so that no provider sees it.
+/// Of those that are taken out with underscores, too, all are as well.
 fn stays_here(name: &str) -> bool {
-    let name = name.replace('_', "-");
-    let is_listed = [
-        "connection",
-        "expect",
-        "keep-alive",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "x-http-method",
-        "x-http-method-override",
-        "x-method-override",
-        "x-original-url",
-        "x-rewrite-url",
-    ]
-    .contains(&&*name);
-    is_listed || name.starts_with("proxy-") || name.starts_with("bursar-")
+    let is_of_hop = matches!(
+        name,
+        "connection" | "keep-alive" | "te" | "transfer-encoding" | "upgrade"
+    );
+    let meant = name.replace('_', "-");
+    let is_taken_out = matches!(
+        &*meant,
+        "bursar-account"
+            | "bursar-reference"
+            | "bursar-request-id"
+            | "content-length"
+            | "expect"
+            | "transfer-encoding"
+            | "x-http-method"
+            | "x-http-method-override"
+            | "x-method-override"
+            | "x-original-url"
+            | "x-rewrite-url"
+    );
+    is_of_hop || is_taken_out || meant.starts_with("proxy-")
+}
+
+/// Whether a request's field tells of its trace, as `bursar-http` knows them.
+fn is_trace(name: &str) -> bool {
+    // Those that begin with another letter have their underscores to themselves.
+    let meant = match name.starts_with(['t', 'u', 'x']) {
+        true => name.replace('_', "-"),
+        false => name.to_owned(),
+    };
+    let mut beginnings = TRACE_BEGINNINGS.iter();
+    TRACES.contains(&&*meant) || beginnings.any(|beginning| meant.starts_with(beginning))
 }
 
 /// A route is unreachable where one that is looked at before it matches whatever it matches.

@@ -60,7 +60,10 @@ fn a_merchants_id_that_cannot_be_one_is_an_error() {
             ("\"\\ufeff8123456\"", "begins with a byte-order mark"),
             ("\"8123456\\u200b\"", "holds an invisible character"),
             ("<mid>", "is a placeholder in angle brackets"),
-            ("changeme", "is a placeholder"),
+            (
+                "changeme",
+                "is a placeholder; put the value itself in its place",
+            ),
             (
                 "$PAYU_MERCHANT_ID",
                 "is the name of a variable without braces",
@@ -114,7 +117,6 @@ fn a_header_that_never_reaches_a_provider_holds_no_key() {
         "Connection",
         "Keep-Alive",
         "TE",
-        "Trailer",
         "Transfer-Encoding",
         "Upgrade",
         "Proxy-Key",
@@ -127,6 +129,7 @@ fn a_header_that_never_reaches_a_provider_holds_no_key() {
         "X-HTTP-Method-Override",
         "X-Original-URL",
         "X_Original_URL",
+        "Content_Length",
     ] {
         let keys =
             format!("token: {{scopes: [a]}}, routes: [{{path: /x, idempotency_header: {name}}}]");
@@ -143,7 +146,40 @@ fn a_header_that_never_reaches_a_provider_holds_no_key() {
             "routes[0].idempotency_header: is a header that holds no key of a request",
         );
     }
-    let keys = "token: {scopes: [a]}, routes: [{path: /x, idempotency_header: X-Request-Id}]";
+    for name in [
+        "X-Request-Id",
+        "Trailer",
+        "Keep_Alive",
+        "Bursar-Idempotency-Key",
+    ] {
+        let keys =
+            format!("token: {{scopes: [a]}}, routes: [{{path: /x, idempotency_header: {name}}}]");
+        assert!(warnings(&preset("payu", &keys)).is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn a_trace_header_holds_a_key_only_where_it_is_forwarded() {
+    for name in [
+        "traceparent",
+        "X-B3-TraceId",
+        "X_B3_TraceId",
+        "x-datadog-trace-id",
+        "Correlation-Context",
+        "X-Amzn-Trace-Id",
+        "ot-tracer-traceid",
+    ] {
+        let keys =
+            format!("token: {{scopes: [a]}}, routes: [{{path: /x, idempotency_header: {name}}}]");
+        assert_problem(
+            &preset("payu", &keys),
+            "routes[0].idempotency_header: is a trace header, which reaches the provider only with `trace: forward`",
+        );
+        let keys = format!("trace: forward, {keys}");
+        assert!(warnings(&preset("payu", &keys)).is_empty(), "{name}");
+    }
+    let keys =
+        "token: {scopes: [a]}, routes: [{path: /x, idempotency_header: correlation_context}]";
     assert!(warnings(&preset("payu", keys)).is_empty());
 }
 
