@@ -270,6 +270,36 @@ async fn as_much_as_can_be_told_under_as_many_keys_as_there_may_be_is_taken_off_
 }
 
 #[tokio::test]
+async fn a_long_text_of_somebody_else_in_a_members_place_does_not_hold_up_the_server() {
+    for server in Server::all().await {
+        let store = server.start().await;
+        let mut all = members(&store, 2).await;
+        all[0].wants(1).await;
+        all[1].wants(1).await;
+        let mut operator = store.connect_as_operator().await;
+        let long = vec![b'x'; 100_000];
+        let mut spoilt = 0;
+        for (name, _) in store.names().await {
+            let fields = operator.call(&[&b"HKEYS"[..], &name]).await;
+            for field in fields.parts() {
+                let field = field.text();
+                if field.starts_with('i') {
+                    let set = [&b"HSET"[..], &name, field.as_bytes(), &long];
+                    operator.call(&set).await;
+                    spoilt += 1;
+                }
+            }
+        }
+        assert!(spoilt > 0);
+        let began = Instant::now();
+        all[0].fleet.leave().await.unwrap();
+        assert_eq!(all[1].wants(0).await.members, 1);
+        // Far from what it took, and from what a busy machine takes.
+        assert!(began.elapsed() < Duration::from_secs(15));
+    }
+}
+
+#[tokio::test]
 async fn who_begins_after_all_have_left_has_what_it_wants_at_once() {
     let Some(server) = Server::redis().await else {
         return;

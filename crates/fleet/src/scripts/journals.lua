@@ -47,7 +47,7 @@ end
 -- One list of epochs with another one that comes after it, and without one.
 local function without(list, gone)
   local left = ''
-  for epoch in string.gmatch(list, '%x+ ') do
+  for epoch in string.gmatch(list, '%f[%x]%x+ ') do
     if not string.find(gone, epoch, 1, true) then left = left .. epoch end
   end
   return left

@@ -57,7 +57,8 @@ local function withdraw(member)
   local text = redis.call('HGET', key, 'i' .. member)
   if not text or #text > 131072 then text = '' end
   local limits, row = {}, {}
-  for limit, demand, part in string.gmatch(text, '(%w+) (%d+) (%d+)') do
+  -- From the beginning of a word: else a long one that is nothing of ours holds the server for a minute.
+  for limit, demand, part in string.gmatch(text, '%f[%w](%w+) (%d+) (%d+)') do
     limits[#limits + 1] = limit
     row[limit] = {demand = tonumber(demand), parts = tonumber(part)}
   end
