@@ -214,7 +214,7 @@ impl Emulation for PayU {
         let Some((scopes, is_users)) = known else {
             return refused(call, 401);
         };
-        let path = call.path().trim_end_matches('/');
+        let path = newer_spelling(call.path().trim_end_matches('/'));
         let operation = self.operations.iter().find(|(pattern, operation)| {
             operation
                 .method
@@ -230,9 +230,12 @@ impl Emulation for PayU {
             return refused(call, operation.refusal);
         }
         let segments = call.segments();
-        let response = match segments.first() {
-            Some(&"payment-links") => self.links.respond(call, &segments),
-            Some(&"payout") => self.payouts.respond(call, &segments),
+        let response = match &*segments {
+            ["payment-links", ..] => self.links.respond(call, &segments),
+            ["api", older @ ..] if older.first() == Some(&"payment-links") => {
+                self.links.respond(call, older)
+            }
+            ["payout", ..] => self.payouts.respond(call, &segments),
             _ => self.partner.respond(call, &segments, &mut self.issuing),
         };
         let response = response.unwrap_or_else(|| unknown(call));
@@ -316,6 +319,14 @@ impl PayU {
         }
         EmulatedResponse::empty(200)
     }
+}
+
+/// Older pages of the partner API have payment links below `/api`.
+pub(crate) fn newer_spelling(path: &str) -> &str {
+    let below = path.strip_prefix("/api");
+    below
+        .filter(|below| below.starts_with("/payment-links"))
+        .unwrap_or(path)
 }
 
 /// Whether a path is of the host for payment links and payouts, a Spring service; the partner API is Rails.
