@@ -5,6 +5,7 @@ pub mod clock;
 pub mod decision;
 pub mod disk;
 pub mod duration;
+pub mod field_names;
 pub mod json_pointer;
 pub mod log_throttle;
 pub mod password;

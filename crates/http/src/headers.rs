@@ -28,6 +28,7 @@ pub use via::{PSEUDONYM, Via};
 use hop_by_hop::{connection_named, is_hop_by_hop};
 
 use bursar_base::clock;
+use bursar_base::field_names::{is_posing, is_trace};
 
 /// Fields that must go: mostly one or two.
 type Unwanted = SmallVec<[HeaderName; 4]>;
@@ -38,47 +39,6 @@ const ACCOUNT: &str = "bursar-account";
 const REFERENCE: &str = "bursar-reference";
 /// What Bursar calls a request, on every response.
 const REQUEST_ID: HeaderName = HeaderName::from_static("bursar-request-id");
-
-/// Fields by which a request poses as another one: a framework behind the provider's front would see
-/// another method or path than the one that was checked.
-fn is_posing(name: &str) -> bool {
-    matches!(
-        name,
-        "x-http-method-override"
-            | "x-http-method"
-            | "x-method-override"
-            | "x-original-url"
-            | "x-rewrite-url"
-    )
-}
-
-/// What tells servers which trace a request belongs to, and what callers want to be known along it.
-fn is_trace(name: &str) -> bool {
-    match name.as_bytes().first() {
-        Some(b'x') => {
-            name.starts_with("x-b3-")
-                || name.starts_with("x-datadog-")
-                || matches!(
-                    name,
-                    "x-cloud-trace-context" | "x-amzn-trace-id" | "x-ot-span-context"
-                )
-        }
-        Some(b't') => matches!(name, "traceparent" | "tracestate"),
-        Some(b'b') => matches!(name, "baggage" | "b3"),
-        Some(b'u') => name == "uber-trace-id" || name.starts_with("uberctx-"),
-        Some(b'o') => name.starts_with("ot-baggage-") || name.starts_with("ot-tracer-"),
-        // What `baggage` was called before, and those of agents.
-        Some(_) => matches!(
-            name,
-            "correlation-context"
-                | "sentry-trace"
-                | "newrelic"
-                | "elastic-apm-traceparent"
-                | "grpc-trace-bin"
-        ),
-        None => false,
-    }
-}
 
 /// What a request's fields say to Bursar itself: one look at all of them, because few requests have more than
 /// ten, and most have none of these.

@@ -11,33 +11,9 @@ use crate::file::{self, ReplayRule, RouteAuthorization};
 use crate::node::join;
 use crate::presets::PresetRoute;
 use crate::route::{Authorization, Route, Semantics};
+use bursar_base::field_names;
 use bursar_base::json_pointer::Field;
 use bursar_base::path::Pattern;
-
-/// Headers of traces.
-const TRACES: [&str; 13] = [
-    "b3",
-    "baggage",
-    "correlation-context",
-    "elastic-apm-traceparent",
-    "grpc-trace-bin",
-    "newrelic",
-    "sentry-trace",
-    "traceparent",
-    "tracestate",
-    "uber-trace-id",
-    "x-amzn-trace-id",
-    "x-cloud-trace-context",
-    "x-ot-span-context",
-];
-/// Their beginnings.
-const TRACE_BEGINNINGS: [&str; 5] = [
-    "ot-baggage-",
-    "ot-tracer-",
-    "uberctx-",
-    "x-b3-",
-    "x-datadog-",
-];
 
 /// The operator's; `place` is the key path of the list, and the scopes of a route that names none.
 pub(super) fn routes(
@@ -241,24 +217,18 @@ fn stays_here(name: &str) -> bool {
             | "content-length"
             | "expect"
             | "transfer-encoding"
-            | "x-http-method"
-            | "x-http-method-override"
-            | "x-method-override"
-            | "x-original-url"
-            | "x-rewrite-url"
     );
-    is_of_hop || is_taken_out || meant.starts_with("proxy-")
+    is_of_hop || is_taken_out || field_names::is_posing(&meant) || meant.starts_with("proxy-")
 }
 
-/// Whether a request's field tells of its trace, as `bursar-http` knows them.
+/// Whether a request's field tells of its trace, with underscores for hyphens where those are taken out, too.
 fn is_trace(name: &str) -> bool {
     // Those that begin with another letter have their underscores to themselves.
     let meant = match name.starts_with(['t', 'u', 'x']) {
         true => name.replace('_', "-"),
         false => name.to_owned(),
     };
-    let mut beginnings = TRACE_BEGINNINGS.iter();
-    TRACES.contains(&&*meant) || beginnings.any(|beginning| meant.starts_with(beginning))
+    field_names::is_trace(&meant)
 }
 
 /// A route is unreachable where one that is looked at before it matches whatever it matches.
