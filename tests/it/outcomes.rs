@@ -223,6 +223,25 @@ async fn all_of_a_provider_before_a_time_are_resolved_together() {
 }
 
 #[tokio::test]
+async fn a_long_path_or_key_makes_no_long_lines_in_the_table_and_is_whole_for_programs() {
+    let directory = journal(&ROWS);
+    let database = Connection::open(directory.path().join("journal/journal.sqlite")).unwrap();
+    let (path, key) = (format!("/{}", "é".repeat(900)), "k".repeat(2048));
+    let sql = "UPDATE requests SET path = ?1, idempotency_key = ?2, method = ?2, reference = 'order-17' \
+               WHERE request_id = 'aaaa1111'";
+    database.execute(sql, params![path, key]).unwrap();
+    let table = outcomes(directory.path(), &[]).await.out;
+    let widest = table.lines().map(|line| line.chars().count()).max();
+    assert!(widest < Some(320), "{table}");
+    let long: Vec<&str> = table.lines().filter(|line| line.contains('…')).collect();
+    assert!(matches!(*long, [line] if line.contains("aaaa1111") && line.ends_with("order-17")));
+    let json = outcomes(directory.path(), &["--json"]).await.out;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json[0]["path"], *path);
+    assert_eq!(json[0]["idempotency_key"], *key);
+}
+
+#[tokio::test]
 async fn nothing_in_the_journal_steers_a_terminal() {
     let directory = journal(&[("dddd\u{1b}[2J5", "pay\u{9b}u", "shop\nTIME", 1)]);
     let table = outcomes(directory.path(), &[]).await.out;

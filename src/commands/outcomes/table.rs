@@ -16,6 +16,9 @@ const HEADINGS: [&str; 10] = [
     "REFERENCE",
 ];
 
+/// So many characters of a path or a key are shown.
+const MAX_CELL: usize = 60;
+
 /// A line for each, below the headings.
 pub(super) fn table<'a>(in_doubt: impl IntoIterator<Item = &'a InDoubt>) -> String {
     let rows = in_doubt.into_iter().map(|request| row(request).to_vec());
@@ -56,17 +59,28 @@ fn lines(headings: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> Stri
 /// What came from the wire, or stands in the file, must not steer a terminal or pose as another line.
 fn row(request: &InDoubt) -> [String; HEADINGS.len()] {
     let time = humantime::format_rfc3339_seconds(request.time).to_string();
-    let cells = [
-        &time,
-        &request.request_id,
-        request.phase.as_str(),
-        &request.provider,
-        &request.account,
-        &request.caller,
-        &request.method,
-        &request.path,
-        request.idempotency_key.as_deref().unwrap_or("-"),
-        request.reference.as_deref().unwrap_or("-"),
-    ];
-    cells.map(|cell| plain(cell).into_owned())
+    let whole = |cell: &str| plain(cell).into_owned();
+    let key = request.idempotency_key.as_deref().unwrap_or("-");
+    [
+        time,
+        whole(&request.request_id),
+        whole(request.phase.as_str()),
+        whole(&request.provider),
+        whole(&request.account),
+        whole(&request.caller),
+        short(&request.method),
+        short(&request.path),
+        short(key),
+        // Nothing stands behind it.
+        whole(request.reference.as_deref().unwrap_or("-")),
+    ]
+}
+
+/// What a caller may make so long that every line would be.
+fn short(text: &str) -> String {
+    let text = plain(text);
+    match text.char_indices().nth(MAX_CELL) {
+        None => text.into_owned(),
+        Some(_) => text.chars().take(MAX_CELL - 1).chain(['…']).collect(),
+    }
 }
