@@ -109,6 +109,8 @@ impl Reserve {
             self.pages == 0 || self.pages >= content.saturating_add(log + log / 4).min(limit);
         let affordable = match (left, room.may_grow) {
             (0, false) => content,
+            // All that it may ever have has room, and so has what is in the log.
+            (0, true) if self.pages >= limit => limit,
             // What is in the log must still fit.
             (0, true) => content.max(self.pages - log),
             (_, _) => content.max(self.pages).saturating_add(left),

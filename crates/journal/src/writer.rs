@@ -319,6 +319,15 @@ impl Writer {
         if self.watch.is_disk_full_since_now() {
             return Ok(has_room);
         }
+        // When it was looked at last, the disk may have been full for a moment only, and nothing was to grow.
+        if !has_room
+            && !self.is_full
+            && self.watch.is_disk_full()
+            && let Some(room) = self.watch.disk()
+        {
+            self.afford(room)?;
+            has_room = self.has_room()?;
+        }
         while !has_room && !self.is_full {
             let is_settled = self.forget(None)? > 0;
             has_room = self.has_room()?;

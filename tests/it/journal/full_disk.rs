@@ -18,9 +18,14 @@ pub(crate) struct Disk(TempDir);
 impl Disk {
     /// None where mounting is not permitted; the test is skipped then, unless everything is required.
     pub(crate) fn mount() -> Option<Self> {
+        Self::mount_of(3)
+    }
+
+    /// The same, of so many MiB.
+    pub(crate) fn mount_of(size: u32) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"])
+            .args(["-t", "tmpfs", "-o", &format!("size={size}m"), "tmpfs"])
             .arg(directory.path())
             .output();
         let is_mounted = mount.is_ok_and(|output| output.status.success());

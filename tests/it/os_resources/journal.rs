@@ -155,6 +155,32 @@ async fn a_disk_that_was_full_is_of_use_again_without_a_restart() {
 }
 
 #[tokio::test]
+async fn a_filled_disk_is_of_use_where_the_journal_may_have_no_more_than_its_log() {
+    let Some(disk) = Disk::mount_of(24) else {
+        return;
+    };
+    let place = disk.path().join("journal");
+    let keys = format!("path: {}, sync: false, max_size: 3MiB", place.display());
+    let (_api, _idp, program) = start(&keys).await;
+    // Few small ones, so that no page is free once they are forgotten.
+    let pay = async || {
+        let mut caller = Caller::connect(program.listen).await;
+        caller.send("POST", "/pay", "x").await.status == 200
+    };
+    for _ in 0..30 {
+        assert!(pay().await);
+    }
+    disk.fill();
+    eventually(|| async { !pay().await }).await;
+    eventually(|| async { pay().await }).await;
+    for _ in 0..30 {
+        assert!(pay().await);
+    }
+    let log = program.logged();
+    assert!(!log.contains("nothing in it is settled"), "{log}");
+}
+
+#[tokio::test]
 async fn a_disk_that_others_have_filled_is_of_use_by_settled_requests_alone() {
     // At once, in the middle of the log, and when the log has begun anew.
     for before in [1, 150, 1000] {
