@@ -1,5 +1,5 @@
 //! Signals to the process: SIGTERM, SIGINT and SIGQUIT drain, a second one ends it, SIGHUP has the configuration read again,
-//! and SIGUSR1 and SIGUSR2 do nothing.
+//! SIGUSR1 and SIGUSR2 do nothing, and SIGXFSZ leaves what a file has no room for to whoever writes it.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
 use bursar::server::Server;
+use bursar_base::process::FILE_SIZE_SIGNAL;
 
 /// How long the end takes at most once a second signal has come.
 const ENDING: Duration = Duration::from_secs(2);
@@ -20,6 +21,8 @@ pub(crate) struct Harmless {
     hangup: Signal,
     /// Elsewhere they have a log opened again, or the program replaced: whoever sends them by habit expects no end.
     user: [Signal; 2],
+    /// A file that has reached the limit of this process (`ulimit -f`) is as one whose disk is full.
+    _file_size: Signal,
 }
 
 /// The process's signals; taken before anything is bound, so that none is missed.
@@ -42,6 +45,7 @@ impl Harmless {
                 signal(SignalKind::user_defined1())?,
                 signal(SignalKind::user_defined2())?,
             ],
+            _file_size: signal(SignalKind::from_raw(FILE_SIZE_SIGNAL))?,
         })
     }
 }
@@ -61,6 +65,7 @@ impl Signals {
         let Harmless {
             hangup,
             user: [user1, user2],
+            ..
         } = &mut self.harmless;
         loop {
             tokio::select! {

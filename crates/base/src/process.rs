@@ -8,8 +8,12 @@ use std::os::fd::{AsFd, AsRawFd as _};
 
 use rustix::io::Errno;
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+    DumpableBehavior, Resource, Rlimit, Signal, getrlimit, set_dumpable_behavior, setrlimit,
 };
+
+/// The number of SIGXFSZ, which a process gets that writes beyond its limit of a file's size. It ends with that unless
+/// it takes the signal; then writing fails.
+pub const FILE_SIZE_SIGNAL: i32 = Signal::XFSZ.as_raw();
 
 /// Descriptors that are not for callers' connections. Where there are few, a quarter of them.
 const RESERVE: u64 = 256;

@@ -155,6 +155,20 @@ async fn a_disk_that_was_full_is_of_use_again_without_a_restart() {
 }
 
 #[tokio::test]
+async fn a_journal_that_has_reached_the_limit_of_a_files_size_ends_nothing_but_payments() {
+    let api = Upstream::start(|_| async { answer(200, "done") }).await;
+    let idp = Idp::counting().await;
+    let yaml = acme(&api.url(), &idp.url(), "");
+    let yaml = format!("journal: {{path: journal, sync: false}}\n{yaml}");
+    let program = Program::start_by("ulimit -f 400; exec \"$@\"", &yaml).await;
+    assert!(pay(&program, 400).await < 400);
+    let mut caller = Caller::connect(program.listen).await;
+    assert_eq!(caller.send("GET", "/read", "").await.status, 200);
+    let failing = said(&program, "ERROR", "journal: cannot be written");
+    assert!(failing.is_some(), "{}", program.logged());
+}
+
+#[tokio::test]
 async fn a_filled_disk_is_of_use_where_the_journal_may_have_no_more_than_its_log() {
     let Some(disk) = Disk::mount_of(24) else {
         return;

@@ -114,6 +114,10 @@ struct Logging {
 
 impl Logging {
     fn start(yaml: &str, log: impl Into<Stdio>) -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_bursar")), yaml, log)
+    }
+
+    fn start_by(mut program: Command, yaml: &str, log: impl Into<Stdio>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("proxy.yaml");
         // The log does not say where, because nobody reads it.
@@ -122,7 +126,6 @@ impl Logging {
             socket.local_addr().unwrap()
         });
         std::fs::write(&file, format!("listen: {listen}\nadmin: {admin}\n{yaml}")).unwrap();
-        let mut program = Command::new(env!("CARGO_BIN_EXE_bursar"));
         program
             .args(["run", "--config"])
             .arg(&file)
@@ -225,6 +228,19 @@ async fn requests_do_not_wait_for_a_log_that_cannot_be_written() {
         program.ask(50, "/x").await;
         eventually(|| async { program.dropped().await >= 50.0 }).await;
     }
+}
+
+#[tokio::test]
+async fn a_log_that_has_reached_the_limit_of_a_files_size_loses_lines_and_nothing_else() {
+    let (_api, _idp, yaml) = yaml().await;
+    let mut limited = Command::new("sh");
+    let limit = "ulimit -f 8; exec \"$@\"";
+    limited.args(["-c", limit, "sh", env!("CARGO_BIN_EXE_bursar")]);
+    let program = Logging::start_by(limited, &yaml, tempfile::tempfile().unwrap());
+    program.is_up().await;
+    program.ask(100, "/x").await;
+    eventually(|| async { program.dropped().await >= 50.0 }).await;
+    program.ask(1, "/x").await;
 }
 
 #[tokio::test]
