@@ -256,6 +256,7 @@ impl Server {
         }
         log.end(cut_off);
         write_the_last(self.mirror, self.fleet.as_ref()).await;
+        proxy.admin_control.write_journal_back().await;
         drop((following, sampling));
         if let Some(beating) = beating {
             beating.leave().await;

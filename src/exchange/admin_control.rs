@@ -132,6 +132,13 @@ impl AdminControl {
         self.process_state.journal.is_some()
     }
 
+    /// Before the process ends: the database of the journal alone has all of it then.
+    pub async fn write_journal_back(&self) {
+        if let Some(journal) = &self.process_state.journal {
+            journal.write_back().await;
+        }
+    }
+
     /// The names of all providers.
     pub fn providers(&self) -> impl Iterator<Item = &str> {
         self.payments.iter().map(|(name, _)| &**name)

@@ -451,6 +451,25 @@ async fn what_draining_cuts_off_is_in_doubt() {
 }
 
 #[tokio::test]
+async fn after_a_clean_end_the_database_without_its_log_has_the_whole_journal() {
+    let latch = Latch::closed();
+    let (api, idp) = (api(&latch).await, Idp::counting().await);
+    let directory = tempfile::tempdir().unwrap();
+    let yaml = with_journal(&acme(&api.url(), &idp.url(), ""), directory.path());
+    let program = Program::start(&format!("drain_timeout: 100ms\n{yaml}"), "info").await;
+    let mut caller = Raw::connect(program.listen).await;
+    caller.write(post("/body", 3, "abc")).await;
+    latch.reached_by(1).await;
+    program.signal("TERM").await;
+    assert_eq!(program.ended().await.0, Some(0));
+    let copy = tempfile::tempdir().unwrap();
+    let [from, to] = [&directory, &copy].map(|place| place.path().join("journal.sqlite"));
+    std::fs::copy(from, to).unwrap();
+    let expected = pairs(&[("/body", "body_sent")]);
+    assert_eq!(phases(copy.path()).await, expected);
+}
+
+#[tokio::test]
 async fn a_reload_goes_on_with_the_same_journal() {
     let (api, idp) = (
         Upstream::start(|_| async { answer(200, "") }).await,

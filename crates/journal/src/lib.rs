@@ -29,7 +29,7 @@ mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 
@@ -51,6 +51,9 @@ use queue::{MAX_QUEUE, Queue, WRITE_WAIT};
 use store::Store;
 use writer::{Message, Question, Writer};
 
+/// How long the end of the process waits for the database.
+const WRITING_BACK: Duration = Duration::from_secs(2);
+
 /// The journal of this process. Clones are handles to the same one.
 #[derive(Debug, Clone)]
 pub struct Journal(Arc<Queue>);
@@ -62,6 +65,10 @@ impl Journal {
     /// # Errors
     /// Where it cannot be opened, or belongs to another process.
     pub fn open(settings: &config::Journal, series: JournalSeries) -> Result<Self, Error> {
+        Self::begin(settings, series).map_err(|error| error.of(&settings.path))
+    }
+
+    fn begin(settings: &config::Journal, series: JournalSeries) -> Result<Self, Error> {
         let store = Store::open(settings)?;
         let next_id = store.next_id()?;
         let (sender, messages) = message_queue(MAX_QUEUE);
@@ -115,6 +122,19 @@ impl Journal {
         self.ask(|done| Question::RememberMirror(state, done)).await
     }
 
+    /// Moves what is in its log to its database, so that this file alone is the whole journal. Waits for 2 seconds at most;
+    /// what fails is told in the log.
+    pub async fn write_back(&self) {
+        let written = self.ask(Question::WriteBack);
+        let written = tokio::time::timeout(WRITING_BACK, written).await;
+        if !matches!(written, Ok(Ok(()))) {
+            tracing::warn!(
+                "journal: its log could not be written back to its database in time; whoever copies journal.sqlite now takes \
+                 journal.sqlite-wal along"
+            );
+        }
+    }
+
     async fn ask<T>(
         &self,
         question: impl FnOnce(oneshot::Sender<Option<T>>) -> Question,
@@ -134,7 +154,8 @@ impl Journal {
 /// # Errors
 /// Where there is no journal, or it cannot be read.
 pub fn outcomes(directory: &Path) -> Result<Vec<InDoubt>, Error> {
-    Store::read(directory)?.outcomes()
+    let read = Store::read(directory).and_then(|store| store.outcomes());
+    read.map_err(|error| error.of(directory))
 }
 
 /// What became of requests that were to be taken off the list together.
@@ -153,6 +174,15 @@ pub enum Resolved {
 /// # Errors
 /// Where there is no journal, or it cannot be written.
 pub fn resolve(
+    directory: &Path,
+    request_ids: &[&str],
+    note: &str,
+    now: SystemTime,
+) -> Result<Resolved, Error> {
+    take_off(directory, request_ids, note, now).map_err(|error| error.of(directory))
+}
+
+fn take_off(
     directory: &Path,
     request_ids: &[&str],
     note: &str,

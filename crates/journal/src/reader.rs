@@ -36,8 +36,9 @@ impl Reader {
     /// # Errors
     /// Where there is no journal, or it cannot be read.
     pub fn open(directory: &Path) -> Result<Self, Error> {
+        let read = Store::read(directory);
         Ok(Self {
-            database: Store::read(directory)?.into_database(),
+            database: read.map_err(|error| error.of(directory))?.into_database(),
             version: None,
         })
     }

@@ -146,7 +146,7 @@ impl Reserve {
 
     /// Lets the log become so long that a few steps fit, however full the disk is; it is as long as before. SQLite has no
     /// lock on that file.
-    fn reserve_log(&self) {
+    pub(super) fn reserve_log(&self) {
         let reserved = File::options().write(true).open(&self.log);
         let reserved =
             reserved.and_then(|file| Ok(fallocate(&file, FallocateFlags::KEEP_SIZE, 0, MIN_LOG)?));

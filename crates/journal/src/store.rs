@@ -31,11 +31,11 @@ use bursar_base::secret::hexadecimal;
 use bursar_config as config;
 
 /// SQLite's log beside it.
-const LOG: &str = "journal.sqlite-wal";
+pub(super) const LOG: &str = "journal.sqlite-wal";
 /// Held as long as the process lives that writes the journal.
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 /// The same from when it has closed what an earlier one left open, for those who read.
-const RUNNING: &str = "running";
+pub(super) const RUNNING: &str = "running";
 /// How long another process may hold the lock, or the database.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// An open journal.
@@ -85,6 +85,7 @@ impl Store {
         };
         let lock = open(LOCK)?;
         take(&lock, &settings.path)?;
+        is_there(&settings.path)?;
         drop(open(FILE)?);
         let database = Connection::open(settings.path.join(FILE))?;
         let limit_pages = i64::try_from(settings.max_size / PAGE_BYTES).unwrap_or(i64::MAX);
@@ -109,17 +110,10 @@ impl Store {
 
     /// Opens a journal beside the process that writes it.
     pub(super) fn read(directory: &Path) -> Result<Self, Error> {
-        let file = directory.join(FILE);
-        match file.metadata() {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::Missing(directory.to_owned()));
-            }
-            Err(source) => {
-                let path = directory.to_owned();
-                return Err(Error::Directory { path, source });
-            }
+        if !is_there(directory)? {
+            return Err(Error::Missing(directory.to_owned()));
         }
+        let file = directory.join(FILE);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let store = Self {
             database: Connection::open_with_flags(&file, flags)?,
@@ -138,7 +132,7 @@ impl Store {
         store.database.pragma_update(None, pragma, 0)?;
         match store.format()? {
             FORMAT => Ok(store),
-            0 => Err(Error::Missing(directory.to_owned())),
+            0 => Err(without_log(directory)),
             other => Err(Error::Format(other)),
         }
     }
@@ -146,6 +140,13 @@ impl Store {
     fn prepare(&self) -> Result<(), Error> {
         let database = &self.database;
         database.busy_timeout(PATIENCE)?;
+        // Before there is a log: the database's file is a journal from the first moment.
+        match self.format()? {
+            0 if self.pages()? == 0 => schema::create(database)?,
+            0 => return Err(without_log(&self.directory)),
+            FORMAT => {}
+            other => return Err(Error::Format(other)),
+        }
         database.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")?;
         // The log is cut back to this after it was longer than it usually gets.
         database.pragma_update(None, "journal_size_limit", LONG_LOG.cast_signed())?;
@@ -154,11 +155,6 @@ impl Store {
         // No other file is needed while it runs, wherever there is room for one.
         database.pragma_update(None, "temp_store", "MEMORY")?;
         database.pragma_update(None, "max_page_count", self.limit_pages)?;
-        match self.format()? {
-            0 => schema::create(database)?,
-            FORMAT => {}
-            other => return Err(Error::Format(other)),
-        }
         schema::add_columns(database)?;
         schema::add_table(database)?;
         if let Err(error) = schema::create_index(database) {
@@ -196,6 +192,11 @@ impl Store {
     fn format(&self) -> Result<i64, rusqlite::Error> {
         self.database
             .pragma_query_value(None, "user_version", |row| row.get(0))
+    }
+
+    fn pages(&self) -> Result<i64, rusqlite::Error> {
+        self.database
+            .pragma_query_value(None, "page_count", |row| row.get(0))
     }
 
     /// Above every row's number.
@@ -274,9 +275,7 @@ impl Store {
 
     /// The disk has so much room.
     pub(super) fn afford(&mut self, room: Room) -> Result<(), rusqlite::Error> {
-        let pages = self
-            .database
-            .pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))?;
+        let pages = self.pages()?;
         let pages = self
             .reserve
             .keep(&self.database, pages, self.limit_pages, room);
@@ -296,6 +295,13 @@ impl Store {
         self.database.busy_timeout(Duration::ZERO)?;
         let done = self.run_checkpoint("TRUNCATE");
         self.database.busy_timeout(PATIENCE)?;
+        done
+    }
+
+    /// Before the end: the same, and some room stays reserved for the log of the next process.
+    pub(super) fn write_back(&self) -> Result<bool, rusqlite::Error> {
+        let done = self.truncate();
+        self.reserve.reserve_log();
         done
     }
 
@@ -466,6 +472,34 @@ impl Store {
 
     pub(super) fn decide(&self, decision: &KeptDecision) -> Result<(), rusqlite::Error> {
         decisions::write(&self.database, decision)
+    }
+}
+
+/// Whether there is a database, which is never without content where it has a log.
+pub(super) fn is_there(directory: &Path) -> Result<bool, Error> {
+    let length = |name| match directory.join(name).metadata() {
+        Ok(found) => Ok(Some(found.len())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Directory {
+            path: directory.to_owned(),
+            source,
+        }),
+    };
+    // The log first: its process may make both just now.
+    let has_log = length(LOG)?.is_some();
+    match length(FILE)? {
+        None | Some(0) if has_log => Err(Error::Lost {
+            path: directory.join(FILE),
+            what: "is missing or empty, and its log journal.sqlite-wal is there",
+        }),
+        length => Ok(length.is_some_and(|length| length > 0)),
+    }
+}
+
+pub(super) fn without_log(directory: &Path) -> Error {
+    Error::Lost {
+        path: directory.join(FILE),
+        what: "is there and holds nothing: its log journal.sqlite-wal, which had all of it, is missing or damaged",
     }
 }
 

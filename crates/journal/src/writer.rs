@@ -55,6 +55,7 @@ pub(super) enum Question {
     Decisions(oneshot::Sender<Option<Vec<KeptDecision>>>),
     Mirror(oneshot::Sender<Option<MirrorState>>),
     RememberMirror(MirrorState, oneshot::Sender<Option<()>>),
+    WriteBack(oneshot::Sender<Option<()>>),
 }
 
 /// One transition of a request.
@@ -444,7 +445,31 @@ impl Writer {
                 let act = |store: &Store| store.remember_mirror(&state);
                 let _left = done.send(self.ask(self.sync, act));
             }
+            Question::WriteBack(done) => {
+                self.write_back();
+                let _left = done.send(Some(()));
+            }
         }
+    }
+
+    /// What is in the log goes to the database, as far as readers let it.
+    fn write_back(&self) {
+        let done = match self.watch.is_disk_full() {
+            // The room that the log has would be others'.
+            true => self.store.checkpoint(),
+            false => self.store.write_back(),
+        };
+        let error = match done {
+            Ok(true) => return,
+            Ok(false) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        tracing::warn!(
+            error,
+            processes = self.watch.files.users(),
+            "journal: its log is not all written back to its database; whoever copies journal.sqlite now takes \
+             journal.sqlite-wal along"
+        );
     }
 
     fn ask<T>(
