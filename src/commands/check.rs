@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -14,6 +15,9 @@ use super::live_check::{self, Tried};
 use super::output::{WRONG, how_to_make, print, say};
 use bursar_base::terminal::plain_json;
 use bursar_config::{Config, Diagnostic, Problem, Rejected, Severity};
+
+/// How long the journal may take to be looked at.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Arguments of `bursar check`.
 #[derive(Debug, Args)]
@@ -54,7 +58,7 @@ struct Found {
 /// Where nothing can be said.
 pub(crate) fn run(options: &Options, runtime: &Runtime) -> anyhow::Result<ExitCode> {
     let path = options.file.path();
-    let (config, found) = match Config::check(&path) {
+    let (config, mut found) = match Config::check(&path) {
         Ok(mut config) => {
             let warnings = std::mem::take(&mut config.warnings);
             let errors = Vec::new();
@@ -64,6 +68,15 @@ pub(crate) fn run(options: &Options, runtime: &Runtime) -> anyhow::Result<ExitCo
     };
     let is_good = config.is_some() && (found.warnings.is_empty() || !options.strict);
     let config = config.filter(|_| is_good);
+    // It is not counted: whoever checks may be another user than the service, or on another machine.
+    let journal = config.as_ref().and_then(|config| config.journal.as_ref());
+    if let Some(message) = journal.and_then(|journal| runtime.block_on(obstacle(&journal.path))) {
+        found.warnings.push(Diagnostic {
+            path: "journal.path".to_owned(),
+            line: None,
+            message,
+        });
+    }
     let tried = match &config {
         Some(config) if options.live => Some(runtime.block_on(live_check::run(config))?),
         _ => None,
@@ -90,6 +103,17 @@ pub(crate) fn run(options: &Options, runtime: &Runtime) -> anyhow::Result<ExitCo
         (None, None) => String::new(),
     };
     print(&text, code)
+}
+
+/// What keeps this user, here, from starting with a journal there.
+async fn obstacle(directory: &Path) -> Option<String> {
+    let directory = directory.to_owned();
+    let looking = tokio::task::spawn_blocking(move || bursar_journal::obstacle(&directory));
+    let said = match tokio::time::timeout(PATIENCE, looking).await {
+        Ok(looked) => looked.ok()??,
+        Err(_) => format!("it was not read within {} s", PATIENCE.as_secs()),
+    };
+    Some(format!("cannot be used here, by this user: {said}"))
 }
 
 impl Found {

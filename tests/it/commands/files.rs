@@ -91,6 +91,29 @@ async fn check_tells_programs_of_errors_and_warnings_and_strict_counts_both() {
 }
 
 #[tokio::test]
+async fn check_warns_of_a_journal_that_run_could_not_open_and_strict_does_not_count_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let yaml = acme(API, API, "").replace(crate::support::CLIENT_SECRET, "${BURSAR_TEST_SECRET}");
+    write(
+        directory.path(),
+        &format!("journal: {{path: journal}}\n{yaml}"),
+    );
+    let none = json!({"ok": true, "problems": []});
+    let check = async || checked(directory.path(), &["--strict"]).await;
+    assert_eq!(check().await, (Some(0), none));
+    let journal = directory.path().join("journal");
+    assert!(!journal.exists());
+    std::fs::create_dir_all(journal.join("lock")).unwrap();
+    let (status, report) = check().await;
+    assert_eq!((status, &report["ok"]), (Some(0), &json!(true)));
+    let warning = &report["problems"][0];
+    assert_eq!(warning["path"], "journal.path");
+    assert_eq!(warning["severity"], "warning");
+    let message = warning["message"].as_str().unwrap();
+    assert!(message.contains("journal/lock: it is no file"), "{message}");
+}
+
+#[tokio::test]
 async fn warnings_stand_beside_errors_in_the_order_of_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let weak = "callers: {shop: {password: short+7731, allow: [acme]}}\n";

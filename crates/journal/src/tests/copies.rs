@@ -125,3 +125,50 @@ async fn a_damaged_database_is_told_by_its_path_and_with_what_to_do() {
         assert_said(copy.path(), "put a copy in place");
     }
 }
+
+#[tokio::test]
+async fn what_is_in_the_way_of_a_journal_is_seen_without_writing_anything() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let seen = || {
+        let names = std::fs::read_dir(path).unwrap();
+        let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(obstacle(path), None);
+    assert_eq!(obstacle(&path.join("yet/to/be/made")), None);
+    let below_file = obstacle(Path::new("/dev/null/below")).unwrap();
+    assert!(below_file.contains("no file can be made"), "{below_file}");
+    assert_eq!(seen(), Vec::<std::ffi::OsString>::new());
+    let journal = with_one_in_doubt(path).await;
+    assert_eq!(obstacle(path), None);
+    ended(journal, &directory);
+    let (before, whole) = (seen(), std::fs::read(path.join(FILE)).unwrap());
+    assert_eq!(obstacle(path), None);
+    let says = |words: &str| {
+        let said = obstacle(path).unwrap_or_default();
+        assert!(said.contains(words), "{words}: {said}");
+    };
+    for (at, byte, words) in [
+        (0, 0xa5, "is damaged"),
+        (files::PAGE_BYTES, 0xa5, "is damaged"),
+        (63, 99, "format 99"),
+        (63, 0, "holds nothing"),
+    ] {
+        let mut content = whole.clone();
+        content[at] = byte;
+        std::fs::write(path.join(FILE), content).unwrap();
+        says(words);
+    }
+    assert_eq!(seen(), before);
+    std::fs::remove_file(path.join(FILE)).unwrap();
+    std::fs::write(path.join(LOG), "x").unwrap();
+    says("is missing or empty");
+    for name in [LOG, FILE, "lock"] {
+        drop(std::fs::remove_file(path.join(name)));
+        std::fs::create_dir(path.join(name)).unwrap();
+        says("it is no file");
+        std::fs::remove_dir(path.join(name)).unwrap();
+    }
+}
