@@ -41,6 +41,8 @@ pub(super) struct CachedToken {
     pub(super) ends: Instant,
     /// Whether it was obtained because a provider answered 401.
     pub(super) after_unauthorized: bool,
+    /// Whether it was obtained with the secret before a reload.
+    pub(super) is_of_earlier_secret: bool,
     /// Whether a refresh token brought it; of another instance's that is not known, and not thought.
     pub(super) may_be_refreshed: bool,
     /// The asked scopes that the response did not grant, space-joined; empty mostly.
@@ -158,12 +160,26 @@ impl CachedToken {
             // While it is still sent, however short it lives.
             renew_at: (ends - margin).min(span.issued + trusted * 7 / 8),
             after_unauthorized: false,
+            is_of_earlier_secret: false,
             may_be_refreshed: false,
             missing_scopes: String::new(),
             oddities: Oddities::default(),
             used: AtomicBool::new(false),
             renewal_asked: AtomicBool::new(false),
         })
+    }
+
+    /// The same, for the key that it has after a reload with another secret: to be renewed at once.
+    pub(super) fn of_earlier_secret(&self, now: Instant) -> Self {
+        Self {
+            authorization: self.authorization.clone(),
+            missing_scopes: self.missing_scopes.clone(),
+            renew_at: now,
+            is_of_earlier_secret: true,
+            used: AtomicBool::new(false),
+            renewal_asked: AtomicBool::new(false),
+            ..*self
+        }
     }
 
     /// For how long it can be used, counted from when it was issued.

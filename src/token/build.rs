@@ -155,8 +155,8 @@ impl<'a> Builder<'a> {
             for (set, scopes) in provider.scope_sets.iter().enumerate() {
                 let key = TokenKey::new(provider, account, scopes);
                 let old = self.old.get(&key.names()).copied();
-                let old = old.filter(|old| key.is_same_as(&old.key));
-                let state = old.map(|old| old.state.clone()).unwrap_or_default();
+                let same = old.filter(|old| key.is_same_as(&old.key));
+                let state = same.map(|old| old.state.clone()).unwrap_or_default();
                 let calls = CallLog::new(counts.clone(), state.latest_call.clone());
                 let grants = Grants {
                     key: key.clone(),
@@ -181,9 +181,11 @@ impl<'a> Builder<'a> {
                     schedule: self.schedule.clone(),
                     tracer: self.tracer.cloned(),
                 };
-                sources.push(match old {
-                    Some(old) => source.succeed(old),
-                    None => source.start(),
+                let is_replaced = |old: &&Arc<Source>| source.key.is_same_but_for_secret(&old.key);
+                sources.push(match (same, old.filter(is_replaced)) {
+                    (Some(same), _) => source.succeed(same),
+                    (None, Some(old)) => source.replace(old),
+                    (None, None) => source.start(),
                 });
             }
         }

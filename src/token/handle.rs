@@ -63,6 +63,45 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// What the flight brings within `token.wait`.
+    async fn obtain_next(&self, mut links: Option<&mut Links>) -> Result<AccessToken, Missing> {
+        let source = &self.source;
+        let deadline = Instant::now() + source.dialect().wait;
+        loop {
+            let now = Instant::now();
+            if let Some(access_token) = self.read(now) {
+                return Ok(access_token);
+            }
+            if now >= deadline {
+                return Err(source.missing(Failure::TimedOut, now));
+            }
+            match source.join(RenewalReason::Request, links.as_deref_mut()) {
+                Joined::Newer(_) | Joined::RenewedTooOften => {}
+                Joined::Flight(flight, _) => match wait_for(flight, deadline).await {
+                    Ok(token) if token.freshness(Instant::now()) != Freshness::Expired => {
+                        return Ok(token.access_token());
+                    }
+                    Ok(_) | Err(Failure::AlreadyExpired) => {}
+                    Err(failure) => {
+                        let now = Instant::now();
+                        // This process was held up, perhaps, and a token came all the same.
+                        return self.read(now).ok_or_else(|| source.missing(failure, now));
+                    }
+                },
+                // Shorter than the request may wait: what the next flight brings is the answer to it.
+                Joined::BackingOff(failure, until)
+                    if failure.is_transient() && until < deadline =>
+                {
+                    tokio::time::sleep_until(until).await;
+                }
+                Joined::BackingOff(failure, until) => {
+                    let retry_after = until.saturating_duration_since(now);
+                    return Err(source.missing_without_call(failure, retry_after));
+                }
+            }
+        }
+    }
+
     #[cold]
     fn note(&self, sent: u64, route: &Arc<str>, status: StatusCode) {
         match status.as_u16() {
@@ -101,42 +140,13 @@ impl Supply for Handle {
         }
     }
 
-    async fn obtain(&self, mut links: Option<&mut Links>) -> Result<AccessToken, Missing> {
-        let source = &self.source;
-        let deadline = Instant::now() + source.dialect().wait;
-        loop {
+    async fn obtain(&self, links: Option<&mut Links>) -> Result<AccessToken, Missing> {
+        let obtained = self.obtain_next(links).await;
+        obtained.or_else(|missing| {
             let now = Instant::now();
-            if let Some(access_token) = self.read(now) {
-                return Ok(access_token);
-            }
-            if now >= deadline {
-                return Err(source.missing(Failure::TimedOut, now));
-            }
-            match source.join(RenewalReason::Request, links.as_deref_mut()) {
-                Joined::Newer(_) | Joined::RenewedTooOften => {}
-                Joined::Flight(flight, _) => match wait_for(flight, deadline).await {
-                    Ok(token) if token.freshness(Instant::now()) != Freshness::Expired => {
-                        return Ok(token.access_token());
-                    }
-                    Ok(_) | Err(Failure::AlreadyExpired) => {}
-                    Err(failure) => {
-                        let now = Instant::now();
-                        // This process was held up, perhaps, and a token came all the same.
-                        return self.read(now).ok_or_else(|| source.missing(failure, now));
-                    }
-                },
-                // Shorter than the request may wait: what the next flight brings is the answer to it.
-                Joined::BackingOff(failure, until)
-                    if failure.is_transient() && until < deadline =>
-                {
-                    tokio::time::sleep_until(until).await;
-                }
-                Joined::BackingOff(failure, until) => {
-                    let retry_after = until.saturating_duration_since(now);
-                    return Err(source.missing_without_call(failure, retry_after));
-                }
-            }
-        }
+            self.source.fall_back(now);
+            self.read(now).ok_or(missing)
+        })
     }
 
     fn record_status(&self, sent: u64, route: &Arc<str>, status: StatusCode) {

@@ -57,6 +57,8 @@ pub(super) struct RenewalPolicy {
     /// When 401s caused renewals, here and at other instances of a fleet; at most [`MAX_RECOVERIES`].
     recoveries: Vec<Instant>,
     pub(super) generations: u64,
+    /// The token before a reload that changed nothing of the key but its secret, until that has brought another.
+    pub(super) earlier: Option<Arc<CachedToken>>,
     /// When 401s refused tokens that should have been young; at most [`MAX_RECOVERIES`].
     young_refusals: Vec<Instant>,
     /// Until when another instance is thought to revoke these tokens.
@@ -314,6 +316,7 @@ impl RenewalPolicy {
     pub(super) fn succeeded(&mut self) {
         self.backing_off = None;
         self.failures = 0;
+        self.earlier = None;
     }
 
     /// The flight brought none. Without being wanted nobody asks again before the instant that this returns.

@@ -111,6 +111,16 @@ impl Source {
         source
     }
 
+    /// The same where nothing but the secret makes its key another one than that of an earlier source.
+    pub(super) fn replace(self, earlier: &Self) -> Arc<Self> {
+        let token = {
+            let earlier_policy = earlier.policy();
+            earlier.current().or_else(|| earlier_policy.earlier.clone())
+        };
+        self.policy().earlier = token;
+        self.start()
+    }
+
     /// The same for the key of an earlier source, whose state it has, under another configuration.
     pub(super) fn succeed(self, earlier: &Self) -> Arc<Self> {
         if self.key.differs_in_proof_from(&earlier.key) {
@@ -128,6 +138,22 @@ impl Source {
             source.schedule_renewal(at);
         }
         source
+    }
+
+    /// The token from before a reload with another secret, where that has brought none: a secret that is wrong, or an
+    /// endpoint that is away, must not end what works. From now on it is the key's token, whose renewal is due.
+    pub(super) fn fall_back(&self, now: Instant) {
+        let mut policy = self.policy();
+        let Some(earlier) = policy.earlier.take() else {
+            return;
+        };
+        if self.current().is_some() || earlier.freshness(now) == Freshness::Expired {
+            return;
+        }
+        policy.generations = earlier.generation;
+        let token = Arc::new(earlier.of_earlier_secret(now));
+        tracing::warn!(provider = %self.key.provider.name, account = %self.key.account().name, scopes = %self.key.scopes, fingerprint = %token.fingerprint, ends_in_s = token.ends.saturating_duration_since(now).as_secs(), "the `client_secret` of the last reload has brought no token: requests go on with the one before it until that ends");
+        self.state.token.store(Some(token));
     }
 
     /// Its key is gone: nobody renews it any more. Requests that are under way may still ask for a token.

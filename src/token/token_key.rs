@@ -44,12 +44,16 @@ impl TokenKey {
     /// every parameter of the token request are the same. A second secret that comes or goes makes no other key, and
     /// neither does another secret where a new token would end the one before.
     pub(super) fn is_same_as(&self, other: &Self) -> bool {
-        let (one, two) = (self.account(), other.account());
         let ignores_secret = self.is_single_active() && other.is_single_active();
+        self.is_same_but_for_secret(other)
+            && (ignores_secret || self.account().client_secret == other.account().client_secret)
+    }
+
+    /// Whether nothing but the secret may make it another key.
+    pub(super) fn is_same_but_for_secret(&self, other: &Self) -> bool {
         self.names() == other.names()
             && self.provider.environment == other.provider.environment
-            && one.client_id == two.client_id
-            && (ignores_secret || one.client_secret == two.client_secret)
+            && self.account().client_id == other.account().client_id
             && self.provider.token.asks_like(&other.provider.token)
     }
 

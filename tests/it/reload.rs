@@ -126,7 +126,9 @@ async fn with_secret_files(api: &Upstream, directory: TempDir) -> (Program, Idp)
     let idp = Idp::start(|call: TokenCall| async move {
         let secret = call.field("client_secret").unwrap();
         match secret.as_str() {
-            "wrong" => reply(401, &serde_json::json!({"error": "invalid_client"})),
+            wrong if wrong.starts_with("wrong") => {
+                reply(401, &serde_json::json!({"error": "invalid_client"}))
+            }
             secret => token(secret),
         }
     });
@@ -191,6 +193,46 @@ async fn a_secret_that_kubernetes_swaps_is_fetched_with_at_once_and_the_others_a
     for secret in ["l1", "l2", "r1"] {
         assert!(!log.contains(&format!("\"{secret}")), "{log}");
     }
+}
+
+#[tokio::test]
+async fn with_a_secret_that_is_refused_the_token_before_is_used_until_another_secret_works() {
+    let api = Upstream::held("fine", &Latch::closed()).await;
+    let directory = tempfile::tempdir().unwrap();
+    mount(directory.path(), "..1", &[("left", "l1"), ("right", "r1")]);
+    let (program, idp) = with_secret_files(&api, directory).await;
+    assert_eq!(sent(&program, &api, "left").await, "Bearer l1");
+    let failing = async || {
+        let scrape = Scrape::of(program.admin).await;
+        scrape.value(
+            "bursar_token_renewal_failing",
+            &[("provider", "acme"), ("account", "left"), ("scopes", "")],
+        )
+    };
+    // Twice, so that the second reload finds a token that the first one's secret did not bring.
+    for (version, secret) in [("..2", "wrong"), ("..3", "wrong, too")] {
+        let calls = idp.calls();
+        let files = [("left", secret), ("right", "r1")];
+        mount(program.directory(), version, &files);
+        program.reload().await;
+        assert_eq!(sent(&program, &api, "left").await, "Bearer l1");
+        assert_eq!(failing().await, 1.0);
+        assert!(idp.calls() > calls, "it was not tried");
+    }
+    assert!(
+        program
+            .logged()
+            .contains("requests go on with the one before it")
+    );
+    mount(
+        program.directory(),
+        "..4",
+        &[("left", "l2"), ("right", "r1")],
+    );
+    program.reload().await;
+    let is_used = async || sent(&program, &api, "left").await == "Bearer l2";
+    assert!(becomes_true(PATIENCE, is_used).await);
+    assert_eq!(failing().await, 0.0);
 }
 
 #[tokio::test]

@@ -76,7 +76,9 @@ impl FleetKey {
     pub(super) fn has_token(&self) -> bool {
         let token = self.state.token.load();
         let token = token.as_ref();
-        token.is_some_and(|token| token.freshness(Instant::now()) != Freshness::Expired)
+        token.is_some_and(|token| {
+            !token.is_of_earlier_secret && token.freshness(Instant::now()) != Freshness::Expired
+        })
     }
 
     /// Names the token that there is.
