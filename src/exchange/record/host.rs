@@ -48,21 +48,27 @@ impl Host {
     }
 }
 
+/// By bytes, because every request comes here: all that is looked for is ASCII, and searching for characters takes twice
+/// as long.
 fn host_in(written: &str) -> &str {
-    let end = written.find(['/', '?', '#', '\\']);
+    let end = written.bytes().position(|byte| b"/?#\\".contains(&byte));
     let (authority, rest) = written
         .split_at_checked(end.unwrap_or(written.len()))
         .unwrap_or_default();
     // It may be in a password or in a query, and then either side of that may be secret.
-    if rest.contains('@') {
+    if rest.as_bytes().contains(&b'@') {
         return "";
     }
-    let host = authority.rsplit('@').next().unwrap_or_default();
+    let at = authority.bytes().rposition(|byte| byte == b'@');
+    let host = authority
+        .get(at.map_or(0, |at| at + 1)..)
+        .unwrap_or_default();
     let (host, end) = match host.strip_prefix('[') {
-        Some(address) => (address, ']'),
-        None => (host, ':'),
+        Some(address) => (address, b']'),
+        None => (host, b':'),
     };
-    host.split(end).next().unwrap_or_default()
+    let end = host.bytes().position(|byte| byte == end);
+    host.get(..end.unwrap_or(host.len())).unwrap_or_default()
 }
 
 #[cfg(test)]
