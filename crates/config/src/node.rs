@@ -71,7 +71,8 @@ impl Node {
         match &self.value {
             Value::Bool(value) => Some(value.to_string()),
             Value::Integer(number) => Some(number.to_string()),
-            Value::Float(number) => Some(number.to_string()),
+            // With an exponent where it would have many digits.
+            Value::Float(number) => Some(format!("{number:?}")),
             Value::Text(text) => {
                 let is_short = text.chars().count() <= MAX_SHOWN;
                 let is_plain = |char: char| !char.is_control() && !"@?$".contains(char);

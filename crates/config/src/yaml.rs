@@ -164,18 +164,18 @@ impl<'de> Visitor<'de> for RawVisitor {
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Raw, E> {
+        let too_long = || too_long(&value.to_string());
         Ok(Raw::Leaf(
-            i64::try_from(value).map_or(Value::Float(f64::MAX), Value::Integer),
+            i64::try_from(value).map_or_else(|_| too_long(), Value::Integer),
         ))
     }
 
-    /// Longer than any number that this file knows; as text it might be meant.
-    fn visit_i128<E>(self, _: i128) -> Result<Raw, E> {
-        Ok(Raw::Leaf(Value::Float(f64::MIN)))
+    fn visit_i128<E>(self, value: i128) -> Result<Raw, E> {
+        Ok(Raw::Leaf(too_long(&value.to_string())))
     }
 
-    fn visit_u128<E>(self, _: u128) -> Result<Raw, E> {
-        Ok(Raw::Leaf(Value::Float(f64::MAX)))
+    fn visit_u128<E>(self, value: u128) -> Result<Raw, E> {
+        Ok(Raw::Leaf(too_long(&value.to_string())))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
@@ -201,6 +201,11 @@ impl<'de> Visitor<'de> for RawVisitor {
         }
         Ok(Raw::Map(map))
     }
+}
+
+/// Longer than any number that this file knows; as text it might be meant.
+fn too_long(digits: &str) -> Value {
+    Value::Float(digits.parse().unwrap_or(f64::MAX))
 }
 
 /// The lines on which the file's values start, in the order of the file.

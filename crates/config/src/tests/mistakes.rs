@@ -140,6 +140,10 @@ const MISTAKES: &[(&str, &str)] = &[
         "line 1: is not valid YAML: tags such as `!vault` or `!env` have no meaning here; write ${NAME}",
     ),
     (
+        "limits: {connections: 99999999999999999999}",
+        "limits.connections: is a number, but must be a whole number from 1 to 1000000 (given: 1e20)",
+    ),
+    (
         "a: 1\n---\nb: 2",
         "is not valid YAML: there is more than one document in it",
     ),
