@@ -7,7 +7,7 @@ mod syntax;
 use std::cell::Cell;
 use std::fmt;
 
-use saphyr_parser::{Event, Parser};
+use saphyr_parser::{Event, Parser, Tag};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
@@ -50,6 +50,10 @@ pub(crate) fn parse(text: &str, problems: &mut Diagnostics) -> Option<Node> {
         }
     };
     let mut lines = Lines::read(text);
+    if let Some(line) = lines.unknown_tag {
+        problems.add_at(String::new(), Some(line), syntax::UNKNOWN_TAG.to_owned());
+        return None;
+    }
     let mut root = raw.place(String::new(), &mut lines);
     if let Some(message) = syntax::no_mapping(&root.value) {
         problems.add_at(String::new(), root.line, message.to_owned());
@@ -203,6 +207,15 @@ impl<'de> Visitor<'de> for RawVisitor {
     }
 }
 
+fn tag<'a>(event: &'a Event<'_>) -> Option<&'a Tag> {
+    match event {
+        Event::Scalar(_, _, _, tag)
+        | Event::SequenceStart(_, tag)
+        | Event::MappingStart(_, tag) => tag.as_deref(),
+        _ => None,
+    }
+}
+
 /// Longer than any number that this file knows; as text it might be meant.
 fn too_long(digits: &str) -> Value {
     Value::Float(digits.parse().unwrap_or(f64::MAX))
@@ -215,6 +228,9 @@ struct Lines {
     /// How many values deep inside of an alias the walk is: those have no line of their own.
     aliased: usize,
     open: Vec<bool>,
+    /// Where a value has a tag of YAML's own that is none of its core schema: the other parser takes what is behind it for
+    /// plain text.
+    unknown_tag: Option<usize>,
 }
 
 enum Mark {
@@ -226,10 +242,14 @@ enum Mark {
 
 impl Lines {
     fn read(text: &str) -> Self {
+        let mut unknown_tag = None;
         let marks: Vec<Mark> = Parser::new_from_str(text)
             .map_while(Result::ok)
             .filter_map(|(event, span)| {
                 let line = span.start.line();
+                if unknown_tag.is_none() && tag(&event).is_some_and(syntax::is_unknown_tag) {
+                    unknown_tag = Some(line);
+                }
                 match event {
                     Event::Scalar(..) => Some(Mark::Scalar(line)),
                     Event::SequenceStart(..) | Event::MappingStart(..) => Some(Mark::Open(line)),
@@ -247,6 +267,7 @@ impl Lines {
             marks: marks.into_iter(),
             aliased: 0,
             open: Vec::new(),
+            unknown_tag,
         }
     }
 

@@ -140,6 +140,14 @@ const MISTAKES: &[(&str, &str)] = &[
         "line 1: is not valid YAML: tags such as `!vault` or `!env` have no meaning here; write ${NAME}",
     ),
     (
+        "listen: !!str 127.0.0.1:1\ncallers:\n  shop: {password: !!binary aHVudGVyMg==}",
+        "line 3: has a tag that has no meaning here, such as `!!binary`; remove it",
+    ),
+    (
+        "providers: !!python/object:acme.Providers {}",
+        "line 1: has a tag that has no meaning here, such as `!!binary`",
+    ),
+    (
         "limits: {connections: 99999999999999999999}",
         "limits.connections: is a number, but must be a whole number from 1 to 1000000 (given: 1e20)",
     ),

@@ -2,11 +2,23 @@
 //!
 //! The line may hold a secret: it is looked at, and never repeated.
 
+use saphyr_parser::Tag;
+
 use crate::node::Value;
 
 /// What is wrong with a text that has one.
 pub(super) const CONFLICT: &str =
     "begins a merge conflict that nobody has resolved; keep one side of it, and remove its marks";
+
+/// What is wrong with a value whose tag is unknown.
+pub(super) const UNKNOWN_TAG: &str = "has a tag that has no meaning here, such as `!!binary`; remove it, and write the value as plain text, a number, a list or a mapping";
+
+/// Whether it is a tag of YAML's own that its core schema does not have (YAML 1.2 section 10.3).
+pub(super) fn is_unknown_tag(tag: &Tag) -> bool {
+    let name = format!("{}{}", tag.handle, tag.suffix);
+    let own = name.strip_prefix("tag:yaml.org,2002:");
+    own.is_some_and(|name| !["null", "bool", "int", "float", "str", "seq", "map"].contains(&name))
+}
 
 /// Whether a line begins a conflict, as version control marks it.
 pub(super) fn is_conflict(line: &str) -> bool {
