@@ -61,7 +61,8 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) {
+    /// One that ends the process. While it drains, nothing reads the configuration any more.
+    async fn next(&mut self, is_draining: bool) {
         let Harmless {
             hangup,
             user: [user1, user2],
@@ -72,8 +73,14 @@ impl Signals {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.quit.recv() => return,
-                // Whoever has no configuration to read again need not hear of it.
-                _ = hangup.recv() => self.hung_up.notify_one(),
+                _ = hangup.recv() => match is_draining {
+                    // Whoever has no configuration to read again need not hear of it.
+                    false => self.hung_up.notify_one(),
+                    true => tracing::info!(
+                        signal = "SIGHUP",
+                        "this signal is ignored: Bursar is draining, and reads no configuration any more"
+                    ),
+                },
                 _ = user1.recv() => log_ignored("SIGUSR1"),
                 _ = user2.recv() => log_ignored("SIGUSR2"),
             }
@@ -89,11 +96,11 @@ impl Signals {
         let mut drained = std::pin::pin!(server.run(until(draining), until(ending)));
         tokio::select! {
             () = &mut drained => return Ok(ExitCode::SUCCESS),
-            () = self.next() => drop(drain),
+            () = self.next(false) => drop(drain),
         }
         tokio::select! {
             () = &mut drained => Ok(ExitCode::SUCCESS),
-            () = self.next() => {
+            () = self.next(true) => {
                 drop(end);
                 drop(tokio::time::timeout(ENDING, drained).await);
                 anyhow::bail!("ended by a second signal; requests in flight were cut off")

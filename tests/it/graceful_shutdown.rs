@@ -77,7 +77,7 @@ async fn a_signal_drains_and_the_exit_status_is_0() {
 }
 
 #[tokio::test]
-async fn signals_that_have_a_log_opened_again_elsewhere_end_nothing_before_and_during_a_drain() {
+async fn signals_that_do_nothing_end_nothing_before_and_during_a_drain_and_the_log_says_so() {
     let (latch, idp) = (Latch::closed(), Idp::counting().await);
     let api = Upstream::held("done", &latch).await;
     let program = Program::start(&acme(&api.url(), &idp.url(), ""), "info").await;
@@ -97,6 +97,12 @@ async fn signals_that_have_a_log_opened_again_elsewhere_end_nothing_before_and_d
             eventually(|| is_draining(program.admin)).await;
         }
     }
+    // The third one reads the configuration again, but not any more.
+    program.signal("HUP").await;
+    eventually(|| async { ignored("HUP", 1) }).await;
+    let reads_none = "Bursar is draining, and reads no configuration any more";
+    assert!(program.logged().contains(reads_none));
+    assert!(program.json("/status").await["last_reload"].is_null());
     latch.open();
     assert_eq!(caller.await.unwrap().text(), "done");
     let (code, log) = program.ended().await;
