@@ -39,6 +39,8 @@ const TRYING: Duration = Duration::from_secs(5);
 const MAX_RESPONSE_BYTES: usize = 4 << 20;
 /// A file that is rejected changes no token, nor one that has not been read again yet.
 const OLD_TOKEN: &str = ". Where it was changed there, a Bursar that runs takes the one before until it has read the file again and accepted it: it does so within seconds or by SIGHUP, and its log and /status say what came of that";
+/// A file that is rejected moves no admin port.
+const OLD_ADMIN: &str = " Where `admin` was changed in the file, a Bursar that runs has the address from before until it is restarted: --admin says where that is";
 /// The token, whatever the file says.
 const TOKEN_VARIABLE: &str = "BURSAR_ADMIN_TOKEN";
 
@@ -57,6 +59,8 @@ pub(crate) struct Options {
 #[derive(Debug)]
 pub(crate) struct Remote {
     address: Address,
+    /// Whether a file that somebody means says so.
+    is_from_file: bool,
     /// Why that is the default, where the file does not tell.
     unknown: Option<String>,
     /// Whether that is so of a file that somebody means: then another Bursar may be at the default.
@@ -101,7 +105,7 @@ pub(crate) enum Error {
         address: String,
         /// No `source`, which would be told once more.
         error: io::Error,
-        /// Why it was asked there.
+        /// Why it was asked there, and may be elsewhere.
         unknown: String,
     },
     /// Somebody else answers there.
@@ -184,6 +188,7 @@ impl Options {
         };
         Remote {
             address,
+            is_from_file: self.admin.is_none() && unknown.is_none() && self.file.is_meant(),
             is_another_meant: unknown.is_some() && self.file.is_meant(),
             unknown,
             token,
@@ -314,7 +319,10 @@ impl Remote {
         let (head, body) = asked.map_err(|error| Error::NoResponse {
             address: self.address.to_string(),
             error,
-            unknown: self.unknown(),
+            unknown: match self.is_from_file {
+                true => OLD_ADMIN.to_owned(),
+                false => self.unknown(),
+            },
         })?;
         let content_type = head.headers.get(CONTENT_TYPE);
         let content_type = content_type.map_or(&b"nothing"[..], HeaderValue::as_bytes);

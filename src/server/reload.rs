@@ -135,7 +135,29 @@ impl Unchangeable {
         ];
         let changed = changed.into_iter().filter(|(_, is_changed)| *is_changed);
         let keys = changed.map(|(key, _)| key).chain(fleet);
-        keys.map(|key| cannot_change(key, config, files)).collect()
+        let problems = keys.map(|key| {
+            let mut problem = cannot_change(key, config, files);
+            problem.message.push_str(&self.until_restart(key, config));
+            problem
+        });
+        problems.collect()
+    }
+
+    /// What commands do not find by the file until then, because they read it themselves.
+    fn until_restart(&self, key: &str, config: &Config) -> String {
+        match (key, &self.journal, &config.journal) {
+            ("admin", ..) => format!(
+                "; until then commands that read this file, such as `bursar health`, need --admin {}",
+                self.admin
+            ),
+            ("journal", Some(old), new) if new.as_ref().is_none_or(|new| new.path != old.path) => {
+                format!(
+                    "; until then the journal is in {}, and `bursar outcomes` does not find it by this file",
+                    old.path.display()
+                )
+            }
+            _ => String::new(),
+        }
     }
 }
 
@@ -431,5 +453,33 @@ mod tests {
         ] {
             assert_eq!(keys(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn what_commands_do_not_find_by_a_file_that_is_rejected_is_said_with_the_key() {
+        let config = |text: &str| {
+            let yaml = YAML.replace("${file:id}", "a");
+            let text = format!("{text}\n{}", yaml.replace("${file:secret}", "b"));
+            Config::parse(&text, Path::new("")).unwrap()
+        };
+        let old = Unchangeable::of(&config("admin: 127.0.0.1:7\njournal: {path: old}"));
+        let said = |text: &str| {
+            let problems = old.changed_by(&config(text), &[]);
+            let texts = problems.iter().map(ToString::to_string);
+            texts.collect::<Vec<_>>().join("\n")
+        };
+        let at = "; until then commands that read this file, such as `bursar health`, need --admin 127.0.0.1:7";
+        let journal = "; until then the journal is in old, and `bursar outcomes` does not find it by this file";
+        let has = |text: &str| [at, journal].map(|part| said(text).contains(part));
+        assert_eq!(has("journal: {path: old}"), [true, false]);
+        assert_eq!(has("admin: 127.0.0.1:7"), [false, true]);
+        assert_eq!(
+            has("admin: 127.0.0.1:7\njournal: {path: new}"),
+            [false, true]
+        );
+        assert_eq!(
+            has("admin: 127.0.0.1:7\njournal: {path: old, max_size: 70MiB}"),
+            [false; 2]
+        );
     }
 }

@@ -121,6 +121,42 @@ async fn after_a_token_was_changed_in_a_file_that_is_rejected_a_command_says_tha
 }
 
 #[tokio::test]
+async fn after_the_admin_port_was_changed_in_a_file_that_is_rejected_bursar_says_where_it_still_is()
+{
+    let idp = Idp::counting().await;
+    let Place { listen, admin: at } = Place::any();
+    let rest = format!(
+        "admin_token: {TOKEN}\n{}",
+        acme("http://127.0.0.1:1", &idp.url(), "")
+    );
+    let yaml = format!("listen: {listen}\nadmin: {at}\n{rest}");
+    let program = Program::start(&yaml, "info").await;
+    let other = Place::any().admin;
+    program.rewrite(&format!("listen: {listen}\nadmin: {other}\n{rest}"));
+    program.reload().await;
+    let reload = program.json("/status").await["last_reload"].clone();
+    let message = reload["problems"][0].as_str().unwrap();
+    let needed = format!("need --admin {at}");
+    assert!(message.ends_with(&needed), "{message}");
+    let elsewhere = "has the address from before until it is restarted: --admin says where that is";
+    let before = at.to_string();
+    let run = async |arguments: &[&str]| run_in(program.directory(), arguments, &[]).await;
+    for arguments in [&["health"][..], &["freeze", "acme"], &["reload"]] {
+        failed(&run(arguments).await, 1, elsewhere);
+        let found = [arguments, &["--admin", &before]].concat();
+        let said = run(&found).await;
+        // What is asked for is done, or rejected once more.
+        assert!(!said.error.contains("is Bursar running there?"), "{said:?}");
+    }
+    // Whoever says where it is knows.
+    let said = run(&["health", "--admin", &other.to_string()]).await;
+    assert!(
+        said.error.trim().ends_with("is Bursar running there?"),
+        "{said:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_command_that_cannot_be_carried_out_says_why() {
     let (program, directory) = bursar().await;
     let run = async |arguments: &[&str], token: &str| {

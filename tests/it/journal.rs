@@ -432,6 +432,10 @@ async fn without_a_journal_start_up_says_so_and_outcomes_has_nothing_to_read() {
     let (status, _, error) = bursar(directory.path(), &["outcomes"]).await;
     assert_eq!(status, Some(1));
     assert!(error.contains("there is no journal in"), "{error}");
+    assert!(
+        error.contains("one that runs has the path that it started with"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

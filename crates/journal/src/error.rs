@@ -22,7 +22,7 @@ pub enum Error {
     #[error("the journal in {} belongs to another Bursar that is running; give each instance a directory of its own", .0.display())]
     Taken(PathBuf),
     /// There is no journal to read.
-    #[error("there is no journal in {}; Bursar makes it when it starts with `journal`", .0.display())]
+    #[error("there is no journal in {}; Bursar makes it when it starts with `journal`, and one that runs has the path that it started with", .0.display())]
     Missing(PathBuf),
     /// A later version wrote it.
     #[error("the journal has format {0}, which this version does not know")]
