@@ -21,6 +21,7 @@ pub mod provider_response;
 mod proxy;
 pub mod record;
 pub mod relay;
+mod reload_warnings;
 pub mod replay;
 pub mod request_body;
 pub mod respond;

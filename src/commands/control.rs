@@ -61,6 +61,9 @@ struct Frozen {
     #[serde(default)]
     before: Option<Before>,
     by: Option<String>,
+    /// Of an earlier version's configuration it always is.
+    #[serde(default = "yes")]
+    configured: bool,
     frozen: bool,
     /// An earlier version has no such thing.
     #[serde(default)]
@@ -74,6 +77,10 @@ struct Frozen {
     until: Option<String>,
     was_frozen: bool,
     why: Option<String>,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// A freeze that another decision has taken the place of.
@@ -287,6 +294,9 @@ impl Frozen {
             (false, true, true) => {
                 format!("{provider} was frozen before and still is: {refused}.\n")
             }
+            (false, false, _) if !self.configured => format!(
+                "{provider} is no provider of the configuration; its freeze is forgotten.\n"
+            ),
             (false, false, true) => {
                 format!("{provider} is thawed: requests that move money pass again.\n")
             }

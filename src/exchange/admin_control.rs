@@ -84,7 +84,8 @@ impl AdminControl {
     }
 
     /// Freezes or thaws the provider with that name, in the whole fleet where there is one, and has the journal
-    /// remember it; None where there is no such provider.
+    /// remember it; None where there is no such provider. A provider that is gone can be thawed: its freeze would hold
+    /// again if it came back.
     ///
     /// # Errors
     /// Where the journal cannot be written: then the provider is frozen, until Bursar ends at least.
@@ -93,11 +94,24 @@ impl AdminControl {
         provider: &str,
         wish: Wish,
     ) -> Result<Option<Decided>, journal::Unavailable> {
-        let Some((name, _)) = (self.payments.iter()).find(|(name, _)| **name == *provider) else {
+        let is_left = || !wish.is_frozen && self.is_frozen_by_command(provider);
+        if !self.has_provider(provider) && !is_left() {
             return Ok(None);
-        };
+        }
         let freezes = &self.process_state.freezes;
-        freezes.decide(name.clone(), wish).await.map(Some)
+        freezes.decide(provider.into(), wish).await.map(Some)
+    }
+
+    /// Whether this configuration has a provider of that name.
+    #[must_use]
+    pub fn has_provider(&self, name: &str) -> bool {
+        self.providers().any(|provider| provider == name)
+    }
+
+    /// Whether a command freezes what has that name, be it a provider or not.
+    pub(super) fn is_frozen_by_command(&self, name: &str) -> bool {
+        let frozen = self.process_state.freezes.frozen(name);
+        frozen.by_command.is_some()
     }
 
     /// Reads from the journal what was decided on providers.
@@ -108,9 +122,12 @@ impl AdminControl {
         self.process_state.freezes.remember().await
     }
 
-    /// From now on what this configuration freezes is frozen, and nothing that another one froze.
+    /// From now on what this configuration freezes is frozen, and nothing that another one froze; what it does not have
+    /// is no provider.
     pub(super) fn put_in_force(&self) {
-        self.process_state.freezes.follow_file(&self.frozen_in_file);
+        let freezes = &self.process_state.freezes;
+        let configured = self.payments.iter().map(|(name, _)| name.clone());
+        freezes.follow_file(&self.frozen_in_file, &configured.collect());
     }
 
     /// Ends freezes that end by themselves, and follows what the fleet freezes and thaws, for as long as it is polled. It

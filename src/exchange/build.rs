@@ -9,12 +9,13 @@ use super::caller::Callers;
 use super::passthrough::Passthrough;
 use super::process_state::{Process, ProcessState};
 use super::proxy::{DrainTimes, ProviderUpstreams, Proxy};
+use super::reload_warnings;
 use super::route::Routes;
 use crate::exchange::request_body::Upstream;
 use crate::token::Tokens;
 use crate::upstream::egress::Egress;
 use bursar_base::path::Pattern;
-use bursar_config::{Config, Provider};
+use bursar_config::{Config, Diagnostic, Provider};
 use bursar_limits::share::Share;
 use bursar_telemetry::metrics::Metrics;
 use bursar_tls::authority::Authority;
@@ -37,6 +38,12 @@ impl Proxy {
             tokens.fleet().change_keys(settings);
         }
         Self::build(config, self.process_state.clone(), Some(self))
+    }
+
+    /// What the one that succeeds it changes, and whoever wrote its configuration may not have meant.
+    #[must_use]
+    pub fn warnings_of(&self, successor: &Self) -> Vec<Diagnostic> {
+        reload_warnings::of(self, successor)
     }
 
     fn build(config: &Config, process_state: Arc<ProcessState>, old: Option<&Self>) -> Self {

@@ -15,7 +15,7 @@ mod merge;
 mod states;
 mod wish;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -120,9 +120,9 @@ impl Freezes {
         }
     }
 
-    /// From now on the file freezes these providers and no others.
-    pub(super) fn follow_file(&self, frozen: &[Arc<str>]) {
-        let (new, gone) = self.states.follow_file(frozen, clock::wall());
+    /// From now on the file freezes these providers and no others, and has those that are configured.
+    pub(super) fn follow_file(&self, frozen: &[Arc<str>], configured: &HashSet<Arc<str>>) {
+        let (new, gone) = self.states.follow_file(frozen, configured, clock::wall());
         for provider in new {
             tracing::warn!(%provider, "the configuration freezes it: requests that move money are refused");
         }
@@ -148,12 +148,19 @@ impl Freezes {
             });
             let has_ended = left == Some(Duration::ZERO);
             if decision.is_frozen && !has_ended {
+                let message = match self.states.is_configured(&kept.provider) {
+                    true => "is frozen since before the start",
+                    false => {
+                        "is frozen since before the start, and is no provider of this configuration: nothing is held back \
+                         by that, and what has its hosts now has to be frozen by its own name"
+                    }
+                };
                 tracing::warn!(
                     provider = kept.provider,
                     by = decision.by.as_deref(),
                     reason = decision.reason.as_deref(),
                     until = until(decision),
-                    "is frozen since before the start"
+                    "{message}"
                 );
             }
             let made = made(&kept, now, wall);
@@ -547,6 +554,7 @@ impl Freezes {
                 by = decision.by.as_deref(),
                 reason = decision.reason.as_deref(),
                 until = until(&decision),
+                is_configured = self.states.is_configured(provider),
                 "the fleet decides on requests that move money"
             );
         }

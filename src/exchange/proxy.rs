@@ -64,6 +64,11 @@ pub struct DrainTimes {
 }
 
 impl Proxy {
+    /// Whether a provider of this configuration is frozen once it is in force.
+    pub(super) fn is_frozen(&self, provider: &Provider) -> bool {
+        provider.is_frozen || self.admin_control.is_frozen_by_command(&provider.name)
+    }
+
     /// The providers to which requests are refused, because they cannot be reached.
     pub fn held_providers(&self) -> impl Iterator<Item = &Arc<str>> {
         let all = self.providers.iter().zip(&self.upstreams);

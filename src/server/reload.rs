@@ -272,8 +272,13 @@ impl Reloader {
     async fn put_in_force(&self, config: Config) -> Result<Config, Stuck> {
         let old = self.live.current();
         // It reads no file, so that nothing hangs; given up, it would go on, and what it has changed could not be undone.
-        let made = tokio::task::spawn_blocking(move || (old.succeeded_by(&config), config));
-        let (proxy, config) = made.await.map_err(|_panic| Stuck::Failed)?;
+        let made = tokio::task::spawn_blocking(move || {
+            let proxy = old.succeeded_by(&config);
+            let warnings = old.warnings_of(&proxy);
+            (proxy, warnings, config)
+        });
+        let (proxy, warnings, mut config) = made.await.map_err(|_panic| Stuck::Failed)?;
+        config.warnings.extend(warnings);
         for warning in &config.warnings {
             tracing::warn!(%warning, "configuration");
         }

@@ -539,3 +539,93 @@ async fn a_time_that_no_freeze_can_take_is_wrong_on_the_command_line() {
         assert_eq!(said.code, Some(2), "{time}: {said:?}");
     }
 }
+
+/// What a reload warns of, which is put in force, about providers.
+async fn reload_warnings(program: &Program) -> Vec<String> {
+    let said = ask(program, &["reload"]).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let lines = said.error.lines();
+    let warnings = lines.filter_map(|line| line.strip_prefix("warning: providers."));
+    warnings.map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_reload_that_lets_the_payments_of_a_frozen_provider_pass_elsewhere_warns_of_that() {
+    let (_api, _idp, yaml) = journalled("").await;
+    let program = Program::start(&yaml, "info").await;
+    ask(&program, &["freeze", "acme"]).await;
+    assert!(!is_paid(&program).await);
+
+    // Renamed: the freeze has the old name.
+    let renamed = yaml.replace("  acme:", "  acme-in:");
+    program.rewrite(&renamed);
+    let gone = "acme: is frozen, and is no provider any more: its freeze holds nothing back, and holds again when there is a provider of that name, unless `bursar thaw acme` takes it back";
+    let taken = |taker: &str| {
+        format!(
+            "acme: is frozen, and {taker}, which is not, has its host api.test now: requests that move money pass there; `bursar freeze {taker}` stops them"
+        )
+    };
+    let warnings = reload_warnings(&program).await;
+    assert_eq!(warnings, [gone, &*taken("acme-in")]);
+    for warning in warnings {
+        let is_logged = || async { program.logged().contains(&warning) };
+        eventually(is_logged).await;
+    }
+    assert!(is_paid(&program).await);
+    let metrics = admin(program.admin, "/metrics").await.text().to_owned();
+    let series = |provider: &str| {
+        let name = format!("bursar_provider_frozen{{provider=\"{provider}\"}}");
+        metrics.contains(&name)
+    };
+    assert_eq!((series("acme"), series("acme-in")), (false, true));
+
+    // Back again it holds, and no reload warns any more.
+    program.rewrite(&yaml);
+    assert!(reload_warnings(&program).await.is_empty());
+    assert!(!is_paid(&program).await);
+
+    // The host alone goes to another one: not frozen, and frozen by the file.
+    let other = renamed.replacen("providers:\n", "", 1);
+    let other = other.get(other.find("  acme-in:").unwrap()..).unwrap();
+    let moved = format!("{}{other}", yaml.replace("[api.test]", "[old.test]"));
+    program.rewrite(&moved);
+    assert_eq!(reload_warnings(&program).await, [taken("acme-in")]);
+    program.rewrite(&yaml);
+    program.reload().await;
+    program.rewrite(&format!("{moved}    frozen: true\n"));
+    assert!(reload_warnings(&program).await.is_empty());
+    assert!(!is_paid(&program).await);
+
+    // What is gone can be thawed, once.
+    program.rewrite(&renamed);
+    program.reload().await;
+    let said = ask(&program, &["thaw", "acme"]).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let forgotten = "acme is no provider of the configuration; its freeze is forgotten.\n";
+    assert!(said.out.starts_with(forgotten), "{said:?}");
+    assert_eq!(ask(&program, &["thaw", "acme"]).await.code, Some(2));
+    assert_eq!(ask(&program, &["freeze", "acme"]).await.code, Some(2));
+    program.rewrite(&yaml);
+    program.reload().await;
+    assert!(is_paid(&program).await);
+}
+
+#[tokio::test]
+async fn a_start_says_of_a_freeze_that_its_provider_is_gone() {
+    let (_api, _idp, yaml) = journalled("").await;
+    let directory = tempfile::tempdir().unwrap();
+    let journal = directory.path().join("journal");
+    let yaml = yaml.replace("path: journal", &format!("path: {}", journal.display()));
+    let program = Program::start(&yaml, "info").await;
+    ask(&program, &["freeze", "acme"]).await;
+    program.signal("TERM").await;
+    assert_eq!(program.ended().await.0, Some(0));
+    let renamed = yaml.replace("  acme:", "  acme-in:");
+    let program = Program::start(&renamed, "info").await;
+    let is_told = async || {
+        let told = "is frozen since before the start, and is no provider of this configuration";
+        program.logged().contains(told)
+    };
+    eventually(is_told).await;
+    assert!(is_paid(&program).await);
+}

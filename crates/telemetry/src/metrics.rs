@@ -288,10 +288,16 @@ impl Metrics {
         }
     }
 
-    /// Whether calls that move money to a provider are refused.
-    pub fn frozen(&self, provider: &str, is_frozen: bool) {
-        let gauge = self.frozen.with_label_values(&[provider]);
-        gauge.set(i64::from(is_frozen));
+    /// Whether calls that move money to a provider are refused. None: there is no such provider, and no series of it.
+    pub fn frozen(&self, provider: &str, is_frozen: Option<bool>) {
+        match is_frozen {
+            Some(is_frozen) => {
+                let gauge = self.frozen.with_label_values(&[provider]);
+                gauge.set(i64::from(is_frozen));
+            }
+            // Refused where there is none.
+            None => drop(self.frozen.remove_label_values(&[provider])),
+        }
     }
 
     /// Counts a request that the admin port refused.

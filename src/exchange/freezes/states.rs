@@ -4,7 +4,7 @@
 //! what the file freezes, and one task ends what ends by itself. The lock here orders them, and those who look a provider
 //! up. Flag and series are written under it, so that they always follow from the state.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -50,7 +50,8 @@ struct State {
     held: Option<Held>,
     /// Since when the file freezes it. None: it does not.
     in_file: Option<SystemTime>,
-    /// Whether it is, or was, in this instance's configuration; the fleet may decide on others, too.
+    /// Whether it is in this instance's configuration. The fleet may decide on others, too, and the journal may know of
+    /// one that is gone.
     is_configured: bool,
 }
 
@@ -111,16 +112,25 @@ impl States {
         self.lock().by_name.get(provider)?.in_file
     }
 
-    /// From now on the file freezes these and no others. Those of them that it has not frozen before, and those that it
-    /// does not freeze any more.
+    /// Whether a provider of that name is in this instance's configuration.
+    pub(super) fn is_configured(&self, provider: &str) -> bool {
+        let all = self.lock();
+        let state = all.by_name.get(provider);
+        state.is_some_and(|state| state.is_configured)
+    }
+
+    /// From now on the file freezes these and no others, and has those that are configured and no others. Those of them
+    /// that it has not frozen before, and those that it does not freeze any more.
     pub(super) fn follow_file(
         &self,
         frozen: &[Arc<str>],
+        configured: &HashSet<Arc<str>>,
         now: SystemTime,
     ) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
         let all = &mut *self.lock();
         let (mut new, mut gone) = (Vec::new(), Vec::new());
         for (name, state) in &mut all.by_name {
+            state.is_configured = configured.contains(name);
             match (frozen.contains(name), state.in_file) {
                 (true, None) => {
                     state.in_file = Some(now);
@@ -130,7 +140,7 @@ impl States {
                     state.in_file = None;
                     gone.push(name.clone());
                 }
-                (true, Some(_)) | (false, None) => continue,
+                (true, Some(_)) | (false, None) => {}
             }
             self.show(name, state, all.known);
         }
@@ -210,9 +220,8 @@ impl States {
 
     fn show(&self, provider: &str, state: &State, all: Known) {
         state.set_flag(all);
-        if state.is_configured {
-            self.metrics.frozen(provider, state.is_frozen());
-        }
+        let is_frozen = state.is_configured.then(|| state.is_frozen());
+        self.metrics.frozen(provider, is_frozen);
     }
 
     fn lock(&self) -> MutexGuard<'_, All> {

@@ -14,6 +14,8 @@ pub(in crate::server) struct Frozen<'a> {
     /// What a command had frozen it by before, where that was another decision.
     pub(in crate::server) before: Option<Before>,
     pub(in crate::server) by: Option<Box<str>>,
+    /// Whether there is a provider of that name: what is thawed may be gone.
+    pub(in crate::server) configured: bool,
     pub(in crate::server) frozen: bool,
     /// Whether the file freezes it, whatever was decided.
     pub(in crate::server) in_file: bool,
@@ -80,6 +82,7 @@ impl<'a> Frozen<'a> {
             all_frozen: control.frozen().collect(),
             before: before.map(Before::of),
             by,
+            configured: control.has_provider(provider),
             frozen: is_frozen,
             in_file: in_file.is_some(),
             outlasts_restart: in_file.is_some() || control.has_journal() || reach == Reach::Fleet,
