@@ -168,6 +168,14 @@ impl Callers {
         })
     }
 
+    /// The name of each caller, and what it may reach. None: everything, because there is no authentication.
+    pub(super) fn allowed(&self) -> impl Iterator<Item = (&str, Option<&[Allow]>)> {
+        let everybody = self.table.is_none().then_some((&*self.anonymous, None));
+        let known = self.table.iter().flat_map(|table| &table.callers);
+        let known = known.map(|known| (&*known.name, Some(&*known.allow)));
+        everybody.into_iter().chain(known)
+    }
+
     /// Limits that are new have the share of the one before, or what this instance has of each: others may use the rest.
     pub(super) fn divide_as(&self, old: Option<&Self>, reserve: Share) {
         let old = old.and_then(|old| old.table.as_ref());

@@ -1,14 +1,20 @@
-//! What a reload changes without a word of that in the file: payments that were frozen pass.
+//! What a reload changes without a word of that in the file: payments that were frozen pass, and requests that passed are
+//! refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::proxy::Proxy;
-use bursar_config::{Diagnostic, Host, Provider};
+use bursar_config::{Allow, Diagnostic, Host, Provider};
+
+/// So many names of callers are in a warning; how many more there are is said.
+const MAX_NAMES: usize = 5;
 
 /// What whoever has replaced `old` by `new` may not have meant.
 pub(super) fn of(old: &Proxy, new: &Proxy) -> Vec<Diagnostic> {
-    freezes(old, new)
+    let mut warnings = freezes(old, new);
+    warnings.extend(accounts(old, new));
+    warnings
 }
 
 /// A freeze is a name's: it does not follow a provider that is renamed, nor a host that goes to another one.
@@ -45,6 +51,66 @@ fn freezes(old: &Proxy, new: &Proxy) -> Vec<Diagnostic> {
         }
     }
     warnings
+}
+
+/// Where there was one account and there are several, requests that name none are refused. Whoever has always had to name
+/// one does, which is why no single configuration is warned of.
+fn accounts(old: &Proxy, new: &Proxy) -> Vec<Diagnostic> {
+    let before: HashMap<&str, Option<&[Allow]>> = old.callers.allowed().collect();
+    let mut callers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (caller, allow) in new.callers.allowed() {
+        let Some(before) = before.get(caller) else {
+            continue;
+        };
+        let before = has_choice(old, *before);
+        for (provider, has_choice) in has_choice(new, allow) {
+            if has_choice && before.get(provider) == Some(&false) {
+                callers.entry(provider).or_default().push(caller);
+            }
+        }
+    }
+    let warnings = callers.into_iter().map(|(provider, callers)| {
+        let shown = callers.get(..MAX_NAMES).unwrap_or(&callers);
+        let more = match callers.len() - shown.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Diagnostic {
+            path: format!("providers.{provider}"),
+            line: None,
+            message: format!(
+                "there are several accounts for {}{more} now, so that each request has to name one in the header Bursar-Account, and is refused with 403 where it does not; `account` in a caller's `allow` binds it to one",
+                shown.join(", ")
+            ),
+        }
+    });
+    warnings.collect()
+}
+
+/// The providers that are allowed, and whether there are several accounts that a request may name.
+fn has_choice<'a>(proxy: &'a Proxy, allow: Option<&[Allow]>) -> BTreeMap<&'a str, bool> {
+    let mut found: BTreeMap<&str, bool> = BTreeMap::new();
+    let mut note = |provider: &'a Provider, accounts: usize| {
+        *found.entry(&provider.name).or_default() |= accounts > 1;
+    };
+    match allow {
+        None => {
+            (proxy.providers.iter()).for_each(|provider| note(provider, provider.accounts.len()))
+        }
+        Some(allow) => {
+            for allow in allow {
+                let Some(provider) = proxy.providers.get(allow.provider) else {
+                    continue;
+                };
+                let accounts = allow.accounts.as_ref();
+                note(
+                    provider,
+                    accounts.map_or(provider.accounts.len(), |accounts| accounts.len()),
+                );
+            }
+        }
+    }
+    found
 }
 
 /// The hosts of a provider that one which is not frozen has from it, by the name of that.

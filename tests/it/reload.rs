@@ -8,12 +8,14 @@ use tempfile::TempDir;
 use crate::support::caller::{Caller, basic};
 use crate::support::idp::{Idp, TokenCall, reply, token};
 use crate::support::metrics::Scrape;
+use crate::support::program::run_by_ann;
 use crate::support::proxy::Program;
 use crate::support::raw::Raw;
 use crate::support::tls::Authority;
 use crate::support::upstream::{Upstream, answer};
 use crate::support::{Latch, PATIENCE, acme, becomes_true, eventually};
 
+const TOKEN: &str = "0123456789-admin-token";
 /// And its bcrypt hash.
 const PASSWORD: &str = "p4ss:w0rd";
 const BCRYPT: &str = "$2b$04$abcdefghijklmnopqrstuumKxKh3CYLemG/HQI5Yhafiu.JiVrNjy";
@@ -540,4 +542,47 @@ async fn how_much_is_kept_for_replays_changes_with_a_reload() {
     // Three bytes are too many by now.
     assert_eq!(caller.send("POST", "/x", "abc").await.status, 401);
     assert_eq!(api.count(), 1);
+}
+
+#[tokio::test]
+async fn a_reload_by_which_requests_have_to_name_an_account_warns_of_that_and_of_nothing_else() {
+    let api = Upstream::start(|_| async { answer(200, "fine") }).await;
+    let idp = Idp::counting().await;
+    let acme = format!("admin_token: {TOKEN}\n{}", acme(&api.url(), &idp.url(), ""));
+    let callers = "callers:\n  shop: {password: first, allow: [acme]}\n  till: {password: other-one, allow: [{provider: acme, account: default}]}\n";
+    let outlet = "    accounts: {outlet: {client_id: o, client_secret: 0utlet-s3cret}}\n";
+    let program = Program::start(&format!("{callers}{acme}"), "info").await;
+    let status = async |password: &str| {
+        let mut caller = Raw::connect(program.listen).await;
+        caller.ask(get("/x", password)).await.status()
+    };
+    let warnings = async || {
+        let said = run_by_ann(&program, TOKEN, &["reload"]).await;
+        assert_eq!(said.code, Some(0), "{said:?}");
+        let lines = said.error.lines();
+        let warnings = lines.filter_map(|line| line.strip_prefix("warning: providers.acme: "));
+        warnings.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(status("first").await, 200);
+    program.rewrite(&format!("{callers}{acme}{outlet}"));
+    let warning = "there are several accounts for shop now, so that each request has to name one in the header Bursar-Account, and is refused with 403 where it does not; `account` in a caller's `allow` binds it to one";
+    assert_eq!(warnings().await, [warning]);
+    assert_eq!(status("first").await, 403);
+    eventually(|| async { program.logged().contains(warning) }).await;
+    // One more account, and another caller of all of them, change nothing for those who were there.
+    let more = outlet.replace(
+        "}}\n",
+        "}, third: {client_id: t, client_secret: th1rd-s3cret}}\n",
+    );
+    let third = callers.replace(
+        "  till",
+        "  new: {password: a-third-one, allow: [acme]}\n  till",
+    );
+    program.rewrite(&format!("{third}{acme}{more}"));
+    assert!(warnings().await.is_empty());
+    // Without callers everybody is concerned.
+    program.rewrite(&acme);
+    program.reload().await;
+    program.rewrite(&format!("{acme}{outlet}"));
+    assert!(warnings().await[0].starts_with("there are several accounts for anonymous now"));
 }
