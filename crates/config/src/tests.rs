@@ -651,6 +651,7 @@ fn a_key_that_may_hold_a_secret_is_not_repeated() {
     }
 }
 
+mod certificates;
 mod dots;
 mod egress;
 mod fleet;

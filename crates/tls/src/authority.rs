@@ -136,7 +136,13 @@ impl Authority {
         refuse_open(key).map_err(of_key)?;
         let text = read(key).map_err(of_key)?;
         // The library's own words could quote the file.
-        let key = KeyPair::from_pem(&text).map_err(|_no_key| of_key(Error::Key))?;
+        let key = KeyPair::from_pem(&text).map_err(|_no_key| {
+            let why = client::key_of(text.as_bytes());
+            of_key(match why {
+                Ok(_) | Err(client::Error::NoKey) => Error::Key,
+                Err(why) => Error::Tls(why),
+            })
+        })?;
         drop(Secret::new(text));
         let authority = Self::read(certificate, key);
         let authority = authority.and_then(|authority| {

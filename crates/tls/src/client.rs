@@ -3,20 +3,21 @@
 //! Certificates are always verified; there is no switch to turn that off. What rustls calls dangerous is a verifier that is not
 //! its own: [`Verifier`] asks rustls's.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use ring::digest::{Context, SHA256};
 use rustls::client::ResolvesClientCert;
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 
 use crate::roots::{Roots, Verifier};
 use crate::unsupported::{self, Unsupported};
+use crate::words;
 use bursar_base::regular_file;
 
 /// No bundle of certificates is longer.
@@ -61,8 +62,8 @@ pub enum Error {
     #[error("cannot be read: {0}")]
     File(#[from] regular_file::Error),
     /// It holds broken PEM.
-    #[error("cannot be read as PEM: {0}")]
-    Pem(#[from] rustls::pki_types::pem::Error),
+    #[error("{}", words::of_pem(.0))]
+    Pem(#[from] pem::Error),
     /// Nobody gives the password.
     #[error(
         "is encrypted; write it without a password (`openssl pkey -in KEY -out NEW`), readable by Bursar alone"
@@ -71,12 +72,25 @@ pub enum Error {
     /// The file is fine but holds nothing of use.
     #[error("holds no certificate")]
     NoCertificate,
+    /// The same of a key.
+    #[error("holds no private key")]
+    NoKey,
     /// It holds certificates that nothing can be done with.
     #[error("cannot be used: {0}")]
     Unsupported(#[from] Unsupported),
-    /// Certificate and key do not belong together, or are of a kind that rustls does not take.
-    #[error("cannot be used: {0}")]
+    /// A certificate or a key is of a kind that rustls does not take.
+    #[error("cannot be used: {}", words::of_rustls(.0))]
     Rustls(#[from] rustls::Error),
+    /// They do not belong together.
+    #[error(
+        "the private key in {} is not the key of the certificate in {}", key.display(), certificate.display()
+    )]
+    Mismatch {
+        /// The key's file.
+        key: PathBuf,
+        /// The certificate's.
+        certificate: PathBuf,
+    },
     /// Whoever it has vouches for nobody else.
     #[error(
         "holds no certificate of an authority (CA:TRUE, and for signing certificates where it says what it is for)"
@@ -191,14 +205,39 @@ fn certificates_of(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
 /// # Errors
 /// Where it cannot be read, or holds none.
 pub fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
-    let pem = pem(path)?;
-    let read = PrivateKeyDer::from_pem_slice(&pem);
+    key_of(&pem(path)?)
+}
+
+pub(crate) fn key_of(pem: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
     // PKCS #8 and the form before it (RFC 1421 section 4.6.1.1) say so in clear.
-    let says = |text: &[u8]| memchr::memmem::find(&pem, text).is_some();
-    if read.is_err() && (says(b"BEGIN ENCRYPTED PRIVATE KEY") || says(b"Proc-Type: 4,ENCRYPTED")) {
-        return Err(Error::Encrypted);
+    let says = |text: &[u8]| memchr::memmem::find(pem, text).is_some();
+    match PrivateKeyDer::from_pem_slice(pem) {
+        Ok(key) => Ok(key),
+        Err(_) if says(b"BEGIN ENCRYPTED PRIVATE KEY") || says(b"Proc-Type: 4,ENCRYPTED") => {
+            Err(Error::Encrypted)
+        }
+        Err(pem::Error::NoItemsFound) => Err(Error::NoKey),
+        Err(error) => Err(error.into()),
     }
-    Ok(read?)
+}
+
+/// Whether a key is that of a chain's first certificate; the paths are those of the files that they were read from.
+///
+/// # Errors
+/// Where it is not, or is of no kind that can be used.
+pub fn check_pair(
+    (certificate, chain): (&Path, &[CertificateDer<'static>]),
+    (path, key): (&Path, &PrivateKeyDer<'static>),
+) -> Result<(), Error> {
+    let provider = rustls::crypto::ring::default_provider();
+    match CertifiedKey::from_der(chain.to_vec(), key.clone_key(), &provider) {
+        Ok(_) => Ok(()),
+        Err(rustls::Error::InconsistentKeys(_)) => Err(Error::Mismatch {
+            key: path.to_owned(),
+            certificate: certificate.to_owned(),
+        }),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The configurations that trust `roots` and present `identity`.

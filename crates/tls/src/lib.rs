@@ -5,3 +5,4 @@ pub mod client;
 pub mod roots;
 pub mod server;
 pub mod unsupported;
+mod words;

@@ -218,6 +218,7 @@ fn read(files: &Files) -> Result<Current, Error> {
     let of = |key| move |error| Error { key, error };
     let chain = client::own_certificates(&files.certificate).map_err(of("certificate"))?;
     let key = client::key(&files.key).map_err(of("key"))?;
+    client::check_pair((&files.certificate, &chain), (&files.key, &key)).map_err(of("key"))?;
     let expiry = chain.first().and_then(client::expiry);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())

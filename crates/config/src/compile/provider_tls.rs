@@ -67,13 +67,17 @@ pub(super) fn compile(
         },
     };
     let identity = match (certificate, key) {
-        (Some(certificate), Some(key)) => {
+        (Some(certificate), Some(path)) => {
             let chain = client::own_certificates(&certificate)
                 .map_err(|error| problems.add(&at("tls.certificate"), error));
-            let key = client::key(&key).map_err(|error| problems.add(&at("tls.key"), error));
+            let key = client::key(&path).map_err(|error| problems.add(&at("tls.key"), error));
             let chain = chain.ok()?;
             validity::warn_of_chain(&chain, &at("tls.certificate"), problems);
-            Some((chain, key.ok()?))
+            let key = key.ok()?;
+            client::check_pair((&certificate, &chain), (&path, &key))
+                .map_err(|error| problems.add(&at("tls.key"), error))
+                .ok()?;
+            Some((chain, key))
         }
         _ => None,
     };
