@@ -12,6 +12,15 @@ Environment:
     };
 }
 
+/// Further variables of commands that read certificates.
+macro_rules! reads_authorities {
+    () => {
+        "
+  SSL_CERT_FILE       A file of authorities to trust in place of the system's
+  SSL_CERT_DIR        Directories of such files, with `:` in between"
+    };
+}
+
 /// The environment of commands to a running Bursar.
 macro_rules! asks {
     () => {
@@ -49,8 +58,9 @@ Signals:
 ",
     reads_file!(),
     "
-  RUST_LOG            What is logged, `info` where it is not set
-  SSL_CERT_FILE       Authorities to trust in place of the system's
+  RUST_LOG            What is logged, `info` where it is not set",
+    reads_authorities!(),
+    "
 
 Files:
   proxy.yaml          The configuration, unless another one is named",
@@ -63,6 +73,7 @@ pub(crate) const CHECK: &str = concat!(
   2                   The configuration or the command line is wrong; with --strict: or there is a warning
 ",
     reads_file!(),
+    reads_authorities!(),
 );
 
 pub(crate) const FREEZE: &str = concat!(

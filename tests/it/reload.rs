@@ -586,3 +586,21 @@ async fn a_reload_by_which_requests_have_to_name_an_account_warns_of_that_and_of
     program.rewrite(&format!("{acme}{outlet}"));
     assert!(warnings().await[0].starts_with("there are several accounts for anonymous now"));
 }
+
+#[tokio::test]
+async fn without_the_file_of_ssl_cert_file_a_reload_is_rejected() {
+    let (directory, _) = crate::support::tls::directory();
+    let ca = directory.path().join("ca.pem");
+    let idp = Idp::counting().await;
+    let acme = acme("http://127.0.0.1:1", &idp.url(), "");
+    let environment = [
+        ("SSL_CERT_FILE", ca.to_str().unwrap()),
+        ("SSL_CERT_DIR", ""),
+    ];
+    let program = Program::start_with(&acme, &environment).await;
+    std::fs::remove_file(&ca).unwrap();
+    program.reload().await;
+    assert_eq!(reloads(&program, "rejected").await, 1.0);
+    let said = format!("SSL_CERT_FILE names {}, which cannot be read", ca.display());
+    assert!(program.logged().contains(&said), "{}", program.logged());
+}

@@ -96,22 +96,29 @@ pub enum Error {
         "holds no certificate of an authority (CA:TRUE, and for signing certificates where it says what it is for)"
     )]
     NoAuthority,
-    /// Neither the distribution's bundle nor `SSL_CERT_FILE` has any.
+    /// The distribution has none, and no variable names any.
     #[error("no system roots found; install ca-certificates, set SSL_CERT_FILE, or set tls.ca")]
     NoSystemRoots,
+    /// A variable of the environment names what cannot be used.
+    #[error("{variable} names {}, which {error}", path.display())]
+    Variable {
+        /// Its name.
+        variable: &'static str,
+        /// What it names.
+        path: PathBuf,
+        /// Why that cannot be used.
+        error: Box<Self>,
+    },
 }
 
-/// The system's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured).
-///
-/// # Errors
-/// Where there are none.
-pub fn system_roots() -> Result<Roots, Error> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err(Error::NoSystemRoots);
+impl Error {
+    pub(crate) fn of_variable(self, variable: &'static str, path: PathBuf) -> Self {
+        Self::Variable {
+            variable,
+            path,
+            error: Box::new(self),
+        }
     }
-    Ok(roots.into())
 }
 
 /// Who is trusted.

@@ -4,5 +4,6 @@ pub mod authority;
 pub mod client;
 pub mod roots;
 pub mod server;
+pub mod system;
 pub mod unsupported;
 mod words;

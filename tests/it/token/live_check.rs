@@ -1,11 +1,14 @@
 //! What `bursar check --live` says of token endpoints and API hosts.
 
+use std::path::Path;
+
 use tempfile::TempDir;
 use time::{Duration, OffsetDateTime};
 
 use super::check::check_in;
 use super::*;
 use crate::support::parent::{Action, Parent};
+use crate::support::program::run_in;
 use crate::support::tls::{Authority, CA, ClientCertificate, directory};
 
 async fn live(directory: &TempDir, yaml: &str) -> (Option<i32>, String) {
@@ -211,4 +214,42 @@ async fn api_hosts_are_reached_through_the_parent_proxy_and_a_wildcard_is_left_o
         &text,
         "acme *.shop.test: not tried, because it stands for many hosts",
     );
+}
+
+#[tokio::test]
+async fn a_server_that_only_the_system_trusts_gets_no_secret_where_ssl_cert_file_names_others() {
+    let (directory, authority) = directory();
+    let idp = Idp::with_tls(
+        authority.server(&["http/1.1"], ClientCertificate::Ignored),
+        |_| async { crate::support::idp::reply(200, &json!({"access_token": "t"})) },
+    );
+    let idp = idp.await;
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    Authority::new().write(Path::new(&path("corp.pem")));
+    std::fs::create_dir(path("hashed")).unwrap();
+    authority.write(Path::new(&path("hashed/0.pem")));
+    let yaml = acme(&format!("http://{}", idp.address()), &idp.url(), "");
+    std::fs::write(path("proxy.yaml"), yaml).unwrap();
+    let missing = format!("SSL_CERT_FILE names {}, which cannot be read", path("none"));
+    for (file, directories, code, said, calls) in [
+        (path("corp.pem"), String::new(), 1, "tls_unknown_issuer", 0),
+        // Beside one that is fine.
+        (path("none"), path("hashed"), 2, &*missing, 0),
+        // One that is empty counts as unset.
+        (String::new(), String::new(), 1, "tls_unknown_issuer", 0),
+        (path("ca.pem"), String::new(), 0, "a token for", 1),
+        (String::new(), path("hashed"), 0, "a token for", 2),
+    ] {
+        let environment = [("SSL_CERT_FILE", &*file), ("SSL_CERT_DIR", &*directories)];
+        let found = run_in(directory.path(), &["check", "--live"], &environment).await;
+        assert_eq!(found.code, Some(code), "{found:?}");
+        let text = found.out + &found.error;
+        assert!(text.contains(said), "{said}\n{text}");
+        assert_eq!(idp.calls(), calls, "{text}");
+        if code == 2 {
+            let started = run_in(directory.path(), &["run"], &environment).await;
+            assert_eq!(started.code, Some(2), "{started:?}");
+            assert!(started.error.contains(said), "{started:?}");
+        }
+    }
 }

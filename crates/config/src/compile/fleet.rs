@@ -16,7 +16,7 @@ use crate::diagnostic::Diagnostics;
 use crate::file::{self, Hidden};
 use crate::fleet::{FleetConfig, FleetKey, Sentinel, StoreAddress, StoreTls, StoreUrl};
 use crate::provider::Provider;
-use bursar_tls::client;
+use bursar_tls::{client, system};
 use store_url::Server;
 
 /// Whoever reads looks under a name of each key.
@@ -301,7 +301,7 @@ fn tls(
             roots: roots.clone(),
             ca: None,
         }),
-        (None, None) => client::system_roots().map(|roots| StoreTls { roots, ca: None }),
+        (None, None) => system::roots().map(|roots| StoreTls { roots, ca: None }),
     };
     loaded.map_err(|error| problems.add(KEY, error)).ok()
 }

@@ -11,6 +11,7 @@ use crate::node::join;
 use bursar_base::address::bare;
 use bursar_tls::client::{self, ClientTls, Trusted};
 use bursar_tls::roots::Roots;
+use bursar_tls::system;
 use bursar_tls::unsupported;
 
 /// What compiling one provider needs of the others.
@@ -56,7 +57,7 @@ pub(super) fn compile(
             }
             Some((roots, _)) => roots.clone(),
             None => {
-                let roots = client::system_roots()
+                let roots = system::roots()
                     .map_err(|error| problems.add(&at("tls.ca"), error))
                     .ok()?;
                 let tls = client::configure(&roots, None)

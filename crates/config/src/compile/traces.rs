@@ -13,7 +13,7 @@ use crate::diagnostic::Diagnostics;
 use crate::file::{self, Count, Ratio};
 use crate::traces::Traces;
 use bursar_base::address::Spelling;
-use bursar_tls::client;
+use bursar_tls::{client, system};
 
 const ENDPOINT: &str = "traces.endpoint";
 /// What OTLP adds to the URL of a receiver for traces.
@@ -98,7 +98,7 @@ fn endpoint(text: &str) -> Result<Uri, &'static str> {
 fn tls(shared: &Shared<'_>, problems: &mut Diagnostics) -> Option<Arc<ClientConfig>> {
     let configured = match &shared.system {
         Some((_, tls)) => Ok(tls.http1.clone()),
-        None => client::system_roots()
+        None => system::roots()
             .and_then(|roots| client::configure(&roots, None))
             .map(|tls| tls.http1),
     };
