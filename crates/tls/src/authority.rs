@@ -422,7 +422,7 @@ fn read(path: &Path) -> Result<String, Error> {
         other => Error::Read(std::io::Error::other(other)),
     })?;
     String::from_utf8(std::mem::take(&mut *content))
-        .map_err(|_other| Error::Read(std::io::ErrorKind::InvalidData.into()))
+        .map_err(|_other| Error::Read(std::io::Error::other("it is not text in UTF-8")))
 }
 
 #[cfg(test)]

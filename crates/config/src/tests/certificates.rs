@@ -22,6 +22,8 @@ fn write(directory: &Path) {
     write("half.pem", certificate.get(..200).unwrap());
     write("half.key", key.expose().get(..60).unwrap());
     write("text.key", "none");
+    std::fs::copy(directory.join("own.key"), directory.join("der.key")).unwrap();
+    std::fs::write(directory.join("der.key"), b"\x30\x81\xff").unwrap();
     write("bad.pem", &certificate.replacen("MII", "\u{1}*7", 1));
     write(
         "line.pem",
@@ -105,6 +107,11 @@ fn what_is_wrong_with_bursars_own_certificates_and_keys_is_told_in_words() {
     for (files, key, said) in [
         ("certificate: half.pem, key: own.key", "certificate", HALF),
         ("certificate: own.pem, key: half.key", "key", HALF_KEY),
+        (
+            "certificate: own.pem, key: der.key",
+            "key",
+            "cannot be read: it is not text in UTF-8",
+        ),
     ] {
         let intercept = format!("intercept: {{ca: {{{files}}}}}");
         assert_said(
