@@ -1,5 +1,7 @@
 //! The resource: whose spans they are. What OpenTelemetry's variables of the environment say goes before what is known here.
 
+use std::ffi::OsString;
+
 use percent_encoding::percent_decode_str;
 
 use crate::otlp::ResourceAttributes;
@@ -12,7 +14,12 @@ const MAX_TEXT: usize = 1024;
 const SERVICE_NAME: &str = "service.name";
 
 /// That of this process; `variable` reads the environment.
-pub(crate) fn resource(variable: impl Fn(&str) -> Option<String>) -> ResourceAttributes {
+pub(crate) fn resource(variable: impl Fn(&str) -> Option<OsString>) -> ResourceAttributes {
+    let variable = |name: &str| {
+        let text = variable(name)?.into_string();
+        text.inspect_err(|_other| tracing::warn!("{name} is not text: it does not count"))
+            .ok()
+    };
     let id = fastrand::u128(..);
     // In the form of a UUID, as OpenTelemetry asks: random, of version 4.
     let id = id & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
@@ -40,6 +47,11 @@ pub(crate) fn resource(variable: impl Fn(&str) -> Option<String>) -> ResourceAtt
             "OTEL_RESOURCE_ATTRIBUTES is not name=value with commas in between, percent-encoded: none of it counts"
         );
     }
+    if pairs.len() > MAX_ATTRIBUTES {
+        tracing::warn!(
+            "OTEL_RESOURCE_ATTRIBUTES has more than {MAX_ATTRIBUTES} pairs: further ones do not count"
+        );
+    }
     for (name, value) in pairs.into_iter().take(MAX_ATTRIBUTES) {
         set(&mut found, &name, value);
     }
@@ -50,7 +62,15 @@ pub(crate) fn resource(variable: impl Fn(&str) -> Option<String>) -> ResourceAtt
 }
 
 fn set(found: &mut ResourceAttributes, name: &str, value: String) {
-    if name.is_empty() || value.is_empty() || name.len().max(value.len()) > MAX_TEXT {
+    if name.is_empty() || value.is_empty() {
+        return;
+    }
+    if name.len().max(value.len()) > MAX_TEXT {
+        let name = (name.len() <= MAX_TEXT).then_some(name);
+        tracing::warn!(
+            name,
+            "an attribute of the environment for spans is longer than {MAX_TEXT} bytes: it does not count"
+        );
         return;
     }
     match found.iter_mut().find(|(known, _)| known == name) {
@@ -83,8 +103,8 @@ mod tests {
 
     fn with(attributes: &str, name: Option<&str>) -> ResourceAttributes {
         resource(|variable| match variable {
-            "OTEL_RESOURCE_ATTRIBUTES" => Some(attributes.to_owned()),
-            "OTEL_SERVICE_NAME" => name.map(str::to_owned),
+            "OTEL_RESOURCE_ATTRIBUTES" => Some(attributes.into()),
+            "OTEL_SERVICE_NAME" => name.map(Into::into),
             _ => None,
         })
     }

@@ -139,7 +139,7 @@ impl Export {
             spans,
             ending: ends,
             transport: Client::new(config.endpoint.clone(), current_tls),
-            resource: resource(|name| std::env::var(name).ok()),
+            resource: resource(|name| std::env::var_os(name)),
             dropped: dropped.clone(),
             endpoint: shown(&config.endpoint),
         };

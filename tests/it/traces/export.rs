@@ -204,6 +204,23 @@ async fn the_program_trusts_the_systems_roots_and_exports_the_last_spans_before_
 }
 
 #[tokio::test]
+async fn a_variable_of_opentelemetry_that_does_not_count_is_warned_of() {
+    let idp = Idp::counting().await;
+    let provider = acme("http://127.0.0.1:1", &idp.url(), "");
+    let yaml = format!("traces: {{endpoint: 'http://127.0.0.1:1'}}\n{provider}");
+    let command = r#"OTEL_SERVICE_NAME=$(printf 'a\377') OTEL_RESOURCE_ATTRIBUTES="a=$(printf '%02000d' 0),$(printf 'n%d=v,' $(seq 70))" exec "$@""#;
+    let program = Program::start_by(command, &yaml).await;
+    let logged = program.logged();
+    for said in [
+        "OTEL_SERVICE_NAME is not text: it does not count",
+        "OTEL_RESOURCE_ATTRIBUTES has more than 64 pairs: further ones do not count",
+        "an attribute of the environment for spans is longer than 1024 bytes: it does not count",
+    ] {
+        assert!(logged.contains(said), "{said}\n{logged}");
+    }
+}
+
+#[tokio::test]
 async fn a_reload_has_spans_go_to_who_is_trusted_by_then() {
     let (directory, _trusted_first) = tls::directory();
     let ca = directory.path().join("ca.pem");
