@@ -105,7 +105,16 @@ pub fn details(error: &dyn std::error::Error) -> String {
 }
 
 /// What rustls and webpki say in identifiers alone, and what that means.
-const WORDS: [(&str, &str); 3] = [
+const WORDS: [(&str, &str); 6] = [
+    (
+        "UnknownIssuer",
+        "no trusted authority has signed it, or the server leaves out a certificate in between",
+    ),
+    (
+        "BadSignature",
+        "a signature is not by the trusted authority of that name, or not by the certificate's key",
+    ),
+    ("BadEncoding", "it is malformed"),
     (
         "UnsupportedSignatureAlgorithm",
         "its key or signature is of a kind that is not supported, such as P-521, or SHA-512 by a P-256 key",
@@ -142,6 +151,11 @@ mod tests {
         assert_eq!(
             said,
             "invalid peer certificate: it is an authority's, and no server may show such a one (CaUsedAsEndEntity)"
+        );
+        let unknown = words(rustls::CertificateError::UnknownIssuer);
+        assert_eq!(
+            unknown,
+            "invalid peer certificate: no trusted authority has signed it, or the server leaves out a certificate in between (UnknownIssuer)"
         );
         let expired = words(rustls::CertificateError::Expired);
         assert_eq!(expired, "invalid peer certificate: Expired");
