@@ -169,6 +169,14 @@ impl Failure {
         matches!(self, Self::Rejected(detail, _) | Self::ErrorStatus(400, detail) if detail.is("invalid_grant"))
     }
 
+    /// What it is where client credentials were all that was offered: what refuses the grant refuses the account.
+    pub(super) fn of_client_credentials(self) -> Self {
+        match self {
+            Self::ErrorStatus(400, detail) if self.is_about_grant() => Self::Rejected(detail, None),
+            other => other,
+        }
+    }
+
     /// Whether the endpoint refuses the request itself, which is the configuration's fault mostly.
     #[must_use]
     pub fn is_about_request(self) -> bool {

@@ -110,7 +110,7 @@ impl Grants {
         if acquired.as_ref().map_or(true, brings_none) {
             self.refresh_token.trust();
         }
-        let mut acquired = acquired?;
+        let mut acquired = acquired.map_err(Failure::of_client_credentials)?;
         let unsent = self.refresh_token.take(Instant::now());
         self.refresh_token.trust();
         self.keep_refresh_token(&mut acquired, unsent);

@@ -109,7 +109,7 @@ pub(super) fn token(missing: &Missing) -> Description {
                 502,
                 Reason::CredentialsRejected,
                 "destination_unavailable",
-                "the provider's token endpoint refuses the configured account; check client_id, client_secret and scopes",
+                "the provider's token endpoint refuses the configured account; check client_id, client_secret, scopes and token.client_auth",
             )
         },
         Failure::RateLimited(_) | Failure::LimitedOrRefused(_) => {

@@ -223,6 +223,19 @@ async fn a_401_without_json_has_the_other_secret_tried_once() {
     assert_eq!(rig.idp.calls(), 2);
 }
 
+#[tokio::test]
+async fn client_credentials_that_are_refused_as_a_grant_are_refused_credentials() {
+    let body = r#"{"error":"invalid_grant"}"#;
+    let rig = rig(saying(400, &[], body).await).await;
+    for _ in 0..2 {
+        let reply = rig.get("/a").await;
+        assert_eq!(reply.status, 502);
+        assert_eq!(reply.problem()["reason"], "credentials_rejected");
+    }
+    // The second request was told at once.
+    assert_eq!(rig.idp.calls(), 1);
+}
+
 /// What `/status` remarks about the token.
 async fn remarks(proxy: &Proxy) -> Value {
     let (_, status) = proxy.json("/status").await;
@@ -312,7 +325,6 @@ async fn an_endpoint_that_refuses_the_request_itself_is_told_from_one_that_fails
     }
     for (status, body) in [
         (400, r#"{"error":"server_error"}"#),
-        (400, r#"{"error":"invalid_grant"}"#),
         (422, "{}"),
         (500, "{}"),
     ] {
