@@ -11,6 +11,7 @@ mod wire;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::task::JoinSet;
@@ -22,6 +23,9 @@ use bursar_fleet::{Fleet, News, read_message};
 use flights::Flights;
 pub(super) use key::FleetKey;
 
+/// A token that was published longer ago is not taken from the message: the store says what age it has, and by then may
+/// have another one.
+const LATE: Duration = Duration::from_secs(2);
 /// Keys that are compared with the store at a time.
 const COMPARED_AT_ONCE: usize = 32;
 
@@ -97,9 +101,13 @@ impl FleetTokens {
             News::Value(pushed) => {
                 let since = *lock(&self.heard_since);
                 key.known().is_fresh(pushed.number, since);
-                let found = self.fleet.open(key.entry(), message.name, pushed);
-                if key.adopt(found) {
-                    self.fleet.series().pushed(self.fleet.since(pushed.at));
+                let delay = self.fleet.since(pushed.at);
+                if delay > LATE {
+                    let key = key.clone();
+                    // Where that fails, it is done again when the store is back.
+                    tokio::spawn(async move { drop(key.compare().await) });
+                } else if key.adopt(self.fleet.open(key.entry(), message.name, pushed)) {
+                    self.fleet.series().pushed(delay);
                 }
             }
             News::Free => {}

@@ -22,6 +22,9 @@ use bursar_telemetry::metrics::FleetSeries;
 /// How often is looked whether the store was reached, where somebody waits for that.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
+/// A reply that took longer says too little of the store's clock: this process may have stood still before it asked.
+const SLOWEST_CLOCK: Duration = Duration::from_secs(2);
+
 /// The first connection to the store may take that long before it counts as an outage.
 pub const FIRST_CONNECTION: Duration = Duration::from_secs(2);
 
@@ -50,7 +53,8 @@ struct Inner {
     leases: LeaseCount,
 }
 
-/// How far the store's clock is ahead of this process's, in milliseconds.
+/// How far the store's clock is ahead of this process's, in milliseconds: rather too far than not far enough, so that
+/// nothing seems younger than it is.
 struct StoreClock {
     began: Instant,
     ahead: AtomicI64,
@@ -257,13 +261,14 @@ impl Fleet {
         name: &str,
         arguments: &[Arg<'_>],
     ) -> Result<Reply, RunError> {
+        let asked = Instant::now();
         let value = self
             .0
             .store
             .run(script, &[&self.key(name)], arguments)
             .await?;
         let mut reply = Reply::new(value)?;
-        self.0.clock.set(reply.number()?);
+        self.0.clock.set(reply.number()?, asked);
         Ok(reply)
     }
 
@@ -281,7 +286,7 @@ impl Fleet {
         format!("{}{{{name}}}", self.0.prefix)
     }
 
-    /// How long ago something happened, by the store's clock.
+    /// How long ago something happened, by the store's clock; rather longer than shorter.
     #[must_use]
     pub fn since(&self, at: u64) -> Duration {
         self.0.clock.since(at)
@@ -289,19 +294,24 @@ impl Fleet {
 }
 
 impl StoreClock {
-    fn now(&self) -> i64 {
-        let elapsed = self.began.elapsed().as_millis();
+    fn at(&self, instant: Instant) -> i64 {
+        let elapsed = instant.saturating_duration_since(self.began).as_millis();
         i64::try_from(elapsed).unwrap_or(i64::MAX)
     }
 
-    /// The store has just said what time it is.
-    fn set(&self, now: u64) {
+    /// The store, asked then, has just said what time it is.
+    fn set(&self, now: u64, asked: Instant) {
+        if asked.elapsed() > SLOWEST_CLOCK {
+            return;
+        }
         let now = i64::try_from(now).unwrap_or_default();
-        self.ahead.store(now - self.now(), Ordering::Relaxed);
+        let ahead = now.saturating_sub(self.at(asked));
+        self.ahead.store(ahead, Ordering::Relaxed);
     }
 
     fn since(&self, at: u64) -> Duration {
-        let now = self.now() + self.ahead.load(Ordering::Relaxed);
+        let ahead = self.ahead.load(Ordering::Relaxed);
+        let now = self.at(Instant::now()).saturating_add(ahead);
         let at = i64::try_from(at).unwrap_or(i64::MAX);
         Duration::from_millis(u64::try_from(now.saturating_sub(at)).unwrap_or_default())
     }
@@ -349,6 +359,25 @@ mod tests {
     use crate::tests::{KEY, join_at};
     use bursar_testkit::soon;
     use bursar_testkit::store::Server;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_stores_clock_says_ago_is_never_too_short_and_a_slow_reply_changes_nothing() {
+        let clock = StoreClock {
+            began: Instant::now(),
+            ahead: AtomicI64::new(0),
+        };
+        let pass = |seconds| tokio::time::advance(Duration::from_secs(seconds));
+        let asked = Instant::now();
+        pass(1).await;
+        // Right when it was asked, for all that is known.
+        clock.set(1_000_000, asked);
+        assert_eq!(clock.since(1_000_000), Duration::from_secs(1));
+        let asked = Instant::now();
+        pass(27).await;
+        // It was asked only at the end of that.
+        clock.set(1_027_000, asked);
+        assert_eq!(clock.since(1_027_000), Duration::from_secs(1));
+    }
 
     #[tokio::test]
     async fn a_fleet_hears_nothing_of_one_in_another_database_and_in_database_0_channels_have_no_number()

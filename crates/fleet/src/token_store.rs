@@ -452,10 +452,12 @@ impl Fleet {
         drop(self.report_failure(entry, Failed::default()).await);
     }
 
-    /// Opens the value of a message.
+    /// Opens the value of a message. Its token has aged since it was published, too: the message may have waited to be
+    /// read.
     #[must_use]
     pub fn open(&self, entry: TokenEntry<'_>, name: &str, pushed: Pushed<'_>) -> Found {
-        let issued = Instant::now().checked_sub(pushed.age);
+        let age = pushed.age.saturating_add(self.since(pushed.at));
+        let issued = Instant::now().checked_sub(age);
         Found {
             number: pushed.number,
             issued: issued.unwrap_or_else(Instant::now),

@@ -317,6 +317,43 @@ async fn who_obtained_the_last_token_waits_for_a_store_that_was_lost_just_now_be
     assert!(lost.elapsed() >= outage::RECONNECT);
 }
 
+#[tokio::test]
+async fn a_token_whose_message_waited_to_be_read_is_as_old_as_the_store_says() {
+    const WAITED: u64 = 60;
+    let Some(rig) = Rig::choosy().await else {
+        return;
+    };
+    let one = rig.member_with("right", SIDE_BY_SIDE).await;
+    let mut other = rig.member_with("right", SIDE_BY_SIDE).await;
+    assert!(one.obtain().await);
+    let payload = loop {
+        if let Event::Message { payload, .. } = soon(other.events.next()).await.unwrap() {
+            break payload;
+        }
+    };
+    // As if it had been published a minute earlier.
+    let mut words: Vec<&[u8]> = payload.splitn(6, |byte| *byte == b' ').collect();
+    let at: u64 = std::str::from_utf8(words[4]).unwrap().parse().unwrap();
+    let at = (at - WAITED * 1000).to_string();
+    words[4] = at.as_bytes();
+    let payload = words.join(&b' ');
+    let entry = format!(
+        "bursar:bursar:{{{}}}",
+        other.key().names().all().next().unwrap()
+    );
+    let mut operator = rig.store.connect_as_operator().await;
+    operator.call(&["HSET", &entry, "i", &at]).await;
+    // By now it knows the store's clock.
+    other.shared.compare().await;
+    let state = other.key().state.clone();
+    state.token.store(None);
+    other.shared.message(&payload);
+    let token = async || state.token.load_full();
+    assert!(becomes_true(PATIENCE, async || token().await.is_some()).await);
+    let age = token().await.unwrap().issued.elapsed();
+    assert!(age >= Duration::from_secs(WAITED), "{age:?}");
+}
+
 /// As many as 401s may cause in a minute.
 const RENEWALS: usize = 10;
 

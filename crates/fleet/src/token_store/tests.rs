@@ -121,6 +121,10 @@ async fn one_instance_asks_the_endpoint_and_the_others_are_told_what_came() {
             panic!("{message:?}");
         };
         assert_eq!(token(&two.open(ENTRY, message.name, pushed)), Some("first"));
+        // Read a second later.
+        let at = pushed.at - 1000;
+        let read_late = two.open(ENTRY, message.name, Pushed { at, ..pushed });
+        assert!(read_late.issued.elapsed() >= Duration::from_secs(1));
         let looked = found(&two, &[]).await;
         assert_eq!(
             (looked.number, token(&looked)),
