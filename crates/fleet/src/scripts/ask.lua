@@ -3,7 +3,8 @@ local instance, lease, known, floor = ARGV[1], tonumber(ARGV[2]), ARGV[3], numbe
 local wants_refresh, is_awaited, proof = ARGV[5] == '1', ARGV[6] == '1', ARGV[7]
 
 -- What this server's clock, or another one before it, has put too far ahead is not believed.
-local longest_lease = lease > 0 and 2 * lease or 120000
+-- Others may take longer leases than whoever asks.
+local longest_lease = math.max(2 * lease, 120000)
 local longest_refusal = 900000
 if issued > now + 1000 then published = 0 end
 

@@ -328,6 +328,21 @@ async fn instants_that_a_clock_before_this_one_has_put_an_hour_ahead_are_not_bel
 }
 
 #[tokio::test]
+async fn instances_whose_leases_are_short_wait_for_those_of_others_that_are_long() {
+    let Some((_store, [one, two], _events)) = fleet_of().await else {
+        return;
+    };
+    let asking = |seconds| Question {
+        lease: Some(Duration::from_secs(seconds)),
+        ..wanting(&[])
+    };
+    let won = one.ask(ENTRY, asking(62)).await.unwrap();
+    assert!(matches!(won, Answer::Won(_)), "{won:?}");
+    let held = two.ask(ENTRY, asking(3)).await.unwrap();
+    assert!(matches!(held, Answer::Held(_)), "{held:?}");
+}
+
+#[tokio::test]
 async fn two_tokens_never_have_one_number_although_the_store_forgets_what_it_gave() {
     let Some((store, [one, two], _events)) = fleet_of().await else {
         return;
