@@ -144,6 +144,10 @@ impl FleetAcquire {
                     }
                     passed_over.push(number);
                 }
+                // Its holder can neither share a token there nor give the lease back, perhaps.
+                Ok(Answer::Held(_)) if self.is_refused_and_mints() => {
+                    return self.without_store(acquisition, priority).await;
+                }
                 Ok(Answer::Held(left)) => {
                     self.wait_for_holder(left, changed).await;
                     return Step::Again;
@@ -171,6 +175,13 @@ impl FleetAcquire {
                 }
             }
         }
+    }
+
+    /// Whether the store refuses some of what instances have to do there, and each asks for itself then.
+    fn is_refused_and_mints(&self) -> bool {
+        let fleet = &self.key.fleet;
+        let on_outage = fleet.on_outage(self.key.dialect().single_active);
+        fleet.state().refuses.is_some() && on_outage == OnOutage::Mint
     }
 
     fn listens_since(&self) -> Instant {

@@ -354,6 +354,32 @@ async fn a_token_whose_message_waited_to_be_read_is_as_old_as_the_store_says() {
     assert!(age >= Duration::from_secs(WAITED), "{age:?}");
 }
 
+#[tokio::test]
+async fn where_tokens_cannot_be_shared_nobody_waits_for_anothers_lease_but_asks_for_itself() {
+    let latch = Latch::closed();
+    let Some(rig) = Rig::held(&latch).await else {
+        return;
+    };
+    // Longer than the refusal takes to be found out.
+    let patient = "client_auth: body, wait: 20s, timeout: 20s";
+    let one = rig.member_with("b", patient).await;
+    let other = rig.member_with("b", patient).await;
+    let asking = [&one, &other].map(|member| member.tokens.source(0, 0, 0).clone());
+    let [asking, asking_too] =
+        asking.map(|source| async move { source.obtain(None).await.is_ok() });
+    let asking = tokio::spawn(asking);
+    rig.idp.reached_by(1).await;
+    let mut operator = rig.store.connect_as_operator().await;
+    operator.call(&["ACL", "SETUSER", "default", "-hdel"]).await;
+    let fleet = other.shared.fleet();
+    assert!(becomes_true(PATIENCE, async || fleet.state().refuses.is_some()).await);
+    let asking_too = tokio::spawn(asking_too);
+    // While the first one still has its lease.
+    rig.idp.reached_by(2).await;
+    latch.open();
+    assert!(asking.await.unwrap() && asking_too.await.unwrap());
+}
+
 /// As many as 401s may cause in a minute.
 const RENEWALS: usize = 10;
 
