@@ -1,10 +1,13 @@
 //! What operators see: health, readiness, status, metrics, logs; and what nobody may see.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::support::caller::{Caller, basic};
 use crate::support::idp::{self, Idp};
@@ -12,7 +15,7 @@ use crate::support::metrics::{Scrape, admin};
 use crate::support::proxy::{Program, Proxy};
 use crate::support::raw::Raw;
 use crate::support::upstream::{Upstream, answer, full};
-use crate::support::{CLIENT_SECRET, Latch, Rig, acme, eventually};
+use crate::support::{CLIENT_SECRET, Latch, PATIENCE, Rig, acme, eventually};
 
 #[tokio::test]
 async fn the_admin_port_is_for_reading_only() {
@@ -443,12 +446,58 @@ async fn no_secret_is_in_the_log_at_any_level() {
         .await;
     assert_eq!(refused.status, 407);
     assert_eq!(admin(program.admin, "/status").await.status, 200);
+    send_malformed_targets(program.listen).await;
     drop((http1, http2));
     program.signal("TERM").await;
     let (code, log) = program.ended().await;
     assert_eq!(code, Some(0), "{log}");
     assert!(log.lines().count() > 20, "{log}");
     assert_no_secret(&log);
+}
+
+/// Over HTTP/2, where no client library would: the path is malformed, then the authority.
+async fn send_malformed_targets(address: SocketAddr) {
+    let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    let mut frame = |kind: u8, flags: u8, stream: u8, block: &[u8]| {
+        let length = u8::try_from(block.len()).unwrap();
+        sent.extend([0, 0, length, kind, flags, 0, 0, 0, stream]);
+        sent.extend(block);
+    };
+    frame(4, 0, 0, b"");
+    let targets = [
+        ("/x?qu3ry=\"1\"", "api.test"),
+        ("/x", "shop:pa55-of-shop@api test"),
+    ];
+    for (stream, (path, authority)) in [1, 3].into_iter().zip(targets) {
+        let mut block = Vec::new();
+        let fields = [
+            (":method", "GET"),
+            (":scheme", "http"),
+            (":path", path),
+            (":authority", authority),
+        ];
+        for (name, value) in fields {
+            block.push(0);
+            for text in [name, value] {
+                block.push(u8::try_from(text.len()).unwrap());
+                block.extend(text.as_bytes());
+            }
+        }
+        // HEADERS with END_STREAM and END_HEADERS.
+        frame(1, 5, stream, &block);
+    }
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    connection.write_all(&sent).await.unwrap();
+    // RST_STREAM of both.
+    let is_refused = |said: &[u8], stream: u8| {
+        let frame = [0, 0, 4, 3, 0, 0, 0, 0, stream];
+        said.windows(9).any(|said| said == frame)
+    };
+    let mut said = Vec::new();
+    while !(is_refused(&said, 1) && is_refused(&said, 3)) {
+        let read = tokio::time::timeout(PATIENCE, connection.read_buf(&mut said)).await;
+        assert_ne!(read.unwrap().unwrap(), 0, "{said:?}");
+    }
 }
 
 /// A password that is configured by its hash.

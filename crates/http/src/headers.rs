@@ -318,13 +318,12 @@ fn remove(headers: &mut HeaderMap, named: &[HeaderName], unwanted: &[HeaderName]
 
 /// The posing fields, the trace and what frames a body, with underscores, which many gateways take for hyphens.
 fn has_underscores_for_hyphens(name: &str, forwards_trace: bool) -> bool {
-    // Of those that begin with another letter only the length has a hyphen.
-    let is_candidate = matches!(name.as_bytes(), [b't' | b'u' | b'x', ..]);
-    if !is_candidate || memchr::memchr(b'_', name.as_bytes()).is_none() {
-        return name == "content_length";
+    if !name.as_bytes().contains(&b'_') {
+        return false;
     }
     let meant = name.replace('_', "-");
-    is_posing(&meant) || (!forwards_trace && is_trace(&meant)) || meant == "transfer-encoding"
+    let is_framing = || matches!(&*meant, "transfer-encoding" | "content-length");
+    is_posing(&meant) || (!forwards_trace && is_trace(&meant)) || is_framing()
 }
 
 /// Whether a request over HTTP/1.1 comes from a client that reads no answer before it was told to send its body:

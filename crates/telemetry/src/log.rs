@@ -85,7 +85,7 @@ fn subscribe(lines: Lines, format: Format) -> LogFilter {
     // What is no text is none of a filter either, and is told as such.
     let text = std::env::var_os(EnvFilter::DEFAULT_ENV).unwrap_or_default();
     let (text, wrong) = filter::sorted_out(&text.to_string_lossy());
-    let filter = filter::parse(&text);
+    let filter = filter::for_log(&text);
     let usual = filter::parse(&text);
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)

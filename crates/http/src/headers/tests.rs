@@ -111,7 +111,7 @@ fn cookie_crumbs_are_joined() {
 }
 
 /// What callers' tracers send, and how gateways may have spelt it.
-const TRACE: [&str; 12] = [
+const TRACE: [&str; 15] = [
     "traceparent",
     "tracestate",
     "baggage",
@@ -124,6 +124,9 @@ const TRACE: [&str; 12] = [
     "x-amzn-trace-id",
     "x_b3_traceid",
     "x-amzn_trace_id",
+    "sentry_trace",
+    "correlation_context",
+    "ot_baggage_user",
 ];
 
 #[test]

@@ -55,7 +55,7 @@ impl LogFilter {
 
     /// Has the log filtered by what [`Self::with`] or [`Self::usual`] has returned.
     pub fn put(&self, filter: &str) {
-        (self.0.put)(parse(filter));
+        (self.0.put)(for_log(filter));
     }
 }
 
@@ -69,6 +69,16 @@ pub fn checked(given: &str) -> Result<String, Invalid> {
         return Err(Invalid);
     }
     Ok(parts.join(","))
+}
+
+/// What is filtered in fact, whatever is asked for: of a malformed request h2 tells the path and the authority as they are,
+/// with the query and with credentials.
+pub(super) fn for_log(text: &str) -> EnvFilter {
+    let filter = parse(text);
+    match "h2::server=info".parse() {
+        Ok(silenced) => filter.add_directive(silenced),
+        Err(_) => filter,
+    }
 }
 
 /// The later one of two for the same target counts.
