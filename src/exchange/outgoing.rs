@@ -29,6 +29,9 @@ pub(super) fn prepare_fields(
         && let Some(merchant) = &account.merchant
     {
         name_merchant(headers, merchant, destination.merchant);
+        if merchant.is_binding {
+            return cleaned.without(is_merchant);
+        }
     }
     cleaned
 }
@@ -43,14 +46,15 @@ pub(super) fn say_that_there_is_no_body(head: &mut Parts) {
     }
 }
 
+/// Whether a field of that name says which merchant is meant, however it is spelt.
+fn is_merchant(name: &HeaderName) -> bool {
+    MerchantHeader::ALL.iter().any(|kind| kind.is(name))
+}
+
 /// Tells the provider which merchant is meant, where the operation wants to know.
 fn name_merchant(headers: &mut HeaderMap, merchant: &Merchant, wanted: Option<MerchantHeader>) {
     if merchant.is_binding {
-        let is_one = |name: &&HeaderName| MerchantHeader::ALL.iter().any(|kind| kind.is(name));
-        let named: Vec<_> = headers.keys().filter(is_one).cloned().collect();
-        for name in named {
-            headers.remove(name);
-        }
+        headers::remove_all(headers, is_merchant);
     }
     let Some(wanted) = wanted else {
         return;

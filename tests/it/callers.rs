@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::support::caller::{Caller, Reply, basic};
 use crate::support::idp::{self, Idp};
 use crate::support::proxy::Proxy;
+use crate::support::raw::Raw;
 use crate::support::upstream::{Upstream, answer, full};
 use crate::support::{Latch, PATIENCE, soon};
 
@@ -260,6 +261,14 @@ async fn each_account_has_its_merchant() {
         assert_eq!(reply.status, 200, "{reply:?}");
         assert_eq!(peers.last()["merchantid"], merchant);
     }
+    // Servers that take trailers for headers see no other one either.
+    let chunked = "POST http://uatoneapi.payu.in/payment-links HTTP/1.1\r\nHost: a\r\nBursar-Account: one\r\n\
+        Trailer: merchantId, Merchant_Id, X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nmerchantId: 222\r\nMerchant_Id: 222\r\nX-Sum: s\r\n\r\n";
+    let reply = Raw::connect(proxy.listen).await.ask(chunked).await;
+    assert_eq!(reply.status(), 200);
+    let trailers = peers.api.seen().last().unwrap().trailers.clone();
+    let names: Vec<_> = trailers.unwrap().keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["x-sum"]);
 }
 
 #[tokio::test]

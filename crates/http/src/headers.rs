@@ -110,6 +110,8 @@ pub struct TrailerRules {
     /// What `Connection` named.
     named: Vec<HeaderName>,
     forwards_trace: bool,
+    /// What else is taken out.
+    unwanted: Option<fn(&HeaderName) -> bool>,
 }
 
 /// Takes out of a request what must not go on: what `Connection` names, hop-by-hop, `Proxy-*`, the
@@ -120,6 +122,7 @@ pub fn clean_request(headers: &mut HeaderMap, forwards_trace: bool) -> TrailerRu
     TrailerRules {
         named,
         forwards_trace,
+        unwanted: None,
     }
 }
 
@@ -128,6 +131,7 @@ pub fn clean_foreign_request(headers: &mut HeaderMap) -> TrailerRules {
     TrailerRules {
         named: clean(headers, is_for_bursar),
         forwards_trace: true,
+        unwanted: None,
     }
 }
 
@@ -232,6 +236,15 @@ fn ends_at_bursar(name: &str) -> bool {
 }
 
 impl TrailerRules {
+    /// The same, and trailers of these names are taken out as well.
+    #[must_use]
+    pub fn without(self, unwanted: fn(&HeaderName) -> bool) -> Self {
+        Self {
+            unwanted: Some(unwanted),
+            ..self
+        }
+    }
+
     /// Takes out of the request's trailers what it must not have, and what no trailer may hold (RFC 9110 section
     /// 6.5.1).
     pub fn clean_trailers(&self, trailers: &mut HeaderMap) {
@@ -239,9 +252,21 @@ impl TrailerRules {
         let mut found = Unwanted::new();
         find(trailers, is_unwanted, &mut found);
         remove(trailers, &self.named, &found);
+        if let Some(is_unwanted) = self.unwanted {
+            remove_all(trailers, is_unwanted);
+        }
         trailers.remove(CONTENT_LENGTH);
         trailers.remove(HOST);
         trailers.remove(VIA);
+    }
+}
+
+/// Takes out all fields of such names.
+pub fn remove_all(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) {
+    let names = headers.keys().filter(|name| is_unwanted(name));
+    let names: Vec<HeaderName> = names.cloned().collect();
+    for name in names {
+        headers.remove(name);
     }
 }
 
