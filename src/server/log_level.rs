@@ -148,6 +148,11 @@ mod tests {
         level.restore();
         tokio::time::sleep(seconds(20)).await;
         let put = put.lock().unwrap().clone();
-        assert_eq!(put, ["debug", "trace", "info", "off", "info"]);
+        // h2's line with the target of a malformed request is never asked for.
+        let expected = ["debug", "trace", "info", "off", "info"];
+        assert_eq!(
+            put,
+            expected.map(|filter| format!("h2::server=info,{filter}"))
+        );
     }
 }
