@@ -221,14 +221,9 @@ fn stays_here(name: &str) -> bool {
     is_of_hop || is_taken_out || field_names::is_posing(&meant) || meant.starts_with("proxy-")
 }
 
-/// Whether a request's field tells of its trace, with underscores for hyphens where those are taken out, too.
+/// Whether a request's field tells of its trace, with underscores for hyphens, too.
 fn is_trace(name: &str) -> bool {
-    // Those that begin with another letter have their underscores to themselves.
-    let meant = match name.starts_with(['t', 'u', 'x']) {
-        true => name.replace('_', "-"),
-        false => name.to_owned(),
-    };
-    field_names::is_trace(&meant)
+    field_names::is_trace(&name.replace('_', "-"))
 }
 
 /// A route is unreachable where one that is looked at before it matches whatever it matches.
