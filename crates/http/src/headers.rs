@@ -343,7 +343,12 @@ fn remove(headers: &mut HeaderMap, named: &[HeaderName], unwanted: &[HeaderName]
 
 /// The posing fields, the trace and what frames a body, with underscores, which many gateways take for hyphens.
 fn has_underscores_for_hyphens(name: &str, forwards_trace: bool) -> bool {
-    if !name.as_bytes().contains(&b'_') {
+    // Of those that begin with another letter none has a hyphen.
+    let is_candidate = matches!(
+        name.as_bytes(),
+        [b'c' | b'e' | b'g' | b'o' | b's' | b't' | b'u' | b'x', ..]
+    );
+    if !is_candidate || memchr::memchr(b'_', name.as_bytes()).is_none() {
         return false;
     }
     let meant = name.replace('_', "-");
