@@ -166,6 +166,7 @@ fn a_trace_header_holds_a_key_only_where_it_is_forwarded() {
         "X_B3_TraceId",
         "x-datadog-trace-id",
         "Correlation-Context",
+        "correlation_context",
         "X-Amzn-Trace-Id",
         "ot-tracer-traceid",
     ] {
@@ -178,8 +179,7 @@ fn a_trace_header_holds_a_key_only_where_it_is_forwarded() {
         let keys = format!("trace: forward, {keys}");
         assert!(warnings(&preset("payu", &keys)).is_empty(), "{name}");
     }
-    let keys =
-        "token: {scopes: [a]}, routes: [{path: /x, idempotency_header: correlation_context}]";
+    let keys = "token: {scopes: [a]}, routes: [{path: /x, idempotency_header: correlation_id}]";
     assert!(warnings(&preset("payu", keys)).is_empty());
 }
 
