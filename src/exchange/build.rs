@@ -111,8 +111,7 @@ impl Proxy {
 
     /// The connections that are as good for `provider` as they were for the one with its name.
     fn upstreams_for(&self, provider: &Provider) -> Option<&Arc<[Arc<Upstream>]>> {
-        let by_name = |known: &Arc<Provider>| known.name.cmp(&provider.name);
-        let index = self.providers.binary_search_by(by_name).ok()?;
+        let index = self.place_of(&provider.name)?;
         let known = self.providers.get(index)?;
         let ProviderUpstreams { by_worker, .. } = self.upstreams.get(index)?;
         Upstream::serves_both(known, provider).then_some(by_worker)

@@ -64,6 +64,12 @@ pub struct DrainTimes {
 }
 
 impl Proxy {
+    /// Where the provider of that name is among all, which are in the order of their names.
+    pub(super) fn place_of(&self, name: &str) -> Option<usize> {
+        let by_name = |known: &Arc<Provider>| (*known.name).cmp(name);
+        self.providers.binary_search_by(by_name).ok()
+    }
+
     /// Whether a provider of this configuration is frozen once it is in force.
     pub(super) fn is_frozen(&self, provider: &Provider) -> bool {
         provider.is_frozen || self.admin_control.is_frozen_by_command(&provider.name)

@@ -2,9 +2,9 @@
 //! refused.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use super::proxy::Proxy;
+use bursar_base::listing::first_of;
 use bursar_config::{Allow, Diagnostic, Host, Provider};
 
 /// So many names of callers are in a warning; how many more there are is said.
@@ -70,17 +70,12 @@ fn accounts(old: &Proxy, new: &Proxy) -> Vec<Diagnostic> {
         }
     }
     let warnings = callers.into_iter().map(|(provider, callers)| {
-        let shown = callers.get(..MAX_NAMES).unwrap_or(&callers);
-        let more = match callers.len() - shown.len() {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
         Diagnostic {
             path: format!("providers.{provider}"),
             line: None,
             message: format!(
-                "there are several accounts for {}{more} now, so that each request has to name one in the header Bursar-Account, and is refused with 403 where it does not; `account` in a caller's `allow` binds it to one",
-                shown.join(", ")
+                "there are several accounts for {} now, so that each request has to name one in the header Bursar-Account, and is refused with 403 where it does not; `account` in a caller's `allow` binds it to one",
+                first_of(&callers, MAX_NAMES)
             ),
         }
     });
@@ -159,7 +154,6 @@ fn hosts_named(hosts: &[&Host]) -> String {
 }
 
 fn provider<'a>(proxy: &'a Proxy, name: &str) -> Option<&'a Provider> {
-    let by_name = |known: &Arc<Provider>| (*known.name).cmp(name);
-    let index = proxy.providers.binary_search_by(by_name).ok()?;
-    proxy.providers.get(index).map(|provider| &**provider)
+    let found = proxy.providers.get(proxy.place_of(name)?);
+    found.map(|provider| &**provider)
 }

@@ -7,6 +7,7 @@ pub mod disk;
 pub mod duration;
 pub mod field_names;
 pub mod json_pointer;
+pub mod listing;
 pub mod log_throttle;
 pub mod password;
 pub mod path;

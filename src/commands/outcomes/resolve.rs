@@ -9,6 +9,7 @@ use clap::Args;
 use super::filter::Filter;
 use super::table::table;
 use bursar_base::clock;
+use bursar_base::listing::first_of;
 use bursar_journal::{self as journal, InDoubt, Resolved};
 
 /// The beginning of an id that is enough to name it.
@@ -178,18 +179,14 @@ fn named<'a>(listed: &'a [InDoubt], id: &str) -> Vec<&'a InDoubt> {
 }
 
 fn ambiguous(id: &str, candidates: &[&InDoubt]) -> Error {
-    let shown = candidates.iter().take(MAX_SHOWN).map(|request| {
+    let candidates = candidates.iter().map(|request| {
         let time = humantime::format_rfc3339_seconds(request.time);
         format!("{} ({time}, {})", request.request_id, request.provider)
     });
-    let shown: Vec<String> = shown.collect();
-    let more = match candidates.len().saturating_sub(MAX_SHOWN) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
+    let candidates: Vec<String> = candidates.collect();
     Error::List(format!(
-        "{id} may be any of {} requests: {}{more}",
+        "{id} may be any of {} requests: {}",
         candidates.len(),
-        shown.join(", ")
+        first_of(&candidates, MAX_SHOWN)
     ))
 }

@@ -1,5 +1,6 @@
 //! The line of the log that says what a reload has changed: names of providers, callers, keys and files, never values.
 
+use bursar_base::listing::first_of;
 use bursar_config::Changes;
 
 /// So many names are in the line; how many more there are is said.
@@ -29,14 +30,7 @@ pub(super) fn log(changes: &Changes, providers: usize) {
 
 /// None, so that there is no such field, where there are none.
 fn names(names: &[String]) -> Option<String> {
-    let shown = names.get(..MAX_NAMES).unwrap_or(names);
-    let more = names.len() - shown.len();
-    let listed = shown.join(", ");
-    match (shown.len(), more) {
-        (0, _) => None,
-        (_, 0) => Some(listed),
-        _ => Some(format!("{listed} and {more} more")),
-    }
+    (!names.is_empty()).then(|| first_of(names, MAX_NAMES))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::caller::{Allow, Caller};
 use crate::diagnostic::Diagnostics;
 use crate::file;
 use crate::node::join;
+use bursar_base::listing::first_of;
 use bursar_base::password::Password;
 use bursar_base::spelling::nearest;
 
@@ -353,17 +354,12 @@ pub(super) fn warn_of_unused_accounts(
         let unused: Vec<&str> = std::iter::zip(accounts, is_used)
             .filter_map(|(name, is_used)| (!is_used).then_some(name.as_str()))
             .collect();
-        let more = match unused.len().saturating_sub(MAX_NAMED) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
         if !unused.is_empty() {
-            let named: Vec<&str> = unused.into_iter().take(MAX_NAMED).collect();
             problems.warn(
                 &join("providers", name),
                 format_args!(
-                    "no caller may use the account {}{more}; add it to some caller's `allow`, or remove it",
-                    named.join(", ")
+                    "no caller may use the account {}; add it to some caller's `allow`, or remove it",
+                    first_of(&unused, MAX_NAMED)
                 ),
             );
         }
