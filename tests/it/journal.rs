@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::Request;
 use ring::digest::{SHA256, digest};
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -438,8 +439,8 @@ async fn without_a_journal_start_up_says_so_and_outcomes_has_nothing_to_read() {
     );
 }
 
-#[tokio::test]
-async fn what_draining_cuts_off_is_in_doubt() {
+/// A journal's directory after the end of a Bursar that had a payment under way.
+async fn cut_off_by_a_drain() -> TempDir {
     let latch = Latch::closed();
     let (api, idp) = (api(&latch).await, Idp::counting().await);
     let directory = tempfile::tempdir().unwrap();
@@ -450,22 +451,19 @@ async fn what_draining_cuts_off_is_in_doubt() {
     latch.reached_by(1).await;
     program.signal("TERM").await;
     assert_eq!(program.ended().await.0, Some(0));
+    directory
+}
+
+#[tokio::test]
+async fn what_draining_cuts_off_is_in_doubt() {
+    let directory = cut_off_by_a_drain().await;
     let expected = pairs(&[("/body", "body_sent")]);
     assert_eq!(phases(directory.path()).await, expected);
 }
 
 #[tokio::test]
 async fn after_a_clean_end_the_database_without_its_log_has_the_whole_journal() {
-    let latch = Latch::closed();
-    let (api, idp) = (api(&latch).await, Idp::counting().await);
-    let directory = tempfile::tempdir().unwrap();
-    let yaml = with_journal(&acme(&api.url(), &idp.url(), ""), directory.path());
-    let program = Program::start(&format!("drain_timeout: 100ms\n{yaml}"), "info").await;
-    let mut caller = Raw::connect(program.listen).await;
-    caller.write(post("/body", 3, "abc")).await;
-    latch.reached_by(1).await;
-    program.signal("TERM").await;
-    assert_eq!(program.ended().await.0, Some(0));
+    let directory = cut_off_by_a_drain().await;
     let copy = tempfile::tempdir().unwrap();
     let [from, to] = [&directory, &copy].map(|place| place.path().join("journal.sqlite"));
     std::fs::copy(from, to).unwrap();
