@@ -16,6 +16,7 @@ mod message_queue;
 mod mirror_row;
 mod mirror_state;
 mod obstacle;
+mod question;
 mod queue;
 mod reader;
 mod request_state;
@@ -49,9 +50,10 @@ pub use request_state::{Hash, Phase};
 use bursar_config as config;
 use bursar_telemetry::metrics::JournalSeries;
 use message_queue::{Urgency, message_queue};
+use question::Question;
 use queue::{MAX_QUEUE, Queue, WRITE_WAIT};
 use store::Store;
-use writer::{Message, Question, Writer};
+use writer::{Message, Writer};
 
 /// How long the end of the process waits for the database.
 const WRITING_BACK: Duration = Duration::from_secs(2);

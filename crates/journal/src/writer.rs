@@ -5,20 +5,21 @@
 //! written with the next one, so that a disk that was full for a while leaves no answered request in doubt. One that is
 //! committed and cannot be synchronised is in the file, and has failed for those who wait for the disk.
 
+mod answers;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rusqlite::{ErrorCode, ffi};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::decisions::KeptDecision;
 use super::error::Error;
 use super::files::{Files, Length, Opened};
 use super::intent::Intent;
 use super::message_queue::MessageReceiver;
-use super::mirror_state::MirrorState;
+use super::question::Question;
 use super::request_state::Transition;
 use super::reserve::Room;
 use super::store::{Store, Unresolved};
@@ -47,15 +48,6 @@ const TICK: Duration = Duration::from_secs(1);
 pub(super) enum Message {
     Write(Write),
     Ask(Question),
-}
-
-/// What is answered when the transitions that came with it are written.
-pub(super) enum Question {
-    Decide(KeptDecision, oneshot::Sender<Option<()>>),
-    Decisions(oneshot::Sender<Option<Vec<KeptDecision>>>),
-    Mirror(oneshot::Sender<Option<MirrorState>>),
-    RememberMirror(MirrorState, oneshot::Sender<Option<()>>),
-    WriteBack(oneshot::Sender<Option<()>>),
 }
 
 /// One transition of a request.
@@ -427,71 +419,6 @@ impl Writer {
         self.store.synchronise()?;
         self.series.syncs.inc();
         Ok(())
-    }
-
-    fn answer(&mut self, question: Question) {
-        match question {
-            Question::Decide(decision, done) => {
-                let decided = self.ask(self.sync, |store| store.decide(&decision));
-                let _left = done.send(decided);
-            }
-            Question::Decisions(done) => {
-                let _left = done.send(self.ask(false, Store::decisions));
-            }
-            Question::Mirror(done) => {
-                let _left = done.send(self.ask(self.sync, Store::mirror_state));
-            }
-            Question::RememberMirror(state, done) => {
-                let act = |store: &Store| store.remember_mirror(&state);
-                let _left = done.send(self.ask(self.sync, act));
-            }
-            Question::WriteBack(done) => {
-                self.write_back();
-                let _left = done.send(Some(()));
-            }
-        }
-    }
-
-    /// What is in the log goes to the database, as far as readers let it.
-    fn write_back(&self) {
-        let done = match self.watch.is_disk_full() {
-            // The room that the log has would be others'.
-            true => self.store.checkpoint(),
-            false => self.store.write_back(),
-        };
-        let error = match done {
-            Ok(true) => return,
-            Ok(false) => None,
-            Err(error) => Some(error.to_string()),
-        };
-        tracing::warn!(
-            error,
-            processes = self.watch.files.users(),
-            "journal: its log is not all written back to its database; whoever copies journal.sqlite now takes \
-             journal.sqlite-wal along"
-        );
-    }
-
-    fn ask<T>(
-        &mut self,
-        durable: bool,
-        act: impl FnOnce(&Store) -> Result<T, rusqlite::Error>,
-    ) -> Option<T> {
-        let begun = self.in_place().and_then(|()| self.store.begin());
-        let result = begun.and_then(|()| {
-            let value = act(&self.store)?;
-            self.commit()?;
-            if durable {
-                self.synchronise()?;
-            }
-            Ok(value)
-        });
-        if result.is_err() {
-            self.store.roll_back();
-        }
-        result
-            .inspect_err(|error| tracing::error!(%error, "journal: cannot be written or read"))
-            .ok()
     }
 
     /// What is written where nobody looks for it is not written down.
