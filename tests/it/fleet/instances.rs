@@ -25,7 +25,7 @@ pub(super) const KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 pub(super) const OTHER_KEY: &str = "YWJjZGVmZ2hpamFiY2RlZmdoaWphYmNkZWZnaGlqYWI=";
 
 /// How soon instances agree once the store is back, doubled for a machine whose cores are all taken.
-const AGREED: Duration = Duration::from_secs(4);
+pub(super) const AGREED: Duration = Duration::from_secs(4);
 
 /// Between two requests of a caller.
 const PAUSE: Duration = Duration::from_millis(10);
