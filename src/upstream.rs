@@ -330,8 +330,11 @@ impl<B: RequestBody> Upstream<B> {
         let mut permit = connection.permit.take();
         let waiting = self.wait_for_head(connection, sending, body, started, &mut permit);
         let mut response = waiting.await;
-        if matches!(response, Err(SendError::TimedOut)) && connection.abandon() {
-            response = Err(SendError::TimedOutUnsent);
+        if matches!(response, Err(SendError::TimedOut)) {
+            self.pool.distrust(connection.origin());
+            if connection.abandon() {
+                response = Err(SendError::TimedOutUnsent);
+            }
         }
         if matches!(
             response,

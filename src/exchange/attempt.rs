@@ -219,8 +219,8 @@ impl<'a, C: Client, S: Supply> Attempt<'a, C, S> {
         let mut unsent = 0;
         let mut need = Need {
             upload: upload.size_hint().upper().unwrap_or(u64::MAX),
+            moves_money: self.destination.payment.moves_money,
             is_alone: self.destination.payment.moves_money,
-            needs_settings: self.destination.payment.moves_money,
             is_new: false,
         };
         loop {

@@ -174,7 +174,12 @@ impl<B: RequestBody> Sender<B> {
                 }
                 Ok(response)
             }
-            Err(error) => Err(self.send_error(error)),
+            Err(error) => {
+                if let Self::Http2(_, permit) = self {
+                    permit.failed();
+                }
+                Err(self.send_error(error))
+            }
         }
     }
 

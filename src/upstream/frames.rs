@@ -26,11 +26,13 @@ use read::ReadFrames;
 use written::WrittenFrames;
 
 use super::streams::Streams;
+use bursar_base::socket::Abort;
 use bursar_telemetry::metrics::DroppedFields;
 
-/// A stream that reads along.
+/// A stream that reads along. One that ends while responses are awaited, or is abandoned, is aborted: whoever waited is
+/// told that there is none, so no request must arrive after that.
 #[derive(Debug)]
-pub(super) struct Frames<S> {
+pub(super) struct Frames<S: Abort> {
     stream: S,
     incoming: ReadFrames,
     outgoing: WrittenFrames,
@@ -40,7 +42,7 @@ pub(super) struct Frames<S> {
     has_ended: bool,
 }
 
-impl<S> Frames<S> {
+impl<S: Abort> Frames<S> {
     pub(super) fn new(stream: S, streams: &Arc<Streams>, dropped: Arc<DroppedFields>) -> Self {
         Self {
             stream,
@@ -90,7 +92,7 @@ impl<S> Frames<S> {
     }
 }
 
-impl<S: Read + Unpin> Read for Frames<S> {
+impl<S: Read + Abort + Unpin> Read for Frames<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -128,7 +130,7 @@ impl<S: Read + Unpin> Read for Frames<S> {
     }
 }
 
-impl<S: Write + Unpin> Write for Frames<S> {
+impl<S: Write + Abort + Unpin> Write for Frames<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -183,6 +185,15 @@ impl<S: Write + Unpin> Write for Frames<S> {
         }
         ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
         Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: Abort> Drop for Frames<S> {
+    fn drop(&mut self) {
+        let streams = &self.incoming.streams;
+        if streams.is_open() || streams.is_abandoned() {
+            self.stream.abort();
+        }
     }
 }
 

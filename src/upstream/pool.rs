@@ -26,6 +26,7 @@ use super::lifetime::{ConnectionLifetime, LifetimeLimits};
 use super::peer::Peer;
 use super::streams::{MAX_STREAMS, Need, StreamPermit, Streams};
 use super::upload::UploadBody;
+use bursar_base::socket::Abort;
 use bursar_config::{Origin, Timeouts};
 use bursar_http::deadline_timer::DeadlineTimer;
 use bursar_http::response::{Outstanding, Reader};
@@ -167,6 +168,14 @@ impl<B: RequestBody> Pool<B> {
         None
     }
 
+    /// Forgets the idle connections to a server that has not responded in time: where the network has lost one, it has
+    /// lost all, and each would leave another request in doubt.
+    pub(super) fn distrust(&self, origin: &Origin) {
+        if let Some(server) = self.servers().idle.get_mut(origin) {
+            server.http1.clear();
+        }
+    }
+
     /// Whether a server wants nothing but HTTP/1.1.
     pub(super) fn wants_http1(&self, origin: &Origin) -> bool {
         let servers = self.servers();
@@ -196,7 +205,7 @@ impl<B: RequestBody> Pool<B> {
         open: Open,
     ) -> Result<Connection<B>, HandshakeError>
     where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        S: AsyncRead + AsyncWrite + Abort + Send + Unpin + 'static,
     {
         let outstanding = Outstanding::new();
         let stream = Reader::new(stream, outstanding.clone(), self.dropped.clone());
@@ -226,13 +235,13 @@ impl<B: RequestBody> Pool<B> {
         need: Need,
     ) -> Result<Connection<B>, HandshakeError>
     where
-        S: Read + Write + Send + Unpin + 'static,
+        S: Read + Write + Abort + Send + Unpin + 'static,
     {
         let key = Arc::new(PoolKey::of(origin));
         let streams = Streams::to(open.peer);
         let permit = StreamPermit::of(&streams, need);
         let mut frames = Frames::new(stream, &streams, self.dropped.clone());
-        let usable = need.needs_settings.then(|| frames.usable());
+        let usable = need.moves_money.then(|| frames.usable());
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_INTERVAL)

@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncBufRead as _, AsyncRead, AsyncWrite, ReadBuf};
 
 use super::late_refusal::Watch;
-use bursar_base::socket::Socket;
+use bursar_base::socket::{Abort, Socket};
 
 /// A connection, with TLS unless the operator wrote down a loopback address.
 pub type Stream = MaybeHttpsStream<Tcp>;
@@ -69,6 +69,15 @@ impl ServerStream {
             && let Poll::Ready(Err(error)) = Pin::new(stream.inner_mut()).poll_fill_buf(context)
         {
             watch.failed(&error);
+        }
+    }
+}
+
+impl Abort for ServerStream {
+    fn abort(&self) {
+        match &self.stream {
+            MaybeHttpsStream::Http(stream) => stream.abort(),
+            MaybeHttpsStream::Https(stream) => stream.inner().get_ref().0.abort(),
         }
     }
 }

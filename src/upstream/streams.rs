@@ -49,8 +49,9 @@ pub(super) struct Streams {
     /// Bytes of the bodies of open requests.
     uploads: AtomicU64,
     payments: AtomicUsize,
-    /// Whether a body is stuck whose request is over.
-    has_stuck_body: AtomicBool,
+    /// Whether the connection is to be closed with its last request: something waits to be sent, or is on its way, whose
+    /// request is over.
+    ends_with_last: AtomicBool,
     /// Wakes whoever reads from the server, to close the connection.
     waker: AtomicWaker,
 }
@@ -60,11 +61,11 @@ pub(super) struct Streams {
 pub struct Need {
     /// Bytes of its body; the largest number where nobody knows.
     pub upload: u64,
+    /// Whether it moves money. Then the server's settings must have come: they are the first that it sends (RFC 9113 section
+    /// 3.4), and one that ends a connection before says nothing of what it has processed.
+    pub moves_money: bool,
     /// Whether no other payment may be on the connection.
     pub is_alone: bool,
-    /// Whether the server's settings must have come. They are the first that it sends (RFC 9113 section 3.4), and one
-    /// that ends a connection before says nothing of what it has processed.
-    pub needs_settings: bool,
     /// Whether the connection must be a new one: those that are open have failed it.
     pub is_new: bool,
 }
@@ -79,6 +80,8 @@ pub(super) struct StreamPermit {
     /// None: it has no body, or was not sent yet.
     body: Option<Hold>,
     has_responded: bool,
+    /// Whether it was handed over, and nothing is known of it since.
+    is_awaited: bool,
 }
 
 impl Streams {
@@ -106,7 +109,7 @@ impl Streams {
             window: AtomicI64::new(FIRST_WINDOW),
             uploads: AtomicU64::new(0),
             payments: AtomicUsize::new(0),
-            has_stuck_body: AtomicBool::new(false),
+            ends_with_last: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         })
     }
@@ -191,7 +194,7 @@ impl Streams {
     fn has_room(&self, need: Need) -> bool {
         self.open.load(Ordering::Relaxed) < self.limit.load(Ordering::Relaxed)
             && !(need.is_alone && self.payments.load(Ordering::Relaxed) > 0)
-            && (self.has_settings() || !need.needs_settings)
+            && (self.has_settings() || !need.moves_money)
             && !self.is_stuck()
             && self.takes(need.upload)
     }
@@ -234,6 +237,7 @@ impl StreamPermit {
             heads: 0,
             body: None,
             has_responded: false,
+            is_awaited: false,
         }
     }
 
@@ -245,6 +249,7 @@ impl StreamPermit {
     /// Its request is being handed over.
     pub(super) fn sending(&mut self) {
         self.heads = self.streams.heads.load(Ordering::Relaxed);
+        self.is_awaited = true;
     }
 
     /// That is its body.
@@ -255,6 +260,12 @@ impl StreamPermit {
     /// The head of its response has come.
     pub(super) fn responded(&mut self) {
         self.has_responded = true;
+        self.is_awaited = false;
+    }
+
+    /// No response will come.
+    pub(super) fn failed(&mut self) {
+        self.is_awaited = false;
     }
 
     /// Whether its request was not sent and never will be: its head still waits for the server to let it go, and the
@@ -277,12 +288,15 @@ impl StreamPermit {
 impl Drop for StreamPermit {
     fn drop(&mut self) {
         let Self { streams, need, .. } = self;
-        if self.has_responded && self.body.as_ref().is_some_and(Hold::is_stuck) {
+        let is_stuck = self.has_responded && self.body.as_ref().is_some_and(Hold::is_stuck);
+        // What cancels it is sent behind it, and may never come where it has not come.
+        let is_given_up = self.is_awaited && need.moves_money;
+        if is_stuck || is_given_up {
             streams.leave();
-            streams.has_stuck_body.store(true, Ordering::Relaxed);
+            streams.ends_with_last.store(true, Ordering::Relaxed);
         }
         let was_open = streams.open.fetch_sub(1, Ordering::Relaxed);
-        if was_open == 1 && streams.has_stuck_body.load(Ordering::Relaxed) {
+        if was_open == 1 && streams.ends_with_last.load(Ordering::Relaxed) {
             streams.abandon();
         }
         streams.uploads.fetch_sub(need.upload, Ordering::Relaxed);
@@ -301,7 +315,7 @@ mod tests {
         Need {
             upload,
             is_alone: false,
-            needs_settings: false,
+            moves_money: false,
             is_new: false,
         }
     }
@@ -423,21 +437,21 @@ mod tests {
     #[test]
     fn before_its_settings_a_connection_takes_one_request_that_does_not_need_them() {
         let streams = Streams::new();
-        let needs_settings = Need {
-            needs_settings: true,
+        let moves_money = Need {
+            moves_money: true,
             ..Need::default()
         };
         assert!(!streams.has_settings() && !streams.takes_requests());
-        assert!(StreamPermit::on(&streams, needs_settings).is_none());
+        assert!(StreamPermit::on(&streams, moves_money).is_none());
         let only = StreamPermit::on(&streams, Need::default()).unwrap();
         assert!(StreamPermit::on(&streams, Need::default()).is_none());
         drop(only);
         streams.limit(Some(0));
         assert!(streams.has_settings() && !streams.takes_requests());
-        assert!(StreamPermit::on(&streams, needs_settings).is_none());
+        assert!(StreamPermit::on(&streams, moves_money).is_none());
         streams.limit(Some(1));
         assert!(streams.takes_requests());
-        assert!(StreamPermit::on(&streams, needs_settings).is_some());
+        assert!(StreamPermit::on(&streams, moves_money).is_some());
     }
 
     #[test]

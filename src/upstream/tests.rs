@@ -46,7 +46,7 @@ async fn why_a_handshake_failed_can_be_told() {
         }
     });
     let need = Need {
-        needs_settings: true,
+        moves_money: true,
         ..Need::default()
     };
     let connecting = upstream.connection(&origin, need, Instant::now());

@@ -12,12 +12,12 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::support::caller::Caller;
+use crate::support::caller::{Caller, read};
 use crate::support::idp::Idp;
 use crate::support::proxy::Proxy;
 use crate::support::raw::RawUpstream;
 use crate::support::tls::{Authority, ClientCertificate};
-use crate::support::upstream::{Upstream, answer};
+use crate::support::upstream::{Upstream, answer, full};
 use crate::support::{Latch, Rig, acme, eventually, soon};
 
 const UPSTREAM: (&str, &[(&str, &str)]) = ("bursar_connections", &[("side", "upstream")]);
@@ -245,4 +245,45 @@ async fn a_name_that_leads_elsewhere_is_followed_once_connections_are_old() {
     assert_eq!(caller.send("GET", "/x", "").await.text(), "first");
     pass(Duration::from_secs(3)).await;
     assert_eq!(caller.send("GET", "/x", "").await.text(), "second");
+}
+
+#[tokio::test]
+async fn idle_connections_to_a_server_are_given_up_once_it_did_not_respond_in_time() {
+    let both = Latch::closed();
+    let open_both = both.clone();
+    let api = RawUpstream::start(move |_, mut raw| {
+        let both = both.clone();
+        async move {
+            while let Ok(request) = raw.try_read_message().await {
+                let path = request.start().split(' ').nth(1);
+                match path {
+                    Some("/both") => both.wait().await,
+                    Some("/lost") => std::future::pending().await,
+                    _ => {}
+                }
+                raw.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                    .await;
+            }
+        }
+    })
+    .await;
+    let idp = Idp::counting().await;
+    let yaml = acme(&api.url(), &idp.url(), "timeouts: {head: 300ms}");
+    let proxy = Proxy::start(&yaml).await;
+    // All of one worker.
+    let mut caller = Caller::connect_http2(proxy.listen).await;
+    let mut responses = Vec::new();
+    for _ in 0..2 {
+        let request = Request::get("http://api.test/both").body(full(""));
+        responses.push(caller.begin_later(request.unwrap()).await);
+    }
+    open_both.reached_by(2).await;
+    open_both.open();
+    for response in responses {
+        let response = soon(response).await.unwrap().unwrap();
+        assert_eq!(read(response).await.unwrap().text(), "ok");
+    }
+    assert_eq!(caller.send("POST", "/lost", "").await.status, 504);
+    assert_eq!(caller.send("POST", "/next", "").await.status, 200);
+    assert_eq!(api.connections(), 3);
 }

@@ -15,9 +15,12 @@ use http::{Request, Version};
 use rustls::ServerConfig;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 
 use crate::support::caller::{Caller, Reply, read};
-use crate::support::frames::{DATA, FrameServer, Frames, RST_STREAM, frame, goaway};
+use crate::support::frames::{
+    DATA, END_HEADERS, END_STREAM, FrameServer, Frames, HEADERS, OK, RST_STREAM, frame, goaway,
+};
 use crate::support::idp::Idp;
 use crate::support::proxy::Proxy;
 use crate::support::tls::{Authority, ClientCertificate};
@@ -489,4 +492,36 @@ async fn a_connection_carries_one_payment_at_a_time_unless_http2_is_all_that_is_
         drop(proxy);
         std::fs::remove_dir_all(directory.path().join("journal")).unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_connection_on_which_a_payment_timed_out_gets_no_other_request_and_ends_with_its_last() {
+    let timed_out = Latch::closed();
+    let goes_on = timed_out.clone();
+    let (ended, mut ends) = mpsc::channel(1);
+    let rig = Rig::start("timeouts: {head: 300ms}", move |number, mut frames| {
+        let (goes_on, ended) = (goes_on.clone(), ended.clone());
+        async move {
+            let first = frames.request().await.unwrap();
+            if number > 0 {
+                return frames.answer(first).await;
+            }
+            frames.write(frame(HEADERS, END_HEADERS, first, OK)).await;
+            let _lost = frames.request().await;
+            goes_on.wait().await;
+            frames.write(frame(DATA, END_STREAM, first, b"read")).await;
+            while frames.next().await.is_some() {}
+            ended.send(()).await.unwrap();
+        }
+    })
+    .await;
+    let mut caller = Caller::connect_http2(rig.proxy.listen).await;
+    let request = Request::get("http://api.test/read").body(full(""));
+    let reading = caller.begin_later(request.unwrap()).await;
+    let reading = soon(reading).await.unwrap().unwrap();
+    assert_eq!(caller.send("POST", "/lost", "").await.status, 504);
+    assert_eq!(caller.send("POST", "/next", "").await.status, 200);
+    timed_out.open();
+    assert_eq!(read(reading).await.unwrap().text(), "read");
+    soon(ends.recv()).await.unwrap();
 }

@@ -84,6 +84,7 @@ mod intercept;
 mod interop;
 mod journal;
 mod kubernetes;
+mod late_arrival;
 mod limits;
 mod location_fields;
 mod monitoring;

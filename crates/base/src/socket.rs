@@ -11,12 +11,46 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use hyper_util::client::legacy::connect::{Connected, Connection};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Slices that are longer together are not put together. Most messages of APIs are shorter with their heads. Beyond
 /// 16 KiB copying has been seen to cost what it saves, and this much is on the stack.
 const MAX_JOINED_BYTES: usize = 4096;
+
+/// A connection that can end so that nothing more of what was written arrives.
+///
+/// The system goes on sending what a peer has not acknowledged after a connection was closed, for a quarter of an hour
+/// where the network is broken. Whoever waited for a response was told long before that there was none.
+pub trait Abort {
+    /// Has the system drop what it has not delivered, and tell the peer so by a reset, as soon as the connection is closed.
+    fn abort(&self);
+}
+
+impl Abort for TcpStream {
+    fn abort(&self) {
+        // The system refuses nothing of this while the socket is open.
+        drop(self.set_zero_linger());
+    }
+}
+
+impl<S: Abort> Abort for Socket<S> {
+    fn abort(&self) {
+        self.tcp.abort();
+    }
+}
+
+impl<S: Abort> Abort for TokioIo<S> {
+    fn abort(&self) {
+        self.inner().abort();
+    }
+}
+
+/// Nothing is on its way in memory.
+impl Abort for DuplexStream {
+    fn abort(&self) {}
+}
 
 /// A TCP connection, to a caller or to a server.
 #[derive(Debug)]

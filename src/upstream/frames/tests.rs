@@ -41,6 +41,10 @@ impl Read for Server {
     }
 }
 
+impl Abort for Server {
+    fn abort(&self) {}
+}
+
 impl Write for Server {
     fn poll_write(
         self: Pin<&mut Self>,

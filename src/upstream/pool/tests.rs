@@ -569,7 +569,7 @@ async fn a_server_that_wants_http1_gets_no_request_on_the_http2_connections_that
 #[tokio::test(start_paused = true)]
 async fn a_connection_whose_settings_never_come_is_told_apart_from_one_that_is_no_http() {
     let need = Need {
-        needs_settings: true,
+        moves_money: true,
         ..Need::default()
     };
     let (inner, outer) = tokio::io::duplex(1 << 16);

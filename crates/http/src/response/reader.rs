@@ -11,14 +11,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::chunks::Chunked;
 use super::outstanding::Outstanding;
 use super::rewrite::{Rewriting, State};
+use bursar_base::socket::Abort;
 use bursar_telemetry::metrics::DroppedFields;
 
 /// Read at once where bytes are held here.
 const READ_BYTES: usize = 8 * 1024;
 
-/// A stream whose answers hyper takes.
+/// A stream whose answers hyper takes. One that ends while a response is awaited is aborted: whoever waited is told that
+/// there is none, so the request must not arrive after that.
 #[derive(Debug)]
-pub struct Reader<S> {
+pub struct Reader<S: Abort> {
     stream: S,
     outstanding: Arc<Outstanding>,
     dropped: Arc<DroppedFields>,
@@ -29,7 +31,7 @@ pub struct Reader<S> {
     is_deaf: bool,
 }
 
-impl<S> Reader<S> {
+impl<S: Abort> Reader<S> {
     /// For a new connection, whose requests `outstanding` is told of.
     pub fn new(stream: S, outstanding: Arc<Outstanding>, dropped: Arc<DroppedFields>) -> Self {
         Self {
@@ -66,6 +68,11 @@ impl<S> Reader<S> {
         })
     }
 
+    /// Whether a request was begun whose response has not.
+    fn awaits_response(&self) -> bool {
+        matches!(self.state, State::Head { .. })
+    }
+
     #[cold]
     fn refused(&mut self, error: &io::Error) {
         tracing::debug!(%error, "the server does not read the request");
@@ -73,7 +80,7 @@ impl<S> Reader<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> Reader<S> {
+impl<S: AsyncRead + Abort + Unpin> Reader<S> {
     /// Reads into hyper's own buffer. Whether hyper may look at it.
     fn poll_pass(
         &mut self,
@@ -149,7 +156,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Reader<S> {
+impl<S: AsyncRead + Abort + Unpin> AsyncRead for Reader<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -171,7 +178,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Reader<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Reader<S> {
+impl<S: AsyncWrite + Abort + Unpin> AsyncWrite for Reader<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -212,6 +219,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Reader<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.awaits_response() {
+            // It would wait for what was written to go.
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl<S: Abort> Drop for Reader<S> {
+    fn drop(&mut self) {
+        if self.awaits_response() {
+            self.stream.abort();
+        }
     }
 }
