@@ -368,7 +368,8 @@ pub(crate) struct Timeouts {
     /// Between bytes of a body, in either direction.
     #[cfg_attr(test, schemars(extend("default" = Time(defaults::timeouts::IDLE))))]
     pub(crate) idle: Option<Time>,
-    /// How long an unused connection is kept; less where the provider's `Keep-Alive` says so.
+    /// How long an unused connection is kept; less where the provider's `Keep-Alive` says so. Where its side closes sooner
+    /// without saying so, make this shorter than that.
     #[cfg_attr(test, schemars(extend("default" = Time(defaults::timeouts::POOL_IDLE))))]
     pub(crate) pool_idle: Option<Time>,
     /// How old a connection may be that still gets requests; what is under way on it is finished.
