@@ -148,7 +148,7 @@ fn list_fleet(options: &Options, list: &Listing) -> anyhow::Result<ExitCode> {
     }
     let text = match (rows.len(), list.rows.len()) {
         (0, all) => nothing(all),
-        _ => fleet_table(rows.iter().map(|row| (list.instance(row), &row.request))),
+        _ => fleet_table(rows.iter().map(|row| (list.owner(row), &row.request))),
     };
     print(&(text + &warning.unwrap_or_default()), code)
 }

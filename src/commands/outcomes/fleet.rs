@@ -32,6 +32,8 @@ const LOOK: Duration = Duration::from_millis(300);
 /// A journal whose rows are just being written is read so often.
 const MAX_READS: usize = 20;
 const READ_EVERY: Duration = Duration::from_millis(100);
+/// So many characters of a journal's id are shown to whoever reads a list.
+const SHOWN_ID: usize = 8;
 
 /// The list.
 #[derive(Debug, Default)]
@@ -81,6 +83,8 @@ pub(super) struct Shown<'a> {
 #[derive(Debug, Serialize)]
 struct ShownInstance<'a> {
     name: &'a str,
+    /// Its journal's id.
+    journal: &'a str,
     alive: bool,
     seen: String,
 }
@@ -88,6 +92,7 @@ struct ShownInstance<'a> {
 #[derive(Debug, Serialize)]
 struct ShownRow<'a> {
     instance: &'a str,
+    journal: &'a str,
     #[serde(flatten)]
     request: &'a InDoubt,
 }
@@ -183,9 +188,10 @@ impl Listing {
         }
     }
 
-    pub(super) fn instance(&self, row: &FleetRow) -> &str {
+    /// The instance that a row is of, and its journal's id, as a person gets it.
+    pub(super) fn owner(&self, row: &FleetRow) -> [&str; 2] {
         let journal = self.journals.get(row.journal);
-        journal.map_or("", |journal| &journal.instance)
+        journal.map_or([""; 2], |journal| [&journal.instance, journal.short_id()])
     }
 
     /// Where it may not be complete.
@@ -197,12 +203,17 @@ impl Listing {
     pub(super) fn shown<'a>(&'a self, rows: &[&'a FleetRow]) -> Shown<'a> {
         let instances = self.journals.iter().map(|journal| ShownInstance {
             name: &journal.instance,
+            journal: journal.id(),
             alive: journal.is_alive,
             seen: time(journal.seen),
         });
-        let rows = rows.iter().map(|row| ShownRow {
-            instance: self.instance(row),
-            request: &row.request,
+        let rows = rows.iter().map(|row| {
+            let journal = self.journals.get(row.journal);
+            ShownRow {
+                instance: journal.map_or("", |journal| &journal.instance),
+                journal: journal.map_or("", Journal::id),
+                request: &row.request,
+            }
         });
         Shown {
             complete: self.why.is_empty(),
@@ -258,6 +269,28 @@ impl Journal {
         }
     }
 
+    /// What is its own: several machines may have one name, as where one was cloned, and so may a pod that has lost its
+    /// volume.
+    pub(super) fn id(&self) -> &str {
+        &self.listed.name
+    }
+
+    fn short_id(&self) -> &str {
+        self.id().get(..SHOWN_ID).unwrap_or(self.id())
+    }
+
+    /// For a message, its instance and which of that name.
+    pub(super) fn describe(&self) -> String {
+        format!("{} (journal {})", self.instance, self.short_id())
+    }
+
+    /// Whether it was taken off the list.
+    pub(super) fn is_off(&self) -> bool {
+        let known = self.listed.journal.as_ref();
+        let is_settled = known.is_some_and(|known| known.signed_off && known.unmirrored == 0);
+        is_settled && self.found.count == 0 && self.is_as_told()
+    }
+
     /// Whether its rows are those that it is said to have.
     pub(super) fn is_as_told(&self) -> bool {
         let known = self.listed.journal.as_ref();
@@ -266,11 +299,12 @@ impl Journal {
 
     /// Why there may be more.
     fn doubts(&self) -> Vec<String> {
-        let name = &self.instance;
+        let name = self.describe();
         let mut doubts = Vec::new();
         match &self.listed.journal {
             None => doubts.push(format!(
-                "nobody knows whose journal {name} is: no key in `fleet.keys` opens that, or the store has lost it"
+                "nobody knows whose journal {} is: no key in `fleet.keys` opens that, or the store has lost it",
+                self.id()
             )),
             Some(journal) => {
                 if !journal.signed_off && !self.is_alive {
@@ -298,14 +332,14 @@ impl Journal {
         if self.is_as_told() {
             return None;
         }
-        let (name, found) = (&self.instance, self.found.count);
+        let (name, found) = (self.describe(), self.found.count);
         Some(match &journal.rows {
             None => format!("{name} was writing what it has in doubt, and did not end"),
             Some(rows) if rows.count > found => {
                 let lost = rows.count - found;
                 format!("the store has lost {lost} of {name}")
             }
-            Some(_) => format!("what the store has of {name} is not what {name} wrote last"),
+            Some(_) => format!("what the store has of {name} is not what was written last"),
         })
     }
 }
@@ -402,6 +436,6 @@ fn ago(ago: Duration) -> SystemTime {
     now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-fn time(at: SystemTime) -> String {
+pub(super) fn time(at: SystemTime) -> String {
     humantime::format_rfc3339_seconds(at).to_string()
 }

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
-use super::fleet::{FleetRow, Journal, Listing, by_journal, resolved};
-use super::resolve::{Error, Meant, Resolve};
+use super::fleet::{FleetRow, Journal, Listing, by_journal, resolved, time};
+use super::resolve::{Error, MAX_SHOWN, MIN_PREFIX, Meant, Resolve, begins};
 use super::table::table;
 use bursar_base::clock;
+use bursar_base::listing::first_of;
 use bursar_fleet::{Change, Description, Fleet, MirrorError, MirroredJournal};
 use bursar_journal::{InDoubt, ResolvedRow};
 
@@ -49,7 +50,8 @@ impl Resolve {
             {
                 return Err(Error::List(format!(
                     "{} is in the journal of {}, which is alive; resolve it there, without --fleet",
-                    row.request.request_id, journal.instance
+                    row.request.request_id,
+                    journal.describe()
                 )));
             }
         }
@@ -116,43 +118,31 @@ impl Resolve {
 
     /// Takes an instance off that is gone for good, with all its rows.
     async fn take_off(&self, fleet: &Fleet, list: &Listing, name: &str) -> Result<String, Error> {
-        let named = list.journals.iter().enumerate();
-        let named: Vec<_> = named.filter(|(_, one)| one.instance == name).collect();
-        let gone = named.iter().filter(|(_, journal)| !journal.is_alive);
-        let gone: Vec<_> = gone.collect();
-        if gone.is_empty() {
-            return Err(Error::List(match named.is_empty() {
-                true => format!("there is no instance {name}"),
-                false => format!("{name} is alive"),
-            }));
+        let (place, journal) = gone(list, name)?;
+        let rows = list.rows.iter().filter(|row| row.journal == place);
+        let rows = rows.map(|row| (row.name.clone(), self.said(&row.request.request_id)));
+        let unreadable = journal.unreadable.iter();
+        let unreadable = unreadable.map(|name| (name.clone(), self.said("")));
+        let rows: Vec<_> = rows.chain(unreadable).collect();
+        let mut left = journal.found.clone();
+        for some in rows.chunks(MAX_AT_ONCE) {
+            let resolved = fleet.resolve_rows(journal.id(), &left.tag, some).await?;
+            left = resolved.ok_or_else(changed)?;
         }
-        let mut count = 0;
-        for (place, journal) in gone {
-            let rows = list.rows.iter().filter(|row| row.journal == *place);
-            let rows = rows.map(|row| (row.name.clone(), self.said(&row.request.request_id)));
-            let unreadable = journal.unreadable.iter();
-            let unreadable = unreadable.map(|name| (name.clone(), self.said("")));
-            let rows: Vec<_> = rows.chain(unreadable).collect();
-            let mut left = journal.found.clone();
-            for some in rows.chunks(MAX_AT_ONCE) {
-                let name = &journal.listed.name;
-                let resolved = fleet.resolve_rows(name, &left.tag, some).await?;
-                left = resolved.ok_or_else(changed)?;
-            }
-            count += rows.len();
-            let off = MirroredJournal {
-                instance: journal.description(),
-                signed_off: true,
-                unmirrored: 0,
-                rows: Some(left),
-                note: Some(self.note.trim().to_owned()),
-            };
-            if fleet.change_journal(&journal.listed, &off).await? == Change::Refused {
-                return Err(changed());
-            }
+        let off = MirroredJournal {
+            instance: journal.description(),
+            signed_off: true,
+            unmirrored: 0,
+            rows: Some(left),
+            note: Some(self.note.trim().to_owned()),
+        };
+        if fleet.change_journal(&journal.listed, &off).await? == Change::Refused {
+            return Err(changed());
         }
         Ok(format!(
-            "{name} is off the fleet's list, with {count} requests that were in doubt.\n"
+            "{} is off the fleet's list, with {} requests that were in doubt.\n",
+            journal.describe(),
+            rows.len()
         ))
     }
 
@@ -181,6 +171,60 @@ impl Journal {
             |journal| journal.instance.clone(),
         )
     }
+}
+
+/// The journal of an instance that is gone, and its place in the list: by the instance's name or, where none has that, by
+/// the journal's id or its beginning.
+fn gone<'a>(list: &'a Listing, name: &str) -> Result<(usize, &'a Journal), Error> {
+    let find = |is_meant: &dyn Fn(&Journal) -> bool| -> Vec<_> {
+        let journals = list.journals.iter().enumerate();
+        journals.filter(|(_, one)| is_meant(one)).collect()
+    };
+    let mut meant = find(&|one| one.instance == name);
+    let is_name = !meant.is_empty();
+    if !is_name && name.len() >= MIN_PREFIX {
+        meant = find(&|one| begins(one.id(), name));
+    }
+    if meant.is_empty() {
+        return Err(Error::List(format!(
+            "there is no instance {name}, and no journal whose id begins so"
+        )));
+    }
+    if meant.iter().all(|(_, one)| one.is_alive) {
+        return Err(Error::List(format!("{name} is alive")));
+    }
+    if is_name {
+        // Another one of that name may be alive, or off the list for long.
+        meant.retain(|(_, one)| !one.is_alive && !one.is_off());
+    }
+    match *meant.as_slice() {
+        [(_, one)] if one.is_off() => Err(already_off(name)),
+        [] => Err(already_off(name)),
+        [one] => Ok(one),
+        _ => Err(ambiguous(list, name, &meant)),
+    }
+}
+
+fn already_off(name: &str) -> Error {
+    Error::List(format!("{name} is off the fleet's list already"))
+}
+
+fn ambiguous(list: &Listing, name: &str, candidates: &[(usize, &Journal)]) -> Error {
+    let shown = candidates.iter().map(|(place, journal)| {
+        let rows = list.rows.iter().filter(|row| row.journal == *place);
+        let count = rows.count() + journal.unreadable.len();
+        let heard = match journal.is_alive {
+            true => "alive".to_owned(),
+            false => format!("last heard of at {}", time(journal.seen)),
+        };
+        format!("{} ({heard}, {count} in doubt)", journal.id())
+    });
+    let shown: Vec<String> = shown.collect();
+    Error::List(format!(
+        "{name} may be any of {} journals: {}; see what each has with `bursar outcomes --fleet`, and take off one by its id: `bursar outcomes resolve --instance JOURNAL --fleet --note TEXT`",
+        shown.len(),
+        first_of(&shown, MAX_SHOWN)
+    ))
 }
 
 fn changed() -> Error {

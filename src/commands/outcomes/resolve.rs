@@ -13,9 +13,9 @@ use bursar_base::listing::first_of;
 use bursar_journal::{self as journal, InDoubt, Resolved};
 
 /// The beginning of an id that is enough to name it.
-const MIN_PREFIX: usize = 4;
+pub(super) const MIN_PREFIX: usize = 4;
 /// So many candidates are shown.
-const MAX_SHOWN: usize = 10;
+pub(super) const MAX_SHOWN: usize = 10;
 /// Requests that are resolved together; more would keep Bursar from writing for too long.
 const MAX_TOGETHER: usize = 10_000;
 
@@ -28,7 +28,8 @@ pub(crate) struct Resolve {
     /// What became of them; kept with each
     #[arg(long, value_name = "TEXT")]
     pub(super) note: String,
-    /// With --fleet: an instance that is gone for good, and all of its requests
+    /// With --fleet: an instance that is gone for good, and all of its requests; where several have its name, the id of its
+    /// journal, or the first characters of that
     #[arg(long, value_name = "NAME")]
     pub(super) instance: Option<String>,
     /// With --fleet: what the store may have lost, once it is known what became of that
@@ -171,11 +172,14 @@ pub(super) enum Meant<'a> {
 
 /// The request with that id, or those whose id begins with it.
 fn named<'a>(listed: &'a [InDoubt], id: &str) -> Vec<&'a InDoubt> {
-    let begins = |request: &&InDoubt| {
-        let start = request.request_id.get(..id.len());
-        start.is_some_and(|start| start.eq_ignore_ascii_case(id))
-    };
-    listed.iter().filter(begins).collect()
+    let is_meant = |request: &&InDoubt| begins(&request.request_id, id);
+    listed.iter().filter(is_meant).collect()
+}
+
+/// Whether that is an id or its beginning.
+pub(super) fn begins(id: &str, beginning: &str) -> bool {
+    let start = id.get(..beginning.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(beginning))
 }
 
 fn ambiguous(id: &str, candidates: &[&InDoubt]) -> Error {

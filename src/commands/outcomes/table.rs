@@ -25,15 +25,19 @@ pub(super) fn table<'a>(in_doubt: impl IntoIterator<Item = &'a InDoubt>) -> Stri
     lines(HEADINGS.map(str::to_owned).to_vec(), rows)
 }
 
-/// The same, with the instance that each is of.
+/// The same, with the instance and the journal that each is of.
 pub(super) fn fleet_table<'a>(
-    in_doubt: impl IntoIterator<Item = (&'a str, &'a InDoubt)>,
+    in_doubt: impl IntoIterator<Item = ([&'a str; 2], &'a InDoubt)>,
 ) -> String {
-    let of = |instance: &str, cells: &[String]| [&[instance.to_owned()], cells].concat();
+    let of = |owner: [&str; 2], cells: &[String]| {
+        let owner = owner.map(|cell| plain(cell).into_owned());
+        [&owner, cells].concat()
+    };
     let rows = in_doubt
         .into_iter()
-        .map(|(instance, request)| of(&plain(instance), &row(request)));
-    lines(of("INSTANCE", &HEADINGS.map(str::to_owned)), rows)
+        .map(|(owner, request)| of(owner, &row(request)));
+    let headings = of(["INSTANCE", "JOURNAL"], &HEADINGS.map(str::to_owned));
+    lines(headings, rows)
 }
 
 fn lines(headings: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> String {

@@ -69,8 +69,12 @@ impl Rig {
 
     /// An instance with the journal of that name.
     async fn instance(&self, name: &str) -> Program {
+        self.instance_at(name, "127.0.0.1:0").await
+    }
+
+    async fn instance_at(&self, name: &str, listen: &str) -> Program {
         let rest = format!(
-            "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\ndrain_delay: 0s\ndrain_timeout: 1s\njournal: {{path: journal}}\n{}",
+            "listen: {listen}\nadmin: 127.0.0.1:0\ndrain_delay: 0s\ndrain_timeout: 1s\njournal: {{path: journal}}\n{}",
             acme(&self.api.url(), &self.idp.url(), "")
         );
         self.write(name, KEY, &rest);
@@ -281,6 +285,79 @@ async fn an_instance_that_is_gone_for_good_is_taken_off_with_a_note() {
     let list = rig.list().await;
     assert_eq!((list.paths().len(), list.why()), (0, ""), "{list:?}");
     drop(two);
+}
+
+#[tokio::test]
+async fn of_instances_of_one_name_that_are_gone_none_is_taken_off_before_its_journal_is_named() {
+    let Some(rig) = Rig::start().await else {
+        return;
+    };
+    // As of a machine that was cloned: an instance's name is its host's with its port.
+    let one = rig.instance("one").await;
+    let port = one.listen.port();
+    let two = rig.instance_at("two", &format!("127.0.0.2:{port}")).await;
+    let three = rig.instance_at("three", &format!("127.0.0.3:{port}")).await;
+    rig.pay(&one, "/one", 1).await;
+    rig.pay(&two, "/two", 2).await;
+    rig.pay(&three, "/three", 3).await;
+    sleep(MIRRORED).await;
+    kill(one).await;
+    kill(two).await;
+    let list = rig.lists(&["/one", "/two"]).await;
+    let text = |row: usize, member: &str| list.0["outcomes"][row][member].as_str().unwrap();
+    let (name, first, second) = (text(0, "instance"), text(0, "journal"), text(1, "journal"));
+    assert_eq!(name, text(1, "instance"));
+    let instances = list.0["instances"].as_array().unwrap();
+    let gone = instances.iter().filter(|one| one["alive"] == false);
+    let mut gone: Vec<_> = gone.map(|one| one["journal"].as_str().unwrap()).collect();
+    let mut ids = vec![first, second];
+    gone.sort_unstable();
+    ids.sort_unstable();
+    assert_eq!(gone, ids);
+    let said = rig.outcomes(&[]).await;
+    for id in [first, second] {
+        // Beside its row, and where the list says why it is in doubt.
+        let (short, _) = id.split_at(8);
+        assert_eq!(said.out.matches(short).count(), 2, "{short} {said:?}");
+    }
+    let off = async |named: &str| {
+        let resolve = ["resolve", "--instance", named, "--note", "its disk is lost"];
+        rig.outcomes(&resolve).await
+    };
+    let each = [first, second].map(|id| format!("{id} (last heard of at 2"));
+    for (named, expected) in [
+        (
+            name,
+            &["any of 2 journals: ", &each[0], &each[1], ", 1 in doubt)"][..],
+        ),
+        (
+            name,
+            &["`bursar outcomes resolve --instance JOURNAL --fleet"],
+        ),
+        ("", &["there is no instance "]),
+        (first.split_at(3).0, &["there is no instance "]),
+    ] {
+        let said = off(named).await;
+        let has_all = expected.iter().all(|text| said.error.contains(text));
+        assert!(said.code == Some(1) && has_all, "{named} {said:?}");
+        assert!(said.error.contains("nothing was changed"), "{said:?}");
+    }
+    rig.lists(&["/one", "/two"]).await;
+    let said = off(first.split_at(8).0).await;
+    assert!(said.out.contains("with 1 requests"), "{said:?}");
+    let left = [text(1, "path")];
+    rig.lists(&left).await;
+    let again = off(first).await;
+    assert!(
+        again.error.contains("is off the fleet's list already"),
+        "{again:?}"
+    );
+    // One is alive, and one is off the list: a single one is left that can be meant.
+    let said = off(name).await;
+    assert!(said.out.contains("with 1 requests"), "{said:?}");
+    assert_eq!(rig.lists(&[]).await.why(), "");
+    kill(three).await;
+    rig.lists(&["/three"]).await;
 }
 
 #[tokio::test]
