@@ -79,7 +79,7 @@ pub(crate) const CHECK: &str = concat!(
 pub(crate) const FREEZE: &str = concat!(
     "Exit status:
   0                   It is frozen, or was before
-  1                   On this instance only, because the fleet's store cannot be used; or nobody answers, or refuses
+  1                   Not known to hold beyond this instance, because the fleet's store cannot be used; or nobody answers, or refuses
   2                   There is no token or no such provider, the file does not say where to ask, or the command line is wrong
 ",
     asks!(),
@@ -88,7 +88,7 @@ pub(crate) const FREEZE: &str = concat!(
 pub(crate) const THAW: &str = concat!(
     "Exit status:
   0                   It is thawed, or was not frozen
-  1                   The configuration freezes it; or on this instance only, because the fleet's store cannot be used; or nobody answers, or refuses
+  1                   The configuration freezes it; or not known to hold beyond this instance, because the fleet's store cannot be used; or nobody answers, or refuses
   2                   There is no token or no such provider, the file does not say where to ask, or the command line is wrong
 ",
     asks!(),

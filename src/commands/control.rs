@@ -68,6 +68,9 @@ struct Frozen {
     /// An earlier version has no such thing.
     #[serde(default)]
     in_file: bool,
+    /// An earlier version has no such thing.
+    #[serde(default)]
+    may_have_reached_fleet: bool,
     outlasts_restart: bool,
     provider: String,
     reach: Reach,
@@ -91,7 +94,7 @@ struct Before {
     until: Option<String>,
 }
 
-/// Where a freeze or a thaw holds.
+/// Where a freeze or a thaw holds for certain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Reach {
@@ -334,6 +337,11 @@ impl Frozen {
             return String::new();
         }
         let why = plain(self.why.as_deref().unwrap_or("it is not known why"));
+        if self.may_have_reached_fleet {
+            return format!(
+                "It may have reached the other instances, and it may not: the fleet's store has not confirmed it ({why}). Those that do not know it hear of it when the store can be used.\n"
+            );
+        }
         format!(
             "This instance only: the fleet's store cannot be used ({why}). The other instances hear of it when it can.\n"
         )

@@ -8,6 +8,7 @@
 //! cannot be used has no number; it gets one, by when it was made, as soon as the store is back.
 
 mod age;
+mod attended;
 mod decided;
 mod end;
 mod flag;
@@ -24,6 +25,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::exchange::respond::Refusal;
 use age::{as_shown, made};
+use attended::Attended;
 use bursar_base::clock;
 use bursar_base::decision::Decision;
 use bursar_fleet::{self as fleet, Fleet};
@@ -206,14 +208,15 @@ impl Freezes {
 
     /// Has the fleet know what was just decided.
     async fn tell(&self, fleet: &Fleet, provider: &Arc<str>) -> Reach {
-        let synced = timeout(COMMAND_LIMIT, self.sync(fleet, Some(provider))).await;
+        let attended = Attended::new(provider);
+        let synced = timeout(COMMAND_LIMIT, self.sync(fleet, Some(&attended))).await;
         let why = match synced {
             Ok(Ok(())) => return Reach::Fleet,
             Ok(Err(error)) => {
                 tracing::warn!(
                     %provider,
                     error = &error as &dyn std::error::Error,
-                    "the fleet does not know of this decision yet"
+                    "the fleet's store has not confirmed this decision"
                 );
                 let why = fleet.state().why().or(error.kind());
                 why.map_or("it does not take the decision", |kind| kind.describe())
@@ -222,7 +225,10 @@ impl Freezes {
         };
         // The task that follows the store goes on with it.
         fleet.freeze_signal().send();
-        Reach::ThisInstance(why)
+        match attended.may_be_written() {
+            true => Reach::PerhapsFleet(why),
+            false => Reach::ThisInstance(why),
+        }
     }
 
     /// Whether this instance knows what the fleet has frozen, or has waited for long enough.

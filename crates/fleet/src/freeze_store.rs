@@ -71,6 +71,18 @@ pub enum FreezeError {
     Full,
 }
 
+impl FreezeError {
+    /// Whether the store may have the decision all the same.
+    #[must_use]
+    pub const fn may_be_written(&self) -> bool {
+        match self {
+            Self::Run(RunError::Store(error)) => !error.is_unsent(),
+            Self::Run(RunError::Unreadable(_)) => true,
+            Self::Sealing(_) | Self::Full => false,
+        }
+    }
+}
+
 /// As it is sealed.
 #[derive(Serialize, Deserialize)]
 struct Sealed<'a> {

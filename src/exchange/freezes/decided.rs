@@ -37,4 +37,6 @@ pub enum Reach {
     Fleet,
     /// The store could not be used, and why. It gets it when it is back.
     ThisInstance(&'static str),
+    /// The store may have it, and did not confirm that, and why. It gets it again where it has not.
+    PerhapsFleet(&'static str),
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::age::by_own_clock;
+use super::attended::Attended;
 use super::end::End;
 use super::merge::{Both, Held, Step};
 use super::{Freezes, START_LIMIT, ends_at, until};
@@ -176,7 +177,7 @@ impl Freezes {
     pub(super) async fn sync(
         &self,
         fleet: &Fleet,
-        attended: Option<&Arc<str>>,
+        attended: Option<&Attended<'_>>,
     ) -> Result<(), SyncError> {
         for _ in 0..MAX_ROUNDS {
             let read = fleet.freezes().await?;
@@ -213,13 +214,14 @@ impl Freezes {
         read: &fleet::Freezes,
         provider: &Arc<str>,
         held: Held,
-        attended: Option<&Arc<str>>,
+        attended: Option<&Attended<'_>>,
     ) -> Result<bool, SyncError> {
+        let attended = attended.filter(|attended| attended.is(provider));
         let found = read.by_provider.get(&**provider);
         let both = Both {
             own: &held,
             made: read.at(held.made),
-            is_attended: attended == Some(provider),
+            is_attended: attended.is_some(),
             found,
             found_ends: found.and_then(|found| Some(End::at(read.instant(found.ends?)?))),
             is_written: (held.number)
@@ -237,7 +239,12 @@ impl Freezes {
                     decision: held.decision.clone(),
                     ends: held.ends.and_then(|end| ends_at(read, end)),
                 };
-                if fleet.write_freeze(read, provider, &new).await? == Written::Changed {
+                let writing = fleet.write_freeze(read, provider, &new);
+                let written = match attended {
+                    Some(attended) => attended.note(writing).await?,
+                    None => writing.await?,
+                };
+                if written == Written::Changed {
                     return Ok(false);
                 }
                 if held.number != Some(number) {

@@ -19,16 +19,18 @@ pub(in crate::server) struct Frozen<'a> {
     pub(in crate::server) frozen: bool,
     /// Whether the file freezes it, whatever was decided.
     pub(in crate::server) in_file: bool,
+    /// Whether the fleet's store may have it, though it is not known to.
+    pub(in crate::server) may_have_reached_fleet: bool,
     /// Whether the journal or the fleet remembers it.
     pub(in crate::server) outlasts_restart: bool,
     pub(in crate::server) provider: &'a str,
-    /// Where it holds: `alone` without a fleet, `fleet`, or `this_instance` where its store cannot be used.
+    /// Where it holds for certain: `alone` without a fleet, `fleet`, or `this_instance` where its store cannot be used.
     pub(in crate::server) reach: &'static str,
     pub(in crate::server) reason: Option<Box<str>>,
     pub(in crate::server) since: String,
     pub(in crate::server) until: Option<String>,
     pub(in crate::server) was_frozen: bool,
-    /// Why it holds on this instance only.
+    /// Why it is not known to hold in the whole fleet.
     pub(in crate::server) why: Option<&'static str>,
 }
 
@@ -76,7 +78,7 @@ impl<'a> Frozen<'a> {
         let (reach_name, why) = match reach {
             Reach::Alone => ("alone", None),
             Reach::Fleet => ("fleet", None),
-            Reach::ThisInstance(why) => ("this_instance", Some(why)),
+            Reach::ThisInstance(why) | Reach::PerhapsFleet(why) => ("this_instance", Some(why)),
         };
         Self {
             all_frozen: control.frozen().collect(),
@@ -85,6 +87,7 @@ impl<'a> Frozen<'a> {
             configured: control.has_provider(provider),
             frozen: is_frozen,
             in_file: in_file.is_some(),
+            may_have_reached_fleet: matches!(reach, Reach::PerhapsFleet(_)),
             outlasts_restart: in_file.is_some() || control.has_journal() || reach == Reach::Fleet,
             provider,
             reach: reach_name,

@@ -19,6 +19,7 @@ use crate::support::caller::{Caller, Reply};
 use crate::support::idp::Idp;
 use crate::support::metrics::Scrape;
 use crate::support::program::{Program, Said, run_by_ann};
+use crate::support::relay::{Network, Relay};
 use crate::support::store::cluster::Cluster;
 use crate::support::store::resp;
 use crate::support::store::sentinel::{MASTER, Watched};
@@ -341,6 +342,39 @@ async fn an_outage_keeps_the_last_state_and_a_command_reaches_this_instance_only
     programs.push(rig.instance_in(&journal, &at(&store)).await);
     assert!(store.start_again().await);
     all_become(&programs, "", AGREED).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_decision_that_the_store_may_have_without_a_response_is_said_to_be_perhaps_at_the_others()
+{
+    let Some(server) = Server::redis().await else {
+        return;
+    };
+    let (rig, store) = (Rig::start().await, server.start().await);
+    let relay = Relay::to(store.address).await;
+    let far = format!("url: '{}'", store.url_at(relay.address));
+    let programs = [
+        rig.instance_at(&far).await,
+        rig.instance_at(&at(&store)).await,
+    ];
+    for program in &programs {
+        is_open(program).await;
+    }
+    // The store knows the scripts from then on.
+    for verb in ["freeze", "thaw"] {
+        decide(&programs[0], &[verb, "acme"]).await;
+    }
+    all_become(&programs, "", A_SECOND).await;
+    // Enough to read the store, and too much for the write that comes after that.
+    relay.set(Network::Delays(Duration::from_millis(1700)));
+    let said = bursar(&programs[0], &["freeze", "acme"]).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(
+        said.out.contains("may have reached the other instances")
+            && !said.out.contains("This instance only"),
+        "{said:?}"
+    );
+    all_become(&programs, "frozen", AGREED).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
