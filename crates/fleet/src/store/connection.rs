@@ -65,6 +65,7 @@ impl Connection {
         login: &Login,
         events: Option<Arc<Queue>>,
     ) -> Result<Self, StoreError> {
+        let is_plain = how.tls.is_none();
         let Dialed {
             stream,
             lacks_certificate,
@@ -88,7 +89,10 @@ impl Connection {
         let (redis, driver) = timeout(STEP_TIMEOUT, greeted)
             .await
             .map_err(|_elapsed| StoreError::timed_out("HELLO"))?
-            .map_err(|error| refused(StoreError::of(error), &traffic, lacks_certificate))?;
+            .map_err(|error| {
+                let error = StoreError::of(error);
+                refused(error, &traffic, is_plain, lacks_certificate)
+            })?;
         let ended = watch::Sender::new(None);
         let driver = tokio::spawn({
             let (ended, traffic) = (ended.clone(), traffic.clone());
@@ -319,10 +323,16 @@ fn greeting(login: &Login, is_resp3: bool) -> RedisConnectionInfo {
 }
 
 /// Why the greeting failed. Nothing else was sent.
-fn refused(error: StoreError, traffic: &Traffic, lacks_certificate: bool) -> StoreError {
+fn refused(
+    error: StoreError,
+    traffic: &Traffic,
+    is_plain: bool,
+    lacks_certificate: bool,
+) -> StoreError {
     let kind = match error.kind() {
         Kind::Disconnected if traffic.is_violated() => Kind::Protocol,
         Kind::Disconnected if lacks_certificate => Kind::ClientCertificate,
+        Kind::Disconnected if is_plain => Kind::NotGreeted,
         kind => kind,
     };
     error.with_kind(kind)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use rustls::{CertificateError, ClientConfig};
+use rustls::{CertificateError, ClientConfig, InvalidMessage, OtherError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -83,11 +83,19 @@ pub(super) async fn dial(dial: Dial<'_>) -> Result<Dialed, StoreError> {
     let handshake = noticed.during(handshake);
     let shaken = timeout(STEP_TIMEOUT, handshake)
         .await
-        .map_err(|_elapsed| StoreError::timed_out("TLS"))?;
+        .map_err(|_elapsed| StoreError::timed_out("TLS").with_kind(Kind::TlsTimedOut))?;
     let lacks_certificate = noticed.asked() == Asked::Lacking;
     let stream = shaken.map_err(|error| {
         let kind = match (fault(&error), lacks_certificate) {
+            (Some(rustls::Error::InvalidCertificate(CertificateError::Other(why))), _)
+                if is_of_authority(why) =>
+            {
+                Kind::AuthorityCertificate
+            }
             (Some(rustls::Error::InvalidCertificate(_)), _) => Kind::Certificate,
+            (Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)), _) => {
+                Kind::NoTls
+            }
             (Some(rustls::Error::AlertReceived(_)), true) => Kind::ClientCertificate,
             _ => Kind::Tls,
         };
@@ -108,6 +116,11 @@ pub(super) fn is_for_another_name(error: &StoreError) -> bool {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
         ))
     )
+}
+
+/// Whether that is webpki's word for an authority's certificate that a server shows.
+fn is_of_authority(why: &OtherError) -> bool {
+    why.to_string().contains("CaUsedAsEndEntity")
 }
 
 fn fault(error: &io::Error) -> Option<&rustls::Error> {

@@ -21,12 +21,20 @@ pub enum Kind {
     TimedOut,
     /// The connection has ended.
     Disconnected,
+    /// The server ended a connection without TLS before its first response.
+    NotGreeted,
     /// No connection could be made.
     Unreachable,
     /// TLS failed.
     Tls,
+    /// No TLS came back in time.
+    TlsTimedOut,
+    /// What came back is no TLS.
+    NoTls,
     /// The server's certificate is not to be trusted.
     Certificate,
+    /// The server's certificate is an authority's.
+    AuthorityCertificate,
     /// The server wants a client certificate.
     ClientCertificate,
     /// What came is not RESP, or more than the limits allow.
@@ -149,11 +157,11 @@ impl Kind {
             Self::Starting => "starting",
             Self::Down => "down",
             Self::Busy => "busy",
-            Self::TimedOut => "timed_out",
-            Self::Disconnected => "disconnected",
+            Self::TimedOut | Self::TlsTimedOut => "timed_out",
+            Self::Disconnected | Self::NotGreeted => "disconnected",
             Self::Unreachable => "unreachable",
-            Self::Tls => "tls",
-            Self::Certificate => "certificate",
+            Self::Tls | Self::NoTls => "tls",
+            Self::Certificate | Self::AuthorityCertificate => "certificate",
             Self::ClientCertificate => "client_certificate",
             Self::Protocol => "protocol",
             Self::TooOld => "too_old",
@@ -186,10 +194,20 @@ impl Kind {
             Self::Busy => "too much is under way",
             Self::TimedOut => "it did not respond in time",
             Self::Disconnected => "the connection has ended",
+            Self::NotGreeted => {
+                "it ended the connection before its first response; where it speaks TLS, its URL has to begin with rediss://"
+            }
             Self::Unreachable => "no connection could be made",
             Self::Tls => "TLS failed",
+            Self::TlsTimedOut => {
+                "it did not respond to TLS in time; where it speaks none, its URL has to begin with redis://"
+            }
+            Self::NoTls => "what it sent is no TLS; its URL has to begin with redis://",
             Self::Certificate => {
                 "its certificate is not to be trusted; check fleet.tls.ca and the host's name"
+            }
+            Self::AuthorityCertificate => {
+                "its certificate is an authority's (CA:TRUE), and so is not taken for a server's; have it made with basicConstraints=CA:FALSE, or signed by an authority of its own"
             }
             Self::ClientCertificate => {
                 "it wants a client certificate, and there is none; set `tls-auth-clients no` there"
@@ -222,7 +240,9 @@ impl Kind {
     pub(super) const fn lasts(self) -> bool {
         matches!(
             self,
-            Self::Certificate
+            Self::NoTls
+                | Self::Certificate
+                | Self::AuthorityCertificate
                 | Self::ClientCertificate
                 | Self::TooOld
                 | Self::WrongPassword

@@ -5,7 +5,11 @@ use bursar_testkit::store::Server;
 use bursar_testkit::tls::Authority;
 use bursar_testkit::{eventually, soon};
 use bytes::Bytes;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::super::link::Task;
 use super::super::*;
 use super::scripted::{Scripted, fine};
 use super::support::{
@@ -325,12 +329,71 @@ async fn certificates_are_verified() {
     };
     let (refused, _events) = start(trusting(single(named), &server.ca()));
     down_for(&refused, Kind::Certificate).await;
-    // TLS on one side only.
-    let (refused, _events) = start(single(url(&server)));
-    down_for(&refused, Kind::Disconnected).await;
+}
+
+#[tokio::test]
+async fn where_one_side_alone_speaks_tls_it_is_said_how_the_url_has_to_begin() {
+    let Some(redis) = Server::redis().await else {
+        return;
+    };
+    let server = redis
+        .launch()
+        .tls(&Arc::new(Authority::new()))
+        .start()
+        .await;
     let clear = redis.start().await;
-    let (refused, _events) = start(trusting(single(url(&clear)), &server.ca()));
-    down_for(&refused, Kind::TimedOut).await;
+    let (refused, _events) = start(single(url(&server)));
+    let (silent, _events) = start(trusting(single(url(&clear)), &server.ca()));
+    // A plain one that says at once that it has understood nothing.
+    let (listener, address) = bursar_testkit::listen().await;
+    let _answering = Task::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            drop(stream.read(&mut [0; 1 << 14]).await);
+            drop(stream.write_all(b"-ERR unknown command\r\n").await);
+        }
+    });
+    let (odd, _events) = start(trusting(single(at(address)), &server.ca()));
+    for (store, why, scheme) in [
+        (refused, "disconnected", "begin with rediss://"),
+        (silent, "timed_out", "begin with redis://"),
+        (odd, "tls", "begin with redis://"),
+    ] {
+        let is_said = async || {
+            let state = store.state();
+            let said = state.describe().unwrap_or_default();
+            state.down.is_some_and(|down| down.as_str() == why) && said.ends_with(scheme)
+        };
+        let becomes = bursar_testkit::becomes_true(bursar_testkit::PATIENCE, is_said);
+        assert!(becomes.await, "{why} {:?}", store.state());
+    }
+}
+
+/// A server that shows the certificate in that file.
+fn showing(certificate: &std::path::Path, key: &str) -> Arc<rustls::ServerConfig> {
+    let chain = vec![CertificateDer::from_pem_file(certificate).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth();
+    Arc::new(config.with_single_cert(chain, key).unwrap())
+}
+
+/// As `openssl req -x509` makes it, trusted by itself.
+#[tokio::test]
+async fn of_a_certificate_that_is_an_authoritys_it_is_said_what_to_do() {
+    let authority = Authority::new();
+    let directory = tempfile::tempdir().unwrap();
+    let ca = directory.path().join("ca.pem");
+    authority.write(&ca);
+    let server = Scripted::start(Some(showing(&ca, &authority.key_pem())), fine).await;
+    let (refused, _events) = start(trusting(single(at(server.address)), &ca));
+    down_for(&refused, Kind::AuthorityCertificate).await;
+    let state = refused.state();
+    assert_eq!(state.down.unwrap().as_str(), "certificate");
+    let said = state.describe().unwrap();
+    assert!(said.contains("basicConstraints=CA:FALSE"), "{said}");
 }
 
 #[tokio::test]
