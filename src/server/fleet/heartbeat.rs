@@ -62,6 +62,7 @@ pub(super) struct Heartbeat {
     /// Since when instances of this name are none of this fleet. None: there are no such.
     strange_since: Option<Instant>,
     strangers_told: LogThrottle,
+    losses_told: LogThrottle,
     /// Heartbeats until this instance describes itself again.
     undescribed: u32,
     /// How often its keys had become others when it did so last.
@@ -82,6 +83,7 @@ impl Heartbeat {
             epoch: None,
             strange_since: None,
             strangers_told: LogThrottle::default(),
+            losses_told: LogThrottle::default(),
             undescribed: 0,
             described_with: 0,
         }
@@ -213,9 +215,12 @@ impl Heartbeat {
         // Whatever is in the store is compared when it is reached; from then on, when it lost something.
         let before = self.epoch.replace(heard.epoch.clone());
         if before.is_some_and(|before| before != heard.epoch) {
-            tracing::warn!(
-                "the fleet's store has lost what it had; what this instance has is written again"
-            );
+            if let Some(times) = self.losses_told.due(Instant::now()) {
+                tracing::warn!(
+                    times,
+                    "the fleet's store has lost what it had; what this instance has is written again"
+                );
+            }
             self.signals.lost.notify_one();
         }
     }

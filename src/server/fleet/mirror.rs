@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
+use bursar_base::log_throttle::LogThrottle;
 use bursar_fleet::{
     Description, FIRST_CONNECTION, Fleet, MirrorError, MirroredJournal, Row, RowChange, RowState,
     Told, Touch, Touched, random_text,
@@ -162,6 +163,7 @@ struct Task {
     /// Since when the process before this one may not have ended.
     waits: Option<Instant>,
     store_since: Instant,
+    losses_told: LogThrottle,
 }
 
 impl Task {
@@ -185,6 +187,7 @@ impl Task {
             touched: None,
             waits: None,
             store_since: Instant::now(),
+            losses_told: LogThrottle::default(),
         })
     }
 
@@ -328,9 +331,12 @@ impl Task {
     async fn hear(&mut self, journal: &Journal, told: Told) {
         let is_lost = told.epoch != self.state.epoch;
         if is_lost && !self.state.epoch.is_empty() {
-            tracing::warn!(
-                "the fleet's store has lost what it had; what is in doubt here is written again"
-            );
+            if let Some(times) = self.losses_told.due(Instant::now()) {
+                tracing::warn!(
+                    times,
+                    "the fleet's store has lost what it had; what is in doubt here is written again"
+                );
+            }
             self.is_unsure = true;
         }
         self.state.epoch.clone_from(&told.epoch);

@@ -387,6 +387,34 @@ async fn what_the_store_loses_is_written_again_and_who_was_gone_then_is_named_un
 }
 
 #[tokio::test]
+async fn a_store_that_loses_everything_again_and_again_is_told_of_once_a_minute() {
+    let Some(rig) = Rig::start().await else {
+        return;
+    };
+    let one = rig.instance("one").await;
+    let is_written = async || {
+        let names = rig.store.names().await;
+        let has = |part: &[u8]| {
+            let mut names = names.iter();
+            names.any(|(name, _)| name.windows(part.len()).any(|found| found == part))
+        };
+        has(b"{members}") && has(b"{journals}")
+    };
+    for _ in 0..4 {
+        eventually(is_written).await;
+        rig.store.flush().await;
+    }
+    eventually(is_written).await;
+    let log = one.logged();
+    for line in [
+        "what this instance has is written again",
+        "what is in doubt here is written again",
+    ] {
+        assert_eq!(log.matches(line).count(), 1, "{line}: {log}");
+    }
+}
+
+#[tokio::test]
 async fn an_instance_that_has_ended_in_order_leaves_a_complete_list() {
     let Some(rig) = Rig::start().await else {
         return;
