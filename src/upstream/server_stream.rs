@@ -1,7 +1,8 @@
 //! Stream to a server, as HTTP is spoken on it: it remembers read readiness, because hyper looks for something to read
-//! several times for each request, mostly for nothing; and it notices where a TLS 1.3 server refuses the client late.
+//! several times for each request, mostly for nothing; it notices where a TLS 1.3 server refuses the client late; and it
+//! tells a reset as one, of which the system tells the first who asks alone.
 
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -25,6 +26,8 @@ pub struct ServerStream {
     is_empty: bool,
     /// None: the server cannot refuse the client any more, because something of a response came, say.
     watch: Option<Box<Watch>>,
+    /// Whether a write was told that the server has reset the connection. A read is told of an end then.
+    is_reset: bool,
 }
 
 impl ServerStream {
@@ -33,7 +36,20 @@ impl ServerStream {
             stream,
             is_empty: false,
             watch,
+            is_reset: false,
         }
+    }
+
+    /// Whether what a read is told of as an end, after so many bytes, is that of a reset.
+    fn ends_by_reset(&self, read: &Poll<io::Result<()>>, bytes: usize) -> bool {
+        let is_clear = matches!(self.stream, MaybeHttpsStream::Http(_));
+        let is_end = match read {
+            // In TLS it came with close_notify.
+            Poll::Ready(Ok(())) => bytes == 0 && is_clear,
+            Poll::Ready(Err(error)) => error.kind() == ErrorKind::UnexpectedEof,
+            Poll::Pending => false,
+        };
+        self.is_reset && is_end
     }
 
     /// What became of a read that brought so many bytes.
@@ -56,15 +72,16 @@ impl ServerStream {
         context: &mut Context<'_>,
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if self.watch.is_some() && matches!(written, Poll::Ready(Err(_))) {
-            self.write_failed(context);
+        if let Poll::Ready(Err(error)) = &written {
+            self.write_failed(context, error);
         }
         written
     }
 
     /// A server that refuses the client closes the connection, and what it said before may not have been read.
     #[cold]
-    fn write_failed(&mut self, context: &mut Context<'_>) {
+    fn write_failed(&mut self, context: &mut Context<'_>, error: &io::Error) {
+        self.is_reset |= error.kind() == ErrorKind::ConnectionReset;
         if let (Some(watch), MaybeHttpsStream::Https(stream)) = (&self.watch, &mut self.stream)
             && let Poll::Ready(Err(error)) = Pin::new(stream.inner_mut()).poll_fill_buf(context)
         {
@@ -103,10 +120,14 @@ impl AsyncRead for ServerStream {
             }
         };
         self.is_empty = read.is_pending();
+        let bytes = buffer.filled().len() - before;
         if self.watch.is_some() {
-            self.watched(&read, buffer.filled().len() - before);
+            self.watched(&read, bytes);
         }
-        read
+        match self.ends_by_reset(&read, bytes) {
+            true => Poll::Ready(Err(ErrorKind::ConnectionReset.into())),
+            false => read,
+        }
     }
 }
 
