@@ -31,6 +31,7 @@ use crate::exchange::tunnel_target::TunnelTarget;
 use crate::exchange::{ActiveRequest, Live};
 use crate::server::drain_phase::{DrainPhase, until_closing, until_cut_off, until_left};
 use crate::server::worker::{WorkerPermit, Workers};
+use crate::upstream::connect::socket_of;
 use bursar_base::address::undotted;
 use bursar_base::log_throttle::LogThrottle;
 use bursar_base::process::{self, Budget, Purpose};
@@ -411,9 +412,13 @@ async fn carry(
         TunnelTarget::Away(server, _held) => {
             let (mut soon, mut now) = (context.phase.clone(), context.phase);
             let (leaving, last) = (until_closing(&mut soon), until_cut_off(&mut now));
-            let server = TokioIo::new(*server);
-            let copying = tunnel::copy(QuickAck(stream), server, leaving, last);
+            let (mut caller, mut server) = (QuickAck(stream), TokioIo::new(*server));
+            let copying = tunnel::copy(&mut caller, &mut server, leaving, last);
             let (ended, sent, received) = copying.await;
+            if ended.is_cut_off() {
+                caller.0.reset_on_close();
+                socket_of(server.inner()).reset_on_close();
+            }
             tracing::debug!(?ended, "opaque tunnel ended");
             request.record.add_tunnelled(sent, received);
             Ok(())

@@ -37,7 +37,7 @@ use super::late_refusal::{self, Watch};
 use super::peer::Peer;
 use super::server_health::server_name;
 use super::server_stream::ServerStream;
-pub use super::server_stream::{Stream, Tcp};
+pub use super::server_stream::{Stream, Tcp, socket_of};
 use bursar_base::address::{Rule, Spelling, bare, undotted};
 use bursar_base::process::{self, Purpose};
 use bursar_base::socket::Socket;

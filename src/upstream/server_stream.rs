@@ -18,6 +18,15 @@ pub type Stream = MaybeHttpsStream<Tcp>;
 /// A connection without TLS, through a parent proxy perhaps.
 pub type Tcp = TokioIo<Socket>;
 
+/// What carries it.
+#[must_use]
+pub fn socket_of(stream: &Stream) -> &Socket {
+    match stream {
+        MaybeHttpsStream::Http(tcp) => tcp.inner(),
+        MaybeHttpsStream::Https(stream) => stream.inner().get_ref().0.inner().inner(),
+    }
+}
+
 /// A stream that had nothing to give is asked again only when its socket has something.
 #[derive(Debug)]
 pub struct ServerStream {

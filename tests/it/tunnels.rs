@@ -347,6 +347,43 @@ async fn a_passthrough_tunnel_is_opaque_and_its_bytes_are_counted() {
 }
 
 #[tokio::test]
+async fn a_reset_in_a_passthrough_tunnel_reaches_the_other_side_as_one() {
+    let (server_saw, mut seen) = tokio::sync::mpsc::channel(1);
+    let server = RawUpstream::start(move |_, mut raw| {
+        let server_saw = server_saw.clone();
+        async move {
+            match &*raw.read_exact(5).await {
+                b"reset" => {
+                    raw.write("half").await;
+                    // It has been passed on.
+                    raw.read_exact(1).await;
+                    raw.reset();
+                }
+                _ => server_saw.send(raw.read_to_end().await).await.unwrap(),
+            }
+        }
+    })
+    .await;
+    let port = server.address.port();
+    let (proxy, ..) = passing(&[port]).await;
+    let password = basic("shop", "p");
+    let connect = format!(
+        "CONNECT localhost:{port} HTTP/1.1\r\nHost: x\r\nProxy-Authorization: {password}\r\n\r\n"
+    );
+    let mut caller = tunnel(&proxy, &connect).await;
+    caller.write("reset").await;
+    assert_eq!(caller.read_exact(4).await, b"half");
+    caller.write("!").await;
+    let error = caller.read_to_end().await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    let mut caller = tunnel(&proxy, &connect).await;
+    caller.write("waits").await;
+    caller.reset();
+    let error = soon(seen.recv()).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
 async fn a_passthrough_tunnel_may_be_a_stream_of_http2() {
     let server = RawUpstream::start(|_, mut raw| async move {
         let sent = raw.read_to_end().await.unwrap();

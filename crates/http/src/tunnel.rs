@@ -74,6 +74,17 @@ pub enum Ended {
     Left,
 }
 
+impl Ended {
+    /// Whether more may have been to come: a side that is told of an end would take what it got for all.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        match self {
+            Self::Broken(_) | Self::TooLong | Self::Left => true,
+            Self::Closed | Self::Idle => false,
+        }
+    }
+}
+
 /// Copies both ways until both sides have closed; one side's end is passed on, and the other way stays
 /// open. Bursar is about to end once `leaving` is over, and ends once `last` is. Returns the bytes to and from the server, too.
 pub async fn copy(
