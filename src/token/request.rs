@@ -230,7 +230,7 @@ impl HttpTransport {
         let mut connecting = Connecting {
             connector: &self.connector,
             url: &url,
-            steps: Arc::default(),
+            steps: Steps::default(),
             calls,
             has_ended: false,
         };
@@ -289,7 +289,7 @@ impl HttpTransport {
 struct Connecting<'a> {
     connector: &'a Connector,
     url: &'a Uri,
-    steps: Arc<Steps>,
+    steps: Steps,
     calls: &'a CallLog,
     has_ended: bool,
 }

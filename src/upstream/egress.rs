@@ -7,7 +7,7 @@
 //! The one lock is for the pace of log lines; it is held for a look at a small map, and only after a failure.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::Uri;
@@ -39,6 +39,8 @@ struct Shared {
 enum Told {
     /// It could not be had.
     Failed(Cause),
+    /// One of several addresses failed.
+    AddressFailed(Option<SocketAddr>, Cause),
     /// A rule refuses an address, or would.
     Denied(Rule),
     /// It ended without close_notify.
@@ -191,6 +193,20 @@ impl DialPolicy {
         shared.servers.series().failed(label, cause);
         if self.is_due(host, Told::Failed(cause)) {
             tracing::warn!(provider = %self.provider, host, cause = cause.as_str(), error = %details(), "no connection");
+        }
+    }
+
+    /// Tells the log once a minute that one of several addresses failed; of one that is None, that the rest did.
+    pub(crate) fn address_failed(
+        &self,
+        host: &str,
+        address: Option<SocketAddr>,
+        cause: Cause,
+        details: impl FnOnce() -> String,
+    ) {
+        if self.is_due(host, Told::AddressFailed(address, cause)) {
+            let address = address.map(tracing::field::display);
+            tracing::warn!(provider = %self.provider, host, address, cause = cause.as_str(), error = %details(), "no connection to one of several addresses");
         }
     }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::cause;
-use super::steps::Step;
 use crate::upstream::peer::Peer;
 use bursar_base::address::Rule;
 use bursar_base::terminal::plain;
@@ -15,6 +14,33 @@ pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// As many bytes of an error get into the log; what is cut is marked.
 const MAX_DETAILS: usize = 500;
+
+/// What was being done when the time was over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Step {
+    /// The name was being resolved.
+    Name,
+    /// TCP was being connected.
+    Tcp,
+    /// The parent proxy was connecting, or was being connected to.
+    Parent,
+    /// TLS was shaking hands.
+    Tls,
+}
+
+impl Step {
+    pub(super) const ALL: [Self; 4] = [Self::Name, Self::Tcp, Self::Parent, Self::Tls];
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Name => "to resolve the name",
+            Self::Tcp => "to connect",
+            Self::Parent => "to connect through the parent proxy",
+            Self::Tls => "in the TLS handshake",
+        }
+    }
+}
 
 /// Why there is no connection. In any case no byte of a request was sent.
 #[derive(Debug, thiserror::Error)]

@@ -1,35 +1,13 @@
-//! Steps of connecting: how far it has come, for the words of a time-out, and the address that was tried.
+//! Steps of connecting: how far it has come, for the words of a time-out, which address was tried, and how the first failed.
 
 use std::net::SocketAddr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// What was being done when the time was over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Step {
-    /// The name was being resolved.
-    Name,
-    /// TCP was being connected.
-    Tcp,
-    /// The parent proxy was connecting, or was being connected to.
-    Parent,
-    /// TLS was shaking hands.
-    Tls,
-}
+use super::error::{Error, Step};
 
-impl Step {
-    pub(super) const ALL: [Self; 4] = [Self::Name, Self::Tcp, Self::Parent, Self::Tls];
-
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Name => "to resolve the name",
-            Self::Tcp => "to connect",
-            Self::Parent => "to connect through the parent proxy",
-            Self::Tls => "in the TLS handshake",
-        }
-    }
-}
+/// An error, and the address that it is of. None: none was tried, or it may be another one's.
+pub(super) type Failure = (Error, Option<SocketAddr>);
 
 /// How far connecting has come.
 #[derive(Debug, Default)]
@@ -37,8 +15,10 @@ pub struct Steps {
     step: AtomicU8,
     /// The one that is tried; of several nobody knows which one an error is of.
     only: OnceLock<SocketAddr>,
-    /// The one that is connected to.
+    /// The first one that was connected to.
     connected: OnceLock<SocketAddr>,
+    /// The first one's that failed while there were others to be tried.
+    failure: Mutex<Option<Failure>>,
 }
 
 impl Steps {
@@ -49,7 +29,7 @@ impl Steps {
     /// These addresses are tried.
     pub(super) fn tries(&self, addresses: &[SocketAddr]) {
         if let [only] = addresses {
-            // A name is resolved once.
+            // They are resolved once.
             let _is_first = self.only.set(*only);
         }
     }
@@ -61,7 +41,22 @@ impl Steps {
         }
     }
 
-    /// The one that an error is of. None: none was tried, or it may be another one's.
+    /// One has failed, and another one is tried.
+    pub(super) fn failed(&self, failure: Failure) {
+        let mut first = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that was slow may fail in another way later.
+        if first.as_ref().is_none_or(|first| first.1 == failure.1) {
+            *first = Some(failure);
+        }
+    }
+
+    /// How the first one failed, to be told once all have failed.
+    pub(super) fn first_failure(&self) -> Option<Failure> {
+        let mut first = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        first.take()
+    }
+
+    /// The one that a time-out is of. None: none was tried, or it may be another one's.
     pub(super) fn address(&self) -> Option<SocketAddr> {
         self.connected.get().or_else(|| self.only.get()).copied()
     }
@@ -100,5 +95,18 @@ mod tests {
         assert_eq!(steps.address(), None);
         steps.connected(Some(second));
         assert_eq!(steps.address(), Some(second));
+    }
+
+    #[test]
+    fn the_failure_that_is_told_is_the_first_addresss_and_its_last() {
+        let address = |number| Some(SocketAddr::from(([10, 0, 0, number], 443)));
+        let steps = Steps::default();
+        steps.failed((Error::TimedOut(Step::Tls), address(1)));
+        steps.failed((Error::NoProtocol, address(2)));
+        steps.failed((Error::NoProtocol, address(1)));
+        steps.failed((Error::TimedOut(Step::Tls), address(3)));
+        let (error, told) = steps.first_failure().unwrap();
+        assert!(matches!(error, Error::NoProtocol), "{error}");
+        assert_eq!(told, address(1));
     }
 }
