@@ -3,6 +3,7 @@
 //! Absolute-form and gateway requests meet here; everything after this takes a [`Destination`]. Looking
 //! up costs the same with one host or ten thousand.
 
+mod look_alike;
 mod payment;
 mod protection;
 
@@ -21,6 +22,7 @@ use bursar_config::{
     Allow, Authorization, Config, HostRoutes, MerchantHeader, Origin, Provider, Route,
 };
 use bursar_http::target::Target;
+use look_alike::look_alikes;
 pub use payment::Payment;
 use protection::is_token_endpoint;
 
@@ -362,6 +364,7 @@ impl<'a> MatchedHost<'a> {
                 reading.payment = reading.payment.stricter(other.payment);
             }
         }
+        reading.payment = with_look_alikes(reading.payment, tables, method, path);
         let Reading {
             route,
             authorization,
@@ -413,8 +416,8 @@ impl<'a> Reading<'a> {
         method: &Method,
         path: &str,
     ) -> Self {
-        let own = first(own, method, path);
-        let known = first(known, method, path);
+        let [own, known] =
+            [own, known].map(|routes| first(routes, method, |pattern| pattern.matches(path)));
         let said = [own, known].map(|route| route.map(|route| &route.semantics));
         let route = own.or(known);
         let default = default_scopes.map(Authorization::Bursar);
@@ -426,6 +429,29 @@ impl<'a> Reading<'a> {
             payment: Payment::of(method, said),
         }
     }
+}
+
+/// What a request means for money where a server may take it for one that a route knows. Nothing is refused by this, and
+/// scopes stay as they are, so that more is looked at here than in [`Reading::of`].
+fn with_look_alikes<'a>(
+    mut payment: Payment<'a>,
+    tables: [&'a Vec<Route>; 2],
+    method: &Method,
+    path: &Path<'_>,
+) -> Payment<'a> {
+    // Many frameworks answer HEAD by what they do for GET, without the body.
+    let as_get = (method == Method::HEAD).then_some(&Method::GET);
+    for path in path.all_readings().flat_map(look_alikes) {
+        for method in std::iter::once(method).chain(as_get) {
+            let matches = |pattern: &Pattern| pattern.matches_ignoring_case(path);
+            let found = tables.map(|routes| first(routes, method, matches));
+            if found.iter().any(Option::is_some) {
+                let said = found.map(|route| route.map(|route| &route.semantics));
+                payment = payment.stricter(Payment::of(method, said));
+            }
+        }
+    }
+    payment
 }
 
 /// The account that a request is sent for: the one that it names, or the only one that the entries which
@@ -466,13 +492,17 @@ fn choose_account<'a>(
 }
 
 /// The first that matches.
-fn first<'a>(routes: &'a [Route], method: &Method, path: &str) -> Option<&'a Route> {
+fn first<'a>(
+    routes: &'a [Route],
+    method: &Method,
+    matches: impl Fn(&Pattern) -> bool,
+) -> Option<&'a Route> {
     routes.iter().find(|route| {
         route
             .methods
             .as_ref()
             .is_none_or(|methods| methods.contains(method))
-            && route.path.matches(path)
+            && matches(&route.path)
     })
 }
 

@@ -123,6 +123,28 @@ async fn a_frozen_provider_takes_reads_and_no_payments_until_it_is_thawed() {
 }
 
 #[tokio::test]
+async fn what_a_provider_may_take_for_a_payment_is_refused_while_it_is_frozen() {
+    let api = Upstream::start(|_| async { answer(200, "fine") }).await;
+    let idp = Idp::counting().await;
+    let keys = "frozen: true\nroutes: [{methods: [GET], path: /refund, moves_money: true}]";
+    let program = Program::start(&acme(&api.url(), &idp.url(), keys), "info").await;
+    let mut caller = Caller::connect(program.listen).await;
+    for (method, path, status) in [
+        ("GET", "/refund", 503),
+        ("HEAD", "/refund", 503),
+        ("GET", "/Refund?id=1", 503),
+        ("GET", "/refund.json", 503),
+        ("GET", "/index.php/refund/", 503),
+        ("GET", "/refunds", 200),
+        ("HEAD", "/refunds", 200),
+    ] {
+        let reply = caller.send(method, path, "").await;
+        assert_eq!(reply.status, status, "{method} {path}");
+    }
+    assert_eq!(api.count(), 2);
+}
+
+#[tokio::test]
 async fn a_payment_that_waits_for_its_token_is_not_sent_after_a_freeze() {
     let api = Upstream::start(|_| async { answer(200, "fine") }).await;
     let latch = Latch::closed();

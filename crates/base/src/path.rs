@@ -215,20 +215,30 @@ impl Pattern {
     /// pattern's, whatever the two hold.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
+        self.matches_by(path, |literal, text| literal == text)
+    }
+
+    /// The same for a server to which letters of ASCII are the same in either case.
+    #[must_use]
+    pub fn matches_ignoring_case(&self, path: &str) -> bool {
+        self.matches_by(path, <[u8]>::eq_ignore_ascii_case)
+    }
+
+    fn matches_by(&self, path: &str, is_equal: impl Fn(&[u8], &[u8]) -> bool) -> bool {
         if let [Segment::Many] = *self.segments {
             return true;
         }
         // What is literal at the beginning is compared in one piece: most patterns differ from most paths there.
         let path = trimmed(path);
-        let rest = match (self.literals, path.strip_prefix(&*self.start)) {
-            (0, _) => (!path.is_empty()).then_some(path),
-            (_, Some([])) => None,
-            (_, Some([b'/', rest @ ..])) => Some(rest),
+        let rest = match path.split_at_checked(self.start.len()) {
+            _ if self.literals == 0 => (!path.is_empty()).then_some(path),
+            Some((start, [])) if is_equal(&self.start, start) => None,
+            Some((start, [b'/', rest @ ..])) if is_equal(&self.start, start) => Some(rest),
             _ => return false,
         };
         let patterns = self.segments.get(self.literals..).unwrap_or_default();
         match_sequence(patterns, split(rest), |pattern, segment| match pattern {
-            Segment::Literal(literal) => **literal == *segment,
+            Segment::Literal(literal) => is_equal(literal, segment),
             Segment::One => !segment.is_empty(),
             Segment::Many => true,
         })

@@ -35,13 +35,18 @@ impl<'a> Payment<'a> {
         }
     }
 
-    /// Where two readings of one path differ.
+    /// Where two readings of one request differ. A key counts where the stricter of them has it.
     pub(super) fn stricter(self, other: Self) -> Self {
+        let (stricter, milder) = match other.replay > self.replay {
+            true => (other, self),
+            false => (self, other),
+        };
+        let has_key = |it: &Self| it.idempotency_header.is_some() || it.idempotency_field.is_some();
+        let keyed = if has_key(&stricter) { stricter } else { milder };
         Self {
             moves_money: self.moves_money || other.moves_money,
-            replay: self.replay.max(other.replay),
-            idempotency_header: self.idempotency_header.or(other.idempotency_header),
-            idempotency_field: self.idempotency_field.or(other.idempotency_field),
+            replay: stricter.replay,
+            ..keyed
         }
     }
 

@@ -4,7 +4,7 @@ use bursar_base::path::Path;
 use bursar_config::Provider;
 
 /// What PHP takes for the program, and the rest for its path (`/index.php/oauth/token`).
-const SCRIPT: &[u8] = b".php";
+pub(super) const SCRIPT: &[u8] = b".php";
 
 /// Compared without regard to case, to a format suffix, which Rails takes (`/oauth/token.json`), and to what Windows
 /// takes for a stream of the file (`/oauth/token:x`).

@@ -227,3 +227,79 @@ fn what_servers_may_read_as_another_path_is_refused() {
         assert!(found.is_ok(), "{path}: {found:?}");
     }
 }
+
+/// A payment that is a GET, and what is none beside it.
+const PAYOUT: &str = "
+providers:
+  acme:
+    hosts: [api.test]
+    client_id: a
+    client_secret: b
+    token: {url: https://login.test/t}
+    routes:
+      - {methods: [GET], path: /v1/payout, moves_money: true, replay: never}
+      - {methods: [GET], path: /v1/payout/status, moves_money: false}
+      - {methods: [GET], path: \"/v1/payout/*\", moves_money: true}
+      - {methods: [POST], path: /v1/Search, moves_money: false}
+      - {methods: [POST], path: \"/index.php/**\", moves_money: false}
+      - {methods: [POST], path: \"/pay/*\", replay: if_keyed, idempotency_header: X-Key}
+      - {methods: [POST], path: /pay, idempotency_field: /key}
+";
+
+#[test]
+fn every_spelling_of_a_payment_is_one_or_refused() {
+    let routes = routes(PAYOUT);
+    for method in ["GET", "HEAD"] {
+        let mut payments = 0;
+        for spelling in spellings("/v1/payout") {
+            let request = format!("{method} api.test {spelling}");
+            if find(&routes, &request) == Err(Error::Ambiguous) {
+                continue;
+            }
+            assert_eq!(payment(&routes, &request), "$ Never none", "{request}");
+            payments += 1;
+        }
+        assert!(payments > 50, "{payments}");
+    }
+}
+
+#[test]
+fn what_looks_like_a_payment_is_one_and_has_the_scopes_of_its_own_route() {
+    let routes = routes(PAYOUT);
+    for (request, expected) in [
+        ("HEAD /v1/payout", "$ Never none"),
+        ("GET /V1/Payout.json", "$ Never none"),
+        ("GET /index.php/v1/payout.json", "$ Never none"),
+        ("GET /shop/INDEX.PHP/v1/payout", "$ Never none"),
+        ("GET /a.php/b.php/v1/payout", "$ Never none"),
+        ("GET /v1/payout/7", "$ Always none"),
+        ("GET /v1/Payout/7.pdf", "$ Always none"),
+        // The more specific route says that it is none.
+        ("GET /v1/payout/status", "- Always none"),
+        ("GET /v1/PAYOUT/Status", "- Always none"),
+        ("GET /v1/payouts", "- Always none"),
+        ("GET /v1/payout-list.json", "- Always none"),
+        ("GET /x/v1/payout", "- Always none"),
+        ("GET /v1/.payout", "- Always none"),
+        ("OPTIONS /v1/payout", "- Always none"),
+        // And what only looks like one that is none is one by its method.
+        ("POST /v1/Search", "- Always none"),
+        ("POST /v1/Search.json", "$ Always none"),
+        ("POST /index.php/x", "- Always none"),
+        ("POST /Pay/7", "$ IfKeyed x-key"),
+        ("POST /pay.json", "$ Always none"),
+    ] {
+        let (method, path) = request.split_once(' ').unwrap();
+        let request = format!("{method} api.test {path}");
+        assert_eq!(payment(&routes, &request), expected, "{request}");
+    }
+    let routes = self::routes(&PAYOUT.replace("replay: never", "scopes: [payout]"));
+    for (request, expected) in [
+        ("GET api.test /v1/payout", "GET /v1/payout [payout]"),
+        ("HEAD api.test /v1/payout", "default []"),
+        ("GET api.test /v1/payout.json", "default []"),
+    ] {
+        let found = find(&routes, request).unwrap();
+        assert_eq!(found, format!("api.test {expected}"));
+    }
+}
