@@ -13,7 +13,7 @@ use bursar::exchange::route::Routes;
 use bursar::token::{Body, Failure, RawResponse, read_response};
 use bursar_base::address::{Rule, Spelling, rules};
 use bursar_base::path::Path;
-use bursar_base::socket::Abort;
+use bursar_base::socket::ResetOnClose;
 use bursar_config::Config;
 use bursar_http::framing::{Broken, Framing};
 use bursar_http::response::{Outstanding, Reader};
@@ -454,8 +454,8 @@ fn exchange(bytes: &[u8], piece: usize) -> Option<Exchanged> {
     })
 }
 
-impl Abort for Script {
-    fn abort(&self) {}
+impl ResetOnClose for Script {
+    fn reset_on_close(&self) {}
 }
 
 /// A server that answers once it is asked, in pieces of which the last is first.

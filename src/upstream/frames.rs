@@ -26,13 +26,13 @@ use read::ReadFrames;
 use written::WrittenFrames;
 
 use super::streams::Streams;
-use bursar_base::socket::Abort;
+use bursar_base::socket::ResetOnClose;
 use bursar_telemetry::metrics::DroppedFields;
 
-/// A stream that reads along. One that ends while responses are awaited, or is abandoned, is aborted: whoever waited is
+/// A stream that reads along. One that ends while responses are awaited, or is abandoned, is reset: whoever waited is
 /// told that there is none, so no request must arrive after that.
 #[derive(Debug)]
-pub(super) struct Frames<S: Abort> {
+pub(super) struct Frames<S: ResetOnClose> {
     stream: S,
     incoming: ReadFrames,
     outgoing: WrittenFrames,
@@ -42,7 +42,7 @@ pub(super) struct Frames<S: Abort> {
     has_ended: bool,
 }
 
-impl<S: Abort> Frames<S> {
+impl<S: ResetOnClose> Frames<S> {
     pub(super) fn new(stream: S, streams: &Arc<Streams>, dropped: Arc<DroppedFields>) -> Self {
         Self {
             stream,
@@ -92,7 +92,7 @@ impl<S: Abort> Frames<S> {
     }
 }
 
-impl<S: Read + Abort + Unpin> Read for Frames<S> {
+impl<S: Read + ResetOnClose + Unpin> Read for Frames<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -130,7 +130,7 @@ impl<S: Read + Abort + Unpin> Read for Frames<S> {
     }
 }
 
-impl<S: Write + Abort + Unpin> Write for Frames<S> {
+impl<S: Write + ResetOnClose + Unpin> Write for Frames<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -188,11 +188,11 @@ impl<S: Write + Abort + Unpin> Write for Frames<S> {
     }
 }
 
-impl<S: Abort> Drop for Frames<S> {
+impl<S: ResetOnClose> Drop for Frames<S> {
     fn drop(&mut self) {
         let streams = &self.incoming.streams;
         if streams.is_open() || streams.is_abandoned() {
-            self.stream.abort();
+            self.stream.reset_on_close();
         }
     }
 }

@@ -26,7 +26,7 @@ use super::lifetime::{ConnectionLifetime, LifetimeLimits};
 use super::peer::Peer;
 use super::streams::{MAX_STREAMS, Need, StreamPermit, Streams};
 use super::upload::UploadBody;
-use bursar_base::socket::Abort;
+use bursar_base::socket::ResetOnClose;
 use bursar_config::{Origin, Timeouts};
 use bursar_http::deadline_timer::DeadlineTimer;
 use bursar_http::response::{Outstanding, Reader};
@@ -205,7 +205,7 @@ impl<B: RequestBody> Pool<B> {
         open: Open,
     ) -> Result<Connection<B>, HandshakeError>
     where
-        S: AsyncRead + AsyncWrite + Abort + Send + Unpin + 'static,
+        S: AsyncRead + AsyncWrite + ResetOnClose + Send + Unpin + 'static,
     {
         let outstanding = Outstanding::new();
         let stream = Reader::new(stream, outstanding.clone(), self.dropped.clone());
@@ -235,7 +235,7 @@ impl<B: RequestBody> Pool<B> {
         need: Need,
     ) -> Result<Connection<B>, HandshakeError>
     where
-        S: Read + Write + Abort + Send + Unpin + 'static,
+        S: Read + Write + ResetOnClose + Send + Unpin + 'static,
     {
         let key = Arc::new(PoolKey::of(origin));
         let streams = Streams::to(open.peer);

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncBufRead as _, AsyncRead, AsyncWrite, ReadBuf};
 
 use super::late_refusal::Watch;
-use bursar_base::socket::{Abort, Socket};
+use bursar_base::socket::{ResetOnClose, Socket};
 
 /// A connection, with TLS unless the operator wrote down a loopback address.
 pub type Stream = MaybeHttpsStream<Tcp>;
@@ -99,11 +99,11 @@ impl ServerStream {
     }
 }
 
-impl Abort for ServerStream {
-    fn abort(&self) {
+impl ResetOnClose for ServerStream {
+    fn reset_on_close(&self) {
         match &self.stream {
-            MaybeHttpsStream::Http(stream) => stream.abort(),
-            MaybeHttpsStream::Https(stream) => stream.inner().get_ref().0.abort(),
+            MaybeHttpsStream::Http(stream) => stream.reset_on_close(),
+            MaybeHttpsStream::Https(stream) => stream.inner().get_ref().0.reset_on_close(),
         }
     }
 }

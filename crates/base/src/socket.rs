@@ -23,33 +23,33 @@ const MAX_JOINED_BYTES: usize = 4096;
 ///
 /// The system goes on sending what a peer has not acknowledged after a connection was closed, for a quarter of an hour
 /// where the network is broken. Whoever waited for a response was told long before that there was none.
-pub trait Abort {
+pub trait ResetOnClose {
     /// Has the system drop what it has not delivered, and tell the peer so by a reset, as soon as the connection is closed.
-    fn abort(&self);
+    fn reset_on_close(&self);
 }
 
-impl Abort for TcpStream {
-    fn abort(&self) {
-        // The system refuses nothing of this while the socket is open.
+impl ResetOnClose for TcpStream {
+    fn reset_on_close(&self) {
+        // Where the system refuses, a plain close is all that is left.
         drop(self.set_zero_linger());
     }
 }
 
-impl<S: Abort> Abort for Socket<S> {
-    fn abort(&self) {
-        self.tcp.abort();
+impl<S: ResetOnClose> ResetOnClose for Socket<S> {
+    fn reset_on_close(&self) {
+        self.tcp.reset_on_close();
     }
 }
 
-impl<S: Abort> Abort for TokioIo<S> {
-    fn abort(&self) {
-        self.inner().abort();
+impl<S: ResetOnClose> ResetOnClose for TokioIo<S> {
+    fn reset_on_close(&self) {
+        self.inner().reset_on_close();
     }
 }
 
 /// Nothing is on its way in memory.
-impl Abort for DuplexStream {
-    fn abort(&self) {}
+impl ResetOnClose for DuplexStream {
+    fn reset_on_close(&self) {}
 }
 
 /// A TCP connection, to a caller or to a server.

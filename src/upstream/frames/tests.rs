@@ -41,8 +41,8 @@ impl Read for Server {
     }
 }
 
-impl Abort for Server {
-    fn abort(&self) {}
+impl ResetOnClose for Server {
+    fn reset_on_close(&self) {}
 }
 
 impl Write for Server {

@@ -5,7 +5,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 
-use bursar_base::socket::Socket;
+use bursar_base::socket::{ResetOnClose, Socket};
 
 /// What carries a caller's bytes.
 pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin {
@@ -18,8 +18,7 @@ pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin {
 
 impl Transport for Socket {
     fn reset_on_close(&self) {
-        // Where the system refuses, a plain close is all that is left.
-        drop(self.tcp.set_zero_linger());
+        ResetOnClose::reset_on_close(self);
     }
 
     fn acknowledge(&mut self) {

@@ -11,16 +11,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::chunks::Chunked;
 use super::outstanding::Outstanding;
 use super::rewrite::{Rewriting, State};
-use bursar_base::socket::Abort;
+use bursar_base::socket::ResetOnClose;
 use bursar_telemetry::metrics::DroppedFields;
 
 /// Read at once where bytes are held here.
 const READ_BYTES: usize = 8 * 1024;
 
-/// A stream whose answers hyper takes. One that ends while a response is awaited is aborted: whoever waited is told that
+/// A stream whose answers hyper takes. One that ends while a response is awaited is reset: whoever waited is told that
 /// there is none, so the request must not arrive after that.
 #[derive(Debug)]
-pub struct Reader<S: Abort> {
+pub struct Reader<S: ResetOnClose> {
     stream: S,
     outstanding: Arc<Outstanding>,
     dropped: Arc<DroppedFields>,
@@ -31,7 +31,7 @@ pub struct Reader<S: Abort> {
     is_deaf: bool,
 }
 
-impl<S: Abort> Reader<S> {
+impl<S: ResetOnClose> Reader<S> {
     /// For a new connection, whose requests `outstanding` is told of.
     pub fn new(stream: S, outstanding: Arc<Outstanding>, dropped: Arc<DroppedFields>) -> Self {
         Self {
@@ -80,7 +80,7 @@ impl<S: Abort> Reader<S> {
     }
 }
 
-impl<S: AsyncRead + Abort + Unpin> Reader<S> {
+impl<S: AsyncRead + ResetOnClose + Unpin> Reader<S> {
     /// Reads into hyper's own buffer. Whether hyper may look at it.
     fn poll_pass(
         &mut self,
@@ -156,7 +156,7 @@ impl<S: AsyncRead + Abort + Unpin> Reader<S> {
     }
 }
 
-impl<S: AsyncRead + Abort + Unpin> AsyncRead for Reader<S> {
+impl<S: AsyncRead + ResetOnClose + Unpin> AsyncRead for Reader<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -178,7 +178,7 @@ impl<S: AsyncRead + Abort + Unpin> AsyncRead for Reader<S> {
     }
 }
 
-impl<S: AsyncWrite + Abort + Unpin> AsyncWrite for Reader<S> {
+impl<S: AsyncWrite + ResetOnClose + Unpin> AsyncWrite for Reader<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -227,10 +227,10 @@ impl<S: AsyncWrite + Abort + Unpin> AsyncWrite for Reader<S> {
     }
 }
 
-impl<S: Abort> Drop for Reader<S> {
+impl<S: ResetOnClose> Drop for Reader<S> {
     fn drop(&mut self) {
         if self.awaits_response() {
-            self.stream.abort();
+            self.stream.reset_on_close();
         }
     }
 }
