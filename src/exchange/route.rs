@@ -52,6 +52,8 @@ struct Entry {
     place: usize,
     /// None: it depends on the request's host. With `upstream` all hosts of the provider share it.
     server: Option<Arc<Server>>,
+    /// Whether a route's path has capitals.
+    has_capitals: bool,
 }
 
 /// Where requests to a host are sent.
@@ -96,6 +98,7 @@ pub struct MatchedHost<'a> {
     /// Whose it is.
     pub provider: &'a Arc<Provider>,
     known: &'a HostRoutes,
+    has_capitals: bool,
     origin: Cow<'a, Arc<Origin>>,
 }
 
@@ -179,6 +182,7 @@ impl Routes {
             let tenants = SmallVec::new();
             Some(Arc::new(Server { origin, tenants }))
         };
+        let mut routes = provider.routes.iter().chain(&provider.known[place].routes);
         table
             .entry(bare(&host.name).into())
             .or_default()
@@ -187,6 +191,7 @@ impl Routes {
                 provider: provider.clone(),
                 place,
                 server: server.or_else(own),
+                has_capitals: routes.any(|route| route.path.has_capitals()),
             });
     }
 
@@ -215,6 +220,7 @@ impl Routes {
         Ok(MatchedHost {
             provider: &entry.provider,
             known: &entry.provider.known[entry.place],
+            has_capitals: entry.has_capitals,
             origin,
         })
     }
@@ -364,7 +370,10 @@ impl<'a> MatchedHost<'a> {
                 reading.payment = reading.payment.stricter(other.payment);
             }
         }
-        reading.payment = with_look_alikes(reading.payment, tables, method, path);
+        // Most requests look like no other.
+        if self.has_capitals || method == Method::HEAD || path.has_variants() {
+            reading.payment = with_look_alikes(reading.payment, tables, method, path);
+        }
         let Reading {
             route,
             authorization,

@@ -17,6 +17,7 @@ use readings::Readings;
 #[derive(Debug)]
 pub struct Path<'a> {
     raw: &'a str,
+    has_variants: bool,
     /// None: it has no other one.
     others: Option<Box<Readings>>,
 }
@@ -25,9 +26,11 @@ impl<'a> Path<'a> {
     /// Reads a raw path (no query). Allocates only where there is more than one reading.
     #[must_use]
     pub fn new(raw: &'a str) -> Self {
+        let kinds = Kinds::of(raw);
         Self {
             raw,
-            others: (!is_plain(raw)).then(|| Box::new(Readings::of(raw))),
+            has_variants: kinds.all & !SLASH != 0,
+            others: (!kinds.are_plain(raw)).then(|| Box::new(Readings::of(raw))),
         }
     }
 
@@ -74,6 +77,12 @@ impl<'a> Path<'a> {
         self.others.is_none()
     }
 
+    /// Whether it has capitals, dots or colons, or several readings, so that some server may take it for another path.
+    #[must_use]
+    pub fn has_variants(&self) -> bool {
+        self.has_variants || !self.is_plain()
+    }
+
     /// The path as it was written.
     #[must_use]
     pub fn raw(&self) -> &'a str {
@@ -87,6 +96,8 @@ const DEPENDS: u8 = 1;
 const SLASH: u8 = 2;
 /// There is more than one reading.
 const SPECIAL: u8 = 4;
+/// There is one reading, and servers that compare without regard to case.
+const CAPITAL: u8 = 8;
 const KINDS: [u8; 256] = {
     let mut kinds = [SPECIAL; 256];
     let mut byte = b'!';
@@ -95,6 +106,7 @@ const KINDS: [u8; 256] = {
             b'%' | b';' | b'\\' | b'(' | b'?' | b'#' => SPECIAL,
             b'/' => SLASH,
             b'.' | b':' | b'$' => DEPENDS,
+            b'A'..=b'Z' => CAPITAL,
             _ => 0,
         };
         byte += 1;
@@ -102,24 +114,38 @@ const KINDS: [u8; 256] = {
     kinds
 };
 
-/// Whether a path has one reading only.
-fn is_plain(raw: &str) -> bool {
-    let bytes = raw.as_bytes();
-    let (mut all, mut both, mut before) = (0, 0, 0);
-    for byte in bytes {
-        let kind = KINDS[usize::from(*byte)];
-        all |= kind;
-        both |= kind & before;
-        before = kind;
+/// What the bytes of a path say together.
+struct Kinds {
+    all: u8,
+    /// What two say that follow one another.
+    both: u8,
+}
+
+impl Kinds {
+    fn of(raw: &str) -> Self {
+        let (mut all, mut both, mut before) = (0, 0, 0);
+        for byte in raw.as_bytes() {
+            let kind = KINDS[usize::from(*byte)];
+            all |= kind;
+            both |= kind & before;
+            before = kind;
+        }
+        Self { all, both }
     }
-    let is_doubled = both & SLASH != 0;
-    let is_ended = bytes.len() == 1 || !matches!(bytes.last(), Some(b'/' | b'.'));
-    let is_odd = |pair: &[u8]| matches!(pair, [b'/', b'.'] | [b'.', b'/'] | [b':', b':' | b'$']);
-    bytes.first() == Some(&b'/')
-        && all & SPECIAL == 0
-        && !is_doubled
-        && is_ended
-        && (all & DEPENDS == 0 || !bytes.windows(2).any(is_odd))
+
+    /// Whether that path has one reading only.
+    fn are_plain(&self, raw: &str) -> bool {
+        let bytes = raw.as_bytes();
+        let is_doubled = self.both & SLASH != 0;
+        let is_ended = bytes.len() == 1 || !matches!(bytes.last(), Some(b'/' | b'.'));
+        let is_odd =
+            |pair: &[u8]| matches!(pair, [b'/', b'.'] | [b'.', b'/'] | [b':', b':' | b'$']);
+        bytes.first() == Some(&b'/')
+            && self.all & SPECIAL == 0
+            && !is_doubled
+            && is_ended
+            && (self.all & DEPENDS == 0 || !bytes.windows(2).any(is_odd))
+    }
 }
 
 /// A path without its first slash and its last one.
@@ -209,6 +235,12 @@ impl Pattern {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// Whether it has letters of ASCII in upper case.
+    #[must_use]
+    pub fn has_capitals(&self) -> bool {
+        self.text.bytes().any(|byte| byte.is_ascii_uppercase())
     }
 
     /// Whether one reading of a path matches. Takes time in proportion to the path's length times the
