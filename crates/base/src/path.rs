@@ -192,6 +192,11 @@ pub enum PatternError {
     /// `/a*` and the like would suggest a match that does not happen.
     #[error("`*` and `**` stand for whole segments, as in `/payments/*` or `/payments/**`")]
     PartialWildcard,
+    /// Frameworks and API descriptions have it for `*`; here it would match nothing but itself.
+    #[error(
+        "holds a placeholder such as `{{id}}` or `:id`, which would match nothing but itself; write `*` for one segment, as in `/payments/*`"
+    )]
+    Placeholder,
     /// It could not match a normalised path.
     #[error("must not hold `?`, `#`, `%`, `;`, `\\`, spaces, empty or dot segments")]
     NotNormalised,
@@ -201,7 +206,7 @@ impl Pattern {
     /// Reads a pattern such as `/payment-links/*`.
     ///
     /// # Errors
-    /// Where it is relative, has a wildcard inside a segment, or could match no normalised path.
+    /// Where it is relative, has a wildcard inside a segment or a placeholder, or could match no normalised path.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         if !text.starts_with('/') {
             return Err(PatternError::Relative);
@@ -209,6 +214,11 @@ impl Pattern {
         let odd = |char: char| "?#%;\\".contains(char) || char.is_whitespace() || char.is_control();
         if text.contains(odd) {
             return Err(PatternError::NotNormalised);
+        }
+        // No path may hold brackets that are not encoded (RFC 3986 section 3.3), and none is known with such a colon.
+        let is_named = |segment: &[u8]| matches!(segment, [b':', first, ..] if first.is_ascii_alphabetic() || *first == b'_');
+        if text.contains(['{', '}', '<', '>']) || segments(text).any(is_named) {
+            return Err(PatternError::Placeholder);
         }
         let mut parsed = Vec::new();
         for segment in segments(text) {
@@ -287,6 +297,31 @@ impl Pattern {
                 (Segment::Literal(_) | Segment::One, _) => false,
             }
         })
+    }
+
+    /// Whether there is a path that both match.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        // For each number of segments of the other: whether what is left of both, from there on, has a path in common.
+        let mut below = vec![false; other.segments.len() + 1];
+        for at in (0..=self.segments.len()).rev() {
+            let mut row = below.clone();
+            for place in (0..=other.segments.len()).rev() {
+                let after = |row: &[bool]| row.get(place + 1).is_some_and(|is| *is);
+                let under = below.get(place).is_some_and(|is| *is);
+                row[place] = match (self.segments.get(at), other.segments.get(place)) {
+                    (None, None) => true,
+                    (Some(Segment::Many), _) | (_, Some(Segment::Many)) => under || after(&row),
+                    (Some(Segment::Literal(mine)), Some(Segment::Literal(theirs))) => {
+                        mine == theirs && after(&below)
+                    }
+                    (Some(_), Some(_)) => after(&below),
+                    (None, Some(_)) | (Some(_), None) => false,
+                };
+            }
+            below = row;
+        }
+        below.first().is_some_and(|is| *is)
     }
 
     /// Orders the more specific pattern first: segment by segment a literal comes before `*`, and `*`

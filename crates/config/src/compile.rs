@@ -73,7 +73,7 @@ pub(super) fn compile(
     let known = callers.as_deref().unwrap_or_default();
     let passthrough = passthrough::compile(file.passthrough, known, &providers, problems);
     if let Some(callers) = &callers {
-        caller::warn_of_unused_accounts(callers, &names, problems);
+        caller::warn_of_what_is_in_vain(callers, &names, &providers, problems);
     }
     (providers.iter()).for_each(|provider| environment::refuse_the_other(provider, problems));
     let egress = egress::compile(file.egress, problems);

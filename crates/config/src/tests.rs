@@ -261,6 +261,26 @@ fn bad_values_say_what_to_write_instead() {
 }
 
 #[test]
+fn what_other_programs_write_for_any_says_what_to_write_instead() {
+    for (line, expected) in [
+        (
+            "    routes: [{path: '/links/{id}'}]\n",
+            "routes[0].path: holds a placeholder such as `{id}` or `:id`, which would match nothing but itself; write `*`",
+        ),
+        (
+            "callers: {a: {password: b, allow: [{provider: acme, paths: [/links/:id]}]}}\n",
+            "callers.a.allow[0].paths[0]: holds a placeholder",
+        ),
+        (
+            "callers: {a: {password: b, allow: [{provider: acme, methods: ['*']}]}}\n",
+            "callers.a.allow[0].methods[0]: is no method; leave `methods` out to mean any",
+        ),
+    ] {
+        assert_problem(&format!("{ACME}{line}"), expected);
+    }
+}
+
+#[test]
 fn two_providers_cannot_claim_one_host() {
     let twice = format!(
         "{ACME}  other:\n    hosts: [API.acme.example]\n    client_id: a\n    client_secret: b\n    token: {{url: https://x/t}}\n"
@@ -532,6 +552,22 @@ fn an_account_that_no_caller_may_use_is_warned_about() {
             (warned, unused) => panic!("{allow}: {warned:?}, but {unused:?}"),
         }
     }
+}
+
+#[test]
+fn a_path_that_is_allowed_and_none_of_the_api_is_warned_about() {
+    let allow = "[{provider: acme, paths: [/api/links/*, /links, /**]}, {provider: acme, paths: ['/**/links', /v1/*]}]";
+    let text = format!(
+        "{ACME}    paths: [/api/**, /v2/*]\ncallers: {{a: {{password: 16letters-of-it., allow: {allow}}}}}\n"
+    );
+    let warned = Config::parse(&text, Path::new("")).unwrap().warnings;
+    let warned: Vec<String> = warned.iter().map(ToString::to_string).collect();
+    let said = "allows nothing, because the API's paths of acme are /api/**, /v2/*";
+    let expected = ["allow[0].paths[1]", "allow[1].paths[1]"];
+    assert_eq!(
+        warned,
+        expected.map(|path| format!("line 9: callers.a.{path}: {said}"))
+    );
 }
 
 #[test]

@@ -247,6 +247,28 @@ fn patterns_that_could_never_match_are_refused() {
 }
 
 #[test]
+fn a_placeholder_is_no_pattern() {
+    for text in [
+        "/a/{id}",
+        "/a/{id}.json",
+        "/a/:id/b",
+        "/a/:_id",
+        "/a/<id>",
+        "/a/<int:id>",
+        "/a/{path:.+}",
+    ] {
+        assert_eq!(
+            Pattern::parse(text),
+            Err(PatternError::Placeholder),
+            "{text}"
+        );
+    }
+    for text in ["/payment-requests:redirect", "/a/:", "/a/b:c", "/a/(1)"] {
+        assert!(Pattern::parse(text).is_ok(), "{text}");
+    }
+}
+
+#[test]
 fn the_more_specific_pattern_comes_first() {
     let mut patterns = ["/**", "/a/*", "/a/**", "/a/b", "/a", "/*"].map(pattern);
     patterns.sort_by(Pattern::compare_specificity);
@@ -351,6 +373,24 @@ proptest! {
         let text = format!("/{}", text.trim_start_matches('/'));
         let expected = fits(&parts(&text), &parts(&path));
         prop_assert_eq!(pattern(&text).matches(&path), expected, "{} {}", text, path);
+    }
+
+    #[test]
+    fn patterns_overlap_where_a_path_matches_both(
+        one in "(/(a|b|\\*|\\*\\*)){0,3}",
+        other in "(/(a|b|\\*|\\*\\*)){0,3}",
+    ) {
+        let parse = |text: &str| pattern(&format!("/{}", text.trim_start_matches('/')));
+        let (one, other) = (parse(&one), parse(&other));
+        let mut paths = vec![String::new()];
+        for at in 0.. {
+            let Some(path) = paths.get(at).filter(|path| path.len() < 12).cloned() else {
+                break;
+            };
+            paths.extend(["/a", "/b"].map(|segment| format!("{path}{segment}")));
+        }
+        let in_both = paths.iter().any(|path| one.matches(path) && other.matches(path));
+        prop_assert_eq!(one.overlaps(&other), in_both, "{:?} {:?}", one, other);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -11,15 +12,17 @@ use crate::caller::{Allow, Caller};
 use crate::diagnostic::Diagnostics;
 use crate::file;
 use crate::node::join;
+use crate::provider::Provider;
 use bursar_base::listing::first_of;
 use bursar_base::password::Password;
+use bursar_base::path::Pattern;
 use bursar_base::spelling::nearest;
 
 /// A shorter password is refused beyond loopback …
 const MIN_PASSWORD: usize = 8;
 /// … and warned about everywhere.
 const GOOD_PASSWORD: usize = 16;
-/// How many unused accounts one warning names.
+/// How many accounts or paths one warning names.
 const MAX_NAMED: usize = 10;
 
 /// The providers of the file, each with its accounts; both ascending, so that places here are places in
@@ -328,12 +331,56 @@ fn places(
     places.into()
 }
 
-/// Money that nobody can spend is probably a mistake in `allow`.
-pub(super) fn warn_of_unused_accounts(
+/// What is allowed to no effect, and what nobody may use.
+pub(super) fn warn_of_what_is_in_vain(
     callers: &[Caller],
     names: &Names,
+    providers: &[Arc<Provider>],
     problems: &mut Diagnostics,
 ) {
+    warn_of_unused_accounts(callers, names, problems);
+    warn_of_paths_outside(callers, providers, problems);
+}
+
+/// What is allowed there is refused all the same.
+fn warn_of_paths_outside(
+    callers: &[Caller],
+    providers: &[Arc<Provider>],
+    problems: &mut Diagnostics,
+) {
+    // Where one is wrong, its place here is not that in the file.
+    if problems.has_below("callers") {
+        return;
+    }
+    let provider_of = |allow: &Allow| providers.iter().find(|it| it.index == allow.provider);
+    for caller in callers {
+        for (place, allow) in caller.allow.iter().enumerate() {
+            let Some(provider) = provider_of(allow).filter(|it| !it.paths.is_empty()) else {
+                continue;
+            };
+            for (at, path) in allow.paths.iter().flatten().enumerate() {
+                if provider.paths.iter().any(|known| known.overlaps(path)) {
+                    continue;
+                }
+                let known: Vec<&str> = provider.paths.iter().map(Pattern::as_str).collect();
+                problems.warn(
+                    &join(
+                        &join("callers", &caller.name),
+                        &format!("allow[{place}].paths[{at}]"),
+                    ),
+                    format_args!(
+                        "allows nothing, because the API's paths of {} are {}",
+                        provider.name,
+                        first_of(&known, MAX_NAMED)
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// Money that nobody can spend is probably a mistake in `allow`.
+fn warn_of_unused_accounts(callers: &[Caller], names: &Names, problems: &mut Diagnostics) {
     // It follows from what is wrong with a caller.
     if problems.has_below("callers") {
         return;

@@ -129,6 +129,9 @@ pub(super) fn methods(
     let parse = |(at, name): (usize, String)| {
         let path = format!("{path}[{at}]");
         match name.parse::<Method>() {
+            _ if ["*", "any", "all"].contains(&&*name.to_ascii_lowercase()) => {
+                problems.add(&path, "is no method; leave `methods` out to mean any");
+            }
             Ok(Method::TRACE | Method::CONNECT) => problems.add(&path, "is never sent upstream"),
             Ok(method) if name.chars().any(|char| char.is_ascii_lowercase()) => {
                 problems.add(
