@@ -412,11 +412,11 @@ async fn carry(
         TunnelTarget::Away(server, _held) => {
             let (mut soon, mut now) = (context.phase.clone(), context.phase);
             let (leaving, last) = (until_closing(&mut soon), until_cut_off(&mut now));
-            let (mut caller, mut server) = (QuickAck(stream), TokioIo::new(*server));
+            let (mut caller, mut server) = (QuickAck::new(stream), TokioIo::new(*server));
             let copying = tunnel::copy(&mut caller, &mut server, leaving, last);
             let (ended, sent, received) = copying.await;
             if ended.is_cut_off() {
-                caller.0.reset_on_close();
+                caller.cut_off();
                 socket_of(server.inner()).reset_on_close();
             }
             tracing::debug!(?ended, "opaque tunnel ended");

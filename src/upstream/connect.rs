@@ -280,7 +280,6 @@ impl Connector {
         let addresses = self.policy.addresses(resolved_host(url)).await;
         let addresses = addresses.map_err(|error| (denied(error), None))?;
         let addresses = at_port(addresses, port_of(url));
-        steps.begin(Step::Tcp);
         steps.tries(&addresses);
         let dialing = Dialing {
             url,
@@ -305,6 +304,7 @@ impl Connector {
                 end,
                 steps,
             } = dialing;
+            steps.begin(Step::Tcp);
             let tcp = self.reach(&addresses, end).await?;
             let address = tcp.inner().tcp.peer_addr().ok();
             let others = others(addresses, address);

@@ -173,6 +173,8 @@ impl<B: RequestBody> Pool<B> {
     pub(super) fn distrust(&self, origin: &Origin) {
         if let Some(server) = self.servers().idle.get_mut(origin) {
             server.http1.clear();
+            // What is under way on them has senders of its own.
+            server.http2.clear();
         }
     }
 

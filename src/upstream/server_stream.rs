@@ -101,10 +101,7 @@ impl ServerStream {
 
 impl ResetOnClose for ServerStream {
     fn reset_on_close(&self) {
-        match &self.stream {
-            MaybeHttpsStream::Http(stream) => stream.reset_on_close(),
-            MaybeHttpsStream::Https(stream) => stream.inner().get_ref().0.reset_on_close(),
-        }
+        socket_of(&self.stream).reset_on_close();
     }
 }
 

@@ -25,7 +25,28 @@ const LEAVING_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// A caller's side of an opaque tunnel. Nobody knows whether the caller's system holds something back until what came
 /// before is acknowledged (see [`bursar_base::socket`]), so whatever is read is acknowledged at once.
-pub struct QuickAck<S>(pub S);
+pub struct QuickAck<S> {
+    stream: S,
+    /// Whether the server's end was passed on, so that all of its bytes are with the system.
+    has_ended: bool,
+}
+
+impl<S: Transport> QuickAck<S> {
+    /// Of that caller.
+    pub fn new(stream: S) -> Self {
+        Self {
+            stream,
+            has_ended: false,
+        }
+    }
+
+    /// The tunnel is cut off: closing resets the connection from now on, unless the caller gets all anyway.
+    pub fn cut_off(&self) {
+        if !self.has_ended {
+            self.stream.reset_on_close();
+        }
+    }
+}
 
 impl<S: Transport> AsyncRead for QuickAck<S> {
     fn poll_read(
@@ -33,9 +54,9 @@ impl<S: Transport> AsyncRead for QuickAck<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.0).poll_read(context, buffer);
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if read.is_pending() {
-            self.0.acknowledge();
+            self.stream.acknowledge();
         }
         read
     }
@@ -47,15 +68,17 @@ impl<S: Transport> AsyncWrite for QuickAck<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
+        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        let ended = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.has_ended |= matches!(ended, Poll::Ready(Ok(())));
+        ended
     }
 }
 
@@ -137,8 +160,30 @@ mod tests {
     use std::future::pending;
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use bursar_base::socket::Socket;
+
+    #[tokio::test]
+    async fn a_caller_that_was_told_of_the_servers_end_is_not_reset() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        for has_ended in [false, true] {
+            let connecting = TcpStream::connect(listener.local_addr().unwrap());
+            let mut caller = connecting.await.unwrap();
+            let (accepted, _) = listener.accept().await.unwrap();
+            let mut tunnelled = QuickAck::new(Socket::new(accepted));
+            tunnelled.write_all(b"all").await.unwrap();
+            if has_ended {
+                tunnelled.shutdown().await.unwrap();
+            }
+            tunnelled.cut_off();
+            drop(tunnelled);
+            let mut got = Vec::new();
+            let read = caller.read_to_end(&mut got).await;
+            assert_eq!(read.is_ok(), has_ended, "{read:?}");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_tunnel_without_a_byte_is_closed_and_one_with_bytes_is_not() {

@@ -30,10 +30,11 @@ fn below_scripts(path: &str) -> impl Iterator<Item = &str> {
     below.take(MAX)
 }
 
-/// Without a format, as Rails and Symfony take it, and what Windows takes for a stream of the file.
+/// Without a format, as Rails and Symfony take it. A colon is left alone: what follows it is a method of its own at many
+/// APIs (`/payments:search`).
 fn without_suffixes(path: &str) -> impl Iterator<Item = &str> {
     let name = path.rfind('/').map_or(0, |slash| slash + 1);
-    let marks = path.rmatch_indices(['.', ':']).map(|(at, _)| at);
+    let marks = path.rmatch_indices('.').map(|(at, _)| at);
     // A name that begins with one is none without it.
     let marks = marks.take_while(move |at| *at > name);
     marks.filter_map(|at| path.get(..at)).take(MAX)

@@ -491,6 +491,17 @@ async fn requests_share_an_http2_connection_up_to_what_its_server_takes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_http2_connection_to_a_server_that_did_not_respond_in_time_is_not_handed_out() {
+    let (rig, connection) = Http2::start(3, Need::default()).await;
+    rig.pool.distrust(&rig.origin);
+    assert!(rig.take().is_none());
+    assert_eq!(rig.open.get(), 1, "a request may be under way");
+    drop(connection);
+    settle().await;
+    assert_eq!(rig.open.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_place_is_held_until_its_response_is_let_go_of() {
     let (rig, mut connection) = Http2::start(1, Need::default()).await;
     let request = Request::get("http://one.test/").body(UploadBody::new(Body::default()));

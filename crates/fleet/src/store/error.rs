@@ -202,7 +202,9 @@ impl Kind {
             Self::TlsTimedOut => {
                 "it did not respond to TLS in time; where it speaks none, its URL has to begin with redis://"
             }
-            Self::NoTls => "what it sent is no TLS; its URL has to begin with redis://",
+            Self::NoTls => {
+                "what it sent is no TLS; where it speaks none, its URL has to begin with redis://"
+            }
             Self::Certificate => {
                 "its certificate is not to be trusted; check fleet.tls.ca and the host's name"
             }
