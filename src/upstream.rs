@@ -155,7 +155,7 @@ impl<B: RequestBody> Upstream<B> {
             None => None,
         };
         let need = Need {
-            is_alone: need.is_alone && self.http == Http::Auto,
+            is_alone: need.moves_money && self.http == Http::Auto,
             ..need
         };
         if !need.is_new

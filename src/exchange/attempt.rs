@@ -220,8 +220,7 @@ impl<'a, C: Client, S: Supply> Attempt<'a, C, S> {
         let mut need = Need {
             upload: upload.size_hint().upper().unwrap_or(u64::MAX),
             moves_money: self.destination.payment.moves_money,
-            is_alone: self.destination.payment.moves_money,
-            is_new: false,
+            ..Need::default()
         };
         loop {
             self.caller.set_waits(true);
