@@ -3,24 +3,21 @@
 //! It knows neither pools nor requests. Which addresses may be connected to is decided in
 //! [`crate::upstream::egress`]. The log is told of what fails here, whoever wanted to connect.
 
+mod addresses;
 mod cause;
 mod error;
 mod parent;
 mod steps;
 
-use std::convert::Infallible;
-use std::future::{Future, Ready, ready};
-use std::net::{IpAddr, SocketAddr};
+use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
 use http::uri::Scheme;
 use hyper_rustls::MaybeHttpsStream;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, ClientConfig, HandshakeKind, ProtocolVersion};
@@ -28,8 +25,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tower_service::Service;
 
+use self::addresses::{at_port, others, resolved_host};
 use self::error::BoxError;
 pub use self::error::{Error, Failed, Step, details};
 use self::steps::Failure;
@@ -40,15 +37,12 @@ use super::peer::Peer;
 use super::server_health::server_name;
 use super::server_stream::ServerStream;
 pub use super::server_stream::{Stream, Tcp, socket_of};
-use bursar_base::address::{Spelling, bare, undotted};
+use bursar_base::address::{bare, undotted};
 use bursar_base::process::{self, Purpose};
 use bursar_base::socket::Socket;
 use bursar_config::{Http, ParentProxy, Provider, port_of};
 use bursar_telemetry::metrics::Cause;
 use bursar_tls::client::{self, Asked, Noticed};
-
-/// Dead peers are noticed although nothing is sent.
-const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// A TLS handshake that takes longer has the next address tried beside it.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -426,13 +420,10 @@ impl Connector {
     /// TCP to one of these addresses.
     async fn reach(&self, addresses: &[SocketAddr], end: Instant) -> Result<Tcp, Failure> {
         let limit = end.saturating_duration_since(Instant::now());
-        let connected = tcp(limit, addresses).call(ADDRESSES.clone()).await;
-        let error = match connected {
-            Ok(stream) if self.purpose.may_have(stream.inner()) => {
-                return Ok(socket(stream.into_inner()));
-            }
+        let error = match addresses::connect(addresses, limit).await {
+            Ok(stream) if self.purpose.may_have(&stream) => return Ok(socket(stream)),
             Ok(_) => process::no_descriptors().into(),
-            Err(error) => error.into(),
+            Err(error) => error,
         };
         // Of several nobody knows which one the error is of.
         let address = match addresses {
@@ -473,8 +464,8 @@ impl Connector {
         })?;
         let addresses = at_port(addresses, parent.url.port_u16().unwrap_or(80));
         steps.tries(&addresses);
-        let reached = tcp(self.limit, &addresses).call(ADDRESSES.clone()).await;
-        let stream = reached.map_err(|error| failed(error.into()))?.into_inner();
+        let reached = addresses::connect(&addresses, self.limit).await;
+        let stream = reached.map_err(failed)?;
         if !self.purpose.may_have(&stream) {
             return Err(Error::Unreachable(process::no_descriptors().into()));
         }
@@ -495,48 +486,8 @@ struct Dialing<'a> {
     steps: &'a Steps,
 }
 
-fn tcp(limit: Duration, addresses: &[SocketAddr]) -> HttpConnector<Resolved> {
-    let mut tcp = HttpConnector::new_with_resolver(Resolved(addresses.into()));
-    tcp.enforce_http(false);
-    tcp.set_connect_timeout(Some(limit));
-    tcp.set_nodelay(true);
-    tcp.set_keepalive(Some(KEEP_ALIVE));
-    tcp
-}
-
 fn socket(connected: TcpStream) -> Tcp {
     TokioIo::new(Socket::new(connected))
-}
-
-/// The URL's host as the resolver is asked for it: a dot ends a name, and no address.
-fn resolved_host(url: &Uri) -> &str {
-    let host = url.host().unwrap_or_default();
-    match Spelling::of(undotted(host)) {
-        Spelling::Name => host,
-        _ => undotted(host),
-    }
-}
-
-fn at_port(addresses: Vec<IpAddr>, port: u16) -> Vec<SocketAddr> {
-    let addresses = addresses.into_iter();
-    let addresses = addresses.map(|address| SocketAddr::new(address, port));
-    addresses.collect()
-}
-
-/// The addresses that are left after one, those of the other family first: what is wrong on the way is often wrong for
-/// all of a family.
-fn others(mut addresses: Vec<SocketAddr>, tried: Option<SocketAddr>) -> Vec<SocketAddr> {
-    let place = addresses.iter().position(|address| Some(*address) == tried);
-    let (Some(tried), Some(place)) = (tried, place) else {
-        return Vec::new();
-    };
-    // Those of the same family are tried in turn, so the ones before it were tried in vain.
-    let mut left = addresses.split_off(place);
-    left.remove(0);
-    addresses.retain(|address| address.is_ipv4() != tried.is_ipv4());
-    addresses.extend(left);
-    addresses.sort_by_key(|address| address.is_ipv4() == tried.is_ipv4());
-    addresses
 }
 
 fn speaks_nothing_offered(error: &std::io::Error) -> bool {
@@ -554,54 +505,5 @@ fn denied(error: Denied) -> Error {
     match error {
         Denied::Rule(rule) => Error::NotAllowed(rule),
         error => Error::Unreachable(error.into()),
-    }
-}
-
-/// What the connector asks for the addresses of [`ADDRESSES`]: they are known already.
-#[derive(Debug, Clone)]
-struct Resolved(Vec<SocketAddr>);
-
-/// Stands for them.
-static ADDRESSES: LazyLock<Uri> = LazyLock::new(|| Uri::from_static("http://addresses/"));
-
-impl Service<Name> for Resolved {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = Infallible;
-    type Future = Ready<Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Name) -> Self::Future {
-        ready(Ok(self.0.clone().into_iter()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn after_an_address_the_other_family_comes_first_and_none_of_its_own_before_it() {
-        let of = |texts: &[&str]| -> Vec<SocketAddr> {
-            let parsed = texts.iter().map(|text| text.parse().unwrap());
-            at_port(parsed.collect(), 443)
-        };
-        let all = of(&["::1", "10.0.0.1", "::2", "10.0.0.2", "::3", "10.0.0.3"]);
-        for (tried, left) in [
-            (
-                "::1",
-                &["10.0.0.1", "10.0.0.2", "10.0.0.3", "::2", "::3"][..],
-            ),
-            ("::2", &["10.0.0.1", "10.0.0.2", "10.0.0.3", "::3"]),
-            ("10.0.0.2", &["::1", "::2", "::3", "10.0.0.3"]),
-            ("10.0.0.3", &["::1", "::2", "::3"]),
-            ("10.0.0.4", &[]),
-        ] {
-            let tried = of(&[tried]);
-            assert_eq!(others(all.clone(), tried.first().copied()), of(left));
-        }
-        assert!(others(all, None).is_empty());
     }
 }
