@@ -222,9 +222,9 @@ impl Fleet {
         let logs: Vec<String> = self.programs.iter().map(Program::logged).collect();
         assert!(
             agree,
-            "{:?}\n{}",
-            self.fingerprints().await,
-            logs.join("\n--\n")
+            "{}\n--\n{:?} after {patience:?}",
+            logs.join("\n--\n"),
+            self.fingerprints().await
         );
         begun.elapsed()
     }
